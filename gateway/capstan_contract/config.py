@@ -1,0 +1,281 @@
+"""The compiled gateway config: the one document that the operator writes and every gateway replica runs.
+
+The writer is strict (`extra="forbid"`), the reader is tolerant: a gateway that is one release older than the operator
+ignores fields that it does not know, and refuses a `schemaVersion` that it does not know.
+
+The same models always compile to the same bytes: models are sorted, keys are sorted, there is no clock in it. `hash`
+is the SHA-256 of the canonical JSON of everything else, so two documents with one hash are the same config.
+
+A config larger than one ConfigMap is split into shards by `split_config`; the main document is then a `ConfigIndex`
+that names the shards. A reader that sees shards of two generations notices, because the hash of the joined document
+is wrong, and keeps what it has until they agree.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, SHARD_BYTES, shard_file
+
+SCHEMA_VERSION: Final = 1
+
+
+class ConfigError(Exception):
+    """A gateway config that cannot be used; the message says where and why, and holds no secret."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(StrEnum):
+    """What a model does; the values are those of `spec.model.task`."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    EMBED = "embed"
+    CLASSIFY = "classify"
+    SCORE = "score"
+
+
+class Capability(StrEnum):
+    """What a chat model can do beyond text in, text out."""
+
+    TOOLS = "Tools"
+    VISION = "Vision"
+    AUDIO = "Audio"
+    JSON_SCHEMA = "JSONSchema"
+    REASONING = "Reasoning"
+
+
+class Price(_Document):
+    """US dollars per million tokens."""
+
+    inputPerMillion: float = Field(default=0.0, ge=0)
+    cachedInputPerMillion: float | None = Field(default=None, ge=0)
+    """None: a cached input token costs as much as any other input token."""
+    outputPerMillion: float = Field(default=0.0, ge=0)
+
+
+class Timeouts(_Document):
+    """Deadlines of one request, in seconds."""
+
+    firstTokenSeconds: float = Field(default=120.0, gt=0)
+    """From dispatch to the first byte of the answer's body (of a stream: the first event)."""
+    idleSeconds: float = Field(default=60.0, gt=0)
+    """Between two pieces of one answer."""
+    totalSeconds: float = Field(default=600.0, gt=0)
+    """From the arrival of the request to the end of the answer."""
+
+
+class ServiceBackend(_Document):
+    """A model that runs in the cluster: its endpoints are the ready ones of this Service's EndpointSlices."""
+
+    kind: Literal["Service"] = "Service"
+    namespace: str
+    service: str
+    portName: str
+
+
+class StaticBackend(_Document):
+    """A model at fixed addresses: local mode."""
+
+    kind: Literal["Static"] = "Static"
+    urls: tuple[str, ...]
+    """Base URLs without the /v1, such as http://127.0.0.1:8000. Empty while the engine is not running."""
+
+
+class ExternalBackend(_Document):
+    """A hosted API."""
+
+    kind: Literal["External"] = "External"
+    provider: str
+    url: str
+    """Base URL to which /chat/completions and the like are appended, such as https://api.openai.com/v1."""
+    credentialFile: str | None = None
+    """Name of a file in the gateway's credentials directory (a key of the gateway's Secret)."""
+
+
+Backend = Annotated[ServiceBackend | StaticBackend | ExternalBackend, Field(discriminator="kind")]
+
+
+class Adapter(_Document):
+    """A LoRA adapter, served under a model name of its own."""
+
+    servedName: str
+    upstreamName: str
+
+
+class ModelEntry(_Document):
+    """One LLMModel as the gateway sees it."""
+
+    id: str
+    """`namespace/name` of the LLMModel: the key of all state that outlives a config."""
+    generation: int = Field(ge=0)
+    """`metadata.generation` that this entry was compiled from; what acknowledgement is about."""
+    servedName: str
+    aliases: tuple[str, ...] = ()
+    upstreamName: str
+    """The name that the engine knows the model by. It differs from servedName when a user renames the model, because
+    the engine's own name never changes (that would restart it)."""
+    revision: str = ""
+    task: Task = Task.CHAT
+    created: int = 0
+    """Unix seconds of the LLMModel's creation, for /v1/models."""
+    backend: Backend
+    adapters: tuple[Adapter, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
+    contextWindow: int | None = None
+    maxOutputTokens: int | None = None
+    price: Price | None = None
+    weight: int = Field(default=100, ge=0)
+    fallbacks: tuple[str, ...] = ()
+    """Served names to try, in order, when this model cannot answer."""
+    timeouts: Timeouts = Timeouts()
+
+
+class GatewayConfig(_Document):
+    """Everything that the gateway needs to serve. Make one with `GatewayConfig.build`."""
+
+    schemaVersion: Literal[1] = 1
+    hash: str
+    models: tuple[ModelEntry, ...] = ()
+
+    @classmethod
+    def build(cls, models: tuple[ModelEntry, ...]) -> "GatewayConfig":
+        """Sort, hash and freeze: the same models give the same bytes in whatever order they come."""
+        ordered = tuple(sorted(models, key=lambda entry: entry.id))
+        draft = cls(hash="", models=ordered)
+        return draft.model_copy(update={"hash": _digest(draft.model_dump(mode="json"))})
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "GatewayConfig":
+        owners: dict[str, str] = {}
+        for entry in self.models:
+            for name in (entry.servedName, *entry.aliases, *(adapter.servedName for adapter in entry.adapters)):
+                if owners.setdefault(name, entry.id) != entry.id:
+                    raise ValueError(f"model name '{name}' is claimed by both '{owners[name]}' and '{entry.id}'")
+        return self
+
+
+class ConfigIndex(_Document):
+    """The main document when the config is split: which shards make up the config with this hash."""
+
+    schemaVersion: Literal[1] = 1
+    hash: str
+    shards: tuple[str, ...]
+
+
+class ConfigReport(_Document):
+    """What a gateway replica says at /internal/config: the acknowledgement that the operator reads."""
+
+    hash: str | None
+    """Hash of the config in use; None before the first one."""
+    generations: dict[str, int]
+    """Generation in use, by model id."""
+    error: str | None = None
+    """Why the newest config that was seen is not in use; None when it is."""
+
+
+def _canonical(document: object) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical({**document, "hash": ""})).hexdigest()
+
+
+def split_config(config: GatewayConfig, *, shard_bytes: int = SHARD_BYTES) -> dict[str, str]:
+    """Give the documents to write, by file name: one, or an index and its shards.
+
+    Raises ConfigError when one model alone, or all of them together, do not fit.
+    """
+    whole = _canonical(config.model_dump(mode="json"))
+    if len(whole) <= shard_bytes:
+        return {CONFIG_FILE: whole.decode()}
+    envelope = len(_canonical({"models": []}))
+    shards: list[list[bytes]] = [[]]
+    size = envelope
+    for entry in config.models:
+        encoded = _canonical(entry.model_dump(mode="json"))
+        if envelope + len(encoded) > shard_bytes:
+            raise ConfigError(
+                f"model '{entry.id}' compiles to {len(encoded)} bytes; at most {shard_bytes} fit in a shard"
+            )
+        if size + len(encoded) + 1 > shard_bytes and shards[-1]:
+            shards.append([])
+            size = envelope
+        shards[-1].append(encoded)
+        size += len(encoded) + 1
+    if len(shards) > MAX_CONFIG_SHARDS:
+        raise ConfigError(f"the config needs {len(shards)} shards; at most {MAX_CONFIG_SHARDS} are allowed")
+    names = tuple(shard_file(number) for number in range(1, len(shards) + 1))
+    documents = {CONFIG_FILE: _canonical(ConfigIndex(hash=config.hash, shards=names).model_dump(mode="json")).decode()}
+    for name, entries in zip(names, shards, strict=True):
+        documents[name] = (b'{"models":[' + b",".join(entries) + b"]}").decode()
+    return documents
+
+
+def shards_named_by(main_document: str | bytes) -> tuple[str, ...]:
+    """Give the shard files that the main document needs beside it; none when it is a whole config."""
+    parsed = _parse(main_document, CONFIG_FILE)
+    shards = parsed.get("shards", [])
+    if not isinstance(shards, list) or not all(isinstance(name, str) for name in shards):
+        raise ConfigError(f"{CONFIG_FILE}: `shards` must be a list of file names")
+    if len(shards) > MAX_CONFIG_SHARDS:
+        raise ConfigError(f"{CONFIG_FILE}: names {len(shards)} shards; at most {MAX_CONFIG_SHARDS} are allowed")
+    return tuple(shards)
+
+
+def join_config(documents: Mapping[str, str | bytes]) -> GatewayConfig:
+    """Read back what `split_config` wrote, by file name.
+
+    Fields that this release does not know are dropped. Raises ConfigError for anything else that is not right: JSON,
+    schema version, a missing shard, a hash that does not fit, a field with a wrong value.
+    """
+    if CONFIG_FILE not in documents:
+        raise ConfigError(f"{CONFIG_FILE} is missing")
+    parsed = _parse(documents[CONFIG_FILE], CONFIG_FILE)
+    if parsed.get("schemaVersion") != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{CONFIG_FILE}: `schemaVersion` is {parsed.get('schemaVersion')!r}; this release reads {SCHEMA_VERSION}"
+        )
+    names = shards_named_by(documents[CONFIG_FILE])
+    if names:
+        models: list[Any] = []
+        for name in names:
+            if name not in documents:
+                raise ConfigError(f"{name} is missing")
+            part = _parse(documents[name], name).get("models")
+            if not isinstance(part, list):
+                raise ConfigError(f"{name}: `models` must be a list")
+            models.extend(part)
+        parsed = {key: value for key, value in parsed.items() if key != "shards"} | {"models": models}
+    if _digest(parsed) != parsed.get("hash"):
+        raise ConfigError(
+            "the content does not match its hash: the config is damaged or its parts are of two generations"
+        )
+    try:
+        return GatewayConfig.model_validate(parsed, extra="ignore")
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def _parse(document: str | bytes, name: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(document)
+    except ValueError as error:
+        raise ConfigError(f"{name} is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise ConfigError(f"{name} must hold a JSON object")
+    return parsed
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "document"
+    return f"{where}: {first['msg']}"

@@ -1,0 +1,58 @@
+"""Names that cross a process boundary: labels, headers, object names, ports, reasons.
+
+A name that only one process uses lives in that process.
+"""
+
+from typing import Final
+
+GROUP: Final = "capstan.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CATEGORY: Final = "capstan"
+
+# --- labels and annotations on objects that Capstan owns -----------------------------------------------------------
+
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "capstan"
+NAME_LABEL: Final = "app.kubernetes.io/name"
+COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+MODEL_LABEL: Final = f"{GROUP}/model"
+"""On every child of an LLMModel and on its pods: metadata.name of the LLMModel."""
+POD_HASH_LABEL: Final = f"{GROUP}/pod-hash"
+"""On every model pod: a hash of everything in the pod template. Pods with another value are out of date."""
+APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
+"""On every owned object: a hash of what the operator applied last, so that a removed field is noticed."""
+
+# --- the gateway config in a cluster --------------------------------------------------------------------------------
+
+CONFIG_FILE: Final = "config.json"
+"""Key of the ConfigMap, and name of the file in a directory: a whole GatewayConfig or a ConfigIndex."""
+MAX_CONFIG_SHARDS: Final = 16
+SHARD_BYTES: Final = 900 * 1024
+"""Most bytes in one ConfigMap; Kubernetes refuses more than 1 MiB for the whole object."""
+
+
+def shard_file(number: int) -> str:
+    """Key and file name of shard `number`, counted from 1."""
+    return f"shard-{number}.json"
+
+
+def shard_object(config_name: str, number: int) -> str:
+    """Name of the ConfigMap that holds shard `number` of the config object `config_name`."""
+    return f"{config_name}-{number}"
+
+
+# --- ports ----------------------------------------------------------------------------------------------------------
+
+ENGINE_PORT: Final = 8000
+"""Where a model pod speaks the OpenAI API (port name ``http``)."""
+ENGINE_PORT_NAME: Final = "http"
+WORKER_PORT: Final = 8001
+"""Where the worker in a model pod answers /healthz, /readyz, /metrics and /drain (port name ``worker``)."""
+WORKER_PORT_NAME: Final = "worker"
+GATEWAY_PORT: Final = 8080
+GATEWAY_ADMIN_PORT: Final = 9090
+
+# --- headers --------------------------------------------------------------------------------------------------------
+
+REQUEST_ID_HEADER: Final = "x-request-id"

@@ -1,0 +1,337 @@
+"""LLMModel: one model that is served, on GPUs of this cluster or by a hosted API."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from capstan_contract.config import Capability, Task
+from capstan_operator.api.schema import ObjectName, Part, Quantity, ServedName, bounded_list
+
+SOURCE = r"^(hf|pvc|s3|oci)://[^\s]+$"
+
+
+class EngineType(StrEnum):
+    """The servers that a model can run on."""
+
+    VLLM = "vLLM"
+    TGI = "TGI"
+    SGLANG = "SGLang"
+    OPENAI_COMPATIBLE = "OpenAICompatible"
+    SIMULATOR = "Simulator"
+
+
+class Provider(StrEnum):
+    """Who answers for an external model, and so which dialect the gateway speaks to it."""
+
+    OPENAI = "OpenAI"
+    OPENAI_COMPATIBLE = "OpenAICompatible"
+    ANTHROPIC = "Anthropic"
+
+
+class SecretKeyRef(Part):
+    """A key of a Secret in the namespace of the resource."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+    """Key in the Secret's data."""
+
+
+class ConfigMapKeyRef(Part):
+    """A key of a ConfigMap in the namespace of the resource."""
+
+    name: ObjectName
+    """Name of the ConfigMap."""
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+    """Key in the ConfigMap's data."""
+
+
+class EnvSource(Part):
+    """Where an environment variable's value comes from: exactly one of the two."""
+
+    secretKeyRef: SecretKeyRef | None = None
+    """A Secret's key."""
+    configMapKeyRef: ConfigMapKeyRef | None = None
+    """A ConfigMap's key."""
+
+
+class EnvVar(Part):
+    """An environment variable of the engine's container: a value, or where to take it from."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
+    """Name of the variable."""
+    value: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    """The value itself. Never a secret: use valueFrom for one."""
+    valueFrom: EnvSource | None = None
+    """Take the value from a Secret or a ConfigMap."""
+
+
+class ModelSource(Part):
+    """Which model, and under which names it is served."""
+
+    source: Annotated[str, StringConstraints(min_length=6, max_length=512, pattern=SOURCE)] | None = None
+    """Where the weights are: hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE. Required unless
+    `external` is set."""
+    servedName: ServedName | None = None
+    """The name that clients ask for. Default: the name of the LLMModel. It can change at any time without a restart."""
+    aliases: tuple[ServedName, ...] = bounded_list(16, json_schema_extra={"x-kubernetes-list-type": "set"})
+    """Further names that clients may ask for."""
+    revision: Annotated[str, StringConstraints(max_length=128, pattern=r"^[A-Za-z0-9._/-]+$")] | None = None
+    """Branch, tag or commit of an hf:// source."""
+    task: Task = Task.CHAT
+    """What the model does. It cannot change."""
+
+
+class Engine(Part):
+    """The server that runs the model."""
+
+    type: EngineType = EngineType.VLLM
+    """vLLM, TGI and SGLang are started with the arguments they need; OpenAICompatible is any image that speaks the
+    OpenAI API on port 8000; Simulator answers without a model."""
+    image: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
+    """Container image. Default: the image that the operator is configured with for this type."""
+    version: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\w][\w.+-]*$")] | None = None
+    """Tag of the default image. Not together with `image`."""
+    args: tuple[Annotated[str, StringConstraints(max_length=2048)], ...] = bounded_list(64)
+    """Further arguments of the engine, after those that Capstan writes; on a conflict yours win."""
+    env: tuple[EnvVar, ...] = bounded_list(
+        64, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    )
+    """Environment variables of the engine's container."""
+
+
+class External(Part):
+    """A hosted API that answers in place of an engine."""
+
+    provider: Provider = Provider.OPENAI_COMPATIBLE
+    """Whose API it is."""
+    url: Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=r"^https?://[^\s]+$")]
+    """Base URL, with the version: https://api.openai.com/v1."""
+    model: ServedName | None = None
+    """The provider's name of the model. Default: the served name."""
+    secretRef: SecretKeyRef | None = None
+    """The provider's API key."""
+
+
+class Toleration(Part):
+    """A taint that the pods tolerate, as in a pod."""
+
+    key: Annotated[str, StringConstraints(max_length=316)] | None = None
+    """Key of the taint; empty with operator Exists matches all."""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """Whether the value counts."""
+    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    """Value of the taint."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; absent matches all."""
+    tolerationSeconds: int | None = Field(default=None, ge=0)
+    """How long a NoExecute taint is tolerated, in seconds."""
+
+
+LabelValues = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=316)],
+        Annotated[str, StringConstraints(max_length=63)],
+    ],
+    Field(max_length=32),
+]
+
+
+class Resources(Part):
+    """What one replica needs, and where it may run."""
+
+    gpus: int = Field(default=0, ge=0, le=64)
+    """GPUs of one replica: request and limit of `gpuResource`."""
+    gpuResource: Annotated[
+        str, StringConstraints(min_length=3, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+    ] = "nvidia.com/gpu"
+    """The extended resource that counts GPUs, such as nvidia.com/gpu, amd.com/gpu or nvidia.com/mig-3g.20gb."""
+    cpu: Quantity | None = None
+    """CPU request of one replica, such as 4 or 500m."""
+    memory: Quantity | None = None
+    """Memory request and limit of one replica, such as 32Gi."""
+    sharedMemory: Quantity | None = None
+    """Size of /dev/shm, in memory. Default: 2Gi when a replica has more than one GPU, else 256Mi."""
+    nodeSelector: LabelValues = Field(default_factory=dict)
+    """Labels that the node must have."""
+    tolerations: tuple[Toleration, ...] = bounded_list(32)
+    """Taints that the pods tolerate; the taint named like `gpuResource` is tolerated without asking."""
+    affinity: dict[str, Any] | None = Field(
+        default=None, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
+    )
+    """Affinity as in a pod."""
+    runtimeClassName: ObjectName | None = None
+    """RuntimeClass of the pods, such as nvidia."""
+    priorityClassName: ObjectName | None = None
+    """PriorityClass of the pods."""
+
+
+class Parallelism(Part):
+    """How one replica is spread over its GPUs; tensor times pipeline must be its number of GPUs when there are any."""
+
+    tensor: int | None = Field(default=None, ge=1, le=64)
+    """Tensor parallel size. Default: all GPUs of the replica divided by `pipeline`."""
+    pipeline: int = Field(default=1, ge=1, le=64)
+    """Pipeline parallel size."""
+
+
+class Scaling(Part):
+    """Bounds for an autoscaler. While it is set, the operator only keeps the replicas within the bounds."""
+
+    min: int = Field(default=1, ge=0, le=1000)
+    """Fewest replicas; 0 lets the model go idle."""
+    max: int = Field(ge=1, le=1000)
+    """Most replicas."""
+
+
+class PriceSpec(Part):
+    """US dollars per million tokens, as decimal numbers in strings ("0.15")."""
+
+    inputPerMillion: Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?$")] = "0"
+    """Input tokens."""
+    cachedInputPerMillion: Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?$")] | None = (
+        None
+    )
+    """Input tokens that the engine had in its prefix cache. Default: as `inputPerMillion`."""
+    outputPerMillion: Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?$")] = "0"
+    """Output tokens."""
+
+
+class TimeoutsSpec(Part):
+    """Deadlines of a request, in seconds."""
+
+    firstTokenSeconds: int = Field(default=120, ge=1, le=3600)
+    """From dispatch to the first token."""
+    idleSeconds: int = Field(default=60, ge=1, le=3600)
+    """Between two tokens."""
+    totalSeconds: int = Field(default=600, ge=1, le=86400)
+    """The whole request; also how long a pod may take to finish its streams when it is stopped."""
+
+
+class Serving(Part):
+    """How the gateway offers the model."""
+
+    capabilities: tuple[Capability, ...] = bounded_list(8, json_schema_extra={"x-kubernetes-list-type": "set"})
+    """What the model can do beyond text."""
+    contextWindow: int | None = Field(default=None, ge=1, le=100_000_000)
+    """Most tokens of prompt and answer together; also the engine's --max-model-len."""
+    maxOutputTokens: int | None = Field(default=None, ge=1, le=100_000_000)
+    """Most tokens of one answer."""
+    price: PriceSpec | None = None
+    """What tokens cost."""
+    weight: int = Field(default=100, ge=0, le=1_000_000)
+    """Share among models that could answer the same request."""
+    fallbacks: tuple[ServedName, ...] = bounded_list(8)
+    """Served names to try, in order, when this model cannot answer."""
+    timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
+    """Deadlines."""
+
+
+class WeightsCache(Part):
+    """Where downloaded weights stay: an existing claim, or one that the operator makes. Without it, in the pod."""
+
+    claimName: ObjectName | None = None
+    """An existing PersistentVolumeClaim of the namespace. Not together with `size`."""
+    size: Quantity | None = None
+    """Size of a claim to make. It can grow, never shrink."""
+    storageClassName: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
+    """StorageClass of the claim to make. It cannot change."""
+    accessMode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    """Access mode of the claim to make; several replicas on several nodes need ReadWriteMany. It cannot change."""
+
+
+class AdapterSpec(Part):
+    """A LoRA adapter on top of the model."""
+
+    name: ObjectName
+    """Name of the adapter in this LLMModel."""
+    source: Annotated[str, StringConstraints(min_length=6, max_length=512, pattern=r"^(hf|pvc|s3)://[^\s]+$")]
+    """Where the adapter's weights are."""
+    servedName: ServedName | None = None
+    """The name that clients ask for. Default: SERVEDNAME:NAME."""
+
+
+class Prefix(Part):
+    """A shared start of prompts that every replica computes before it becomes ready."""
+
+    name: ObjectName
+    """Name of the prefix in this LLMModel."""
+    system: Annotated[str, StringConstraints(min_length=1, max_length=65536)]
+    """The system message (for task completion: the beginning of the prompt)."""
+
+
+class LLMModelSpec(Part):
+    """What the user wants. `model.source` and `resources.gpus` are enough."""
+
+    model: ModelSource = Field(default_factory=ModelSource)
+    """Which model, and under which names."""
+    engine: Engine = Field(default_factory=Engine)
+    """The server that runs it."""
+    external: External | None = None
+    """A hosted API instead of an engine."""
+    resources: Resources = Field(default_factory=Resources)
+    """What one replica needs."""
+    parallelism: Parallelism = Field(default_factory=Parallelism)
+    """How one replica is spread over its GPUs."""
+    replicas: int = Field(default=1, ge=0, le=1000)
+    """Number of replicas while `scaling` is not set."""
+    scaling: Scaling | None = None
+    """Leave the number of replicas to an autoscaler, within bounds."""
+    serving: Serving = Field(default_factory=Serving)
+    """How the gateway offers it."""
+    cache: WeightsCache | None = None
+    """Where downloaded weights stay."""
+    adapters: tuple[AdapterSpec, ...] = bounded_list(
+        32, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    )
+    """LoRA adapters."""
+    prefixes: tuple[Prefix, ...] = bounded_list(
+        8, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    )
+    """Shared prompts to keep warm."""
+    template: dict[str, Any] | None = Field(
+        default=None, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "type": "object"}
+    )
+    """A strategic merge patch for the pod template (metadata and spec), applied last. The engine's container is called
+    `engine`."""
+
+
+class Condition(Part):
+    """One aspect of the state, as in every Kubernetes API."""
+
+    type: Annotated[str, StringConstraints(min_length=1, max_length=316)]
+    """Which aspect."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[
+        str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    ]
+    """Why, for programs."""
+    message: Annotated[str, StringConstraints(max_length=32768)]
+    """Why, for people."""
+    observedGeneration: int = Field(default=0, ge=0)
+    """The generation that this speaks of."""
+    lastTransitionTime: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When the status last changed."""
+
+
+class LLMModelStatus(Part):
+    """What is."""
+
+    observedGeneration: int | None = Field(default=None, ge=0)
+    """The newest generation that the operator has dealt with."""
+    conditions: tuple[Condition, ...] = bounded_list(
+        16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    )
+    """Accepted, WeightsReady, Available, Progressing, Degraded, Ready."""
+    replicas: int | None = Field(default=None, ge=0)
+    """Pods that exist."""
+    readyReplicas: int | None = Field(default=None, ge=0)
+    """Pods of the newest template that are ready."""
+    selector: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    """Label selector of the pods, for autoscalers."""
+    servedName: Annotated[str, StringConstraints(max_length=128)] | None = None
+    """The name under which the gateway serves it."""
+    endpoint: Annotated[str, StringConstraints(max_length=512)] | None = None
+    """Where clients find it."""

@@ -1,0 +1,126 @@
+"""The operator's settings: one frozen object, read once in __main__, every field documented.
+
+User-facing behaviour lives in the custom resources; what is here is where things are and which images are used.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from capstan_contract.names import GATEWAY_ADMIN_PORT
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message names the variable and what is allowed."""
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What the pure part needs to know to build a model's objects and the gateway config."""
+
+    worker_image: str = "ghcr.io/capstan/worker:0.1.0"
+    """CAPSTAN_WORKER_IMAGE: runs vLLM in its own process, the Simulator, and the sidecar beside other engines."""
+    vllm_image: str = "vllm/vllm-openai"
+    """CAPSTAN_VLLM_IMAGE: repository used with `engine.version`."""
+    tgi_image: str = "ghcr.io/huggingface/text-generation-inference:latest"
+    """CAPSTAN_TGI_IMAGE."""
+    sglang_image: str = "lmsysorg/sglang:latest"
+    """CAPSTAN_SGLANG_IMAGE."""
+    image_pull_policy: str = "IfNotPresent"
+    """CAPSTAN_IMAGE_PULL_POLICY, for the pods of models."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """CAPSTAN_IMAGE_PULL_SECRETS, comma-separated, for the pods of models."""
+    network_policies: bool = False
+    """CAPSTAN_NETWORK_POLICIES: make a NetworkPolicy per model that lets in only the gateway and the operator."""
+    install_namespace: str = "capstan-system"
+    """CAPSTAN_NAMESPACE: where the operator and the gateway are."""
+    gateway_service: str = "capstan-gateway"
+    """CAPSTAN_GATEWAY_SERVICE: the gateway's Service; "" when no gateway is to acknowledge (render, benchmarks)."""
+    gateway_url: str = ""
+    """CAPSTAN_GATEWAY_URL: what `status.endpoint` says; "" for the Service's address in the cluster."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything else."""
+
+    build: BuildSettings = field(default_factory=BuildSettings)
+    watch_namespaces: tuple[str, ...] = ()
+    """CAPSTAN_WATCH_NAMESPACES, comma-separated; empty: all."""
+    gateway_config_name: str = "capstan-gateway-config"
+    """CAPSTAN_GATEWAY_CONFIG: name of the ConfigMap with the gateway config (its shards append -1, -2, ...)."""
+    gateway_credentials_name: str = "capstan-gateway-credentials"
+    """CAPSTAN_GATEWAY_CREDENTIALS: name of the Secret with the credentials of external models."""
+    gateway_admin_port: int = GATEWAY_ADMIN_PORT
+    """CAPSTAN_GATEWAY_ADMIN_PORT: where a gateway pod answers /internal/config."""
+    leader_election: bool = True
+    """CAPSTAN_LEADER_ELECTION: hold the Lease `capstan-operator` in the install namespace while working."""
+    resync_seconds: float = 300.0
+    """CAPSTAN_RESYNC_SECONDS: how often everything is reconciled although nothing was seen to change."""
+    workers: int = 16
+    """CAPSTAN_WORKERS: writes to the API server under way at once."""
+    health_port: int = 8080
+    """CAPSTAN_HEALTH_PORT: /healthz (fails when the resync is stale) and /metrics."""
+    log_level: str = "INFO"
+    """CAPSTAN_LOG_LEVEL."""
+    log_format: str = "json"
+    """CAPSTAN_LOG_FORMAT: json or text."""
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from the environment. Raises SettingsError."""
+    builders: dict[str, dict[str, object]] = {"build": {}, "own": {}}
+    for owner, names in _VARIABLES.items():
+        for name, variable in names.items():
+            text = environ.get(variable)
+            if text is not None:
+                cls = BuildSettings if owner == "build" else Settings
+                default = next(f.default for f in fields(cls) if f.name == name)
+                builders[owner][name] = _convert(variable, text, default)
+    return Settings(build=BuildSettings(**builders["build"]), **builders["own"])  # type: ignore[arg-type]
+
+
+_VARIABLES = {
+    "build": {
+        "worker_image": "CAPSTAN_WORKER_IMAGE",
+        "vllm_image": "CAPSTAN_VLLM_IMAGE",
+        "tgi_image": "CAPSTAN_TGI_IMAGE",
+        "sglang_image": "CAPSTAN_SGLANG_IMAGE",
+        "image_pull_policy": "CAPSTAN_IMAGE_PULL_POLICY",
+        "image_pull_secrets": "CAPSTAN_IMAGE_PULL_SECRETS",
+        "network_policies": "CAPSTAN_NETWORK_POLICIES",
+        "install_namespace": "CAPSTAN_NAMESPACE",
+        "gateway_service": "CAPSTAN_GATEWAY_SERVICE",
+        "gateway_url": "CAPSTAN_GATEWAY_URL",
+    },
+    "own": {
+        "watch_namespaces": "CAPSTAN_WATCH_NAMESPACES",
+        "gateway_config_name": "CAPSTAN_GATEWAY_CONFIG",
+        "gateway_credentials_name": "CAPSTAN_GATEWAY_CREDENTIALS",
+        "gateway_admin_port": "CAPSTAN_GATEWAY_ADMIN_PORT",
+        "leader_election": "CAPSTAN_LEADER_ELECTION",
+        "resync_seconds": "CAPSTAN_RESYNC_SECONDS",
+        "workers": "CAPSTAN_WORKERS",
+        "health_port": "CAPSTAN_HEALTH_PORT",
+        "log_level": "CAPSTAN_LOG_LEVEL",
+        "log_format": "CAPSTAN_LOG_FORMAT",
+    },
+}
+
+
+def _convert(variable: str, text: str, default: object) -> object:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise SettingsError(f"{variable} must be true or false, not '{text}'")
+        return text.lower() == "true"
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, int | float):
+        try:
+            number = type(default)(text)
+        except ValueError:
+            raise SettingsError(f"{variable} must be a number, not '{text}'") from None
+        if number <= 0:
+            raise SettingsError(f"{variable} must be greater than 0")
+        return number
+    return text
