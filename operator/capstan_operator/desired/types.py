@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from capstan_contract.config import GatewayConfig
-from capstan_operator.snapshot import Manifest, ModelKey, PodHash
+from capstan_operator.snapshot import Manifest, ModelKey, PodHash, SpecError
+
+FIELD_MANAGER: Final = "capstan-operator"
+"""The field manager of every owned object."""
+SCALE_MANAGER: Final = "capstan-operator-scale"
+"""The field manager of `spec.replicas` while `spec.scaling` is set."""
 
 
 class RolloutMode(StrEnum):
@@ -29,9 +35,15 @@ class DesiredModel:
     """Do not prune what is owned and not listed here."""
     pod_hash: PodHash | None = None
     rollout: RolloutMode | None = None
+    rollout_message: str = ""
+    """Why pods are replaced in place, for people; empty for a surge."""
     replicas: int | None = None
-    """Replicas to hand to the Deployment; None when an autoscaler owns them and they are within bounds."""
+    """Replicas to hand to the Deployment; None when an autoscaler owns them and they are within bounds.
+    Without `scaling` the Deployment in `objects` says the same number. With `scaling` and not None, apply it as
+    `spec.replicas` under SCALE_MANAGER, after the Deployment exists."""
     selector: str = ""
+    errors: tuple[SpecError, ...] = ()
+    """Why nothing could be built: the model's own errors, and those of its pod template patch."""
 
 
 @dataclass(frozen=True)
