@@ -1,0 +1,108 @@
+"""One breaker per endpoint: stops sending to what fails, and comes back slowly.
+
+    closed --(consecutive failures)--> open --(time)--> half-open --(successes in a row)--> closed
+                                        ^                   |
+                                        +----(failure)------+   each time for twice as long
+
+Failures are connections that do not come about or break, broken bodies, deadlines and 5xx. A 4xx is the request's fault
+and counts as a success: the endpoint answered. While half-open one trial runs at a time: the next one starts when it
+succeeded, or when its lease is over, so that a trial that hangs does not keep the endpoint out for ever.
+
+A breaker only says what it would rather not use. That the last endpoint of a model is used all the same is the
+picker's rule. The clock is an argument everywhere.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class BreakerState(StrEnum):
+    """For metrics and reports."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """When to open, for how long, and how to come back."""
+
+    threshold: int = 3
+    """Failures in a row that open it."""
+    open_seconds: float = 1.0
+    """How long it is open the first time; doubles with each time that it opens again."""
+    max_open_seconds: float = 30.0
+    trial_lease_seconds: float = 5.0
+    """After how long a trial without an outcome makes room for another one."""
+    successes_to_close: int = 3
+    forget_seconds: float = 60.0
+    """After how long without opening the doubling starts anew."""
+    max_defer_seconds: float = 60.0
+    """Most that an upstream's Retry-After is honoured for."""
+
+
+DEFAULT = BreakerSettings()
+
+
+class Breaker:
+    """The breaker of one endpoint."""
+
+    __slots__ = ("_closed_at", "_deferred_until", "_failures", "_next_trial", "_opens", "_settings", "_successes")
+
+    def __init__(self, settings: BreakerSettings = DEFAULT) -> None:
+        self._settings = settings
+        self._failures = 0
+        self._opens = 0
+        self._successes = 0
+        self._next_trial: float | None = None
+        """None: closed. Otherwise when the next trial may start."""
+        self._deferred_until = 0.0
+        self._closed_at = 0.0
+
+    def allows(self, now: float) -> bool:
+        """Whether a request should go to this endpoint now."""
+        return (self._next_trial is None or now >= self._next_trial) and now >= self._deferred_until
+
+    def state(self, now: float) -> BreakerState:
+        """Name the state."""
+        if self._next_trial is None:
+            return BreakerState.CLOSED
+        return BreakerState.HALF_OPEN if self._successes or now >= self._next_trial else BreakerState.OPEN
+
+    def begin(self, now: float) -> None:
+        """Take note that a request goes to the endpoint: while half-open it is the trial."""
+        if self._next_trial is not None and now >= self._next_trial:
+            self._next_trial = now + self._settings.trial_lease_seconds
+
+    def succeed(self, now: float) -> None:
+        """Take note that the endpoint answered."""
+        self._failures = 0
+        if self._next_trial is None:
+            return
+        self._successes += 1
+        if self._successes >= self._settings.successes_to_close:
+            self._next_trial = None
+            self._closed_at = now
+        else:
+            self._next_trial = now
+
+    def fail(self, now: float) -> bool:
+        """Take note that the endpoint failed; True when this opened the breaker."""
+        self._failures += 1
+        if self._next_trial is None and self._failures < self._settings.threshold:
+            return False
+        if self._next_trial is not None and now < self._next_trial and not self._successes and self._failures > 1:
+            return False  # a straggler from before it opened: it says nothing new
+        if self._next_trial is None and now - self._closed_at > self._settings.forget_seconds:
+            self._opens = 0
+        seconds = min(self._settings.open_seconds * 2.0 ** min(self._opens, 16), self._settings.max_open_seconds)
+        self._opens += 1
+        self._failures = 0
+        self._successes = 0
+        self._next_trial = now + seconds
+        return True
+
+    def defer(self, now: float, seconds: float) -> None:
+        """Honour a Retry-After of the upstream, as far as the settings allow."""
+        self._deferred_until = max(self._deferred_until, now + min(seconds, self._settings.max_defer_seconds))

@@ -1,0 +1,73 @@
+"""Which endpoints a model has now, and a way to wait until that changes."""
+
+import asyncio
+from collections.abc import Iterable
+
+from capstan_gateway.routing.registry import EndpointRegistry, EndpointState
+from capstan_gateway.upstream.port import Endpoint
+
+
+class EndpointSet:
+    """The endpoints of one model: an immutable tuple with a version, replaced as a whole.
+
+    It outlives configs: keep one per model id, so that a request that waits for an endpoint sees those of the next
+    config. Only the loop's thread touches it.
+    """
+
+    __slots__ = ("_registry", "_waiters", "max_waiting", "states", "version")
+
+    def __init__(
+        self, registry: EndpointRegistry, endpoints: Iterable[Endpoint] = (), *, max_waiting: int = 1000
+    ) -> None:
+        self._registry = registry
+        self._waiters: set[asyncio.Future[None]] = set()
+        self.max_waiting = max_waiting
+        self.version = 0
+        self.states: tuple[EndpointState, ...] = ()
+        self.replace(endpoints)
+
+    def replace(self, endpoints: Iterable[Endpoint]) -> bool:
+        """Make these the endpoints, and wake whoever waits; False when nothing changed."""
+        wanted = tuple(endpoints)
+        if self.version and wanted == tuple(state.endpoint for state in self.states):
+            return False
+        states = tuple(self._registry.acquire(endpoint) for endpoint in wanted)
+        for state in self.states:
+            self._registry.release(state)
+        self.states = states
+        self.version += 1
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+        return True
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints as they are now."""
+        return tuple(state.endpoint for state in self.states)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for a change."""
+        return len(self._waiters)
+
+    async def changed(self, version: int, *, timeout: float) -> bool:
+        """Wait until the version is no longer `version`; False when `timeout` seconds passed first."""
+        if self.version != version:
+            return True
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(timeout, _wake, waiter)
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiters.discard(waiter)
+        return self.version != version
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

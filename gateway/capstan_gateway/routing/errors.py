@@ -1,0 +1,26 @@
+"""Why a request could not be dispatched.
+
+    RoutingError
+    ├── NoEndpoint        none became available in the time allowed: 503 with Retry-After
+    └── TooManyWaiting    enough requests wait for this model already: 429 with Retry-After, at once
+
+When an endpoint was called and failed, the last `upstream.errors.UpstreamError` is raised as it is: 502, or 504 for
+DeadlineExceeded.
+"""
+
+
+class RoutingError(Exception):
+    """The request was given to no endpoint."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which it is worth trying again."""
+
+
+class NoEndpoint(RoutingError):
+    """No endpoint was available before the wait was over."""
+
+
+class TooManyWaiting(RoutingError):
+    """As many requests as allowed wait for an endpoint of this model."""

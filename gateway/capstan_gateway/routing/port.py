@@ -1,0 +1,104 @@
+"""What the pipeline needs of routing: hand over a request, get a response that has begun.
+
+    endpoints = EndpointSet(registry)                      # one per model, kept across configs; discovery calls .replace()
+    dispatcher = Dispatcher(client, budget=..., ...)       # one per process (routing.dispatch)
+
+    async with await dispatcher.dispatch(call) as answer:  # leaving the block releases the slot and aborts what is left
+        answer.status, answer.headers                      # any status: what the last endpoint tried said
+        async for piece in answer.chunks(): ...            # or: await answer.read(max_bytes)
+
+Nothing of an answer has reached the client when `dispatch` returns, and its first piece is there, so everything that
+can be retried has been. Cancelling the task, at any wait, aborts the upstream.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from capstan_gateway.upstream.port import Endpoint, Headers
+
+if TYPE_CHECKING:
+    from capstan_gateway.routing.endpoints import EndpointSet
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request to a model, ready to be sent to any of its endpoints."""
+
+    endpoints: "EndpointSet"
+    method: bytes = b"POST"
+    path: bytes
+    """Appended to the endpoint's base path: b"/chat/completions"."""
+    headers: Headers = ()
+    body: bytes = b""
+    affinity: bytes | None = None
+    """Requests with the same key prefer the same endpoint; see routing.affinity."""
+    expires_at: float
+    """Total deadline, in the loop's time."""
+    first_token_seconds: float = 120.0
+    idle_seconds: float = 60.0
+    wait_seconds: float = 0.0
+    """How long to wait for an endpoint when there is none; 0 for hosted APIs, which are there or are not."""
+    stats: "CallStats" = field(default_factory=lambda: CallStats())
+
+
+@dataclass(slots=True)
+class CallStats:
+    """What happened to a call; the caller reads it afterwards, also when `dispatch` raised or was cancelled."""
+
+    attempts: int = 0
+    retries: int = 0
+    """Attempts after the first one."""
+    waited: float = 0.0
+    """Seconds spent without an endpoint to send to."""
+    first_byte: float = 0.0
+    """Seconds from the start of the last attempt to its first piece of body (of an empty body: to its end)."""
+    failures: list[str] = field(default_factory=list)
+    """One word per failed attempt: the error's class, or the status. Bounded by the attempts."""
+
+
+class DispatchedResponse(Protocol):
+    """A response that has begun, and the slot that it holds. Close it exactly when done; twice is harmless."""
+
+    endpoint: Endpoint
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body has come to its end (it may still wait to be read)."""
+        ...
+
+    async def receive(self) -> bytes:
+        """Give all that has arrived since the last call; b"" when the body is over. Raises UpstreamError."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over `receive` until the body is over."""
+        ...
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Give the rest of the body; more than `max_bytes` raises BodyTooLarge."""
+        ...
+
+    def close(self) -> None:
+        """Release the slot, abort the upstream if the body is not over, and record how it went."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class DispatchPort(Protocol):
+    """What `routing.dispatch.Dispatcher` promises."""
+
+    async def dispatch(self, call: Call) -> DispatchedResponse:
+        """Pick, send, and retry on other endpoints until an answer has begun.
+
+        Raises RoutingError when there was no endpoint, UpstreamError when the last one tried failed without a status.
+        """
+        ...

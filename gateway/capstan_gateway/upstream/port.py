@@ -1,0 +1,98 @@
+"""The port through which everything else calls an upstream; `http1.Http1Client` is what stands behind it."""
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Raw headers, names in lower case, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address that answers for a model (or another service, such as the Kubernetes API)."""
+
+    id: str
+    """Stable and unique for the pair of model and address: the key of all state about the endpoint."""
+    host: str
+    """A name or an IP address (IPv6 without brackets)."""
+    port: int
+    scheme: Literal["http", "https"] = "http"
+    base_path: bytes = b""
+    """Put before the path of every request: b"/v1"; no slash at its end."""
+    server_name: str | None = None
+    """Name to verify the certificate against, when it is not `host`."""
+    tls: str = ""
+    """Which of the client's TLS contexts to use, by the name that it was given; empty: the system's authorities."""
+
+
+class UpstreamResponse(Protocol):
+    """A response whose head is there and whose body comes piece by piece.
+
+    Whoever holds one reads it to its end or calls `abort`; then the connection is free again. Deadlines are those given
+    to `send`: first byte up to the first piece, idle between pieces, total over everything.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body has come to its end (it may still wait to be read)."""
+        ...
+
+    async def wait_body(self) -> None:
+        """Return when a piece of the body can be read without waiting, or the body is over."""
+        ...
+
+    async def receive(self) -> bytes:
+        """Give all that has arrived since the last call, waiting if that is nothing; b"" when the body is over."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over `receive` until the body is over."""
+        ...
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts."""
+        ...
+
+    def abort(self) -> None:
+        """Close the connection now, so that the engine stops; harmless when the body is over, and when called twice."""
+        ...
+
+
+class UpstreamClient(Protocol):
+    """Sends requests and keeps connections alive between them."""
+
+    async def send(
+        self,
+        endpoint: Endpoint,
+        *,
+        method: bytes,
+        path: bytes,
+        headers: Headers = (),
+        body: bytes = b"",
+        connect_timeout: float = 5.0,
+        first_byte_timeout: float = 120.0,
+        idle_timeout: float = 60.0,
+        expires_at: float = math.inf,
+        repeatable: bool = False,
+    ) -> UpstreamResponse:
+        """Send a request and return as soon as the head of its response is there.
+
+        `host`, `content-length` and `accept-encoding: identity` are added; the caller gives every other header.
+        `expires_at` is in the loop's time. `repeatable` says that a request whose reused connection dies before any
+        byte of a response may be sent once more; GET and HEAD always are. Cancelling closes the connection at once.
+        Raises UpstreamError.
+        """
+        ...
+
+    def close_idle(self, endpoint_id: str) -> None:
+        """Close the connections to an endpoint that are not in use: it is going away."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
