@@ -1,14 +1,43 @@
 """LLMModel: one model that is served, on GPUs of this cluster or by a hosted API."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
 from capstan_contract.config import Capability, Task
-from capstan_operator.api.schema import ObjectName, Part, Quantity, ServedName, bounded_list
-
-SOURCE = r"^(hf|pvc|s3|oci)://[^\s]+$"
+from capstan_operator.api import llmmodel_rules as checks
+from capstan_operator.api.parts import Condition as Condition
+from capstan_operator.api.parts import ConfigMapKeyRef as ConfigMapKeyRef
+from capstan_operator.api.parts import EnvSource as EnvSource
+from capstan_operator.api.parts import EnvVar as EnvVar
+from capstan_operator.api.parts import LabelValues
+from capstan_operator.api.parts import SecretKeyRef as SecretKeyRef
+from capstan_operator.api.parts import Toleration as Toleration
+from capstan_operator.api.patterns import (
+    ADAPTER_SOURCE,
+    EXTENDED_RESOURCE,
+    IMAGE,
+    REVISION,
+    SOURCE,
+    TAG,
+    URL,
+)
+from capstan_operator.api.schema import (
+    AS_SET,
+    CpuQuantity,
+    Dollars,
+    ObjectName,
+    Part,
+    Quantity,
+    Rule,
+    ServedName,
+    SubdomainName,
+    bounded_list,
+    free_form,
+    listed_by,
+    object_schema,
+)
 
 
 class EngineType(StrEnum):
@@ -29,44 +58,6 @@ class Provider(StrEnum):
     ANTHROPIC = "Anthropic"
 
 
-class SecretKeyRef(Part):
-    """A key of a Secret in the namespace of the resource."""
-
-    name: ObjectName
-    """Name of the Secret."""
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
-    """Key in the Secret's data."""
-
-
-class ConfigMapKeyRef(Part):
-    """A key of a ConfigMap in the namespace of the resource."""
-
-    name: ObjectName
-    """Name of the ConfigMap."""
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
-    """Key in the ConfigMap's data."""
-
-
-class EnvSource(Part):
-    """Where an environment variable's value comes from: exactly one of the two."""
-
-    secretKeyRef: SecretKeyRef | None = None
-    """A Secret's key."""
-    configMapKeyRef: ConfigMapKeyRef | None = None
-    """A ConfigMap's key."""
-
-
-class EnvVar(Part):
-    """An environment variable of the engine's container: a value, or where to take it from."""
-
-    name: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
-    """Name of the variable."""
-    value: Annotated[str, StringConstraints(max_length=4096)] | None = None
-    """The value itself. Never a secret: use valueFrom for one."""
-    valueFrom: EnvSource | None = None
-    """Take the value from a Secret or a ConfigMap."""
-
-
 class ModelSource(Part):
     """Which model, and under which names it is served."""
 
@@ -75,38 +66,40 @@ class ModelSource(Part):
     `external` is set."""
     servedName: ServedName | None = None
     """The name that clients ask for. Default: the name of the LLMModel. It can change at any time without a restart."""
-    aliases: tuple[ServedName, ...] = bounded_list(16, json_schema_extra={"x-kubernetes-list-type": "set"})
+    aliases: tuple[ServedName, ...] = bounded_list(16, json_schema_extra=AS_SET)
     """Further names that clients may ask for."""
-    revision: Annotated[str, StringConstraints(max_length=128, pattern=r"^[A-Za-z0-9._/-]+$")] | None = None
+    revision: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=REVISION)] | None = None
     """Branch, tag or commit of an hf:// source."""
-    task: Task = Task.CHAT
+    task: Task = Field(default=Task.CHAT, strict=False)
     """What the model does. It cannot change."""
+
+    rules: ClassVar[tuple[Rule, ...]] = checks.MODEL_SOURCE
 
 
 class Engine(Part):
     """The server that runs the model."""
 
-    type: EngineType = EngineType.VLLM
+    type: EngineType = Field(default=EngineType.VLLM, strict=False)
     """vLLM, TGI and SGLang are started with the arguments they need; OpenAICompatible is any image that speaks the
     OpenAI API on port 8000; Simulator answers without a model."""
-    image: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
+    image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=IMAGE)] | None = None
     """Container image. Default: the image that the operator is configured with for this type."""
-    version: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\w][\w.+-]*$")] | None = None
+    version: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=TAG)] | None = None
     """Tag of the default image. Not together with `image`."""
     args: tuple[Annotated[str, StringConstraints(max_length=2048)], ...] = bounded_list(64)
     """Further arguments of the engine, after those that Capstan writes; on a conflict yours win."""
-    env: tuple[EnvVar, ...] = bounded_list(
-        64, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
-    )
+    env: tuple[EnvVar, ...] = bounded_list(64, json_schema_extra=listed_by("name"))
     """Environment variables of the engine's container."""
+
+    rules: ClassVar[tuple[Rule, ...]] = checks.ENGINE
 
 
 class External(Part):
     """A hosted API that answers in place of an engine."""
 
-    provider: Provider = Provider.OPENAI_COMPATIBLE
+    provider: Provider = Field(default=Provider.OPENAI_COMPATIBLE, strict=False)
     """Whose API it is."""
-    url: Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=r"^https?://[^\s]+$")]
+    url: Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=URL)]
     """Base URL, with the version: https://api.openai.com/v1."""
     model: ServedName | None = None
     """The provider's name of the model. Default: the served name."""
@@ -114,28 +107,7 @@ class External(Part):
     """The provider's API key."""
 
 
-class Toleration(Part):
-    """A taint that the pods tolerate, as in a pod."""
-
-    key: Annotated[str, StringConstraints(max_length=316)] | None = None
-    """Key of the taint; empty with operator Exists matches all."""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    """Whether the value counts."""
-    value: Annotated[str, StringConstraints(max_length=63)] | None = None
-    """Value of the taint."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint; absent matches all."""
-    tolerationSeconds: int | None = Field(default=None, ge=0)
-    """How long a NoExecute taint is tolerated, in seconds."""
-
-
-LabelValues = Annotated[
-    dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=316)],
-        Annotated[str, StringConstraints(max_length=63)],
-    ],
-    Field(max_length=32),
-]
+AFFINITY = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 
 
 class Resources(Part):
@@ -143,11 +115,11 @@ class Resources(Part):
 
     gpus: int = Field(default=0, ge=0, le=64)
     """GPUs of one replica: request and limit of `gpuResource`."""
-    gpuResource: Annotated[
-        str, StringConstraints(min_length=3, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
-    ] = "nvidia.com/gpu"
+    gpuResource: Annotated[str, StringConstraints(min_length=3, max_length=253, pattern=EXTENDED_RESOURCE)] = (
+        "nvidia.com/gpu"
+    )
     """The extended resource that counts GPUs, such as nvidia.com/gpu, amd.com/gpu or nvidia.com/mig-3g.20gb."""
-    cpu: Quantity | None = None
+    cpu: CpuQuantity | None = None
     """CPU request of one replica, such as 4 or 500m."""
     memory: Quantity | None = None
     """Memory request and limit of one replica, such as 32Gi."""
@@ -157,14 +129,16 @@ class Resources(Part):
     """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = bounded_list(32)
     """Taints that the pods tolerate; the taint named like `gpuResource` is tolerated without asking."""
-    affinity: dict[str, Any] | None = Field(
-        default=None, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
+    affinity: Annotated[dict[str, Any], free_form(*AFFINITY)] | None = Field(
+        default=None, json_schema_extra=object_schema(*AFFINITY)
     )
     """Affinity as in a pod."""
-    runtimeClassName: ObjectName | None = None
+    runtimeClassName: SubdomainName | None = None
     """RuntimeClass of the pods, such as nvidia."""
-    priorityClassName: ObjectName | None = None
+    priorityClassName: SubdomainName | None = None
     """PriorityClass of the pods."""
+
+    rules: ClassVar[tuple[Rule, ...]] = checks.RESOURCES
 
 
 class Parallelism(Part):
@@ -184,18 +158,20 @@ class Scaling(Part):
     max: int = Field(ge=1, le=1000)
     """Most replicas."""
 
+    rules: ClassVar[tuple[Rule, ...]] = checks.SCALING
+
 
 class PriceSpec(Part):
     """US dollars per million tokens, as decimal numbers in strings ("0.15")."""
 
-    inputPerMillion: Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?$")] = "0"
+    inputPerMillion: Dollars = "0"
     """Input tokens."""
-    cachedInputPerMillion: Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?$")] | None = (
-        None
-    )
+    cachedInputPerMillion: Dollars | None = None
     """Input tokens that the engine had in its prefix cache. Default: as `inputPerMillion`."""
-    outputPerMillion: Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?$")] = "0"
+    outputPerMillion: Dollars = "0"
     """Output tokens."""
+
+    rules: ClassVar[tuple[Rule, ...]] = checks.PRICE
 
 
 class TimeoutsSpec(Part):
@@ -212,7 +188,7 @@ class TimeoutsSpec(Part):
 class Serving(Part):
     """How the gateway offers the model."""
 
-    capabilities: tuple[Capability, ...] = bounded_list(8, json_schema_extra={"x-kubernetes-list-type": "set"})
+    capabilities: tuple[Annotated[Capability, Field(strict=False)], ...] = bounded_list(8, json_schema_extra=AS_SET)
     """What the model can do beyond text."""
     contextWindow: int | None = Field(default=None, ge=1, le=100_000_000)
     """Most tokens of prompt and answer together; also the engine's --max-model-len."""
@@ -227,18 +203,22 @@ class Serving(Part):
     timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
     """Deadlines."""
 
+    rules: ClassVar[tuple[Rule, ...]] = checks.SERVING
+
 
 class WeightsCache(Part):
     """Where downloaded weights stay: an existing claim, or one that the operator makes. Without it, in the pod."""
 
-    claimName: ObjectName | None = None
+    claimName: SubdomainName | None = None
     """An existing PersistentVolumeClaim of the namespace. Not together with `size`."""
     size: Quantity | None = None
     """Size of a claim to make. It can grow, never shrink."""
-    storageClassName: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
+    storageClassName: SubdomainName | None = None
     """StorageClass of the claim to make. It cannot change."""
     accessMode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
     """Access mode of the claim to make; several replicas on several nodes need ReadWriteMany. It cannot change."""
+
+    rules: ClassVar[tuple[Rule, ...]] = checks.CACHE
 
 
 class AdapterSpec(Part):
@@ -246,10 +226,12 @@ class AdapterSpec(Part):
 
     name: ObjectName
     """Name of the adapter in this LLMModel."""
-    source: Annotated[str, StringConstraints(min_length=6, max_length=512, pattern=r"^(hf|pvc|s3)://[^\s]+$")]
+    source: Annotated[str, StringConstraints(min_length=6, max_length=512, pattern=ADAPTER_SOURCE)]
     """Where the adapter's weights are."""
     servedName: ServedName | None = None
     """The name that clients ask for. Default: SERVEDNAME:NAME."""
+
+    rules: ClassVar[tuple[Rule, ...]] = checks.ADAPTER
 
 
 class Prefix(Part):
@@ -257,7 +239,7 @@ class Prefix(Part):
 
     name: ObjectName
     """Name of the prefix in this LLMModel."""
-    system: Annotated[str, StringConstraints(min_length=1, max_length=65536)]
+    system: Annotated[str, StringConstraints(min_length=1, max_length=32768)]
     """The system message (for task completion: the beginning of the prompt)."""
 
 
@@ -282,38 +264,17 @@ class LLMModelSpec(Part):
     """How the gateway offers it."""
     cache: WeightsCache | None = None
     """Where downloaded weights stay."""
-    adapters: tuple[AdapterSpec, ...] = bounded_list(
-        32, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
-    )
+    adapters: tuple[AdapterSpec, ...] = bounded_list(32, json_schema_extra=listed_by("name"))
     """LoRA adapters."""
-    prefixes: tuple[Prefix, ...] = bounded_list(
-        8, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
-    )
+    prefixes: tuple[Prefix, ...] = bounded_list(8, json_schema_extra=listed_by("name"))
     """Shared prompts to keep warm."""
-    template: dict[str, Any] | None = Field(
-        default=None, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "type": "object"}
+    template: Annotated[dict[str, Any], free_form("metadata", "spec")] | None = Field(
+        default=None, json_schema_extra=object_schema("metadata", "spec")
     )
     """A strategic merge patch for the pod template (metadata and spec), applied last. The engine's container is called
     `engine`."""
 
-
-class Condition(Part):
-    """One aspect of the state, as in every Kubernetes API."""
-
-    type: Annotated[str, StringConstraints(min_length=1, max_length=316)]
-    """Which aspect."""
-    status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
-    reason: Annotated[
-        str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
-    ]
-    """Why, for programs."""
-    message: Annotated[str, StringConstraints(max_length=32768)]
-    """Why, for people."""
-    observedGeneration: int = Field(default=0, ge=0)
-    """The generation that this speaks of."""
-    lastTransitionTime: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    """When the status last changed."""
+    rules: ClassVar[tuple[Rule, ...]] = checks.SPEC
 
 
 class LLMModelStatus(Part):
@@ -321,9 +282,7 @@ class LLMModelStatus(Part):
 
     observedGeneration: int | None = Field(default=None, ge=0)
     """The newest generation that the operator has dealt with."""
-    conditions: tuple[Condition, ...] = bounded_list(
-        16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
-    )
+    conditions: tuple[Condition, ...] = bounded_list(16, json_schema_extra=listed_by("type"))
     """Accepted, WeightsReady, Available, Progressing, Degraded, Ready."""
     replicas: int | None = Field(default=None, ge=0)
     """Pods that exist."""
@@ -335,3 +294,27 @@ class LLMModelStatus(Part):
     """The name under which the gateway serves it."""
     endpoint: Annotated[str, StringConstraints(max_length=512)] | None = None
     """Where clients find it."""
+
+
+class Metadata(Part):
+    """The part of the metadata that has rules."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    """Name of the resource, and the beginning of the names of everything that belongs to it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = checks.METADATA
+
+
+class LLMModel(Part):
+    """A model that is served, on GPUs of this cluster or by a hosted API."""
+
+    apiVersion: Literal["capstan.dev/v1alpha1"] = "capstan.dev/v1alpha1"
+    """Version of this schema."""
+    kind: Literal["LLMModel"] = "LLMModel"
+    """Kind of the resource."""
+    metadata: Metadata
+    """Standard metadata of the object."""
+    spec: LLMModelSpec
+    """What the user wants."""
+
+    rules: ClassVar[tuple[Rule, ...]] = checks.ROOT

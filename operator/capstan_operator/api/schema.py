@@ -1,18 +1,24 @@
 """Building blocks of the resource models: bounded types and CEL rules that travel with the class they check."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-MODEL_NAME = r"^[A-Za-z0-9]([-A-Za-z0-9._:/@]*[A-Za-z0-9])?$"
-QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+from capstan_operator.api.patterns import BYTES, CPU, DECIMAL, DNS_LABEL, DNS_SUBDOMAIN, MODEL_NAME
 
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL)]
+SubdomainName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
 ServedName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=MODEL_NAME)]
-Quantity = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=QUANTITY)]
+CpuQuantity = Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=CPU)]
+Quantity = Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=BYTES)]
+Dollars = Annotated[str, StringConstraints(min_length=1, max_length=16, pattern=DECIMAL)]
+
+RULES_ERROR: Final = "rules"
+"""Type of the pydantic error that carries broken rules in its context (see `broken_rules`)."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +33,107 @@ class Rule:
     message: str
     holds: Callable[[Any], bool] | None = None
     field_path: str | None = None
+    """Where the fault is, relative to the class: `.engine.image`."""
 
 
 class Part(BaseModel):
-    """A part of a resource: strict about unknown fields, documented by the docstrings of its fields."""
+    """A part of a resource: strict about types and unknown fields, documented by the docstrings of its fields.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    null is the same as absent, as in the API server.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: item for key, item in value.items() if item is not None}
+        return value
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        failures = [*_repetitions(self), *_broken(self)]
+        if failures:
+            raise rules_error(failures)
+        return self
+
+
+def rules_error(failures: list[tuple[str, str]]) -> PydanticCustomError:
+    """Make the error that carries (relative field path, message) pairs."""
+    text = "; ".join(f"{path} {message}".strip() for path, message in failures)
+    return PydanticCustomError(RULES_ERROR, "{text}", {"text": text, "failures": failures})
+
+
+def broken_rules(error: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give the (relative field path, message) pairs of one entry of `ValidationError.errors()`; [] for other errors."""
+    return list(error["ctx"]["failures"]) if error["type"] == RULES_ERROR else []
+
+
+def _broken(part: Part) -> Iterator[tuple[str, str]]:
+    for rule in part.rules:
+        if rule.holds is not None and not rule.holds(part):
+            yield rule.field_path or "", rule.message
+
+
+def _repetitions(part: Part) -> Iterator[tuple[str, str]]:
+    """Find items that a list of type `set` or `map` holds twice."""
+    for name, field in type(part).model_fields.items():
+        extra = field.json_schema_extra
+        kind = extra.get("x-kubernetes-list-type") if isinstance(extra, dict) else None
+        if kind not in ("set", "map") or not isinstance(extra, dict):
+            continue
+        keys = extra.get("x-kubernetes-list-map-keys")
+        seen: set[object] = set()
+        for index, item in enumerate(getattr(part, name)):
+            identity = tuple(getattr(item, str(key)) for key in keys) if isinstance(keys, list) else item
+            if identity in seen:
+                what = f" `{keys[0]}`" if isinstance(keys, list) else ""
+                yield (
+                    f".{name}[{index}]",
+                    f"repeats the{what} of an earlier item" if what else "repeats an earlier item",
+                )
+            seen.add(identity)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Say whether the whole text fits, as CEL's `matches` does with an anchored pattern."""
+    return re.fullmatch(pattern, text, re.ASCII) is not None
 
 
 def bounded_list(most: int, *, least: int = 0, **extra: Any) -> Any:
     """Give a Field for a tuple of at most `most` items, empty by default."""
-    return Field(default=(), min_length=least, max_length=most, **extra)
+    return Field(default=(), min_length=least, max_length=most, strict=False, **extra)
+
+
+def listed_by(*keys: str) -> dict[str, Any]:
+    """Give the schema keywords of a list whose items are told apart by `keys`."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+AS_SET: Final[dict[str, Any]] = {"x-kubernetes-list-type": "set"}
+"""Schema keywords of a list that holds nothing twice."""
+
+
+def free_form(*fields: str) -> Any:
+    """Give the type of an object whose fields are known by name only; each must be an object."""
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        failures = []
+        for key, item in value.items():
+            if key not in fields:
+                failures.append((f".{key}", f"is not a field; allowed are {', '.join(fields)}"))
+            elif not isinstance(item, dict):
+                failures.append((f".{key}", "must be an object"))
+        if failures:
+            raise rules_error(failures)
+        return value
+
+    return AfterValidator(check)
+
+
+def object_schema(*fields: str) -> dict[str, Any]:
+    """Give the structural schema of a `free_form` object."""
+    return {"properties": {name: {"type": "object", "x-kubernetes-preserve-unknown-fields": True} for name in fields}}

@@ -1,0 +1,148 @@
+"""A manifest becomes a Model, whatever is in it: faults are data, never exceptions."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from capstan_operator.api.llmmodel import LLMModel
+from capstan_operator.api.patterns import HINTS
+from capstan_operator.api.schema import broken_rules
+from capstan_operator.snapshot import Manifest, Model, ModelKey, SpecError
+
+DEFAULT_NAMESPACE = "default"
+MOST_ERRORS = 20
+"""More faults of one manifest than this are counted, not listed: they end in a condition's message."""
+
+
+def parse_model(manifest: Manifest) -> Model:
+    """Parse an LLMModel. Never raises for bad content: every fault is one of `errors`, with the field's path.
+
+    Messages say what is allowed and never repeat a value, because a value may be a secret in the wrong place.
+    """
+    metadata = manifest.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    spec, errors = _validate(manifest)
+    status = manifest.get("status")
+    return Model(
+        key=ModelKey(_text(metadata.get("namespace")) or DEFAULT_NAMESPACE, _text(metadata.get("name"))),
+        uid=_text(metadata.get("uid")),
+        generation=_count(metadata.get("generation")),
+        created=_text(metadata.get("creationTimestamp")),
+        spec=spec.spec if spec else None,
+        errors=errors,
+        status=status if isinstance(status, dict) else {},
+        deleting=bool(metadata.get("deletionTimestamp")),
+    )
+
+
+def _validate(manifest: Manifest) -> tuple[LLMModel | None, tuple[SpecError, ...]]:
+    metadata = manifest.get("metadata") or {}
+    content = {key: value for key, value in manifest.items() if key != "status"}
+    content["metadata"] = {"name": metadata.get("name")} if isinstance(metadata, dict) else metadata
+    try:
+        return LLMModel.model_validate(content), ()
+    except ValidationError as fault:
+        return None, explain(fault, LLMModel)
+
+
+def explain(fault: ValidationError, root: type[BaseModel]) -> tuple[SpecError, ...]:
+    """Turn what pydantic found into paths and sentences, in the order of the fields."""
+    errors = [found for entry in fault.errors(include_url=False) for found in _explain_one(entry, root)]
+    if len(errors) <= MOST_ERRORS:
+        return tuple(errors)
+    return (*errors[:MOST_ERRORS], SpecError("", f"has {len(errors) - MOST_ERRORS} more faults"))
+
+
+def _explain_one(entry: Mapping[str, Any], root: type[BaseModel]) -> Iterator[SpecError]:
+    location = entry["loc"]
+    if location and location[-1] == "[key]":
+        yield SpecError(field_path(location[:-2]), f"has a key that is not allowed: {_sentence(entry, root)}")
+        return
+    path = field_path(location)
+    failures = broken_rules(entry)
+    for relative, message in failures:
+        yield SpecError((path + relative).lstrip("."), message)
+    if not failures:
+        yield SpecError(path, _sentence(entry, root))
+
+
+def field_path(location: tuple[str | int, ...]) -> str:
+    """Write a location as people write it: spec.engine.env[0].value."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.lstrip(".")
+
+
+def _sentence(entry: Mapping[str, Any], root: type[BaseModel]) -> str:
+    """Say what is allowed, without the value that was given."""
+    context = entry.get("ctx", {})
+    match entry["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return _unknown_field(entry["loc"], root)
+        case "string_pattern_mismatch":
+            pattern = context["pattern"]
+            return f"must be {HINTS[pattern]}" if pattern in HINTS else f"must match {pattern}"
+        case "string_type":
+            given = entry.get("input")
+            return "must be a string" + ("; put it in quotes" if isinstance(given, int | float) else "")
+        case "int_type" | "int_from_float" | "int_parsing":
+            return "must be a whole number" + (" without quotes" if isinstance(entry.get("input"), str) else "")
+        case "enum" | "literal_error":
+            return f"must be {_plain_or(context['expected'])}"
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}"
+        case "string_too_short":
+            return "must not be empty" if context["min_length"] == 1 else f"needs {context['min_length']} characters"
+        case "string_too_long":
+            return f"must have at most {context['max_length']} characters"
+        case "too_long":
+            return f"must have at most {context['max_length']} items"
+        case "too_short":
+            return f"must have at least {context['min_length']} items"
+        case "tuple_type":
+            return "must be a list"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return "must be an object"
+        case kind:
+            return f"is not valid ({kind})"
+
+
+def _plain_or(expected: str) -> str:
+    """`'a', 'b' or 'c'` without the quotes."""
+    return expected.replace("'", "")
+
+
+def _unknown_field(location: tuple[str | int, ...], root: type[BaseModel]) -> str:
+    known = sorted(_class_at(location[:-1], root).model_fields)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.75)
+    return f"is not a field; did you mean {near[0]}?" if near else f"is not a field; allowed are {', '.join(known)}"
+
+
+def _class_at(location: tuple[str | int, ...], root: type[BaseModel]) -> type[BaseModel]:
+    """Follow a location through the classes; the last class on the way when it leaves them."""
+    found = root
+    for part in location:
+        if isinstance(part, str) and part in found.model_fields:
+            found = _model_in(found.model_fields[part].annotation) or found
+    return found
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

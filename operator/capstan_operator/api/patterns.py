@@ -1,0 +1,64 @@
+r"""The patterns of the resources' strings, and what each allows in words.
+
+NB: they run in three engines (Go's in the API server, Rust's in pydantic, Python's in `schema.matches`). Only ASCII
+classes are used, because \w and \s do not mean the same in all of them.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+MODEL_NAME: Final = r"^[A-Za-z0-9]([-A-Za-z0-9._:/@]*[A-Za-z0-9])?$"
+DATA_KEY: Final = r"^[-._a-zA-Z0-9]+$"
+LABEL_KEY: Final = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+ENV_NAME: Final = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"
+IMAGE: Final = r"^[A-Za-z0-9][-A-Za-z0-9._/:@]*$"
+TAG: Final = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
+EXTENDED_RESOURCE: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+SOURCE: Final = r"^(hf|pvc|s3|oci)://[!-~]+$"
+ADAPTER_SOURCE: Final = r"^(hf|pvc|s3)://[!-~]+$"
+REVISION: Final = r"^[A-Za-z0-9][-A-Za-z0-9._/]*$"
+URL: Final = r"^https?://([A-Za-z0-9][-A-Za-z0-9.]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[-A-Za-z0-9._~%/]*)?$"
+DECIMAL: Final = r"^[0-9]+(\.[0-9]+)?$"
+CPU: Final = r"^(0\.[0-9]*[1-9][0-9]*|0*[1-9][0-9]*(\.[0-9]+)?)m?$"
+BYTES: Final = r"^(0\.[0-9]*[1-9][0-9]*|0*[1-9][0-9]*(\.[0-9]+)?)(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+REASON: Final = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+
+# What comes after the scheme of a source.
+HF_SOURCE: Final = r"^hf://[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$"
+PVC_SOURCE: Final = r"^pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(/[-A-Za-z0-9._@+=~]+)*/?$"
+S3_SOURCE: Final = r"^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9](/[-A-Za-z0-9._@+=~]+)*/?$"
+OCI_SOURCE: Final = (
+    r"^oci://[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{1,5})?(/[a-z0-9][-a-z0-9._]*)+"
+    r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$"
+)
+DOTS: Final = r"^.*/[.][.]?(/.*)?$"
+"""A path with a segment `.` or `..`: it must not leave the volume."""
+CHILD_NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""Names of Services begin with a letter and have no dots."""
+
+_LABELS = "beginning and ending with a letter or digit"
+
+HINTS: Final[Mapping[str, str]] = {
+    DNS_LABEL: f"lower case letters, digits and '-', {_LABELS}",
+    DNS_SUBDOMAIN: f"lower case letters, digits, '-' and '.', {_LABELS}",
+    MODEL_NAME: f"letters, digits and any of - . _ : / @, {_LABELS}",
+    DATA_KEY: "letters, digits and any of - . _",
+    LABEL_KEY: "a label key, such as example.com/name",
+    LABEL_VALUE: f"letters, digits and any of - . _, {_LABELS}",
+    ENV_NAME: "letters, digits and any of - . _, not beginning with a digit",
+    IMAGE: "an image reference, such as registry.example.com/engine:1.0",
+    TAG: "an image tag: letters, digits and any of - . _",
+    EXTENDED_RESOURCE: "the name of an extended resource, such as nvidia.com/gpu",
+    SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE",
+    ADAPTER_SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH or s3://BUCKET/PATH",
+    REVISION: "a branch, tag or commit: letters, digits and any of - . _ /",
+    URL: "http://HOST or https://HOST with an optional port and path, without user, password or query",
+    DECIMAL: 'a decimal number in quotes, such as "0.15"',
+    CPU: 'a CPU quantity greater than 0 in quotes, such as "4" or "500m"',
+    BYTES: 'a size greater than 0 in quotes, such as "32Gi"',
+    REASON: "a CamelCase word",
+}
+"""What a pattern allows, for people."""
