@@ -1,0 +1,62 @@
+"""Names of what belongs to an LLMModel. Deterministic: nothing has to be looked up to find a child."""
+
+from typing import Final
+
+from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, NAME_LABEL
+from capstan_operator.api.llmmodel import AdapterSpec, EngineType
+from capstan_operator.snapshot import Model, ModelKey
+
+COMPONENT: Final = "engine"
+TGI_NAME: Final = "tgi"
+"""TGI takes any other model name in a request for the name of an adapter."""
+
+
+def workload_name(name: str) -> str:
+    """Name of the Deployment, the Service, the PodDisruptionBudget and the NetworkPolicy of a model."""
+    return f"{name}-model"
+
+
+def prefixes_name(name: str) -> str:
+    """Name of the ConfigMap with the prefixes to warm up."""
+    return f"{name}-prefixes"
+
+
+def weights_name(name: str) -> str:
+    """Name of the PersistentVolumeClaim that the operator makes for the weights."""
+    return f"{name}-weights"
+
+
+def selector_labels(name: str) -> dict[str, str]:
+    """Labels that select the pods of a model."""
+    return {COMPONENT_LABEL: COMPONENT, MODEL_LABEL: name}
+
+
+def child_labels(name: str) -> dict[str, str]:
+    """Labels of every child and pod of a model. Labels of the LLMModel itself are never copied."""
+    return {**selector_labels(name), MANAGED_BY_LABEL: MANAGED_BY, NAME_LABEL: "llmmodel"}
+
+
+def served_name(model: Model) -> str:
+    """Give the name that clients ask for."""
+    named = model.spec.model.servedName if model.spec else None
+    return named or model.key.name
+
+
+def adapter_served_name(model: Model, adapter: AdapterSpec) -> str:
+    """Give the name that clients ask for to get an adapter."""
+    return adapter.servedName or f"{served_name(model)}:{adapter.name}"
+
+
+def upstream_name(model: Model) -> str:
+    """Give the name that the engine knows the model by. It does not follow servedName, so renaming restarts nothing."""
+    spec = model.spec
+    if spec and spec.external:
+        return spec.external.model or served_name(model)
+    if spec and spec.engine.type is EngineType.TGI:
+        return TGI_NAME
+    return model.key.name
+
+
+def credential_file(key: ModelKey) -> str:
+    """Name of the file with a model's credential. A namespace has no dot in it, so two models never share a file."""
+    return f"{key.namespace}.{key.name}"

@@ -1,0 +1,210 @@
+"""The pod template of a model. Everything in it restarts the model when it changes: nothing that may change lightly
+(served name, price, replicas, labels of the LLMModel) gets in."""
+
+import hashlib
+from typing import Any, Final
+
+from capstan_contract.names import (
+    ENGINE_PORT,
+    ENGINE_PORT_NAME,
+    GROUP,
+    POD_HASH_LABEL,
+    WORKER_PORT,
+    WORKER_PORT_NAME,
+)
+from capstan_operator.api.llmmodel import LLMModelSpec, Toleration
+from capstan_operator.desired.diff import digest
+from capstan_operator.desired.engines import WORKER_COMMAND, EngineContainer, build_engine, sidecar_arguments
+from capstan_operator.desired.naming import child_labels, selector_labels
+from capstan_operator.desired.patch import strategic_merge
+from capstan_operator.desired.volumes import (
+    cache_environment,
+    engine_mounts,
+    pod_volumes,
+    prefixes_json,
+    worker_mounts,
+)
+from capstan_operator.settings import BuildSettings
+from capstan_operator.snapshot import Manifest, Model, PodHash
+
+ENGINE_CONTAINER: Final = "engine"
+WORKER_CONTAINER: Final = "worker"
+USER_ID: Final = 10001
+STARTUP_SECONDS: Final = 3600
+"""How long a model may take to load before its container is started again."""
+GRACE_MARGIN_SECONDS: Final = 30
+"""From the end of the last stream to the end of the pod."""
+DRAIN_TOKEN_VARIABLE: Final = "CAPSTAN_DRAIN_TOKEN"  # noqa: S105 - the name of a variable
+PREFIXES_ANNOTATION: Final = f"{GROUP}/prefixes-hash"
+
+
+def build_template(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> tuple[Manifest, PodHash]:
+    """Give the pod template with the user's patch merged in, and the hash of it that its pods are labelled with."""
+    engine = build_engine(model, spec, settings)
+    annotations = {PREFIXES_ANNOTATION: digest(prefixes_json(spec))} if spec.prefixes else {}
+    template: Manifest = {
+        "metadata": {"labels": child_labels(model.key.name), "annotations": annotations},
+        "spec": _pod_spec(model, spec, engine, settings),
+    }
+    for part in ("metadata", "spec"):
+        template[part] = strategic_merge(template[part], (spec.template or {}).get(part) or {})
+    # Without its own labels a pod would be nobody's.
+    template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), **child_labels(model.key.name)}
+    if not template["metadata"].get("annotations"):
+        template["metadata"].pop("annotations", None)
+    pod_hash = PodHash(digest(template))
+    template["metadata"]["labels"][POD_HASH_LABEL] = pod_hash
+    return template, pod_hash
+
+
+def drain_token(uid: str) -> str:
+    """Give the token that lets a pod's preStop hook, and nobody else, drain its worker."""
+    return hashlib.sha256(f"drain:{uid}".encode()).hexdigest()[:32]
+
+
+def _pod_spec(model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings) -> dict[str, Any]:
+    grace = spec.serving.timeouts.totalSeconds + GRACE_MARGIN_SECONDS
+    pod: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_engine_container(model, spec, engine, settings)],
+        "volumes": pod_volumes(model, spec),
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector_labels(model.key.name)},
+            }
+        ],
+    }
+    if not engine.in_process:
+        pod["initContainers"] = [_sidecar(model, spec, settings)]
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    return pod | _placement(spec)
+
+
+def _placement(spec: LLMModelSpec) -> dict[str, Any]:
+    """Say where the pods may run."""
+    resources = spec.resources
+    tolerations = [_toleration(toleration) for toleration in resources.tolerations]
+    if resources.gpus:
+        tolerations.append({"key": resources.gpuResource, "operator": "Exists"})
+    found = {
+        "nodeSelector": dict(sorted(resources.nodeSelector.items())),
+        "tolerations": tolerations,
+        "affinity": resources.affinity,
+        "runtimeClassName": resources.runtimeClassName,
+        "priorityClassName": resources.priorityClassName,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _toleration(toleration: Toleration) -> dict[str, Any]:
+    return toleration.model_dump(mode="json", exclude_none=True)
+
+
+def _engine_container(
+    model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings
+) -> dict[str, Any]:
+    ports = [{"name": ENGINE_PORT_NAME, "containerPort": ENGINE_PORT, "protocol": "TCP"}]
+    env = {**cache_environment(), **engine.env}
+    mounts = engine_mounts(spec)
+    if engine.in_process:
+        ports.append(_worker_port())
+        env[DRAIN_TOKEN_VARIABLE] = drain_token(model.uid)
+        mounts += worker_mounts(spec)
+    container: dict[str, Any] = {
+        "name": ENGINE_CONTAINER,
+        "image": engine.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": list(engine.args),
+        "env": _environment(env, spec),
+        "ports": ports,
+        "resources": _resources(spec),
+        "volumeMounts": mounts,
+        "securityContext": _container_security(),
+        "startupProbe": _probe(_get("/readyz"), period=2, failures=STARTUP_SECONDS // 2),
+        "readinessProbe": _probe(_get("/readyz"), period=5, failures=2),
+        "livenessProbe": _probe(_liveness(engine), period=10, failures=6),
+        "lifecycle": {"preStop": _get(f"/drain?token={drain_token(model.uid)}")},
+    }
+    if engine.command:
+        container["command"] = list(engine.command)
+    return container
+
+
+def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> dict[str, Any]:
+    """Give the worker beside an engine: it starts before the engine and ends after it.
+
+    NB: no startup or readiness probe here. The kubelet starts the engine only after a sidecar's startup probe has
+    succeeded, and the worker is ready only when the engine is.
+    """
+    return {
+        "name": WORKER_CONTAINER,
+        "restartPolicy": "Always",
+        "image": settings.worker_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": [WORKER_COMMAND],
+        "args": list(sidecar_arguments(model, spec)),
+        "env": [{"name": DRAIN_TOKEN_VARIABLE, "value": drain_token(model.uid)}],
+        "ports": [_worker_port()],
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *worker_mounts(spec)],  # noqa: S108
+        "securityContext": _container_security(),
+        "livenessProbe": _probe(_get("/healthz"), period=10, failures=6),
+    }
+
+
+def _environment(ours: dict[str, str], spec: LLMModelSpec) -> list[dict[str, Any]]:
+    """Give our variables by name and then the user's in their order, which win."""
+    theirs = [variable.model_dump(mode="json", exclude_none=True) for variable in spec.engine.env]
+    overruled = {variable["name"] for variable in theirs}
+    return [{"name": name, "value": value} for name, value in sorted(ours.items()) if name not in overruled] + theirs
+
+
+def _resources(spec: LLMModelSpec) -> dict[str, Any]:
+    resources = spec.resources
+    gpus = {resources.gpuResource: str(resources.gpus)} if resources.gpus else {}
+    memory = {"memory": resources.memory} if resources.memory else {}
+    requests = {**({"cpu": resources.cpu} if resources.cpu else {}), **memory, **gpus}
+    limits = {**memory, **gpus}
+    return {key: value for key, value in (("limits", limits), ("requests", requests)) if value}
+
+
+def _container_security() -> dict[str, Any]:
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+
+
+def _worker_port() -> dict[str, Any]:
+    return {"name": WORKER_PORT_NAME, "containerPort": WORKER_PORT, "protocol": "TCP"}
+
+
+def _get(path: str, port: int = WORKER_PORT) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": port}}
+
+
+def _liveness(engine: EngineContainer) -> dict[str, Any]:
+    if engine.in_process:
+        return _get("/healthz")
+    if engine.health_path is None:
+        return {"tcpSocket": {"port": ENGINE_PORT}}
+    return _get(engine.health_path, ENGINE_PORT)
+
+
+def _probe(check: dict[str, Any], *, period: int, failures: int) -> dict[str, Any]:
+    return {**check, "periodSeconds": period, "failureThreshold": failures, "timeoutSeconds": 5}

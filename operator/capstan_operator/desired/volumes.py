@@ -1,0 +1,150 @@
+"""Where a pod finds the weights, and where it may write."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.desired.naming import prefixes_name, weights_name
+from capstan_operator.snapshot import Model
+
+HOME: Final = "/var/cache/capstan"
+"""Home of the engine's user: caches that may be lost with the pod."""
+WEIGHTS: Final = "/var/lib/capstan/weights"
+"""Downloaded weights: a claim, or in the pod."""
+HF_HOME: Final = f"{WEIGHTS}/huggingface"
+IMAGE_MOUNT: Final = "/mnt/model"
+"""Content of an oci:// source."""
+CLAIMS_MOUNT: Final = "/mnt/claims"
+"""Claims of pvc:// sources, each in a folder named like it."""
+PREFIXES_FOLDER: Final = "/etc/capstan/prefixes"
+PREFIXES_FILE: Final = "prefixes.json"
+PREFIXES_PATH: Final = f"{PREFIXES_FOLDER}/{PREFIXES_FILE}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed source: `hf://ORG/NAME` is scheme hf, rest ORG/NAME."""
+
+    scheme: str
+    rest: str
+
+    @property
+    def claim(self) -> str | None:
+        """The claim of a pvc:// source."""
+        return self.rest.split("/", 1)[0] if self.scheme == "pvc" else None
+
+    @property
+    def path(self) -> str:
+        """What an engine is given to load: a path in the pod, a Hugging Face name, or an s3:// address."""
+        match self.scheme:
+            case "pvc":
+                return f"{CLAIMS_MOUNT}/{self.rest}".rstrip("/")
+            case "oci":
+                return IMAGE_MOUNT
+            case "s3":
+                return f"s3://{self.rest}"
+            case _:
+                return self.rest
+
+
+def parse_source(source: str) -> Source:
+    """Take a source apart."""
+    scheme, _, rest = source.partition("://")
+    return Source(scheme, rest)
+
+
+def model_source(spec: LLMModelSpec) -> Source | None:
+    """Give the parsed source of the model's own weights."""
+    return parse_source(spec.model.source) if spec.model.source else None
+
+
+def source_claims(spec: LLMModelSpec) -> tuple[str, ...]:
+    """Give the claims that pvc:// sources name, of the model and its adapters."""
+    texts = [spec.model.source, *(adapter.source for adapter in spec.adapters)]
+    claims = {parse_source(text).claim for text in texts if text}
+    return tuple(sorted(claim for claim in claims if claim))
+
+
+def named_claims(model: Model) -> tuple[str, ...]:
+    """Give the existing claims that a model needs: those of pvc:// sources and `cache.claimName`."""
+    spec = model.spec
+    if spec is None or spec.external:
+        return ()
+    cache = [spec.cache.claimName] if spec.cache and spec.cache.claimName else []
+    return tuple(sorted({*source_claims(spec), *cache}))
+
+
+def weights_claim(model: Model) -> str | None:
+    """Give the claim that downloaded weights are kept in: an existing one, one that the operator makes, or none."""
+    cache = model.spec.cache if model.spec else None
+    if cache is None:
+        return None
+    return cache.claimName or (weights_name(model.key.name) if cache.size else None)
+
+
+def prefixes_json(spec: LLMModelSpec) -> str:
+    """Give the file with the prefixes that the worker warms up."""
+    prefixes = [{"name": prefix.name, "system": prefix.system} for prefix in spec.prefixes]
+    return json.dumps(prefixes, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def pod_volumes(model: Model, spec: LLMModelSpec) -> list[dict[str, Any]]:
+    """Give the volumes of a pod."""
+    claim = weights_claim(model)
+    weights: dict[str, Any] = {"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}}
+    volumes: list[dict[str, Any]] = [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "home", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
+        {"name": "weights", **weights},
+    ]
+    source = model_source(spec)
+    if source and source.scheme == "oci":
+        volumes.append({"name": "image", "image": {"reference": source.rest, "pullPolicy": "IfNotPresent"}})
+    for number, name in enumerate(source_claims(spec)):
+        # NB: not readOnly here: one claim may be the source of this pod and the writable cache of it as well.
+        volumes.append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": name}})
+    if spec.prefixes:
+        volumes.append({"name": "prefixes", "configMap": {"name": prefixes_name(model.key.name)}})
+    return volumes
+
+
+def engine_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:
+    """Give the mounts of the container that loads the weights."""
+    mounts: list[dict[str, Any]] = [
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount point in the pod
+        {"name": "home", "mountPath": HOME},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        {"name": "weights", "mountPath": WEIGHTS},
+    ]
+    source = model_source(spec)
+    if source and source.scheme == "oci":
+        mounts.append({"name": "image", "mountPath": IMAGE_MOUNT, "readOnly": True})
+    for number, claim in enumerate(source_claims(spec)):
+        mounts.append({"name": f"claim-{number}", "mountPath": f"{CLAIMS_MOUNT}/{claim}", "readOnly": True})
+    return mounts
+
+
+def worker_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:
+    """Give the mounts that only the worker needs, in whatever container it runs."""
+    if not spec.prefixes:
+        return []
+    return [{"name": "prefixes", "mountPath": PREFIXES_FOLDER, "readOnly": True}]
+
+
+def cache_environment() -> Mapping[str, str]:
+    """Give the variables that send every cache to a writable volume and keep libraries from asking who the user is."""
+    return {
+        "HOME": HOME,
+        "USER": "capstan",  # the user has no name in most images, and getpass.getuser() would fail
+        "XDG_CACHE_HOME": f"{HOME}/.cache",
+        "HF_HOME": HF_HOME,
+        "TORCHINDUCTOR_CACHE_DIR": f"{HOME}/.cache/torchinductor",
+        "TRITON_CACHE_DIR": f"{HOME}/.cache/triton",
+    }
+
+
+def _shared_memory(spec: LLMModelSpec) -> str:
+    return spec.resources.sharedMemory or ("2Gi" if spec.resources.gpus > 1 else "256Mi")
