@@ -24,7 +24,7 @@ def _shape(scheme: str, pattern: str, shape: str) -> Rule:
 
     return Rule(
         cel=f"!has(self.source) || !self.source.startsWith('{prefix}') || self.source.matches('{_quoted(pattern)}')",
-        message=f"must be {shape}",
+        message=f"must be {shape} when it begins with {prefix}",
         holds=holds,
         field_path=".source",
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic.annotated_handlers import GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from capstan_operator.api.patterns import BYTES, CPU, DECIMAL, DNS_LABEL, DNS_SUBDOMAIN, MODEL_NAME
 
@@ -36,6 +37,12 @@ class Rule:
     """Where the fault is, relative to the class: `.engine.image`."""
 
 
+def validation(rule: Rule) -> dict[str, str]:
+    """Write a rule as an entry of `x-kubernetes-validations`."""
+    entry = {"rule": rule.cel, "message": rule.message}
+    return entry | ({"fieldPath": rule.field_path} if rule.field_path else {})
+
+
 class Part(BaseModel):
     """A part of a resource: strict about types and unknown fields, documented by the docstrings of its fields.
 
@@ -45,6 +52,14 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Let the rules travel with the schema of the class."""
+        schema = handler.resolve_ref_schema(handler(core))
+        if cls.rules:
+            schema["x-kubernetes-validations"] = [validation(rule) for rule in cls.rules]
+        return schema
 
     @model_validator(mode="before")
     @classmethod
