@@ -1,0 +1,60 @@
+"""Warming prefixes: one short request per prefix, so that its KV blocks are computed before the first user comes.
+
+It goes through the engine's own HTTP API, because only there the chat template is applied as it is for users.
+"""
+
+import asyncio
+import logging
+
+import aiohttp
+
+from capstan_worker.prefixes import Prefix
+
+log = logging.getLogger(__name__)
+_TIMEOUT = aiohttp.ClientTimeout(total=300, connect=5)
+_TRIES = 5
+_PAUSE_SECONDS = 1.0
+
+
+class Warmup:
+    """The warm-up of one engine. It never keeps an engine from serving for good: what fails is logged and left out."""
+
+    def __init__(self, url: str, model: str, prefixes: tuple[Prefix, ...], *, pause: float = _PAUSE_SECONDS) -> None:
+        self._url = url.rstrip("/") + "/v1/chat/completions"
+        self._model = model
+        self._prefixes = prefixes
+        self._pause = pause
+        self.done = not prefixes
+        self.failed: list[str] = []
+
+    async def run(self) -> None:
+        """Send every prefix once."""
+        if self.done:
+            return
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            for prefix in self._prefixes:
+                if not await self._warm(session, prefix):
+                    self.failed.append(prefix.name)
+        self.done = True
+        log.info("prefixes warm", extra={"count": len(self._prefixes) - len(self.failed)})
+
+    async def _warm(self, session: aiohttp.ClientSession, prefix: Prefix) -> bool:
+        # NB: one token is enough; what counts is that the prompt was processed.
+        messages = [{"role": "system", "content": prefix.system}, {"role": "user", "content": "."}]
+        body = {"model": self._model, "messages": messages, "max_tokens": 1}
+        problem = ""
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(self._pause)
+            try:
+                async with session.post(self._url, json=body) as response:
+                    await response.read()
+                    if response.status == 200:
+                        return True
+                    problem = f"status {response.status}"
+                    if 400 <= response.status < 500 and response.status != 429:
+                        break
+            except (aiohttp.ClientError, TimeoutError) as error:
+                problem = type(error).__name__
+        log.warning("prefix not warmed", extra={"prefix": prefix.name, "reason": problem})
+        return False
