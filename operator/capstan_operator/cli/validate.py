@@ -1,0 +1,90 @@
+"""`capstan validate`: say what is wrong with manifests, before a cluster has to."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from capstan_operator.api.parse import DEFAULT_NAMESPACE
+from capstan_operator.desired.faults import find_faults
+from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.desired.naming import adapter_served_name, served_name
+from capstan_operator.manifests import Finding, Manifests, Severity, about, load_manifests
+from capstan_operator.snapshot import Model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files, or folders with manifests")
+    parser.add_argument(
+        "-n", "--namespace", default=DEFAULT_NAMESPACE, help="of objects that name none (default: %(default)s)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every finding and a summary; 1 when one of them is an error."""
+    manifests = load_manifests(arguments.paths, namespace=arguments.namespace)
+    findings = sorted((*manifests.findings, *check_together(manifests)), key=_position)
+    for finding in findings:
+        if finding.severity is Severity.ERROR:
+            print(finding, file=sys.stderr)
+        elif finding.severity is Severity.WARNING or not arguments.quiet:
+            print(f"{finding.file}:{finding.line}: {finding.severity}: {_after_line(finding)}")
+    counts = Counter(finding.severity for finding in findings)
+    if not arguments.quiet:
+        print(summary(len(manifests.models), counts[Severity.ERROR], counts[Severity.WARNING]))
+    return 1 if counts[Severity.ERROR] else 0
+
+
+def check_together(manifests: Manifests) -> Iterator[Finding]:
+    """Find what only shows when a manifest is seen with its engine's abilities and with the other manifests."""
+    whole = [model for model in manifests.models.values() if model.spec is not None]
+    sound = []
+    for model in whole:
+        faults = find_faults(model)
+        yield from (about(manifests.origins[model.key], fault.message, fault.field) for fault in faults)
+        if not faults:
+            sound.append(model)
+    for key, verdict in compile_gateway(sound).verdicts.items():
+        if not verdict.accepted:
+            yield about(manifests.origins[key], verdict.message, "spec.model")
+    yield from _unknown_fallbacks(manifests, whole)
+
+
+def _unknown_fallbacks(manifests: Manifests, models: list[Model]) -> Iterator[Finding]:
+    """Warn about fallbacks that no manifest here has: they may well be in the cluster."""
+    known = {name for model in models for name in _names(model)}
+    for model in models:
+        for index, name in enumerate(model.spec.serving.fallbacks if model.spec else ()):
+            if name not in known:
+                message = f"names the model '{name}', which is in none of these manifests"
+                field = f"spec.serving.fallbacks[{index}]"
+                yield about(manifests.origins[model.key], message, field, Severity.WARNING)
+
+
+def _names(model: Model) -> Iterator[str]:
+    if model.spec is not None:
+        yield served_name(model)
+        yield from model.spec.model.aliases
+        yield from (adapter_served_name(model, adapter) for adapter in model.spec.adapters)
+
+
+def summary(models: int, errors: int, warnings: int) -> str:
+    """Say the outcome in one line."""
+    parts = [_plural(models, "model"), _plural(errors, "error"), _plural(warnings, "warning")]
+    return ", ".join(parts)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _position(finding: Finding) -> tuple[str, int, int, str]:
+    return finding.file, finding.line, finding.document, finding.field
+
+
+def _after_line(finding: Finding) -> str:
+    return str(replace(finding, file="", line=0)).removeprefix(": ")
