@@ -1,15 +1,146 @@
 """Everything that one LLMModel should own."""
 
+from dataclasses import dataclass
+
+from capstan_contract.names import API_VERSION
+from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.desired.children import (
+    build_claim,
+    build_deployment,
+    build_disruption_budget,
+    build_network_policy,
+    build_prefixes,
+    build_service,
+    has_disruption_budget,
+)
+from capstan_operator.desired.diff import with_applied_hash
+from capstan_operator.desired.faults import find_faults
+from capstan_operator.desired.naming import child_labels, selector_labels, workload_name
+from capstan_operator.desired.pod import build_template
+from capstan_operator.desired.pods import find_child
+from capstan_operator.desired.replicas import Replicas, decide_replicas
+from capstan_operator.desired.rollout import Rollout, begins_rollout, decide_rollout
 from capstan_operator.desired.types import DesiredModel
+from capstan_operator.desired.volumes import named_claims, weights_claim
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Model, Snapshot
+from capstan_operator.snapshot import Manifest, Model, ModelKey, PodHash, Snapshot
 
 
 def build_model(model: Model, snapshot: Snapshot, settings: BuildSettings) -> DesiredModel:
-    """Give everything that a model should own. Never raises for what a user wrote."""
-    raise NotImplementedError
+    """Give everything that a model should own. Never raises for what a user wrote: faults are in `errors`.
+
+    A faulty model keeps what it has; an external one and one that is being deleted own nothing (of the latter the
+    garbage collector takes care).
+    """
+    faults = find_faults(model)
+    spec = model.spec
+    if faults or spec is None or model.deleting:
+        return DesiredModel(key=model.key, objects=(), keep=True, errors=faults)
+    if spec.external:
+        return DesiredModel(key=model.key, objects=())
+    template, pod_hash = build_template(model, spec, settings)
+    work = _Workload(model, spec, template, pod_hash, live_deployment(model.key, snapshot))
+    replicas = decide_replicas(spec, work.live)
+    rollout = _decide_rollout(work, snapshot)
+    objects = _build_objects(work, snapshot, settings, replicas, rollout)
+    return DesiredModel(
+        key=model.key,
+        objects=tuple(with_applied_hash(_owned(manifest, model)) for manifest in objects),
+        pod_hash=pod_hash,
+        rollout=rollout.mode,
+        rollout_message=rollout.message,
+        replicas=replicas.to_hand_over,
+        selector=",".join(f"{key}={value}" for key, value in sorted(selector_labels(model.key.name).items())),
+    )
 
 
 def needs_capacity(model: Model, snapshot: Snapshot, settings: BuildSettings) -> bool:
     """Say whether `build_model` would look at `snapshot.nodes`: only when a rollout of GPU pods begins."""
-    raise NotImplementedError
+    live = live_deployment(model.key, snapshot)
+    spec = model.spec
+    if live is None or spec is None or spec.external or not spec.resources.gpus or model.deleting:
+        return False
+    if find_faults(model):
+        return False
+    return begins_rollout(live, build_template(model, spec, settings)[1])
+
+
+def live_deployment(key: ModelKey, snapshot: Snapshot) -> Manifest | None:
+    """Give the Deployment that a model has now."""
+    return find_child(snapshot.children.get(key, ()), "Deployment", workload_name(key.name))
+
+
+@dataclass(frozen=True)
+class _Workload:
+    """A model and the pods that it should have."""
+
+    model: Model
+    spec: LLMModelSpec
+    template: Manifest
+    pod_hash: PodHash
+    live: Manifest | None
+
+
+def _build_objects(
+    work: _Workload, snapshot: Snapshot, settings: BuildSettings, replicas: Replicas, rollout: Rollout
+) -> list[Manifest]:
+    """Give the objects in the order to apply them: what a pod needs comes before the pods."""
+    name, spec = work.model.key.name, work.spec
+    objects = []
+    if spec.prefixes:
+        objects.append(build_prefixes(name, spec))
+    if spec.cache and spec.cache.size and not spec.cache.claimName:
+        objects.append(build_claim(name, spec.cache, snapshot.children.get(work.model.key, ())))
+    objects.append(build_service(name))
+    if settings.network_policies:
+        objects.append(build_network_policy(name, settings))
+    objects.append(build_deployment(name, work.template, replicas=replicas.in_manifest, mode=rollout.mode))
+    if has_disruption_budget(spec):
+        objects.append(build_disruption_budget(name))
+    return objects
+
+
+def _decide_rollout(work: _Workload, snapshot: Snapshot) -> Rollout:
+    return decide_rollout(
+        work.live,
+        work.pod_hash,
+        pods=snapshot.pods.get(work.model.key, ()),
+        nodes=snapshot.nodes,
+        gpus=work.spec.resources.gpus,
+        gpu_resource=work.spec.resources.gpuResource,
+        exclusive_claim=_exclusive_claim(work, snapshot),
+    )
+
+
+def _exclusive_claim(work: _Workload, snapshot: Snapshot) -> str | None:
+    """Give a claim of the pods that only one node at a time can attach."""
+    cache = work.spec.cache
+    if cache and cache.size and not cache.claimName and cache.accessMode == "ReadWriteOnce":
+        return weights_claim(work.model)
+    for name in named_claims(work.model):
+        claim = snapshot.claims.get(ModelKey(work.model.key.namespace, name))
+        modes = ((claim or {}).get("spec") or {}).get("accessModes") or ()
+        if modes and not {"ReadWriteMany", "ReadOnlyMany"}.intersection(modes):
+            return name
+    return None
+
+
+def _owned(manifest: Manifest, model: Model) -> Manifest:
+    """Add namespace, labels and the owner. A manifest without a uid (no API server has seen it) owns nothing."""
+    metadata = {
+        **manifest["metadata"],
+        "namespace": model.key.namespace,
+        "labels": child_labels(model.key.name),
+    }
+    if model.uid:
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": API_VERSION,
+                "kind": "LLMModel",
+                "name": model.key.name,
+                "uid": model.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ]
+    return {**manifest, "metadata": metadata}

@@ -1,0 +1,52 @@
+"""Reading live Deployments and pods."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from capstan_contract.names import POD_HASH_LABEL
+from capstan_operator.snapshot import Manifest
+
+UNSCHEDULABLE: Final = "Unschedulable"
+
+
+def find_child(children: Iterable[Manifest], kind: str, name: str) -> Manifest | None:
+    """Give the child of a kind with a name, if there is one."""
+    found = (child for child in children if child.get("kind") == kind and child["metadata"].get("name") == name)
+    return next(found, None)
+
+
+def condition_of(manifest: Manifest, kind: str) -> Mapping[str, Any] | None:
+    """Give a condition of any object by its type."""
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
+    return next((condition for condition in conditions if condition.get("type") == kind), None)
+
+
+def template_hash(deployment: Manifest) -> str:
+    """Give the pod hash of a Deployment's template; "" when it has none."""
+    labels = deployment["spec"].get("template", {}).get("metadata", {}).get("labels") or {}
+    return str(labels.get(POD_HASH_LABEL, ""))
+
+
+def pod_hash_of(pod: Manifest) -> str:
+    """Give the hash of the template that a pod was made from."""
+    return str((pod["metadata"].get("labels") or {}).get(POD_HASH_LABEL, ""))
+
+
+def is_active(pod: Manifest) -> bool:
+    """Say whether a pod runs or will run: neither finished nor being deleted."""
+    phase = (pod.get("status") or {}).get("phase")
+    return not pod["metadata"].get("deletionTimestamp") and phase not in ("Succeeded", "Failed")
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Say whether a pod takes requests."""
+    ready = condition_of(pod, "Ready")
+    return ready is not None and ready.get("status") == "True"
+
+
+def unschedulable(pod: Manifest) -> Mapping[str, Any] | None:
+    """Give the condition that says why no node takes a pod, if none does."""
+    scheduled = condition_of(pod, "PodScheduled")
+    if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == UNSCHEDULABLE:
+        return scheduled
+    return None
