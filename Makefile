@@ -1,0 +1,85 @@
+# Everything that a person or a CI job starts. `make` alone lists it.
+#
+#   PYTHON=...   which Python makes the environments (default: the newest of 3.11 to 3.14 that is found)
+#   PORT=8080    where `make run` and `make run-vllm` listen
+#   ARGS=...     further arguments of pytest, of the benchmark or of `capstan up`
+
+VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
+PORT ?= 8080
+ARGS ?=
+BIN := $(VENV)/bin
+CLUSTER := ../shared/cluster/cluster
+export PYTHON VENV
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run run-vllm test check format e2e e2e-vllm kind-up kind-down bench bench-gateway bench-operator \
+        generate crds lock vllm-venv clean
+
+help: ## list what there is
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while IFS='|' read -r name text; do printf '%-22s %s\n' "$$name" "$$text"; done
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+$(VENV)/.installed-run: pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh run
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh dev
+
+vllm-venv: ## make .venv-vllm with real vLLM for the CPU (3.5 GB)
+	@scripts/vllm.sh venv
+
+# --- use ------------------------------------------------------------------------------------------------------------
+
+run: $(VENV)/.installed-run ## serve examples/quickstart here, with simulated models
+	@exec $(BIN)/capstan up -f examples/quickstart --port $(PORT) $(ARGS)
+
+run-vllm: $(VENV)/.installed-run ## the same manifests on real vLLM on the CPU
+	@scripts/vllm.sh run --port $(PORT) $(ARGS)
+
+kind-up: ## a kind cluster with Capstan and the quickstart in it (needs Docker, kind, kubectl, helm)
+	@scripts/kind_up.sh up
+
+kind-down: ## end that cluster
+	@scripts/kind_up.sh down
+
+# --- tests and checks -----------------------------------------------------------------------------------------------
+
+test: $(VENV)/.installed-dev ## every test that this machine can run; says what it left out
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev ## formatting, linting, types, layers, generated files
+	@scripts/check.sh
+
+format: $(VENV)/.installed-dev ## let ruff format and fix
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+e2e: $(VENV)/.installed-dev ## the tests on the one-node cluster of ../shared/cluster (needs root)
+	@test -e $(CLUSTER) || { echo "error: $(CLUSTER) is not here; use 'make kind-up' on a machine with Docker" >&2; exit 1; }
+	@$(BIN)/python -m pytest -m cluster $(ARGS)
+
+# --- benchmarks -----------------------------------------------------------------------------------------------------
+
+bench-operator: $(VENV)/.installed-dev ## time until 1,000 LLMModels have settled, memory and API calls at rest
+	@$(BIN)/python -m bench.operator $(ARGS)
+
+bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machine
+	@$(BIN)/python -m bench.gateway $(ARGS)
+
+# --- files that are made from others --------------------------------------------------------------------------------
+
+generate: crds
+
+crds: $(VENV)/.installed-dev ## write crds/, docs/llmmodel.md and the chart's copies from the resource models
+	@scripts/generate.sh
+
+lock: ## write constraints.txt anew with the newest versions
+	@scripts/lock.sh
+
+clean: ## remove what was made here: environments, caches, local state
+	rm -rf $(VENV) $(VLLM_VENV) .capstan .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis \
+	  build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,89 @@
+"""`capstan up`: serve a folder of manifests on this machine, without a cluster."""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from capstan_contract.names import GATEWAY_PORT
+from capstan_operator.api.llmmodel import EngineType
+from capstan_operator.local.errors import LocalError
+from capstan_operator.local.launch import Choices
+from capstan_operator.local.session import Options, serve
+
+HELP = "serve a folder of manifests on this machine, without a cluster"
+LOCAL_ENGINES = (EngineType.VLLM.value, EngineType.SIMULATOR.value)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "-f", "--file", type=Path, required=True, metavar="DIR", help="folder with manifests, or one file"
+    )
+    parser.add_argument("--port", type=int, default=GATEWAY_PORT, help=f"where the gateway listens ({GATEWAY_PORT})")
+    parser.add_argument("--engine", choices=LOCAL_ENGINES, help="run every model on this engine instead of its own")
+    parser.add_argument(
+        "--engine-arg", action="append", default=[], metavar="ARG", help="argument for --engine; may be repeated"
+    )
+    parser.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        type=_weights,
+        metavar="MODEL=PATH",
+        help="folder with a model's weights",
+    )
+    parser.add_argument("--vllm-python", metavar="PATH", help="interpreter that has vLLM (default: this one)")
+    parser.add_argument(
+        "--state-dir", type=Path, default=Path(".capstan"), metavar="DIR", help="for logs and the like (.capstan)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C; give the exit code."""
+    if not arguments.file.exists():
+        print(f"error: {arguments.file} does not exist", file=sys.stderr)
+        return 2
+    if arguments.engine_arg and not arguments.engine:
+        print("error: --engine-arg needs --engine", file=sys.stderr)
+        return 2
+    choices = Choices(
+        engine=EngineType(arguments.engine) if arguments.engine else None,
+        engine_arguments=tuple(arguments.engine_arg),
+        weights=dict(arguments.weights),
+        vllm_python=_vllm_python(arguments.vllm_python),
+    )
+    options = Options(arguments.file, arguments.port, arguments.state_dir, choices, os.environ)
+    code = 0
+    try:
+        asyncio.run(serve(options, say=_say, show=lambda text: print(text, flush=True)))
+    except* LocalError as group:
+        for error in group.exceptions:
+            print(f"error: {error}", file=sys.stderr)
+        code = 1
+    return code
+
+
+def _say(subject: str, sentence: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {subject}: {sentence}", flush=True)
+
+
+def _weights(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError("must be MODEL=PATH")
+    return name, path
+
+
+def _vllm_python(named: str | None) -> str | None:
+    """Give an interpreter that has vLLM: the one that was named, or this one; None when it has none."""
+    python = named or sys.executable
+    probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    try:
+        done = subprocess.run([python, "-c", probe], check=False, timeout=60)  # noqa: S603  (the user names it)
+    except OSError:
+        return None
+    return python if done.returncode == 0 else None

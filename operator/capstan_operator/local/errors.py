@@ -1,0 +1,28 @@
+"""What can go wrong in local mode before anything is served.
+
+LocalError
+ |-- PortTaken        the gateway's port belongs to another process
+ |-- AlreadyRunning   another `capstan up` uses the same state directory
+ |-- NothingToServe   the folder has no model that can be served
+ `-- GatewayFailed    the gateway process does not come up
+"""
+
+
+class LocalError(Exception):
+    """Local mode cannot go on; the message is for the person at the terminal."""
+
+
+class PortTaken(LocalError):
+    """The gateway's port belongs to another process."""
+
+
+class AlreadyRunning(LocalError):
+    """Another `capstan up` uses the same state directory."""
+
+
+class NothingToServe(LocalError):
+    """The folder has no model that can be served."""
+
+
+class GatewayFailed(LocalError):
+    """The gateway process does not come up."""

@@ -1,0 +1,86 @@
+"""The folder of manifests: what it says now, and of a file that is wrong, what it said when it was right last."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from capstan_operator.api.parse import parse_model
+from capstan_operator.desired.faults import find_faults
+from capstan_operator.manifests import SUFFIXES, Document, Finding, Severity, about, collect, parse_text, read_texts
+from capstan_operator.snapshot import Model
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the folder says."""
+
+    models: tuple[Model, ...]
+    news: tuple[tuple[str, str], ...]
+    """(subject, sentence) for faults that were not there at the last reading, and for those that are gone."""
+
+
+class Folder:
+    """Reads one folder, or one file, again and again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._good: dict[str, list[Document]] = {}
+        self._told: frozenset[str] = frozenset()
+
+    @property
+    def watched(self) -> Path:
+        """The folder to watch."""
+        return self._path if self._path.is_dir() else self._path.parent
+
+    def holds(self, path: Path) -> bool:
+        """Say whether a file that has changed may be one of the manifests."""
+        if self._path.is_dir():
+            return path.suffix in SUFFIXES and not path.name.startswith(".")
+        return path.name == self._path.name
+
+    def read(self) -> Reading:
+        """Read all files. A file with a fault, or one that is being written, counts as it was when it was right."""
+        texts, findings = read_texts([self._path])
+        unreadable = {finding.file for finding in findings}
+        documents: list[Document] = []
+        good: dict[str, list[Document]] = {}
+        files = texts.keys() | (unreadable & self._good.keys())
+        for file in sorted(files if self._path.exists() else self._good):
+            found, faults = parse_text(texts[file], file=file) if file in texts else ([], [])
+            faults += _faults(found)
+            findings += faults
+            before = self._good.get(file)
+            if before is not None and (file not in texts or _wrong(faults) or not texts[file].strip()):
+                found = before
+            if before is found or not _wrong(faults):
+                good[file] = found
+            documents += found
+        self._good = good
+        collected = collect(documents)
+        findings += [finding for finding in collected.findings if finding not in findings]
+        sound = tuple(model for model in collected.models.values() if not find_faults(model))
+        return Reading(sound, tuple(self._news(findings)))
+
+    def _news(self, findings: list[Finding]) -> Iterator[tuple[str, str]]:
+        told = frozenset(str(finding) for finding in findings)
+        for finding in findings:
+            if str(finding) not in self._told:
+                kept = " (what was right before is still served)" if finding.file in self._good else ""
+                yield finding.severity.value, f"{finding}{kept if finding.severity is Severity.ERROR else ''}"
+        if self._told and not told:
+            yield "manifests", "are right again"
+        self._told = told
+
+
+def _faults(documents: list[Document]) -> list[Finding]:
+    """Judge the objects of one file by themselves."""
+    findings = list(collect(documents).findings)
+    for document in documents:
+        model = parse_model(document.manifest)
+        if model.spec is not None:
+            findings += [about(document, error.message, error.field) for error in find_faults(model)]
+    return findings
+
+
+def _wrong(findings: list[Finding]) -> bool:
+    return any(finding.severity is Severity.ERROR for finding in findings)

@@ -1,0 +1,136 @@
+"""How the engine of a model is started on this machine, or why it cannot be. Pure."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from capstan_contract.config import Task
+from capstan_operator.api.llmmodel import Engine, EngineType, LLMModelSpec
+from capstan_operator.desired.engines import vllm_arguments
+from capstan_operator.snapshot import Model
+
+MOST_REPLICAS = 4
+"""A manifest for a cluster may ask for many replicas; this machine starts no more than these."""
+HINT_VLLM = "make vllm-venv makes an environment with vLLM for the CPU; then add --vllm-python .venv-vllm/bin/python"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start one engine. Two equal launches are the same engine, so what compares unequal restarts it."""
+
+    engine: EngineType
+    python: str
+    """The interpreter that runs the worker."""
+    model: str
+    """The name that the engine knows the model by."""
+    task: Task
+    arguments: tuple[str, ...] = ()
+    """Of `vllm serve`, or of `capstan-worker simulator`."""
+    environment: tuple[tuple[str, str], ...] = ()
+    prefixes: tuple[tuple[str, str], ...] = ()
+    """(name, system message) of the prompts to keep warm."""
+    drain_seconds: float = field(default=600.0, compare=False)
+    """How long its last requests may take when it is replaced."""
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return "the simulator" if self.engine is EngineType.SIMULATOR else str(self.engine.value)
+
+    @property
+    def ready_seconds(self) -> float:
+        """How long it may take to become ready."""
+        return 60.0 if self.engine is EngineType.SIMULATOR else 1800.0
+
+
+@dataclass(frozen=True)
+class NotHere:
+    """Why a model has no engine on this machine."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line says about engines."""
+
+    engine: EngineType | None = None
+    """Run every model that is not external on this engine instead of its own, without its own arguments."""
+    engine_arguments: tuple[str, ...] = ()
+    """Arguments for `engine`."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Folder with the weights, by name of the model."""
+    python: str = sys.executable
+    vllm_python: str | None = None
+    """An interpreter that has vLLM; None when there is none."""
+
+
+def on_chosen_engine(model: Model, choices: Choices) -> Model:
+    """Give the model with the engine that the command line asks for instead of its own."""
+    if choices.engine is None or model.spec is None or model.spec.external is not None:
+        return model
+    engine = Engine(type=choices.engine, args=choices.engine_arguments, env=model.spec.engine.env)
+    return replace(model, spec=model.spec.model_copy(update={"engine": engine}))
+
+
+def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
+    """Decide how the engine of a model is started; None when it has none because it is external or faulty."""
+    spec = model.spec
+    if spec is None or spec.external is not None:
+        return None
+    engine = spec.engine.type
+    # A variable whose value is in a Secret or a ConfigMap keeps the value that it has in Capstan's own environment.
+    environment = tuple((variable.name, variable.value) for variable in spec.engine.env if variable.value is not None)
+    prefixes = tuple((prefix.name, prefix.system) for prefix in spec.prefixes)
+    common = {
+        "engine": engine,
+        "model": model.key.name,
+        "task": spec.model.task,
+        "environment": environment,
+        "prefixes": prefixes,
+        "drain_seconds": float(spec.serving.timeouts.totalSeconds),
+    }
+    match engine:
+        case EngineType.SIMULATOR:
+            return Launch(python=choices.python, arguments=spec.engine.args, **common)  # type: ignore[arg-type]
+        case EngineType.VLLM:
+            weights = _weights(model.key.name, spec, choices)
+            if isinstance(weights, NotHere):
+                return weights
+            if choices.vllm_python is None:
+                return NotHere(f"vLLM is not installed here: {HINT_VLLM}")
+            arguments = tuple(vllm_arguments(spec, name=model.key.name, path=weights))
+            return Launch(python=choices.vllm_python, arguments=arguments, **common)  # type: ignore[arg-type]
+        case _:
+            return NotHere(
+                f"engine {engine.value} needs a cluster; on this machine only vLLM, Simulator and external models run"
+            )
+
+
+def wanted_replicas(spec: LLMModelSpec) -> int:
+    """Give how many processes a model gets: its replicas, one when an autoscaler decides, and never very many."""
+    replicas = max(1, spec.scaling.min) if spec.scaling else spec.replicas
+    return min(replicas, MOST_REPLICAS)
+
+
+def engine_command(launch: Launch, *, port: int, worker_port: int, prefixes: Path | None) -> list[str]:
+    """Give the command line of a launch. Where it listens is ours to say, so that comes after the user's arguments."""
+    where = ["--host", "127.0.0.1", "--port", str(port), "--worker-port", str(worker_port)]
+    warm = ["--prefixes", str(prefixes)] if prefixes else []
+    options = [*where, *warm, "--grace-seconds", f"{launch.drain_seconds:g}"]
+    worker = [launch.python, "-m", "capstan_worker"]
+    if launch.engine is EngineType.SIMULATOR:
+        named = ["--model", launch.model, "--task", launch.task.value]
+        return [*worker, "simulator", *launch.arguments, *named, *options]
+    return [*worker, "vllm", *options, "--", *launch.arguments]
+
+
+def _weights(name: str, spec: LLMModelSpec, choices: Choices) -> str | NotHere:
+    if name in choices.weights:
+        return choices.weights[name]
+    source = spec.model.source or ""
+    if source.startswith("hf://"):
+        return source.removeprefix("hf://")
+    scheme = source.partition("://")[0]
+    return NotHere(f"{scheme}:// weights are not fetched in local mode; name a folder: --weights {name}=PATH")

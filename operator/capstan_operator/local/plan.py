@@ -1,0 +1,92 @@
+"""Which engine processes to start and stop, decided from what runs and what is wanted. Pure.
+
+The rules, in the order of what they protect:
+- A ready process serves until another one of its slot is ready, unless nobody wants the slot any more.
+- In a slot there is at most one process that is coming up, and it is the wanted one.
+- A process that has crashed rests before it is started again; a changed launch does not rest.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from capstan_operator.local.launch import Launch
+from capstan_operator.snapshot import ModelKey
+
+
+class State(StrEnum):
+    """How far a process is."""
+
+    STARTING = "Starting"
+    READY = "Ready"
+    STOPPING = "Stopping"
+
+
+@dataclass(frozen=True, order=True)
+class Slot:
+    """A place for one process: replica `ordinal` of a model."""
+
+    model: ModelKey
+    ordinal: int = 0
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that exists."""
+
+    id: int
+    """Grows with every start, so that of two processes the newer is known."""
+    slot: Slot
+    launch: Launch
+    state: State
+    url: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now."""
+
+    start: tuple[tuple[Slot, Launch], ...]
+    stop: tuple[int, ...]
+
+
+def plan_processes(
+    processes: Collection[Process],
+    wanted: Mapping[Slot, Launch],
+    resting: Collection[tuple[Slot, Launch]] = (),
+) -> Plan:
+    """Decide what to start and what to stop. Carried out until nothing is left, it ends at exactly `wanted`."""
+    live = [process for process in processes if process.state is not State.STOPPING]
+    keep: set[int] = set()
+    start: list[tuple[Slot, Launch]] = []
+    for slot, launch in sorted(wanted.items(), key=lambda item: item[0]):
+        right, bridge = _candidates(live, slot, launch)
+        keep |= {process.id for process in (right, bridge) if process}
+        if right is None and (slot, launch) not in resting:
+            start.append((slot, launch))
+    return Plan(start=tuple(start), stop=tuple(sorted(process.id for process in live if process.id not in keep)))
+
+
+def serving_urls(processes: Collection[Process], wanted: Mapping[Slot, Launch]) -> dict[ModelKey, tuple[str, ...]]:
+    """Give the addresses that serve each wanted model: one per slot, the wanted process's before an older one's."""
+    urls: dict[ModelKey, tuple[str, ...]] = {slot.model: () for slot in wanted}
+    for slot, launch in sorted(wanted.items(), key=lambda item: item[0]):
+        for process in _candidates(processes, slot, launch):
+            if process and process.state is State.READY:
+                urls[slot.model] += (process.url,)
+                break
+    return urls
+
+
+def _candidates(processes: Collection[Process], slot: Slot, launch: Launch) -> tuple[Process | None, Process | None]:
+    """Give the process that is as wanted, and the one that bridges the time until that one is ready."""
+    here = [process for process in processes if process.slot == slot and process.state is not State.STOPPING]
+    right = max(
+        (process for process in here if process.launch == launch),
+        key=lambda process: (process.state is State.READY, -process.id),
+        default=None,
+    )
+    if right and right.state is State.READY:
+        return right, None
+    ready = (process for process in here if process.state is State.READY)
+    return right, max(ready, key=lambda process: process.id, default=None)

@@ -1,0 +1,211 @@
+"""One run of `capstan up`: a folder of manifests is served, and follows every change, until a signal ends it.
+
+Level-triggered like the operator: whatever happens only wakes the loop; a step looks at the manifests and the processes
+as they are, starts and stops what the plan says, and writes the gateway config when it is not what it should be.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from watchfiles import awatch
+
+from capstan_contract.config import Backend, ConfigError, GatewayConfig, StaticBackend
+from capstan_operator.desired.gateway import compile_gateway, default_backend
+from capstan_operator.local.configdir import write_config
+from capstan_operator.local.credentials import write_credentials
+from capstan_operator.local.engines import Engines
+from capstan_operator.local.errors import NothingToServe
+from capstan_operator.local.folder import Folder
+from capstan_operator.local.gateway import GatewayProcess
+from capstan_operator.local.launch import Choices, Launch, NotHere, on_chosen_engine, plan_launch, wanted_replicas
+from capstan_operator.local.plan import Slot, plan_processes, serving_urls
+from capstan_operator.local.ports import check_port
+from capstan_operator.local.statedir import state_directory
+from capstan_operator.local.tell import Scene, Teller
+from capstan_operator.snapshot import Model, ModelKey
+
+HOST = "127.0.0.1"
+"""Local mode asks for no API key, so it is only for programs of this machine."""
+QUIET_MILLISECONDS = 50
+LONGEST_BURST_MILLISECONDS = 400
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    folder: Path
+    port: int
+    state: Path
+    choices: Choices
+    environment: Mapping[str, str] = field(repr=False)
+
+
+async def serve(options: Options, *, say: Callable[[str, str], None], show: Callable[[str], None]) -> None:
+    """Serve the folder until SIGINT or SIGTERM. Raises LocalError when it cannot begin.
+
+    `say` gets (subject, sentence) of each event; `show` gets longer texts.
+    """
+    with state_directory(options.state):
+        check_port(HOST, options.port)
+        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+            await _Session(options, http=http, tasks=tasks, say=say, show=show).run()
+
+
+class _Session:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        http: aiohttp.ClientSession,
+        tasks: asyncio.TaskGroup,
+        say: Callable[[str, str], None],
+        show: Callable[[str], None],
+    ) -> None:
+        self._options = options
+        self._tasks = tasks
+        self._say = say
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._folder = Folder(options.folder)
+        self._models: tuple[Model, ...] = ()
+        self._config = GatewayConfig.build(())
+        self._gateway_is_up = False
+        environment = dict(options.environment)
+        self._gateway = GatewayProcess(
+            http=http, host=HOST, port=options.port, folder=options.state, environment=environment, say=say
+        )
+        self._teller = Teller(self._gateway.address, options.folder, options.state, say=say, show=show)
+        self._engines = Engines(
+            tasks=tasks,
+            http=http,
+            folder=options.state,
+            environment=environment,
+            say=say,
+            changed=self._wake.set,
+            before_drain=self._everybody_knows,
+        )
+
+    async def run(self) -> None:
+        """Begin, follow, end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        self._read()
+        if not self._models:
+            raise NothingToServe(f"{self._options.folder} has no LLMModel that can be served")
+        write_config(self._options.state / "config", self._config)
+        try:
+            self._step()
+            await self._gateway.start()
+            self._gateway_is_up = True
+            self._tasks.create_task(self._tell_when_live(self._config))
+            self._tasks.create_task(self._gateway.keep_running())
+            self._tasks.create_task(self._watch())
+            while not self._stop.is_set():
+                self._wake.clear()
+                self._step()
+                await self._wake.wait()
+        finally:
+            self._stop.set()
+            await self._gateway.close()
+            await self._engines.close()
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._gateway.kill()
+            self._engines.kill()
+            return
+        self._say("capstan", "stopping (once more to stop at once)")
+        self._stop.set()
+        self._wake.set()
+
+    async def _watch(self) -> None:
+        changes = awatch(
+            self._folder.watched,
+            watch_filter=lambda _, path: self._folder.holds(Path(path)),
+            stop_event=self._stop,
+            step=QUIET_MILLISECONDS,
+            debounce=LONGEST_BURST_MILLISECONDS,
+        )
+        async for _ in changes:
+            self._read()
+            self._wake.set()
+
+    def _read(self) -> None:
+        """Read the manifests; faults are told, and what was right before stays."""
+        reading = self._folder.read()
+        for subject, sentence in reading.news:
+            self._say(subject, sentence)
+        self._models = tuple(on_chosen_engine(model, self._options.choices) for model in reading.models)
+
+    def _step(self) -> None:
+        """Bring processes and config one step nearer to what the manifests say."""
+        verdicts = compile_gateway(self._models, backend_of=lambda _: StaticBackend(urls=())).verdicts
+        accepted = [model for model in self._models if verdicts[model.key].accepted]
+        launches, absent = _launches(accepted, self._options.choices)
+        self._engines.carry_out(plan_processes(self._engines.processes, launches, self._engines.resting))
+        urls = serving_urls(self._engines.processes, launches)
+        compiled = compile_gateway(accepted, backend_of=lambda model: _backend(model, urls))
+        missing = write_credentials(
+            self._options.state / "credentials", compiled.credentials, self._options.environment
+        )
+        self._deliver(compiled.config)
+        self._teller.look(
+            Scene(
+                models=self._models,
+                config=self._config,
+                refused={key: verdict.message for key, verdict in verdicts.items() if not verdict.accepted},
+                absent=absent,
+                missing_keys=missing,
+                launches=launches,
+                processes=self._engines.processes,
+                resting=self._engines.resting,
+            )
+        )
+
+    def _deliver(self, config: GatewayConfig) -> None:
+        if config.hash == self._config.hash:
+            return
+        try:
+            write_config(self._options.state / "config", config)
+        except ConfigError as error:
+            self._say("gateway", f"keeps its config: {error}")
+            return
+        self._config = config
+        if self._gateway_is_up:
+            self._tasks.create_task(self._tell_when_live(config))
+
+    async def _tell_when_live(self, config: GatewayConfig) -> None:
+        problem = await self._gateway.acknowledged(lambda: self._config.hash)
+        if problem is None:
+            self._teller.live(config)
+        elif not self._stop.is_set():
+            self._say("gateway", f"does not take the new config: {problem}")
+
+    async def _everybody_knows(self) -> None:
+        """Wait until the gateway runs the newest config."""
+        await self._gateway.acknowledged(lambda: self._config.hash)
+
+
+def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch], dict[ModelKey, str]]:
+    """Give the engines to run here, and why some models have none."""
+    launches: dict[Slot, Launch] = {}
+    absent: dict[ModelKey, str] = {}
+    for model in models:
+        launch = plan_launch(model, choices)
+        if isinstance(launch, NotHere):
+            absent[model.key] = launch.reason
+        elif launch is not None and model.spec is not None:
+            launches |= {Slot(model.key, number): launch for number in range(wanted_replicas(model.spec))}
+    return launches, absent
+
+
+def _backend(model: Model, urls: Mapping[ModelKey, tuple[str, ...]]) -> Backend:
+    if model.spec is not None and model.spec.external is not None:
+        return default_backend(model)
+    return StaticBackend(urls=urls.get(model.key, ()))

@@ -1,0 +1,130 @@
+"""What the session tells: the table once everything has come up or failed, then one line for each change."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from capstan_contract.config import ExternalBackend, GatewayConfig
+from capstan_operator.api.llmmodel import EngineType
+from capstan_operator.local.describe import SIMULATED, Row, changes, curl_lines, table
+from capstan_operator.local.launch import Launch
+from capstan_operator.local.plan import Process, Slot, State
+from capstan_operator.snapshot import Model, ModelKey
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything as it is in one step."""
+
+    models: Collection[Model]
+    config: GatewayConfig
+    refused: Mapping[ModelKey, str]
+    """Why the gateway config leaves a model out."""
+    absent: Mapping[ModelKey, str]
+    """Why a model has no engine here."""
+    missing_keys: Mapping[str, str]
+    """The variable that is not set, by credential file."""
+    launches: Mapping[Slot, Launch]
+    processes: Collection[Process]
+    resting: Collection[tuple[Slot, Launch]]
+
+
+class Teller:
+    """Remembers what it has told, so that nothing is told twice."""
+
+    def __init__(
+        self,
+        address: str,
+        folder: Path,
+        state: Path,
+        *,
+        say: Callable[[str, str], None],
+        show: Callable[[str], None],
+    ) -> None:
+        self._address = address
+        self._folder = folder
+        self._state = state
+        self._say = say
+        self._show = show
+        self._presented = False
+        self._scene: Scene | None = None
+        self._live = GatewayConfig.build(())
+        """The config that the gateway runs."""
+        self._problems: dict[str, str] = {}
+
+    def look(self, scene: Scene) -> None:
+        """Tell problems that are new; present everything the first time that nothing is coming up any more."""
+        problems = dict(problems_of(scene))
+        for name, problem in problems.items():
+            if self._problems.get(name) != problem:
+                self._say(name, problem)
+        self._problems = problems
+        self._scene = scene
+        self._present()
+
+    def live(self, config: GatewayConfig) -> None:
+        """Tell what clients notice, now that the gateway runs `config`."""
+        before, self._live = self._live, config
+        if not self._presented:
+            self._present()
+            return
+        for name, sentence in changes(before, config):
+            self._say(name, sentence)
+
+    def _present(self) -> None:
+        scene = self._scene
+        if self._presented or scene is None or scene.config.hash != self._live.hash or not is_settled(scene):
+            return
+        self._presented = True
+        self._show(presentation(scene, self._address, self._folder, self._state))
+
+
+def problems_of(scene: Scene) -> Iterator[tuple[str, str]]:
+    """Give (model, sentence) for what keeps models from being served, apart from engines that are coming up."""
+    for key, message in sorted(scene.refused.items()):
+        yield key.name, f"is not served: {message}"
+    for key, reason in sorted(scene.absent.items()):
+        yield key.name, f"has no engine: {reason}"
+    for file, variable in sorted(scene.missing_keys.items()):
+        yield file.rpartition(".")[2], f"has no API key: set {variable} and start again"
+
+
+def is_settled(scene: Scene) -> bool:
+    """Say whether every wanted process is ready or has failed."""
+    ready = {(process.slot, process.launch) for process in scene.processes if process.state is State.READY}
+    return all(pair in ready or pair in scene.resting for pair in scene.launches.items())
+
+
+def presentation(scene: Scene, address: str, folder: Path, state: Path) -> str:
+    """Write what is served where, and how to try it."""
+    rows = [_row(model, scene) for model in sorted(scene.models, key=lambda model: model.key)]
+    served = {row.name for row in rows if row.state == "ready"}
+    entries = [entry for entry in scene.config.models if entry.id.rpartition("/")[2] in served]
+    parts = [f"Capstan serves {folder} at {address}/v1", table(rows)]
+    if any(launch.engine is EngineType.SIMULATOR for launch in scene.launches.values()):
+        parts.append("Simulated models answer without a model: what they say is made up. make run-vllm runs real ones.")
+    if lines := curl_lines(address, entries):
+        parts.append("Try it:\n\n" + "\n\n".join(f"  {line}" for line in lines))
+    parts.append(
+        f"Edit a file in {folder} and save it: the change is live without a restart.\n"
+        f"Logs are in {state / 'logs'}. Ctrl-C stops everything."
+    )
+    return "\n" + "\n\n".join(parts) + "\n"
+
+
+def _row(model: Model, scene: Scene) -> Row:
+    entry = next((entry for entry in scene.config.models if entry.id == str(model.key)), None)
+    names = (entry.servedName, *entry.aliases) if entry else ()
+    launches = [launch for slot, launch in scene.launches.items() if slot.model == model.key]
+    if entry is None:
+        return Row(model.key.name, names, "-", "not served")
+    if isinstance(entry.backend, ExternalBackend):
+        missing = entry.backend.credentialFile in scene.missing_keys
+        return Row(model.key.name, names, entry.backend.url, "no API key" if missing else "ready")
+    if not launches:
+        return Row(model.key.name, names, "-", "no engine" if model.key in scene.absent else "no replicas")
+    engine = SIMULATED if launches[0].engine is EngineType.SIMULATOR else launches[0].title
+    times = f"{len(launches)} x " if len(launches) > 1 else ""
+    ready = sum(1 for process in scene.processes if process.slot.model == model.key and process.state is State.READY)
+    state = "ready" if ready == len(launches) else f"{ready} of {len(launches)} ready" if ready else "not ready"
+    return Row(model.key.name, names, times + engine, state)

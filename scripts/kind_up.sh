@@ -1,0 +1,50 @@
+#!/bin/sh
+# Capstan and the quickstart on a kind cluster on this machine. Needs Docker, kind, kubectl and helm.
+#
+#   scripts/kind_up.sh up      make the cluster, build and load the images, install the chart, apply the quickstart
+#   scripts/kind_up.sh down    delete the cluster
+set -eu
+
+cd "$(dirname "$0")/.."
+name=${KIND_CLUSTER:-capstan}
+namespace=capstan-system
+gpus=${GPUS:-8}
+
+for tool in docker kind kubectl helm; do
+    command -v "$tool" >/dev/null || { echo "error: $tool is not installed" >&2; exit 1; }
+done
+docker info >/dev/null 2>&1 || { echo "error: the Docker engine does not answer; is it running?" >&2; exit 1; }
+on_cluster() { kubectl --context "kind-$name" "$@"; }
+
+# The nodes say that they have GPUs, so that pods which ask for some are scheduled. There are none.
+advertise_gpus() {
+    for node in $(on_cluster get nodes -l '!node-role.kubernetes.io/control-plane' -o name); do
+        on_cluster patch "$node" --subresource=status --type=json --patch "[
+          {\"op\": \"add\", \"path\": \"/status/capacity/nvidia.com~1gpu\", \"value\": \"$gpus\"},
+          {\"op\": \"add\", \"path\": \"/status/allocatable/nvidia.com~1gpu\", \"value\": \"$gpus\"}]"
+    done
+}
+
+case ${1:-} in
+up)
+    kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --config kind-config.yaml --wait 120s
+    advertise_gpus
+    for part in operator gateway worker; do
+        docker build --tag "ghcr.io/capstan/$part:dev" --file "$part/Dockerfile" .
+        kind load docker-image --name "$name" "ghcr.io/capstan/$part:dev"
+    done
+    helm --kube-context "kind-$name" upgrade --install capstan helm/capstan --namespace "$namespace" --create-namespace \
+        --set image.tag=dev --set gateway.insecureNoAuth=true --wait --timeout 5m
+    on_cluster apply -f examples/quickstart
+    on_cluster wait llmmodels --all --for=condition=Ready --timeout=180s
+    on_cluster get llmmodels
+    echo "Try it: kubectl --context kind-$name -n $namespace port-forward service/capstan-gateway 8080:80"
+    ;;
+down)
+    kind delete cluster --name "$name"
+    ;;
+*)
+    echo "usage: $0 up|down" >&2
+    exit 2
+    ;;
+esac
