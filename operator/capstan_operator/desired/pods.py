@@ -50,3 +50,9 @@ def unschedulable(pod: Manifest) -> Mapping[str, Any] | None:
     if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == UNSCHEDULABLE:
         return scheduled
     return None
+
+
+def are_pods_refused(deployment: Manifest) -> bool:
+    """Say whether the API server refuses to make pods of a Deployment (quota, admission)."""
+    failure = condition_of(deployment, "ReplicaFailure")
+    return failure is not None and failure.get("status") == "True"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from capstan_operator.desired.pods import is_active, pod_hash_of, template_hash, unschedulable
+from capstan_operator.desired.pods import are_pods_refused, is_active, pod_hash_of, template_hash, unschedulable
 from capstan_operator.desired.types import RolloutMode
 from capstan_operator.snapshot import Manifest, NodeCapacity, PodHash
 
@@ -51,7 +51,7 @@ def decide_rollout(
         return SURGE
     if begins_rollout(live, pod_hash):
         return SURGE if not gpus or nodes is None or has_room(nodes, gpus, gpu_resource) else IN_PLACE
-    return IN_PLACE if _is_in_place(live) or is_surge_stuck(pods, pod_hash) else SURGE
+    return IN_PLACE if _is_in_place(live) or is_surge_stuck(live, pods, pod_hash) else SURGE
 
 
 def begins_rollout(live: Manifest, pod_hash: PodHash) -> bool:
@@ -65,11 +65,12 @@ def has_room(nodes: Sequence[NodeCapacity], gpus: int, gpu_resource: str) -> boo
     return any(node.free.get(gpu_resource, 0) >= gpus for node in nodes)
 
 
-def is_surge_stuck(pods: Sequence[Manifest], pod_hash: PodHash) -> bool:
-    """Say whether a new pod finds no node while old pods still hold theirs."""
+def is_surge_stuck(live: Manifest, pods: Sequence[Manifest], pod_hash: PodHash) -> bool:
+    """Say whether a new pod finds no node, or no room in a quota, while old pods still hold theirs."""
     active = [pod for pod in pods if is_active(pod)]
-    old = any(pod_hash_of(pod) != pod_hash for pod in active)
-    return old and any(pod_hash_of(pod) == pod_hash and unschedulable(pod) for pod in active)
+    if all(pod_hash_of(pod) == pod_hash for pod in active):
+        return False
+    return are_pods_refused(live) or any(pod_hash_of(pod) == pod_hash and unschedulable(pod) for pod in active)
 
 
 def strategy(mode: RolloutMode) -> dict[str, Any]:

@@ -1,12 +1,30 @@
 """The status of one LLMModel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, Final
 
+from capstan_contract.names import GATEWAY_PORT
+from capstan_operator.desired.naming import selector_labels, served_name
 from capstan_operator.desired.types import DesiredModel, Verdict
 from capstan_operator.settings import BuildSettings
 from capstan_operator.snapshot import Model, Snapshot
-from capstan_operator.status.types import Acknowledgement, Problem, StatusResult
+from capstan_operator.status.checks import CHAINS
+from capstan_operator.status.conditions import Finding, conditions_by_type, merge_conditions, run_chain
+from capstan_operator.status.facts import Facts, gather_facts
+from capstan_operator.status.types import Acknowledgement, Problem, StatusResult, Transition
+
+_FIELDS: Final = ("observedGeneration", "replicas", "readyReplicas", "selector", "servedName", "endpoint")
+_BEFORE: Final[Mapping[str, str]] = {
+    "Accepted": "Unknown",
+    "Progressing": "False",
+    "Degraded": "False",
+    "Ready": "False",
+}
+"""Conditions whose transitions become Events, and the status that counts as before the first visit."""
+_BAD: Final[Mapping[str, str]] = {"Accepted": "False", "Degraded": "True", "Ready": "False"}
+_REASON_COUNTS: Final = frozenset({("Accepted", "False"), ("Degraded", "True")})
+"""Where another reason is news although the status is the same."""
 
 
 def compute_status(
@@ -20,5 +38,72 @@ def compute_status(
     problems: Sequence[Problem] = (),
     settings: BuildSettings | None = None,
 ) -> StatusResult:
-    """Give the complete status of a model, the transitions in it and when to look again."""
-    raise NotImplementedError
+    """Give the complete status of a model, the transitions in it and when to look again.
+
+    `now` must have a time zone. `problems` is what the shell found beyond the Snapshot: references that lead nowhere
+    (SecretNotFound, SecretKeyNotFound, StorageClassNotFound, ...) and objects that the API server refused
+    (ApplyRefused). `settings` says what `status.endpoint` is; without them it is left out.
+    """
+    facts = gather_facts(model, desired, snapshot, verdict, ack, now, problems)
+    findings = {kind: run_chain(chain, facts) for kind, chain in CHAINS.items()}
+    present = conditions_by_type(model.status)
+    conditions = merge_conditions(present, findings, generation=model.generation, now=now)
+    status = {**_plain_fields(facts, settings), "conditions": conditions}
+    return StatusResult(
+        status=status,
+        changed=_is_changed(model.status, status),
+        transitions=tuple(_transitions(present, findings)),
+        recheck_after=facts.trouble.recheck_after if facts.trouble else None,
+    )
+
+
+def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"observedGeneration": facts.model.generation}
+    if not facts.external:
+        labels = sorted(selector_labels(facts.model.key.name).items())
+        fields |= {
+            "replicas": len(facts.new) + len(facts.old),
+            "readyReplicas": facts.ready_new,
+            "selector": ",".join(f"{key}={value}" for key, value in labels),
+        }
+    if facts.spec:
+        fields["servedName"] = served_name(facts.model)
+    if endpoint := gateway_endpoint(settings):
+        fields["endpoint"] = endpoint
+    return fields
+
+
+def gateway_endpoint(settings: BuildSettings | None) -> str | None:
+    """Give the base URL for clients; None when there is no gateway."""
+    if settings is None or not (settings.gateway_url or settings.gateway_service):
+        return None
+    inside = f"http://{settings.gateway_service}.{settings.install_namespace}.svc:{GATEWAY_PORT}"
+    return f"{(settings.gateway_url or inside).rstrip('/').removesuffix('/v1')}/v1"
+
+
+def _is_changed(present: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Say whether what is ours in the status differs; conditions of others do not count."""
+    if any(present.get(field) != status.get(field) for field in _FIELDS):
+        return True
+    found = conditions_by_type(present)
+    return any(dict(found.get(new["type"], {})) != new for new in status["conditions"])
+
+
+def _transitions(present: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Finding]) -> list[Transition]:
+    return [
+        _transition(kind, findings[kind])
+        for kind, before in _BEFORE.items()
+        if _is_news(kind, present.get(kind) or {"status": before, "reason": None}, findings[kind])
+    ]
+
+
+def _is_news(kind: str, present: Mapping[str, Any], finding: Finding) -> bool:
+    if present.get("status") != finding.status:
+        return True
+    return (kind, finding.status) in _REASON_COUNTS and present.get("reason") != finding.reason
+
+
+def _transition(kind: str, finding: Finding) -> Transition:
+    if _BAD.get(kind) == finding.status or finding.status == "Unknown":
+        return Transition("Warning", finding.reason, finding.message)
+    return Transition("Normal", "Recovered" if kind == "Degraded" else finding.reason, finding.message)

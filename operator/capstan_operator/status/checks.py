@@ -1,0 +1,329 @@
+"""The chains of checks, one per condition: the first check that has something to say decides.
+
+Reasons are for programs and never change their meaning; messages are for people and are the same for the same cause.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from capstan_operator.api.llmmodel import EngineType
+from capstan_operator.desired.gateway import invalid
+from capstan_operator.desired.naming import served_name
+from capstan_operator.desired.pods import condition_of, template_hash
+from capstan_operator.desired.types import RolloutMode
+from capstan_operator.desired.volumes import model_source, weights_claim
+from capstan_operator.status.conditions import Finding, State
+from capstan_operator.status.facts import Facts
+from capstan_operator.status.types import AckState
+
+Check = Callable[[Facts], Finding | None]
+
+
+def _ready_of(facts: Facts, count: int) -> str:
+    return f"{min(count, facts.wanted)} of {facts.wanted} replicas ready"
+
+
+# --- what several conditions ask ------------------------------------------------------------------------------------
+
+
+def _unusable(facts: Facts, status: State) -> Finding | None:
+    if facts.spec is not None:
+        return None
+    return Finding(status, "Invalid", invalid(facts.desired.errors).message)
+
+
+def _invalid_is_false(facts: Facts) -> Finding | None:
+    return _unusable(facts, "False")
+
+
+def _invalid_is_true(facts: Facts) -> Finding | None:
+    return _unusable(facts, "True")
+
+
+def _invalid_is_unknown(facts: Facts) -> Finding | None:
+    return _unusable(facts, "Unknown")
+
+
+def _problem_is_false(facts: Facts) -> Finding | None:
+    """The shell found a reference that leads nowhere, or an object that the API server refuses."""
+    if not facts.problems:
+        return None
+    return Finding("False", facts.problems[0].reason, "; ".join(problem.message for problem in facts.problems))
+
+
+def _problem_is_true(facts: Facts) -> Finding | None:
+    found = _problem_is_false(facts)
+    return Finding("True", found.reason, found.message) if found else None
+
+
+def _trouble_is_false(facts: Facts) -> Finding | None:
+    return Finding("False", facts.trouble.reason, facts.trouble.message) if facts.trouble else None
+
+
+def _hopeless_is_false(facts: Facts) -> Finding | None:
+    return _trouble_is_false(facts) if facts.trouble and facts.trouble.needs_person else None
+
+
+def _hopeless_is_true(facts: Facts) -> Finding | None:
+    if facts.trouble and facts.trouble.needs_person:
+        return Finding("True", facts.trouble.reason, facts.trouble.message)
+    return None
+
+
+# --- Accepted -------------------------------------------------------------------------------------------------------
+
+
+def _verdict(facts: Facts) -> Finding | None:
+    if facts.verdict.accepted:
+        return None
+    return Finding("False", facts.verdict.reason, facts.verdict.message)
+
+
+def _accepted(facts: Facts) -> Finding:
+    return Finding("True", "Accepted", f"served as '{served_name(facts.model)}'")
+
+
+# --- WeightsReady ---------------------------------------------------------------------------------------------------
+
+
+def _weights_elsewhere(facts: Facts) -> Finding | None:
+    return Finding("True", "External", "a hosted API has them") if facts.external else None
+
+
+def _storage_class(facts: Facts) -> Finding | None:
+    found = (problem for problem in facts.problems if problem.reason == "StorageClassNotFound")
+    return next((Finding("False", problem.reason, problem.message) for problem in found), None)
+
+
+def _missing_claim(facts: Facts) -> Finding | None:
+    missing = (name for name, claim in facts.claims if claim is None)
+    return next(
+        (Finding("False", "ClaimNotFound", f"the PersistentVolumeClaim '{name}' does not exist") for name in missing),
+        None,
+    )
+
+
+def _lost_claim(facts: Facts) -> Finding | None:
+    for name, claim in (*facts.claims, *((facts.own_claim,) if facts.own_claim else ())):
+        if claim and (claim.get("status") or {}).get("phase") == "Lost":
+            return Finding("False", "ClaimLost", f"the PersistentVolumeClaim '{name}' has lost its volume")
+    return None
+
+
+def _pending_claim(facts: Facts) -> Finding | None:
+    for name, claim in (*facts.claims, *((facts.own_claim,) if facts.own_claim else ())):
+        if claim is None or (claim.get("status") or {}).get("phase") != "Bound":
+            return Finding("False", "ClaimPending", f"the PersistentVolumeClaim '{name}' is not bound to a volume yet")
+    return None
+
+
+def _no_weights(facts: Facts) -> Finding | None:
+    if facts.spec and facts.spec.model.source is None and facts.spec.engine.type is EngineType.SIMULATOR:
+        return Finding("True", "NotNeeded", "the simulator has none")
+    return None
+
+
+def _bound_claim(facts: Facts) -> Finding | None:
+    source = model_source(facts.spec) if facts.spec else None
+    name = (source.claim if source else None) or weights_claim(facts.model)
+    return Finding("True", "ClaimBound", f"they are kept in the PersistentVolumeClaim '{name}'") if name else None
+
+
+def _on_demand(_: Facts) -> Finding:
+    return Finding("True", "OnDemand", "every pod fetches them when it starts")
+
+
+# --- Available ------------------------------------------------------------------------------------------------------
+
+
+def _hosted(facts: Facts) -> Finding | None:
+    return Finding("True", "External", "a hosted API answers") if facts.external else None
+
+
+def _idle(facts: Facts) -> Finding | None:
+    return Finding("False", "Idle", "no replica is wanted") if facts.idle else None
+
+
+def _some_ready(facts: Facts) -> Finding | None:
+    return Finding("True", "ReplicasReady", _ready_of(facts, facts.ready)) if facts.ready else None
+
+
+def _loading(facts: Facts) -> Finding | None:
+    return Finding("False", "Loading", _ready_of(facts, facts.ready_new)) if facts.new else None
+
+
+def _no_pods(_: Facts) -> Finding:
+    return Finding("False", "NoReadyReplicas", "there is no pod yet")
+
+
+# --- Progressing ----------------------------------------------------------------------------------------------------
+
+
+def _nothing_to_roll_out(facts: Facts) -> Finding | None:
+    return Finding("False", "External", "there is nothing to roll out") if facts.external else None
+
+
+def _deployment_behind(facts: Facts) -> Finding | None:
+    """The Deployment is not written yet, or its controller has not seen it."""
+    live = facts.deployment
+    behind = live is None or template_hash(live) != facts.desired.pod_hash
+    if live is not None and not behind:
+        observed = int((live.get("status") or {}).get("observedGeneration") or 0)
+        behind = observed < int(live["metadata"].get("generation") or 0)
+    return _rolling(facts) if behind else None
+
+
+def _old_pods(facts: Facts) -> Finding | None:
+    return _rolling(facts) if facts.old else None
+
+
+def _rolling(facts: Facts) -> Finding:
+    done = f"{min(facts.ready_new, facts.wanted)} of {facts.wanted} replicas up to date"
+    if facts.desired.rollout is RolloutMode.IN_PLACE and facts.old:
+        return Finding("True", "RollingInPlace", f"{facts.desired.rollout_message}; {done}")
+    return Finding("True", "RollingOut", done)
+
+
+def _deadline(facts: Facts) -> Finding | None:
+    condition = condition_of(facts.deployment, "Progressing") if facts.deployment else None
+    if condition and condition.get("reason") == "ProgressDeadlineExceeded" and condition.get("status") == "False":
+        return Finding("False", "RolloutDeadlineExceeded", "the rollout has made no progress for too long")
+    return None
+
+
+def _deadline_is_true(facts: Facts) -> Finding | None:
+    found = _deadline(facts) if facts.ready_new < facts.wanted else None
+    return Finding("True", found.reason, found.message) if found else None
+
+
+def _scaling_down(facts: Facts) -> Finding | None:
+    if len(facts.new) <= facts.wanted:
+        return None
+    return Finding("True", "ScalingDown", f"more than {facts.wanted} replicas are running")
+
+
+def _coming_up(facts: Facts) -> Finding | None:
+    if facts.ready_new >= facts.wanted:
+        return None
+    return _deadline(facts) or Finding("True", "Loading", _ready_of(facts, facts.ready_new))
+
+
+def _complete(facts: Facts) -> Finding:
+    return Finding("False", "Complete", _ready_of(facts, facts.ready_new))
+
+
+# --- Degraded -------------------------------------------------------------------------------------------------------
+
+
+def _conflict_is_true(facts: Facts) -> Finding | None:
+    if facts.verdict.accepted or facts.model.deleting:
+        return None
+    return Finding("True", facts.verdict.reason, facts.verdict.message)
+
+
+def _claim_is_true(facts: Facts) -> Finding | None:
+    found = _missing_claim(facts) or _lost_claim(facts)
+    return Finding("True", found.reason, found.message) if found else None
+
+
+def _as_expected(_: Facts) -> Finding:
+    return Finding("False", "AsExpected", "nothing needs a person")
+
+
+# --- Ready ----------------------------------------------------------------------------------------------------------
+
+
+def _generation_ready(facts: Facts) -> Finding | None:
+    """Nothing to object when a pod of this generation is ready, or none is wanted, or a hosted API answers."""
+    if facts.external or facts.idle or facts.ready_new:
+        return None
+    if facts.trouble is None and facts.ready:
+        return _not_rolled_out(facts)
+    return _trouble_is_false(facts) or _loading(facts) or _no_pods(facts)
+
+
+def _not_rolled_out(facts: Facts) -> Finding:
+    reason = "RollingInPlace" if facts.desired.rollout is RolloutMode.IN_PLACE else "RollingOut"
+    return Finding("False", reason, "no replica of this generation is ready yet")
+
+
+def _gateway(facts: Facts) -> Finding | None:
+    ack = facts.ack
+    match ack.state:
+        case AckState.NO_GATEWAY:
+            return Finding("False", "NoGateway", "no gateway replica is ready")
+        case AckState.UNKNOWN:
+            return Finding("Unknown", "GatewayUnknown", "the gateway could not be asked")
+        case AckState.PENDING:
+            done = f"{ack.acknowledged} of {ack.ready} gateway replicas run this generation"
+            return Finding("False", "GatewayPending", done)
+        case _:
+            return None
+
+
+def _ready_idle(facts: Facts) -> Finding | None:
+    return Finding("True", "Idle", "no replica is wanted") if facts.idle and not facts.external else None
+
+
+def _serving(facts: Facts) -> Finding:
+    return Finding("True", "Serving", "a hosted API answers" if facts.external else _ready_of(facts, facts.ready_new))
+
+
+CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
+    {
+        "Accepted": (_invalid_is_false, _verdict, _accepted),
+        "WeightsReady": (
+            _invalid_is_unknown,
+            _weights_elsewhere,
+            _storage_class,
+            _missing_claim,
+            _lost_claim,
+            _pending_claim,
+            _no_weights,
+            _bound_claim,
+            _on_demand,
+        ),
+        "Available": (
+            _invalid_is_false,
+            lambda facts: _problem_is_false(facts) if facts.external else None,
+            _hosted,
+            _idle,
+            _some_ready,
+            _problem_is_false,
+            _trouble_is_false,
+            _loading,
+            _no_pods,
+        ),
+        "Progressing": (
+            _invalid_is_false,
+            _nothing_to_roll_out,
+            _problem_is_false,
+            _hopeless_is_false,
+            _deployment_behind,
+            _old_pods,
+            _scaling_down,
+            _idle,
+            _coming_up,
+            _complete,
+        ),
+        "Degraded": (
+            _invalid_is_true,
+            _conflict_is_true,
+            _problem_is_true,
+            _claim_is_true,
+            _hopeless_is_true,
+            _deadline_is_true,
+            _as_expected,
+        ),
+        "Ready": (
+            _invalid_is_false,
+            _verdict,
+            _problem_is_false,
+            _generation_ready,
+            _gateway,
+            _ready_idle,
+            _serving,
+        ),
+    }
+)

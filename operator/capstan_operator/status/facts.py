@@ -1,0 +1,129 @@
+"""Everything that the checks look at, gathered first, so that a check is one question."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.desired.model import live_deployment
+from capstan_operator.desired.naming import weights_name
+from capstan_operator.desired.pods import find_child, is_active, is_ready, pod_hash_of
+from capstan_operator.desired.replicas import wanted_replicas
+from capstan_operator.desired.types import DesiredModel, Verdict
+from capstan_operator.desired.volumes import named_claims
+from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
+from capstan_operator.status.trouble import Trouble, find_refusal, find_trouble
+from capstan_operator.status.types import Acknowledgement, Problem
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One model as it is wanted and as it is."""
+
+    model: Model
+    spec: LLMModelSpec | None
+    """None when it cannot be used: then `desired.errors` says why."""
+    desired: DesiredModel
+    verdict: Verdict
+    ack: Acknowledgement
+    problems: tuple[Problem, ...]
+    deployment: Manifest | None
+    wanted: int
+    """Replicas that there should be now."""
+    new: tuple[Manifest, ...]
+    """Active pods of the wanted template."""
+    old: tuple[Manifest, ...]
+    """Active pods of other templates."""
+    claims: tuple[tuple[str, Manifest | None], ...]
+    """Claims that must exist, by name."""
+    own_claim: tuple[str, Manifest | None] | None
+    """The claim that the operator makes."""
+    trouble: Trouble | None
+    """What keeps pods of the wanted template from becoming ready."""
+
+    @property
+    def ready_new(self) -> int:
+        """Ready pods of the wanted template."""
+        return sum(map(is_ready, self.new))
+
+    @property
+    def ready(self) -> int:
+        """Ready pods of any template."""
+        return self.ready_new + sum(map(is_ready, self.old))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no replica is wanted."""
+        return self.wanted == 0
+
+    @property
+    def external(self) -> bool:
+        """Whether a hosted API answers."""
+        return self.spec is not None and self.spec.external is not None
+
+
+def gather_facts(
+    model: Model,
+    desired: DesiredModel,
+    snapshot: Snapshot,
+    verdict: Verdict,
+    ack: Acknowledgement,
+    now: datetime,
+    problems: Sequence[Problem],
+) -> Facts:
+    """Gather what the checks look at."""
+    spec = None if desired.errors else model.spec
+    deployment = live_deployment(model.key, snapshot)
+    pods = snapshot.pods.get(model.key, ())
+    active = [pod for pod in pods if is_active(pod)]
+    new = tuple(pod for pod in active if pod_hash_of(pod) == desired.pod_hash)
+    return Facts(
+        model=model,
+        spec=spec,
+        desired=desired,
+        verdict=verdict,
+        ack=ack,
+        problems=tuple(problems),
+        deployment=deployment,
+        wanted=wanted_replicas(spec, deployment) if spec and not spec.external else 0,
+        new=new,
+        old=tuple(pod for pod in active if pod_hash_of(pod) != desired.pod_hash),
+        claims=_claims(model, spec, snapshot),
+        own_claim=_own_claim(model, spec, snapshot),
+        trouble=_trouble(spec, deployment, desired, pods, now),
+    )
+
+
+def _trouble(
+    spec: LLMModelSpec | None,
+    deployment: Manifest | None,
+    desired: DesiredModel,
+    pods: Sequence[Manifest],
+    now: datetime,
+) -> Trouble | None:
+    if spec is None:
+        return None
+    active = [pod for pod in pods if is_active(pod)]
+    found = find_trouble(
+        [pod for pod in active if pod_hash_of(pod) == desired.pod_hash and not is_ready(pod)],
+        gpus=spec.resources.gpus,
+        gpu_resource=spec.resources.gpuResource,
+        now=now,
+        leaving=[pod for pod in pods if pod["metadata"].get("deletionTimestamp")],
+    )
+    rolling = any(pod_hash_of(pod) != desired.pod_hash for pod in active)
+    return found or find_refusal(deployment, rolling=rolling)
+
+
+def _claims(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tuple[tuple[str, Manifest | None], ...]:
+    if spec is None:
+        return ()
+    names = named_claims(model)
+    return tuple((name, snapshot.claims.get(ModelKey(model.key.namespace, name))) for name in names)
+
+
+def _own_claim(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tuple[str, Manifest | None] | None:
+    if spec is None or spec.external or spec.cache is None or spec.cache.claimName or not spec.cache.size:
+        return None
+    name = weights_name(model.key.name)
+    return name, find_child(snapshot.children.get(model.key, ()), "PersistentVolumeClaim", name)

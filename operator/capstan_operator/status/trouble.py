@@ -1,0 +1,152 @@
+"""What keeps pods from becoming ready, told from their status.
+
+Messages are the same for the same cause: no counters, no times, no names of pods.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from capstan_operator.desired.pods import are_pods_refused, condition_of, unschedulable
+from capstan_operator.snapshot import Manifest
+
+PATIENCE_SECONDS: Final = 300.0
+"""How long a pod may find no node before a person is called: nodes may be on their way."""
+CRASHES: Final = 3
+"""So many restarts are no accident."""
+_PULL_REASONS: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+_CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_REFUSED_POD: Final = re.compile(r'pods "[^"]*" is forbidden: ')
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why pods do not become ready."""
+
+    reason: str
+    message: str
+    needs_person: bool = True
+    recheck_after: float | None = None
+    """Seconds until it needs a person although nothing changes."""
+
+
+@dataclass(frozen=True)
+class _Container:
+    """The status of one container."""
+
+    name: str
+    image: str
+    ready: bool
+    restarts: int
+    waiting: Mapping[str, Any]
+    last: Mapping[str, Any]
+    """How it ended the last time; {} when it never did."""
+
+
+def find_trouble(
+    pods: Sequence[Manifest], *, gpus: int, gpu_resource: str, now: datetime, leaving: Sequence[Manifest] = ()
+) -> Trouble | None:
+    """Give the first thing, in the order of certainty, that keeps one of these pods from becoming ready.
+
+    `leaving` are pods that are being stopped and may still hold what these wait for: nobody is called before the end
+    of their grace.
+    """
+    containers = sorted((c for pod in pods for c in _containers(pod)), key=lambda c: (c.name, c.image))
+    for check in _CONTAINER_CHECKS:
+        if found := [trouble for container in containers if (trouble := check(container))]:
+            return _worst(found)
+    grace = max((-_age(pod["metadata"].get("deletionTimestamp"), now) for pod in leaving), default=0.0)
+    return _worst([_unscheduled(pod, gpus, gpu_resource, now, grace) for pod in pods if unschedulable(pod)])
+
+
+def find_refusal(deployment: Manifest | None, *, rolling: bool) -> Trouble | None:
+    """Say why the API server refuses to make pods, if it does. While old pods are being replaced, they may be what
+    fills a quota, and nobody is needed."""
+    if deployment is None or not are_pods_refused(deployment):
+        return None
+    says = str((condition_of(deployment, "ReplicaFailure") or {}).get("message", ""))
+    return Trouble("PodsRefused", f"pods are refused: {_REFUSED_POD.sub('', says)}", needs_person=not rolling)
+
+
+def _worst(found: Sequence[Trouble]) -> Trouble | None:
+    """Give one of several, always the same one."""
+    return max(found, key=lambda trouble: (trouble.needs_person, trouble.message), default=None)
+
+
+def _containers(pod: Manifest) -> Iterator[_Container]:
+    status = pod.get("status") or {}
+    for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        state, last = found.get("state") or {}, found.get("lastState") or {}
+        yield _Container(
+            name=str(found.get("name")),
+            image=str(found.get("image")),
+            ready=bool(found.get("ready")),
+            restarts=int(found.get("restartCount") or 0),
+            waiting=state.get("waiting") or {},
+            last=state.get("terminated") or last.get("terminated") or {},
+        )
+
+
+def _image_pull(container: _Container) -> Trouble | None:
+    if container.waiting.get("reason") not in _PULL_REASONS:
+        return None
+    return Trouble("ImagePullFailed", f"the image '{container.image}' of container '{container.name}' cannot be pulled")
+
+
+def _configuration(container: _Container) -> Trouble | None:
+    reason = container.waiting.get("reason")
+    if reason not in _CONFIG_REASONS:
+        return None
+    # Only this one speaks of the manifest; the others name containers and processes, differently each time.
+    detail = f": {container.waiting.get('message', '')}" if reason == "CreateContainerConfigError" else ""
+    return Trouble("ContainerConfigError", f"container '{container.name}' cannot be started{detail}")
+
+
+def _out_of_memory(container: _Container) -> Trouble | None:
+    if container.ready or container.last.get("reason") != "OOMKilled":
+        return None
+    message = f"container '{container.name}' was ended because it used more memory than its limit"
+    return Trouble("OutOfMemory", message, needs_person=container.restarts >= CRASHES)
+
+
+def _crash(container: _Container) -> Trouble | None:
+    looping = container.waiting.get("reason") == "CrashLoopBackOff"
+    failed = not container.ready and container.last.get("exitCode", 0) != 0
+    if not looping and not failed:
+        return None
+    message = (
+        f"container '{container.name}' keeps ending, the last time with exit code {container.last.get('exitCode')}"
+    )
+    return Trouble("CrashLoop", message, needs_person=container.restarts >= CRASHES)
+
+
+_CONTAINER_CHECKS: Final[tuple[Callable[[_Container], Trouble | None], ...]] = (
+    _image_pull,
+    _configuration,
+    _out_of_memory,
+    _crash,
+)
+
+
+def _unscheduled(pod: Manifest, gpus: int, gpu_resource: str, now: datetime, grace: float) -> Trouble:
+    condition = unschedulable(pod) or {}
+    says = str(condition.get("message", "")).strip()
+    since = condition.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp")
+    left = max(grace, PATIENCE_SECONDS - _age(since, now))
+    reason, what = "Unschedulable", "no node takes a replica"
+    if gpus and f"Insufficient {gpu_resource}" in says:
+        reason, what = "InsufficientGPU", f"no node has {gpus} {gpu_resource} free for a replica"
+    return Trouble(
+        reason,
+        f"{what}; the scheduler says: {says}",
+        needs_person=left <= 0,
+        recheck_after=left if left > 0 else None,
+    )
+
+
+def _age(since: object, now: datetime) -> float:
+    return (now - datetime.fromisoformat(str(since))).total_seconds() if since else 0.0
