@@ -63,7 +63,7 @@ class ModelSource(Part):
 
     source: Annotated[str, StringConstraints(min_length=6, max_length=512, pattern=SOURCE)] | None = None
     """Where the weights are: hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE. Required unless
-    `external` is set."""
+    `external` is set, or the engine is OpenAICompatible and its image has the weights."""
     servedName: ServedName | None = None
     """The name that clients ask for. Default: the name of the LLMModel. It can change at any time without a restart."""
     aliases: tuple[ServedName, ...] = bounded_list(16, json_schema_extra=AS_SET)

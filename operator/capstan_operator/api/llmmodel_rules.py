@@ -80,6 +80,12 @@ ENGINE = (
         holds=lambda self: self.type != "OpenAICompatible" or self.image is not None,
         field_path=".image",
     ),
+    Rule(
+        cel="self.type != 'Simulator' || !has(self.version)",
+        message="must not be set when `type` is Simulator, which comes with the worker's image",
+        holds=lambda self: self.type != "Simulator" or self.version is None,
+        field_path=".version",
+    ),
 )
 
 RESOURCES = (
@@ -227,9 +233,11 @@ def _own_names(spec: Any) -> list[str]:
 
 SPEC = (
     Rule(
-        cel="has(self.external) || has(self.model.source)",
-        message=f"is required unless `external` is set: {SOURCES}",
-        holds=lambda self: self.external is not None or self.model.source is not None,
+        cel="has(self.external) || self.engine.type == 'OpenAICompatible' || has(self.model.source)",
+        message=f"is required unless `external` is set or `engine.type` is OpenAICompatible: {SOURCES}",
+        holds=lambda self: (
+            self.external is not None or self.engine.type == "OpenAICompatible" or self.model.source is not None
+        ),
         field_path=".model.source",
     ),
     Rule(
