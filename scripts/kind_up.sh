@@ -30,7 +30,7 @@ up)
     kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --config kind-config.yaml --wait 120s
     advertise_gpus
     for part in operator gateway worker; do
-        docker build --tag "ghcr.io/capstan/$part:dev" --file "$part/Dockerfile" .
+        docker build --build-arg BASE=python:3.11-slim-bookworm --tag "ghcr.io/capstan/$part:dev" --file "$part/Dockerfile" .
         kind load docker-image --name "$name" "ghcr.io/capstan/$part:dev"
     done
     helm --kube-context "kind-$name" upgrade --install capstan helm/capstan --namespace "$namespace" --create-namespace \

@@ -1,0 +1,141 @@
+{{/* The name that every object starts with. Names append at most 24 characters to it. */}}
+{{- define "capstan.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride | trunc 38 | trimSuffix "-" }}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{ .Release.Name | trunc 38 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 38 | trimSuffix "-" }}
+{{- end -}}
+{{- end }}
+
+{{/* Labels that never change: what Services, budgets and policies select by. Takes (list $ "component"). */}}
+{{- define "capstan.selector" -}}
+app.kubernetes.io/name: capstan
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{/* Labels of an object. Takes (list $ "component"). */}}
+{{- define "capstan.labels" -}}
+{{- $root := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+app.kubernetes.io/part-of: capstan
+{{ include "capstan.selector" . }}
+{{- with $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels of a pod: nothing in them that changes with the chart's version, or every upgrade would restart every pod. */}}
+{{- define "capstan.podLabels" -}}
+app.kubernetes.io/part-of: capstan
+{{ include "capstan.selector" . }}
+{{- with (index . 0).Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* An image. Takes (list $ "name" imageValues). */}}
+{{- define "capstan.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 2 -}}
+{{- $repository := $image.repository | default (printf "%s/%s" $root.Values.image.registry (index . 1)) -}}
+{{- if $image.digest -}}
+{{ printf "%s@%s" $repository $image.digest }}
+{{- else -}}
+{{ printf "%s:%s" $repository ($image.tag | default $root.Values.image.tag | default $root.Chart.AppVersion) }}
+{{- end -}}
+{{- end }}
+
+{{/* Name of a ServiceAccount. Takes (list $ "component" values). */}}
+{{- define "capstan.serviceAccount" -}}
+{{- $values := index . 2 -}}
+{{- if $values.create -}}
+{{ $values.name | default (printf "%s-%s" (include "capstan.fullname" (index . 0)) (index . 1)) }}
+{{- else -}}
+{{ required (printf "%s.serviceAccount.name is needed with %s.serviceAccount.create=false" (index . 1) (index . 1)) $values.name }}
+{{- end -}}
+{{- end }}
+
+{{/* Where the gateway finds Redis; empty: state in memory. */}}
+{{- define "capstan.redisUrl" -}}
+{{- if .Values.redis.enabled -}}
+redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
+{{- else -}}
+{{ .Values.redis.externalUrl }}
+{{- end -}}
+{{- end }}
+
+{{- define "capstan.gatewayConfig" -}}
+{{ include "capstan.fullname" . }}-gateway-config
+{{- end }}
+
+{{- define "capstan.gatewayCredentials" -}}
+{{ include "capstan.fullname" . }}-gateway-credentials
+{{- end }}
+
+{{/* Security of a pod, and of a container, as the `restricted` Pod Security level wants it. */}}
+{{- define "capstan.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+{{- define "capstan.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Where a pod may run. Takes the component's values. */}}
+{{- define "capstan.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Refuse values that contradict each other. */}}
+{{- define "capstan.check" -}}
+{{- with .Values -}}
+{{- if not .gateway.insecureNoAuth -}}
+{{- fail "gateway.insecureNoAuth is false, but this release of the gateway has no API keys yet: set gateway.insecureNoAuth=true to say that everybody who reaches the gateway may use every model" -}}
+{{- end -}}
+{{- if and .redis.enabled .redis.externalUrl -}}
+{{- fail "redis.enabled and redis.externalUrl exclude each other: set redis.enabled=false to use the external Redis" -}}
+{{- end -}}
+{{- if and .redis.auth.existingSecret (not .redis.enabled) (not .redis.externalUrl) -}}
+{{- fail "redis.auth.existingSecret is set, but there is no Redis: set redis.enabled=true or redis.externalUrl" -}}
+{{- end -}}
+{{- if and .gateway.autoscaling.enabled (gt (int .gateway.autoscaling.minReplicas) (int .gateway.autoscaling.maxReplicas)) -}}
+{{- fail "gateway.autoscaling.maxReplicas must be greater than or equal to gateway.autoscaling.minReplicas" -}}
+{{- end -}}
+{{- if and .gateway.service.nodePort (eq .gateway.service.type "ClusterIP") -}}
+{{- fail "gateway.service.nodePort needs gateway.service.type NodePort or LoadBalancer" -}}
+{{- end -}}
+{{- if and .gateway.service.loadBalancerSourceRanges (ne .gateway.service.type "LoadBalancer") -}}
+{{- fail "gateway.service.loadBalancerSourceRanges needs gateway.service.type LoadBalancer" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.monitoring.serviceMonitor.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1")) -}}
+{{- fail "monitoring.serviceMonitor.enabled is true, but this cluster does not know monitoring.coreos.com/v1: install the Prometheus Operator first (helm template: --api-versions monitoring.coreos.com/v1)" -}}
+{{- end -}}
+{{- if and .Values.monitoring.prometheusRule.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1")) -}}
+{{- fail "monitoring.prometheusRule.enabled is true, but this cluster does not know monitoring.coreos.com/v1: install the Prometheus Operator first (helm template: --api-versions monitoring.coreos.com/v1)" -}}
+{{- end -}}
+{{- end }}
