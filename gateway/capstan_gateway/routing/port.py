@@ -1,6 +1,6 @@
 """What the pipeline needs of routing: hand over a request, get a response that has begun.
 
-    endpoints = EndpointSet(registry)                      # one per model, kept across configs; discovery calls .replace()
+    endpoints = EndpointSet(registry)                      # one per model, kept across configs; see .replace()
     dispatcher = Dispatcher(client, budget=..., ...)       # one per process (routing.dispatch)
 
     async with await dispatcher.dispatch(call) as answer:  # leaving the block releases the slot and aborts what is left

@@ -68,7 +68,7 @@ class BodyTooLarge(UpstreamError):
 class DeadlineExceeded(UpstreamError):
     """A wait took too long."""
 
-    def __init__(self, endpoint_id: str, kind: DeadlineKind, seconds: float) -> None:
-        super().__init__(endpoint_id, f"{kind} deadline of {seconds:g} s passed")
+    def __init__(self, endpoint_id: str, kind: DeadlineKind) -> None:
+        super().__init__(endpoint_id, f"the {kind} deadline passed")
         self.kind = kind
         self.sent = kind is not DeadlineKind.CONNECT

@@ -1,0 +1,156 @@
+"""The gateway's own HTTP/1.1 client: `port.UpstreamClient` on asyncio protocols and httptools.
+
+It does what a gateway needs and nothing else. No redirects, no cookies, no decompression, no proxies: bytes go out
+and come back as they are.
+"""
+
+import asyncio
+import math
+import ssl
+from collections.abc import Mapping
+from typing import Final
+
+from capstan_gateway.upstream.connection import Connection
+from capstan_gateway.upstream.errors import ConnectionLost, DeadlineExceeded, DeadlineKind
+from capstan_gateway.upstream.limits import DEFAULT, Limits
+from capstan_gateway.upstream.pool import PREFIX_LINES, Pool
+from capstan_gateway.upstream.port import Endpoint, Headers
+from capstan_gateway.upstream.resolver import Resolver
+from capstan_gateway.upstream.response import Response
+from capstan_gateway.upstream.tls import TlsContexts
+
+CLOSE_SECONDS: Final = 2.0
+BODYLESS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
+
+
+class Http1Client:
+    """Sends requests over kept-alive connections. Belongs to the loop that it was made in."""
+
+    def __init__(self, *, limits: Limits = DEFAULT, tls: Mapping[str, ssl.SSLContext] | None = None) -> None:
+        self._limits = limits
+        self._contexts = TlsContexts(tls)
+        self._resolver = Resolver(limits.dns_seconds)
+        self._pools: dict[str, Pool] = {}
+        self._retired: list[Pool] = []
+        """Pools of an address that their endpoint no longer has, until their last response is over."""
+        self._loop = asyncio.get_running_loop()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def send(
+        self,
+        endpoint: Endpoint,
+        *,
+        method: bytes,
+        path: bytes,
+        headers: Headers = (),
+        body: bytes = b"",
+        connect_timeout: float = 5.0,
+        first_byte_timeout: float = 120.0,
+        idle_timeout: float = 60.0,
+        expires_at: float = math.inf,
+        repeatable: bool = False,
+    ) -> Response:
+        """Send a request and return as soon as the head of its response is there; see `port.UpstreamClient`."""
+        pool = self._pool(endpoint)
+        head = build_head(pool.prefix, method, endpoint.base_path + path, headers, body)
+        repeatable = repeatable or method == b"GET" or method == b"HEAD"
+        first_byte_at = self._loop.time() + first_byte_timeout
+        # A request that must not be sent twice gets a connection of its own: nothing else makes sure that the server
+        # does not close it at this moment.
+        connection = pool.take() if repeatable else None
+        while True:
+            reused = connection is not None
+            if connection is None:
+                connection = await self._connect(pool, connect_timeout, expires_at)
+            response = connection.start(
+                head,
+                body,
+                first_byte_at=first_byte_at,
+                idle_seconds=idle_timeout,
+                expires_at=expires_at,
+                head_only=method == b"HEAD",
+            )
+            try:
+                await response.wait_head()
+            except ConnectionLost:
+                if not reused or response.began:
+                    raise
+                pool, connection = self._pool(endpoint), None
+            except BaseException:
+                response.abort()
+                raise
+            else:
+                return response
+
+    def close_idle(self, endpoint_id: str) -> None:
+        """Close the connections to an endpoint that are not in use: it is going away."""
+        pool = self._pools.get(endpoint_id)
+        if pool is not None:
+            pool.close_idle(math.inf)
+
+    async def aclose(self) -> None:
+        """Close every connection, and return when they are closed."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self._resolver.aclose()
+        pools = [*self._pools.values(), *self._retired]
+        for pool in pools:
+            pool.abort_all()
+        deadline = self._loop.time() + CLOSE_SECONDS
+        # A transport closes within a turn or two of the loop; nothing tells when the last one has.
+        while any(pool.size for pool in pools) and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        self._pools.clear()
+
+    def connections(self) -> dict[str, tuple[int, int]]:
+        """Give how many connections are open and how many of them idle, by endpoint id, for metrics."""
+        return {endpoint_id: (pool.size, pool.idle) for endpoint_id, pool in self._pools.items()}
+
+    async def _connect(self, pool: Pool, connect_timeout: float, expires_at: float) -> Connection:
+        left = expires_at - self._loop.time()
+        if left <= 0:
+            raise DeadlineExceeded(pool.endpoint.id, DeadlineKind.TOTAL)
+        return await pool.connect(min(connect_timeout, left))
+
+    def _pool(self, endpoint: Endpoint) -> Pool:
+        pool = self._pools.get(endpoint.id)
+        if pool is not None and (pool.endpoint is endpoint or pool.endpoint == endpoint):
+            return pool
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if pool is not None:
+            pool.retire()
+            self._retired.append(pool)
+        pool = Pool(endpoint, limits=self._limits, resolver=self._resolver, contexts=self._contexts)
+        self._pools[endpoint.id] = pool
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._limits.idle_seconds / 4, self._sweep)
+        return pool
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long and forget empty pools, every so often while there is a pool."""
+        idle_since = self._loop.time() - self._limits.idle_seconds
+        for pool in self._pools.values():
+            pool.close_idle(idle_since)
+        self._pools = {endpoint_id: pool for endpoint_id, pool in self._pools.items() if pool.size}
+        self._retired = [pool for pool in self._retired if pool.size]
+        again = self._pools or self._retired
+        self._sweeper = self._loop.call_later(self._limits.idle_seconds / 4, self._sweep) if again else None
+
+
+def build_head(prefix: bytes, method: bytes, target: bytes, headers: Headers, body: bytes) -> bytes:
+    """Write a request head. Raises ValueError for a name or value that would be more than one header."""
+    parts = [method, b" ", target, prefix]
+    for name, value in headers:
+        parts.append(b"%b: %b\r\n" % (name, value))
+    lines = PREFIX_LINES + len(headers) + 1
+    if body or method not in BODYLESS:
+        parts.append(b"content-length: %d\r\n" % len(body))
+        lines += 1
+    parts.append(b"\r\n")
+    head = b"".join(parts)
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b" " in target or b"\0" in head:
+        raise ValueError("a request line or header holds a character that is not allowed in it")
+    return head

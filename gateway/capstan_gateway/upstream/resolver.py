@@ -1,0 +1,81 @@
+"""Names to addresses, remembered for a moment."""
+
+import asyncio
+import ipaddress
+import socket
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+MAX_NAMES: Final = 256
+STALE_SECONDS: Final = 300.0
+"""How long an answer is better than none: while the resolver is down, old addresses are used."""
+
+
+LookUp = Callable[[str], Awaitable[tuple[str, ...]]]
+
+
+class Resolver:
+    """Remembers what `look_up` said; callers that ask for one name at once share one look-up."""
+
+    def __init__(self, ttl_seconds: float, *, look_up: LookUp | None = None) -> None:
+        self._ttl = ttl_seconds
+        self._ask = look_up or ask_system
+        self._known: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
+        self._running: dict[str, asyncio.Task[tuple[str, ...]]] = {}
+
+    async def resolve(self, host: str) -> tuple[str, ...]:
+        """Give the addresses of a host, in the resolver's order. Raises OSError when there are none."""
+        if _is_address(host):
+            return (host,)
+        now = asyncio.get_running_loop().time()
+        known = self._known.get(host)
+        if known is not None and now - known[0] < self._ttl:
+            return known[1]
+        task = self._running.get(host)
+        if task is None:
+            task = asyncio.create_task(self._look_up(host), name=f"resolve {host}")
+            self._running[host] = task
+            task.add_done_callback(lambda done: self._finished(host, done))
+        try:
+            return await asyncio.shield(task)
+        except OSError:
+            if known is not None and now - known[0] < STALE_SECONDS:
+                return known[1]
+            raise
+
+    async def aclose(self) -> None:
+        """Give up look-ups that are under way."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_up(self, host: str) -> tuple[str, ...]:
+        addresses = await self._ask(host)
+        if not addresses:
+            raise OSError("the name has no address")
+        self._known[host] = (asyncio.get_running_loop().time(), addresses)
+        self._known.move_to_end(host)
+        while len(self._known) > MAX_NAMES:
+            self._known.popitem(last=False)
+        return addresses
+
+    def _finished(self, host: str, task: asyncio.Task[tuple[str, ...]]) -> None:
+        self._running.pop(host, None)
+        if not task.cancelled():
+            task.exception()  # Retrieved here as well, for the case that every caller has gone.
+
+
+async def ask_system(host: str) -> tuple[str, ...]:
+    """Give the addresses that the system's resolver knows, in its order."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,172 @@
+"""A response as its reader sees it; `connection.Connection` fills it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from capstan_gateway.upstream.errors import BodyBroken, BodyTooLarge, DeadlineKind, UpstreamError
+
+if TYPE_CHECKING:
+    from capstan_gateway.upstream.connection import Connection
+
+
+class Response:
+    """Implements `port.UpstreamResponse`. One reader at a time.
+
+    The connection calls the `on_*` methods. It lets go of the response when the body is over or broken, after which
+    the response lives on with what has not been read yet.
+    """
+
+    __slots__ = (
+        "_buffered",
+        "_connection",
+        "_endpoint_id",
+        "_error",
+        "_expires_at",
+        "_first_byte_at",
+        "_idle_seconds",
+        "_loop",
+        "_pieces",
+        "_waiter",
+        "began",
+        "body_began",
+        "complete",
+        "head_only",
+        "headers",
+        "status",
+    )
+
+    def __init__(
+        self,
+        connection: "Connection",
+        loop: asyncio.AbstractEventLoop,
+        first_byte_at: float,
+        idle_seconds: float,
+        expires_at: float,
+        head_only: bool,
+    ) -> None:
+        self.status = 0
+        """0 until the head is there."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.began = False
+        """Whether a single byte of it has arrived."""
+        self.body_began = False
+        self.head_only = head_only
+        self._endpoint_id = connection.endpoint_id
+        self._connection: Connection | None = connection
+        self._loop = loop
+        self._first_byte_at = first_byte_at
+        self._idle_seconds = idle_seconds
+        self._expires_at = expires_at
+        self._pieces: list[bytes] = []
+        self._buffered = 0
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # --- for the reader ---------------------------------------------------------------------------------------------
+
+    async def wait_head(self) -> None:
+        """Return when the head is there. Raises UpstreamError."""
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def wait_body(self) -> None:
+        """Return when a piece of the body can be read without waiting, or the body is over. Raises UpstreamError."""
+        while not self._pieces and not self.complete:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def receive(self) -> bytes:
+        """Give all that has arrived since the last call, waiting if that is nothing; b"" when the body is over."""
+        if not self._pieces:
+            if self.complete:
+                return b""
+            await self.wait_body()
+        return self._take()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over `receive` until the body is over."""
+        while piece := await self.receive():
+            yield piece
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.receive():
+            size += len(piece)
+            if size > max_bytes:
+                self.abort()
+                raise BodyTooLarge(self._endpoint_id, f"the body is larger than {max_bytes} bytes")
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def abort(self) -> None:
+        """Close the connection now, so that the engine stops; harmless when the body is over, and when called twice."""
+        connection = self._connection
+        if connection is None:
+            return
+        self.on_error(BodyBroken(self._endpoint_id, "aborted"))
+        connection.abort()
+
+    async def _wait(self) -> None:
+        connection = self._connection
+        assert connection is not None, "without a connection the response is over or broken"  # noqa: S101
+        if self.body_began:
+            deadline, kind = self._loop.time() + self._idle_seconds, DeadlineKind.IDLE
+        else:
+            deadline, kind = self._first_byte_at, DeadlineKind.FIRST_TOKEN
+        if self._expires_at < deadline:
+            deadline, kind = self._expires_at, DeadlineKind.TOTAL
+        self._waiter = self._loop.create_future()
+        connection.set_deadline(deadline, kind)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _take(self) -> bytes:
+        pieces = self._pieces
+        if not pieces:
+            return b""
+        taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._buffered = 0
+        if self._connection is not None:
+            self._connection.resume()
+        return taken
+
+    # --- for the connection -----------------------------------------------------------------------------------------
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the reader waits for something right now."""
+        return self._waiter is not None
+
+    def on_body(self, piece: bytes) -> int:
+        """Take a piece of the body; give how much is unread."""
+        self.body_began = True
+        self._pieces.append(piece)
+        self._buffered += len(piece)
+        return self._buffered
+
+    def on_complete(self) -> None:
+        """Take note that the body is over, and that the connection is no longer ours."""
+        self.complete = True
+        self._connection = None
+
+    def on_error(self, error: UpstreamError) -> None:
+        """Take note that no more will come; what has arrived can still be read."""
+        self._error = error
+        self._connection = None
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reader look."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
