@@ -7,6 +7,7 @@ from capstan_operator.api.llmmodel import LLMModelSpec, WeightsCache
 from capstan_operator.desired.naming import prefixes_name, selector_labels, weights_name, workload_name
 from capstan_operator.desired.pods import find_child
 from capstan_operator.desired.quantity import parse_quantity
+from capstan_operator.desired.replicas import Replicas
 from capstan_operator.desired.rollout import strategy
 from capstan_operator.desired.types import RolloutMode
 from capstan_operator.desired.volumes import PREFIXES_FILE, prefixes_json
@@ -19,14 +20,15 @@ CLIENT_COMPONENTS: Final = ("gateway", "operator")
 """Components of the install namespace that talk to model pods."""
 
 
-def build_deployment(name: str, template: Manifest, *, replicas: int | None, mode: RolloutMode) -> Manifest:
-    """Give the Deployment. `replicas` None: somebody else says how many."""
+def build_deployment(name: str, template: Manifest, *, replicas: Replicas, mode: RolloutMode) -> Manifest:
+    """Give the Deployment."""
+    count = replicas.in_manifest
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": workload_name(name)},
+        "metadata": {"name": workload_name(name), "annotations": dict(replicas.annotations)},
         "spec": {
-            **({} if replicas is None else {"replicas": replicas}),
+            **({} if count is None else {"replicas": count}),
             "selector": {"matchLabels": selector_labels(name)},
             "strategy": strategy(mode),
             "progressDeadlineSeconds": ROLLOUT_SECONDS,

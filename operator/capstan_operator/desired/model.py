@@ -94,7 +94,7 @@ def _build_objects(
     objects.append(build_service(name))
     if settings.network_policies:
         objects.append(build_network_policy(name, settings))
-    objects.append(build_deployment(name, work.template, replicas=replicas.in_manifest, mode=rollout.mode))
+    objects.append(build_deployment(name, work.template, replicas=replicas, mode=rollout.mode))
     if has_disruption_budget(spec):
         objects.append(build_disruption_budget(name))
     return objects

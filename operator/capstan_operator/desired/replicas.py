@@ -4,12 +4,18 @@ Without `scaling` the LLMModel does. With it an autoscaler does, and the operato
 manager of its own, so that applying the rest of the Deployment never fights over the number.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
+from capstan_contract.names import GROUP
 from capstan_operator.api.llmmodel import LLMModelSpec, Scaling
-from capstan_operator.desired.types import FIELD_MANAGER
 from capstan_operator.snapshot import Manifest
+
+REPLICAS_ANNOTATION: Final = f"{GROUP}/replicas-from"
+"""On the Deployment: whether our main field manager says how many replicas there are."""
+FROM_MODEL: Final = "LLMModel"
+FROM_AUTOSCALER: Final = "Autoscaler"
 
 
 @dataclass(frozen=True)
@@ -19,20 +25,20 @@ class Replicas:
     in_manifest: int | None
     to_hand_over: int | None
 
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """What the Deployment says about it."""
+        return {REPLICAS_ANNOTATION: FROM_AUTOSCALER if self.in_manifest is None else FROM_MODEL}
+
 
 def decide_replicas(spec: LLMModelSpec, live: Manifest | None) -> Replicas:
     """Decide what is written about the number of replicas, and by whom."""
     if spec.scaling is None:
-        return Replicas(in_manifest=spec.replicas, to_hand_over=spec.replicas)
-    if live is None:
-        # At least one to begin with, also when 0 is allowed: a model that never ran shows nothing to an autoscaler.
-        return Replicas(in_manifest=None, to_hand_over=max(1, spec.scaling.min))
-    present = int(live["spec"].get("replicas", 1))
-    bounded = _bound(present, spec.scaling)
-    if _is_ours(live):
-        # NB: dropping a field that nobody else owns resets it to 1. Both managers hold it until the next pass.
-        return Replicas(in_manifest=bounded, to_hand_over=bounded)
-    return Replicas(in_manifest=None, to_hand_over=None if present == bounded else bounded)
+        return Replicas(in_manifest=spec.replicas, to_hand_over=None)
+    present = None if live is None else int(live["spec"].get("replicas", 1))
+    wanted = wanted_replicas(spec, live)
+    # NB: dropping a field that nobody else owns resets it to 1, so the scale manager takes it over first.
+    return Replicas(in_manifest=None, to_hand_over=wanted if _is_ours(live) or present != wanted else None)
 
 
 def wanted_replicas(spec: LLMModelSpec, live: Manifest | None) -> int:
@@ -40,6 +46,7 @@ def wanted_replicas(spec: LLMModelSpec, live: Manifest | None) -> int:
     if spec.scaling is None:
         return spec.replicas
     if live is None:
+        # At least one to begin with, also when 0 is allowed: a model that never ran shows nothing to an autoscaler.
         return max(1, spec.scaling.min)
     return _bound(int(live["spec"].get("replicas", 1)), spec.scaling)
 
@@ -48,11 +55,6 @@ def _bound(count: int, scaling: Scaling) -> int:
     return min(max(count, scaling.min), scaling.max)
 
 
-def _is_ours(live: Manifest) -> bool:
-    """Say whether our main field manager is the only one that owns `spec.replicas`."""
-    owners = {entry.get("manager") for entry in live["metadata"].get("managedFields") or () if _owns_replicas(entry)}
-    return owners == {FIELD_MANAGER}
-
-
-def _owns_replicas(entry: dict[str, Any]) -> bool:
-    return "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+def _is_ours(live: Manifest | None) -> bool:
+    annotations = live["metadata"].get("annotations") or {} if live else {}
+    return bool(annotations.get(REPLICAS_ANNOTATION) == FROM_MODEL)

@@ -38,9 +38,10 @@ class DesiredModel:
     rollout_message: str = ""
     """Why pods are replaced in place, for people; empty for a surge."""
     replicas: int | None = None
-    """Replicas to hand to the Deployment; None when an autoscaler owns them and they are within bounds.
-    Without `scaling` the Deployment in `objects` says the same number. With `scaling` and not None, apply it as
-    `spec.replicas` under SCALE_MANAGER, after the Deployment exists."""
+    """With `scaling`: what to apply as the Deployment's `spec.replicas` under SCALE_MANAGER, before the objects when
+    the Deployment exists (otherwise it would fall back to 1 for a moment), else after them. None: nothing to apply,
+    because the autoscaler is within bounds, or because there is no `scaling` and the Deployment in `objects` says it.
+    """
     selector: str = ""
     errors: tuple[SpecError, ...] = ()
     """Why nothing could be built: the model's own errors, and those of its pod template patch."""

@@ -118,10 +118,12 @@ def _pending_claim(facts: Facts) -> Finding | None:
     return None
 
 
-def _no_weights(facts: Facts) -> Finding | None:
-    if facts.spec and facts.spec.model.source is None and facts.spec.engine.type is EngineType.SIMULATOR:
+def _no_source(facts: Facts) -> Finding | None:
+    if facts.spec is None or facts.spec.model.source is not None:
+        return None
+    if facts.spec.engine.type is EngineType.SIMULATOR:
         return Finding("True", "NotNeeded", "the simulator has none")
-    return None
+    return Finding("True", "InImage", "the engine's image brings them")
 
 
 def _bound_claim(facts: Facts) -> Finding | None:
@@ -280,7 +282,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _missing_claim,
             _lost_claim,
             _pending_claim,
-            _no_weights,
+            _no_source,
             _bound_claim,
             _on_demand,
         ),
