@@ -1,11 +1,20 @@
 """Fixtures for every test. A fixture that starts something real ends it as well."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.apiserver import api_server
+
+
+def pytest_configure() -> None:
+    """Say that there is no event loop outside of tests.
+
+    Otherwise Python 3.11 makes one for the first who asks for the current loop (pytest-asyncio), and nobody closes it.
+    """
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ class Machine(RuleBasedStateMachine):
     def is_a_fixpoint(self) -> None:
         """A plan that has been carried out leaves nothing to do until something happens."""
         plan = plan_processes(self.processes.values(), self.wanted, self.resting)
-        assert plan.start == () and plan.stop == ()
+        assert (plan.start, plan.stop) == ((), ())
 
     @invariant()
     def at_most_two_live_processes_share_a_slot(self) -> None:

@@ -1,0 +1,72 @@
+"""`capstan render`: print what the operator would write for a set of manifests. The same input gives the same bytes."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from capstan_contract.config import ConfigError, split_config
+from capstan_operator.api.parse import DEFAULT_NAMESPACE
+from capstan_operator.cli.validate import check_together
+from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.desired.model import build_model
+from capstan_operator.gateway_config import build_config_maps
+from capstan_operator.manifests import Manifests, Severity, load_manifests
+from capstan_operator.settings import Settings, SettingsError, load_settings
+from capstan_operator.snapshot import Manifest, Snapshot
+
+HEADER = """\
+# What the Capstan operator writes for these manifests. In a cluster the API server adds owner references and
+# generations, and what follows from a uid (the drain token, and the hashes that it is part of) has other values.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files, or folders with manifests")
+    parser.add_argument(
+        "-n", "--namespace", default=DEFAULT_NAMESPACE, help="of objects that name none (default: %(default)s)"
+    )
+    parser.epilog = "The operator's settings (images, names, namespaces) are read from the same CAPSTAN_* variables."
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the objects; print only what is wrong, and give 1, when something is."""
+    manifests = load_manifests(arguments.paths, namespace=arguments.namespace)
+    findings = [*manifests.findings, *check_together(manifests)]
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    for finding in errors:
+        print(finding, file=sys.stderr)
+    if errors:
+        return 1
+    try:
+        print(render(manifests, load_settings()), end="")
+    except (ConfigError, SettingsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def render(manifests: Manifests, settings: Settings) -> str:
+    """Give the objects as YAML: those of each model in the order of the models, then the gateway's config.
+
+    Raises ConfigError when the gateway config does not fit into its ConfigMaps.
+    """
+    documents = (f"---\n{_yaml(manifest)}" for manifest in _objects(manifests, settings))
+    return HEADER + "".join(documents)
+
+
+def _objects(manifests: Manifests, settings: Settings) -> Iterator[Manifest]:
+    models = [manifests.models[key] for key in sorted(manifests.models)]
+    snapshot = Snapshot(models=manifests.models)
+    for model in models:
+        yield from build_model(model, snapshot, settings.build).objects
+    yield from build_config_maps(split_config(compile_gateway(models).config), settings)
+
+
+def _yaml(manifest: Manifest) -> str:
+    """Write it as an API server would see it: through JSON, after which nothing is shared and nothing is an enum."""
+    return yaml.safe_dump(json.loads(json.dumps(manifest)), sort_keys=False, width=2**31, allow_unicode=True)
