@@ -1,0 +1,1 @@
+"""The Kubernetes API behind five verbs: list, get, apply, apply_status, delete. Only this package knows the client."""

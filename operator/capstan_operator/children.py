@@ -1,0 +1,124 @@
+"""Writing what one model owns: apply what differs, prune what is owned and not wanted. No decision is made here."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from capstan_operator.desired.diff import needs_apply
+from capstan_operator.desired.types import SCALE_MANAGER, DesiredModel
+from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
+from capstan_operator.kube.port import DEPLOYMENTS, KubePort, kind_of
+from capstan_operator.snapshot import Manifest, Model
+from capstan_operator.status.types import Problem
+
+log = logging.getLogger(__name__)
+
+MOST_MESSAGE: Final = 1000
+RETRY_REFUSED: Final = 60.0
+"""Seconds until an object that was refused is tried again: a quota may have grown, a name become free."""
+
+Identity = tuple[str, str]
+"""(kind, name)."""
+
+
+@dataclass
+class Written:
+    """What is there after the writes, and what was refused."""
+
+    live: dict[Identity, Manifest]
+    problems: list[Problem] = field(default_factory=list)
+    changed: bool = False
+
+
+class ChildWriter:
+    """Brings the children of one model to what is desired."""
+
+    def __init__(self, kube: KubePort) -> None:
+        self._kube = kube
+
+    async def write(self, model: Model, desired: DesiredModel, present: Iterable[Manifest]) -> Written:
+        """Apply and prune. An object that is refused becomes a Problem and does not stop the others."""
+        written = Written({_identity(child): child for child in present})
+        for manifest in desired.objects:
+            try:
+                await self._apply(model, desired, manifest, written)
+            except Conflict:
+                if _identity(manifest) in written.live:
+                    raise  # somebody wrote it at the same moment: look again
+                written.problems.append(_taken(manifest))
+            except (Invalid, Forbidden) as error:
+                written.problems.append(Problem("ApplyRefused", str(error)[:MOST_MESSAGE]))
+                log.warning("object was refused", extra={"model": str(model.key), "error": str(error)[:MOST_MESSAGE]})
+        if not desired.keep:
+            await self._prune(model, desired, written)
+        return written
+
+    async def _apply(self, model: Model, desired: DesiredModel, manifest: Manifest, written: Written) -> None:
+        identity = _identity(manifest)
+        live = written.live.get(identity)
+        scaled = _is_scaled(model, desired, manifest)
+        if not needs_apply(manifest, live):
+            if scaled:
+                await self._scale(manifest, desired.replicas or 0, written)
+            return
+        if live is None and scaled:
+            # NB: without a number the API server would start one replica before the second write says how many.
+            await self._kube.apply(_with_replicas(manifest, desired.replicas or 0), force=False)
+        elif live is None:
+            # Without force: an object of this name that somebody else made is not ours to overwrite.
+            written.live[identity] = await self._kube.apply(manifest, force=False)
+        if scaled:
+            await self._scale(manifest, desired.replicas or 0, written)
+        if live is not None or scaled:
+            written.live[identity] = await self._kube.apply(manifest)
+        written.changed = True
+        log.info("applied object", extra={"model": str(model.key), "kind": identity[0], "object": identity[1]})
+
+    async def _scale(self, manifest: Manifest, replicas: int, written: Written) -> None:
+        """Set the replicas under a manager of their own, which an autoscaler then takes them over from."""
+        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace")}
+        patch = {"apiVersion": DEPLOYMENTS.api_version, "kind": DEPLOYMENTS.kind, "metadata": metadata}
+        applied = await self._kube.apply({**patch, "spec": {"replicas": replicas}}, manager=SCALE_MANAGER)
+        written.live[_identity(manifest)] = applied
+        written.changed = True
+
+    async def _prune(self, model: Model, desired: DesiredModel, written: Written) -> None:
+        wanted = {_identity(manifest) for manifest in desired.objects}
+        for identity, child in list(written.live.items()):
+            if identity in wanted or not is_owned(child, model.uid) or "deletionTimestamp" in child["metadata"]:
+                continue
+            metadata = child["metadata"]
+            try:
+                await self._kube.delete(
+                    kind_of(child), metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"]
+                )
+            except Conflict:
+                continue  # another object has the name by now: not the one that was to go
+            del written.live[identity]
+            written.changed = True
+            log.info("pruned object", extra={"model": str(model.key), "kind": identity[0], "object": identity[1]})
+
+
+def is_owned(manifest: Manifest, uid: str) -> bool:
+    """Whether the LLMModel with this uid owns the object."""
+    return any(reference.get("uid") == uid for reference in manifest["metadata"].get("ownerReferences") or ())
+
+
+def _identity(manifest: Manifest) -> Identity:
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def _is_scaled(model: Model, desired: DesiredModel, manifest: Manifest) -> bool:
+    """Whether this is the Deployment of a model whose replicas have to be set under the manager of their own."""
+    scaling = model.spec is not None and model.spec.scaling is not None
+    return scaling and desired.replicas is not None and manifest["kind"] == DEPLOYMENTS.kind
+
+
+def _with_replicas(manifest: Manifest, replicas: int) -> Manifest:
+    return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
+
+
+def _taken(manifest: Manifest) -> Problem:
+    kind, name = _identity(manifest)
+    return Problem("NameTaken", f"the {kind} '{name}' exists already and was not made by Capstan")

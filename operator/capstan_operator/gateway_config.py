@@ -1,0 +1,192 @@
+"""The gateway config: one singleton key, on a lane of its own.
+
+A change of an LLMModel reaches the gateway without waiting for anybody's Deployment: list the models, compile, write
+what differs. Shards go before the index that names them, and surplus shards go last, so that a reader always finds
+what the index names. A credential is there before the config that needs it.
+
+What this lane finds out is `GatewayState`, which the models' reconciles read: the verdict on each model, and Secrets
+that are missing. Only models for which that changed are woken.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from capstan_contract.config import ConfigError, split_config
+from capstan_contract.names import (
+    COMPONENT_LABEL,
+    CONFIG_FILE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    shard_object,
+)
+from capstan_operator.acknowledge import Acknowledger
+from capstan_operator.credentials import CredentialStore
+from capstan_operator.desired.diff import needs_apply, with_applied_hash
+from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.desired.types import CompiledGateway, Verdict
+from capstan_operator.errors import Terminal
+from capstan_operator.kube.port import CONFIG_MAPS, KubePort
+from capstan_operator.metrics import Metrics
+from capstan_operator.settings import Settings
+from capstan_operator.snapshot import Manifest, Model, ModelKey
+from capstan_operator.snapshot_loader import SnapshotLoader
+from capstan_operator.status.types import Problem
+
+log = logging.getLogger(__name__)
+
+CONFIG_COMPONENT: Final = "gateway-config"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the last compile said about one generation of one model."""
+
+    uid: str
+    generation: int
+    verdict: Verdict
+    problem: Problem | None = None
+
+
+@dataclass
+class GatewayState:
+    """What the config lane has found out; read by the models' reconciles."""
+
+    judged: Mapping[ModelKey, Judged] = field(default_factory=dict)
+    config_hash: str | None = None
+    """Hash of the config that is written."""
+    awaiting: set[ModelKey] = field(default_factory=set)
+    """Models whose reconcile came before the config lane had seen their generation."""
+
+    def verdict(self, model: Model) -> Judged | None:
+        """What is known of exactly this generation; None when the config lane has not seen it yet."""
+        judged = self.judged.get(model.key)
+        if judged is None or judged.uid != model.uid or judged.generation < model.generation:
+            self.awaiting.add(model.key)
+            return None
+        return judged
+
+
+class GatewayConfigReconciler:
+    """Reconciles the gateway config objects."""
+
+    def __init__(
+        self,
+        kube: KubePort,
+        loader: SnapshotLoader,
+        settings: Settings,
+        *,
+        credentials: CredentialStore,
+        acknowledger: Acknowledger,
+        wake: Callable[[ModelKey], None],
+        is_busy: Callable[[ModelKey], bool],
+        metrics: Metrics,
+    ) -> None:
+        self.state = GatewayState()
+        self._kube = kube
+        self._loader = loader
+        self._settings = settings
+        self._credentials = credentials
+        self._acknowledger = acknowledger
+        self._wake = wake
+        self._is_busy = is_busy
+        self._metrics = metrics
+
+    async def reconcile(self) -> float | None:
+        """Bring the config objects up to date; give the seconds after which to look at the Secrets again.
+
+        Raises Terminal when the config cannot be written whatever is tried; the old one then stays.
+        """
+        models = await self._loader.all_models()
+        compiled = compile_gateway(models)
+        problems = await self._credentials.sync(compiled.credentials)
+        try:
+            await self._write(compiled)
+        finally:
+            self._publish(models, compiled, problems)
+        return self._credentials.recheck_seconds if compiled.credentials else None
+
+    def _publish(
+        self, models: Iterable[Model], compiled: CompiledGateway, problems: Mapping[ModelKey, Problem]
+    ) -> None:
+        """Tell the models' lane what is new, and the acknowledger what to wait for."""
+        judged = {
+            model.key: Judged(model.uid, model.generation, compiled.verdicts[model.key], problems.get(model.key))
+            for model in models
+        }
+        before, self.state.judged = self.state.judged, judged
+        awaiting, self.state.awaiting = self.state.awaiting, set()
+        self._metrics.models.set(len(judged))
+        self._metrics.accepted.set(len(compiled.config.models))
+        self._acknowledger.expect(
+            self.state.config_hash, {key: (item.generation, item.verdict.accepted) for key, item in judged.items()}
+        )
+        for key, item in judged.items():
+            if before.get(key) != item and (key in awaiting or not self._comes_anyway(key, item, before.get(key))):
+                self._wake(key)
+
+    def _comes_anyway(self, key: ModelKey, item: Judged, before: Judged | None) -> bool:
+        """Whether the model's own wake-up is under way and will find this: a new generation woke both lanes."""
+        is_new = before is None or (before.uid, before.generation) != (item.uid, item.generation)
+        return is_new and self._is_busy(key)
+
+    async def _write(self, compiled: CompiledGateway) -> None:
+        try:
+            documents = split_config(compiled.config)
+        except ConfigError as error:
+            raise Terminal("ConfigTooLarge", str(error)) from error
+        desired = build_config_maps(documents, self._settings)
+        listing = await self._kube.list(
+            CONFIG_MAPS, namespace=self._settings.build.install_namespace, label_selector=_SELECTOR
+        )
+        live = {item["metadata"]["name"]: item for item in listing.items}
+        *shards, index = desired
+        await asyncio.gather(*(self._apply(shard, live) for shard in shards))
+        await self._apply(index, live)
+        self.state.config_hash = compiled.config.hash
+        await self._prune(live.keys() - {item["metadata"]["name"] for item in desired})
+
+    async def _apply(self, manifest: Manifest, live: Mapping[str, Manifest]) -> None:
+        name = manifest["metadata"]["name"]
+        if needs_apply(manifest, live.get(name)):
+            await self._kube.apply(manifest)
+            log.info("wrote gateway config", extra={"object": name})
+
+    async def _prune(self, surplus: Iterable[str]) -> None:
+        for name in sorted(surplus):
+            if name.startswith(f"{self._settings.gateway_config_name}-"):
+                await self._kube.delete(CONFIG_MAPS, name, namespace=self._settings.build.install_namespace)
+                log.info("deleted surplus shard of the gateway config", extra={"object": name})
+
+
+_SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY},{COMPONENT_LABEL}={CONFIG_COMPONENT}"
+
+
+def build_config_maps(documents: Mapping[str, str], settings: Settings) -> tuple[Manifest, ...]:
+    """Build the ConfigMaps that hold the documents of `split_config`, in the order to write them: the index last."""
+    shards = sorted(name for name in documents if name != CONFIG_FILE)
+    numbered = [(shard_object(settings.gateway_config_name, _number(name)), name) for name in shards]
+    return tuple(
+        with_applied_hash(
+            {
+                "apiVersion": CONFIG_MAPS.api_version,
+                "kind": CONFIG_MAPS.kind,
+                "metadata": {
+                    "name": name,
+                    "namespace": settings.build.install_namespace,
+                    "labels": {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: CONFIG_COMPONENT},
+                },
+                "data": {file: documents[file]},
+            }
+        )
+        for name, file in [*numbered, (settings.gateway_config_name, CONFIG_FILE)]
+    )
+
+
+def _number(shard: str) -> int:
+    return int(shard.removeprefix("shard-").removesuffix(".json"))
+
+
+__all__ = ["GatewayConfigReconciler", "GatewayState", "Judged", "build_config_maps"]

@@ -1,0 +1,256 @@
+"""The port over the official client: one connection pool, raw JSON in and out, retries, deadlines, a count of calls."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+from kubernetes.aio.client.rest import RESTClientObject
+
+from capstan_operator.desired.types import FIELD_MANAGER
+from capstan_operator.kube.auth import adopt_token, authorization, load_configuration
+from capstan_operator.kube.errors import Expired, KubeError, NotFound, Unauthorized, Unavailable, error_of
+from capstan_operator.kube.port import STATUS_MANAGER, Kind, Listing, kind_of
+from capstan_operator.kube.retry import DEFAULT_BACKOFF, Backoff, parse_retry_after
+from capstan_operator.snapshot import Manifest
+
+log = logging.getLogger(__name__)
+
+# NB: the parameter makes the client send these bytes as they are; without it, it would encode the body a second time.
+APPLY_TYPE = "application/apply-patch+yaml; charset=utf-8"
+JSON_TYPE = "application/json"
+MOST_ATTEMPTS = 5
+"""Attempts of one call, the first included."""
+
+
+class CallObserver(Protocol):
+    """Told of every call that went out: for metrics."""
+
+    def __call__(self, verb: str, kind: Kind, code: str, seconds: float, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one client."""
+
+    call_seconds: float = 30.0
+    """Deadline of one verb with all its attempts."""
+    attempt_seconds: float = 15.0
+    """Deadline of one attempt."""
+    page: int = 500
+    """Objects in one page of a LIST."""
+    connections: int = 48
+
+
+@dataclass(frozen=True)
+class _Request:
+    verb: str
+    kind: Kind
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | Manifest | None = None
+    content_type: str = JSON_TYPE
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.path.removeprefix('/apis/').removeprefix('/api/')}"
+
+
+class KubeClient:
+    """Implements KubePort. Make it with `connect`, end it with `close`."""
+
+    def __init__(
+        self,
+        configuration: Any,
+        *,
+        reload: Callable[[], Awaitable[Any]] = load_configuration,
+        observe: CallObserver | None = None,
+        on_write: Callable[[Kind, Manifest], None] | None = None,
+        limits: Limits = Limits(),
+        backoff: Backoff = DEFAULT_BACKOFF,
+        rng: Callable[[], float] = random.random,
+        user_agent: str = "capstan-operator",
+    ) -> None:
+        configuration.connection_pool_maxsize = limits.connections
+        self._configuration = configuration
+        self._rest = RESTClientObject(configuration)
+        self._reload = reload
+        self._reload_lock = asyncio.Lock()
+        self._observe = observe
+        self._on_write = on_write
+        self._limits = limits
+        self._backoff = backoff
+        self._random = rng
+        self._agent = user_agent
+
+    @classmethod
+    async def connect(cls, **options: Any) -> "KubeClient":
+        """Load the credentials of this process and give a client; nothing is sent yet."""
+        return cls(await load_configuration(), **options)
+
+    async def close(self) -> None:
+        """End the connection pool."""
+        await self._rest.close()
+
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> Listing:
+        """See KubePort. Read in pages; begun again when the continue token expires on the way."""
+        query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        path = kind.path(namespace)
+        for limit in (self._limits.page, self._limits.page, 0):
+            try:
+                return await self._list_pages(kind, path, {k: v for k, v in query.items() if v}, limit)
+            except Expired:
+                # The last round asks for everything at once, which cannot expire.
+                log.info("began a list again because its continue token expired", extra={"path": path})
+        raise Unavailable(f"list {path}: the list expires faster than it can be read")
+
+    async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest:
+        """See KubePort."""
+        return await self._call(_Request("get", kind, "GET", kind.path(namespace, name)))
+
+    async def apply(self, manifest: Manifest, *, manager: str = FIELD_MANAGER, force: bool = True) -> Manifest:
+        """See KubePort."""
+        return await self._apply(manifest, manager, None, force)
+
+    async def apply_status(self, manifest: Manifest, *, manager: str = STATUS_MANAGER) -> Manifest:
+        """See KubePort."""
+        return await self._apply(manifest, manager, "status", True)
+
+    async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> None:
+        """See KubePort."""
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        try:
+            await self._call(_Request("delete", kind, "DELETE", kind.path(namespace, name), body=options))
+        except NotFound:
+            log.debug("object was gone already", extra={"path": kind.path(namespace, name)})
+
+    async def _apply(self, manifest: Manifest, manager: str, subresource: str | None, force: bool) -> Manifest:
+        kind, metadata = kind_of(manifest), manifest["metadata"]
+        written = await self._call(
+            _Request(
+                "apply_status" if subresource else "apply",
+                kind,
+                "PATCH",
+                kind.path(metadata.get("namespace"), metadata["name"], subresource),
+                query=(("fieldManager", manager), ("force", "true" if force else "false")),
+                body=orjson.dumps(manifest),
+                content_type=APPLY_TYPE,
+            )
+        )
+        if self._on_write is not None:
+            self._on_write(kind, written)
+        return written
+
+    async def _list_pages(self, kind: Kind, path: str, query: dict[str, str], limit: int) -> Listing:
+        items: list[Manifest] = []
+        position: dict[str, str] = {"limit": str(limit)} if limit else {}
+        while True:
+            page = await self._call(_Request("list", kind, "GET", path, query=tuple({**query, **position}.items())))
+            for item in page.get("items") or ():
+                item["apiVersion"], item["kind"] = kind.api_version, kind.kind
+                # NB: a third of most objects, and nothing here reads it.
+                item["metadata"].pop("managedFields", None)
+                items.append(item)
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return Listing(items, str(metadata.get("resourceVersion", "")))
+            position = {"limit": str(limit), "continue": metadata["continue"]}
+
+    async def _call(self, request: _Request) -> Manifest:
+        """Make the call until it succeeds, fails for good, or its deadline is over."""
+        try:
+            async with asyncio.timeout(self._limits.call_seconds):
+                return await self._attempts(request)
+        except TimeoutError as error:
+            raise Unavailable(f"{request}: no answer within {self._limits.call_seconds:.0f} s") from error
+
+    async def _attempts(self, request: _Request) -> Manifest:
+        refreshed = False
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            try:
+                return await self._attempt(request)
+            except Unauthorized:
+                if refreshed or not await self._refresh():
+                    raise
+                refreshed = True
+            except Unavailable as error:
+                if attempt == MOST_ATTEMPTS:
+                    raise
+                delay = self._backoff.delay(attempt, random=self._random)
+                delay = max(delay, error.after or 0.0)
+                log.debug("will call again", extra={"call": str(request), "seconds": delay, "reason": str(error)})
+                await asyncio.sleep(delay)
+        raise Unauthorized(f"{request}: the credentials are not accepted", status=401)
+
+    async def _attempt(self, request: _Request) -> Manifest:
+        started = asyncio.get_running_loop().time()
+        code = "error"
+        try:
+            status, headers, data = await self._send(request)
+            code = str(status)
+            body = _decode(data)
+            if 200 <= status < 300:
+                return body if isinstance(body, dict) else {}
+            raise error_of(status, body, what=str(request), after=parse_retry_after(headers.get("Retry-After")))
+        finally:
+            if self._observe is not None:
+                self._observe(request.verb, request.kind, code, asyncio.get_running_loop().time() - started)
+
+    async def _send(self, request: _Request) -> tuple[int, Any, bytes]:
+        url = self._configuration.host + request.path + ("?" + urlencode(request.query) if request.query else "")
+        headers = {
+            "Accept": "application/json",
+            # NB: the API server would gzip a large list, which costs both sides more than the bytes do.
+            "Accept-Encoding": "identity",
+            "Content-Type": request.content_type,
+            "User-Agent": self._agent,
+        }
+        header = await authorization(self._configuration)
+        if header is not None:
+            headers["authorization"] = header
+        try:
+            response = await self._rest.request(  # type: ignore[no-untyped-call]
+                request.method,
+                url,
+                headers=headers,
+                body=request.body,
+                _request_timeout=aiohttp.ClientTimeout(total=self._limits.attempt_seconds),
+            )
+            return response.status, response.headers, await response.read()
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise Unavailable(f"{request}: {type(error).__name__}: {error}") from error
+
+    async def _refresh(self) -> bool:
+        """Read the credentials afresh; tell whether trying again makes sense."""
+        before = self._configuration.api_key.copy()
+        async with self._reload_lock:
+            if self._configuration.api_key != before:
+                return True  # another call has done it meanwhile
+            fresh = await self._reload()
+            changed = adopt_token(self._configuration, fresh)
+            log.info("read the credentials afresh after the API server refused them", extra={"changed": changed})
+            return changed
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+
+
+__all__ = ["KubeClient", "KubeError", "Limits"]

@@ -1,0 +1,91 @@
+"""What the API server answers, by what the caller can do.
+
+KubeError                   status, reason and message of the answer
+├── NotFound                404: the object is not there
+├── UnknownResource         404 of the resource itself: the CRD is not installed
+├── Conflict                409: a precondition (uid, resourceVersion) does not hold, or the namespace is going away
+├── Invalid                 400, 422: the object itself is refused; also what a validating policy answers
+├── Forbidden               403: RBAC, a quota or an admission plugin says no
+├── Unauthorized            401, after the credentials were read afresh
+├── Expired                 410: a continue token or a resourceVersion is too old
+└── Unavailable (Retryable) 429, 5xx, timeouts and broken connections, after the retries
+"""
+
+from typing import Any
+
+from capstan_operator.errors import OperatorError, Retryable
+
+
+class KubeError(OperatorError):
+    """An answer of the API server that is not a success."""
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class NotFound(KubeError):
+    """The object does not exist."""
+
+
+class UnknownResource(KubeError):
+    """The API server does not serve this resource."""
+
+
+class Conflict(KubeError):
+    """A precondition of the write does not hold."""
+
+
+class Invalid(KubeError):
+    """The API server refuses the object as it is."""
+
+
+class Forbidden(KubeError):
+    """The operator may not do this, or a quota or an admission plugin refuses it."""
+
+
+class Unauthorized(KubeError):
+    """The credentials are not accepted."""
+
+
+class Expired(KubeError):
+    """A continue token or resourceVersion is too old."""
+
+
+class Unavailable(KubeError, Retryable):
+    """The API server could not answer now."""
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "", after: float | None = None) -> None:
+        KubeError.__init__(self, message, status=status, reason=reason)
+        self.after = after
+
+
+_BY_STATUS: dict[int, type[KubeError]] = {
+    400: Invalid,
+    401: Unauthorized,
+    403: Forbidden,
+    405: UnknownResource,
+    409: Conflict,
+    410: Expired,
+    413: Invalid,
+    415: Invalid,
+    422: Invalid,
+}
+
+
+def error_of(status: int, body: Any, *, what: str, after: float | None = None) -> KubeError:
+    """Give the error for an answer; `body` is the parsed Status object when there was one.
+
+    The message names the call and what the API server said: field paths and causes, never the object's content.
+    """
+    answer = body if isinstance(body, dict) else {}
+    reason = str(answer.get("reason") or "")
+    message = f"{what}: {answer.get('message') or f'HTTP {status}'}"
+    if status == 429 or status >= 500:
+        return Unavailable(message, status=status, reason=reason, after=after)
+    if status == 404:
+        # NB: a missing resource answers with a plain-text 404 or a Status without the name of an object.
+        named = bool((answer.get("details") or {}).get("name"))
+        return (NotFound if named else UnknownResource)(message, status=status, reason=reason)
+    return _BY_STATUS.get(status, KubeError)(message, status=status, reason=reason)

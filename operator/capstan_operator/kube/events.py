@@ -1,0 +1,119 @@
+"""Events: one per transition, and one counted series for a transition that repeats.
+
+An Event is a note for people. Failing to write one is logged and never fails a reconcile.
+"""
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from capstan_operator.kube.errors import KubeError
+from capstan_operator.kube.port import EVENTS, KubePort
+from capstan_operator.snapshot import Manifest
+
+log = logging.getLogger(__name__)
+
+REPORTER: Final = "capstan.dev/operator"
+MOST_NOTE: Final = 1024
+"""The API server refuses a longer note."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The object that an Event is about."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass
+class _Series:
+    name: str
+    first: datetime
+    last: datetime
+    count: int
+
+
+class EventRecorder:
+    """Writes Events; the same fact about the same object within `window` seconds is counted instead of repeated."""
+
+    def __init__(
+        self,
+        kube: KubePort,
+        *,
+        instance: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        window: float = 600.0,
+        most: int = 4096,
+    ) -> None:
+        self._kube = kube
+        self._instance = instance[:128] or "capstan-operator"
+        self._now = now
+        self._window = window
+        self._most = most
+        self._series: OrderedDict[tuple[str, str, str, str], _Series] = OrderedDict()
+
+    async def record(self, subject: Subject, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
+        """Write one Event, or count it to the series that it repeats."""
+        key = (subject.uid, type_, reason, note)
+        series = self._count(subject, key)
+        try:
+            await self._kube.apply(self._manifest(subject, key, series))
+        except KubeError as error:
+            log.warning(
+                "could not write an event", extra={"object": subject.name, "reason": reason, "error": str(error)}
+            )
+
+    def _count(self, subject: Subject, key: tuple[str, str, str, str]) -> _Series:
+        now = self._now()
+        series = self._series.pop(key, None)
+        if series is None or (now - series.last).total_seconds() > self._window:
+            series = _Series(_event_name(subject.name, key, now), now, now, 0)
+        series.count += 1
+        series.last = now
+        self._series[key] = series
+        while len(self._series) > self._most:
+            self._series.popitem(last=False)
+        return series
+
+    def _manifest(self, subject: Subject, key: tuple[str, str, str, str], series: _Series) -> Manifest:
+        _, type_, reason, note = key
+        manifest: Manifest = {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {"name": series.name, "namespace": subject.namespace},
+            "eventTime": _micro_time(series.first),
+            "reportingController": REPORTER,
+            "reportingInstance": self._instance,
+            "action": "Reconcile",
+            "type": type_,
+            "reason": reason,
+            "note": note if len(note) <= MOST_NOTE else note[: MOST_NOTE - 1] + "…",
+            "regarding": {
+                "apiVersion": subject.api_version,
+                "kind": subject.kind,
+                "namespace": subject.namespace,
+                "name": subject.name,
+                "uid": subject.uid,
+            },
+        }
+        if series.count > 1:
+            manifest["series"] = {"count": series.count, "lastObservedTime": _micro_time(series.last)}
+        return manifest
+
+
+def _event_name(name: str, key: tuple[str, ...], now: datetime) -> str:
+    """A name that no other Event has: the object's name and a hash of what, whom and when."""
+    text = "\0".join((*key, now.isoformat()))
+    return f"{name}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _micro_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

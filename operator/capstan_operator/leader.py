@@ -1,0 +1,182 @@
+"""The leader lease: one operator works at a time, and one that cannot prove it stops.
+
+Deadlines as in client-go: a lease is good for `duration`; the holder renews every `retry` and gives up when it could
+not for `renew_deadline`, which is shorter, so that it has stopped before anybody else may begin. Clocks of two machines
+are never compared: a candidate waits until the lease has not changed for `duration` by its own clock.
+
+A holder that ends in order empties the lease, so that the next one begins at once. A restarted container of the same
+pod has the same identity and begins at once too.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from capstan_operator.errors import LeaseLost
+from capstan_operator.kube.errors import Conflict, KubeError, NotFound
+from capstan_operator.kube.port import LEASES, KubePort
+from capstan_operator.snapshot import Manifest
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME: Final = "capstan-operator"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds."""
+
+    duration: float = 15.0
+    renew_deadline: float = 10.0
+    retry: float = 2.0
+
+
+class Leader:
+    """Acquire, keep and release one Lease."""
+
+    def __init__(self, kube: KubePort, *, namespace: str, identity: str, timing: Timing = Timing()) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._identity = identity
+        self._timing = timing
+        self._held: Manifest | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the lease was ours when last written."""
+        return self._held is not None
+
+    async def acquire(self) -> None:
+        """Wait until the lease is ours."""
+        seen: tuple[str, float] | None = None
+        log.info("waiting for the leader lease", extra={"namespace": self._namespace, "identity": self._identity})
+        while True:
+            try:
+                lease = await self._read()
+                seen = self._observe(lease, seen)
+                if self._is_free(lease, seen):
+                    self._held = await self._write(lease, taking=True)
+                    log.info("acquired the leader lease", extra={"identity": self._identity})
+                    return
+            except Conflict:
+                continue  # somebody else wrote it first: look again
+            except KubeError as error:
+                log.warning("could not read or take the leader lease", extra={"error": str(error)})
+            await asyncio.sleep(self._timing.retry)
+
+    async def keep(self) -> None:
+        """Renew for ever. Raises LeaseLost when it was not possible in time, or when somebody else holds it."""
+        if self._held is None:
+            raise LeaseLost("the lease was never acquired")
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while True:
+            await asyncio.sleep(self._timing.retry)
+            try:
+                async with asyncio.timeout_at(renewed + self._timing.renew_deadline):
+                    await self._renew_until_done()
+            except TimeoutError as error:
+                self._held = None
+                raise LeaseLost(f"the lease was not renewed for {self._timing.renew_deadline:.0f} s") from error
+            renewed = loop.time()
+
+    async def release(self) -> None:
+        """Empty the lease if it is ours, so that the next one need not wait."""
+        if self._held is None:
+            return
+        held, self._held = self._held, None
+        try:
+            async with asyncio.timeout(self._timing.retry):
+                await self._kube.apply(_lease(held["metadata"], holder=None, duration=1, renewed=_now()))
+            log.info("released the leader lease", extra={"identity": self._identity})
+        except (KubeError, TimeoutError) as error:
+            log.warning("could not release the leader lease", extra={"error": str(error)})
+
+    async def _renew_until_done(self) -> None:
+        while True:
+            try:
+                self._held = await self._write(self._held or {}, taking=False)
+                return
+            except Conflict:
+                # Another writer: it is still ours only if it says so.
+                lease = await self._read()
+                if _holder(lease) != self._identity:
+                    self._held = None
+                    raise LeaseLost(f"the lease is held by '{_holder(lease)}'") from None
+                self._held = lease
+            except KubeError as error:
+                log.warning("could not renew the leader lease", extra={"error": str(error)})
+                await asyncio.sleep(self._timing.retry / 2)
+
+    async def _read(self) -> Manifest:
+        """Give the lease. One that does not exist is made empty first: two candidates can both do that, and then
+        only one of them wins the write that carries the resourceVersion."""
+        try:
+            return await self._kube.get(LEASES, LEASE_NAME, namespace=self._namespace)
+        except NotFound:
+            empty = {"name": LEASE_NAME, "namespace": self._namespace}
+            return await self._kube.apply(_lease(empty, holder=None, duration=1, renewed=None))
+
+    def _observe(self, lease: Manifest, seen: tuple[str, float] | None) -> tuple[str, float]:
+        version = str(lease["metadata"].get("resourceVersion", ""))
+        if seen is not None and seen[0] == version:
+            return seen
+        return version, asyncio.get_running_loop().time()
+
+    def _is_free(self, lease: Manifest, seen: tuple[str, float]) -> bool:
+        holder = _holder(lease)
+        if not holder or holder == self._identity:
+            return True
+        duration = float((lease.get("spec") or {}).get("leaseDurationSeconds") or self._timing.duration)
+        return asyncio.get_running_loop().time() - seen[1] >= duration
+
+    async def _write(self, lease: Manifest, *, taking: bool) -> Manifest:
+        spec = lease.get("spec") or {}
+        now = _now()
+        acquired = now if taking and _holder(lease) != self._identity else spec.get("acquireTime", now)
+        transitions = int(spec.get("leaseTransitions") or 0) + (1 if taking and _holder(lease) != self._identity else 0)
+        written = _lease(
+            lease["metadata"],
+            holder=self._identity,
+            duration=max(int(self._timing.duration), 1),
+            renewed=now,
+            acquired=acquired,
+            transitions=transitions,
+        )
+        return await self._kube.apply(written)
+
+
+def _holder(lease: Manifest) -> str:
+    return str((lease.get("spec") or {}).get("holderIdentity") or "")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _lease(
+    metadata: Manifest,
+    *,
+    holder: str | None,
+    duration: int,
+    renewed: str | None,
+    acquired: str | None = None,
+    transitions: int | None = None,
+) -> Manifest:
+    """The manifest to apply; a resourceVersion in `metadata` makes the write conditional on it."""
+    spec = {
+        "holderIdentity": holder,
+        "leaseDurationSeconds": duration,
+        "renewTime": renewed,
+        "acquireTime": acquired,
+        "leaseTransitions": transitions,
+    }
+    kept = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in metadata}
+    return {
+        "apiVersion": LEASES.api_version,
+        "kind": LEASES.kind,
+        "metadata": kept,
+        "spec": {key: value for key, value in spec.items() if value is not None},
+    }

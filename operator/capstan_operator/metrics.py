@@ -1,0 +1,98 @@
+"""The operator's Prometheus metrics: one registry per process, made in __main__ and passed on."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from capstan_operator.kube.port import Kind
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0)
+
+
+class Metrics:
+    """What the operator counts and measures. Label values are bounded: kinds, verbs, codes, results."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.reconciles = Counter(
+            "capstan_operator_reconciles",
+            "Finished reconciles, by what they are of (model, gateway_config) and result (ok, retry, terminal, bug).",
+            ("of", "result"),
+            registry=self.registry,
+        )
+        self.reconcile_seconds = Histogram(
+            "capstan_operator_reconcile_seconds",
+            "Duration of a reconcile.",
+            ("of",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.calls = Counter(
+            "capstan_operator_kube_calls",
+            "Calls to the API server, by verb (list, get, apply, apply_status, delete), kind and HTTP status.",
+            ("verb", "kind", "code"),
+            registry=self.registry,
+        )
+        self.call_seconds = Histogram(
+            "capstan_operator_kube_call_seconds",
+            "Duration of a call to the API server.",
+            ("verb",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.queue_depth = Gauge(
+            "capstan_operator_queue_depth", "Keys that wait to be reconciled.", ("queue",), registry=self.registry
+        )
+        self.queue_running = Gauge(
+            "capstan_operator_queue_running", "Keys that are being reconciled.", ("queue",), registry=self.registry
+        )
+        self.queue_failing = Gauge(
+            "capstan_operator_queue_failing", "Keys whose last reconcile failed.", ("queue",), registry=self.registry
+        )
+        self.watch_events = Counter(
+            "capstan_operator_watch_events",
+            "Watch events, by kind and whether they were our own writes coming back.",
+            ("kind", "echo"),
+            registry=self.registry,
+        )
+        self.watch_lag = Histogram(
+            "capstan_operator_watch_lag_seconds",
+            "From our own write to its watch event.",
+            ("kind",),
+            buckets=LAG,
+            registry=self.registry,
+        )
+        self.models = Gauge("capstan_operator_models", "LLMModels at the last compile.", registry=self.registry)
+        self.accepted = Gauge(
+            "capstan_operator_models_accepted", "LLMModels in the gateway config.", registry=self.registry
+        )
+        self.resync_age = Gauge(
+            "capstan_operator_resync_age_seconds", "Since the last complete resync.", registry=self.registry
+        )
+        self.leader = Gauge("capstan_operator_leader", "1 while this process holds the lease.", registry=self.registry)
+        self.gateways = Gauge(
+            "capstan_operator_gateway_replicas",
+            "Gateway replicas, by state (ready, current: runs the newest config).",
+            ("state",),
+            registry=self.registry,
+        )
+
+    def observe_call(self, verb: str, kind: Kind, code: str, seconds: float) -> None:
+        """Count one call to the API server."""
+        self.calls.labels(verb, kind.plural, code).inc()
+        self.call_seconds.labels(verb).observe(seconds)
+
+    def bind(self, gauge: Gauge, read: Callable[[], float], *labels: str) -> None:
+        """Have a gauge read its value when it is scraped."""
+        (gauge.labels(*labels) if labels else gauge).set_function(read)
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return generate_latest(self.registry)

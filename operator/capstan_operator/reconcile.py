@@ -1,0 +1,200 @@
+"""The reconcile of models: one Snapshot for a batch of keys, then each key by itself.
+
+A key that fails never stops another one. What a failure means is decided in one place, `_guarded`: Retryable backs off,
+Terminal waits for a change, anything else is a bug, which is logged with its traceback and shown as Ready=Unknown.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Final
+
+from capstan_contract.names import API_VERSION
+from capstan_operator.acknowledge import Acknowledger
+from capstan_operator.children import RETRY_REFUSED, ChildWriter, Written
+from capstan_operator.desired.model import build_model, needs_capacity
+from capstan_operator.errors import Retryable, Terminal
+from capstan_operator.gateway_config import GatewayState
+from capstan_operator.kube.errors import Conflict, KubeError, NotFound
+from capstan_operator.kube.events import EventRecorder, Subject
+from capstan_operator.kube.port import LLM_MODELS, KubePort
+from capstan_operator.metrics import Metrics
+from capstan_operator.settings import Settings
+from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
+from capstan_operator.snapshot_loader import SnapshotLoader
+from capstan_operator.status.model import compute_status
+from capstan_operator.status.types import StatusResult
+from capstan_operator.workqueue import DONE, Outcome, WorkQueue
+
+log = logging.getLogger(__name__)
+
+INTERNAL_ERROR: Final = "InternalError"
+
+
+class ModelReconciler:
+    """Reconciles LLMModels."""
+
+    def __init__(
+        self,
+        kube: KubePort,
+        loader: SnapshotLoader,
+        settings: Settings,
+        *,
+        gateway: GatewayState,
+        acknowledger: Acknowledger,
+        events: EventRecorder,
+        metrics: Metrics,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._kube = kube
+        self._loader = loader
+        self._settings = settings
+        self._gateway = gateway
+        self._acknowledger = acknowledger
+        self._events = events
+        self._metrics = metrics
+        self._now = now
+        self._children = ChildWriter(kube)
+        self._slots = asyncio.Semaphore(settings.workers)
+
+    async def handle(self, keys: list[ModelKey], queue: WorkQueue[ModelKey]) -> None:
+        """Reconcile a batch; each key is ended in the queue as soon as it is through."""
+        try:
+            snapshot = await self._load(keys)
+        except KubeError as error:
+            log.warning("could not list", extra={"keys": len(keys), "error": str(error)})
+            for key in keys:
+                queue.done(key, Outcome(failed=True, after=getattr(error, "after", None)))
+            return
+
+        async def one(key: ModelKey) -> None:
+            async with self._slots:
+                queue.done(key, await self._guarded(key, snapshot))
+
+        await asyncio.gather(*(one(key) for key in keys))
+
+    async def _load(self, keys: list[ModelKey]) -> Snapshot:
+        snapshot = await self._loader.load(keys)
+        resources = {
+            model.spec.resources.gpuResource
+            for model in snapshot.models.values()
+            if model.spec and needs_capacity(model, snapshot, self._settings.build)
+        }
+        return replace(snapshot, nodes=await self._loader.capacity(resources)) if resources else snapshot
+
+    async def _guarded(self, key: ModelKey, snapshot: Snapshot) -> Outcome:
+        started = monotonic()
+        result, outcome = "ok", DONE
+        try:
+            outcome = Outcome(after=await self._reconcile(key, snapshot))
+        except (Retryable, Conflict) as error:
+            result, outcome = "retry", Outcome(failed=True, after=getattr(error, "after", None))
+            log.warning("will reconcile again", extra={"model": str(key), "error": str(error)})
+        except NotFound as error:
+            # The model, or its namespace, went away while it was looked at.
+            log.info("object went away", extra={"model": str(key), "error": str(error)})
+        except Terminal as error:
+            result = "terminal"
+            log.warning("cannot reconcile", extra={"model": str(key), "reason": error.reason, "error": str(error)})
+        except Exception:
+            result, outcome = "bug", Outcome(failed=True)
+            log.exception("reconcile failed", extra={"model": str(key)})
+            await self._confess(snapshot.models.get(key))
+        self._metrics.reconciles.labels("model", result).inc()
+        self._metrics.reconcile_seconds.labels("model").observe(monotonic() - started)
+        return outcome
+
+    async def _reconcile(self, key: ModelKey, snapshot: Snapshot) -> float | None:
+        """Bring one model to what it should be; give the seconds after which to look again."""
+        model = snapshot.models.get(key)
+        if model is None or model.deleting:
+            return None
+        # NB: only what this model needs: the rest of the batch must not reach its status by accident.
+        own = Snapshot(
+            models={key: model},
+            children={key: snapshot.children.get(key, ())},
+            pods={key: snapshot.pods.get(key, ())},
+            claims=snapshot.claims,
+            nodes=snapshot.nodes,
+        )
+        desired = build_model(model, own, self._settings.build)
+        written = await self._children.write(model, desired, own.children[key])
+        own = replace(own, children={key: tuple(written.live.values())})
+        judged = self._gateway.verdict(model)
+        if judged is None:
+            return None  # the config lane has not compiled this generation yet, and wakes the model when it has
+        acknowledgement = self._acknowledger.acknowledgement(
+            key, generation=model.generation, served=judged.verdict.accepted
+        )
+        problems = [*written.problems, *((judged.problem,) if judged.problem else ())]
+        result = compute_status(
+            model,
+            desired,
+            own,
+            judged.verdict,
+            acknowledgement,
+            self._now(),
+            problems=problems,
+            settings=self._settings.build,
+        )
+        await self._write_status(model, result)
+        return _recheck(result, written)
+
+    async def _write_status(self, model: Model, result: StatusResult) -> None:
+        if not result.changed:
+            return
+        await self._kube.apply_status(_status_manifest(model, dict(result.status)))
+        for transition in result.transitions:
+            log.info(
+                "condition changed",
+                extra={"model": str(model.key), "generation": model.generation, "reason": transition.reason},
+            )
+            await self._events.record(_subject(model), transition.type, transition.reason, transition.message)
+
+    async def _confess(self, model: Model | None) -> None:
+        """Show a bug of the operator on the object: what it says otherwise may no longer be true."""
+        if model is None or model.deleting:
+            return
+        status = status_of_bug(model, self._now())
+        if status == dict(model.status):
+            return
+        try:
+            await self._kube.apply_status(_status_manifest(model, status))
+        except KubeError as error:
+            log.warning("could not write the status", extra={"model": str(model.key), "error": str(error)})
+
+
+def status_of_bug(model: Model, now: datetime) -> dict[str, Any]:
+    """Give the present status with Ready=Unknown; everything else stays as it was last known."""
+    conditions = [dict(condition) for condition in model.status.get("conditions") or ()]
+    present = next((condition for condition in conditions if condition.get("type") == "Ready"), None)
+    ready = {
+        "type": "Ready",
+        "status": "Unknown",
+        "reason": INTERNAL_ERROR,
+        "message": "the operator failed on this object; its log has the details",
+        "observedGeneration": model.generation,
+        "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    if present is not None and present.get("status") == "Unknown":
+        ready["lastTransitionTime"] = present.get("lastTransitionTime", ready["lastTransitionTime"])
+    others = [condition for condition in conditions if condition.get("type") != "Ready"]
+    return {**model.status, "conditions": [*others, ready]}
+
+
+def _recheck(result: StatusResult, written: Written) -> float | None:
+    times = [result.recheck_after] if result.recheck_after is not None else []
+    return min([*times, RETRY_REFUSED] if written.problems else times, default=None)
+
+
+def _status_manifest(model: Model, status: dict[str, Any]) -> Manifest:
+    # NB: the uid is a precondition: a model deleted and made again in the meantime must not get this status.
+    metadata = {"name": model.key.name, "namespace": model.key.namespace, "uid": model.uid}
+    return {"apiVersion": API_VERSION, "kind": LLM_MODELS.kind, "metadata": metadata, "status": status}
+
+
+def _subject(model: Model) -> Subject:
+    return Subject(API_VERSION, LLM_MODELS.kind, model.key.namespace, model.key.name, model.uid)

@@ -1,0 +1,79 @@
+"""The resync: everything is reconciled now and then although nothing was seen to change.
+
+It makes up for what a watch has missed, and its age is the operator's pulse: a pass is good when all models could be
+listed and each of them was run once. A model that fails does not spoil a pass; an operator that hangs does.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
+from typing import Final
+
+from capstan_operator.kube.errors import KubeError
+from capstan_operator.snapshot import ModelKey
+
+log = logging.getLogger(__name__)
+
+STALE_INTERVALS: Final = 3
+JITTER: Final = 0.1
+
+
+class Resync:
+    """Wakes everything every `interval` seconds; `problem` tells when that has stopped working."""
+
+    def __init__(
+        self,
+        *,
+        interval: float,
+        list_keys: Callable[[], Awaitable[Iterable[ModelKey]]],
+        wake: Callable[[ModelKey], None],
+        wake_config: Callable[[], None],
+        is_idle: Callable[[Iterable[ModelKey]], bool],
+        rng: Callable[[], float] = random.random,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._interval = interval
+        self._list_keys = list_keys
+        self._wake = wake
+        self._wake_config = wake_config
+        self._is_idle = is_idle
+        self._random = rng
+        self._clock = clock
+        self._good: float | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last good pass ended, or since `run` began; 0 before that."""
+        return 0.0 if self._good is None else self._clock() - self._good
+
+    def problem(self) -> str | None:
+        """What is wrong, or None. A process that does not hold the lease yet is well."""
+        if self.age <= STALE_INTERVALS * self._interval:
+            return None
+        return f"the last complete resync is {self.age:.0f} s old; it is due every {self._interval:.0f} s"
+
+    async def run(self) -> None:
+        """Resync until cancelled."""
+        self._good = self._clock()
+        while True:
+            try:
+                async with asyncio.timeout(STALE_INTERVALS * self._interval):
+                    await self._pass()
+                pause = self._interval * (1 + JITTER * (2 * self._random() - 1))
+            except (KubeError, TimeoutError) as error:
+                log.warning("resync failed", extra={"error": str(error) or type(error).__name__})
+                pause = min(self._interval, 10.0)
+            await asyncio.sleep(pause)
+
+    async def _pass(self) -> None:
+        started = self._clock()
+        keys = list(await self._list_keys())
+        self._wake_config()
+        for key in keys:
+            self._wake(key)
+        while not self._is_idle(keys):  # noqa: ASYNC110  # many keys, looked at a few times in a pass
+            await asyncio.sleep(0.25)
+        self._good = self._clock()
+        log.info("resynced", extra={"models": len(keys), "seconds": round(self._good - started, 3)})

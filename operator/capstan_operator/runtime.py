@@ -1,0 +1,153 @@
+"""The parts of a running operator, and their tasks. Built once per process; __main__ runs it."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from time import monotonic
+from typing import Final
+
+from capstan_operator.acknowledge import Acknowledger
+from capstan_operator.credentials import CredentialStore
+from capstan_operator.errors import Retryable, Terminal
+from capstan_operator.gateway_config import GatewayConfigReconciler
+from capstan_operator.kube.errors import KubeError
+from capstan_operator.kube.events import EventRecorder
+from capstan_operator.kube.port import KubePort
+from capstan_operator.metrics import Metrics
+from capstan_operator.reconcile import ModelReconciler
+from capstan_operator.resync import Resync
+from capstan_operator.settings import Settings
+from capstan_operator.snapshot import ModelKey
+from capstan_operator.snapshot_loader import ModelParser, SnapshotLoader
+from capstan_operator.watches import GATEWAY_CONFIG, Echoes, Watches
+from capstan_operator.wiring import watched_namespaces
+from capstan_operator.workqueue import Outcome, Pace, WorkQueue
+
+log = logging.getLogger(__name__)
+
+CONFIG_PACE: Final = Pace(lead=0.05, quiet=0.2, most=0.8)
+"""Faster than the models': a changed name has to be live in the gateway well within 2 s."""
+MODEL_PACE: Final = Pace(lead=0.05, quiet=0.3, most=2.0)
+MODEL_BATCHES: Final = 3
+BATCH_SIZE: Final = 250
+
+
+class Runtime:
+    """Everything but kopf and the lease."""
+
+    def __init__(self, kube: KubePort, settings: Settings, *, metrics: Metrics, echoes: Echoes, identity: str) -> None:
+        self._metrics = metrics
+        self.models: WorkQueue[ModelKey] = WorkQueue(MODEL_PACE)
+        self.config: WorkQueue[str] = WorkQueue(CONFIG_PACE)
+        loader = SnapshotLoader(kube, ModelParser(), namespaces=watched_namespaces(settings))
+        self._loader = loader
+        self.acknowledger = Acknowledger(kube, settings, wake=self.models.wake, metrics=metrics)
+        self.gateway = GatewayConfigReconciler(
+            kube,
+            loader,
+            settings,
+            credentials=CredentialStore(kube, settings),
+            acknowledger=self.acknowledger,
+            wake=self.models.wake,
+            is_busy=lambda key: not self.models.is_idle([key]),
+            metrics=metrics,
+        )
+        self.reconciler = ModelReconciler(
+            kube,
+            loader,
+            settings,
+            gateway=self.gateway.state,
+            acknowledger=self.acknowledger,
+            events=EventRecorder(kube, instance=identity),
+            metrics=metrics,
+        )
+        self.resync = Resync(
+            interval=settings.resync_seconds,
+            list_keys=self._list_keys,
+            wake=self.models.wake,
+            wake_config=self.wake_config,
+            is_idle=self.models.is_idle,
+        )
+        self.watches = Watches(
+            wake_model=self.models.wake,
+            wake_config=self.wake_config,
+            rouse_acknowledger=self.acknowledger.rouse,
+            echoes=echoes,
+            metrics=metrics,
+        )
+        self._bind_metrics()
+
+    def wake_config(self) -> None:
+        """Ask for a run of the config lane."""
+        self.config.wake(GATEWAY_CONFIG)
+
+    def tasks(self) -> dict[str, Coroutine[None, None, None]]:
+        """What has to run all the time, by name."""
+        return {
+            "config lane": self.config.run(self._handle_config, batches=1, batch_size=1),
+            "model lane": self.models.run(self._handle_models, batches=MODEL_BATCHES, batch_size=BATCH_SIZE),
+            "acknowledger": self.acknowledger.run(),
+            "resync": self.resync.run(),
+        }
+
+    async def _handle_models(self, keys: list[ModelKey]) -> None:
+        await self.reconciler.handle(keys, self.models)
+
+    async def _handle_config(self, keys: list[str]) -> None:
+        started = monotonic()
+        result, outcome = "ok", Outcome()
+        try:
+            outcome = Outcome(after=await self.gateway.reconcile())
+        except Terminal as error:
+            result = "terminal"
+            log.error("cannot write the gateway config", extra={"reason": error.reason, "error": str(error)})
+        except (Retryable, KubeError) as error:
+            result, outcome = "retry", Outcome(failed=True, after=getattr(error, "after", None))
+            log.warning("will write the gateway config again", extra={"error": str(error)})
+        except Exception:
+            result, outcome = "bug", Outcome(failed=True)
+            log.exception("the gateway config failed")
+        self._metrics.reconciles.labels("gateway_config", result).inc()
+        self._metrics.reconcile_seconds.labels("gateway_config").observe(monotonic() - started)
+        for key in keys:
+            self.config.done(key, outcome)
+
+    async def _list_keys(self) -> list[ModelKey]:
+        return [model.key for model in await self._loader.all_models()]
+
+    def _bind_metrics(self) -> None:
+        for name, core in (("models", self.models.core), ("gateway_config", self.config.core)):
+            self._metrics.bind(self._metrics.queue_depth, lambda core=core: core.depth, name)  # type: ignore[misc]
+            self._metrics.bind(self._metrics.queue_running, lambda core=core: core.running, name)  # type: ignore[misc]
+            self._metrics.bind(self._metrics.queue_failing, lambda core=core: core.failing, name)  # type: ignore[misc]
+        self._metrics.bind(self._metrics.resync_age, lambda: self.resync.age)
+
+
+class Tasks:
+    """Tasks that must all live: the first one that ends, for whatever reason, is told to `on_end`."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failure: BaseException | None = None
+        self.ended = asyncio.Event()
+
+    def start(self, coroutines: dict[str, Coroutine[None, None, None]]) -> None:
+        """Start them."""
+        for name, coroutine in coroutines.items():
+            task = asyncio.create_task(coroutine, name=name)
+            task.add_done_callback(self._on_done)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Cancel and await them."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        self.failure = self.failure or task.exception() or RuntimeError(f"the task '{task.get_name()}' ended")
+        self.ended.set()
+        for other in self._tasks:
+            other.cancel()

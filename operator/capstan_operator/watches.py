@@ -1,0 +1,98 @@
+"""What the watches do: wake keys. One line each, no decision, no I/O.
+
+The watch is a hint; the list is the truth. A wake-up that is lost is made up by the resync, and one too many costs a
+comparison.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, Final
+
+from capstan_contract.names import COMPONENT_LABEL, MODEL_LABEL
+from capstan_operator.gateway_config import CONFIG_COMPONENT
+from capstan_operator.kube.port import Kind
+from capstan_operator.metrics import Metrics
+from capstan_operator.snapshot import Manifest, ModelKey
+
+GATEWAY_CONFIG: Final = "gateway-config"
+"""The singleton key of the config lane."""
+
+
+class Echoes:
+    """Recognises our own writes when the watch brings them back: they carry no news.
+
+    An event with exactly the resourceVersion that a write has returned is that write. Bounded: an echo that is
+    forgotten too early is taken for news, which is harmless.
+    """
+
+    def __init__(self, *, most: int = 8192, clock: Callable[[], float] = monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._written: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+
+    def note(self, kind: Kind, written: Manifest) -> None:
+        """Remember a write."""
+        metadata = written.get("metadata") or {}
+        self._written[kind.plural, metadata.get("uid", ""), metadata.get("resourceVersion", "")] = self._clock()
+        while len(self._written) > self._most:
+            self._written.popitem(last=False)
+
+    def lag(self, kind: Kind, seen: Mapping[str, Any]) -> float | None:
+        """Give the seconds since the write that this object is the echo of; None for somebody else's change."""
+        metadata = seen.get("metadata") or {}
+        key = (kind.plural, metadata.get("uid", ""), metadata.get("resourceVersion", ""))
+        written = self._written.pop(key, None)
+        return None if written is None else self._clock() - written
+
+
+class Watches:
+    """Turns watch events into wake-ups."""
+
+    def __init__(
+        self,
+        *,
+        wake_model: Callable[[ModelKey], None],
+        wake_config: Callable[[], None],
+        rouse_acknowledger: Callable[[], None],
+        echoes: Echoes,
+        metrics: Metrics,
+    ) -> None:
+        self._wake_model = wake_model
+        self._wake_config = wake_config
+        self._rouse_acknowledger = rouse_acknowledger
+        self._echoes = echoes
+        self._metrics = metrics
+
+    def model(self, kind: Kind, event: Mapping[str, Any]) -> None:
+        """An LLMModel came, changed or went: the config first, it is the fast lane."""
+        if self._is_news(kind, event):
+            self._wake_config()
+            self._wake_model(_key(event["object"]["metadata"]))
+
+    def child(self, kind: Kind, event: Mapping[str, Any]) -> None:
+        """Something that carries our labels came, changed or went."""
+        metadata = event["object"]["metadata"]
+        labels = metadata.get("labels") or {}
+        if not self._is_news(kind, event):
+            return
+        if MODEL_LABEL in labels:
+            self._wake_model(ModelKey(metadata["namespace"], labels[MODEL_LABEL]))
+        elif labels.get(COMPONENT_LABEL) == CONFIG_COMPONENT:
+            self._wake_config()
+
+    def gateway(self, kind: Kind, event: Mapping[str, Any]) -> None:
+        """The gateway's replicas changed."""
+        if self._is_news(kind, event):
+            self._rouse_acknowledger()
+
+    def _is_news(self, kind: Kind, event: Mapping[str, Any]) -> bool:
+        lag = self._echoes.lag(kind, event["object"]) if event["type"] != "DELETED" else None
+        self._metrics.watch_events.labels(kind.plural, str(lag is not None).lower()).inc()
+        if lag is not None:
+            self._metrics.watch_lag.labels(kind.plural).observe(lag)
+        return lag is None
+
+
+def _key(metadata: Mapping[str, Any]) -> ModelKey:
+    return ModelKey(metadata["namespace"], metadata["name"])

@@ -1,0 +1,105 @@
+"""All of kopf: its settings, its login, its handlers. kopf watches and wakes; it never writes to an object.
+
+Only `on.event` handlers, which leave no trace on the objects (no annotation, no finalizer), with server-side label
+selectors. No timers, daemons, indexes, peering or Events of kopf's own.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import kopf
+
+from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
+from capstan_operator.acknowledge import SERVICE_LABEL
+from capstan_operator.kube.auth import authorization, load_configuration, split_header
+from capstan_operator.kube.port import CHILD_KINDS, ENDPOINT_SLICES, LLM_MODELS, PODS, Kind
+from capstan_operator.settings import Settings
+from capstan_operator.watches import Watches
+
+SERVER_TIMEOUT: Final = 300
+CLIENT_TIMEOUT: Final = 310
+CHUNK: Final = 500
+
+
+def build_registry(
+    settings: Settings,
+    watches: Watches,
+    *,
+    on_startup: Callable[[], Awaitable[None]],
+    on_cleanup: Callable[[], Awaitable[None]],
+) -> kopf.OperatorRegistry:
+    """Give a registry of our own with every handler: kopf's default one would log in by itself."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry, id="login")
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await connection_info()
+
+    @kopf.on.startup(registry=registry, id="startup")
+    async def startup(**_: Any) -> None:
+        await on_startup()
+
+    @kopf.on.cleanup(registry=registry, id="cleanup")
+    async def cleanup(**_: Any) -> None:
+        await on_cleanup()
+
+    _watch(registry, LLM_MODELS, watches.model)
+    for kind in (*CHILD_KINDS, PODS):
+        _watch(registry, kind, watches.child)
+    if settings.build.gateway_service:
+        _watch(registry, ENDPOINT_SLICES, watches.gateway)
+    return registry
+
+
+def _watch(registry: kopf.OperatorRegistry, kind: Kind, handle: Callable[[Kind, Mapping[str, Any]], None]) -> None:
+    @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"watch-{kind.plural}")
+    async def on_event(event: Mapping[str, Any], **_: Any) -> None:
+        handle(kind, event)
+
+
+def build_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
+    """Give kopf's settings; each line is there for a reason that its documentation does not make obvious."""
+    configured = kopf.OperatorSettings()
+    configured.peering.standalone = True  # peering is no lock; the lease is
+    configured.posting.enabled = False  # Events are written by kube/events.py, counted instead of repeated
+    configured.posting.loggers = False
+    configured.scanning.disabled = True  # no RBAC for namespaces and CRDs needed; the CRD is waited for at start
+    configured.watching.server_timeout = SERVER_TIMEOUT  # a frozen stream ends in any case
+    configured.watching.client_timeout = CLIENT_TIMEOUT
+    configured.watching.chunk_size = CHUNK
+    configured.queueing.idle_timeout = 1.0  # one task per object that moves: let go of it soon
+    configured.queueing.exit_timeout = 0.5
+    configured.networking.request_timeout = 30.0
+    for kind in (*CHILD_KINDS, PODS):
+        configured.watching.label_selectors[_selector(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+    configured.watching.label_selectors[_selector(ENDPOINT_SLICES)] = (
+        f"{SERVICE_LABEL}={settings.build.gateway_service}"
+    )
+    return configured
+
+
+def watched_namespaces(settings: Settings) -> tuple[str, ...]:
+    """Give the namespaces to work in; empty for all. The install namespace is always one: the gateway is there."""
+    if not settings.watch_namespaces:
+        return ()
+    return tuple(sorted({*settings.watch_namespaces, settings.build.install_namespace}))
+
+
+async def connection_info() -> kopf.ConnectionInfo:
+    """Log kopf in with the same credentials as our own client, read afresh: called again after every 401."""
+    configuration = await load_configuration()
+    scheme, token = split_header(await authorization(configuration))
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        proxy_url=configuration.proxy,
+        scheme=scheme,
+        token=token,
+    )
+
+
+def _selector(kind: Kind) -> tuple[str, str, str]:
+    return kind.group, kind.version, kind.plural
