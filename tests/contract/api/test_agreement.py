@@ -1,0 +1,115 @@
+"""The API server and the parser judge any LLMModel alike: specs made from the schema, with slips in them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from capstan_operator.api.crd import LLMMODEL, root_schema
+from capstan_operator.api.parse import parse_model
+from capstan_operator.api.schema import matches
+from support.crds import ModelApi, install_crds, kubectl
+
+pytestmark = pytest.mark.apiserver
+
+NAMESPACE = "contract-agreement"
+WORDS = [
+    *("a", "b", "x", "A", "a-b", "a.b", "a/b", "-a", "a\n", " a", "ä", "", "a" * 64, "a" * 129, "a" * 400),
+    *("hf://org/name", "hf://gpt2", "hf://a/b/c", "pvc://claim/path", "pvc://claim", "pvc://Claim", "pvc://c/../d"),
+    *("s3://bucket/path", "s3://b", "oci://r.example.com/i:1", "oci://r", "oci://r:5000/a/b@sha256:" + "0" * 64),
+    *("4", "500m", "0", "0.5", "00.5", "1.5Ti", "32Gi", "32GB", "1e3", "0.15", "0.2", "+1", "-1", "1Mi\n"),
+    *(
+        "https://api.example.com/v1",
+        "http://10.0.0.1:80",
+        "https://u:p@h",
+        "https://[::1]/v1",
+        "ftp://h",
+        "https://h?q=1",
+    ),
+    *("nvidia.com/gpu", "gpu", "example.com/a b", "2024-01-01T00:00:00Z", "main", "v1.0", "TRUE"),
+]
+NUMBERS = [-1, 0, 1, 2, 3, 4, 8, 64, 65, 100, 1000, 1001, 2**40, 2**63]
+SLIPS = st.sampled_from([None, "1", 1, 1.5, True, [], {}, "text", ["a"], {"a": "b"}])
+
+
+def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values for a field: mostly of its kind, now and then something else."""
+    usual = _usual(schema)
+    return st.integers(0, 24).flatmap(lambda die: SLIPS if die == 24 else usual)
+
+
+def _usual(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    if "enum" in schema:
+        return st.sampled_from([*schema["enum"] * 8, "Other"])
+    match schema["type"]:
+        case "integer":
+            fitting = [
+                number for number in NUMBERS if schema.get("minimum", 0) <= number <= schema.get("maximum", 2**53)
+            ]
+            return st.sampled_from([*fitting * 4, *NUMBERS])
+        case "string":
+            fitting = [word for word in WORDS if _fits(schema, word)]
+            return st.sampled_from([*fitting * 8, *WORDS])
+        case "array":
+            return st.lists(values(schema["items"]), max_size=3)
+        case _:
+            return _object(schema)
+
+
+def _fits(schema: dict[str, Any], word: str) -> bool:
+    return schema.get("minLength", 0) <= len(word) <= schema.get("maxLength", 999) and matches(
+        schema.get("pattern", r"(?s).*"), word
+    )
+
+
+def _object(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    if "additionalProperties" in schema:
+        return st.dictionaries(
+            st.sampled_from(["a", "example.com/a", "a b", ""]), values(schema["additionalProperties"])
+        )
+    properties = schema.get("properties", {})
+    if not properties:
+        return st.sampled_from([{}, {"anything": [1, None, {"a": 1.5}]}])
+    required = {name: values(properties[name]) for name in schema.get("required", [])}
+    optional = [name for name in properties if name not in required]
+    chosen = st.lists(st.sampled_from(optional), max_size=3, unique=True) if optional else st.just([])
+    return chosen.flatmap(
+        lambda names: st.fixed_dictionaries(required | {name: values(properties[name]) for name in names})
+    )
+
+
+SPEC = root_schema(LLMMODEL)["properties"]["spec"]
+SPECS = values(SPEC).flatmap(
+    # Most specs have a source, so that most of them are not refused for that alone.
+    lambda spec: st.sampled_from(
+        [spec, *[{"model": {"source": "hf://org/name"}} | spec] * 4] if isinstance(spec, dict) else [spec]
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def models(kube_api: Path) -> Iterator[ModelApi]:
+    """LLMModels in a namespace of this module."""
+    install_crds(kube_api)
+    kubectl(kube_api, "create", "namespace", NAMESPACE)
+    api = ModelApi(kube_api, NAMESPACE)
+    yield api
+    api.close()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=SPECS, name=st.sampled_from(["x", "x", "x", "a"]))
+def test_server_and_parser_agree(models: ModelApi, spec: Any, name: str) -> None:
+    """Whatever the spec, the API server accepts it exactly when the parser finds no fault."""
+    content = {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "LLMModel",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    refusal = models.create(content, dry_run=True)
+    faults = parse_model(content).errors
+    assert (refusal is None) == (faults == ()), f"server: {refusal}; parser: {[str(fault) for fault in faults]}"
