@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ class Listener:
         port: int,
         keep_alive_seconds: float = 65.0,
         protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
+        bound: socket.socket | None = None,
     ) -> None:
         self._config = uvicorn.Config(
             app,
@@ -49,18 +51,15 @@ class Listener:
         self._protocol = protocol
         self._state = ServerState()
         self._server: asyncio.Server | None = None
+        self._bound = bound
+        """A socket that is bound already; the first `open` takes it."""
 
     async def open(self) -> None:
         """Listen. Raises UsageError when the port is taken."""
         if self._server is not None:
             return
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                self._make, host=self._host, port=self._port, backlog=2048, reuse_address=True
-            )
-        except OSError as error:
-            raise UsageError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from error
+        bound, self._bound = self._bound or listening_socket(self._host, self._port), None
+        self._server = await asyncio.get_running_loop().create_server(self._make, sock=bound, backlog=2048)
 
     def close(self) -> None:
         """Refuse new connections; those that are open stay."""
@@ -102,6 +101,40 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sock.close()
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     return sock
+
+
+def reachable(host: str) -> str:
+    """Give an address at which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # compared, not bound
+
+
+class PortThread:
+    """A listener in a thread with an event loop of its own, for a port that must answer while the main loop cannot.
+
+    Loading a model keeps the main loop busy for minutes, and Kubernetes asks for health all that time.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="worker-port", daemon=True)
+
+    def start(self) -> None:
+        """Listen. Raises UsageError when the port is taken."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listener.open(), self._loop).result(timeout=10)
+
+    async def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something on the thread's loop and wait for it on this one."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def stop(self) -> None:
+        """Answer what is being answered, then end the thread."""
+        asyncio.run_coroutine_threadsafe(self._listener.finish(1.0), self._loop).result(timeout=10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        if not self._thread.is_alive():
+            self._loop.close()
 
 
 class Signals:

@@ -5,13 +5,15 @@ It goes through the engine's own HTTP API, because only there the chat template 
 
 import asyncio
 import logging
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from capstan_worker.prefixes import Prefix
 
+if TYPE_CHECKING:
+    import aiohttp
+
 log = logging.getLogger(__name__)
-_TIMEOUT = aiohttp.ClientTimeout(total=300, connect=5)
+_SECONDS_PER_PREFIX = 300.0
 _TRIES = 5
 _PAUSE_SECONDS = 1.0
 
@@ -19,11 +21,20 @@ _PAUSE_SECONDS = 1.0
 class Warmup:
     """The warm-up of one engine. It never keeps an engine from serving for good: what fails is logged and left out."""
 
-    def __init__(self, url: str, model: str, prefixes: tuple[Prefix, ...], *, pause: float = _PAUSE_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        prefixes: tuple[Prefix, ...],
+        *,
+        pause: float = _PAUSE_SECONDS,
+        api_key: str | None = None,
+    ) -> None:
         self._url = url.rstrip("/") + "/v1/chat/completions"
         self._model = model
         self._prefixes = prefixes
         self._pause = pause
+        self._headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self.done = not prefixes
         self.failed: list[str] = []
 
@@ -31,17 +42,23 @@ class Warmup:
         """Send every prefix once."""
         if self.done:
             return
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        # NB: imported only where there is something to warm; a simulator without prefixes stays small.
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=_SECONDS_PER_PREFIX, connect=5)
+        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
             for prefix in self._prefixes:
                 if not await self._warm(session, prefix):
                     self.failed.append(prefix.name)
         self.done = True
         log.info("prefixes warm", extra={"count": len(self._prefixes) - len(self.failed)})
 
-    async def _warm(self, session: aiohttp.ClientSession, prefix: Prefix) -> bool:
+    async def _warm(self, session: "aiohttp.ClientSession", prefix: Prefix) -> bool:
         # NB: one token is enough; what counts is that the prompt was processed.
         messages = [{"role": "system", "content": prefix.system}, {"role": "user", "content": "."}]
         body = {"model": self._model, "messages": messages, "max_tokens": 1}
+        import aiohttp
+
         problem = ""
         for attempt in range(_TRIES):
             if attempt:

@@ -10,7 +10,7 @@ from capstan_worker.drain import Drain, Drainer
 from capstan_worker.errors import UsageError
 from capstan_worker.health import WorkerPort
 from capstan_worker.prefixes import Prefix
-from capstan_worker.serve import Listener, Signals
+from capstan_worker.serve import Listener, Signals, reachable
 from capstan_worker.settings import WorkerSettings
 from capstan_worker.simulator.app import Simulator
 from capstan_worker.simulator.connection import Connection
@@ -35,7 +35,7 @@ class SimulatorProcess:
             keep_alive_seconds=settings.keep_alive_seconds,
             protocol=Connection,
         )
-        self._warmup = Warmup(f"http://{_reachable(settings.host)}:{settings.port}", settings.model, prefixes)
+        self._warmup = Warmup(f"http://{reachable(settings.host)}:{settings.port}", settings.model, prefixes)
         drain = Drain(grace=worker.grace_seconds, settle=worker.settle_seconds)
         self._drainer = Drainer(drain, self._in_flight)
         port = WorkerPort(
@@ -116,7 +116,3 @@ class SimulatorProcess:
             for connection in self._api.connections():
                 if isinstance(connection, Connection):
                     connection.abort()
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # not bound here, only compared

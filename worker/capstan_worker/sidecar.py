@@ -1,0 +1,99 @@
+"""`capstan-worker sidecar`: the worker port beside an engine that runs in another container or process."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from capstan_worker.drain import Drain, Drainer
+from capstan_worker.engine.http import HttpEngine
+from capstan_worker.engine.kinds import EngineKind
+from capstan_worker.errors import EngineError, EngineUnreachable
+from capstan_worker.health import WorkerPort
+from capstan_worker.prefixes import Prefix
+from capstan_worker.serve import Listener, Signals
+from capstan_worker.settings import WorkerSettings
+from capstan_worker.warmup import Warmup
+
+log = logging.getLogger(__name__)
+_ASK_AGAIN_SECONDS = 0.5
+_WRITES_TEXT = ("chat", "completion")
+
+
+@dataclass(frozen=True)
+class SidecarSettings:
+    """Which engine the sidecar stands beside."""
+
+    kind: EngineKind
+    url: str
+    """Base URL without the /v1."""
+    model: str
+    """The name that requests use."""
+    task: str = "chat"
+
+
+class SidecarProcess:
+    """Watches one engine: ready when it answers and the prefixes are warm, drained when it has nothing in flight."""
+
+    def __init__(self, settings: SidecarSettings, worker: WorkerSettings, prefixes: tuple[Prefix, ...]) -> None:
+        self._engine = HttpEngine(settings.url, settings.kind)
+        # An engine that only makes vectors has no prompt to keep.
+        kept = prefixes if settings.task in _WRITES_TEXT else ()
+        self._warmup = Warmup(settings.url, settings.model, kept)
+        self._drainer = Drainer(Drain(grace=worker.grace_seconds, settle=worker.settle_seconds), self._in_flight)
+        app = WorkerPort(self, self._drainer, drain_token=worker.drain_token)
+        self._port = Listener(app, host=worker.host, port=worker.port)
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Serve until a signal has led to a drain."""
+        signals = Signals()
+        async with self._engine:
+            await self._port.open()
+            log.info("sidecar listening", extra={"engine": self._settings.kind.value, "url": self._settings.url})
+            warm = asyncio.create_task(self._warm(), name="warm-up")
+            try:
+                await signals.drained(self._drainer.wait)
+            finally:
+                warm.cancel()
+                await asyncio.gather(warm, return_exceptions=True)
+                await self._port.finish(1.0)
+
+    async def _warm(self) -> None:
+        while not await self._engine.ready():  # noqa: ASYNC110  # another process does not set events
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        await self._warmup.run()
+
+    async def _in_flight(self) -> int:
+        try:
+            return await self._engine.in_flight()
+        except EngineUnreachable:
+            # It has ended; there is nothing left to wait for.
+            return 0
+        except EngineError as error:
+            # An engine too busy to say how busy it is has something in flight.
+            log.warning("in-flight requests not known", extra={"reason": str(error)})
+            return 1
+
+    async def not_alive(self) -> str | None:
+        """The sidecar works; whether the engine does is for the engine's own probe."""
+        return None
+
+    async def not_ready(self) -> str | None:
+        """Say what is missing: the engine or the prefixes."""
+        if not await self._engine.ready():
+            return "the engine does not answer yet"
+        return None if self._warmup.done else "prefixes are being warmed"
+
+    async def metrics(self) -> bytes:
+        """Give the engine's metrics; while it does not answer, only that it does not."""
+        try:
+            body, up = await self._engine.metrics(), 1
+        except EngineError:
+            body, up = b"", 0
+        separator = b"" if not body or body.endswith(b"\n") else b"\n"
+        own = (
+            "# HELP capstan_worker_engine_up Whether the engine answers.\n"
+            "# TYPE capstan_worker_engine_up gauge\n"
+            f"capstan_worker_engine_up {up}\n"
+        )
+        return body + separator + own.encode()

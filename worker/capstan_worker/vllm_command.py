@@ -1,0 +1,98 @@
+"""`capstan-worker vllm`: vLLM and the worker port in one process."""
+
+import argparse
+import asyncio
+import logging
+import os
+
+from capstan_worker.drain import Drain, Drainer
+from capstan_worker.engine.inprocess import AsgiEngine, CountedApp
+from capstan_worker.engine.vllm import RunningVllm, keep_alive_seconds, render_vllm_metrics, run_vllm
+from capstan_worker.errors import EngineError
+from capstan_worker.health import WorkerPort
+from capstan_worker.prefixes import Prefix
+from capstan_worker.serve import Listener, PortThread, Signals, first, listening_socket, reachable
+from capstan_worker.settings import WorkerSettings
+from capstan_worker.warmup import Warmup
+
+log = logging.getLogger(__name__)
+_WATCH_SECONDS = 1.0
+
+
+class VllmProcess:
+    """vLLM, its API port on the main loop, and the worker port on a thread of its own."""
+
+    def __init__(
+        self, args: argparse.Namespace, worker: WorkerSettings, prefixes: tuple[Prefix, ...], *, port: int
+    ) -> None:
+        self._args = args
+        self._worker = worker
+        self._prefixes = prefixes
+        self._bound = listening_socket(worker.host, port)
+        self._url = f"http://{reachable(worker.host)}:{port}"
+        self._engine: AsgiEngine | None = None
+        self._problem: str | None = "the model is loading"
+        self._dead: str | None = None
+        self._drainer = Drainer(Drain(grace=worker.grace_seconds, settle=worker.settle_seconds), self._in_flight)
+        app = WorkerPort(self, self._drainer, drain_token=worker.drain_token)
+        self._port = PortThread(Listener(app, host=worker.host, port=worker.port))
+
+    async def run(self) -> None:
+        """Serve until a signal has led to a drain. Raises EngineError when the engine dies."""
+        self._port.start()
+        try:
+            async with run_vllm(self._args) as vllm:
+                await self._serve(vllm)
+        finally:
+            self._port.stop()
+
+    async def _serve(self, vllm: RunningVllm) -> None:
+        app = CountedApp(vllm.app)
+        self._engine = AsgiEngine(
+            app, is_ready=lambda: self._problem is None, render_metrics=render_vllm_metrics, places=vllm.places
+        )
+        signals = Signals()
+        listener = Listener(
+            app,
+            host=self._worker.host,
+            port=self._bound.getsockname()[1],
+            keep_alive_seconds=keep_alive_seconds(),
+            bound=self._bound,
+        )
+        await listener.open()
+        warm = asyncio.create_task(self._warm(vllm), name="warm-up")
+        try:
+            await first(signals.drained(lambda: self._port.call(self._drainer.wait())), self._watch(vllm))
+        finally:
+            warm.cancel()
+            await asyncio.gather(warm, return_exceptions=True)
+            await listener.finish()
+
+    async def _warm(self, vllm: RunningVllm) -> None:
+        if vllm.generates and self._prefixes:
+            self._problem = "prefixes are being warmed"
+            keys = self._args.api_key or [os.environ.get("VLLM_API_KEY")]
+            await Warmup(self._url, vllm.model, self._prefixes, api_key=keys[0]).run()
+        self._problem = None
+        log.info("ready", extra={"model": vllm.model, "url": self._url})
+
+    async def _watch(self, vllm: RunningVllm) -> None:
+        while not vllm.died():  # noqa: ASYNC110  # vLLM sets a flag, not an event
+            await asyncio.sleep(_WATCH_SECONDS)
+        self._dead = "the engine has died"
+        raise EngineError(self._dead)
+
+    async def _in_flight(self) -> int:
+        return 0 if self._engine is None else await self._engine.in_flight()
+
+    async def not_alive(self) -> str | None:
+        """Say whether the engine has died."""
+        return self._dead
+
+    async def not_ready(self) -> str | None:
+        """Say what is missing: the model or the prefixes."""
+        return self._dead or self._problem
+
+    async def metrics(self) -> bytes:
+        """Give vLLM's metrics."""
+        return render_vllm_metrics()
