@@ -81,8 +81,8 @@ def worker_options(spec: LLMModelSpec) -> tuple[str, ...]:
 
 def sidecar_arguments(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:
     """Give the arguments of the worker beside an engine that is not ours."""
-    what = ("--engine", spec.engine.type, "--engine-url", f"http://127.0.0.1:{ENGINE_PORT}")
-    return ("sidecar", *what, "--model", upstream_name(model), "--task", spec.model.task, *worker_options(spec))
+    what = ("--engine", spec.engine.type.value, "--engine-url", f"http://127.0.0.1:{ENGINE_PORT}")
+    return ("sidecar", *what, "--model", upstream_name(model), "--task", spec.model.task.value, *worker_options(spec))
 
 
 def _vllm_parallelism(spec: LLMModelSpec) -> list[Option]:
@@ -146,7 +146,15 @@ def _build_vllm(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> En
 
 
 def _build_simulator(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> EngineContainer:
-    ours = ("--model", model.key.name, "--task", spec.model.task, "--port", str(ENGINE_PORT), *worker_options(spec))
+    ours = (
+        "--model",
+        model.key.name,
+        "--task",
+        spec.model.task.value,
+        "--port",
+        str(ENGINE_PORT),
+        *worker_options(spec),
+    )
     options = [option(ours[at], ours[at + 1]) for at in range(0, len(ours), 2)]
     return EngineContainer(
         image=spec.engine.image or settings.worker_image,

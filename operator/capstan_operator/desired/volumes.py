@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.naming import prefixes_name, weights_name
-from capstan_operator.snapshot import Model
+from capstan_operator.snapshot import Manifest, Model
 
 HOME: Final = "/var/cache/capstan"
 """Home of the engine's user: caches that may be lost with the pod."""
@@ -16,6 +16,7 @@ WEIGHTS: Final = "/var/lib/capstan/weights"
 HF_HOME: Final = f"{WEIGHTS}/huggingface"
 IMAGE_MOUNT: Final = "/mnt/model"
 """Content of an oci:// source."""
+IMAGE_VOLUME: Final = "image"
 CLAIMS_MOUNT: Final = "/mnt/claims"
 """Claims of pvc:// sources, each in a folder named like it."""
 PREFIXES_FOLDER: Final = "/etc/capstan/prefixes"
@@ -55,13 +56,20 @@ def parse_source(source: str) -> Source:
     return Source(scheme, rest)
 
 
+def loads_weights(spec: LLMModelSpec) -> bool:
+    """Say whether the engine reads any weights. The simulator takes every source and reads none."""
+    return spec.external is None and spec.engine.type is not EngineType.SIMULATOR
+
+
 def model_source(spec: LLMModelSpec) -> Source | None:
-    """Give the parsed source of the model's own weights."""
-    return parse_source(spec.model.source) if spec.model.source else None
+    """Give the parsed source of the weights that the engine loads."""
+    return parse_source(spec.model.source) if spec.model.source and loads_weights(spec) else None
 
 
 def source_claims(spec: LLMModelSpec) -> tuple[str, ...]:
     """Give the claims that pvc:// sources name, of the model and its adapters."""
+    if not loads_weights(spec):
+        return ()
     texts = [spec.model.source, *(adapter.source for adapter in spec.adapters)]
     claims = {parse_source(text).claim for text in texts if text}
     return tuple(sorted(claim for claim in claims if claim))
@@ -102,13 +110,24 @@ def pod_volumes(model: Model, spec: LLMModelSpec) -> list[dict[str, Any]]:
     ]
     source = model_source(spec)
     if source and source.scheme == "oci":
-        volumes.append({"name": "image", "image": {"reference": source.rest, "pullPolicy": "IfNotPresent"}})
+        volumes.append({"name": IMAGE_VOLUME, "image": {"reference": source.rest, "pullPolicy": "IfNotPresent"}})
     for number, name in enumerate(source_claims(spec)):
         # NB: not readOnly here: one claim may be the source of this pod and the writable cache of it as well.
         volumes.append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": name}})
     if spec.prefixes:
         volumes.append({"name": "prefixes", "configMap": {"name": prefixes_name(model.key.name)}})
     return volumes
+
+
+def is_image_dropped(deployment: Manifest | None) -> bool:
+    """Say whether the API server turned the image volume of an oci:// source into an empty one.
+
+    One without the feature ImageVolume (on by default from Kubernetes 1.35) does that silently.
+    """
+    if deployment is None:
+        return False
+    volumes = deployment["spec"].get("template", {}).get("spec", {}).get("volumes") or ()
+    return any(volume.get("name") == IMAGE_VOLUME and "image" not in volume for volume in volumes)
 
 
 def engine_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:
@@ -121,7 +140,7 @@ def engine_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:
     ]
     source = model_source(spec)
     if source and source.scheme == "oci":
-        mounts.append({"name": "image", "mountPath": IMAGE_MOUNT, "readOnly": True})
+        mounts.append({"name": IMAGE_VOLUME, "mountPath": IMAGE_MOUNT, "readOnly": True})
     for number, claim in enumerate(source_claims(spec)):
         mounts.append({"name": f"claim-{number}", "mountPath": f"{CLAIMS_MOUNT}/{claim}", "readOnly": True})
     return mounts

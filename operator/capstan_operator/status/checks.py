@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.desired.gateway import invalid
 from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.pods import condition_of, template_hash
 from capstan_operator.desired.types import RolloutMode
-from capstan_operator.desired.volumes import model_source, weights_claim
+from capstan_operator.desired.volumes import is_image_dropped, loads_weights, model_source, weights_claim
 from capstan_operator.status.conditions import Finding, State
 from capstan_operator.status.facts import Facts
 from capstan_operator.status.types import AckState
@@ -96,6 +95,16 @@ def _storage_class(facts: Facts) -> Finding | None:
     return next((Finding("False", problem.reason, problem.message) for problem in found), None)
 
 
+def _dropped_image(facts: Facts) -> Finding | None:
+    if facts.spec is None or not is_image_dropped(facts.deployment):
+        return None
+    source = model_source(facts.spec)
+    if source is None or source.scheme != "oci":
+        return None
+    needs = "oci:// needs image volumes: Kubernetes 1.35, or the feature gate ImageVolume"
+    return Finding("False", "ImageVolumesMissing", needs)
+
+
 def _missing_claim(facts: Facts) -> Finding | None:
     missing = (name for name, claim in facts.claims if claim is None)
     return next(
@@ -118,12 +127,12 @@ def _pending_claim(facts: Facts) -> Finding | None:
     return None
 
 
-def _no_source(facts: Facts) -> Finding | None:
-    if facts.spec is None or facts.spec.model.source is not None:
-        return None
-    if facts.spec.engine.type is EngineType.SIMULATOR:
+def _nothing_to_load(facts: Facts) -> Finding | None:
+    if facts.spec and not loads_weights(facts.spec):
         return Finding("True", "NotNeeded", "the simulator has none")
-    return Finding("True", "InImage", "the engine's image brings them")
+    if facts.spec and facts.spec.model.source is None:
+        return Finding("True", "InImage", "the engine's image brings them")
+    return None
 
 
 def _bound_claim(facts: Facts) -> Finding | None:
@@ -224,8 +233,8 @@ def _conflict_is_true(facts: Facts) -> Finding | None:
     return Finding("True", facts.verdict.reason, facts.verdict.message)
 
 
-def _claim_is_true(facts: Facts) -> Finding | None:
-    found = _missing_claim(facts) or _lost_claim(facts)
+def _weights_lost_is_true(facts: Facts) -> Finding | None:
+    found = _dropped_image(facts) or _missing_claim(facts) or _lost_claim(facts)
     return Finding("True", found.reason, found.message) if found else None
 
 
@@ -279,10 +288,11 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _invalid_is_unknown,
             _weights_elsewhere,
             _storage_class,
+            _dropped_image,
             _missing_claim,
             _lost_claim,
             _pending_claim,
-            _no_source,
+            _nothing_to_load,
             _bound_claim,
             _on_demand,
         ),
@@ -313,7 +323,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _invalid_is_true,
             _conflict_is_true,
             _problem_is_true,
-            _claim_is_true,
+            _weights_lost_is_true,
             _hopeless_is_true,
             _deadline_is_true,
             _as_expected,
