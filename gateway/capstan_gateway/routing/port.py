@@ -40,6 +40,9 @@ class Call:
     idle_seconds: float = 60.0
     wait_seconds: float = 0.0
     """How long to wait for an endpoint when there is none; 0 for hosted APIs, which are there or are not."""
+    whole_bytes: int = 0
+    """Not 0: read the whole body, up to so many bytes, before giving the answer, so that one that breaks off can be
+    retried elsewhere. For answers that are sent in one piece."""
     stats: "CallStats" = field(default_factory=lambda: CallStats())
 
 
@@ -54,8 +57,10 @@ class CallStats:
     """Seconds spent without an endpoint to send to."""
     first_byte: float = 0.0
     """Seconds from the start of the last attempt to its first piece of body (of an empty body: to its end)."""
+    read: float = 0.0
+    """With `whole_bytes`: seconds from that first piece to the end of the body."""
     failures: list[str] = field(default_factory=list)
-    """One word per failed attempt: the error's class, or the status. Bounded by the attempts."""
+    """One word per failed attempt: the error's class, or the status. At most 20."""
 
 
 class DispatchedResponse(Protocol):

@@ -1,0 +1,94 @@
+"""An answer that has begun, and the slot that it holds."""
+
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self
+
+from capstan_gateway.routing.outcome import record_error
+from capstan_gateway.routing.registry import EndpointState
+from capstan_gateway.upstream.errors import BodyTooLarge, UpstreamError
+from capstan_gateway.upstream.port import Endpoint, UpstreamResponse
+
+
+class Slot:
+    """One request in flight on an endpoint: counted from here to the first `release`."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: EndpointState) -> None:
+        state.in_flight += 1
+        self._state: EndpointState | None = state
+
+    def release(self) -> None:
+        """Give the slot back; harmless when it was given back already."""
+        state = self._state
+        if state is not None:
+            self._state = None
+            state.in_flight -= 1
+
+
+class Answer:
+    """Implements `port.DispatchedResponse`."""
+
+    __slots__ = ("_body", "_now", "_response", "_slot", "_state", "endpoint", "headers", "status")
+
+    def __init__(
+        self, response: UpstreamResponse, slot: Slot, state: EndpointState, now: Callable[[], float], body: bytes | None
+    ) -> None:
+        self.endpoint: Endpoint = state.endpoint
+        self.status = response.status
+        self.headers = response.headers
+        self._response = response
+        self._slot = slot
+        self._state = state
+        self._now = now
+        self._body = body
+        """The whole body, when it was read in advance, until it is handed out."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body has come to its end (it may still wait to be read)."""
+        return self._response.complete
+
+    async def receive(self) -> bytes:
+        """Give all that has arrived since the last call; b"" when the body is over. Raises UpstreamError."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            return body
+        try:
+            return await self._response.receive()
+        except UpstreamError as error:
+            record_error(self._state, error, self._now())
+            raise
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over `receive` until the body is over."""
+        while piece := await self.receive():
+            yield piece
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Give the rest of the body; more than `max_bytes` raises BodyTooLarge."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            if len(body) > max_bytes:
+                raise BodyTooLarge(self.endpoint.id, f"the body is larger than {max_bytes} bytes")
+            return body
+        try:
+            return await self._response.read(max_bytes)
+        except UpstreamError as error:
+            record_error(self._state, error, self._now())
+            raise
+
+    def close(self) -> None:
+        """Release the slot, and abort the upstream if the body is not over."""
+        self._slot.release()
+        if not self._response.complete:
+            self._response.abort()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

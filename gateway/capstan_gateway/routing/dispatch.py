@@ -1,0 +1,210 @@
+"""From a call to an answer that has begun: pick, send, and try again elsewhere while nothing has reached the client.
+
+    pick ──► send ──► first piece is there ──► answer
+     ▲        │ never sent: elsewhere at once          (free)
+     │        │ sent and failed, or 429/5xx: elsewhere (retry budget, attempts bounded)
+     └────────┘
+    none left ──► wait for the set of endpoints to change, or a moment, then all are candidates again
+
+A pod that goes away is nothing special: its connections are refused or reset, and the request goes elsewhere within
+the same turn of the loop or so.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from capstan_gateway.routing.answer import Answer, Slot
+from capstan_gateway.routing.budget import RetryBudget
+from capstan_gateway.routing.errors import NoEndpoint, TooManyWaiting
+from capstan_gateway.routing.outcome import describe, record_error, record_status
+from capstan_gateway.routing.picker import pick
+from capstan_gateway.routing.port import Call, CallStats
+from capstan_gateway.routing.registry import EndpointState
+from capstan_gateway.routing.retry import RETRIED_STATUSES, Again, judge, may_wait
+from capstan_gateway.upstream.errors import UpstreamError
+from capstan_gateway.upstream.port import UpstreamClient
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchSettings:
+    """Bounds of one dispatch."""
+
+    max_attempts: int = 3
+    """Attempts that were sent. Those that never were are bounded by the wait."""
+    connect_seconds: float = 5.0
+    quick_connect_seconds: float = 1.0
+    """Connect deadline while another endpoint is there to be tried."""
+    first_pause_seconds: float = 0.05
+    """How long to wait before trying endpoints again that could not be connected to; doubles each time."""
+    max_pause_seconds: float = 1.0
+    retry_after_seconds: float = 5.0
+    """What a client is told when no endpoint is there."""
+
+
+class _Progress:
+    """What one dispatch has tried so far."""
+
+    __slots__ = ("call", "error", "excluded", "pause", "sent", "wait_until")
+
+    def __init__(self, call: Call, pause: float, now: float) -> None:
+        self.call = call
+        self.excluded: set[EndpointState] = set()
+        self.error: UpstreamError | None = None
+        self.sent = 0
+        self.pause = pause
+        self.wait_until = min(now + call.wait_seconds, call.expires_at)
+
+
+class Dispatcher:
+    """Implements `port.DispatchPort`. One per process: the budget is shared by everything that retries."""
+
+    def __init__(
+        self,
+        client: UpstreamClient,
+        *,
+        budget: RetryBudget,
+        rng: Random,
+        settings: DispatchSettings | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._budget = budget
+        self._rng = rng
+        self._settings = settings or DispatchSettings()
+        self._wall_clock = wall_clock
+        self._now = asyncio.get_running_loop().time
+
+    async def dispatch(self, call: Call) -> Answer:
+        """Pick, send, and retry on other endpoints until an answer has begun; see `port.DispatchPort`."""
+        self._budget.deposit()
+        progress = _Progress(call, self._settings.first_pause_seconds, self._now())
+        while True:
+            endpoints = call.endpoints
+            version = endpoints.version
+            state = pick(endpoints.states, self._now(), self._rng, excluded=progress.excluded, affinity=call.affinity)
+            if state is None:
+                await self._wait(progress, version)
+                continue
+            try:
+                answer = await self._attempt(progress, state)
+            except UpstreamError as error:
+                self._consider(progress, state, error)
+                continue
+            if not self._try_elsewhere(progress, state, answer):
+                return answer
+            answer.close()
+
+    async def _attempt(self, progress: _Progress, state: EndpointState) -> Answer:
+        """Send to this endpoint, and wait until the answer's body has begun (or is whole, if asked for)."""
+        call = progress.call
+        now = self._now()
+        _count(call.stats)
+        state.breaker.begin(now)
+        slot = Slot(state)
+        began = time.perf_counter()
+        response = None
+        try:
+            response = await self._client.send(
+                state.endpoint,
+                method=call.method,
+                path=call.path,
+                headers=call.headers,
+                body=call.body,
+                connect_timeout=self._connect_seconds(progress),
+                first_byte_timeout=call.first_token_seconds,
+                idle_timeout=call.idle_seconds,
+                expires_at=call.expires_at,
+                repeatable=True,
+            )
+            await response.wait_body()
+            seconds = call.stats.first_byte = time.perf_counter() - began
+            body = None
+            if call.whole_bytes and response.status < 400:
+                body = await response.read(call.whole_bytes)
+                call.stats.read = time.perf_counter() - began - seconds
+        except BaseException:
+            slot.release()
+            if response is not None:
+                response.abort()
+            raise
+        record_status(state, response.status, response.headers, seconds, self._now(), self._wall_clock)
+        return Answer(response, slot, state, self._now, body)
+
+    def _consider(self, progress: _Progress, state: EndpointState, error: UpstreamError) -> None:
+        """Take note of a failed attempt; raise its error when there must not be another one."""
+        now = self._now()
+        record_error(state, error, now)
+        _note(progress.call.stats, describe(error))
+        progress.error = error
+        progress.excluded.add(state)
+        again = judge(error)
+        if again is Again.FREELY:
+            return
+        progress.sent += 1
+        elsewhere = any(other not in progress.excluded for other in progress.call.endpoints.states)
+        possible = elsewhere or (may_wait(error) and progress.wait_until > now)
+        if again is Again.NEVER or not possible or not self._may_retry(progress, now):
+            raise error
+
+    def _try_elsewhere(self, progress: _Progress, state: EndpointState, answer: Answer) -> bool:
+        """Whether another endpoint should be asked although this one answered."""
+        if answer.status not in RETRIED_STATUSES:
+            return False
+        _note(progress.call.stats, str(answer.status))
+        progress.excluded.add(state)
+        progress.sent += 1
+        now = self._now()
+        fit = any(
+            other not in progress.excluded and other.breaker.allows(now) for other in progress.call.endpoints.states
+        )
+        return fit and self._may_retry(progress, now)
+
+    def _may_retry(self, progress: _Progress, now: float) -> bool:
+        if progress.sent >= self._settings.max_attempts or now >= progress.call.expires_at:
+            return False
+        return self._budget.spend(now)
+
+    async def _wait(self, progress: _Progress, version: int) -> None:
+        """Wait until there may be an endpoint again; raise when the time for that is over."""
+        endpoints, settings = progress.call.endpoints, self._settings
+        left = progress.wait_until - self._now()
+        if progress.error is not None and (progress.call.wait_seconds <= 0 or not may_wait(progress.error)):
+            raise progress.error
+        if left <= 0:
+            raise NoEndpoint("no endpoint is available", retry_after=settings.retry_after_seconds) from progress.error
+        if endpoints.waiting >= endpoints.max_waiting:
+            raise TooManyWaiting(
+                f"{endpoints.waiting} requests wait for an endpoint", retry_after=settings.retry_after_seconds
+            ) from progress.error
+        began = time.perf_counter()
+        try:
+            if endpoints.states:  # They are there, and could not be connected to.
+                pause = progress.pause * (0.5 + self._rng.random() / 2)
+                progress.pause = min(progress.pause * 2, settings.max_pause_seconds)
+                await endpoints.changed(version, timeout=min(left, pause))
+            else:
+                await endpoints.changed(version, timeout=left)
+        finally:
+            progress.call.stats.waited += time.perf_counter() - began
+        progress.excluded.clear()
+
+    def _connect_seconds(self, progress: _Progress) -> float:
+        others = len(progress.call.endpoints.states) - len(progress.excluded) > 1
+        return self._settings.quick_connect_seconds if others else self._settings.connect_seconds
+
+
+MAX_NOTES = 20
+
+
+def _count(stats: CallStats) -> None:
+    stats.attempts += 1
+    if stats.attempts > 1:
+        stats.retries += 1
+
+
+def _note(stats: CallStats, word: str) -> None:
+    if len(stats.failures) < MAX_NOTES:
+        stats.failures.append(word)

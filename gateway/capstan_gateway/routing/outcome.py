@@ -1,0 +1,47 @@
+"""How an attempt went, written down in the state of its endpoint."""
+
+from collections.abc import Callable
+
+from capstan_gateway.routing.registry import EndpointState
+from capstan_gateway.routing.retry import blames_endpoint, retry_after
+from capstan_gateway.upstream.errors import DeadlineExceeded, UpstreamError
+
+SERVER_ERROR = 500
+CLIENT_ERROR = 400
+
+
+def describe(error: UpstreamError) -> str:
+    """Name an error in one word."""
+    return f"{error.kind}-deadline" if isinstance(error, DeadlineExceeded) else type(error).__name__
+
+
+def record_error(state: EndpointState, error: UpstreamError, now: float) -> None:
+    """Take note of an attempt, or of an answer, that failed without a status."""
+    state.last_error = describe(error)
+    if blames_endpoint(error):
+        state.breaker.fail(now)
+
+
+def record_status(
+    state: EndpointState,
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    seconds: float,
+    now: float,
+    wall_clock: Callable[[], float],
+) -> None:
+    """Take note of an answer that began with this status after `seconds`."""
+    if status < CLIENT_ERROR:
+        state.observe(seconds, now)
+        state.breaker.succeed(now)
+        state.last_error = None
+        return
+    if status >= SERVER_ERROR:
+        state.last_error = str(status)
+        state.breaker.fail(now)
+    else:
+        state.breaker.succeed(now)
+    if status in (429, 503, 529):
+        asked = retry_after(headers, wall_clock)
+        if asked:
+            state.breaker.defer(now, asked)
