@@ -1,9 +1,11 @@
 #!/bin/sh
-# Writes the files that are made from the resource models: crds/, docs/llmmodel.md and the chart's copies of the CRDs.
+# Writes the files that are made from others: crds/, docs/llmmodel.md, the chart's copies of the CRDs, its table of values.
 #
 #   scripts/generate.sh            write them
 #   scripts/generate.sh --check    change nothing; fail when one of them is not what it would be
 set -eu
 
 cd "$(dirname "$0")/.."
-exec "${VENV:-.venv}/bin/python" -m capstan_operator.api.generate "$@"
+python=${VENV:-.venv}/bin/python
+"$python" -m capstan_operator.api.generate "$@"
+"$python" scripts/sync_chart.py "$@"

@@ -65,7 +65,9 @@ def chart_crd(text: str) -> str:
     body = "".join(line + "\n" for line in text.splitlines() if not line.startswith("#"))
     annotations = "".join(f'    {key}: "{value}"\n' for key, value in KEEP.items())
     body = body.replace("{{", '{{ "{{" }}')
-    body, count = re.subn(r"^metadata:\n", f"metadata:\n  annotations:\n{annotations}", body, count=1, flags=re.MULTILINE)
+    body, count = re.subn(
+        r"^metadata:\n", f"metadata:\n  annotations:\n{annotations}", body, count=1, flags=re.MULTILINE
+    )
     if not count or body.count("  annotations:\n") != 1:
         raise SystemExit("a CRD must have one `metadata:` without annotations")
     return f"{comment}{{{{- if .Values.crds.enabled }}}}\n{body}{{{{- end }}}}\n"

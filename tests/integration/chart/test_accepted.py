@@ -1,0 +1,71 @@
+"""What the chart renders, put before a real API server."""
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.apiserver import kubectl_path
+from support.helm import NAMESPACE, pod_specs, render
+
+pytestmark = pytest.mark.apiserver
+LEVELS = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {"gateway": {"insecureNoAuth": True}},
+    "everything": {
+        "gateway": {"insecureNoAuth": True, "autoscaling": {"enabled": True}, "service": {"type": "LoadBalancer"}},
+        "redis": {"persistence": {"enabled": True}, "auth": {"existingSecret": "redis"}},
+        "networkPolicies": {"enabled": True, "gatewayFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+    },
+    "namespaced": {"gateway": {"insecureNoAuth": True}, "operator": {"watchNamespaces": [NAMESPACE]}},
+}
+
+
+@pytest.fixture
+def namespace(kube_api: Path) -> Iterator[str]:
+    """A namespace that enforces the restricted Pod Security level."""
+    name = f"chart-{uuid.uuid4().hex[:8]}"
+    _apply(kube_api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": LEVELS}})
+    yield name
+    _kubectl(kube_api, "delete", "namespace", name, "--wait=false")
+
+
+def _kubectl(kubeconfig: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [kubectl_path(), "--kubeconfig", str(kubeconfig), *arguments]
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _apply(kubeconfig: Path, *objects: dict[str, Any], dry: bool = False) -> str:
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+    flags = ["--dry-run=server"] if dry else []
+    done = _kubectl(kubeconfig, "apply", "--server-side", "--validate=strict", *flags, "-f", "-", given=document)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_api_server_accepts_every_object(kube_api: Path, namespace: str, variant: str) -> None:
+    """A real API server accepts everything that the chart renders, strictly and without a warning."""
+    text = json.dumps(render(VARIANTS[variant])).replace(NAMESPACE, namespace)
+    assert _apply(kube_api, *json.loads(text), dry=True) == ""
+
+
+@pytest.mark.parametrize("variant", ["default", "everything"])
+def test_pods_pass_the_restricted_level(kube_api: Path, namespace: str, variant: str) -> None:
+    """Pods made from the chart's templates are admitted to a namespace that enforces `restricted`."""
+    for name, spec in pod_specs(render(VARIANTS[variant])).items():
+        volumes = [*spec.get("volumes", []), {"name": "data", "emptyDir": {}}]
+        spec = {**spec, "serviceAccountName": "default", "volumes": {item["name"]: item for item in volumes}.values()}
+        spec["volumes"] = list(spec["volumes"])
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": namespace},
+        }
+        _apply(kube_api, account)
+        assert _apply(kube_api, pod, dry=True) == ""

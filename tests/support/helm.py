@@ -1,0 +1,67 @@
+"""Rendering the chart with the real Helm, for tests."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.needs import ROOT, need_cluster_script
+
+CHART = ROOT / "helm" / "capstan"
+NAMESPACE = "capstan-system"
+PROMETHEUS = "monitoring.coreos.com/v1"
+Values = dict[str, Any]
+
+
+def helm_path() -> str:
+    """Give the helm that the test cluster brings; unpack it where no cluster was up yet."""
+    script = need_cluster_script()
+    path = Path("/var/lib/test-cluster/bin/helm")
+    if not path.exists():
+        home = "/tmp/capstan-unpack"  # noqa: S108 - only a name; `api down` removes it
+        for action in ("up", "down"):
+            command = [str(script), "api", action, "--dir", home, "--port", "7470"]
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return str(path)
+
+
+def run_helm(*arguments: str, values: Values | None = None) -> subprocess.CompletedProcess[str]:
+    """Run helm with values as a file on standard input, whatever its exit code."""
+    command = [helm_path(), *arguments, "--values", "-"]
+    given = json.dumps(values or {})
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+
+
+def render(values: Values | None = None, *, apis: tuple[str, ...] = (), release: str = "capstan") -> list[Values]:
+    """Give the objects that the chart renders to. Raises AssertionError with Helm's words when it refuses."""
+    done = try_render(values, apis=apis, release=release)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def try_render(
+    values: Values | None = None, *, apis: tuple[str, ...] = (), release: str = "capstan"
+) -> subprocess.CompletedProcess[str]:
+    """Render, and give what Helm says, accepted or not."""
+    flags = [flag for api in apis for flag in ("--api-versions", api)]
+    return run_helm(
+        "template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.34.0", *flags, values=values
+    )
+
+
+def one(objects: list[Values], kind: str, name: str) -> Values:
+    """Give the one object of this kind and name."""
+    found = [item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name]
+    assert len(found) == 1, f"{len(found)} objects are {kind}/{name}"
+    return found[0]
+
+
+def pod_specs(objects: list[Values]) -> dict[str, Values]:
+    """Give the pod spec of every workload, by the workload's name."""
+    return {
+        item["metadata"]["name"]: item["spec"]["template"]["spec"]
+        for item in objects
+        if item["kind"] in ("Deployment", "StatefulSet")
+    }

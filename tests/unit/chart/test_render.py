@@ -1,0 +1,315 @@
+"""The chart, rendered by the real Helm."""
+
+import os
+from typing import Any
+
+import pytest
+
+from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, shard_object
+from capstan_gateway.settings import ENV_PREFIX, parse_settings
+from capstan_operator.settings import load_settings
+from support.helm import CHART, NAMESPACE, PROMETHEUS, one, pod_specs, render, run_helm, try_render
+
+OPEN = {"gateway": {"insecureNoAuth": True}}
+
+
+def with_values(**changes: Any) -> dict[str, Any]:
+    """Give values that install, changed one level deep."""
+    merged: dict[str, Any] = {"gateway": {"insecureNoAuth": True}}
+    for key, value in changes.items():
+        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    return merged
+
+
+EVERYTHING = with_values(
+    crds={"enabled": True},
+    commonLabels={"team": "ml"},
+    imagePullSecrets=[{"name": "registry"}],
+    operator={
+        "extraEnv": [{"name": "A", "value": "b"}],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+        "podAnnotations": {"a/b": "c"},
+        "serviceAccount": {"annotations": {"a/b": "c"}},
+    },
+    gateway={
+        "autoscaling": {"enabled": True},
+        "service": {"type": "NodePort", "nodePort": 30080, "annotations": {"a/b": "c"}},
+    },
+    redis={"persistence": {"enabled": True, "storageClassName": "fast"}, "auth": {"existingSecret": "redis"}},
+    networkPolicies={"enabled": True, "gatewayFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+    monitoring={"serviceMonitor": {"enabled": True, "labels": {"release": "x"}}, "prometheusRule": {"enabled": True}},
+)
+VARIANTS = {
+    "default": OPEN,
+    "everything": EVERYTHING,
+    "namespaced": with_values(operator={"watchNamespaces": ["team-a", "team-b"], "readNodes": False}),
+    "external redis": with_values(redis={"enabled": False, "externalUrl": "rediss://redis.example.com:6379/0"}),
+    "small": with_values(gateway={"replicas": 1}, redis={"enabled": False}, crds={"enabled": False}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_lints_clean(variant: str) -> None:
+    """`helm lint --strict` has nothing to say about the chart with any of the usual sets of values."""
+    done = run_helm("lint", str(CHART), "--strict", "--kube-version", "1.34.0", values=_without_monitors(variant))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _without_monitors(variant: str) -> dict[str, Any]:
+    # helm lint cannot be told which APIs a cluster has.
+    return {key: value for key, value in VARIANTS[variant].items() if key != "monitoring"}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_renders_the_same_twice(variant: str) -> None:
+    """There is nothing random or dated in any template."""
+    assert render(VARIANTS[variant], apis=(PROMETHEUS,)) == render(VARIANTS[variant], apis=(PROMETHEUS,))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_pod_is_restricted(variant: str) -> None:
+    """Every pod runs without root, privileges and a writable root file system, and has limits and requests."""
+    for name, spec in pod_specs(render(VARIANTS[variant], apis=(PROMETHEUS,))).items():
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert spec["enableServiceLinks"] is False, name
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert container["resources"]["requests"]["memory"], name
+            assert container["livenessProbe"], name
+            assert container["readinessProbe"], name
+            assert container["startupProbe"], name
+
+
+def test_a_token_only_where_it_is_needed() -> None:
+    """The operator and the gateway get a service account token, Redis gets none; no ServiceAccount gives one away."""
+    objects = render(OPEN)
+    tokens = {name: spec["automountServiceAccountToken"] for name, spec in pod_specs(objects).items()}
+    assert tokens == {"capstan-operator": True, "capstan-gateway": True, "capstan-redis": False}
+    accounts = [item for item in objects if item["kind"] == "ServiceAccount"]
+    assert [account["automountServiceAccountToken"] for account in accounts] == [False, False]
+
+
+def test_refuses_to_open_the_gateway_silently() -> None:
+    """Without `gateway.insecureNoAuth` the chart does not install, and says in one sentence what to set."""
+    done = try_render({})
+    assert done.returncode != 0
+    assert (
+        "set gateway.insecureNoAuth=true to say that everybody who reaches the gateway may use every model"
+        in done.stderr
+    )
+
+
+CONTRADICTIONS = {
+    "redis.enabled and redis.externalUrl exclude each other": {"redis": {"externalUrl": "redis://r:6379/0"}},
+    "there is no Redis": {"redis": {"enabled": False, "auth": {"existingSecret": "x"}}},
+    "maxReplicas must be greater than or equal to": {
+        "gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}
+    },
+    "gateway.service.nodePort needs": {"gateway": {"service": {"nodePort": 30080}}},
+    "gateway.service.loadBalancerSourceRanges needs": {
+        "gateway": {"service": {"loadBalancerSourceRanges": ["1.2.3.4/32"]}}
+    },
+    "monitoring.serviceMonitor.enabled is true, but": {"monitoring": {"serviceMonitor": {"enabled": True}}},
+    "monitoring.prometheusRule.enabled is true, but": {"monitoring": {"prometheusRule": {"enabled": True}}},
+    "operator.serviceAccount.name is needed": {"operator": {"serviceAccount": {"create": False}}},
+}
+
+
+@pytest.mark.parametrize("words", CONTRADICTIONS)
+def test_refuses_contradictions(words: str) -> None:
+    """Values that contradict each other are refused with a sentence that names them."""
+    done = try_render(with_values(**CONTRADICTIONS[words]))
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+WRONG_VALUES = {
+    "additional properties 'foo' not allowed": {"foo": 1},
+    "at '/gateway/replicas'": {"gateway": {"replicas": "two"}},
+    "at '/operator/logLevel'": {"operator": {"logLevel": "LOUD"}},
+    "at '/redis/externalUrl'": {"redis": {"enabled": False, "externalUrl": "redis://user:secret@r:6379"}},
+    "at '/operator/watchNamespaces/0'": {"operator": {"watchNamespaces": ["Team_A"]}},
+    "additional properties 'servicemonitor' not allowed": {"monitoring": {"servicemonitor": {}}},
+}
+
+
+@pytest.mark.parametrize("words", WRONG_VALUES)
+def test_refuses_wrong_values(words: str) -> None:
+    """The schema refuses unknown and wrong values and says where they are."""
+    done = try_render(with_values(**WRONG_VALUES[words]))
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_an_autoscaler_owns_the_replicas() -> None:
+    """With autoscaling the Deployment names no replicas, so that no upgrade sets them back."""
+    objects = render(with_values(gateway={"autoscaling": {"enabled": True}}))
+    assert "replicas" not in one(objects, "Deployment", "capstan-gateway")["spec"]
+    target = one(objects, "HorizontalPodAutoscaler", "capstan-gateway")["spec"]["scaleTargetRef"]
+    assert target["name"] == "capstan-gateway"
+
+
+def test_one_replica_has_no_budget() -> None:
+    """A single gateway pod gets no PodDisruptionBudget, which would only keep nodes from being drained."""
+    kinds = [item["kind"] for item in render(with_values(gateway={"replicas": 1}))]
+    assert "PodDisruptionBudget" not in kinds
+    assert "PodDisruptionBudget" in [item["kind"] for item in render(OPEN)]
+
+
+def test_grace_is_longer_than_the_longest_stream() -> None:
+    """The pod of the gateway may live as long as draining, the running answers and something to spare take."""
+    values = with_values(gateway={"drainSeconds": 7, "graceSeconds": 1200})
+    spec = pod_specs(render(values))["capstan-gateway"]
+    assert spec["terminationGracePeriodSeconds"] > 7 + 1200
+
+
+def test_namespaced_has_no_cluster_role() -> None:
+    """With `operator.watchNamespaces` there are Roles in these and in the install namespace, and no ClusterRole."""
+    objects = render(VARIANTS["namespaced"])
+    assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
+    assert {item["metadata"]["namespace"] for item in objects if item["kind"] == "Role"} == {
+        NAMESPACE,
+        "team-a",
+        "team-b",
+    }
+    gateway = one(objects, "Deployment", "capstan-gateway")["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "CAPSTAN_GATEWAY_DISCOVERY_NAMESPACES", "value": "team-a,team-b"} in gateway["env"]
+
+
+def test_the_gateway_reads_only_its_config() -> None:
+    """The gateway may read its ConfigMap and the shards by name, and EndpointSlices, and nothing else."""
+    objects = render(OPEN)
+    rules = one(objects, "Role", "capstan-gateway")["rules"]
+    rules += one(objects, "ClusterRole", f"{NAMESPACE}-capstan-gateway")["rules"]
+    name = "capstan-gateway-config"
+    shards = [shard_object(name, number) for number in range(1, MAX_CONFIG_SHARDS + 1)]
+    assert rules == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "verbs": ["get", "list", "watch"],
+            "resourceNames": [name, *shards],
+        },
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+    ]
+
+
+@pytest.mark.parametrize("variant", ["default", "namespaced"])
+def test_no_wildcard_in_any_role(variant: str) -> None:
+    """No rule has a wildcard, and Secrets are never listed."""
+    for item in render(VARIANTS[variant]):
+        for rule in item.get("rules") or []:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            assert "secrets" not in rule["resources"] or not {"list", "watch", "delete"} & set(rule["verbs"])
+
+
+def test_the_operator_understands_its_environment() -> None:
+    """The variables that the chart sets are settings of the operator, and point at the objects of the chart."""
+    objects = render(with_values(networkPolicies={"enabled": True}, imagePullSecrets=[{"name": "a"}, {"name": "b"}]))
+    container = one(objects, "Deployment", "capstan-operator")["spec"]["template"]["spec"]["containers"][0]
+    settings = load_settings({item["name"]: item["value"] for item in container["env"]})
+    assert settings.build.install_namespace == NAMESPACE
+    assert settings.build.worker_image == "ghcr.io/capstan/worker:0.1.0"
+    assert settings.build.network_policies is True
+    assert settings.build.image_pull_secrets == ("a", "b")
+    assert settings.build.gateway_url == f"http://capstan-gateway.{NAMESPACE}.svc/v1"
+    assert one(objects, "Service", settings.build.gateway_service)
+    gateway = pod_specs(objects)["capstan-gateway"]
+    mounted = [source["configMap"]["name"] for source in gateway["volumes"][0]["projected"]["sources"]]
+    assert settings.gateway_config_name == mounted[0]
+    assert settings.gateway_credentials_name == gateway["volumes"][1]["secret"]["secretName"]
+    admin = {port["name"]: port["containerPort"] for port in gateway["containers"][0]["ports"]}["admin"]
+    assert settings.gateway_admin_port == admin
+
+
+def test_the_gateway_understands_its_environment() -> None:
+    """The variables that the chart sets start a gateway that watches the operator's config."""
+    container = pod_specs(render(OPEN))["capstan-gateway"]["containers"][0]
+    settings = parse_settings([], {item["name"]: item["value"] for item in container["env"]})
+    assert settings.host == "0.0.0.0"
+    assert settings.kube_config_map == "capstan-gateway-config"
+    assert settings.kube_namespace == NAMESPACE
+    assert settings.admin_port == 9090
+    assert settings.max_body_bytes == 32 * 1024 * 1024
+    assert settings.discovery_namespaces == ()
+    assert settings.insecure_no_auth is True
+    assert str(settings.config_dir) == container["volumeMounts"][0]["mountPath"]
+    assert all(item["name"].startswith(ENV_PREFIX) for item in container["env"])
+
+
+def test_every_setting_of_the_operator_can_be_reached() -> None:
+    """A release name, a namespace and a full name of one's own reach every name that the operator is told."""
+    objects = render(with_values(fullnameOverride="llm"), release="other")
+    names = {item["metadata"]["name"] for item in objects if item["kind"] != "CustomResourceDefinition"}
+    assert all(name.removeprefix(f"{NAMESPACE}-").startswith("llm-") for name in names), names
+    container = pod_specs(objects)["llm-operator"]["containers"][0]
+    settings = load_settings({item["name"]: item["value"] for item in container["env"]})
+    assert settings.build.gateway_service == "llm-gateway"
+
+
+def test_an_upgrade_of_the_chart_restarts_nothing() -> None:
+    """No pod template holds the chart's version, a checksum or anything else that would restart pods for nothing."""
+    for item in render(OPEN):
+        if item["kind"] in ("Deployment", "StatefulSet"):
+            metadata = item["spec"]["template"]["metadata"]
+            assert set(metadata["labels"]) == {
+                f"app.kubernetes.io/{key}" for key in ("name", "instance", "component", "part-of")
+            }
+            assert "annotations" not in metadata
+
+
+def test_crds_stay_on_uninstall() -> None:
+    """The CRDs are kept by Helm and by Argo CD, and `crds.enabled=false` leaves them out."""
+    crds = [item for item in render(OPEN) if item["kind"] == "CustomResourceDefinition"]
+    assert crds
+    assert all(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for crd in crds)
+    kinds = {item["kind"] for item in render(with_values(crds={"enabled": False}))}
+    assert "CustomResourceDefinition" not in kinds
+
+
+def test_redis_password_is_no_value() -> None:
+    """The password comes from a Secret into both ends, and no rendered object holds one."""
+    objects = render(with_values(redis={"auth": {"existingSecret": "redis-auth", "key": "pw"}}))
+    reference = {"secretKeyRef": {"name": "redis-auth", "key": "pw"}}
+    pods = pod_specs(objects)
+    assert {"name": "REDISCLI_AUTH", "valueFrom": reference} in pods["capstan-redis"]["containers"][0]["env"]
+    gateway = pods["capstan-gateway"]["containers"][0]["env"]
+    assert {"name": "CAPSTAN_GATEWAY_REDIS_PASSWORD", "valueFrom": reference} in gateway
+    assert not [item for item in objects if item["kind"] == "Secret"]
+
+
+def test_config_is_not_of_the_chart() -> None:
+    """The gateway config and the credentials belong to the operator: the chart only mounts them, if they are there."""
+    objects = render(OPEN)
+    assert not [item for item in objects if item["kind"] in ("ConfigMap", "Secret")]
+    config, credentials, _ = pod_specs(objects)["capstan-gateway"]["volumes"]
+    assert all(source["configMap"]["optional"] for source in config["projected"]["sources"])
+    assert credentials["secret"]["optional"] is True
+    assert CONFIG_FILE not in os.listdir(CHART)
+
+
+def test_admin_port_is_not_on_the_public_service() -> None:
+    """Metrics and the config are on a Service of their own, which is never a NodePort or a load balancer."""
+    objects = render(with_values(gateway={"service": {"type": "LoadBalancer"}}))
+    public = one(objects, "Service", "capstan-gateway")["spec"]
+    assert [port["targetPort"] for port in public["ports"]] == ["http"]
+    assert one(objects, "Service", "capstan-gateway-metrics")["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("image", [{"tag": "v2"}, {"repository": "r/x"}, {"digest": "sha256:" + "a" * 64}])
+def test_images_can_be_chosen(image: dict[str, str]) -> None:
+    """Registry and tag are set once for all images, and repository, tag and digest for each."""
+    values = with_values(image={"registry": "reg", "tag": "v1"}, operator={"image": image})
+    pods = pod_specs(render(values))
+    repository = image.get("repository", "reg/operator")
+    version = f"@{image['digest']}" if "digest" in image else f":{image.get('tag', 'v1')}"
+    assert pods["capstan-operator"]["containers"][0]["image"] == repository + version
+    assert pods["capstan-gateway"]["containers"][0]["image"] == "reg/gateway:v1"
