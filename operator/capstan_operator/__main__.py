@@ -93,7 +93,11 @@ async def _work(settings: Settings, runtime: Runtime, leader: Leader | None, sto
             coroutines["leader lease"] = leader.keep()
         tasks.start(coroutines)
 
-    registry = build_registry(settings, runtime.watches, on_startup=start, on_cleanup=tasks.stop)
+    async def end() -> None:
+        stop.set()  # else kopf, when it was stopped by a signal, waits 5 s for its own task that waits for the flag
+        await tasks.stop()
+
+    registry = build_registry(settings, runtime.watches, on_startup=start, on_cleanup=end)
     namespaces = watched_namespaces(settings)
     watcher = asyncio.create_task(_stop_on_failure(tasks, stop), name="failure watcher")
     try:

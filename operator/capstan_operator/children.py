@@ -1,10 +1,12 @@
 """Writing what one model owns: apply what differs, prune what is owned and not wanted. No decision is made here."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from capstan_contract.names import APPLIED_HASH_ANNOTATION
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.types import SCALE_MANAGER, DesiredModel
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
@@ -15,6 +17,7 @@ from capstan_operator.status.types import Problem
 log = logging.getLogger(__name__)
 
 MOST_MESSAGE: Final = 1000
+MOST_UNKEPT: Final = 4096
 RETRY_REFUSED: Final = 60.0
 """Seconds until an object that was refused is tried again: a quota may have grown, a name become free."""
 
@@ -28,7 +31,8 @@ class Written:
 
     live: dict[Identity, Manifest]
     problems: list[Problem] = field(default_factory=list)
-    changed: bool = False
+    notices: list[str] = field(default_factory=list)
+    """What a person should know of these writes, for Events."""
 
 
 class ChildWriter:
@@ -36,6 +40,7 @@ class ChildWriter:
 
     def __init__(self, kube: KubePort) -> None:
         self._kube = kube
+        self._unkept: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
     async def write(self, model: Model, desired: DesiredModel, present: Iterable[Manifest]) -> Written:
         """Apply and prune. An object that is refused becomes a Problem and does not stop the others."""
@@ -58,7 +63,7 @@ class ChildWriter:
         identity = _identity(manifest)
         live = written.live.get(identity)
         scaled = _is_scaled(model, desired, manifest)
-        if not needs_apply(manifest, live):
+        if not needs_apply(manifest, live) or self._is_unkept(manifest, live):
             if scaled:
                 await self._scale(manifest, desired.replicas or 0, written)
             return
@@ -72,8 +77,27 @@ class ChildWriter:
             await self._scale(manifest, desired.replicas or 0, written)
         if live is not None or scaled:
             written.live[identity] = await self._kube.apply(manifest)
-        written.changed = True
+        self._notice_unkept(manifest, written)
         log.info("applied object", extra={"model": str(model.key), "kind": identity[0], "object": identity[1]})
+
+    def _notice_unkept(self, manifest: Manifest, written: Written) -> None:
+        """Remember an object that is not as applied even right after the apply.
+
+        The API server drops fields that its version or its feature gates do not know, and admission webhooks change
+        what they please. Applying again and again would not help, and would never come to rest.
+        """
+        live = written.live[_identity(manifest)]
+        if needs_apply(manifest, live):
+            kind, name = _identity(manifest)
+            self._unkept[live["metadata"]["uid"]] = (_applied_hash(manifest), _revision(live))
+            written.notices.append(f"the API server did not keep every field of the {kind} '{name}'")
+            while len(self._unkept) > MOST_UNKEPT:
+                self._unkept.popitem(last=False)
+
+    def _is_unkept(self, manifest: Manifest, live: Manifest | None) -> bool:
+        """Whether this was applied already, was not kept, and nobody has touched the object since."""
+        known = self._unkept.get(live["metadata"]["uid"]) if live is not None else None
+        return known is not None and live is not None and known == (_applied_hash(manifest), _revision(live))
 
     async def _scale(self, manifest: Manifest, replicas: int, written: Written) -> None:
         """Set the replicas under a manager of their own, which an autoscaler then takes them over from."""
@@ -81,7 +105,6 @@ class ChildWriter:
         patch = {"apiVersion": DEPLOYMENTS.api_version, "kind": DEPLOYMENTS.kind, "metadata": metadata}
         applied = await self._kube.apply({**patch, "spec": {"replicas": replicas}}, manager=SCALE_MANAGER)
         written.live[_identity(manifest)] = applied
-        written.changed = True
 
     async def _prune(self, model: Model, desired: DesiredModel, written: Written) -> None:
         wanted = {_identity(manifest) for manifest in desired.objects}
@@ -96,13 +119,22 @@ class ChildWriter:
             except Conflict:
                 continue  # another object has the name by now: not the one that was to go
             del written.live[identity]
-            written.changed = True
             log.info("pruned object", extra={"model": str(model.key), "kind": identity[0], "object": identity[1]})
 
 
 def is_owned(manifest: Manifest, uid: str) -> bool:
     """Whether the LLMModel with this uid owns the object."""
     return any(reference.get("uid") == uid for reference in manifest["metadata"].get("ownerReferences") or ())
+
+
+def _applied_hash(manifest: Manifest) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get(APPLIED_HASH_ANNOTATION, ""))
+
+
+def _revision(live: Manifest) -> str:
+    """What changes when somebody changes what is wanted of the object, and not when its status does."""
+    metadata = live["metadata"]
+    return f"g{metadata['generation']}" if "generation" in metadata else f"r{metadata.get('resourceVersion')}"
 
 
 def _identity(manifest: Manifest) -> Identity:

@@ -123,6 +123,8 @@ class ModelReconciler:
         desired = build_model(model, own, self._settings.build)
         written = await self._children.write(model, desired, own.children[key])
         own = replace(own, children={key: tuple(written.live.values())})
+        for notice in written.notices:
+            await self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
         judged = self._gateway.verdict(model)
         if judged is None:
             return None  # the config lane has not compiled this generation yet, and wakes the model when it has
