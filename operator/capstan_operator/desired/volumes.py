@@ -119,15 +119,13 @@ def pod_volumes(model: Model, spec: LLMModelSpec) -> list[dict[str, Any]]:
     return volumes
 
 
-def is_image_dropped(deployment: Manifest | None) -> bool:
-    """Say whether the API server turned the image volume of an oci:// source into an empty one.
+def has_image_volume(deployment: Manifest) -> bool:
+    """Say whether a live Deployment still has the image volume of an oci:// source.
 
-    One without the feature ImageVolume (on by default from Kubernetes 1.35) does that silently.
+    An API server without the feature ImageVolume (on by default from Kubernetes 1.35) drops it and says nothing.
     """
-    if deployment is None:
-        return False
     volumes = deployment["spec"].get("template", {}).get("spec", {}).get("volumes") or ()
-    return any(volume.get("name") == IMAGE_VOLUME and "image" not in volume for volume in volumes)
+    return any(volume.get("name") == IMAGE_VOLUME and volume.get("image") for volume in volumes)
 
 
 def engine_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from capstan_operator.desired.gateway import invalid
 from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.pods import condition_of, template_hash
 from capstan_operator.desired.types import RolloutMode
-from capstan_operator.desired.volumes import is_image_dropped, loads_weights, model_source, weights_claim
+from capstan_operator.desired.volumes import has_image_volume, loads_weights, model_source, weights_claim
 from capstan_operator.status.conditions import Finding, State
 from capstan_operator.status.facts import Facts
 from capstan_operator.status.types import AckState
@@ -96,10 +96,10 @@ def _storage_class(facts: Facts) -> Finding | None:
 
 
 def _dropped_image(facts: Facts) -> Finding | None:
-    if facts.spec is None or not is_image_dropped(facts.deployment):
+    source, live = model_source(facts.spec) if facts.spec else None, facts.deployment
+    if source is None or source.scheme != "oci" or live is None:
         return None
-    source = model_source(facts.spec)
-    if source is None or source.scheme != "oci":
+    if template_hash(live) != facts.desired.pod_hash or has_image_volume(live):
         return None
     needs = "oci:// needs image volumes: Kubernetes 1.35, or the feature gate ImageVolume"
     return Finding("False", "ImageVolumesMissing", needs)
