@@ -1,0 +1,29 @@
+"""The gateway's process."""
+
+import logging
+import os
+import sys
+
+import uvloop
+
+from capstan_gateway.server import serve
+from capstan_gateway.settings import SettingsError, describe, parse_settings
+from capstan_gateway.telemetry.logs import configure_logging
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run the gateway until it is told to stop."""
+    try:
+        settings = parse_settings(sys.argv[1:], os.environ)
+        configure_logging(settings.log_level, settings.log_format)
+        log.info("started the gateway", extra={"settings": describe(settings)})
+        uvloop.run(serve(settings))
+    except SettingsError as error:
+        print(f"capstan-gateway: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Models, health and admin: the routes that FastAPI serves, and its own errors in the OpenAI envelope."""
+
+from collections.abc import Callable
+from typing import Final
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from capstan_contract.config import ConfigReport
+from capstan_contract.names import REQUEST_ID_HEADER
+from capstan_gateway.api.errors import error_response
+from capstan_gateway.api.requestid import RequestIds
+from capstan_gateway.config.runtime import Runtime, model_card
+from capstan_gateway.config.store import ConfigStore
+from capstan_gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, ModelNotFound, RouteNotFound
+from capstan_gateway.telemetry.metrics import Metrics
+
+JSON: Final = "application/json"
+
+
+def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
+    """GET /v1/models: every configured name, also of models that are at zero replicas."""
+    router = APIRouter(tags=["models"])
+
+    @router.get("/v1/models")
+    async def list_models() -> Response:
+        """List the models that requests may name."""
+        runtime = current()
+        body = runtime.listing if runtime is not None else b'{"object":"list","data":[]}'
+        return Response(body, media_type=JSON)
+
+    @router.get("/v1/models/{name:path}")
+    async def get_model(name: str) -> dict[str, object]:
+        """Describe one model."""
+        runtime = current()
+        card = None if runtime is None else model_card(runtime, name)
+        if card is None:
+            raise ModelNotFound(f"the model `{name}` does not exist", param="model")
+        return card
+
+    return router
+
+
+def health_routes(not_ready: Callable[[], str | None]) -> APIRouter:
+    """GET /healthz: the process works. GET /readyz: it should get requests."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Say that the process works."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz(response: Response) -> dict[str, str]:
+        """Say whether requests should come here, and why not."""
+        reason = not_ready()
+        if reason is None:
+            return {"status": "ready"}
+        response.status_code = 503
+        return {"status": "not ready", "reason": reason}
+
+    return router
+
+
+def admin_routes(store: ConfigStore, metrics: Metrics) -> APIRouter:
+    """GET /metrics for Prometheus, GET /internal/config for the operator."""
+    router = APIRouter(tags=["admin"])
+
+    @router.get("/metrics")
+    async def get_metrics() -> Response:
+        """Give all metrics as Prometheus reads them."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/internal/config")
+    async def get_config_report() -> ConfigReport:
+        """Say which config is in use, and why the newest one is not."""
+        return store.report()
+
+    return router
+
+
+def install_error_handlers(app: FastAPI, ids: RequestIds) -> None:
+    """Answer everything that FastAPI itself refuses in the OpenAI envelope."""
+
+    def respond(request: Request, error: GatewayError) -> Response:
+        given = request.headers.get(REQUEST_ID_HEADER, "").encode("latin-1")
+        status, headers, body = error_response(error, ids.accept(given))
+        response = Response(body, status_code=status)
+        response.raw_headers = headers
+        return response
+
+    async def on_gateway_error(request: Request, error: Exception) -> Response:
+        return respond(request, error if isinstance(error, GatewayError) else GatewayError("the gateway failed"))
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        path = f"{request.method} {request.url.path[:200]}"
+        if status == 404:
+            return respond(request, RouteNotFound(f"unknown route: {path}"))
+        if status == 405:
+            return respond(request, MethodNotAllowed(f"method not allowed: {path}"))
+        return respond(request, InvalidRequest("the request cannot be served", status=status))
+
+    async def on_validation_error(request: Request, error: Exception) -> Response:
+        first = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}
+        field = ".".join(str(part) for part in first.get("loc", ())[1:]) or None
+        return respond(request, InvalidRequest(str(first.get("msg", "invalid request")), param=field))
+
+    app.add_exception_handler(GatewayError, on_gateway_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(Exception, on_gateway_error)

@@ -1,0 +1,1 @@
+"""From documents to a Runtime: sources, compilation, the atomic swap, credentials."""

@@ -1,0 +1,32 @@
+"""The config from a directory, watched: local mode, and the boot fallback in a cluster."""
+
+import asyncio
+from pathlib import Path
+
+from capstan_contract.names import CONFIG_FILE
+from capstan_gateway.config.files import changes, read_files
+from capstan_gateway.config.store import DIRECTORY, ConfigStore
+
+
+class DirectorySource:
+    """Offers what is in the directory whenever it changes."""
+
+    def __init__(self, directory: Path, store: ConfigStore) -> None:
+        self._directory = directory
+        self._store = store
+        self._seen: dict[str, bytes] | None = None
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        async for _ in changes(self._directory):
+            self.take(await asyncio.to_thread(read_files, self._directory))
+
+    def take(self, files: dict[str, bytes]) -> None:
+        """Offer these files if they are other ones than last time."""
+        if files == self._seen:
+            return
+        self._seen = files
+        if CONFIG_FILE in files:
+            self._store.offer(files, source=DIRECTORY)
+        else:
+            self._store.reject(f"{CONFIG_FILE} is not in the config directory", source=DIRECTORY)

@@ -1,0 +1,84 @@
+"""What a request runs against: one immutable object, compiled from one config and replaced as a whole."""
+
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from capstan_contract.config import ExternalBackend, GatewayConfig, ModelEntry, Price, Task, Timeouts
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.streaming.relay import Rename
+from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
+
+
+class ServedModel:
+    """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
+
+    __slots__ = (
+        "created", "credential_file", "endpoints", "external", "fallbacks", "id", "metrics", "name", "name_header",
+        "price", "provider", "rename", "task", "timeouts", "upstream_name",
+    )  # fmt: skip
+
+    def __init__(
+        self, entry: ModelEntry, *, name: str, upstream_name: str, endpoints: EndpointSet, metrics: ModelMetrics
+    ) -> None:
+        self.id = entry.id
+        self.name = name
+        self.name_header = name.encode()
+        self.upstream_name = upstream_name
+        self.task: Task = entry.task
+        self.created = entry.created
+        self.timeouts: Timeouts = entry.timeouts
+        self.price: Price | None = entry.price
+        self.fallbacks = entry.fallbacks
+        self.endpoints = endpoints
+        self.metrics = metrics
+        self.rename = Rename(upstream_name, name) if upstream_name != name else None
+        backend = entry.backend
+        self.external = isinstance(backend, ExternalBackend)
+        self.provider = backend.provider if isinstance(backend, ExternalBackend) else ""
+        self.credential_file = backend.credentialFile if isinstance(backend, ExternalBackend) else None
+
+
+class Runtime:
+    """One config, ready to serve."""
+
+    __slots__ = ("generations", "hash", "listing", "models")
+
+    def __init__(self, config: GatewayConfig, models: Mapping[str, ServedModel]) -> None:
+        self.hash = config.hash
+        self.generations = {entry.id: entry.generation for entry in config.models}
+        self.models = models
+        """By every name that clients may use: served names, aliases, adapters."""
+        cards = [_card(name, model) for name, model in sorted(models.items())]
+        self.listing = orjson.dumps({"object": "list", "data": cards})
+
+
+def _card(name: str, model: ServedModel) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": model.created, "owned_by": model.provider or "capstan"}
+
+
+def model_card(runtime: Runtime, name: str) -> dict[str, object] | None:
+    """Give one entry of the listing; None for a name that is not served."""
+    model = runtime.models.get(name)
+    return None if model is None else _card(name, model)
+
+
+def compile_runtime(
+    config: GatewayConfig, *, endpoints_of: Callable[[ModelEntry], EndpointSet], metrics: Metrics
+) -> Runtime:
+    """Build the Runtime of a config; raises nothing that a valid config could cause."""
+    models: dict[str, ServedModel] = {}
+    for entry in config.models:
+        endpoints = endpoints_of(entry)
+
+        def serve(name: str, upstream: str, entry: ModelEntry = entry, endpoints: EndpointSet = endpoints) -> None:
+            models[name] = ServedModel(
+                entry, name=name, upstream_name=upstream, endpoints=endpoints, metrics=ModelMetrics(metrics, name)
+            )
+
+        serve(entry.servedName, entry.upstreamName)
+        for alias in entry.aliases:
+            models[alias] = models[entry.servedName]
+        for adapter in entry.adapters:
+            serve(adapter.servedName, adapter.upstreamName)
+    return Runtime(config, models)

@@ -1,0 +1,1 @@
+"""Ready endpoints of every Service that the operator made, from EndpointSlices."""

@@ -1,0 +1,90 @@
+"""Follows the EndpointSlices of the Services that the operator made."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
+from capstan_gateway.discovery.slices import Address, ServicePort, Slice, addresses, read_slice
+from capstan_gateway.kubeapi.client import Json, KubeClient
+from capstan_gateway.kubeapi.reflector import Reflector
+
+SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+"""EndpointSlices inherit the labels of their Service."""
+
+
+class SliceIndex:
+    """All known slices, by Service; says which Service changed. What it knows survives an absent API."""
+
+    def __init__(self, notify: Callable[[str, str], None]) -> None:
+        self._notify = notify
+        self._services: dict[tuple[str, str], dict[str, Slice]] = {}
+
+    def addresses(self, key: ServicePort) -> tuple[Address, ...]:
+        """Give the ready addresses of a Service's port."""
+        return addresses(self._services.get((key.namespace, key.service), {}).values(), key)
+
+    def replace(self, items: Sequence[Json], *, namespace: str | None) -> None:
+        """These are all slices of this namespace (None: of the cluster)."""
+        fresh: dict[tuple[str, str], dict[str, Slice]] = {}
+        for item in items:
+            found = read_slice(item)
+            if found is not None:
+                fresh.setdefault((found.namespace, found.service), {})[found.name] = found
+        old = {key for key in self._services if namespace in (None, key[0])}
+        for key in old - fresh.keys():
+            del self._services[key]
+        self._services.update(fresh)
+        for service in old | fresh.keys():
+            self._notify(*service)
+
+    def change(self, kind: str, item: Json) -> None:
+        """One slice was added, modified or deleted."""
+        found = read_slice(item)
+        if found is None:
+            return
+        key = (found.namespace, found.service)
+        slices = self._services.setdefault(key, {})
+        if kind == "DELETED":
+            slices.pop(found.name, None)
+            if not slices:
+                del self._services[key]
+        else:
+            slices[found.name] = found
+        self._notify(*key)
+
+
+class SliceWatcher:
+    """Keeps a SliceIndex as the cluster is, with one watch for the cluster or one for each namespace."""
+
+    def __init__(self, client: KubeClient, index: SliceIndex, *, namespaces: Sequence[str], rng: random.Random) -> None:
+        self._index = index
+        self._missing: set[str | None] = set(namespaces or (None,))
+        self._reflectors = [self._reflector(client, namespace, rng) for namespace in namespaces or (None,)]
+
+    @property
+    def synced(self) -> bool:
+        """Whether every watch has had its first list."""
+        return not self._missing
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                group.create_task(reflector.run())
+
+    def _reflector(self, client: KubeClient, namespace: str | None, rng: random.Random) -> Reflector:
+        def replaced(items: list[Json]) -> None:
+            self._index.replace(items, namespace=namespace)
+            self._missing.discard(namespace)
+
+        where = f"/namespaces/{namespace}" if namespace else ""
+        return Reflector(
+            client,
+            f"/apis/discovery.k8s.io/v1{where}/endpointslices",
+            {"labelSelector": SELECTOR},
+            replaced=replaced,
+            changed=self._index.change,
+            rng=rng,
+        )

@@ -1,0 +1,143 @@
+"""Everything that can go wrong with a request, by what the client can do about it.
+
+    GatewayError                    status, OpenAI type and code, parameter, a message that is safe for clients
+    ├── InvalidRequest        400   fix the request
+    │   ├── BodyTooLarge      413
+    │   ├── HeadersTooLarge   431
+    │   ├── NotJson           415
+    │   ├── RouteNotFound     404
+    │   └── MethodNotAllowed  405
+    ├── ModelNotFound         404   use a model that exists
+    ├── ModelNotReady         503   try again later: the model has no ready endpoint
+    ├── Overloaded            503   try again in a second: this gateway is full
+    ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
+    ├── UpstreamTimeout       504   the engine was too slow
+    └── UpstreamRejected      any   the engine's own error answer, normalised
+    ClientGone                      nobody is there to be told
+
+Messages never hold a prompt, a completion, a credential or an upstream's address. What happened inside goes to the log
+under the request id.
+"""
+
+from typing import Final
+
+INVALID_REQUEST: Final = "invalid_request_error"
+SERVER_ERROR: Final = "server_error"
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class GatewayError(Exception):
+    """A request that gets an error answer."""
+
+    status: int = 500
+    type: str = SERVER_ERROR
+    code: str | None = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        type: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Headers = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.headers = headers
+        if status is not None:
+            self.status = status
+        if type is not None:
+            self.type = type
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequest(GatewayError):
+    """The request itself is wrong; the same request fails again."""
+
+    status = 400
+    type = INVALID_REQUEST
+    code: str | None = None
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is over the gateway's limit."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The head of the request is over the gateway's limit."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class NotJson(InvalidRequest):
+    """The body is declared to be something other than JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class RouteNotFound(InvalidRequest):
+    """No such path."""
+
+    status = 404
+    code = "route_not_found"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path is there, but not with this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class ModelNotFound(GatewayError):
+    """No model of this name is configured."""
+
+    status = 404
+    type = INVALID_REQUEST
+    code = "model_not_found"
+
+
+class ModelNotReady(GatewayError):
+    """The model is known, but nothing that could answer was ready within the wait."""
+
+    status = 503
+    code = "model_not_ready"
+
+
+class Overloaded(GatewayError):
+    """The gateway serves as many requests as it may."""
+
+    status = 503
+    code = "overloaded"
+
+
+class UpstreamFailed(GatewayError):
+    """The engine could not be reached, broke off, or answered something that is not an answer."""
+
+    status = 502
+    code = "upstream_error"
+
+
+class UpstreamTimeout(GatewayError):
+    """The engine did not answer within the model's deadlines."""
+
+    status = 504
+    code = "timeout"
+
+
+class UpstreamRejected(GatewayError):
+    """The engine answered with an error of its own; status, message and meaning are the engine's."""
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the answer was complete."""

@@ -1,0 +1,142 @@
+"""LIST, then WATCH, for ever: a collection as it is now, kept through every kind of interruption.
+
+- The list gives the state, the watch its changes; a watch that ends goes on from its last resource version.
+- 410 Gone (the version is too old) lists anew. So does an error inside the watch.
+- While the API is away, what was known last stays; attempts back off, with jitter, to 10 s.
+- Silence longer than bookmarks allow counts as a dead connection.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import orjson
+
+from capstan_gateway.kubeapi.client import Json, KubeClient, KubeError, KubeUnreachable
+from capstan_gateway.upstream.errors import UpstreamError
+from capstan_gateway.upstream.port import UpstreamResponse
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS: Final = 270
+BACKOFF_FIRST: Final = 0.2
+BACKOFF_MOST: Final = 10.0
+PAGE_SIZE: Final = "500"
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
+
+
+class Gone(KubeError):
+    """The resource version is too old to watch from."""
+
+
+class Reflector:
+    """Calls `replaced` with the whole collection after a list, `changed` with one object after an event."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        replaced: Callable[[list[Json]], None],
+        changed: Callable[[str, Json], None],
+        rng: random.Random,
+    ) -> None:
+        self._client = client
+        self._path = path
+        self._query = dict(query)
+        self._replaced = replaced
+        self._changed = changed
+        self._rng = rng
+        self._version: str | None = None
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Follow the collection for ever."""
+        while True:
+            try:
+                if self._version is None:
+                    await self._list()
+                await self._watch()
+                # A watch ends every few minutes by itself; a pause, in case something between ends it at once.
+                await asyncio.sleep(BACKOFF_FIRST * self._rng.uniform(0.2, 0.5))
+            except Gone as error:
+                self._version = None
+                await self._back_off(error)
+            except KubeError as error:
+                await self._back_off(error)
+
+    async def _list(self) -> None:
+        items: list[Json] = []
+        query = {**self._query, "limit": PAGE_SIZE}
+        while True:
+            try:
+                page = await self._client.get(self._path, query)
+            except KubeError as error:
+                if error.status == 410 and "continue" in query:
+                    raise Gone(str(error), 410) from error
+                raise
+            items.extend(page.get("items") or ())
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                break
+            query["continue"] = metadata["continue"]
+        self._version = metadata.get("resourceVersion")
+        self._replaced(items)
+
+    async def _watch(self) -> None:
+        query = {
+            **self._query,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS + self._rng.randrange(30)),
+            "resourceVersion": self._version or "0",
+        }
+        try:
+            response = await self._client.open_watch(self._path, query)
+        except KubeError as error:
+            if error.status == 410:
+                raise Gone(str(error), 410) from error
+            raise
+        try:
+            await self._follow(response)
+        except UpstreamError as error:
+            raise KubeUnreachable(str(error)) from error
+        finally:
+            response.abort()
+
+    async def _follow(self, response: UpstreamResponse) -> None:
+        kept = b""
+        while data := await response.receive():
+            *lines, kept = (kept + data).split(b"\n")
+            if len(kept) > MAX_EVENT_BYTES:
+                raise KubeError(f"WATCH {self._path} sent an event that is too large")
+            self._take(lines)
+            self._failures = 0
+
+    def _take(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            if not line:
+                continue
+            try:
+                event = orjson.loads(line)
+                kind, item = event["type"], event["object"]
+                metadata = item.get("metadata") or {}
+            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                raise Gone(f"WATCH {self._path} sent something that is not an event") from error
+            if kind == "ERROR":
+                raise Gone(f"WATCH {self._path} ended: {item.get('reason')}", int(item.get("code") or 0))
+            self._version = metadata.get("resourceVersion") or self._version
+            if kind != "BOOKMARK":
+                self._changed(kind, item)
+
+    async def _back_off(self, error: KubeError) -> None:
+        self._failures += 1
+        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self._failures - 1, 10)) * self._rng.uniform(0.5, 1.0)
+        log.warning(
+            "lost the Kubernetes API, kept what was known",
+            extra={"path": self._path, "reason": str(error), "retry_seconds": round(delay, 2)},
+        )
+        await asyncio.sleep(delay)

@@ -1,0 +1,136 @@
+"""One request, from its first byte to its record."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from capstan_contract.config import Task
+from capstan_gateway.config.runtime import Runtime, ServedModel
+from capstan_gateway.errors import ClientGone, GatewayError
+from capstan_gateway.routing.port import CallStats, DispatchedResponse
+from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.streaming.usage import Usage
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+HeaderList = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An inference route."""
+
+    path: str
+    upstream_path: bytes
+    """Appended to an endpoint's base path."""
+    tasks: frozenset[Task]
+    """Tasks of the models that can answer here."""
+    required: tuple[str, ...] = ()
+    """Fields that a body must have beside `model`."""
+    streams: bool = False
+    """Whether `stream: true` has a meaning here."""
+
+
+@dataclass(slots=True)
+class WholeReply:
+    """An answer that is sent in one piece."""
+
+    status: int
+    content_type: bytes
+    body: bytes
+
+
+@dataclass(slots=True)
+class StreamReply:
+    """An answer that has begun: its first frames, and where the rest comes from."""
+
+    first: bytes
+    source: DispatchedResponse
+    relay: StreamRelay
+
+
+Reply = WholeReply | StreamReply
+
+
+class RequestContext:
+    """What the stages of one request share. It keeps the Runtime that it began with to its end."""
+
+    __slots__ = (
+        "answered_by", "begun", "body", "body_at", "body_complete", "client_gone", "connection_headers", "document",
+        "ended", "error", "expires_at", "first_sent_at", "interruption", "model", "model_name", "overhead",
+        "price_dollars", "receive", "request_id", "request_id_header", "route", "runtime", "scope",
+        "send", "session", "started", "stats", "status", "stream", "task", "trace_headers",
+        "usage", "usage_asked", "watcher",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        route: Route,
+        runtime: Runtime,
+        task: asyncio.Task[Any],
+        started: float,
+        expires_at: float,
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.route = route
+        self.runtime = runtime
+        self.task = task
+        self.started = started
+        """In the loop's time, like every other time here."""
+        self.expires_at = expires_at
+        """When the request is cut off: first the deadline of its body, then the model's total one."""
+        self.request_id = ""
+        self.request_id_header = b""
+        self.trace_headers: HeaderList = []
+        self.body = b""
+        self.body_complete = False
+        self.body_at = started
+        self.document: dict[str, Any] = {}
+        self.model_name = ""
+        """The name that the client used."""
+        self.model: ServedModel | None = None
+        self.answered_by: ServedModel | None = None
+        """The model that answered: another one after a fallback."""
+        self.stream = False
+        self.usage_asked = False
+        self.stats = CallStats()
+        self.session = ""
+        """What the client calls its session: requests of one session prefer one endpoint."""
+        self.usage: Usage | None = None
+        self.price_dollars = 0.0
+        self.overhead = 0.0
+        """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
+        self.connection_headers: HeaderList = []
+        self.status = 0
+        self.error: GatewayError | None = None
+        self.begun = False
+        """Whether the head of the answer was sent."""
+        self.first_sent_at = 0.0
+        self.ended = False
+        self.client_gone = False
+        self.interruption: Exception | None = None
+        self.watcher: asyncio.Task[None] | None = None
+
+    def interrupt(self, reason: Exception) -> None:
+        """Stop the request at whatever it waits for; `reason` is raised there in the end."""
+        if self.ended or self.interruption is not None:
+            return
+        self.interruption = reason
+        self.client_gone = isinstance(reason, ClientGone)
+        self.task.cancel()
+
+    @property
+    def served(self) -> ServedModel:
+        """The model, for stages behind the one that resolves it."""
+        if self.model is None:
+            raise RuntimeError("the model is not resolved yet")
+        return self.model

@@ -1,0 +1,97 @@
+"""Sending the reply: in one piece, or frame by frame as the engine produces them."""
+
+import asyncio
+from typing import Final
+
+from capstan_gateway.api.errors import error_response
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.pipeline.context import HeaderList, Reply, RequestContext, StreamReply, WholeReply
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.routing.port import DispatchedResponse
+from capstan_gateway.streaming.relay import error_end
+from capstan_gateway.upstream.errors import UpstreamError
+
+STREAM_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+END_SECONDS: Final = 0.5
+"""How long to wait for the end of an upstream's body behind its last frame, to be able to use its connection again."""
+
+
+async def deliver(context: RequestContext, reply: Reply, deps: Deps) -> None:
+    """Send the reply to its end. UpstreamError and StreamBroken come out when a stream cannot go on."""
+    if isinstance(reply, WholeReply):
+        await _deliver_whole(context, reply, deps)
+    else:
+        await _deliver_stream(context, reply, deps)
+    context.status = 200
+
+
+def _own_headers(context: RequestContext, deps: Deps) -> HeaderList:
+    now = deps.clock()
+    stats = context.stats
+    overhead = max(0.0, now - context.body_at - stats.first_byte - stats.waited - stats.read)
+    context.overhead = overhead
+    return [
+        (b"x-request-id", context.request_id_header),
+        (b"x-capstan-model", (context.answered_by or context.served).name_header),
+        (b"x-gateway-attempts", b"%d" % stats.attempts),
+        (b"x-gateway-overhead-ms", b"%.2f" % (overhead * 1000)),
+    ]
+
+
+async def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps) -> None:
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *_own_headers(context, deps),
+        *context.connection_headers,
+    ]
+    context.begun = True
+    await context.send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await context.send({"type": "http.response.body", "body": reply.body})
+
+
+async def _deliver_stream(context: RequestContext, reply: StreamReply, deps: Deps) -> None:
+    send, relay, source = context.send, reply.relay, reply.source
+    headers = [*STREAM_HEADERS, *_own_headers(context, deps), *context.connection_headers]
+    context.begun = True
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.first, "more_body": True})
+    context.first_sent_at = deps.clock()
+    while not relay.done:
+        data = await source.receive()
+        run = relay.feed(data) if data else relay.finish()
+        if run:
+            await send({"type": "http.response.body", "body": run, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    if not source.complete:
+        await _read_end(source)
+    if relay.error is not None:
+        context.error = relay.error
+
+
+async def _read_end(source: DispatchedResponse) -> None:
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            while await source.receive():
+                pass
+    except (TimeoutError, UpstreamError):
+        # The answer is whole; closing the reply closes the connection.
+        return
+
+
+async def deliver_error(context: RequestContext, error: GatewayError) -> None:
+    """Answer with an error: as HTTP as long as nothing was sent, as a last frame of the stream otherwise."""
+    context.error = error
+    context.status = error.status
+    if context.begun:
+        await context.send({"type": "http.response.body", "body": error_end(error), "more_body": False})
+        return
+    context.begun = True
+    status, headers, body = error_response(error, context.request_id_header)
+    headers.extend(context.connection_headers)
+    await context.send({"type": "http.response.start", "status": status, "headers": headers})
+    await context.send({"type": "http.response.body", "body": body})

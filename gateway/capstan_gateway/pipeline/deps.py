@@ -1,0 +1,25 @@
+"""What the stages need of the process. Made once, passed to every stage."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.routing.port import DispatchPort
+from capstan_gateway.telemetry.metrics import Metrics
+from capstan_gateway.telemetry.requestlog import RequestLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """Dependencies and bounds of the pipeline."""
+
+    dispatcher: DispatchPort
+    credentials: Credentials
+    metrics: Metrics
+    request_log: RequestLog
+    allow_fallback: Callable[[], bool]
+    """Whether the retry budget has room for trying another model; takes from it when it has."""
+    clock: Callable[[], float]
+    """The loop's time."""
+    max_body_bytes: int
+    endpoint_wait_seconds: float

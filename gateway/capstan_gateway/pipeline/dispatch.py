@@ -1,0 +1,149 @@
+"""Stage: an answer from the model, or from one of its fallbacks, as long as nothing has reached the client."""
+
+from typing import Final
+
+from capstan_gateway.api.envelope import normalise_error
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.errors import GatewayError, Headers, UpstreamFailed, UpstreamRejected
+from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.outgoing import build_body, build_headers
+from capstan_gateway.routing.affinity import affinity_key
+from capstan_gateway.routing.errors import RoutingError
+from capstan_gateway.routing.port import Call, DispatchedResponse
+from capstan_gateway.streaming.relay import StreamBroken, StreamRelay
+from capstan_gateway.streaming.usage import find_usage
+from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
+
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+MAX_ERROR_BYTES: Final = 64 * 1024
+MAX_FALLBACKS: Final = 5
+_PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
+
+
+async def dispatch(context: RequestContext, deps: Deps) -> Reply:
+    """Give the reply of the first model that answers; what the last one raised when none does."""
+    candidates = _candidates(context)
+    for position, model in enumerate(candidates):
+        last = position == len(candidates) - 1
+        try:
+            return await _ask(context, deps, model, may_wait=last)
+        except (RoutingError, UpstreamError, GatewayError) as error:
+            if last or not may_fall_back(error) or not deps.allow_fallback():
+                raise
+        deps.metrics.retries.at(context.served.name, "fallback").value += 1
+    raise UpstreamFailed("no model could answer")
+
+
+def _candidates(context: RequestContext) -> list[ServedModel]:
+    """Give the models to ask, in order. One without an endpoint is passed over when another one has some."""
+    asked = context.served
+    if not asked.fallbacks:
+        return [asked]
+    found = [asked]
+    for name in asked.fallbacks[:MAX_FALLBACKS]:
+        model = context.runtime.models.get(name)
+        if model is not None and model.task is asked.task and model not in found:
+            found.append(model)
+    return [model for model in found if model.endpoints.states] or [asked]
+
+
+def may_fall_back(error: Exception) -> bool:
+    """Whether another model may answer instead. Never around the request's own fault, and not when time is up."""
+    if isinstance(error, UpstreamRejected):
+        return error.status in (408, 429) or error.status >= 500
+    if isinstance(error, DeadlineExceeded):
+        return error.kind is not DeadlineKind.TOTAL
+    return not isinstance(error, GatewayError) or error.status >= 500
+
+
+async def _ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
+    context.answered_by = model
+    timeouts = model.timeouts
+    waits = may_wait and not model.external
+    call = Call(
+        endpoints=model.endpoints,
+        path=context.route.upstream_path,
+        headers=build_headers(context, model, deps.credentials),
+        body=build_body(context, model),
+        expires_at=context.expires_at,
+        first_token_seconds=timeouts.firstTokenSeconds,
+        idle_seconds=timeouts.idleSeconds,
+        wait_seconds=min(deps.endpoint_wait_seconds, timeouts.firstTokenSeconds) if waits else 0.0,
+        whole_bytes=0 if context.stream else MAX_ANSWER_BYTES,
+        affinity=_affinity(context, model),
+        stats=context.stats,
+    )
+    answer = await deps.dispatcher.dispatch(call)
+    try:
+        return await _reply(context, model, answer)
+    except BaseException:
+        answer.close()
+        raise
+
+
+def _affinity(context: RequestContext, model: ServedModel) -> bytes | None:
+    """Give the key by which requests with one prefix find the same engine; pointless with only one."""
+    if len(model.endpoints.states) < 2:
+        return None
+    return affinity_key(context.document, session=context.session)
+
+
+async def _reply(context: RequestContext, model: ServedModel, answer: DispatchedResponse) -> Reply:
+    if answer.status != 200:
+        await _reject(model, answer)
+    content_type = header(answer.headers, b"content-type")
+    streamed = content_type.startswith(b"text/event-stream")
+    if streamed != context.stream:
+        raise UpstreamFailed("the model's engine answered in another form than was asked for")
+    if streamed:
+        return await _begin_stream(context, model, answer)
+    body = await answer.read(MAX_ANSWER_BYTES)
+    answer.close()
+    if not _looks_like_json(body):
+        raise UpstreamFailed("the model's engine answered with something that is not JSON")
+    context.usage = find_usage(body)
+    return WholeReply(200, content_type, model.rename(body) if model.rename is not None else body)
+
+
+async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
+    if answer.status < 400:
+        raise UpstreamFailed(f"the model's engine answered with an unexpected status ({answer.status})")
+    body = await answer.read(MAX_ERROR_BYTES)
+    headers: Headers = tuple(item for item in answer.headers if item[0] in _PASSED_ON)
+    raise normalise_error(answer.status, body, external=model.external, headers=headers)
+
+
+async def _begin_stream(context: RequestContext, model: ServedModel, answer: DispatchedResponse) -> StreamReply:
+    """Read up to the first event: what goes wrong before it is an HTTP error, not a frame."""
+    relay = StreamRelay(strip_usage=not context.usage_asked, rename=model.rename)
+    first = b""
+    try:
+        while not relay.events and not relay.done and relay.error is None:
+            data = await answer.receive()
+            if not data:
+                first += relay.finish()
+                break
+            first += relay.feed(data)
+    except StreamBroken:
+        model.metrics.truncated.value += 1
+        raise
+    if relay.error is not None and not relay.events:
+        raise relay.error
+    return StreamReply(first, answer, relay)
+
+
+def _looks_like_json(body: bytes) -> bool:
+    """Tell an answer from an error page or half an answer, without reading it."""
+    if body[:1] == b"{" and body[-1:] == b"}":
+        return True
+    stripped = body.strip()
+    return stripped.startswith(b"{") and stripped.endswith(b"}")
+
+
+def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """Give the value of a header, b"" without one."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return b""

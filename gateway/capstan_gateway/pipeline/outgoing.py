@@ -1,0 +1,41 @@
+"""The request as an upstream gets it: its body, its headers. Bytes pass through unless a field changes."""
+
+import orjson
+
+from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.pipeline.context import HeaderList, RequestContext
+
+
+def build_body(context: RequestContext, model: ServedModel) -> bytes:
+    """Give the body for this model: its own name in it, and usage always asked for in streams."""
+    wants_usage = context.stream and not context.usage_asked
+    if context.document["model"] == model.upstream_name:
+        if not wants_usage:
+            return context.body
+        if "stream_options" not in context.document:
+            # A body may hold megabytes of images: putting a key in front is cheaper than writing it all anew.
+            return b'{"stream_options":{"include_usage":true},' + context.body.lstrip()[1:]
+    document = {**context.document, "model": model.upstream_name}
+    if wants_usage:
+        document["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
+    return orjson.dumps(document)
+
+
+def build_headers(context: RequestContext, model: ServedModel, credentials: Credentials) -> HeaderList:
+    """Give the headers: ours, the trace, and for a hosted API its key. Nothing else of the client's goes out."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"accept", b"text/event-stream" if context.stream else b"application/json"),
+        (b"x-request-id", context.request_id_header),
+        *context.trace_headers,
+    ]
+    if model.external:
+        headers.append((b"user-agent", b"capstan-gateway"))
+        if model.credential_file is not None:
+            key = credentials.key(model.credential_file)
+            if key is None:
+                raise UpstreamFailed("the gateway has no credentials for this hosted model")
+            headers.append((b"authorization", b"Bearer " + key))
+    return headers

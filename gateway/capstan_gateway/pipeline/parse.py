@@ -1,0 +1,119 @@
+"""Stage: the body, read once and parsed once."""
+
+from typing import Any, Final
+
+import orjson
+
+from capstan_gateway.errors import BodyTooLarge, ClientGone, InvalidRequest, NotJson
+from capstan_gateway.pipeline.context import RequestContext
+from capstan_gateway.pipeline.deps import Deps
+
+MAX_MODEL_NAME: Final = 256
+
+
+async def parse(context: RequestContext, deps: Deps) -> None:
+    """Read and check the body: everything that makes an answer impossible is refused here, with the field's path."""
+    context.body = body = await _read_body(context, deps.max_body_bytes)
+    context.body_complete = True
+    context.body_at = deps.clock()
+    context.document = document = _load(body)
+    context.model_name = _model(document)
+    route = context.route
+    for field in route.required:
+        if document.get(field) is None:
+            raise InvalidRequest(f"`{field}` is required", code="missing_required_parameter", param=field)
+    if "messages" in route.required:
+        _check_messages(document["messages"])
+    _read_stream(context, document)
+
+
+async def _read_body(context: RequestContext, limit: int) -> bytes:
+    for name, value in context.scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(limit)
+        if name == b"content-type" and not _is_json(value):
+            raise NotJson("the content type must be application/json")
+        if name == b"content-encoding" and value != b"identity":
+            raise NotJson("compressed request bodies are not supported", param="content-encoding")
+    message = await context.receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body = bytes(message.get("body", b""))
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    return await _read_pieces(context, message, limit)
+
+
+async def _read_pieces(context: RequestContext, message: Any, limit: int) -> bytes:
+    pieces, size = [], 0
+    while True:
+        if message["type"] == "http.disconnect":
+            context.client_gone = True
+            raise ClientGone
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        pieces.append(piece)
+        if not message.get("more_body"):
+            return b"".join(pieces)
+        message = await context.receive()
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    # NB: closing is the only way to end an upload that nobody reads.
+    return BodyTooLarge(f"the body is larger than {limit} bytes", headers=((b"connection", b"close"),))
+
+
+def _is_json(content_type: bytes) -> bool:
+    if content_type == b"application/json":
+        return True
+    kind = content_type.split(b";", 1)[0].strip().lower()
+    return kind == b"application/json" or kind.endswith(b"+json")
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object", code="invalid_json")
+    return document
+
+
+def _model(document: dict[str, Any]) -> str:
+    name = document.get("model")
+    if name is None:
+        raise InvalidRequest("`model` is required", code="missing_required_parameter", param="model")
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_MODEL_NAME:
+        raise _invalid("model", f"must be a string of 1 to {MAX_MODEL_NAME} characters")
+    return name
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise _invalid("messages", "must be a list of at least one message")
+    for position, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise _invalid(f"messages.{position}", "must be an object")
+        if not isinstance(message.get("role"), str):
+            raise _invalid(f"messages.{position}.role", "must be a string")
+
+
+def _read_stream(context: RequestContext, document: dict[str, Any]) -> None:
+    stream, options = document.get("stream"), document.get("stream_options")
+    if stream is not None and not isinstance(stream, bool):
+        raise _invalid("stream", "must be true or false")
+    if options is not None and not isinstance(options, dict):
+        raise _invalid("stream_options", "must be an object")
+    if stream and not context.route.streams:
+        raise _invalid("stream", "is not supported on this route")
+    if options is not None and not stream:
+        raise _invalid("stream_options", "is only allowed when `stream` is true")
+    context.stream = bool(stream)
+    context.usage_asked = bool(options and options.get("include_usage"))
+
+
+def _invalid(field: str, must: str) -> InvalidRequest:
+    return InvalidRequest(f"`{field}` {must}", code="invalid_value", param=field)

@@ -1,0 +1,95 @@
+"""Closing stages: usage is settled and the request recorded exactly once, on every path."""
+
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.telemetry.metrics import CLIENT_GONE, UNKNOWN_MODEL
+
+MILLION = 1_000_000
+
+
+def settle_usage(context: RequestContext, reply: Reply | None, _: Deps) -> None:
+    """Count tokens and their price for the model that answered.
+
+    The engine's own numbers count. Of a stream that was cut off before it told them, its events are counted: engines
+    send one for each token.
+    """
+    if isinstance(reply, StreamReply):
+        context.usage = reply.relay.usage or (Usage(0, reply.relay.events) if reply.relay.events else None)
+    usage, model = context.usage, context.answered_by
+    if usage is None or model is None:
+        return
+    model.metrics.input_tokens.value += usage.prompt_tokens
+    model.metrics.output_tokens.value += usage.completion_tokens
+    if model.price is not None:
+        context.price_dollars = price_of(model, usage)
+        model.metrics.cost.value += context.price_dollars
+
+
+def price_of(model: ServedModel, usage: Usage) -> float:
+    """Give the price of an answer in US dollars."""
+    price = model.price
+    if price is None:
+        return 0.0
+    cached = min(usage.cached_tokens, usage.prompt_tokens)
+    cached_rate = price.inputPerMillion if price.cachedInputPerMillion is None else price.cachedInputPerMillion
+    input_price = (usage.prompt_tokens - cached) * price.inputPerMillion + cached * cached_rate
+    return (input_price + usage.completion_tokens * price.outputPerMillion) / MILLION
+
+
+def record(context: RequestContext, reply: Reply | None, deps: Deps) -> None:
+    """Count the request and write its line."""
+    now = deps.clock()
+    status = CLIENT_GONE if context.client_gone else context.status or 500
+    if context.model is None:
+        deps.metrics.requests.at(UNKNOWN_MODEL, str(status)).value += 1
+    else:
+        _count(context, reply, status, now, deps)
+    if deps.request_log.enabled:
+        deps.request_log.write(_line(context, reply, status, now))
+
+
+def _count(context: RequestContext, reply: Reply | None, status: int, now: float, deps: Deps) -> None:
+    metrics = context.served.metrics
+    metrics.in_flight.value -= 1
+    metrics.count(status)
+    metrics.latency.observe(now - context.started)
+    if context.begun and context.error is None:
+        metrics.overhead.observe(context.overhead)
+    if context.stats.retries:
+        deps.metrics.retries.at(context.served.name, "endpoint").value += context.stats.retries
+    if context.client_gone:
+        metrics.aborted("client_gone")
+    if context.first_sent_at:
+        metrics.first_token.observe(context.first_sent_at - context.started)
+        if isinstance(reply, StreamReply) and reply.relay.events > 1:
+            metrics.inter_token.observe((now - context.first_sent_at) / (reply.relay.events - 1))
+
+
+def _line(context: RequestContext, reply: Reply | None, status: int, now: float) -> dict[str, object]:
+    line: dict[str, object] = {
+        "request_id": context.request_id,
+        "route": context.route.path,
+        "model": UNKNOWN_MODEL if context.model is None else context.model.name,
+        "status": status,
+        "stream": context.stream,
+        "duration_ms": round((now - context.started) * 1000, 2),
+        "attempts": context.stats.attempts,
+    }
+    if context.begun and context.error is None:
+        line["overhead_ms"] = round(context.overhead * 1000, 3)
+    if context.first_sent_at:
+        line["first_token_ms"] = round((context.first_sent_at - context.started) * 1000, 2)
+    if context.usage is not None:
+        line["input_tokens"] = context.usage.prompt_tokens
+        line["output_tokens"] = context.usage.completion_tokens
+    if context.error is not None:
+        line["error"] = context.error.code or context.error.type
+    if context.stats.failures:
+        line["failures"] = context.stats.failures
+    if context.answered_by is not context.model and context.answered_by is not None:
+        line["answered_by"] = context.answered_by.name
+    if isinstance(reply, StreamReply):
+        line["endpoint"] = reply.source.endpoint.id
+    return line

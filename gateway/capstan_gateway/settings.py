@@ -1,0 +1,140 @@
+"""The gateway's settings: command line first, then environment, read once at start.
+
+Every flag is also an environment variable: `--drain-seconds` is CAPSTAN_GATEWAY_DRAIN_SECONDS.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from capstan_contract.names import GATEWAY_PORT
+
+ENV_PREFIX: Final = "CAPSTAN_GATEWAY_"
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MEBIBYTE: Final = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """Settings with which the gateway must not start; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How this process runs. What users decide about models lives in resources, not here."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 in a pod."""
+    port: int = GATEWAY_PORT
+    """Port of the OpenAI API."""
+    admin_port: int | None = None
+    """Port of /metrics and /internal/config; None: on the API's port."""
+    config_dir: Path | None = None
+    """Directory with config.json and its shards, watched."""
+    kube_namespace: str | None = None
+    """Namespace of the gateway config's ConfigMap; with `kube_config_map` it turns the Kubernetes source on."""
+    kube_config_map: str | None = None
+    """Name of the gateway config's ConfigMap; shards are named after it."""
+    kube_url: str | None = None
+    """Kubernetes API; None: the one of the cluster that this pod runs in."""
+    kube_service_account_dir: Path = SERVICE_ACCOUNT
+    """Directory with `token` and `ca.crt` for the Kubernetes API; read again when the token is renewed."""
+    discovery_namespaces: tuple[str, ...] = ()
+    """Namespaces whose EndpointSlices are watched; empty: all, with one cluster-wide watch."""
+    credentials_dir: Path | None = None
+    """Directory with one file for each external model's API key, watched."""
+    insecure_no_auth: bool = False
+    """Serve everybody, without API keys."""
+    endpoint_wait_seconds: float = 15.0
+    """Longest time that a request waits for a model without a ready endpoint."""
+    drain_seconds: float = 5.0
+    """After SIGTERM: how long new requests are still served, so that load balancers can notice."""
+    grace_seconds: float = 600.0
+    """After draining: how long running answers may go on."""
+    max_body_bytes: int = 32 * MEBIBYTE
+    """Largest request body; 413 above it."""
+    max_header_bytes: int = 64 * 1024
+    """Largest request head; 431 above it."""
+    max_concurrency: int = 2048
+    """Most requests in flight; 503 above it."""
+    log_level: str = "info"
+    """debug, info, warning or error; a line for each request is at info."""
+    log_format: str = "json"
+    """json or text."""
+
+    @property
+    def watches_kubernetes(self) -> bool:
+        """Whether the config and the endpoints come from a Kubernetes API."""
+        return self.kube_config_map is not None
+
+
+def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read flags, then environment, then defaults; SystemExit for a wrong flag, SettingsError for what cannot work."""
+    parser = _parser(environ)
+    given = vars(parser.parse_args(arguments))
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse combinations that cannot work or are not safe."""
+    if not settings.insecure_no_auth:
+        raise SettingsError(
+            "no API keys are configured; to serve everybody who can reach this port, start with --insecure-no-auth"
+        )
+    if (settings.kube_namespace is None) != (settings.kube_config_map is None):
+        raise SettingsError("--kube-namespace and --kube-config-map must be given together")
+    if settings.config_dir is None and settings.kube_config_map is None:
+        raise SettingsError("a config source is needed: --config-dir, or --kube-namespace with --kube-config-map")
+    if settings.admin_port is not None and settings.admin_port == settings.port:
+        raise SettingsError("--admin-port must differ from --port")
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="capstan-gateway", description="Capstan's OpenAI-compatible gateway.")
+
+    def flag(name: str, *, read: type | None = None, choices: tuple[str, ...] | None = None, text: str) -> None:
+        default = environ.get(ENV_PREFIX + name.upper().replace("-", "_"))
+        parser.add_argument(f"--{name}", type=read or str, choices=choices, default=default, help=text)
+
+    flag("host", text="address to listen on (default 127.0.0.1)")
+    flag("port", read=int, text=f"port of the OpenAI API (default {GATEWAY_PORT})")
+    flag("admin-port", read=int, text="own port for /metrics and /internal/config")
+    flag("config-dir", read=Path, text="directory with config.json, watched")
+    flag("kube-namespace", text="namespace of the config's ConfigMap")
+    flag("kube-config-map", text="name of the config's ConfigMap, watched through the API")
+    flag("kube-url", text="Kubernetes API (default: this pod's cluster)")
+    flag("kube-service-account-dir", read=Path, text=f"directory with token and ca.crt (default {SERVICE_ACCOUNT})")
+    parser.add_argument(
+        "--discovery-namespaces",
+        type=_names,
+        default=environ.get(ENV_PREFIX + "DISCOVERY_NAMESPACES"),
+        help="comma-separated namespaces whose EndpointSlices are watched (default: all)",
+    )
+    flag("credentials-dir", read=Path, text="directory with the API keys of external models, watched")
+    parser.add_argument(
+        "--insecure-no-auth",
+        action="store_true",
+        default=environ.get(ENV_PREFIX + "INSECURE_NO_AUTH", "").lower() in ("1", "true", "yes"),
+        help="serve without API keys",
+    )
+    flag("endpoint-wait-seconds", read=float, text="wait for a model without a ready endpoint (default 15)")
+    flag("drain-seconds", read=float, text="serve new requests for so long after SIGTERM (default 5)")
+    flag("grace-seconds", read=float, text="let running answers go on for so long after that (default 600)")
+    flag("max-body-bytes", read=int, text="largest request body (default 32 MiB)")
+    flag("max-header-bytes", read=int, text="largest request head (default 64 KiB)")
+    flag("max-concurrency", read=int, text="most requests in flight (default 2048)")
+    flag("log-level", choices=("debug", "info", "warning", "error"), text="log level (default info)")
+    flag("log-format", choices=("json", "text"), text="log format (default json)")
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    """Give the settings for the log at start; there is no secret among them."""
+    return {field.name: str(getattr(settings, field.name)) for field in fields(settings)}

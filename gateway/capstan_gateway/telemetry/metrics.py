@@ -1,0 +1,131 @@
+"""Every metric of the gateway, in one table.
+
+Labels are bounded: `model` is a served name from the config or "unknown", `status` an HTTP status code, everything else
+an enumeration. Never a key, a user or a request id.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from capstan_gateway.telemetry.cells import Histogram, HistogramFamily, Number, NumberFamily
+
+LATENCY: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+FIRST_TOKEN: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+INTER_TOKEN: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+OVERHEAD: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+UNKNOWN_MODEL: Final = "unknown"
+CLIENT_GONE: Final = 499
+"""Status under which an abandoned request is counted and logged; nobody receives it."""
+
+
+class Metrics(Collector):
+    """All families of one process. The names beginning with llm_ are those that dashboards of the field know."""
+
+    def __init__(self) -> None:
+        model = ("model",)
+        self.requests = NumberFamily("counter", "llm_requests_total", "Requests, by status.", ("model", "status"))
+        self.latency = HistogramFamily(
+            "llm_request_latency_seconds", "Time from a request's arrival to its answer's end.", model, LATENCY
+        )
+        self.tokens = NumberFamily("counter", "llm_tokens_total", "Tokens, as engines report.", ("model", "direction"))
+        # NB: a gauge only in type, because a counter's name would have to end in _total.
+        self.cost = NumberFamily("gauge", "llm_cost_dollars", "Price of the tokens so far, in US dollars.", model)
+        self.cache_hits = NumberFamily("counter", "llm_cache_hits_total", "Cached answers.", ("cache_level",))
+        self.cache_misses = NumberFamily("counter", "llm_cache_misses_total", "Cache look-ups without a hit.")
+        self.eval_score = NumberFamily("gauge", "llm_eval_score", "Evaluation score.", ("model", "eval_type"))
+        self.guardrail_blocks = NumberFamily(
+            "counter", "llm_guardrail_blocks_total", "Blocked requests and answers.", ("guard_type", "stage")
+        )
+        self.first_token = HistogramFamily(
+            "llm_time_to_first_token_seconds", "Time from a request's arrival to its stream's first bytes.",
+            model, FIRST_TOKEN,
+        )  # fmt: skip
+        self.inter_token = HistogramFamily(
+            "llm_inter_token_seconds", "Mean time between the events of a stream, for each stream.", model, INTER_TOKEN
+        )
+        self.overhead = HistogramFamily(
+            "gateway_overhead_seconds", "Time that a request spent in the gateway itself.", model, OVERHEAD
+        )
+        self.in_flight = NumberFamily("gauge", "gateway_inflight_requests", "Requests being served.", model)
+        self.queue_depth = NumberFamily("gauge", "gateway_queue_depth", "Requests waiting for an endpoint.", model)
+        self.retries = NumberFamily("counter", "gateway_retries_total", "Further attempts.", ("model", "kind"))
+        self.aborts = NumberFamily("counter", "gateway_upstream_aborts_total", "Calls cut off.", ("model", "cause"))
+        self.truncated = NumberFamily(
+            "counter", "gateway_stream_truncated_total", "Streams that ended without a finish.", model
+        )
+        self.rejected = NumberFamily("counter", "gateway_admission_rejected_total", "Turned away.", ("reason",))
+        self.config_info = NumberFamily("gauge", "gateway_config_info", "1 for the config in use.", ("hash",))
+        self.config_generation = NumberFamily(
+            "gauge", "gateway_config_generation", "Generation of each model in use.", model
+        )
+        self.config_success = NumberFamily(
+            "gauge", "gateway_config_last_reload_success", "1 when the newest config seen is in use."
+        )
+        self.config_reloads = NumberFamily("counter", "gateway_config_reload_total", "Configs seen.", ("result",))
+        self.discovery_synced = NumberFamily("gauge", "gateway_discovery_synced", "1 when endpoints are known.")
+        self.endpoints = NumberFamily("gauge", "gateway_endpoints_ready", "Ready endpoints.", model)
+        self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
+        self.before_collect: list[Callable[[], None]] = []
+        """Called before every scrape, for gauges that somebody else keeps."""
+        self.cache_misses.at()
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give all families; called when Prometheus scrapes."""
+        for read in self.before_collect:
+            read()
+        return [family.collect() for family in self.families]
+
+    def render(self) -> bytes:
+        """Give the text that Prometheus reads."""
+        return generate_latest(self.registry)
+
+    def retain_models(self, names: Iterable[str]) -> None:
+        """Forget models that are no longer configured."""
+        kept = {*names, UNKNOWN_MODEL}
+        for family in self.families:
+            family.retain("model", kept)
+
+
+class ModelMetrics:
+    """The cells of one model, looked up once for each Runtime."""
+
+    __slots__ = (
+        "_aborts", "_model", "_requests", "_statuses", "cost", "first_token", "in_flight", "input_tokens",
+        "inter_token", "latency", "output_tokens", "overhead", "queue_depth", "truncated",
+    )  # fmt: skip
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._model = model
+        self._requests = metrics.requests
+        self._aborts = metrics.aborts
+        self._statuses: dict[int, Number] = {200: metrics.requests.at(model, "200")}
+        self.latency: Histogram = metrics.latency.at(model)
+        self.first_token: Histogram = metrics.first_token.at(model)
+        self.inter_token: Histogram = metrics.inter_token.at(model)
+        self.overhead: Histogram = metrics.overhead.at(model)
+        self.input_tokens: Number = metrics.tokens.at(model, "input")
+        self.output_tokens: Number = metrics.tokens.at(model, "output")
+        self.cost: Number = metrics.cost.at(model)
+        self.in_flight: Number = metrics.in_flight.at(model)
+        self.queue_depth: Number = metrics.queue_depth.at(model)
+        self.truncated: Number = metrics.truncated.at(model)
+
+    def count(self, status: int) -> None:
+        """Count one request that ended with this status."""
+        cell = self._statuses.get(status)
+        if cell is None:
+            cell = self._statuses[status] = self._requests.at(self._model, str(status))
+        cell.value += 1
+
+    def aborted(self, cause: str) -> None:
+        """Count one upstream call that was cut off."""
+        self._aborts.at(self._model, cause).value += 1

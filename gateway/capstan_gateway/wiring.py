@@ -1,0 +1,164 @@
+"""Puts the process together: every long-lived object is made here, once, and given to whoever needs it."""
+
+import asyncio
+import os
+import random
+import ssl
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from capstan_contract.config import GatewayConfig
+from capstan_gateway.api.requestid import RequestIds
+from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.config.directory import DirectorySource
+from capstan_gateway.config.kubernetes import ConfigMapSource
+from capstan_gateway.config.runtime import Runtime, compile_runtime
+from capstan_gateway.config.store import ConfigStore
+from capstan_gateway.discovery.table import EndpointTable
+from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
+from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.watch import InFlight
+from capstan_gateway.routing.budget import RetryBudget
+from capstan_gateway.routing.dispatch import Dispatcher
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.settings import Settings, SettingsError
+from capstan_gateway.telemetry.metrics import Metrics
+from capstan_gateway.telemetry.requestlog import RequestLog
+from capstan_gateway.upstream.http1 import Http1Client
+from capstan_gateway.upstream.tls import context_for_authority
+
+
+class Gateway:
+    """One gateway: what is shared by all requests, and the work in the background. Make it inside the loop."""
+
+    def __init__(self, settings: Settings, *, rng: random.Random | None = None) -> None:
+        self.settings = settings
+        self._rng = rng or random.Random()  # noqa: S311 - jitter and choice of endpoints, not secrets
+        self._draining = False
+        self.metrics = Metrics()
+        self.ids = RequestIds()
+        self.requests = InFlight(settings.max_concurrency)
+        self.credentials = Credentials(settings.credentials_dir)
+        self.client = Http1Client(tls=_tls_contexts(settings))
+        self._registry = EndpointRegistry()
+        self._index = SliceIndex(lambda namespace, service: self.table.service_changed(namespace, service))
+        self.table = EndpointTable(lambda: EndpointSet(self._registry), self._index.addresses)
+        self.store = ConfigStore(self._compile, self.metrics)
+        self._watcher: SliceWatcher | None = None
+        budget = RetryBudget()
+        loop = asyncio.get_running_loop()
+        self.deps = Deps(
+            dispatcher=Dispatcher(self.client, budget=budget, rng=self._rng),
+            credentials=self.credentials,
+            metrics=self.metrics,
+            request_log=RequestLog(
+                enabled=settings.log_level in ("debug", "info"), as_json=settings.log_format == "json"
+            ),
+            allow_fallback=lambda: budget.spend(loop.time()),
+            clock=loop.time,
+            max_body_bytes=settings.max_body_bytes,
+            endpoint_wait_seconds=settings.endpoint_wait_seconds,
+        )
+        self.metrics.before_collect.append(self._read_gauges)
+
+    def current(self) -> Runtime | None:
+        """Give the Runtime that new requests take."""
+        return self.store.runtime
+
+    def is_draining(self) -> bool:
+        """Whether this process is on its way out."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Tell load balancers, and clients with every answer, to go elsewhere; requests are still served."""
+        self._draining = True
+
+    def not_ready(self) -> str | None:
+        """Say why requests should not come here; None when they should."""
+        if self._draining:
+            return "draining"
+        if self.store.runtime is None:
+            return "no config yet"
+        if self._watcher is not None and not self._watcher.synced:
+            return "endpoints not yet known"
+        return None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Do the background work while the block lasts; a bug in it ends the process rather than serving blindly."""
+        jobs = [self.requests.run(), self.deps.request_log.run(), self.credentials.run(), *self._sources()]
+        tasks = [asyncio.create_task(_endless(job)) for job in jobs]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.client.aclose()
+
+    def _sources(self) -> list[Coroutine[Any, Any, None]]:
+        settings = self.settings
+        jobs: list[Coroutine[Any, Any, None]] = []
+        if settings.config_dir is not None:
+            jobs.append(DirectorySource(settings.config_dir, self.store).run())
+        if settings.kube_namespace is not None and settings.kube_config_map is not None:
+            client = KubeClient(
+                self.client, api_endpoint(_kube_url(settings)), settings.kube_service_account_dir / "token"
+            )
+            jobs.append(
+                ConfigMapSource(
+                    client,
+                    namespace=settings.kube_namespace,
+                    name=settings.kube_config_map,
+                    store=self.store,
+                    rng=self._rng,
+                ).run()
+            )
+            self._watcher = SliceWatcher(client, self._index, namespaces=settings.discovery_namespaces, rng=self._rng)
+            jobs.append(self._watcher.run())
+        return jobs
+
+    def _compile(self, config: GatewayConfig) -> Runtime:
+        runtime = compile_runtime(config, endpoints_of=self.table.set_of, metrics=self.metrics)
+        self.table.retain(runtime.generations)
+        return runtime
+
+    def _read_gauges(self) -> None:
+        """Read what is kept elsewhere, when Prometheus asks."""
+        self.metrics.discovery_synced.at().value = float(self._watcher is None or self._watcher.synced)
+        if self.store.runtime is None:
+            return
+        for model in self.store.runtime.models.values():
+            model.metrics.queue_depth.value = model.endpoints.waiting
+            self.metrics.endpoints.at(model.name).value = len(model.endpoints.states)
+
+
+async def _endless(job: Coroutine[Any, Any, None]) -> None:
+    try:
+        await job
+    except Exception as error:
+        # What outside can cause is handled inside; this is a bug, and a gateway that no longer hears of changes must
+        # not go on looking healthy.
+        raise SystemExit(f"background work failed: {error!r}") from error
+
+
+def _kube_url(settings: Settings) -> str:
+    if settings.kube_url is not None:
+        return settings.kube_url
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        raise SettingsError("not in a cluster: KUBERNETES_SERVICE_HOST is not set; give --kube-url")
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _tls_contexts(settings: Settings) -> dict[str, ssl.SSLContext]:
+    if not settings.watches_kubernetes or not _kube_url(settings).startswith("https"):
+        return {}
+    authority: Path = settings.kube_service_account_dir / "ca.crt"
+    if not authority.is_file():
+        raise SettingsError(f"the Kubernetes API's certificate authority is missing: {authority}")
+    return {TLS_NAME: context_for_authority(str(authority))}

@@ -1,0 +1,106 @@
+"""A real gateway in the test's own loop: its own server on a free port, its config in a directory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, split_config
+from capstan_gateway.app import create_app
+from capstan_gateway.server import make_server
+from capstan_gateway.settings import Settings
+from capstan_gateway.wiring import Gateway
+from support.ports import free_port
+from support.wait import eventually
+
+
+def entry(name: str, *urls: str, **fields: Any) -> ModelEntry:
+    """Give a model at fixed URLs, known to its engine by its served name."""
+    given = {
+        "id": f"test/{name}",
+        "generation": 1,
+        "servedName": name,
+        "upstreamName": name,
+        "created": 1_700_000_000,
+        "backend": StaticBackend(urls=urls),
+        **fields,
+    }
+    return ModelEntry(**given)
+
+
+def write_config(directory: Path, models: Iterable[ModelEntry]) -> GatewayConfig:
+    """Write the config of these models as the operator's local mode does: each file whole, the main one last."""
+    config = GatewayConfig.build(tuple(models))
+    documents = split_config(config)
+    for name in sorted(documents, key=lambda name: name == "config.json"):
+        fresh = directory / f"{name}.tmp"
+        fresh.write_text(documents[name])
+        fresh.rename(directory / name)
+    return config
+
+
+class RunningGateway:
+    """What a test sees of the gateway that it started."""
+
+    def __init__(self, gateway: Gateway, directory: Path, port: int) -> None:
+        self.gateway = gateway
+        self.directory = directory
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+
+    def client(self, **options: Any) -> AsyncOpenAI:
+        """Give the official client, without retries unless asked for."""
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", **{"max_retries": 0, **options})
+
+    async def configure(self, *models: ModelEntry) -> None:
+        """Write a config and wait until it is in use."""
+        config = write_config(self.directory, models)
+        await eventually(
+            lambda: (runtime := self.gateway.current()) is not None and runtime.hash == config.hash,
+            what="the new config",
+        )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Give the value of one sample; 0 when it is not there."""
+        return self.gateway.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def settled(self) -> None:
+        """Wait until no request is in flight."""
+        await eventually(lambda: len(self.gateway.requests) == 0, what="the end of all requests")
+
+
+@asynccontextmanager
+async def running_gateway(
+    directory: Path, *models: ModelEntry, credentials: dict[str, str] | None = None, **settings: Any
+) -> AsyncIterator[RunningGateway]:
+    """Start a gateway on these models; end it, and see that it leaves no request behind."""
+    config_dir = directory / "config"
+    config_dir.mkdir(exist_ok=True)
+    if credentials is not None:
+        keys = directory / "credentials"
+        keys.mkdir()
+        for name, key in credentials.items():
+            (keys / name).write_text(key)
+        settings["credentials_dir"] = keys
+    port = free_port()
+    options = {"config_dir": config_dir, "insecure_no_auth": True, "port": port, "log_level": "warning", **settings}
+    gateway = Gateway(Settings(**options))
+    server = make_server(create_app(gateway), gateway.settings, port, lifespan="on")
+    serving = asyncio.create_task(server.serve())
+    running = RunningGateway(gateway, config_dir, port)
+    try:
+        await eventually(lambda: server.started or serving.done(), what="the gateway's start", every=0.005)
+        if serving.done():
+            await serving
+        if models:
+            await running.configure(*models)
+        if credentials:
+            await eventually(lambda: all(gateway.credentials.key(name) for name in credentials), what="credentials")
+        yield running
+        await running.settled()
+    finally:
+        server.should_exit = True
+        await serving
