@@ -14,8 +14,8 @@ export PYTHON VENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-vllm test check format e2e e2e-vllm kind-up kind-down bench bench-gateway bench-operator \
-        generate crds lock vllm-venv clean
+.PHONY: help run run-vllm test check format e2e kind-up kind-down bench bench-operator \
+        crds lock vllm-venv clean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -64,16 +64,14 @@ e2e: $(VENV)/.installed-dev ## the tests on the one-node cluster of ../shared/cl
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
 bench-operator: $(VENV)/.installed-dev ## time until 1,000 LLMModels have settled, memory and API calls at rest
-	@$(BIN)/python -m bench.operator $(ARGS)
+	@$(BIN)/python bench/operator_scale.py $(ARGS)
 
 bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machine
 	@$(BIN)/python -m bench.gateway $(ARGS)
 
 # --- files that are made from others --------------------------------------------------------------------------------
 
-generate: crds
-
-crds: $(VENV)/.installed-dev ## write crds/, docs/llmmodel.md and the chart's copies from the resource models
+crds: $(VENV)/.installed-dev ## write crds/, docs/llmmodel.md and what the chart takes from them
 	@scripts/generate.sh
 
 lock: ## write constraints.txt anew with the newest versions

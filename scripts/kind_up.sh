@@ -34,11 +34,12 @@ up)
         kind load docker-image --name "$name" "ghcr.io/capstan/$part:dev"
     done
     helm --kube-context "kind-$name" upgrade --install capstan helm/capstan --namespace "$namespace" --create-namespace \
-        --set image.tag=dev --set gateway.insecureNoAuth=true --wait --timeout 5m
+        --set image.tag=dev --set gateway.insecureNoAuth=true \
+        --set gateway.service.type=NodePort --set gateway.service.nodePort=30080 --wait --timeout 5m
     on_cluster apply -f examples/quickstart
     on_cluster wait llmmodels --all --for=condition=Ready --timeout=180s
     on_cluster get llmmodels
-    echo "Try it: kubectl --context kind-$name -n $namespace port-forward service/capstan-gateway 8080:80"
+    echo "The gateway is at http://127.0.0.1:8080/v1; \"make kind-down\" deletes the cluster."
     ;;
 down)
     kind delete cluster --name "$name"

@@ -118,7 +118,7 @@ def engine_command(launch: Launch, *, port: int, worker_port: int, prefixes: Pat
     """Give the command line of a launch. Where it listens is ours to say, so that comes after the user's arguments."""
     where = ["--host", "127.0.0.1", "--port", str(port), "--worker-port", str(worker_port)]
     warm = ["--prefixes", str(prefixes)] if prefixes else []
-    options = [*where, *warm, "--grace-seconds", f"{launch.drain_seconds:g}"]
+    options = [*where, *warm, "--grace-seconds", f"{launch.drain_seconds:g}", "--settle-seconds", "0.3"]
     worker = [launch.python, "-m", "capstan_worker"]
     if launch.engine is EngineType.SIMULATOR:
         named = ["--model", launch.model, "--task", launch.task.value]

@@ -1,0 +1,287 @@
+"""`capstan up` as a user runs it: a process of its own on the quickstart, asked with the official client."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pytest
+
+from support.needs import ROOT, need_binary
+from support.ports import free_port
+from support.wait import wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+QUICKSTART = ROOT / "examples" / "quickstart"
+
+
+class Up:
+    """A running `capstan up`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, state: Path, output: Path, port: int) -> None:
+        self.process = process
+        self.folder = folder
+        self.state = state
+        self._output = output
+        self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def output(self) -> str:
+        """Everything that it has printed."""
+        return self._output.read_text()
+
+    def wait_for(self, pattern: str, *, seconds: float = 30.0) -> str:
+        """Wait until it has printed something; give that."""
+        found = wait_until(lambda: re.search(pattern, self.output), seconds=seconds, what=f"{pattern!r} in the output")
+        assert found is not None
+        return found[0]
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Change a manifest in place, as an editor does."""
+        text = (self.folder / name).read_text()
+        assert old in text
+        (self.folder / name).write_text(text.replace(old, new))
+
+    def engine_of(self, model: str) -> int:
+        """Give the process id of a model's engine."""
+        [pid] = [pid for pid, command in processes_of(self.state) if f"--model {model} " in command]
+        return pid
+
+
+def processes_of(state: Path) -> list[tuple[int, str]]:
+    """Give (process id, command line) of every child of a session: each has the state directory in its environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # it has just ended
+        if f"CAPSTAN_TEST_STATE={state}\0".encode() in environment and "capstan_" in command:
+            found.append((int(folder.name), command))
+    return found
+
+
+@contextmanager
+def running(tmp: Path, *arguments: str, manifests: Path = QUICKSTART) -> Iterator[Up]:
+    """Run `capstan up` on a copy of some manifests; end it, and everything that it may have left."""
+    folder, state, output = tmp / "manifests", tmp / "state", tmp / "output"
+    shutil.copytree(manifests, folder)
+    port = free_port()
+    command = [sys.executable, "-m", "capstan_operator.cli.main", "up", "-f", str(folder), "--port", str(port)]
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--state-dir", str(state), *arguments],
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"CAPSTAN_TEST_STATE": str(state)},
+            start_new_session=True,
+        )
+    try:
+        yield Up(process, folder, state, output, port)
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()
+            for pid, _ in processes_of(state):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One session for the tests that leave it as they found it."""
+    with running(tmp_path_factory.mktemp("up")) as up:
+        up.wait_for("Ctrl-C stops everything")
+        yield up
+
+
+@pytest.fixture
+def up(session: Up, client: openai.OpenAI) -> Iterator[Up]:
+    """The session, whose manifests are put back afterwards."""
+    yield session
+    shutil.copytree(QUICKSTART, session.folder, dirs_exist_ok=True)
+    wait_until(lambda: served(client) == {"chat", "quick", "embed"}, what="the quickstart as it was")
+
+
+@pytest.fixture
+def client(session: Up) -> Iterator[openai.OpenAI]:
+    """The official client, without retries: nothing is hidden."""
+    with openai.OpenAI(base_url=f"{session.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+        yield client
+
+
+def served(client: openai.OpenAI) -> set[str]:
+    """Give the names that the gateway lists."""
+    return {model.id for model in client.models.list()}
+
+
+def answers(client: openai.OpenAI, model: str) -> bool:
+    """Say whether a model answers a chat."""
+    try:
+        answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
+    except openai.APIStatusError:
+        return False
+    return bool(answer.choices[0].message.content)
+
+
+def test_a_chat_is_streamed_and_says_that_it_is_simulated(up: Up, client: openai.OpenAI) -> None:
+    """The quickstart answers in pieces, under the served name and its alias, and claims to be no real model."""
+    for name in ("chat", "quick"):
+        with client.chat.completions.create(
+            model=name, messages=[{"role": "user", "content": "Hello!"}], stream=True
+        ) as stream:
+            pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+        assert len(pieces) > 3
+        assert "simulated" in "".join(pieces)
+    assert "simulator (answers are made up)" in up.output
+
+
+def test_embeddings_are_served(up: Up, client: openai.OpenAI) -> None:
+    """The second model of the quickstart gives one vector per text, the same one for the same text."""
+    response = client.embeddings.create(model="embed", input=["anchor", "anchor", "rope"])
+    first, second, third = (item.embedding for item in response.data)
+    assert first == second != third
+
+
+def test_the_printed_lines_work_as_they_are(up: Up) -> None:
+    """Every curl line of the presentation can be pasted into a shell."""
+    need_binary("curl", "curl")
+    lines = re.findall(r"^  (curl .*)$", up.output, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        done = subprocess.run(  # noqa: S602  (that is how the line is used)
+            line.replace("curl ", "curl --fail --silent --show-error ", 1),
+            shell=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert "chat.completion.chunk" in done.stdout or "embedding" in done.stdout
+
+
+def test_a_rename_is_live_and_restarts_nothing(up: Up, client: openai.OpenAI) -> None:
+    """A new served name is served soon after the save, by the same engine process, and the old name is gone."""
+    before = up.engine_of("chat")
+    up.edit("chat.yaml", "servedName: chat", "servedName: talk")
+    wait_until(lambda: served(client) == {"talk", "quick", "embed"}, what="the new name")
+    assert answers(client, "talk")
+    assert not answers(client, "chat")
+    assert up.engine_of("chat") == before
+    up.wait_for("chat: is now served as 'talk', no longer as 'chat'")
+
+
+def test_a_broken_edit_changes_nothing(up: Up, client: openai.OpenAI) -> None:
+    """The fault is printed with file, line and field; what was right before is still served."""
+    up.edit("chat.yaml", "contextWindow: 2048", "contextWindow: many")
+    up.wait_for(r"chat\.yaml:\d+: document 1: .*`spec\.serving\.contextWindow`")
+    assert answers(client, "chat")
+    up.edit("chat.yaml", "contextWindow: many", "contextWindow: 4096")
+    up.wait_for("manifests: are right again")
+
+
+def test_a_changed_engine_replaces_the_old_one_without_a_gap(up: Up, client: openai.OpenAI) -> None:
+    """The old process answers until the new one is ready, and then ends; a stream that it has begun is finished."""
+    before = up.engine_of("chat")
+    up.edit("chat.yaml", '"50", --tpot-ms, "20"', '"0", --tpot-ms, "30"')
+    with client.chat.completions.create(
+        model="chat", messages=[{"role": "user", "content": "Tell me a story"}], stream=True
+    ) as stream:
+        chunks = [chunk for chunk in stream if chunk.choices]
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    while [pid for pid, _ in processes_of(up.state) if pid == before]:
+        assert answers(client, "chat")
+    assert up.engine_of("chat") != before
+    assert answers(client, "chat")
+
+
+def test_a_crashed_engine_comes_back(up: Up, client: openai.OpenAI) -> None:
+    """A killed engine is started again, told with its signal, and serves."""
+    before = up.engine_of("chat")
+    os.kill(before, signal.SIGKILL)
+    up.wait_for("chat: the simulator ended with signal 9")
+    wait_until(lambda: answers(client, "chat"), what="an answer")
+    assert up.engine_of("chat") != before
+
+
+def test_a_new_file_and_its_removal_take_effect(up: Up, client: openai.OpenAI) -> None:
+    """A model that is added is served; when its file goes it is drained and its process ends."""
+    text = (up.folder / "chat.yaml").read_text()
+    added = re.sub("aliases: .*", "", text).replace("name: chat", "name: extra").replace("Name: chat", "Name: extra")
+    (up.folder / "extra.yaml").write_text(added)
+    wait_until(lambda: "extra" in served(client), what="the new model's name")
+    wait_until(lambda: answers(client, "extra"), what="the new model's answer")
+    pid = up.engine_of("extra")
+    (up.folder / "extra.yaml").unlink()
+    wait_until(lambda: "extra" not in served(client), what="the name's end")
+    wait_until(lambda: pid not in dict(processes_of(up.state)), what="the process's end")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """However it is ended, no engine and no gateway stays; when asked politely the exit code is 0."""
+    with running(tmp_path) as up:
+        up.wait_for("Ctrl-C stops everything")
+        assert len(processes_of(up.state)) == 4
+        up.process.send_signal(number)
+        code = up.process.wait(30)
+        wait_until(lambda: processes_of(up.state) == [], what="the end of every child")
+    assert code == (-number if number is signal.SIGKILL else 0)
+
+
+def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
+    """The message names the port and the option, and no process has been started for nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running(tmp_path, "--port", str(port)) as up:
+            assert up.process.wait(30) == 1
+            assert f"error: port {port} on 127.0.0.1 is in use" in up.output
+            assert "--port" in up.output
+            assert "starting" not in up.output
+
+
+def test_an_engine_that_cannot_run_here_leaves_the_others_alone(tmp_path: Path) -> None:
+    """A model on TGI is told not to run here, and answers 503; the simulated one is served."""
+    manifests = tmp_path / "mixed"
+    shutil.copytree(QUICKSTART, manifests)
+    text = (manifests / "embed.yaml").read_text()
+    (manifests / "embed.yaml").write_text(text.replace("type: Simulator", "type: TGI").replace("task: embed", ""))
+    with running(tmp_path, manifests=manifests) as up:
+        up.wait_for("Ctrl-C stops everything")
+        assert "embed: has no engine: engine TGI needs a cluster" in up.output
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+            assert answers(client, "chat")
+
+
+def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
+    """With nothing to serve it ends at once and says what it looked at."""
+    manifests = tmp_path / "empty"
+    manifests.mkdir()
+    with running(tmp_path, manifests=manifests) as up:
+        assert up.process.wait(30) == 1
+        assert "has no LLMModel that can be served" in up.output
+
+
+def test_an_engine_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
+    """The end of the engine's log is printed once, and the presentation says that the model is not ready."""
+    manifests = tmp_path / "wrong"
+    shutil.copytree(QUICKSTART, manifests)
+    text = (manifests / "chat.yaml").read_text()
+    (manifests / "chat.yaml").write_text(text.replace("--ttft-ms", "--no-such-option"))
+    with running(tmp_path, manifests=manifests) as up:
+        up.wait_for("Ctrl-C stops everything")
+        assert re.search(r"chat: the simulator ended with exit code \d; starting it again in 0.5 s", up.output)
+        assert "--no-such-option" in up.wait_for("the end of its log:\n(    .*\n)+")
+        assert re.search(r"chat +chat, quick +simulator .* not ready", up.output)
