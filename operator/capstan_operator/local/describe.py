@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from capstan_contract.config import GatewayConfig, ModelEntry, Task
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, Task
 
 SIMULATED = "simulator (answers are made up)"
 
@@ -75,12 +75,12 @@ def _differences(old: ModelEntry, new: ModelEntry) -> list[str]:
     sentences = []
     if old.servedName != new.servedName:
         sentences.append(f"is now served as '{new.servedName}', no longer as '{old.servedName}'")
-    ignored = {"servedName", "generation", "backend"}
-    other = [
-        name for name in ModelEntry.model_fields if name not in ignored and getattr(old, name) != getattr(new, name)
-    ]
-    if other:
-        sentences.append(f"changed in the gateway: {', '.join(other)}")
+    here = isinstance(old.backend, StaticBackend) and isinstance(new.backend, StaticBackend)
+    untold = {"servedName", "generation", *(["backend"] if here else [])}
+    fields = [name for name in ModelEntry.model_fields if name not in untold]
+    changed = [name for name in fields if getattr(old, name) != getattr(new, name)]
+    if changed:
+        sentences.append(f"changed in the gateway: {', '.join(changed)}")
     return sentences
 
 

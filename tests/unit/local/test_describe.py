@@ -1,0 +1,110 @@
+"""What a person reads."""
+
+import shlex
+
+from capstan_contract.config import ExternalBackend, GatewayConfig, ModelEntry, StaticBackend, Task
+from capstan_operator.api.llmmodel import EngineType
+from capstan_operator.local.describe import Row, changes, curl_lines, table
+from capstan_operator.local.launch import Launch
+from capstan_operator.local.plan import Process, Slot, State
+from capstan_operator.local.tell import Scene, is_settled, problems_of
+from capstan_operator.snapshot import ModelKey
+
+CHAT = ModelEntry(
+    id="default/chat", generation=0, servedName="chat", upstreamName="chat", backend=StaticBackend(urls=("http://x",))
+)
+KEY = ModelKey("default", "chat")
+LAUNCH = Launch(EngineType.SIMULATOR, python="python", model="chat", task=Task.CHAT)
+
+
+def _config(*entries: ModelEntry) -> GatewayConfig:
+    return GatewayConfig.build(entries)
+
+
+def _scene(**parts: object) -> Scene:
+    nothing: dict[str, object] = {
+        "models": (),
+        "config": _config(),
+        "refused": {},
+        "absent": {},
+        "missing_keys": {},
+        "launches": {},
+        "processes": (),
+        "resting": (),
+    }
+    return Scene(**(nothing | parts))  # type: ignore[arg-type]
+
+
+def test_the_table_lines_up() -> None:
+    """Every column begins where its heading begins."""
+    drawn = table([Row("a", ("a", "b"), "vLLM", "ready"), Row("a-long-name", (), "-", "not ready")]).splitlines()
+    heading = drawn[0]
+    for line, cells in zip(
+        drawn[1:], (("a", "a, b", "vLLM", "ready"), ("a-long-name", "", "-", "not ready")), strict=True
+    ):
+        for column, cell in zip(("MODEL", "CLIENTS", "RUNS", "STATE"), cells, strict=True):
+            assert line[heading.index(column) :].startswith(cell)
+
+
+def test_one_curl_line_for_each_task() -> None:
+    """Two chat models give one line, and a task without a route gives none."""
+    entries = [
+        CHAT,
+        CHAT.model_copy(update={"id": "default/other"}),
+        CHAT.model_copy(update={"id": "default/e", "servedName": "e", "task": Task.EMBED}),
+        CHAT.model_copy(update={"id": "default/c", "servedName": "c", "task": Task.CLASSIFY}),
+    ]
+    lines = curl_lines("http://127.0.0.1:1", entries)
+    assert [shlex.split(line)[2] for line in lines] == [
+        "http://127.0.0.1:1/v1/chat/completions",
+        "http://127.0.0.1:1/v1/embeddings",
+    ]
+
+
+def test_names_cannot_break_out_of_the_curl_line() -> None:
+    """Whatever a model is called, the line is one shell word where it should be one."""
+    [line] = curl_lines("http://x", [CHAT.model_copy(update={"servedName": "it's"})])
+    assert '"it\'s"' in shlex.split(line)[-1]
+
+
+def test_changes_tell_what_clients_notice() -> None:
+    """Renames, additions, removals and other fields are told by model; where an engine runs is not."""
+    moved = CHAT.model_copy(update={"backend": StaticBackend(urls=())})
+    assert changes(_config(CHAT), _config(moved)) == ()
+    renamed = CHAT.model_copy(update={"servedName": "talk", "aliases": ("t",)})
+    assert changes(_config(CHAT), _config(renamed)) == (
+        ("chat", "is now served as 'talk', no longer as 'chat'"),
+        ("chat", "changed in the gateway: aliases"),
+    )
+    assert changes(_config(), _config(CHAT)) == (("chat", "is served as 'chat'"),)
+    assert changes(_config(CHAT), _config()) == (("chat", "is no longer served"),)
+
+
+def test_a_moved_external_model_is_a_change() -> None:
+    """Another URL of a hosted API is noticed by clients."""
+    old = CHAT.model_copy(update={"backend": ExternalBackend(provider="OpenAI", url="https://a/v1")})
+    new = CHAT.model_copy(update={"backend": ExternalBackend(provider="OpenAI", url="https://b/v1")})
+    assert changes(_config(old), _config(new)) == (("chat", "changed in the gateway: backend"),)
+
+
+def test_problems_name_the_way_out() -> None:
+    """Each problem is told with its model's name, and a missing key with its variable."""
+    scene = _scene(
+        refused={KEY: "taken"}, absent={ModelKey("default", "b"): "no"}, missing_keys={"default.c": "OPENAI_API_KEY"}
+    )
+    told = dict(problems_of(scene))
+    assert told["chat"] == "is not served: taken"
+    assert told["b"] == "has no engine: no"
+    assert "set OPENAI_API_KEY" in told["c"]
+
+
+def test_settled_means_ready_or_failed() -> None:
+    """While a wanted process is coming up nothing is presented; one that rests after a crash does not hold it up."""
+    slot = Slot(KEY)
+    starting = Process(1, slot, LAUNCH, State.STARTING, "http://x")
+    ready = Process(1, slot, LAUNCH, State.READY, "http://x")
+    assert is_settled(_scene())
+    assert not is_settled(_scene(launches={slot: LAUNCH}))
+    assert not is_settled(_scene(launches={slot: LAUNCH}, processes=(starting,)))
+    assert is_settled(_scene(launches={slot: LAUNCH}, processes=(ready,)))
+    assert is_settled(_scene(launches={slot: LAUNCH}, resting={(slot, LAUNCH)}))
