@@ -79,6 +79,11 @@ class Answer:
             record_error(self._state, error, self._now())
             raise
 
+    def blame(self, word: str) -> None:
+        """Count the answer as the endpoint's failure, for what only its reader can see: no finish reason, not JSON."""
+        self._state.last_error = word
+        self._state.breaker.fail(self._now())
+
     def close(self) -> None:
         """Release the slot, and abort the upstream if the body is not over."""
         self._slot.release()

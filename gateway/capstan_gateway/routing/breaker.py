@@ -48,7 +48,16 @@ DEFAULT = BreakerSettings()
 class Breaker:
     """The breaker of one endpoint."""
 
-    __slots__ = ("_closed_at", "_deferred_until", "_failures", "_next_trial", "_opens", "_settings", "_successes")
+    __slots__ = (
+        "_closed_at",
+        "_deferred_until",
+        "_failures",
+        "_next_trial",
+        "_opens",
+        "_settings",
+        "_successes",
+        "_trial",
+    )
 
     def __init__(self, settings: BreakerSettings = DEFAULT) -> None:
         self._settings = settings
@@ -57,6 +66,8 @@ class Breaker:
         self._successes = 0
         self._next_trial: float | None = None
         """None: closed. Otherwise when the next trial may start."""
+        self._trial = False
+        """Whether a trial is under way."""
         self._deferred_until = 0.0
         self._closed_at = 0.0
 
@@ -68,18 +79,22 @@ class Breaker:
         """Name the state."""
         if self._next_trial is None:
             return BreakerState.CLOSED
-        return BreakerState.HALF_OPEN if self._successes or now >= self._next_trial else BreakerState.OPEN
+        return (
+            BreakerState.HALF_OPEN if self._trial or self._successes or now >= self._next_trial else BreakerState.OPEN
+        )
 
     def begin(self, now: float) -> None:
         """Take note that a request goes to the endpoint: while half-open it is the trial."""
         if self._next_trial is not None and now >= self._next_trial:
+            self._trial = True
             self._next_trial = now + self._settings.trial_lease_seconds
 
     def succeed(self, now: float) -> None:
         """Take note that the endpoint answered."""
         self._failures = 0
-        if self._next_trial is None:
+        if self._next_trial is None or not self._trial:
             return
+        self._trial = False
         self._successes += 1
         if self._successes >= self._settings.successes_to_close:
             self._next_trial = None
@@ -89,17 +104,19 @@ class Breaker:
 
     def fail(self, now: float) -> bool:
         """Take note that the endpoint failed; True when this opened the breaker."""
-        self._failures += 1
-        if self._next_trial is None and self._failures < self._settings.threshold:
-            return False
-        if self._next_trial is not None and now < self._next_trial and not self._successes and self._failures > 1:
-            return False  # a straggler from before it opened: it says nothing new
-        if self._next_trial is None and now - self._closed_at > self._settings.forget_seconds:
-            self._opens = 0
+        if self._next_trial is None:
+            self._failures += 1
+            if self._failures < self._settings.threshold:
+                return False
+            if now - self._closed_at > self._settings.forget_seconds:
+                self._opens = 0
+        elif not self._trial:
+            return False  # A straggler from before it opened: it says nothing new.
         seconds = min(self._settings.open_seconds * 2.0 ** min(self._opens, 16), self._settings.max_open_seconds)
         self._opens += 1
         self._failures = 0
         self._successes = 0
+        self._trial = False
         self._next_trial = now + seconds
         return True
 

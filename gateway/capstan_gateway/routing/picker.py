@@ -33,6 +33,8 @@ def pick(
     affinity key the same key gives the same endpoint as long as its load allows; otherwise the better of two at random.
     """
     count = len(states)
+    if not excluded and count == 1:
+        return states[0]
     if not excluded and affinity is None and count > 1:
         # The usual case, without building a list: both of two at random are fit.
         first = int(rng.random() * count)

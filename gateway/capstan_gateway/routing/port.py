@@ -87,8 +87,12 @@ class DispatchedResponse(Protocol):
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge."""
         ...
 
+    def blame(self, word: str) -> None:
+        """Count the answer as the endpoint's failure, for what only its reader can see: no finish reason, not JSON."""
+        ...
+
     def close(self) -> None:
-        """Release the slot, abort the upstream if the body is not over, and record how it went."""
+        """Release the slot, and abort the upstream if the body is not over."""
         ...
 
     async def __aenter__(self) -> Self: ...

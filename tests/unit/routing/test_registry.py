@@ -1,0 +1,92 @@
+"""What is known about endpoints, and how much of it is kept."""
+
+import pytest
+
+from capstan_gateway.routing.answer import Slot
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.registry import STALE_SECONDS, EndpointRegistry, EndpointState
+from capstan_gateway.upstream.port import Endpoint
+
+
+def endpoint(name: str, port: int = 80) -> Endpoint:
+    """An endpoint nobody calls."""
+    return Endpoint(id=name, host="127.0.0.1", port=port)
+
+
+def test_an_endpoint_that_comes_back_is_known() -> None:
+    """State outlives its removal from a set, and another set shares it."""
+    registry = EndpointRegistry()
+    one = EndpointSet(registry, [endpoint("a"), endpoint("b")])
+    state = one.states[0]
+    one.replace([endpoint("b")])
+    assert one.replace([endpoint("a"), endpoint("b")])
+    assert one.states[0] is state
+    assert EndpointSet(registry, [endpoint("a")]).states[0] is state
+
+
+def test_an_endpoint_that_moves_keeps_its_state_and_has_its_new_address() -> None:
+    """The id is the key; the address may change."""
+    endpoints = EndpointSet(EndpointRegistry(), [endpoint("a", 1)])
+    state = endpoints.states[0]
+    assert endpoints.replace([endpoint("a", 2)])
+    assert endpoints.states[0] is state
+    assert state.endpoint.port == 2
+
+
+def test_replacing_with_the_same_changes_nothing() -> None:
+    """The version moves only with the endpoints, so nobody is woken for nothing."""
+    endpoints = EndpointSet(EndpointRegistry(), [endpoint("a")])
+    version = endpoints.version
+    assert not endpoints.replace([endpoint("a")])
+    assert endpoints.version == version
+
+
+def test_states_that_nobody_uses_are_bounded() -> None:
+    """Of 1,000 endpoints that came and went, as many as allowed are remembered: the last ones."""
+    registry = EndpointRegistry(max_unused=10)
+    endpoints = EndpointSet(registry)
+    first = None
+    for number in range(1000):
+        endpoints.replace([endpoint(f"e{number}")])
+        first = first or endpoints.states[0]
+    endpoints.replace([endpoint("e0")])
+    assert endpoints.states[0] is not first
+    assert len(registry.states()) == 1
+    assert len(registry._unused) == 10
+
+
+async def test_whoever_waits_is_woken_by_a_change() -> None:
+    """A wait ends when the endpoints change, at its timeout otherwise, and leaves no waiter behind."""
+    endpoints = EndpointSet(EndpointRegistry())
+    assert not await endpoints.changed(endpoints.version, timeout=0.01)
+    assert endpoints.waiting == 0
+    assert await endpoints.changed(endpoints.version - 1, timeout=10)
+
+
+def test_latency_follows_recent_samples_and_is_forgotten() -> None:
+    """The first sample counts fully, later ones by their age, and without one for a while nothing is known."""
+    state = EndpointState(endpoint("a"))
+    assert state.latency(0) is None
+    state.observe(1.0, 0)
+    assert state.latency(0) == 1.0
+    state.observe(0.0, 10)
+    assert 0.3 < (state.latency(10) or 0) < 0.4
+    assert state.latency(10 + STALE_SECONDS + 1) is None
+    state.observe(5.0, 100)
+    assert state.latency(100) == 5.0
+
+
+def test_a_slot_is_released_once() -> None:
+    """However often it is given back, it counts once."""
+    state = EndpointState(endpoint("a"))
+    slots = [Slot(state) for _ in range(3)]
+    assert state.in_flight == 3
+    for _ in range(5):
+        slots[0].release()
+    assert state.in_flight == 2
+
+
+@pytest.mark.parametrize("name", ["", "ü", "a/b|http://[::1]:80"])
+def test_any_id_has_a_place_in_rendezvous_hashing(name: str) -> None:
+    """The place depends on the id alone."""
+    assert EndpointState(endpoint(name, 1)).seed == EndpointState(endpoint(name, 2)).seed
