@@ -17,7 +17,7 @@ from capstan_contract.names import API_VERSION, GROUP
 from capstan_operator.api.crd import KINDS
 from capstan_operator.api.parse import DEFAULT_NAMESPACE, parse_model
 from capstan_operator.snapshot import Manifest, Model, ModelKey
-from capstan_operator.yamldoc import YamlFault, read_yaml
+from capstan_operator.yamldoc import YamlFault, json_as_yaml, read_yaml
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MOST_FILE_BYTES = 4 * 1024 * 1024
@@ -165,7 +165,7 @@ def parse_text(text: str, *, file: str) -> tuple[list[Document], list[Finding]]:
     documents: list[Document] = []
     findings: list[Finding] = []
     if file.endswith(".json"):
-        text = text.replace("\t", " ")  # JSON has tabs only between values, and YAML has none there
+        text = json_as_yaml(text)
     number = 0
     try:
         for document in read_yaml(text):

@@ -6,6 +6,7 @@ documents that grow without bound (aliases of aliases) or nest too deep are refu
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,19 @@ def read_yaml(text: str) -> Iterator[YamlDocument]:
         raise YamlFault(1, f"nests deeper than {MOST_LEVELS} levels") from None
     finally:
         loader.dispose()
+
+
+_HALVES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+
+
+def json_as_yaml(text: str) -> str:
+    """Rewrite what JSON has and YAML has not, line by line: tabs between values, and characters in two halves."""
+
+    def join(found: re.Match[str]) -> str:
+        high, low = int(found[2], 16), int(found[3], 16)
+        return f"{found[1]}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}"
+
+    return _HALVES.sub(join, text.replace("\t", " "))
 
 
 def _line_of(text: str, position: int) -> int:

@@ -1,0 +1,100 @@
+"""`capstan validate`: what it prints, and its exit code."""
+
+from pathlib import Path
+
+import pytest
+
+from capstan_operator.cli.main import main
+
+MODEL = """\
+apiVersion: capstan.dev/v1alpha1
+kind: LLMModel
+metadata: {name: NAME}
+spec:
+  model: {source: "hf://org/name"}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is also where the command runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def model(name: str, rest: str = "") -> str:
+    """A manifest."""
+    return MODEL.replace("NAME", name) + rest
+
+
+def test_sound_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing wrong: one line, exit code 0."""
+    (folder / "a.yaml").write_text(model("a"))
+    (folder / "b.yaml").write_text(model("b"))
+    assert main(["validate", "."]) == 0
+    assert capsys.readouterr() == ("2 models, 0 errors, 0 warnings\n", "")
+
+
+def test_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every error is a line on stderr with file, line, document, resource and field; exit code 1."""
+    (folder / "a.yaml").write_text(model("a", "  replicas: many\n") + "---\n" + model("b", "  gpus: 1\n"))
+    assert main(["validate", "a.yaml"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "2 models, 2 errors, 0 warnings\n"
+    assert err.splitlines()[0] == (
+        "a.yaml:6: document 1: LLMModel default/a: `spec.replicas`: must be a whole number without quotes"
+    )
+    assert err.splitlines()[1].startswith("a.yaml:13: document 2: LLMModel default/b: `spec.gpus`: is not a field; ")
+
+
+def test_name_conflicts_between_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two models that claim one name: the later one is an error, at its names."""
+    (folder / "a.yaml").write_text(model("a"))
+    (folder / "b.yaml").write_text(model("b").replace('name"', 'name", servedName: a'))
+    assert main(["validate", "-q", "."]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(
+        "b.yaml:5: document 1: LLMModel default/b: `spec.model`: the name 'a' belongs to the LLMModel "
+    )
+
+
+def test_what_an_engine_cannot_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Faults that no schema shows are found too."""
+    text = model("a", "  engine: {type: TGI}\n").replace("hf://org", "s3://bucket")
+    (folder / "a.yaml").write_text(text)
+    assert main(["validate", "."]) == 1
+    assert "a.yaml:5: document 1: LLMModel default/a: `spec.model.source`: must be hf://" in capsys.readouterr().err
+
+
+def test_unknown_fallback_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fallback that no manifest has may be in the cluster: a warning, exit code 0."""
+    (folder / "a.yaml").write_text(model("a", "  serving:\n    fallbacks: [b, c]\n"))
+    (folder / "b.yaml").write_text(model("b"))
+    assert main(["validate", "-q", "."]) == 0
+    assert capsys.readouterr().out == (
+        "a.yaml:7: warning: document 1: LLMModel default/a: `spec.serving.fallbacks[1]`:"
+        " names the model 'c', which is in none of these manifests\n"
+    )
+
+
+def test_foreign_objects_are_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Objects of other kinds are passed over, and said so unless quiet."""
+    (folder / "a.yaml").write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n")
+    assert main(["validate", "."]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a.yaml:1: notice: document 1: Secret default/s: is not a resource of Capstan; passed over",
+        "0 models, 0 errors, 0 warnings",
+    ]
+
+
+def test_missing_path(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path that is not there is an error, not a success over nothing."""
+    assert main(["validate", "missing"]) == 1
+    assert capsys.readouterr().err == "missing: does not exist\n"
+
+
+def test_examples_are_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything in examples/ is valid, together."""
+    assert main(["validate", str(Path(__file__).parents[3] / "examples")]) == 0
+    assert capsys.readouterr().err == ""
