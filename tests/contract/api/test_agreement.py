@@ -100,7 +100,7 @@ def models(kube_api: Path) -> Iterator[ModelApi]:
     api.close()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(spec=SPECS, name=st.sampled_from(["x", "x", "x", "a"]))
 def test_server_and_parser_agree(models: ModelApi, spec: Any, name: str) -> None:
     """Whatever the spec, the API server accepts it exactly when the parser finds no fault."""
