@@ -160,5 +160,8 @@ class _Call:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        if not self._gone.is_set():
+        if self._gone.is_set():
+            # An application that goes on sending must not keep the loop for itself.
+            await asyncio.sleep(0)
+        else:
             await self._messages.put(message)
