@@ -59,7 +59,8 @@ class Peer:
 class RawServer:
     """What the server has seen."""
 
-    port: int = 0
+    listener: asyncio.Server
+    port: int
     connections: int = 0
     heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -69,7 +70,6 @@ class RawServer:
 @asynccontextmanager
 async def raw_server(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
     """Run `script` for every connection, on a port of its own; close a connection when its script returns."""
-    state = RawServer()
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,7 +86,7 @@ async def raw_server(script: Script, *, tls: ssl.SSLContext | None = None) -> As
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    state.port = server.sockets[0].getsockname()[1]
+    state = RawServer(server, server.sockets[0].getsockname()[1])
     try:
         yield state
     finally:

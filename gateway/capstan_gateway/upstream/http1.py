@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from capstan_gateway.upstream.connection import Connection
-from capstan_gateway.upstream.errors import ConnectionLost, DeadlineExceeded, DeadlineKind
+from capstan_gateway.upstream.errors import ConnectionLost, DeadlineExceeded, DeadlineKind, UpstreamError
 from capstan_gateway.upstream.limits import DEFAULT, Limits
 from capstan_gateway.upstream.pool import PREFIX_LINES, Pool
 from capstan_gateway.upstream.port import Endpoint, Headers
@@ -19,6 +19,8 @@ from capstan_gateway.upstream.resolver import Resolver
 from capstan_gateway.upstream.response import Response
 from capstan_gateway.upstream.tls import TlsContexts
 
+STALE_SECONDS: Final = 1.0
+"""A reused connection that is lost sooner than this after sending was most likely closed by the server meanwhile."""
 CLOSE_SECONDS: Final = 2.0
 BODYLESS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 
@@ -59,10 +61,12 @@ class Http1Client:
         # A request that must not be sent twice gets a connection of its own: nothing else makes sure that the server
         # does not close it at this moment.
         connection = pool.take() if repeatable else None
+        lost: ConnectionLost | None = None
         while True:
             reused = connection is not None
             if connection is None:
-                connection = await self._connect(pool, connect_timeout, expires_at)
+                connection = await self._connect(pool, connect_timeout, expires_at, lost)
+            started = self._loop.time()
             response = connection.start(
                 head,
                 body,
@@ -73,10 +77,10 @@ class Http1Client:
             )
             try:
                 await response.wait_head()
-            except ConnectionLost:
-                if not reused or response.began:
+            except ConnectionLost as error:
+                if not reused or response.began or self._loop.time() - started > STALE_SECONDS:
                     raise
-                pool, connection = self._pool(endpoint), None
+                pool, connection, lost = self._pool(endpoint), None, error
             except BaseException:
                 response.abort()
                 raise
@@ -108,11 +112,19 @@ class Http1Client:
         """Give how many connections are open and how many of them idle, by endpoint id, for metrics."""
         return {endpoint_id: (pool.size, pool.idle) for endpoint_id, pool in self._pools.items()}
 
-    async def _connect(self, pool: Pool, connect_timeout: float, expires_at: float) -> Connection:
+    async def _connect(
+        self, pool: Pool, connect_timeout: float, expires_at: float, lost: ConnectionLost | None
+    ) -> Connection:
+        """Open a connection; when the request was sent before on one that was lost, failing to is that loss."""
         left = expires_at - self._loop.time()
         if left <= 0:
             raise DeadlineExceeded(pool.endpoint.id, DeadlineKind.TOTAL)
-        return await pool.connect(min(connect_timeout, left))
+        try:
+            return await pool.connect(min(connect_timeout, left))
+        except UpstreamError as error:
+            if lost is not None:
+                raise lost from error
+            raise
 
     def _pool(self, endpoint: Endpoint) -> Pool:
         pool = self._pools.get(endpoint.id)

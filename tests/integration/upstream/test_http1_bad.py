@@ -341,6 +341,25 @@ async def test_a_reused_connection_that_dies_is_replaced_when_the_request_may_be
         assert len(server.heads) == 3
 
 
+async def test_a_request_that_was_lost_stays_sent_when_there_is_no_fresh_connection(client: Http1Client) -> None:
+    """The server dies with the second request: the caller must not take it for one that was never sent."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ok())
+        await peer.request()
+        listener.close()
+        peer.reset()
+
+    async with raw_server(script) as server:
+        listener = server.listener
+        endpoint = at(server.port)
+        await call(client, endpoint, repeatable=True)
+        with pytest.raises(ConnectionLost) as raised:
+            await call(client, endpoint, repeatable=True)
+        assert raised.value.sent
+
+
 async def test_a_request_that_may_not_be_repeated_gets_its_own_connection(client: Http1Client) -> None:
     """An idle connection could be closed by the server under it."""
 

@@ -47,7 +47,7 @@ def test_the_choice_is_never_excluded_and_never_broken_without_need(
 ) -> None:
     """An excluded endpoint is never chosen, a broken one only when every other is broken or excluded."""
     excluded = {states[number] for number in drop if number < len(states)}
-    chosen = pick(states, NOW, Random(seed), excluded=excluded, affinity=key)
+    chosen = pick(states, NOW, Random(seed), excluded=excluded, affinity=key)  # noqa: S311
     left = [state for state in states if state not in excluded]
     if chosen is None:
         assert not left
@@ -78,7 +78,7 @@ def test_an_endpoint_that_leaves_moves_only_its_own_keys(count: int, gone: int, 
 def test_keys_spread_evenly() -> None:
     """Of 4,000 keys each of four endpoints gets about a quarter."""
     states = [state_of(f"http://10.0.0.{number}:8000") for number in range(4)]
-    random = Random(7)
+    random = Random(7)  # noqa: S311
     counts = dict.fromkeys(states, 0)
     for _ in range(4000):
         counts[preferred(states, random.randbytes(8))] += 1
@@ -94,7 +94,7 @@ def test_there_is_always_a_candidate(states: list[EndpointState]) -> None:
 def test_two_choices_even_out_the_load() -> None:
     """A thousand requests that never end are spread over ten endpoints within a few of each other."""
     states = [state_of(f"e{number}") for number in range(10)]
-    random = Random(3)
+    random = Random(3)  # noqa: S311
     for _ in range(1000):
         chosen = pick(states, NOW, random)
         assert chosen is not None
@@ -106,7 +106,7 @@ def test_two_choices_even_out_the_load() -> None:
 def test_the_slower_of_two_gets_less_but_not_nothing() -> None:
     """Latency counts, but at most fourfold."""
     slow, fast = state_of("slow", 0, 60.0), state_of("fast", 0, 0.1)
-    random = Random(3)
+    random = Random(3)  # noqa: S311
     for _ in range(100):
         chosen = pick([slow, fast], NOW, random)
         assert chosen is not None
