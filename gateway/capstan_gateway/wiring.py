@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -59,7 +60,7 @@ class Gateway:
                 enabled=settings.log_level in ("debug", "info"), as_json=settings.log_format == "json"
             ),
             allow_fallback=lambda: budget.spend(loop.time()),
-            clock=loop.time,
+            clock=time.monotonic,
             max_body_bytes=settings.max_body_bytes,
             endpoint_wait_seconds=settings.endpoint_wait_seconds,
         )

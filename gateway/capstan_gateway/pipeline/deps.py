@@ -20,6 +20,6 @@ class Deps:
     allow_fallback: Callable[[], bool]
     """Whether the retry budget has room for trying another model; takes from it when it has."""
     clock: Callable[[], float]
-    """The loop's time."""
+    """Seconds, on the same clock as the loop but finer: uvloop counts its own in milliseconds."""
     max_body_bytes: int
     endpoint_wait_seconds: float
