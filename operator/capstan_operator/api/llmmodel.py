@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 
 from capstan_contract.config import Capability, Task
 from capstan_operator.api import llmmodel_rules as checks
+from capstan_operator.api import llmmodel_spec_rules as spec_checks
 from capstan_operator.api.parts import Condition as Condition
 from capstan_operator.api.parts import ConfigMapKeyRef as ConfigMapKeyRef
 from capstan_operator.api.parts import EnvSource as EnvSource
@@ -274,7 +275,7 @@ class LLMModelSpec(Part):
     """A strategic merge patch for the pod template (metadata and spec), applied last. The engine's container is called
     `engine`."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.SPEC
+    rules: ClassVar[tuple[Rule, ...]] = spec_checks.SPEC
 
 
 class LLMModelStatus(Part):
@@ -302,7 +303,7 @@ class Metadata(Part):
     name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
     """Name of the resource, and the beginning of the names of everything that belongs to it."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.METADATA
+    rules: ClassVar[tuple[Rule, ...]] = spec_checks.METADATA
 
 
 class LLMModel(Part):
@@ -317,4 +318,4 @@ class LLMModel(Part):
     spec: LLMModelSpec
     """What the user wants."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.ROOT
+    rules: ClassVar[tuple[Rule, ...]] = spec_checks.ROOT
