@@ -1,0 +1,328 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL
+from capstan_operator.desired.model import build_model, needs_capacity
+from capstan_operator.desired.pod import drain_token
+from capstan_operator.desired.types import RolloutMode
+from capstan_operator.settings import BuildSettings
+from capstan_operator.snapshot import Manifest, Model, ModelKey, NodeCapacity, PodHash, SpecError
+from support.llmmodels import (
+    SETTINGS,
+    as_deleting,
+    deployment_of,
+    hash_of,
+    make_model,
+    make_pod,
+    snapshot_of,
+    unschedulable_pod,
+)
+
+
+def _kinds(model: Model, settings: BuildSettings = SETTINGS) -> list[str]:
+    return [manifest["kind"] for manifest in build_model(model, snapshot_of(model), settings).objects]
+
+
+def _pod_spec(model: Model) -> dict[str, Any]:
+    spec: dict[str, Any] = deployment_of(model)["spec"]["template"]["spec"]
+    return spec
+
+
+def test_smallest_model_has_a_service_and_a_deployment() -> None:
+    """A source is enough for everything that serves it."""
+    assert _kinds(make_model()) == ["Service", "Deployment"]
+
+
+def test_children_come_with_what_asks_for_them() -> None:
+    """A claim comes with cache.size, a ConfigMap with prefixes, a budget with replicas, a policy with the setting."""
+    model = make_model(replicas=2, cache={"size": "1Gi"}, prefixes=[{"name": "a", "system": "x"}])
+    kinds = _kinds(model, BuildSettings(network_policies=True))
+    assert kinds == [
+        "ConfigMap",
+        "PersistentVolumeClaim",
+        "Service",
+        "NetworkPolicy",
+        "Deployment",
+        "PodDisruptionBudget",
+    ]
+
+
+@pytest.mark.parametrize(("scaling", "expected"), [({"max": 1}, False), ({"min": 0, "max": 2}, True)])
+def test_budget_does_not_come_and_go_with_an_autoscaler(scaling: dict[str, int], expected: bool) -> None:
+    """Under an autoscaler the budget depends on the most replicas, not on those of the moment."""
+    assert ("PodDisruptionBudget" in _kinds(make_model(scaling=scaling))) == expected
+
+
+def test_external_model_owns_nothing_and_is_pruned() -> None:
+    """A hosted API has no objects, and what the model had before goes."""
+    desired = build_model(
+        model := make_model(external={"url": "https://api.example.com/v1"}), snapshot_of(model), SETTINGS
+    )
+    assert (desired.objects, desired.keep, desired.errors) == ((), False, ())
+
+
+def test_faulty_model_keeps_what_it_has() -> None:
+    """A faulty spec says what is wrong, and takes nothing away."""
+    model = make_model(replicas=-1)
+    desired = build_model(model, snapshot_of(model), SETTINGS)
+    assert (desired.objects, desired.keep) == ((), True)
+    assert desired.errors == model.errors != ()
+
+
+def test_fault_in_the_pod_patch_is_told_by_its_path() -> None:
+    """A pod patch without meaning is a fault of its field, not an exception."""
+    model = make_model(template={"spec": {"containers": [{"image": "x"}]}})
+    desired = build_model(model, snapshot_of(model), SETTINGS)
+    where = "spec.template.spec.containers[0].name"
+    assert desired.errors == (SpecError(where, "is required: it says which item is meant"),)
+
+
+def test_model_that_is_being_deleted_writes_nothing() -> None:
+    """While the garbage collector takes the children away, none is made again."""
+    model = as_deleting(make_model())
+    desired = build_model(model, snapshot_of(model), SETTINGS)
+    assert (desired.objects, desired.keep) == ((), True)
+
+
+def test_every_object_belongs_to_its_model_and_has_only_our_labels() -> None:
+    """Every child has the owner and the allow-listed labels."""
+    model = make_model(replicas=2, cache={"size": "1Gi"})
+    for manifest in build_model(model, snapshot_of(model), SETTINGS).objects:
+        (owner,) = manifest["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (model.uid, True, True)
+        assert "finalizers" not in manifest["metadata"]
+        assert manifest["metadata"]["labels"][MODEL_LABEL] == "llama"
+        assert len(manifest["metadata"]["labels"]) == 4
+
+
+def test_model_without_a_uid_owns_without_reference() -> None:
+    """Rendered from a file, objects name no owner that does not exist."""
+    model = replace(make_model(), uid="")
+    for manifest in build_model(model, snapshot_of(model), SETTINGS).objects:
+        assert "ownerReferences" not in manifest["metadata"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"servedName": "other", "aliases": ["a"]}},
+        {"replicas": 7},
+        {"scaling": {"max": 3}},
+        {"serving": {"price": {"inputPerMillion": "1"}, "weight": 5, "fallbacks": ["other"]}},
+    ],
+)
+def test_what_does_not_concern_the_engine_restarts_nothing(change: dict[str, Any]) -> None:
+    """Names, replicas and prices change without another pod template."""
+    assert hash_of(make_model(**change)) == hash_of(make_model())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resources": {"gpus": 1}},
+        {"engine": {"args": ["--x"]}},
+        {"prefixes": [{"name": "a", "system": "x"}]},
+        {"template": {"spec": {"hostNetwork": True}}},
+    ],
+)
+def test_what_concerns_the_engine_is_in_the_hash(change: dict[str, Any]) -> None:
+    """Everything in the pod template changes its hash."""
+    assert hash_of(make_model(**change)) != hash_of(make_model())
+
+
+def test_changed_prefix_restarts_the_pods() -> None:
+    """A pod is ready only with the prefixes of its generation, so another prefix makes other pods."""
+    one, other = (make_model(prefixes=[{"name": "a", "system": text}]) for text in ("x", "y"))
+    assert hash_of(one) != hash_of(other)
+
+
+def test_gpus_are_request_limit_and_toleration() -> None:
+    """The GPUs of a replica are its request, its limit, and a taint that it tolerates."""
+    pod = _pod_spec(make_model(resources={"gpus": 2, "gpuResource": "amd.com/gpu", "memory": "1Gi", "cpu": "1"}))
+    resources = pod["containers"][0]["resources"]
+    assert resources["limits"] == {"memory": "1Gi", "amd.com/gpu": "2"}
+    assert resources["requests"] == {"cpu": "1", "memory": "1Gi", "amd.com/gpu": "2"}
+    assert pod["tolerations"] == [{"key": "amd.com/gpu", "operator": "Exists"}]
+
+
+@pytest.mark.parametrize(
+    ("engine", "sidecar"),
+    [
+        ({}, False),
+        ({"type": "Simulator"}, False),
+        ({"version": "v1"}, True),
+        ({"type": "TGI"}, True),
+        ({"type": "SGLang"}, True),
+        ({"type": "OpenAICompatible", "image": "x:1"}, True),
+    ],
+)
+def test_worker_is_in_the_engine_or_beside_it(engine: dict[str, str], sidecar: bool) -> None:
+    """Every pod has a worker that its engine's probes and preStop hook reach, and that knows the drain token."""
+    pod = _pod_spec(make_model(engine=engine))
+    (container,) = pod["containers"]
+    assert [c["name"] for c in pod.get("initContainers", [])] == (["worker"] if sidecar else [])
+    assert container["name"] == "engine"
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/readyz", "port": 8001}
+    token = drain_token("uid-team-llama")
+    assert container["lifecycle"]["preStop"]["httpGet"]["path"] == f"/drain?token={token}"
+    worker = pod["initContainers"][0] if sidecar else container
+    assert {"name": "CAPSTAN_DRAIN_TOKEN", "value": token} in worker["env"]
+    assert "startupProbe" not in pod.get("initContainers", [{}])[0]
+
+
+def test_pod_lives_as_long_as_its_longest_stream() -> None:
+    """The grace period covers the longest request and a margin."""
+    assert _pod_spec(make_model(serving={"timeouts": {"totalSeconds": 900}}))["terminationGracePeriodSeconds"] == 930
+
+
+def test_users_variable_wins() -> None:
+    """A variable that the user sets is there once, with the user's value."""
+    env = _pod_spec(make_model(engine={"env": [{"name": "HF_HOME", "value": "/elsewhere"}]}))["containers"][0]["env"]
+    assert [variable for variable in env if variable["name"] == "HF_HOME"] == [
+        {"name": "HF_HOME", "value": "/elsewhere"}
+    ]
+
+
+def test_patch_cannot_make_pods_nobodys() -> None:
+    """The labels by which pods are found survive the pod patch."""
+    deployment = deployment_of(make_model(template={"metadata": {"labels": {MODEL_LABEL: "other", "mine": "1"}}}))
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels["mine"] == "1"
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_simulator_mounts_no_weights() -> None:
+    """The simulator runs any manifest without the claim that its source names."""
+    pod = _pod_spec(make_model(engine={"type": "Simulator"}, model={"source": "pvc://absent/x"}))
+    assert "persistentVolumeClaim" not in str(pod)
+
+
+def test_claim_never_shrinks() -> None:
+    """A claim that has grown is not asked for less, which the API server would refuse."""
+    model = make_model(cache={"size": "10Gi"})
+    live = {
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "llama-weights"},
+        "spec": {"resources": {"requests": {"storage": "20Gi"}}},
+    }
+    objects = build_model(model, snapshot_of(model, live), SETTINGS).objects
+    assert objects[0]["spec"]["resources"]["requests"]["storage"] == "20Gi"
+
+
+# --- replicas -------------------------------------------------------------------------------------------------------
+
+
+def _scaled(live: Manifest | None, **scaling: int) -> tuple[object, int | None]:
+    model = make_model(scaling=scaling)
+    desired = build_model(model, snapshot_of(model, *([live] if live else [])), SETTINGS)
+    deployment = next(manifest for manifest in desired.objects if manifest["kind"] == "Deployment")
+    return deployment["spec"].get("replicas"), desired.replicas
+
+
+def _live(replicas: int, *, scaled: bool = True) -> Manifest:
+    model = make_model(scaling={"max": 9}) if scaled else make_model()
+    deployment = deployment_of(model)
+    return {**deployment, "spec": {**deployment["spec"], "replicas": replicas}}
+
+
+def test_model_says_replicas_without_scaling() -> None:
+    """Without `scaling` the manifest has the replicas and nothing is handed over."""
+    model = make_model(replicas=3)
+    desired = build_model(model, snapshot_of(model), SETTINGS)
+    assert desired.objects[1]["spec"]["replicas"] == 3
+    assert desired.replicas is None
+
+
+@pytest.mark.parametrize(
+    ("present", "bounds", "handed"),
+    [
+        (None, {"min": 0, "max": 4}, 1),
+        (None, {"min": 2, "max": 4}, 2),
+        (0, {"min": 0, "max": 4}, None),
+        (3, {"min": 1, "max": 4}, None),
+        (0, {"min": 1, "max": 4}, 1),
+        (9, {"min": 1, "max": 4}, 4),
+    ],
+)
+def test_autoscaler_is_left_alone_within_bounds(
+    present: int | None, bounds: dict[str, int], handed: int | None
+) -> None:
+    """With `scaling` the manifest has no replicas, and only a number out of bounds is put right."""
+    assert _scaled(None if present is None else _live(present), **bounds) == (None, handed)
+
+
+def test_replicas_are_handed_over_when_scaling_begins() -> None:
+    """The number that the model said until now is taken over, so that it never falls back to 1."""
+    assert _scaled(_live(3, scaled=False), min=1, max=4) == (None, 3)
+
+
+# --- rollout --------------------------------------------------------------------------------------------------------
+
+FULL = (NodeCapacity("a", {"nvidia.com/gpu": 1}), NodeCapacity("b", {"nvidia.com/gpu": 1}))
+ROOMY = (*FULL, NodeCapacity("c", {"nvidia.com/gpu": 2}))
+GPUS = {"resources": {"gpus": 2}}
+OLD, NEW = make_model(**GPUS), make_model(**GPUS, engine={"args": ["--new"]})
+
+
+def _with_strategy(deployment: Manifest, surge: int) -> Manifest:
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge}}
+    return {**deployment, "spec": {**deployment["spec"], "strategy": strategy}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "mode"), [(FULL, RolloutMode.IN_PLACE), (ROOMY, RolloutMode.SURGE), (None, RolloutMode.SURGE)]
+)
+def test_room_decides_when_a_rollout_begins(nodes: tuple[NodeCapacity, ...] | None, mode: RolloutMode) -> None:
+    """A rollout surges when one node has the GPUs of one more pod; two halves on two nodes are no room."""
+    snapshot = snapshot_of(NEW, deployment_of(OLD), nodes=nodes)
+    desired = build_model(NEW, snapshot, SETTINGS)
+    assert desired.rollout is mode
+    assert bool(desired.rollout_message) == (mode is RolloutMode.IN_PLACE)
+    assert needs_capacity(NEW, snapshot, SETTINGS)
+
+
+@pytest.mark.parametrize(("surge", "mode"), [(0, RolloutMode.IN_PLACE), (1, RolloutMode.SURGE)])
+@pytest.mark.parametrize("nodes", [FULL, ROOMY, None])
+def test_headroom_changes_nothing_at_rest(
+    surge: int, mode: RolloutMode, nodes: tuple[NodeCapacity, ...] | None
+) -> None:
+    """Between rollouts the live strategy stays, however much room there is, and nobody has to look."""
+    snapshot = snapshot_of(NEW, _with_strategy(deployment_of(NEW), surge), nodes=nodes)
+    assert build_model(NEW, snapshot, SETTINGS).rollout is mode
+    assert not needs_capacity(NEW, snapshot, SETTINGS)
+
+
+def test_stuck_surge_goes_on_in_place() -> None:
+    """A surge pod that no node takes, while old pods hold theirs, ends the surge."""
+    new, old = PodHash(hash_of(NEW)), PodHash(hash_of(OLD))
+    stuck = unschedulable_pod("new", new, "0/1 nodes are available")
+    rolling = snapshot_of(NEW, deployment_of(NEW), pods=(make_pod("old", old, ready=True), stuck))
+    assert build_model(NEW, rolling, SETTINGS).rollout is RolloutMode.IN_PLACE
+    first = snapshot_of(NEW, deployment_of(NEW), pods=(stuck,))
+    assert build_model(NEW, first, SETTINGS).rollout is RolloutMode.SURGE
+
+
+def test_quota_that_refuses_a_surge_ends_it() -> None:
+    """A surge pod that a quota refuses is as stuck as one that no node takes."""
+    live = deployment_of(NEW, conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}])
+    rolling = snapshot_of(NEW, live, pods=(make_pod("old", hash_of(OLD), ready=True),))
+    assert build_model(NEW, rolling, SETTINGS).rollout is RolloutMode.IN_PLACE
+
+
+def test_claim_of_one_node_rolls_in_place() -> None:
+    """A surge pod on another node could not attach a ReadWriteOnce claim that old pods hold."""
+    own = make_model(cache={"size": "1Gi"})
+    assert build_model(own, snapshot_of(own), SETTINGS).rollout is RolloutMode.IN_PLACE
+    named = make_model(cache={"claimName": "weights"})
+    for mode, expected in (("ReadWriteOnce", RolloutMode.IN_PLACE), ("ReadWriteMany", RolloutMode.SURGE)):
+        claims = {ModelKey("team", "weights"): {"spec": {"accessModes": [mode]}}}
+        assert build_model(named, snapshot_of(named, claims=claims), SETTINGS).rollout is expected
+
+
+def test_template_hash_is_on_the_pods() -> None:
+    """Pods carry the hash of their template, which is how those that are out of date are found."""
+    labels = deployment_of(NEW)["spec"]["template"]["metadata"]["labels"]
+    assert labels[POD_HASH_LABEL] == hash_of(NEW)

@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import pytest
+
+from capstan_contract.config import ExternalBackend, ModelEntry, ServiceBackend, StaticBackend, Task
+from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.snapshot import Model, ModelKey
+from support.llmmodels import as_deleting, make_model
+
+
+def _entry(model: Model) -> ModelEntry:
+    (entry,) = compile_gateway([model]).config.models
+    return entry
+
+
+def test_smallest_model_is_found_by_its_service() -> None:
+    """A model is answered by its Service, under its own name."""
+    entry = _entry(make_model(generation=3))
+    assert entry.backend == ServiceBackend(namespace="team", service="llama-model", portName="http")
+    assert (entry.id, entry.generation, entry.servedName, entry.upstreamName) == ("team/llama", 3, "llama", "llama")
+    assert entry.created == 1767225600
+
+
+def test_everything_of_serving_arrives() -> None:
+    """Prices become numbers, names are sorted, and the engine's names stay apart from the served ones."""
+    model = make_model(
+        model={"servedName": "chat", "aliases": ["z", "b"], "revision": "v1", "task": "chat"},
+        adapters=[
+            {"name": "two", "source": "hf://example/two", "servedName": "other"},
+            {"name": "one", "source": "hf://example/one"},
+        ],
+        serving={
+            "capabilities": ["Vision", "Tools"],
+            "contextWindow": 100,
+            "maxOutputTokens": 10,
+            "price": {"inputPerMillion": "0.15", "cachedInputPerMillion": "0.075", "outputPerMillion": "3"},
+            "weight": 7,
+            "fallbacks": ["second", "first"],
+            "timeouts": {"firstTokenSeconds": 1, "idleSeconds": 2, "totalSeconds": 3},
+        },
+    )
+    entry = _entry(model)
+    assert (entry.servedName, entry.upstreamName, entry.aliases, entry.revision) == ("chat", "llama", ("b", "z"), "v1")
+    assert [(a.servedName, a.upstreamName) for a in entry.adapters] == [("chat:one", "one"), ("other", "two")]
+    assert entry.task is Task.CHAT
+    assert entry.capabilities == ("Tools", "Vision")
+    assert entry.price is not None
+    assert (entry.price.inputPerMillion, entry.price.cachedInputPerMillion, entry.price.outputPerMillion) == (
+        0.15,
+        0.075,
+        3.0,
+    )
+    assert (entry.weight, entry.fallbacks) == (7, ("second", "first"))
+    assert (entry.timeouts.firstTokenSeconds, entry.timeouts.idleSeconds, entry.timeouts.totalSeconds) == (1, 2, 3)
+
+
+def test_tgi_is_called_by_the_one_name_that_it_knows() -> None:
+    """TGI takes any name but its own for an adapter's."""
+    assert _entry(make_model(engine={"type": "TGI"})).upstreamName == "tgi"
+
+
+def test_external_model_names_its_credential_and_never_holds_it() -> None:
+    """A hosted API is called at its URL, with a credential that is told by file name and copied from a Secret."""
+    external = {"url": "https://api.example.com/v1", "provider": "OpenAI", "secretRef": {"name": "keys", "key": "main"}}
+    compiled = compile_gateway([make_model("gpt", external=external, model={"servedName": "gpt-5"})])
+    (entry,) = compiled.config.models
+    assert entry.backend == ExternalBackend(
+        provider="OpenAI", url="https://api.example.com/v1", credentialFile="team.gpt"
+    )
+    assert entry.upstreamName == "gpt-5"
+    assert compiled.credentials == {"team.gpt": ("team", "keys", "main")}
+
+
+def test_external_model_without_a_secret_has_no_credential() -> None:
+    """A hosted API that asks for no key has none."""
+    compiled = compile_gateway([make_model(external={"url": "https://api.example.com/v1", "model": "theirs"})])
+    (entry,) = compiled.config.models
+    assert (entry.upstreamName, compiled.credentials) == ("theirs", {})
+    assert isinstance(entry.backend, ExternalBackend)
+    assert entry.backend.credentialFile is None
+
+
+def test_local_mode_says_where_models_are() -> None:
+    """Whoever knows better than the cluster says where a model is answered."""
+    backend = StaticBackend(urls=("http://127.0.0.1:1",))
+    (entry,) = compile_gateway([make_model()], backend_of=lambda _: backend).config.models
+    assert entry.backend == backend
+
+
+def test_oldest_claim_wins_and_the_loser_is_told() -> None:
+    """A name belongs to the oldest model; the younger one is left out and told which name and whose."""
+    old = make_model("b", model={"servedName": "chat"})
+    young = make_model("a", created="2026-02-01T00:00:00Z", model={"aliases": ["chat"]})
+    compiled = compile_gateway([young, old])
+    assert [entry.id for entry in compiled.config.models] == ["team/b"]
+    verdict = compiled.verdicts[young.key]
+    assert (verdict.accepted, verdict.reason) == (False, "Conflicted")
+    assert verdict.message == "the name 'chat' belongs to the LLMModel 'team/b', which is older"
+
+
+def test_name_is_free_as_soon_as_its_owner_is_being_deleted() -> None:
+    """A model that goes claims nothing."""
+    old = as_deleting(make_model("b", model={"servedName": "chat"}))
+    young = make_model("a", created="2026-02-01T00:00:00Z", model={"servedName": "chat"})
+    compiled = compile_gateway([old, young])
+    assert [entry.id for entry in compiled.config.models] == ["team/a"]
+    assert compiled.verdicts[old.key].reason == "Deleting"
+
+
+def test_faulty_model_is_left_out_with_all_its_faults() -> None:
+    """A faulty model names every fault and stops nobody else."""
+    faulty = make_model("faulty", replicas=-1, serving={"weight": -1})
+    compiled = compile_gateway([faulty, make_model()])
+    assert [entry.id for entry in compiled.config.models] == ["team/llama"]
+    verdict = compiled.verdicts[ModelKey("team", "faulty")]
+    assert verdict.reason == "Invalid"
+    assert "spec.replicas" in verdict.message
+    assert "spec.serving.weight" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"adapters": [{"name": "x", "source": "hf://a/b", "servedName": "llama"}]}, "spec.adapters[0].servedName"),
+        ({"adapters": [{"name": "x", "source": "s3://bucket/x"}]}, "spec.adapters[0].source"),
+        ({"engine": {"type": "TGI"}, "model": {"source": "s3://bucket/x"}}, "spec.model.source"),
+        ({"template": {"spec": {"$nothing": 1}}}, "spec.template.spec.$nothing"),
+    ],
+)
+def test_faults_beyond_the_schema_are_told(spec: dict[str, object], field: str) -> None:
+    """What the schema cannot see is still a fault of a field."""
+    model = make_model(**spec)  # type: ignore[arg-type]
+    assert f"`{field}`" in compile_gateway([model]).verdicts[model.key].message
+
+
+@pytest.mark.parametrize("created", ["", "yesterday", "2026-01-01"])
+def test_odd_creation_times_do_no_harm(created: str) -> None:
+    """A manifest from a file may have any creation time, or none."""
+    assert _entry(replace(make_model(), created=created)).created in (0, 1767225600)
