@@ -1,0 +1,57 @@
+"""Flags, environment, and combinations that must not start."""
+
+from pathlib import Path
+
+import pytest
+
+from capstan_gateway.settings import SettingsError, parse_settings
+
+BASE = ["--insecure-no-auth", "--config-dir", "/config"]
+
+
+def test_flag_beats_environment_beats_default() -> None:
+    """Every flag is also an environment variable; the command line wins."""
+    environ = {
+        "CAPSTAN_GATEWAY_PORT": "81",
+        "CAPSTAN_GATEWAY_DRAIN_SECONDS": "1.5",
+        "CAPSTAN_GATEWAY_LOG_FORMAT": "text",
+    }
+    settings = parse_settings([*BASE, "--port", "82"], environ)
+    assert (settings.port, settings.drain_seconds, settings.log_format) == (82, 1.5, "text")
+    assert (settings.host, settings.grace_seconds, settings.config_dir) == ("127.0.0.1", 600.0, Path("/config"))
+
+
+def test_all_of_it_from_the_environment() -> None:
+    """A pod can be configured without a command line."""
+    environ = {
+        "CAPSTAN_GATEWAY_INSECURE_NO_AUTH": "true",
+        "CAPSTAN_GATEWAY_KUBE_NAMESPACE": "capstan",
+        "CAPSTAN_GATEWAY_KUBE_CONFIG_MAP": "capstan-gateway-config",
+        "CAPSTAN_GATEWAY_DISCOVERY_NAMESPACES": "a, b",
+        "CAPSTAN_GATEWAY_ADMIN_PORT": "9090",
+    }
+    settings = parse_settings([], environ)
+    assert settings.watches_kubernetes
+    assert settings.discovery_namespaces == ("a", "b")
+    assert settings.admin_port == 9090
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config-dir", "/config"], "no API keys are configured"),
+        (["--insecure-no-auth"], "a config source is needed"),
+        ([*BASE, "--kube-namespace", "x"], "must be given together"),
+        ([*BASE, "--port", "80", "--admin-port", "80"], "must differ"),
+    ],
+)
+def test_what_cannot_work_does_not_start(arguments: list[str], message: str) -> None:
+    """The message says what to change."""
+    with pytest.raises(SettingsError, match=message):
+        parse_settings(arguments, {})
+
+
+def test_unknown_flag_is_refused() -> None:
+    """A typo is an error, not a default."""
+    with pytest.raises(SystemExit):
+        parse_settings([*BASE, "--prot", "80"], {})
