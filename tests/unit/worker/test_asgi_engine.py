@@ -13,6 +13,7 @@ REQUEST = EngineRequest(id="1", path="/v1/chat/completions", body=b"{}")
 
 
 def engine(app: object) -> AsgiEngine:
+    """Give an engine with four places whose API is this application."""
     counted = CountedApp(app)  # type: ignore[arg-type]
     return AsgiEngine(counted, is_ready=lambda: True, render_metrics=lambda: b"", places=4)
 

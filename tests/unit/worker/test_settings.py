@@ -17,6 +17,7 @@ from capstan_worker.simulator.settings import Dials, show_dials, turn_dials
 
 
 def read(arguments: list[str], environ: dict[str, str]) -> WorkerSettings:
+    """Read these flags and variables."""
     parser = argparse.ArgumentParser()
     add_worker_arguments(parser)
     set_defaults_from_environment(parser, environ)
