@@ -58,35 +58,34 @@ def needs_apply(desired: Manifest, live: Manifest | None) -> bool:
     return live is None or not is_subset(desired, live)
 
 
-def is_subset(desired: object, live: object, *, field: str = "") -> bool:
+def is_subset(desired: object, live: object, *, field: str = "", quantity: bool = False) -> bool:
     """Say whether everything desired is live.
 
     Null and what is empty or zero are the same as absent: the API server drops most of them, and where it fills in
-    a default instead, that default is live and compared.
+    a default instead, that default is live and compared. `field` is the name under which both are found, `quantity`
+    says that they are quantities, or maps of them.
     """
+    quantity = quantity or field in _QUANTITY_FIELDS
     if isinstance(desired, Mapping):
         if not desired:
             return live is None or isinstance(live, Mapping)
-        inside = field if field in _QUANTITY_FIELDS else ""
         return isinstance(live, Mapping) and all(
-            is_subset(value, live.get(key), field=inside or str(key)) for key, value in desired.items()
+            is_subset(value, live.get(key), field=str(key), quantity=quantity) for key, value in desired.items()
         )
     if isinstance(desired, list | tuple):
         if not desired:
             return not live
         return isinstance(live, list | tuple) and _is_sublist(desired, live, field)
-    return _is_same(desired, live, field)
+    return _is_same(desired, live, quantity=quantity)
 
 
-def _is_same(desired: object, live: object, field: str) -> bool:
+def _is_same(desired: object, live: object, *, quantity: bool) -> bool:
     if live is None:
         return not desired
     # NB: True == 1 in Python, and not in JSON.
     if desired == live and isinstance(desired, bool) == isinstance(live, bool):
         return True
-    if field not in _QUANTITY_FIELDS:
-        return False
-    value = parse_quantity(desired)
+    value = parse_quantity(desired) if quantity else None
     return value is not None and value == parse_quantity(live)
 
 
@@ -94,8 +93,12 @@ def _is_sublist(desired: Sequence[Any], live: Sequence[Any], field: str) -> bool
     keys = _list_keys(field, desired)
     if keys is None:
         return len(desired) == len(live) and all(map(is_subset, desired, live))
-    by_identity = {tuple(item.get(key) for key in keys): item for item in live if isinstance(item, Mapping)}
-    return all(is_subset(item, by_identity.get(tuple(item.get(key) for key in keys))) for item in desired)
+    by_identity = {_identity(item, keys): item for item in live if isinstance(item, Mapping)}
+    return all(is_subset(item, by_identity.get(_identity(item, keys))) for item in desired)
+
+
+def _identity(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(item.get(key)) for key in keys)
 
 
 def _list_keys(field: str, items: Sequence[Any]) -> tuple[str, ...] | None:

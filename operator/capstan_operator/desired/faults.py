@@ -1,6 +1,6 @@
 """What is wrong with a model beyond its schema. Whoever reads `model.spec` asks here first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.naming import adapter_served_name, served_name
@@ -26,6 +26,15 @@ def _template_faults(spec: LLMModelSpec) -> Iterator[SpecError]:
             check_patch(spec.template.get(part) or {}, path=f"spec.template.{part}")
         except PatchError as error:
             yield SpecError(error.path, error.message)
+    metadata = spec.template.get("metadata")
+    for field in ("labels", "annotations"):
+        found = metadata.get(field) if isinstance(metadata, Mapping) else None
+        if found is not None and not _are_texts(found):
+            yield SpecError(f"spec.template.metadata.{field}", "must be a map of strings")
+
+
+def _are_texts(found: object) -> bool:
+    return isinstance(found, Mapping) and all(value is None or isinstance(value, str) for value in found.values())
 
 
 def _source_faults(spec: LLMModelSpec) -> Iterator[SpecError]:

@@ -14,6 +14,7 @@ from capstan_contract.config import (
     Adapter,
     Backend,
     ExternalBackend,
+    ExternalEndpoint,
     GatewayConfig,
     ModelEntry,
     Price,
@@ -72,8 +73,13 @@ def default_backend(model: Model) -> Backend:
         )
     return ExternalBackend(
         provider=external.provider,
-        url=external.url,
-        credentialFile=credential_file(model.key) if external.secretRef else None,
+        endpoints=(
+            ExternalEndpoint(
+                name="default",
+                url=external.url,
+                credentialFile=credential_file(model.key) if external.secretRef else None,
+            ),
+        ),
     )
 
 

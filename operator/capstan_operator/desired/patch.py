@@ -6,6 +6,7 @@ merged item by item: what the patch does not name stays, what it adds comes last
 `$retainKeys` keeps only the fields that it names, which is how a volume changes its source.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -93,17 +94,28 @@ def check_patch(patch: object, *, path: str) -> None:
         raise PatchError(path, "must be a map")
     for key, value in patch.items():
         where = f"{path}.{key}"
+        if not isinstance(key, str):
+            raise PatchError(where, "is not the name of a field: put it in quotes")
         if key == DIRECTIVE:
             _check_strategy(value, where)
         elif key == RETAIN:
             if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
                 raise PatchError(where, "must be a list of field names")
-        elif str(key).startswith("$"):
+        elif key.startswith("$"):
             raise PatchError(where, f"is not a directive that can be used here; allowed are {DIRECTIVE} and {RETAIN}")
         elif isinstance(value, Mapping):
             check_patch(value, path=where)
         elif isinstance(value, list | tuple):
             _check_list(value, where, MERGE_KEYS.get(key))
+        else:
+            _check_scalar(value, where)
+
+
+def _check_scalar(value: object, where: str) -> None:
+    if value is not None and not isinstance(value, str | bool | int | float):
+        raise PatchError(where, "must be a string, a number, a boolean, a list or a map")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PatchError(where, "must be a finite number")
 
 
 def _check_strategy(value: object, where: str) -> None:
@@ -120,6 +132,10 @@ def _check_list(items: Sequence[Any], path: str, merge_key: str | None) -> None:
                 raise PatchError(f"{where}.{merge_key}", "is required: it says which item is meant")
         elif merge_key:
             raise PatchError(where, "must be a map")
+        elif isinstance(item, list | tuple):
+            _check_list(item, where, None)
+        else:
+            _check_scalar(item, where)
 
 
 def _is_key(value: object) -> bool:
