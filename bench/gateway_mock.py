@@ -3,7 +3,7 @@
     python bench/gateway_mock.py PORT
 
 As little as an OpenAI-compatible server can do: one asyncio protocol on uvloop, no parsing beyond the end of the
-request. It is the same for every gateway under test.
+request, one write per answer (64 events in 64 HTTP chunks, which arrive together). It is the same for every gateway.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def _frame(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(line), line)
 
 
-def _stream_answer() -> list[bytes]:
+def _stream_answer() -> bytes:
     head = b'{"id":"chatcmpl-0","object":"chat.completion.chunk","created":1700000000,"model":"bench","choices":'
     delta = head + b'[{"index":0,"delta":{"content":"token%d "},"finish_reason":null}]}'
     frames = [_frame(delta % number) for number in range(CHUNKS - 1)]
@@ -40,7 +40,7 @@ def _stream_answer() -> list[bytes]:
     frames.append(_frame(head + usage))
     frames.append(_frame(b"[DONE]") + b"0\r\n\r\n")
     start = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-    return [start, *frames]
+    return start + b"".join(frames)
 
 
 JSON_ANSWER: Final = _json_answer()
@@ -75,8 +75,7 @@ class Mock(asyncio.Protocol):
         if head.startswith(b"get"):
             self.transport.write(MODELS_ANSWER)
         elif b'"stream":true' in body or b'"stream": true' in body:
-            for piece in STREAM_ANSWER:
-                self.transport.write(piece)
+            self.transport.write(STREAM_ANSWER)
         else:
             self.transport.write(JSON_ANSWER)
 

@@ -92,7 +92,7 @@ async def run(port: int, seconds: float, concurrencies: list[int]) -> None:
 
     async def bare(body: bytes) -> None:
         connection = free.pop() if free else (await loop.create_connection(Bare, "127.0.0.1", port))[1]
-        connection.left = len(JSON_ANSWER) if body is BODY else sum(map(len, STREAM_ANSWER))
+        connection.left = len(JSON_ANSWER) if body is BODY else len(STREAM_ANSWER)
         connection.waiter = loop.create_future()
         connection.transport.write(head % len(body) + body)
         await connection.waiter
