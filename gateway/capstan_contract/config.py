@@ -52,6 +52,40 @@ class Capability(StrEnum):
     REASONING = "Reasoning"
 
 
+class Provider(StrEnum):
+    """Who answers for an external model, and so which dialect the gateway speaks to it."""
+
+    OPENAI = "OpenAI"
+    OPENAI_COMPATIBLE = "OpenAICompatible"
+    ANTHROPIC = "Anthropic"
+
+
+class Strategy(StrEnum):
+    """How a router chooses among its members."""
+
+    CHEAPEST = "Cheapest"
+    FASTEST = "Fastest"
+    WEIGHTED = "Weighted"
+    PRIORITY = "Priority"
+
+
+class StickyBy(StrEnum):
+    """Whose requests a weighted router keeps with one member."""
+
+    NONE = "None"
+    USER = "User"
+    SESSION = "Session"
+
+
+class EstimatorType(StrEnum):
+    """How a cascade tells the quality of an answer."""
+
+    JUDGE = "Judge"
+    LOG_PROBABILITY = "LogProbability"
+    CHECKS = "Checks"
+    ENSEMBLE = "Ensemble"
+
+
 class Price(_Document):
     """US dollars per million tokens."""
 
@@ -89,18 +123,95 @@ class StaticBackend(_Document):
     """Base URLs without the /v1, such as http://127.0.0.1:8000. Empty while the engine is not running."""
 
 
-class ExternalBackend(_Document):
-    """A hosted API."""
+class ExternalEndpoint(_Document):
+    """One address of a hosted API."""
 
-    kind: Literal["External"] = "External"
-    provider: str
+    name: str
+    """Unique within the model; part of the key of all state about this endpoint."""
     url: str
     """Base URL to which /chat/completions and the like are appended, such as https://api.openai.com/v1."""
+    region: str = ""
+    """Where it is, in the words of the gateway's --region; empty: nowhere in particular."""
+    priority: int = Field(default=0, ge=0)
+    """Lower ones first; the next ones while those fail or are full."""
+    weight: int = Field(default=100, ge=0)
+    """Share among endpoints of equal priority."""
     credentialFile: str | None = None
     """Name of a file in the gateway's credentials directory (a key of the gateway's Secret)."""
 
 
-Backend = Annotated[ServiceBackend | StaticBackend | ExternalBackend, Field(discriminator="kind")]
+class ExternalBackend(_Document):
+    """A hosted API, at one or several addresses."""
+
+    kind: Literal["External"] = "External"
+    provider: Provider
+    endpoints: tuple[ExternalEndpoint, ...] = Field(min_length=1)
+    """Sorted by priority, then name."""
+
+
+class RouterMember(_Document):
+    """One model that a router may choose."""
+
+    model: str
+    """Id of a model of the same config that is not a router itself."""
+    weight: int = Field(default=100, ge=0)
+    """Share of the requests, for strategy Weighted."""
+    priority: int = Field(default=0, ge=0)
+    """Lower ones first, for strategy Priority."""
+
+
+class RouterBackend(_Document):
+    """A virtual model: one of its members answers."""
+
+    kind: Literal["Router"] = "Router"
+    strategy: Strategy = Strategy.CHEAPEST
+    stickyBy: StickyBy = StickyBy.USER
+    """Used by strategy Weighted only."""
+    members: tuple[RouterMember, ...] = Field(min_length=1)
+    """Sorted by model."""
+
+
+class CascadeEstimator(_Document):
+    """How the quality of an answer is told."""
+
+    type: EstimatorType = EstimatorType.CHECKS
+    judge: str | None = None
+    """Id of the model that judges, which is not virtual. Not None when `type` is Judge."""
+    judgeTimeoutSeconds: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _judge_is_there(self) -> "CascadeEstimator":
+        if self.type is EstimatorType.JUDGE and self.judge is None:
+            raise ValueError("`judge` is required when `type` is Judge")
+        return self
+
+
+class CascadeBackend(_Document):
+    """A virtual model: its members are asked one after the other until an answer is good enough."""
+
+    kind: Literal["Cascade"] = "Cascade"
+    members: tuple[str, ...] = Field(min_length=1)
+    """Ids of models that are not virtual, in the order in which they are asked."""
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """Least score of an answer that is given at once."""
+    maxCost: float | None = Field(default=None, ge=0)
+    """US dollars that one request may cost before the best answer so far is given; None: no bound."""
+    estimator: CascadeEstimator = CascadeEstimator()
+
+
+Backend = Annotated[
+    ServiceBackend | StaticBackend | ExternalBackend | RouterBackend | CascadeBackend, Field(discriminator="kind")
+]
+
+
+def referenced_models(backend: Backend) -> tuple[str, ...]:
+    """Give the ids of the models that a virtual model needs; none for any other."""
+    if isinstance(backend, RouterBackend):
+        return tuple(member.model for member in backend.members)
+    if isinstance(backend, CascadeBackend):
+        judge = backend.estimator.judge
+        return backend.members if judge is None else (*backend.members, judge)
+    return ()
 
 
 class Adapter(_Document):
@@ -161,6 +272,17 @@ class GatewayConfig(_Document):
                     raise ValueError(f"model name '{name}' is claimed by both '{owners[name]}' and '{entry.id}'")
         return self
 
+    @model_validator(mode="after")
+    def _members_exist(self) -> "GatewayConfig":
+        backends = {entry.id: entry.backend for entry in self.models}
+        for entry in self.models:
+            for member in referenced_models(entry.backend):
+                if member not in backends:
+                    raise ValueError(f"model '{entry.id}' refers to '{member}', which is not in the config")
+                if not _may_refer(entry.backend, backends[member]):
+                    raise ValueError(f"model '{entry.id}' must not refer to '{member}', which is virtual")
+        return self
+
 
 class ConfigIndex(_Document):
     """The main document when the config is split: which shards make up the config with this hash."""
@@ -179,6 +301,12 @@ class ConfigReport(_Document):
     """Generation in use, by model id."""
     error: str | None = None
     """Why the newest config that was seen is not in use; None when it is."""
+
+
+def _may_refer(backend: Backend, to: Backend) -> bool:
+    """Say whether a virtual model may use another one: a router any but routers, a cascade none that is virtual."""
+    virtual = RouterBackend if isinstance(backend, RouterBackend) else (RouterBackend, CascadeBackend)
+    return not isinstance(to, virtual)
 
 
 def _canonical(document: object) -> bytes:

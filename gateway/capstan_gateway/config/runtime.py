@@ -1,13 +1,25 @@
 """What a request runs against: one immutable object, compiled from one config and replaced as a whole."""
 
+import logging
 from collections.abc import Callable, Mapping
 
 import orjson
 
-from capstan_contract.config import ExternalBackend, GatewayConfig, ModelEntry, Price, Task, Timeouts
+from capstan_contract.config import (
+    CascadeBackend,
+    ExternalBackend,
+    GatewayConfig,
+    ModelEntry,
+    Price,
+    RouterBackend,
+    Task,
+    Timeouts,
+)
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
+
+log = logging.getLogger(__name__)
 
 
 class ServedModel:
@@ -36,7 +48,7 @@ class ServedModel:
         backend = entry.backend
         self.external = isinstance(backend, ExternalBackend)
         self.provider = backend.provider if isinstance(backend, ExternalBackend) else ""
-        self.credential_file = backend.credentialFile if isinstance(backend, ExternalBackend) else None
+        self.credential_file = backend.endpoints[0].credentialFile if isinstance(backend, ExternalBackend) else None
 
 
 class Runtime:
@@ -69,6 +81,9 @@ def compile_runtime(
     """Build the Runtime of a config; raises nothing that a valid config could cause."""
     models: dict[str, ServedModel] = {}
     for entry in config.models:
+        if isinstance(entry.backend, RouterBackend | CascadeBackend):
+            log.warning("left out a model", extra={"model": entry.id, "reason": f"{entry.backend.kind} is not served"})
+            continue
         endpoints = endpoints_of(entry)
 
         def serve(name: str, upstream: str, entry: ModelEntry = entry, endpoints: EndpointSet = endpoints) -> None:

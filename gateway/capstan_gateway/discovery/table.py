@@ -77,7 +77,7 @@ def fixed_endpoints(model_id: str, backend: Backend) -> list[Endpoint]:
     if isinstance(backend, StaticBackend):
         return [endpoint_at(model_id, url, base_path="/v1") for url in backend.urls]
     if isinstance(backend, ExternalBackend):
-        return [endpoint_at(model_id, backend.url)]
+        return [endpoint_at(model_id, backend.endpoints[0].url)]
     return []
 
 

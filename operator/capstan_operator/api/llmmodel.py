@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from capstan_contract.config import Capability, Task
+from capstan_contract.config import Capability, Provider, Task
 from capstan_operator.api import llmmodel_rules as checks
 from capstan_operator.api import llmmodel_spec_rules as spec_checks
 from capstan_operator.api.parts import Condition as Condition
@@ -49,14 +49,6 @@ class EngineType(StrEnum):
     SGLANG = "SGLang"
     OPENAI_COMPATIBLE = "OpenAICompatible"
     SIMULATOR = "Simulator"
-
-
-class Provider(StrEnum):
-    """Who answers for an external model, and so which dialect the gateway speaks to it."""
-
-    OPENAI = "OpenAI"
-    OPENAI_COMPATIBLE = "OpenAICompatible"
-    ANTHROPIC = "Anthropic"
 
 
 class ModelSource(Part):

@@ -119,8 +119,9 @@ def _row(model: Model, scene: Scene) -> Row:
     if entry is None:
         return Row(model.key.name, names, "-", "not served")
     if isinstance(entry.backend, ExternalBackend):
-        missing = entry.backend.credentialFile in scene.missing_keys
-        return Row(model.key.name, names, entry.backend.url, "no API key" if missing else "ready")
+        missing = any(endpoint.credentialFile in scene.missing_keys for endpoint in entry.backend.endpoints)
+        where = ", ".join(endpoint.url for endpoint in entry.backend.endpoints)
+        return Row(model.key.name, names, where, "no API key" if missing else "ready")
     if not launches:
         return Row(model.key.name, names, "-", "no engine" if model.key in scene.absent else "no replicas")
     engine = SIMULATED if launches[0].engine is EngineType.SIMULATOR else launches[0].title

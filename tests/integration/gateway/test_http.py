@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from capstan_contract.config import ExternalBackend, Timeouts
+from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider, Timeouts
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion, delta, frame, stall
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
@@ -255,6 +255,11 @@ async def test_fallback_to_another_model(tmp_path: Path, upstream: FakeUpstream)
     assert calls == ["first", "second"] * 3 + ["first"]
 
 
+def _hosted_at(url: str, credential: str) -> ExternalBackend:
+    endpoint = ExternalEndpoint(name="default", url=url, credentialFile=credential)
+    return ExternalBackend(provider=Provider.OPENAI, endpoints=(endpoint,))
+
+
 async def test_hosted_model(tmp_path: Path, upstream: FakeUpstream) -> None:
     """A hosted API gets its own key, under its own path; a rotated key is used without a restart."""
 
@@ -262,9 +267,9 @@ async def test_hosted_model(tmp_path: Path, upstream: FakeUpstream) -> None:
         await wire.json(completion("gpt-x-2026"))
 
     upstream.respond = hosted
-    backend = ExternalBackend(provider="OpenAI", url=upstream.url + "/base/v1", credentialFile="gpt")
+    backend = _hosted_at(upstream.url + "/base/v1", "gpt")
     model = entry("gpt", upstreamName="gpt-x", backend=backend)
-    keyless = entry("keyless", backend=ExternalBackend(provider="OpenAI", url=upstream.url, credentialFile="none"))
+    keyless = entry("keyless", backend=_hosted_at(upstream.url, "none"))
     async with (
         running_gateway(tmp_path, model, keyless, credentials={"gpt": "key-1\n"}) as gateway,
         aiohttp.ClientSession(gateway.url, headers={"authorization": "Bearer client"}) as http,

@@ -2,7 +2,15 @@ from dataclasses import replace
 
 import pytest
 
-from capstan_contract.config import ExternalBackend, ModelEntry, ServiceBackend, StaticBackend, Task
+from capstan_contract.config import (
+    ExternalBackend,
+    ExternalEndpoint,
+    ModelEntry,
+    Provider,
+    ServiceBackend,
+    StaticBackend,
+    Task,
+)
 from capstan_operator.desired.gateway import compile_gateway
 from capstan_operator.snapshot import Model, ModelKey
 from support.llmmodels import as_deleting, make_model
@@ -65,7 +73,8 @@ def test_external_model_names_its_credential_and_never_holds_it() -> None:
     compiled = compile_gateway([make_model("gpt", external=external, model={"servedName": "gpt-5"})])
     (entry,) = compiled.config.models
     assert entry.backend == ExternalBackend(
-        provider="OpenAI", url="https://api.example.com/v1", credentialFile="team.gpt"
+        provider=Provider.OPENAI,
+        endpoints=(ExternalEndpoint(name="default", url="https://api.example.com/v1", credentialFile="team.gpt"),),
     )
     assert entry.upstreamName == "gpt-5"
     assert compiled.credentials == {"team.gpt": ("team", "keys", "main")}
@@ -77,7 +86,7 @@ def test_external_model_without_a_secret_has_no_credential() -> None:
     (entry,) = compiled.config.models
     assert (entry.upstreamName, compiled.credentials) == ("theirs", {})
     assert isinstance(entry.backend, ExternalBackend)
-    assert entry.backend.credentialFile is None
+    assert entry.backend.endpoints[0].credentialFile is None
 
 
 def test_local_mode_says_where_models_are() -> None:

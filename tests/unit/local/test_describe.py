@@ -2,7 +2,15 @@
 
 import shlex
 
-from capstan_contract.config import ExternalBackend, GatewayConfig, ModelEntry, StaticBackend, Task
+from capstan_contract.config import (
+    ExternalBackend,
+    ExternalEndpoint,
+    GatewayConfig,
+    ModelEntry,
+    Provider,
+    StaticBackend,
+    Task,
+)
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.local.describe import Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
@@ -19,6 +27,10 @@ LAUNCH = Launch(EngineType.SIMULATOR, python="python", model="chat", task=Task.C
 
 def _config(*entries: ModelEntry) -> GatewayConfig:
     return GatewayConfig.build(entries)
+
+
+def _external(url: str) -> ExternalBackend:
+    return ExternalBackend(provider=Provider.OPENAI, endpoints=(ExternalEndpoint(name="default", url=url),))
 
 
 def _scene(**parts: object) -> Scene:
@@ -82,8 +94,8 @@ def test_changes_tell_what_clients_notice() -> None:
 
 def test_a_moved_external_model_is_a_change() -> None:
     """Another URL of a hosted API is noticed by clients."""
-    old = CHAT.model_copy(update={"backend": ExternalBackend(provider="OpenAI", url="https://a/v1")})
-    new = CHAT.model_copy(update={"backend": ExternalBackend(provider="OpenAI", url="https://b/v1")})
+    old = CHAT.model_copy(update={"backend": _external("https://a/v1")})
+    new = CHAT.model_copy(update={"backend": _external("https://b/v1")})
     assert changes(_config(old), _config(new)) == (("chat", "changed in the gateway: backend"),)
 
 
