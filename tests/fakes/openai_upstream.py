@@ -152,8 +152,10 @@ async def answer(request: Received, wire: Wire) -> None:
 class FakeUpstream:
     """The server."""
 
-    def __init__(self, respond: Respond = answer) -> None:
+    def __init__(self, respond: Respond = answer, *, host: str = "127.0.0.1") -> None:
         self.respond = respond
+        self.host = host
+        self.port = 0
         self.requests: list[Received] = []
         self.gone = 0
         """How many connections the caller closed while an answer was not over."""
@@ -163,9 +165,9 @@ class FakeUpstream:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "FakeUpstream":
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        self._server = await asyncio.start_server(self._connected, self.host, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://{self.host}:{self.port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

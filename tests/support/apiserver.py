@@ -1,13 +1,15 @@
 """A real kube-apiserver without a node, for one test session."""
 
 import os
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from support.needs import need_cluster_script
+from support.wait import wait_until
 
 
 @contextmanager
@@ -36,3 +38,31 @@ def api_server(*, port: int = 7443, controllers: bool = True) -> Iterator[Path]:
 def kubectl_path() -> str:
     """Give the kubectl that the test cluster unpacked."""
     return str(Path(os.environ.get("CLUSTER_HOME", "/var/lib/test-cluster")) / "bin" / "kubectl")
+
+
+def stop_api_server(kubeconfig: Path) -> Callable[[], None]:
+    """Stop the API server of this kubeconfig, with etcd left running; give the function that starts it again."""
+    pidfile = kubeconfig.parent / "pids" / "kube-apiserver"
+    pid = int(pidfile.read_text().split()[0])
+    arguments = [part.decode() for part in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if part]
+    assert arguments[0].endswith("kube-apiserver")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not _cmdline(pid), what="the end of the API server")
+
+    def start_again() -> None:
+        log = kubeconfig.parent / "logs" / "kube-apiserver.log"
+        # The shell ends at once, so that the server is nobody's child, as the first one was.
+        script = 'log="$1"; shift; setsid "$@" >>"$log" 2>&1 </dev/null & echo $!'
+        command = ["sh", "-c", script, "sh", str(log), *arguments]
+        started = int(subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout)
+        started_at = Path(f"/proc/{started}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        pidfile.write_text(f"{started} {started_at}")
+
+    return start_again
+
+
+def _cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
