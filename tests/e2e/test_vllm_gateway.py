@@ -1,0 +1,193 @@
+"""Real vLLM on the CPU, in the worker's process and through the gateway.
+
+Both engines start once for all of these tests, at the same time, because loading is what takes long.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import BadRequestError, OpenAI
+
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, Task, split_config
+from capstan_worker.simulator.vectors import similarity
+from support.ports import free_port
+from support.vllm import ENVIRON, FLAGS, minilm, need_vllm, tiny_chat_model
+from support.wait import wait_until
+from support.worker import Worker, get, worker
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+
+SYSTEM = "You are the help desk of a harbor. Be brief and friendly. " * 4
+TEXTS = ["How do I get a refund?", "I want my money back.", "The moon is made of green cheese."]
+
+
+@dataclass
+class Engines:
+    """The two engines and the gateway before them."""
+
+    chat: Worker
+    embed: Worker
+    gateway_url: str
+
+    def client(self, url: str) -> OpenAI:
+        """Give the official client for a server."""
+        return OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60)
+
+
+@contextmanager
+def gateway(folder: Path, chat: Worker, embed: Worker) -> Iterator[str]:
+    """Run a gateway that serves both models under names of its own; give its URL."""
+    config = folder / "config"
+    config.mkdir()
+    models = (
+        entry("friendly", "tiny", chat, task=Task.CHAT, contextWindow=1024),
+        entry("vectors", "minilm", embed, task=Task.EMBED),
+    )
+    for name, document in split_config(GatewayConfig.build(models)).items():
+        (config / name).write_text(document)
+    port = free_port()
+    flags = ["--port", str(port), "--config-dir", str(config), "--insecure-no-auth", "--drain-seconds", "0"]
+    with (folder / "gateway.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "capstan_gateway", *flags], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, what="the gateway")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def entry(served: str, upstream: str, engine: Worker, **fields: Any) -> ModelEntry:
+    """Give a model whose engine knows it by another name."""
+    backend = StaticBackend(urls=(engine.url,))
+    return ModelEntry(
+        id=f"test/{upstream}", generation=1, servedName=served, upstreamName=upstream, backend=backend, **fields
+    )
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """Start a chat model and an embedding model on real vLLM, and the gateway before both."""
+    python = need_vllm()
+    folder = tmp_path_factory.mktemp("vllm")
+    prefixes = folder / "prefixes.json"
+    prefixes.write_text(json.dumps([{"name": "help", "system": SYSTEM}]))
+    chat_model, embed_model = str(tiny_chat_model(python)), str(minilm(python))
+    own = ["--settle-seconds", "0.3"]
+    options = {"python": python, "environ": ENVIRON, "wait_ready": False}
+    with ExitStack() as stack:
+        rest = [chat_model, "--served-model-name", "tiny", "--max-model-len", "1024", *FLAGS]
+        rest.append("--enable-prompt-tokens-details")
+        chat = stack.enter_context(worker("vllm", [*own, "--prefixes", str(prefixes)], rest=rest, **options))
+        rest = [embed_model, "--served-model-name", "minilm", "--runner", "pooling", *FLAGS]
+        embed = stack.enter_context(worker("vllm", own, rest=rest, **options))
+        url = stack.enter_context(gateway(folder, chat, embed))
+        for engine in (chat, embed):
+            wait_until(engine.is_ready, seconds=240, every=0.2, what="the engine's readiness")
+        yield Engines(chat, embed, url)
+
+
+def test_the_worker_streams_a_chat(engines: Engines):
+    """The engine in the worker's process streams: role, pieces, finish reason, usage; the pieces are the answer."""
+    with engines.client(engines.chat.url) as client:
+        options = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, "seed": 1}
+        options["temperature"] = 0
+        whole = client.chat.completions.create(**options)
+        chunks = list(client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True}))
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert 1 <= whole.usage.completion_tokens <= 8
+
+
+def test_prefixes_were_warm_before_ready(engines: Engines):
+    """The first request with the shared prompt finds it in vLLM's prefix cache."""
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "Where is pier 4?"}]
+    with engines.client(engines.chat.url) as client:
+        usage = client.chat.completions.create(model="tiny", messages=messages, max_tokens=1).usage
+    assert usage.prompt_tokens_details.cached_tokens >= 32
+
+
+def test_the_worker_passes_vllms_metrics_on(engines: Engines):
+    """The worker port shows vLLM's metrics and its own."""
+    text = get(f"{engines.chat.worker_url}/metrics")[1]
+    assert "vllm:num_requests_running{" in text
+    assert "vllm:prefix_cache_hits_total{" in text
+    assert "capstan_worker_draining 0" in text
+
+
+def test_the_gateway_streams_a_chat_from_vllm(engines: Engines):
+    """A client of the gateway gets vLLM's answer under the name that it asked for."""
+    with engines.client(engines.gateway_url) as client:
+        options = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, "temperature": 0}
+        chunks = list(
+            client.chat.completions.create(
+                model="friendly", **options, stream=True, stream_options={"include_usage": True}
+            )
+        )
+        with engines.client(engines.chat.url) as direct:
+            whole = direct.chat.completions.create(model="tiny", **options)
+    assert {chunk.model for chunk in chunks} == {"friendly"}
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+
+
+def test_the_gateway_serves_real_embeddings(engines: Engines):
+    """The embeddings mean something: two ways to say one thing are nearer than two things."""
+    with engines.client(engines.gateway_url) as client:
+        answer = client.embeddings.create(model="vectors", input=TEXTS, encoding_format="float")
+    one, same, other = (item.embedding for item in answer.data)
+    assert answer.model == "vectors"
+    assert len(one) == 384
+    assert similarity(one, same) > 0.5 > similarity(one, other) + 0.2
+
+
+def test_vllms_errors_reach_clients_in_openais_shape(engines: Engines):
+    """Too long a prompt is a 400 whose code is a text, although vLLM's own code is a number."""
+    with engines.client(engines.gateway_url) as client, pytest.raises(BadRequestError) as caught:
+        client.chat.completions.create(model="friendly", messages=[{"role": "user", "content": "ship " * 3000}])
+    assert not isinstance(caught.value.body["code"], int)
+
+
+def test_vllm_drains(engines: Engines):
+    """SIGTERM lets a running stream end, and the worker exits with 0. It comes last: the engine is gone after it."""
+    received = []
+    with engines.client(engines.chat.url) as client:
+        options = {"model": "tiny", "prompt": "once", "max_tokens": 150, "stream": True}
+        stream = client.completions.create(**options, extra_body={"ignore_eos": True, "min_tokens": 150})
+        received.append(next(stream))
+        codes: list[int] = []
+        stopper = threading.Thread(target=lambda: codes.append(engines.chat.stop(seconds=60)))
+        stopper.start()
+        wait_until(lambda: get(f"{engines.chat.worker_url}/readyz") == (503, "draining\n"), what="draining")
+        received.extend(stream)
+    stopper.join(timeout=60)
+    assert received[-1].choices[0].finish_reason == "length"
+    assert codes == [0]
+
+
+def test_vllm_refuses_what_it_cannot_do():
+    """A model that is not there, or an argument of a multi-process server, ends the worker with 2 and a reason."""
+    python = need_vllm()
+    wanted = [
+        (["/nowhere/model"], "vLLM does not start with these arguments"),
+        (["/nowhere/model", "--headless"], "vLLM's --headless is not possible"),
+        (["--max-model-len", "8"], "the model is missing"),
+    ]
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(worker("vllm", rest=rest, python=python, environ=ENVIRON, wait_ready=False))
+            for rest, _ in wanted
+        ]
+        for process, (_, says) in zip(started, wanted, strict=True):
+            assert process.process.wait(timeout=120) == 2
+            assert says in process.log.read_text()
