@@ -36,9 +36,9 @@ EXTRAS = """
 """
 
 
-def _build(case: str) -> tuple[dict[str, Any], ...]:
+def _build(case: str, *, uid: str = "00000000-0000-4000-8000-000000000001") -> tuple[dict[str, Any], ...]:
     manifest = yaml.safe_load((HERE / "cases" / f"{case}.yaml").read_text())
-    manifest["metadata"] |= {"namespace": NAMESPACE, "uid": "00000000-0000-4000-8000-000000000001", "generation": 1}
+    manifest["metadata"] |= {"namespace": NAMESPACE, "uid": uid, "generation": 1}
     model = parse_model(manifest)
     assert model.errors == ()
     return build_model(model, Snapshot(models={model.key: model}), SETTINGS).objects
@@ -82,7 +82,7 @@ def test_api_server_takes_objects_and_pods_in_a_restricted_namespace(case: str, 
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_written_twice(case: str, restricted: Path) -> None:
     """What a real API server made of an object, with its defaults and its spelling, needs no second write."""
-    objects = _build(case)
+    objects = _build(case, uid="")  # an owner that does not exist would have them collected as garbage
     _apply(restricted, "\n---\n".join(map(json.dumps, objects)), dry_run=False)
     for manifest in objects:
         got = _kubectl(restricted, "get", manifest["kind"], manifest["metadata"]["name"], "-n", NAMESPACE, "-o", "json")

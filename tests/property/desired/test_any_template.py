@@ -7,7 +7,7 @@ from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.gateway import compile_gateway
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.patch import MERGE_KEYS
-from support.llmmodels import SETTINGS, make_model, snapshot_of
+from support.plainmodels import SETTINGS, make_model, snapshot_of
 
 FIELDS = st.sampled_from([*MERGE_KEYS, "name", "labels", "annotations", "args", "resources", "$patch", "$retainKeys"])
 ANYTHING = st.recursive(

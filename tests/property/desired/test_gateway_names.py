@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from capstan_operator.desired.gateway import compile_gateway
 from capstan_operator.snapshot import Model
-from support.llmmodels import as_deleting, make_model
+from support.plainmodels import as_deleting, make_model
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e:x"])
 

@@ -2,7 +2,7 @@ import pytest
 
 from capstan_contract.config import Task
 from capstan_operator.desired.engines import build_engine, vllm_arguments
-from support.llmmodels import SETTINGS, make_model
+from support.plainmodels import SETTINGS, make_model
 
 
 def _vllm(**spec: object) -> list[str]:

@@ -9,7 +9,7 @@ from capstan_operator.desired.pod import drain_token
 from capstan_operator.desired.types import RolloutMode
 from capstan_operator.settings import BuildSettings
 from capstan_operator.snapshot import Manifest, Model, ModelKey, NodeCapacity, PodHash, SpecError
-from support.llmmodels import (
+from support.plainmodels import (
     SETTINGS,
     as_deleting,
     deployment_of,

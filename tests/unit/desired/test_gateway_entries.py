@@ -13,7 +13,7 @@ from capstan_contract.config import (
 )
 from capstan_operator.desired.gateway import compile_gateway
 from capstan_operator.snapshot import Model, ModelKey
-from support.llmmodels import as_deleting, make_model
+from support.plainmodels import as_deleting, make_model
 
 
 def _entry(model: Model) -> ModelEntry:

@@ -12,7 +12,7 @@ from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
 from capstan_operator.status.checks import CHAINS
 from capstan_operator.status.model import compute_status
 from capstan_operator.status.types import Acknowledgement, AckState, Problem, StatusResult
-from support.llmmodels import (
+from support.plainmodels import (
     NOW,
     SETTINGS,
     deployment_of,
