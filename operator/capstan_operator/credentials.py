@@ -1,7 +1,8 @@
 """Credentials of external models: the one key that each names, copied into the gateway's Secret.
 
 Values stay as the base64 that the API server sent; they are never decoded, logged or put into an error. Only Secrets
-that a model names are read, one by one, and again every `recheck_seconds`, because Secrets are not watched.
+that a model names are read, one by one, and again every minute, because Secrets are not watched; sooner while one is
+missing.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ log = logging.getLogger(__name__)
 Reference = tuple[str, str, str]
 """(namespace, Secret, key)."""
 COMPONENT: Final = "gateway-credentials"
+RECHECK_SECONDS: Final = 60.0
+RECHECK_MISSING_SECONDS: Final = 10.0
 
 
 class CredentialStore:
     """Keeps the gateway's Secret in step with the Secrets that models name."""
-
-    recheck_seconds: Final = 60.0
 
     def __init__(self, kube: KubePort, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
@@ -37,6 +38,11 @@ class CredentialStore:
         self._references: Mapping[str, Reference] = {}
         self._problems: Mapping[ModelKey, Problem] = {}
         self._synced: float | None = None
+
+    @property
+    def recheck_seconds(self) -> float:
+        """How old the last copy may become."""
+        return RECHECK_MISSING_SECONDS if self._problems else RECHECK_SECONDS
 
     async def sync(self, references: Mapping[str, Reference]) -> Mapping[ModelKey, Problem]:
         """Copy what `references` (file name -> where) names; give what is missing, by model.

@@ -124,7 +124,7 @@ class ModelReconciler:
         written = await self._children.write(model, desired, own.children[key])
         own = replace(own, children={key: tuple(written.live.values())})
         for notice in written.notices:
-            await self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
+            self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
         judged = self._gateway.verdict(model)
         if judged is None:
             return None  # the config lane has not compiled this generation yet, and wakes the model when it has
@@ -154,7 +154,7 @@ class ModelReconciler:
                 "condition changed",
                 extra={"model": str(model.key), "generation": model.generation, "reason": transition.reason},
             )
-            await self._events.record(_subject(model), transition.type, transition.reason, transition.message)
+            self._events.record(_subject(model), transition.type, transition.reason, transition.message)
 
     async def _confess(self, model: Model | None) -> None:
         """Show a bug of the operator on the object: what it says otherwise may no longer be true."""

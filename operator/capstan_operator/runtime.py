@@ -30,6 +30,8 @@ CONFIG_PACE: Final = Pace(lead=0.05, quiet=0.2, most=0.8)
 MODEL_PACE: Final = Pace(lead=0.05, quiet=0.3, most=2.0)
 MODEL_BATCHES: Final = 3
 BATCH_SIZE: Final = 250
+BATCH_GAP: Final = 0.25
+"""Seconds between the starts of two batches of models: each costs a LIST per kind, however few its keys are."""
 
 
 class Runtime:
@@ -52,13 +54,14 @@ class Runtime:
             is_busy=lambda key: not self.models.is_idle([key]),
             metrics=metrics,
         )
+        self.events = EventRecorder(kube, instance=identity)
         self.reconciler = ModelReconciler(
             kube,
             loader,
             settings,
             gateway=self.gateway.state,
             acknowledger=self.acknowledger,
-            events=EventRecorder(kube, instance=identity),
+            events=self.events,
             metrics=metrics,
         )
         self.resync = Resync(
@@ -85,7 +88,10 @@ class Runtime:
         """What has to run all the time, by name."""
         return {
             "config lane": self.config.run(self._handle_config, batches=1, batch_size=1),
-            "model lane": self.models.run(self._handle_models, batches=MODEL_BATCHES, batch_size=BATCH_SIZE),
+            "model lane": self.models.run(
+                self._handle_models, batches=MODEL_BATCHES, batch_size=BATCH_SIZE, gap=BATCH_GAP
+            ),
+            "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "resync": self.resync.run(),
         }

@@ -20,7 +20,7 @@ from capstan_operator.kube.port import CHILD_KINDS, CLAIMS, LLM_MODELS, NODES, P
 from capstan_operator.snapshot import Manifest, Model, ModelKey, NodeCapacity, Snapshot
 
 MANY_NAMESPACES: Final = 6
-FEW_MODELS: Final = 4
+FEW_MODELS: Final = 16
 MANY_NODES: Final = 20
 LIVE_PODS: Final = "status.phase!=Succeeded,status.phase!=Failed"
 

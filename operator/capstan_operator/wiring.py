@@ -13,6 +13,7 @@ from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from capstan_operator.acknowledge import SERVICE_LABEL
 from capstan_operator.kube.auth import authorization, load_configuration, split_header
 from capstan_operator.kube.port import CHILD_KINDS, ENDPOINT_SLICES, LLM_MODELS, PODS, Kind
+from capstan_operator.memoryless import NoDiffBase, NoProgress
 from capstan_operator.settings import Settings
 from capstan_operator.watches import Watches
 
@@ -69,6 +70,8 @@ def build_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.watching.chunk_size = CHUNK
     configured.queueing.idle_timeout = 1.0  # one task per object that moves: let go of it soon
     configured.queueing.exit_timeout = 0.5
+    configured.persistence.diffbase_storage = NoDiffBase()
+    configured.persistence.progress_storage = NoProgress()
     configured.networking.request_timeout = 30.0
     for kind in (*CHILD_KINDS, PODS):
         configured.watching.label_selectors[_selector(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"

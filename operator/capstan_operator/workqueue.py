@@ -189,17 +189,28 @@ class WorkQueue(Generic[Key]):
         return self._core
 
     async def run(
-        self, handle: Callable[[list[Key]], Awaitable[None]], *, batches: int = 4, batch_size: int = 256
+        self,
+        handle: Callable[[list[Key]], Awaitable[None]],
+        *,
+        batches: int = 4,
+        batch_size: int = 256,
+        gap: float = 0.0,
     ) -> None:
         """Hand out all ready keys as batches, at most `batches` at once, until cancelled.
+
+        Two batches start at least `gap` seconds apart: keys that trickle in then share a batch, and what it costs.
 
         The handler must call `done` for every key; keys that it leaves open are ended as failed.
         """
         slots = asyncio.Semaphore(batches)
+        not_before = 0.0
         try:
             while True:
                 await slots.acquire()
+                if (wait := not_before - self._now()) > 0:
+                    await asyncio.sleep(wait)
                 keys = await self._next_batch(batch_size)
+                not_before = self._now() + gap
                 task = asyncio.create_task(self._run_batch(handle, keys, slots), name=f"batch of {len(keys)}")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

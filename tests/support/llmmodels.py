@@ -1,99 +1,63 @@
-"""Models, Deployments and pods as plain data, for tests of the pure part."""
+"""LLMModels for tests, and what can be read off them."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
+import json
 from typing import Any
 
-from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL
-from capstan_operator.api.parse import parse_model
-from capstan_operator.desired.model import build_model
-from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest, Model, NodeCapacity, Snapshot
+from capstan_contract.config import GatewayConfig, join_config
+from capstan_operator.kube import port
+from capstan_operator.kube.client import KubeClient
+from support.operator_process import find
 
-SETTINGS = BuildSettings()
-NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
-"""When the tests take place."""
-SOURCE = "hf://example/model"
+CONFIG_NAME = "capstan-gateway-config"
+CONDITIONS = {"Accepted", "WeightsReady", "Available", "Progressing", "Degraded", "Ready"}
 
 
-def make_model(
-    name: str = "llama",
-    *,
-    namespace: str = "team",
-    created: str = "2026-01-01T00:00:00Z",
-    generation: int = 1,
-    status: dict[str, Any] | None = None,
-    **spec: Any,
-) -> Model:
-    """Give a parsed LLMModel; without `model` and `external` it has a Hugging Face source."""
-    if "external" not in spec:
-        spec["model"] = {"source": SOURCE, **spec.get("model", {})}
-    metadata = {
-        "name": name,
-        "namespace": namespace,
-        "uid": f"uid-{namespace}-{name}",
-        "generation": generation,
-        "creationTimestamp": created,
-    }
-    return parse_model({"metadata": metadata, "spec": spec, "status": status or {}})
-
-
-def snapshot_of(
-    model: Model,
-    *children: Manifest,
-    pods: tuple[Manifest, ...] = (),
-    nodes: tuple[NodeCapacity, ...] | None = None,
-    **fields: Any,
-) -> Snapshot:
-    """Give a Snapshot of one model."""
-    return Snapshot(
-        models={model.key: model}, children={model.key: children}, pods={model.key: pods}, nodes=nodes, **fields
-    )
-
-
-def deployment_of(model: Model, **status: Any) -> Manifest:
-    """Give the Deployment that a model gets, as if it were live."""
-    desired = build_model(model, snapshot_of(model), SETTINGS)
-    deployment = next(manifest for manifest in desired.objects if manifest["kind"] == "Deployment")
-    metadata = {**deployment["metadata"], "generation": 1}
-    return {**deployment, "metadata": metadata, "status": {"observedGeneration": 1, **status}}
-
-
-def hash_of(model: Model) -> str:
-    """Give the pod hash that a model gets."""
-    return str(build_model(model, snapshot_of(model), SETTINGS).pod_hash)
-
-
-def make_pod(name: str, pod_hash: str, *, ready: bool = False, **status: Any) -> Manifest:
-    """Give a running pod of some template."""
+def simulated(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    """A model that needs no GPU."""
     return {
-        "metadata": {"name": name, "namespace": "team", "labels": {MODEL_LABEL: "llama", POD_HASH_LABEL: pod_hash}},
-        "status": {
-            "phase": "Running",
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
-            **status,
-        },
+        "apiVersion": port.LLM_MODELS.api_version,
+        "kind": "LLMModel",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"model": {"source": "hf://example/tiny"}, "engine": {"type": "Simulator"}, **spec},
     }
 
 
-def unschedulable_pod(name: str, pod_hash: str, message: str, *, since: str = "2026-05-04T11:59:00Z") -> Manifest:
-    """Give a pod that no node takes."""
-    condition = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": message,
-        "lastTransitionTime": since,
-    }
-    return make_pod(name, pod_hash, phase="Pending", conditions=[condition])
+def hosted(name: str, namespace: str, **external: Any) -> dict[str, Any]:
+    """A model that a hosted API answers: it has no pods."""
+    manifest = simulated(name, namespace)
+    manifest["spec"] = {"external": {"provider": "OpenAI", "url": "https://api.example.com/v1", **external}}
+    return manifest
 
 
-def waiting_pod(name: str, pod_hash: str, *, restarts: int = 0, **state: Any) -> Manifest:
-    """Give a pod whose engine's container has this `state` and `lastState`."""
-    container = {"name": "engine", "image": "image:1", "ready": False, "restartCount": restarts, **state}
-    return make_pod(name, pod_hash, containerStatuses=[container])
+def condition(manifest: dict[str, Any] | None, type_: str) -> dict[str, Any]:
+    """One condition of a model; empty when there is none."""
+    conditions = ((manifest or {}).get("status") or {}).get("conditions") or ()
+    return next((item for item in conditions if item["type"] == type_), {})
 
 
-def as_deleting(model: Model) -> Model:
-    """Give a model that is being deleted."""
-    return replace(model, deleting=True)
+def is_settled(manifest: dict[str, Any] | None) -> bool:
+    """Whether all conditions speak of the newest generation."""
+    if manifest is None:
+        return False
+    generation = manifest["metadata"]["generation"]
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
+    return {item["type"] for item in conditions if item["observedGeneration"] == generation} >= CONDITIONS
+
+
+async def read_config(kube: KubeClient, namespace: str) -> GatewayConfig | None:
+    """The gateway config as a gateway would read it; None before the first one."""
+    index = await find(kube, port.CONFIG_MAPS, CONFIG_NAME, namespace)
+    if index is None:
+        return None
+    documents = dict(index["data"])
+    for shard in json.loads(documents["config.json"]).get("shards", ()):
+        number = shard.removeprefix("shard-").removesuffix(".json")
+        found = await find(kube, port.CONFIG_MAPS, f"{CONFIG_NAME}-{number}", namespace)
+        documents |= (found or {}).get("data", {})
+    return join_config(documents)
+
+
+async def served_names(kube: KubeClient, namespace: str) -> set[str]:
+    """The served names in the gateway config."""
+    config = await read_config(kube, namespace)
+    return {entry.servedName for entry in config.models} if config else set()

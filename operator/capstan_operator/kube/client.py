@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
+from urllib.request import getproxies
 
 import aiohttp
 import orjson
@@ -77,6 +78,8 @@ class KubeClient:
         user_agent: str = "capstan-operator",
     ) -> None:
         configuration.connection_pool_maxsize = limits.connections
+        # NB: aiohttp would read ~/.netrc in a thread before each request. Only proxies from the environment need it.
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
         self._configuration = configuration
         self._rest = RESTClientObject(configuration)
         self._reload = reload

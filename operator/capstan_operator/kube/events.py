@@ -1,8 +1,10 @@
 """Events: one per transition, and one counted series for a transition that repeats.
 
-An Event is a note for people. Failing to write one is logged and never fails a reconcile.
+An Event is a note for people: nothing waits for one. `record` puts it on a bounded queue that `run` works off. Failing
+to write one is logged, and when more happens than can be written the newest ones are dropped and counted in the log.
 """
 
+import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
@@ -33,6 +35,10 @@ class Subject:
     uid: str
 
 
+Key = tuple[str, str, str, str]
+"""(uid, type, reason, note)."""
+
+
 @dataclass
 class _Series:
     name: str
@@ -58,20 +64,31 @@ class EventRecorder:
         self._now = now
         self._window = window
         self._most = most
-        self._series: OrderedDict[tuple[str, str, str, str], _Series] = OrderedDict()
+        self._queue: asyncio.Queue[tuple[Subject, Key]] = asyncio.Queue(maxsize=most)
+        self._series: OrderedDict[Key, _Series] = OrderedDict()
 
-    async def record(self, subject: Subject, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
-        """Write one Event, or count it to the series that it repeats."""
-        key = (subject.uid, type_, reason, note)
-        series = self._count(subject, key)
+    def record(self, subject: Subject, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
+        """Have one Event written, or counted to the series that it repeats."""
         try:
-            await self._kube.apply(self._manifest(subject, key, series))
-        except KubeError as error:
-            log.warning(
-                "could not write an event", extra={"object": subject.name, "reason": reason, "error": str(error)}
-            )
+            self._queue.put_nowait((subject, (subject.uid, type_, reason, note)))
+        except asyncio.QueueFull:
+            log.warning("dropped an event", extra={"object": subject.name, "reason": reason})
 
-    def _count(self, subject: Subject, key: tuple[str, str, str, str]) -> _Series:
+    async def run(self, *, writers: int = 2) -> None:
+        """Write until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(writers):
+                group.create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        while True:
+            subject, key = await self._queue.get()
+            try:
+                await self._kube.apply(self._manifest(subject, key, self._count(subject, key)))
+            except KubeError as error:
+                log.warning("could not write an event", extra={"object": subject.name, "error": str(error)})
+
+    def _count(self, subject: Subject, key: Key) -> _Series:
         now = self._now()
         series = self._series.pop(key, None)
         if series is None or (now - series.last).total_seconds() > self._window:
@@ -83,7 +100,7 @@ class EventRecorder:
             self._series.popitem(last=False)
         return series
 
-    def _manifest(self, subject: Subject, key: tuple[str, str, str, str], series: _Series) -> Manifest:
+    def _manifest(self, subject: Subject, key: Key, series: _Series) -> Manifest:
         _, type_, reason, note = key
         manifest: Manifest = {
             "apiVersion": EVENTS.api_version,

@@ -1,0 +1,42 @@
+"""A namespace and an operator process for each test, on the session's API server."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from capstan_operator.kube.client import KubeClient
+from support.operator_process import NAMESPACES, OperatorProcess, connect, install_crds, make_namespace
+
+StartOperator = Callable[..., OperatorProcess]
+
+
+@pytest.fixture
+async def kube(kube_api: Path) -> AsyncIterator[KubeClient]:
+    """A client of the API server, with the CRD installed."""
+    async with connect(kube_api) as client:
+        await install_crds(client)
+        yield client
+
+
+@pytest.fixture
+async def namespace(kube: KubeClient) -> AsyncIterator[str]:
+    """A namespace of the test's own, deleted in the end."""
+    name = await make_namespace(kube)
+    yield name
+    await kube.delete(NAMESPACES, name)
+
+
+@pytest.fixture
+def start_operator(kube_api: Path, namespace: str, tmp_path: Path) -> Iterator[StartOperator]:
+    """Starts operators in the test's namespace; whatever still runs in the end is killed."""
+    started: list[OperatorProcess] = []
+
+    def start(*, kubeconfig: Path = kube_api, **environ: str) -> OperatorProcess:
+        process = OperatorProcess(kubeconfig, namespace, tmp_path / f"operator-{len(started)}.log", **environ)
+        started.append(process.start())
+        return process
+
+    yield start
+    for process in started:
+        process.kill()

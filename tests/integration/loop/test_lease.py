@@ -1,0 +1,106 @@
+"""The leader lease on a real API server: one holder, ever."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from capstan_operator.errors import LeaseLost
+from capstan_operator.kube.client import KubeClient
+from capstan_operator.kube.port import LEASES, LLM_MODELS
+from capstan_operator.leader import LEASE_NAME, Leader, Timing
+from support.llmmodels import is_settled, simulated
+from support.operator_process import find
+from support.wait import eventually
+
+pytestmark = pytest.mark.apiserver
+
+QUICK = Timing(duration=2.0, renew_deadline=1.2, retry=0.2)
+
+
+def leader(kube: KubeClient, namespace: str, identity: str) -> Leader:
+    """Give a candidate with short times."""
+    return Leader(kube, namespace=namespace, identity=identity, timing=QUICK)
+
+
+async def test_of_many_candidates_one_gets_a_new_lease(kube: KubeClient, namespace: str) -> None:
+    """Candidates that begin at the same moment, with no lease there, do not all win."""
+    candidates = [leader(kube, namespace, f"c{number}") for number in range(5)]
+    tasks = [asyncio.create_task(candidate.acquire()) for candidate in candidates]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    winner = next(candidate for candidate in candidates if candidate.holds)
+    keeping = asyncio.create_task(winner.keep())
+    _, waiting = await asyncio.wait(tasks, timeout=2 * QUICK.duration)
+    assert len(waiting) == 4
+    assert [candidate.holds for candidate in candidates].count(True) == 1
+    for task in (*waiting, keeping):
+        task.cancel()
+
+
+async def test_a_released_lease_is_taken_at_once(kube: KubeClient, namespace: str) -> None:
+    """An orderly end lets the next one begin without waiting for the lease to run out."""
+    first, second = leader(kube, namespace, "first"), leader(kube, namespace, "second")
+    await first.acquire()
+    waiting = asyncio.create_task(second.acquire())
+    await first.release()
+    async with asyncio.timeout(QUICK.duration):
+        await waiting
+    lease = await kube.get(LEASES, LEASE_NAME, namespace=namespace)
+    assert lease["spec"]["holderIdentity"] == "second"
+
+
+async def test_a_lease_that_is_not_renewed_runs_out(kube: KubeClient, namespace: str) -> None:
+    """A holder that died is succeeded after the lease's duration; it notices when it was only asleep."""
+    first, second = leader(kube, namespace, "first"), leader(kube, namespace, "second")
+    await first.acquire()
+    async with asyncio.timeout(4 * QUICK.duration):
+        await second.acquire()
+    with pytest.raises(LeaseLost, match="second"):
+        await first.keep()
+
+
+async def test_the_same_identity_goes_on_at_once(kube: KubeClient, namespace: str) -> None:
+    """A restarted container of the same pod need not wait for its predecessor's lease."""
+    await leader(kube, namespace, "pod-1").acquire()
+    async with asyncio.timeout(QUICK.duration / 2):
+        await leader(kube, namespace, "pod-1").acquire()
+
+
+async def test_of_two_overlapping_operators_one_works(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """The second operator waits, healthy and idle, and goes on where the first one ended."""
+    first = start_operator()
+    await eventually(lambda: first.metric("capstan_operator_leader") == 1, what="the first to lead")
+    second = start_operator()
+    await kube.apply(simulated("one", namespace), manager="user")
+
+    async def settled() -> bool:
+        return is_settled(await find(kube, LLM_MODELS, "one", namespace))
+
+    await eventually(settled, what="the model to settle")
+    await eventually(lambda: "waiting for the leader lease" in second.log, what="the second to wait")
+    assert second.read("/healthz") == "ok"
+    assert second.metric("capstan_operator_leader") == 0
+    assert second.metric("capstan_operator_reconciles_total") == 0
+    assert first.stop() == 0
+    await eventually(lambda: second.metric("capstan_operator_leader") == 1, seconds=10, what="the second to lead")
+    await kube.apply(simulated("one", namespace, replicas=3), manager="user")
+    await eventually(settled, what="the second to reconcile")
+
+
+async def test_an_operator_that_lost_its_lease_ends(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """When somebody else holds the lease, the process ends with an error before it writes anything more."""
+    operator = start_operator()
+    await eventually(lambda: operator.metric("capstan_operator_leader") == 1, what="the lease")
+    thief = {"holderIdentity": "thief", "leaseDurationSeconds": 60}
+    lease = {
+        "apiVersion": LEASES.api_version,
+        "kind": "Lease",
+        "metadata": {"name": LEASE_NAME, "namespace": namespace},
+    }
+    await kube.apply({**lease, "spec": thief}, manager="thief")
+    await eventually(lambda: operator.exit_code is not None, seconds=20, what="the operator to end")
+    assert operator.exit_code == 1
+    assert "held by 'thief'" in operator.log
+    with contextlib.suppress(OSError):
+        pytest.fail(f"still answers: {operator.read('/healthz')}")

@@ -1,0 +1,79 @@
+"""At rest nothing is written, counted by the API server itself."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.aio import client as api
+from kubernetes.aio import config as loader
+
+from capstan_operator.kube.client import KubeClient
+from capstan_operator.kube.port import LLM_MODELS, PODS
+from support.llmmodels import is_settled, simulated
+from support.wait import eventually
+
+pytestmark = pytest.mark.apiserver
+
+MODELS = 200
+OURS = {
+    ("llmmodels", "status"),
+    ("llmmodels", ""),
+    ("deployments", ""),
+    ("services", ""),
+    ("configmaps", ""),
+    ("secrets", ""),
+    ("persistentvolumeclaims", ""),
+    ("poddisruptionbudgets", ""),
+    ("networkpolicies", ""),
+}
+"""What the operator may write, and no controller of Kubernetes does."""
+WRITES = {"POST", "PUT", "PATCH", "DELETE", "APPLY"}
+
+
+async def count_writes(kubeconfig: Path) -> Counter[tuple[str, str]]:
+    """Read the API server's own count of writes, by resource and subresource."""
+    configuration = api.Configuration()
+    await loader.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+    async with api.ApiClient(configuration) as client:
+        response = await client.call_api("GET", f"{configuration.host}/metrics", header_params={})
+        text = (await response.read()).decode()
+    counts: Counter[tuple[str, str]] = Counter()
+    for labels, value in re.findall(r"^apiserver_request_total\{(.*?)\} (\S+)$", text, re.MULTILINE):
+        named = dict(re.findall(r'(\w+)="(.*?)"', labels))
+        if named["verb"] in WRITES and (named["resource"], named["subresource"]) in OURS:
+            counts[named["resource"], named["subresource"]] += int(float(value))
+    return counts
+
+
+@pytest.mark.timeout(300)
+async def test_a_second_pass_over_200_models_writes_nothing(
+    kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any
+) -> None:
+    """200 LLMModels settle, and a full resync after that makes no write to any object, status included."""
+    for number in range(MODELS):
+        extra = {"replicas": 2, "prefixes": [{"name": "p", "system": "hello"}]} if number % 10 == 0 else {}
+        await kube.apply(simulated(f"m-{number:03}", namespace, **extra), manager="user")
+    operator = start_operator(CAPSTAN_RESYNC_SECONDS="4")
+
+    async def at_rest() -> bool:
+        models = (await kube.list(LLM_MODELS, namespace=namespace)).items
+        pods = (await kube.list(PODS, namespace=namespace)).items
+        # Pods come slowly, by Kubernetes' own controller; each changes its model's status.
+        return all(map(is_settled, models)) and sum(m["status"].get("replicas", 0) for m in models) == len(pods) == 220
+
+    await eventually(at_rest, seconds=200, every=1.0, what="200 settled models with all of their pods")
+    writes = [-1.0]
+
+    def is_quiet() -> bool:
+        writes.append(operator.writes())
+        return writes[-1] == writes[-2]
+
+    await eventually(is_quiet, seconds=60, every=2.0, what="the last write")
+    before, passes = await count_writes(kube_api), operator.log.count('"resynced"')
+    assert before["llmmodels", "status"] >= MODELS
+    await eventually(lambda: operator.log.count('"resynced"') >= passes + 2, seconds=60, what="a whole second pass")
+    assert await count_writes(kube_api) - before == Counter()
+    assert operator.metric("capstan_operator_reconciles_total", of="model", result="ok") >= 2 * MODELS
+    assert operator.metric("capstan_operator_reconciles_total", of="model", result="bug") == 0

@@ -1,0 +1,149 @@
+"""The operator as a real process against a real API server, and a client for the test's own eyes and hands."""
+
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes.aio import client as api
+from kubernetes.aio import config as loader
+
+from capstan_operator.kube import port
+from capstan_operator.kube.client import KubeClient, Limits
+from capstan_operator.kube.errors import NotFound, UnknownResource
+from support.needs import ROOT
+from support.ports import free_port
+from support.wait import eventually
+
+NAMESPACES = port.Kind("", "v1", "namespaces", "Namespace", namespaced=False)
+CRDS = port.Kind(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+ACCOUNTS = port.Kind("", "v1", "serviceaccounts", "ServiceAccount")
+ROLES = port.Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
+BINDINGS = port.Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+for _kind in (NAMESPACES, CRDS, ACCOUNTS, ROLES, BINDINGS):
+    port._BY_MANIFEST[_kind.api_version, _kind.kind] = _kind
+
+ALLOWED_SERVER = "https://127.0.0.1:"
+"""Tests write and delete: they touch nothing but an API server of this machine's test cluster."""
+
+
+@asynccontextmanager
+async def connect(kubeconfig: Path, **limits: Any) -> AsyncIterator[KubeClient]:
+    """Give a client of the test's API server; refuse any other one."""
+    configuration = api.Configuration()
+    await loader.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+    if not configuration.host.startswith(ALLOWED_SERVER):
+        raise RuntimeError(f"refusing to run tests against {configuration.host}")
+    client = KubeClient(configuration, limits=Limits(connections=32, **limits))
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def install_crds(kube: KubeClient) -> None:
+    """Apply crds/ and wait until the API server serves them."""
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
+        await kube.apply(yaml.safe_load(file.read_text()), manager="test")
+
+    async def served() -> bool:
+        try:
+            await kube.list(port.LLM_MODELS)
+        except UnknownResource:
+            return False
+        return True
+
+    await eventually(served, what="the CRD")
+
+
+async def make_namespace(kube: KubeClient) -> str:
+    """Create a namespace with a random name."""
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, manager="test")
+    return name
+
+
+async def find(kube: KubeClient, kind: port.Kind, name: str, namespace: str) -> dict[str, Any] | None:
+    """Give an object, or None."""
+    try:
+        return await kube.get(kind, name, namespace=namespace)
+    except NotFound:
+        return None
+
+
+class OperatorProcess:
+    """`python -m capstan_operator`, working in one namespace."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, log: Path, **environ: str) -> None:
+        self.health_port = free_port()
+        self._log = log
+        self._environ = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("CAPSTAN_", "KUBE"))},
+            "KUBECONFIG": str(kubeconfig),
+            "CAPSTAN_NAMESPACE": namespace,
+            "CAPSTAN_WATCH_NAMESPACES": namespace,
+            "CAPSTAN_GATEWAY_SERVICE": "",
+            "CAPSTAN_HEALTH_PORT": str(self.health_port),
+            **environ,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "OperatorProcess":
+        """Start it, and return at once."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "capstan_operator"], env=self._environ, stdout=output, stderr=output
+            )
+        return self
+
+    def stop(self) -> int:
+        """End it in order; give its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(20)
+
+    def kill(self) -> None:
+        """End it as a node failure would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    @property
+    def log(self) -> str:
+        """Everything that it has logged."""
+        return self._log.read_text()
+
+    def read(self, path: str) -> str:
+        """GET from the health port."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as response:
+            return str(response.read().decode())
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's values with these labels; 0 while the port does not answer yet."""
+        try:
+            lines = self.read("/metrics").splitlines()
+        except OSError:
+            return 0.0
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        found = [line for line in lines if line.split("{")[0].split(" ")[0] == name]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in found if all(text in line for text in wanted))
+
+    def writes(self) -> float:
+        """How many writes it has sent, the lease's aside."""
+        verbs = ("apply", "apply_status", "delete")
+        total = sum(self.metric("capstan_operator_kube_calls_total", verb=verb) for verb in verbs)
+        return total - self.metric("capstan_operator_kube_calls_total", verb="apply", kind="leases")
