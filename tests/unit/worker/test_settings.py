@@ -45,6 +45,8 @@ def test_a_variable_with_a_wrong_value_is_named():
         (["simulator", "--model", "m", "--concurrency", "0"], "concurrency must be at least 1"),
         (["simulator", "--model", "m", "--prefixes", "/nowhere.json"], "cannot be read"),
         (["simulator", "--model", "m", "--", "x"], "takes nothing after `--`"),
+        (["vllm", "--", "m", "--headless"], "vLLM's --headless is not possible in the worker's process"),
+        (["vllm", "--", "m", "--port=1"], "give --port before the `--`"),
         (["sidecar", "--engine", "TGI", "--engine-url", "localhost", "--model", "m"], "must begin with http://"),
     ],
 )

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
 from capstan_worker.engine.kinds import GAUGES, EngineKind, count_in_flight, sum_metric
 from capstan_worker.engine.port import EngineAnswer, EngineRequest, Head
@@ -28,7 +28,7 @@ class HttpEngine:
         first_byte_seconds: float = 600.0,
         idle_seconds: float = 600.0,
     ) -> None:
-        self._url = URL(url.rstrip("/"))
+        self._url = url.rstrip("/")
         self._kind = kind
         self._places = places
         self._timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=max(first_byte_seconds, idle_seconds))
@@ -81,7 +81,7 @@ class HttpEngine:
             if counted is not None:
                 return counted
         # NB: a thread, because the kernel takes its time when there are many connections.
-        return await asyncio.to_thread(connections_to, self._url.port or 80)
+        return await asyncio.to_thread(connections_to, urlsplit(self._url).port or 80)
 
     async def room(self) -> int | None:
         """Places less what runs and waits; None unless the number of places was given."""
@@ -113,8 +113,8 @@ class HttpEngine:
             async with self._open_session().get(self._at(path), timeout=_ASK) as response:
                 return response.status
 
-    def _at(self, path: str) -> URL:
-        return self._url.with_path(self._url.path.rstrip("/") + path)
+    def _at(self, path: str) -> str:
+        return self._url + path
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -123,7 +123,7 @@ class HttpEngine:
 
 
 @contextmanager
-def _translated(url: URL) -> Iterator[None]:
+def _translated(url: str) -> Iterator[None]:
     """Turn the HTTP client's errors into ours."""
     try:
         yield

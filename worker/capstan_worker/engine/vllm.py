@@ -20,6 +20,9 @@ INSTALL_HINT = (
     "vLLM is not installed in this Python. Install vllm 0.32 (NVIDIA GPUs: `pip install vllm`; CPU: "
     "`scripts/vllm_venv.py` makes an environment), or use the Simulator: `capstan-worker simulator`"
 )
+_OTHER_SERVERS = frozenset(
+    {"--headless", "--api-server-count", "-asc", "--uds", "--ssl-keyfile", "--ssl-certfile", "--grpc", "--grpc-port"}
+)
 _ELSEWHERE = "run vLLM's own image (`engine.image`) with a sidecar for that"
 
 
@@ -39,6 +42,7 @@ class RunningVllm:
 
 def parse_serve_arguments(arguments: Sequence[str], *, host: str, port: int) -> argparse.Namespace:
     """Read the arguments as `vllm serve` does. Raises EngineMissing, UsageError; argparse itself exits with code 2."""
+    refuse_other_servers(arguments)
     try:
         from vllm.entrypoints.launchers.cli_args import (  # type: ignore[import-not-found]
             make_arg_parser,
@@ -55,7 +59,6 @@ def parse_serve_arguments(arguments: Sequence[str], *, host: str, port: int) -> 
         args.model = args.model_tag
     elif not any(item == "--model" or item.startswith("--model=") or item == "--config" for item in arguments):
         raise UsageError("the model is missing: capstan-worker vllm [flags] -- MODEL [arguments of `vllm serve`]")
-    _refuse_what_is_not_one_server(args, arguments)
     args.host, args.port = host, port
     try:
         validate_parsed_serve_args(args)
@@ -135,19 +138,17 @@ def _missing(error: ImportError) -> EngineMissing:
     return EngineMissing(f"this release of vLLM does not fit (0.32 does): {error}")
 
 
-def _refuse_what_is_not_one_server(args: argparse.Namespace, arguments: Sequence[str]) -> None:
-    for name, wrong in (
-        ("--headless", args.headless),
-        ("--api-server-count", (args.api_server_count or 1) != 1),
-        ("--uds", args.uds),
-        ("--ssl-keyfile", args.ssl_keyfile),
-        ("--grpc", args.grpc),
-    ):
-        if wrong:
-            raise UsageError(f"vLLM's {name} is not possible in the worker's process; {_ELSEWHERE}")
-    for name in ("--host", "--port"):
-        if any(item == name or item.startswith(name + "=") for item in arguments):
+def refuse_other_servers(arguments: Sequence[str]) -> None:
+    """Raise UsageError for arguments that ask for something else than one HTTP server in this process.
+
+    It looks at the arguments as they are, so that the answer comes before the seconds that importing vLLM takes.
+    """
+    for item in arguments:
+        name = item.partition("=")[0]
+        if name in ("--host", "--port"):
             raise UsageError(f"give {name} before the `--`, not among vLLM's arguments")
+        if name in _OTHER_SERVERS:
+            raise UsageError(f"vLLM's {name} is not possible in the worker's process; {_ELSEWHERE}")
 
 
 def _places(engine: Any) -> int | None:
