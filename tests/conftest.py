@@ -1,6 +1,7 @@
 """Fixtures for every test. A fixture that starts something real ends it as well."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def kube_api() -> Iterator[Path]:
-    """The kubeconfig of a real API server with the controller manager, shared by the session: use a namespace each."""
-    with api_server(port=7443, controllers=True) as kubeconfig:
+    """The kubeconfig of a real API server with the controller manager, shared by the session: use a namespace each.
+
+    CAPSTAN_TEST_API_PORT chooses another port, for two sessions on one machine.
+    """
+    with api_server(port=int(os.environ.get("CAPSTAN_TEST_API_PORT", "7443")), controllers=True) as kubeconfig:
         yield kubeconfig
