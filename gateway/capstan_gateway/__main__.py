@@ -1,5 +1,6 @@
 """The gateway's process."""
 
+import gc
 import logging
 import os
 import sys
@@ -12,6 +13,9 @@ from capstan_gateway.telemetry.logs import configure_logging
 
 log = logging.getLogger(__name__)
 
+GC_THRESHOLDS = (20_000, 20, 50)
+"""Requests make few cycles; the default of 700 looks for them every few requests."""
+
 
 def main() -> None:
     """Run the gateway until it is told to stop."""
@@ -19,6 +23,8 @@ def main() -> None:
         settings = parse_settings(sys.argv[1:], os.environ)
         configure_logging(settings.log_level, settings.log_format)
         log.info("started the gateway", extra={"settings": describe(settings)})
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.freeze()
         uvloop.run(serve(settings))
     except SettingsError as error:
         print(f"capstan-gateway: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up yet

@@ -1,4 +1,4 @@
-"""The HTTP server around the application: uvicorn, with bounds that it lacks and a drain that it does not know."""
+"""The HTTP server around the application: uvicorn, with a drain that it does not know."""
 
 import asyncio
 import contextlib
@@ -8,78 +8,13 @@ from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from capstan_gateway.api.errors import error_response
 from capstan_gateway.app import create_admin_app, create_app
-from capstan_gateway.errors import HeadersTooLarge, InvalidRequest
+from capstan_gateway.protocol import bounded_protocol
 from capstan_gateway.settings import Settings
 from capstan_gateway.wiring import Gateway
 
 KEEP_ALIVE_SECONDS: Final = 75
-HEAD_SECONDS: Final = 30.0
-"""How long a fresh connection may take to send the head of its first request."""
-
-
-def bounded_protocol(max_head_bytes: int) -> type[HttpToolsProtocol]:
-    """Make a protocol class whose request heads are bounded in size and time, and whose refusals are envelopes."""
-
-    class BoundedProtocol(HttpToolsProtocol):
-        _head_bytes = 0
-        _head_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)  # type: ignore[arg-type]
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timer()
-            super().connection_lost(exc)
-
-        def on_message_begin(self) -> None:
-            self._head_bytes = 0
-            super().on_message_begin()
-
-        def on_url(self, url: bytes) -> None:
-            self._head_bytes += len(url)
-            super().on_url(url)
-            self._check()
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._head_bytes += len(name) + len(value) + 4
-            self._check()
-            super().on_header(name, value)
-
-        def on_headers_complete(self) -> None:
-            self._stop_timer()
-            super().on_headers_complete()
-
-        def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - what the parser says is not for clients
-            if self._head_bytes > max_head_bytes:
-                self._refuse(HeadersTooLarge(f"the request's head is larger than {max_head_bytes} bytes"))
-            else:
-                self._refuse(InvalidRequest("the request is not HTTP/1.1"))
-
-        def _check(self) -> None:
-            if self._head_bytes > max_head_bytes:
-                # The parser turns this into an error of its own, which ends in `send_400_response`.
-                raise ValueError("head too large")
-
-        def _stop_timer(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-        def _refuse(self, error: InvalidRequest) -> None:
-            if self.transport.is_closing():
-                return
-            status, headers, body = error_response(error, b"none")
-            lines = [b"HTTP/1.1 %d Refused\r\n" % status]
-            lines += [b"%b: %b\r\n" % item for item in headers]
-            self.transport.write(b"".join((*lines, b"connection: close\r\n\r\n", body)))
-            self.transport.close()
-
-    return BoundedProtocol
 
 
 class DrainingServer(uvicorn.Server):
