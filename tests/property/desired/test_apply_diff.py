@@ -93,3 +93,9 @@ def test_quantity_of_nothing() -> None:
     for text in ("", "x", "1Xi", "1.2.3", None, True, []):
         assert parse_quantity(text) is None
     assert parse_quantity("1e3") == 1000
+
+
+def test_true_is_not_one() -> None:
+    """true and 1 are different in JSON."""
+    assert not is_subset({"a": True}, {"a": 1})
+    assert not is_subset({"a": 1}, {"a": True})

@@ -326,3 +326,11 @@ def test_template_hash_is_on_the_pods() -> None:
     """Pods carry the hash of their template, which is how those that are out of date are found."""
     labels = deployment_of(NEW)["spec"]["template"]["metadata"]["labels"]
     assert labels[POD_HASH_LABEL] == hash_of(NEW)
+
+
+def test_model_without_gpus_always_surges() -> None:
+    """That no node has any GPU does not matter to pods that ask for none."""
+    old, new = make_model(), make_model(engine={"args": ["--new"]})
+    snapshot = snapshot_of(new, deployment_of(old), nodes=())
+    assert build_model(new, snapshot, SETTINGS).rollout is RolloutMode.SURGE
+    assert not needs_capacity(new, snapshot, SETTINGS)

@@ -460,3 +460,50 @@ def test_endpoint_is_the_gateways(settings: BuildSettings | None, endpoint: str 
     """Clients are sent to the gateway's URL, if there is a gateway."""
     model = make_model()
     assert _status(model, snapshot_of(model), settings=settings).status.get("endpoint") == endpoint
+
+
+def test_container_that_came_back_is_no_trouble() -> None:
+    """What a container that is ready again once ended of does not explain why another one is not ready."""
+    model = make_model()
+    containers = [
+        {"name": "worker", "ready": True, "restartCount": 5, "lastState": KILLED},
+        {"name": "engine", "ready": False, "restartCount": 0, "state": {"running": {}}},
+    ]
+    assert _of(model, make_pod("p", hash_of(model), containerStatuses=containers))["Available"] == ("False", "Loading")
+
+
+def test_quota_during_a_rollout_calls_nobody() -> None:
+    """Old pods may be what fills a quota, and they are about to go."""
+    model = make_model()
+    refused = [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]
+    live = deployment_of(model, conditions=refused)
+    told = _told(_status(model, snapshot_of(model, live, pods=(make_pod("old", "old", ready=True),))))
+    assert told["Degraded"][0] == "False"
+    assert told["Progressing"] == ("True", "RollingInPlace")
+
+
+def test_rollout_that_fails_says_why_while_old_pods_serve() -> None:
+    """A new template that crashes is what Ready speaks of, not the rollout that waits for it."""
+    model = make_model(replicas=2)
+    crashing = waiting_pod("new", hash_of(model), restarts=4, lastState=TERMINATED)
+    told = _of(model, make_pod("old", "old", ready=True), crashing)
+    assert (told["Available"], told["Ready"]) == (("True", "ReplicasReady"), ("False", "CrashLoop"))
+    assert told["Degraded"] == ("True", "CrashLoop")
+
+
+def test_deployment_whose_controller_is_behind_is_progress() -> None:
+    """Until its controller has seen the Deployment, the pods that are there prove nothing about it."""
+    model = make_model()
+    live = deployment_of(model)
+    live["metadata"]["generation"] = 2
+    pods = (make_pod("p", hash_of(model), ready=True),)
+    assert _told(_status(model, snapshot_of(model, live, pods=pods)))["Progressing"] == ("True", "RollingOut")
+
+
+def test_another_reason_to_call_a_person_is_news() -> None:
+    """Degraded for one reason and then for another is told twice."""
+    model = make_model()
+    first = _status(model, snapshot_of(model), problems=[Problem("SecretNotFound", "the Secret 'x' does not exist")])
+    again = replace(model, status=first.status)
+    second = _status(again, snapshot_of(again), problems=[Problem("ApplyRefused", "refused")])
+    assert [t.reason for t in second.transitions] == ["ApplyRefused"]
