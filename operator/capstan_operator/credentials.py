@@ -1,4 +1,4 @@
-"""Credentials of external models: the one key that each names, copied into the gateway's Secret.
+"""Credentials of external models: the keys that they name, copied into the gateway's Secret.
 
 Values stay as the base64 that the API server sent; they are never decoded, logged or put into an error. Only Secrets
 that a model names are read, one by one, and again every minute, because Secrets are not watched; sooner while one is
@@ -9,10 +9,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 from capstan_operator.desired.diff import needs_apply, with_applied_hash
+from capstan_operator.desired.naming import owner_of_credential
 from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.kube.port import SECRETS, KubePort
 from capstan_operator.settings import Settings
@@ -26,6 +28,14 @@ Reference = tuple[str, str, str]
 COMPONENT: Final = "gateway-credentials"
 RECHECK_SECONDS: Final = 60.0
 RECHECK_MISSING_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A Secret that could not be read."""
+
+    reason: str
+    predicate: str
 
 
 class CredentialStore:
@@ -54,28 +64,19 @@ class CredentialStore:
         if fresh and references == self._references:
             return self._problems
         found = await self._read({(namespace, name) for namespace, name, _ in references.values()})
-        data: dict[str, str] = {}
-        problems: dict[ModelKey, Problem] = {}
-        for file, reference in references.items():
-            value, problem = _pick(reference, found)
-            if value is not None:
-                data[file] = value
-            if problem is not None:
-                problems[_model_of(file)] = problem
-        await self._write(data)
-        self._references, self._problems, self._synced = dict(references), problems, now
-        return problems
+        picked = {file: _pick(file, reference, found) for file, reference in references.items()}
+        await self._write({file: value for file, value in picked.items() if isinstance(value, str)})
+        self._references, self._problems, self._synced = dict(references), _by_model(picked), now
+        return self._problems
 
-    async def _read(self, names: set[tuple[str, str]]) -> dict[tuple[str, str], Manifest | Problem]:
-        async def read(namespace: str, name: str) -> Manifest | Problem:
+    async def _read(self, names: set[tuple[str, str]]) -> dict[tuple[str, str], Manifest | _Unread]:
+        async def read(namespace: str, name: str) -> Manifest | _Unread:
             try:
                 return await self._kube.get(SECRETS, name, namespace=namespace)
             except NotFound:
-                return Problem(
-                    "SecretNotFound", f"the Secret '{name}' that `spec.external.secretRef` names is not there"
-                )
+                return _Unread("SecretNotFound", "is not there")
             except Forbidden:
-                return Problem("SecretForbidden", f"the operator may not read the Secret '{name}'")
+                return _Unread("SecretForbidden", "may not be read by the operator")
 
         ordered = sorted(names)
         return dict(zip(ordered, await asyncio.gather(*(read(*name) for name in ordered)), strict=True))
@@ -110,21 +111,30 @@ def _build_secret(name: str, namespace: str, data: Mapping[str, str]) -> Manifes
     )
 
 
-def _pick(
-    reference: Reference, found: Mapping[tuple[str, str], Manifest | Problem]
-) -> tuple[str | None, Problem | None]:
+def _pick(file: str, reference: Reference, found: Mapping[tuple[str, str], Manifest | _Unread]) -> str | Problem:
+    """Give the value for a credential file, or why there is none."""
     namespace, name, key = reference
+    endpoint = owner_of_credential(file)[1]
+    where = f"spec.external.endpoints[name={endpoint}]" if endpoint else "spec.external"
+    subject = f"the Secret '{name}' that `{where}.secretRef` names"
     secret = found[namespace, name]
-    if isinstance(secret, Problem):
-        return None, secret
+    if isinstance(secret, _Unread):
+        return Problem(secret.reason, f"{subject} {secret.predicate}")
     value = (secret.get("data") or {}).get(key)
-    if not value:
-        message = f"the Secret '{name}' that `spec.external.secretRef` names has no key '{key}'"
-        return None, Problem("SecretKeyNotFound", message)
-    return str(value), None
+    return str(value) if value else Problem("SecretKeyNotFound", f"{subject} has no key '{key}'")
 
 
-def _model_of(file: str) -> ModelKey:
-    """The model that a credential file belongs to: a namespace has no dot in it."""
-    namespace, _, name = file.partition(".")
-    return ModelKey(namespace, name)
+def _by_model(picked: Mapping[str, str | Problem]) -> dict[ModelKey, Problem]:
+    """Give one problem for each model with a credential that cannot be had."""
+    problems: dict[ModelKey, list[Problem]] = {}
+    keyed = set()
+    for file, result in sorted(picked.items()):
+        owner = owner_of_credential(file)[0]
+        if isinstance(result, Problem):
+            problems.setdefault(owner, []).append(result)
+        else:
+            keyed.add(owner)
+    return {
+        owner: Problem(found[0].reason, "; ".join(one.message for one in found), partial=owner in keyed)
+        for owner, found in problems.items()
+    }

@@ -1,13 +1,16 @@
-"""LLMModel: one model that is served, on GPUs of this cluster or by a hosted API."""
+"""LLMModel: one model that is served, on GPUs of this cluster, by a hosted API or by other LLMModels."""
 
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from capstan_contract.config import Capability, Provider, Task
+from capstan_contract.config import Capability, Task
 from capstan_operator.api import llmmodel_rules as checks
 from capstan_operator.api import llmmodel_spec_rules as spec_checks
+from capstan_operator.api.backends import Cascade as Cascade
+from capstan_operator.api.backends import External as External
+from capstan_operator.api.backends import Router as Router
 from capstan_operator.api.parts import Condition as Condition
 from capstan_operator.api.parts import ConfigMapKeyRef as ConfigMapKeyRef
 from capstan_operator.api.parts import EnvSource as EnvSource
@@ -22,7 +25,6 @@ from capstan_operator.api.patterns import (
     REVISION,
     SOURCE,
     TAG,
-    URL,
 )
 from capstan_operator.api.schema import (
     AS_SET,
@@ -56,7 +58,7 @@ class ModelSource(Part):
 
     source: Annotated[str, StringConstraints(min_length=6, max_length=512, pattern=SOURCE)] | None = None
     """Where the weights are: hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE. Required unless
-    `external` is set, or the engine is OpenAICompatible and its image has the weights."""
+    `external`, `router` or `cascade` is set, or the engine is OpenAICompatible and its image has the weights."""
     servedName: ServedName | None = None
     """The name that clients ask for. Default: the name of the LLMModel. It can change at any time without a restart."""
     aliases: tuple[ServedName, ...] = bounded_list(16, json_schema_extra=AS_SET)
@@ -85,19 +87,6 @@ class Engine(Part):
     """Environment variables of the engine's container."""
 
     rules: ClassVar[tuple[Rule, ...]] = checks.ENGINE
-
-
-class External(Part):
-    """A hosted API that answers in place of an engine."""
-
-    provider: Provider = Field(default=Provider.OPENAI_COMPATIBLE, strict=False)
-    """Whose API it is."""
-    url: Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=URL)]
-    """Base URL, with the version: https://api.openai.com/v1."""
-    model: ServedName | None = None
-    """The provider's name of the model. Default: the served name."""
-    secretRef: SecretKeyRef | None = None
-    """The provider's API key."""
 
 
 AFFINITY = ("nodeAffinity", "podAffinity", "podAntiAffinity")
@@ -245,6 +234,10 @@ class LLMModelSpec(Part):
     """The server that runs it."""
     external: External | None = None
     """A hosted API instead of an engine."""
+    router: Router | None = None
+    """Other LLMModels instead of an engine: one of them answers each request."""
+    cascade: Cascade | None = None
+    """Other LLMModels instead of an engine: they are asked in order until an answer is good enough."""
     resources: Resources = Field(default_factory=Resources)
     """What one replica needs."""
     parallelism: Parallelism = Field(default_factory=Parallelism)
@@ -268,6 +261,16 @@ class LLMModelSpec(Part):
     `engine`."""
 
     rules: ClassVar[tuple[Rule, ...]] = spec_checks.SPEC
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether other LLMModels answer."""
+        return self.router is not None or self.cascade is not None
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether pods of this model answer: it is neither hosted nor virtual."""
+        return self.external is None and not self.is_virtual
 
 
 class LLMModelStatus(Part):
@@ -299,7 +302,7 @@ class Metadata(Part):
 
 
 class LLMModel(Part):
-    """A model that is served, on GPUs of this cluster or by a hosted API."""
+    """A model that is served, on GPUs of this cluster, by a hosted API or by other LLMModels."""
 
     apiVersion: Literal["capstan.dev/v1alpha1"] = "capstan.dev/v1alpha1"
     """Version of this schema."""

@@ -83,6 +83,59 @@ ENGINE = (
     ),
 )
 
+EXTERNAL = (
+    Rule(
+        cel="has(self.url) != (has(self.endpoints) && size(self.endpoints) > 0)",
+        message="must have exactly one of `url` and `endpoints`",
+        holds=lambda self: (self.url is None) == bool(self.endpoints),
+    ),
+    Rule(
+        cel="!has(self.secretRef) || has(self.url)",
+        message="must not be set together with `endpoints`, which have a `secretRef` each",
+        holds=lambda self: self.secretRef is None or self.url is not None,
+        field_path=".secretRef",
+    ),
+    Rule(
+        cel="!has(self.endpoints) || size(self.endpoints) == 0 || self.endpoints.exists(one, one.weight > 0)",
+        message="must have an endpoint with a `weight` greater than 0",
+        holds=lambda self: not self.endpoints or any(one.weight > 0 for one in self.endpoints),
+        field_path=".endpoints",
+    ),
+)
+
+ROUTER = (
+    Rule(
+        cel="self.strategy != 'Weighted' || self.members.exists(one, one.weight > 0)",
+        message="must have a member with a `weight` greater than 0 when `strategy` is Weighted",
+        holds=lambda self: self.strategy != "Weighted" or any(one.weight > 0 for one in self.members),
+        field_path=".members",
+    ),
+)
+
+CASCADE = (
+    Rule(
+        cel="self.members.all(one, self.members.exists_one(other, other.name == one.name))",
+        message="must not name a model twice",
+        holds=lambda self: len({one.name for one in self.members}) == len(self.members),
+        field_path=".members",
+    ),
+)
+
+ESTIMATOR = (
+    Rule(
+        cel="self.type != 'Judge' || has(self.judge)",
+        message="is required when `type` is Judge",
+        holds=lambda self: self.type != "Judge" or self.judge is not None,
+        field_path=".judge",
+    ),
+    Rule(
+        cel="!has(self.judge) || self.type in ['Judge', 'Ensemble']",
+        message="must not be set unless `type` is Judge or Ensemble",
+        holds=lambda self: self.judge is None or self.type in ("Judge", "Ensemble"),
+        field_path=".judge",
+    ),
+)
+
 RESOURCES = (
     Rule(
         cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 316 && key.matches('{LABEL_KEY}'))",

@@ -9,12 +9,15 @@ from capstan_operator.api.schema import Rule, matches
 Check = Callable[[Any], bool]
 
 
-def _excludes_external(field: str, *, unset: str, holds: Check, also: str = "") -> Rule:
-    """An external model has no pods, so nothing that describes them."""
+_PODLESS = "has(self.external) || has(self.router) || has(self.cascade)"
+
+
+def _excludes_podless(field: str, *, unset: str, holds: Check, also: str = "") -> Rule:
+    """A hosted or virtual model has no pods, so nothing that describes them."""
     return Rule(
-        cel=f"!has(self.external) || ({unset})",
-        message=f"must not be set together with `external`{also}",
-        holds=lambda spec: spec.external is None or holds(spec),
+        cel=f"!({_PODLESS}) || ({unset})",
+        message=f"must not be set together with `external`, `router` or `cascade`{also}",
+        holds=lambda spec: spec.has_engine or holds(spec),
         field_path=f".{field}",
     )
 
@@ -28,14 +31,14 @@ def _absent(*fields: str) -> str:
     return " && ".join(f"!has(self.{field})" for field in fields)
 
 
-EXTERNAL = (
-    _excludes_external(
+PODLESS = (
+    _excludes_podless(
         "model.source",
         unset=_absent("model.source"),
         holds=lambda spec: spec.model.source is None,
         also="; `external.model` is the provider's name of the model",
     ),
-    _excludes_external(
+    _excludes_podless(
         "engine",
         unset="self.engine.type == 'vLLM' && "
         + _absent("engine.image", "engine.version")
@@ -43,7 +46,7 @@ EXTERNAL = (
         + _empty("engine.args", "engine.env"),
         holds=lambda spec: spec.engine == type(spec.engine)(),
     ),
-    _excludes_external(
+    _excludes_podless(
         "resources",
         unset="self.resources.gpus == 0 && self.resources.gpuResource == 'nvidia.com/gpu' && "
         + _absent(*(f"resources.{name}" for name in ("cpu", "memory", "sharedMemory", "affinity")))
@@ -53,16 +56,16 @@ EXTERNAL = (
         + _empty("resources.nodeSelector", "resources.tolerations"),
         holds=lambda spec: spec.resources == type(spec.resources)(),
     ),
-    _excludes_external(
+    _excludes_podless(
         "parallelism",
         unset="!has(self.parallelism.tensor) && self.parallelism.pipeline == 1",
         holds=lambda spec: spec.parallelism == type(spec.parallelism)(),
     ),
-    _excludes_external("scaling", unset=_absent("scaling"), holds=lambda spec: spec.scaling is None),
-    _excludes_external("cache", unset=_absent("cache"), holds=lambda spec: spec.cache is None),
-    _excludes_external("adapters", unset=_empty("adapters"), holds=lambda spec: not spec.adapters),
-    _excludes_external("prefixes", unset=_empty("prefixes"), holds=lambda spec: not spec.prefixes),
-    _excludes_external("template", unset=_absent("template"), holds=lambda spec: spec.template is None),
+    _excludes_podless("scaling", unset=_absent("scaling"), holds=lambda spec: spec.scaling is None),
+    _excludes_podless("cache", unset=_absent("cache"), holds=lambda spec: spec.cache is None),
+    _excludes_podless("adapters", unset=_empty("adapters"), holds=lambda spec: not spec.adapters),
+    _excludes_podless("prefixes", unset=_empty("prefixes"), holds=lambda spec: not spec.prefixes),
+    _excludes_podless("template", unset=_absent("template"), holds=lambda spec: spec.template is None),
 )
 
 
@@ -74,21 +77,48 @@ def _own_names(spec: Any) -> list[str]:
     return [*spec.model.aliases, *([spec.model.servedName] if spec.model.servedName else [])]
 
 
+def _stays(field: str) -> Rule:
+    """What answers for a model cannot become something else."""
+    return Rule(
+        cel=f"has(self.{field}) == has(oldSelf.{field})",
+        message="cannot be added or removed; make another LLMModel",
+        field_path=f".{field}",
+    )
+
+
+VIRTUAL = (
+    Rule(
+        cel="[has(self.external), has(self.router), has(self.cascade)].filter(one, one).size() <= 1",
+        message="must have at most one of `external`, `router` and `cascade`",
+        holds=lambda self: [self.external, self.router, self.cascade].count(None) >= 2,
+    ),
+    Rule(
+        cel="!(has(self.router) || has(self.cascade)) || !has(self.serving.price)",
+        message="must not be set together with `router` or `cascade`: a request costs what the members cost",
+        holds=lambda self: not self.is_virtual or self.serving.price is None,
+        field_path=".serving.price",
+    ),
+    Rule(
+        cel="!has(self.cascade) || self.model.task in ['chat', 'completion']",
+        message="must be chat or completion when `cascade` is set",
+        holds=lambda self: self.cascade is None or self.model.task in ("chat", "completion"),
+        field_path=".model.task",
+    ),
+)
+
 SPEC = (
     Rule(
-        cel="has(self.external) || self.engine.type == 'OpenAICompatible' || has(self.model.source)",
-        message=f"is required unless `external` is set or `engine.type` is OpenAICompatible: {HINTS[SOURCE]}",
+        cel=f"{_PODLESS} || self.engine.type == 'OpenAICompatible' || has(self.model.source)",
+        message="is required unless `external`, `router` or `cascade` is set or `engine.type` is OpenAICompatible:"
+        f" {HINTS[SOURCE]}",
         holds=lambda self: (
-            self.external is not None or self.engine.type == "OpenAICompatible" or self.model.source is not None
+            not self.has_engine or self.engine.type == "OpenAICompatible" or self.model.source is not None
         ),
         field_path=".model.source",
     ),
-    Rule(
-        cel="has(self.external) == has(oldSelf.external)",
-        message="cannot be added or removed; make another LLMModel",
-        field_path=".external",
-    ),
-    *EXTERNAL,
+    *(_stays(field) for field in ("external", "router", "cascade")),
+    *PODLESS,
+    *VIRTUAL,
     Rule(
         cel="self.resources.gpus == 0 || self.resources.gpus % self.parallelism.pipeline == 0",
         message="must be a multiple of `parallelism.pipeline`",
@@ -154,6 +184,15 @@ METADATA = (
 )
 """The CEL of these speaks of the whole object: a schema may not say more about metadata."""
 
+
+def _names_others(field: str) -> Check:
+    def holds(model: Any) -> bool:
+        part = getattr(model.spec, field)
+        return part is None or all(one.name != model.metadata.name for one in part.members)
+
+    return holds
+
+
 ROOT = (
     Rule(
         cel="!has(self.spec.serving.fallbacks) || has(self.spec.model.servedName)"
@@ -163,5 +202,25 @@ ROOT = (
             self.spec.model.servedName is not None or self.metadata.name not in self.spec.serving.fallbacks
         ),
         field_path=".spec.serving.fallbacks",
+    ),
+    *(
+        Rule(
+            cel=f"!has(self.spec.{field}) || !self.spec.{field}.members.exists(one, one.name == self.metadata.name)",
+            message="must not name this model itself",
+            holds=_names_others(field),
+            field_path=f".spec.{field}.members",
+        )
+        for field in ("router", "cascade")
+    ),
+    Rule(
+        cel="!has(self.spec.cascade) || !has(self.spec.cascade.estimator.judge)"
+        " || self.spec.cascade.estimator.judge.name != self.metadata.name",
+        message="must not be this model itself",
+        holds=lambda self: (
+            self.spec.cascade is None
+            or self.spec.cascade.estimator.judge is None
+            or self.spec.cascade.estimator.judge.name != self.metadata.name
+        ),
+        field_path=".spec.cascade.estimator.judge.name",
     ),
 )

@@ -22,6 +22,7 @@ ADAPTER_SOURCE: Final = r"^(hf|pvc|s3)://[!-~]+$"
 REVISION: Final = r"^[A-Za-z0-9][-A-Za-z0-9._/]*$"
 URL: Final = r"^https?://([A-Za-z0-9][-A-Za-z0-9.]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[-A-Za-z0-9._~%/]*)?$"
 DECIMAL: Final = r"^[0-9]+(\.[0-9]+)?$"
+FRACTION: Final = r"^(0(\.[0-9]+)?|1(\.0+)?)$"
 CPU: Final = r"^(0\.[0-9]*[1-9][0-9]*|0*[1-9][0-9]*(\.[0-9]+)?)m?$"
 BYTES: Final = r"^(0\.[0-9]*[1-9][0-9]*|0*[1-9][0-9]*(\.[0-9]+)?)(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 REASON: Final = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
@@ -57,8 +58,10 @@ HINTS: Final[Mapping[str, str]] = {
     REVISION: "a branch, tag or commit: letters, digits and any of - . _ /",
     URL: "http://HOST or https://HOST with an optional port and path, without user, password or query",
     DECIMAL: 'a decimal number in quotes, such as "0.15"',
+    FRACTION: 'a number from 0 to 1 in quotes, such as "0.7"',
     CPU: 'a CPU quantity greater than 0 in quotes, such as "4" or "500m"',
     BYTES: 'a size greater than 0 in quotes, such as "32Gi"',
+    CHILD_NAME: "lower case letters, digits and '-', beginning with a letter and not ending with '-'",
     REASON: "a CamelCase word",
 }
 """What a pattern allows, for people."""

@@ -79,7 +79,7 @@ def _allowed(field: Schema) -> str:
     """Say in words what the bounds of a field allow."""
     if field["type"] == "array":
         items = _allowed(field["items"])
-        return f"at most {field['maxItems']}" + (f", each {items}" if items else "")
+        return _range(field.get("minItems") or None, field["maxItems"]) + (f", each {items}" if items else "")
     if "additionalProperties" in field:
         return f"at most {field['maxProperties']}"
     if "enum" in field:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.desired.gateway import INVALID, compile_gateway
 from capstan_operator.desired.naming import adapter_served_name, served_name
+from capstan_operator.desired.types import LeftOut
 from capstan_operator.manifests import Finding, Manifests, Severity, about, load_manifests
-from capstan_operator.snapshot import Model
+from capstan_operator.snapshot import Model, ModelKey
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,16 +43,25 @@ def run(arguments: argparse.Namespace) -> int:
 def check_together(manifests: Manifests) -> Iterator[Finding]:
     """Find what only shows when a manifest is seen with its engine's abilities and with the other manifests."""
     whole = [model for model in manifests.models.values() if model.spec is not None]
-    sound = []
     for model in whole:
         faults = find_faults(model)
         yield from (about(manifests.origins[model.key], fault.message, fault.field) for fault in faults)
-        if not faults:
-            sound.append(model)
-    for key, verdict in compile_gateway(sound).verdicts.items():
-        if not verdict.accepted:
+    for key, verdict in compile_gateway(manifests.models.values()).verdicts.items():
+        if not verdict.accepted and verdict.reason != INVALID and not verdict.left_out:
             yield about(manifests.origins[key], verdict.message, "spec.model")
+        yield from _left_out(manifests, key, verdict.left_out)
     yield from _unknown_fallbacks(manifests, whole)
+
+
+def _left_out(manifests: Manifests, key: ModelKey, members: tuple[LeftOut, ...]) -> Iterator[Finding]:
+    """Tell what a virtual model would have to do without; what no manifest here has may well be in the cluster."""
+    for member in members:
+        named = f"names the LLMModel '{member.key.name}', which"
+        if member.key not in manifests.models:
+            message = f"{named} is in none of these manifests"
+            yield about(manifests.origins[key], message, member.field, Severity.WARNING)
+        else:
+            yield about(manifests.origins[key], f"{named} {member.reason}", member.field)
 
 
 def _unknown_fallbacks(manifests: Manifests, models: list[Model]) -> Iterator[Finding]:

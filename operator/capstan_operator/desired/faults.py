@@ -38,7 +38,7 @@ def _are_texts(found: object) -> bool:
 
 
 def _source_faults(spec: LLMModelSpec) -> Iterator[SpecError]:
-    if spec.external:
+    if not spec.has_engine:
         return
     engine = spec.engine.type
     if spec.model.source and spec.model.source.startswith("s3://") and engine not in _S3_ENGINES:

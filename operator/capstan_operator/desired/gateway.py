@@ -2,10 +2,11 @@
 
 A name (served name, alias, adapter's name) has one owner in the whole cluster: the oldest LLMModel that claims it,
 then the first by namespace and name. A model that loses one of its names is left out entirely and claims nothing, so
-that taking it away changes nothing for anybody else.
+that taking it away changes nothing for anybody else. What becomes of virtual models is said in `members`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -18,12 +19,20 @@ from capstan_contract.config import (
     GatewayConfig,
     ModelEntry,
     Price,
+    RouterBackend,
     ServiceBackend,
     Timeouts,
 )
 from capstan_contract.names import ENGINE_PORT_NAME
-from capstan_operator.api.llmmodel import LLMModelSpec, PriceSpec
+from capstan_operator.api.llmmodel import External, LLMModelSpec, PriceSpec
 from capstan_operator.desired.faults import find_faults
+from capstan_operator.desired.members import (
+    describe,
+    find_left_out,
+    judge_members,
+    virtual_backend,
+    with_members_limits,
+)
 from capstan_operator.desired.naming import (
     adapter_served_name,
     credential_file,
@@ -34,7 +43,10 @@ from capstan_operator.desired.naming import (
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.snapshot import Model, ModelKey, SpecError
 
+INVALID = "Invalid"
 ACCEPTED = Verdict(accepted=True, reason="Accepted", message="served by the gateway's config")
+DEFAULT_ENDPOINT = "default"
+"""Name of the one endpoint of a hosted model that has a `url` in place of `endpoints`."""
 DELETING = Verdict(accepted=False, reason="Deleting", message="the LLMModel is being deleted")
 
 
@@ -43,49 +55,99 @@ def compile_gateway(
 ) -> CompiledGateway:
     """Compile the gateway config, with a verdict for each model. The order of `models` does not matter.
 
-    `backend_of` says where a model is answered; by default its Service, or the hosted API that it names.
+    `backend_of` says where a model that is not virtual is answered; by default its Service, or the hosted API that it
+    names.
     """
+    known = {model.key: model for model in models}
     verdicts: dict[ModelKey, Verdict] = {}
     owners: dict[str, ModelKey] = {}
-    entries: list[ModelEntry] = []
-    credentials: dict[str, tuple[str, str, str]] = {}
-    for model in sorted(models, key=_seniority):
+    for model in sorted(known.values(), key=_seniority):
         verdict = verdicts[model.key] = _judge(model, owners)
-        if not verdict.accepted or model.spec is None:
+        if verdict.accepted:
+            owners.update(dict.fromkeys(_claimed_names(model), model.key))
+    entries: dict[str, ModelEntry] = {}
+    credentials: dict[str, tuple[str, str, str]] = {}
+    for model in sorted(known.values(), key=_dependence):
+        if not verdicts[model.key].accepted or model.spec is None:
             continue
-        owners.update(dict.fromkeys(_claimed_names(model), model.key))
-        entries.append(_entry(model, model.spec, (backend_of or default_backend)(model)))
-        if model.spec.external and (secret := model.spec.external.secretRef):
-            credentials[credential_file(model.key)] = (model.key.namespace, secret.name, secret.key)
+        if model.spec.is_virtual:
+            verdicts[model.key] = _add_virtual(model, model.spec, known, verdicts, entries)
+        else:
+            entries[str(model.key)] = _entry(model, model.spec, (backend_of or default_backend)(model))
+            credentials.update(_credentials(model.key, model.spec.external))
     return CompiledGateway(
-        config=GatewayConfig.build(tuple(entries)),
+        config=GatewayConfig.build(tuple(entries.values())),
         verdicts=MappingProxyType(dict(sorted(verdicts.items()))),
         credentials=MappingProxyType(dict(sorted(credentials.items()))),
     )
 
 
+def _dependence(model: Model) -> int:
+    """Order models so that the members of each come before it: a router may have cascades, neither has routers."""
+    spec = model.spec
+    return 2 if spec and spec.router else 1 if spec and spec.cascade else 0
+
+
+def _add_virtual(
+    model: Model,
+    spec: LLMModelSpec,
+    known: Mapping[ModelKey, Model],
+    verdicts: Mapping[ModelKey, Verdict],
+    entries: dict[str, ModelEntry],
+) -> Verdict:
+    """Add the entry of a virtual model with the members that can be used; give the verdict on it."""
+    left_out = find_left_out(model, known, verdicts)
+    if missing := judge_members(model, left_out):
+        return missing
+    backend = virtual_backend(model, left_out)
+    ids = [member.model for member in backend.members] if isinstance(backend, RouterBackend) else backend.members
+    entry = _entry(model, spec, backend)
+    entries[entry.id] = with_members_limits(entry, tuple(entries[member] for member in ids))
+    if not left_out:
+        return ACCEPTED
+    message = f"{ACCEPTED.message}, with less than it names: {describe(left_out)}"
+    return replace(ACCEPTED, message=message, left_out=left_out)
+
+
 def default_backend(model: Model) -> Backend:
-    """Give where a model is answered in a cluster: its Service, or the hosted API that it names."""
+    """Give where a model that is not virtual is answered in a cluster: its Service, or the hosted API that it names."""
     external = model.spec.external if model.spec else None
     if external is None:
         return ServiceBackend(
             namespace=model.key.namespace, service=workload_name(model.key.name), portName=ENGINE_PORT_NAME
         )
-    return ExternalBackend(
-        provider=external.provider,
-        endpoints=(
-            ExternalEndpoint(
-                name="default",
-                url=external.url,
-                credentialFile=credential_file(model.key) if external.secretRef else None,
-            ),
-        ),
-    )
+    return ExternalBackend(provider=external.provider, endpoints=tuple(_endpoints(model.key, external)))
+
+
+def _endpoints(key: ModelKey, external: External) -> Iterator[ExternalEndpoint]:
+    if external.url:
+        file = credential_file(key) if external.secretRef else None
+        yield ExternalEndpoint(name=DEFAULT_ENDPOINT, url=external.url, credentialFile=file)
+    for endpoint in sorted(external.endpoints, key=lambda endpoint: (endpoint.priority, endpoint.name)):
+        yield ExternalEndpoint(
+            name=endpoint.name,
+            url=endpoint.url,
+            region=endpoint.region or "",
+            priority=endpoint.priority,
+            weight=endpoint.weight,
+            credentialFile=credential_file(key, endpoint.name) if endpoint.secretRef else None,
+        )
+
+
+def _credentials(key: ModelKey, external: External | None) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """Give the credential files of a hosted model, and where each comes from."""
+    if external is None:
+        return
+    if secret := external.secretRef:
+        yield credential_file(key), (key.namespace, secret.name, secret.key)
+    for endpoint in external.endpoints:
+        if secret := endpoint.secretRef:
+            yield credential_file(key, endpoint.name), (key.namespace, secret.name, secret.key)
 
 
 def invalid(faults: Iterable[SpecError]) -> Verdict:
     """Give the verdict on a faulty model: every fault, so that one look is enough to put them all right."""
-    return Verdict(accepted=False, reason="Invalid", message="; ".join(str(fault) for fault in faults))
+    return Verdict(accepted=False, reason=INVALID, message="; ".join(str(fault) for fault in faults))
 
 
 def _seniority(model: Model) -> tuple[str, ModelKey]:

@@ -29,14 +29,14 @@ from capstan_operator.snapshot import Manifest, Model, ModelKey, PodHash, Snapsh
 def build_model(model: Model, snapshot: Snapshot, settings: BuildSettings) -> DesiredModel:
     """Give everything that a model should own. Never raises for what a user wrote: faults are in `errors`.
 
-    A faulty model keeps what it has; an external one and one that is being deleted own nothing (of the latter the
-    garbage collector takes care).
+    A faulty model keeps what it has; external and virtual ones and one that is being deleted own nothing (of the
+    latter the garbage collector takes care).
     """
     faults = find_faults(model)
     spec = model.spec
     if faults or spec is None or model.deleting:
         return DesiredModel(key=model.key, objects=(), keep=True, errors=faults)
-    if spec.external:
+    if not spec.has_engine:
         return DesiredModel(key=model.key, objects=())
     template, pod_hash = build_template(model, spec, settings)
     work = _Workload(model, spec, template, pod_hash, live_deployment(model.key, snapshot))
@@ -58,7 +58,7 @@ def needs_capacity(model: Model, snapshot: Snapshot, settings: BuildSettings) ->
     """Say whether `build_model` would look at `snapshot.nodes`: only when a rollout of GPU pods begins."""
     live = live_deployment(model.key, snapshot)
     spec = model.spec
-    if live is None or spec is None or spec.external or not spec.resources.gpus or model.deleting:
+    if live is None or spec is None or not spec.has_engine or not spec.resources.gpus or model.deleting:
         return False
     if find_faults(model):
         return False

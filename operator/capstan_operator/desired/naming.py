@@ -57,6 +57,15 @@ def upstream_name(model: Model) -> str:
     return model.key.name
 
 
-def credential_file(key: ModelKey) -> str:
-    """Name of the file with a model's credential. A namespace has no dot in it, so two models never share a file."""
-    return f"{key.namespace}.{key.name}"
+def credential_file(key: ModelKey, endpoint: str | None = None) -> str:
+    """Name of the file with the credential of a model, or of one of its endpoints.
+
+    Neither a namespace nor the name of a model or an endpoint has a dot in it, so two never share a file.
+    """
+    return f"{key.namespace}.{key.name}" + (f".{endpoint}" if endpoint else "")
+
+
+def owner_of_credential(file: str) -> tuple[ModelKey, str | None]:
+    """Give the model, and the endpoint if any, that a credential file belongs to: `credential_file` reversed."""
+    namespace, name, *endpoint = file.split(".")
+    return ModelKey(namespace, name), endpoint[0] if endpoint else None

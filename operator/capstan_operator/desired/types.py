@@ -30,7 +30,8 @@ class DesiredModel:
     key: ModelKey
     objects: tuple[Manifest, ...]
     """Complete manifests with owner reference, labels and the applied-hash annotation, in the order to apply them.
-    Empty for an external model and for one with a faulty spec (then nothing is pruned either: `keep` is True)."""
+    Empty for an external or virtual model and for one with a faulty spec (then nothing is pruned either: `keep` is
+    True)."""
     keep: bool = False
     """Do not prune what is owned and not listed here."""
     pod_hash: PodHash | None = None
@@ -48,13 +49,30 @@ class DesiredModel:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A member that a virtual model has to do without."""
+
+    field: str
+    """Path of the field that names it."""
+    key: ModelKey
+    reason: str
+    """What is wrong with it: "does not exist"."""
+
+    def __str__(self) -> str:
+        return f"`{self.field}` names the LLMModel '{self.key.name}', which {self.reason}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What became of one LLMModel in the gateway config."""
 
     accepted: bool
     reason: str
-    """Accepted, Invalid or Conflicted (a served name that an older LLMModel has), as in GEP-713."""
+    """Accepted, Invalid, Conflicted (a served name that an older LLMModel has), as in GEP-713, or MembersMissing (a
+    virtual model of which nothing is left)."""
     message: str
+    left_out: tuple[LeftOut, ...] = ()
+    """Members that a virtual model has to do without; the message names them too."""
 
 
 @dataclass(frozen=True)

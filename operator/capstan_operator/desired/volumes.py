@@ -58,7 +58,7 @@ def parse_source(source: str) -> Source:
 
 def loads_weights(spec: LLMModelSpec) -> bool:
     """Say whether the engine reads any weights. The simulator takes every source and reads none."""
-    return spec.external is None and spec.engine.type is not EngineType.SIMULATOR
+    return spec.has_engine and spec.engine.type is not EngineType.SIMULATOR
 
 
 def model_source(spec: LLMModelSpec) -> Source | None:
@@ -78,7 +78,7 @@ def source_claims(spec: LLMModelSpec) -> tuple[str, ...]:
 def named_claims(model: Model) -> tuple[str, ...]:
     """Give the existing claims that a model needs: those of pvc:// sources and `cache.claimName`."""
     spec = model.spec
-    if spec is None or spec.external:
+    if spec is None or not spec.has_engine:
         return ()
     cache = [spec.cache.claimName] if spec.cache and spec.cache.claimName else []
     return tuple(sorted({*source_claims(spec), *cache}))

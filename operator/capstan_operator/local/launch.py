@@ -56,7 +56,7 @@ class Choices:
     """What the command line says about engines."""
 
     engine: EngineType | None = None
-    """Run every model that is not external on this engine instead of its own, without its own arguments."""
+    """Run every model that has one on this engine instead of its own, without its own arguments."""
     engine_arguments: tuple[str, ...] = ()
     """Arguments for `engine`."""
     weights: Mapping[str, str] = field(default_factory=dict)
@@ -68,16 +68,16 @@ class Choices:
 
 def on_chosen_engine(model: Model, choices: Choices) -> Model:
     """Give the model with the engine that the command line asks for instead of its own."""
-    if choices.engine is None or model.spec is None or model.spec.external is not None:
+    if choices.engine is None or model.spec is None or not model.spec.has_engine:
         return model
     engine = Engine(type=choices.engine, args=choices.engine_arguments, env=model.spec.engine.env)
     return replace(model, spec=model.spec.model_copy(update={"engine": engine}))
 
 
 def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
-    """Decide how the engine of a model is started; None when it has none because it is external or faulty."""
+    """Decide how the engine of a model is started; None when it has none because it is external, virtual or faulty."""
     spec = model.spec
-    if spec is None or spec.external is not None:
+    if spec is None or not spec.has_engine:
         return None
     engine = spec.engine.type
     # A variable whose value is in a Secret or a ConfigMap keeps the value that it has in Capstan's own environment.

@@ -15,6 +15,7 @@ from watchfiles import awatch
 
 from capstan_contract.config import Backend, ConfigError, GatewayConfig, StaticBackend
 from capstan_operator.desired.gateway import compile_gateway, default_backend
+from capstan_operator.desired.members import describe
 from capstan_operator.local.configdir import write_config
 from capstan_operator.local.credentials import write_credentials
 from capstan_operator.local.engines import Engines
@@ -160,6 +161,7 @@ class _Session:
                 models=self._models,
                 config=self._config,
                 refused={key: verdict.message for key, verdict in verdicts.items() if not verdict.accepted},
+                reduced={key: describe(verdict.left_out) for key, verdict in verdicts.items() if verdict.left_out},
                 absent=absent,
                 missing_keys=missing,
                 launches=launches,

@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from capstan_contract.config import ExternalBackend, GatewayConfig
+from capstan_contract.config import CascadeBackend, ExternalBackend, GatewayConfig, ModelEntry, RouterBackend
 from capstan_operator.api.llmmodel import EngineType
+from capstan_operator.desired.naming import owner_of_credential
 from capstan_operator.local.describe import SIMULATED, Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State
@@ -20,6 +21,8 @@ class Scene:
     config: GatewayConfig
     refused: Mapping[ModelKey, str]
     """Why the gateway config leaves a model out."""
+    reduced: Mapping[ModelKey, str]
+    """What a virtual model that is served has to do without."""
     absent: Mapping[ModelKey, str]
     """Why a model has no engine here."""
     missing_keys: Mapping[str, str]
@@ -83,10 +86,14 @@ def problems_of(scene: Scene) -> Iterator[tuple[str, str]]:
     """Give (model, sentence) for what keeps models from being served, apart from engines that are coming up."""
     for key, message in sorted(scene.refused.items()):
         yield key.name, f"is not served: {message}"
+    for key, message in sorted(scene.reduced.items()):
+        yield key.name, f"is served with less than it names: {message}"
     for key, reason in sorted(scene.absent.items()):
         yield key.name, f"has no engine: {reason}"
     for file, variable in sorted(scene.missing_keys.items()):
-        yield file.rpartition(".")[2], f"has no API key: set {variable} and start again"
+        key, endpoint = owner_of_credential(file)
+        what = f" for its endpoint '{endpoint}'" if endpoint else ""
+        yield key.name, f"has no API key{what}: set {variable} and start again"
 
 
 def is_settled(scene: Scene) -> bool:
@@ -97,7 +104,7 @@ def is_settled(scene: Scene) -> bool:
 
 def presentation(scene: Scene, address: str, folder: Path, state: Path) -> str:
     """Write what is served where, and how to try it."""
-    rows = [_row(model, scene) for model in sorted(scene.models, key=lambda model: model.key)]
+    rows = _rows(scene)
     served = {row.name for row in rows if row.state == "ready"}
     entries = [entry for entry in scene.config.models if entry.id.rpartition("/")[2] in served]
     parts = [f"Capstan serves {folder} at {address}/v1", table(rows)]
@@ -112,14 +119,40 @@ def presentation(scene: Scene, address: str, folder: Path, state: Path) -> str:
     return "\n" + "\n\n".join(parts) + "\n"
 
 
-def _row(model: Model, scene: Scene) -> Row:
-    entry = next((entry for entry in scene.config.models if entry.id == str(model.key)), None)
+def _rows(scene: Scene) -> list[Row]:
+    """Give one row for each model; that of a virtual one says what the rows of its members say."""
+    entries = {entry.id: entry for entry in scene.config.models}
+    rows: dict[str, Row] = {}
+    for model in sorted(scene.models, key=lambda model: (_depth(entries.get(str(model.key))), model.key)):
+        entry = entries.get(str(model.key))
+        if entry and isinstance(entry.backend, RouterBackend | CascadeBackend):
+            rows[entry.id] = _virtual_row(entry, entry.backend, rows)
+        else:
+            rows[str(model.key)] = _row(model, entry, scene)
+    return [rows[str(model.key)] for model in sorted(scene.models, key=lambda model: model.key)]
+
+
+def _depth(entry: ModelEntry | None) -> int:
+    """Order models so that members come before what they are members of."""
+    return 0 if entry is None else {"Router": 2, "Cascade": 1}.get(entry.backend.kind, 0)
+
+
+def _virtual_row(entry: ModelEntry, backend: RouterBackend | CascadeBackend, rows: Mapping[str, Row]) -> Row:
+    members = [member.model for member in backend.members] if isinstance(backend, RouterBackend) else backend.members
+    names = ", ".join(rows[member].name for member in members)
+    state = "ready" if any(rows[member].state == "ready" for member in members) else "no member is ready"
+    return Row(
+        entry.id.rpartition("/")[2], (entry.servedName, *entry.aliases), f"{backend.kind.lower()}: {names}", state
+    )
+
+
+def _row(model: Model, entry: ModelEntry | None, scene: Scene) -> Row:
     names = (entry.servedName, *entry.aliases) if entry else ()
     launches = [launch for slot, launch in scene.launches.items() if slot.model == model.key]
     if entry is None:
         return Row(model.key.name, names, "-", "not served")
     if isinstance(entry.backend, ExternalBackend):
-        missing = any(endpoint.credentialFile in scene.missing_keys for endpoint in entry.backend.endpoints)
+        missing = all(endpoint.credentialFile in scene.missing_keys for endpoint in entry.backend.endpoints)
         where = ", ".join(endpoint.url for endpoint in entry.backend.endpoints)
         return Row(model.key.name, names, where, "no API key" if missing else "ready")
     if not launches:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from capstan_operator.desired.gateway import invalid
+from capstan_operator.desired.members import MEMBERS_MISSING, describe
 from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.pods import condition_of, template_hash
 from capstan_operator.desired.types import RolloutMode
@@ -51,6 +52,11 @@ def _problem_is_false(facts: Facts) -> Finding | None:
     return Finding("False", facts.problems[0].reason, "; ".join(problem.message for problem in facts.problems))
 
 
+def _whole_problem_is_false(facts: Facts) -> Finding | None:
+    """Nothing of the model can answer for what the shell found."""
+    return None if all(problem.partial for problem in facts.problems) else _problem_is_false(facts)
+
+
 def _problem_is_true(facts: Facts) -> Finding | None:
     found = _problem_is_false(facts)
     return Finding("True", found.reason, found.message) if found else None
@@ -70,6 +76,16 @@ def _hopeless_is_true(facts: Facts) -> Finding | None:
     return None
 
 
+def _podless(facts: Facts, status: State, hosted: str, virtual: str) -> Finding | None:
+    """What there is to say about a model without pods."""
+    if facts.external:
+        return Finding(status, "External", hosted)
+    return Finding(status, "Virtual", virtual) if facts.virtual else None
+
+
+ANSWERS: Final = ("a hosted API answers", "its members answer")
+
+
 # --- Accepted -------------------------------------------------------------------------------------------------------
 
 
@@ -80,14 +96,18 @@ def _verdict(facts: Facts) -> Finding | None:
 
 
 def _accepted(facts: Facts) -> Finding:
-    return Finding("True", "Accepted", f"served as '{served_name(facts.model)}'")
+    served = f"served as '{served_name(facts.model)}'"
+    left_out = facts.verdict.left_out
+    return Finding(
+        "True", "Accepted", f"{served}, with less than it names: {describe(left_out)}" if left_out else served
+    )
 
 
 # --- WeightsReady ---------------------------------------------------------------------------------------------------
 
 
 def _weights_elsewhere(facts: Facts) -> Finding | None:
-    return Finding("True", "External", "a hosted API has them") if facts.external else None
+    return _podless(facts, "True", "a hosted API has them", "its members have them")
 
 
 def _storage_class(facts: Facts) -> Finding | None:
@@ -148,8 +168,14 @@ def _on_demand(_: Facts) -> Finding:
 # --- Available ------------------------------------------------------------------------------------------------------
 
 
-def _hosted(facts: Facts) -> Finding | None:
-    return Finding("True", "External", "a hosted API answers") if facts.external else None
+def _answered_elsewhere(facts: Facts) -> Finding | None:
+    return _podless(facts, "True", *ANSWERS)
+
+
+def _no_member(facts: Facts) -> Finding | None:
+    if facts.verdict.reason != MEMBERS_MISSING:
+        return None
+    return Finding("False", "NoMemberAvailable", facts.verdict.message)
 
 
 def _idle(facts: Facts) -> Finding | None:
@@ -172,7 +198,7 @@ def _no_pods(_: Facts) -> Finding:
 
 
 def _nothing_to_roll_out(facts: Facts) -> Finding | None:
-    return Finding("False", "External", "there is nothing to roll out") if facts.external else None
+    return _podless(facts, "False", "there is nothing to roll out", "there is nothing to roll out")
 
 
 def _deployment_behind(facts: Facts) -> Finding | None:
@@ -238,6 +264,12 @@ def _weights_lost_is_true(facts: Facts) -> Finding | None:
     return Finding("True", found.reason, found.message) if found else None
 
 
+def _left_out_is_true(facts: Facts) -> Finding | None:
+    """A virtual model serves with less than it names."""
+    left_out = facts.verdict.left_out
+    return Finding("True", MEMBERS_MISSING, describe(left_out)) if left_out else None
+
+
 def _as_expected(_: Facts) -> Finding:
     return Finding("False", "AsExpected", "nothing needs a person")
 
@@ -246,8 +278,8 @@ def _as_expected(_: Facts) -> Finding:
 
 
 def _generation_ready(facts: Facts) -> Finding | None:
-    """Nothing to object when a pod of this generation is ready, or none is wanted, or a hosted API answers."""
-    if facts.external or facts.idle or facts.ready_new:
+    """Nothing to object when a pod of this generation is ready, or none is wanted, or others answer."""
+    if facts.podless or facts.idle or facts.ready_new:
         return None
     if facts.trouble is None and facts.ready:
         return _not_rolled_out(facts)
@@ -274,11 +306,12 @@ def _gateway(facts: Facts) -> Finding | None:
 
 
 def _ready_idle(facts: Facts) -> Finding | None:
-    return Finding("True", "Idle", "no replica is wanted") if facts.idle and not facts.external else None
+    return Finding("True", "Idle", "no replica is wanted") if facts.idle and not facts.podless else None
 
 
 def _serving(facts: Facts) -> Finding:
-    return Finding("True", "Serving", "a hosted API answers" if facts.external else _ready_of(facts, facts.ready_new))
+    others = _podless(facts, "True", *ANSWERS)
+    return Finding("True", "Serving", others.message if others else _ready_of(facts, facts.ready_new))
 
 
 CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
@@ -298,8 +331,9 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
         ),
         "Available": (
             _invalid_is_false,
-            lambda facts: _problem_is_false(facts) if facts.external else None,
-            _hosted,
+            lambda facts: _whole_problem_is_false(facts) if facts.podless else None,
+            _no_member,
+            _answered_elsewhere,
             _idle,
             _some_ready,
             _problem_is_false,
@@ -323,6 +357,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _invalid_is_true,
             _conflict_is_true,
             _problem_is_true,
+            _left_out_is_true,
             _weights_lost_is_true,
             _hopeless_is_true,
             _deadline_is_true,
@@ -331,7 +366,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
         "Ready": (
             _invalid_is_false,
             _verdict,
-            _problem_is_false,
+            _whole_problem_is_false,
             _generation_ready,
             _gateway,
             _ready_idle,

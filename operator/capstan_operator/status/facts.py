@@ -61,6 +61,16 @@ class Facts:
         """Whether a hosted API answers."""
         return self.spec is not None and self.spec.external is not None
 
+    @property
+    def virtual(self) -> bool:
+        """Whether other models answer."""
+        return self.spec is not None and self.spec.is_virtual
+
+    @property
+    def podless(self) -> bool:
+        """Whether there are no pods to speak of."""
+        return self.external or self.virtual
+
 
 def gather_facts(
     model: Model,
@@ -85,7 +95,7 @@ def gather_facts(
         ack=ack,
         problems=tuple(problems),
         deployment=deployment,
-        wanted=wanted_replicas(spec, deployment) if spec and not spec.external else 0,
+        wanted=wanted_replicas(spec, deployment) if spec and spec.has_engine else 0,
         new=new,
         old=tuple(pod for pod in active if pod_hash_of(pod) != desired.pod_hash),
         claims=_claims(model, spec, snapshot),
@@ -123,7 +133,7 @@ def _claims(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tupl
 
 
 def _own_claim(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tuple[str, Manifest | None] | None:
-    if spec is None or spec.external or spec.cache is None or spec.cache.claimName or not spec.cache.size:
+    if spec is None or not spec.has_engine or spec.cache is None or spec.cache.claimName or not spec.cache.size:
         return None
     name = weights_name(model.key.name)
     return name, find_child(snapshot.children.get(model.key, ()), "PersistentVolumeClaim", name)

@@ -59,7 +59,7 @@ def compute_status(
 
 def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"observedGeneration": facts.model.generation}
-    if not facts.external:
+    if not facts.podless:
         labels = sorted(selector_labels(facts.model.key.name).items())
         fields |= {
             "replicas": len(facts.new) + len(facts.old),

@@ -44,6 +44,8 @@ class Problem:
     reason: str
     """CamelCase: SecretNotFound, SecretKeyNotFound, ConfigMapNotFound, StorageClassNotFound, ApplyRefused, ..."""
     message: str
+    partial: bool = False
+    """Whether the model answers all the same: another endpoint has its credential."""
 
 
 @dataclass(frozen=True)

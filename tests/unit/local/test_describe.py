@@ -38,6 +38,7 @@ def _scene(**parts: object) -> Scene:
         "models": (),
         "config": _config(),
         "refused": {},
+        "reduced": {},
         "absent": {},
         "missing_keys": {},
         "launches": {},
