@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import orjson
+
 from capstan_gateway.api.envelope import normalise_error
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, Headers, UpstreamFailed, UpstreamRejected
@@ -12,10 +14,11 @@ from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.errors import RoutingError
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.streaming.relay import StreamBroken, StreamRelay
-from capstan_gateway.streaming.usage import find_usage
+from capstan_gateway.streaming.usage import Usage, find_usage, parse_usage
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+SMALL_ANSWER_BYTES: Final = 16 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024
 MAX_FALLBACKS: Final = 5
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
@@ -100,9 +103,7 @@ async def _reply(context: RequestContext, model: ServedModel, answer: Dispatched
         return await _begin_stream(context, model, answer)
     body = await answer.read(MAX_ANSWER_BYTES)
     answer.close()
-    if not _looks_like_json(body):
-        raise UpstreamFailed("the model's engine answered with something that is not JSON")
-    context.usage = find_usage(body)
+    context.usage = _usage_of(body)
     return WholeReply(200, content_type, model.rename(body) if model.rename is not None else body)
 
 
@@ -133,12 +134,23 @@ async def _begin_stream(context: RequestContext, model: ServedModel, answer: Dis
     return StreamReply(first, answer, relay)
 
 
-def _looks_like_json(body: bytes) -> bool:
-    """Tell an answer from an error page or half an answer, without reading it."""
-    if body[:1] == b"{" and body[-1:] == b"}":
-        return True
-    stripped = body.strip()
-    return stripped.startswith(b"{") and stripped.endswith(b"}")
+def _usage_of(body: bytes) -> Usage | None:
+    """Give the usage of an answer in one piece; UpstreamFailed when it is none.
+
+    A small one is simply read. Of a large one (embeddings) only its ends are looked at.
+    """
+    if len(body) > SMALL_ANSWER_BYTES:
+        stripped = body.strip()
+        if stripped.startswith(b"{") and stripped.endswith(b"}"):
+            return find_usage(body)
+    else:
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            document = None
+        if type(document) is dict:
+            return parse_usage(document.get("usage"))
+    raise UpstreamFailed("the model's engine answered with something that is not JSON")
 
 
 def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
