@@ -18,13 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway_mock import CHUNKS
 from gateway_rivals import MOCK_PORT, RIVALS, Rival, install
 
 HERE = Path(__file__).resolve().parent
@@ -59,7 +59,9 @@ Table = dict[tuple[str, str], Numbers]
 
 
 @contextmanager
-def process(command: list[str], core: int, log: Path, environment: dict[str, str]) -> Iterator[int]:
+def process(
+    command: list[str], core: int, log: Path, environment: dict[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a command on one core; end it and its children."""
     with log.open("w") as sink:
         child = subprocess.Popen(
@@ -71,9 +73,12 @@ def process(command: list[str], core: int, log: Path, environment: dict[str, str
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
         try:
-            yield child.pid
+            yield child
         finally:
-            os.killpg(child.pid, 15)
+            try:
+                os.killpg(child.pid, 15)
+            except ProcessLookupError:
+                pass  # it ended by itself
             try:
                 child.wait(15)
             except subprocess.TimeoutExpired:
@@ -105,28 +110,32 @@ def rss_megabytes(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def wait_ready(rival: Rival, seconds: float = 120.0) -> None:
-    """Return when it answers both kinds of request with 200."""
+def wait_ready(rival: Rival, child: "subprocess.Popen[bytes] | None" = None, seconds: float = 120.0) -> None:
+    """Return when it answers a request as the mock does."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            for body in (BODY, stream_body()):
-                request = urllib.request.Request(
-                    f"http://127.0.0.1:{rival.port}{rival.path}",
-                    data=body.encode(),
-                    headers={"content-type": "application/json", **rival.headers},
-                )
-                with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-                    data = answer.read()
-                if body == BODY and b"quick brown fox" not in data:
-                    raise OSError(f"answered something else: {data[:200]!r}")
-                if body != BODY and data.count(b"data: ") < 64:
-                    raise OSError(f"streamed only {data.count(b'data: ')} events")
-            return
-        except (OSError, urllib.error.URLError) as error:
-            if time.monotonic() > deadline:
-                raise OSError(f"not ready after {seconds:.0f} s: {error}") from error
+            return try_once(rival, "JSON")
+        except OSError as error:
+            ended = child is not None and child.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise OSError(f"not ready ({'it ended' if ended else f'after {seconds:.0f} s'}): {error}") from error
             time.sleep(0.25)
+
+
+def try_once(rival: Rival, kind: str) -> None:
+    """Send one request; OSError when the answer is not whole."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{rival.port}{rival.path}",
+        data=(BODY if kind == "JSON" else stream_body()).encode(),
+        headers={"content-type": "application/json", **rival.headers},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        data = answer.read()
+    if kind == "JSON" and b"quick brown fox" not in data:
+        raise OSError(f"answered something else: {data[:200]!r}")
+    if kind != "JSON" and data.count(b"data: ") < CHUNKS:
+        raise OSError(f"streamed only {data.count(b'data: ')} events")
 
 
 def stream_body() -> str:
@@ -157,10 +166,10 @@ def run_rival(rival: Rival, seconds: int, mock_pid: int, table: Table) -> None:
             wait_ready(rival)
             measure(rival, seconds, mock_pid, table)
             return
-        with process(command, CORES[0], home / "log", rival.environment) as pid:
+        with process(command, CORES[0], home / "log", rival.environment) as child:
             try:
-                wait_ready(rival)
-                measure(rival, seconds, pid, table)
+                wait_ready(rival, child)
+                measure(rival, seconds, child.pid, table)
             except OSError:
                 print((home / "log").read_text()[-2000:], file=sys.stderr)
                 raise
@@ -170,11 +179,17 @@ def measure(rival: Rival, seconds: int, pid: int, table: Table) -> None:
     """Fill the table's entries of one gateway."""
     wrk(rival, "JSON", 32, min(seconds, 2))  # warm up
     for name, kind, connections in SCENARIOS:
+        try:
+            try_once(rival, kind)
+        except OSError as error:
+            print(f"  {rival.name}: {name}: {error}", flush=True)
+            continue
         before = cpu_seconds(pid)
         result = wrk(rival, kind, connections, seconds)
         used = cpu_seconds(pid) - before
         if result["bad"] or not result["requests"]:
-            print(f"  {rival.name}: {name}: {result['bad']} of {result['requests']} failed", flush=True)
+            failed = f"{result['bad']} of {result['requests']} requests failed" if result["bad"] else "none finished"
+            print(f"  {rival.name}: {name}: {failed}", flush=True)
             continue
         numbers = table.setdefault((rival.name, name), Numbers())
         numbers.rate.append(result["requests"] / result["micros"] * 1e6)
@@ -256,13 +271,13 @@ def main() -> None:
     table: Table = {}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(HERE / "gateway_mock.py"), str(MOCK_PORT)]
-        with process(command, CORES[1 % len(CORES)], Path(folder) / "mock", {}) as mock_pid:
+        with process(command, CORES[1 % len(CORES)], Path(folder) / "mock", {}) as mock:
             for number in range(arguments.rounds):
                 print(f"round {number + 1} of {arguments.rounds}", flush=True)
                 for rival in RIVALS:
                     if rival.name in versions:
                         try:
-                            run_rival(rival, arguments.seconds, mock_pid, table)
+                            run_rival(rival, arguments.seconds, mock.pid, table)
                         except OSError as error:
                             print(f"  {rival.name}: {error}", flush=True)
     page = report(table, versions, arguments, load)

@@ -121,13 +121,18 @@ RIVALS = [
             "x-portkey-custom-host": f"http://127.0.0.1:{MOCK_PORT}/v1",
             "authorization": "Bearer none",
         },
-        environment={"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost", "NODE_ENV": "production"},
+        environment={"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"},
     ),
     Rival(
         "LiteLLM proxy",
         _litellm,
         lambda: _distribution(LITELLM / "bin" / "python", "litellm"),
-        environment={"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_DOCS": "True"},
+        environment={
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+            "NO_DOCS": "True",
+        },
     ),
 ]
 
