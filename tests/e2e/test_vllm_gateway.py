@@ -158,6 +158,25 @@ def test_vllms_errors_reach_clients_in_openais_shape(engines: Engines):
     assert not isinstance(caught.value.body["code"], int)
 
 
+def test_a_client_that_goes_away_aborts_vllms_request(engines: Engines):
+    """A stream that its client leaves, through the gateway, ends in vLLM as aborted and not as finished."""
+    aborts = lambda: engines.chat.metric("vllm:request_success_total", finished_reason="abort")  # noqa: E731
+    before = aborts()
+    with engines.client(engines.gateway_url) as client:
+        body = {"ignore_eos": True, "min_tokens": 900}
+        stream = client.chat.completions.create(
+            model="friendly",
+            messages=[{"role": "user", "content": "hello"}],
+            max_tokens=900,
+            stream=True,
+            extra_body=body,
+        )
+        next(stream)
+        stream.close()
+        wait_until(lambda: engines.chat.metric("vllm:num_requests_running") == 0, what="nothing running")
+    assert aborts() == before + 1
+
+
 def test_vllm_drains(engines: Engines):
     """SIGTERM lets a running stream end, and the worker exits with 0. It comes last: the engine is gone after it."""
     received = []

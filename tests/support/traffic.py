@@ -1,0 +1,112 @@
+"""A load of chat requests, streamed and not, that goes on while a test disturbs something.
+
+Strict on purpose: nothing is retried, a stream must be complete, and everything else is a failure that is kept with
+its cause. Half of the clients keep their connections, half make one for each request.
+"""
+
+import asyncio
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from support.wait import wait_until
+
+
+@dataclass
+class Report:
+    """What became of the requests."""
+
+    answered: int = 0
+    failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+
+
+class Traffic:
+    """`with Traffic(url, model) as traffic: ...` sends until the block ends; then `traffic.report` is complete."""
+
+    def __init__(self, url: str, model: str, *, clients: int = 6, tokens: int = 24) -> None:
+        self.report = Report()
+        self._url = url
+        self._model = model
+        self._clients = clients
+        self._tokens = tokens
+        self._stop = threading.Event()
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="traffic")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.wait_for(self._clients)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=90)
+        assert not self._thread.is_alive(), "requests did not end"
+
+    def wait_for(self, further: int, *, seconds: float = 30) -> None:
+        """Wait until so many further requests are over."""
+        goal = self.report.answered + len(self.report.failures) + further
+        wait_until(
+            lambda: self.report.answered + len(self.report.failures) >= goal,
+            seconds=seconds, every=0.02, what=f"{further} further answers",
+        )  # fmt: skip
+
+    async def _run(self) -> None:
+        await asyncio.gather(*(self._client(number) for number in range(self._clients)))
+
+    async def _client(self, number: int) -> None:
+        connector = aiohttp.TCPConnector(force_close=number % 2 == 0)
+        timeout = aiohttp.ClientTimeout(total=60)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            streamed = number % 3 != 0
+            while not self._stop.is_set():
+                await self._request(session, number, streamed=streamed)
+
+    async def _request(self, session: aiohttp.ClientSession, number: int, *, streamed: bool) -> None:
+        began = time.monotonic()
+        body = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": f"count from {number}"}],
+            "max_tokens": self._tokens,
+            "stream": streamed,
+        }
+        try:
+            async with session.post(f"{self._url}/v1/chat/completions", json=body) as response:
+                text = await response.text()
+            fault = fault_of(response.status, text, streamed=streamed)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            fault = f"{type(error).__name__}: {error}"
+        took = time.monotonic() - began
+        self.report.slowest = max(self.report.slowest, took)
+        if fault:
+            when = f"{began - self._began:.2f} s + {took:.2f} s"
+            self.report.failures.append(f"client {number}, {when}: {fault}")
+            # A client that fails at once must not fill the machine with failures.
+            await asyncio.sleep(0.1)
+        else:
+            self.report.answered += 1
+
+
+def fault_of(status: int, text: str, *, streamed: bool) -> str:
+    """Say what is wrong with an answer; "" when it is whole."""
+    if status != 200:
+        return f"status {status}: {text[:300]}"
+    if not streamed:
+        choice = json.loads(text)["choices"][0]
+        return "" if choice["finish_reason"] and choice["message"]["content"] else f"no end: {text[:300]}"
+    events = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    if not events or events[-1] != "[DONE]":
+        return f"cut off after {len(events)} events: {text[-300:]}"
+    chunks = [json.loads(event) for event in events[:-1]]
+    if any("error" in chunk for chunk in chunks):
+        return f"error in the stream: {text[-300:]}"
+    ends = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]
+    return "" if len(ends) == 1 else f"{len(ends)} finish reasons: {text[-300:]}"
