@@ -1,0 +1,107 @@
+"""Ready means that every ready gateway replica runs this generation."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from capstan_contract.config import ConfigReport, GatewayConfig
+from capstan_operator.kube.client import KubeClient
+from capstan_operator.kube.port import ENDPOINT_SLICES, LLM_MODELS
+from support.llmmodels import condition, hosted, read_config
+from support.operator_process import find
+from support.ports import free_port
+from support.wait import eventually
+
+pytestmark = pytest.mark.apiserver
+
+
+def own_address() -> str:
+    """An address of this machine that is not the loopback one, which EndpointSlices may not hold."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.200", 9))  # sends nothing: it only chooses the interface
+        return str(probe.getsockname()[0])
+
+
+class Replica:
+    """What a gateway replica says at /internal/config."""
+
+    def __init__(self) -> None:
+        self.report = ConfigReport(hash=None, generations={})
+        self.asked = 0
+
+    def load(self, config: GatewayConfig) -> None:
+        """Run a config."""
+        self.report = ConfigReport(hash=config.hash, generations={m.id: m.generation for m in config.models})
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """Report."""
+        self.asked += 1
+        return web.Response(text=self.report.model_dump_json(), content_type="application/json")
+
+
+@asynccontextmanager
+async def serve(replica: Replica, port: int) -> AsyncIterator[None]:
+    """Serve a replica's admin port."""
+    app = web.Application()
+    app.add_routes([web.get("/internal/config", replica.answer)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, own_address(), port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def test_ready_waits_for_the_gateway(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """A model is not Ready before the gateway runs its generation, is Ready within a second of it, and the next
+    generation has to be acknowledged anew."""
+    port, replica = free_port(), Replica()
+    endpoint_slice = {
+        "apiVersion": ENDPOINT_SLICES.api_version,
+        "kind": ENDPOINT_SLICES.kind,
+        "metadata": {"name": "gw-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": "gw"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [own_address()], "conditions": {"ready": True}}],
+        "ports": [{"name": "http", "port": 8080}],
+    }
+
+    async def ready() -> tuple[str, str]:
+        found = condition(await find(kube, LLM_MODELS, "api", namespace), "Ready")
+        return found.get("status", ""), found.get("reason", "")
+
+    async with serve(replica, port):
+        start_operator(CAPSTAN_GATEWAY_SERVICE="gw", CAPSTAN_GATEWAY_ADMIN_PORT=str(port))
+        await kube.apply(endpoint_slice, manager="test")
+        await kube.apply(hosted("api", namespace), manager="user")
+
+        async def is_pending() -> bool:
+            return replica.asked > 1 and (await ready())[0] == "False"
+
+        await eventually(is_pending, what="the model to wait for the gateway")
+        config = await read_config(kube, namespace)
+        assert config is not None
+        replica.load(config)
+
+        async def is_ready() -> bool:
+            return (await ready())[0] == "True"
+
+        await eventually(is_ready, seconds=15, what="the model to be ready")
+
+        await kube.apply(hosted("api", namespace, model="gpt-next"), manager="user")
+
+        async def is_pending_again() -> bool:
+            found = await find(kube, LLM_MODELS, "api", namespace)
+            return (
+                condition(found, "Ready")["status"] == "False" and condition(found, "Ready")["observedGeneration"] == 2
+            )
+
+        await eventually(is_pending_again, what="the new generation to wait for the gateway")
+        newer = await read_config(kube, namespace)
+        assert newer is not None
+        replica.load(newer)
+        await eventually(is_ready, seconds=15, what="the new generation to be ready")

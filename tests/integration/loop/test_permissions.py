@@ -1,0 +1,110 @@
+"""The operator with exactly the permissions that docs/operator.md lists, and with a token that rotates."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capstan_operator.kube.client import KubeClient, _Request
+from capstan_operator.kube.port import LLM_MODELS, SECRETS
+from support.api_proxy import token_kubeconfig
+from support.llmmodels import condition, hosted, is_settled, served_names, simulated
+from support.needs import ROOT
+from support.operator_process import ACCOUNTS, BINDINGS, ROLES, find
+from support.wait import eventually
+
+pytestmark = pytest.mark.apiserver
+
+
+def documented_rules() -> list[dict[str, Any]]:
+    """Read the tables of docs/operator.md, so that the page cannot promise less than the operator needs."""
+    text = (ROOT / "docs" / "operator.md").read_text().split("## Permissions")[1].split("\n## ")[0]
+    rules = []
+    for group, resource, verbs in re.findall(r"^\| (\S+) \| `(\S+)` \| ([a-z, ]+) \|", text, re.MULTILINE):
+        rules.append(
+            {
+                "apiGroups": ["" if group == "(core)" else group.strip("`")],
+                "resources": [resource],
+                "verbs": verbs.split(", "),
+            }
+        )
+    return rules
+
+
+async def make_account(kube: KubeClient, namespace: str) -> None:
+    """Create a service account with the documented Role."""
+    metadata = {"name": "capstan-operator", "namespace": namespace}
+    rbac = "rbac.authorization.k8s.io"
+    await kube.apply({"apiVersion": "v1", "kind": ACCOUNTS.kind, "metadata": metadata}, manager="test")
+    role = {"apiVersion": ROLES.api_version, "kind": ROLES.kind, "metadata": metadata, "rules": documented_rules()}
+    await kube.apply(role, manager="test")
+    binding = {
+        "apiVersion": BINDINGS.api_version,
+        "kind": BINDINGS.kind,
+        "metadata": metadata,
+        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": metadata["name"]},
+        "subjects": [{"kind": "ServiceAccount", **metadata}],
+    }
+    await kube.apply(binding, manager="test")
+
+
+async def make_token(kube: KubeClient, namespace: str, bound_to: str) -> str:
+    """Create a token that lives as long as the Secret `bound_to`."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": bound_to, "namespace": namespace}}
+    made = await kube.apply(secret, manager="test")
+    reference = {"apiVersion": "v1", "kind": "Secret", "name": bound_to, "uid": made["metadata"]["uid"]}
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"boundObjectRef": reference, "expirationSeconds": 3600},
+    }
+    path = ACCOUNTS.path(namespace, "capstan-operator", "token")
+    answer = await kube._call(_Request("create", ACCOUNTS, "POST", path, body=body))
+    return str(answer["status"]["token"])
+
+
+async def test_the_documented_permissions_are_enough_and_the_token_may_rotate(
+    kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any, tmp_path: Path
+) -> None:
+    """With a Role of the documented rules nothing is forbidden; when its token is revoked, the operator reads the new
+    one from the file and goes on, without a restart."""
+    await make_account(kube, namespace)
+    token_file = tmp_path / "token"
+    token_file.write_text(await make_token(kube, namespace, "first"))
+    operator = start_operator(kubeconfig=token_kubeconfig(kube_api, tmp_path / "kubeconfig", token_file))
+
+    async def settled(name: str) -> bool:
+        return is_settled(await find(kube, LLM_MODELS, name, namespace))
+
+    budgeted = simulated(
+        "one",
+        namespace,
+        replicas=2,
+        cache={"size": "1Gi", "accessMode": "ReadWriteMany"},
+        prefixes=[{"name": "p", "system": "hello"}],
+    )
+    await kube.apply(budgeted, manager="user")
+    await kube.apply(hosted("api", namespace, secretRef={"name": "first", "key": "openai"}), manager="user")
+    await eventually(lambda: settled("one"), what="a model with every kind of child")
+    await eventually(lambda: settled("api"), what="a hosted model")
+    assert "SecretKeyNotFound" in str(condition(await find(kube, LLM_MODELS, "api", namespace), "Degraded"))
+    assert operator.metric("capstan_operator_kube_calls_total", code="403") == 0
+    await kube.apply(simulated("one", namespace), manager="user")  # prunes every child that can be pruned
+    await eventually(lambda: settled("one"), what="the smaller model")
+    await kube.delete(LLM_MODELS, "api", namespace=namespace)
+
+    token_file.write_text(await make_token(kube, namespace, "second"))
+    await kube.delete(SECRETS, "first", namespace=namespace)
+
+    def is_refused_once() -> bool:
+        return operator.metric("capstan_operator_kube_calls_total", code="401") > 0
+
+    # The API server remembers a good token for 10 s; the lease renewal notices after that.
+    await eventually(is_refused_once, seconds=40, what="the first token to be refused")
+    await kube.apply(simulated("two", namespace), manager="user")
+    await eventually(lambda: settled("two"), what="a model after the rotation")
+    assert operator.exit_code is None
+    assert operator.metric("capstan_operator_kube_calls_total", code="403") == 0
+    assert "Forbidden" not in operator.log
+    assert await served_names(kube, namespace) == {"one", "two"}
