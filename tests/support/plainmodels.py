@@ -25,8 +25,8 @@ def make_model(
     status: dict[str, Any] | None = None,
     **spec: Any,
 ) -> Model:
-    """Give a parsed LLMModel; without `model` and `external` it has a Hugging Face source."""
-    if "external" not in spec:
+    """Give a parsed LLMModel; unless something else answers, it has a Hugging Face source."""
+    if not {"external", "router", "cascade"} & spec.keys():
         spec["model"] = {"source": SOURCE, **spec.get("model", {})}
     metadata = {
         "name": name,

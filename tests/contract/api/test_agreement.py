@@ -82,11 +82,15 @@ def _object(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 SPEC = root_schema(LLMMODEL)["properties"]["spec"]
+BASES: list[dict[str, Any]] = [
+    *[{"model": {"source": "hf://org/name"}}] * 4,
+    {"external": {"url": "https://api.example.com/v1"}},
+    {"router": {"members": [{"name": "a"}]}},
+    {"cascade": {"members": [{"name": "a"}, {"name": "b"}]}},
+]
 SPECS = values(SPEC).flatmap(
-    # Most specs have a source, so that most of them are not refused for that alone.
-    lambda spec: st.sampled_from(
-        [spec, *[{"model": {"source": "hf://org/name"}} | spec] * 4] if isinstance(spec, dict) else [spec]
-    )
+    # Most specs say what answers, so that most of them are not refused for that alone.
+    lambda spec: st.sampled_from([spec, *(base | spec for base in BASES)] if isinstance(spec, dict) else [spec])
 )
 
 

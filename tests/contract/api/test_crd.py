@@ -98,9 +98,13 @@ def test_there_are_enough_wrong_manifests() -> None:
 
 
 CACHE = {"size": "10Gi", "storageClassName": "fast"}
+ROUTER = {"router": {"members": [{"name": "a"}]}}
 CHANGES = [
     ({}, {"model": {"source": "hf://org/name", "task": "embed"}}, "spec.model.task"),
     ({}, {"model": {}, "external": {"url": "https://api.example.com/v1"}}, "spec.external"),
+    ({}, {"model": {}, "router": {"members": [{"name": "a"}]}}, "spec.router"),
+    ({}, {"model": {}, "cascade": {"members": [{"name": "a"}, {"name": "b"}]}}, "spec.cascade"),
+    ({"model": {}, **ROUTER}, {"model": {}, "router": {"strategy": "Weighted", "members": [{"name": "b"}]}}, None),
     ({"cache": CACHE}, {"cache": {**CACHE, "size": "9Gi"}}, "spec.cache.size"),
     ({"cache": CACHE}, {"cache": {**CACHE, "size": "9999Mi"}}, "spec.cache.size"),
     ({"cache": CACHE}, {"cache": {**CACHE, "storageClassName": "slow"}}, "spec.cache.storageClassName"),
@@ -140,6 +144,32 @@ def test_defaults_are_those_of_the_parser(api: Api) -> None:
     assert bare.spec == filled.spec
     assert stored["spec"]["engine"] == {"type": "vLLM"}
     assert stored["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ROUTER,
+        {"cascade": {"members": [{"name": "b"}, {"name": "a"}]}},
+        {
+            "cascade": {
+                "members": [{"name": "a"}, {"name": "b"}],
+                "estimator": {"type": "Judge", "judge": {"name": "c"}},
+            }
+        },
+        {"external": {"endpoints": [{"name": "eu", "url": "https://eu.api.example.com/v1"}]}},
+    ],
+)
+def test_defaults_of_models_without_an_engine(api: Api, spec: dict[str, Any]) -> None:
+    """What answers in place of an engine has the same defaults in the API server and in the parser."""
+    content = {**manifest(), "spec": spec}
+    assert api.models.create(content) is None
+    try:
+        stored = api.models.get("x")
+    finally:
+        api.models.delete("x")
+    assert parse_model(content).errors == ()
+    assert parse_model(content).spec == parse_model(stored).spec
 
 
 def test_kubectl_scales(api: Api) -> None:
