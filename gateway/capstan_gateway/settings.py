@@ -36,6 +36,8 @@ class Settings:
     """Namespace of the gateway config's ConfigMap; with `kube_config_map` it turns the Kubernetes source on."""
     kube_config_map: str | None = None
     """Name of the gateway config's ConfigMap; shards are named after it."""
+    kube_credentials: str | None = None
+    """Name of the Secret with the keys of external models, in the same namespace; None: only `credentials_dir`."""
     kube_url: str | None = None
     """Kubernetes API; None: the one of the cluster that this pod runs in."""
     kube_service_account_dir: Path = SERVICE_ACCOUNT
@@ -86,6 +88,8 @@ def check_settings(settings: Settings) -> None:
         )
     if (settings.kube_namespace is None) != (settings.kube_config_map is None):
         raise SettingsError("--kube-namespace and --kube-config-map must be given together")
+    if settings.kube_credentials is not None and settings.kube_config_map is None:
+        raise SettingsError("--kube-credentials needs --kube-namespace and --kube-config-map")
     if settings.config_dir is None and settings.kube_config_map is None:
         raise SettingsError("a config source is needed: --config-dir, or --kube-namespace with --kube-config-map")
     if settings.admin_port is not None and settings.admin_port == settings.port:
@@ -105,6 +109,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("config-dir", read=Path, text="directory with config.json, watched")
     flag("kube-namespace", text="namespace of the config's ConfigMap")
     flag("kube-config-map", text="name of the config's ConfigMap, watched through the API")
+    flag("kube-credentials", text="name of the Secret with the API keys of external models, watched through the API")
     flag("kube-url", text="Kubernetes API (default: this pod's cluster)")
     flag("kube-service-account-dir", read=Path, text=f"directory with token and ca.crt (default {SERVICE_ACCOUNT})")
     parser.add_argument(

@@ -15,6 +15,7 @@ from capstan_gateway.api.requestid import RequestIds
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.kubernetes import ConfigMapSource
+from capstan_gateway.config.kubernetes_credentials import SecretSource
 from capstan_gateway.config.runtime import Runtime, compile_runtime
 from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.discovery.table import EndpointTable
@@ -119,6 +120,16 @@ class Gateway:
                     rng=self._rng,
                 ).run()
             )
+            if settings.kube_credentials is not None:
+                jobs.append(
+                    SecretSource(
+                        client,
+                        namespace=settings.kube_namespace,
+                        name=settings.kube_credentials,
+                        credentials=self.credentials,
+                        rng=self._rng,
+                    ).run()
+                )
             self._watcher = SliceWatcher(client, self._index, namespaces=settings.discovery_namespaces, rng=self._rng)
             jobs.append(self._watcher.run())
         return jobs

@@ -76,7 +76,9 @@ def test_model_rolled_out(capstan: Cluster, namespace: str, gateway: str) -> Non
         capstan.apply(namespace, changed)
         capstan.wait_settled("busy", namespace)
         wait_until(
-            lambda: not old & _pod_names(capstan, namespace, "capstan.dev/model=busy"), seconds=60, what="the old pod's end"
+            lambda: not old & _pod_names(capstan, namespace, "capstan.dev/model=busy"),
+            seconds=60,
+            what="the old pod gone",
         )
         traffic.wait_for(30)
     _assert_clean(traffic)

@@ -15,6 +15,7 @@ class Credentials:
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory
         self._keys: dict[str, bytes] = {}
+        self._api_speaks = False
 
     def key(self, name: str) -> bytes | None:
         """Give the key in this file; None when there is none, or it could not be a header's value."""
@@ -25,7 +26,15 @@ class Credentials:
         if self._directory is None:
             return
         async for _ in changes(self._directory):
-            self.take(await asyncio.to_thread(read_files, self._directory))
+            files = await asyncio.to_thread(read_files, self._directory)
+            # Mounted files lag behind the API: once it has spoken, they could only bring an older key back.
+            if not self._api_speaks:
+                self.take(files)
+
+    def take_from_api(self, files: dict[str, bytes]) -> None:
+        """Use the keys of the Secret itself, from now on instead of the directory's."""
+        self._api_speaks = True
+        self.take(files)
 
     def take(self, files: dict[str, bytes]) -> None:
         """Use the keys in these files."""

@@ -185,7 +185,7 @@ def test_namespaced_has_no_cluster_role() -> None:
 
 
 def test_the_gateway_reads_only_its_config() -> None:
-    """The gateway may read its ConfigMap and the shards by name, and EndpointSlices, and nothing else."""
+    """The gateway may read its ConfigMap, the shards and its Secret by name, and EndpointSlices, and nothing else."""
     objects = render(OPEN)
     rules = one(objects, "Role", "capstan-gateway")["rules"]
     rules += one(objects, "ClusterRole", f"{NAMESPACE}-capstan-gateway")["rules"]
@@ -198,17 +198,24 @@ def test_the_gateway_reads_only_its_config() -> None:
             "verbs": ["get", "list", "watch"],
             "resourceNames": [name, *shards],
         },
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "verbs": ["get", "list", "watch"],
+            "resourceNames": ["capstan-gateway-credentials"],
+        },
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
     ]
 
 
 @pytest.mark.parametrize("variant", ["default", "namespaced"])
 def test_no_wildcard_in_any_role(variant: str) -> None:
-    """No rule has a wildcard, and Secrets are never listed."""
+    """No rule has a wildcard, and Secrets are never listed but by name."""
     for item in render(VARIANTS[variant]):
         for rule in item.get("rules") or []:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
-            assert "secrets" not in rule["resources"] or not {"list", "watch", "delete"} & set(rule["verbs"])
+            if "secrets" in rule["resources"] and "resourceNames" not in rule:
+                assert not {"list", "watch", "delete"} & set(rule["verbs"])
 
 
 def test_the_operator_understands_its_environment() -> None:
