@@ -46,7 +46,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(_refuse(str(error)))
     configure_logging(level=settings.log_level, format_=settings.log_format)
-    log.info("starting", extra={"settings": dataclasses.asdict(settings)})
+    log.info("starting", extra={"configuration": dataclasses.asdict(settings)})
     try:
         sys.exit(asyncio.run(run(settings)))
     except Unauthorized as error:
@@ -109,6 +109,10 @@ async def _work(settings: Settings, runtime: Runtime, leader: Leader | None, sto
             namespaces=namespaces,
             stop_flag=stop,
         )
+    except Exception:
+        # A watch that broke for good, say: to begin anew is the cure, and the lease and the gateway outlive it.
+        log.exception("kopf ended")
+        return 1
     finally:
         watcher.cancel()
         await tasks.stop()

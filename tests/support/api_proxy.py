@@ -70,7 +70,8 @@ class ApiProxy:
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         headers = {key: value for key, value in request.headers.items() if key.lower() not in DROPPED}
         url = f"{self._host}{request.path_qs}"
-        async with self._session.request(request.method, url, headers=headers, data=await request.read()) as upstream:
+        body = await request.read() or None
+        async with self._session.request(request.method, url, headers=headers, data=body) as upstream:
             kept = {key: value for key, value in upstream.headers.items() if key.lower() not in DROPPED}
             response = web.StreamResponse(status=upstream.status, headers=kept)
             await response.prepare(request)
