@@ -98,3 +98,38 @@ def test_examples_are_sound(capsys: pytest.CaptureFixture[str]) -> None:
     """Everything in examples/ is valid, together."""
     assert main(["validate", str(Path(__file__).parents[3] / "examples")]) == 0
     assert capsys.readouterr().err == ""
+
+
+ROUTER = """\
+apiVersion: capstan.dev/v1alpha1
+kind: LLMModel
+metadata: {name: r}
+spec:
+  router:
+    members:
+    - {name: a}
+    - {name: b}
+"""
+
+
+def test_unknown_member_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A member that no manifest has may be in the cluster, also when that is so of all members."""
+    (folder / "r.yaml").write_text(ROUTER)
+    assert main(["validate", "-q", "."]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"r.yaml:{line}: warning: document 1: LLMModel default/r: `spec.router.members[{index}].name`:"
+        f" names the LLMModel '{name}', which is in none of these manifests"
+        for line, index, name in ((7, 0, "a"), (8, 1, "b"))
+    ]
+
+
+def test_member_that_cannot_be_one_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A member that is there and cannot answer is an error, at the field that names it."""
+    (folder / "a.yaml").write_text(model("a"))
+    (folder / "b.yaml").write_text(ROUTER.replace("{name: b}", "{name: c}").replace("{name: r}", "{name: b}"))
+    (folder / "r.yaml").write_text(ROUTER)
+    assert main(["validate", "-q", "."]) == 1
+    assert capsys.readouterr().err == (
+        "r.yaml:8: document 1: LLMModel default/r: `spec.router.members[1].name`:"
+        " names the LLMModel 'b', which is a router itself\n"
+    )

@@ -1,6 +1,8 @@
 """What a person reads."""
 
+import re
 import shlex
+from pathlib import Path
 
 from capstan_contract.config import (
     ExternalBackend,
@@ -12,11 +14,13 @@ from capstan_contract.config import (
     Task,
 )
 from capstan_operator.api.llmmodel import EngineType
+from capstan_operator.api.parse import parse_model
+from capstan_operator.desired.gateway import compile_gateway
 from capstan_operator.local.describe import Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State
-from capstan_operator.local.tell import Scene, is_settled, problems_of
-from capstan_operator.snapshot import ModelKey
+from capstan_operator.local.tell import Scene, is_settled, presentation, problems_of
+from capstan_operator.snapshot import Model, ModelKey
 
 CHAT = ModelEntry(
     id="default/chat", generation=0, servedName="chat", upstreamName="chat", backend=StaticBackend(urls=("http://x",))
@@ -109,6 +113,43 @@ def test_problems_name_the_way_out() -> None:
     assert told["chat"] == "is not served: taken"
     assert told["b"] == "has no engine: no"
     assert "set OPENAI_API_KEY" in told["c"]
+
+
+def test_what_members_and_endpoints_lack_is_told() -> None:
+    """A virtual model that does without something says so, and a missing key is told with its endpoint."""
+    told = dict(problems_of(_scene(reduced={KEY: "no x"}, missing_keys={"default.gpt.eu": "KEYS_EU"})))
+    assert told["chat"] == "is served with less than it names: no x"
+    assert told["gpt"] == "has no API key for its endpoint 'eu': set KEYS_EU and start again"
+
+
+def _model(name: str, **spec: object) -> Model:
+    return parse_model({"metadata": {"name": name}, "spec": spec})
+
+
+def test_virtual_models_are_in_the_table() -> None:
+    """A router or cascade is ready as soon as one of its members is, and its row names them."""
+    endpoints = [{"name": name, "url": f"https://{name}.example.com/v1"} for name in ("eu", "us")]
+    endpoints[0] |= {"secretRef": {"name": "keys", "key": "eu"}}  # type: ignore[dict-item]
+    models = (
+        _model("a-router", model={"aliases": ["any"]}, router={"members": [{"name": "z"}, {"name": "c"}]}),
+        _model("b-router", router={"members": [{"name": "c"}]}),
+        _model("c", cascade={"members": [{"name": "x"}, {"name": "y"}]}),
+        _model("x", model={"source": "hf://a/b"}, engine={"type": "Simulator"}),
+        _model("y", model={"source": "hf://a/b"}, engine={"type": "Simulator"}),
+        _model("z", external={"endpoints": endpoints}),
+    )
+    config = compile_gateway(models).config
+    scene = _scene(models=models, config=config, missing_keys={"default.z.eu": "KEYS_EU"})
+    lines = presentation(scene, "http://here", Path("manifests"), Path("state")).splitlines()
+    rows = [re.split(r"  +", line.strip()) for line in lines if line.startswith("  ") and "curl" not in line]
+    assert rows[1:] == [
+        ["a-router", "a-router, any", "router: c, z", "ready"],
+        ["b-router", "b-router", "router: c", "no member is ready"],
+        ["c", "c", "cascade: x, y", "no member is ready"],
+        ["x", "x", "-", "no replicas"],
+        ["y", "y", "-", "no replicas"],
+        ["z", "z", "https://eu.example.com/v1, https://us.example.com/v1", "ready"],
+    ]
 
 
 def test_settled_means_ready_or_failed() -> None:

@@ -507,3 +507,74 @@ def test_another_reason_to_call_a_person_is_news() -> None:
     again = replace(model, status=first.status)
     second = _status(again, snapshot_of(again), problems=[Problem("ApplyRefused", "refused")])
     assert [t.reason for t in second.transitions] == ["ApplyRefused"]
+
+
+# --- hosted models with several endpoints, and virtual models ---------------------------------------------------------
+
+VIRTUAL = [
+    {"router": {"members": [{"name": "a"}, {"name": "b"}]}},
+    {"cascade": {"members": [{"name": "a"}, {"name": "b"}]}},
+]
+
+
+def _virtual_status(model: Model, *members: Model, **options: Any) -> StatusResult:
+    verdict = compile_gateway([model, *members]).verdicts[model.key]
+    return _status(model, snapshot_of(model), verdict=verdict, **options)
+
+
+@pytest.mark.parametrize("spec", VIRTUAL)
+def test_virtual_model_is_ready_without_pods(spec: dict[str, Any]) -> None:
+    """Its members answer: there are no pods, no selector, and nothing to roll out."""
+    result = _virtual_status(make_model(**spec), make_model("a"), make_model("b"))
+    assert _told(result) == {
+        "Accepted": ("True", "Accepted"),
+        "WeightsReady": ("True", "Virtual"),
+        "Available": ("True", "Virtual"),
+        "Progressing": ("False", "Virtual"),
+        "Degraded": ("False", "AsExpected"),
+        "Ready": ("True", "Serving"),
+    }
+    assert not {"replicas", "readyReplicas", "selector"} & result.status.keys()
+    assert _message(result, "Ready") == "its members answer"
+
+
+@pytest.mark.parametrize("spec", VIRTUAL)
+def test_virtual_model_without_members_needs_a_person(spec: dict[str, Any]) -> None:
+    """With no member left nothing answers, and the message says why of each member."""
+    result = _virtual_status(make_model(**spec))
+    told = _told(result)
+    assert told["Accepted"] == told["Ready"] == ("False", "MembersMissing")
+    assert told["Available"] == ("False", "NoMemberAvailable")
+    assert told["Degraded"] == ("True", "MembersMissing")
+    assert "names the LLMModel 'a', which does not exist" in _message(result, "Accepted")
+    assert "names the LLMModel 'b', which does not exist" in _message(result, "Available")
+
+
+@pytest.mark.parametrize("spec", VIRTUAL)
+def test_virtual_model_that_lacks_a_member_serves_and_needs_a_person(spec: dict[str, Any]) -> None:
+    """What is left answers; Accepted and Degraded name what is not."""
+    result = _virtual_status(make_model(**spec), make_model("b"))
+    told = _told(result)
+    assert told["Accepted"] == ("True", "Accepted")
+    assert (told["Available"], told["Ready"]) == (("True", "Virtual"), ("True", "Serving"))
+    assert told["Degraded"] == ("True", "MembersMissing")
+    for kind in ("Accepted", "Degraded"):
+        assert "names the LLMModel 'a', which does not exist" in _message(result, kind)
+
+
+def test_virtual_model_waits_for_the_gateway() -> None:
+    """Ready is said when the gateway runs this generation, as of every model."""
+    model = make_model(**VIRTUAL[0])
+    pending = Acknowledgement(AckState.PENDING, acknowledged=1, ready=2)
+    result = _virtual_status(model, make_model("a"), make_model("b"), ack=pending)
+    assert _told(result)["Ready"] == ("False", "GatewayPending")
+
+
+def test_hosted_model_with_one_key_of_two_is_ready_and_needs_a_person() -> None:
+    """While another endpoint has its key the model answers, but somebody should look."""
+    url = "https://api.example.com/v1"
+    model = make_model(external={"endpoints": [{"name": "eu", "url": url}, {"name": "us", "url": url}]})
+    problem = Problem("SecretNotFound", "the Secret 'keys' is not there", partial=True)
+    told = _told(_status(model, snapshot_of(model), problems=[problem]))
+    assert (told["Available"], told["Ready"]) == (("True", "External"), ("True", "Serving"))
+    assert told["Degraded"] == ("True", "SecretNotFound")
