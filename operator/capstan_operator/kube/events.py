@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 REPORTER: Final = "capstan.dev/operator"
 MOST_NOTE: Final = 1024
-"""The API server refuses a longer note."""
+"""Bytes: the API server refuses a longer note."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class EventRecorder:
             "action": "Reconcile",
             "type": type_,
             "reason": reason,
-            "note": note if len(note) <= MOST_NOTE else note[: MOST_NOTE - 1] + "…",
+            "note": _shorten(note),
             "regarding": {
                 "apiVersion": subject.api_version,
                 "kind": subject.kind,
@@ -130,6 +130,11 @@ def _event_name(name: str, key: tuple[str, ...], now: datetime) -> str:
     """A name that no other Event has: the object's name and a hash of what, whom and when."""
     text = "\0".join((*key, now.isoformat()))
     return f"{name}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _shorten(note: str) -> str:
+    encoded = note.encode()
+    return note if len(encoded) <= MOST_NOTE else encoded[: MOST_NOTE - 3].decode(errors="ignore") + "..."
 
 
 def _micro_time(moment: datetime) -> str:
