@@ -13,7 +13,13 @@ _OPENAI_TYPES: Final = frozenset(
         "authentication_error", "permission_error",
     )
 )  # fmt: skip
-_CONTEXT_WORDS: Final = ("maximum context length", "context length is only", "max_model_len", "context window")
+_CONTEXT_WORDS: Final = (
+    "maximum context length",
+    "context length is only",
+    "max_model_len",
+    "context window",
+    "prompt is too long",
+)
 _STATUS_OF_ENGINE_FAILURE: Final = {503: 503, 504: 504, 529: 503}
 
 

@@ -11,6 +11,7 @@ from capstan_contract.config import (
     GatewayConfig,
     ModelEntry,
     Price,
+    Provider,
     RouterBackend,
     Task,
     Timeouts,
@@ -26,8 +27,8 @@ class ServedModel:
     """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
 
     __slots__ = (
-        "created", "credential_file", "endpoints", "external", "fallbacks", "id", "metrics", "name", "name_header",
-        "price", "provider", "rename", "task", "timeouts", "upstream_name",
+        "created", "credential_file", "endpoints", "external", "fallbacks", "id", "max_output_tokens", "metrics",
+        "name", "name_header", "price", "provider", "rename", "speaks_anthropic", "task", "timeouts", "upstream_name",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +41,7 @@ class ServedModel:
         self.task: Task = entry.task
         self.created = entry.created
         self.timeouts: Timeouts = entry.timeouts
+        self.max_output_tokens = entry.maxOutputTokens
         self.price: Price | None = entry.price
         self.fallbacks = entry.fallbacks
         self.endpoints = endpoints
@@ -48,6 +50,7 @@ class ServedModel:
         backend = entry.backend
         self.external = isinstance(backend, ExternalBackend)
         self.provider = backend.provider if isinstance(backend, ExternalBackend) else ""
+        self.speaks_anthropic = self.provider == Provider.ANTHROPIC
         self.credential_file = backend.endpoints[0].credentialFile if isinstance(backend, ExternalBackend) else None
 
 

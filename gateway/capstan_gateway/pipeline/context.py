@@ -9,7 +9,7 @@ from capstan_contract.config import Task
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.errors import ClientGone, GatewayError
 from capstan_gateway.routing.port import CallStats, DispatchedResponse
-from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.usage import Usage
 
 Scope = MutableMapping[str, Any]
@@ -49,7 +49,7 @@ class StreamReply:
 
     first: bytes
     source: DispatchedResponse
-    relay: StreamRelay
+    relay: Relay
 
 
 Reply = WholeReply | StreamReply

@@ -6,13 +6,16 @@ import orjson
 
 from capstan_gateway.api.envelope import normalise_error
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.anthropic_answer import to_chat_completion
+from capstan_gateway.dialects.anthropic_stream import MessagesRelay
 from capstan_gateway.errors import GatewayError, Headers, UpstreamFailed, UpstreamRejected
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.outgoing import build_body, build_headers
+from capstan_gateway.pipeline.outgoing import build_body, build_headers, upstream_path
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.errors import RoutingError
 from capstan_gateway.routing.port import Call, DispatchedResponse
+from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken, StreamRelay
 from capstan_gateway.streaming.usage import Usage, find_usage, parse_usage
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
@@ -66,7 +69,7 @@ async def _ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_w
     waits = may_wait and not model.external
     call = Call(
         endpoints=model.endpoints,
-        path=context.route.upstream_path,
+        path=upstream_path(context, model),
         headers=build_headers(context, model, deps.credentials),
         body=build_body(context, model),
         expires_at=context.expires_at,
@@ -103,6 +106,9 @@ async def _reply(context: RequestContext, model: ServedModel, answer: Dispatched
         return await _begin_stream(context, model, answer)
     body = await answer.read(MAX_ANSWER_BYTES)
     answer.close()
+    if model.speaks_anthropic:
+        body, context.usage = to_chat_completion(body, model=model.name)
+        return WholeReply(200, content_type, body)
     context.usage = _usage_of(body)
     return WholeReply(200, content_type, model.rename(body) if model.rename is not None else body)
 
@@ -117,7 +123,7 @@ async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
 
 async def _begin_stream(context: RequestContext, model: ServedModel, answer: DispatchedResponse) -> StreamReply:
     """Read up to the first event: what goes wrong before it is an HTTP error, not a frame."""
-    relay = StreamRelay(strip_usage=not context.usage_asked, rename=model.rename)
+    relay = _relay(context, model)
     first = b""
     try:
         while not relay.events and not relay.done and relay.error is None:
@@ -132,6 +138,12 @@ async def _begin_stream(context: RequestContext, model: ServedModel, answer: Dis
     if relay.error is not None and not relay.events:
         raise relay.error
     return StreamReply(first, answer, relay)
+
+
+def _relay(context: RequestContext, model: ServedModel) -> Relay:
+    if model.speaks_anthropic:
+        return MessagesRelay(model=model.name, usage_asked=context.usage_asked)
+    return StreamRelay(strip_usage=not context.usage_asked, rename=model.rename)
 
 
 def _usage_of(body: bytes) -> Usage | None:

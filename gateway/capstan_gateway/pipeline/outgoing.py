@@ -4,12 +4,25 @@ import orjson
 
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.dialects.anthropic_request import VERSION, to_messages_request
+from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.context import HeaderList, RequestContext
+
+
+def upstream_path(context: RequestContext, model: ServedModel) -> bytes:
+    """Give the path behind the endpoint's base path; InvalidRequest when the model's API has no such route."""
+    if not model.speaks_anthropic:
+        return context.route.upstream_path
+    if context.route.path != "/v1/chat/completions":
+        raise InvalidRequest(f"this model does not serve {context.route.path}", code="invalid_value", param="model")
+    return b"/messages"
 
 
 def build_body(context: RequestContext, model: ServedModel) -> bytes:
     """Give the body for this model: its own name in it, and usage always asked for in streams."""
+    if model.speaks_anthropic:
+        limit = model.max_output_tokens
+        return orjson.dumps(to_messages_request(context.document, model=model.upstream_name, max_output_tokens=limit))
     wants_usage = context.stream and not context.usage_asked
     if context.document["model"] == model.upstream_name:
         if not wants_usage:
@@ -37,5 +50,7 @@ def build_headers(context: RequestContext, model: ServedModel, credentials: Cred
             key = credentials.key(model.credential_file)
             if key is None:
                 raise UpstreamFailed("the gateway has no credentials for this hosted model")
-            headers.append((b"authorization", b"Bearer " + key))
+            headers.append((b"x-api-key", key) if model.speaks_anthropic else (b"authorization", b"Bearer " + key))
+    if model.speaks_anthropic:
+        headers.append((b"anthropic-version", VERSION))
     return headers
