@@ -135,7 +135,7 @@ class ExternalEndpoint(_Document):
     priority: int = Field(default=0, ge=0)
     """Lower ones first; the next ones while those fail or are full."""
     weight: int = Field(default=100, ge=0)
-    """Share among endpoints of equal priority."""
+    """Share among endpoints of equal priority; 0 gets none."""
     credentialFile: str | None = None
     """Name of a file in the gateway's credentials directory (a key of the gateway's Secret)."""
 
@@ -155,7 +155,7 @@ class RouterMember(_Document):
     model: str
     """Id of a model of the same config that is not a router itself."""
     weight: int = Field(default=100, ge=0)
-    """Share of the requests, for strategy Weighted."""
+    """Share of the requests, for strategy Weighted; 0 gets none, and every weight may be 0."""
     priority: int = Field(default=0, ge=0)
     """Lower ones first, for strategy Priority."""
 

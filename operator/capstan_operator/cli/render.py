@@ -10,7 +10,7 @@ import yaml
 
 from capstan_contract.config import ConfigError, split_config
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
-from capstan_operator.cli.validate import check_together
+from capstan_operator.cli.validate import check_together, line_of
 from capstan_operator.desired.gateway import compile_gateway
 from capstan_operator.desired.model import build_model
 from capstan_operator.gateway_config import build_config_maps
@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the objects; print only what is wrong, and give 1, when something is."""
+    """Print the objects, and warnings beside them; print only what is wrong, and give 1, when something is."""
     manifests = load_manifests(arguments.paths, namespace=arguments.namespace)
     findings = [*manifests.findings, *check_together(manifests)]
-    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-    for finding in errors:
-        print(finding, file=sys.stderr)
-    if errors:
+    for finding in findings:
+        if finding.severity is not Severity.NOTICE:
+            print(line_of(finding), file=sys.stderr)
+    if any(finding.severity is Severity.ERROR for finding in findings):
         return 1
     try:
         print(render(manifests, load_settings()), end="")

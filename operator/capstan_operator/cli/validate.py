@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         if finding.severity is Severity.ERROR:
             print(finding, file=sys.stderr)
         elif finding.severity is Severity.WARNING or not arguments.quiet:
-            print(f"{finding.file}:{finding.line}: {finding.severity}: {_after_line(finding)}")
+            print(line_of(finding))
     counts = Counter(finding.severity for finding in findings)
     if not arguments.quiet:
         print(summary(len(manifests.models), counts[Severity.ERROR], counts[Severity.WARNING]))
@@ -96,5 +96,9 @@ def _position(finding: Finding) -> tuple[str, int, int, str]:
     return finding.file, finding.line, finding.document, finding.field
 
 
-def _after_line(finding: Finding) -> str:
-    return str(replace(finding, file="", line=0)).removeprefix(": ")
+def line_of(finding: Finding) -> str:
+    """Write a finding in one line; the severity is said unless it is an error."""
+    if finding.severity is Severity.ERROR:
+        return str(finding)
+    rest = str(replace(finding, file="", line=0)).removeprefix(": ")
+    return f"{finding.file}:{finding.line}: {finding.severity}: {rest}"

@@ -90,3 +90,15 @@ def test_a_wrong_setting_is_named(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setenv("CAPSTAN_WORKERS", "many")
     assert main(["render", str(QUICKSTART)]) == 1
     assert "CAPSTAN_WORKERS must be a number" in capsys.readouterr().err
+
+
+def test_members_that_are_elsewhere_are_warned_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A router whose members may be in the cluster is left out of what is printed, and a warning says so."""
+    router = {"metadata": {"name": "front"}, "spec": {"router": {"members": [{"name": "elsewhere"}]}}}
+    manifest = {"apiVersion": "capstan.dev/v1alpha1", "kind": "LLMModel", **router}
+    (tmp_path / "front.yaml").write_text(yaml.safe_dump(manifest))
+    assert main(["render", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert ": warning: document 1: LLMModel default/front: `spec.router.members[0].name`: names" in captured.err
+    [config_map] = yaml.safe_load_all(captured.out)
+    assert join_config(config_map["data"]).models == ()
