@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
-from capstan_gateway.routing.outcome import record_error
+from capstan_gateway.routing.outcome import record_end, record_error
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.upstream.errors import BodyTooLarge, UpstreamError
 from capstan_gateway.upstream.port import Endpoint, UpstreamResponse
@@ -19,18 +19,20 @@ class Slot:
         state.in_flight += 1
         self._state: EndpointState | None = state
 
-    def release(self) -> None:
-        """Give the slot back; harmless when it was given back already."""
+    def release(self) -> bool:
+        """Give the slot back; False, and nothing else, when it was given back already."""
         state = self._state
-        if state is not None:
-            self._state = None
-            state.in_flight -= 1
+        if state is None:
+            return False
+        self._state = None
+        state.in_flight -= 1
+        return True
 
 
 class Answer:
     """Implements `port.DispatchedResponse`."""
 
-    __slots__ = ("_body", "_now", "_response", "_slot", "_state", "endpoint", "headers", "status")
+    __slots__ = ("_body", "_failed", "_now", "_response", "_slot", "_state", "endpoint", "headers", "status")
 
     def __init__(
         self, response: UpstreamResponse, slot: Slot, state: EndpointState, now: Callable[[], float], body: bytes | None
@@ -42,6 +44,7 @@ class Answer:
         self._slot = slot
         self._state = state
         self._now = now
+        self._failed = False
         self._body = body
         """The whole body, when it was read in advance, until it is handed out."""
 
@@ -58,6 +61,7 @@ class Answer:
         try:
             return await self._response.receive()
         except UpstreamError as error:
+            self._failed = True
             record_error(self._state, error, self._now())
             raise
 
@@ -76,17 +80,20 @@ class Answer:
         try:
             return await self._response.read(max_bytes)
         except UpstreamError as error:
+            self._failed = True
             record_error(self._state, error, self._now())
             raise
 
     def blame(self, word: str) -> None:
         """Count the answer as the endpoint's failure, for what only its reader can see: no finish reason, not JSON."""
+        self._failed = True
         self._state.last_error = word
         self._state.breaker.fail(self._now())
 
     def close(self) -> None:
         """Release the slot, and abort the upstream if the body is not over."""
-        self._slot.release()
+        if self._slot.release() and not self._failed:
+            record_end(self._state, self.status, self._now())
         if not self._response.complete:
             self._response.abort()
 

@@ -33,15 +33,20 @@ def record_status(
     """Take note of an answer that began with this status after `seconds`."""
     if status < CLIENT_ERROR:
         state.observe(seconds, now)
-        state.breaker.succeed(now)
-        state.last_error = None
-        return
-    if status >= SERVER_ERROR:
+    elif status >= SERVER_ERROR:
         state.last_error = str(status)
         state.breaker.fail(now)
-    else:
-        state.breaker.succeed(now)
     if status in (429, 503, 529):
         asked = retry_after(headers, wall_clock)
         if asked:
             state.breaker.defer(now, asked)
+
+
+def record_end(state: EndpointState, status: int, now: float) -> None:
+    """Take note of an answer that nothing went wrong with, when it is over or when its client has gone.
+
+    Only then: an endpoint that begins every answer well and breaks off in the middle must not look healthy.
+    """
+    if status < SERVER_ERROR:
+        state.breaker.succeed(now)
+        state.last_error = None

@@ -21,6 +21,7 @@ class TlsContexts:
             if endpoint.tls:
                 raise LookupError(f"there is no TLS context named '{endpoint.tls}'")
             context = ssl.create_default_context()
+            context.set_alpn_protocols(["http/1.1"])
             self._contexts[""] = context
         return context
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
+from capstan_gateway.routing.breaker import BreakerSettings
 from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher, DispatchSettings
 from capstan_gateway.routing.endpoints import EndpointSet
@@ -39,7 +41,7 @@ class Bench:
 
     def __init__(self, client: Http1Client) -> None:
         self.client = client
-        self.registry = EndpointRegistry()
+        self.registry = EndpointRegistry(settings=BreakerSettings(open_seconds=60, max_open_seconds=60))
         self.budget = RetryBudget()
         self.rng = random.Random(5)  # noqa: S311
         self.sets: list[EndpointSet] = []
@@ -52,7 +54,7 @@ class Bench:
 
     def dispatcher(self) -> Dispatcher:
         """The dispatcher of a process."""
-        settings = DispatchSettings(first_pause_seconds=0.01, max_pause_seconds=0.05)
+        settings = DispatchSettings(first_pause_seconds=0.01, max_pause_seconds=0.05, quick_connect_seconds=0.1)
         return Dispatcher(self.client, budget=self.budget, rng=self.rng, settings=settings)
 
     def call(self, endpoints: EndpointSet, **options: object) -> Call:
@@ -138,6 +140,42 @@ async def test_a_reset_before_the_response_goes_elsewhere(bench: Bench) -> None:
     assert second.bodies[-1] == b"{}"
 
 
+async def test_an_endpoint_that_answers_no_packet_goes_elsewhere(bench: Bench) -> None:
+    """While another endpoint is there, a connection that does not come about is given up quickly."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        filling = [socket.socket() for _ in range(4)]
+        try:
+            for one in filling:
+                one.setblocking(False)
+                one.connect_ex(listener.getsockname())
+            async with raw_server(good) as server:
+                endpoints = bench.endpoints([listener.getsockname()[1], server.port])
+                failures: list[str] = []
+                while not failures:
+                    stats = CallStats()
+                    assert await bench.ask(endpoints, stats=stats) == (200, b"good")
+                    failures = stats.failures
+                assert failures == ["connect-deadline"]
+        finally:
+            for one in filling:
+                one.close()
+
+
+async def test_an_answer_can_be_blamed_by_its_reader(bench: Bench) -> None:
+    """What ends cleanly and is no answer all the same opens the breaker like any failure."""
+    async with raw_server(good) as first, raw_server(good) as second:
+        endpoints = bench.endpoints([first.port, second.port])
+        bad = endpoints.states[0]
+        while bad.breaker.allows(asyncio.get_running_loop().time()):
+            async with await bench.dispatcher().dispatch(bench.call(endpoints)) as answer:
+                await answer.read(1000)
+                if answer.endpoint is bad.endpoint:
+                    answer.blame("no-finish-reason")
+        assert bad.last_error == "no-finish-reason"
+
+
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504, 529])
 async def test_a_status_that_another_endpoint_may_answer_better_goes_elsewhere(bench: Bench, code: int) -> None:
     """429 and 5xx are asked again on another endpoint."""
@@ -212,6 +250,24 @@ async def test_a_stream_that_breaks_off_is_not_repeated(bench: Bench) -> None:
                 await answer.receive()
         assert len(first.heads) + len(second.heads) == 1
         assert {state.last_error for state in endpoints.states} == {"BodyBroken", None}
+
+
+async def test_an_endpoint_that_always_breaks_off_is_left(bench: Bench) -> None:
+    """Answers that begin well and break off count against an endpoint, although each of them began well."""
+
+    async def cut(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"5\r\nhello\r\n")
+
+    async with raw_server(cut) as first, raw_server(good) as second:
+        endpoints = bench.endpoints([first.port, second.port])
+        broken = 0
+        for _ in range(40):
+            try:
+                await bench.ask(endpoints)
+            except BodyBroken:
+                broken += 1
+        assert broken == BreakerSettings().threshold
 
 
 async def test_attempts_are_bounded(bench: Bench) -> None:
