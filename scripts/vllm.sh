@@ -31,9 +31,10 @@ run)
     shift
     make_venv
     mkdir -p .cache
-    "$venv/bin/python" scripts/make_tiny_model.py chat "$tiny" >/dev/null
+    TQDM_DISABLE=1 "$venv/bin/python" scripts/make_tiny_model.py chat "$tiny" >/dev/null
     minilm=$("$venv/bin/python" scripts/make_tiny_model.py minilm)
     # Nothing is downloaded, and the key-value cache is small enough for a laptop.
+    echo "The chat model is tiny and has random weights, so it answers with noise. The embeddings are real." >&2
     export HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE="${VLLM_CPU_KVCACHE_SPACE:-1}" VLLM_NO_USAGE_STATS=1
     exec "${VENV:-.venv}/bin/capstan" up -f examples/quickstart --engine vLLM --engine-arg=--enforce-eager \
         --vllm-python "$venv/bin/python" --weights "chat=$tiny" --weights "embed=$minilm" "$@"

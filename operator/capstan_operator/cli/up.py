@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = Options(arguments.file, arguments.port, arguments.state_dir, choices, os.environ)
     code = 0
     try:
-        asyncio.run(serve(options, say=_say, show=lambda text: print(text, flush=True)))
+        asyncio.run(serve(options, say=_say, show=_print))
     except* LocalError as group:
         for error in group.exceptions:
             print(f"error: {error}", file=sys.stderr)
@@ -68,7 +68,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _say(subject: str, sentence: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {subject}: {sentence}", flush=True)
+    _print(f"{time.strftime('%H:%M:%S')} {subject}: {sentence}")
+
+
+def _print(text: str) -> None:
+    """Print, and go on when nobody reads any more (`capstan up | head`): the models are still served."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _weights(text: str) -> tuple[str, str]:

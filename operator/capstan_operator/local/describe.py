@@ -49,7 +49,7 @@ def _example(entry: ModelEntry) -> tuple[str, dict[str, object]]:
     match entry.task:
         case Task.CHAT:
             messages = [{"role": "user", "content": "Hello! Who are you?"}]
-            return "/v1/chat/completions", {"model": name, "stream": True, "messages": messages}
+            return "/v1/chat/completions", {"model": name, "stream": True, "max_tokens": 100, "messages": messages}
         case Task.COMPLETION:
             return "/v1/completions", {"model": name, "prompt": "Once upon a time", "max_tokens": 32}
         case Task.EMBED:

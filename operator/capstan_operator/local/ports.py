@@ -23,6 +23,6 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(
-                f"port {port} on {host} is in use; stop what uses it, or choose another one with --port"
+                f"port {port} on {host} is in use; stop what uses it or choose another with --port (make run PORT=...)"
             ) from error
         raise LocalError(f"cannot listen on {host}:{port}: {error.strerror}") from error

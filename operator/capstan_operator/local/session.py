@@ -104,7 +104,7 @@ class _Session:
             self._step()
             await self._gateway.start()
             self._gateway_is_up = True
-            self._tasks.create_task(self._tell_when_live(self._config))
+            self._tasks.create_task(self._tell_when_live())
             self._tasks.create_task(self._gateway.keep_running())
             self._tasks.create_task(self._watch())
             while not self._stop.is_set():
@@ -121,9 +121,9 @@ class _Session:
             self._gateway.kill()
             self._engines.kill()
             return
-        self._say("capstan", "stopping (once more to stop at once)")
         self._stop.set()
         self._wake.set()
+        self._say("capstan", "stopping (once more to stop at once)")
 
     async def _watch(self) -> None:
         changes = awatch(
@@ -180,12 +180,12 @@ class _Session:
             return
         self._config = config
         if self._gateway_is_up:
-            self._tasks.create_task(self._tell_when_live(config))
+            self._tasks.create_task(self._tell_when_live())
 
-    async def _tell_when_live(self, config: GatewayConfig) -> None:
+    async def _tell_when_live(self) -> None:
         problem = await self._gateway.acknowledged(lambda: self._config.hash)
         if problem is None:
-            self._teller.live(config)
+            self._teller.live(self._config)
         elif not self._stop.is_set():
             self._say("gateway", f"does not take the new config: {problem}")
 

@@ -72,22 +72,22 @@ def processes_of(state: Path) -> list[tuple[int, str]]:
 
 
 @contextmanager
-def running(tmp: Path, *arguments: str, manifests: Path = QUICKSTART) -> Iterator[Up]:
+def running(tmp: Path, *arguments: str, manifests: Path = QUICKSTART, output: int | None = None) -> Iterator[Up]:
     """Run `capstan up` on a copy of some manifests; end it, and everything that it may have left."""
-    folder, state, output = tmp / "manifests", tmp / "state", tmp / "output"
+    folder, state, file = tmp / "manifests", tmp / "state", tmp / "output"
     shutil.copytree(manifests, folder)
     port = free_port()
     command = [sys.executable, "-m", "capstan_operator.cli.main", "up", "-f", str(folder), "--port", str(port)]
-    with output.open("wb") as log:
+    with file.open("wb") as log:
         process = subprocess.Popen(
             [*command, "--state-dir", str(state), *arguments],
-            stdout=log,
+            stdout=log if output is None else output,
             stderr=log,
             env=os.environ | {"CAPSTAN_TEST_STATE": str(state)},
             start_new_session=True,
         )
     try:
-        yield Up(process, folder, state, output, port)
+        yield Up(process, folder, state, file, port)
     finally:
         process.terminate()
         try:
@@ -112,7 +112,8 @@ def up(session: Up, client: openai.OpenAI) -> Iterator[Up]:
     """The session, whose manifests are put back afterwards."""
     yield session
     shutil.copytree(QUICKSTART, session.folder, dirs_exist_ok=True)
-    wait_until(lambda: served(client) == {"chat", "quick", "embed"}, what="the quickstart as it was")
+    wait_until(lambda: served(client) == {"chat", "quick", "embed"}, what="the quickstart's names")
+    wait_until(lambda: as_in_the_quickstart(session), what="the quickstart's engines")
 
 
 @pytest.fixture
@@ -122,9 +123,23 @@ def client(session: Up) -> Iterator[openai.OpenAI]:
         yield client
 
 
+def as_in_the_quickstart(up: Up) -> bool:
+    """Say whether there is one engine for each model, with the arguments of the quickstart."""
+    engines = [command for _, command in processes_of(up.state) if " simulator " in command]
+    return len(engines) == 2 and any("--ttft-ms 50 --tpot-ms 20" in command for command in engines)
+
+
 def served(client: openai.OpenAI) -> set[str]:
     """Give the names that the gateway lists."""
     return {model.id for model in client.models.list()}
+
+
+def is_served(client: openai.OpenAI, name: str) -> bool:
+    """Say whether the gateway answers and lists a name."""
+    try:
+        return name in served(client)
+    except openai.APIConnectionError:
+        return False
 
 
 def answers(client: openai.OpenAI, model: str) -> bool:
@@ -239,6 +254,20 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
         code = up.process.wait(30)
         wait_until(lambda: processes_of(up.state) == [], what="the end of every child")
     assert code == (-number if number is signal.SIGKILL else 0)
+
+
+def test_it_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
+    """With its output's reader gone (`capstan up | head`) it still serves, follows edits, and ends when asked."""
+    with running(tmp_path, output=subprocess.PIPE) as up:
+        assert up.process.stdout is not None
+        up.process.stdout.readline()
+        up.process.stdout.close()
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+            wait_until(lambda: is_served(client, "chat"), what="the gateway")
+            up.edit("chat.yaml", "servedName: chat", "servedName: talk")
+            wait_until(lambda: is_served(client, "talk"), what="the new name")
+        up.process.terminate()
+        assert up.process.wait(30) == 0
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
