@@ -14,7 +14,7 @@ export PYTHON VENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-vllm test check format e2e kind-up kind-down bench bench-operator \
+.PHONY: help run run-vllm test check format e2e e2e-vllm kind-up kind-down bench bench-operator \
         crds lock vllm-venv clean
 
 help: ## list what there is
@@ -60,6 +60,9 @@ format: $(VENV)/.installed-dev ## let ruff format and fix
 e2e: $(VENV)/.installed-dev ## the tests on the one-node cluster of ../shared/cluster (needs root)
 	@test -e $(CLUSTER) || { echo "error: $(CLUSTER) is not here; use 'make kind-up' on a machine with Docker" >&2; exit 1; }
 	@$(BIN)/python -m pytest -m cluster $(ARGS)
+
+e2e-vllm: $(VENV)/.installed-dev vllm-venv ## real vLLM as a model's pod on that cluster (3.5 GB image, some minutes)
+	@CAPSTAN_E2E_VLLM=1 $(BIN)/python -m pytest tests/e2e/test_vllm_pod.py -s $(ARGS)
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 

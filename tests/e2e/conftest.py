@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import NODE_PORT, Cluster, build_images, install_chart, make_namespace, running_cluster
+from support.cluster import NAMESPACE, NODE_PORT, Cluster, build_images, install_chart, make_namespace, running_cluster
 
 GATEWAY = f"http://127.0.0.1:{NODE_PORT}"
 
@@ -24,6 +24,11 @@ def cluster() -> Iterator[Cluster]:
 def capstan(cluster: Cluster) -> Cluster:
     """The cluster with the chart installed."""
     install_chart(cluster)
+    if os.environ.get("CAPSTAN_E2E_KEEP") == "1":
+        # The images have the same tag as those of the last run.
+        for workload in ("operator", "gateway"):
+            cluster.kubectl("rollout", "restart", f"deployment/capstan-{workload}", "-n", NAMESPACE)
+            cluster.kubectl("rollout", "status", f"deployment/capstan-{workload}", "-n", NAMESPACE, "--timeout=90s")
     return cluster
 
 
