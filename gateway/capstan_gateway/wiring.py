@@ -134,8 +134,8 @@ class Gateway:
             jobs.append(self._watcher.run())
         return jobs
 
-    def _compile(self, config: GatewayConfig) -> Runtime:
-        runtime = compile_runtime(config, endpoints_of=self.table.set_of, metrics=self.metrics)
+    def _compile(self, config: GatewayConfig, previous: Runtime | None) -> Runtime:
+        runtime = compile_runtime(config, endpoints_of=self.table.set_of, metrics=self.metrics, previous=previous)
         self.table.retain(runtime.generations)
         return runtime
 

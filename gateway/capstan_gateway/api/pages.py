@@ -1,5 +1,6 @@
 """Models, health and admin: the routes that FastAPI serves, and its own errors in the OpenAI envelope."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -71,7 +72,7 @@ def admin_routes(store: ConfigStore, metrics: Metrics) -> APIRouter:
     @router.get("/metrics")
     async def get_metrics() -> Response:
         """Give all metrics as Prometheus reads them."""
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await asyncio.to_thread(metrics.render), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/internal/config")
     async def get_config_report() -> ConfigReport:

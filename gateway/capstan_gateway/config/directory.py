@@ -19,14 +19,14 @@ class DirectorySource:
     async def run(self) -> None:
         """Watch for ever."""
         async for _ in changes(self._directory):
-            self.take(await asyncio.to_thread(read_files, self._directory))
+            await self.take(await asyncio.to_thread(read_files, self._directory))
 
-    def take(self, files: dict[str, bytes]) -> None:
+    async def take(self, files: dict[str, bytes]) -> None:
         """Offer these files if they are other ones than last time."""
         if files == self._seen:
             return
         self._seen = files
         if CONFIG_FILE in files:
-            self._store.offer(files, source=DIRECTORY)
+            await self._store.offer(files, source=DIRECTORY)
         else:
             self._store.reject(f"{CONFIG_FILE} is not in the config directory", source=DIRECTORY)

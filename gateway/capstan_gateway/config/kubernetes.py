@@ -90,7 +90,7 @@ class ConfigMapSource:
         except KubeError as error:
             self._store.reject(f"{shard_file(number)} could not be read: {error}", source=KUBERNETES)
             return False
-        return self._store.offer(documents, source=KUBERNETES) or not shards
+        return await self._store.offer(documents, source=KUBERNETES) or not shards
 
     async def _shard(self, number: int) -> str:
         name = shard_object(self._name, number)

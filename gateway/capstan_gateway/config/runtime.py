@@ -57,15 +57,21 @@ class ServedModel:
 class Runtime:
     """One config, ready to serve."""
 
-    __slots__ = ("generations", "hash", "listing", "models")
+    __slots__ = ("_entries", "_served", "generations", "hash", "listing", "models")
 
-    def __init__(self, config: GatewayConfig, models: Mapping[str, ServedModel]) -> None:
+    def __init__(self, config: GatewayConfig, served: Mapping[str, Mapping[str, ServedModel]]) -> None:
         self.hash = config.hash
         self.generations = {entry.id: entry.generation for entry in config.models}
-        self.models = models
+        self._entries = {entry.id: entry for entry in config.models}
+        self._served = served
+        self.models = {name: model for names in served.values() for name, model in names.items()}
         """By every name that clients may use: served names, aliases, adapters."""
-        cards = [_card(name, model) for name, model in sorted(models.items())]
+        cards = [_card(name, model) for name, model in sorted(self.models.items())]
         self.listing = orjson.dumps({"object": "list", "data": cards})
+
+    def compiled(self, entry: ModelEntry) -> Mapping[str, ServedModel] | None:
+        """Give what this very entry was compiled to, by name; None when it is another one, or new."""
+        return self._served.get(entry.id) if self._entries.get(entry.id) == entry else None
 
 
 def _card(name: str, model: ServedModel) -> dict[str, object]:
@@ -79,24 +85,33 @@ def model_card(runtime: Runtime, name: str) -> dict[str, object] | None:
 
 
 def compile_runtime(
-    config: GatewayConfig, *, endpoints_of: Callable[[ModelEntry], EndpointSet], metrics: Metrics
+    config: GatewayConfig,
+    *,
+    endpoints_of: Callable[[ModelEntry], EndpointSet],
+    metrics: Metrics,
+    previous: Runtime | None = None,
 ) -> Runtime:
-    """Build the Runtime of a config; raises nothing that a valid config could cause."""
-    models: dict[str, ServedModel] = {}
+    """Build the Runtime of a config; raises nothing that a valid config could cause.
+
+    Models that are as they were in `previous` are taken from there: a change of one model among a thousand costs
+    about as much as that model.
+    """
+    served: dict[str, Mapping[str, ServedModel]] = {}
     for entry in config.models:
         if isinstance(entry.backend, RouterBackend | CascadeBackend):
             log.warning("left out a model", extra={"model": entry.id, "reason": f"{entry.backend.kind} is not served"})
             continue
-        endpoints = endpoints_of(entry)
+        kept = None if previous is None else previous.compiled(entry)
+        served[entry.id] = kept or _compile_model(entry, endpoints_of(entry), metrics)
+    return Runtime(config, served)
 
-        def serve(name: str, upstream: str, entry: ModelEntry = entry, endpoints: EndpointSet = endpoints) -> None:
-            models[name] = ServedModel(
-                entry, name=name, upstream_name=upstream, endpoints=endpoints, metrics=ModelMetrics(metrics, name)
-            )
 
-        serve(entry.servedName, entry.upstreamName)
-        for alias in entry.aliases:
-            models[alias] = models[entry.servedName]
-        for adapter in entry.adapters:
-            serve(adapter.servedName, adapter.upstreamName)
-    return Runtime(config, models)
+def _compile_model(entry: ModelEntry, endpoints: EndpointSet, metrics: Metrics) -> dict[str, ServedModel]:
+    def serve(name: str, upstream: str) -> ServedModel:
+        return ServedModel(
+            entry, name=name, upstream_name=upstream, endpoints=endpoints, metrics=ModelMetrics(metrics, name)
+        )
+
+    main = serve(entry.servedName, entry.upstreamName)
+    adapters = {adapter.servedName: serve(adapter.servedName, adapter.upstreamName) for adapter in entry.adapters}
+    return {entry.servedName: main, **dict.fromkeys(entry.aliases, main), **adapters}

@@ -1,5 +1,6 @@
 """The config in use: offered documents are checked and compiled aside, then swapped in with one assignment."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -21,24 +22,27 @@ class ConfigStore:
     mounts lag behind by a minute, and must not bring an old config back.
     """
 
-    def __init__(self, build: Callable[[GatewayConfig], Runtime], metrics: Metrics) -> None:
+    def __init__(self, build: Callable[[GatewayConfig, Runtime | None], Runtime], metrics: Metrics) -> None:
         self._build = build
         self._metrics = metrics
         self._source: str | None = None
         self.runtime: Runtime | None = None
         self.error: str | None = None
 
-    def offer(self, documents: Mapping[str, str | bytes], *, source: str) -> bool:
-        """Use these documents, if they are a config; says whether they are in use now. Never raises for bad content."""
-        if self._source == KUBERNETES and source == DIRECTORY:
-            return False
+    async def offer(self, documents: Mapping[str, str | bytes], *, source: str) -> bool:
+        """Use these documents, if they are a config; says whether they are in use now. Never raises for bad content.
+
+        Checking a config of a thousand models takes a good part of a second; requests go on meanwhile.
+        """
         try:
-            config = join_config(documents)
-            if self.runtime is None or self.runtime.hash != config.hash:
-                self._swap(self._build(config), source)
+            config = await asyncio.to_thread(join_config, documents)
         except ConfigError as error:
             self.reject(str(error), source=source)
             return False
+        if self._source == KUBERNETES and source == DIRECTORY:
+            return False
+        if self.runtime is None or self.runtime.hash != config.hash:
+            self._swap(self._build(config, self.runtime), source)
         self._source = source
         self.error = None
         self._metrics.config_success.at().value = 1

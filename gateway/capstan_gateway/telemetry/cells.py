@@ -1,7 +1,8 @@
 """Counters, gauges and histograms for one thread: an increment is an addition, without a lock or a dictionary.
 
 `prometheus_client`'s own objects take a lock for every increment and walk the buckets of a histogram in Python, about
-10 microseconds a request for what a gateway counts. These cells are read by a collector when Prometheus scrapes.
+10 microseconds a request for what a gateway counts. A collector reads these cells when Prometheus scrapes, in a thread
+beside the loop: with many models a scrape takes a while, and a value that is a moment old is as good as any.
 """
 
 from bisect import bisect_left
@@ -64,7 +65,7 @@ class Family(Generic[Cell]):
         if label not in self.labels:
             return
         position, kept = self.labels.index(label), frozenset(allowed)
-        self.cells = {values: cell for values, cell in self.cells.items() if values[position] in kept}
+        self.cells = {values: cell for values, cell in list(self.cells.items()) if values[position] in kept}
 
 
 class NumberFamily(Family[Number]):
@@ -78,7 +79,7 @@ class NumberFamily(Family[Number]):
         """Give the family as `prometheus_client` wants it."""
         family = CounterMetricFamily if self._kind == "counter" else GaugeMetricFamily
         metric = family(self.name, self.text, labels=self.labels)
-        for values, cell in self.cells.items():
+        for values, cell in list(self.cells.items()):
             metric.add_metric(values, cell.value)
         return metric
 
@@ -90,10 +91,11 @@ class HistogramFamily(Family[Histogram]):
         super().__init__(name, text, labels, lambda: Histogram(bounds))
 
     def collect(self) -> Metric:
-        """Give the family as `prometheus_client` wants it."""
+        """Give the family as `prometheus_client` wants it; what was never observed is left out."""
         metric = HistogramMetricFamily(self.name, self.text, labels=self.labels)
-        for values, cell in self.cells.items():
-            metric.add_metric(values, list(_cumulated(cell.bounds, cell.counts)), cell.total)
+        for values, cell in list(self.cells.items()):
+            if any(cell.counts):
+                metric.add_metric(values, list(_cumulated(cell.bounds, cell.counts)), cell.total)
         return metric
 
 

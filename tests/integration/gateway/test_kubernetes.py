@@ -227,7 +227,9 @@ async def test_files_serve_until_the_api_does(cluster: Cluster, tmp_path: Path) 
         assert "from-files" in gateway.gateway.current().models
         await asyncio.to_thread(cluster.write_config, _model(cluster, "from-api"))
         await eventually(lambda: "from-api" in gateway.gateway.current().models, what="the API's config")
-        assert not gateway.gateway.store.offer(split_config(GatewayConfig.build((entry("stale"),))), source="directory")
+        assert not await gateway.gateway.store.offer(
+            split_config(GatewayConfig.build((entry("stale"),))), source="directory"
+        )
         assert "from-api" in gateway.gateway.current().models
 
 

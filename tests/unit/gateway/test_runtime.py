@@ -1,0 +1,49 @@
+"""Compiling a config to what requests run against."""
+
+from typing import Any
+
+from capstan_contract.config import Adapter, GatewayConfig, ModelEntry, StaticBackend
+from capstan_gateway.config.runtime import Runtime, compile_runtime, model_card
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.telemetry.metrics import Metrics
+
+
+def _entry(name: str, **fields: Any) -> ModelEntry:
+    backend = StaticBackend(urls=())
+    given = {"id": f"ns/{name}", "generation": 1, "servedName": name, "upstreamName": name, "backend": backend}
+    return ModelEntry(**{**given, **fields})
+
+
+def _compile(*models: ModelEntry, previous: Runtime | None = None) -> Runtime:
+    registry = EndpointRegistry()
+    config = GatewayConfig.build(models)
+    return compile_runtime(config, endpoints_of=lambda _: EndpointSet(registry), metrics=Metrics(), previous=previous)
+
+
+def test_every_name_finds_its_model() -> None:
+    """Served names and aliases share a model; an adapter is one of its own on the same endpoints."""
+    adapters = (Adapter(servedName="tuned", upstreamName="lora-1"),)
+    runtime = _compile(_entry("base", aliases=("nick",), adapters=adapters))
+    assert set(runtime.models) == {"base", "nick", "tuned"}
+    assert runtime.models["nick"] is runtime.models["base"]
+    assert runtime.models["tuned"].upstream_name == "lora-1"
+    assert runtime.models["tuned"].endpoints is runtime.models["base"].endpoints
+    assert model_card(runtime, "tuned") is not None
+    assert model_card(runtime, "lora-1") is None
+
+
+def test_unchanged_models_are_kept() -> None:
+    """A change of one model leaves every other one as it was compiled; a change of anything in a model does not."""
+    before = _compile(_entry("a"), _entry("b"))
+    after = _compile(_entry("a"), _entry("b", generation=2), previous=before)
+    assert after.models["a"] is before.models["a"]
+    assert after.models["b"] is not before.models["b"]
+    assert after.generations == {"ns/a": 1, "ns/b": 2}
+
+
+def test_names_are_not_rewritten_where_they_agree() -> None:
+    """Only a model with another name for its engine pays for renaming."""
+    runtime = _compile(_entry("same"), _entry("other", upstreamName="engine"))
+    assert runtime.models["same"].rename is None
+    assert runtime.models["other"].rename is not None
