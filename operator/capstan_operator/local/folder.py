@@ -26,6 +26,8 @@ class Folder:
         self._path = path
         self._good: dict[str, list[Document]] = {}
         self._told: frozenset[str] = frozenset()
+        self._seen: tuple[dict[str, str], list[Finding]] | None = None
+        self._models: tuple[Model, ...] = ()
 
     @property
     def watched(self) -> Path:
@@ -41,6 +43,9 @@ class Folder:
     def read(self) -> Reading:
         """Read all files. A file with a fault, or one that is being written, counts as it was when it was right."""
         texts, findings = read_texts([self._path])
+        if (texts, findings) == self._seen:
+            return Reading(self._models, ())
+        self._seen = (texts, list(findings))
         unreadable = {finding.file for finding in findings}
         documents: list[Document] = []
         good: dict[str, list[Document]] = {}
@@ -58,8 +63,8 @@ class Folder:
         self._good = good
         collected = collect(documents)
         findings += [finding for finding in collected.findings if finding not in findings]
-        sound = tuple(model for model in collected.models.values() if not find_faults(model))
-        return Reading(sound, tuple(self._news(findings)))
+        self._models = tuple(model for model in collected.models.values() if not find_faults(model))
+        return Reading(self._models, tuple(self._news(findings)))
 
     def _news(self, findings: list[Finding]) -> Iterator[tuple[str, str]]:
         told = frozenset(str(finding) for finding in findings)

@@ -33,6 +33,7 @@ HOST = "127.0.0.1"
 """Local mode asks for no API key, so it is only for programs of this machine."""
 QUIET_MILLISECONDS = 50
 LONGEST_BURST_MILLISECONDS = 400
+REREAD_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True)
@@ -126,16 +127,21 @@ class _Session:
         self._say("capstan", "stopping (once more to stop at once)")
 
     async def _watch(self) -> None:
+        """Read again after every change, and now and then without one: the watch is a hint, the files are the truth."""
         changes = awatch(
             self._folder.watched,
             watch_filter=lambda _, path: self._folder.holds(Path(path)),
             stop_event=self._stop,
             step=QUIET_MILLISECONDS,
             debounce=LONGEST_BURST_MILLISECONDS,
+            rust_timeout=REREAD_MILLISECONDS,
+            yield_on_timeout=True,
         )
         async for _ in changes:
+            before = self._models
             self._read()
-            self._wake.set()
+            if self._models != before:
+                self._wake.set()
 
     def _read(self) -> None:
         """Read the manifests; faults are told, and what was right before stays."""
