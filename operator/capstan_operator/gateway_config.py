@@ -60,13 +60,17 @@ class GatewayState:
     awaiting: set[ModelKey] = field(default_factory=set)
     """Models whose reconcile came before the config lane had seen their generation."""
 
+    def is_compiled(self, key: ModelKey, uid: str, generation: int) -> bool:
+        """Whether the last compile has seen this generation of this object, or a newer one."""
+        judged = self.judged.get(key)
+        return judged is not None and judged.uid == uid and judged.generation >= generation
+
     def verdict(self, model: Model) -> Judged | None:
         """What is known of exactly this generation; None when the config lane has not seen it yet."""
-        judged = self.judged.get(model.key)
-        if judged is None or judged.uid != model.uid or judged.generation < model.generation:
+        if not self.is_compiled(model.key, model.uid, model.generation):
             self.awaiting.add(model.key)
             return None
-        return judged
+        return self.judged[model.key]
 
 
 class GatewayConfigReconciler:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 CONFIG_PACE: Final = Pace(lead=0.05, quiet=0.2, most=0.8)
 """Faster than the models': a changed name has to be live in the gateway well within 2 s."""
 MODEL_PACE: Final = Pace(lead=0.05, quiet=0.3, most=2.0)
-MODEL_BATCHES: Final = 3
+MODEL_BATCHES: Final = 2
 BATCH_SIZE: Final = 250
 BATCH_GAP: Final = 0.25
 """Seconds between the starts of two batches of models: each costs a LIST per kind, however few its keys are."""
@@ -74,6 +74,7 @@ class Runtime:
         self.watches = Watches(
             wake_model=self.models.wake,
             wake_config=self.wake_config,
+            is_compiled=self.gateway.state.is_compiled,
             rouse_acknowledger=self.acknowledger.rouse,
             echoes=echoes,
             metrics=metrics,

@@ -54,21 +54,31 @@ class Watches:
         *,
         wake_model: Callable[[ModelKey], None],
         wake_config: Callable[[], None],
+        is_compiled: Callable[[ModelKey, str, int], bool],
         rouse_acknowledger: Callable[[], None],
         echoes: Echoes,
         metrics: Metrics,
     ) -> None:
         self._wake_model = wake_model
         self._wake_config = wake_config
+        self._is_compiled = is_compiled
         self._rouse_acknowledger = rouse_acknowledger
         self._echoes = echoes
         self._metrics = metrics
 
     def model(self, kind: Kind, event: Mapping[str, Any]) -> None:
-        """An LLMModel came, changed or went: the config first, it is the fast lane."""
-        if self._is_news(kind, event):
+        """An LLMModel came, changed or went: the config first, it is the fast lane.
+
+        A generation that the config was compiled from already cannot change it: somebody's write to the status, or an
+        object that kopf lists after our own list.
+        """
+        if not self._is_news(kind, event):
+            return
+        metadata = event["object"]["metadata"]
+        gone = event["type"] == "DELETED" or "deletionTimestamp" in metadata
+        if gone or not self._is_compiled(_key(metadata), metadata["uid"], metadata["generation"]):
             self._wake_config()
-            self._wake_model(_key(event["object"]["metadata"]))
+        self._wake_model(_key(metadata))
 
     def child(self, kind: Kind, event: Mapping[str, Any]) -> None:
         """Something that carries our labels came, changed or went."""
