@@ -9,7 +9,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,7 @@ def worker(
                 stdout=output,
                 stderr=output,
                 env={**os.environ, "CAPSTAN_DRAIN_TOKEN": DRAIN_TOKEN, **(environ or {})},
+                start_new_session=True,
             )
         started = Worker(process, port, worker_port, log)
         try:
@@ -130,8 +131,9 @@ def worker(
                 wait_until(started.is_ready, seconds=ready_seconds, every=0.05, what="the worker's readiness")
             yield started
         finally:
-            if process.poll() is None:
-                process.kill()
+            # The group, because vLLM's own processes outlive a parent that is killed.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=10)
 
 

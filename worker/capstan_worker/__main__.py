@@ -1,6 +1,7 @@
 """The command `capstan-worker`: one of `simulator`, `vllm`, `sidecar`.
 
-Exit codes: 0 after a drain, 1 an error, 2 wrong arguments, 3 the engine is not installed.
+Exit codes: 0 after a drain, 1 an error, 2 wrong arguments, 3 the engine is not installed, 128 + the
+signal when it was interrupted while the model was loading.
 """
 
 import argparse

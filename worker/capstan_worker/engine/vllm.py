@@ -5,9 +5,11 @@ vLLM is imported only when it is asked for: the simulator and the sidecar do wit
 
 import argparse
 import contextlib
+import logging
+import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -16,6 +18,7 @@ from typing import Any
 from capstan_worker.asgi import App
 from capstan_worker.errors import EngineError, EngineMissing, UsageError
 
+log = logging.getLogger(__name__)
 INSTALL_HINT = (
     "vLLM is not installed in this Python. Install vllm 0.32 (NVIDIA GPUs: `pip install vllm`; CPU: "
     "`scripts/vllm_venv.py` makes an environment), or use the Simulator: `capstan-worker simulator`"
@@ -162,11 +165,18 @@ def _first_lines(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Any:
-    """Let SIGTERM and SIGINT end the loading of a model, which does not return to the event loop for minutes."""
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the loading of a model, which does not return to the event loop for minutes.
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    NB: the process ends on the spot. An exception instead would be raised wherever vLLM happens to wait, and get lost
+    there. Nothing has been served yet, so nothing is cut; vLLM's own processes end with theirs.
+    """
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        log.warning("interrupted while the model was loading")
+        os._exit(128 + number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
