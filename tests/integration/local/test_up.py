@@ -14,6 +14,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from capstan_contract.config import RouterBackend, RouterMember, join_config
 from support.needs import ROOT, need_binary
 from support.ports import free_port
 from support.wait import wait_until
@@ -314,3 +315,27 @@ def test_an_engine_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
         assert re.search(r"chat: the simulator ended with exit code \d; starting it again in 0.5 s", up.output)
         assert "--no-such-option" in up.wait_for("the end of its log:\n(    .*\n)+")
         assert re.search(r"chat +chat, quick +simulator .* not ready", up.output)
+
+
+VIRTUAL = """\
+apiVersion: capstan.dev/v1alpha1
+kind: LLMModel
+metadata: {name: front}
+spec:
+  router: {members: [{name: chat}, {name: absent}]}
+"""
+
+
+def test_virtual_models_reach_the_gateway(tmp_path: Path) -> None:
+    """A router is in the table and in the gateway's config, with the members that are there; it starts no engine."""
+    manifests = tmp_path / "virtual"
+    shutil.copytree(QUICKSTART, manifests)
+    (manifests / "front.yaml").write_text(VIRTUAL)
+    with running(tmp_path, manifests=manifests) as up:
+        up.wait_for("Ctrl-C stops everything")
+        assert re.search(r"front +front +router: chat +ready", up.output)
+        assert "front: is served with less than it names: `spec.router.members[1].name` names the LLMModel" in up.output
+        assert sorted(re.findall(r"(\S+): starting", up.output)) == ["chat", "embed"]
+        files: dict[str, str | bytes] = {path.name: path.read_bytes() for path in (up.state / "config").iterdir()}
+        entries = {entry.id: entry for entry in join_config(files).models}
+        assert entries["default/front"].backend == RouterBackend(members=(RouterMember(model="default/chat"),))
