@@ -1,6 +1,7 @@
 """The chart, rendered by the real Helm."""
 
 import os
+import re
 from typing import Any
 
 import pytest
@@ -320,3 +321,42 @@ def test_images_can_be_chosen(image: dict[str, str]) -> None:
     version = f"@{image['digest']}" if "digest" in image else f":{image.get('tag', 'v1')}"
     assert pods["capstan-operator"]["containers"][0]["image"] == repository + version
     assert pods["capstan-gateway"]["containers"][0]["image"] == "reg/gateway:v1"
+
+
+def _documented(table: str) -> set[tuple[str, str, str]]:
+    rows = re.findall(r"^\| (\S+) \| `(\S+)` \| ([a-z, ]+) \|", table, re.MULTILINE)
+    return {
+        ("" if group == "(core)" else group.strip("`"), resource, verb)
+        for group, resource, verbs in rows
+        for verb in verbs.split(", ")
+    }
+
+
+def _granted(role: dict[str, Any]) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_operator_may_do_what_is_documented() -> None:
+    """The roles of the operator grant what docs/operator.md lists, no more and no less."""
+    text = (CHART.parents[1] / "docs" / "operator.md").read_text().split("## Permissions")[1].split("\n## ")[0]
+    everywhere, at_home = text.split("In its own namespace besides:")
+    objects = render(OPEN)
+    assert _granted(one(objects, "ClusterRole", f"{NAMESPACE}-capstan-operator")) == _documented(everywhere)
+    assert _granted(one(objects, "Role", "capstan-operator")) == _documented(at_home)
+    assert _granted(one(objects, "ClusterRole", f"{NAMESPACE}-capstan-operator-nodes")) == {("", "nodes", "list")}
+    roles = [item for item in render(VARIANTS["namespaced"]) if item["metadata"]["name"] == "capstan-operator-models"]
+    assert len(roles) == 6
+    assert all(_granted(role) == _documented(everywhere) for role in roles if role["kind"] == "Role")
+
+
+def test_secrets_can_be_left_out() -> None:
+    """`operator.readSecrets=false` takes away the right to get Secrets, but for the gateway's own."""
+    objects = render(with_values(operator={"readSecrets": False}))
+    cluster_wide = _granted(one(objects, "ClusterRole", f"{NAMESPACE}-capstan-operator"))
+    assert not [grant for grant in cluster_wide if grant[1] == "secrets"]
