@@ -14,8 +14,8 @@ SLACK: Final = 4
 LATENCY_WEIGHT: Final = 4.0
 """Measured latency makes one endpoint count at most this many times as loaded as another: averages of answers of
 different lengths say only so much."""
-LEAST_LATENCY: Final = 0.002
-"""Below this, differences are noise."""
+LEAST_LATENCY: Final = 0.01
+"""Below this, differences are noise: a turn of a busy loop, a new connection."""
 _MASK: Final = (1 << 64) - 1
 
 

@@ -32,8 +32,12 @@ class EndpointState:
         self._sampled_at = -math.inf
 
     def latency(self, now: float) -> float | None:
-        """Give the average time to the first byte; None when there is no recent sample."""
-        return self._latency if now - self._sampled_at <= STALE_SECONDS else None
+        """Give the average time to the first byte; None when there is no recent sample.
+
+        It fades with the age of the last sample, so that an endpoint that was slow once is tried again.
+        """
+        age = now - self._sampled_at
+        return self._latency * math.exp(-age / LATENCY_SECONDS) if age <= STALE_SECONDS else None
 
     def observe(self, seconds: float, now: float) -> None:
         """Take a time to first byte into the average: the longer since the last sample, the more it weighs."""

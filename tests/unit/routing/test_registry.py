@@ -64,13 +64,14 @@ async def test_whoever_waits_is_woken_by_a_change() -> None:
 
 
 def test_latency_follows_recent_samples_and_is_forgotten() -> None:
-    """The first sample counts fully, later ones by their age, and without one for a while nothing is known."""
+    """The first sample counts fully, later ones by their age; it fades, and after a while nothing is known."""
     state = EndpointState(endpoint("a"))
     assert state.latency(0) is None
     state.observe(1.0, 0)
     assert state.latency(0) == 1.0
     state.observe(0.0, 10)
     assert 0.3 < (state.latency(10) or 0) < 0.4
+    assert 0.1 < (state.latency(20) or 0) < 0.2
     assert state.latency(10 + STALE_SECONDS + 1) is None
     state.observe(5.0, 100)
     assert state.latency(100) == 5.0
