@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.apiserver import api_server
 
 
 def pytest_configure() -> None:
-    """Say that there is no event loop outside of tests.
+    """Say that there is no event loop outside of tests, and that properties have no time limit.
 
     Otherwise Python 3.11 makes one for the first who asks for the current loop (pytest-asyncio), and nobody closes it.
     """
     asyncio.set_event_loop(None)
+    # How long an example takes says how busy the machine is, not whether the property holds.
+    settings.register_profile("capstan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("capstan")
 
 
 @pytest.fixture(scope="session")
