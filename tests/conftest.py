@@ -12,7 +12,7 @@ from support.apiserver import api_server
 
 
 def pytest_configure() -> None:
-    """Say that there is no event loop outside of tests, and that properties have no time limit.
+    """Give properties no time limit, and say that there is no event loop outside of tests.
 
     Otherwise Python 3.11 makes one for the first who asks for the current loop (pytest-asyncio), and nobody closes it.
     """
