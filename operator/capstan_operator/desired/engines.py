@@ -119,6 +119,14 @@ def _vllm_adapters(spec: LLMModelSpec) -> list[Option]:
     return [option("--enable-lora"), option("--lora-modules", *_adapter_pairs(spec))]
 
 
+def simulator_arguments(spec: LLMModelSpec) -> list[str]:
+    """Give the arguments that tell the simulator what the model is like: its window, the names of its adapters."""
+    ours = [option("--alias", adapter.name) for adapter in spec.adapters]
+    if spec.serving.contextWindow:
+        ours.append(option("--context-window", str(spec.serving.contextWindow)))
+    return merge_arguments(ours, spec.engine.args)
+
+
 def _adapter_pairs(spec: LLMModelSpec) -> list[str]:
     return [f"{adapter.name}={parse_source(adapter.source).path}" for adapter in spec.adapters]
 
@@ -159,7 +167,7 @@ def _build_simulator(model: Model, spec: LLMModelSpec, settings: BuildSettings) 
     return EngineContainer(
         image=spec.engine.image or settings.worker_image,
         command=(WORKER_COMMAND,),
-        args=("simulator", *merge_arguments(options, spec.engine.args)),
+        args=("simulator", *merge_arguments(options, simulator_arguments(spec))),
         in_process=True,
     )
 

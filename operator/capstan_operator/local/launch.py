@@ -7,7 +7,7 @@ from pathlib import Path
 
 from capstan_contract.config import Task
 from capstan_operator.api.llmmodel import Engine, EngineType, LLMModelSpec
-from capstan_operator.desired.engines import vllm_arguments
+from capstan_operator.desired.engines import simulator_arguments, vllm_arguments
 from capstan_operator.snapshot import Model
 
 MOST_REPLICAS = 4
@@ -93,7 +93,7 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
     }
     match engine:
         case EngineType.SIMULATOR:
-            return Launch(python=choices.python, arguments=spec.engine.args, **common)  # type: ignore[arg-type]
+            return Launch(python=choices.python, arguments=tuple(simulator_arguments(spec)), **common)  # type: ignore[arg-type]
         case EngineType.VLLM:
             weights = _weights(model.key.name, spec, choices)
             if isinstance(weights, NotHere):

@@ -1,0 +1,28 @@
+"""What the operator writes into a pod is what the worker reads."""
+
+from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.desired.engines import simulator_arguments, worker_options
+from capstan_worker.__main__ import _parse
+from capstan_worker.simulator.settings import read_simulator_settings
+
+
+def spec(**fields: object) -> LLMModelSpec:
+    """Give the spec of a simulated model."""
+    engine = {"type": "Simulator", "args": ["--ttft-ms", "5"]}
+    return LLMModelSpec.model_validate({"model": {"source": "hf://a/b"}, "engine": engine, **fields})
+
+
+def test_the_simulator_knows_the_window_and_the_adapters_of_its_model():
+    """The window is that of the manifest, and requests for an adapter find it."""
+    wanted = spec(serving={"contextWindow": 4096}, adapters=[{"name": "lora", "source": "hf://a/lora"}])
+    line = ["simulator", "--model", "m", *worker_options(wanted), *simulator_arguments(wanted)]
+    settings = read_simulator_settings(_parse(line))
+    assert (settings.context_window, settings.aliases) == (4096, ("lora",))
+    assert settings.dials.ttft_ms == 5
+
+
+def test_what_the_user_says_to_the_simulator_wins():
+    """A flag in the manifest's arguments takes the place of ours."""
+    engine = {"type": "Simulator", "args": ["--context-window", "64"]}
+    wanted = spec(engine=engine, serving={"contextWindow": 4096})
+    assert simulator_arguments(wanted) == ["--context-window", "64"]
