@@ -3,6 +3,7 @@
 import logging
 
 from capstan_gateway.api.envelope import error_body
+from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import GatewayError, Headers, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
 from capstan_gateway.routing.errors import NoEndpoint, RoutingError, TooManyWaiting
 from capstan_gateway.upstream.errors import BodyTooLarge, ConnectFailed, DeadlineExceeded, DeadlineKind, UpstreamError
@@ -67,7 +68,12 @@ def error_headers(error: GatewayError, body: bytes, request_id: bytes) -> list[t
     ]
 
 
-def error_response(error: GatewayError, request_id: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Give status, headers and body of an error answer."""
+def error_response(
+    error: GatewayError, request_id: bytes, dialect: Dialect | None = None
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Give status, headers and body of an error answer, in the client's dialect."""
+    if dialect is not None:
+        status, body = dialect.write_error(error, request_id.decode())
+        return status, [*error_headers(error, body, request_id), (b"request-id", request_id)], body
     body = error_body(error)
     return error.status, error_headers(error, body, request_id), body

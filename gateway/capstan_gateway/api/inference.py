@@ -9,6 +9,8 @@ from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.api.errors import error_response, retry_after
 from capstan_gateway.api.requestid import RequestIds
 from capstan_gateway.config.runtime import Runtime
+from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
+from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
 from capstan_gateway.pipeline.context import HeaderList, Receive, RequestContext, Route, Scope, Send
 from capstan_gateway.pipeline.deps import Deps
@@ -21,6 +23,8 @@ BODY_SECONDS: Final = 60.0
 ROUTES: Final = (
     Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)), ("messages",), streams=True),
     Route("/v1/completions", b"/completions", frozenset((Task.CHAT, Task.COMPLETION)), ("prompt",), streams=True),
+    Route("/v1/messages", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=MESSAGES),
+    Route("/v1/responses", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES),
     Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",)),
     Route("/v1/classify", b"/classify", frozenset((Task.CLASSIFY,))),
     Route("/v1/score", b"/score", frozenset((Task.SCORE, Task.EMBED))),
@@ -61,7 +65,7 @@ class InferenceHandler:
         runtime = self._current()
         refusal = self._refuse(scope, runtime)
         if refusal is not None or runtime is None:
-            await send_error(send, refusal or _not_ready(), request_id)
+            await send_error(send, refusal or _not_ready(), request_id, self._route.dialect)
             return
         now = self._deps.clock()
         task = asyncio.current_task()
@@ -110,8 +114,8 @@ def _not_ready() -> GatewayError:
     return Overloaded("the gateway has no configuration yet; try again", headers=(*retry_after(1.0), *_CLOSE))
 
 
-async def send_error(send: Send, error: GatewayError, request_id: bytes) -> None:
+async def send_error(send: Send, error: GatewayError, request_id: bytes, dialect: Dialect | None) -> None:
     """Answer with an error, outside of the pipeline."""
-    status, headers, body = error_response(error, request_id)
+    status, headers, body = error_response(error, request_id, dialect)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

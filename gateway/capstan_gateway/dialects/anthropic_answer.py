@@ -1,11 +1,11 @@
 """An Anthropic message as a chat completion."""
 
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.streaming.usage import Usage
 
@@ -22,50 +22,60 @@ FINISH_REASONS: Final = {
 
 def read_usage(found: Mapping[str, Any]) -> Usage:
     """Read their usage: what came from a cache, or went into one, is input as well."""
-    fresh, written, cached, output = (
-        value if isinstance(value := found.get(name), int) else 0
-        for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+    fresh, cached, output = (
+        _count(found, name) for name in ("input_tokens", "cache_read_input_tokens", "output_tokens")
     )
-    return Usage(fresh + written + cached, output, cached)
+    return Usage(fresh + _count(found, _WRITTEN) + cached, output, cached)
 
 
-def write_usage(usage: Usage) -> dict[str, Any]:
-    """Write usage as OpenAI does."""
+_WRITTEN: Final = "cache_creation_input_tokens"
+
+
+def _count(found: Mapping[str, Any], name: str) -> int:
+    value = found.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def write_usage(found: Mapping[str, Any]) -> Document:
+    """Write their usage as OpenAI does."""
+    usage = read_usage(found)
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": _count(found, _WRITTEN),
+        },
     }
 
 
-def to_chat_completion(body: bytes, *, model: str) -> tuple[bytes, Usage]:
+def to_chat_completion(body: bytes, *, model: str, created: int) -> tuple[bytes, Usage]:
     """Translate an answer; UpstreamFailed when it is none."""
     try:
         found = orjson.loads(body)
-        content, usage = found["content"], read_usage(found["usage"])
-        message = _message(content)
+        usage, message = read_usage(found["usage"]), _message(found["content"])
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UpstreamFailed("the hosted model answered with something that is not a message") from error
+    finish = FINISH_REASONS.get(found.get("stop_reason"), "stop")
     completion = {
         "id": found.get("id"),
         "object": "chat.completion",
-        "created": int(time.time()),
+        "created": created,
         "model": model,
-        "choices": [
-            {
-                "index": 0,
-                "message": message,
-                "logprobs": None,
-                "finish_reason": FINISH_REASONS.get(found.get("stop_reason"), "stop"),
-            }
-        ],
-        "usage": write_usage(usage),
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish, **stop_reason(found)}],
+        "usage": write_usage(found["usage"]),
     }
     return orjson.dumps(completion), usage
 
 
-def _message(content: list[dict[str, Any]]) -> dict[str, Any]:
+def stop_reason(found: Mapping[str, Any]) -> Document:
+    """Give what vLLM tells beside a finish reason: the sequence that ended the answer."""
+    matched = found.get("stop_sequence")
+    return {"stop_reason": matched} if isinstance(matched, str) else {}
+
+
+def _message(content: list[Document]) -> Document:
     text = [block["text"] for block in content if block["type"] == "text"]
     thinking = [block["thinking"] for block in content if block["type"] == "thinking"]
     calls = [
@@ -77,9 +87,9 @@ def _message(content: list[dict[str, Any]]) -> dict[str, Any]:
         for block in content
         if block["type"] == "tool_use"
     ]
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(text) if text else None}
+    message: Document = {"role": "assistant", "content": "".join(text) if text else None}
     if thinking:
-        message["reasoning_content"] = "".join(thinking)
+        message["reasoning"] = "".join(thinking)
     if calls:
         message["tool_calls"] = calls
     return message

@@ -1,193 +1,239 @@
 """A chat completion request as an Anthropic messages request.
 
 What has no counterpart and would change the answer (`n`, `logprobs`, JSON without a schema) is refused with the field's
-name. What has none and only hints is left out, because that API refuses fields that it does not know.
+name. What has none and only hints is left out. Fields that neither API knows pass through, for that API to judge.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.dialects.fields import Document, read_object, read_objects, read_text, unsupported, word, wrong
 
 VERSION: Final = b"2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 4096
 """That API needs a limit. Taken when neither the request nor the model says one."""
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
+_TRANSLATED: Final = frozenset(
+    (
+        "max_completion_tokens", "max_tokens", "messages", "model", "parallel_tool_calls", "reasoning_effort",
+        "response_format", "stop", "stream", "temperature", "tool_choice", "tools", "user",
+    )
+)  # fmt: skip
+_HINTS: Final = frozenset(
+    (
+        "metadata", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+        "safety_identifier", "seed", "service_tier", "store", "stream_options", "verbosity",
+    )
+)  # fmt: skip
+_REFUSED: Final = {
+    "audio": "leave it out",
+    "frequency_penalty": "only 0 is allowed",
+    "function_call": "use `tool_choice`",
+    "functions": "use `tools`",
+    "logit_bias": "leave it out",
+    "logprobs": "leave it out",
+    "presence_penalty": "only 0 is allowed",
+    "top_logprobs": "leave it out",
+    "web_search_options": "leave it out",
+}
+"""Refused when they are on; off they say nothing."""
+_EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 
 
-def to_messages_request(
-    document: Mapping[str, Any], *, model: str, max_output_tokens: int | None = None
-) -> dict[str, Any]:
+def to_messages_request(document: Document, *, model: str, max_output_tokens: int | None = None) -> Document:
     """Translate a request; InvalidRequest names the field that cannot be."""
-    _refuse_what_has_no_counterpart(document)
+    _refuse(document)
+    dropped = _TRANSLATED | _HINTS | _REFUSED.keys() | {"n", "modalities"}
+    request = {key: value for key, value in document.items() if key not in dropped and value is not None}
     system, messages = _split_messages(document["messages"])
-    request: dict[str, Any] = {
+    request |= {
         "model": model,
         "messages": messages,
         "max_tokens": _max_tokens(document) or max_output_tokens or DEFAULT_MAX_TOKENS,
     }
     if system:
         request["system"] = system
-    for theirs, (ours, convert) in _OPTIONS.items():
-        if document.get(theirs) is not None:
-            request[ours] = convert(document[theirs])
-    tools = document.get("tools")
-    if tools:
-        if not isinstance(tools, list):
-            raise _wrong("tools", "must be a list")
-        request["tools"] = [_tool(tool, f"tools.{position}") for position, tool in enumerate(tools)]
-        choice = _tool_choice(document)
-        if choice is not None:
-            request["tool_choice"] = choice
-    schema = _schema(document.get("response_format"))
-    if schema is not None:
-        request["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    if document.get("stream"):
+        request["stream"] = True
+    if document.get("temperature") is not None:
+        request["temperature"] = _temperature(document["temperature"])
+    if document.get("stop"):
+        stop = document["stop"]
+        request["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    user = document.get("user") or document.get("safety_identifier")
+    if isinstance(user, str):
+        request["metadata"] = {"user_id": user}
+    _add_tools(request, document)
+    _add_output(request, document)
     return request
 
 
-def _schema(response_format: Any) -> dict[str, Any] | None:
-    if not isinstance(response_format, dict) or response_format.get("type") != "json_schema":
-        return None
-    given = response_format.get("json_schema")
-    schema = given.get("schema") if isinstance(given, dict) else None
-    if not isinstance(schema, dict):
-        raise _wrong("response_format.json_schema.schema", "must be an object")
-    return schema
+def _refuse(document: Document) -> None:
+    if document.get("n") not in (None, 1):
+        raise unsupported("n", "only 1 is allowed")
+    if document.get("modalities") not in (None, [], ["text"]):
+        raise unsupported("modalities", "only text is allowed")
+    for field, instead in _REFUSED.items():
+        if document.get(field):
+            raise unsupported(field, instead)
 
 
-_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
-    "stream": ("stream", bool),
-    # Their scale ends at 1, OpenAI's at 2.
-    "temperature": ("temperature", lambda value: min(value, 1.0) if isinstance(value, int | float) else value),
-    "top_p": ("top_p", lambda value: value),
-    "top_k": ("top_k", lambda value: value),
-    "stop": ("stop_sequences", lambda value: [value] if isinstance(value, str) else value),
-    "user": ("metadata", lambda value: {"user_id": value}),
-}
-
-
-def _refuse_what_has_no_counterpart(document: Mapping[str, Any]) -> None:
-    response_format = document.get("response_format")
-    kind = response_format.get("type") if isinstance(response_format, dict) else None
-    for field, wrong in (
-        ("n", document.get("n") not in (None, 1)),
-        ("logprobs", bool(document.get("logprobs"))),
-        ("response_format", kind == "json_object"),
-    ):
-        if wrong:
-            raise _unsupported(field)
-
-
-def _max_tokens(document: Mapping[str, Any]) -> int | None:
+def _max_tokens(document: Document) -> int | None:
     value = document.get("max_completion_tokens") or document.get("max_tokens")
     return value if isinstance(value, int) else None
 
 
-def _split_messages(given: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+def _temperature(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise wrong("temperature", "must be a number")
+    # Their scale ends at 1, OpenAI's at 2.
+    return min(value, 1)
+
+
+def _split_messages(given: list[Document]) -> tuple[list[Document], list[Document]]:
     """Give the system prompt and the turns: theirs alternate, so neighbours of one role become one."""
-    system: list[str] = []
-    turns: list[dict[str, Any]] = []
-    for position, message in enumerate(given):
-        field, role = f"messages.{position}", message["role"]
+    system: list[Document] = []
+    turns: list[Document] = []
+    for field, message in read_objects(given, "messages"):
+        role = message.get("role")
         if role in ("system", "developer"):
-            system.extend(block["text"] for block in _content(message.get("content"), field))
+            blocks = _content(message.get("content"), field)
+            if any(block["type"] != "text" for block in blocks):
+                raise unsupported(f"{field}.content", "a system message may hold text only")
+            system.extend(blocks)
             continue
-        speaker = "assistant" if role == "assistant" else "user"
         blocks = _blocks(role, message, field)
+        speaker = "assistant" if role == "assistant" else "user"
         if turns and turns[-1]["role"] == speaker:
             turns[-1]["content"].extend(blocks)
         elif blocks:
             turns.append({"role": speaker, "content": blocks})
-    return "\n\n".join(system), turns
+    return system, turns
 
 
-def _blocks(role: str, message: dict[str, Any], field: str) -> list[dict[str, Any]]:
-    if role == "tool":
-        content = _content(message.get("content"), field)
-        return [{"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": content}]
-    if role == "assistant":
-        calls = message.get("tool_calls") or ()
-        return [
-            *_content(message.get("content"), field),
-            *(_tool_use(call, f"{field}.tool_calls.{number}") for number, call in enumerate(calls)),
-        ]
+def _blocks(role: object, message: Document, field: str) -> list[Document]:
+    content = _content(message.get("content") or message.get("refusal"), field)
     if role == "user":
-        return _content(message.get("content"), field)
-    raise InvalidRequest(f"`{field}.role` has an unknown value", code="invalid_value", param=f"{field}.role")
+        return content
+    if role == "assistant":
+        calls = read_objects(message.get("tool_calls") or [], f"{field}.tool_calls")
+        return content + [_tool_use(call, at) for at, call in calls]
+    if role == "tool":
+        result: Document = {"type": "tool_result", "tool_use_id": read_text(message, "tool_call_id", field)}
+        return [{**result, "content": content} if content else result]
+    raise wrong(f"{field}.role", "must be system, developer, user, assistant or tool")
 
 
-def _content(content: Any, field: str) -> list[dict[str, Any]]:
+def _content(content: Any, field: str) -> list[Document]:
     if content is None or content == "":
         return []
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if not isinstance(content, list):
-        raise _wrong(f"{field}.content", "must be a string or a list of parts")
-    return [_part(part, f"{field}.content.{number}") for number, part in enumerate(content)]
+        raise wrong(f"{field}.content", "must be a string or a list of parts")
+    parts = [_part(part, at) for at, part in read_objects(content, f"{field}.content")]
+    # That API refuses empty text, which says nothing.
+    return [part for part in parts if part.get("text") != ""]
 
 
-def _part(part: Any, field: str) -> dict[str, Any]:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return {"type": "text", "text": part["text"]}
-    if kind == "image_url" and isinstance(part.get("image_url"), dict):
-        return {"type": "image", "source": _image(str(part["image_url"].get("url")), field)}
-    raise _unsupported(field)
+def _part(part: Document, field: str) -> Document:
+    kind = part.get("type")
+    cached = {"cache_control": part["cache_control"]} if isinstance(part.get("cache_control"), dict) else {}
+    if kind in ("text", "refusal"):
+        return {"type": "text", "text": read_text(part, kind, field), **cached}
+    if kind == "image_url":
+        image = read_object(part.get("image_url"), f"{field}.image_url")
+        return {"type": "image", "source": _source(read_text(image, "url", f"{field}.image_url"), field), **cached}
+    if kind == "file":
+        return {**_file(read_object(part.get("file"), f"{field}.file"), f"{field}.file"), **cached}
+    raise unsupported(f"{field}.type", "allowed are text, image_url and file")
 
 
-def _image(url: str, field: str) -> dict[str, str]:
+def _source(url: str, field: str) -> Document:
     if not url.startswith("data:"):
         return {"type": "url", "url": url}
     head, comma, data = url[5:].partition(",")
     media_type, semicolon, encoding = head.partition(";")
     if not (comma and semicolon and encoding == "base64"):
-        raise _wrong(f"{field}.image_url.url", "must be an http(s) URL or data:TYPE;base64,DATA")
+        raise wrong(f"{field}.image_url.url", "must be an http(s) URL or data:TYPE;base64,DATA")
     return {"type": "base64", "media_type": media_type, "data": data}
 
 
-def _tool_use(call: Any, field: str) -> dict[str, Any]:
+def _file(file: Document, field: str) -> Document:
+    data = file.get("file_data")
+    if not isinstance(data, str):
+        raise unsupported(field, "`file_data` is required; files are not stored")
+    block: Document = {"type": "document", "source": _source(data, field)}
+    return {**block, "title": file["filename"]} if file.get("filename") else block
+
+
+def _tool_use(call: Document, field: str) -> Document:
+    function = read_object(call.get("function"), f"{field}.function")
+    arguments = read_text(function, "arguments", f"{field}.function")
     try:
-        function = call["function"]
-        arguments = orjson.loads(function.get("arguments") or "{}")
-        return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments}
-    except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
-        raise _wrong(field, "must be a function call whose arguments are JSON") from error
+        given = orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError as error:
+        raise wrong(f"{field}.function.arguments", "must be JSON") from error
+    name = read_text(function, "name", f"{field}.function")
+    given = read_object(given, f"{field}.function.arguments")
+    return {"type": "tool_use", "id": read_text(call, "id", field), "name": name, "input": given}
 
 
-def _tool(tool: Any, field: str) -> dict[str, Any]:
-    function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise _wrong(field, "must be a function with a name")
-    made = {"name": function["name"], "input_schema": function.get("parameters") or {"type": "object"}}
-    if function.get("description"):
-        made["description"] = function["description"]
-    return made
+def _add_tools(request: Document, document: Document) -> None:
+    if not document.get("tools"):
+        return
+    request["tools"] = [_tool(tool, field) for field, tool in read_objects(document["tools"], "tools")]
+    choice = _tool_choice(document)
+    if choice is not None:
+        request["tool_choice"] = choice
 
 
-def _tool_choice(document: Mapping[str, Any]) -> dict[str, Any] | None:
+def _tool(tool: Document, field: str) -> Document:
+    if tool.get("type") != "function":
+        raise unsupported(f"{field}.type", "only function is allowed")
+    function = read_object(tool.get("function"), f"{field}.function")
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    made = {"name": read_text(function, "name", f"{field}.function"), "input_schema": schema}
+    return made | {key: function[key] for key in ("description", "strict") if function.get(key) is not None}
+
+
+def _tool_choice(document: Mapping[str, Any]) -> Document | None:
     given = document.get("tool_choice")
     one_at_a_time = document.get("parallel_tool_calls") is False
     if given is None and not one_at_a_time:
         return None
     if isinstance(given, dict):
-        function = given.get("function")
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise _wrong("tool_choice.function.name", "must be a string")
-        choice: dict[str, Any] = {"type": "tool", "name": function["name"]}
-    elif given is None or (isinstance(given, str) and given in _CHOICES):
+        if given.get("type") != "function":
+            raise unsupported("tool_choice.type", "only function is allowed")
+        function = read_object(given.get("function"), "tool_choice.function")
+        choice: Document = {"type": "tool", "name": read_text(function, "name", "tool_choice.function")}
+    elif given is None or word(given) in _CHOICES:
         choice = {"type": _CHOICES[given or "auto"]}
     else:
-        raise _wrong("tool_choice", "must be auto, none, required or a function")
+        raise wrong("tool_choice", "must be auto, none, required or a function")
     if one_at_a_time and choice["type"] != "none":
         choice["disable_parallel_tool_use"] = True
     return choice
 
 
-def _unsupported(field: str) -> InvalidRequest:
-    return InvalidRequest(f"`{field}` is not supported by this model's API", code="unsupported_value", param=field)
-
-
-def _wrong(field: str, must: str) -> InvalidRequest:
-    return InvalidRequest(f"`{field}` {must}", code="invalid_value", param=field)
+def _add_output(request: Document, document: Document) -> None:
+    config: Document = {}
+    effort = document.get("reasoning_effort")
+    if effort == "none":
+        request["thinking"] = {"type": "disabled"}
+    elif effort is not None:
+        if word(effort) not in _EFFORTS:
+            raise wrong("reasoning_effort", f"must be none or one of {', '.join(_EFFORTS)}")
+        config["effort"] = _EFFORTS[effort]
+    response_format = read_object(document.get("response_format") or {"type": "text"}, "response_format")
+    kind = response_format.get("type")
+    if kind == "json_schema":
+        field = "response_format.json_schema"
+        schema = read_object(read_object(response_format.get("json_schema"), field).get("schema"), f"{field}.schema")
+        config["format"] = {"type": "json_schema", "schema": schema}
+    elif kind != "text":
+        raise unsupported("response_format", "allowed are text, and json_schema with a schema")
+    if config:
+        request["output_config"] = config

@@ -1,38 +1,48 @@
 """A stream of Anthropic events as a stream of chat completion chunks."""
 
-import time
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from capstan_gateway.api.envelope import error_payload, normalise_error
-from capstan_gateway.dialects.anthropic_answer import FINISH_REASONS, read_usage, write_usage
-from capstan_gateway.errors import GatewayError
-from capstan_gateway.streaming.relay import StreamBroken
+from capstan_gateway.dialects.anthropic_answer import FINISH_REASONS, read_usage, stop_reason, write_usage
+from capstan_gateway.dialects.fields import Document
+from capstan_gateway.errors import GatewayError, UpstreamRejected
+from capstan_gateway.streaming.relay import StreamBroken, error_end
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 from capstan_gateway.streaming.usage import Usage
 
-_STATUS_OF_TYPE = {
+_STATUS_OF_TYPE: Final = {
     "invalid_request_error": 400,
     "authentication_error": 401,
+    "billing_error": 402,
     "permission_error": 403,
     "not_found_error": 404,
     "request_too_large": 413,
     "rate_limit_error": 429,
-    "overloaded_error": 503,
+    "timeout_error": 504,
+    "overloaded_error": 529,
 }
+
+
+def read_error(payload: Document) -> UpstreamRejected:
+    """Turn an error event of theirs into ours."""
+    status = _STATUS_OF_TYPE.get(payload["error"]["type"], 500)
+    return normalise_error(status, orjson.dumps(payload), external=True)
 
 
 class MessagesRelay:
     """One stream; `streaming.port.Relay`."""
 
-    def __init__(self, *, model: str, usage_asked: bool) -> None:
+    def __init__(self, *, model: str, usage_asked: bool, created: int) -> None:
         self._splitter = FrameSplitter()
         self._usage_asked = usage_asked
-        self._base = {"id": "", "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
-        self._counts: dict[str, Any] = {}
+        self._base = {"id": "", "object": "chat.completion.chunk", "created": created, "model": model}
+        self._counts: Document = {}
         self._calls = -1
         """Index of the tool call that is being written; theirs counts blocks, OpenAI's counts calls."""
+        self._silent_call: Document | None = None
+        """Input of the open tool call, as long as no piece of it came."""
         self.usage: Usage | None = None
         self.events = 0
         self.finished = False
@@ -51,11 +61,13 @@ class MessagesRelay:
         """Give what remains to be sent at the end of the body; raises StreamBroken if that came too early."""
         rest = self._splitter.rest().strip(b"\n")
         tail = self.feed(rest + b"\n\n") if rest else b""
-        if self.done:
-            return tail
-        if not self.finished and self.error is None:
+        if not self.done:
             raise StreamBroken("the model's answer ended before it was finished")
-        return tail + self._end()
+        return tail
+
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the frames that end a stream which cannot go on."""
+        return error_end(error)
 
     def _frame(self, frame: bytes) -> bytes:
         data = frame_data(frame.strip(b"\n"))
@@ -67,67 +79,87 @@ class MessagesRelay:
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise StreamBroken("the model's answer held an event that is not one") from error
 
-    def _event(self, kind: str, event: dict[str, Any]) -> bytes:
+    def _event(self, kind: str, event: Document) -> bytes:
         if kind == "content_block_delta":
             return self._delta(event["delta"])
         if kind == "message_start":
             self._base["id"] = event["message"]["id"]
             self._count(event["message"]["usage"])
+            # It is not counted as an event: what fails before the first token can still be answered otherwise.
             return self._chunk({"role": "assistant", "content": ""})
-        if kind == "content_block_start" and event["content_block"]["type"] == "tool_use":
-            return self._call_begins(event["content_block"])
+        if kind == "content_block_start":
+            return self._block_begins(event["content_block"])
+        if kind == "content_block_stop":
+            return self._block_ends()
         if kind == "message_delta":
             return self._message_delta(event)
         if kind == "message_stop":
             return self._stop()
         if kind == "error":
-            status = _STATUS_OF_TYPE.get(event["error"]["type"], 500)
-            self.error = normalise_error(status, orjson.dumps(event), external=True)
-            return data_frame(error_payload(self.error))
-        # ping, the end of a block, and what is new since this was written
+            self.error = read_error(event)
+            self.done = True
+            return data_frame(error_payload(self.error)) + DONE
+        # ping, and what is new since this was written
         return b""
 
-    def _delta(self, delta: dict[str, Any]) -> bytes:
+    def _block_begins(self, block: Document) -> bytes:
+        kind = block["type"]
+        if kind == "tool_use":
+            self._calls += 1
+            self._silent_call = block.get("input") or {}
+            function = {"name": block["name"], "arguments": ""}
+            return self._say({"tool_calls": [{"index": self._calls, "id": block["id"], "type": "function",
+                                              "function": function}]})  # fmt: skip
+        if kind == "text" and block.get("text"):
+            return self._say({"content": block["text"]})
+        if kind == "thinking" and block.get("thinking"):
+            return self._say({"reasoning": block["thinking"]})
+        return b""
+
+    def _block_ends(self) -> bytes:
+        """Give the arguments of a call whose input came whole, or is empty: no arguments would not be JSON."""
+        silent, self._silent_call = self._silent_call, None
+        return b"" if silent is None else self._arguments(orjson.dumps(silent).decode())
+
+    def _delta(self, delta: Document) -> bytes:
         kind = delta["type"]
         if kind == "text_delta":
-            return self._chunk({"content": delta["text"]})
+            return self._say({"content": delta["text"]})
         if kind == "thinking_delta":
-            return self._chunk({"reasoning_content": delta["thinking"]})
-        if kind == "input_json_delta":
-            arguments = {"arguments": delta["partial_json"]}
-            return self._chunk({"tool_calls": [{"index": self._calls, "function": arguments}]})
+            return self._say({"reasoning": delta["thinking"]})
+        if kind == "input_json_delta" and delta["partial_json"]:
+            self._silent_call = None
+            return self._arguments(delta["partial_json"])
         return b""
 
-    def _call_begins(self, block: dict[str, Any]) -> bytes:
-        self._calls += 1
-        function = {"name": block["name"], "arguments": ""}
-        call = {"index": self._calls, "id": block["id"], "type": "function", "function": function}
-        return self._chunk({"tool_calls": [call]})
+    def _arguments(self, piece: str) -> bytes:
+        return self._say({"tool_calls": [{"index": self._calls, "function": {"arguments": piece}}]})
 
-    def _message_delta(self, event: dict[str, Any]) -> bytes:
+    def _message_delta(self, event: Document) -> bytes:
         self._count(event.get("usage") or {})
         reason = event["delta"].get("stop_reason")
         if reason is None:
             return b""
         self.finished = True
-        return self._chunk({}, FINISH_REASONS.get(reason, "stop"))
+        return self._chunk({}, finish_reason=FINISH_REASONS.get(reason, "stop"), **stop_reason(event["delta"]))
 
     def _stop(self) -> bytes:
         if not self.finished:
             raise StreamBroken("the model's answer ended before it was finished")
-        return self._end()
-
-    def _end(self) -> bytes:
         self.done = True
-        if not self._usage_asked or self.usage is None or self.error is not None:
+        if not self._usage_asked:
             return DONE
-        return data_frame({**self._base, "choices": [], "usage": write_usage(self.usage)}) + DONE
+        return data_frame({**self._base, "choices": [], "usage": write_usage(self._counts)}) + DONE
 
-    def _count(self, usage: dict[str, Any]) -> None:
+    def _count(self, usage: Document) -> None:
         """Take their counts, which are cumulative and come in two parts."""
         self._counts.update({name: value for name, value in usage.items() if value is not None})
         self.usage = read_usage(self._counts)
 
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+    def _say(self, delta: Document) -> bytes:
         self.events += 1
-        return data_frame({**self._base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+        return self._chunk(delta)
+
+    def _chunk(self, delta: Document, *, finish_reason: str | None = None, **extra: Any) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, **extra}
+        return data_frame({**self._base, "choices": [choice]})

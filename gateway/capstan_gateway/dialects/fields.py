@@ -33,6 +33,11 @@ def read_text(document: Mapping[str, Any], key: str, at: str) -> str:
     return value
 
 
+def word(value: Any) -> str:
+    """Give a value that is looked up in a table; what is no string is in none."""
+    return value if isinstance(value, str) else ""
+
+
 def read_object(value: Any, field: str) -> Document:
     """Give an object."""
     if not isinstance(value, dict):

@@ -18,10 +18,10 @@ from capstan_gateway.dialects.fields import (
     read_switch,
     read_text,
     unsupported,
+    word,
     wrong,
 )
 
-_SAME: Final = frozenset(("temperature", "top_p", "top_k"))
 _HINTS: Final = frozenset(
     ("cache_control", "context_management", "diagnostics", "inference_geo", "service_tier", "speed", "thinking")
 )
@@ -161,7 +161,7 @@ def _assistant_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
     texts: list[str] = []
     calls: list[Document] = []
     for field, block in blocks:
-        kind = block.get("type")
+        kind = word(block.get("type"))
         if kind == "text":
             texts.append(read_text(block, "text", field))
         elif kind == "tool_use":
@@ -180,10 +180,11 @@ def _add_tools(request: Document, document: Document) -> None:
     tools = document.get("tools")
     if tools:
         request["tools"] = [_tool(tool, field) for field, tool in read_objects(tools, "tools")]
-    if document.get("tool_choice") is None:
+    if document.get("tool_choice") is None or not tools:
+        # Both APIs have a default that fits; chat refuses a choice among no tools.
         return
     choice = read_object(document["tool_choice"], "tool_choice")
-    kind = choice.get("type")
+    kind = word(choice.get("type"))
     if kind == "tool":
         request["tool_choice"] = {"type": "function", "function": {"name": read_text(choice, "name", "tool_choice")}}
     elif kind in _CHOICES:
@@ -192,9 +193,6 @@ def _add_tools(request: Document, document: Document) -> None:
         raise wrong("tool_choice.type", "must be auto, any, tool or none")
     if choice.get("disable_parallel_tool_use"):
         request["parallel_tool_calls"] = False
-    if not tools:
-        # Both APIs have defaults that fit; chat refuses the choice among no tools.
-        del request["tool_choice"]
 
 
 def _tool(tool: Document, field: str) -> Document:
@@ -213,7 +211,7 @@ def _add_output(request: Document, document: Document) -> None:
     config = read_object(document.get("output_config") or {}, "output_config")
     effort = config.get("effort")
     if effort is not None:
-        if effort not in _EFFORTS:
+        if word(effort) not in _EFFORTS:
             raise wrong("output_config.effort", f"must be one of {', '.join(_EFFORTS)}")
         request["reasoning_effort"] = _EFFORTS[effort]
     wanted, field = config.get("format"), "output_config.format"

@@ -1,13 +1,15 @@
 """One request, from its first byte to its record."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from capstan_contract.config import Task
 from capstan_gateway.config.runtime import Runtime, ServedModel
-from capstan_gateway.errors import ClientGone, GatewayError
+from capstan_gateway.dialects.port import Dialect
+from capstan_gateway.errors import ClientGone, GatewayError, InvalidRequest
 from capstan_gateway.routing.port import CallStats, DispatchedResponse
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.usage import Usage
@@ -32,6 +34,16 @@ class Route:
     """Fields that a body must have beside `model`."""
     streams: bool = False
     """Whether `stream: true` has a meaning here."""
+    dialect: Dialect | None = None
+    """What clients speak here; None: what the engines speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRequest:
+    """A request as it came, in the dialect of its route."""
+
+    document: dict[str, Any]
+    body: bytes
 
 
 @dataclass(slots=True)
@@ -41,6 +53,8 @@ class WholeReply:
     status: int
     content_type: bytes
     body: bytes
+    native: bool = False
+    """Whether it is in the dialect of the route; otherwise it is a chat completion, or what the engine said."""
 
 
 @dataclass(slots=True)
@@ -50,6 +64,8 @@ class StreamReply:
     first: bytes
     source: DispatchedResponse
     relay: Relay
+    native: bool = False
+    """Whether it is in the dialect of the route."""
 
 
 Reply = WholeReply | StreamReply
@@ -60,10 +76,10 @@ class RequestContext:
 
     __slots__ = (
         "answered_by", "begun", "body", "body_at", "body_complete", "client_gone", "connection_headers", "document",
-        "ended", "error", "expires_at", "first_sent_at", "interruption", "model", "model_name", "overhead",
-        "price_dollars", "receive", "request_id", "request_id_header", "route", "runtime", "scope",
+        "ended", "error", "expires_at", "first_sent_at", "interruption", "model", "model_name", "native", "needs_chat",
+        "overhead", "price_dollars", "receive", "request_id", "request_id_header", "route", "runtime", "scope",
         "send", "session", "started", "stats", "status", "stream", "task", "trace_headers",
-        "usage", "usage_asked", "watcher",
+        "untranslatable", "usage", "usage_asked", "watcher",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +111,13 @@ class RequestContext:
         self.body_complete = False
         self.body_at = started
         self.document: dict[str, Any] = {}
+        """The request as the engines understand it, whatever the client speaks."""
+        self.native: NativeRequest | None = None
+        """On a route with a dialect: what the client sent."""
+        self.untranslatable: InvalidRequest | None = None
+        """Why `document` does not hold the whole request: only a model that speaks the client's dialect can answer."""
+        self.needs_chat = False
+        """Set by a stage that must read the answer: no model is spoken to in the client's own dialect then."""
         self.model_name = ""
         """The name that the client used."""
         self.model: ServedModel | None = None
@@ -134,3 +157,8 @@ class RequestContext:
         if self.model is None:
             raise RuntimeError("the model is not resolved yet")
         return self.model
+
+
+def wall_seconds() -> int:
+    """Give the time that answers are stamped with."""
+    return int(time.time())

@@ -8,6 +8,7 @@ from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.context import HeaderList, Reply, RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.routing.port import DispatchedResponse
+from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import error_end
 from capstan_gateway.upstream.errors import UpstreamError
 
@@ -34,12 +35,15 @@ def _own_headers(context: RequestContext, deps: Deps) -> HeaderList:
     stats = context.stats
     overhead = max(0.0, now - context.body_at - stats.first_byte - stats.waited - stats.read)
     context.overhead = overhead
-    return [
+    headers = [
         (b"x-request-id", context.request_id_header),
         (b"x-capstan-model", (context.answered_by or context.served).name_header),
         (b"x-gateway-attempts", b"%d" % stats.attempts),
         (b"x-gateway-overhead-ms", b"%.2f" % (overhead * 1000)),
     ]
+    if context.native is not None:
+        headers.append((b"request-id", context.request_id_header))
+    return headers
 
 
 async def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps) -> None:
@@ -83,15 +87,17 @@ async def _read_end(source: DispatchedResponse) -> None:
         return
 
 
-async def deliver_error(context: RequestContext, error: GatewayError) -> None:
+async def deliver_error(context: RequestContext, error: GatewayError, relay: Relay | None = None) -> None:
     """Answer with an error: as HTTP as long as nothing was sent, as a last frame of the stream otherwise."""
     context.error = error
     context.status = error.status
     if context.begun:
-        await context.send({"type": "http.response.body", "body": error_end(error), "more_body": False})
+        last = error_end(error) if relay is None else relay.failure(error)
+        await context.send({"type": "http.response.body", "body": last, "more_body": False})
         return
     context.begun = True
-    status, headers, body = error_response(error, context.request_id_header)
+    status, headers, body = error_response(error, context.request_id_header, context.route.dialect)
+    context.status = status
     headers.extend(context.connection_headers)
     await context.send({"type": "http.response.start", "status": status, "headers": headers})
     await context.send({"type": "http.response.body", "body": body})

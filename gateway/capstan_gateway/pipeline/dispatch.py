@@ -6,12 +6,11 @@ import orjson
 
 from capstan_gateway.api.envelope import normalise_error
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.dialects.anthropic_answer import to_chat_completion
-from capstan_gateway.dialects.anthropic_stream import MessagesRelay
 from capstan_gateway.errors import GatewayError, Headers, UpstreamFailed, UpstreamRejected
+from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.outgoing import build_body, build_headers, upstream_path
+from capstan_gateway.pipeline.outgoing import build_body, build_headers
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.errors import RoutingError
 from capstan_gateway.routing.port import Call, DispatchedResponse
@@ -65,13 +64,16 @@ def may_fall_back(error: Exception) -> bool:
 
 async def _ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
     context.answered_by = model
+    adapter = adapter_for(context, model) if model.provider else None
+    if context.untranslatable is not None and (adapter is None or not adapter.native):
+        raise context.untranslatable
     timeouts = model.timeouts
     waits = may_wait and not model.external
     call = Call(
         endpoints=model.endpoints,
-        path=upstream_path(context, model),
+        path=context.route.upstream_path if adapter is None else adapter.path,
         headers=build_headers(context, model, deps.credentials),
-        body=build_body(context, model),
+        body=build_body(context, model) if adapter is None else adapter.body(context, model),
         expires_at=context.expires_at,
         first_token_seconds=timeouts.firstTokenSeconds,
         idle_seconds=timeouts.idleSeconds,
@@ -82,7 +84,7 @@ async def _ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_w
     )
     answer = await deps.dispatcher.dispatch(call)
     try:
-        return await _reply(context, model, answer)
+        return await _reply(context, model, answer, adapter)
     except BaseException:
         answer.close()
         raise
@@ -95,7 +97,9 @@ def _affinity(context: RequestContext, model: ServedModel) -> bytes | None:
     return affinity_key(context.document, session=context.session)
 
 
-async def _reply(context: RequestContext, model: ServedModel, answer: DispatchedResponse) -> Reply:
+async def _reply(
+    context: RequestContext, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None
+) -> Reply:
     if answer.status != 200:
         await _reject(model, answer)
     content_type = header(answer.headers, b"content-type")
@@ -103,12 +107,12 @@ async def _reply(context: RequestContext, model: ServedModel, answer: Dispatched
     if streamed != context.stream:
         raise UpstreamFailed("the model's engine answered in another form than was asked for")
     if streamed:
-        return await _begin_stream(context, model, answer)
+        return await _begin_stream(context, model, answer, adapter)
     body = await answer.read(MAX_ANSWER_BYTES)
     answer.close()
-    if model.speaks_anthropic:
-        body, context.usage = to_chat_completion(body, model=model.name)
-        return WholeReply(200, content_type, body)
+    if adapter is not None:
+        body, context.usage = adapter.read(body, model)
+        return WholeReply(200, content_type, body, adapter.native)
     context.usage = _usage_of(body)
     return WholeReply(200, content_type, model.rename(body) if model.rename is not None else body)
 
@@ -121,9 +125,11 @@ async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
     raise normalise_error(answer.status, body, external=model.external, headers=headers)
 
 
-async def _begin_stream(context: RequestContext, model: ServedModel, answer: DispatchedResponse) -> StreamReply:
+async def _begin_stream(
+    context: RequestContext, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None
+) -> StreamReply:
     """Read up to the first event: what goes wrong before it is an HTTP error, not a frame."""
-    relay = _relay(context, model)
+    relay = _relay(context, model) if adapter is None else adapter.relay(context, model)
     first = b""
     try:
         while not relay.events and not relay.done and relay.error is None:
@@ -137,12 +143,10 @@ async def _begin_stream(context: RequestContext, model: ServedModel, answer: Dis
         raise
     if relay.error is not None and not relay.events:
         raise relay.error
-    return StreamReply(first, answer, relay)
+    return StreamReply(first, answer, relay, adapter is not None and adapter.native)
 
 
 def _relay(context: RequestContext, model: ServedModel) -> Relay:
-    if model.speaks_anthropic:
-        return MessagesRelay(model=model.name, usage_asked=context.usage_asked)
     return StreamRelay(strip_usage=not context.usage_asked, rename=model.rename)
 
 

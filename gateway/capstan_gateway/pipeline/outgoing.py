@@ -2,27 +2,20 @@
 
 import orjson
 
+from capstan_contract.config import Provider
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.dialects.anthropic_request import VERSION, to_messages_request
-from capstan_gateway.errors import InvalidRequest, UpstreamFailed
+from capstan_gateway.dialects.anthropic_request import VERSION
+from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.pipeline.context import HeaderList, RequestContext
 
-
-def upstream_path(context: RequestContext, model: ServedModel) -> bytes:
-    """Give the path behind the endpoint's base path; InvalidRequest when the model's API has no such route."""
-    if not model.speaks_anthropic:
-        return context.route.upstream_path
-    if context.route.path != "/v1/chat/completions":
-        raise InvalidRequest(f"this model does not serve {context.route.path}", code="invalid_value", param="model")
-    return b"/messages"
+_ANTHROPIC = frozenset((b"anthropic-version", b"anthropic-beta"))
 
 
 def build_body(context: RequestContext, model: ServedModel) -> bytes:
     """Give the body for this model: its own name in it, and usage always asked for in streams."""
-    if model.speaks_anthropic:
-        limit = model.max_output_tokens
-        return orjson.dumps(to_messages_request(context.document, model=model.upstream_name, max_output_tokens=limit))
+    if context.native is not None:
+        return _translated_body(context, model)
     wants_usage = context.stream and not context.usage_asked
     if context.document["model"] == model.upstream_name:
         if not wants_usage:
@@ -33,6 +26,14 @@ def build_body(context: RequestContext, model: ServedModel) -> bytes:
     document = {**context.document, "model": model.upstream_name}
     if wants_usage:
         document["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
+    return orjson.dumps(document)
+
+
+def _translated_body(context: RequestContext, model: ServedModel) -> bytes:
+    document = {**context.document, "model": model.upstream_name}
+    if model.provider == Provider.OPENAI and "max_tokens" in document:
+        # Their newer models refuse the older name, which other engines know best.
+        document["max_completion_tokens"] = document.pop("max_tokens")
     return orjson.dumps(document)
 
 
@@ -52,5 +53,13 @@ def build_headers(context: RequestContext, model: ServedModel, credentials: Cred
                 raise UpstreamFailed("the gateway has no credentials for this hosted model")
             headers.append((b"x-api-key", key) if model.speaks_anthropic else (b"authorization", b"Bearer " + key))
     if model.speaks_anthropic:
-        headers.append((b"anthropic-version", VERSION))
+        headers.extend(_anthropic_headers(context))
     return headers
+
+
+def _anthropic_headers(context: RequestContext) -> HeaderList:
+    """Give the version, and the beta features that a client who speaks that dialect asks for."""
+    given: dict[bytes, bytes] = {}
+    if context.native is not None:
+        given = {name: value for name, value in context.scope["headers"] if name in _ANTHROPIC and len(value) <= 1024}
+    return list({b"anthropic-version": VERSION, **given}.items())

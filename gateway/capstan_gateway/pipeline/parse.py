@@ -4,8 +4,9 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import BodyTooLarge, ClientGone, InvalidRequest, NotJson
-from capstan_gateway.pipeline.context import RequestContext
+from capstan_gateway.pipeline.context import NativeRequest, RequestContext
 from capstan_gateway.pipeline.deps import Deps
 
 MAX_MODEL_NAME: Final = 256
@@ -19,12 +20,30 @@ async def parse(context: RequestContext, deps: Deps) -> None:
     context.document = document = _load(body)
     context.model_name = _model(document)
     route = context.route
+    if route.dialect is not None:
+        _translate(context, route.dialect)
+        return
     for field in route.required:
         if document.get(field) is None:
             raise InvalidRequest(f"`{field}` is required", code="missing_required_parameter", param=field)
     if "messages" in route.required:
         _check_messages(document["messages"])
     _read_stream(context, document)
+
+
+def _translate(context: RequestContext, dialect: Dialect) -> None:
+    """Take a request in another dialect. What chat cannot say is refused later, unless the model speaks it too."""
+    given = context.document
+    context.native = NativeRequest(given, context.body)
+    stream = given.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise _invalid("stream", "must be true or false")
+    try:
+        context.document = dialect.read_request(given)
+    except InvalidRequest as error:
+        context.untranslatable = error
+        context.document = {"model": context.model_name, "messages": [], "stream": bool(stream)}
+    context.stream = context.usage_asked = bool(stream)
 
 
 async def _read_body(context: RequestContext, limit: int) -> bytes:

@@ -8,6 +8,7 @@ from capstan_gateway.errors import ClientGone, GatewayError
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply
 from capstan_gateway.pipeline.deliver import deliver, deliver_error
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.present import present
 from capstan_gateway.pipeline.stages import CLOSING_STAGES, STAGES, ClosingStage, Stage
 from capstan_gateway.streaming.relay import StreamBroken
 from capstan_gateway.upstream.errors import UpstreamError
@@ -58,6 +59,8 @@ class Run:
                     break
             if self._reply is None:
                 raise RuntimeError("no stage gave a reply")
+            if context.native is not None:
+                self._reply = present(context, self._reply)
             await deliver(context, self._reply, deps)
         except Exception as error:  # noqa: BLE001 - this is the one place where every error becomes an answer
             await self._fail(error)
@@ -66,9 +69,11 @@ class Run:
         context = self._context
         if isinstance(error, ClientGone):
             return
+        relay = None
         if isinstance(self._reply, StreamReply):
+            relay = self._reply.relay
             # The upstream is of no use any more; stop it before the client is told.
             self._reply.source.close()
             if isinstance(error, StreamBroken | UpstreamError) and context.model is not None:
                 context.model.metrics.truncated.value += 1
-        await deliver_error(context, to_gateway_error(error, request_id=context.request_id))
+        await deliver_error(context, to_gateway_error(error, request_id=context.request_id), relay)

@@ -1,8 +1,11 @@
 """Closing stages: usage is settled and the request recorded exactly once, on every path."""
 
+from dataclasses import replace
+
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.usage import Usage
 from capstan_gateway.telemetry.metrics import CLIENT_GONE, UNKNOWN_MODEL
 
@@ -16,7 +19,7 @@ def settle_usage(context: RequestContext, reply: Reply | None, _: Deps) -> None:
     send one for each token.
     """
     if isinstance(reply, StreamReply):
-        context.usage = reply.relay.usage or (Usage(0, reply.relay.events) if reply.relay.events else None)
+        context.usage = _usage_of(reply.relay)
     usage, model = context.usage, context.answered_by
     if usage is None or model is None:
         return
@@ -25,6 +28,16 @@ def settle_usage(context: RequestContext, reply: Reply | None, _: Deps) -> None:
     if model.price is not None:
         context.price_dollars = price_of(model, usage)
         model.metrics.cost.value += context.price_dollars
+
+
+def _usage_of(relay: Relay) -> Usage | None:
+    usage = relay.usage
+    if usage is None:
+        return Usage(0, relay.events) if relay.events else None
+    if not relay.finished and relay.events > usage.completion_tokens:
+        # Anthropic tells the input at the beginning, and the output at the end.
+        return replace(usage, completion_tokens=relay.events)
+    return usage
 
 
 def price_of(model: ServedModel, usage: Usage) -> float:

@@ -9,15 +9,30 @@ from capstan_gateway.streaming.usage import Usage
 class Relay(Protocol):
     """One stream: feed it what the engine sends, send on what it gives back."""
 
-    usage: Usage | None
-    events: int
-    """Events with something for the client."""
-    finished: bool
-    """A finish reason was seen."""
-    error: GatewayError | None
-    """What the engine reported inside the stream."""
-    done: bool
-    """The end marker was given out."""
+    @property
+    def usage(self) -> Usage | None:
+        """What the engine counted so far; None when it said nothing."""
+        ...
+
+    @property
+    def events(self) -> int:
+        """Events with something for the client."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """A finish reason was seen."""
+        ...
+
+    @property
+    def error(self) -> GatewayError | None:
+        """What the engine reported inside the stream."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """The end was given out."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
@@ -25,4 +40,8 @@ class Relay(Protocol):
 
     def finish(self) -> bytes:
         """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
+        ...
+
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the frames that end a stream which has begun and cannot go on."""
         ...

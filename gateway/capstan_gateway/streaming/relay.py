@@ -16,6 +16,7 @@ from capstan_gateway.streaming.usage import Usage, parse_usage
 
 _PREFIX: Final = b"data: "
 _BETWEEN: Final = b"\n\ndata: "
+_DONE_FRAME: Final = DONE.strip()
 
 
 class StreamBroken(UpstreamFailed):
@@ -67,12 +68,12 @@ class StreamRelay:
             raise StreamBroken("the model's answer held an event that is too large") from error
         if not run or self.done:
             return b""
-        chunks = _read_run(run)
-        if chunks is None or not self._take(chunks):
-            run = self._sift(run)
-        else:
-            self.events += len(chunks)
-        return self._rename(run) if self._rename is not None else run
+        ends = run.endswith(DONE)
+        body = run[: -len(DONE)] if ends else run
+        out = self._run(body) if body else b""
+        if self._rename is not None:
+            out = self._rename(out)
+        return out + self._frame(_DONE_FRAME) if ends else out
 
     def finish(self) -> bytes:
         """Give what remains to be sent when the engine ended the stream; raises StreamBroken if that was too early."""
@@ -88,16 +89,37 @@ class StreamRelay:
         self.done = True
         return tail + DONE
 
-    def _take(self, chunks: list[Any]) -> bool:
-        """Note what these chunks say; False when one of them cannot simply be passed on."""
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the frames that end a stream which cannot go on."""
+        return error_end(error)
+
+    def _run(self, run: bytes) -> bytes:
+        """Pass whole frames on. Only the last one of them is often special: it has the usage."""
+        chunks = _read_run(run)
+        if chunks is None:
+            return self._sift(run)
+        plain = self._take(chunks)
+        if plain == len(chunks):
+            return run
+        if plain < len(chunks) - 1:
+            # NB: the frames that were taken are read once more, and must not be counted twice.
+            self.events -= plain
+            return self._sift(run)
+        cut = run.rfind(_BETWEEN, 0, -2) + 2 if plain else 0
+        return run[:cut] + self._chunk(chunks[-1], run[cut:-2])
+
+    def _take(self, chunks: list[Any]) -> int:
+        """Note what these chunks say, up to the first that cannot simply be passed on; give how many that were."""
+        taken = 0
         finished = self.finished
         for chunk in chunks:
             if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None:
-                return False
-            if not finished:
-                finished = _has_finish(chunk.get("choices"))
+                break
+            taken += 1
+            finished = finished or _has_finish(chunk.get("choices"))
         self.finished = finished
-        return True
+        self.events += taken
+        return taken
 
     def _sift(self, run: bytes) -> bytes:
         return b"".join([self._frame(frame.strip(b"\n")) for frame in run.split(b"\n\n")])
@@ -117,11 +139,11 @@ class StreamRelay:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise StreamBroken("the model's answer held an event that is not JSON") from error
-        if not isinstance(chunk, dict):
-            raise StreamBroken("the model's answer held an event that is not an object")
         return self._chunk(chunk, frame)
 
-    def _chunk(self, chunk: dict[str, Any], frame: bytes) -> bytes:
+    def _chunk(self, chunk: Any, frame: bytes) -> bytes:
+        if type(chunk) is not dict:
+            raise StreamBroken("the model's answer held an event that is not an object")
         if chunk.get("error") is not None:
             self.error = upstream_error_event(chunk)
             return data_frame(error_payload(self.error))
@@ -151,9 +173,11 @@ def _read_run(run: bytes) -> list[Any] | None:
 
 
 def _has_finish(choices: Any) -> bool:
-    if type(choices) is not list:
-        return False
-    return any(type(choice) is dict and choice.get("finish_reason") for choice in choices)
+    if type(choices) is list:
+        for choice in choices:
+            if type(choice) is dict and choice.get("finish_reason"):
+                return True
+    return False
 
 
 def error_end(error: GatewayError) -> bytes:

@@ -121,7 +121,7 @@ async def test_request_is_translated(gateway: RunningGateway, upstream: FakeUpst
     async with gateway.client() as client:
         await client.chat.completions.create(
             model="claude", messages=CONVERSATION, tools=TOOLS, tool_choice="required", parallel_tool_calls=False,
-            temperature=1.5, stop="END", user="somebody", seed=1, frequency_penalty=0.5,
+            temperature=1.5, stop="END", user="somebody", seed=1, frequency_penalty=0,
             response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
         )  # fmt: skip
     request = upstream.requests[0]
@@ -130,7 +130,7 @@ async def test_request_is_translated(gateway: RunningGateway, upstream: FakeUpst
     assert "authorization" not in request.headers
     assert request.document == {
         "model": "claude-x",
-        "system": "Be brief.\n\nBe kind.",
+        "system": [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}],
         "messages": TRANSLATED,
         "max_tokens": 500,
         "temperature": 1.0,
@@ -286,11 +286,12 @@ async def test_errors_are_translated(
     [
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"tools": [{"type": "retrieval"}]}, "tools.0"),
+        ({"tools": [{"type": "retrieval"}]}, "tools.0.type"),
         ({"tools": 7}, "tools"),
         ({"tools": TOOLS, "tool_choice": ["x"]}, "tool_choice"),
-        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages.0.content.0"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages.0.content.0.type"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role"),
     ],
 )

@@ -1,0 +1,106 @@
+"""A chat completion as an Anthropic message, and errors in Anthropic's shape."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of
+from capstan_gateway.dialects.fields import Document
+from capstan_gateway.errors import GatewayError, UpstreamFailed
+
+STOP_REASONS: Final = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+_ERROR_TYPES: Final = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_OVERLOADED: Final = 529
+"""What Anthropic answers where everybody else says 503."""
+
+
+def to_message(completion: Mapping[str, Any]) -> Document:
+    """Translate an answer; UpstreamFailed when it is none."""
+    choice, message = first_choice(completion)
+    finish = choice.get("finish_reason")
+    content: list[Document] = []
+    reasoning, text = reasoning_of(message), text_of(message)
+    if reasoning:
+        content.append({"type": "thinking", "thinking": reasoning, "signature": ""})
+    if text:
+        content.append({"type": "text", "text": text})
+    calls = [_tool_use(call, cut=finish == "length") for call in calls_of(message)]
+    return {
+        **message_head(completion),
+        "content": content + calls,
+        **stop(finish, choice.get("stop_reason"), called=bool(calls)),
+        "usage": write_usage(completion),
+    }
+
+
+def message_head(document: Mapping[str, Any]) -> Document:
+    """Give the fields that a message begins with."""
+    number = str(document.get("id") or "0").removeprefix("chatcmpl-").removeprefix("msg_")
+    return {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": document.get("model")}
+
+
+def stop(finish: object, matched: object, *, called: bool) -> Document:
+    """Say why the answer ended; `matched` is what vLLM tells beside the finish reason."""
+    if finish == "stop" and called:
+        # Engines say "stop" of a call that was forced.
+        return {"stop_reason": "tool_use", "stop_sequence": None}
+    if finish == "stop" and isinstance(matched, str):
+        return {"stop_reason": "stop_sequence", "stop_sequence": matched}
+    return {"stop_reason": STOP_REASONS.get(str(finish), "end_turn"), "stop_sequence": None}
+
+
+def write_usage(document: Mapping[str, Any]) -> Document:
+    """Write usage as Anthropic does: input that came from a cache or went into one is counted apart."""
+    usage, written, _ = usage_of(document)
+    return {
+        "input_tokens": max(0, usage.prompt_tokens - usage.cached_tokens - written),
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+    }
+
+
+def _tool_use(call: Document, *, cut: bool) -> Document:
+    name, arguments = function_of(call)
+    try:
+        given = orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError as error:
+        if not cut:
+            raise UpstreamFailed("the model called a tool with arguments that are not JSON") from error
+        given = {}
+    if not isinstance(given, dict):
+        raise UpstreamFailed("the model called a tool with arguments that are not an object")
+    return {"type": "tool_use", "id": str(call.get("id")), "name": name, "input": given}
+
+
+def error_type(error: GatewayError) -> str:
+    """Give Anthropic's word for an error."""
+    return _ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
+
+
+def error_document(error: GatewayError) -> Document:
+    """Give an error in Anthropic's shape."""
+    return {"type": "error", "error": {"type": error_type(error), "message": error.message}}
+
+
+def write_error(error: GatewayError, request_id: str) -> tuple[int, bytes]:
+    """Give status and body of an error answer."""
+    status = _OVERLOADED if error.status == 503 else error.status
+    return status, orjson.dumps({**error_document(error), "request_id": request_id})

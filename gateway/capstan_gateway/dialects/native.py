@@ -1,0 +1,174 @@
+"""Streams that stay in their dialect: the client's is the hosted model's own. They are read, not written anew."""
+
+from typing import Any
+
+import orjson
+
+from capstan_gateway.api.envelope import normalise_error
+from capstan_gateway.dialects.anthropic_answer import read_usage
+from capstan_gateway.dialects.anthropic_stream import read_error
+from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.messages_answer import error_document
+from capstan_gateway.dialects.messages_stream import event
+from capstan_gateway.dialects.responses_answer import failed
+from capstan_gateway.errors import GatewayError, UpstreamFailed
+from capstan_gateway.streaming.relay import Rename, StreamBroken
+from capstan_gateway.streaming.sse import FrameSplitter, FrameTooLarge, frame_data
+from capstan_gateway.streaming.usage import Usage
+
+
+class NativeRelay:
+    """One stream; `streaming.port.Relay`. Subclasses know the events."""
+
+    def __init__(self, rename: Rename | None = None) -> None:
+        self._splitter = FrameSplitter()
+        self._rename = rename
+        self.usage: Usage | None = None
+        self.events = 0
+        self.finished = False
+        self.error: GatewayError | None = None
+        self.done = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
+        try:
+            run = self._splitter.feed(data)
+        except FrameTooLarge as error:
+            raise StreamBroken("the model's answer held an event that is too large") from error
+        return b"".join([self._frame(frame.strip(b"\n")) for frame in run.split(b"\n\n")])
+
+    def finish(self) -> bytes:
+        """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
+        rest = self._splitter.rest().strip(b"\n")
+        tail = self.feed(rest + b"\n\n") if rest else b""
+        if not self.done:
+            raise StreamBroken("the model's answer ended before it was finished")
+        return tail
+
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the events that end a stream which cannot go on."""
+        raise NotImplementedError
+
+    def _frame(self, frame: bytes) -> bytes:
+        if not frame or self.done:
+            return b""
+        data = frame_data(frame)
+        if data is not None:
+            try:
+                payload = orjson.loads(data)
+                instead = self._event(payload["type"], payload)
+            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                raise StreamBroken("the model's answer held an event that is not one") from error
+            if instead is not None:
+                return instead
+        return (self._rename(frame) if self._rename is not None else frame) + b"\n\n"
+
+    def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
+        """Note what an event says; give what to send in its place, None for the event itself."""
+        raise NotImplementedError
+
+
+class NativeMessagesRelay(NativeRelay):
+    """Anthropic's events for a client of `/v1/messages`."""
+
+    def __init__(self, rename: Rename | None = None) -> None:
+        super().__init__(rename)
+        self._counts: Document = {}
+
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the events that end a stream which cannot go on."""
+        return event(error_document(error))
+
+    def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
+        if kind == "content_block_delta":
+            self.events += 1
+        elif kind == "message_start":
+            self._count(payload["message"]["usage"])
+        elif kind == "message_delta":
+            self._count(payload.get("usage") or {})
+            self.finished = self.finished or payload["delta"].get("stop_reason") is not None
+        elif kind == "message_stop":
+            if not self.finished:
+                raise StreamBroken("the model's answer ended before it was finished")
+            self.done = True
+        elif kind == "error":
+            self.error = read_error(payload)
+            self.done = True
+            return self.failure(self.error)
+        return None
+
+    def _count(self, usage: Document) -> None:
+        self._counts |= {name: value for name, value in usage.items() if value is not None}
+        self.usage = read_usage(self._counts)
+
+
+class NativeResponsesRelay(NativeRelay):
+    """OpenAI's events for a client of `/v1/responses`."""
+
+    def __init__(self, rename: Rename | None = None) -> None:
+        super().__init__(rename)
+        self._head: Document = {"object": "response", "output": []}
+        self._sequence = -1
+
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the events that end a stream which cannot go on."""
+        response = {**self._head, **failed(error)}
+        return event({"type": "response.failed", "sequence_number": self._sequence + 1, "response": response})
+
+    def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
+        number = payload.get("sequence_number")
+        self._sequence = number if isinstance(number, int) else self._sequence
+        if kind == "response.created":
+            self._head = payload["response"]
+        elif kind.endswith(".delta"):
+            self.events += 1
+        elif kind in ("response.completed", "response.incomplete", "response.failed"):
+            self._end(payload["response"])
+        elif kind == "error":
+            self.error = normalise_error(_status(payload.get("code")), orjson.dumps(payload), external=True)
+            self.done = True
+            return self.failure(self.error)
+        return None
+
+    def _end(self, response: Document) -> None:
+        self.finished = self.done = True
+        self.usage = read_responses_usage(response)
+        if response.get("status") == "failed":
+            found = response.get("error") or {}
+            self.error = normalise_error(_status(found.get("code")), orjson.dumps({"error": found}), external=True)
+
+
+def _status(code: object) -> int:
+    return {"rate_limit_exceeded": 429, "invalid_prompt": 400}.get(str(code), 500)
+
+
+def read_responses_usage(response: Document) -> Usage | None:
+    """Read usage as the Responses API writes it; None where there is none yet."""
+    usage = response.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("input_tokens_details")
+    counts = (usage.get("input_tokens"), usage.get("output_tokens"), (details or {}).get("cached_tokens"))
+    return Usage(*(value if isinstance(value, int) else 0 for value in counts))
+
+
+def read_native_message(body: bytes) -> Usage | None:
+    """Give the usage of a whole message of Anthropic's; UpstreamFailed when it is none."""
+    return read_usage(_load(body, "message")["usage"])
+
+
+def read_native_response(body: bytes) -> Usage | None:
+    """Give the usage of a whole response of OpenAI's; UpstreamFailed when it is none."""
+    return read_responses_usage(_load(body, "response"))
+
+
+def _load(body: bytes, kind: str) -> Document:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict) or kind not in (found.get("type"), found.get("object")):
+        raise UpstreamFailed("the hosted model answered with something else than was asked for")
+    if kind == "message" and not isinstance(found.get("usage"), dict):
+        raise UpstreamFailed("the hosted model answered without usage")
+    return found

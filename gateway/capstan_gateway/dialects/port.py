@@ -1,0 +1,46 @@
+"""What the pipeline needs of a dialect that clients speak. Inside, every request and every answer is a chat completion:
+
+client's request ─► read_request ─► chat request  ─► routing, limits, guards, cache ─► the model
+client's answer  ◄─ write_answer / Presenter      ◄─ chat completion / its chunks   ◄─
+"""
+
+from typing import Protocol
+
+from capstan_gateway.dialects.fields import Document
+from capstan_gateway.errors import GatewayError
+
+
+class Presenter(Protocol):
+    """Writes one stream of chat completion chunks in the client's dialect."""
+
+    def chunk(self, chunk: Document) -> bytes:
+        """Give the events of one chunk."""
+        ...
+
+    def end(self) -> bytes:
+        """Give the last events; nothing after a failure."""
+        ...
+
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the events of a stream that has begun and cannot go on."""
+        ...
+
+
+class Dialect(Protocol):
+    """One API beside chat completions; it holds no state."""
+
+    def read_request(self, document: Document) -> Document:
+        """Translate a request into a chat completion request; InvalidRequest names the field that cannot be."""
+        ...
+
+    def write_answer(self, completion: Document, request: Document) -> Document:
+        """Translate a chat completion; `request` is the client's own. UpstreamFailed when it is none."""
+        ...
+
+    def presenter(self, request: Document) -> Presenter:
+        """Give what translates a stream."""
+        ...
+
+    def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
+        """Give the status and the body of an error answer."""
+        ...

@@ -1,0 +1,73 @@
+"""A stream of chat completion chunks on its way to a client that speaks another dialect."""
+
+from typing import Any
+
+import orjson
+
+from capstan_gateway.api.envelope import upstream_error_event
+from capstan_gateway.dialects.port import Presenter
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.port import Relay
+from capstan_gateway.streaming.sse import frame_data
+from capstan_gateway.streaming.usage import Usage
+
+
+class PresentedRelay:
+    """A relay around another one: that one knows what a whole stream is, this one only writes it anew."""
+
+    def __init__(self, inner: Relay, presenter: Presenter) -> None:
+        self._inner = inner
+        self._presenter = presenter
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the engine counted."""
+        return self._inner.usage
+
+    @property
+    def events(self) -> int:
+        """Events with something for the client."""
+        return self._inner.events
+
+    @property
+    def finished(self) -> bool:
+        """A finish reason was seen."""
+        return self._inner.finished
+
+    @property
+    def error(self) -> GatewayError | None:
+        """What the engine reported inside the stream."""
+        return self._inner.error
+
+    @property
+    def done(self) -> bool:
+        """The end was given out."""
+        return self._inner.done
+
+    def feed(self, data: bytes) -> bytes:
+        """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
+        return self.present(self._inner.feed(data))
+
+    def finish(self) -> bytes:
+        """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
+        return self.present(self._inner.finish())
+
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the events that end a stream which cannot go on."""
+        return self._presenter.failure(error)
+
+    def present(self, run: bytes) -> bytes:
+        """Write what the inner relay gave out anew. Its frames are whole and hold JSON: it has read them."""
+        return b"".join([self._frame(frame.strip(b"\n")) for frame in run.split(b"\n\n")]) if run else b""
+
+    def _frame(self, frame: bytes) -> bytes:
+        data = frame_data(frame)
+        if data is None:
+            # A comment: it keeps the connection alive in every dialect.
+            return frame + b"\n\n" if frame.startswith(b":") else b""
+        if data.strip() == b"[DONE]":
+            return self._presenter.end()
+        chunk: dict[str, Any] = orjson.loads(data)
+        if chunk.get("error") is not None:
+            return self._presenter.failure(self._inner.error or upstream_error_event(chunk))
+        return self._presenter.chunk(chunk)

@@ -1,0 +1,127 @@
+"""Models whose API is not that of the engines: what they are sent, and what their answers become.
+
+                    engine, OpenAICompatible   OpenAI                   Anthropic
+chat completions    as it is                   as it is                 translated
+/v1/messages        as chat                    as chat                  as it is (native)
+/v1/responses       as chat                    as it is (native)        translated twice
+"""
+
+from typing import Final, Protocol
+
+import orjson
+
+from capstan_contract.config import Provider
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.anthropic_answer import to_chat_completion
+from capstan_gateway.dialects.anthropic_request import to_messages_request
+from capstan_gateway.dialects.anthropic_stream import MessagesRelay
+from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
+from capstan_gateway.dialects.native import (
+    NativeMessagesRelay,
+    NativeResponsesRelay,
+    read_native_message,
+    read_native_response,
+)
+from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.pipeline.context import RequestContext, wall_seconds
+from capstan_gateway.streaming.port import Relay
+from capstan_gateway.streaming.usage import Usage
+
+
+class Adapter(Protocol):
+    """How one kind of model is spoken to; it holds no state."""
+
+    path: bytes
+    """Behind the endpoint's base path."""
+    native: bool
+    """Whether the answers are in the client's dialect already."""
+
+    def body(self, context: RequestContext, model: ServedModel) -> bytes:
+        """Give the body of the request."""
+        ...
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
+        """Give the answer for the client, and its usage; UpstreamFailed when it is none."""
+        ...
+
+    def relay(self, context: RequestContext, model: ServedModel) -> Relay:
+        """Give what reads a stream."""
+        ...
+
+
+def adapter_for(context: RequestContext, model: ServedModel) -> Adapter | None:
+    """Give the adapter; None when the model simply gets the chat request. InvalidRequest when it has no such route."""
+    route = context.route
+    native = not context.needs_chat
+    if model.speaks_anthropic:
+        if route.dialect is MESSAGES and native:
+            return _NATIVE_MESSAGES
+        if route.upstream_path != b"/chat/completions":
+            raise InvalidRequest(f"this model does not serve {route.path}", code="invalid_value", param="model")
+        return _TRANSLATED_MESSAGES
+    if route.dialect is RESPONSES and native and model.provider == Provider.OPENAI:
+        return _NATIVE_RESPONSES
+    return None
+
+
+class _TranslatedMessages:
+    path = b"/messages"
+    native = False
+
+    def body(self, context: RequestContext, model: ServedModel) -> bytes:
+        limit = model.max_output_tokens
+        return orjson.dumps(to_messages_request(context.document, model=model.upstream_name, max_output_tokens=limit))
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
+        return to_chat_completion(body, model=model.name, created=wall_seconds())
+
+    def relay(self, context: RequestContext, model: ServedModel) -> Relay:
+        return MessagesRelay(model=model.name, usage_asked=context.usage_asked, created=wall_seconds())
+
+
+class _NativeMessages:
+    path = b"/messages"
+    native = True
+
+    def body(self, context: RequestContext, model: ServedModel) -> bytes:
+        return native_body(context, model)
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
+        return renamed(body, model), read_native_message(body)
+
+    def relay(self, context: RequestContext, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
+        return NativeMessagesRelay(model.rename)
+
+
+class _NativeResponses:
+    path = b"/responses"
+    native = True
+
+    def body(self, context: RequestContext, model: ServedModel) -> bytes:
+        return native_body(context, model)
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
+        return renamed(body, model), read_native_response(body)
+
+    def relay(self, context: RequestContext, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
+        return NativeResponsesRelay(model.rename)
+
+
+_TRANSLATED_MESSAGES: Final = _TranslatedMessages()
+_NATIVE_MESSAGES: Final = _NativeMessages()
+_NATIVE_RESPONSES: Final = _NativeResponses()
+
+
+def native_body(context: RequestContext, model: ServedModel) -> bytes:
+    """Give the client's own body, with the model's own name in it."""
+    native = context.native
+    if native is None:
+        raise RuntimeError("the request is in no other dialect")
+    if native.document["model"] == model.upstream_name:
+        return native.body
+    return orjson.dumps({**native.document, "model": model.upstream_name})
+
+
+def renamed(body: bytes, model: ServedModel) -> bytes:
+    """Give an answer with the served name in it."""
+    return body if model.rename is None else model.rename(body)
