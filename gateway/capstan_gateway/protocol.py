@@ -68,6 +68,7 @@ def bounded_protocol(max_head_bytes: int) -> type[HttpToolsProtocol]:
     class BoundedProtocol(HttpToolsProtocol):
         _in_head = False
         _head_bytes = 0
+        _read_bytes = 0
         _head_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,6 +85,7 @@ def bounded_protocol(max_head_bytes: int) -> type[HttpToolsProtocol]:
                 if self._head_bytes > max_head_bytes:
                     self._refuse(HeadersTooLarge(f"the request's head is larger than {max_head_bytes} bytes"))
                     return
+            self._read_bytes = len(data)
             super().data_received(data)
             if self._in_head and not self._head_bytes:
                 self._head_bytes = len(data)
@@ -97,7 +99,9 @@ def bounded_protocol(max_head_bytes: int) -> type[HttpToolsProtocol]:
             self._in_head = False
             if self._head_timer is not None:
                 self._stop_timer()
-            if len(self.headers) > MAX_HEADERS or sum(map(_size, self.headers)) > max_head_bytes:
+            # A head that is larger than the bound can only come with a read that is.
+            too_large = self._read_bytes > max_head_bytes and sum(map(_size, self.headers)) > max_head_bytes
+            if too_large or len(self.headers) > MAX_HEADERS:
                 # The parser turns this into an error of its own, which ends in `send_400_response`.
                 self._head_bytes = max_head_bytes + 1
                 raise ValueError("head too large")
