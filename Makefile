@@ -70,7 +70,7 @@ bench-operator: $(VENV)/.installed-dev ## time until 1,000 LLMModels have settle
 	@$(BIN)/python bench/operator_scale.py $(ARGS)
 
 bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machine
-	@$(BIN)/python -m bench.gateway $(ARGS)
+	@$(BIN)/python bench/gateway.py $(ARGS)
 
 # --- files that are made from others --------------------------------------------------------------------------------
 
