@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=1000)
     parser.add_argument("--rest", type=float, default=60.0, help="seconds to watch at rest")
     parser.add_argument("--kubeconfig", type=Path, default=os.environ.get("KUBECONFIG"))
-    parser.add_argument("--port", type=int, default=7640, help="of the API server that is started")
+    parser.add_argument("--port", type=int, default=7460, help="of the API server that is started")
     parser.add_argument("--log", type=Path, default=Path("operator-scale.log"), help="the operator's log")
     options = parser.parse_args()
     if options.kubeconfig:

@@ -116,11 +116,6 @@ class QueueCore(Generic[Key]):
         if woken is not None:
             self._waiting[key] = woken
 
-    def forget(self, key: Key) -> None:
-        """Drop what is remembered of a key that no longer exists; wake-ups that wait stay."""
-        self._later.pop(key, None)
-        self._failures.pop(key, None)
-
     def next_ready(self) -> float | None:
         """When the next key becomes ready; None while there is nothing to wait for."""
         times = [entry.ready for entry in self._waiting.values()]
@@ -174,10 +169,6 @@ class WorkQueue(Generic[Key]):
         """End the run of `key`. A key may end before the batch that it came with."""
         self._core.done(key, outcome, self._now())
         self._notice(None)
-
-    def forget(self, key: Key) -> None:
-        """Drop what is remembered of a key that no longer exists."""
-        self._core.forget(key)
 
     def is_idle(self, keys: Iterable[Key]) -> bool:
         """Whether none of the keys waits for a wake-up's run or runs."""

@@ -8,7 +8,7 @@ import pytest
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.kube.port import CONFIG_MAPS, DEPLOYMENTS, LLM_MODELS, SECRETS, SERVICES
 from support.llmmodels import condition, hosted, is_settled, served_names, simulated
-from support.operator_process import NAMESPACES, find
+from support.operator_process import NAMESPACES, find, make_namespace
 from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
@@ -238,3 +238,25 @@ async def test_a_namespace_goes_without_the_operator(kube: KubeClient, namespace
         return not (await kube.list(NAMESPACES, field_selector=f"metadata.name={namespace}")).items
 
     await eventually(is_gone, seconds=60, what="the namespace to go")
+
+
+async def test_without_named_namespaces_it_works_in_all(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """A model in a namespace that is not the operator's is reconciled there, and served by the one config."""
+    start_operator(CAPSTAN_WATCH_NAMESPACES="")
+    elsewhere = await make_namespace(kube)
+    try:
+        name = f"m-{elsewhere}"
+        await kube.apply(simulated(name, elsewhere), manager="user")
+        await settled(kube, name, elsewhere)
+        assert await find(kube, DEPLOYMENTS, f"{name}-model", elsewhere)
+        assert name in await served_names(kube, namespace)
+    finally:
+        await kube.delete(NAMESPACES, elsewhere)
+
+
+async def test_a_wrong_setting_ends_the_process(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """A setting that cannot be used ends the process with code 2 and the variable's name."""
+    operator = start_operator(CAPSTAN_WORKERS="many")
+    await eventually(lambda: operator.exit_code is not None, what="the end")
+    assert operator.exit_code == 2
+    assert "CAPSTAN_WORKERS must be a number" in operator.log

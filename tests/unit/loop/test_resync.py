@@ -1,0 +1,105 @@
+"""The resync's pulse, and what the health port makes of it."""
+
+import asyncio
+from collections.abc import Iterable
+
+import aiohttp
+
+from capstan_operator.health import HealthServer
+from capstan_operator.kube.errors import Unavailable
+from capstan_operator.metrics import Metrics
+from capstan_operator.resync import Resync
+from capstan_operator.snapshot import ModelKey
+from support.ports import free_port
+from support.wait import eventually
+
+KEY = ModelKey("ns", "m")
+
+
+class World:
+    """What the resync sees and does."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.woken: list[object] = []
+        self.broken = False
+        self.idle = True
+
+    def resync(self, interval: float = 10.0) -> Resync:
+        """Give a resync of this world."""
+
+        async def list_keys() -> Iterable[ModelKey]:
+            if self.broken:
+                raise Unavailable("no answer")
+            return [KEY]
+
+        return Resync(
+            interval=interval,
+            list_keys=list_keys,
+            wake=self.woken.append,
+            wake_config=lambda: self.woken.append("config"),
+            is_idle=lambda _: self.idle,
+            rng=lambda: 0.5,
+            clock=lambda: self.now,
+        )
+
+
+async def test_a_pass_wakes_everything_and_counts_as_good() -> None:
+    """The config and every model are woken; the age is that of the last good pass."""
+    world = World()
+    resync = world.resync()
+    assert resync.problem() is None
+    task = asyncio.create_task(resync.run())
+    await eventually(lambda: world.woken == ["config", KEY], seconds=5)
+    world.now = 7.0
+    assert resync.age == 7.0
+    assert resync.problem() is None
+    world.now = 31.0
+    assert resync.problem() is not None
+    task.cancel()
+
+
+async def test_a_pass_that_cannot_list_is_not_good() -> None:
+    """While the API server does not answer, the pulse becomes stale, and nothing is woken."""
+    world = World()
+    world.broken = True
+    resync = world.resync(interval=0.05)
+    task = asyncio.create_task(resync.run())
+    await asyncio.sleep(0)
+    world.now = 1.0
+    assert resync.problem() is not None
+    assert not world.woken
+    world.broken = False
+    await eventually(lambda: resync.problem() is None, seconds=5, what="the pulse to come back")
+    task.cancel()
+
+
+async def test_a_pass_that_does_not_end_is_not_good() -> None:
+    """Models that are never through make the pulse stale; the next pass is tried all the same."""
+    world = World()
+    world.idle = False
+    resync = world.resync(interval=0.05)
+    task = asyncio.create_task(resync.run())
+    await eventually(lambda: len(world.woken) >= 4, seconds=5, what="a second pass after the first one's deadline")
+    world.now = 1.0
+    assert resync.problem() is not None
+    task.cancel()
+
+
+async def test_the_health_port_tells_the_problem() -> None:
+    """/healthz fails with the reason while there is a problem, and /metrics answers always."""
+    problem: list[str | None] = ["the last complete resync is old"]
+    port = free_port()
+    server = HealthServer(port=port, metrics=Metrics(), problem=lambda: problem[0])
+    await server.start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            async with session.get("/healthz") as response:
+                assert (response.status, await response.text()) == (500, problem[0])
+            problem[0] = None
+            async with session.get("/healthz") as response:
+                assert response.status == 200
+            async with session.get("/metrics") as response:
+                assert "capstan_operator_queue_depth" in await response.text()
+    finally:
+        await server.stop()
