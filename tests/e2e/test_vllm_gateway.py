@@ -159,22 +159,20 @@ def test_vllms_errors_reach_clients_in_openais_shape(engines: Engines):
 
 
 def test_a_client_that_goes_away_aborts_vllms_request(engines: Engines):
-    """A stream that its client leaves, through the gateway, ends in vLLM as aborted and not as finished."""
-    aborts = lambda: engines.chat.metric("vllm:request_success_total", finished_reason="abort")  # noqa: E731
-    before = aborts()
+    """When a client of the gateway leaves its stream, vLLM stops long before the answer would have been complete."""
+    before = engines.chat.metric("vllm:generation_tokens_total")
     with engines.client(engines.gateway_url) as client:
-        body = {"ignore_eos": True, "min_tokens": 900}
         stream = client.chat.completions.create(
             model="friendly",
             messages=[{"role": "user", "content": "hello"}],
             max_tokens=900,
             stream=True,
-            extra_body=body,
+            extra_body={"ignore_eos": True, "min_tokens": 900},
         )
-        next(stream)
+        wait_until(lambda: next(stream) and engines.chat.metric("vllm:num_requests_running") == 1, every=0)
         stream.close()
         wait_until(lambda: engines.chat.metric("vllm:num_requests_running") == 0, what="nothing running")
-    assert aborts() == before + 1
+    assert engines.chat.metric("vllm:generation_tokens_total") - before < 900
 
 
 def test_vllm_drains(engines: Engines):
