@@ -1,18 +1,23 @@
 """Gateways side by side on one machine in one run: requests/s, added latency, CPU time and memory.
 
-    python bench/gateway.py [--install] [--seconds 4] [--rounds 2] [--only NAME ...] [--write]
+    python bench/gateway.py [--seconds 4] [--rounds 2] [--only NAME ...] [--no-install] [--no-write]
+
+It needs wrk and nginx (Debian packages wrk and nginx-light), and npm for Portkey; the other gateways are installed
+into .cache/bench.
 
 Each gateway runs alone on core 0, as one process with one worker, before the same instant mock; the mock and wrk have
 the other core or cores. Every scenario is a closed loop: JSON answers and complete streams of 64 chunks, at 1, 32 and
 256 connections. Rounds go through all gateways in turn, and the table gives the median of each number. "Added" is the
 difference to the mock called directly. A gateway that is not installed, or that answers with errors, is named and left
-out. `--write` puts the tables into bench/RESULTS.md with the machine and the versions.
+out. A run of all gateways puts the tables into bench/RESULTS.md with the machine, its load and the versions: let nothing
+else run meanwhile.
 """
 
 import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -240,7 +245,7 @@ def report(table: Table, versions: dict[str, str], arguments: argparse.Namespace
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if version != "-")
     return (
         "# Gateways side by side\n\n"
-        "Written by `python bench/gateway.py --write`; how it measures is in its first lines. "
+        "Written by `python bench/gateway.py`; how it measures is in its first lines. "
         "Compare within a table only: another machine, or the same one at another time, gives other numbers.\n\n"
         f"- {machine()}; load average before the run {load:.1f}\n- {named}\n"
         f"- {arguments.rounds} round(s) of {arguments.seconds} s per scenario; request of {len(BODY)} bytes\n\n"
@@ -250,13 +255,16 @@ def report(table: Table, versions: dict[str, str], arguments: argparse.Namespace
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--install", action="store_true", help="install the other gateways into .cache/bench first")
+    parser.add_argument("--no-install", action="store_true", help="take only what is installed already")
     parser.add_argument("--seconds", type=int, default=4, help="per gateway, scenario and round")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=[], help="gateways whose name contains one of these")
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
+    parser.add_argument("--no-write", action="store_true", help="do not write bench/RESULTS.md")
     arguments = parser.parse_args()
-    if arguments.install:
+    for program in ("wrk", "nginx", "taskset"):
+        if shutil.which(program) is None:
+            sys.exit(f"{program} is missing: apt-get install wrk nginx-light util-linux")
+    if not arguments.no_install and not arguments.only:
         install()
     load = os.getloadavg()[0]
     versions: dict[str, str] = {}
@@ -282,7 +290,7 @@ def main() -> None:
                             print(f"  {rival.name}: {error}", flush=True)
     page = report(table, versions, arguments, load)
     print("\n" + page)
-    if arguments.write:
+    if not arguments.no_write and not arguments.only:
         RESULTS.write_text(page)
 
 

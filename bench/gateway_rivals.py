@@ -1,6 +1,7 @@
 """The gateways that bench/gateway.py puts side by side: how each is installed, configured and started."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -144,7 +145,7 @@ def install() -> None:
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
             subprocess.run([str(folder / "bin" / "pip"), "install", "-q", package], check=True)
             (folder / "installed").touch()
-    if not (PORTKEY / "installed").exists():
+    if shutil.which("npm") and not (PORTKEY / "installed").exists():
         PORTKEY.mkdir(parents=True, exist_ok=True)
         command = ["npm", "install", "--no-fund", "--no-audit", "--loglevel=error", "@portkey-ai/gateway"]
         subprocess.run(command, cwd=PORTKEY, check=True)
