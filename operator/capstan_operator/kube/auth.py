@@ -25,7 +25,9 @@ async def load_configuration() -> Any:
         if not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
             loader.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await loader.load_kube_config(client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            # NB: the client's own default was read from the environment when it was imported.
+            file = os.environ.get("KUBECONFIG") or None
+            await loader.load_kube_config(file, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
     except loader.ConfigException as error:
         raise Unauthorized(f"no way to reach a Kubernetes API server: {error}") from error
     return configuration
