@@ -9,8 +9,8 @@ Each gateway runs alone on core 0, as one process with one worker, before the sa
 the other core or cores. Every scenario is a closed loop: JSON answers and complete streams of 64 chunks, at 1, 32 and
 256 connections. Rounds go through all gateways in turn, and the table gives the median of each number. "Added" is the
 difference to the mock called directly. A gateway that is not installed, or that answers with errors, is named and left
-out. A run of all gateways puts the tables into bench/RESULTS.md with the machine, its load and the versions: let nothing
-else run meanwhile.
+out. A run of all gateways puts the tables into bench/RESULTS.md with the machine, its load and the versions; nothing
+else should run meanwhile.
 """
 
 import argparse
