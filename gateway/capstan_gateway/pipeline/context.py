@@ -12,6 +12,7 @@ from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import ClientGone, GatewayError, InvalidRequest
 from capstan_gateway.routing.port import CallStats, DispatchedResponse
 from capstan_gateway.streaming.port import Relay
+from capstan_gateway.streaming.relay import StreamBroken
 from capstan_gateway.streaming.usage import Usage
 
 Scope = MutableMapping[str, Any]
@@ -66,6 +67,8 @@ class StreamReply:
     relay: Relay
     native: bool = False
     """Whether it is in the dialect of the route."""
+    broken: StreamBroken | None = None
+    """Set when it broke already, behind what is in `first`."""
 
 
 Reply = WholeReply | StreamReply

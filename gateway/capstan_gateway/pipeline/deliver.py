@@ -9,7 +9,7 @@ from capstan_gateway.pipeline.context import HeaderList, Reply, RequestContext, 
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import error_end
+from capstan_gateway.streaming.relay import StreamBroken, error_end
 from capstan_gateway.upstream.errors import UpstreamError
 
 STREAM_HEADERS: Final = (
@@ -65,11 +65,18 @@ async def _deliver_stream(context: RequestContext, reply: StreamReply, deps: Dep
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": reply.first, "more_body": True})
     context.first_sent_at = deps.clock()
-    while not relay.done:
-        data = await source.receive()
-        run = relay.feed(data) if data else relay.finish()
-        if run:
-            await send({"type": "http.response.body", "body": run, "more_body": True})
+    if reply.broken is not None:
+        raise reply.broken
+    try:
+        while not relay.done:
+            data = await source.receive()
+            run = relay.feed(data) if data else relay.finish()
+            if run:
+                await send({"type": "http.response.body", "body": run, "more_body": True})
+    except StreamBroken as broken:
+        if broken.before:
+            await send({"type": "http.response.body", "body": broken.before, "more_body": True})
+        raise
     await send({"type": "http.response.body", "body": b"", "more_body": False})
     if not source.complete:
         await _read_end(source)

@@ -138,9 +138,13 @@ async def _begin_stream(
                 first += relay.finish()
                 break
             first += relay.feed(data)
-    except StreamBroken:
-        model.metrics.truncated.value += 1
-        raise
+    except StreamBroken as broken:
+        if not relay.events:
+            model.metrics.truncated.value += 1
+            raise
+        # It broke behind its first events: that is a stream which fails in the middle.
+        native = adapter is not None and adapter.native
+        return StreamReply(first + broken.before, answer, relay, native, broken)
     if relay.error is not None and not relay.events:
         raise relay.error
     return StreamReply(first, answer, relay, adapter is not None and adapter.native)

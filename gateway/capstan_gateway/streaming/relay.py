@@ -22,6 +22,9 @@ _DONE_FRAME: Final = DONE.strip()
 class StreamBroken(UpstreamFailed):
     """The stream stopped making sense, or stopped before it was finished."""
 
+    before: bytes = b""
+    """What made sense in the same bytes, in front of what did not: the client still gets it."""
+
 
 class Rename:
     """Replaces the engine's model name by the served one, in bytes.
@@ -70,18 +73,20 @@ class StreamRelay:
             return b""
         ends = run.endswith(DONE)
         body = run[: -len(DONE)] if ends else run
-        out = self._run(body) if body else b""
-        if self._rename is not None:
-            out = self._rename(out)
-        return out + self._frame(_DONE_FRAME) if ends else out
+        out = b""
+        try:
+            out = self._named(self._run(body)) if body else b""
+            return out + self._frame(_DONE_FRAME) if ends else out
+        except StreamBroken as broken:
+            broken.before = out or self._named(broken.before)
+            raise
 
     def finish(self) -> bytes:
         """Give what remains to be sent when the engine ended the stream; raises StreamBroken if that was too early."""
         rest = self._splitter.rest().strip(b"\n")
         tail = b""
         if rest and not self.done and _is_whole(rest):
-            tail = self._sift(rest + b"\n\n")
-            tail = self._rename(tail) if self._rename is not None else tail
+            tail = self._named(self._sift(rest + b"\n\n"))
         if self.done:
             return tail
         if not self.finished and self.error is None:
@@ -106,7 +111,11 @@ class StreamRelay:
             self.events -= plain
             return self._sift(run)
         cut = run.rfind(_BETWEEN, 0, -2) + 2 if plain else 0
-        return run[:cut] + self._chunk(chunks[-1], run[cut:-2])
+        try:
+            return run[:cut] + self._chunk(chunks[-1], run[cut:-2])
+        except StreamBroken as broken:
+            broken.before = run[:cut]
+            raise
 
     def _take(self, chunks: list[Any]) -> int:
         """Note what these chunks say, up to the first that cannot simply be passed on; give how many that were."""
@@ -122,7 +131,17 @@ class StreamRelay:
         return taken
 
     def _sift(self, run: bytes) -> bytes:
-        return b"".join([self._frame(frame.strip(b"\n")) for frame in run.split(b"\n\n")])
+        kept: list[bytes] = []
+        try:
+            for frame in run.split(b"\n\n"):
+                kept.append(self._frame(frame.strip(b"\n")))
+        except StreamBroken as broken:
+            broken.before = b"".join(kept)
+            raise
+        return b"".join(kept)
+
+    def _named(self, data: bytes) -> bytes:
+        return self._rename(data) if self._rename is not None else data
 
     def _frame(self, frame: bytes) -> bytes:
         if not frame or self.done:

@@ -1,10 +1,11 @@
 """However the network cuts a stream, the client gets the same frames."""
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.streaming.relay import Rename, StreamRelay
+from capstan_gateway.streaming.relay import Rename, StreamBroken, StreamRelay
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, frame_data
 from capstan_gateway.streaming.usage import Usage, find_usage
 
@@ -64,6 +65,23 @@ def test_relayed_stream_does_not_depend_on_how_bytes_arrive(data: st.DataObject,
     assert (b'"prompt_tokens":5' in once) is not strip
     assert once.endswith(DONE)
     assert once.count(DONE) == 1
+
+
+@given(st.data(), st.sampled_from([b"data: {broken\n\n", b"data: 7\n\n", DONE, b""]), st.booleans())
+def test_what_came_before_a_break_is_not_lost(data: st.DataObject, junk: bytes, renamed: bool) -> None:
+    """Wherever the bytes are cut, the client gets every frame in front of the one that broke the stream."""
+    good = b"".join(b"data: " + _chunk(text) + b"\n\n" for text in data.draw(st.lists(TEXT, max_size=5)))
+    relay = StreamRelay(strip_usage=True, rename=Rename("engine-name", "served") if renamed else None)
+    out = b""
+    try:
+        for piece in data.draw(cuts(good + junk)):
+            out += relay.feed(piece)
+        relay.finish()
+    except StreamBroken as broken:
+        out += broken.before
+    else:
+        pytest.fail("the stream is broken")
+    assert out == (good.replace(b"engine-name", b"served") if renamed else good)
 
 
 @given(st.data(), TEXT)
