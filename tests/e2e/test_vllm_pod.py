@@ -46,6 +46,12 @@ def _weights(capstan: Cluster, namespace: str) -> None:
     """Put the tiny model onto a volume, and bind a claim to it."""
     folder = HOME / "volumes" / VOLUME.replace("local-", "v")
     shutil.copytree(tiny_chat_model(need_vllm()), folder / "tiny", dirs_exist_ok=True)
+    for path in (folder / "tiny").iterdir():
+        # The pod runs as a user of its own.
+        path.chmod(0o644)
+    # A claim of an earlier run may still be named on it.
+    free = '[{"op": "remove", "path": "/spec/claimRef"}]'
+    capstan.kubectl("patch", "pv", VOLUME, "--type=json", "--patch", free, check=False)
     claim: Manifest = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
