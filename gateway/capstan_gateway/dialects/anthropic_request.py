@@ -47,7 +47,7 @@ def to_messages_request(document: Document, *, model: str, max_output_tokens: in
     _refuse(document)
     dropped = _TRANSLATED | _HINTS | _REFUSED.keys() | {"n", "modalities"}
     request = {key: value for key, value in document.items() if key not in dropped and value is not None}
-    system, messages = _split_messages(document["messages"])
+    system, messages = _split_messages(document.get("messages"))
     request |= {
         "model": model,
         "messages": messages,
@@ -92,7 +92,7 @@ def _temperature(value: Any) -> float:
     return min(value, 1)
 
 
-def _split_messages(given: list[Document]) -> tuple[list[Document], list[Document]]:
+def _split_messages(given: Any) -> tuple[list[Document], list[Document]]:
     """Give the system prompt and the turns: theirs alternate, so neighbours of one role become one."""
     system: list[Document] = []
     turns: list[Document] = []

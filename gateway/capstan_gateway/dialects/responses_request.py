@@ -4,6 +4,7 @@ Nothing is stored here, so what refers to something stored is refused. Fields th
 """
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, Final
 
 from capstan_gateway.dialects.fields import (
@@ -50,7 +51,7 @@ def to_chat_request(document: Document) -> Document:
     _refuse(document)
     dropped = _TRANSLATED | _HINTS | _STATEFUL.keys()
     request = {key: value for key, value in document.items() if key not in dropped}
-    request["messages"] = [*_instructions(document.get("instructions")), *_messages(document.get("input"))]
+    request["messages"] = _one_system([*_instructions(document.get("instructions")), *_messages(document.get("input"))])
     if document.get("max_output_tokens") is not None:
         request["max_tokens"] = read_limit(document["max_output_tokens"], "max_output_tokens")
     if read_switch(document, "stream"):
@@ -82,6 +83,14 @@ def _instructions(value: Any) -> list[Document]:
     if not isinstance(value, str):
         raise wrong("instructions", "must be a string")
     return [{"role": "system", "content": value}]
+
+
+def _one_system(messages: list[Document]) -> list[Document]:
+    """Make one of the system messages at the beginning: many chat templates take no second one."""
+    leading = [message["content"] for message in takewhile(lambda message: message["role"] == "system", messages)]
+    if len(leading) < 2 or not all(isinstance(content, str) for content in leading):
+        return messages
+    return [{"role": "system", "content": "\n\n".join(leading)}, *messages[len(leading) :]]
 
 
 def _messages(value: Any) -> list[Document]:

@@ -9,10 +9,10 @@ import openai
 import pytest
 
 from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider
+from fakes.anthropic_upstream import STOP, begin, end, event, message, text, text_delta
 from fakes.openai_upstream import FakeUpstream, Received, Wire
 from support.gateway import RunningGateway, entry, running_gateway
 
-USAGE = {"input_tokens": 10, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 4, "output_tokens": 1}
 TOOLS = [
     {
         "type": "function",
@@ -70,33 +70,9 @@ TRANSLATED = [
 ]
 
 
-def _message(content: list[dict[str, Any]], stop_reason: str = "end_turn") -> dict[str, Any]:
-    return {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": content,
-        "stop_reason": stop_reason, "stop_sequence": None, "usage": USAGE,
-    }  # fmt: skip
-
-
-def _event(kind: str, **fields: Any) -> bytes:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
-
-
-START = _event("message_start", message={**_message([]), "stop_reason": None})
-STOP = _event("message_stop")
-
-
-def _end(reason: str) -> bytes:
-    delta = {"stop_reason": reason, "stop_sequence": None}
-    return _event("message_delta", delta=delta, usage={"output_tokens": 9}) + STOP
-
-
-def _text(text: str, index: int = 0) -> bytes:
-    return _event("content_block_delta", index=index, delta={"type": "text_delta", "text": text})
-
-
 async def answer(_: Received, wire: Wire) -> None:
     """Say hello."""
-    await wire.json(_message([{"type": "text", "text": "Hello"}, {"type": "text", "text": " you"}]))
+    await wire.json(message([{"type": "text", "text": "Hello"}, {"type": "text", "text": " you"}]))
 
 
 @pytest.fixture
@@ -170,18 +146,18 @@ async def test_tool_call_and_finish_reasons(
     async def call(_: Received, wire: Wire) -> None:
         thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
         use = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Ulm"}}
-        await wire.json(_message([thinking, use], theirs))
+        await wire.json(message([thinking, use], theirs))
 
     upstream.respond = call
     async with gateway.client() as client:
         said = await client.chat.completions.create(
             model="claude", messages=[{"role": "user", "content": "x"}], tools=TOOLS
         )
-    message = said.choices[0].message
+    got = said.choices[0].message
     assert said.choices[0].finish_reason == ours
-    assert message.content is None
-    assert message.tool_calls[0].function.name == "weather"
-    assert json.loads(message.tool_calls[0].function.arguments) == {"city": "Ulm"}
+    assert got.content is None
+    assert got.tool_calls[0].function.name == "weather"
+    assert json.loads(got.tool_calls[0].function.arguments) == {"city": "Ulm"}
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -191,16 +167,16 @@ async def test_stream_is_translated(gateway: RunningGateway, upstream: FakeUpstr
 
     async def stream(_: Received, wire: Wire) -> None:
         use = {"type": "tool_use", "id": "t1", "name": "weather", "input": {}}
-        text = {"type": "text", "text": ""}
+        empty = text("")
         pieces = [
-            START, _event("ping"), _event("content_block_start", index=0, content_block=text),
-            _text("grüß "), _text("dich"),
-            _event("content_block_stop", index=0), _event("content_block_start", index=1, content_block=use),
+            begin(), event("ping"), event("content_block_start", index=0, content_block=empty),
+            text_delta("grüß "), text_delta("dich"),
+            event("content_block_stop", index=0), event("content_block_start", index=1, content_block=use),
             *(
-                _event("content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": part})
+                event("content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": part})
                 for part in ('{"ci', 'ty":1}')
             ),
-            _event("content_block_stop", index=1), _end("tool_use"),
+            event("content_block_stop", index=1), end("tool_use"),
         ]  # fmt: skip
         data = b"".join(pieces)
         await wire.stream_head()
@@ -227,13 +203,13 @@ async def test_stream_is_translated(gateway: RunningGateway, upstream: FakeUpstr
     assert gateway.metric("llm_tokens_total", model="claude", direction="output") == 9
 
 
-@pytest.mark.parametrize("ending", [b"", STOP, _event("error", error={"type": "overloaded_error", "message": "busy"})])
+@pytest.mark.parametrize("ending", [b"", STOP, event("error", error={"type": "overloaded_error", "message": "busy"})])
 async def test_broken_stream_is_an_error(gateway: RunningGateway, upstream: FakeUpstream, ending: bytes) -> None:
     """A stream that ends without a stop reason, or with an error event, raises."""
 
     async def stream(_: Received, wire: Wire) -> None:
         await wire.stream_head()
-        await wire.chunk(START + _text("Hel") + ending)
+        await wire.chunk(begin() + text_delta("Hel") + ending)
         await wire.end()
 
     upstream.respond = stream
