@@ -1,0 +1,335 @@
+"""What the official `anthropic` client makes of /v1/messages: of an engine, and of a model hosted by Anthropic."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx2
+import pytest
+
+from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider, Task
+from fakes.anthropic_upstream import anthropic_answer, error, event, stream_events, text
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame, stream_frames
+from support.gateway import RunningGateway, entry, running_gateway
+from support.wait import eventually
+
+MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
+TOOLS: list[Any] = [{"name": "weather", "description": "Tells it.", "input_schema": {"type": "object"}}]
+ASK: dict[str, Any] = {"model": "chat", "max_tokens": 50, "messages": MESSAGES}
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeUpstream]:
+    """A healthy engine, until a test says otherwise."""
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def hosted() -> AsyncIterator[FakeUpstream]:
+    """A healthy Anthropic, until a test says otherwise."""
+    async with FakeUpstream(anthropic_answer) as fake:
+        yield fake
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, engine: FakeUpstream, hosted: FakeUpstream) -> AsyncIterator[RunningGateway]:
+    """A gateway with a chat model, one hosted by Anthropic, one hosted by OpenAI, and one without an endpoint."""
+
+    def external(provider: Provider, url: str) -> ExternalBackend:
+        endpoint = ExternalEndpoint(name="main", url=url + "/v1", credentialFile="key")
+        return ExternalBackend(provider=provider, endpoints=(endpoint,))
+
+    models = (
+        entry("chat", engine.url, upstreamName="engine-name"),
+        entry("claude", upstreamName="claude-x", backend=external(Provider.ANTHROPIC, hosted.url)),
+        entry("gpt", upstreamName="gpt-x", backend=external(Provider.OPENAI, engine.url)),
+        entry("embed", engine.url, task=Task.EMBED),
+        entry("idle"),
+    )
+    async with running_gateway(tmp_path, *models, credentials={"key": "sk"}, endpoint_wait_seconds=0.05) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(gateway: RunningGateway) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    """The official client, without retries."""
+    async with anthropic.AsyncAnthropic(base_url=gateway.url, api_key="unused", max_retries=0) as made:
+        yield made
+
+
+async def read(client: anthropic.AsyncAnthropic, request: dict[str, Any], seen: list[str]) -> None:
+    """Read a stream to its end, and note the kinds of its events."""
+    async for happened in await client.messages.create(**request, stream=True):
+        seen.append(happened.type)
+
+
+async def test_message(gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
+    """An engine's answer is a message under the served name, with usage and the gateway's request id."""
+    said = await client.messages.create(
+        **ASK, system="Be brief.", stop_sequences=["END"], extra_body={"temperature": 0.5}
+    )
+    assert [block.text for block in said.content] == ["Hello there"]
+    assert (said.model, said.role, said.stop_reason, said.stop_sequence) == ("chat", "assistant", "end_turn", None)
+    assert (said.usage.input_tokens, said.usage.output_tokens) == (5, 2)
+    assert said._request_id.startswith("req_")
+    asked = engine.requests[0]
+    assert asked.path == "/v1/chat/completions"
+    assert asked.document == {
+        "model": "engine-name", "max_tokens": 50, "stop": ["END"], "temperature": 0.5,
+        "messages": [{"role": "system", "content": "Be brief."}, *MESSAGES],
+    }  # fmt: skip
+    await gateway.settled()
+    assert gateway.metric("llm_requests_total", model="chat", status="200") == 1
+    assert gateway.metric("llm_tokens_total", model="chat", direction="input") == 5
+
+
+async def test_stream(gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
+    """The client's own accumulation of the events gives the text, the reason and the usage."""
+    async with client.messages.stream(**ASK) as stream:
+        pieces = [piece async for piece in stream.text_stream]
+        said = await stream.get_final_message()
+    assert pieces == ["Hel", "lo", "!"]
+    assert said.content[0].text == "Hello!"
+    assert (said.model, said.stop_reason) == ("chat", "end_turn")
+    assert (said.usage.input_tokens, said.usage.output_tokens) == (5, 3)
+    assert engine.requests[0].document["stream_options"] == {"include_usage": True}
+    await gateway.settled()
+    assert gateway.metric("llm_tokens_total", model="chat", direction="output") == 3
+    assert gateway.metric("llm_time_to_first_token_seconds_count", model="chat") == 1
+
+
+async def test_tools_both_ways(client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
+    """A call of a tool, whole and streamed, can be answered with its result in the next request."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+
+    async def call_it(request: Received, wire: Wire) -> None:
+        if not request.document.get("stream"):
+            choice = {"index": 0, "finish_reason": "tool_calls", "message": {"content": None, "tool_calls": [call]}}
+            await wire.json(completion("engine-name", choices=[choice]))
+            return
+        first = {**call, "index": 0, "function": {"name": "weather", "arguments": ""}}
+        rest = [{"index": 0, "function": {"arguments": piece}} for piece in ('{"ci', 'ty": "Ulm"}')]
+        chunks = [{**delta("engine-name", None), "choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]}
+                  for piece in (first, *rest)]  # fmt: skip
+        await wire.stream_head()
+        for chunk in (*map(frame, chunks), frame(delta("engine-name", None, "tool_calls")), DONE):
+            await wire.chunk(chunk)
+        await wire.end()
+
+    engine.respond = call_it
+    whole = await client.messages.create(**ASK, tools=TOOLS, tool_choice={"type": "any"})
+    async with client.messages.stream(**ASK, tools=TOOLS) as stream:
+        streamed = await stream.get_final_message()
+    for said in (whole, streamed):
+        assert said.stop_reason == "tool_use"
+        assert [(use.id, use.name, use.input) for use in said.content] == [("call_1", "weather", {"city": "Ulm"})]
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": "sun"}
+    turns = [*MESSAGES, whole.to_param(), {"role": "user", "content": [result]}]
+    await client.messages.create(**{**ASK, "messages": turns}, tools=TOOLS)
+    asked = engine.requests[-1].document["messages"]
+    assert asked[1]["tool_calls"][0]["function"]["name"] == "weather"
+    assert asked[2] == {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
+    assert engine.requests[0].document["tool_choice"] == "required"
+
+
+@pytest.mark.parametrize(
+    ("change", "raised", "kind", "says"),
+    [
+        ({"model": "nobody"}, anthropic.NotFoundError, "not_found_error", "nobody"),
+        ({"model": "embed"}, anthropic.BadRequestError, "invalid_request_error", "embed"),
+        ({"model": "idle"}, anthropic.OverloadedError, "overloaded_error", "no ready endpoint"),
+        ({"max_tokens": 0}, anthropic.BadRequestError, "invalid_request_error", "`max_tokens`"),
+        ({"messages": []}, anthropic.BadRequestError, "invalid_request_error", "`messages`"),
+        ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, anthropic.BadRequestError,
+         "invalid_request_error", "`messages.0.content.0.type`"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, anthropic.BadRequestError,
+         "invalid_request_error", "`tools.0.type`"),
+        ({"extra_body": {"stream": "yes"}}, anthropic.BadRequestError, "invalid_request_error", "`stream`"),
+    ],
+)  # fmt: skip
+async def test_refusals(
+    client: anthropic.AsyncAnthropic, change: dict[str, Any], raised: type, kind: str, says: str
+) -> None:
+    """Each wrong request raises the class that Anthropic's own API would, naming the client's own field."""
+    with pytest.raises(raised, match=says) as caught:
+        await client.messages.create(**{**ASK, **change})
+    assert (caught.value.body["type"], caught.value.type) == ("error", kind)
+    assert caught.value.request_id == caught.value.body["request_id"]
+
+
+@pytest.mark.parametrize("model", ["chat", "claude"])
+@pytest.mark.parametrize(
+    ("status", "raised", "kind"),
+    [
+        (400, anthropic.BadRequestError, "invalid_request_error"),
+        (413, anthropic.RequestTooLargeError, "request_too_large"),
+        (429, anthropic.RateLimitError, "rate_limit_error"),
+        (500, anthropic.InternalServerError, "api_error"),
+        (503, anthropic.OverloadedError, "overloaded_error"),
+        (529, anthropic.OverloadedError, "overloaded_error"),
+    ],
+)
+async def test_errors_of_the_model(
+    client: anthropic.AsyncAnthropic, engine: FakeUpstream, hosted: FakeUpstream,
+    model: str, status: int, raised: type, kind: str,
+) -> None:  # fmt: skip
+    """Errors of engines and of the hosted API raise the right class, also when a stream was asked for."""
+
+    async def refuse(_: Received, wire: Wire) -> None:
+        await wire.json({"type": "error", "error": {"type": kind, "message": "no"}}, status)
+
+    engine.respond = hosted.respond = refuse
+    for stream in (False, True):
+        with pytest.raises(raised) as caught:
+            await client.messages.create(**{**ASK, "model": model}, stream=stream)
+        assert caught.value.type == kind
+
+
+@pytest.mark.parametrize("how", ["reset", "clean end", "malformed", "engine error"])
+async def test_stream_that_breaks_raises(
+    gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream, how: str
+) -> None:
+    """However an engine's stream breaks, the client gets the tokens, then an error event, never a quiet end."""
+
+    async def break_off(_: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(frame(delta("engine-name", "Hel")))
+        if how == "reset":
+            await asyncio.sleep(0.02)
+            wire.reset()
+            return
+        if how == "malformed":
+            await wire.chunk(b'data: {"choices": [{"del\n\n')
+        elif how == "engine error":
+            await wire.chunk(frame({"error": {"message": "died", "type": "InternalServerError", "code": 500}}) + DONE)
+        await wire.end()
+
+    engine.respond = break_off
+    seen: list[str] = []
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        await read(client, ASK, seen)
+    assert caught.value.body["error"]["type"] == "api_error"
+    assert seen == ["message_start", "content_block_start", "content_block_delta"]
+
+
+async def test_hosted_message_passes_untouched(client: anthropic.AsyncAnthropic, hosted: FakeUpstream) -> None:
+    """Anthropic's own features reach Anthropic: only model, key and request id are the gateway's."""
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    said = await client.messages.create(
+        **{**ASK, "model": "claude"}, thinking=thinking, tools=[search], cache_control={"type": "ephemeral"},
+        extra_headers={"anthropic-beta": "context-1m"},
+    )  # fmt: skip
+    assert (said.model, said.content[0].text, said.usage.cache_read_input_tokens) == ("claude", "Hello there", 4)
+    asked = hosted.requests[0]
+    assert asked.path == "/v1/messages"
+    assert asked.document == {
+        **ASK, "model": "claude-x", "thinking": thinking, "tools": [search], "cache_control": {"type": "ephemeral"},
+    }  # fmt: skip
+    assert (asked.headers["x-api-key"], asked.headers["anthropic-beta"]) == ("sk", "context-1m")
+
+
+async def test_hosted_stream_passes_untouched(
+    gateway: RunningGateway, client: anthropic.AsyncAnthropic, hosted: FakeUpstream
+) -> None:
+    """Anthropic's events reach the client byte for byte, but for the model's name; usage is counted."""
+    async with httpx2.AsyncClient() as http:
+        reply = await http.post(f"{gateway.url}/v1/messages", json={**ASK, "model": "claude", "stream": True})
+    sent = b"".join(stream_events([text("Hello there")]))
+    assert reply.content == sent.replace(b'"model": "claude-x"', b'"model":"claude"')
+    await gateway.settled()
+    assert gateway.metric("llm_tokens_total", model="claude", direction="input") == 17
+    assert gateway.metric("llm_tokens_total", model="claude", direction="output") == 9
+
+
+@pytest.mark.parametrize(("ending", "kind"), [(b"", "api_error"), (error("overloaded_error"), "overloaded_error")])
+async def test_hosted_stream_that_breaks_raises(
+    gateway: RunningGateway, client: anthropic.AsyncAnthropic, hosted: FakeUpstream, ending: bytes, kind: str
+) -> None:
+    """A hosted stream without its end, or with an error in it, raises behind its tokens; what came is counted."""
+
+    async def break_off(_: Received, wire: Wire) -> None:
+        events = stream_events([text("Hello there")])
+        await wire.stream_head()
+        await wire.chunk(b"".join(events[:5]) + ending)
+        await wire.end()
+
+    hosted.respond = break_off
+    seen: list[str] = []
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        await read(client, {**ASK, "model": "claude"}, seen)
+    assert caught.value.body["error"]["type"] == kind
+    assert seen[-1] == "content_block_delta"
+    await gateway.settled()
+    assert gateway.metric("llm_tokens_total", model="claude", direction="input") == 17
+    assert gateway.metric("llm_tokens_total", model="claude", direction="output") == 2
+
+
+async def test_error_before_the_first_token_is_an_http_error(
+    client: anthropic.AsyncAnthropic, hosted: FakeUpstream
+) -> None:
+    """An overload that Anthropic reports at the beginning of a stream is an answer with that status."""
+
+    async def overloaded(_: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(stream_events([])[0] + event("ping") + error("overloaded_error"))
+        await wire.end()
+
+    hosted.respond = overloaded
+    with pytest.raises(anthropic.OverloadedError):
+        await client.messages.create(**{**ASK, "model": "claude"}, stream=True)
+
+
+async def test_model_hosted_by_openai(client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
+    """OpenAI gets the limit under the name that all of its models know, and its key."""
+    said = await client.messages.create(**{**ASK, "model": "gpt"})
+    assert said.content[0].text == "Hello there"
+    asked = engine.requests[0]
+    assert asked.document == {"model": "gpt-x", "messages": MESSAGES, "max_completion_tokens": 50}
+    assert asked.headers["authorization"] == "Bearer sk"
+
+
+async def test_retried_before_the_first_byte(tmp_path: Path, engine: FakeUpstream) -> None:
+    """A request that one endpoint refuses is answered by the next one, as on every route."""
+
+    async def refuse(_: Received, wire: Wire) -> None:
+        await wire.json({"error": {"message": "no"}}, 503)
+
+    async with FakeUpstream(refuse) as other:
+        async with (
+            running_gateway(tmp_path, entry("chat", other.url, engine.url)) as running,
+            anthropic.AsyncAnthropic(base_url=running.url, api_key="unused", max_retries=0) as made,
+        ):
+            said = [await made.messages.create(**ASK) for _ in range(6)]
+        assert {message.content[0].text for message in said} == {"Hello there"}
+        assert other.requests
+
+
+async def test_client_gone_aborts(
+    gateway: RunningGateway, client: anthropic.AsyncAnthropic, hosted: FakeUpstream, engine: FakeUpstream
+) -> None:
+    """A client that leaves a stream takes the upstream's work with it, translated or not."""
+
+    async def drip(_: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        for piece in stream_events([text("x" * 5000)]):
+            await wire.chunk(piece)
+            await asyncio.sleep(0.01)
+
+    async def drip_chat(_: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        for piece in stream_frames("engine-name", ("x",) * 1000):
+            await wire.chunk(piece)
+            await asyncio.sleep(0.01)
+
+    hosted.respond, engine.respond = drip, drip_chat
+    for model, upstream in (("claude", hosted), ("chat", engine)):
+        stream = await client.messages.create(**{**ASK, "model": model}, stream=True)
+        await anext(stream)
+        await stream.close()
+        await eventually(lambda upstream=upstream: upstream.gone == 1, what="the abort")
+        await gateway.settled()
+        assert gateway.metric("llm_requests_total", model=model, status="499") == 1
