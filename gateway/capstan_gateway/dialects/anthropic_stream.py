@@ -7,9 +7,10 @@ import orjson
 from capstan_gateway.api.envelope import error_payload, normalise_error
 from capstan_gateway.dialects.anthropic_answer import FINISH_REASONS, read_usage, stop_reason, write_usage
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.frames import each_frame, ended_early, split
 from capstan_gateway.errors import GatewayError, UpstreamRejected
 from capstan_gateway.streaming.relay import StreamBroken, error_end
-from capstan_gateway.streaming.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
+from capstan_gateway.streaming.sse import DONE, FrameSplitter, data_frame, frame_data
 from capstan_gateway.streaming.usage import Usage
 
 _STATUS_OF_TYPE: Final = {
@@ -51,18 +52,14 @@ class MessagesRelay:
 
     def feed(self, data: bytes) -> bytes:
         """Give the chunks to send to the client; raises StreamBroken when the stream makes no sense."""
-        try:
-            run = self._splitter.feed(data)
-        except FrameTooLarge as error:
-            raise StreamBroken("the model's answer held an event that is too large") from error
-        return b"".join([self._frame(frame) for frame in run.split(b"\n\n")])
+        return each_frame(split(self._splitter, data), self._frame)
 
     def finish(self) -> bytes:
         """Give what remains to be sent at the end of the body; raises StreamBroken if that came too early."""
         rest = self._splitter.rest().strip(b"\n")
         tail = self.feed(rest + b"\n\n") if rest else b""
         if not self.done:
-            raise StreamBroken("the model's answer ended before it was finished")
+            raise ended_early(tail)
         return tail
 
     def failure(self, error: GatewayError) -> bytes:
@@ -70,7 +67,7 @@ class MessagesRelay:
         return error_end(error)
 
     def _frame(self, frame: bytes) -> bytes:
-        data = frame_data(frame.strip(b"\n"))
+        data = frame_data(frame)
         if data is None or self.done:
             return b""
         try:
@@ -145,7 +142,7 @@ class MessagesRelay:
 
     def _stop(self) -> bytes:
         if not self.finished:
-            raise StreamBroken("the model's answer ended before it was finished")
+            raise ended_early(b"")
         self.done = True
         if not self._usage_asked:
             return DONE

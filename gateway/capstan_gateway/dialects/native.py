@@ -8,12 +8,13 @@ from capstan_gateway.api.envelope import normalise_error
 from capstan_gateway.dialects.anthropic_answer import read_usage
 from capstan_gateway.dialects.anthropic_stream import read_error
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.frames import each_frame, ended_early, split
 from capstan_gateway.dialects.messages_answer import error_document
 from capstan_gateway.dialects.messages_stream import event
 from capstan_gateway.dialects.responses_answer import failed
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.streaming.relay import Rename, StreamBroken
-from capstan_gateway.streaming.sse import FrameSplitter, FrameTooLarge, frame_data
+from capstan_gateway.streaming.sse import FrameSplitter, frame_data
 from capstan_gateway.streaming.usage import Usage
 
 
@@ -31,18 +32,14 @@ class NativeRelay:
 
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
-        try:
-            run = self._splitter.feed(data)
-        except FrameTooLarge as error:
-            raise StreamBroken("the model's answer held an event that is too large") from error
-        return b"".join([self._frame(frame.strip(b"\n")) for frame in run.split(b"\n\n")])
+        return each_frame(split(self._splitter, data), self._frame)
 
     def finish(self) -> bytes:
         """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
         rest = self._splitter.rest().strip(b"\n")
         tail = self.feed(rest + b"\n\n") if rest else b""
         if not self.done:
-            raise StreamBroken("the model's answer ended before it was finished")
+            raise ended_early(tail)
         return tail
 
     def failure(self, error: GatewayError) -> bytes:
@@ -89,7 +86,7 @@ class NativeMessagesRelay(NativeRelay):
             self.finished = self.finished or payload["delta"].get("stop_reason") is not None
         elif kind == "message_stop":
             if not self.finished:
-                raise StreamBroken("the model's answer ended before it was finished")
+                raise ended_early(b"")
             self.done = True
         elif kind == "error":
             self.error = read_error(payload)

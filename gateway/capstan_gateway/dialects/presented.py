@@ -1,13 +1,16 @@
 """A stream of chat completion chunks on its way to a client that speaks another dialect."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from capstan_gateway.api.envelope import upstream_error_event
+from capstan_gateway.dialects.frames import each_frame
 from capstan_gateway.dialects.port import Presenter
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.port import Relay
+from capstan_gateway.streaming.relay import StreamBroken
 from capstan_gateway.streaming.sse import frame_data
 from capstan_gateway.streaming.usage import Usage
 
@@ -46,11 +49,11 @@ class PresentedRelay:
 
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
-        return self.present(self._inner.feed(data))
+        return self._presented(lambda: self._inner.feed(data))
 
     def finish(self) -> bytes:
         """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
-        return self.present(self._inner.finish())
+        return self._presented(self._inner.finish)
 
     def failure(self, error: GatewayError) -> bytes:
         """Give the events that end a stream which cannot go on."""
@@ -58,7 +61,15 @@ class PresentedRelay:
 
     def present(self, run: bytes) -> bytes:
         """Write what the inner relay gave out anew. Its frames are whole and hold JSON: it has read them."""
-        return b"".join([self._frame(frame.strip(b"\n")) for frame in run.split(b"\n\n")]) if run else b""
+        return each_frame(run, self._frame) if run else b""
+
+    def _presented(self, read: Callable[[], bytes]) -> bytes:
+        try:
+            run = read()
+        except StreamBroken as broken:
+            broken.before = self.present(broken.before)
+            raise
+        return self.present(run)
 
     def _frame(self, frame: bytes) -> bytes:
         data = frame_data(frame)

@@ -13,11 +13,11 @@ from capstan_gateway.dialects.native import NativeMessagesRelay
 from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.dialects.presented import PresentedRelay
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import Rename, StreamRelay
+from capstan_gateway.streaming.relay import Rename, StreamBroken, StreamRelay
 from capstan_gateway.streaming.usage import Usage
 from fakes.anthropic_upstream import message, stream_events, text, tool_use
 from fakes.openai_upstream import DONE, frame
-from support.dialects import read_chat, read_messages, read_responses
+from support.dialects import frames, read_chat, read_messages, read_responses
 
 Document = dict[str, Any]
 TEXT = st.text(min_size=1, max_size=12)
@@ -75,8 +75,8 @@ def chunked(draw: st.DrawFn, completion: Document) -> bytes:
         choices[-1] |= ending
     else:
         choices.append({"index": 0, "delta": {}, **ending})
-    frames = [frame({**head, "choices": [one]}) for one in choices]
-    return b"".join([*frames, frame({**head, "choices": [], "usage": completion["usage"]}), DONE])
+    written = [frame({**head, "choices": [one]}) for one in choices]
+    return b"".join([*written, frame({**head, "choices": [], "usage": completion["usage"]}), DONE])
 
 
 @st.composite
@@ -118,6 +118,33 @@ def test_responses_of_an_engine(data: st.DataObject) -> None:
     completion = data.draw(completions())
     out = run(presented(RESPONSES), data.draw(cuts(data.draw(chunked(completion)))))
     assert read_responses(out) == RESPONSES.write_answer(completion, REQUEST)
+
+
+@given(st.data(), st.sampled_from([MESSAGES, RESPONSES]))
+def test_broken_stream_says_what_came(data: st.DataObject, dialect: Dialect) -> None:
+    """A stream that breaks anywhere gives the events in front of the break, however the bytes arrived."""
+    whole = data.draw(chunked(data.draw(completions()))).removesuffix(DONE)
+    at = data.draw(st.integers(0, whole.count(b"\n\n") - 2))
+    kept = b"".join(part + b"\n\n" for part in whole.split(b"\n\n")[:at])
+    said = []
+    for pieces_of in (st.just([kept + b"data: {]\n\n"]), cuts(kept + b"data: {]\n\n")):
+        relay = presented(dialect)
+        out, broken = run_to_break(relay, data.draw(pieces_of))
+        said.append(out + relay.failure(broken))
+    assert said[0] == said[1]
+    name, payload = frames(said[0])[-1]
+    assert (name, payload["type"]) in (("error", "error"), ("response.failed", "response.failed"))
+
+
+def run_to_break(relay: Relay, data: list[bytes]) -> tuple[bytes, StreamBroken]:
+    """Send everything through; give what came out, and the break."""
+    out = b""
+    try:
+        for piece in data:
+            out += relay.feed(piece)
+    except StreamBroken as broken:
+        return out + broken.before, broken
+    raise AssertionError("the stream did not break")
 
 
 @st.composite
