@@ -77,7 +77,11 @@ def test_all_faults_are_found_at_once() -> None:
     [
         (None, "`spec` is required"),
         ([], "`spec` must be an object"),
-        ({}, "`spec.model.source` is required unless `external`, `router` or `cascade` is set or `engine.type` is OpenAICompatible"),
+        (
+            {},
+            "`spec.model.source` is required unless `external`, `router` or `cascade` is set or `engine.type` is "
+            "OpenAICompatible",
+        ),
         ({"model": "x"}, "`spec.model` must be an object"),
         ({"model": SOURCE, "resource": {}}, "`spec.resource` is not a field; did you mean resources?"),
         ({"model": SOURCE, "cache": {"zzz": 1}}, "`spec.cache.zzz` is not a field; allowed are accessMode, claimName"),
