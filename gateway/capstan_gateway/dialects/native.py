@@ -159,6 +159,16 @@ def read_native_response(body: bytes) -> Usage | None:
     return read_responses_usage(_load(body, "response"))
 
 
+def check_count(body: bytes) -> None:
+    """Raise UpstreamFailed unless this is a count of tokens."""
+    try:
+        count = orjson.loads(body)["input_tokens"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise UpstreamFailed("the model's engine answered without a count") from error
+    if not isinstance(count, int):
+        raise UpstreamFailed("the model's engine answered without a count")
+
+
 def _load(body: bytes, kind: str) -> Document:
     try:
         found = orjson.loads(body)

@@ -4,6 +4,7 @@
 chat completions    as it is                   as it is                 translated
 /v1/messages        as chat                    as chat                  as it is (native)
 /v1/responses       as chat                    as it is (native)        translated twice
+.../count_tokens    as it is (native)          -                        as it is (native)
 """
 
 from typing import Final, Protocol
@@ -19,10 +20,11 @@ from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
 from capstan_gateway.dialects.native import (
     NativeMessagesRelay,
     NativeResponsesRelay,
+    check_count,
     read_native_message,
     read_native_response,
 )
-from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.context import RequestContext, wall_seconds
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.usage import Usage
@@ -53,6 +55,8 @@ def adapter_for(context: RequestContext, model: ServedModel) -> Adapter | None:
     """Give the adapter; None when the model simply gets the chat request. InvalidRequest when it has no such route."""
     route = context.route
     native = not context.needs_chat
+    if route.upstream_path == _COUNT_TOKENS.path:
+        return _count_tokens(context, model)
     if model.speaks_anthropic:
         if route.dialect is MESSAGES and native:
             return _NATIVE_MESSAGES
@@ -62,6 +66,28 @@ def adapter_for(context: RequestContext, model: ServedModel) -> Adapter | None:
     if route.dialect is RESPONSES and native and model.provider == Provider.OPENAI:
         return _NATIVE_RESPONSES
     return None
+
+
+def _count_tokens(context: RequestContext, model: ServedModel) -> Adapter:
+    """Only who knows the tokenizer and the prompt's template can count: Anthropic, and vLLM has the route as well."""
+    if model.provider == Provider.OPENAI:
+        raise InvalidRequest(f"this model does not serve {context.route.path}", code="invalid_value", param="model")
+    return _COUNT_TOKENS
+
+
+class _CountTokens:
+    path = b"/messages/count_tokens"
+    native = True
+
+    def body(self, context: RequestContext, model: ServedModel) -> bytes:
+        return native_body(context, model)
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - one signature
+        check_count(body)
+        return body, None
+
+    def relay(self, context: RequestContext, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
+        raise UpstreamFailed("the model's engine answered in another form than was asked for")
 
 
 class _TranslatedMessages:
@@ -107,6 +133,7 @@ class _NativeResponses:
         return NativeResponsesRelay(model.rename)
 
 
+_COUNT_TOKENS: Final = _CountTokens()
 _TRANSLATED_MESSAGES: Final = _TranslatedMessages()
 _NATIVE_MESSAGES: Final = _NativeMessages()
 _NATIVE_RESPONSES: Final = _NativeResponses()

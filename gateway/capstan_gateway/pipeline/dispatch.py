@@ -64,7 +64,7 @@ def may_fall_back(error: Exception) -> bool:
 
 async def _ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
     context.answered_by = model
-    adapter = adapter_for(context, model) if model.provider else None
+    adapter = adapter_for(context, model) if model.provider or context.native is not None else None
     if context.untranslatable is not None and (adapter is None or not adapter.native):
         raise context.untranslatable
     timeouts = model.timeouts

@@ -38,6 +38,8 @@ def _translate(context: RequestContext, dialect: Dialect) -> None:
     stream = given.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise _invalid("stream", "must be true or false")
+    if stream and not context.route.streams:
+        raise _invalid("stream", "is not supported on this route")
     try:
         context.document = dialect.read_request(given)
     except InvalidRequest as error:

@@ -283,6 +283,38 @@ async def test_error_before_the_first_token_is_an_http_error(
         await client.messages.create(**{**ASK, "model": "claude"}, stream=True)
 
 
+@pytest.mark.parametrize("model", ["chat", "claude"])
+async def test_tokens_are_counted_by_who_can(
+    gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream, hosted: FakeUpstream, model: str
+) -> None:
+    """A count comes from Anthropic, or from an engine that has the route; it is no usage."""
+
+    async def count(_: Received, wire: Wire) -> None:
+        await wire.json({"input_tokens": 7})
+
+    engine.respond = hosted.respond = count
+    said = await client.messages.count_tokens(model=model, messages=MESSAGES, system="Be brief.")
+    assert said.input_tokens == 7
+    asked = (engine.requests + hosted.requests)[0]
+    assert asked.path == "/v1/messages/count_tokens"
+    assert asked.document["system"] == "Be brief."
+    await gateway.settled()
+    assert gateway.metric("llm_tokens_total", model=model, direction="input") == 0
+
+
+async def test_tokens_are_not_guessed(client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
+    """Where nobody can count, the client is told so."""
+
+    async def no_route(_: Received, wire: Wire) -> None:
+        await wire.json({"detail": "Not Found"}, 404)
+
+    engine.respond = no_route
+    with pytest.raises(anthropic.NotFoundError):
+        await client.messages.count_tokens(model="chat", messages=MESSAGES)
+    with pytest.raises(anthropic.BadRequestError, match="does not serve"):
+        await client.messages.count_tokens(model="gpt", messages=MESSAGES)
+
+
 async def test_model_hosted_by_openai(client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
     """OpenAI gets the limit under the name that all of its models know, and its key."""
     said = await client.messages.create(**{**ASK, "model": "gpt"})
