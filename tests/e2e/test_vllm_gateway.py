@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import pytest
 from openai import BadRequestError, OpenAI
 
@@ -139,6 +140,32 @@ def test_the_gateway_streams_a_chat_from_vllm(engines: Engines):
     text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
     assert text == whole.choices[0].message.content
     assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+
+
+def test_vllm_answers_anthropics_client(engines: Engines):
+    """A message, its stream and its count of tokens agree with each other."""
+    ask: Any = {"model": "friendly", "messages": [{"role": "user", "content": "hello"}]}
+    with anthropic.Anthropic(base_url=engines.gateway_url, api_key="unused", max_retries=0) as client:
+        options: Any = {"max_tokens": 8, "extra_body": {"temperature": 0}}
+        whole = client.messages.create(**ask, **options)
+        with client.messages.stream(**ask, **options) as stream:
+            streamed = stream.get_final_message()
+        counted = client.messages.count_tokens(**ask)
+    assert (whole.model, whole.content, whole.stop_reason) == ("friendly", streamed.content, streamed.stop_reason)
+    assert whole.usage.output_tokens == streamed.usage.output_tokens
+    for usage in (whole.usage, streamed.usage):
+        assert usage.input_tokens + usage.cache_read_input_tokens == counted.input_tokens
+
+
+def test_vllm_answers_as_responses(engines: Engines):
+    """A response is the end of its stream."""
+    ask: Any = {"model": "friendly", "input": "hello", "max_output_tokens": 8, "temperature": 0}
+    with engines.client(engines.gateway_url) as client:
+        whole = client.responses.create(**ask)
+        with client.responses.stream(**ask) as stream:
+            streamed = list(stream)[-1].response
+    assert (whole.output_text, whole.status, whole.model) == (streamed.output_text, streamed.status, "friendly")
+    assert whole.usage.total_tokens == streamed.usage.total_tokens
 
 
 def test_the_gateway_serves_real_embeddings(engines: Engines):
