@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import NAMESPACE, VALUES, Cluster, install_chart, simulated
+from support.cluster import NAMESPACE, VALUES, Cluster, install_chart, make_namespace, simulated
 from support.needs import ROOT
 from support.traffic import Traffic
 from support.wait import wait_until
@@ -13,33 +13,39 @@ from support.wait import wait_until
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
-def namespaced(capstan: Cluster, namespace: str) -> Iterator[Cluster]:
+NAMED = "few-rights"
+
+
+@pytest.fixture(scope="module")
+def namespaced(capstan: Cluster) -> Iterator[Cluster]:
     """The chart with Roles in one namespace, no right to nodes and Secrets, and a Redis with a password."""
+    make_namespace(capstan, NAMED)
     password = {"password": "for-tests"}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "redis-auth"}, "stringData": password}
     capstan.apply(NAMESPACE, secret)
     values = copy.deepcopy(VALUES)
-    values["operator"] = {"watchNamespaces": [namespace], "readNodes": False, "readSecrets": False}
+    values["operator"] = {"watchNamespaces": [NAMED], "readNodes": False, "readSecrets": False}
     values["redis"] = {"auth": {"existingSecret": "redis-auth"}}
     values["networkPolicies"] = {"enabled": True}
     chart = str(ROOT / "helm" / "capstan")
     capstan.helm("upgrade", "capstan", chart, "--namespace", NAMESPACE, "--wait", "--timeout", "120s", values=values)
     yield capstan
+    capstan.kubectl("delete", "llmmodels", "--all", "-n", NAMED)
     install_chart(capstan)
+    capstan.kubectl("delete", "namespace", NAMED, "--wait=false")
 
 
-def test_roles_are_enough(namespaced: Cluster, namespace: str, gateway: str) -> None:
+def test_roles_are_enough(namespaced: Cluster, gateway: str) -> None:
     """With Roles in one namespace the operator and the gateway do all their work and are refused nothing."""
-    name = f"few-{namespace}"
-    namespaced.apply(namespace, simulated("few", model={"servedName": name}, replicas=2))
-    namespaced.wait_settled("few", namespace)
+    name = "few"
+    namespaced.apply(NAMED, simulated("few", model={"servedName": name}, replicas=2))
+    namespaced.wait_settled("few", NAMED)
     with Traffic(gateway, name) as traffic:
         changed = simulated("few", model={"servedName": name}, replicas=2, engine={"type": "Simulator", "args": []})
-        namespaced.apply(namespace, changed)
-        namespaced.wait_settled("few", namespace)
+        namespaced.apply(NAMED, changed)
+        namespaced.wait_settled("few", NAMED)
     assert traffic.report.failures == []
-    assert namespaced.get("networkpolicies", "few-model", namespace)
+    assert namespaced.get("networkpolicies", "few-model", NAMED)
     assert "orbidden" not in namespaced.kubectl("logs", "deployment/capstan-operator", "-n", NAMESPACE)
     assert "orbidden" not in namespaced.kubectl("logs", "deployment/capstan-gateway", "-n", NAMESPACE)
 
