@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from capstan_gateway.dialects.anthropic_answer import to_chat_completion
 from capstan_gateway.dialects.anthropic_stream import MessagesRelay
 from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
-from capstan_gateway.dialects.native import NativeMessagesRelay
+from capstan_gateway.dialects.native import NativeMessagesRelay, NativeResponsesRelay
 from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.dialects.presented import PresentedRelay
 from capstan_gateway.streaming.port import Relay
@@ -188,6 +188,20 @@ def test_native_stream_is_not_touched(data: st.DataObject) -> None:
     relay = NativeMessagesRelay(Rename("claude-x", "served"))
     assert run(relay, data.draw(cuts(whole))) == whole.replace(b'"model": "claude-x"', b'"model":"served"')
     assert relay.usage == Usage(17, 9, 4)
+
+
+@given(st.data())
+def test_native_responses_are_not_touched(data: st.DataObject) -> None:
+    """The same for those who speak the Responses API."""
+    completion = data.draw(completions())
+    whole = run(presented(RESPONSES), [data.draw(chunked(completion))])
+    relay = NativeResponsesRelay(Rename("sim", "served"))
+    assert run(relay, data.draw(cuts(whole))) == whole.replace(b'"model":"sim"', b'"model":"served"')
+    usage = completion["usage"]
+    cached = (usage["prompt_tokens_details"] or {}).get("cached_tokens", 0)
+    assert relay.usage == Usage(usage["prompt_tokens"], 7, cached)
+    assert relay.done
+    assert relay.error is None
 
 
 @given(st.data())
