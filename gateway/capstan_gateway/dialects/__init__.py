@@ -1,1 +1,1 @@
-"""APIs that are not OpenAI's, translated. Pure: documents and bytes in, documents and bytes out."""
+"""APIs beside chat completions, translated. Pure: documents and bytes in, documents and bytes out."""
