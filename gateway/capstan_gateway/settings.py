@@ -4,11 +4,12 @@ Every flag is also an environment variable: `--drain-seconds` is CAPSTAN_GATEWAY
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from capstan_contract.config import Strategy
 from capstan_contract.names import GATEWAY_PORT
 
 ENV_PREFIX: Final = "CAPSTAN_GATEWAY_"
@@ -44,6 +45,10 @@ class Settings:
     """Directory with `token` and `ca.crt` for the Kubernetes API; read again when the token is renewed."""
     discovery_namespaces: tuple[str, ...] = ()
     """Namespaces whose EndpointSlices are watched; empty: all, with one cluster-wide watch."""
+    region: str = ""
+    """Where this gateway is: endpoints of hosted models in the same region come first among those of equal priority."""
+    auto_strategy: Strategy = Strategy.CHEAPEST
+    """How the built-in model `auto` chooses among all models."""
     credentials_dir: Path | None = None
     """Directory with one file for each external model's API key, watched."""
     insecure_no_auth: bool = False
@@ -99,7 +104,9 @@ def check_settings(settings: Settings) -> None:
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="capstan-gateway", description="Capstan's OpenAI-compatible gateway.")
 
-    def flag(name: str, *, read: type | None = None, choices: tuple[str, ...] | None = None, text: str) -> None:
+    def flag(
+        name: str, *, read: Callable[[str], Any] | None = None, choices: tuple[str, ...] | None = None, text: str
+    ) -> None:
         default = environ.get(ENV_PREFIX + name.upper().replace("-", "_"))
         parser.add_argument(f"--{name}", type=read or str, choices=choices, default=default, help=text)
 
@@ -118,6 +125,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=environ.get(ENV_PREFIX + "DISCOVERY_NAMESPACES"),
         help="comma-separated namespaces whose EndpointSlices are watched (default: all)",
     )
+    flag("region", text="region of this gateway, in the words of spec.external.endpoints (default: none)")
+    strategies = ", ".join(sorted(Strategy))
+    flag("auto-strategy", read=_strategy, text=f"how the model `auto` chooses: {strategies} (default Cheapest)")
     flag("credentials-dir", read=Path, text="directory with the API keys of external models, watched")
     parser.add_argument(
         "--insecure-no-auth",
@@ -134,6 +144,13 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("log-level", choices=("debug", "info", "warning", "error"), text="log level (default info)")
     flag("log-format", choices=("json", "text"), text="log format (default json)")
     return parser
+
+
+def _strategy(text: str) -> Strategy:
+    try:
+        return next(strategy for strategy in Strategy if strategy.lower() == text.lower())
+    except StopIteration:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(sorted(Strategy))}") from None
 
 
 def _names(text: str) -> tuple[str, ...]:

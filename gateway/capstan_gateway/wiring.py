@@ -16,7 +16,7 @@ from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.kubernetes import ConfigMapSource
 from capstan_gateway.config.kubernetes_credentials import SecretSource
-from capstan_gateway.config.runtime import Runtime, compile_runtime
+from capstan_gateway.config.runtime import AUTO, Runtime, compile_runtime
 from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
@@ -27,6 +27,7 @@ from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.selection.memory import RouteMemory
 from capstan_gateway.settings import Settings, SettingsError
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
@@ -48,7 +49,7 @@ class Gateway:
         self.client = Http1Client(tls=_tls_contexts(settings))
         self._registry = EndpointRegistry()
         self._index = SliceIndex(lambda namespace, service: self.table.service_changed(namespace, service))
-        self.table = EndpointTable(lambda: EndpointSet(self._registry), self._index.addresses)
+        self.table = EndpointTable(lambda: EndpointSet(self._registry), self._index.addresses, region=settings.region)
         self.store = ConfigStore(self._compile, self.metrics)
         self._watcher: SliceWatcher | None = None
         budget = RetryBudget()
@@ -57,11 +58,13 @@ class Gateway:
             dispatcher=Dispatcher(self.client, budget=budget, rng=self._rng),
             credentials=self.credentials,
             metrics=self.metrics,
+            memory=RouteMemory(),
             request_log=RequestLog(
                 enabled=settings.log_level in ("debug", "info"), as_json=settings.log_format == "json"
             ),
             allow_fallback=lambda: budget.spend(loop.time()),
             clock=time.monotonic,
+            loop_time=loop.time,
             max_body_bytes=settings.max_body_bytes,
             endpoint_wait_seconds=settings.endpoint_wait_seconds,
         )
@@ -135,8 +138,15 @@ class Gateway:
         return jobs
 
     def _compile(self, config: GatewayConfig, previous: Runtime | None) -> Runtime:
-        runtime = compile_runtime(config, endpoints_of=self.table.set_of, metrics=self.metrics, previous=previous)
+        runtime = compile_runtime(
+            config,
+            endpoints_of=self.table.set_of,
+            metrics=self.metrics,
+            previous=previous,
+            auto=self.settings.auto_strategy,
+        )
         self.table.retain(runtime.generations)
+        self.deps.memory.retain((*runtime.generations, AUTO))
         return runtime
 
     def _read_gauges(self) -> None:

@@ -5,7 +5,7 @@ import logging
 from capstan_gateway.api.envelope import error_body
 from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import GatewayError, Headers, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
-from capstan_gateway.routing.errors import NoEndpoint, RoutingError, TooManyWaiting
+from capstan_gateway.routing.errors import NoCredential, NoEndpoint, RoutingError, TooManyWaiting
 from capstan_gateway.upstream.errors import BodyTooLarge, ConnectFailed, DeadlineExceeded, DeadlineKind, UpstreamError
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ def _of_routing(error: RoutingError) -> GatewayError:
             "too many requests wait for this model",
             status=429, type="requests", code="rate_limit_exceeded", headers=headers,
         )  # fmt: skip
+    if isinstance(error, NoCredential):
+        return UpstreamFailed("the gateway has no credentials for this hosted model")
     if isinstance(error, NoEndpoint):
         return ModelNotReady("the model has no ready endpoint; try again later", headers=headers)
     return Overloaded("the request could not be given to the model", headers=headers)

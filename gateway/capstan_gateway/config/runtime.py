@@ -1,7 +1,7 @@
 """What a request runs against: one immutable object, compiled from one config and replaced as a whole."""
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 import orjson
 
@@ -13,26 +13,40 @@ from capstan_contract.config import (
     Price,
     Provider,
     RouterBackend,
+    StaticBackend,
+    StickyBy,
+    Strategy,
     Task,
     Timeouts,
 )
 from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.selection.filters import Member
+from capstan_gateway.selection.plan import CascadePlan, Plan, RouterPlan
 from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
 
-log = logging.getLogger(__name__)
+AUTO: Final = "auto"
+"""Name of the built-in virtual model: any model that can answer the request."""
 
 
 class ServedModel:
     """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
 
     __slots__ = (
-        "created", "credential_file", "endpoints", "external", "fallbacks", "id", "max_output_tokens", "metrics",
-        "name", "name_header", "price", "provider", "rename", "speaks_anthropic", "task", "timeouts", "upstream_name",
+        "capabilities", "context_window", "created", "endpoints", "external", "fallbacks", "id", "max_output_tokens",
+        "metrics", "name", "name_header", "plan", "price", "provider", "rename", "speaks_anthropic", "task", "timeouts",
+        "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
-        self, entry: ModelEntry, *, name: str, upstream_name: str, endpoints: EndpointSet, metrics: ModelMetrics
+        self,
+        entry: ModelEntry,
+        *,
+        name: str,
+        upstream_name: str,
+        endpoints: EndpointSet,
+        metrics: ModelMetrics,
+        plan: Plan | None = None,
     ) -> None:
         self.id = entry.id
         self.name = name
@@ -41,7 +55,12 @@ class ServedModel:
         self.task: Task = entry.task
         self.created = entry.created
         self.timeouts: Timeouts = entry.timeouts
+        self.capabilities = frozenset(entry.capabilities)
+        self.context_window = entry.contextWindow
         self.max_output_tokens = entry.maxOutputTokens
+        self.weight = entry.weight
+        self.plan = plan
+        """What a virtual model does with a request; None for a model that answers itself."""
         self.price: Price | None = entry.price
         self.fallbacks = entry.fallbacks
         self.endpoints = endpoints
@@ -51,23 +70,57 @@ class ServedModel:
         self.external = isinstance(backend, ExternalBackend)
         self.provider = backend.provider if isinstance(backend, ExternalBackend) else ""
         self.speaks_anthropic = self.provider == Provider.ANTHROPIC
-        self.credential_file = backend.endpoints[0].credentialFile if isinstance(backend, ExternalBackend) else None
 
 
 class Runtime:
     """One config, ready to serve."""
 
-    __slots__ = ("_entries", "_served", "generations", "hash", "listing", "models")
+    __slots__ = ("_entries", "_members", "_served", "auto", "by_id", "generations", "hash", "listing", "models")
 
-    def __init__(self, config: GatewayConfig, served: Mapping[str, Mapping[str, ServedModel]]) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        served: Mapping[str, Mapping[str, ServedModel]],
+        auto: ServedModel | None = None,
+    ) -> None:
         self.hash = config.hash
         self.generations = {entry.id: entry.generation for entry in config.models}
         self._entries = {entry.id: entry for entry in config.models}
         self._served = served
         self.models = {name: model for names in served.values() for name, model in names.items()}
         """By every name that clients may use: served names, aliases, adapters."""
-        cards = [_card(name, model) for name, model in sorted(self.models.items())]
+        self.by_id = {entry.id: served[entry.id][entry.servedName] for entry in config.models}
+        self.auto = auto if AUTO not in self.models and self.models else None
+        """The built-in virtual model; None while a model of the config has its name."""
+        self._members: dict[tuple[str, frozenset[Task]], tuple[Member[ServedModel], ...]] = {}
+        listed = {**self.models, AUTO: self.auto} if self.auto is not None else self.models
+        cards = [_card(name, model) for name, model in sorted(listed.items())]
         self.listing = orjson.dumps({"object": "list", "data": cards})
+
+    def find(self, name: str) -> ServedModel | None:
+        """Give the model that clients call so; None when there is none."""
+        model = self.models.get(name)
+        return self.auto if model is None and name == AUTO else model
+
+    def members(self, model: ServedModel, tasks: frozenset[Task]) -> tuple[Member[ServedModel], ...]:
+        """Give the members of a virtual model that do one of these tasks, in the order of its plan."""
+        found = self._members.get((model.id, tasks))
+        if found is None:
+            members = (member for member in self._all_members(model.plan) if member.model.task in tasks)
+            found = self._members[model.id, tasks] = tuple(members)
+        return found
+
+    def _all_members(self, plan: Plan | None) -> Iterator[Member[ServedModel]]:
+        if isinstance(plan, CascadePlan):
+            for name in plan.members:
+                yield Member(self.by_id[name])
+        elif plan is not None and plan.members is not None:
+            for member in plan.members:
+                yield Member(self.by_id[member.model], member.weight, member.priority)
+        elif plan is not None:
+            for model in self.by_id.values():
+                if model.plan is None:
+                    yield Member(model, model.weight)
 
     def compiled(self, entry: ModelEntry) -> Mapping[str, ServedModel] | None:
         """Give what this very entry was compiled to, by name; None when it is another one, or new."""
@@ -80,7 +133,7 @@ def _card(name: str, model: ServedModel) -> dict[str, object]:
 
 def model_card(runtime: Runtime, name: str) -> dict[str, object] | None:
     """Give one entry of the listing; None for a name that is not served."""
-    model = runtime.models.get(name)
+    model = runtime.find(name)
     return None if model is None else _card(name, model)
 
 
@@ -90,6 +143,7 @@ def compile_runtime(
     endpoints_of: Callable[[ModelEntry], EndpointSet],
     metrics: Metrics,
     previous: Runtime | None = None,
+    auto: Strategy = Strategy.CHEAPEST,
 ) -> Runtime:
     """Build the Runtime of a config; raises nothing that a valid config could cause.
 
@@ -98,20 +152,31 @@ def compile_runtime(
     """
     served: dict[str, Mapping[str, ServedModel]] = {}
     for entry in config.models:
-        if isinstance(entry.backend, RouterBackend | CascadeBackend):
-            log.warning("left out a model", extra={"model": entry.id, "reason": f"{entry.backend.kind} is not served"})
-            continue
         kept = None if previous is None else previous.compiled(entry)
         served[entry.id] = kept or _compile_model(entry, endpoints_of(entry), metrics)
-    return Runtime(config, served)
+    entry = ModelEntry(id=AUTO, generation=0, servedName=AUTO, upstreamName=AUTO, backend=StaticBackend(urls=()))
+    plan = RouterPlan(auto, StickyBy.USER, None)
+    return Runtime(config, served, _compile_model(entry, endpoints_of(entry), metrics, plan)[AUTO])
 
 
-def _compile_model(entry: ModelEntry, endpoints: EndpointSet, metrics: Metrics) -> dict[str, ServedModel]:
+def _compile_model(
+    entry: ModelEntry, endpoints: EndpointSet, metrics: Metrics, plan: Plan | None = None
+) -> dict[str, ServedModel]:
+    plan = plan or _plan_of(entry)
+
     def serve(name: str, upstream: str) -> ServedModel:
-        return ServedModel(
-            entry, name=name, upstream_name=upstream, endpoints=endpoints, metrics=ModelMetrics(metrics, name)
-        )
+        counted = ModelMetrics(metrics, name)
+        return ServedModel(entry, name=name, upstream_name=upstream, endpoints=endpoints, metrics=counted, plan=plan)
 
     main = serve(entry.servedName, entry.upstreamName)
     adapters = {adapter.servedName: serve(adapter.servedName, adapter.upstreamName) for adapter in entry.adapters}
     return {entry.servedName: main, **dict.fromkeys(entry.aliases, main), **adapters}
+
+
+def _plan_of(entry: ModelEntry) -> Plan | None:
+    backend = entry.backend
+    if isinstance(backend, RouterBackend):
+        return RouterPlan(backend.strategy, backend.stickyBy, backend.members)
+    if isinstance(backend, CascadeBackend):
+        return CascadePlan(backend.members, backend.threshold, backend.maxCost, backend.estimator)
+    return None

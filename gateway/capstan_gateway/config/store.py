@@ -67,6 +67,8 @@ class ConfigStore:
     def _swap(self, runtime: Runtime, source: str) -> None:
         self.runtime = runtime
         names = {model.name for model in runtime.models.values()}
+        if runtime.auto is not None:
+            names.add(runtime.auto.name)
         self._metrics.retain_models(names)
         self._metrics.config_info.cells.clear()
         self._metrics.config_info.at(runtime.hash).value = 1

@@ -1,6 +1,7 @@
 """The endpoints of every model, by model id. They outlive configs, and stay as last known while the API is away."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from capstan_contract.config import Backend, ExternalBackend, ModelEntry, ServiceBackend, StaticBackend
@@ -13,8 +14,13 @@ class EndpointTable:
     """Gives each model its EndpointSet, and keeps the sets as the config and the cluster say."""
 
     def __init__(
-        self, make_set: Callable[[], EndpointSet], discovered: Callable[[ServicePort], Iterable[Address]]
+        self,
+        make_set: Callable[[], EndpointSet],
+        discovered: Callable[[ServicePort], Iterable[Address]],
+        *,
+        region: str = "",
     ) -> None:
+        self._region = region
         self._make_set = make_set
         self._discovered = discovered
         self._sets: dict[str, EndpointSet] = {}
@@ -33,7 +39,7 @@ class EndpointTable:
             self._keys[entry.id] = key
             found.replace(_endpoint(entry.id, address) for address in self._discovered(key))
         else:
-            found.replace(fixed_endpoints(entry.id, entry.backend))
+            found.replace(fixed_endpoints(entry.id, entry.backend, region=self._region))
         return found
 
     def retain(self, model_ids: Iterable[str]) -> None:
@@ -72,13 +78,30 @@ def _endpoint(model_id: str, address: Address) -> Endpoint:
     return Endpoint(id=f"{model_id}@{host}:{address.port}", host=address.host, port=address.port, base_path=b"/v1")
 
 
-def fixed_endpoints(model_id: str, backend: Backend) -> list[Endpoint]:
-    """Give the endpoints of a backend that names its addresses itself."""
+def fixed_endpoints(model_id: str, backend: Backend, *, region: str = "") -> list[Endpoint]:
+    """Give the endpoints of a backend that names its addresses itself; those of `region` come before their equals."""
     if isinstance(backend, StaticBackend):
         return [endpoint_at(model_id, url, base_path="/v1") for url in backend.urls]
     if isinstance(backend, ExternalBackend):
-        return [endpoint_at(model_id, backend.endpoints[0].url)]
+        return hosted_endpoints(model_id, backend, region)
     return []
+
+
+def hosted_endpoints(model_id: str, backend: ExternalBackend, region: str) -> list[Endpoint]:
+    """Give the endpoints of a hosted API: by priority, then the own region; weight 0 is none."""
+    used = [found for found in backend.endpoints if found.weight > 0]
+    ranks = {found.name: (found.priority, bool(region) and found.region != region) for found in used}
+    tiers = {rank: tier for tier, rank in enumerate(sorted(set(ranks.values())))}
+    return [
+        replace(
+            endpoint_at(model_id, found.url),
+            id=f"{model_id}@{found.name}",
+            tier=tiers[ranks[found.name]],
+            weight=found.weight,
+            credential=found.credentialFile,
+        )
+        for found in used
+    ]
 
 
 def endpoint_at(model_id: str, url: str, *, base_path: str = "") -> Endpoint:

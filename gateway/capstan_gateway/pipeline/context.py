@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from capstan_contract.config import Task
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import ClientGone, GatewayError, InvalidRequest
+from capstan_gateway.routing.dispatch import MAX_NOTES
 from capstan_gateway.routing.port import CallStats, DispatchedResponse
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken
@@ -80,9 +83,9 @@ class RequestContext:
     __slots__ = (
         "answered_by", "begun", "body", "body_at", "body_complete", "client_gone", "connection_headers", "document",
         "ended", "error", "expires_at", "first_sent_at", "interruption", "model", "model_name", "native", "needs_chat",
-        "overhead", "price_dollars", "receive", "request_id", "request_id_header", "route", "runtime", "scope",
-        "send", "session", "started", "stats", "status", "stream", "task", "trace_headers",
-        "untranslatable", "usage", "usage_asked", "watcher",
+        "overhead", "price_dollars", "receive", "request_id", "request_id_header", "route", "route_note", "runtime",
+        "scope", "send", "session", "spent_dollars", "started", "stats", "status", "stream", "task", "trace_headers",
+        "untranslatable", "usage", "usage_asked", "usage_settled", "watcher",
     )  # fmt: skip
 
     def __init__(
@@ -132,7 +135,15 @@ class RequestContext:
         self.session = ""
         """What the client calls its session: requests of one session prefer one endpoint."""
         self.usage: Usage | None = None
+        """Of the call that answered."""
+        self.usage_settled = False
+        """Whether `usage` is counted already: the answer was whole before it was chosen."""
+        self.spent_dollars = 0.0
+        """Price of the calls that are settled already, beside the one that answers: those of a cascade."""
         self.price_dollars = 0.0
+        """Price of the whole request, once it is settled."""
+        self.route_note = b""
+        """How a virtual model came to its answer, for a header."""
         self.overhead = 0.0
         """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
         self.connection_headers: HeaderList = []
@@ -145,6 +156,40 @@ class RequestContext:
         self.client_gone = False
         self.interruption: Exception | None = None
         self.watcher: asyncio.Task[None] | None = None
+
+    def fork(self, *, document: dict[str, Any] | None = None, route: Route | None = None) -> "RequestContext":
+        """Give the context of one call within this request: same client and deadline, with an answer of its own.
+
+        With a `document` it is another request, for an answer that the gateway reads itself.
+        """
+        child = RequestContext(
+            self.scope, self.receive, self.send,
+            route=route or self.route, runtime=self.runtime, task=self.task,
+            started=self.started, expires_at=self.expires_at,
+        )  # fmt: skip
+        child.request_id, child.request_id_header = self.request_id, self.request_id_header
+        child.trace_headers, child.session = self.trace_headers, self.session
+        child.body_complete, child.body_at = True, self.body_at
+        child.model_name, child.model = self.model_name, self.model
+        child.native = None if route is not None else self.native
+        if document is not None:
+            child.document, child.body, child.needs_chat = document, orjson.dumps(document), True
+            return child
+        child.document, child.body, child.needs_chat = self.document, self.body, self.needs_chat
+        child.stream, child.usage_asked, child.untranslatable = self.stream, self.usage_asked, self.untranslatable
+        return child
+
+    def join(self, child: "RequestContext", *, answers: bool) -> None:
+        """Take over what a call within this request has done; with `answers` it is the one whose answer is given."""
+        self.stats.attempts += child.stats.attempts
+        self.stats.retries += child.stats.retries
+        self.stats.failures.extend(child.stats.failures[: max(0, MAX_NOTES - len(self.stats.failures))])
+        if not answers:
+            self.stats.waited += child.stats.first_byte + child.stats.waited + child.stats.read
+            return
+        self.stats.waited += child.stats.waited
+        self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
+        self.usage, self.answered_by = child.usage, child.answered_by
 
     def interrupt(self, reason: Exception) -> None:
         """Stop the request at whatever it waits for; `reason` is raised there in the end."""

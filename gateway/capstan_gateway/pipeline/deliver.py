@@ -7,6 +7,7 @@ from capstan_gateway.api.errors import error_response
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.context import HeaderList, Reply, RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.settle import price_of
 from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken, error_end
@@ -41,9 +42,20 @@ def _own_headers(context: RequestContext, deps: Deps) -> HeaderList:
         (b"x-gateway-attempts", b"%d" % stats.attempts),
         (b"x-gateway-overhead-ms", b"%.2f" % (overhead * 1000)),
     ]
+    if context.route_note:
+        headers.append((b"x-capstan-route", context.route_note))
     if context.native is not None:
         headers.append((b"request-id", context.request_id_header))
     return headers
+
+
+def _cost_header(context: RequestContext) -> HeaderList:
+    """Give what an answer that is there as a whole has cost; nothing where nobody has said what tokens cost."""
+    model, usage = context.answered_by, context.usage
+    if model is None or (model.price is None and not context.spent_dollars):
+        return []
+    last = 0.0 if usage is None or context.usage_settled else price_of(model, usage)
+    return [(b"x-capstan-cost", b"%.8f" % (context.spent_dollars + last))]
 
 
 async def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps) -> None:
@@ -51,6 +63,7 @@ async def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps)
         (b"content-type", reply.content_type),
         (b"content-length", b"%d" % len(reply.body)),
         *_own_headers(context, deps),
+        *_cost_header(context),
         *context.connection_headers,
     ]
     context.begun = True
@@ -61,6 +74,8 @@ async def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps)
 async def _deliver_stream(context: RequestContext, reply: StreamReply, deps: Deps) -> None:
     send, relay, source = context.send, reply.relay, reply.source
     headers = [*STREAM_HEADERS, *_own_headers(context, deps), *context.connection_headers]
+    if context.usage_settled:
+        headers.extend(_cost_header(context))
     context.begun = True
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": reply.first, "more_body": True})

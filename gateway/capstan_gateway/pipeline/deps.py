@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.routing.port import DispatchPort
+from capstan_gateway.selection.memory import RouteMemory
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 
@@ -16,10 +17,14 @@ class Deps:
     dispatcher: DispatchPort
     credentials: Credentials
     metrics: Metrics
+    memory: RouteMemory
+    """What the routes of virtual models remember."""
     request_log: RequestLog
     allow_fallback: Callable[[], bool]
     """Whether the retry budget has room for trying another model; takes from it when it has."""
     clock: Callable[[], float]
     """Seconds, on the same clock as the loop but finer: uvloop counts its own in milliseconds."""
+    loop_time: Callable[[], float]
+    """The loop's own time, in which breakers think."""
     max_body_bytes: int
     endpoint_wait_seconds: float

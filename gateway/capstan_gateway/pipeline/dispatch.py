@@ -1,78 +1,43 @@
-"""Stage: an answer from the model, or from one of its fallbacks, as long as nothing has reached the client."""
+"""Asking one model: its endpoints one after the other, as long as nothing has reached the client."""
 
+from functools import partial
 from typing import Final
 
 import orjson
 
 from capstan_gateway.api.envelope import normalise_error
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import GatewayError, Headers, UpstreamFailed, UpstreamRejected
+from capstan_gateway.errors import Headers, UpstreamFailed
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.outgoing import build_body, build_headers
+from capstan_gateway.pipeline.outgoing import build_body, build_headers, with_key
 from capstan_gateway.routing.affinity import affinity_key
-from capstan_gateway.routing.errors import RoutingError
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken, StreamRelay
 from capstan_gateway.streaming.usage import Usage, find_usage, parse_usage
-from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 SMALL_ANSWER_BYTES: Final = 16 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024
-MAX_FALLBACKS: Final = 5
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
 
-async def dispatch(context: RequestContext, deps: Deps) -> Reply:
-    """Give the reply of the first model that answers; what the last one raised when none does."""
-    candidates = _candidates(context)
-    for position, model in enumerate(candidates):
-        last = position == len(candidates) - 1
-        try:
-            return await _ask(context, deps, model, may_wait=last)
-        except (RoutingError, UpstreamError, GatewayError) as error:
-            if last or not may_fall_back(error) or not deps.allow_fallback():
-                raise
-        deps.metrics.retries.at(context.served.name, "fallback").value += 1
-    raise UpstreamFailed("no model could answer")
-
-
-def _candidates(context: RequestContext) -> list[ServedModel]:
-    """Give the models to ask, in order. One without an endpoint is passed over when another one has some."""
-    asked = context.served
-    if not asked.fallbacks:
-        return [asked]
-    found = [asked]
-    for name in asked.fallbacks[:MAX_FALLBACKS]:
-        model = context.runtime.models.get(name)
-        if model is not None and model.task is asked.task and model not in found:
-            found.append(model)
-    return [model for model in found if model.endpoints.states] or [asked]
-
-
-def may_fall_back(error: Exception) -> bool:
-    """Whether another model may answer instead. Never around the request's own fault, and not when time is up."""
-    if isinstance(error, UpstreamRejected):
-        return error.status in (408, 429) or error.status >= 500
-    if isinstance(error, DeadlineExceeded):
-        return error.kind is not DeadlineKind.TOTAL
-    return not isinstance(error, GatewayError) or error.status >= 500
-
-
-async def _ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
+async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
+    """Give the reply of this model; raises RoutingError, UpstreamError or GatewayError when it gives none."""
     context.answered_by = model
     adapter = adapter_for(context, model) if model.provider or context.native is not None else None
     if context.untranslatable is not None and (adapter is None or not adapter.native):
         raise context.untranslatable
     timeouts = model.timeouts
     waits = may_wait and not model.external
+    headers = build_headers(context, model)
     call = Call(
         endpoints=model.endpoints,
         path=context.route.upstream_path if adapter is None else adapter.path,
-        headers=build_headers(context, model, deps.credentials),
+        headers=headers,
+        headers_of=partial(with_key, headers, model, deps.credentials) if model.external else None,
         body=build_body(context, model) if adapter is None else adapter.body(context, model),
         expires_at=context.expires_at,
         first_token_seconds=timeouts.firstTokenSeconds,

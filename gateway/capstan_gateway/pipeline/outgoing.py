@@ -6,8 +6,8 @@ from capstan_contract.config import Provider
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.anthropic_request import VERSION
-from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.pipeline.context import HeaderList, RequestContext
+from capstan_gateway.upstream.port import Endpoint
 
 _ANTHROPIC = frozenset((b"anthropic-version", b"anthropic-beta"))
 
@@ -37,8 +37,8 @@ def _translated_body(context: RequestContext, model: ServedModel) -> bytes:
     return orjson.dumps(document)
 
 
-def build_headers(context: RequestContext, model: ServedModel, credentials: Credentials) -> HeaderList:
-    """Give the headers: ours, the trace, and for a hosted API its key. Nothing else of the client's goes out."""
+def build_headers(context: RequestContext, model: ServedModel) -> HeaderList:
+    """Give the headers: ours and the trace. Nothing else of the client's goes out."""
     headers = [
         (b"content-type", b"application/json"),
         (b"accept", b"text/event-stream" if context.stream else b"application/json"),
@@ -47,14 +47,21 @@ def build_headers(context: RequestContext, model: ServedModel, credentials: Cred
     ]
     if model.external:
         headers.append((b"user-agent", b"capstan-gateway"))
-        if model.credential_file is not None:
-            key = credentials.key(model.credential_file)
-            if key is None:
-                raise UpstreamFailed("the gateway has no credentials for this hosted model")
-            headers.append((b"x-api-key", key) if model.speaks_anthropic else (b"authorization", b"Bearer " + key))
     if model.speaks_anthropic:
         headers.extend(_anthropic_headers(context))
     return headers
+
+
+def with_key(
+    headers: HeaderList, model: ServedModel, credentials: Credentials, endpoint: Endpoint
+) -> HeaderList | None:
+    """Give the headers for one endpoint of a hosted API, its key among them; None when the gateway has no such key."""
+    if endpoint.credential is None:
+        return headers
+    key = credentials.key(endpoint.credential)
+    if key is None:
+        return None
+    return [*headers, (b"x-api-key", key) if model.speaks_anthropic else (b"authorization", b"Bearer " + key)]
 
 
 def _anthropic_headers(context: RequestContext) -> HeaderList:

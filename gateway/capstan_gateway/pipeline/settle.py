@@ -18,16 +18,24 @@ def settle_usage(context: RequestContext, reply: Reply | None, _: Deps) -> None:
     The engine's own numbers count. Of a stream that was cut off before it told them, its events are counted: engines
     send one for each token.
     """
+    context.price_dollars = context.spent_dollars
+    if context.usage_settled:
+        return
     if isinstance(reply, StreamReply):
         context.usage = _usage_of(reply.relay)
-    usage, model = context.usage, context.answered_by
-    if usage is None or model is None:
-        return
+    if context.usage is not None and context.answered_by is not None:
+        context.price_dollars += settle_call(context.answered_by, context.usage)
+
+
+def settle_call(model: ServedModel, usage: Usage) -> float:
+    """Count the tokens of one call of a model, and give their price. Called once for each call."""
     model.metrics.input_tokens.value += usage.prompt_tokens
     model.metrics.output_tokens.value += usage.completion_tokens
-    if model.price is not None:
-        context.price_dollars = price_of(model, usage)
-        model.metrics.cost.value += context.price_dollars
+    if model.price is None:
+        return 0.0
+    price = price_of(model, usage)
+    model.metrics.cost.value += price
+    return price
 
 
 def _usage_of(relay: Relay) -> Usage | None:

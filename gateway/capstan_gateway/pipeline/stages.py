@@ -11,9 +11,9 @@ once on every path, also when the client has gone away; they do not wait for any
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from capstan_gateway.pipeline.answer import answer
 from capstan_gateway.pipeline.context import Reply, RequestContext
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.dispatch import dispatch
 from capstan_gateway.pipeline.parse import parse
 from capstan_gateway.pipeline.resolve import resolve_model
 from capstan_gateway.pipeline.settle import record, settle_usage
@@ -24,7 +24,7 @@ ClosingStage = Callable[[RequestContext, Reply | None, Deps], None]
 STAGES: Final[tuple[Stage, ...]] = (
     parse,
     resolve_model,
-    dispatch,
+    answer,
 )
 
 CLOSING_STAGES: Final[tuple[ClosingStage, ...]] = (

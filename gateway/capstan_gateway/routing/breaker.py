@@ -40,6 +40,10 @@ class BreakerSettings:
     """After how long without opening the doubling starts anew."""
     max_defer_seconds: float = 60.0
     """Most that an upstream's Retry-After is honoured for."""
+    slow_start_seconds: float = 10.0
+    """After how long an endpoint that is back has all of its traffic, where there are others to take it."""
+    first_share: float = 0.1
+    """Share of its traffic that it begins with."""
 
 
 DEFAULT = BreakerSettings()
@@ -74,6 +78,16 @@ class Breaker:
     def allows(self, now: float) -> bool:
         """Whether a request should go to this endpoint now."""
         return (self._next_trial is None or now >= self._next_trial) and now >= self._deferred_until
+
+    def share(self, now: float) -> float:
+        """How much of its traffic the endpoint should get: after an absence it grows from a tenth to all of it."""
+        back_at = max(self._closed_at, self._deferred_until)
+        if self._next_trial is not None:
+            return self._settings.first_share
+        if not back_at:
+            return 1.0
+        grown = (now - back_at) / self._settings.slow_start_seconds
+        return min(1.0, max(self._settings.first_share, grown))
 
     def state(self, now: float) -> BreakerState:
         """Name the state."""

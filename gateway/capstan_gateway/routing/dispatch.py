@@ -18,14 +18,17 @@ from random import Random
 
 from capstan_gateway.routing.answer import Answer, Slot
 from capstan_gateway.routing.budget import RetryBudget
-from capstan_gateway.routing.errors import NoEndpoint, TooManyWaiting
+from capstan_gateway.routing.errors import NoCredential, NoEndpoint, TooManyWaiting
 from capstan_gateway.routing.outcome import describe, record_error, record_status
 from capstan_gateway.routing.picker import pick
 from capstan_gateway.routing.port import Call, CallStats
 from capstan_gateway.routing.registry import EndpointState
-from capstan_gateway.routing.retry import RETRIED_STATUSES, Again, judge, may_wait
+from capstan_gateway.routing.retry import RETRIED_STATUSES, RETRIED_WITH_KEYS, Again, judge, may_wait
+from capstan_gateway.routing.tiers import pick_by_tier
 from capstan_gateway.upstream.errors import UpstreamError
-from capstan_gateway.upstream.port import UpstreamClient
+from capstan_gateway.upstream.port import Endpoint, Headers, UpstreamClient
+
+RETRY_AFTER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class DispatchSettings:
     first_pause_seconds: float = 0.05
     """How long to wait before trying endpoints again that could not be connected to; doubles each time."""
     max_pause_seconds: float = 1.0
-    retry_after_seconds: float = 5.0
+    retry_after_seconds: float = RETRY_AFTER_SECONDS
     """What a client is told when no endpoint is there."""
 
 
@@ -56,6 +59,13 @@ class _Progress:
         self.sent = 0
         self.pause = pause
         self.wait_until = min(now + call.wait_seconds, call.expires_at)
+
+    def exclude_unusable(self, headers_of: Callable[[Endpoint], Headers | None]) -> None:
+        """Leave out the endpoints for which there are no headers (no key); raise NoCredential if that leaves none."""
+        states = self.call.endpoints.states
+        self.excluded.update(state for state in states if headers_of(state.endpoint) is None)
+        if states and len(self.excluded) == len(states):
+            raise NoCredential("no endpoint has its credential", retry_after=RETRY_AFTER_SECONDS)
 
 
 class Dispatcher:
@@ -81,10 +91,13 @@ class Dispatcher:
         """Pick, send, and retry on other endpoints until an answer has begun; see `port.DispatchPort`."""
         self._budget.deposit()
         progress = _Progress(call, self._settings.first_pause_seconds, self._now())
+        if call.headers_of is not None:
+            progress.exclude_unusable(call.headers_of)
         while True:
             endpoints = call.endpoints
             version = endpoints.version
-            state = pick(endpoints.states, self._now(), self._rng, excluded=progress.excluded, affinity=call.affinity)
+            choose = pick_by_tier if endpoints.tiered else pick
+            state = choose(endpoints.states, self._now(), self._rng, excluded=progress.excluded, affinity=call.affinity)
             if state is None:
                 await self._wait(progress, version)
                 continue
@@ -111,7 +124,7 @@ class Dispatcher:
                 state.endpoint,
                 method=call.method,
                 path=call.path,
-                headers=call.headers,
+                headers=call.headers if call.headers_of is None else call.headers_of(state.endpoint) or (),
                 body=call.body,
                 connect_timeout=self._connect_seconds(progress),
                 first_byte_timeout=call.first_token_seconds,
@@ -151,7 +164,7 @@ class Dispatcher:
 
     def _try_elsewhere(self, progress: _Progress, state: EndpointState, answer: Answer) -> bool:
         """Whether another endpoint should be asked although this one answered."""
-        if answer.status not in RETRIED_STATUSES:
+        if answer.status not in (RETRIED_STATUSES if progress.call.headers_of is None else RETRIED_WITH_KEYS):
             return False
         _note(progress.call.stats, str(answer.status))
         progress.excluded.add(state)

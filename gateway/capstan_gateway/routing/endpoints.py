@@ -14,7 +14,7 @@ class EndpointSet:
     config. Only the loop's thread touches it.
     """
 
-    __slots__ = ("_registry", "_waiters", "max_waiting", "states", "version")
+    __slots__ = ("_registry", "_waiters", "max_waiting", "states", "tiered", "version")
 
     def __init__(
         self, registry: EndpointRegistry, endpoints: Iterable[Endpoint] = (), *, max_waiting: int = 1000
@@ -24,6 +24,8 @@ class EndpointSet:
         self.max_waiting = max_waiting
         self.version = 0
         self.states: tuple[EndpointState, ...] = ()
+        self.tiered = False
+        """Whether endpoints have tiers and shares; see `routing.tiers`."""
         self.replace(endpoints)
 
     def replace(self, endpoints: Iterable[Endpoint]) -> bool:
@@ -35,6 +37,7 @@ class EndpointSet:
         for state in self.states:
             self._registry.release(state)
         self.states = states
+        self.tiered = len(wanted) > 1 and any(endpoint.weight is not None for endpoint in wanted)
         self.version += 1
         for waiter in self._waiters:
             if not waiter.done():

@@ -2,6 +2,7 @@
 
     RoutingError
     ├── NoEndpoint        none became available in the time allowed: 503 with Retry-After
+    ├── NoCredential      no endpoint of a hosted model has its key: 502
     └── TooManyWaiting    enough requests wait for this model already: 429 with Retry-After, at once
 
 When an endpoint was called and failed, the last `upstream.errors.UpstreamError` is raised as it is: 502, or 504 for
@@ -20,6 +21,10 @@ class RoutingError(Exception):
 
 class NoEndpoint(RoutingError):
     """No endpoint was available before the wait was over."""
+
+
+class NoCredential(RoutingError):
+    """The gateway has no key for any endpoint of the hosted model."""
 
 
 class TooManyWaiting(RoutingError):

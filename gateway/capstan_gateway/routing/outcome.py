@@ -8,6 +8,9 @@ from capstan_gateway.upstream.errors import DeadlineExceeded, UpstreamError
 
 SERVER_ERROR = 500
 CLIENT_ERROR = 400
+FULL = 429
+FULL_SECONDS = 1.0
+"""How long an endpoint is left alone, if there are others, that says 429 and not until when."""
 
 
 def describe(error: UpstreamError) -> str:
@@ -38,6 +41,8 @@ def record_status(
         state.breaker.fail(now)
     if status in (429, 503, 529):
         asked = retry_after(headers, wall_clock)
+        if asked is None and status == FULL:
+            asked = FULL_SECONDS
         if asked:
             state.breaker.defer(now, asked)
 

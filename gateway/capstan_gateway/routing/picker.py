@@ -83,7 +83,7 @@ def preferred(usable: Sequence[EndpointState], key: bytes) -> EndpointState:
     best_score = -1
     for state in usable:
         if state.in_flight < bound:
-            score = _mix(state.seed ^ hashed)
+            score = mix(state.seed ^ hashed)
             if score > best_score:
                 best, best_score = state, score
     return best if best is not None else usable[0]
@@ -95,7 +95,7 @@ def load_bound(usable: Sequence[EndpointState]) -> int:
     return max(SLACK, math.ceil(LOAD_FACTOR * total / len(usable)))
 
 
-def _mix(value: int) -> int:
+def mix(value: int) -> int:
     """The finaliser of splitmix64: every bit of the result depends on every bit of the value."""
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK

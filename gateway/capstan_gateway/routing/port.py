@@ -11,7 +11,7 @@ Nothing of an answer has reached the client when `dispatch` returns, and its fir
 can be retried has been. Cancelling the task, at any wait, aborts the upstream.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -31,6 +31,8 @@ class Call:
     path: bytes
     """Appended to the endpoint's base path: b"/chat/completions"."""
     headers: Headers = ()
+    headers_of: Callable[[Endpoint], Headers | None] | None = None
+    """In place of `headers`, for endpoints that want different ones; an endpoint that gets None is not used."""
     body: bytes = b""
     affinity: bytes | None = None
     """Requests with the same key prefer the same endpoint; see routing.affinity."""

@@ -19,6 +19,8 @@ from capstan_gateway.upstream.errors import (
 
 RETRIED_STATUSES: Final = frozenset((429, 500, 502, 503, 504, 529))
 """What another endpoint may answer better. Other statuses are about the request, or about nothing that changes."""
+RETRIED_WITH_KEYS: Final = RETRIED_STATUSES | {401, 403}
+"""The same among endpoints that have a key each: one that refuses its key is no better than one that fails."""
 
 
 class Again(Enum):

@@ -54,6 +54,14 @@ class Metrics(Collector):
         self.in_flight = NumberFamily("gauge", "gateway_inflight_requests", "Requests being served.", model)
         self.queue_depth = NumberFamily("gauge", "gateway_queue_depth", "Requests waiting for an endpoint.", model)
         self.retries = NumberFamily("counter", "gateway_retries_total", "Further attempts.", ("model", "kind"))
+        self.route_decisions = NumberFamily(
+            "counter", "llm_route_decisions_total", "Requests to virtual models, by the model that answered.",
+            ("route_model", "model", "strategy"),
+        )  # fmt: skip
+        self.escalations = NumberFamily(
+            "counter", "llm_cascade_escalations_total", "Answers of a cascade's members that were not good enough.",
+            ("route_model", "model", "reason"),
+        )  # fmt: skip
         self.aborts = NumberFamily("counter", "gateway_upstream_aborts_total", "Calls cut off.", ("model", "cause"))
         self.truncated = NumberFamily(
             "counter", "gateway_stream_truncated_total", "Streams that ended without a finish.", model
@@ -93,6 +101,7 @@ class Metrics(Collector):
         kept = {*names, UNKNOWN_MODEL}
         for family in self.families:
             family.retain("model", kept)
+            family.retain("route_model", kept)
 
 
 class ModelMetrics:

@@ -25,6 +25,12 @@ class Endpoint:
     """Name to verify the certificate against, when it is not `host`."""
     tls: str = ""
     """Which of the client's TLS contexts to use, by the name that it was given; empty: the system's authorities."""
+    tier: int = 0
+    """Endpoints of a lower tier come first; the next ones while those fail or are full."""
+    weight: int | None = None
+    """Share among endpoints of one tier, above 0; None: what they get is decided by their load."""
+    credential: str | None = None
+    """Name of the file with the key that this endpoint wants."""
 
 
 class UpstreamResponse(Protocol):

@@ -110,7 +110,7 @@ async def test_models_are_listed_also_at_zero(gateway: RunningGateway) -> None:
         one = await client.models.retrieve("alias")
         with pytest.raises(openai.NotFoundError) as caught:
             await client.models.retrieve("nobody")
-    assert listed == ["alias", "chat", "embed", "idle"]
+    assert listed == ["alias", "auto", "chat", "embed", "idle"]
     assert (one.id, one.owned_by, one.created) == ("alias", "capstan", 1_700_000_000)
     assert caught.value.code == "model_not_found"
 

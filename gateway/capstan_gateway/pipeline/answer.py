@@ -1,0 +1,109 @@
+"""Stage: an answer from the model, from a member of it when it is virtual, or from a fallback."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from capstan_gateway.api.errors import retry_after
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.errors import GatewayError, ModelNotReady, UpstreamFailed, UpstreamRejected
+from capstan_gateway.pipeline.cascade import Cascade
+from capstan_gateway.pipeline.context import Reply, RequestContext
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.dispatch import ask
+from capstan_gateway.pipeline.route import Routed, is_ready, rank
+from capstan_gateway.routing.errors import NoEndpoint, RoutingError
+from capstan_gateway.selection.plan import CascadePlan, RouterPlan
+from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
+
+MAX_FALLBACKS: Final = 5
+CONTEXT_LENGTH: Final = "context_length_exceeded"
+
+
+async def answer(context: RequestContext, deps: Deps) -> Reply:
+    """Give the reply of the first model that answers; what the last one raised when none does."""
+    asked = context.served
+    if asked.plan is None and not asked.fallbacks:
+        return await ask(context, deps, asked, may_wait=True)
+    routed = rank(context, deps, asked) if isinstance(asked.plan, RouterPlan) else None
+    first = [asked] if routed is None else routed.models
+    models = _with_fallbacks(context, deps, asked, first)
+    try:
+        reply = await _first_of(context, deps, models)
+    except NoEndpoint as error:
+        if routed is None:
+            raise
+        message = f"no model can answer: {routed.explanation}, 0 of them are ready"
+        raise ModelNotReady(message, headers=retry_after(error.retry_after)) from error
+    if routed is not None:
+        _note(context, deps, asked, routed)
+    return reply
+
+
+def _with_fallbacks(
+    context: RequestContext, deps: Deps, asked: ServedModel, first: Sequence[ServedModel]
+) -> list[ServedModel]:
+    """Give the models to ask, in order. One without an endpoint is passed over when another one has some."""
+    found = list(first)
+    for name in asked.fallbacks[:MAX_FALLBACKS]:
+        model = context.runtime.find(name)
+        if model is None or model.task is not asked.task:
+            continue
+        more = rank(context, deps, model).models if isinstance(model.plan, RouterPlan) else [model]
+        found.extend(one for one in more if one not in found)
+    return [model for model in found if _has_endpoints(context, model)] or found[:1]
+
+
+def _has_endpoints(context: RequestContext, model: ServedModel) -> bool:
+    if isinstance(model.plan, CascadePlan):
+        return any(context.runtime.by_id[member].endpoints.states for member in model.plan.members)
+    return bool(model.endpoints.states)
+
+
+async def _first_of(context: RequestContext, deps: Deps, models: Sequence[ServedModel]) -> Reply:
+    left = list(models)
+    while left:
+        model = left.pop(0)
+        try:
+            if isinstance(model.plan, CascadePlan):
+                return await Cascade(context, deps, model, model.plan).run()
+            return await ask(context, deps, model, may_wait=not left)
+        except (RoutingError, UpstreamError, GatewayError) as error:
+            left = following(error, model, left, routed=context.served.plan is not None)
+            if not left or not deps.allow_fallback():
+                raise
+        deps.metrics.retries.at(context.served.name, "fallback").value += 1
+    raise UpstreamFailed("no model could answer")
+
+
+def following(error: Exception, model: ServedModel, left: Sequence[ServedModel], *, routed: bool) -> list[ServedModel]:
+    """Give those of the models that may answer after this error of `model`.
+
+    None after the request's own fault, or when time is up. Too long a prompt goes to members with a larger window.
+    """
+    if isinstance(error, GatewayError) and error.code == CONTEXT_LENGTH:
+        window = model.context_window
+        if not routed or window is None:
+            return []
+        return [other for other in left if other.context_window is not None and other.context_window > window]
+    return list(left) if may_fall_back(error) else []
+
+
+def may_fall_back(error: Exception) -> bool:
+    """Whether another model may answer instead. Never around the request's own fault, and not when time is up."""
+    if isinstance(error, UpstreamRejected):
+        return error.status in (408, 429) or error.status >= 500
+    if isinstance(error, DeadlineExceeded):
+        return error.kind is not DeadlineKind.TOTAL
+    return not isinstance(error, GatewayError) or error.status >= 500
+
+
+def _note(context: RequestContext, deps: Deps, asked: ServedModel, routed: Routed) -> None:
+    """Say how it was routed: in a header, in the metrics, and in what is known about the model's speed."""
+    model = context.answered_by or asked
+    strategy = routed.strategy.lower()
+    by = b"fallback" if model not in routed.models[:1] and not context.route_note else b""
+    parts = [strategy.encode(), by, context.route_note]
+    context.route_note = b"; ".join(part for part in parts if part)
+    deps.metrics.route_decisions.at(asked.name, model.name, strategy).value += 1
+    if is_ready(model, deps):
+        deps.memory.observe(model.id, context.stats.first_byte, stream=context.stream)

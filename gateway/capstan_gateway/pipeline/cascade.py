@@ -1,0 +1,184 @@
+"""A cascade: its members answer one after the other until an answer is good enough.
+
+    member 1 ─► held ─► score >= threshold? ─yes─► given (as a stream if the client wants one)
+                          │ no, or it failed
+    member 2 ─► ...       │ unless it would cost more than maxCost: then the best answer so far is given
+    last     ─► goes to the client as it comes, unscored; if it fails, the best answer so far is given
+
+Every call that was answered is settled once, where it ends: tokens and price count for the member that it was.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from capstan_contract.config import EstimatorType
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.errors import GatewayError, UpstreamFailed, UpstreamRejected
+from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.dispatch import ask
+from capstan_gateway.pipeline.held import HeldSource
+from capstan_gateway.pipeline.route import needs_of, usable_members
+from capstan_gateway.pipeline.scoring import Scorer
+from capstan_gateway.pipeline.settle import settle_call
+from capstan_gateway.quality.chunks import to_frames
+from capstan_gateway.quality.logprobs import ask_for_logprobs, without_logprobs
+from capstan_gateway.routing.errors import RoutingError
+from capstan_gateway.selection.order import MILLION
+from capstan_gateway.selection.plan import CascadePlan
+from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
+
+_FAILURES: Final = (RoutingError, UpstreamError, GatewayError)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An answer that waits for its acceptance."""
+
+    number: int
+    """Which member's, from 1."""
+    model: ServedModel
+    answer: dict[str, Any]
+    reply: WholeReply
+    usage: Usage | None
+    score: float | None
+
+
+class Cascade:
+    """One request on its way through the members."""
+
+    def __init__(self, context: RequestContext, deps: Deps, model: ServedModel, plan: CascadePlan) -> None:
+        self._context = context
+        self._deps = deps
+        self._model = model
+        self._plan = plan
+        self._needs = needs_of(context)
+        self._scorer = Scorer(context, deps, plan.estimator)
+        self._best: Held | None = None
+        self._usage: Usage | None = None
+
+    async def run(self) -> Reply:
+        """Give the answer; what the last member raised when there is none at all."""
+        usable = usable_members(self._context, self._model, self._needs)[0]
+        members = [member.model for member in usable]
+        failure: Exception = UpstreamFailed("no member of the cascade could answer")
+        for number, member in enumerate(members, 1):
+            if self._best is not None and self._costs_too_much(member):
+                return self._give(self._best, "stopped=max-cost")
+            try:
+                if number == len(members):
+                    return await self._last(member, number)
+                held = await self._hold(member, number)
+            except _FAILURES as error:
+                if _is_final(error):
+                    raise
+                failure = error
+                self._count_escalation(member, "failed")
+                continue
+            if held.score is not None and held.score >= self._plan.threshold:
+                return self._give(held, "")
+            self._count_escalation(member, "score")
+            if self._best is None or (held.score or 0.0) > (self._best.score or 0.0):
+                self._best = held
+        if self._best is not None:
+            return self._give(self._best, "stopped=failed")
+        raise failure
+
+    async def _last(self, member: ServedModel, number: int) -> Reply:
+        """Give the answer of the last member as it comes."""
+        child = self._context.fork()
+        try:
+            reply = await ask(child, self._deps, member, may_wait=self._best is None)
+        except BaseException:
+            self._context.join(child, answers=False)
+            raise
+        self._context.join(child, answers=True)
+        self._note(f"accepted={number}", member)
+        return reply
+
+    async def _hold(self, member: ServedModel, number: int) -> Held:
+        """Ask for a whole answer, settle it, and score it."""
+        plain = {key: value for key, value in self._context.document.items() if key not in ("stream", "stream_options")}
+        asked = plain
+        if self._scorer.uses(EstimatorType.LOG_PROBABILITY) and not member.speaks_anthropic:
+            asked = ask_for_logprobs(plain, chat="messages" in plain)
+        try:
+            reply, usage = await self._ask_whole(member, asked)
+        except UpstreamRejected as error:
+            if asked is plain or error.status != 400 or "logprob" not in f"{error.param} {error.message}":
+                raise
+            reply, usage = await self._ask_whole(member, plain)
+        answer = orjson.loads(reply.body)
+        if not isinstance(answer, dict):
+            raise UpstreamFailed("the model's engine answered with something that is not an object")
+        score = await self._scorer.score(answer)
+        if asked is not plain:
+            answer = without_logprobs(answer)
+            reply.body = orjson.dumps(answer)
+        return Held(number, member, answer, reply, usage, score)
+
+    async def _ask_whole(self, member: ServedModel, document: dict[str, Any]) -> tuple[WholeReply, Usage | None]:
+        child = self._context.fork(document=document)
+        try:
+            reply = await ask(child, self._deps, member, may_wait=False)
+        finally:
+            self._context.join(child, answers=False)
+        if not isinstance(reply, WholeReply):
+            raise UpstreamFailed("the model's engine answered in another form than was asked for")
+        if child.usage is not None:
+            self._usage = child.usage
+            self._context.spent_dollars += settle_call(member, child.usage)
+        return reply, child.usage
+
+    def _give(self, held: Held, why: str) -> Reply:
+        """Give a held answer, in the form that the client asked for."""
+        context = self._context
+        context.answered_by, context.usage, context.usage_settled = held.model, held.usage, True
+        how = "best" if why else "accepted"
+        score = "" if held.score is None else f"score={held.score:.2f}"
+        self._note(f"{how}={held.number}", held.model, score, why)
+        if not context.stream:
+            return held.reply
+        relay = StreamRelay(strip_usage=not context.usage_asked)
+        first = relay.feed(to_frames(held.answer, usage=context.usage_asked))
+        return StreamReply(first, HeldSource(held.model.id), relay)
+
+    def _note(self, outcome: str, member: ServedModel, *more: str) -> None:
+        parts = ["cascade", outcome, *more, *self._scorer.notes]
+        self._context.route_note = "; ".join(part for part in parts if part).encode()
+        self._deps.metrics.route_decisions.at(self._model.name, member.name, "cascade").value += 1
+
+    def _count_escalation(self, member: ServedModel, reason: str) -> None:
+        self._deps.metrics.escalations.at(self._model.name, member.name, reason).value += 1
+
+    def _costs_too_much(self, member: ServedModel) -> bool:
+        """Whether asking this member as well would probably cost more than the request may.
+
+        The length of the prompt is known from the call before; the answer is taken to be as long as allowed, or as
+        long as the one before. What has no price costs nothing here.
+        """
+        limit, price = self._plan.max_cost, member.price
+        if limit is None or price is None:
+            return False
+        prompt = self._usage.prompt_tokens if self._usage is not None else self._needs.prompt_tokens
+        output = self._needs.output_tokens
+        if self._needs.max_tokens is None and self._usage is not None:
+            output = self._usage.completion_tokens
+        estimate = (prompt * price.inputPerMillion + output * price.outputPerMillion) / MILLION
+        return self._context.spent_dollars + estimate > limit
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether no other member may be asked: a guard's block, the request's own fault, or the end of its time.
+
+    A prompt that is too long for one member may fit into the next one's window.
+    """
+    if isinstance(error, DeadlineExceeded):
+        return error.kind is DeadlineKind.TOTAL
+    if not isinstance(error, GatewayError) or error.code == "context_length_exceeded":
+        return False
+    return error.status < 500 and error.status not in (408, 429)

@@ -1,0 +1,45 @@
+"""The source of a stream whose frames are all there already."""
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self
+
+from capstan_gateway.upstream.port import Endpoint
+
+
+class HeldSource:
+    """Implements `routing.port.DispatchedResponse`, with nothing left to receive."""
+
+    status = 200
+    complete = True
+
+    def __init__(self, model_id: str) -> None:
+        self.endpoint = Endpoint(id=f"{model_id}@held", host="", port=0)
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    async def receive(self) -> bytes:
+        """Give nothing: the body is over."""
+        return b""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over nothing."""
+        return
+        yield b""
+
+    async def read(self, max_bytes: int) -> bytes:  # noqa: ARG002 - one signature
+        """Give nothing: the body is over."""
+        return b""
+
+    def blame(self, word: str) -> None:
+        """Blame nobody: the call ended well before."""
+
+    def close(self) -> None:
+        """Do nothing: the slot was given back when the answer was whole."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,139 @@
+"""Which members of a virtual model are asked, and in which order: selection, with what the Runtime knows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from capstan_contract.config import StickyBy, Strategy, Task
+from capstan_gateway.config.runtime import AUTO, ServedModel
+from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.pipeline.adapters import adapter_for
+from capstan_gateway.pipeline.context import RequestContext
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.selection.filters import Condition, Member, narrow
+from capstan_gateway.selection.order import order, sticky_key
+from capstan_gateway.selection.plan import CascadePlan, RouterPlan
+from capstan_gateway.selection.requirements import Requirements, read_requirements
+
+_GENERATIVE = frozenset((Task.CHAT, Task.COMPLETION))
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The models to ask, best first, and what is told when none of them is ready."""
+
+    models: list[ServedModel]
+    strategy: Strategy
+    explanation: str
+
+
+def rank(context: RequestContext, deps: Deps, model: ServedModel) -> Routed:
+    """Put the members of a router in order; InvalidRequest says which condition left none."""
+    plan = model.plan
+    if not isinstance(plan, RouterPlan):
+        raise TypeError(f"{model.id} is not a router")
+    needs = needs_of(context)
+    members, explanation = usable_members(context, model, needs)
+    ready = [member for member in members if _is_usable(context, member.model, deps)]
+    ordered = order(
+        ready or members,
+        plan.strategy,
+        needs,
+        route=model.id,
+        memory=deps.memory,
+        load=_load_in(context),
+        sticky=_sticky(context, plan),
+        stream=context.stream,
+    )
+    if not ordered:
+        raise _nothing_fits(f"{explanation}, 0 of them have a weight above 0")
+    return Routed([member.model for member in ordered], plan.strategy, explanation)
+
+
+def needs_of(context: RequestContext) -> Requirements:
+    """Read what the request needs."""
+    return read_requirements(context.document, len(context.body))
+
+
+def usable_members(
+    context: RequestContext, model: ServedModel, needs: Requirements
+) -> tuple[tuple[Member[ServedModel], ...], str]:
+    """Give the members that can answer, and how they were found; InvalidRequest when there are none."""
+    tasks = context.route.tasks
+    members = context.runtime.members(model, tasks)
+    serves = f"serve {' or '.join(sorted(tasks))}"
+    speaks: Condition[ServedModel] = (f"can answer at {context.route.path}", _speaks_in(context))
+    narrowed = narrow(members, needs, serves=serves, extra=(speaks,))
+    if not narrowed.members:
+        raise _nothing_fits(narrowed.explanation)
+    if model.id == AUTO and not tasks & _GENERATIVE and len(narrowed.members) > 1:
+        # Vectors and scores of two models cannot be compared, so a choice between them must be the client's.
+        names = ", ".join(sorted(member.model.name for member in narrowed.members)[:8])
+        raise InvalidRequest(
+            f"several models {serves}, and their results do not mix: name one of {names}",
+            code="invalid_value",
+            param="model",
+        )
+    return narrowed.members, narrowed.explanation
+
+
+def _nothing_fits(explanation: str) -> InvalidRequest:
+    return InvalidRequest(f"no model can answer: {explanation}", code="no_model_fits", param="model")
+
+
+def _speaks_in(context: RequestContext) -> Callable[[ServedModel], bool]:
+    """Give the condition that a model can be sent this request, in the client's own dialect if it must be."""
+
+    def speaks(model: ServedModel) -> bool:
+        if isinstance(model.plan, CascadePlan):
+            return context.untranslatable is None
+        try:
+            adapter = adapter_for(context, model) if model.provider else None
+        except InvalidRequest:
+            return False
+        return context.untranslatable is None or (adapter is not None and adapter.native)
+
+    return speaks
+
+
+def is_ready(model: ServedModel, deps: Deps) -> bool:
+    """Whether an endpoint of the model is there, in good health, and the gateway has its key."""
+    now = deps.loop_time()
+    for state in model.endpoints.states:
+        wanted = state.endpoint.credential
+        if state.breaker.allows(now) and (wanted is None or deps.credentials.key(wanted) is not None):
+            return True
+    return False
+
+
+def _is_usable(context: RequestContext, model: ServedModel, deps: Deps) -> bool:
+    if isinstance(model.plan, CascadePlan):
+        return any(is_ready(context.runtime.by_id[member], deps) for member in model.plan.members)
+    return is_ready(model, deps)
+
+
+def _load_in(context: RequestContext) -> Callable[[ServedModel], float]:
+    """Give the measure of load: requests in flight for each endpoint; of a cascade that of its first member."""
+
+    def load(model: ServedModel) -> float:
+        if isinstance(model.plan, CascadePlan):
+            model = context.runtime.by_id[model.plan.members[0]]
+        states = model.endpoints.states
+        return sum(state.in_flight for state in states) / len(states) if states else 0.0
+
+    return load
+
+
+def _sticky(context: RequestContext, plan: RouterPlan) -> bytes | None:
+    """Give the key of who keeps a member: what the client calls its user, or its session; None: everybody in turn."""
+    if plan.strategy is not Strategy.WEIGHTED or plan.sticky_by is StickyBy.NONE:
+        return None
+    if plan.sticky_by is StickyBy.SESSION:
+        return sticky_key("session", context.session or _text(context, "prompt_cache_key"))
+    return sticky_key("user", _text(context, "safety_identifier") or _text(context, "user")) or sticky_key(
+        "session", context.session
+    )
+
+
+def _text(context: RequestContext, name: str) -> str:
+    value = context.document.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,81 @@
+"""The score of a held answer: checks and log-probabilities at once, the judge by asking it."""
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+
+from capstan_contract.config import CascadeEstimator, EstimatorType, Provider, Task
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.pipeline.context import RequestContext, Route, WholeReply
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.dispatch import ask
+from capstan_gateway.pipeline.settle import settle_call
+from capstan_gateway.quality.checks import check_answer
+from capstan_gateway.quality.estimate import USES, combine
+from capstan_gateway.quality.judging import judge_request, read_grade
+from capstan_gateway.quality.logprobs import mean_probability
+from capstan_gateway.routing.errors import RoutingError
+from capstan_gateway.upstream.errors import UpstreamError
+
+_ROUTE: Final = Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)))
+
+
+class Scorer:
+    """Scores the answers of one request."""
+
+    def __init__(self, context: RequestContext, deps: Deps, estimator: CascadeEstimator) -> None:
+        self._context = context
+        self._deps = deps
+        self._uses = USES[estimator.type]
+        self._judge = context.runtime.by_id.get(estimator.judge or "")
+        self._judge_seconds = estimator.judgeTimeoutSeconds
+        self.notes: list[str] = []
+        """What went wrong with the judge, in words for a header."""
+
+    def uses(self, estimator: EstimatorType) -> bool:
+        """Whether this estimator has a say."""
+        return estimator in self._uses
+
+    async def score(self, answer: dict[str, Any]) -> float | None:
+        """Give the mean of the estimators that could tell; None when none could, which no threshold accepts."""
+        request, scores = self._context.document, list[float | None]()
+        if self.uses(EstimatorType.CHECKS):
+            scores.append(check_answer(answer, request))
+        if self.uses(EstimatorType.LOG_PROBABILITY):
+            scores.append(mean_probability(answer))
+        if self.uses(EstimatorType.JUDGE) and self._judge is not None:
+            scores.append(await self._ask_judge(self._judge, answer))
+        return combine(scores)
+
+    async def _ask_judge(self, judge: ServedModel, answer: dict[str, Any]) -> float | None:
+        self.notes.clear()
+        try:
+            async with asyncio.timeout(self._judge_seconds):
+                grade = await self._grade(judge, answer)
+        except TimeoutError:
+            self.notes.append("judge=timeout")
+            return None
+        except (RoutingError, UpstreamError, GatewayError):
+            grade = None
+        if grade is None:
+            self.notes.append("judge=failed")
+        return grade
+
+    async def _grade(self, judge: ServedModel, answer: dict[str, Any]) -> float | None:
+        document = {"model": judge.upstream_name, **judge_request(self._context.document, answer)}
+        if judge.provider == Provider.OPENAI:
+            # Their newer models refuse the older name.
+            document["max_completion_tokens"] = document.pop("max_tokens")
+        child = self._context.fork(document=document, route=_ROUTE)
+        try:
+            reply = await ask(child, self._deps, judge, may_wait=False)
+        finally:
+            self._context.join(child, answers=False)
+        if child.usage is not None:
+            self._context.spent_dollars += settle_call(judge, child.usage)
+        if not isinstance(reply, WholeReply):
+            return None
+        found = orjson.loads(reply.body)
+        return read_grade(found) if isinstance(found, dict) else None

@@ -1,0 +1,1 @@
+"""How good an answer is, as a number from 0 to 1. Pure, no I/O."""

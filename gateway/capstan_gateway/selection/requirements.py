@@ -1,0 +1,95 @@
+"""What a request needs of the model that answers it, read from its body without a tokenizer."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from capstan_contract.config import Capability
+
+BYTES_PER_TOKEN: Final = 4
+"""A usual prompt has about so many bytes a token."""
+MOST_BYTES_PER_TOKEN: Final = 8
+"""Hardly any prompt has more: one that is too long even by this measure does not fit."""
+USUAL_OUTPUT_TOKENS: Final = 512
+"""Length of an answer that is assumed where the client sets no limit."""
+_VISION_PARTS: Final = frozenset(("image_url", "input_image", "image", "video_url"))
+_AUDIO_PARTS: Final = frozenset(("input_audio", "audio_url", "audio"))
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a request needs. Token counts are estimates from bytes: good for choosing, never for billing."""
+
+    capabilities: frozenset[Capability] = frozenset()
+    text_bytes: int = 0
+    """Size of the prompt without images and sounds."""
+    max_tokens: int | None = None
+    """The longest answer that the client accepts; None when it does not say."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the prompt probably has."""
+        return self.text_bytes // BYTES_PER_TOKEN
+
+    @property
+    def least_prompt_tokens(self) -> int:
+        """How many tokens the prompt has at least, as good as surely."""
+        return self.text_bytes // MOST_BYTES_PER_TOKEN
+
+    @property
+    def output_tokens(self) -> int:
+        """How many tokens the answer may have."""
+        return USUAL_OUTPUT_TOKENS if self.max_tokens is None else self.max_tokens
+
+
+def read_requirements(document: Mapping[str, Any], body_bytes: int) -> Requirements:
+    """Read what a chat, completion or other request needs; fields of a wrong type need nothing."""
+    needed: set[Capability] = set()
+    media = 0
+    for part in _parts(document.get("messages")):
+        kind = part.get("type")
+        if kind in _VISION_PARTS:
+            needed.add(Capability.VISION)
+            media += _media_bytes(part)
+        elif kind in _AUDIO_PARTS:
+            needed.add(Capability.AUDIO)
+            media += _media_bytes(part)
+    if document.get("tools") or document.get("functions"):
+        needed.add(Capability.TOOLS)
+    modalities = document.get("modalities")
+    if isinstance(modalities, list) and "audio" in modalities:
+        needed.add(Capability.AUDIO)
+    wanted = document.get("response_format")
+    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+        needed.add(Capability.JSON_SCHEMA)
+    return Requirements(frozenset(needed), max(0, body_bytes - media), read_max_tokens(document))
+
+
+def read_max_tokens(document: Mapping[str, Any]) -> int | None:
+    """Give the client's own limit of the answer, under either of its names."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = document.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def _parts(messages: object) -> Iterator[dict[str, Any]]:
+    if not isinstance(messages, list):
+        return
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            for part in content:
+                if isinstance(part, dict):
+                    yield part
+
+
+def _media_bytes(part: Mapping[str, Any]) -> int:
+    """Give the length of the strings that hold a picture or a sound: they are not text."""
+    total = 0
+    for value in part.values():
+        for inner in value.values() if isinstance(value, dict) else (value,):
+            if isinstance(inner, str):
+                total += len(inner)
+    return total
