@@ -55,6 +55,18 @@ class Settings:
     """Serve everybody, without API keys."""
     endpoint_wait_seconds: float = 15.0
     """Longest time that a request waits for a model without a ready endpoint."""
+    hedge_percent: float = 2.0
+    """Most streams, in percent, that are sent to a second endpoint when their first token is late; 0: none."""
+    hedge_after_seconds: float | None = None
+    """When a first token is late; None: later than nineteen of twenty of the model's."""
+    hedge_hosted: bool = False
+    """Whether hosted APIs, which charge for it, may be asked twice."""
+    probe_seconds: float = 10.0
+    """After how long without an answer an endpoint is asked whether it is ready; 0: no probes."""
+    probe_request_seconds: float = 60.0
+    """How often an endpoint without work makes one token, to show that it can; 0: never."""
+    probe_hosted: bool = False
+    """Whether hosted APIs, which charge for it, get such requests."""
     drain_seconds: float = 5.0
     """After SIGTERM: how long new requests are still served, so that load balancers can notice."""
     grace_seconds: float = 600.0
@@ -97,6 +109,8 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("--kube-credentials needs --kube-namespace and --kube-config-map")
     if settings.config_dir is None and settings.kube_config_map is None:
         raise SettingsError("a config source is needed: --config-dir, or --kube-namespace with --kube-config-map")
+    if not 0 <= settings.hedge_percent <= 100:
+        raise SettingsError("--hedge-percent must be from 0 to 100")
     if settings.admin_port is not None and settings.admin_port == settings.port:
         raise SettingsError("--admin-port must differ from --port")
 
@@ -109,6 +123,10 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     ) -> None:
         default = environ.get(ENV_PREFIX + name.upper().replace("-", "_"))
         parser.add_argument(f"--{name}", type=read or str, choices=choices, default=default, help=text)
+
+    def switch(name: str, *, text: str) -> None:
+        given = environ.get(ENV_PREFIX + name.upper().replace("-", "_"), "")
+        parser.add_argument(f"--{name}", action="store_true", default=given.lower() in ("1", "true", "yes"), help=text)
 
     flag("host", text="address to listen on (default 127.0.0.1)")
     flag("port", read=int, text=f"port of the OpenAI API (default {GATEWAY_PORT})")
@@ -129,13 +147,14 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     strategies = ", ".join(sorted(Strategy))
     flag("auto-strategy", read=_strategy, text=f"how the model `auto` chooses: {strategies} (default Cheapest)")
     flag("credentials-dir", read=Path, text="directory with the API keys of external models, watched")
-    parser.add_argument(
-        "--insecure-no-auth",
-        action="store_true",
-        default=environ.get(ENV_PREFIX + "INSECURE_NO_AUTH", "").lower() in ("1", "true", "yes"),
-        help="serve without API keys",
-    )
+    switch("insecure-no-auth", text="serve without API keys")
     flag("endpoint-wait-seconds", read=float, text="wait for a model without a ready endpoint (default 15)")
+    flag("hedge-percent", read=float, text="most streams sent twice on a late first token; 0: none (default 2)")
+    flag("hedge-after-seconds", read=float, text="when a first token is late (default: the model's own p95)")
+    switch("hedge-hosted", text="hosted APIs may be asked twice, and charge twice")
+    flag("probe-seconds", read=float, text="ask a silent endpoint whether it is ready; 0: never (default 10)")
+    flag("probe-request-seconds", read=float, text="one token from an idle endpoint so often; 0: never (default 60)")
+    switch("probe-hosted", text="hosted APIs get such requests as well, and charge for them")
     flag("drain-seconds", read=float, text="serve new requests for so long after SIGTERM (default 5)")
     flag("grace-seconds", read=float, text="let running answers go on for so long after that (default 600)")
     flag("max-body-bytes", read=int, text="largest request body (default 32 MiB)")

@@ -22,10 +22,14 @@ from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.probed import probe_targets
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher
 from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.hedge import HedgeSettings, Hedging
+from capstan_gateway.routing.probe import Prober
+from capstan_gateway.routing.probing import ProbeSettings
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.selection.memory import RouteMemory
 from capstan_gateway.settings import Settings, SettingsError
@@ -55,7 +59,7 @@ class Gateway:
         budget = RetryBudget()
         loop = asyncio.get_running_loop()
         self.deps = Deps(
-            dispatcher=Dispatcher(self.client, budget=budget, rng=self._rng),
+            dispatcher=Dispatcher(self.client, budget=budget, rng=self._rng, hedging=_hedging(settings)),
             credentials=self.credentials,
             metrics=self.metrics,
             memory=RouteMemory(),
@@ -95,7 +99,13 @@ class Gateway:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Do the background work while the block lasts; a bug in it ends the process rather than serving blindly."""
-        jobs = [self.requests.run(), self.deps.request_log.run(), self.credentials.run(), *self._sources()]
+        jobs = [
+            self.requests.run(),
+            self.deps.request_log.run(),
+            self.credentials.run(),
+            self._prober().run(),
+            *self._sources(),
+        ]
         tasks = [asyncio.create_task(_endless(job)) for job in jobs]
         try:
             yield
@@ -104,6 +114,23 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.client.aclose()
+
+    def _prober(self) -> Prober:
+        def count(model: str, kind: str, outcome: str) -> None:
+            self.metrics.probes.at(model, kind, outcome).value += 1
+
+        settings = ProbeSettings(
+            idle_seconds=self.settings.probe_seconds,
+            request_seconds=self.settings.probe_request_seconds,
+            hosted_requests=self.settings.probe_hosted,
+        )
+        return Prober(
+            self.client,
+            lambda: probe_targets(self.store.runtime, self.credentials),
+            rng=self._rng,
+            count=count,
+            settings=settings,
+        )
 
     def _sources(self) -> list[Coroutine[Any, Any, None]]:
         settings = self.settings
@@ -166,6 +193,18 @@ async def _endless(job: Coroutine[Any, Any, None]) -> None:
         # What outside can cause is handled inside; this is a bug, and a gateway that no longer hears of changes must
         # not go on looking healthy.
         raise SystemExit(f"background work failed: {error!r}") from error
+
+
+def _hedging(settings: Settings) -> Hedging | None:
+    if not settings.hedge_percent:
+        return None
+    return Hedging(
+        HedgeSettings(
+            share=settings.hedge_percent / 100,
+            after_seconds=settings.hedge_after_seconds,
+            hosted=settings.hedge_hosted,
+        )
+    )
 
 
 def _kube_url(settings: Settings) -> str:

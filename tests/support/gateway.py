@@ -86,7 +86,14 @@ async def running_gateway(
             (keys / name).write_text(key)
         settings["credentials_dir"] = keys
     port = free_port()
-    options = {"config_dir": config_dir, "insecure_no_auth": True, "port": port, "log_level": "warning", **settings}
+    options = {
+        "config_dir": config_dir,
+        "insecure_no_auth": True,
+        "port": port,
+        "log_level": "warning",
+        "probe_seconds": 0.0,  # Tests count what they send; those of the probes turn them on.
+        **settings,
+    }
     gateway = Gateway(Settings(**options))
     server = make_server(create_app(gateway), gateway.settings, port, lifespan="on")
     serving = asyncio.create_task(server.serve())

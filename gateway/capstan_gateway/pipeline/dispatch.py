@@ -45,6 +45,7 @@ async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wa
         wait_seconds=min(deps.endpoint_wait_seconds, timeouts.firstTokenSeconds) if waits else 0.0,
         whole_bytes=0 if context.stream else MAX_ANSWER_BYTES,
         affinity=_affinity(context, model),
+        hosted=model.external,
         stats=context.stats,
     )
     answer = await deps.dispatcher.dispatch(call)
@@ -57,9 +58,10 @@ async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wa
 
 def _affinity(context: RequestContext, model: ServedModel) -> bytes | None:
     """Give the key by which requests with one prefix find the same engine; pointless with only one."""
-    if len(model.endpoints.states) < 2:
+    count = len(model.endpoints.states)
+    if count < 2:
         return None
-    return affinity_key(context.document, session=context.session)
+    return affinity_key(context.document, model.endpoints.heads, endpoints=count, session=context.session)
 
 
 async def _reply(

@@ -80,6 +80,8 @@ def _count(context: RequestContext, reply: Reply | None, status: int, now: float
         metrics.overhead.observe(context.overhead)
     if context.stats.retries:
         deps.metrics.retries.at(context.served.name, "endpoint").value += context.stats.retries
+    for outcome in context.stats.hedges:
+        deps.metrics.hedges.at(context.served.name, outcome).value += 1
     if context.client_gone:
         metrics.aborted("client_gone")
     if context.first_sent_at:

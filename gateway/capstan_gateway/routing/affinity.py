@@ -1,17 +1,102 @@
-"""Which requests belong together: they share a prefix that one engine has in its cache already."""
+"""Which requests belong together: they share a prefix that one engine has in its cache already.
 
-from collections.abc import Mapping
+A beginning that more requests share than one endpoint can take, such as an application's system prompt, tells nothing:
+it is in every cache soon. So the key of a prompt ends with the first block behind it.
+
+    system prompt ─┬─ conversation 1 ─── its next turn      key: up to "conversation 1", for both
+                   ├─ conversation 2                        key: up to "conversation 2"
+                   └─ a short question                      no key: any endpoint has all of it that can be had
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
 BLOCK_CHARS: Final = 256
-MAX_BLOCKS: Final = 4
-"""Only the head of a prompt counts: a conversation that goes on keeps its key, and so its endpoint."""
+MAX_BLOCKS: Final = 64
+"""How far into a prompt a shared beginning is followed."""
+FORKS: Final = 8
+"""A beginning goes on in many ways when so many different blocks have followed it."""
+MAX_HEADS: Final = 16384
+RECENT: Final = 2048
+"""After so many requests each one before counts half."""
 MAX_KEY_CHARS: Final = 512
+_END: Final = (b"", False)
 
 
-def affinity_key(document: Mapping[str, Any], *, session: str = "") -> bytes | None:
-    """Give the key of a request: what the client says, or whole blocks of the prompt's head; None without either.
+class _Head:
+    """What is known about one beginning: its recent requests, and the blocks that followed it."""
+
+    __slots__ = ("count", "era", "nexts")
+
+    def __init__(self, era: int) -> None:
+        self.count = 0
+        self.era = era
+        self.nexts: set[bytes] = set()
+
+    @property
+    def forks(self) -> bool:
+        return len(self.nexts) >= FORKS
+
+
+class SharedHeads:
+    """Which beginnings of prompts are shared by too many. Bounded: the least recently used are forgotten.
+
+    A beginning is passed over when it has more than one endpoint's fair share of the requests, and goes on in many
+    ways; a single conversation that is all of the traffic keeps its key. It decides by what it has seen, not by who
+    has what in its cache: gateways side by side come to the same keys.
+    """
+
+    __slots__ = ("_era", "_heads", "_max_heads", "_total")
+
+    def __init__(self, max_heads: int = MAX_HEADS) -> None:
+        self._max_heads = max_heads
+        self._heads: OrderedDict[bytes, _Head] = OrderedDict()
+        self._total = 0
+        self._era = 0
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def key(self, head: str, endpoints: int) -> bytes | None:
+        """Give the key of a prompt that begins so; None when all of its whole blocks are shared, or there is none."""
+        self._count_request()
+        chain = _chain(head)
+        block, whole = next(chain, _END)
+        key = block if whole else None
+        while whole:
+            known = self._seen(block)
+            if known.count * endpoints <= self._total:
+                break
+            block, whole = next(chain, _END)
+            if block and not known.forks:
+                known.nexts.add(block)
+            if known.forks:
+                key = block if whole else None
+        return key
+
+    def _count_request(self) -> None:
+        self._total += 1
+        if self._total >= RECENT:
+            self._total //= 2
+            self._era += 1
+
+    def _seen(self, block: bytes) -> _Head:
+        known = self._heads.get(block)
+        if known is None:
+            known = self._heads[block] = _Head(self._era)
+            if len(self._heads) > self._max_heads:
+                self._heads.popitem(last=False)
+        else:
+            self._heads.move_to_end(block)
+        known.count = (known.count >> (self._era - known.era)) + 1
+        known.era = self._era
+        return known
+
+
+def affinity_key(document: Mapping[str, Any], heads: SharedHeads, *, endpoints: int, session: str = "") -> bytes | None:
+    """Give the key of a request: what the client says, or the prompt's head; None when neither says anything.
 
     Requests with equal keys prefer one endpoint. A prompt shorter than one block has no key: there is nothing in a
     cache that would be worth an uneven load.
@@ -21,9 +106,16 @@ def affinity_key(document: Mapping[str, Any], *, session: str = "") -> bytes | N
         return _hash("cache", said[:MAX_KEY_CHARS])
     if session:
         return _hash("session", session[:MAX_KEY_CHARS])
-    head = prompt_head(document, BLOCK_CHARS * MAX_BLOCKS)
-    blocks = len(head) // BLOCK_CHARS
-    return _hash("head", head[: blocks * BLOCK_CHARS]) if blocks else None
+    return heads.key(prompt_head(document, BLOCK_CHARS * MAX_BLOCKS), endpoints)
+
+
+def _chain(head: str) -> Iterator[tuple[bytes, bool]]:
+    """Give a hash for each block, over everything before it too, and whether it is whole; only as far as asked."""
+    before = b"head"
+    for start in range(0, len(head), BLOCK_CHARS):
+        text = head[start : start + BLOCK_CHARS]
+        before = blake2b(before + text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        yield before, len(text) == BLOCK_CHARS
 
 
 def prompt_head(document: Mapping[str, Any], chars: int) -> str:

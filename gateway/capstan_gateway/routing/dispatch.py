@@ -4,6 +4,7 @@
      ▲        │ never sent: elsewhere at once          (free)
      │        │ sent and failed, or 429/5xx: elsewhere (retry budget, attempts bounded)
      └────────┘
+    first piece late ──► sent to a second endpoint as well: the first piece of either is the answer (hedge budget)
     none left ──► wait for the set of endpoints to change, or a moment, then all are candidates again
 
 A pod that goes away is nothing special: its connections are refused or reset, and the request goes elsewhere within
@@ -12,16 +13,19 @@ the same turn of the loop or so.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from capstan_gateway.routing.answer import Answer, Slot
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.errors import NoCredential, NoEndpoint, TooManyWaiting
+from capstan_gateway.routing.hedge import Hedging
 from capstan_gateway.routing.outcome import describe, record_error, record_status
 from capstan_gateway.routing.picker import pick
 from capstan_gateway.routing.port import Call, CallStats
+from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.retry import RETRIED_STATUSES, RETRIED_WITH_KEYS, Again, judge, may_wait
 from capstan_gateway.routing.tiers import pick_by_tier
@@ -77,12 +81,14 @@ class Dispatcher:
         *,
         budget: RetryBudget,
         rng: Random,
+        hedging: Hedging | None = None,
         settings: DispatchSettings | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._budget = budget
         self._rng = rng
+        self._hedging = hedging
         self._settings = settings or DispatchSettings()
         self._wall_clock = wall_clock
         self._now = asyncio.get_running_loop().time
@@ -102,7 +108,7 @@ class Dispatcher:
                 await self._wait(progress, version)
                 continue
             try:
-                answer = await self._attempt(progress, state)
+                answer = await self._ask(progress, state)
             except UpstreamError as error:
                 self._consider(progress, state, error)
                 continue
@@ -110,11 +116,56 @@ class Dispatcher:
                 return answer
             answer.close()
 
-    async def _attempt(self, progress: _Progress, state: EndpointState) -> Answer:
+    async def _ask(self, progress: _Progress, state: EndpointState) -> Answer:
+        """Send to this endpoint, and when its first piece is late perhaps to a second one."""
+        call = progress.call
+        hedging = self._hedging
+        if hedging is None or call.whole_bytes:
+            return await self._attempt(progress, state)
+        after = hedging.delay(call)
+        if after is None:
+            answer = await self._attempt(progress, state)
+        else:
+            answer = await self._race(progress, state, hedging, after)
+        if answer.status < 400:
+            call.endpoints.first_bytes.observe(call.stats.first_byte)
+        return answer
+
+    async def _race(self, progress: _Progress, state: EndpointState, hedging: Hedging, after: float) -> Answer:
+        call = progress.call
+        began = time.perf_counter()
+
+        def second() -> Coroutine[Any, Any, Answer] | None:
+            other = hedging.second(call, state, progress.excluded, self._now())
+            return None if other is None else self._hedge(progress, other)
+
+        race = Race(second, lambda answer: not self._is_retried(progress, answer.status))
+        try:
+            answer = await race.run(self._attempt(progress, state), after=after)
+        finally:
+            if race.outcome is not None:
+                call.stats.hedges += (race.outcome,)
+        call.stats.first_byte = time.perf_counter() - began
+        if answer.endpoint is not state.endpoint:
+            # It took at least so long; what is slow should be asked less.
+            state.observe(max(call.stats.first_byte, state.latency(self._now()) or 0.0), self._now())
+        return answer
+
+    async def _hedge(self, progress: _Progress, state: EndpointState) -> Answer:
+        """Send to a second endpoint; when it fails, that is noted, and it is not tried again for this call."""
+        progress.excluded.add(state)
+        try:
+            return await self._attempt(progress, state, hedge=True)
+        except UpstreamError as error:
+            record_error(state, error, self._now())
+            _note(progress.call.stats, describe(error))
+            raise
+
+    async def _attempt(self, progress: _Progress, state: EndpointState, *, hedge: bool = False) -> Answer:
         """Send to this endpoint, and wait until the answer's body has begun (or is whole, if asked for)."""
         call = progress.call
         now = self._now()
-        _count(call.stats)
+        _count(call.stats, retry=not hedge)
         state.breaker.begin(now)
         slot = Slot(state)
         began = time.perf_counter()
@@ -164,7 +215,7 @@ class Dispatcher:
 
     def _try_elsewhere(self, progress: _Progress, state: EndpointState, answer: Answer) -> bool:
         """Whether another endpoint should be asked although this one answered."""
-        if answer.status not in (RETRIED_STATUSES if progress.call.headers_of is None else RETRIED_WITH_KEYS):
+        if not self._is_retried(progress, answer.status):
             return False
         _note(progress.call.stats, str(answer.status))
         progress.excluded.add(state)
@@ -174,6 +225,9 @@ class Dispatcher:
             other not in progress.excluded and other.breaker.allows(now) for other in progress.call.endpoints.states
         )
         return fit and self._may_retry(progress, now)
+
+    def _is_retried(self, progress: _Progress, status: int) -> bool:
+        return status in (RETRIED_STATUSES if progress.call.headers_of is None else RETRIED_WITH_KEYS)
 
     def _may_retry(self, progress: _Progress, now: float) -> bool:
         if progress.sent >= self._settings.max_attempts or now >= progress.call.expires_at:
@@ -212,9 +266,9 @@ class Dispatcher:
 MAX_NOTES = 20
 
 
-def _count(stats: CallStats) -> None:
+def _count(stats: CallStats, *, retry: bool) -> None:
     stats.attempts += 1
-    if stats.attempts > 1:
+    if retry and stats.attempts > 1:
         stats.retries += 1
 
 

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Iterable
 
+from capstan_gateway.routing.affinity import SharedHeads
+from capstan_gateway.routing.hedge import FirstBytes
 from capstan_gateway.routing.registry import EndpointRegistry, EndpointState
 from capstan_gateway.upstream.port import Endpoint
 
@@ -14,7 +16,7 @@ class EndpointSet:
     config. Only the loop's thread touches it.
     """
 
-    __slots__ = ("_registry", "_waiters", "max_waiting", "states", "tiered", "version")
+    __slots__ = ("_registry", "_waiters", "first_bytes", "heads", "max_waiting", "states", "tiered", "version")
 
     def __init__(
         self, registry: EndpointRegistry, endpoints: Iterable[Endpoint] = (), *, max_waiting: int = 1000
@@ -22,6 +24,10 @@ class EndpointSet:
         self._registry = registry
         self._waiters: set[asyncio.Future[None]] = set()
         self.max_waiting = max_waiting
+        self.first_bytes = FirstBytes()
+        """How long the model's streams take to begin."""
+        self.heads = SharedHeads()
+        """Which beginnings of prompts many requests to the model share."""
         self.version = 0
         self.states: tuple[EndpointState, ...] = ()
         self.tiered = False

@@ -45,6 +45,8 @@ class Call:
     whole_bytes: int = 0
     """Not 0: read the whole body, up to so many bytes, before giving the answer, so that one that breaks off can be
     retried elsewhere. For answers that are sent in one piece."""
+    hosted: bool = False
+    """Whether somebody charges for each answer."""
     stats: "CallStats" = field(default_factory=lambda: CallStats())
 
 
@@ -58,9 +60,12 @@ class CallStats:
     waited: float = 0.0
     """Seconds spent without an endpoint to send to."""
     first_byte: float = 0.0
-    """Seconds from the start of the last attempt to its first piece of body (of an empty body: to its end)."""
+    """Seconds from the start of the last attempt to its first piece of body (of an empty body: to its end). Of two at a
+    time, from the start of the first one."""
     read: float = 0.0
     """With `whole_bytes`: seconds from that first piece to the end of the body."""
+    hedges: tuple[str, ...] = ()
+    """How each second attempt that was sent on a late first token ended; see `race.HedgeOutcome`."""
     failures: list[str] = field(default_factory=list)
     """One word per failed attempt: the error's class, or the status. At most 20."""
 

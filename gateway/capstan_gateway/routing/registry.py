@@ -39,6 +39,11 @@ class EndpointState:
         age = now - self._sampled_at
         return self._latency * math.exp(-age / LATENCY_SECONDS) if age <= STALE_SECONDS else None
 
+    @property
+    def answered_at(self) -> float:
+        """When an answer last began."""
+        return self._sampled_at
+
     def observe(self, seconds: float, now: float) -> None:
         """Take a time to first byte into the average: the longer since the last sample, the more it weighs."""
         gap = now - self._sampled_at

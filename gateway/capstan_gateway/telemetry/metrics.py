@@ -54,6 +54,12 @@ class Metrics(Collector):
         self.in_flight = NumberFamily("gauge", "gateway_inflight_requests", "Requests being served.", model)
         self.queue_depth = NumberFamily("gauge", "gateway_queue_depth", "Requests waiting for an endpoint.", model)
         self.retries = NumberFamily("counter", "gateway_retries_total", "Further attempts.", ("model", "kind"))
+        self.hedges = NumberFamily(
+            "counter", "llm_hedges_total", "Second attempts on a late first token.", ("model", "outcome")
+        )
+        self.probes = NumberFamily(
+            "counter", "gateway_probes_total", "Probes of endpoints.", ("model", "kind", "outcome")
+        )
         self.route_decisions = NumberFamily(
             "counter", "llm_route_decisions_total", "Requests to virtual models, by the model that answered.",
             ("route_model", "model", "strategy"),

@@ -2,7 +2,13 @@
 
 import pytest
 
-from capstan_gateway.routing.affinity import affinity_key
+from capstan_gateway.routing import affinity
+from capstan_gateway.routing.affinity import BLOCK_CHARS, FORKS, SharedHeads
+
+
+def affinity_key(document: dict[str, object], *, session: str = "") -> bytes | None:
+    """The key of a request to a model that has seen nothing yet."""
+    return affinity.affinity_key(document, SharedHeads(), endpoints=4, session=session)
 
 
 def chat(*texts: object) -> dict[str, object]:
@@ -52,3 +58,49 @@ def test_text_parts_count_and_lone_surrogates_do_no_harm() -> None:
     parts = [{"type": "text", "text": "\ud800" * 400}]
     assert affinity_key({"messages": [{"role": "user", "content": parts}]}) is not None
     assert affinity_key({"prompt": "p" * 256}) is not None
+
+
+def test_behind_a_beginning_that_everybody_shares_the_next_block_decides() -> None:
+    """Conversations with one long system prompt get keys of their own, and keep them; short questions get none."""
+    heads, system = SharedHeads(), "s" * (3 * BLOCK_CHARS)
+    for number in range(4 * FORKS):
+        heads.key(system + f"{number:0{BLOCK_CHARS}}", 4)
+    keys = {number: heads.key(system + f"{number:0{BLOCK_CHARS}}", 4) for number in range(20)}
+    assert len(set(keys.values())) == 20
+    assert None not in keys.values()
+    assert keys[5] == heads.key(system + f"{5:0{BLOCK_CHARS}}" + "its next turn" * 100, 4)
+    assert heads.key(system + "short?", 4) is None
+
+
+def test_short_questions_behind_one_beginning_are_spread() -> None:
+    """When only short questions follow a beginning, it is in every cache, and load alone decides."""
+    heads = SharedHeads()
+    keys = [heads.key("s" * (3 * BLOCK_CHARS) + f"question {number}", 4) for number in range(50)]
+    assert not any(keys[FORKS:])
+
+
+def test_a_conversation_that_is_all_of_the_traffic_keeps_its_key() -> None:
+    """One user alone, turn after turn: the key stays, although every block belongs to all requests."""
+    heads, text, keys = SharedHeads(), "", set()
+    for turn in range(30):
+        text += f"{turn:0{2 * BLOCK_CHARS}}"
+        keys.add(heads.key(text, 4))
+    assert len(keys) == 1
+
+
+def test_a_document_with_many_questions_keeps_its_key_within_a_fair_share() -> None:
+    """Its questions go where it is cached, as long as one endpoint can take them beside its other work."""
+    heads, keys = SharedHeads(), set()
+    for number in range(200):
+        for other in range(9):
+            heads.key(f"{number * 9 + other:<{3 * BLOCK_CHARS}}", 4)
+        keys.add(heads.key("d" * (4 * BLOCK_CHARS) + f"{number:<{BLOCK_CHARS}}", 4))
+    assert len(keys) == 1
+
+
+def test_what_is_known_about_beginnings_is_bounded() -> None:
+    """However many different prompts there are, only the latest are remembered."""
+    heads = SharedHeads(max_heads=10)
+    for number in range(100):
+        heads.key(f"{number:<{3 * BLOCK_CHARS}}", 4)
+    assert len(heads) == 10

@@ -1,0 +1,154 @@
+"""The task that probes endpoints, so that one which hangs is out before a client meets it."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from random import Random
+from typing import Final
+
+from capstan_gateway.routing.answer import Slot
+from capstan_gateway.routing.probing import (
+    ProbeKind,
+    ProbeSettings,
+    Schedule,
+    Target,
+    begin,
+    conclude,
+    decide,
+    first_plan,
+)
+from capstan_gateway.routing.retry import blames_endpoint
+from capstan_gateway.upstream.errors import UpstreamError
+from capstan_gateway.upstream.port import Endpoint, UpstreamClient
+
+MAX_BODY: Final = 1024 * 1024
+SERVER_ERROR: Final = 500
+NOT_THERE: Final = frozenset((404, 405, 501))
+
+
+class Prober:
+    """Probes what `targets` gives, each endpoint by one probe at a time; what has left is forgotten."""
+
+    def __init__(
+        self,
+        client: UpstreamClient,
+        targets: Callable[[], Iterable[Target]],
+        *,
+        rng: Random,
+        count: Callable[[str, str, str], None],
+        settings: ProbeSettings | None = None,
+    ) -> None:
+        self._client = client
+        self._targets = targets
+        self._rng = rng
+        self._count = count
+        self._settings = settings or ProbeSettings()
+        self._now = asyncio.get_running_loop().time
+        self._plans: dict[str, Schedule] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Ids of the endpoints with a schedule."""
+        return frozenset(self._plans)
+
+    async def run(self) -> None:
+        """Probe until cancelled, which ends all probes."""
+        if self._settings.idle_seconds <= 0:
+            return
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._look(group)
+                await asyncio.sleep(self._settings.tick_seconds)
+
+    def _look(self, group: asyncio.TaskGroup) -> None:
+        """Begin the probes that are due, and end those of endpoints that have left."""
+        now = self._now()
+        targets = {target.state.endpoint.id: target for target in self._targets()}
+        for gone in self._plans.keys() - targets.keys():
+            del self._plans[gone]
+            if gone in self._running:
+                self._running[gone].cancel()
+        for id_, target in targets.items():
+            plan = self._plans.get(id_)
+            if plan is None:
+                plan = self._plans[id_] = first_plan(now, self._settings, self._rng)
+            if id_ in self._running or len(self._running) >= self._settings.max_concurrency:
+                continue
+            kind = decide(target, plan, now, self._settings)
+            if kind is not None:
+                task = self._running[id_] = group.create_task(self._probe(target, plan, kind))
+                task.add_done_callback(partial(self._ended, id_))
+
+    def _ended(self, id_: str, _: asyncio.Task[None]) -> None:
+        del self._running[id_]
+
+    async def _probe(self, target: Target, plan: Schedule, kind: ProbeKind) -> None:
+        headers = target.headers()
+        settings = self._settings
+        if headers is None:
+            plan.next_at = self._now() + settings.idle_seconds
+            return
+        begin(target.state, self._now())
+        try:
+            if kind is ProbeKind.READINESS:
+                well = await self._is_ready(target, plan, list(headers))
+            else:
+                well = await self._answers(target, list(headers))
+        except UpstreamError as error:
+            if not blames_endpoint(error):
+                plan.next_at = self._now() + settings.retry_seconds
+                return
+            well = False
+        conclude(target, plan, kind, well, self._now(), settings, self._rng)
+        self._count(target.model, kind, "passed" if well else "failed")
+
+    async def _is_ready(self, target: Target, plan: Schedule, headers: list[tuple[bytes, bytes]]) -> bool:
+        endpoint = target.state.endpoint
+        if not plan.by_models and not target.hosted:
+            status = await self._get(replace(endpoint, base_path=b""), b"/health", headers)
+            if status not in NOT_THERE:
+                return status < SERVER_ERROR
+            plan.by_models = True
+        return await self._get(endpoint, b"/models", headers) < SERVER_ERROR
+
+    async def _get(self, endpoint: Endpoint, path: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+        seconds = self._settings.readiness_timeout
+        return await self._status(endpoint, b"GET", path, headers, b"", seconds)
+
+    async def _answers(self, target: Target, headers: list[tuple[bytes, bytes]]) -> bool:
+        slot = Slot(target.state)
+        try:
+            seconds = self._settings.request_timeout
+            status = await self._status(target.state.endpoint, b"POST", target.path, headers, target.body, seconds)
+        finally:
+            slot.release()
+        return status < SERVER_ERROR
+
+    async def _status(
+        self,
+        endpoint: Endpoint,
+        method: bytes,
+        path: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        seconds: float,
+    ) -> int:
+        """Give the status of an answer that came whole and in time."""
+        response = await self._client.send(
+            endpoint,
+            method=method,
+            path=path,
+            headers=headers,
+            body=body,
+            connect_timeout=min(seconds, 5.0),
+            first_byte_timeout=seconds,
+            idle_timeout=seconds,
+            repeatable=True,
+        )
+        try:
+            await response.read(MAX_BODY)
+        finally:
+            response.abort()
+        return response.status
