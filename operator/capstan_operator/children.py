@@ -8,6 +8,7 @@ from typing import Final
 
 from capstan_contract.names import APPLIED_HASH_ANNOTATION
 from capstan_operator.desired.diff import needs_apply
+from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
 from capstan_operator.desired.types import SCALE_MANAGER, DesiredModel
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
 from capstan_operator.kube.port import DEPLOYMENTS, KubePort, kind_of
@@ -148,7 +149,14 @@ def _is_scaled(model: Model, desired: DesiredModel, manifest: Manifest) -> bool:
 
 
 def _with_replicas(manifest: Manifest, replicas: int) -> Manifest:
-    return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
+    # NB: says whose the number is, so that the next pass hands it over if this one ends before it could.
+    metadata = manifest["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), REPLICAS_ANNOTATION: FROM_MODEL}
+    return {
+        **manifest,
+        "metadata": {**metadata, "annotations": annotations},
+        "spec": {**manifest["spec"], "replicas": replicas},
+    }
 
 
 def _taken(manifest: Manifest) -> Problem:
