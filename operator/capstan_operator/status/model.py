@@ -90,11 +90,14 @@ def _is_changed(present: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
 
 
 def _transitions(present: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Finding]) -> list[Transition]:
-    return [
+    """Give what is news, each fact once: several conditions may tell the same one, and bad news is told as such."""
+    news = [
         _transition(kind, findings[kind])
         for kind, before in _BEFORE.items()
         if _is_news(kind, present.get(kind) or {"status": before, "reason": None}, findings[kind])
     ]
+    told = {(one.reason, one.message): one for one in sorted(news, key=lambda one: one.type == "Warning")}
+    return list(dict.fromkeys(told[one.reason, one.message] for one in news))
 
 
 def _is_news(kind: str, present: Mapping[str, Any], finding: Finding) -> bool:

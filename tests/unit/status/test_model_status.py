@@ -430,6 +430,17 @@ def test_recovery_is_an_event() -> None:
     assert ("Normal", "Recovered") in {(t.type, t.reason) for t in healed.transitions}
 
 
+def test_a_fact_is_one_event() -> None:
+    """Refused pods end the progress, need a person and keep the model from being ready: one Warning says it all."""
+    model = make_model()
+    coming = _status(model, snapshot_of(model, deployment_of(model)))
+    again = replace(model, status=coming.status)
+    refused = [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]
+    result = _status(again, snapshot_of(again, deployment_of(again, conditions=refused)))
+    assert _told(result)["Progressing"] == ("False", "PodsRefused")
+    assert [(t.type, t.reason) for t in result.transitions] == [("Warning", "PodsRefused")]
+
+
 def test_plain_fields_say_what_is() -> None:
     """Replicas are the pods that exist, ready ones those of this generation; finished and leaving pods do not count."""
     model = make_model(model={"servedName": "chat"}, replicas=2)
