@@ -5,18 +5,20 @@ from typing import Final
 
 from capstan_gateway.api.errors import retry_after
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import GatewayError, ModelNotReady, UpstreamFailed, UpstreamRejected
+from capstan_gateway.errors import GatewayError, InvalidRequest, ModelNotReady, UpstreamFailed, UpstreamRejected
 from capstan_gateway.pipeline.cascade import Cascade
 from capstan_gateway.pipeline.context import Reply, RequestContext
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.dispatch import ask
-from capstan_gateway.pipeline.route import Routed, is_ready, rank
+from capstan_gateway.pipeline.route import Routed, is_ready, is_usable, rank
 from capstan_gateway.routing.errors import NoEndpoint, RoutingError
 from capstan_gateway.selection.plan import CascadePlan, RouterPlan
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
 
 MAX_FALLBACKS: Final = 5
 CONTEXT_LENGTH: Final = "context_length_exceeded"
+CONTENT_FILTER: Final = "content_filter"
+_REFUSALS: Final = frozenset((400, 404, 413, 422))
 
 
 async def answer(context: RequestContext, deps: Deps) -> Reply:
@@ -28,7 +30,7 @@ async def answer(context: RequestContext, deps: Deps) -> Reply:
     first = [asked] if routed is None else routed.models
     models = _with_fallbacks(context, deps, asked, first)
     try:
-        reply = await _first_of(context, deps, models)
+        reply = await _first_of(context, deps, models, first)
     except NoEndpoint as error:
         if routed is None:
             raise
@@ -42,7 +44,10 @@ async def answer(context: RequestContext, deps: Deps) -> Reply:
 def _with_fallbacks(
     context: RequestContext, deps: Deps, asked: ServedModel, first: Sequence[ServedModel]
 ) -> list[ServedModel]:
-    """Give the models to ask, in order. One without an endpoint is passed over when another one has some."""
+    """Give the models to ask, in order. One without an endpoint is passed over when another one has some.
+
+    Those that fail, or asked to be left alone, come last: a dead engine is tried now and then, not with each request.
+    """
     found = list(first)
     for name in asked.fallbacks[:MAX_FALLBACKS]:
         model = context.runtime.find(name)
@@ -50,7 +55,8 @@ def _with_fallbacks(
             continue
         more = rank(context, deps, model).models if isinstance(model.plan, RouterPlan) else [model]
         found.extend(one for one in more if one not in found)
-    return [model for model in found if _has_endpoints(context, model)] or found[:1]
+    there = [model for model in found if _has_endpoints(context, model)] or found[:1]
+    return sorted(there, key=lambda model: not is_usable(context, model, deps)) if len(there) > 1 else there
 
 
 def _has_endpoints(context: RequestContext, model: ServedModel) -> bool:
@@ -59,8 +65,12 @@ def _has_endpoints(context: RequestContext, model: ServedModel) -> bool:
     return bool(model.endpoints.states)
 
 
-async def _first_of(context: RequestContext, deps: Deps, models: Sequence[ServedModel]) -> Reply:
+async def _first_of(
+    context: RequestContext, deps: Deps, models: Sequence[ServedModel], asked: Sequence[ServedModel]
+) -> Reply:
     left = list(models)
+    routed = context.served.plan is not None
+    told: Exception | None = None
     while left:
         model = left.pop(0)
         try:
@@ -68,11 +78,24 @@ async def _first_of(context: RequestContext, deps: Deps, models: Sequence[Served
                 return await Cascade(context, deps, model, model.plan).run()
             return await ask(context, deps, model, may_wait=not left)
         except (RoutingError, UpstreamError, GatewayError) as error:
-            left = following(error, model, left, routed=context.served.plan is not None)
-            if not left or not deps.allow_fallback():
-                raise
+            failed = told is not None and not _cannot_take(told, routed=routed)
+            if (failed or model not in asked) and _cannot_take(error, routed=routed):
+                # That one more model cannot take the request says nothing about the model that was asked for.
+                told = told or error
+            else:
+                left = following(error, model, left, routed=routed)
+                told = error
+        if not left or not deps.allow_fallback():
+            raise told
         deps.metrics.retries.at(context.served.name, "fallback").value += 1
     raise UpstreamFailed("no model could answer")
+
+
+def _cannot_take(error: Exception, *, routed: bool) -> bool:
+    """Whether a model refuses a request that another one may take. A guard's block is never such a refusal."""
+    if not isinstance(error, UpstreamRejected | InvalidRequest) or error.status not in _REFUSALS:
+        return False
+    return error.code != CONTENT_FILTER and not (routed and error.code == CONTEXT_LENGTH)
 
 
 def following(error: Exception, model: ServedModel, left: Sequence[ServedModel], *, routed: bool) -> list[ServedModel]:

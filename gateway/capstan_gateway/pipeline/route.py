@@ -33,7 +33,7 @@ def rank(context: RequestContext, deps: Deps, model: ServedModel) -> Routed:
         raise TypeError(f"{model.id} is not a router")
     needs = needs_of(context)
     members, explanation = usable_members(context, model, needs)
-    ready = [member for member in members if _is_usable(context, member.model, deps)]
+    ready = [member for member in members if is_usable(context, member.model, deps)]
     ordered = order(
         ready or members,
         plan.strategy,
@@ -105,7 +105,8 @@ def is_ready(model: ServedModel, deps: Deps) -> bool:
     return False
 
 
-def _is_usable(context: RequestContext, model: ServedModel, deps: Deps) -> bool:
+def is_usable(context: RequestContext, model: ServedModel, deps: Deps) -> bool:
+    """Whether a model, or a member of a cascade, is ready."""
     if isinstance(model.plan, CascadePlan):
         return any(is_ready(context.runtime.by_id[member], deps) for member in model.plan.members)
     return is_ready(model, deps)
