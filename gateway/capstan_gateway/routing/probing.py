@@ -115,8 +115,9 @@ def conclude(
         state.breaker.fail(now)
     elif kind is ProbeKind.REQUEST or not needs_answer(state):
         state.breaker.succeed(now)
-        state.last_error = None
     calm = well and state.breaker.state(now) is BreakerState.CLOSED
+    if calm and (kind is ProbeKind.REQUEST or not needs_answer(state)):
+        state.last_error = None  # Not earlier: the trials that are still to come are to be of the same kind.
     plan.next_at = now + (settings.idle_seconds if calm else settings.retry_seconds) * jitter
 
 
