@@ -26,6 +26,7 @@ from capstan_operator.acknowledge import Acknowledger
 from capstan_operator.credentials import CredentialStore
 from capstan_operator.desired.diff import needs_apply, with_applied_hash
 from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Terminal
 from capstan_operator.kube.port import CONFIG_MAPS, KubePort
@@ -55,6 +56,8 @@ class GatewayState:
     """What the config lane has found out; read by the models' reconciles."""
 
     judged: Mapping[ModelKey, Judged] = field(default_factory=dict)
+    dependents: Mapping[ModelKey, frozenset[ModelKey]] = field(default_factory=dict)
+    """The virtual models that name each model."""
     config_hash: str | None = None
     """Hash of the config that is written."""
     awaiting: set[ModelKey] = field(default_factory=set)
@@ -121,6 +124,8 @@ class GatewayConfigReconciler:
             for model in models
         }
         before, self.state.judged = self.state.judged, judged
+        self.state.dependents = find_dependents(models)
+        virtual = frozenset[ModelKey]().union(*self.state.dependents.values())
         awaiting, self.state.awaiting = self.state.awaiting, set()
         self._metrics.models.set(len(judged))
         self._metrics.accepted.set(len(compiled.config.models))
@@ -128,7 +133,10 @@ class GatewayConfigReconciler:
             self.state.config_hash, {key: (item.generation, item.verdict.accepted) for key, item in judged.items()}
         )
         for key, item in judged.items():
-            if before.get(key) != item and (key in awaiting or not self._comes_anyway(key, item, before.get(key))):
+            if before.get(key) == item:
+                continue
+            # NB: a virtual model that is under way may have read its members before it was known to depend on them.
+            if key in awaiting or key in virtual or not self._comes_anyway(key, item, before.get(key)):
                 self._wake(key)
 
     def _comes_anyway(self, key: ModelKey, item: Judged, before: Judged | None) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from capstan_contract.names import API_VERSION
 from capstan_operator.acknowledge import Acknowledger
 from capstan_operator.children import RETRY_REFUSED, ChildWriter, Written
+from capstan_operator.desired.members import named_members
 from capstan_operator.desired.model import build_model, needs_capacity
 from capstan_operator.errors import Retryable, Terminal
 from capstan_operator.gateway_config import GatewayState
@@ -25,6 +26,7 @@ from capstan_operator.metrics import Metrics
 from capstan_operator.settings import Settings
 from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
 from capstan_operator.snapshot_loader import SnapshotLoader
+from capstan_operator.status.members import Standing, standing_of
 from capstan_operator.status.model import compute_status
 from capstan_operator.status.types import StatusResult
 from capstan_operator.workqueue import DONE, Outcome, WorkQueue
@@ -46,6 +48,7 @@ class ModelReconciler:
         gateway: GatewayState,
         acknowledger: Acknowledger,
         events: EventRecorder,
+        wake: Callable[[ModelKey], None],
         metrics: Metrics,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -55,9 +58,11 @@ class ModelReconciler:
         self._gateway = gateway
         self._acknowledger = acknowledger
         self._events = events
+        self._wake = wake
         self._metrics = metrics
         self._now = now
         self._children = ChildWriter(kube)
+        self._standings: dict[ModelKey, Standing] = {}
         self._slots = asyncio.Semaphore(settings.workers)
 
     async def handle(self, keys: list[ModelKey], queue: WorkQueue[ModelKey]) -> None:
@@ -111,10 +116,12 @@ class ModelReconciler:
         """Bring one model to what it should be; give the seconds after which to look again."""
         model = snapshot.models.get(key)
         if model is None or model.deleting:
+            self._standings.pop(key, None)
             return None
         # NB: only what this model needs: the rest of the batch must not reach its status by accident.
+        needed = {key, *(member for _, member in named_members(model))}
         own = Snapshot(
-            models={key: model},
+            models={key: found for key, found in snapshot.models.items() if key in needed},
             children={key: snapshot.children.get(key, ())},
             pods={key: snapshot.pods.get(key, ())},
             claims=snapshot.claims,
@@ -143,7 +150,16 @@ class ModelReconciler:
             settings=self._settings.build,
         )
         await self._write_status(model, result)
+        self._tell_dependents(key, standing_of(result.status))
         return _recheck(result, written)
+
+    def _tell_dependents(self, key: ModelKey, standing: Standing) -> None:
+        """Wake the virtual models that name this one, when what matters to them is not what it was."""
+        if self._standings.get(key) == standing:
+            return
+        self._standings[key] = standing
+        for dependent in sorted(self._gateway.dependents.get(key, ())):
+            self._wake(dependent)
 
     async def _write_status(self, model: Model, result: StatusResult) -> None:
         if not result.changed:

@@ -62,6 +62,7 @@ class Runtime:
             gateway=self.gateway.state,
             acknowledger=self.acknowledger,
             events=self.events,
+            wake=self.models.wake,
             metrics=metrics,
         )
         self.resync = Resync(

@@ -67,6 +67,7 @@ class Snapshot:
     """What one reconcile has listed."""
 
     models: Mapping[ModelKey, Model]
+    """Those to reconcile, and those that virtual ones among them name."""
     children: Mapping[ModelKey, tuple[Manifest, ...]] = field(default_factory=dict)
     """Objects that carry our labels, by the model that they name: Deployment, Service, PodDisruptionBudget, ..."""
     pods: Mapping[ModelKey, tuple[Manifest, ...]] = field(default_factory=dict)

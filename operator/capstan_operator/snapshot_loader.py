@@ -14,6 +14,7 @@ from typing import Final
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
 from capstan_operator.api.parse import parse_model
 from capstan_operator.capacity import free_capacity, gpu_nodes
+from capstan_operator.desired.members import named_members
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.kube.port import CHILD_KINDS, CLAIMS, LLM_MODELS, NODES, PODS, Kind, KubePort
@@ -56,7 +57,10 @@ class SnapshotLoader:
         self._namespaces = tuple(namespaces)
 
     async def load(self, keys: Iterable[ModelKey]) -> Snapshot:
-        """List the models of `keys`, and what belongs to them; a key whose model is gone is not in the Snapshot."""
+        """List the models of `keys`, and what belongs to them; a key whose model is gone is not in the Snapshot.
+
+        Of the members of virtual models only the models themselves are read.
+        """
         names = _names_by_namespace(keys)
         models, listed = await asyncio.gather(
             self._models(names), asyncio.gather(*(self._owned(kind, names) for kind in (*CHILD_KINDS, PODS)))
@@ -66,7 +70,7 @@ class SnapshotLoader:
             for key, manifests in found.items():
                 children[key] += manifests
         return Snapshot(
-            models=models,
+            models={**models, **await self._members(models)},
             children={key: tuple(found) for key, found in children.items()},
             pods={key: tuple(found) for key, found in listed[-1].items()},
             claims=await self._claims(models.values()),
@@ -104,6 +108,12 @@ class SnapshotLoader:
         pages = await asyncio.gather(*(self._kube.list(LLM_MODELS, namespace=n) for n in self._scopes(names)))
         keyed = ((_key(item), item) for page in pages for item in page.items)
         return {key: self._parser.parse(item) for key, item in keyed if key in wanted}
+
+    async def _members(self, models: Mapping[ModelKey, Model]) -> dict[ModelKey, Model]:
+        """Read the models that virtual ones name and that are not read yet."""
+        named = {member for model in models.values() for _, member in named_members(model)}
+        missing = named - models.keys()
+        return await self._models(_names_by_namespace(missing)) if missing else {}
 
     async def _model(self, key: ModelKey) -> Model | None:
         try:

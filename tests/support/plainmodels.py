@@ -38,6 +38,17 @@ def make_model(
     return parse_model({"metadata": metadata, "spec": spec, "status": status or {}})
 
 
+def make_member(
+    name: str, available: str = "True", reason: str = "ReplicasReady", *, degraded: bool = False, **spec: Any
+) -> Model:
+    """Give a model whose status says whether it takes requests."""
+    conditions = [
+        {"type": "Available", "status": available, "reason": reason},
+        {"type": "Degraded", "status": str(degraded), "reason": "whatever"},
+    ]
+    return make_model(name, status={"conditions": conditions}, **spec)
+
+
 def snapshot_of(
     model: Model,
     *children: Manifest,

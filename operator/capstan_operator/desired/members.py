@@ -5,7 +5,8 @@ the judge that it cannot do without, is not accepted, but it keeps its names: no
 members are back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -42,6 +43,15 @@ def named_members(model: Model) -> Iterator[tuple[str, ModelKey]]:
         yield _member("cascade", index), ModelKey(model.key.namespace, asked.name)
     if judge := cascade.estimator.judge if cascade else None:
         yield JUDGE, ModelKey(model.key.namespace, judge.name)
+
+
+def find_dependents(models: Iterable[Model]) -> dict[ModelKey, frozenset[ModelKey]]:
+    """Give the virtual models that name each model, whether or not it exists."""
+    found: defaultdict[ModelKey, set[ModelKey]] = defaultdict(set)
+    for model in models:
+        for _, member in named_members(model):
+            found[member].add(model.key)
+    return {member: frozenset(dependents) for member, dependents in found.items()}
 
 
 def find_left_out(

@@ -15,6 +15,7 @@ from capstan_operator.desired.types import RolloutMode
 from capstan_operator.desired.volumes import has_image_volume, loads_weights, model_source, weights_claim
 from capstan_operator.status.conditions import Finding, State
 from capstan_operator.status.facts import Facts
+from capstan_operator.status.members import availability, degradation
 from capstan_operator.status.types import AckState
 
 Check = Callable[[Facts], Finding | None]
@@ -81,9 +82,6 @@ def _podless(facts: Facts, status: State, hosted: str, virtual: str) -> Finding 
     if facts.external:
         return Finding(status, "External", hosted)
     return Finding(status, "Virtual", virtual) if facts.virtual else None
-
-
-ANSWERS: Final = ("a hosted API answers", "its members answer")
 
 
 # --- Accepted -------------------------------------------------------------------------------------------------------
@@ -169,7 +167,9 @@ def _on_demand(_: Facts) -> Finding:
 
 
 def _answered_elsewhere(facts: Facts) -> Finding | None:
-    return _podless(facts, "True", *ANSWERS)
+    if facts.virtual:
+        return availability(facts.members)
+    return Finding("True", "External", "a hosted API answers") if facts.external else None
 
 
 def _no_member(facts: Facts) -> Finding | None:
@@ -270,6 +270,10 @@ def _left_out_is_true(facts: Facts) -> Finding | None:
     return Finding("True", MEMBERS_MISSING, describe(left_out)) if left_out else None
 
 
+def _members_need_help(facts: Facts) -> Finding | None:
+    return degradation(facts.members) if facts.virtual else None
+
+
 def _as_expected(_: Facts) -> Finding:
     return Finding("False", "AsExpected", "nothing needs a person")
 
@@ -279,7 +283,10 @@ def _as_expected(_: Facts) -> Finding:
 
 def _generation_ready(facts: Facts) -> Finding | None:
     """Nothing to object when a pod of this generation is ready, or none is wanted, or others answer."""
-    if facts.podless or facts.idle or facts.ready_new:
+    if facts.virtual:
+        found = availability(facts.members)
+        return None if found.status == "True" or found.reason == "Idle" else found
+    if facts.external or facts.idle or facts.ready_new:
         return None
     if facts.trouble is None and facts.ready:
         return _not_rolled_out(facts)
@@ -306,11 +313,12 @@ def _gateway(facts: Facts) -> Finding | None:
 
 
 def _ready_idle(facts: Facts) -> Finding | None:
-    return Finding("True", "Idle", "no replica is wanted") if facts.idle and not facts.podless else None
+    found = _answered_elsewhere(facts) or _idle(facts)
+    return Finding("True", "Idle", found.message) if found and found.reason == "Idle" else None
 
 
 def _serving(facts: Facts) -> Finding:
-    others = _podless(facts, "True", *ANSWERS)
+    others = _answered_elsewhere(facts)
     return Finding("True", "Serving", others.message if others else _ready_of(facts, facts.ready_new))
 
 
@@ -358,6 +366,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _conflict_is_true,
             _problem_is_true,
             _left_out_is_true,
+            _members_need_help,
             _weights_lost_is_true,
             _hopeless_is_true,
             _deadline_is_true,

@@ -12,6 +12,7 @@ from capstan_operator.desired.replicas import wanted_replicas
 from capstan_operator.desired.types import DesiredModel, Verdict
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
+from capstan_operator.status.members import Members, gather_members
 from capstan_operator.status.trouble import Trouble, find_refusal, find_trouble
 from capstan_operator.status.types import Acknowledgement, Problem
 
@@ -40,6 +41,8 @@ class Facts:
     """The claim that the operator makes."""
     trouble: Trouble | None
     """What keeps pods of the wanted template from becoming ready."""
+    members: Members
+    """Those of a virtual model."""
 
     @property
     def ready_new(self) -> int:
@@ -101,6 +104,7 @@ def gather_facts(
         claims=_claims(model, spec, snapshot),
         own_claim=_own_claim(model, spec, snapshot),
         trouble=_trouble(spec, deployment, desired, pods, now),
+        members=gather_members(model, verdict, snapshot),
     )
 
 

@@ -40,6 +40,8 @@ def compute_status(
 ) -> StatusResult:
     """Give the complete status of a model, the transitions in it and when to look again.
 
+    Of a virtual model's members it looks at their status in `snapshot.models`.
+
     `now` must have a time zone. `problems` is what the shell found beyond the Snapshot: references that lead nowhere
     (SecretNotFound, SecretKeyNotFound, StorageClassNotFound, ...) and objects that the API server refused
     (ApplyRefused). `settings` says what `status.endpoint` is; without them it is left out.

@@ -17,6 +17,8 @@ from support.wait import eventually
 pytestmark = pytest.mark.apiserver
 
 MODELS = 200
+VIRTUAL = 5
+"""Cascades, and as many routers over them."""
 OURS = {
     ("llmmodels", "status"),
     ("llmmodels", ""),
@@ -51,10 +53,17 @@ async def count_writes(kubeconfig: Path) -> Counter[tuple[str, str]]:
 async def test_a_second_pass_over_200_models_writes_nothing(
     kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any
 ) -> None:
-    """200 LLMModels settle, and a full resync after that makes no write to any object, status included."""
+    """200 LLMModels and virtual ones that name them settle; a full resync after that makes no write to any object,
+    status included."""
     for number in range(MODELS):
         extra = {"replicas": 2, "prefixes": [{"name": "p", "system": "hello"}]} if number % 10 == 0 else {}
         await kube.apply(simulated(f"m-{number:03}", namespace, **extra), manager="user")
+    for number in range(VIRTUAL):
+        named = {"members": [{"name": f"m-{number:03}"}, {"name": f"m-{number + 100:03}"}]}
+        cascade = {**simulated(f"c-{number}", namespace), "spec": {"cascade": named}}
+        router = {**simulated(f"r-{number}", namespace), "spec": {"router": {"members": [{"name": f"c-{number}"}]}}}
+        await kube.apply(router, manager="user")
+        await kube.apply(cascade, manager="user")
     operator = start_operator(CAPSTAN_RESYNC_SECONDS="4")
 
     async def at_rest() -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from capstan_contract.config import CascadeBackend, RouterBackend
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import DEPLOYMENTS, LLM_MODELS, SECRETS
+from capstan_operator.kube.port import DEPLOYMENTS, LLM_MODELS, PODS, SECRETS
 from support.llmmodels import condition, hosted, read_config, simulated
 from support.operator_process import find
 from support.wait import eventually
@@ -68,10 +68,10 @@ async def test_members_come_and_go(kube: KubeClient, namespace: str, start_opera
     }
     everything = {**some, "Degraded": ("False", "AsExpected")}
     await expect("front", None, nothing)
-    await kube.apply(simulated("one", namespace), manager="user")
+    await kube.apply(hosted("one", namespace), manager="user")
     await expect("front", ["one"], some)
     await kube.apply(cascade, manager="user")
-    await kube.apply(simulated("two", namespace), manager="user")
+    await kube.apply(hosted("two", namespace), manager="user")
     await expect("front", ["one", "pair"], everything)
     await expect("pair", ["two", "one"], everything)
     assert await find(kube, DEPLOYMENTS, "front-model", namespace) is None
@@ -80,6 +80,47 @@ async def test_members_come_and_go(kube: KubeClient, namespace: str, start_opera
     await kube.delete(LLM_MODELS, "one", namespace=namespace)
     await expect("pair", ["two"], some)
     await expect("front", ["pair"], some)
+
+
+async def set_ready(kube: KubeClient, namespace: str, model: str, ready: bool) -> None:
+    """Say of every pod of a model whether it is ready, as a kubelet does."""
+    state = {"type": "Ready", "status": str(ready), "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    for pod in (await kube.list(PODS, namespace=namespace, label_selector=f"capstan.dev/model={model}")).items:
+        metadata = {"name": pod["metadata"]["name"], "namespace": namespace}
+        status = {"phase": "Running", "conditions": [state]}
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}
+        await kube.apply_status(manifest, manager="kubelet")
+
+
+async def test_readiness_follows_the_members(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """A router over a cascade is ready while a member of the cascade is, without waiting for a resync."""
+    start_operator()
+    names = {"members": [{"name": "one"}, {"name": "two"}]}
+    await kube.apply(virtual("front", namespace, router={"members": [{"name": "pair"}]}), manager="user")
+    await kube.apply(virtual("pair", namespace, cascade=names), manager="user")
+    for name in ("one", "two"):
+        await kube.apply(simulated(name, namespace), manager="user")
+
+    async def expect(status: str, reason: str, message: str) -> None:
+        async def is_so() -> bool:
+            found = [condition(await find(kube, LLM_MODELS, name, namespace), "Ready") for name in ("pair", "front")]
+            told = [(one.get("status"), one.get("reason")) for one in found]
+            return told == [(status, reason)] * 2 and found[0]["message"] == message
+
+        await eventually(is_so, what=f"pair and front to be {status} with {message}")
+
+    silent = "none of its members takes requests: 'one' (Loading), 'two' (Loading)"
+    await expect("False", "NoMemberAvailable", silent)
+    await set_ready(kube, namespace, "two", True)
+    await expect("True", "Serving", "some of its members answer, but not 'one' (Loading)")
+    await set_ready(kube, namespace, "one", True)
+    await expect("True", "Serving", "its members answer")
+    for name in ("one", "two"):
+        await set_ready(kube, namespace, name, False)
+    await expect("False", "NoMemberAvailable", silent)
+    for name in ("one", "two"):
+        await kube.apply(simulated(name, namespace, replicas=0), manager="user")
+    await expect("True", "Idle", "no replica of its members is wanted")
 
 
 async def test_each_endpoint_has_its_credential(kube: KubeClient, namespace: str, start_operator: Any) -> None:

@@ -17,6 +17,7 @@ from support.plainmodels import (
     SETTINGS,
     deployment_of,
     hash_of,
+    make_member,
     make_model,
     make_pod,
     snapshot_of,
@@ -530,13 +531,13 @@ VIRTUAL = [
 
 def _virtual_status(model: Model, *members: Model, **options: Any) -> StatusResult:
     verdict = compile_gateway([model, *members]).verdicts[model.key]
-    return _status(model, snapshot_of(model), verdict=verdict, **options)
+    return _status(model, Snapshot(models={one.key: one for one in (model, *members)}), verdict=verdict, **options)
 
 
 @pytest.mark.parametrize("spec", VIRTUAL)
 def test_virtual_model_is_ready_without_pods(spec: dict[str, Any]) -> None:
     """Its members answer: there are no pods, no selector, and nothing to roll out."""
-    result = _virtual_status(make_model(**spec), make_model("a"), make_model("b"))
+    result = _virtual_status(make_model(**spec), make_member("a"), make_member("b"))
     assert _told(result) == {
         "Accepted": ("True", "Accepted"),
         "WeightsReady": ("True", "Virtual"),
@@ -564,7 +565,7 @@ def test_virtual_model_without_members_needs_a_person(spec: dict[str, Any]) -> N
 @pytest.mark.parametrize("spec", VIRTUAL)
 def test_virtual_model_that_lacks_a_member_serves_and_needs_a_person(spec: dict[str, Any]) -> None:
     """What is left answers; Accepted and Degraded name what is not."""
-    result = _virtual_status(make_model(**spec), make_model("b"))
+    result = _virtual_status(make_model(**spec), make_member("b"))
     told = _told(result)
     assert told["Accepted"] == ("True", "Accepted")
     assert (told["Available"], told["Ready"]) == (("True", "Virtual"), ("True", "Serving"))
@@ -577,7 +578,7 @@ def test_virtual_model_waits_for_the_gateway() -> None:
     """Ready is said when the gateway runs this generation, as of every model."""
     model = make_model(**VIRTUAL[0])
     pending = Acknowledgement(AckState.PENDING, acknowledged=1, ready=2)
-    result = _virtual_status(model, make_model("a"), make_model("b"), ack=pending)
+    result = _virtual_status(model, make_member("a"), make_member("b"), ack=pending)
     assert _told(result)["Ready"] == ("False", "GatewayPending")
 
 
