@@ -27,7 +27,7 @@ class Race:
     nothing else.
     """
 
-    __slots__ = ("_decided", "_good", "_loop", "_scope", "_second", "_start_second", "outcome")
+    __slots__ = ("_decided", "_good", "_loop", "_overtaken", "_second", "_start_second", "_task", "outcome")
 
     def __init__(
         self, start_second: Callable[[], Coroutine[Any, Any, Answer] | None], good: Callable[[Answer], bool]
@@ -35,7 +35,11 @@ class Race:
         self._start_second = start_second
         self._good = good
         self._loop = asyncio.get_running_loop()
-        self._scope = asyncio.timeout(None)
+        task = asyncio.current_task()
+        assert task is not None, "a race runs in a task"  # noqa: S101
+        self._task = task
+        self._overtaken = False
+        """Whether the first attempt was cancelled because the second one has won."""
         self._second: asyncio.Task[Answer] | None = None
         self._decided = False
         self.outcome: HedgeOutcome | None = None
@@ -60,11 +64,10 @@ class Race:
     async def _run(self, first: Coroutine[Any, Any, Answer], timer: asyncio.TimerHandle) -> Answer:
         answer: Answer | None = None
         try:
-            async with self._scope:
-                answer = await first
-        except TimeoutError:
-            if not self._scope.expired():
-                raise
+            answer = await first
+        except asyncio.CancelledError:
+            if not self._overtaken or self._task.uncancel():
+                raise  # The client has left, perhaps in the same moment.
             return self._take()
         except UpstreamError:
             timer.cancel()
@@ -95,8 +98,8 @@ class Race:
 
     def _arrived(self, second: asyncio.Task[Answer]) -> None:
         if _answered(second) and not self._decided and self._good(second.result()):
-            self._decided = True
-            self._scope.reschedule(self._loop.time())
+            self._decided = self._overtaken = True
+            self._task.cancel()
 
     async def _second_is_good(self) -> bool:
         """Wait for the second attempt; False when it fails as well, or never began."""

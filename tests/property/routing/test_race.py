@@ -231,3 +231,37 @@ def test_a_late_first_token_is_overtaken_and_the_slow_endpoint_remembered() -> N
         assert slow.latency(asyncio.get_running_loop().time()) is not None
 
     run_virtually(scenario())
+
+
+def test_a_first_answer_that_is_no_good_waits_for_the_second() -> None:
+    """A 503 while the second attempt is under way: its slot is free as soon as the second one has answered."""
+
+    async def scenario() -> None:
+        client, endpoints = Upstreams(Plan(2, 0, 503), Plan(3, 0, 200)), endpoint_set()
+        one = call(endpoints)
+        async with await dispatcher(client).dispatch(one) as answer:
+            assert answer.status == 200
+            assert sum(state.in_flight for state in endpoints.states) == 1
+            assert [reply.ended for reply in client.replies] == [1, 0]
+        assert one.stats.hedges == ("won",)
+
+    run_virtually(scenario())
+
+
+def test_a_client_that_leaves_while_the_second_is_waited_for_leaves_nothing() -> None:
+    """The first answer was a 503, the second one is not there yet: both slots are free at once."""
+
+    async def scenario() -> None:
+        client, endpoints = Upstreams(Plan(2, 0, 503), Plan(30, 0, 200)), endpoint_set()
+        one = call(endpoints)
+        task = asyncio.ensure_future(dispatcher(client).dispatch(one))
+        await asyncio.sleep(5)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        assert [state.in_flight for state in endpoints.states] == [0, 0]
+        assert one.stats.hedges == ("abandoned",)
+        assert client.replies[0].ended == 1
+
+    run_virtually(scenario())

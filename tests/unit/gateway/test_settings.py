@@ -55,3 +55,14 @@ def test_unknown_flag_is_refused() -> None:
     """A typo is an error, not a default."""
     with pytest.raises(SystemExit):
         parse_settings([*BASE, "--prot", "80"], {})
+
+
+def test_hedges_and_probes_can_be_turned_off_and_hosted_apis_in() -> None:
+    """0 is off; asking hosted APIs more than clients do is a switch of its own, in the environment as well."""
+    off = parse_settings([*BASE, "--hedge-percent", "0", "--probe-seconds", "0"], {})
+    assert (off.hedge_percent, off.probe_seconds, off.hedge_hosted, off.probe_hosted) == (0, 0, False, False)
+    hosted = parse_settings([*BASE, "--hedge-hosted"], {"CAPSTAN_GATEWAY_PROBE_HOSTED": "true"})
+    assert hosted.hedge_hosted
+    assert hosted.probe_hosted
+    with pytest.raises(SettingsError, match="--hedge-percent must be from 0 to 100"):
+        parse_settings([*BASE, "--hedge-percent", "101"], {})
