@@ -183,6 +183,7 @@ class RequestContext:
         """Take over what a call within this request has done; with `answers` it is the one whose answer is given."""
         self.stats.attempts += child.stats.attempts
         self.stats.retries += child.stats.retries
+        self.stats.hedges += child.stats.hedges
         self.stats.failures.extend(child.stats.failures[: max(0, MAX_NOTES - len(self.stats.failures))])
         if not answers:
             self.stats.waited += child.stats.first_byte + child.stats.waited + child.stats.read
