@@ -18,6 +18,7 @@ from capstan_contract.config import (
     ModelEntry,
     RouterBackend,
     RouterMember,
+    Strategy,
     Task,
 )
 from capstan_operator.api.llmmodel import Cascade, Router
@@ -43,6 +44,14 @@ def named_members(model: Model) -> Iterator[tuple[str, ModelKey]]:
         yield _member("cascade", index), ModelKey(model.key.namespace, asked.name)
     if judge := cascade.estimator.judge if cascade else None:
         yield JUDGE, ModelKey(model.key.namespace, judge.name)
+
+
+def unasked_members(model: Model) -> frozenset[str]:
+    """Give the paths of the members that get no request although they can be used: by weights, those with none."""
+    router = model.spec.router if model.spec else None
+    if router is None or router.strategy is not Strategy.WEIGHTED:
+        return frozenset()
+    return frozenset(_member("router", index) for index, member in enumerate(router.members) if not member.weight)
 
 
 def find_dependents(models: Iterable[Model]) -> dict[ModelKey, frozenset[ModelKey]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capstan_contract.config import EstimatorType
-from capstan_operator.desired.members import JUDGE, named_members
+from capstan_operator.desired.members import JUDGE, named_members, unasked_members
 from capstan_operator.desired.types import Verdict
 from capstan_operator.snapshot import Model, Snapshot
 from capstan_operator.status.conditions import Finding, conditions_by_type
@@ -59,7 +59,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Members:
-    """The members of a virtual model that are in the gateway's config, in the order of its spec."""
+    """The members of a virtual model that the gateway may ask, in the order of its spec."""
 
     all: tuple[Member, ...] = ()
     judge: Member | None = None
@@ -68,7 +68,7 @@ class Members:
 
 def gather_members(model: Model, verdict: Verdict, snapshot: Snapshot) -> Members:
     """Give the members of a model, as they stand in the snapshot; none for a model that is not virtual."""
-    left_out = {one.field for one in verdict.left_out}
+    left_out = {one.field for one in verdict.left_out} | unasked_members(model)
     found: dict[str, Member] = {}
     for field, key in named_members(model):
         if field not in left_out:
@@ -88,7 +88,8 @@ def availability(members: Members) -> Finding:
         return Finding("True", "Virtual", some if silent else "its members answer")
     if silent and all(member.standing.idle for member in silent):
         return Finding("False", "Idle", "no replica of its members is wanted")
-    return Finding("False", "NoMemberAvailable", f"none of its members takes requests: {_name(silent)}")
+    why = _name(silent) or "each that is left has the weight 0"
+    return Finding("False", "NoMemberAvailable", f"none of its members takes requests: {why}")
 
 
 def degradation(members: Members) -> Finding | None:

@@ -120,6 +120,18 @@ def test_a_judge_alone_does_not_answer() -> None:
     assert told["Available"] == told["Ready"] == ("False", "NoMemberAvailable")
 
 
+def test_a_member_without_weight_does_not_answer() -> None:
+    """Whoever gets no share of the requests answers none, though it could; by other strategies it does."""
+    members = [{"name": "a", "weight": 0}, {"name": "b", "weight": 1}]
+    ready, loading = make_member("a"), make_member("b", "False", "Loading")
+    weighted = make_model(router={"strategy": "Weighted", "members": members})
+    result = _status(weighted, ready, loading)
+    assert _told(result)["Ready"] == ("False", "NoMemberAvailable")
+    assert _message(result, "Ready") == "none of its members takes requests: 'b' (Loading)"
+    assert _message(_status(weighted, ready), "Available").endswith("each that is left has the weight 0")
+    assert _told(_status(make_model(router={"members": members}), ready, loading))["Ready"] == ("True", "Serving")
+
+
 def test_a_router_follows_a_cascade() -> None:
     """What a cascade says of itself is what a router that names it goes by."""
     front = make_model("front", router={"members": [{"name": "pair"}]})
