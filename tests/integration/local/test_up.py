@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -131,8 +132,8 @@ def as_in_the_quickstart(up: Up) -> bool:
 
 
 def served(client: openai.OpenAI) -> set[str]:
-    """Give the names that the gateway lists."""
-    return {model.id for model in client.models.list()}
+    """Give the names that the gateway lists, beside the built-in `auto`."""
+    return {model.id for model in client.models.list()} - {"auto"}
 
 
 def is_served(client: openai.OpenAI, name: str) -> bool:
@@ -339,3 +340,29 @@ def test_virtual_models_reach_the_gateway(tmp_path: Path) -> None:
         files: dict[str, str | bytes] = {path.name: path.read_bytes() for path in (up.state / "config").iterdir()}
         entries = {entry.id: entry for entry in join_config(files).models}
         assert entries["default/front"].backend == RouterBackend(members=(RouterMember(model="default/chat"),))
+
+
+def test_the_examples_of_routing_work(tmp_path: Path) -> None:
+    """The canary and the cascade of the examples route their requests, and so does `auto`, on simulated engines."""
+    manifests = tmp_path / "routing"
+    manifests.mkdir()
+    for name in ("router-canary.yaml", "cascade-checks.yaml"):
+        shutil.copy(ROOT / "examples" / name, manifests)
+    with running(tmp_path, "--engine", "Simulator", manifests=manifests) as up:
+        up.wait_for("Ctrl-C stops everything")
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+            users = {user: route(client, "support-chat", user=user)[0] for user in map(str, range(25))}
+            assert set(users.values()) == {"support-chat-v1", "support-chat-v2"}
+            assert {user: route(client, "support-chat", user=user)[0] for user in users} == users
+            assert route(client, "thrifty") == ("thrifty-small", "cascade; accepted=1; score=1.00")
+            assert route(client, "auto") == ("thrifty-small", "cheapest")
+            tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
+            assert route(client, "auto", tools=tools)[0] in {"support-chat-v1", "support-chat-v2"}
+
+
+def route(client: openai.OpenAI, model: str, **fields: Any) -> tuple[str, str]:
+    """Ask once; give the model that answered and how it was chosen."""
+    raw = client.chat.completions.with_raw_response.create(
+        model=model, messages=[{"role": "user", "content": "Hello"}], **fields
+    )
+    return raw.headers["x-capstan-model"], raw.headers["x-capstan-route"]

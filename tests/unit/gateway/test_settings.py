@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from capstan_contract.config import Strategy
 from capstan_gateway.settings import SettingsError, parse_settings
 
 BASE = ["--insecure-no-auth", "--config-dir", "/config"]
@@ -66,3 +67,12 @@ def test_hedges_and_probes_can_be_turned_off_and_hosted_apis_in() -> None:
     assert hosted.probe_hosted
     with pytest.raises(SettingsError, match="--hedge-percent must be from 0 to 100"):
         parse_settings([*BASE, "--hedge-percent", "101"], {})
+
+
+def test_region_and_strategy_are_read() -> None:
+    """A region is any word; a strategy is one of four, in any case of letters."""
+    settings = parse_settings([*BASE, "--auto-strategy", "fastest"], {"CAPSTAN_GATEWAY_REGION": "eu-central"})
+    assert (settings.region, settings.auto_strategy) == ("eu-central", Strategy.FASTEST)
+    assert parse_settings(BASE, {}).auto_strategy is Strategy.CHEAPEST
+    with pytest.raises(SystemExit):
+        parse_settings([*BASE, "--auto-strategy", "best"], {})
