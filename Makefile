@@ -15,6 +15,7 @@ export PYTHON VENV
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run run-vllm test check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-prefix \
+        bench-failover soak \
         crds lock vllm-venv clean
 
 help: ## list what there is
@@ -49,7 +50,7 @@ kind-down: ## end that cluster
 # --- tests and checks -----------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-dev ## every test that this machine can run; says what it left out
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, linting, types, layers, generated files
 	@scripts/check.sh
@@ -74,6 +75,12 @@ bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machi
 
 bench-prefix: $(VENV)/.installed-dev ## prefix affinity on the Mooncake trace: cache hits, time to the first token
 	@$(BIN)/python bench/prefix_replay.py $(ARGS)
+
+bench-failover: $(VENV)/.installed-dev ## what failing over after a refused or reset connection or a 500 costs the client
+	@$(BIN)/python bench/failover.py $(ARGS)
+
+soak: $(VENV)/.installed-dev ## 30 minutes of mixed load on a gateway: failures, and what it leaks (ARGS="--minutes 3")
+	@$(BIN)/python bench/soak.py $(ARGS)
 
 # --- files that are made from others --------------------------------------------------------------------------------
 

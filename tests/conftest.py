@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.apiserver import api_server
+from support.needs import ROOT
 
 
 def pytest_configure() -> None:
@@ -22,11 +23,24 @@ def pytest_configure() -> None:
     settings.load_profile("capstan")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay in one process when several share the work: a file's, and all on the one cluster or on vLLM.
+
+    Those last ones take longest and come first, so that the other process does all the rest beside them.
+    """
+    for item in items:
+        machine = item.path.is_relative_to(ROOT / "tests" / "e2e")
+        item.add_marker(pytest.mark.xdist_group("machine" if machine else str(item.path.relative_to(ROOT))))
+    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "e2e"))
+
+
 @pytest.fixture(scope="session")
-def kube_api() -> Iterator[Path]:
-    """The kubeconfig of a real API server with the controller manager, shared by the session: use a namespace each.
+def kube_api(worker_id: str) -> Iterator[Path]:
+    """The kubeconfig of a real API server with the controller manager, shared by the process: use a namespace each.
 
     CAPSTAN_TEST_API_PORT chooses another port, for two sessions on one machine.
     """
-    with api_server(port=int(os.environ.get("CAPSTAN_TEST_API_PORT", "7443")), controllers=True) as kubeconfig:
+    number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
+    port = int(os.environ.get("CAPSTAN_TEST_API_PORT", "7443")) + 4 * number
+    with api_server(port=port, controllers=True) as kubeconfig:
         yield kubeconfig

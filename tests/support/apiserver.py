@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.lock import exclusive
 from support.needs import need_cluster_script
 from support.wait import wait_until
 
@@ -24,7 +25,8 @@ def api_server(*, port: int = 7443, controllers: bool = True) -> Iterator[Path]:
         command = [str(script), "api", "up", "--dir", str(home), "--port", str(port)]
         if controllers:
             command.append("--controllers")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        with exclusive("cluster"):  # the first start on a machine unpacks the programs
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             raise RuntimeError(f"the API server did not start: {done.stderr[-2000:]}")
         try:

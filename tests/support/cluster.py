@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.lock import exclusive
 from support.needs import ROOT, need_cluster_script
 from support.wait import wait_until
 
@@ -176,7 +177,8 @@ def running_cluster() -> Iterator[Cluster]:
     cluster = Cluster(script)
     keep = os.environ.get("CAPSTAN_E2E_KEEP") == "1"
     if not (keep and cluster.kubeconfig.exists() and "node-1" in cluster.kubectl("get", "nodes", check=False)):
-        done = subprocess.run([str(script), "up"], capture_output=True, text=True, timeout=300, check=False)
+        with exclusive("cluster"):
+            done = subprocess.run([str(script), "up"], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
     try:
         yield cluster
