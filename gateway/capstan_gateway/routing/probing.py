@@ -123,4 +123,4 @@ def conclude(
 
 def first_plan(now: float, settings: ProbeSettings, rng: Random) -> Schedule:
     """Give the schedule of an endpoint that has just come: ready or not is asked at once, a token later."""
-    return Schedule(next_at=now, request_at=now + settings.request_seconds * rng.random())
+    return Schedule(next_at=now, request_at=now + settings.request_seconds * (0.75 + rng.random() / 2))
