@@ -72,6 +72,7 @@ def admin_routes(store: ConfigStore, metrics: Metrics) -> APIRouter:
     @router.get("/metrics")
     async def get_metrics() -> Response:
         """Give all metrics as Prometheus reads them."""
+        metrics.tasks.at().value = len(asyncio.all_tasks())
         return Response(await asyncio.to_thread(metrics.render), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/internal/config")
