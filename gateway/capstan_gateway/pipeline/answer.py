@@ -10,7 +10,7 @@ from capstan_gateway.pipeline.cascade import Cascade
 from capstan_gateway.pipeline.context import Reply, RequestContext
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.dispatch import ask
-from capstan_gateway.pipeline.route import Routed, is_ready, is_usable, rank
+from capstan_gateway.pipeline.route import Routed, is_usable, rank
 from capstan_gateway.routing.errors import NoEndpoint, RoutingError
 from capstan_gateway.selection.plan import CascadePlan, RouterPlan
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
@@ -73,11 +73,15 @@ async def _first_of(
     told: Exception | None = None
     while left:
         model = left.pop(0)
+        began = deps.clock()
         try:
-            if isinstance(model.plan, CascadePlan):
-                return await Cascade(context, deps, model, model.plan).run()
-            return await ask(context, deps, model, may_wait=not left)
+            reply = await _reply_of(context, deps, model, may_wait=not left)
+            if routed:
+                deps.memory.observe(model.id, deps.clock() - began, stream=context.stream)
+            return reply
         except (RoutingError, UpstreamError, GatewayError) as error:
+            if routed:
+                deps.memory.look(model.id, stream=context.stream)
             failed = told is not None and not _cannot_take(told, routed=routed)
             if (failed or model not in asked) and _cannot_take(error, routed=routed):
                 # That one more model cannot take the request says nothing about the model that was asked for.
@@ -89,6 +93,12 @@ async def _first_of(
             raise told
         deps.metrics.retries.at(context.served.name, "fallback").value += 1
     raise UpstreamFailed("no model could answer")
+
+
+async def _reply_of(context: RequestContext, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
+    if isinstance(model.plan, CascadePlan):
+        return await Cascade(context, deps, model, model.plan).run()
+    return await ask(context, deps, model, may_wait=may_wait)
 
 
 def _cannot_take(error: Exception, *, routed: bool) -> bool:
@@ -121,12 +131,10 @@ def may_fall_back(error: Exception) -> bool:
 
 
 def _note(context: RequestContext, deps: Deps, asked: ServedModel, routed: Routed) -> None:
-    """Say how it was routed: in a header, in the metrics, and in what is known about the model's speed."""
+    """Say how it was routed: in a header and in the metrics."""
     model = context.answered_by or asked
     strategy = routed.strategy.lower()
     by = b"fallback" if model not in routed.models[:1] and not context.route_note else b""
     parts = [strategy.encode(), by, context.route_note]
     context.route_note = b"; ".join(part for part in parts if part)
     deps.metrics.route_decisions.at(asked.name, model.name, strategy).value += 1
-    if is_ready(model, deps):
-        deps.memory.observe(model.id, context.stats.first_byte, stream=context.stream)

@@ -52,9 +52,9 @@ def _own_headers(context: RequestContext, deps: Deps) -> HeaderList:
 def _cost_header(context: RequestContext) -> HeaderList:
     """Give what an answer that is there as a whole has cost; nothing where nobody has said what tokens cost."""
     model, usage = context.answered_by, context.usage
-    if model is None or (model.price is None and not context.spent_dollars):
+    if model is None or usage is None or (model.price is None and not context.spent_dollars):
         return []
-    last = 0.0 if usage is None or context.usage_settled else price_of(model, usage)
+    last = 0.0 if context.usage_settled else price_of(model, usage)
     return [(b"x-capstan-cost", b"%.8f" % (context.spent_dollars + last))]
 
 
@@ -63,9 +63,10 @@ async def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps)
         (b"content-type", reply.content_type),
         (b"content-length", b"%d" % len(reply.body)),
         *_own_headers(context, deps),
-        *_cost_header(context),
         *context.connection_headers,
     ]
+    if context.usage is not None:
+        headers.extend(_cost_header(context))
     context.begun = True
     await context.send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await context.send({"type": "http.response.body", "body": reply.body})

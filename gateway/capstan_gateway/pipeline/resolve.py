@@ -7,7 +7,7 @@ from capstan_gateway.pipeline.deps import Deps
 
 async def resolve_model(context: RequestContext, _: Deps) -> None:
     """Find the model; refuse one that does another task than the route's."""
-    model = context.runtime.find(context.model_name)
+    model = context.runtime.models.get(context.model_name) or context.runtime.find(context.model_name)
     if model is None:
         raise ModelNotFound(f"the model `{context.model_name}` does not exist", param="model")
     if model.task not in context.route.tasks and model is not context.runtime.auto:

@@ -113,6 +113,8 @@ def _line(context: RequestContext, reply: Reply | None, status: int, now: float)
         line["failures"] = context.stats.failures
     if context.answered_by is not context.model and context.answered_by is not None:
         line["answered_by"] = context.answered_by.name
+    if context.route_note:
+        line["routed"] = context.route_note.decode()
     if isinstance(reply, StreamReply):
         line["endpoint"] = reply.source.endpoint.id
     return line

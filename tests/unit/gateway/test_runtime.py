@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from capstan_contract.config import Adapter, GatewayConfig, ModelEntry, StaticBackend
+from capstan_contract.config import (
+    Adapter,
+    GatewayConfig,
+    ModelEntry,
+    RouterBackend,
+    RouterMember,
+    StaticBackend,
+    Task,
+)
 from capstan_gateway.config.runtime import Runtime, compile_runtime, model_card
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
@@ -47,3 +55,19 @@ def test_names_are_not_rewritten_where_they_agree() -> None:
     runtime = _compile(_entry("same"), _entry("other", upstreamName="engine"))
     assert runtime.models["same"].rename is None
     assert runtime.models["other"].rename is not None
+
+
+def test_virtual_models_find_their_members_in_the_newest_config() -> None:
+    """A router that did not change gets members that did; `auto` has every model that is not virtual, by its task."""
+    router = _entry("any", backend=RouterBackend(members=(RouterMember(model="ns/a", weight=7),)))
+    before = _compile(_entry("a"), router)
+    after = _compile(_entry("a", generation=2), _entry("e", task=Task.EMBED), router, previous=before)
+    chat = frozenset((Task.CHAT,))
+    assert after.models["any"] is before.models["any"]
+    assert [member.model for member in after.members(after.models["any"], chat)] == [after.models["a"]]
+    assert after.members(after.models["any"], chat)[0].weight == 7
+    auto = after.find("auto")
+    assert auto is not None
+    assert [member.model.name for member in after.members(auto, chat)] == ["a"]
+    assert [member.model.name for member in after.members(auto, frozenset((Task.EMBED,)))] == ["e"]
+    assert _compile().find("auto") is None
