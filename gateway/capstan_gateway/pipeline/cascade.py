@@ -21,7 +21,7 @@ from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.dispatch import ask
 from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.route import needs_of, usable_members
-from capstan_gateway.pipeline.scoring import Scorer
+from capstan_gateway.pipeline.scoring import Scorer, read_object
 from capstan_gateway.pipeline.settle import settle_call
 from capstan_gateway.quality.chunks import to_frames
 from capstan_gateway.quality.logprobs import ask_for_logprobs, without_logprobs
@@ -74,9 +74,11 @@ class Cascade:
                     return await self._last(member, number)
                 held = await self._hold(member, number)
             except _FAILURES as error:
-                if _is_final(error):
+                if _is_final(error) and not (self._best is not None and isinstance(error, DeadlineExceeded)):
                     raise
                 failure = error
+                if isinstance(error, DeadlineExceeded) and error.kind is DeadlineKind.TOTAL:
+                    break
                 self._count_escalation(member, "failed")
                 continue
             if held.score is not None and held.score >= self._plan.threshold:
@@ -112,9 +114,7 @@ class Cascade:
             if asked is plain or error.status != 400 or "logprob" not in f"{error.param} {error.message}":
                 raise
             reply, usage = await self._ask_whole(member, plain)
-        answer = orjson.loads(reply.body)
-        if not isinstance(answer, dict):
-            raise UpstreamFailed("the model's engine answered with something that is not an object")
+        answer = read_object(reply)
         score = await self._scorer.score(answer)
         if asked is not plain:
             answer = without_logprobs(answer)

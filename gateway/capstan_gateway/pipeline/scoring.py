@@ -7,7 +7,7 @@ import orjson
 
 from capstan_contract.config import CascadeEstimator, EstimatorType, Provider, Task
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import GatewayError
+from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.pipeline.context import RequestContext, Route, WholeReply
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.dispatch import ask
@@ -77,5 +77,15 @@ class Scorer:
             self._context.spent_dollars += settle_call(judge, child.usage)
         if not isinstance(reply, WholeReply):
             return None
+        return read_grade(read_object(reply))
+
+
+def read_object(reply: WholeReply) -> dict[str, Any]:
+    """Read an answer in one piece; UpstreamFailed when it is none."""
+    try:
         found = orjson.loads(reply.body)
-        return read_grade(found) if isinstance(found, dict) else None
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise UpstreamFailed("the model's engine answered with something that is not a JSON object")
+    return found

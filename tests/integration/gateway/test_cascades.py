@@ -10,7 +10,7 @@ import pytest
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, BadRequestError, InternalServerError
 
-from capstan_contract.config import CascadeBackend, CascadeEstimator, EstimatorType, ModelEntry, Price
+from capstan_contract.config import CascadeBackend, CascadeEstimator, EstimatorType, ModelEntry, Price, Timeouts
 from fakes.openai_upstream import FakeUpstream, Received, Respond, Wire, answer, completion, stall
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
@@ -58,6 +58,7 @@ class Steps:
     async def configure(self, estimator: CascadeEstimator = CHECKS, *names: str, **fields: Any) -> None:
         """Serve a cascade of these members: all three of them by default."""
         threshold, limit = fields.pop("threshold", 0.5), fields.pop("maxCost", None)
+        limits = fields.pop("timeouts", Timeouts())
         prices = {"small": 1.0, "middle": 10.0, "large": 100.0, "judge": 1.0}
         models: list[ModelEntry] = [
             entry(name, one.url, price=Price(inputPerMillion=prices[name], outputPerMillion=prices[name]), **fields)
@@ -65,7 +66,7 @@ class Steps:
         ]
         members = tuple(f"test/{name}" for name in names or ("small", "middle", "large"))
         backend = CascadeBackend(members=members, threshold=threshold, maxCost=limit, estimator=estimator)
-        await self.gateway.configure(*models, entry("steps", backend=backend))
+        await self.gateway.configure(*models, entry("steps", backend=backend, timeouts=limits))
 
     async def ask(self, **fields: Any) -> tuple[str, dict[str, str]]:
         """Give an answer's text and headers."""
@@ -363,3 +364,27 @@ async def test_other_dialects_cascade_too(steps: Steps, good: bool) -> None:
     assert final.content[0].text == ("Hello there" if good else "Hello!")
     assert final.usage.output_tokens == (2 if good else 3)
     assert steps.asked("large") == (0 if good else 2)
+
+
+async def test_a_large_answer_that_is_no_json_is_a_failure(steps: Steps) -> None:
+    """An engine that answers nonsense is passed over, however much of it there is."""
+
+    async def nonsense(_: Received, wire: Wire) -> None:
+        await wire.json(b'{"choices": [' + b"x" * 20_000 + b"]}")
+
+    await steps.configure()
+    steps.upstreams["small"].respond = nonsense
+    _, headers = await steps.ask()
+    assert headers["x-capstan-route"] == "cascade; accepted=2; score=1.00"
+    assert steps.escalations("small", "failed") == 1
+
+
+async def test_the_end_of_the_time_gives_the_best_so_far(steps: Steps) -> None:
+    """When the cascade's total deadline passes while a better answer is tried, the one that is there is given."""
+    await steps.configure(timeouts=Timeouts(totalSeconds=0.4))
+    steps.upstreams["small"].respond = says("I must decline.")
+    steps.upstreams["middle"].respond = stall
+    text, headers = await steps.ask()
+    assert text == "I must decline."
+    assert headers["x-capstan-route"] == "cascade; best=1; score=0.10; stopped=failed"
+    assert steps.asked("large") == 0
