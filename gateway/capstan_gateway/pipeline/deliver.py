@@ -65,7 +65,8 @@ async def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps)
         *_own_headers(context, deps),
         *context.connection_headers,
     ]
-    if context.usage is not None:
+    model = context.answered_by
+    if model is not None and (model.price is not None or context.spent_dollars):
         headers.extend(_cost_header(context))
     context.begun = True
     await context.send({"type": "http.response.start", "status": reply.status, "headers": headers})
