@@ -33,11 +33,18 @@ class _Head:
     def __init__(self, era: int) -> None:
         self.count = 0
         self.era = era
-        self.nexts: set[bytes] = set()
+        self.nexts: set[bytes] | None = None
+        """None: no block yet. Most beginnings never get one, and there are many of them."""
 
     @property
     def forks(self) -> bool:
-        return len(self.nexts) >= FORKS
+        return self.nexts is not None and len(self.nexts) >= FORKS
+
+    def followed_by(self, block: bytes) -> None:
+        if self.nexts is None:
+            self.nexts = {block}
+        else:
+            self.nexts.add(block)
 
 
 class SharedHeads:
@@ -71,7 +78,7 @@ class SharedHeads:
                 break
             block, whole = next(chain, _END)
             if block and not known.forks:
-                known.nexts.add(block)
+                known.followed_by(block)
             if known.forks:
                 key = block if whole else None
         return key
