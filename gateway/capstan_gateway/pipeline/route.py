@@ -33,6 +33,11 @@ def rank(context: RequestContext, deps: Deps, model: ServedModel) -> Routed:
         raise TypeError(f"{model.id} is not a router")
     needs = needs_of(context)
     members, explanation = usable_members(context, model, needs)
+    if plan.strategy is Strategy.WEIGHTED:
+        # Before readiness is looked at: a ready member of weight 0 must not hide one with weight that is down.
+        members = tuple(member for member in members if member.weight > 0)
+        if not members:
+            raise _nothing_fits(f"{explanation}, 0 of them have a weight above 0")
     ready = [member for member in members if is_usable(context, member.model, deps)]
     ordered = order(
         ready or members,
@@ -44,8 +49,6 @@ def rank(context: RequestContext, deps: Deps, model: ServedModel) -> Routed:
         sticky=_sticky(context, plan),
         stream=context.stream,
     )
-    if not ordered:
-        raise _nothing_fits(f"{explanation}, 0 of them have a weight above 0")
     return Routed([member.model for member in ordered], plan.strategy, explanation)
 
 

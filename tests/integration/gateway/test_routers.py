@@ -276,6 +276,20 @@ async def test_nothing_ready_is_said(tmp_path: Path) -> None:
         assert error.value.response.headers["retry-after"]
 
 
+async def test_a_member_without_weight_hides_no_other(fleet: Fleet, tmp_path: Path) -> None:
+    """When the member with weight is down, that is a passing trouble, although one without weight is ready."""
+    async with running_gateway(tmp_path, endpoint_wait_seconds=0.05) as gateway, gateway.client() as client:
+        await gateway.configure(
+            entry("a"),
+            entry("b", fleet.upstreams["b"].url),
+            router("split", member("a", weight=100), member("b", weight=0), strategy=Strategy.WEIGHTED),
+        )
+        with pytest.raises(InternalServerError) as error:
+            await client.chat.completions.create(model="split", messages=MESSAGES)
+        assert error.value.status_code == 503
+    assert not fleet.upstreams["b"].requests
+
+
 async def test_a_fallback_may_be_a_router(fleet: Fleet) -> None:
     """A model's fallback can be virtual; then one of its members answers."""
     models = [entry(name, one.url) for name, one in fleet.upstreams.items() if name != "a"]
