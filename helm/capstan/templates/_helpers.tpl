@@ -77,6 +77,15 @@ redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:63
 {{ include "capstan.fullname" . }}-gateway-credentials
 {{- end }}
 
+{{/* JSON list of the namespaces whose models are served: what was asked for and the operator's own; empty: all. */}}
+{{- define "capstan.modelNamespaces" -}}
+{{- if .Values.operator.watchNamespaces -}}
+{{ append .Values.operator.watchNamespaces .Release.Namespace | uniq | toJson }}
+{{- else -}}
+[]
+{{- end -}}
+{{- end }}
+
 {{/* Security of a pod, and of a container, as the `restricted` Pod Security level wants it. */}}
 {{- define "capstan.podSecurity" -}}
 runAsNonRoot: true

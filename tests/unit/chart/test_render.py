@@ -182,7 +182,25 @@ def test_namespaced_has_no_cluster_role() -> None:
         "team-b",
     }
     gateway = one(objects, "Deployment", "capstan-gateway")["spec"]["template"]["spec"]["containers"][0]
-    assert {"name": "CAPSTAN_GATEWAY_DISCOVERY_NAMESPACES", "value": "team-a,team-b"} in gateway["env"]
+    assert {"name": "CAPSTAN_GATEWAY_DISCOVERY_NAMESPACES", "value": f"team-a,team-b,{NAMESPACE}"} in gateway["env"]
+    readers = [item for item in objects if item["metadata"]["name"] == "capstan-gateway-endpoints"]
+    assert {item["metadata"]["namespace"] for item in readers if item["kind"] == "Role"} == {
+        NAMESPACE,
+        "team-a",
+        "team-b",
+    }
+    assert {item["metadata"]["namespace"] for item in readers if item["kind"] == "RoleBinding"} == {
+        NAMESPACE,
+        "team-a",
+        "team-b",
+    }
+
+
+def test_models_beside_the_operator_are_scraped() -> None:
+    """The PodMonitor covers every namespace whose models are served, the install namespace among them."""
+    values = with_values(operator={"watchNamespaces": ["team-a"]}, monitoring={"serviceMonitor": {"enabled": True}})
+    monitor = one(render(values, apis=(PROMETHEUS,)), "PodMonitor", "capstan-models")
+    assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["team-a", NAMESPACE]}
 
 
 def test_the_gateway_reads_only_its_config() -> None:
@@ -223,7 +241,7 @@ def test_the_operator_understands_its_environment() -> None:
     """The variables that the chart sets are settings of the operator, and point at the objects of the chart."""
     objects = render(with_values(networkPolicies={"enabled": True}, imagePullSecrets=[{"name": "a"}, {"name": "b"}]))
     container = one(objects, "Deployment", "capstan-operator")["spec"]["template"]["spec"]["containers"][0]
-    settings = load_settings({item["name"]: item["value"] for item in container["env"]})
+    settings = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
     assert settings.build.install_namespace == NAMESPACE
     assert settings.build.worker_image == "ghcr.io/capstan/worker:0.1.0"
     assert settings.build.network_policies is True
@@ -236,6 +254,13 @@ def test_the_operator_understands_its_environment() -> None:
     assert settings.gateway_credentials_name == gateway["volumes"][1]["secret"]["secretName"]
     admin = {port["name"]: port["containerPort"] for port in gateway["containers"][0]["ports"]}["admin"]
     assert settings.gateway_admin_port == admin
+
+
+def test_the_operator_is_told_its_pods_name() -> None:
+    """The operator is in the lease by its pod's name, so a container that restarts need not wait for its own lease."""
+    container = pod_specs(render(OPEN))["capstan-operator"]["containers"][0]
+    name = {"name": "CAPSTAN_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    assert name in container["env"]
 
 
 def test_the_gateway_understands_its_environment() -> None:
@@ -259,7 +284,7 @@ def test_every_setting_of_the_operator_can_be_reached() -> None:
     names = {item["metadata"]["name"] for item in objects if item["kind"] != "CustomResourceDefinition"}
     assert all(name.removeprefix(f"{NAMESPACE}-").startswith("llm-") for name in names), names
     container = pod_specs(objects)["llm-operator"]["containers"][0]
-    settings = load_settings({item["name"]: item["value"] for item in container["env"]})
+    settings = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
     assert settings.build.gateway_service == "llm-gateway"
 
 
@@ -272,6 +297,18 @@ def test_an_upgrade_of_the_chart_restarts_nothing() -> None:
                 f"app.kubernetes.io/{key}" for key in ("name", "instance", "component", "part-of")
             }
             assert "annotations" not in metadata
+
+
+def test_the_image_of_running_models_can_be_pinned() -> None:
+    """`models.workerImage.tag` keeps the image that models run while everything else moves on, as docs/install.md says."""
+    values = with_values(image={"tag": "0.2.0"}, models={"workerImage": {"tag": "0.1.0"}})
+    pods = pod_specs(render(values))
+    told = {"name": "CAPSTAN_WORKER_IMAGE", "value": "ghcr.io/capstan/worker:0.1.0"}
+    assert told in pods["capstan-operator"]["containers"][0]["env"]
+    assert pods["capstan-operator"]["containers"][0]["image"] == "ghcr.io/capstan/operator:0.2.0"
+    upgrade = (CHART.parents[1] / "docs" / "install.md").read_text().split("## Upgrade")[1].split("\n## ")[0]
+    assert "restarts every model that runs in pods" in upgrade
+    assert "--set models.workerImage.tag=" in upgrade
 
 
 def test_crds_stay_on_uninstall() -> None:
@@ -350,7 +387,11 @@ def test_the_operator_may_do_what_is_documented() -> None:
     assert _granted(one(objects, "ClusterRole", f"{NAMESPACE}-capstan-operator")) == _documented(everywhere)
     assert _granted(one(objects, "Role", "capstan-operator")) == _documented(at_home)
     assert _granted(one(objects, "ClusterRole", f"{NAMESPACE}-capstan-operator-nodes")) == {("", "nodes", "list")}
-    roles = [item for item in render(VARIANTS["namespaced"]) if item["metadata"]["name"] == "capstan-operator-models"]
+    fewer = render(with_values(operator={"watchNamespaces": ["team-a", "team-b"]}))
+    capacity = one(fewer, "ClusterRole", f"{NAMESPACE}-capstan-operator-nodes")
+    assert _granted(capacity) == {("", "nodes", "list"), ("", "pods", "list")}
+    assert "with `CAPSTAN_WATCH_NAMESPACES` `pods`: list as well" in text
+    roles = [item for item in fewer if item["metadata"]["name"] == "capstan-operator-models"]
     assert len(roles) == 6
     assert all(_granted(role) == _documented(everywhere) for role in roles if role["kind"] == "Role")
 
