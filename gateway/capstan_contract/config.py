@@ -16,12 +16,14 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, SHARD_BYTES, shard_file
 
 SCHEMA_VERSION: Final = 1
+MAX_HOST_LABEL: Final = 63
 
 
 class ConfigError(Exception):
@@ -30,6 +32,25 @@ class ConfigError(Exception):
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_url(url: str) -> str:
+    """Refuse what a gateway could not connect to without an error of another kind; the message holds no value."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("is not a URL: its host or its port cannot be") from None
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise ValueError("must be an http or https URL with a host, and a port from 1 to 65535 if any")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("must be a URL of printable ASCII characters without spaces")
+    if ":" not in host and not all(0 < len(part) <= MAX_HOST_LABEL for part in host.removesuffix(".").split(".")):
+        raise ValueError(f"the parts of a URL's host must have 1 to {MAX_HOST_LABEL} characters")
+    return url
+
+
+BaseUrl = Annotated[str, AfterValidator(_check_url)]
 
 
 class Task(StrEnum):
@@ -119,7 +140,7 @@ class StaticBackend(_Document):
     """A model at fixed addresses: local mode."""
 
     kind: Literal["Static"] = "Static"
-    urls: tuple[str, ...]
+    urls: tuple[BaseUrl, ...]
     """Base URLs without the /v1, such as http://127.0.0.1:8000. Empty while the engine is not running."""
 
 
@@ -128,7 +149,7 @@ class ExternalEndpoint(_Document):
 
     name: str
     """Unique within the model; part of the key of all state about this endpoint."""
-    url: str
+    url: BaseUrl
     """Base URL to which /chat/completions and the like are appended, such as https://api.openai.com/v1."""
     region: str = ""
     """Where it is, in the words of the gateway's --region; empty: nowhere in particular."""

@@ -42,7 +42,14 @@ class ConfigStore:
         if self._source == KUBERNETES and source == DIRECTORY:
             return False
         if self.runtime is None or self.runtime.hash != config.hash:
-            self._swap(self._build(config, self.runtime), source)
+            try:
+                runtime = self._build(config, self.runtime)
+            except Exception as error:
+                # A bug, since the config is valid; but the same config reaches every replica, and none must end by it.
+                log.exception("a config could not be compiled", extra={"source": source})
+                self.reject(f"the config could not be compiled: {type(error).__name__}", source=source)
+                return False
+            self._swap(runtime, source)
         self._source = source
         self.error = None
         self._metrics.config_success.at().value = 1

@@ -52,7 +52,11 @@ class Resolver:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look_up(self, host: str) -> tuple[str, ...]:
-        addresses = await self._ask(host)
+        try:
+            addresses = await self._ask(host)
+        except UnicodeError as error:
+            # A label that is empty or too long: the encoding of names fails before anybody is asked.
+            raise OSError("the name cannot be a host's") from error
         if not addresses:
             raise OSError("the name has no address")
         self._known[host] = (asyncio.get_running_loop().time(), addresses)

@@ -20,7 +20,18 @@ EXTENDED_RESOURCE: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-
 SOURCE: Final = r"^(hf|pvc|s3|oci)://[!-~]+$"
 ADAPTER_SOURCE: Final = r"^(hf|pvc|s3)://[!-~]+$"
 REVISION: Final = r"^[A-Za-z0-9][-A-Za-z0-9._/]*$"
-URL: Final = r"^https?://([A-Za-z0-9][-A-Za-z0-9.]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[-A-Za-z0-9._~%/]*)?$"
+_HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+_H16 = r"[0-9A-Fa-f]{1,4}"
+_IPV6 = "|".join(
+    (
+        rf"({_H16}:){{7}}{_H16}",
+        rf"({_H16}:){{1,7}}:",
+        *(rf"({_H16}:){{1,{before}}}(:{_H16}){{1,{7 - before}}}" for before in range(1, 7)),
+        rf":((:{_H16}){{1,7}}|:)",
+    )
+)
+_PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+URL: Final = rf"^https?://({_HOST_LABEL}(\.{_HOST_LABEL})*\.?|\[({_IPV6})\])(:({_PORT}))?(/[-A-Za-z0-9._~%/]*)?$"
 DECIMAL: Final = r"^[0-9]+(\.[0-9]+)?$"
 FRACTION: Final = r"^(0(\.[0-9]+)?|1(\.0+)?)$"
 CPU: Final = r"^(0\.[0-9]*[1-9][0-9]*|0*[1-9][0-9]*(\.[0-9]+)?)m?$"
@@ -56,7 +67,7 @@ HINTS: Final[Mapping[str, str]] = {
     SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE",
     ADAPTER_SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH or s3://BUCKET/PATH",
     REVISION: "a branch, tag or commit: letters, digits and any of - . _ /",
-    URL: "http://HOST or https://HOST with an optional port and path, without user, password or query",
+    URL: "http://HOST or https://HOST with an optional port (1 to 65535) and path, without user, password or query",
     DECIMAL: 'a decimal number in quotes, such as "0.15"',
     FRACTION: 'a number from 0 to 1 in quotes, such as "0.7"',
     CPU: 'a CPU quantity greater than 0 in quotes, such as "4" or "500m"',

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 
+from pydantic import ValidationError
+
 from capstan_contract.config import (
     Adapter,
     Backend,
@@ -73,13 +75,25 @@ def compile_gateway(
         if model.spec.is_virtual:
             verdicts[model.key] = _add_virtual(model, model.spec, known, verdicts, entries)
         else:
-            entries[str(model.key)] = _entry(model, model.spec, (backend_of or default_backend)(model))
+            try:
+                entry = _entry(model, model.spec, (backend_of or default_backend)(model))
+            except ValidationError as fault:
+                # What the contract refuses must cost this model only, whatever the rules of its manifest let through.
+                verdicts[model.key] = invalid([_refusal(fault)])
+                continue
+            entries[entry.id] = entry
             credentials.update(_credentials(model.key, model.spec.external))
     return CompiledGateway(
         config=GatewayConfig.build(tuple(entries.values())),
         verdicts=MappingProxyType(dict(sorted(verdicts.items()))),
         credentials=MappingProxyType(dict(sorted(credentials.items()))),
     )
+
+
+def _refusal(fault: ValidationError) -> SpecError:
+    first = fault.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return SpecError("spec", f"cannot be served by a gateway: {where}: {first['msg']}")
 
 
 def _dependence(model: Model) -> int:

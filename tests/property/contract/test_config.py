@@ -30,7 +30,7 @@ entries = st.builds(
     names,
     st.integers(0, 2**40),
     st.text(max_size=20),
-    st.lists(st.text(max_size=20), max_size=3),
+    st.lists(st.text("abc%/~", max_size=20).map("http://127.0.0.1:8000/".__add__), max_size=3),
 )
 models = st.lists(entries, max_size=12, unique_by=lambda entry: entry.id).map(tuple)
 

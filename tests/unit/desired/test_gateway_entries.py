@@ -146,3 +146,17 @@ def test_faults_beyond_the_schema_are_told(spec: dict[str, object], field: str) 
 def test_odd_creation_times_do_no_harm(created: str) -> None:
     """A manifest from a file may have any creation time, or none."""
     assert _entry(replace(make_model(), created=created)).created in (0, 1767225600)
+
+
+def test_a_backend_that_the_contract_refuses_costs_its_model_only() -> None:
+    """A model whose address no gateway could use is Invalid; every other model is served."""
+
+    def backend(model: Model) -> StaticBackend:
+        return StaticBackend(urls=("http://h:99999" if model.key.name == "bad" else "http://h:9999",))
+
+    bad, good = make_model("bad"), make_model("good")
+    compiled = compile_gateway([bad, good], backend_of=backend)
+    assert [entry.id for entry in compiled.config.models] == ["team/good"]
+    assert compiled.verdicts[bad.key].reason == "Invalid"
+    assert "urls.0" in compiled.verdicts[bad.key].message
+    assert compiled.verdicts[good.key].accepted
