@@ -3,6 +3,7 @@
 LocalError
  |-- PortTaken        the gateway's port belongs to another process
  |-- AlreadyRunning   another `capstan up` uses the same state directory
+ |-- ForeignFolder    what was given as state directory belongs to somebody else
  |-- NothingToServe   the folder has no model that can be served
  `-- GatewayFailed    the gateway process does not come up
 """
@@ -18,6 +19,10 @@ class PortTaken(LocalError):
 
 class AlreadyRunning(LocalError):
     """Another `capstan up` uses the same state directory."""
+
+
+class ForeignFolder(LocalError):
+    """What was given as state directory holds files that are not a session's, or is no folder."""
 
 
 class NothingToServe(LocalError):

@@ -2,22 +2,26 @@
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from capstan_operator.local.errors import AlreadyRunning
+from capstan_operator.local.errors import AlreadyRunning, ForeignFolder
 
+LOCK = "lock"
 PARTS = ("config", "credentials", "logs", "prefixes")
 
 
 @contextmanager
 def state_directory(folder: Path) -> Iterator[Path]:
-    """Give an emptied state directory that nobody else uses. Raises AlreadyRunning."""
+    """Give an emptied state directory that nobody else uses. Raises AlreadyRunning, and ForeignFolder for a folder that
+    was not a state directory before: nothing in it is touched."""
+    _check_ours(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, folder)
         for part in PARTS:
@@ -29,6 +33,29 @@ def state_directory(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder that holds anything without the lock of a session, because what it holds would be deleted."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ForeignFolder(f"{folder} is not a folder; choose another one with --state-dir")
+    if {path.name for path in folder.iterdir()} <= {LOCK}:
+        return
+    if not _is_lock(folder / LOCK):
+        raise ForeignFolder(
+            f"{folder} holds files that are not of `capstan up`, which would delete some of them; "
+            "choose an empty or a new folder with --state-dir"
+        )
+
+
+def _is_lock(path: Path) -> bool:
+    """Say whether a file is what `_lock` writes: a process's number and nothing else."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return re.fullmatch(rb" *[0-9]+\n", stream.read(33)) is not None
+
+
 def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,5 +64,5 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise AlreadyRunning(
             f"another `capstan up` (process {owner}) uses {folder}; end it, or choose another folder with --state-dir"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    # Always as long, and written at once: whoever looks sees a number at every moment.
+    os.ftruncate(descriptor, os.pwrite(descriptor, f"{os.getpid():>10}\n".encode(), 0))

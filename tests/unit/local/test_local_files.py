@@ -12,7 +12,7 @@ from capstan_operator.local import configdir
 from capstan_operator.local.configdir import write_config
 from capstan_operator.local.credentials import variable_of, write_credentials
 from capstan_operator.local.engines import rest_seconds
-from capstan_operator.local.errors import AlreadyRunning, PortTaken
+from capstan_operator.local.errors import AlreadyRunning, ForeignFolder, PortTaken
 from capstan_operator.local.ports import check_port, free_ports
 from capstan_operator.local.statedir import state_directory
 
@@ -65,6 +65,41 @@ def test_two_sessions_do_not_share_a_state_directory(tmp_path: Path) -> None:
         pytest.fail("the second session began")
     with state_directory(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("lock", [None, "", "held by somebody else\n"])
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, lock: str | None) -> None:
+    """A folder that holds files without the lock of a session is refused, and nothing in it changes."""
+    folder = tmp_path / "project"
+    (folder / "config").mkdir(parents=True)
+    (folder / "config" / "mine.yaml").write_text("precious")
+    folder.chmod(0o755)
+    if lock is not None:
+        (folder / "lock").write_text(lock)
+    with pytest.raises(ForeignFolder, match="--state-dir"), state_directory(folder):
+        pytest.fail("the session began")
+    assert (folder / "config" / "mine.yaml").read_text() == "precious"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert (folder / "lock").exists() == (lock is not None)
+
+
+def test_a_file_is_no_state_directory(tmp_path: Path) -> None:
+    """A path that is a file is refused with advice, not with a traceback."""
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(ForeignFolder, match="is not a folder"), state_directory(path):
+        pytest.fail("the session began")
+
+
+@pytest.mark.parametrize("lock", ["", "4711\n"])
+def test_what_an_earlier_session_left_is_taken_over(tmp_path: Path, lock: str) -> None:
+    """A state directory is emptied for the next session, also when a crash left nothing but a lock."""
+    (tmp_path / "lock").write_text(lock)
+    if lock:
+        (tmp_path / "logs").mkdir()
+        (tmp_path / "logs" / "old.log").write_text("old")
+    with state_directory(tmp_path) as folder:
+        assert list((folder / "logs").iterdir()) == []
 
 
 def test_credentials_come_from_the_environment(tmp_path: Path) -> None:
