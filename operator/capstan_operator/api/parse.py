@@ -7,11 +7,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from capstan_operator.api.llmmodel import LLMModel
-from capstan_operator.api.patterns import HINTS
-from capstan_operator.api.schema import broken_rules
+from capstan_operator.api.patterns import DNS_LABEL, HINTS
+from capstan_operator.api.schema import broken_rules, matches
 from capstan_operator.snapshot import Manifest, Model, ModelKey, SpecError
 
 DEFAULT_NAMESPACE = "default"
+LONGEST_NAMESPACE = 63
 MOST_ERRORS = 20
 """More faults of one manifest than this are counted, not listed: they end in a condition's message."""
 
@@ -24,6 +25,8 @@ def parse_model(manifest: Manifest) -> Model:
     metadata = manifest.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     spec, errors = _validate(manifest)
+    if fault := _namespace_fault(metadata.get("namespace")):
+        spec, errors = None, (fault, *errors)
     status = manifest.get("status")
     return Model(
         key=ModelKey(_text(metadata.get("namespace")) or DEFAULT_NAMESPACE, _text(metadata.get("name"))),
@@ -45,6 +48,18 @@ def _validate(manifest: Manifest) -> tuple[LLMModel | None, tuple[SpecError, ...
         return LLMModel.model_validate(content), ()
     except ValidationError as fault:
         return None, explain(fault, LLMModel)
+
+
+def _namespace_fault(namespace: object) -> SpecError | None:
+    """Say what is wrong with a namespace: no API server judged that of a file, and names of files are made of it."""
+    path = "metadata.namespace"
+    if namespace is None or namespace == "":
+        return None
+    if not isinstance(namespace, str):
+        return SpecError(path, "must be a string")
+    if len(namespace) > LONGEST_NAMESPACE:
+        return SpecError(path, f"must have at most {LONGEST_NAMESPACE} characters")
+    return None if matches(DNS_LABEL, namespace) else SpecError(path, f"must be {HINTS[DNS_LABEL]}")
 
 
 def explain(fault: ValidationError, root: type[BaseModel]) -> tuple[SpecError, ...]:

@@ -55,6 +55,25 @@ def test_metadata_and_status_are_taken_over() -> None:
     assert model.errors == ()
 
 
+@pytest.mark.parametrize(
+    "namespace", ["../../evil", "a/b", "Team", "a.b", "-a", "a-", "a\n", "..", " ", "x" * 64, 5, ["a"]]
+)
+def test_a_namespace_is_a_dns_label(namespace: object) -> None:
+    """What no API server would take as a namespace is a fault of the field, and the model is not served."""
+    model = parse_model(manifest({"model": SOURCE}, namespace=namespace))
+    assert model.spec is None
+    assert [error.field for error in model.errors] == ["metadata.namespace"]
+    assert "evil" not in model.errors[0].message
+
+
+@pytest.mark.parametrize("namespace", [None, "", "a", "team-1", "1", "x" * 63])
+def test_usual_namespaces_are_taken(namespace: str | None) -> None:
+    """No namespace means `default`; every name that a cluster allows is allowed."""
+    model = parse_model(manifest({"model": SOURCE}, namespace=namespace))
+    assert model.errors == ()
+    assert model.key.namespace == (namespace or "default")
+
+
 def test_all_faults_are_found_at_once() -> None:
     """One look is enough to put a manifest right: all faults are there, in the order of the fields."""
     assert faults(

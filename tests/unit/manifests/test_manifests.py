@@ -52,6 +52,17 @@ def test_fault_has_file_line_document_and_field() -> None:
     ]
 
 
+def test_a_namespace_that_is_a_path_is_a_fault() -> None:
+    """A namespace that leads out of a folder is reported with file, line and field; so is one from the command line."""
+    text = model("a").replace("{name: a}", "\n  name: a\n  namespace: ../../evil")
+    found = read(text)
+    rule = "lower case letters, digits and '-', beginning and ending with a letter or digit"
+    resource = "LLMModel ../../evil/a"
+    assert said(found) == [f"m.yaml:5: document 1: {resource}: `metadata.namespace`: must be {rule}"]
+    assert [judged.spec for judged in found.models.values()] == [None]
+    assert [finding.field for finding in read(model("a"), namespace="../x").findings] == ["metadata.namespace"]
+
+
 def test_missing_field_points_to_its_parent() -> None:
     """A field that is not there has no line; the line is that of the nearest part around it."""
     assert said(read(model("a") + "  scaling:\n    min: 1\n")) == [
