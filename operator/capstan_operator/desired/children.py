@@ -50,12 +50,17 @@ def build_service(name: str) -> Manifest:
 
 
 def build_disruption_budget(name: str) -> Manifest:
-    """Give the budget that lets a drain take one pod at a time."""
+    """Give the budget that lets a drain take one pod at a time, and every pod that is not ready."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": {"name": workload_name(name)},
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector_labels(name)}},
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": selector_labels(name)},
+            # Pods that are not ready serve nobody: a model that is broken must not keep a node from being drained.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
     }
 
 

@@ -15,6 +15,8 @@ from capstan_operator.settings import BuildSettings
 from capstan_operator.snapshot import Model
 
 WORKER_COMMAND: Final = "capstan-worker"
+GRACE_MARGIN_SECONDS: Final = 30
+"""From the end of the last stream to the end of the pod."""
 POOLING_TASKS: Final[Mapping[Task, tuple[str, ...]]] = {
     Task.EMBED: ("--runner", "pooling", "--convert", "embed"),
     Task.CLASSIFY: ("--runner", "pooling", "--convert", "classify"),
@@ -75,8 +77,17 @@ def tensor_parallel_size(spec: LLMModelSpec) -> int:
 def worker_options(spec: LLMModelSpec) -> tuple[str, ...]:
     """Give the options that every kind of worker has."""
     prefixes = ("--prefixes", PREFIXES_PATH) if spec.prefixes else ()
-    grace = str(spec.serving.timeouts.totalSeconds)
-    return ("--host", "0.0.0.0", "--worker-port", str(WORKER_PORT), *prefixes, "--grace-seconds", grace)
+    grace = ("--grace-seconds", str(grace_seconds(spec)))
+    return ("--host", "0.0.0.0", "--worker-port", str(WORKER_PORT), *prefixes, *grace)
+
+
+def grace_seconds(spec: LLMModelSpec) -> int:
+    """Give how long a pod may take to go away: the longest answer, and something to spare.
+
+    The worker is told the whole of it, because it stops waiting a little before the end, and never before the longest
+    answer is complete.
+    """
+    return spec.serving.timeouts.totalSeconds + GRACE_MARGIN_SECONDS
 
 
 def sidecar_arguments(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:

@@ -14,7 +14,13 @@ from capstan_contract.names import (
 )
 from capstan_operator.api.llmmodel import LLMModelSpec, Toleration
 from capstan_operator.desired.diff import digest
-from capstan_operator.desired.engines import WORKER_COMMAND, EngineContainer, build_engine, sidecar_arguments
+from capstan_operator.desired.engines import (
+    WORKER_COMMAND,
+    EngineContainer,
+    build_engine,
+    grace_seconds,
+    sidecar_arguments,
+)
 from capstan_operator.desired.naming import child_labels, selector_labels
 from capstan_operator.desired.patch import strategic_merge
 from capstan_operator.desired.volumes import (
@@ -32,8 +38,6 @@ WORKER_CONTAINER: Final = "worker"
 USER_ID: Final = 10001
 STARTUP_SECONDS: Final = 3600
 """How long a model may take to load before its container is started again."""
-GRACE_MARGIN_SECONDS: Final = 30
-"""From the end of the last stream to the end of the pod."""
 DRAIN_TOKEN_VARIABLE: Final = "CAPSTAN_DRAIN_TOKEN"  # noqa: S105 - the name of a variable
 PREFIXES_ANNOTATION: Final = f"{GROUP}/prefixes-hash"
 
@@ -63,11 +67,10 @@ def drain_token(uid: str) -> str:
 
 
 def _pod_spec(model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings) -> dict[str, Any]:
-    grace = spec.serving.timeouts.totalSeconds + GRACE_MARGIN_SECONDS
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": grace,
+        "terminationGracePeriodSeconds": grace_seconds(spec),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,

@@ -300,7 +300,7 @@ def test_an_upgrade_of_the_chart_restarts_nothing() -> None:
 
 
 def test_the_image_of_running_models_can_be_pinned() -> None:
-    """`models.workerImage.tag` keeps the image that models run while everything else moves on, as docs/install.md says."""
+    """`models.workerImage.tag` keeps the image that models run while the rest moves on, as docs/install.md says."""
     values = with_values(image={"tag": "0.2.0"}, models={"workerImage": {"tag": "0.1.0"}})
     pods = pod_specs(render(values))
     told = {"name": "CAPSTAN_WORKER_IMAGE", "value": "ghcr.io/capstan/worker:0.1.0"}

@@ -9,6 +9,7 @@ from capstan_operator.desired.pod import drain_token
 from capstan_operator.desired.types import RolloutMode
 from capstan_operator.settings import BuildSettings
 from capstan_operator.snapshot import Manifest, Model, ModelKey, NodeCapacity, PodHash, SpecError
+from capstan_worker.drain import Drain
 from support.plainmodels import (
     SETTINGS,
     as_deleting,
@@ -334,3 +335,28 @@ def test_model_without_gpus_always_surges() -> None:
     snapshot = snapshot_of(new, deployment_of(old), nodes=())
     assert build_model(new, snapshot, SETTINGS).rollout is RolloutMode.SURGE
     assert not needs_capacity(new, snapshot, SETTINGS)
+
+
+@pytest.mark.parametrize("total", [1, 30, 600, 86400])
+@pytest.mark.parametrize("engine", [{"type": "vLLM"}, {"type": "vLLM", "version": "v0.11.0"}, {"type": "TGI"}])
+def test_a_drain_waits_for_the_longest_answer(engine: dict[str, str], total: int) -> None:
+    """A worker gives up draining only after the longest answer that a model allows, and before its pod is killed."""
+    spec = _pod_spec(make_model(engine=engine, serving={"timeouts": {"totalSeconds": total}}))
+    containers = [*spec["containers"], *spec.get("initContainers", ())]
+    told = [
+        args[args.index("--grace-seconds") + 1]
+        for args in (item["args"] for item in containers)
+        if "--grace-seconds" in args
+    ]
+    assert len(told) == 1
+    limit = Drain(grace=float(told[0]), settle=2.0).limit
+    assert total < limit < spec["terminationGracePeriodSeconds"]
+
+
+def test_a_budget_never_holds_pods_that_are_not_ready() -> None:
+    """A drain of a node may evict broken pods: only those that serve count for the budget."""
+    model = make_model(replicas=2)
+    objects = build_model(model, snapshot_of(model), SETTINGS).objects
+    budget = next(manifest for manifest in objects if manifest["kind"] == "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
