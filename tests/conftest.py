@@ -23,6 +23,7 @@ def pytest_configure() -> None:
     settings.load_profile("capstan")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests stay in one process when several share the work: a file's, and all on the one cluster or on vLLM.
 
