@@ -50,7 +50,7 @@ kind-down: ## end that cluster
 # --- tests and checks -----------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-dev ## every test that this machine can run; says what it left out
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, linting, types, layers, generated files
 	@scripts/check.sh

@@ -4,12 +4,14 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from support.apiserver import api_server
-from support.needs import ROOT
 
 
 def pytest_configure() -> None:
@@ -23,16 +25,31 @@ def pytest_configure() -> None:
     settings.load_profile("capstan")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay in one process when several share the work: a file's, and all on the one cluster or on vLLM.
+    """Put the tests on the one cluster and on vLLM first: they take longest."""
+    items.sort(key=lambda item: scope_of(item.nodeid) != MACHINE)
 
-    Those last ones take longest and come first, so that the other process does all the rest beside them.
-    """
-    for item in items:
-        machine = item.path.is_relative_to(ROOT / "tests" / "e2e")
-        item.add_marker(pytest.mark.xdist_group("machine" if machine else str(item.path.relative_to(ROOT))))
-    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "e2e"))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Let one process have the cluster and vLLM, and another do all the rest beside it, a file at a time."""
+    return ByScope(config, log)
+
+
+MACHINE: Final = "machine"
+
+
+def scope_of(nodeid: str) -> str:
+    """Say which tests stay in one process: those of a file, and all that need the machine for themselves."""
+    path = nodeid.split("::", 1)[0]
+    return MACHINE if path.startswith("tests/e2e/") else path
+
+
+class ByScope(LoadScopeScheduling):
+    """xdist's scheduler, with `scope_of`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
 
 
 @pytest.fixture(scope="session")
