@@ -11,6 +11,7 @@ import pytest
 
 from support.apiserver import kubectl_path
 from support.helm import NAMESPACE, pod_specs, render
+from support.wait import wait_until
 
 pytestmark = pytest.mark.apiserver
 LEVELS = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -69,3 +70,35 @@ def test_pods_pass_the_restricted_level(kube_api: Path, namespace: str, variant:
         }
         _apply(kube_api, account)
         assert _apply(kube_api, pod, dry=True) == ""
+
+
+def test_rights_reach_every_namespace_that_is_served(kube_api: Path, namespace: str) -> None:
+    """With `watchNamespaces` the gateway finds endpoints there and beside the operator, and nowhere else; the operator
+    sees what is free on nodes."""
+    values = {"gateway": {"insecureNoAuth": True}, "operator": {"watchNamespaces": ["default"]}}
+    text = json.dumps(render(values)).replace(NAMESPACE, namespace)
+    roles = [item for item in json.loads(text) if item["apiVersion"].startswith("rbac.authorization.k8s.io/")]
+
+    def may(account: str, verb: str, resource: str, *where: str) -> bool:
+        who = f"--as=system:serviceaccount:{namespace}:capstan-{account}"
+        return _kubectl(kube_api, "auth", "can-i", verb, resource, who, *where).stdout.strip() == "yes"
+
+    def reached(account: str, resource: str) -> list[str]:
+        places = {
+            "default": ("-n", "default"),
+            "own": ("-n", namespace),
+            "other": ("-n", "kube-public"),
+            "all": ("-A",),
+        }
+        return [place for place, where in places.items() if may(account, "list", resource, *where)]
+
+    _apply(kube_api, *roles)
+    try:
+        wait_until(lambda: may("operator", "list", "nodes"), what="the roles to count")
+        wait_until(lambda: len(reached("gateway", "endpointslices")) > 1, what="the gateway's roles to count")
+        assert reached("gateway", "endpointslices") == ["default", "own"]
+        assert reached("operator", "deployments.apps") == ["default", "own"]
+        assert reached("operator", "pods") == ["default", "own", "other", "all"]
+    finally:
+        document = json.dumps({"apiVersion": "v1", "kind": "List", "items": roles})
+        _kubectl(kube_api, "delete", "--ignore-not-found", "-f", "-", given=document)
