@@ -48,7 +48,7 @@ class Rename:
 class StreamRelay:
     """One stream: feed it what the engine sends, send on what it gives back."""
 
-    __slots__ = ("_rename", "_splitter", "_strip_usage", "done", "error", "events", "finished", "usage")
+    __slots__ = ("_finished", "_rename", "_splitter", "_strip_usage", "_unfinished", "done", "error", "events", "usage")
 
     def __init__(self, *, strip_usage: bool, rename: Rename | None = None) -> None:
         self._splitter = FrameSplitter()
@@ -56,12 +56,19 @@ class StreamRelay:
         self._rename = rename
         self.usage: Usage | None = None
         self.events = 0
-        self.finished = False
-        """A finish reason was seen."""
+        self._finished: set[int] = set()
+        """The choices whose finish reason was seen, by index."""
+        self._unfinished: set[int] = set()
+        """The choices that have begun without one."""
         self.error: GatewayError | None = None
         """What the engine reported inside the stream."""
         self.done = False
         """The end marker was seen."""
+
+    @property
+    def finished(self) -> bool:
+        """A finish reason was seen of every choice that has begun."""
+        return bool(self._finished) and not self._unfinished
 
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send to the client; raises StreamBroken when the stream makes no sense."""
@@ -120,15 +127,29 @@ class StreamRelay:
     def _take(self, chunks: list[Any]) -> int:
         """Note what these chunks say, up to the first that cannot simply be passed on; give how many that were."""
         taken = 0
-        finished = self.finished
         for chunk in chunks:
             if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None:
                 break
             taken += 1
-            finished = finished or _has_finish(chunk.get("choices"))
-        self.finished = finished
+            self._note(chunk.get("choices"))
         self.events += taken
         return taken
+
+    def _note(self, choices: Any) -> None:
+        """Note which choices have begun, and which are over."""
+        if type(choices) is not list:
+            return
+        for choice in choices:
+            if type(choice) is not dict:
+                continue
+            index = choice.get("index")
+            if type(index) is not int:
+                index = 0
+            if choice.get("finish_reason"):
+                self._finished.add(index)
+                self._unfinished.discard(index)
+            elif index not in self._finished:
+                self._unfinished.add(index)
 
     def _sift(self, run: bytes) -> bytes:
         kept: list[bytes] = []
@@ -173,7 +194,7 @@ class StreamRelay:
             if not choices and self._strip_usage:
                 return b""
         self.events += 1
-        self.finished = self.finished or _has_finish(choices)
+        self._note(choices)
         return frame + b"\n\n"
 
 
@@ -189,14 +210,6 @@ def _read_run(run: bytes) -> list[Any] | None:
     except orjson.JSONDecodeError:
         return None
     return chunks if len(chunks) == frames else None
-
-
-def _has_finish(choices: Any) -> bool:
-    if type(choices) is list:
-        for choice in choices:
-            if type(choice) is dict and choice.get("finish_reason"):
-                return True
-    return False
 
 
 def error_end(error: GatewayError) -> bytes:

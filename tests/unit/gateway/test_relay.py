@@ -1,5 +1,7 @@
 """Streams that end too early, hold errors, or make no sense."""
 
+from collections.abc import Callable
+
 import orjson
 import pytest
 
@@ -109,3 +111,27 @@ def test_error_end_is_an_error_frame_and_the_end_marker() -> None:
         "message": "it broke", "type": "server_error", "param": None, "code": "upstream_error"
     }  # fmt: skip
     assert data.endswith(DONE)
+
+
+def _choice(index: int, finish: str | None) -> bytes:
+    choices = [{"index": index, "delta": {}, "finish_reason": finish}]
+    return b"data: " + orjson.dumps({"choices": choices}) + b"\n\n"
+
+
+@pytest.mark.parametrize("end", [StreamRelay.finish, lambda relay: relay.feed(DONE)], ids=["end", "marker"])
+def test_every_choice_must_finish(end: Callable[[StreamRelay], bytes]) -> None:
+    """Of several choices one that finished says nothing of the others, whatever the stream ends with."""
+    relay = _relay()
+    relay.feed(_choice(0, None) + _choice(1, None) + _choice(0, "stop"))
+    with pytest.raises(StreamBroken, match="ended before it was finished"):
+        end(relay)
+
+
+def test_choices_finish_one_by_one() -> None:
+    """A stream of several choices is whole when the last of them has its finish reason."""
+    relay = _relay()
+    relay.feed(_choice(0, None) + _choice(1, None) + _choice(0, "stop"))
+    assert not relay.finished
+    relay.feed(_choice(1, "length"))
+    assert relay.finished
+    assert relay.feed(DONE) == DONE
