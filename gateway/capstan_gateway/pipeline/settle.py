@@ -18,13 +18,13 @@ def settle_usage(context: RequestContext, reply: Reply | None, _: Deps) -> None:
     The engine's own numbers count. Of a stream that was cut off before it told them, its events are counted: engines
     send one for each token.
     """
+    context.price_dollars = context.spent_dollars
     if context.usage_settled:
-        context.price_dollars = context.spent_dollars
         return
     if isinstance(reply, StreamReply):
         context.usage = _usage_of(reply.relay)
     if context.usage is not None and context.answered_by is not None:
-        context.price_dollars = context.spent_dollars + settle_call(context.answered_by, context.usage)
+        context.price_dollars += settle_call(context.answered_by, context.usage)
 
 
 def settle_call(model: ServedModel, usage: Usage) -> float:
