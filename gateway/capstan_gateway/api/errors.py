@@ -5,7 +5,7 @@ import logging
 from capstan_gateway.api.envelope import error_body
 from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import GatewayError, Headers, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
-from capstan_gateway.routing.errors import NoCredential, NoEndpoint, RoutingError, TooManyWaiting
+from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint, RoutingError, TooManyWaiting
 from capstan_gateway.upstream.errors import BodyTooLarge, ConnectFailed, DeadlineExceeded, DeadlineKind, UpstreamError
 
 log = logging.getLogger(__name__)
@@ -16,6 +16,7 @@ _DEADLINES = {
     DeadlineKind.IDLE: "the model stopped answering",
     DeadlineKind.TOTAL: "the model did not finish its answer in time",
 }
+_NO_KEY = "the gateway has no credentials for this hosted model"
 
 
 def to_gateway_error(error: Exception, *, request_id: str) -> GatewayError:
@@ -38,7 +39,7 @@ def _of_routing(error: RoutingError) -> GatewayError:
             status=429, type="requests", code="rate_limit_exceeded", headers=headers,
         )  # fmt: skip
     if isinstance(error, NoCredential):
-        return UpstreamFailed("the gateway has no credentials for this hosted model")
+        return UpstreamFailed(_NO_KEY)
     if isinstance(error, NoEndpoint):
         return ModelNotReady("the model has no ready endpoint; try again later", headers=headers)
     return Overloaded("the request could not be given to the model", headers=headers)
@@ -47,6 +48,8 @@ def _of_routing(error: RoutingError) -> GatewayError:
 def _of_upstream(error: UpstreamError) -> GatewayError:
     if isinstance(error, DeadlineExceeded):
         return UpstreamTimeout(_DEADLINES[error.kind])
+    if isinstance(error, KeyMissing):
+        return UpstreamFailed(_NO_KEY)
     if isinstance(error, ConnectFailed):
         return UpstreamFailed("the model's engine could not be reached")
     if isinstance(error, BodyTooLarge):

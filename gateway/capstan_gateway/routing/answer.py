@@ -35,7 +35,14 @@ class Answer:
     __slots__ = ("_body", "_failed", "_now", "_response", "_slot", "_state", "endpoint", "headers", "status")
 
     def __init__(
-        self, response: UpstreamResponse, slot: Slot, state: EndpointState, now: Callable[[], float], body: bytes | None
+        self,
+        response: UpstreamResponse,
+        slot: Slot,
+        state: EndpointState,
+        now: Callable[[], float],
+        body: bytes | None,
+        *,
+        failed: bool = False,
     ) -> None:
         self.endpoint: Endpoint = state.endpoint
         self.status = response.status
@@ -44,7 +51,8 @@ class Answer:
         self._slot = slot
         self._state = state
         self._now = now
-        self._failed = False
+        self._failed = failed
+        """Whether the answer counts as a failure of its endpoint already: its status may be one."""
         self._body = body
         """The whole body, when it was read in advance, until it is handed out."""
 
@@ -93,7 +101,7 @@ class Answer:
     def close(self) -> None:
         """Release the slot, and abort the upstream if the body is not over."""
         if self._slot.release() and not self._failed:
-            record_end(self._state, self.status, self._now())
+            record_end(self._state, self._now())
         if not self._response.complete:
             self._response.abort()
 

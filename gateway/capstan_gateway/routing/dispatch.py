@@ -20,7 +20,7 @@ from typing import Any
 
 from capstan_gateway.routing.answer import Answer, Slot
 from capstan_gateway.routing.budget import RetryBudget
-from capstan_gateway.routing.errors import NoCredential, NoEndpoint, TooManyWaiting
+from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint, TooManyWaiting
 from capstan_gateway.routing.hedge import Hedging
 from capstan_gateway.routing.outcome import describe, record_error, record_status
 from capstan_gateway.routing.picker import pick
@@ -164,6 +164,10 @@ class Dispatcher:
     async def _attempt(self, progress: _Progress, state: EndpointState, *, hedge: bool = False) -> Answer:
         """Send to this endpoint, and wait until the answer's body has begun (or is whole, if asked for)."""
         call = progress.call
+        # Asked for anew: the endpoint, or the loss of its key, may be younger than the call.
+        headers = call.headers if call.headers_of is None else call.headers_of(state.endpoint)
+        if headers is None:
+            raise KeyMissing(state.endpoint.id, "the gateway has no key for it")
         now = self._now()
         _count(call.stats, retry=not hedge)
         state.breaker.begin(now)
@@ -175,7 +179,7 @@ class Dispatcher:
                 state.endpoint,
                 method=call.method,
                 path=call.path,
-                headers=call.headers if call.headers_of is None else call.headers_of(state.endpoint) or (),
+                headers=headers,
                 body=call.body,
                 connect_timeout=self._connect_seconds(progress),
                 first_byte_timeout=call.first_token_seconds,
@@ -194,8 +198,11 @@ class Dispatcher:
             if response is not None:
                 response.abort()
             raise
-        record_status(state, response.status, response.headers, seconds, self._now(), self._wall_clock)
-        return Answer(response, slot, state, self._now, body)
+        failed = record_status(
+            state, response.status, response.headers, seconds, self._now(), self._wall_clock,
+            keyed=call.headers_of is not None,
+        )  # fmt: skip
+        return Answer(response, slot, state, self._now, body, failed=failed)
 
     def _consider(self, progress: _Progress, state: EndpointState, error: UpstreamError) -> None:
         """Take note of a failed attempt; raise its error when there must not be another one."""

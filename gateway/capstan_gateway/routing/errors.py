@@ -5,9 +5,14 @@
     ├── NoCredential      no endpoint of a hosted model has its key: 502
     └── TooManyWaiting    enough requests wait for this model already: 429 with Retry-After, at once
 
+    UpstreamError (upstream.errors)
+    └── KeyMissing        nothing was sent: this endpoint of a hosted model has no key; the next one may have
+
 When an endpoint was called and failed, the last `upstream.errors.UpstreamError` is raised as it is: 502, or 504 for
 DeadlineExceeded.
 """
+
+from capstan_gateway.upstream.errors import UpstreamError
 
 
 class RoutingError(Exception):
@@ -25,6 +30,12 @@ class NoEndpoint(RoutingError):
 
 class NoCredential(RoutingError):
     """The gateway has no key for any endpoint of the hosted model."""
+
+
+class KeyMissing(UpstreamError):
+    """The gateway has no key for this endpoint, so nothing was sent: safe to repeat elsewhere."""
+
+    sent = False
 
 
 class TooManyWaiting(RoutingError):

@@ -8,6 +8,7 @@ from capstan_gateway.upstream.errors import DeadlineExceeded, UpstreamError
 
 SERVER_ERROR = 500
 CLIENT_ERROR = 400
+KEY_REFUSED = frozenset((401, 403))
 FULL = 429
 FULL_SECONDS = 1.0
 """How long an endpoint is left alone, if there are others, that says 429 and not until when."""
@@ -32,11 +33,17 @@ def record_status(
     seconds: float,
     now: float,
     wall_clock: Callable[[], float],
-) -> None:
-    """Take note of an answer that began with this status after `seconds`."""
+    *,
+    keyed: bool = False,
+) -> bool:
+    """Take note of an answer that began with this status after `seconds`; True when that is a failure.
+
+    Of an endpoint that has a key of its own, a refused key is its failure, and not the request's.
+    """
+    failed = status >= SERVER_ERROR or (keyed and status in KEY_REFUSED)
     if status < CLIENT_ERROR:
         state.observe(seconds, now)
-    elif status >= SERVER_ERROR:
+    elif failed:
         state.last_error = str(status)
         state.breaker.fail(now)
     if status in (429, 503, 529):
@@ -45,13 +52,13 @@ def record_status(
             asked = FULL_SECONDS
         if asked:
             state.breaker.defer(now, asked)
+    return failed
 
 
-def record_end(state: EndpointState, status: int, now: float) -> None:
+def record_end(state: EndpointState, now: float) -> None:
     """Take note of an answer that nothing went wrong with, when it is over or when its client has gone.
 
     Only then: an endpoint that begins every answer well and breaks off in the middle must not look healthy.
     """
-    if status < SERVER_ERROR:
-        state.breaker.succeed(now)
-        state.last_error = None
+    state.breaker.succeed(now)
+    state.last_error = None

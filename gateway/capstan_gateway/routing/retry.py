@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Final
 
+from capstan_gateway.routing.errors import KeyMissing
 from capstan_gateway.upstream.errors import (
     BodyTooLarge,
     ConnectionLost,
@@ -51,7 +52,7 @@ def blames_endpoint(error: UpstreamError) -> bool:
     """Whether the breaker counts this error. Our own limits and the request's total deadline are not its fault."""
     if isinstance(error, DeadlineExceeded):
         return error.kind is not DeadlineKind.TOTAL
-    return not isinstance(error, TooManyConnections | BodyTooLarge)
+    return not isinstance(error, TooManyConnections | BodyTooLarge | KeyMissing)
 
 
 def retry_after(headers: list[tuple[bytes, bytes]], wall_clock: Callable[[], float]) -> float | None:

@@ -11,7 +11,7 @@ from capstan_gateway.routing.breaker import BreakerSettings
 from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher, DispatchSettings
 from capstan_gateway.routing.endpoints import EndpointSet
-from capstan_gateway.routing.errors import NoEndpoint, TooManyWaiting
+from capstan_gateway.routing.errors import KeyMissing, NoEndpoint, TooManyWaiting
 from capstan_gateway.routing.port import Call, CallStats
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.upstream.errors import (
@@ -450,3 +450,50 @@ async def test_endpoints_come_and_go_under_load_without_a_failed_request(bench: 
     await running.__aexit__(None, None, None)
     assert asked > 500
     assert "ConnectionLost" in failures, "the servers died under requests"
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_an_endpoint_that_refuses_its_key_is_left(bench: Bench, code: int) -> None:
+    """Among endpoints with keys a refused one opens the breaker: it does not cost every request an attempt."""
+
+    async def refuses(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(status(code))
+
+    async with raw_server(refuses) as bad_server, raw_server(good) as good_server:
+        endpoints = bench.endpoints([bad_server.port, good_server.port])
+        bad = endpoints.states[0]
+        for _ in range(40):
+            assert await bench.ask(endpoints, headers_of=lambda _: ()) == (200, b"good")
+        assert not bad.breaker.allows(asyncio.get_running_loop().time())
+        assert bad.last_error == str(code)
+        assert len(bad_server.heads) == BreakerSettings().threshold
+
+
+async def test_an_endpoint_that_comes_later_without_a_key_is_not_used(bench: Bench) -> None:
+    """An endpoint that appears while a call waits gets nothing of it as long as there is no key for it."""
+    async with raw_server(good) as keyless, raw_server(good) as keyed:
+        endpoints = bench.endpoints([])
+
+        def headers_of(endpoint: Endpoint) -> tuple[tuple[bytes, bytes], ...] | None:
+            return None if endpoint.port == keyless.port else ((b"authorization", b"Bearer k"),)
+
+        asking = asyncio.create_task(bench.ask(endpoints, headers_of=headers_of, wait_seconds=30))
+        await eventually(lambda: endpoints.waiting == 1, what="the wait")
+        endpoints.replace([at(keyless.port)])
+        await eventually(lambda: endpoints.waiting == 1 or asking.done(), what="the refusal")
+        endpoints.replace([at(keyless.port), at(keyed.port)])
+        assert await asking == (200, b"good")
+        assert keyless.heads == []
+        assert b"authorization: Bearer k" in keyed.heads[0]
+        assert endpoints.states[0].breaker.allows(asyncio.get_running_loop().time())
+
+
+async def test_a_key_that_goes_before_the_attempt_is_an_error(bench: Bench) -> None:
+    """A call never goes out without the key that it had when it began."""
+    async with raw_server(good) as server:
+        asked = iter(((), None))
+        with pytest.raises(KeyMissing):
+            await bench.ask(bench.endpoints([server.port]), headers_of=lambda _: next(asked))
+        assert server.heads == []
