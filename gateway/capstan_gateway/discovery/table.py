@@ -24,14 +24,26 @@ class EndpointTable:
         self._make_set = make_set
         self._discovered = discovered
         self._sets: dict[str, EndpointSet] = {}
+        self._kinds: dict[str, tuple[object, ...]] = {}
+        self._replaced: list[EndpointSet] = []
+        """Sets of models whose backend became one of another kind, until the config that says so is in use."""
         self._services: dict[ServicePort, set[str]] = {}
         self._keys: dict[str, ServicePort] = {}
 
     def set_of(self, entry: ModelEntry) -> EndpointSet:
-        """Give the set of this model, filled as its backend says now."""
+        """Give the set of this model, filled as its backend says now.
+
+        A backend of another kind, or of another provider, gets a set of its own: a request that is under way was
+        written for the former one, and must not go to the new one.
+        """
         found = self._sets.get(entry.id)
+        kind = (type(entry.backend), getattr(entry.backend, "provider", None))
+        if found is not None and self._kinds[entry.id] != kind:
+            self._replaced.append(found)
+            found = None
         if found is None:
             found = self._sets[entry.id] = self._make_set()
+            self._kinds[entry.id] = kind
         self._forget(entry.id)
         if isinstance(entry.backend, ServiceBackend):
             key = service_port(entry.backend)
@@ -46,7 +58,11 @@ class EndpointTable:
         """Forget every other model; requests that are being served keep what they have."""
         for gone in self._sets.keys() - set(model_ids):
             self._forget(gone)
+            del self._kinds[gone]
             self._sets.pop(gone).replace(())
+        for former in self._replaced:
+            former.replace(())
+        self._replaced.clear()
 
     def discovered(self, key: ServicePort, found: Iterable[Address]) -> None:
         """The cluster says that these are the ready addresses of a Service's port."""
