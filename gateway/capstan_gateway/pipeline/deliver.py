@@ -18,6 +18,7 @@ STREAM_HEADERS: Final = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+SERVER_ERROR: Final = 500
 END_SECONDS: Final = 0.5
 """How long to wait for the end of an upstream's body behind its last frame, to be able to use its connection again."""
 
@@ -83,6 +84,7 @@ async def _deliver_stream(context: RequestContext, reply: StreamReply, deps: Dep
     await send({"type": "http.response.body", "body": reply.first, "more_body": True})
     context.first_sent_at = deps.clock()
     if reply.broken is not None:
+        source.blame(type(reply.broken).__name__)
         raise reply.broken
     try:
         while not relay.done:
@@ -91,14 +93,19 @@ async def _deliver_stream(context: RequestContext, reply: StreamReply, deps: Dep
             if run:
                 await send({"type": "http.response.body", "body": run, "more_body": True})
     except StreamBroken as broken:
+        source.blame(type(broken).__name__)
         if broken.before:
             await send({"type": "http.response.body", "body": broken.before, "more_body": True})
         raise
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-    if not source.complete:
-        await _read_end(source)
+    # From here on the server reports a disconnect because the answer is over: nobody has gone away.
+    context.ended = True
     if relay.error is not None:
         context.error = relay.error
+        if relay.error.status >= SERVER_ERROR:
+            source.blame("error-event")
+    if not source.complete:
+        await _read_end(source)
 
 
 async def _read_end(source: DispatchedResponse) -> None:

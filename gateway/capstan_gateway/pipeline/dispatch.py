@@ -1,13 +1,13 @@
 """Asking one model: its endpoints one after the other, as long as nothing has reached the client."""
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.api.envelope import normalise_error
+from capstan_gateway.api.envelope import normalise_error, upstream_error_event
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import Headers, UpstreamFailed
+from capstan_gateway.errors import GatewayError, Headers, UpstreamFailed
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
@@ -21,6 +21,12 @@ from capstan_gateway.streaming.usage import Usage, find_usage, parse_usage
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 SMALL_ANSWER_BYTES: Final = 16 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024
+CLIENT_ERROR: Final = 400
+SERVER_ERROR: Final = 500
+_FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
+"""Where every answer says why it ended."""
+_FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
+_UNFINISHED: Final = "the model's engine answered without a finish reason"
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
 
@@ -51,7 +57,9 @@ async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wa
     answer = await deps.dispatcher.dispatch(call)
     try:
         return await _reply(context, model, answer, adapter)
-    except BaseException:
+    except BaseException as error:
+        if answer.status < CLIENT_ERROR and isinstance(error, GatewayError) and error.status >= SERVER_ERROR:
+            answer.blame(type(error).__name__)
         answer.close()
         raise
 
@@ -76,16 +84,17 @@ async def _reply(
     if streamed:
         return await _begin_stream(context, model, answer, adapter)
     body = await answer.read(MAX_ANSWER_BYTES)
-    answer.close()
     if adapter is not None:
         body, context.usage = adapter.read(body, model)
+        answer.close()
         return WholeReply(200, content_type, body, adapter.native)
-    context.usage = _usage_of(body)
+    context.usage = _usage_of(body, finishes=context.route.upstream_path in _FINISHING)
+    answer.close()
     return WholeReply(200, content_type, model.rename(body) if model.rename is not None else body)
 
 
 async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
-    if answer.status < 400:
+    if answer.status < CLIENT_ERROR:
         raise UpstreamFailed(f"the model's engine answered with an unexpected status ({answer.status})")
     body = await answer.read(MAX_ERROR_BYTES)
     headers: Headers = tuple(item for item in answer.headers if item[0] in _PASSED_ON)
@@ -121,14 +130,17 @@ def _relay(context: RequestContext, model: ServedModel) -> Relay:
     return StreamRelay(strip_usage=not context.usage_asked, rename=model.rename)
 
 
-def _usage_of(body: bytes) -> Usage | None:
-    """Give the usage of an answer in one piece; UpstreamFailed when it is none.
+def _usage_of(body: bytes, *, finishes: bool) -> Usage | None:
+    """Give the usage of an answer in one piece; UpstreamFailed when it is none, or has no finish reason where it must.
 
-    A small one is simply read. Of a large one (embeddings) only its ends are looked at.
+    A small one is simply read. A large one is only searched: inside JSON strings quotes are escaped, so that the name
+    of a field in quotes is never part of a text.
     """
     if len(body) > SMALL_ANSWER_BYTES:
         stripped = body.strip()
         if stripped.startswith(b"{") and stripped.endswith(b"}"):
+            if finishes and not any(found in body for found in _FINISHED):
+                raise UpstreamFailed(_UNFINISHED)
             return find_usage(body)
     else:
         try:
@@ -136,8 +148,19 @@ def _usage_of(body: bytes) -> Usage | None:
         except orjson.JSONDecodeError:
             document = None
         if type(document) is dict:
+            if document.get("error") is not None:
+                raise upstream_error_event(document)
+            if finishes and not _is_finished(document.get("choices")):
+                raise UpstreamFailed(_UNFINISHED)
             return parse_usage(document.get("usage"))
     raise UpstreamFailed("the model's engine answered with something that is not JSON")
+
+
+def _is_finished(choices: Any) -> bool:
+    """Whether there are choices, and each says why it ended."""
+    if type(choices) is not list or not choices:
+        return False
+    return all(type(choice) is dict and choice.get("finish_reason") for choice in choices)
 
 
 def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:

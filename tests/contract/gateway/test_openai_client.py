@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from capstan_contract.config import Price, Task
-from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, frame, stream_frames
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -173,7 +173,7 @@ async def test_client_retries_and_waits_as_told(gateway: RunningGateway, upstrea
         if calls == 1:
             await wire.json({"error": {"message": "busy"}}, 429, "retry-after-ms: 30")
         else:
-            await wire.json({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []})
+            await wire.json(completion("m"))
 
     upstream.respond = busy_once
     async with gateway.client(max_retries=1) as client:

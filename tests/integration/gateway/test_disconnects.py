@@ -171,3 +171,20 @@ async def test_no_task_is_left(gateway: RunningGateway, upstream: FakeUpstream) 
         await hang_up(writer)
     await gateway.settled()
     await eventually(lambda: len(asyncio.all_tasks()) <= before, what="the end of all tasks")
+
+
+async def test_a_finished_stream_is_a_success(gateway: RunningGateway, upstream: FakeUpstream) -> None:
+    """A client that got all of its stream has not gone away, however long the engine takes to end its body."""
+
+    async def never_ends(received: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(frame(delta("chat", "one", "stop")) + b"data: [DONE]\n\n")
+        await stall(received, wire)
+
+    upstream.respond = never_ends
+    reader, writer = await request(gateway, stream=True)
+    await reader.readuntil(b"0\r\n\r\n")
+    await gateway.settled()
+    assert gateway.metric("llm_requests_total", model="chat", status="200") == 1
+    assert gateway.metric("llm_requests_total", model="chat", status="499") == 0
+    await hang_up(writer)
