@@ -2,16 +2,17 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from capstan_contract.names import APPLIED_HASH_ANNOTATION
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
-from capstan_operator.desired.types import SCALE_MANAGER, DesiredModel
+from capstan_operator.desired.types import FIELD_MANAGER, SCALE_MANAGER, DesiredModel
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
 from capstan_operator.kube.port import DEPLOYMENTS, KubePort, kind_of
+from capstan_operator.namesakes import is_owned
 from capstan_operator.snapshot import Manifest, Model
 from capstan_operator.status.types import Problem
 
@@ -43,14 +44,27 @@ class ChildWriter:
         self._kube = kube
         self._unkept: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
-    async def write(self, model: Model, desired: DesiredModel, present: Iterable[Manifest]) -> Written:
-        """Apply and prune. An object that is refused becomes a Problem and does not stop the others."""
-        written = Written({_identity(child): child for child in present})
+    async def write(
+        self,
+        model: Model,
+        desired: DesiredModel,
+        present: Iterable[Manifest],
+        *,
+        taken: Collection[Identity] = (),
+    ) -> Written:
+        """Apply and prune. An object that is refused becomes a Problem and does not stop the others.
+
+        What is `taken` is there already and somebody else's: it is not written to.
+        """
+        written = Written({identity_of(child): child for child in present})
         for manifest in desired.objects:
+            if identity_of(manifest) in taken:
+                written.problems.append(_taken(manifest))
+                continue
             try:
                 await self._apply(model, desired, manifest, written)
             except Conflict:
-                if _identity(manifest) in written.live:
+                if identity_of(manifest) in written.live:
                     raise  # somebody wrote it at the same moment: look again
                 written.problems.append(_taken(manifest))
             except (Invalid, Forbidden) as error:
@@ -61,7 +75,7 @@ class ChildWriter:
         return written
 
     async def _apply(self, model: Model, desired: DesiredModel, manifest: Manifest, written: Written) -> None:
-        identity = _identity(manifest)
+        identity = identity_of(manifest)
         live = written.live.get(identity)
         scaled = _is_scaled(model, desired, manifest)
         if not needs_apply(manifest, live) or self._is_unkept(manifest, live):
@@ -70,10 +84,9 @@ class ChildWriter:
             return
         if live is None and scaled:
             # NB: without a number the API server would start one replica before the second write says how many.
-            await self._kube.apply(_with_replicas(manifest, desired.replicas or 0), force=False)
+            await self._create(_with_replicas(manifest, desired.replicas or 0))
         elif live is None:
-            # Without force: an object of this name that somebody else made is not ours to overwrite.
-            written.live[identity] = await self._kube.apply(manifest, force=False)
+            written.live[identity] = await self._create(manifest)
         if scaled:
             await self._scale(manifest, desired.replicas or 0, written)
         if live is not None or scaled:
@@ -81,15 +94,27 @@ class ChildWriter:
         self._notice_unkept(manifest, written)
         log.info("applied object", extra={"model": str(model.key), "kind": identity[0], "object": identity[1]})
 
+    async def _create(self, manifest: Manifest) -> Manifest:
+        """Make an object. Raises Conflict when somebody else made one of this name at the same moment."""
+        made = await self._kube.apply(manifest, force=False)
+        managers = {entry.get("manager") for entry in made["metadata"].get("managedFields") or ()}
+        if managers <= {FIELD_MANAGER}:
+            return made
+        # NB: it was there, no field was in conflict, and so the apply was merged into it. Applying nothing takes that
+        # back: server-side apply removes what we alone have set, the ownerReference that would delete it included.
+        metadata = {key: made["metadata"][key] for key in ("name", "namespace", "uid")}
+        await self._kube.apply({"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": metadata})
+        raise Conflict(f"the {manifest['kind']} '{metadata['name']}' was made by somebody else")
+
     def _notice_unkept(self, manifest: Manifest, written: Written) -> None:
         """Remember an object that is not as applied even right after the apply.
 
         The API server drops fields that its version or its feature gates do not know, and admission webhooks change
         what they please. Applying again and again would not help, and would never come to rest.
         """
-        live = written.live[_identity(manifest)]
+        live = written.live[identity_of(manifest)]
         if needs_apply(manifest, live):
-            kind, name = _identity(manifest)
+            kind, name = identity_of(manifest)
             self._unkept[live["metadata"]["uid"]] = (_applied_hash(manifest), _revision(live))
             written.notices.append(f"the API server did not keep every field of the {kind} '{name}'")
             while len(self._unkept) > MOST_UNKEPT:
@@ -105,10 +130,10 @@ class ChildWriter:
         metadata = {key: manifest["metadata"][key] for key in ("name", "namespace")}
         patch = {"apiVersion": DEPLOYMENTS.api_version, "kind": DEPLOYMENTS.kind, "metadata": metadata}
         applied = await self._kube.apply({**patch, "spec": {"replicas": replicas}}, manager=SCALE_MANAGER)
-        written.live[_identity(manifest)] = applied
+        written.live[identity_of(manifest)] = applied
 
     async def _prune(self, model: Model, desired: DesiredModel, written: Written) -> None:
-        wanted = {_identity(manifest) for manifest in desired.objects}
+        wanted = {identity_of(manifest) for manifest in desired.objects}
         for identity, child in list(written.live.items()):
             if identity in wanted or not is_owned(child, model.uid) or "deletionTimestamp" in child["metadata"]:
                 continue
@@ -123,11 +148,6 @@ class ChildWriter:
             log.info("pruned object", extra={"model": str(model.key), "kind": identity[0], "object": identity[1]})
 
 
-def is_owned(manifest: Manifest, uid: str) -> bool:
-    """Whether the LLMModel with this uid owns the object."""
-    return any(reference.get("uid") == uid for reference in manifest["metadata"].get("ownerReferences") or ())
-
-
 def _applied_hash(manifest: Manifest) -> str:
     return str((manifest["metadata"].get("annotations") or {}).get(APPLIED_HASH_ANNOTATION, ""))
 
@@ -138,7 +158,8 @@ def _revision(live: Manifest) -> str:
     return f"g{metadata['generation']}" if "generation" in metadata else f"r{metadata.get('resourceVersion')}"
 
 
-def _identity(manifest: Manifest) -> Identity:
+def identity_of(manifest: Manifest) -> Identity:
+    """Give kind and name."""
     return manifest["kind"], manifest["metadata"]["name"]
 
 
@@ -160,5 +181,5 @@ def _with_replicas(manifest: Manifest, replicas: int) -> Manifest:
 
 
 def _taken(manifest: Manifest) -> Problem:
-    kind, name = _identity(manifest)
+    kind, name = identity_of(manifest)
     return Problem("NameTaken", f"the {kind} '{name}' exists already and was not made by Capstan")

@@ -14,15 +14,17 @@ from typing import Any, Final
 
 from capstan_contract.names import API_VERSION
 from capstan_operator.acknowledge import Acknowledger
-from capstan_operator.children import RETRY_REFUSED, ChildWriter, Written
+from capstan_operator.children import RETRY_REFUSED, ChildWriter, Written, identity_of
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.model import build_model, needs_capacity
+from capstan_operator.desired.types import DesiredModel
 from capstan_operator.errors import Retryable, Terminal
 from capstan_operator.gateway_config import GatewayState
 from capstan_operator.kube.errors import Conflict, KubeError, NotFound
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import LLM_MODELS, KubePort
 from capstan_operator.metrics import Metrics
+from capstan_operator.namesakes import Namesakes, is_owned
 from capstan_operator.settings import Settings
 from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
 from capstan_operator.snapshot_loader import SnapshotLoader
@@ -74,10 +76,11 @@ class ModelReconciler:
             for key in keys:
                 queue.done(key, Outcome(failed=True, after=getattr(error, "after", None)))
             return
+        namesakes = Namesakes(self._kube, cluster_wide=self._loader.is_cluster_wide(keys))
 
         async def one(key: ModelKey) -> None:
             async with self._slots:
-                queue.done(key, await self._guarded(key, snapshot))
+                queue.done(key, await self._guarded(key, snapshot, namesakes))
 
         await asyncio.gather(*(one(key) for key in keys))
 
@@ -90,11 +93,11 @@ class ModelReconciler:
         }
         return replace(snapshot, nodes=await self._loader.capacity(resources)) if resources else snapshot
 
-    async def _guarded(self, key: ModelKey, snapshot: Snapshot) -> Outcome:
+    async def _guarded(self, key: ModelKey, snapshot: Snapshot, namesakes: Namesakes) -> Outcome:
         started = monotonic()
         result, outcome = "ok", DONE
         try:
-            outcome = Outcome(after=await self._reconcile(key, snapshot))
+            outcome = Outcome(after=await self._reconcile(key, snapshot, namesakes))
         except (Retryable, Conflict) as error:
             result, outcome = "retry", Outcome(failed=True, after=getattr(error, "after", None))
             log.warning("will reconcile again", extra={"model": str(key), "error": str(error)})
@@ -112,7 +115,7 @@ class ModelReconciler:
         self._metrics.reconcile_seconds.labels("model").observe(monotonic() - started)
         return outcome
 
-    async def _reconcile(self, key: ModelKey, snapshot: Snapshot) -> float | None:
+    async def _reconcile(self, key: ModelKey, snapshot: Snapshot, namesakes: Namesakes) -> float | None:
         """Bring one model to what it should be; give the seconds after which to look again."""
         model = snapshot.models.get(key)
         if model is None or model.deleting:
@@ -127,9 +130,7 @@ class ModelReconciler:
             claims=snapshot.claims,
             nodes=snapshot.nodes,
         )
-        desired = build_model(model, own, self._settings.build)
-        written = await self._children.write(model, desired, own.children[key])
-        own = replace(own, children={key: tuple(written.live.values())})
+        own, written, desired = await self._write_children(model, own, namesakes)
         for notice in written.notices:
             self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
         judged = self._gateway.verdict(model)
@@ -152,6 +153,23 @@ class ModelReconciler:
         await self._write_status(model, result)
         self._tell_dependents(key, standing_of(result.status))
         return _recheck(result, written)
+
+    async def _write_children(
+        self, model: Model, own: Snapshot, namesakes: Namesakes
+    ) -> tuple[Snapshot, Written, DesiredModel]:
+        """Bring the children to what is desired; give the snapshot as it then is. Nobody else's object is touched."""
+        desired = build_model(model, own, self._settings.build)
+        children = own.children[model.key]
+        there = {identity_of(child) for child in children}
+        found = await namesakes.find(model, [item for item in desired.objects if identity_of(item) not in there])
+        if lost := tuple(item for item in found if is_owned(item, model.uid)):
+            # Ours, without the labels that we list by: what is desired can depend on it like on any other child.
+            children += lost
+            own = replace(own, children={model.key: children})
+            desired = build_model(model, own, self._settings.build)
+        taken = frozenset(identity_of(item) for item in found if not is_owned(item, model.uid))
+        written = await self._children.write(model, desired, children, taken=taken)
+        return replace(own, children={model.key: tuple(written.live.values())}), written, desired
 
     def _tell_dependents(self, key: ModelKey, standing: Standing) -> None:
         """Wake the virtual models that name this one, when what matters to them is not what it was."""

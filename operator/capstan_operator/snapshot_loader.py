@@ -143,6 +143,10 @@ class SnapshotLoader:
         )
         return {_key(item): item for page in pages for item in page.items}
 
+    def is_cluster_wide(self, keys: Iterable[ModelKey]) -> bool:
+        """Whether what belongs to `keys` is listed in the whole cluster at once, not in each namespace."""
+        return self._scopes(_names_by_namespace(keys)) == (None,)
+
     def _scopes(self, names: Mapping[str, set[str]]) -> tuple[str | None, ...]:
         if len(names) > MANY_NAMESPACES and not self._namespaces:
             return (None,)

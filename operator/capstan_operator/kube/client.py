@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 # NB: the parameter makes the client send these bytes as they are; without it, it would encode the body a second time.
 APPLY_TYPE = "application/apply-patch+yaml; charset=utf-8"
 JSON_TYPE = "application/json"
+METADATA_TYPE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MOST_ATTEMPTS = 5
 """Attempts of one call, the first included."""
 
@@ -57,6 +58,7 @@ class _Request:
     query: tuple[tuple[str, str], ...] = ()
     body: bytes | Manifest | None = None
     content_type: str = JSON_TYPE
+    accept: str = JSON_TYPE
 
     def __str__(self) -> str:
         return f"{self.verb} {self.path.removeprefix('/apis/').removeprefix('/api/')}"
@@ -107,13 +109,14 @@ class KubeClient:
         namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        metadata_only: bool = False,
     ) -> Listing:
         """See KubePort. Read in pages; begun again when the continue token expires on the way."""
         query = {"labelSelector": label_selector, "fieldSelector": field_selector}
-        path = kind.path(namespace)
+        path, accept = kind.path(namespace), METADATA_TYPE if metadata_only else JSON_TYPE
         for limit in (self._limits.page, self._limits.page, 0):
             try:
-                return await self._list_pages(kind, path, {k: v for k, v in query.items() if v}, limit)
+                return await self._list_pages(kind, path, {k: v for k, v in query.items() if v}, limit, accept)
             except Expired:
                 # The last round asks for everything at once, which cannot expire.
                 log.info("began a list again because its continue token expired", extra={"path": path})
@@ -158,11 +161,12 @@ class KubeClient:
             self._on_write(kind, written)
         return written
 
-    async def _list_pages(self, kind: Kind, path: str, query: dict[str, str], limit: int) -> Listing:
+    async def _list_pages(self, kind: Kind, path: str, query: dict[str, str], limit: int, accept: str) -> Listing:
         items: list[Manifest] = []
         position: dict[str, str] = {"limit": str(limit)} if limit else {}
         while True:
-            page = await self._call(_Request("list", kind, "GET", path, query=tuple({**query, **position}.items())))
+            asked = tuple({**query, **position}.items())
+            page = await self._call(_Request("list", kind, "GET", path, query=asked, accept=accept))
             for item in page.get("items") or ():
                 item["apiVersion"], item["kind"] = kind.api_version, kind.kind
                 # NB: a third of most objects, and nothing here reads it.
@@ -216,7 +220,7 @@ class KubeClient:
     async def _send(self, request: _Request) -> tuple[int, Any, bytes]:
         url = self._configuration.host + request.path + ("?" + urlencode(request.query) if request.query else "")
         headers = {
-            "Accept": "application/json",
+            "Accept": request.accept,
             # NB: the API server would gzip a large list, which costs both sides more than the bytes do.
             "Accept-Encoding": "identity",
             "Content-Type": request.content_type,

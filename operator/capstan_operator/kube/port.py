@@ -84,9 +84,11 @@ class KubePort(Protocol):
         namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        metadata_only: bool = False,
     ) -> Listing:
         """Everything of a kind, in one namespace or in all, as it is now (never a stale cache). Items carry
-        apiVersion and kind, which the API server leaves out of lists."""
+        apiVersion and kind, which the API server leaves out of lists; with `metadata_only` nothing but these and
+        metadata."""
         ...
 
     async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest:

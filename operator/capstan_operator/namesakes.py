@@ -1,0 +1,67 @@
+"""Who has the names that a model's children are to have, before they are made.
+
+Children are listed by our labels, so an object of somebody else, and one of ours that lost its labels, look absent.
+Server-side apply would merge with either of them in silence, unless a field is in conflict. So a name is looked up
+before the first write to it: one by one for a few, all names of a kind in one LIST (of metadata only) for many. At rest
+every child is there, and nothing is looked up.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+from capstan_operator.kube.port import Kind, KubePort, kind_of
+from capstan_operator.snapshot import Manifest, Model
+
+FEW_LOOKUPS: Final = 8
+"""Names of one kind that one batch looks up one by one, which the API server answers from a single key."""
+
+_Names = dict[tuple[str, str], Manifest]
+
+
+class Namesakes:
+    """Looks names up for one batch of models. The few LISTs that it makes are shared by the whole batch."""
+
+    def __init__(self, kube: KubePort, *, cluster_wide: bool) -> None:
+        self._kube = kube
+        self._cluster_wide = cluster_wide
+        self._lookups: Counter[Kind] = Counter()
+        self._locks: defaultdict[Kind, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._listed: dict[tuple[Kind, str | None], _Names] = {}
+
+    async def find(self, model: Model, wanted: Iterable[Manifest]) -> tuple[Manifest, ...]:
+        """Give the objects that have the names of the wanted ones: whole when the model owns them, else perhaps only
+        their metadata."""
+        found = await asyncio.gather(
+            *(self._find(model, kind_of(manifest), manifest["metadata"]["name"]) for manifest in wanted)
+        )
+        return tuple(manifest for manifest in found if manifest is not None)
+
+    async def _find(self, model: Model, kind: Kind, name: str) -> Manifest | None:
+        namespace = model.key.namespace
+        self._lookups[kind] += 1
+        if self._lookups[kind] <= FEW_LOOKUPS:
+            return await self._look_up(kind, namespace, name)
+        found = (await self._names(kind, namespace)).get((namespace, name))
+        return await self._look_up(kind, namespace, name) if found and is_owned(found, model.uid) else found
+
+    async def _look_up(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        # A LIST of one name, not a GET: the operator may list its children's kinds, and needs no other right to read.
+        page = await self._kube.list(kind, namespace=namespace, field_selector=f"metadata.name={name}")
+        return next(iter(page.items), None)
+
+    async def _names(self, kind: Kind, namespace: str) -> _Names:
+        scope = None if self._cluster_wide else namespace
+        async with self._locks[kind]:
+            if (kind, scope) not in self._listed:
+                page = await self._kube.list(kind, namespace=scope, metadata_only=True)
+                self._listed[kind, scope] = {
+                    (item["metadata"]["namespace"], item["metadata"]["name"]): item for item in page.items
+                }
+            return self._listed[kind, scope]
+
+
+def is_owned(manifest: Manifest, uid: str) -> bool:
+    """Whether the LLMModel with this uid owns the object."""
+    return any(reference.get("uid") == uid for reference in manifest["metadata"].get("ownerReferences") or ())
