@@ -158,7 +158,7 @@ class Acknowledger:
             async with session.get(url) as response:
                 if response.status != 200:
                     return None
-                return ConfigReport.model_validate_json(await response.read())
+                return ConfigReport.model_validate_json(await response.read(), extra="ignore")
         except (aiohttp.ClientError, TimeoutError, ConnectionError, ValidationError) as error:
             log.debug("gateway replica did not report", extra={"address": address, "error": type(error).__name__})
             return None

@@ -102,7 +102,7 @@ class GatewayProcess:
         try:
             timeout = aiohttp.ClientTimeout(total=2)
             async with self._http.get(f"{self.address}/internal/config", timeout=timeout) as response:
-                return ConfigReport.model_validate_json(await response.read())
+                return ConfigReport.model_validate_json(await response.read(), extra="ignore")
         except (aiohttp.ClientError, TimeoutError, ValidationError):
             return None
 

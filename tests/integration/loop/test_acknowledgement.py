@@ -38,9 +38,9 @@ class Replica:
         self.report = ConfigReport(hash=config.hash, generations={m.id: m.generation for m in config.models})
 
     async def answer(self, _: web.Request) -> web.Response:
-        """Report."""
+        """Report, as a newer release does: with a field that this one does not know."""
         self.asked += 1
-        return web.Response(text=self.report.model_dump_json(), content_type="application/json")
+        return web.json_response({**self.report.model_dump(), "ofANewerRelease": {"n": 1}})
 
 
 @asynccontextmanager
