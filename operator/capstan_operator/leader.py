@@ -42,6 +42,8 @@ class Leader:
         self._identity = identity
         self._timing = timing
         self._held: Manifest | None = None
+        self._renewed = 0.0
+        """When the last successful write of the lease began, by the loop's clock: others count from that write."""
 
     @property
     def holds(self) -> bool:
@@ -57,7 +59,7 @@ class Leader:
                 lease = await self._read()
                 seen = self._observe(lease, seen)
                 if self._is_free(lease, seen):
-                    self._held = await self._write(lease, taking=True)
+                    await self._hold(lease, taking=True)
                     log.info("acquired the leader lease", extra={"identity": self._identity})
                     return
             except Conflict:
@@ -70,17 +72,14 @@ class Leader:
         """Renew for ever. Raises LeaseLost when it was not possible in time, or when somebody else holds it."""
         if self._held is None:
             raise LeaseLost("the lease was never acquired")
-        loop = asyncio.get_running_loop()
-        renewed = loop.time()
         while True:
             await asyncio.sleep(self._timing.retry)
             try:
-                async with asyncio.timeout_at(renewed + self._timing.renew_deadline):
+                async with asyncio.timeout_at(self._renewed + self._timing.renew_deadline):
                     await self._renew_until_done()
             except TimeoutError as error:
                 self._held = None
                 raise LeaseLost(f"the lease was not renewed for {self._timing.renew_deadline:.0f} s") from error
-            renewed = loop.time()
 
     async def release(self) -> None:
         """Empty the lease if it is ours, so that the next one need not wait."""
@@ -97,7 +96,7 @@ class Leader:
     async def _renew_until_done(self) -> None:
         while True:
             try:
-                self._held = await self._write(self._held or {}, taking=False)
+                await self._hold(self._held or {}, taking=False)
                 return
             except Conflict:
                 # Another writer: it is still ours only if it says so.
@@ -109,6 +108,12 @@ class Leader:
             except KubeError as error:
                 log.warning("could not renew the leader lease", extra={"error": str(error)})
                 await asyncio.sleep(self._timing.retry / 2)
+
+    async def _hold(self, lease: Manifest, *, taking: bool) -> None:
+        # NB: the time before the write, not that of its answer, which may come late.
+        started = asyncio.get_running_loop().time()
+        self._held = await self._write(lease, taking=taking)
+        self._renewed = started
 
     async def _read(self) -> Manifest:
         """Give the lease. One that does not exist is made empty first: two candidates can both do that, and then

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import itertools
 from typing import Any
 
 import pytest
 
+from capstan_operator.desired.types import FIELD_MANAGER
 from capstan_operator.errors import LeaseLost
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.kube.port import LEASES, LLM_MODELS
 from capstan_operator.leader import LEASE_NAME, Leader, Timing
+from capstan_operator.snapshot import Manifest
 from support.llmmodels import is_settled, simulated
 from support.operator_process import find
 from support.wait import eventually
@@ -56,8 +59,44 @@ async def test_a_lease_that_is_not_renewed_runs_out(kube: KubeClient, namespace:
     await first.acquire()
     async with asyncio.timeout(4 * QUICK.duration):
         await second.acquire()
-    with pytest.raises(LeaseLost, match="second"):
+    with pytest.raises(LeaseLost):
         await first.keep()
+    lease = await kube.get(LEASES, LEASE_NAME, namespace=namespace)
+    assert lease["spec"]["holderIdentity"] == "second"
+
+
+class Late(KubeClient):
+    """A client whose writes are done at once, and answered late."""
+
+    def __init__(self, prompt: KubeClient, *lateness: float) -> None:
+        self.__dict__.update(prompt.__dict__)
+        self._lateness = itertools.chain(lateness[:-1], itertools.repeat(lateness[-1]))
+
+    async def apply(self, manifest: Manifest, *, manager: str = FIELD_MANAGER, force: bool = True) -> Manifest:
+        """Write, and wait."""
+        written = await super().apply(manifest, manager=manager, force=force)
+        await asyncio.sleep(next(self._lateness))
+        return written
+
+
+@pytest.mark.parametrize(
+    ("timing", "lateness"),
+    [
+        # Acquired: made empty, then taken, and answered when the deadline to renew has passed.
+        (Timing(duration=60.0, renew_deadline=1.0, retry=0.1), (0.0, 1.1, 0.0)),
+        # Renewed: answered in time, but the next answer comes too late after the write before it.
+        (Timing(duration=60.0, renew_deadline=1.0, retry=0.3), (0.0, 0.0, 0.4)),
+    ],
+)
+async def test_a_lease_counts_from_the_write(
+    kube: KubeClient, namespace: str, timing: Timing, lateness: tuple[float, ...]
+) -> None:
+    """Whoever waits for the lease counts from when it was written, so its holder must not count from the answer."""
+    holder = Leader(Late(kube, *lateness), namespace=namespace, identity="slow", timing=timing)
+    await holder.acquire()
+    with pytest.raises(LeaseLost, match="not renewed"):
+        async with asyncio.timeout(10.0):
+            await holder.keep()
 
 
 async def test_the_same_identity_goes_on_at_once(kube: KubeClient, namespace: str) -> None:
