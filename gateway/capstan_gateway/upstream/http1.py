@@ -128,7 +128,7 @@ class Http1Client:
 
     def _pool(self, endpoint: Endpoint) -> Pool:
         pool = self._pools.get(endpoint.id)
-        if pool is not None and (pool.endpoint is endpoint or pool.endpoint == endpoint):
+        if pool is not None and (pool.endpoint is endpoint or _same_address(pool.endpoint, endpoint)):
             return pool
         if self._closed:
             raise RuntimeError("the client is closed")
@@ -150,6 +150,17 @@ class Http1Client:
         self._retired = [pool for pool in self._retired if pool.size]
         again = self._pools or self._retired
         self._sweeper = self._loop.call_later(self._limits.idle_seconds / 4, self._sweep) if again else None
+
+
+def _same_address(one: Endpoint, other: Endpoint) -> bool:
+    """Whether connections to one are connections to the other: paths, shares and keys are a matter of each request."""
+    return (one.host, one.port, one.scheme, one.server_name, one.tls) == (
+        other.host,
+        other.port,
+        other.scheme,
+        other.server_name,
+        other.tls,
+    )
 
 
 def build_head(prefix: bytes, method: bytes, target: bytes, headers: Headers, body: bytes) -> bytes:
