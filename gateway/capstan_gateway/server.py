@@ -34,7 +34,7 @@ def make_server(app: FastAPI, settings: Settings, port: int, *, lifespan: Any) -
             host=settings.host,
             port=port,
             loop="none",
-            http=bounded_protocol(settings.max_header_bytes),
+            http=bounded_protocol(settings.max_header_bytes, settings.max_connections),
             ws="none",
             lifespan=lifespan,
             log_config=None,

@@ -77,6 +77,8 @@ class Settings:
     """Largest request head; 431 above it."""
     max_concurrency: int = 2048
     """Most requests in flight; 503 above it."""
+    max_connections: int = 16384
+    """Most connections of clients to one port; 503 and closed above it."""
     log_level: str = "info"
     """debug, info, warning or error; a line for each request is at info."""
     log_format: str = "json"
@@ -160,6 +162,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("max-body-bytes", read=int, text="largest request body (default 32 MiB)")
     flag("max-header-bytes", read=int, text="largest request head (default 64 KiB)")
     flag("max-concurrency", read=int, text="most requests in flight (default 2048)")
+    flag("max-connections", read=int, text="most connections of clients to one port (default 16384)")
     flag("log-level", choices=("debug", "info", "warning", "error"), text="log level (default info)")
     flag("log-format", choices=("json", "text"), text="log format (default json)")
     return parser

@@ -82,8 +82,7 @@ async def _read_pieces(context: RequestContext, message: Any, limit: int) -> byt
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    # NB: closing is the only way to end an upload that nobody reads.
-    return BodyTooLarge(f"the body is larger than {limit} bytes", headers=((b"connection", b"close"),))
+    return BodyTooLarge(f"the body is larger than {limit} bytes")
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from capstan_gateway.api.errors import to_gateway_error
 from capstan_gateway.errors import ClientGone, GatewayError
@@ -12,6 +13,9 @@ from capstan_gateway.pipeline.present import present
 from capstan_gateway.pipeline.stages import CLOSING_STAGES, STAGES, ClosingStage, Stage
 from capstan_gateway.streaming.relay import StreamBroken
 from capstan_gateway.upstream.errors import UpstreamError
+
+LAST_WORD_SECONDS: Final = 1.0
+"""How long an interrupted request may take to tell its client why."""
 
 
 class Run:
@@ -40,10 +44,10 @@ class Run:
             await self._answer()
         except asyncio.CancelledError:
             if context.interruption is None:
-                await self._fail(GatewayError("the gateway is shutting down", status=503, code="overloaded"))
+                await self._fail_in_time(GatewayError("the gateway is shutting down", status=503, code="overloaded"))
                 raise
             context.task.uncancel()
-            await self._fail(context.interruption)
+            await self._fail_in_time(context.interruption)
         finally:
             if isinstance(self._reply, StreamReply):
                 self._reply.source.close()
@@ -65,6 +69,14 @@ class Run:
         except Exception as error:  # noqa: BLE001 - this is the one place where every error becomes an answer
             await self._fail(error)
 
+    async def _fail_in_time(self, error: Exception) -> None:
+        """Tell the client, unless it does not read: then the request ends without a word, and so its connection."""
+        try:
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                await self._fail(error)
+        except TimeoutError:
+            return
+
     async def _fail(self, error: Exception) -> None:
         context = self._context
         if isinstance(error, ClientGone):
@@ -76,4 +88,7 @@ class Run:
             self._reply.source.close()
             if isinstance(error, StreamBroken | UpstreamError) and context.model is not None:
                 context.model.metrics.truncated.value += 1
+        if not context.body_complete:
+            # Nobody reads the rest of the body: only closing ends an upload that goes on, or never does.
+            context.connection_headers = [(b"connection", b"close")]
         await deliver_error(context, to_gateway_error(error, request_id=context.request_id), relay)
