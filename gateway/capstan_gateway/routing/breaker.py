@@ -4,9 +4,10 @@
                                         ^                   |
                                         +----(failure)------+   each time for twice as long
 
-Failures are connections that do not come about or break, broken bodies, deadlines, 5xx, answers that are none, and a key
-that is refused. Any other 4xx is the request's fault and counts as a success: the endpoint answered. While half-open one trial runs at a time: the next one starts when it
-succeeded, or when its lease is over, so that a trial that hangs does not keep the endpoint out for ever.
+Failures are connections that do not come about or break, broken bodies, deadlines, 5xx, answers that are none, and a
+key that is refused. Any other 4xx is the request's fault and counts as a success: the endpoint answered. While half-
+open one trial runs at a time: the next one starts when it succeeded, or when its lease is over, so that a trial that
+hangs does not keep the endpoint out for ever.
 
 A breaker only says what it would rather not use. That the last endpoint of a model is used all the same is the
 picker's rule. The clock is an argument everywhere.
