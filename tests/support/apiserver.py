@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -49,7 +50,9 @@ def stop_api_server(kubeconfig: Path) -> Callable[[], None]:
     arguments = [part.decode() for part in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if part]
     assert arguments[0].endswith("kube-apiserver")
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not _cmdline(pid), what="the end of the API server")
+    port = int(arguments[arguments.index("--secure-port") + 1])
+    # NB: a process loses its command line before its sockets.
+    wait_until(lambda: not _cmdline(pid) and _is_free(port), what="the end of the API server")
 
     def start_again() -> None:
         log = kubeconfig.parent / "logs" / "kube-apiserver.log"
@@ -61,6 +64,17 @@ def stop_api_server(kubeconfig: Path) -> Callable[[], None]:
         pidfile.write_text(f"{started} {started_at}")
 
     return start_again
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return False
+        return True
 
 
 def _cmdline(pid: int) -> bytes:

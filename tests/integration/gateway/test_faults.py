@@ -140,15 +140,15 @@ async def test_never_around_a_refusal(
     assert gateway.metric("gateway_retries_total", model="backed", kind="fallback") == 0
 
 
-async def test_dead_engine_of_two(gateway: RunningGateway, broken: Worker, simulators: tuple[Worker, Worker]) -> None:
+async def test_dead_engine_of_two(tmp_path: Path, broken: Worker, simulators: tuple[Worker, Worker]) -> None:
     """An engine that refuses connections costs no request, and none is charged twice."""
-    urls = [simulator.url for simulator in simulators]
-    await gateway.configure(entry("pair", *urls, upstreamName="healthy", timeouts=TIMEOUTS))
-    await asyncio.to_thread(broken.turn, accepting=False)
-    answers = await asyncio.gather(*(_ask(gateway, "pair", stream=bool(number % 2)) for number in range(20)))
-    assert all(answers)
-    await gateway.settled()
-    assert gateway.metric("llm_requests_total", model="pair", status="200") == 20
+    pair = entry("pair", *(simulator.url for simulator in simulators), upstreamName="healthy")
+    async with running_gateway(tmp_path, pair, endpoint_wait_seconds=15.0) as gateway:
+        await asyncio.to_thread(broken.turn, accepting=False)
+        answers = await asyncio.gather(*(_ask(gateway, "pair", stream=bool(number % 2)) for number in range(20)))
+        assert all(answers)
+        await gateway.settled()
+        assert gateway.metric("llm_requests_total", model="pair", status="200") == 20
 
 
 async def test_client_that_leaves_frees_the_engine(gateway: RunningGateway, simulators: tuple[Worker, Worker]) -> None:

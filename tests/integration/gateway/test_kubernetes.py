@@ -254,6 +254,7 @@ async def test_renewed_token_is_used(cluster: Cluster, tmp_path: Path) -> None:
         await eventually(lambda: gateway.gateway.not_ready() is None, what="the config")
 
 
+@pytest.mark.timeout(300)
 def test_api_server_restart_is_survived(tmp_path: Path) -> None:
     """While the API is away requests are served from what was known; what changed meanwhile arrives afterwards."""
     with api_server(port=7580) as kubeconfig:
@@ -272,7 +273,9 @@ async def _survive(cluster: Cluster, folder: Path) -> None:
             assert await _chat(gateway) == 200
             assert gateway.gateway.not_ready() is None
             await asyncio.to_thread(restart)
-            await asyncio.to_thread(wait_until, lambda: cluster.kubectl("get", "namespaces"), what="the API's return")
+            await asyncio.to_thread(
+                wait_until, lambda: cluster.kubectl("get", "namespaces"), seconds=120, what="the API's return"
+            )
             await asyncio.to_thread(cluster.write_config, _model(cluster, generation=2))
             await asyncio.to_thread(cluster.kubectl, "delete", "endpointslice", "chat-1")
             await eventually(lambda: gateway.gateway.store.report().generations == {"test/chat": 2}, what="the config")
