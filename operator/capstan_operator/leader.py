@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 LEASE_NAME: Final = "capstan-operator"
 
+CREATOR: Final = "capstan-operator-lease"
+"""The field manager that makes the lease. It owns no field of it, so making a lease that somebody took in the meantime
+leaves it taken; a second apply by the manager that holds it would give up what the first one set."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -121,8 +125,12 @@ class Leader:
         try:
             return await self._kube.get(LEASES, LEASE_NAME, namespace=self._namespace)
         except NotFound:
-            empty = {"name": LEASE_NAME, "namespace": self._namespace}
-            return await self._kube.apply(_lease(empty, holder=None, duration=1, renewed=None))
+            empty: Manifest = {
+                "apiVersion": LEASES.api_version,
+                "kind": LEASES.kind,
+                "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
+            }
+            return await self._kube.apply(empty, manager=CREATOR)
 
     def _observe(self, lease: Manifest, seen: tuple[str, float] | None) -> tuple[str, float]:
         version = str(lease["metadata"].get("resourceVersion", ""))
@@ -166,7 +174,7 @@ def _lease(
     *,
     holder: str | None,
     duration: int,
-    renewed: str | None,
+    renewed: str,
     acquired: str | None = None,
     transitions: int | None = None,
 ) -> Manifest:

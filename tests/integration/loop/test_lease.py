@@ -10,7 +10,8 @@ import pytest
 from capstan_operator.desired.types import FIELD_MANAGER
 from capstan_operator.errors import LeaseLost
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import LEASES, LLM_MODELS
+from capstan_operator.kube.errors import NotFound
+from capstan_operator.kube.port import LEASES, LLM_MODELS, Kind
 from capstan_operator.leader import LEASE_NAME, Leader, Timing
 from capstan_operator.snapshot import Manifest
 from support.llmmodels import is_settled, simulated
@@ -41,6 +42,32 @@ async def test_of_many_candidates_one_gets_a_new_lease(kube: KubeClient, namespa
     assert [candidate.holds for candidate in candidates].count(True) == 1
     for task in (*waiting, keeping):
         task.cancel()
+
+
+class Behind(KubeClient):
+    """A client that hears once that the lease is not there, whatever has been written since."""
+
+    def __init__(self, current: KubeClient) -> None:
+        self.__dict__.update(current.__dict__)
+        self._absent = iter([True])
+
+    async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest:
+        """Read, or say that there is nothing."""
+        if next(self._absent, False):
+            raise NotFound(f"{kind.plural} '{name}' not found")
+        return await super().get(kind, name, namespace=namespace)
+
+
+async def test_who_makes_the_lease_late_does_not_take_it(kube: KubeClient, namespace: str) -> None:
+    """A candidate that saw no lease, and makes it after another has taken it, leaves it taken."""
+    first, second = leader(kube, namespace, "first", PATIENT), leader(Behind(kube), namespace, "second", PATIENT)
+    await first.acquire()
+    task = asyncio.create_task(second.acquire())
+    await asyncio.wait([task], timeout=10 * PATIENT.retry)
+    assert not second.holds
+    lease = await kube.get(LEASES, LEASE_NAME, namespace=namespace)
+    assert lease["spec"]["holderIdentity"] == "first"
+    task.cancel()
 
 
 async def test_a_released_lease_is_taken_at_once(kube: KubeClient, namespace: str) -> None:
