@@ -22,7 +22,7 @@ from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.probed import probe_targets
+from capstan_gateway.pipeline.probed import ProbeTargets
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher
@@ -126,7 +126,7 @@ class Gateway:
         )
         return Prober(
             self.client,
-            lambda: probe_targets(self.store.runtime, self.credentials),
+            ProbeTargets(self.current, self.credentials),
             rng=self._rng,
             count=count,
             settings=settings,

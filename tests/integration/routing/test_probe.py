@@ -44,10 +44,12 @@ class Watched:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.prober: Prober | None = None
 
-    def targets(self) -> Iterator[Target]:
+    def targets(self) -> dict[str, Target]:
         """What the prober is given."""
-        for state in self.endpoints.states:
-            yield Target(state, "sim", self.hosted, tuple, b"/chat/completions", BODY)
+        return {
+            state.endpoint.id: Target(state, "sim", self.hosted, tuple, b"/chat/completions", BODY)
+            for state in self.endpoints.states
+        }
 
     def count(self, model: str, kind: str, outcome: str) -> None:
         """Take note of a probe."""

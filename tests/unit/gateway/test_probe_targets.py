@@ -1,0 +1,103 @@
+"""What the prober is given: made once, and again only for what changed."""
+
+from typing import Any
+
+from capstan_contract.config import (
+    ExternalBackend,
+    ExternalEndpoint,
+    GatewayConfig,
+    ModelEntry,
+    Provider,
+    StaticBackend,
+)
+from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.config.runtime import Runtime, compile_runtime
+from capstan_gateway.pipeline.probed import ProbeTargets
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.telemetry.metrics import Metrics
+from capstan_gateway.upstream.port import Endpoint
+
+
+class World:
+    """Models with the endpoints that a test gives them, and what the prober sees of them."""
+
+    def __init__(self, **endpoints: tuple[str, ...]) -> None:
+        self._registry = EndpointRegistry()
+        self.sets: dict[str, EndpointSet] = {}
+        self.runtime: Runtime | None = None
+        self.credentials = Credentials()
+        self.targets = ProbeTargets(lambda: self.runtime, self.credentials)
+        for name, ids in endpoints.items():
+            self.put(name, *ids)
+
+    def put(self, name: str, *ids: str, credential: str | None = None) -> None:
+        """Make these the endpoints of a model."""
+        found = self.sets.setdefault(name, EndpointSet(self._registry))
+        found.replace(Endpoint(id_, "127.0.0.1", 9, credential=credential) for id_ in ids)
+
+    def load(self, *models: ModelEntry) -> None:
+        """Use a config of these models."""
+        self.runtime = compile_runtime(
+            GatewayConfig.build(models),
+            endpoints_of=lambda entry: self.sets.get(entry.servedName) or EndpointSet(self._registry),
+            metrics=Metrics(),
+            previous=self.runtime,
+        )
+
+
+def _entry(name: str, **fields: Any) -> ModelEntry:
+    backend = StaticBackend(urls=())
+    given = {"id": f"ns/{name}", "generation": 1, "servedName": name, "upstreamName": name, "backend": backend}
+    return ModelEntry(**{**given, **fields})
+
+
+def test_nothing_is_made_while_nothing_changes() -> None:
+    """Look after look gets the same mapping; there is none without a config."""
+    world = World(a=("a1", "a2"), b=("b1",))
+    assert world.targets() == {}
+    world.load(_entry("a"), _entry("b"))
+    first = world.targets()
+    assert set(first) == {"a1", "a2", "b1"}
+    assert first["a1"].model == "a"
+    assert world.targets() is first
+
+
+def test_a_change_of_one_model_makes_only_its_targets_anew() -> None:
+    """Endpoints that come and go are seen at the next look; those of other models stay the same objects."""
+    world = World(a=("a1",), b=("b1",))
+    world.load(_entry("a"), _entry("b"))
+    first = world.targets()
+    world.put("a", "a2", "a3")
+    second = world.targets()
+    assert set(second) == {"a2", "a3", "b1"}
+    assert second["b1"] is first["b1"]
+    world.put("a", "a2")
+    assert set(world.targets()) == {"a2", "b1"}
+
+
+def test_another_config_changes_what_is_asked() -> None:
+    """The request names the engine's model of the config in use; a model that is gone has no targets."""
+    world = World(a=("a1",), b=("b1",))
+    world.load(_entry("a"), _entry("b"))
+    first = world.targets()
+    world.load(_entry("a", upstreamName="engine"))
+    second = world.targets()
+    assert set(second) == {"a1"}
+    assert b'"engine"' in second["a1"].body
+    assert b'"engine"' not in first["a1"].body
+
+
+def test_a_key_is_looked_up_when_the_probe_goes_out() -> None:
+    """A rotated key is used at once although no target is made anew; without one there is nothing to ask."""
+    world = World()
+    world.put("hosted", "h1", credential="key")
+    endpoint = ExternalEndpoint(name="default", url="https://api.example.com/v1", credentialFile="key")
+    world.load(_entry("hosted", backend=ExternalBackend(provider=Provider.OPENAI, endpoints=(endpoint,))))
+    target = world.targets()["h1"]
+    assert target.hosted
+    assert target.headers() is None
+    for key in (b"one", b"two"):
+        world.credentials.take({"key": key})
+        assert (b"authorization", b"Bearer " + key) in (target.headers() or ())
+    assert world.targets()["h1"] is target
