@@ -69,6 +69,8 @@ class SharedHeads:
     def key(self, head: str, endpoints: int) -> bytes | None:
         """Give the key of a prompt that begins so; None when all of its whole blocks are shared, or there is none."""
         self._count_request()
+        if len(head) < BLOCK_CHARS:
+            return None
         chain = _chain(head)
         block, whole = next(chain, _END)
         key = block if whole else None
@@ -128,30 +130,31 @@ def _chain(head: str) -> Iterator[tuple[bytes, bool]]:
 def prompt_head(document: Mapping[str, Any], chars: int) -> str:
     """Give the first `chars` characters of a prompt, in the order in which the engine sees them."""
     messages = document.get("messages")
-    if isinstance(messages, list):
-        parts: list[str] = []
-        size = 0
-        for message in messages:
-            text = _text_of(message)
-            parts.append(text[: chars - size])
-            size += len(parts[-1])
-            if size >= chars:
-                break
-        return "".join(parts)
-    prompt = document.get("prompt")
-    return prompt[:chars] if isinstance(prompt, str) else ""
+    if not isinstance(messages, list):
+        prompt = document.get("prompt")
+        return prompt[:chars] if isinstance(prompt, str) else ""
+    parts: list[str] = []
+    left = chars
+    for message in messages:
+        text = _text_of(message, left)
+        parts.append(text)
+        left -= len(text)
+        if left <= 0:
+            break
+    return "".join(parts)[:chars]
 
 
-def _text_of(message: object) -> str:
+def _text_of(message: object, chars: int) -> str:
+    """Give what counts of a message; of a text longer than `chars` no more than its first so many are copied."""
     if not isinstance(message, dict):
         return ""
     content = message.get("content")
     if isinstance(content, str):
-        return f"{message.get('role')}\n{content}\n"
+        return f"{message.get('role')}\n{content if len(content) <= chars else content[:chars]}\n"
     if not isinstance(content, list):
         return ""
     texts = (part.get("text") for part in content if isinstance(part, dict))
-    return f"{message.get('role')}\n" + "\n".join(text for text in texts if isinstance(text, str))
+    return f"{message.get('role')}\n" + "\n".join(text[:chars] for text in texts if isinstance(text, str))
 
 
 def _hash(kind: str, text: str) -> bytes:
