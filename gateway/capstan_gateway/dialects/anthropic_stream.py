@@ -4,14 +4,13 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.api.envelope import error_payload, normalise_error
+from capstan_gateway.api.envelope import normalise_error
 from capstan_gateway.dialects.anthropic_answer import FINISH_REASONS, read_usage, stop_reason, write_usage
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.dialects.frames import each_frame, ended_early, split
+from capstan_gateway.dialects.frames import EventRelay, ended_early
 from capstan_gateway.errors import GatewayError, UpstreamRejected
-from capstan_gateway.streaming.relay import StreamBroken, error_end
-from capstan_gateway.streaming.sse import DONE, FrameSplitter, data_frame, frame_data
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.streaming.relay import error_end
+from capstan_gateway.streaming.sse import DONE, data_frame
 
 _STATUS_OF_TYPE: Final = {
     "invalid_request_error": 400,
@@ -32,11 +31,11 @@ def read_error(payload: Document) -> UpstreamRejected:
     return normalise_error(status, orjson.dumps(payload), external=True)
 
 
-class MessagesRelay:
-    """One stream; `streaming.port.Relay`."""
+class MessagesRelay(EventRelay):
+    """One stream, written anew."""
 
     def __init__(self, *, model: str, usage_asked: bool, created: int) -> None:
-        self._splitter = FrameSplitter()
+        super().__init__()
         self._usage_asked = usage_asked
         self._base = {"id": "", "object": "chat.completion.chunk", "created": created, "model": model}
         self._counts: Document = {}
@@ -44,59 +43,34 @@ class MessagesRelay:
         """Index of the tool call that is being written; theirs counts blocks, OpenAI's counts calls."""
         self._silent_call: Document | None = None
         """Input of the open tool call, as long as no piece of it came."""
-        self.usage: Usage | None = None
-        self.events = 0
-        self.finished = False
-        self.error: GatewayError | None = None
-        self.done = False
-
-    def feed(self, data: bytes) -> bytes:
-        """Give the chunks to send to the client; raises StreamBroken when the stream makes no sense."""
-        return each_frame(split(self._splitter, data), self._frame)
-
-    def finish(self) -> bytes:
-        """Give what remains to be sent at the end of the body; raises StreamBroken if that came too early."""
-        rest = self._splitter.rest().strip(b"\n")
-        tail = self.feed(rest + b"\n\n") if rest else b""
-        if not self.done:
-            raise ended_early(tail)
-        return tail
 
     def failure(self, error: GatewayError) -> bytes:
-        """Give the frames that end a stream which cannot go on."""
+        """Give the chunks that end a stream which cannot go on."""
         return error_end(error)
 
-    def _frame(self, frame: bytes) -> bytes:
-        data = frame_data(frame)
-        if data is None or self.done:
-            return b""
-        try:
-            event = orjson.loads(data)
-            return self._event(event["type"], event)
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise StreamBroken("the model's answer held an event that is not one") from error
-
-    def _event(self, kind: str, event: Document) -> bytes:
+    def _event(self, kind: str, payload: Document) -> bytes | None:
         if kind == "content_block_delta":
-            return self._delta(event["delta"])
+            return self._delta(payload["delta"])
         if kind == "message_start":
-            self._base["id"] = event["message"]["id"]
-            self._count(event["message"]["usage"])
+            self._base["id"] = payload["message"]["id"]
+            self._count(payload["message"]["usage"])
             # It is not counted as an event: what fails before the first token can still be answered otherwise.
             return self._chunk({"role": "assistant", "content": ""})
         if kind == "content_block_start":
-            return self._block_begins(event["content_block"])
+            return self._block_begins(payload["content_block"])
         if kind == "content_block_stop":
             return self._block_ends()
         if kind == "message_delta":
-            return self._message_delta(event)
+            return self._message_delta(payload)
         if kind == "message_stop":
             return self._stop()
         if kind == "error":
-            self.error = read_error(event)
+            self.error = read_error(payload)
             self.done = True
-            return data_frame(error_payload(self.error)) + DONE
-        # ping, and what is new since this was written
+            return self.failure(self.error)
+        return None
+
+    def _other(self, frame: bytes) -> bytes:  # noqa: ARG002 - one signature
         return b""
 
     def _block_begins(self, block: Document) -> bytes:

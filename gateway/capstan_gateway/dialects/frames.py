@@ -1,17 +1,69 @@
-"""Frames of a stream, one after the other."""
+"""Frames of a stream, one after the other: what all relays do that read events."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
+import orjson
+
+from capstan_gateway.dialects.fields import Document
+from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.relay import StreamBroken
-from capstan_gateway.streaming.sse import FrameSplitter, FrameTooLarge
+from capstan_gateway.streaming.sse import FrameSplitter, FrameTooLarge, frame_data
+from capstan_gateway.streaming.usage import Usage
 
 
-def split(splitter: FrameSplitter, data: bytes) -> bytes:
-    """Give the frames that are whole now; StreamBroken when there is one without an end."""
-    try:
-        return splitter.feed(data)
-    except FrameTooLarge as error:
-        raise StreamBroken("the model's answer held an event that is too large") from error
+class EventRelay(ABC):
+    """One stream of events that have a `type`; `streaming.port.Relay`. Subclasses know the events."""
+
+    def __init__(self) -> None:
+        self._splitter = FrameSplitter()
+        self.usage: Usage | None = None
+        self.events = 0
+        self.finished = False
+        self.error: GatewayError | None = None
+        self.done = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
+        try:
+            run = self._splitter.feed(data)
+        except FrameTooLarge as error:
+            raise StreamBroken("the model's answer held an event that is too large") from error
+        return each_frame(run, self._frame)
+
+    def finish(self) -> bytes:
+        """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
+        rest = self._splitter.rest().strip(b"\n")
+        tail = self.feed(rest + b"\n\n") if rest else b""
+        if not self.done:
+            raise ended_early(tail)
+        return tail
+
+    @abstractmethod
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the frames that end a stream which cannot go on."""
+
+    def _frame(self, frame: bytes) -> bytes:
+        if not frame or self.done:
+            return b""
+        data = frame_data(frame)
+        if data is None:
+            return self._other(frame)
+        try:
+            payload = orjson.loads(data)
+            written = self._event(payload["type"], payload)
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise StreamBroken("the model's answer held an event that is not one") from error
+        return self._other(frame) if written is None else written
+
+    @abstractmethod
+    def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
+        """Note what an event says; give what to send in its place, None to treat it like any other frame."""
+
+    @abstractmethod
+    def _other(self, frame: bytes) -> bytes:
+        """Give what to send for any other frame: a comment, a ping, what is new since this was written."""
 
 
 def each_frame(run: bytes, write: Callable[[bytes], bytes]) -> bytes:
@@ -31,3 +83,8 @@ def ended_early(before: bytes) -> StreamBroken:
     broken = StreamBroken("the model's answer ended before it was finished")
     broken.before = before
     return broken
+
+
+def event(payload: Document) -> bytes:
+    """Write one event; its name is its type."""
+    return b"event: %b\ndata: %b\n\n" % (str(payload["type"]).encode(), orjson.dumps(payload))

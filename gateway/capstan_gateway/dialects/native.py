@@ -8,61 +8,23 @@ from capstan_gateway.api.envelope import normalise_error
 from capstan_gateway.dialects.anthropic_answer import read_usage
 from capstan_gateway.dialects.anthropic_stream import read_error
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.dialects.frames import each_frame, ended_early, split
+from capstan_gateway.dialects.frames import EventRelay, ended_early, event
 from capstan_gateway.dialects.messages_answer import error_document
-from capstan_gateway.dialects.messages_stream import event
 from capstan_gateway.dialects.responses_answer import failed
 from capstan_gateway.errors import GatewayError, UpstreamFailed
-from capstan_gateway.streaming.relay import Rename, StreamBroken
-from capstan_gateway.streaming.sse import FrameSplitter, frame_data
+from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.streaming.usage import Usage
 
 
-class NativeRelay:
-    """One stream; `streaming.port.Relay`. Subclasses know the events."""
+class NativeRelay(EventRelay):
+    """One stream, passed on; only the model may have another name in it."""
 
     def __init__(self, rename: Rename | None = None) -> None:
-        self._splitter = FrameSplitter()
+        super().__init__()
         self._rename = rename
-        self.usage: Usage | None = None
-        self.events = 0
-        self.finished = False
-        self.error: GatewayError | None = None
-        self.done = False
 
-    def feed(self, data: bytes) -> bytes:
-        """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
-        return each_frame(split(self._splitter, data), self._frame)
-
-    def finish(self) -> bytes:
-        """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
-        rest = self._splitter.rest().strip(b"\n")
-        tail = self.feed(rest + b"\n\n") if rest else b""
-        if not self.done:
-            raise ended_early(tail)
-        return tail
-
-    def failure(self, error: GatewayError) -> bytes:
-        """Give the events that end a stream which cannot go on."""
-        raise NotImplementedError
-
-    def _frame(self, frame: bytes) -> bytes:
-        if not frame or self.done:
-            return b""
-        data = frame_data(frame)
-        if data is not None:
-            try:
-                payload = orjson.loads(data)
-                instead = self._event(payload["type"], payload)
-            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-                raise StreamBroken("the model's answer held an event that is not one") from error
-            if instead is not None:
-                return instead
+    def _other(self, frame: bytes) -> bytes:
         return (self._rename(frame) if self._rename is not None else frame) + b"\n\n"
-
-    def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
-        """Note what an event says; give what to send in its place, None for the event itself."""
-        raise NotImplementedError
 
 
 class NativeMessagesRelay(NativeRelay):
