@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, shard_object
-from capstan_gateway.settings import ENV_PREFIX, parse_settings
+from capstan_gateway.settings import ENV_PREFIX, Settings, parse_settings
 from capstan_operator.settings import load_settings
 from support.helm import CHART, NAMESPACE, PROMETHEUS, one, pod_specs, render, run_helm, try_render
 
@@ -276,6 +276,34 @@ def test_the_gateway_understands_its_environment() -> None:
     assert settings.insecure_no_auth is True
     assert str(settings.config_dir) == container["volumeMounts"][0]["mountPath"]
     assert all(item["name"].startswith(ENV_PREFIX) for item in container["env"])
+
+
+GATEWAY_VALUES = {
+    "drainSeconds": ("drain_seconds", 7.0),
+    "graceSeconds": ("grace_seconds", 90.0),
+    "endpointWaitSeconds": ("endpoint_wait_seconds", 3.0),
+    "region": ("region", "eu-west"),
+    "autoStrategy": ("auto_strategy", "Fastest"),
+    "maxConcurrency": ("max_concurrency", 999_999),
+    "maxConnections": ("max_connections", 1_000_000),
+    "maxBodyBytes": ("max_body_bytes", 1_073_741_824),
+    "logLevel": ("log_level", "debug"),
+    "logFormat": ("log_format", "text"),
+}
+
+
+def test_values_reach_the_gateway() -> None:
+    """A value of the gateway is the setting that it is named after, with the same default."""
+    changed = _gateway_settings({value: wanted for value, (_, wanted) in GATEWAY_VALUES.items()})
+    default = _gateway_settings({})
+    for value, (setting, wanted) in GATEWAY_VALUES.items():
+        assert getattr(changed, setting) == wanted, value
+        assert getattr(default, setting) == getattr(Settings(), setting), value
+
+
+def _gateway_settings(values: dict[str, Any]) -> Settings:
+    container = pod_specs(render(with_values(gateway=values)))["capstan-gateway"]["containers"][0]
+    return parse_settings([], {item["name"]: item["value"] for item in container["env"]})
 
 
 def test_every_setting_of_the_operator_can_be_reached() -> None:
