@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway_report import DIRECT, OURS
+from gateway_upstreams import UPSTREAM_PORT
+
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, split_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,13 +18,19 @@ CACHE = ROOT / ".cache" / "bench"
 LITELLM = CACHE / "litellm"
 ROUTER = CACHE / "vllm-router"
 PORTKEY = CACHE / "portkey"
-MOCK_PORT = 18090
 PORT = 18091
+PORTKEY_PACKAGE = {
+    "private": True,
+    "dependencies": {"@portkey-ai/gateway": "latest"},
+    "overrides": {"@hono/node-server": "1.14.1"},
+}
+"""With a later @hono/node-server, which npm takes by itself, Portkey answers every stream with status 500 and
+"TypeError: immutable" (its issue 1389): it adds headers to a response that is made from that of `fetch`."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """One gateway under test; all of them listen on PORT, one at a time, before the mock on MOCK_PORT."""
+    """One gateway under test; all of them listen on PORT, one at a time, before the upstream on UPSTREAM_PORT."""
 
     name: str
     prepare: Callable[[Path], list[str]]
@@ -46,11 +55,12 @@ def _distribution(python: Path, name: str) -> str:
     return _output(str(python), "-c", code)
 
 
-def _mock(_: Path) -> list[str]:
+def _direct(_: Path) -> list[str]:
     return []
 
 
 def _nginx(folder: Path) -> list[str]:
+    """One worker. It keeps as many upstream connections as any scenario needs, and passes chunks on as they come."""
     (folder / "nginx.conf").write_text(
         f"""
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log warn;
@@ -58,11 +68,11 @@ events {{ worker_connections 4096; }}
 http {{
   access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; keepalive_requests 100000000;
-  upstream mock {{ server 127.0.0.1:{MOCK_PORT}; keepalive 512; keepalive_requests 100000000; }}
+  upstream engine {{ server 127.0.0.1:{UPSTREAM_PORT}; keepalive 512; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{PORT};
     location / {{
-      proxy_pass http://mock; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+      proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
     }}
   }}
 }}
@@ -72,7 +82,7 @@ http {{
 
 
 def _capstan(folder: Path) -> list[str]:
-    backend = StaticBackend(urls=(f"http://127.0.0.1:{MOCK_PORT}",))
+    backend = StaticBackend(urls=(f"http://127.0.0.1:{UPSTREAM_PORT}",))
     entry = ModelEntry(id="bench/bench", generation=1, servedName="bench", upstreamName="bench", backend=backend)
     for name, document in split_config(GatewayConfig.build((entry,))).items():
         (folder / name).write_text(document)
@@ -81,7 +91,8 @@ def _capstan(folder: Path) -> list[str]:
 
 
 def _litellm(folder: Path) -> list[str]:
-    parameters = {"model": "openai/bench", "api_base": f"http://127.0.0.1:{MOCK_PORT}/v1", "api_key": "none"}
+    """One worker on uvicorn with uvloop, its default; no callbacks, no database, no detailed logging."""
+    parameters = {"model": "openai/bench", "api_base": f"http://127.0.0.1:{UPSTREAM_PORT}/v1", "api_key": "none"}
     config = {"model_list": [{"model_name": "bench", "litellm_params": parameters}]}
     (folder / "config.yaml").write_text(json.dumps(config))
     command = [str(LITELLM / "bin" / "litellm"), "--config", str(folder / "config.yaml"), "--port", str(PORT)]
@@ -89,7 +100,8 @@ def _litellm(folder: Path) -> list[str]:
 
 
 def _router(_: Path) -> list[str]:
-    command = [str(ROUTER / "bin" / "vllm-router"), "--worker-urls", f"http://127.0.0.1:{MOCK_PORT}"]
+    """The cheapest policy. Retries and breaker act on failures only; its health check asks once a minute."""
+    command = [str(ROUTER / "bin" / "vllm-router"), "--worker-urls", f"http://127.0.0.1:{UPSTREAM_PORT}"]
     return [*command, "--host", "127.0.0.1", "--port", str(PORT), "--policy", "round_robin", "--log-level", "error"]
 
 
@@ -100,18 +112,18 @@ def _portkey(_: Path) -> list[str]:
 
 def _portkey_version() -> str:
     package = PORTKEY / "node_modules" / "@portkey-ai" / "gateway" / "package.json"
-    return str(json.loads(package.read_text())["version"])
+    return f"{json.loads(package.read_text())['version']} on node {_output('node', '--version')}"
 
 
 RIVALS = [
-    Rival("mock, directly", _mock, lambda: "-", port=MOCK_PORT),
+    Rival(DIRECT, _direct, lambda: "-", port=UPSTREAM_PORT),
     Rival("nginx (floor)", _nginx, lambda: _output("nginx", "-v").split("/")[-1]),
-    Rival("Capstan, pass-through", _capstan, lambda: _distribution(Path(sys.executable), "capstan")),
+    Rival(OURS, _capstan, lambda: _distribution(Path(sys.executable), "capstan")),
     Rival(
         "vllm-router",
         _router,
         lambda: _distribution(ROUTER / "bin" / "python", "vllm-router"),
-        environment={"TOKIO_WORKER_THREADS": "1"},
+        environment={"TOKIO_WORKER_THREADS": "1"},  # the best on one core; two cost more
     ),
     Rival(
         "Portkey",
@@ -119,7 +131,7 @@ RIVALS = [
         _portkey_version,
         headers={
             "x-portkey-provider": "openai",
-            "x-portkey-custom-host": f"http://127.0.0.1:{MOCK_PORT}/v1",
+            "x-portkey-custom-host": f"http://127.0.0.1:{UPSTREAM_PORT}/v1",
             "authorization": "Bearer none",
         },
         environment={"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"},
@@ -145,8 +157,12 @@ def install() -> None:
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
             subprocess.run([str(folder / "bin" / "pip"), "install", "-q", package], check=True)
             (folder / "installed").touch()
-    if shutil.which("npm") and not (PORTKEY / "installed").exists():
-        PORTKEY.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-fund", "--no-audit", "--loglevel=error", "@portkey-ai/gateway"]
+    wanted = json.dumps(PORTKEY_PACKAGE)
+    marker = PORTKEY / "installed"
+    if shutil.which("npm") and not (marker.exists() and marker.read_text() == wanted):
+        shutil.rmtree(PORTKEY, ignore_errors=True)
+        PORTKEY.mkdir(parents=True)
+        (PORTKEY / "package.json").write_text(wanted)
+        command = ["npm", "install", "--no-fund", "--no-audit", "--loglevel=error"]
         subprocess.run(command, cwd=PORTKEY, check=True)
-        (PORTKEY / "installed").touch()
+        marker.write_text(wanted)

@@ -9,6 +9,6 @@ end
 function done(summary, latency, requests)
   local bad = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status
             + summary.errors.timeout
-  io.write(string.format('\nRESULT {"requests": %d, "micros": %d, "bad": %d, "p50": %d, "p99": %d}\n',
-    summary.requests, summary.duration, bad, latency:percentile(50), latency:percentile(99)))
+  io.write(string.format('\nRESULT {"requests": %d, "micros": %d, "bad": %d, "mean": %d, "p50": %d, "p99": %d}\n',
+    summary.requests, summary.duration, bad, latency.mean, latency:percentile(50), latency:percentile(99)))
 end
