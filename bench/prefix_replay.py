@@ -28,11 +28,11 @@ from typing import Any, Final
 import orjson
 
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, split_config
-from capstan_gateway.app import create_app
+from capstan_gateway.app import api_listener
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort
 from capstan_gateway.routing.registry import EndpointRegistry
-from capstan_gateway.server import make_server
+from capstan_gateway.server import listen
 from capstan_gateway.settings import Settings
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.http1 import Http1Client
@@ -167,7 +167,9 @@ async def serve(policy: str, port: int, directory: Path) -> None:
     wrap = {"least load": LeastLoad, "round robin": RoundRobin}.get(policy)
     if wrap is not None:
         gateway.deps = replace(gateway.deps, dispatcher=wrap(gateway.deps.dispatcher))
-    await make_server(create_app(gateway), settings, port, lifespan="on").serve()
+    async with gateway.running():
+        await listen(api_listener(gateway), settings, port)
+        await asyncio.Event().wait()
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

@@ -1,47 +1,19 @@
-"""The two ASGI applications: the API, and the admin pages when they have a port of their own."""
-
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+"""What the two ports serve: the inference routes beside the pages of the API, and the admin pages."""
 
 from fastapi import FastAPI
 
 from capstan_gateway.api.inference import ROUTES, InferenceHandler
 from capstan_gateway.api.pages import admin_routes, health_routes, install_error_handlers, model_routes
-from capstan_gateway.pipeline.context import Receive, Scope, Send
+from capstan_gateway.serving.listener import Listener, ServingLimits
+from capstan_gateway.serving.pages import Pages
 from capstan_gateway.wiring import Gateway
 
 
-class GatewayApp(FastAPI):
-    """FastAPI for everything, except that inference requests go straight to their handler.
-
-    Routing and middleware of a framework cost more than all of the gateway's own work, so these paths never see them.
-    """
-
-    def __init__(self, inference: Mapping[str, InferenceHandler], **options: Any) -> None:
-        super().__init__(**options)
-        self._inference = dict(inference)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection event."""
-        if scope["type"] == "http":
-            handler = self._inference.get(scope["path"])
-            if handler is not None:
-                await handler(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
-
-
-def create_app(gateway: Gateway) -> GatewayApp:
-    """Make the API's application; its lifespan runs the gateway's background work."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with gateway.running():
-            yield
-
+def api_listener(gateway: Gateway) -> Listener:
+    """Make the listener of the API. Inference requests go straight to their handlers: routing and middleware of a
+    framework cost more than all of the gateway's own work."""
     inference = {
-        route.path: InferenceHandler(
+        route.path.encode(): InferenceHandler(
             route,
             gateway.deps,
             current=gateway.current,
@@ -51,7 +23,17 @@ def create_app(gateway: Gateway) -> GatewayApp:
         )
         for route in ROUTES
     }
-    app = GatewayApp(inference, title="Capstan gateway", lifespan=lifespan, redoc_url=None)
+    return Listener(inference, Pages(create_pages(gateway)), _limits(gateway))
+
+
+def admin_listener(gateway: Gateway) -> Listener:
+    """Make the listener of the admin port."""
+    return Listener({}, Pages(create_admin_pages(gateway)), _limits(gateway))
+
+
+def create_pages(gateway: Gateway) -> FastAPI:
+    """Make the application beside the inference routes."""
+    app = FastAPI(title="Capstan gateway", redoc_url=None)
     app.include_router(model_routes(gateway.current))
     app.include_router(health_routes(gateway.not_ready))
     if gateway.settings.admin_port is None:
@@ -60,10 +42,15 @@ def create_app(gateway: Gateway) -> GatewayApp:
     return app
 
 
-def create_admin_app(gateway: Gateway) -> FastAPI:
+def create_admin_pages(gateway: Gateway) -> FastAPI:
     """Make the application of the admin port."""
     app = FastAPI(title="Capstan gateway admin", redoc_url=None)
     app.include_router(health_routes(gateway.not_ready))
     app.include_router(admin_routes(gateway.store, gateway.metrics))
     install_error_handlers(app, gateway.ids)
     return app
+
+
+def _limits(gateway: Gateway) -> ServingLimits:
+    settings = gateway.settings
+    return ServingLimits(max_head_bytes=settings.max_header_bytes, max_connections=settings.max_connections)

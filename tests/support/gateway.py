@@ -1,6 +1,5 @@
 """A real gateway in the test's own loop: its own server on a free port, its config in a directory."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, split_config
-from capstan_gateway.app import create_app
-from capstan_gateway.server import make_server
+from capstan_gateway.app import api_listener
+from capstan_gateway.server import listen
 from capstan_gateway.settings import Settings
 from capstan_gateway.wiring import Gateway
 from support.ports import free_port
@@ -95,19 +94,15 @@ async def running_gateway(
         **settings,
     }
     gateway = Gateway(Settings(**options))
-    server = make_server(create_app(gateway), gateway.settings, port, lifespan="on")
-    serving = asyncio.create_task(server.serve())
-    running = RunningGateway(gateway, config_dir, port)
-    try:
-        await eventually(lambda: server.started or serving.done(), what="the gateway's start", every=0.005)
-        if serving.done():
-            await serving
-        if models:
-            await running.configure(*models)
-        if credentials:
-            await eventually(lambda: all(gateway.credentials.key(name) for name in credentials), what="credentials")
-        yield running
-        await running.settled()
-    finally:
-        server.should_exit = True
-        await serving
+    async with gateway.running():
+        listener = await listen(api_listener(gateway), gateway.settings, port)
+        running = RunningGateway(gateway, config_dir, port)
+        try:
+            if models:
+                await running.configure(*models)
+            if credentials:
+                await eventually(lambda: all(gateway.credentials.key(name) for name in credentials), what="credentials")
+            yield running
+            await running.settled()
+        finally:
+            await listener.close(grace_seconds=1.0)

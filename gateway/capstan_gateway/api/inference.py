@@ -1,6 +1,5 @@
-"""The inference routes: plain ASGI handlers, found by their path before any framework looks at the request."""
+"""The inference routes: handlers of the server itself, found by their path before any framework looks at a request."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -10,12 +9,13 @@ from capstan_gateway.api.errors import error_response, retry_after
 from capstan_gateway.api.requestid import RequestIds
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
-from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
-from capstan_gateway.pipeline.context import HeaderList, Receive, RequestContext, Route, Scope, Send
+from capstan_gateway.headers import header_lines
+from capstan_gateway.pipeline.context import RequestContext, Route
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.run import Run
 from capstan_gateway.pipeline.watch import InFlight
+from capstan_gateway.serving.exchange import Exchange
 
 BODY_SECONDS: Final = 60.0
 """How long the body of a request may take to arrive."""
@@ -35,9 +35,9 @@ ROUTES: Final = (
 _REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _TRACE: Final = frozenset((b"traceparent", b"tracestate"))
 _SESSION: Final = b"x-session-id"
+_READ: Final = frozenset((_REQUEST_ID, _SESSION, *_TRACE, b"content-type", b"content-length", b"content-encoding"))
 _MAX_SESSION_BYTES: Final = 256
 _MAX_TRACE_BYTES: Final = 1024
-_CLOSE: Final[HeaderList] = [(b"connection", b"close")]
 
 
 class InferenceHandler:
@@ -60,63 +60,61 @@ class InferenceHandler:
         self._ids = ids
         self._draining = draining
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
         """Serve one request from beginning to end."""
-        request_id, trace, session = self._read_headers(scope)
         runtime = self._current()
-        refusal = self._refuse(scope, runtime)
-        if refusal is not None or runtime is None:
-            await send_error(send, refusal or _not_ready(), request_id, self._route.dialect)
+        if runtime is None or exchange.method != b"POST" or self._requests.full:
+            self._refuse(exchange, runtime)
             return
         now = self._deps.clock()
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a request is served in a task")
         context = RequestContext(
-            scope, receive, send,
-            route=self._route, runtime=runtime, task=task, started=now, expires_at=now + BODY_SECONDS,
-        )  # fmt: skip
-        context.request_id_header = request_id
-        context.request_id = request_id.decode()
-        context.trace_headers = trace
-        context.session = session
+            exchange, route=self._route, runtime=runtime, started=now, expires_at=now + BODY_SECONDS
+        )
+        self._read_headers(context)
         if self._draining():
             # The client's next request is better sent to another replica.
-            context.connection_headers = _CLOSE
+            exchange.keep_alive = False
+        exchange.on_gone = context.leave
         self._requests.add(context)
         try:
             await Run(context, self._deps).serve()
         finally:
             self._requests.remove(context)
 
-    def _read_headers(self, scope: Scope) -> tuple[bytes, HeaderList, str]:
-        given, session, trace = b"", b"", []
-        for item in scope["headers"]:
-            name = item[0]
-            if name == _REQUEST_ID:
-                given = item[1]
-            elif name in _TRACE and len(item[1]) <= _MAX_TRACE_BYTES:
-                trace.append(item)
+    def _read_headers(self, context: RequestContext) -> None:
+        given = b""
+        for header in context.exchange.headers:
+            name, value = header
+            if name not in _READ:
+                continue
+            if name == b"content-type":
+                context.content_type = value
+            elif name == b"content-length":
+                context.content_length = value
+            elif name == _REQUEST_ID:
+                given = value
             elif name == _SESSION:
-                session = item[1][:_MAX_SESSION_BYTES]
-        return (self._ids.accept(given) if given else self._ids.make()), trace, session.decode("latin-1")
+                context.session = value[:_MAX_SESSION_BYTES].decode("latin-1")
+            elif name == b"content-encoding":
+                context.content_encoding = value
+            elif len(value) <= _MAX_TRACE_BYTES:
+                context.trace = [*context.trace, header]
+        context.request_id = self._ids.accept(given) if given else self._ids.make()
 
-    def _refuse(self, scope: Scope, runtime: Runtime | None) -> GatewayError | None:
-        if scope["method"] != "POST":
+    def _refuse(self, exchange: Exchange, runtime: Runtime | None) -> None:
+        """Answer outside of the pipeline."""
+        given = next((value for name, value in exchange.headers if name == _REQUEST_ID), b"")
+        status, headers, body = error_response(
+            self._refusal(exchange, runtime), self._ids.accept(given), self._route.dialect
+        )
+        exchange.respond(status, header_lines(headers), body)
+
+    def _refusal(self, exchange: Exchange, runtime: Runtime | None) -> GatewayError:
+        if exchange.method != b"POST":
             return MethodNotAllowed(f"{self._route.path} takes POST", headers=((b"allow", b"POST"),))
-        if self._requests.full:
-            self._deps.metrics.rejected.at("concurrency").value += 1
-            # NB: the body is not read, so the connection cannot be used again.
-            return Overloaded("the gateway is full; try again", headers=(*retry_after(1.0), *_CLOSE))
-        return _not_ready() if runtime is None else None
-
-
-def _not_ready() -> GatewayError:
-    return Overloaded("the gateway has no configuration yet; try again", headers=(*retry_after(1.0), *_CLOSE))
-
-
-async def send_error(send: Send, error: GatewayError, request_id: bytes, dialect: Dialect | None) -> None:
-    """Answer with an error, outside of the pipeline."""
-    status, headers, body = error_response(error, request_id, dialect)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        # To a client that waits a moment, a connection of another replica is as good.
+        exchange.keep_alive = False
+        if runtime is None:
+            return Overloaded("the gateway has no configuration yet; try again", headers=retry_after(1.0))
+        self._deps.metrics.rejected.at("concurrency").value += 1
+        return Overloaded("the gateway is full; try again", headers=retry_after(1.0))

@@ -1,8 +1,7 @@
 """One request, from its first byte to its record."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +11,13 @@ from capstan_contract.config import Task
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import ClientGone, GatewayError, InvalidRequest
+from capstan_gateway.headers import Header
 from capstan_gateway.routing.dispatch import MAX_NOTES
 from capstan_gateway.routing.port import CallStats, DispatchedResponse
+from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken
 from capstan_gateway.streaming.usage import Usage
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-HeaderList = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,84 +73,69 @@ Reply = WholeReply | StreamReply
 
 
 class RequestContext:
-    """What the stages of one request share. It keeps the Runtime that it began with to its end."""
+    """What the stages of one request share. It keeps the Runtime that it began with to its end.
 
-    __slots__ = (
-        "answered_by", "begun", "body", "body_at", "body_complete", "client_gone", "connection_headers", "document",
-        "ended", "error", "expires_at", "first_sent_at", "interruption", "model", "model_name", "native", "needs_chat",
-        "overhead", "price_dollars", "receive", "request_id", "request_id_header", "route", "route_note", "runtime",
-        "scope", "send", "session", "spent_dollars", "started", "stats", "status", "stream", "task", "trace_headers",
-        "untranslatable", "usage", "usage_asked", "usage_settled", "watcher",
-    )  # fmt: skip
+    What most requests never change is a default of the class: setting forty attributes costs as much as routing.
+    """
+
+    body_complete = False
+    """Whether the body was read to its end."""
+    content_type: bytes | None = None
+    content_length: bytes | None = None
+    content_encoding: bytes | None = None
+    trace: Sequence[Header] = ()
+    """Headers that name the trace."""
+    body = b""
+    native: NativeRequest | None = None
+    """On a route with a dialect: what the client sent."""
+    untranslatable: InvalidRequest | None = None
+    """Why `document` does not hold the whole request: only a model that speaks the client's dialect can answer."""
+    needs_chat = False
+    """Set by a stage that must read the answer: no model is spoken to in the client's own dialect then."""
+    model_name = ""
+    """The name that the client used."""
+    model: ServedModel | None = None
+    answered_by: ServedModel | None = None
+    """The model that answered: another one after a fallback."""
+    stream = False
+    usage_asked = False
+    session = ""
+    """What the client calls its session: requests of one session prefer one endpoint."""
+    usage: Usage | None = None
+    """Of the call that answered."""
+    usage_settled = False
+    """Whether `usage` is counted already: the answer was whole before it was chosen."""
+    spent_dollars = 0.0
+    """Price of the calls that are settled already, beside the one that answers: those of a cascade."""
+    price_dollars = 0.0
+    """Price of the whole request, once it is settled."""
+    route_note = b""
+    """How a virtual model came to its answer, for a header."""
+    overhead = 0.0
+    """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
+    status = 0
+    error: GatewayError | None = None
+    begun = False
+    """Whether the head of the answer was sent."""
+    first_sent_at = 0.0
+    ended = False
+    client_gone = False
+    interruption: Exception | None = None
 
     def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        route: Route,
-        runtime: Runtime,
-        task: asyncio.Task[Any],
-        started: float,
-        expires_at: float,
+        self, exchange: Exchange, *, route: Route, runtime: Runtime, started: float, expires_at: float
     ) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.send = send
+        self.exchange = exchange
         self.route = route
         self.runtime = runtime
-        self.task = task
-        self.started = started
+        self.started = self.body_at = started
         """In the loop's time, like every other time here."""
         self.expires_at = expires_at
         """When the request is cut off: first the deadline of its body, then the model's total one."""
-        self.request_id = ""
-        self.request_id_header = b""
-        self.trace_headers: HeaderList = []
-        self.body = b""
-        self.body_complete = False
-        self.body_at = started
+        self.request_id = b""
         self.document: dict[str, Any] = {}
         """The request as the engines understand it, whatever the client speaks."""
-        self.native: NativeRequest | None = None
-        """On a route with a dialect: what the client sent."""
-        self.untranslatable: InvalidRequest | None = None
-        """Why `document` does not hold the whole request: only a model that speaks the client's dialect can answer."""
-        self.needs_chat = False
-        """Set by a stage that must read the answer: no model is spoken to in the client's own dialect then."""
-        self.model_name = ""
-        """The name that the client used."""
-        self.model: ServedModel | None = None
-        self.answered_by: ServedModel | None = None
-        """The model that answered: another one after a fallback."""
-        self.stream = False
-        self.usage_asked = False
         self.stats = CallStats()
-        self.session = ""
-        """What the client calls its session: requests of one session prefer one endpoint."""
-        self.usage: Usage | None = None
-        """Of the call that answered."""
-        self.usage_settled = False
-        """Whether `usage` is counted already: the answer was whole before it was chosen."""
-        self.spent_dollars = 0.0
-        """Price of the calls that are settled already, beside the one that answers: those of a cascade."""
-        self.price_dollars = 0.0
-        """Price of the whole request, once it is settled."""
-        self.route_note = b""
-        """How a virtual model came to its answer, for a header."""
-        self.overhead = 0.0
-        """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
-        self.connection_headers: HeaderList = []
-        self.status = 0
-        self.error: GatewayError | None = None
-        self.begun = False
-        """Whether the head of the answer was sent."""
-        self.first_sent_at = 0.0
-        self.ended = False
-        self.client_gone = False
-        self.interruption: Exception | None = None
-        self.watcher: asyncio.Task[None] | None = None
 
     def fork(self, *, document: dict[str, Any] | None = None, route: Route | None = None) -> "RequestContext":
         """Give the context of one call within this request: same client and deadline, with an answer of its own.
@@ -163,12 +143,10 @@ class RequestContext:
         With a `document` it is another request, for an answer that the gateway reads itself.
         """
         child = RequestContext(
-            self.scope, self.receive, self.send,
-            route=route or self.route, runtime=self.runtime, task=self.task,
+            self.exchange, route=route or self.route, runtime=self.runtime,
             started=self.started, expires_at=self.expires_at,
         )  # fmt: skip
-        child.request_id, child.request_id_header = self.request_id, self.request_id_header
-        child.trace_headers, child.session = self.trace_headers, self.session
+        child.request_id, child.trace, child.session = self.request_id, self.trace, self.session
         child.body_complete, child.body_at = True, self.body_at
         child.model_name, child.model = self.model_name, self.model
         child.native = None if route is not None else self.native
@@ -198,7 +176,12 @@ class RequestContext:
             return
         self.interruption = reason
         self.client_gone = isinstance(reason, ClientGone)
-        self.task.cancel()
+        if self.exchange.task is not None:
+            self.exchange.task.cancel()
+
+    def leave(self) -> None:
+        """The client has gone: nobody waits for the answer any more."""
+        self.interrupt(ClientGone())
 
     @property
     def served(self) -> ServedModel:

@@ -1,5 +1,6 @@
 """Asking one model: its endpoints one after the other, as long as nothing has reached the client."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -7,16 +8,17 @@ import orjson
 
 from capstan_gateway.api.envelope import normalise_error, upstream_error_event
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import GatewayError, Headers, UpstreamFailed
+from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.outgoing import build_body, build_headers, with_key
+from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken, StreamRelay
 from capstan_gateway.streaming.usage import Usage, find_usage, parse_usage
+from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 SMALL_ANSWER_BYTES: Final = 16 * 1024
@@ -38,12 +40,11 @@ async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wa
         raise context.untranslatable
     timeouts = model.timeouts
     waits = may_wait and not model.external
-    headers = build_headers(context, model)
     call = Call(
         endpoints=model.endpoints,
         path=context.route.upstream_path if adapter is None else adapter.path,
-        headers=headers,
-        headers_of=partial(with_key, headers, model, deps.credentials) if model.external else None,
+        headers=b"" if model.external else engine_lines(context),
+        headers_of=_keyed(context, deps, model) if model.external else None,
         body=build_body(context, model) if adapter is None else adapter.body(context, model),
         expires_at=context.expires_at,
         first_token_seconds=timeouts.firstTokenSeconds,
@@ -62,6 +63,11 @@ async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wa
             answer.blame(type(error).__name__)
         answer.close()
         raise
+
+
+def _keyed(context: RequestContext, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:
+    """Give what each endpoint of a hosted API is sent: every one may have a key of its own."""
+    return partial(with_key, hosted_headers(context, model), model, deps.credentials)
 
 
 def _affinity(context: RequestContext, model: ServedModel) -> bytes | None:
@@ -97,7 +103,7 @@ async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
     if answer.status < CLIENT_ERROR:
         raise UpstreamFailed(f"the model's engine answered with an unexpected status ({answer.status})")
     body = await answer.read(MAX_ERROR_BYTES)
-    headers: Headers = tuple(item for item in answer.headers if item[0] in _PASSED_ON)
+    headers = tuple(item for item in answer.headers if item[0] in _PASSED_ON)
     raise normalise_error(answer.status, body, external=model.external, headers=headers)
 
 

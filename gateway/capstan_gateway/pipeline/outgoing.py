@@ -6,10 +6,13 @@ from capstan_contract.config import Provider
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.anthropic_request import VERSION
-from capstan_gateway.pipeline.context import HeaderList, RequestContext
+from capstan_gateway.headers import Header, header_lines
+from capstan_gateway.pipeline.context import RequestContext
 from capstan_gateway.upstream.port import Endpoint
 
 _ANTHROPIC = frozenset((b"anthropic-version", b"anthropic-beta"))
+_WHOLE_LINES = b"content-type: application/json\r\naccept: application/json\r\nx-request-id: %b\r\n"
+_STREAM_LINES = b"content-type: application/json\r\naccept: text/event-stream\r\nx-request-id: %b\r\n"
 
 
 def build_body(context: RequestContext, model: ServedModel) -> bytes:
@@ -37,24 +40,29 @@ def _translated_body(context: RequestContext, model: ServedModel) -> bytes:
     return orjson.dumps(document)
 
 
-def build_headers(context: RequestContext, model: ServedModel) -> HeaderList:
-    """Give the headers: ours and the trace. Nothing else of the client's goes out."""
+def engine_lines(context: RequestContext) -> bytes:
+    """Give the header lines for an engine: ours and the trace. Nothing else of the client's goes out."""
+    lines = (_STREAM_LINES if context.stream else _WHOLE_LINES) % context.request_id
+    return lines + header_lines(context.trace) if context.trace else lines
+
+
+def hosted_headers(context: RequestContext, model: ServedModel) -> list[Header]:
+    """Give the headers for a hosted API, but for its key."""
     headers = [
         (b"content-type", b"application/json"),
         (b"accept", b"text/event-stream" if context.stream else b"application/json"),
-        (b"x-request-id", context.request_id_header),
-        *context.trace_headers,
+        (b"x-request-id", context.request_id),
+        *context.trace,
+        (b"user-agent", b"capstan-gateway"),
     ]
-    if model.external:
-        headers.append((b"user-agent", b"capstan-gateway"))
     if model.speaks_anthropic:
         headers.extend(_anthropic_headers(context))
     return headers
 
 
 def with_key(
-    headers: HeaderList, model: ServedModel, credentials: Credentials, endpoint: Endpoint
-) -> HeaderList | None:
+    headers: list[Header], model: ServedModel, credentials: Credentials, endpoint: Endpoint
+) -> list[Header] | None:
     """Give the headers for one endpoint of a hosted API, its key among them; None when the gateway has no such key."""
     if endpoint.credential is None:
         return headers
@@ -64,9 +72,9 @@ def with_key(
     return [*headers, (b"x-api-key", key) if model.speaks_anthropic else (b"authorization", b"Bearer " + key)]
 
 
-def _anthropic_headers(context: RequestContext) -> HeaderList:
+def _anthropic_headers(context: RequestContext) -> list[Header]:
     """Give the version, and the beta features that a client who speaks that dialect asks for."""
     given: dict[bytes, bytes] = {}
     if context.native is not None:
-        given = {name: value for name, value in context.scope["headers"] if name in _ANTHROPIC and len(value) <= 1024}
+        given = {name: value for name, value in context.exchange.headers if name in _ANTHROPIC and len(value) <= 1024}
     return list({b"anthropic-version": VERSION, **given}.items())

@@ -49,40 +49,18 @@ def _translate(context: RequestContext, dialect: Dialect) -> None:
 
 
 async def _read_body(context: RequestContext, limit: int) -> bytes:
-    for name, value in context.scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_large(limit)
-        if name == b"content-type" and not _is_json(value):
-            raise NotJson("the content type must be application/json")
-        if name == b"content-encoding" and value != b"identity":
-            raise NotJson("compressed request bodies are not supported", param="content-encoding")
-    message = await context.receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body = bytes(message.get("body", b""))
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
-    return await _read_pieces(context, message, limit)
-
-
-async def _read_pieces(context: RequestContext, message: Any, limit: int) -> bytes:
-    pieces, size = [], 0
-    while True:
-        if message["type"] == "http.disconnect":
-            context.client_gone = True
-            raise ClientGone
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit:
-            raise _too_large(limit)
-        pieces.append(piece)
-        if not message.get("more_body"):
-            return b"".join(pieces)
-        message = await context.receive()
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {limit} bytes")
+    length, kind, encoding = context.content_length, context.content_type, context.content_encoding
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise BodyTooLarge(f"the body is larger than {limit} bytes")
+    if kind is not None and not _is_json(kind):
+        raise NotJson("the content type must be application/json")
+    if encoding is not None and encoding != b"identity":
+        raise NotJson("compressed request bodies are not supported", param="content-encoding")
+    try:
+        return await context.exchange.read_body(limit)
+    except ClientGone:
+        context.client_gone = True
+        raise
 
 
 def _is_json(content_type: bytes) -> bool:

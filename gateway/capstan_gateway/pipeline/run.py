@@ -46,7 +46,8 @@ class Run:
             if context.interruption is None:
                 await self._fail_in_time(GatewayError("the gateway is shutting down", status=503, code="overloaded"))
                 raise
-            context.task.uncancel()
+            if context.exchange.task is not None:
+                context.exchange.task.uncancel()
             await self._fail_in_time(context.interruption)
         finally:
             if isinstance(self._reply, StreamReply):
@@ -88,7 +89,4 @@ class Run:
             self._reply.source.close()
             if isinstance(error, StreamBroken | UpstreamError) and context.model is not None:
                 context.model.metrics.truncated.value += 1
-        if not context.body_complete:
-            # Nobody reads the rest of the body: only closing ends an upload that goes on, or never does.
-            context.connection_headers = [(b"connection", b"close")]
-        await deliver_error(context, to_gateway_error(error, request_id=context.request_id), relay)
+        await deliver_error(context, to_gateway_error(error, request_id=context.request_id.decode()), relay)

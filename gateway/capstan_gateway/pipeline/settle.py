@@ -92,7 +92,7 @@ def _count(context: RequestContext, reply: Reply | None, status: int, now: float
 
 def _line(context: RequestContext, reply: Reply | None, status: int, now: float) -> dict[str, object]:
     line: dict[str, object] = {
-        "request_id": context.request_id,
+        "request_id": context.request_id.decode(),
         "route": context.route.path,
         "model": UNKNOWN_MODEL if context.model is None else context.model.name,
         "status": status,

@@ -1,17 +1,12 @@
-"""One timer for all requests: who has gone away, who is over time.
-
-Waiting for `receive()` costs a task. Most requests to a fast engine are over before it would matter, so a request gets
-that task when it is older than a tick: a client that goes away is noticed within a tick, and a request that takes less
-pays nothing.
-"""
+"""One timer for all requests: who is over time. Who has gone away, the connections tell."""
 
 import asyncio
 from typing import Final
 
-from capstan_gateway.errors import ClientGone, GatewayError, InvalidRequest, UpstreamTimeout
+from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamTimeout
 from capstan_gateway.pipeline.context import RequestContext
 
-TICK_SECONDS: Final = 0.05
+TICK_SECONDS: Final = 0.1
 OVERTIME_SECONDS: Final = 1.0
 """How long after its deadline a request is cut off here. The upstream client keeps the deadlines of its own waits; what
 is left are a body that does not arrive and a client that does not read."""
@@ -47,8 +42,6 @@ class InFlight:
         """The request is over."""
         request.ended = True
         self._requests.discard(request)
-        if request.watcher is not None:
-            request.watcher.cancel()
 
     async def run(self) -> None:
         """Look after the requests for ever."""
@@ -60,8 +53,6 @@ class InFlight:
     def look(self, now: float) -> None:
         """Look after every request once."""
         for request in tuple(self._requests):
-            if request.watcher is None and request.body_complete and now - request.started >= TICK_SECONDS:
-                request.watcher = asyncio.create_task(_watch(request))
             if now > request.expires_at + OVERTIME_SECONDS:
                 request.interrupt(_overtime(request))
 
@@ -70,11 +61,3 @@ def _overtime(request: RequestContext) -> GatewayError:
     if not request.body_complete:
         return RequestTimeout("the request's body did not arrive in time")
     return UpstreamTimeout("the model did not finish its answer in time")
-
-
-async def _watch(request: RequestContext) -> None:
-    while not request.ended:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            request.interrupt(ClientGone())
-            return

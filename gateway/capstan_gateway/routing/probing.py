@@ -9,15 +9,15 @@ An engine whose /health is well and whose answers fail must not come back becaus
 for what it tried.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 from typing import Final
 
+from capstan_gateway.headers import Header
 from capstan_gateway.routing.breaker import BreakerState
 from capstan_gateway.routing.registry import EndpointState
-from capstan_gateway.upstream.port import Headers
 
 UNREADY: Final = "probe"
 NO_ANSWER: Final = "probe-request"
@@ -58,7 +58,7 @@ class Target:
     model: str
     """Name of the model in metrics."""
     hosted: bool
-    headers: Callable[[], Headers | None]
+    headers: Callable[[], Sequence[Header] | None]
     """None: the key is missing, and there is nothing to ask."""
     path: bytes = b""
     body: bytes = b""

@@ -10,10 +10,11 @@ import ssl
 from collections.abc import Mapping
 from typing import Final
 
+from capstan_gateway.headers import header_lines
 from capstan_gateway.upstream.connection import Connection
 from capstan_gateway.upstream.errors import ConnectionLost, DeadlineExceeded, DeadlineKind, UpstreamError
 from capstan_gateway.upstream.limits import DEFAULT, Limits
-from capstan_gateway.upstream.pool import PREFIX_LINES, Pool
+from capstan_gateway.upstream.pool import Pool
 from capstan_gateway.upstream.port import Endpoint, Headers
 from capstan_gateway.upstream.resolver import Resolver
 from capstan_gateway.upstream.response import Response
@@ -22,6 +23,8 @@ from capstan_gateway.upstream.tls import TlsContexts
 STALE_SECONDS: Final = 1.0
 """A reused connection that is lost sooner than this after sending was most likely closed by the server meanwhile."""
 CLOSE_SECONDS: Final = 2.0
+FORBIDDEN: Final = bytes((*range(33), 127))
+"""In a request's target: white space and control characters."""
 BODYLESS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 
 
@@ -164,16 +167,10 @@ def _same_address(one: Endpoint, other: Endpoint) -> bool:
 
 
 def build_head(prefix: bytes, method: bytes, target: bytes, headers: Headers, body: bytes) -> bytes:
-    """Write a request head. Raises ValueError for a name or value that would be more than one header."""
-    parts = [method, b" ", target, prefix]
-    for name, value in headers:
-        parts.append(b"%b: %b\r\n" % (name, value))
-    lines = PREFIX_LINES + len(headers) + 1
+    """Write a request head. Raises ValueError for a target, a name or a value that would be more than one."""
+    if len(target.translate(None, FORBIDDEN)) != len(target):
+        raise ValueError("a request's target holds a character that is not allowed in it")
+    lines = headers if isinstance(headers, bytes) else header_lines(headers)
     if body or method not in BODYLESS:
-        parts.append(b"content-length: %d\r\n" % len(body))
-        lines += 1
-    parts.append(b"\r\n")
-    head = b"".join(parts)
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b" " in target or b"\0" in head:
-        raise ValueError("a request line or header holds a character that is not allowed in it")
-    return head
+        return b"%b %b%b%bcontent-length: %d\r\n\r\n" % (method, target, prefix, lines, len(body))
+    return b"%b %b%b%b\r\n" % (method, target, prefix, lines)

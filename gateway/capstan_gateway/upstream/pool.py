@@ -11,8 +11,6 @@ from capstan_gateway.upstream.port import Endpoint
 from capstan_gateway.upstream.resolver import Resolver
 from capstan_gateway.upstream.tls import TlsContexts
 
-PREFIX_LINES: Final = 3
-"""Lines in `Pool.prefix`."""
 MAX_ADDRESSES: Final = 4
 """Of a name with more addresses, only the first ones are tried."""
 

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Headers = Sequence[tuple[bytes, bytes]]
-"""Raw headers, names in lower case, in order."""
+from capstan_gateway.headers import Header
+
+Headers = bytes | Sequence[Header]
+"""Headers in order; or already written by `headers.header_lines`, which spares that for each request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from capstan_contract.config import Timeouts
-from capstan_gateway import protocol
 from capstan_gateway.pipeline import run, watch
+from capstan_gateway.serving import connection
 from fakes.openai_upstream import FakeUpstream, Received, Wire, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
@@ -35,8 +35,8 @@ async def gateway(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RunningGateway]:
     """A gateway whose deadlines for clients are short."""
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.1)
     monkeypatch.setattr(run, "LAST_WORD_SECONDS", 0.1)
     monkeypatch.setattr(watch, "OVERTIME_SECONDS", 0.1)
     model = entry("chat", upstream.url, timeouts=Timeouts(totalSeconds=1))
@@ -152,7 +152,7 @@ async def test_a_half_head_does_not_cut_the_answer_before_it(
     reader, writer = await connect(gateway, WHOLE)
     await eventually(lambda: upstream.active == 1, what="the call of the engine")
     other_reader, other = await connect(gateway, b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.0)
     writer.write(HEAD)
     # The other connection's answer comes after the deadline of this one's head, which is at once.
     other.write(b"\r\n")

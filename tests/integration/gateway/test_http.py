@@ -218,7 +218,7 @@ async def test_deadlines(tmp_path: Path, upstream: FakeUpstream) -> None:
             assert response.status == 200
             assert json.loads(text.split("\n\n")[1].removeprefix("data: "))["error"]["code"] == "timeout"
             assert text.endswith("data: [DONE]\n\n")
-    assert upstream.gone == 4
+    await eventually(lambda: upstream.gone == 4, what="the end of the calls")
 
 
 async def test_fallback_to_another_model(tmp_path: Path, upstream: FakeUpstream) -> None:

@@ -1,0 +1,328 @@
+"""One connection of a client: requests come one after the other, and are answered in that order.
+
+Everything about it is bounded: the size of heads and trailers, the number of headers, the bytes of a body that nobody
+has read, and the time for everything that the client has to do. There is one timer, which is not moved when a deadline
+moves later: when it fires it looks at the deadline in force and is set again if that lies ahead.
+"""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+
+from capstan_gateway.api.errors import error_response, retry_after
+from capstan_gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
+from capstan_gateway.headers import header_lines
+from capstan_gateway.serving.exchange import STATUS_LINES, Exchange
+
+if TYPE_CHECKING:
+    from capstan_gateway.serving.listener import Handler, Listener
+
+log = logging.getLogger(__name__)
+
+HEAD_SECONDS: Final = 30.0
+"""How long a connection may take to send the head of its first request, or to end what it began after an answer."""
+KEEP_ALIVE_SECONDS: Final = 75.0
+"""How long it may be idle between two requests."""
+LINGER_SECONDS: Final = 10.0
+"""How long a connection that is to be closed may go without taking anything of what it is still to get."""
+MAX_HEADERS: Final = 200
+
+
+class ClientConnection(asyncio.Protocol):
+    """asyncio protocol and httptools parser in one object."""
+
+    def __init__(self, listener: "Listener") -> None:
+        self._listener = listener
+        self._loop = listener.loop
+        self._max_head_bytes = listener.limits.max_head_bytes
+        self._transport: asyncio.Transport | None = None
+        parser = httptools.HttpRequestParser(self)
+        # What follows a request that ends the connection is ignored, and must not spoil the answer to it.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser: httptools.HttpRequestParser | None = parser
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._expects_continue = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._read_bytes = 0
+        self._trailing_bytes = 0
+        """What came since the last piece of a body: once a head is complete, only trailers can make it grow."""
+        self._arriving: Exchange | None = None
+        """Whose body comes now, or came last."""
+        self._current: Exchange | None = None
+        """Whose answer is being made."""
+        self._pipelined: deque[Exchange] = deque()
+        self._reading_paused = False
+        self.paused = False
+        """Whether what was sent waits for the client to read."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._deadline = math.inf
+        self._awaits_head = True
+        """Whether the deadline is that of a head, and not of being idle."""
+
+    # --- for the listener and the exchanges -------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being made."""
+        return self._current is not None
+
+    def write(self, data: bytes) -> None:
+        """Send, unless the connection is gone."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def on_answered(self, exchange: Exchange) -> None:
+        """Go on with the next request, or close."""
+        self._current = None
+        if not exchange.keep_alive:
+            self.close()
+        elif self._pipelined:
+            self._begin(self._pipelined.popleft())
+        else:
+            self.resume_reading()
+            if not self._in_head:
+                self._set_deadline(KEEP_ALIVE_SECONDS, head=False)
+
+    def shut_down(self) -> None:
+        """Close when nothing is to be answered any more."""
+        if self._current is None:
+            self.close()
+        else:
+            for exchange in (self._current, *self._pipelined):
+                exchange.keep_alive = False
+
+    def cancel(self) -> None:
+        """Cut off what is being answered, or what was answered and is not read."""
+        if self._current is not None and self._current.task is not None:
+            self._current.task.cancel()
+        elif self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close when what was sent has arrived; a client that does not read it is not waited for."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.close()
+        left = transport.get_write_buffer_size()
+        if left:
+            self._loop.call_later(LINGER_SECONDS, self._linger, left)
+
+    # --- asyncio protocol -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or refuse when there are too many connections."""
+        self._transport = cast(asyncio.Transport, transport)
+        listener = self._listener
+        listener.connections.add(self)
+        if len(listener.connections) > listener.limits.max_connections:
+            self._refuse(Overloaded("the gateway has too many connections; try again", headers=retry_after(1.0)))
+            return
+        self._set_deadline(HEAD_SECONDS, head=True)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it ended makes no difference
+        """Let everybody know who waits for the client."""
+        self._listener.on_lost(self)
+        self._stop_timer()
+        self._transport = None
+        self._parser = None  # It holds our bound methods: without this only the garbage collector frees the pair.
+        current, self._current = self._current, None
+        if current is not None:
+            current.on_lost()
+        for exchange in self._pipelined:
+            exchange.on_lost()
+        self._pipelined.clear()
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self.paused = False
+        if self._current is not None:
+            self._current.wake()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, within bounds."""
+        size, parser = len(data), self._parser
+        if parser is None:
+            return
+        if self._in_head:
+            self._head_bytes += size
+            if self._head_bytes > self._max_head_bytes:
+                self._refuse_head()
+                return
+        elif self._trailing_bytes > self._max_head_bytes:
+            self._refuse(HeadersTooLarge(f"the request's trailers are larger than {self._max_head_bytes} bytes"))
+            return
+        self._read_bytes = size
+        self._trailing_bytes += size
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # The request is served as if it had not asked for that, and is the last one.
+        except httptools.HttpParserError:
+            if self._head_bytes > self._max_head_bytes:
+                self._refuse_head()
+            else:
+                self._refuse(InvalidRequest("the request is not HTTP/1.1"))
+            return
+        if self._in_head and not self._head_bytes:
+            self._head_bytes = size
+        if (self._in_head or self._current is None) and not self._awaits_head:
+            # What came is half a head, or belongs to a request that has its answer already.
+            self._set_deadline(HEAD_SECONDS, head=True)
+
+    # --- httptools callbacks ----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        self._head_bytes = self._trailing_bytes = 0
+        self._target = b""
+        self._headers = []
+        self._expects_continue = False
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the target, which may come in parts."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header; trailers are dropped."""
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Serve the request, or let it wait for those before it."""
+        parser, headers = self._parser, self._headers
+        if parser is None:
+            return
+        self._in_head = False
+        # A head that is larger than the bound can only come with a read that is.
+        too_large = self._read_bytes > self._max_head_bytes and sum(map(_size, headers)) > self._max_head_bytes
+        if too_large or len(headers) > MAX_HEADERS:
+            # The parser makes an error of its own of this one, which ends in `data_received`.
+            self._head_bytes = self._max_head_bytes + 1
+            raise ValueError("head too large")
+        modern = parser.get_http_version() == "1.1"
+        exchange = Exchange(
+            self, parser.get_method(), self._target, headers,
+            keep_alive=modern and parser.should_keep_alive() and not parser.should_upgrade(),
+            chunked=modern,
+            expects_continue=self._expects_continue,
+        )  # fmt: skip
+        self._arriving = exchange
+        self._deadline, self._awaits_head = math.inf, False
+        if self._current is None:
+            self._begin(exchange)
+        else:
+            self._pipelined.append(exchange)
+            self.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a piece of a body on, unless its request has its answer already."""
+        self._trailing_bytes = 0
+        exchange = self._arriving
+        if exchange is not None and not exchange.complete:
+            exchange.on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        if self._arriving is not None:
+            self._arriving.on_body_complete()
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._current = exchange
+        handler = self._listener.handler(exchange)
+        exchange.task = self._loop.create_task(self._serve(exchange, handler))
+
+    async def _serve(self, exchange: Exchange, handler: "Handler") -> None:
+        try:
+            await handler(exchange)
+        except Exception:
+            log.exception("a request's handler failed")
+        finally:
+            if not exchange.complete:
+                exchange.abandon()
+
+    def _refuse_head(self) -> None:
+        self._refuse(HeadersTooLarge(f"the request's head is larger than {self._max_head_bytes} bytes"))
+
+    def _refuse(self, error: GatewayError) -> None:
+        transport, current = self._transport, self._current
+        if transport is None or transport.is_closing():
+            return
+        if current is not None and current.started:
+            # A second answer in the midst of the first would be taken for a part of it.
+            self.close()
+            return
+        status, headers, body = error_response(error, b"none")
+        head = b"%b%bconnection: close\r\n\r\n" % (STATUS_LINES[status], header_lines(headers))
+        transport.write(head + body)
+        self.close()
+
+    def _linger(self, before: int) -> None:
+        if self._transport is None:
+            return
+        left = self._transport.get_write_buffer_size()
+        if left >= before:
+            self._transport.abort()
+        elif left:
+            self._loop.call_later(LINGER_SECONDS, self._linger, left)
+
+    def _set_deadline(self, seconds: float, *, head: bool) -> None:
+        self._awaits_head = head
+        self._deadline = at = self._loop.time() + seconds
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self._loop.call_at(at, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        if self._loop.time() < self._deadline:
+            if self._deadline < math.inf:
+                self._timer_at = self._deadline
+                self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
+        elif self._current is None:
+            self.close()
+        else:
+            # An answer to what came before is on its way.
+            self._current.keep_alive = False
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _size(header: tuple[bytes, bytes]) -> int:
+    return len(header[0]) + len(header[1]) + 4
