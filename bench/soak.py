@@ -7,8 +7,10 @@ abandon, wrong requests, requests to engines that fail before the first byte (so
 that breaks its streams (the error must be told); half of them make a connection for each request. Meanwhile the config
 is replaced every few seconds, and models come and go.
 
-A line a minute. It ends with exit code 1 when a request got anything but what it should, when a config was not taken,
-or when tasks, requests in flight, sockets or the engines' own requests do not return to where they were before.
+A line a minute, with the gateway's resident memory; at the end how much that grows an hour, by the second half of the
+run, when caches and pools have filled. The last line says OK or FAILED. It fails, with exit code 1, when a request got
+anything but what it should, when a config was not taken, or when tasks, requests in flight, sockets or the engines' own
+requests do not return to where they were before.
 """
 
 import argparse
@@ -271,7 +273,7 @@ def slope(samples: list[Sample], name: str) -> float:
     return 3600 * above / sum((at - middle) ** 2 for at in times)
 
 
-def report(before: Sample, samples: list[Sample], after: Sample, tally: Tally, left: list[str], seconds: float) -> None:
+def report(before: Sample, samples: list[Sample], after: Sample, tally: Tally, seconds: float) -> None:
     """Print the tables."""
     print(f"\n{'':10} {'before':>8} {'median':>8} {'most':>8} {'after':>8} {'slope/h':>9}   (of the second half)")
     for name in ("rss", "fds", "sockets", "tasks", "in_flight"):
@@ -280,13 +282,19 @@ def report(before: Sample, samples: list[Sample], after: Sample, tally: Tally, l
             f"{name:10} {getattr(before, name):8.1f} {values[len(values) // 2]:8.1f} {values[-1]:8.1f} "
             f"{getattr(after, name):8.1f} {slope(samples, name):+9.1f}"
         )
+    print(f"\nRSS {before.rss:.1f} MB before, {after.rss:.1f} after; {slope(samples, 'rss'):+.1f} MB an hour")
     kinds = ", ".join(f"{kind} {tally.done[kind]}" for kind in KINDS)
-    print(f"\n{tally.done.total()} requests as they should be ({tally.done.total() / seconds:.0f}/s): {kinds}")
+    print(f"{tally.done.total()} requests as they should be ({tally.done.total() / seconds:.0f}/s): {kinds}")
     print(f"{tally.reloads} configs taken\n{tally.failed.total()} failures")
     for what, count in tally.failed.most_common(20):
         print(f"  {count} times {what}")
-    for what in left:
-        print(f"  not back where it was: {what}")
+
+
+def verdict(tally: Tally, left: list[str]) -> list[str]:
+    """Say in short what makes the run a failure; nothing: it is none."""
+    wrong = [f"{tally.failed.total()} requests or reloads failed"] if tally.failed else []
+    wrong += [] if tally.done else ["no request was answered"]
+    return [*wrong, *(f"leaked: {what}" for what in left)]
 
 
 def soak(options: argparse.Namespace, folder: Path) -> int:
@@ -306,8 +314,10 @@ def soak(options: argparse.Namespace, folder: Path) -> int:
         seconds = time.monotonic() - began
         gateway.configure(models(engines, 0))
         after, left = settle(gateway, engines, before)
-        report(before, samples, after, tally, left, seconds)
-        return 1 if tally.failed or left or not tally.done else 0
+        report(before, samples, after, tally, seconds)
+        wrong = verdict(tally, left)
+        print(f"\nFAILED: {'; '.join(wrong)}" if wrong else "\nOK: no request failed and nothing leaked")
+        return 1 if wrong else 0
 
 
 def main() -> int:
