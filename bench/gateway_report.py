@@ -35,7 +35,7 @@ class Numbers:
 
     def middle(self, name: str) -> float:
         """Give the median of the rounds."""
-        return statistics.median(getattr(self, name))
+        return float(statistics.median(getattr(self, name)))
 
 
 @dataclass
