@@ -13,17 +13,20 @@ is wrong, and keeps what it has until they agree.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, SHARD_BYTES, shard_file
 
 SCHEMA_VERSION: Final = 1
 MAX_HOST_LABEL: Final = 63
+_SHARD_HEAD: Final = b'{"models":['
+_SHARD_TAIL: Final = b"]}"
 
 
 class ConfigError(Exception):
@@ -365,13 +368,16 @@ def split_config(config: GatewayConfig, *, shard_bytes: int = SHARD_BYTES) -> di
     names = tuple(shard_file(number) for number in range(1, len(shards) + 1))
     documents = {CONFIG_FILE: _canonical(ConfigIndex(hash=config.hash, shards=names).model_dump(mode="json")).decode()}
     for name, entries in zip(names, shards, strict=True):
-        documents[name] = (b'{"models":[' + b",".join(entries) + b"]}").decode()
+        documents[name] = (_SHARD_HEAD + b",".join(entries) + _SHARD_TAIL).decode()
     return documents
 
 
 def shards_named_by(main_document: str | bytes) -> tuple[str, ...]:
     """Give the shard files that the main document needs beside it; none when it is a whole config."""
-    parsed = _parse(main_document, CONFIG_FILE)
+    return _shards_of(_parse(main_document, CONFIG_FILE))
+
+
+def _shards_of(parsed: Mapping[str, Any]) -> tuple[str, ...]:
     shards = parsed.get("shards", [])
     if not isinstance(shards, list) or not all(isinstance(name, str) for name in shards):
         raise ConfigError(f"{CONFIG_FILE}: `shards` must be a list of file names")
@@ -380,12 +386,57 @@ def shards_named_by(main_document: str | bytes) -> tuple[str, ...]:
     return tuple(shards)
 
 
-def join_config(documents: Mapping[str, str | bytes]) -> GatewayConfig:
-    """Read back what `split_config` wrote, by file name.
+class ConfigReader:
+    """Reads back what `split_config` wrote, one config after the other.
 
-    Fields that this release does not know are dropped. Raises ConfigError for anything else that is not right: JSON,
-    schema version, a missing shard, a hash that does not fit, a field with a wrong value.
+    An entry that is as it was in the config before is the same object again: it is not checked twice, and whoever asks
+    what has changed is answered by identity. `rest` is called between entries, so that a thread that reads a large
+    config can let others have their turn.
     """
+
+    def __init__(self, *, rest: Callable[[], None] = lambda: None) -> None:
+        self._rest = rest
+        self._known: dict[bytes, ModelEntry] = {}
+
+    def read(self, documents: Mapping[str, str | bytes]) -> GatewayConfig:
+        """Give the config in these documents, by file name.
+
+        Fields that this release does not know are dropped. Raises ConfigError for anything else that is not right:
+        JSON, schema version, a missing shard, a hash that does not fit, a field with a wrong value.
+        """
+        parsed, shards = _parse_all(documents)
+        if not _is_as_written(documents, parsed, shards) and _digest(parsed) != parsed.get("hash"):
+            raise ConfigError(
+                "the content does not match its hash: the config is damaged or its parts are of two generations"
+            )
+        models = parsed.get("models")
+        if isinstance(models, list):
+            parsed["models"] = self._entries(models)
+        try:
+            return GatewayConfig.model_validate(parsed, extra="ignore")
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from error
+
+    def _entries(self, models: list[Any]) -> list[ModelEntry]:
+        entries: list[ModelEntry] = []
+        keys = [orjson.dumps(model) for model in models]
+        for number, (key, model) in enumerate(zip(keys, models, strict=True)):
+            try:
+                entries.append(self._known.get(key) or ModelEntry.model_validate(model, extra="ignore"))
+            except ValidationError as error:
+                raise ConfigError(_explain(error, "models", str(number))) from error
+            self._rest()
+        self._known = dict(zip(keys, entries, strict=True))
+        return entries
+
+
+def join_config(documents: Mapping[str, str | bytes]) -> GatewayConfig:
+    """Read one config; see ConfigReader."""
+    return ConfigReader().read(documents)
+
+
+def _parse_all(documents: Mapping[str, str | bytes]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Give the whole config as one document, and apart from it the shards that it came in."""
     if CONFIG_FILE not in documents:
         raise ConfigError(f"{CONFIG_FILE} is missing")
     parsed = _parse(documents[CONFIG_FILE], CONFIG_FILE)
@@ -393,38 +444,52 @@ def join_config(documents: Mapping[str, str | bytes]) -> GatewayConfig:
         raise ConfigError(
             f"{CONFIG_FILE}: `schemaVersion` is {parsed.get('schemaVersion')!r}; this release reads {SCHEMA_VERSION}"
         )
-    names = shards_named_by(documents[CONFIG_FILE])
-    if names:
-        models: list[Any] = []
-        for name in names:
-            if name not in documents:
-                raise ConfigError(f"{name} is missing")
-            part = _parse(documents[name], name).get("models")
-            if not isinstance(part, list):
-                raise ConfigError(f"{name}: `models` must be a list")
-            models.extend(part)
-        parsed = {key: value for key, value in parsed.items() if key != "shards"} | {"models": models}
-    if _digest(parsed) != parsed.get("hash"):
-        raise ConfigError(
-            "the content does not match its hash: the config is damaged or its parts are of two generations"
-        )
-    try:
-        return GatewayConfig.model_validate(parsed, extra="ignore")
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+    names = _shards_of(parsed)
+    if not names:
+        return parsed, names
+    models: list[Any] = []
+    for name in names:
+        if name not in documents:
+            raise ConfigError(f"{name} is missing")
+        part = _parse(documents[name], name).get("models")
+        if not isinstance(part, list):
+            raise ConfigError(f"{name}: `models` must be a list")
+        models.extend(part)
+    return {key: value for key, value in parsed.items() if key != "shards"} | {"models": models}, names
+
+
+def _is_as_written(documents: Mapping[str, str | bytes], parsed: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+    """Whether the hash fits the very text: what `split_config` writes is canonical, and need not be written anew.
+
+    False says nothing: somebody may have formatted the documents.
+    """
+    if not names:
+        text = _utf8(documents[CONFIG_FILE]).replace(f'"hash":"{parsed.get("hash")}"'.encode(), b'"hash":""', 1)
+        return hashlib.sha256(text).hexdigest() == parsed.get("hash")
+    envelope = _canonical({**parsed, "hash": "", "models": []}).split(b'"models":[]')
+    shards = [_utf8(documents[name]) for name in names]
+    if len(envelope) != 2 or not all(text.startswith(_SHARD_HEAD) and text.endswith(_SHARD_TAIL) for text in shards):
+        return False
+    models = b",".join(text[len(_SHARD_HEAD) : -len(_SHARD_TAIL)] for text in shards)
+    text = envelope[0] + b'"models":[' + models + b"]" + envelope[1]
+    return hashlib.sha256(text).hexdigest() == parsed.get("hash")
+
+
+def _utf8(document: str | bytes) -> bytes:
+    return document.encode() if isinstance(document, str) else document
 
 
 def _parse(document: str | bytes, name: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(document)
-    except ValueError as error:
+        parsed = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
         raise ConfigError(f"{name} is not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise ConfigError(f"{name} must hold a JSON object")
     return parsed
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, *inside: str) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "document"
+    where = ".".join((*inside, *(str(part) for part in first["loc"]))) or "document"
     return f"{where}: {first['msg']}"

@@ -5,7 +5,7 @@ import os
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -164,8 +164,8 @@ class Gateway:
             jobs.append(self._watcher.run())
         return jobs
 
-    def _compile(self, config: GatewayConfig, previous: Runtime | None) -> Runtime:
-        runtime = compile_runtime(
+    def _compile(self, config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Runtime]:
+        runtime = yield from compile_runtime(
             config,
             endpoints_of=self.table.set_of,
             metrics=self.metrics,

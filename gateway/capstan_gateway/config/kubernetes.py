@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits between attempts to read shards that do not fit the index yet; the last one repeats."""
+_SHARDS: Final = '"shards"'
 
 
 class ConfigMapSource:
@@ -78,8 +79,10 @@ class ConfigMapSource:
 
     async def _take(self, main: dict[str, str]) -> bool:
         """Offer one version; False when trying the same one again may help."""
+        text = main.get(CONFIG_FILE, "")
         try:
-            shards = shards_named_by(main[CONFIG_FILE]) if CONFIG_FILE in main else ()
+            # A config that is not split may be large, and is parsed beside the loop.
+            shards = shards_named_by(text) if _SHARDS in text else ()
         except ConfigError as error:
             self._store.reject(str(error), source=KUBERNETES)
             return True

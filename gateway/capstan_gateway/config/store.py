@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
-from capstan_contract.config import ConfigError, ConfigReport, GatewayConfig, join_config
+from capstan_contract.config import ConfigError, ConfigReader, ConfigReport, GatewayConfig
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.telemetry.metrics import Metrics
 
@@ -13,6 +14,11 @@ log = logging.getLogger(__name__)
 
 DIRECTORY: Final = "directory"
 KUBERNETES: Final = "kubernetes"
+SLICE_SECONDS: Final = 0.001
+"""How long a config is worked on at a stretch before requests have their turn."""
+
+Build = Callable[[GatewayConfig, Runtime | None], Generator[None, None, Runtime]]
+"""Compiles a config in steps, each as small as one model."""
 
 
 class ConfigStore:
@@ -22,9 +28,11 @@ class ConfigStore:
     mounts lag behind by a minute, and must not bring an old config back.
     """
 
-    def __init__(self, build: Callable[[GatewayConfig, Runtime | None], Runtime], metrics: Metrics) -> None:
+    def __init__(self, build: Build, metrics: Metrics) -> None:
         self._build = build
         self._metrics = metrics
+        self._reader = ConfigReader(rest=_rests(SLICE_SECONDS))
+        self._compiling = asyncio.Lock()
         self._source: str | None = None
         self.runtime: Runtime | None = None
         self.error: str | None = None
@@ -32,18 +40,22 @@ class ConfigStore:
     async def offer(self, documents: Mapping[str, str | bytes], *, source: str) -> bool:
         """Use these documents, if they are a config; says whether they are in use now. Never raises for bad content.
 
-        Checking a config of a thousand models takes a good part of a second; requests go on meanwhile.
+        Requests go on meanwhile: the config is checked in a thread, and compiled in slices.
         """
         try:
-            config = await asyncio.to_thread(join_config, documents)
+            config = await asyncio.to_thread(self._reader.read, documents)
         except ConfigError as error:
             self.reject(str(error), source=source)
             return False
+        async with self._compiling:
+            return await self._use(config, source)
+
+    async def _use(self, config: GatewayConfig, source: str) -> bool:
         if self._source == KUBERNETES and source == DIRECTORY:
             return False
         if self.runtime is None or self.runtime.hash != config.hash:
             try:
-                runtime = self._build(config, self.runtime)
+                runtime = await self._compile(config)
             except Exception as error:
                 # A bug, since the config is valid; but the same config reaches every replica, and none must end by it.
                 log.exception("a config could not be compiled", extra={"source": source})
@@ -54,6 +66,19 @@ class ConfigStore:
         self.error = None
         self._metrics.config_success.at().value = 1
         return True
+
+    async def _compile(self, config: GatewayConfig) -> Runtime:
+        steps = self._build(config, self.runtime)
+        turn = time.monotonic()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                runtime: Runtime = end.value
+                return runtime
+            if time.monotonic() - turn > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                turn = time.monotonic()
 
     def reject(self, reason: str, *, source: str) -> None:
         """Show why the newest config is not in use."""
@@ -83,3 +108,19 @@ class ConfigStore:
         for model in runtime.models.values():
             self._metrics.config_generation.at(model.name).value = runtime.generations[model.id]
         log.info("swapped the config", extra={"config_hash": runtime.hash, "models": len(names), "source": source})
+
+
+def _rests(seconds: float) -> Callable[[], None]:
+    """Give a function that lets the other threads run when its caller has worked for so long.
+
+    The interpreter would take five times that long before it interrupts a thread.
+    """
+    turn = time.monotonic()
+
+    def rest() -> None:
+        nonlocal turn
+        if time.monotonic() - turn > seconds:
+            time.sleep(0)
+            turn = time.monotonic()
+
+    return rest

@@ -1,6 +1,7 @@
 """A config that is not right costs nothing but itself."""
 
 import asyncio
+from collections.abc import Generator
 from pathlib import Path
 
 import aiohttp
@@ -35,7 +36,8 @@ async def test_a_url_that_cannot_be_keeps_the_last_good_config(tmp_path: Path) -
 async def test_a_config_that_cannot_be_compiled_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever goes wrong in compiling: the error is shown, logged with its trace, and nothing is raised."""
 
-    def build(config: GatewayConfig, previous: Runtime | None) -> Runtime:
+    def build(config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Runtime]:
+        yield
         raise LookupError("a bug")
 
     store = ConfigStore(build, Metrics())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from capstan_contract.config import (
     ConfigError,
+    ConfigReader,
     GatewayConfig,
     ModelEntry,
     StaticBackend,
@@ -44,6 +45,54 @@ def test_join_reverses_split(entries: tuple[ModelEntry, ...], shard_bytes: int) 
     shards = shards_named_by(documents[CONFIG_FILE])
     assert set(documents) == {CONFIG_FILE, *shards}
     assert all(len(documents[name].encode()) <= shard_bytes for name in shards)
+
+
+@given(st.lists(models, min_size=1, max_size=4), st.integers(600, 4000))
+def test_a_reader_gives_the_same_entry_again_while_it_is_the_same(
+    configs: list[tuple[ModelEntry, ...]], shard_bytes: int
+) -> None:
+    """Reading one config after the other gives what reading each alone does; what did not change is the same object."""
+    reader, before = ConfigReader(), GatewayConfig.build(())
+    for config in map(GatewayConfig.build, configs):
+        read = reader.read(split_config(config, shard_bytes=shard_bytes))
+        assert read == config
+        kept = [entry for entry in before.models if entry in read.models]
+        assert all(any(entry is again for again in read.models) for entry in kept)
+        before = read
+
+
+@given(models, st.integers(600, 4000), st.integers(1, 4))
+def test_documents_that_somebody_formatted_are_read(
+    entries: tuple[ModelEntry, ...], shard_bytes: int, indent: int
+) -> None:
+    """The hash is about the content: another layout of the same JSON is the same config."""
+    config = GatewayConfig.build(entries)
+    documents = split_config(config, shard_bytes=shard_bytes)
+    formatted = {name: json.dumps(json.loads(text), indent=indent) for name, text in documents.items()}
+    assert join_config(formatted) == config
+
+
+@given(models.filter(bool), st.integers(600, 4000))
+def test_a_changed_value_does_not_fit_the_hash(entries: tuple[ModelEntry, ...], shard_bytes: int) -> None:
+    """One number that is another one, in whatever document it stands, is noticed."""
+    documents = split_config(GatewayConfig.build(entries), shard_bytes=shard_bytes)
+    for name, text in documents.items():
+        changed = text.replace('"weight":100', '"weight":101', 1)
+        if changed != text:
+            with pytest.raises(ConfigError, match="does not match its hash"):
+                join_config({**documents, name: changed})
+
+
+def test_a_wrong_field_is_named_with_its_place() -> None:
+    """The message says which model, by its place in the config, and which field."""
+    from capstan_contract.config import _digest
+
+    good = ModelEntry(id="ns/a", generation=1, servedName="a", upstreamName="a", backend=StaticBackend(urls=()))
+    document = json.loads(split_config(GatewayConfig.build((good,)))[CONFIG_FILE])
+    document["models"].append({**document["models"][0], "id": "ns/b", "generation": -1})
+    document["hash"] = _digest(document)
+    with pytest.raises(ConfigError, match=r"^models\.1\.generation: "):
+        join_config({CONFIG_FILE: json.dumps(document)})
 
 
 @given(models, st.randoms(use_true_random=False))

@@ -5,18 +5,17 @@ from typing import Any
 from capstan_contract.config import (
     ExternalBackend,
     ExternalEndpoint,
-    GatewayConfig,
     ModelEntry,
     Provider,
     StaticBackend,
 )
 from capstan_gateway.config.credentials import Credentials
-from capstan_gateway.config.runtime import Runtime, compile_runtime
+from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.pipeline.probed import ProbeTargets
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
-from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.upstream.port import Endpoint
+from support.runtimes import compile_whole
 
 
 class World:
@@ -38,10 +37,9 @@ class World:
 
     def load(self, *models: ModelEntry) -> None:
         """Use a config of these models."""
-        self.runtime = compile_runtime(
-            GatewayConfig.build(models),
+        self.runtime = compile_whole(
+            *models,
             endpoints_of=lambda entry: self.sets.get(entry.servedName) or EndpointSet(self._registry),
-            metrics=Metrics(),
             previous=self.runtime,
         )
 

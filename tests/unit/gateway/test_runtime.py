@@ -4,17 +4,16 @@ from typing import Any
 
 from capstan_contract.config import (
     Adapter,
-    GatewayConfig,
     ModelEntry,
     RouterBackend,
     RouterMember,
     StaticBackend,
     Task,
 )
-from capstan_gateway.config.runtime import Runtime, compile_runtime, model_card
+from capstan_gateway.config.runtime import Runtime, model_card
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
-from capstan_gateway.telemetry.metrics import Metrics
+from support.runtimes import compile_whole
 
 
 def _entry(name: str, **fields: Any) -> ModelEntry:
@@ -25,8 +24,7 @@ def _entry(name: str, **fields: Any) -> ModelEntry:
 
 def _compile(*models: ModelEntry, previous: Runtime | None = None) -> Runtime:
     registry = EndpointRegistry()
-    config = GatewayConfig.build(models)
-    return compile_runtime(config, endpoints_of=lambda _: EndpointSet(registry), metrics=Metrics(), previous=previous)
+    return compile_whole(*models, endpoints_of=lambda _: EndpointSet(registry), previous=previous)
 
 
 def test_every_name_finds_its_model() -> None:

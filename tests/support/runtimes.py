@@ -1,0 +1,22 @@
+"""Compiling a gateway config at one stretch."""
+
+from collections.abc import Callable
+
+from capstan_contract.config import GatewayConfig, ModelEntry
+from capstan_gateway.config.runtime import Runtime, compile_runtime
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.telemetry.metrics import Metrics
+
+
+def compile_whole(
+    *models: ModelEntry, endpoints_of: Callable[[ModelEntry], EndpointSet], previous: Runtime | None = None
+) -> Runtime:
+    """Give the Runtime of these models."""
+    config = GatewayConfig.build(models)
+    steps = compile_runtime(config, endpoints_of=endpoints_of, metrics=Metrics(), previous=previous)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            runtime: Runtime = end.value
+            return runtime
