@@ -15,6 +15,7 @@ from capstan_contract.names import GATEWAY_PORT
 ENV_PREFIX: Final = "CAPSTAN_GATEWAY_"
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MEBIBYTE: Final = 1024 * 1024
+MAX_PORT: Final = 65535
 
 
 class SettingsError(Exception):
@@ -113,6 +114,9 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("a config source is needed: --config-dir, or --kube-namespace with --kube-config-map")
     if not 0 <= settings.hedge_percent <= 100:
         raise SettingsError("--hedge-percent must be from 0 to 100")
+    for flag, port in (("--port", settings.port), ("--admin-port", settings.admin_port)):
+        if port is not None and not 0 <= port <= MAX_PORT:
+            raise SettingsError(f"{flag} must be from 0 to {MAX_PORT}")
     if settings.admin_port is not None and settings.admin_port == settings.port:
         raise SettingsError("--admin-port must differ from --port")
 

@@ -44,6 +44,8 @@ def test_all_of_it_from_the_environment() -> None:
         (["--insecure-no-auth"], "a config source is needed"),
         ([*BASE, "--kube-namespace", "x"], "must be given together"),
         ([*BASE, "--port", "80", "--admin-port", "80"], "must differ"),
+        ([*BASE, "--port", "65536"], "--port must be from 0 to 65535"),
+        ([*BASE, "--admin-port", "-1"], "--admin-port must be from 0 to 65535"),
     ],
 )
 def test_what_cannot_work_does_not_start(arguments: list[str], message: str) -> None:
