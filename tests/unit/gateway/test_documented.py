@@ -1,0 +1,53 @@
+"""docs/gateway.md names what the code has, and nothing else."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+
+from capstan_gateway.api.inference import ROUTES
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.settings import Settings
+from capstan_gateway.telemetry.metrics import Metrics
+from support.needs import ROOT
+
+PAGE = (ROOT / "docs" / "gateway.md").read_text()
+
+
+def rows(title: str) -> Iterator[list[str]]:
+    """Give the rows of the tables under a heading, cell by cell."""
+    section = PAGE.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    for line in section.splitlines():
+        if line.startswith("| ") and not line.startswith("| ---"):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def words(cell: str) -> set[str]:
+    """Give what a cell shows as code, outside of parentheses."""
+    return set(re.findall(r"`([^`]+)`", re.sub(r"\([^)]*\)", "", cell)))
+
+
+def test_every_flag() -> None:
+    """The table of flags has each setting of the process once, and no other."""
+    documented = [flag for row in rows("Flags") for flag in words(row[0])]
+    assert sorted(documented) == sorted("--" + field.name.replace("_", "-") for field in fields(Settings))
+
+
+def test_every_metric() -> None:
+    """The table of metrics has each family with its labels, and no other."""
+    documented = {name: words(row[1]) for row in rows("Metrics") for name in words(row[0])}
+    assert documented == {family.name: set(family.labels) for family in Metrics().families}
+
+
+def test_every_error_code() -> None:
+    """The table of errors has the status and the code of each error class."""
+    documented = {(row[0], code) for row in rows("Errors") for code in words(row[1])}
+    classes = [GatewayError]
+    for found in classes:
+        classes.extend(one for one in found.__subclasses__() if one.__module__.startswith("capstan_gateway."))
+    assert len(classes) > 10
+    assert {(str(found.status), found.code) for found in classes if found.code} - documented == set()
+
+
+def test_every_route() -> None:
+    """The table of routes has each route of inference."""
+    assert {f"POST {route.path}" for route in ROUTES} <= {name for row in rows("Routes") for name in words(row[0])}
