@@ -161,7 +161,7 @@ def test_a_commit_is_rolled_out(gitops: GitOps, gateway: str) -> None:
     revision = gitops.repository.commit("Rename chat", chat=changed)
     gitops.wait("models", "Healthy", revision=revision)
     assert (gitops.cluster.get("llmmodels", "chat", MODELS) or {})["status"]["readyReplicas"] == 2
-    with urllib.request.urlopen(f"{gateway}/v1/models", timeout=5) as answer:  # noqa: S310
+    with urllib.request.urlopen(f"{gateway}/v1/models", timeout=30) as answer:  # noqa: S310
         assert {entry["id"] for entry in json.load(answer)["data"]} == {"auto", "gitops-renamed"}
 
 

@@ -1,5 +1,6 @@
 """Rendering the chart with the real Helm, for tests."""
 
+import functools
 import json
 import subprocess
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from support.lock import exclusive
 from support.needs import ROOT, need_cluster_script
 
 CHART = ROOT / "helm" / "capstan"
@@ -15,15 +17,17 @@ PROMETHEUS = "monitoring.coreos.com/v1"
 Values = dict[str, Any]
 
 
+@functools.cache
 def helm_path() -> str:
     """Give the helm that the test cluster brings; unpack it where no cluster was up yet."""
     script = need_cluster_script()
     path = Path("/var/lib/test-cluster/bin/helm")
-    if not path.exists():
-        home = "/tmp/capstan-unpack"  # noqa: S108 - only a name; `api down` removes it
-        for action in ("up", "down"):
-            command = [str(script), "api", action, "--dir", home, "--port", "7470"]
-            subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with exclusive("cluster"):  # whoever unpacks has it whole before anybody else looks
+        if not path.exists():
+            home = "/tmp/capstan-unpack"  # noqa: S108 - only a name; `api down` removes it
+            for action in ("up", "down"):
+                command = [str(script), "api", action, "--dir", home, "--port", "7470"]
+                subprocess.run(command, check=True, capture_output=True, timeout=120)
     return str(path)
 
 

@@ -108,13 +108,13 @@ class OperatorProcess:
         """End it in order; give its exit code."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     def kill(self) -> None:
         """End it as a node failure would."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(20)
+            self._process.wait(60)
 
     @property
     def exit_code(self) -> int | None:
@@ -129,7 +129,7 @@ class OperatorProcess:
 
     def read(self, path: str) -> str:
         """GET from the health port."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=30) as response:
             return str(response.read().decode())
 
     def metric(self, name: str, **labels: str) -> float:

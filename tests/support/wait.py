@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def eventually(
-    check: Callable[[], T | Awaitable[T]], *, seconds: float = 30.0, every: float = 0.05, what: str = "the condition"
+    check: Callable[[], T | Awaitable[T]], *, seconds: float = 60.0, every: float = 0.05, what: str = "the condition"
 ) -> T:
     """Call `check` until it gives something true, and return that; fail with `what` and the last value after `seconds`.
 
@@ -33,7 +33,7 @@ async def eventually(
         await asyncio.sleep(every)
 
 
-def wait_until(check: Callable[[], T], *, seconds: float = 30.0, every: float = 0.1, what: str = "the condition") -> T:
+def wait_until(check: Callable[[], T], *, seconds: float = 60.0, every: float = 0.1, what: str = "the condition") -> T:
     """The same for synchronous tests."""
     deadline = time.monotonic() + seconds
     last: object = None

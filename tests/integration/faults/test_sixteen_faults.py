@@ -22,7 +22,10 @@ from support.worker import Worker, worker
 
 MESSAGES = [{"role": "user", "content": "Say something, please."}]
 PREFILLED = [*MESSAGES, {"role": "assistant", "content": "Well,"}]
-TIMEOUTS = Timeouts(firstTokenSeconds=1.0, idleSeconds=1.0, totalSeconds=20)
+TIMEOUTS = Timeouts(firstTokenSeconds=30, idleSeconds=30, totalSeconds=60)
+IMPATIENT = Timeouts(firstTokenSeconds=1.0, idleSeconds=1.0, totalSeconds=60)
+SILENT = ("06s", "06w", "07", "09")
+"""The scenarios in which an engine says nothing for too long."""
 PRICE = Price(inputPerMillion=1_000_000, outputPerMillion=1_000_000)
 NUMBERS = (
     "01", "02", "03", "04s", "04w", "05", "06s", "06w", "07", "08die", "08eof", "08truncate", "09", "10", "11", "12",
@@ -163,6 +166,7 @@ def _models(broken: str, healthy: str) -> list[ModelEntry]:
     options: dict[str, Any] = {"upstreamName": "sim", "timeouts": TIMEOUTS, "price": PRICE}
     models = [entry("healthy", healthy, **options, contextWindow=100_000)]
     for number in NUMBERS:
+        options["timeouts"] = IMPATIENT if number in SILENT else TIMEOUTS
         models += [
             entry(f"{number}-alone", broken, **options, contextWindow=10_000),
             entry(f"{number}-pair", broken, healthy, **options),

@@ -68,7 +68,7 @@ async def test_before_the_head(gateway: RunningGateway, upstream: FakeUpstream, 
     _, writer = await request(gateway, stream=stream)
     await eventually(lambda: upstream.active == 1, what="the call of the engine")
     await hang_up(writer)
-    await eventually(lambda: upstream.gone == 1, seconds=5, every=0.01, what="the abort")
+    await eventually(lambda: upstream.gone == 1, every=0.01, what="the abort")
     await counted_as_gone(gateway)
     await no_slot_is_held(gateway)
 
@@ -84,7 +84,7 @@ async def test_before_the_first_event(gateway: RunningGateway, upstream: FakeUps
     _, writer = await request(gateway, stream=True)
     await eventually(lambda: upstream.active == 1, what="the call of the engine")
     await hang_up(writer)
-    await eventually(lambda: upstream.gone == 1, seconds=5, every=0.01, what="the abort")
+    await eventually(lambda: upstream.gone == 1, every=0.01, what="the abort")
     await counted_as_gone(gateway)
 
 
@@ -100,7 +100,7 @@ async def test_in_the_middle_of_a_stream(gateway: RunningGateway, upstream: Fake
     reader, writer = await request(gateway, stream=True)
     await reader.readuntil(b'"one"')
     await hang_up(writer)
-    await eventually(lambda: upstream.gone == 1, seconds=5, every=0.01, what="the abort")
+    await eventually(lambda: upstream.gone == 1, every=0.01, what="the abort")
     await counted_as_gone(gateway)
     assert gateway.metric("llm_tokens_total", model="chat", direction="output") == 1
     await no_slot_is_held(gateway)
@@ -118,7 +118,7 @@ async def test_while_the_engine_floods(gateway: RunningGateway, upstream: FakeUp
     reader, writer = await request(gateway, stream=True)
     await reader.readuntil(b"xxx")
     await hang_up(writer)
-    await eventually(lambda: upstream.gone == 1, seconds=5, every=0.01, what="the abort")
+    await eventually(lambda: upstream.gone == 1, every=0.01, what="the abort")
     await counted_as_gone(gateway)
 
 
@@ -134,7 +134,7 @@ async def test_in_the_middle_of_an_answer_in_one_piece(gateway: RunningGateway, 
     _, writer = await request(gateway)
     await eventually(lambda: upstream.active == 1, what="the call of the engine")
     await hang_up(writer)
-    await eventually(lambda: upstream.gone == 1, seconds=5, every=0.01, what="the abort")
+    await eventually(lambda: upstream.gone == 1, every=0.01, what="the abort")
     await counted_as_gone(gateway)
     await no_slot_is_held(gateway)
 

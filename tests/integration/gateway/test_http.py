@@ -202,9 +202,9 @@ async def test_deadlines(tmp_path: Path, upstream: FakeUpstream) -> None:
         await wire.chunk(frame(delta("m", "one")))
         await stall(received, wire)
 
-    slow = entry("slow", upstream.url, timeouts=Timeouts(firstTokenSeconds=0.1, idleSeconds=9, totalSeconds=9))
-    stalls = entry("stalls", upstream.url, timeouts=Timeouts(firstTokenSeconds=9, idleSeconds=0.1, totalSeconds=9))
-    long = entry("long", upstream.url, timeouts=Timeouts(firstTokenSeconds=9, idleSeconds=9, totalSeconds=0.2))
+    slow = entry("slow", upstream.url, timeouts=Timeouts(firstTokenSeconds=0.5, idleSeconds=90, totalSeconds=90))
+    stalls = entry("stalls", upstream.url, timeouts=Timeouts(firstTokenSeconds=90, idleSeconds=0.5, totalSeconds=90))
+    long = entry("long", upstream.url, timeouts=Timeouts(firstTokenSeconds=90, idleSeconds=90, totalSeconds=1))
     async with running_gateway(tmp_path, slow, stalls, long) as gateway, aiohttp.ClientSession(gateway.url) as http:
         upstream.respond = stall
         for model in ("slow", "long"):

@@ -83,14 +83,14 @@ async def test_ready_waits_for_the_gateway(kube: KubeClient, namespace: str, sta
             return replica.asked > 1 and (await ready())[0] == "False"
 
         await eventually(is_pending, what="the model to wait for the gateway")
-        config = await read_config(kube, namespace)
-        assert config is not None
-        replica.load(config)
 
-        async def is_ready() -> bool:
+        async def is_ready_with_the_newest() -> bool:
+            config = await read_config(kube, namespace)
+            assert config is not None
+            replica.load(config)
             return (await ready())[0] == "True"
 
-        await eventually(is_ready, seconds=15, what="the model to be ready")
+        await eventually(is_ready_with_the_newest, what="the model to be ready")
 
         await kube.apply(hosted("api", namespace, model="gpt-next"), manager="user")
 
@@ -101,7 +101,4 @@ async def test_ready_waits_for_the_gateway(kube: KubeClient, namespace: str, sta
             )
 
         await eventually(is_pending_again, what="the new generation to wait for the gateway")
-        newer = await read_config(kube, namespace)
-        assert newer is not None
-        replica.load(newer)
-        await eventually(is_ready, seconds=15, what="the new generation to be ready")
+        await eventually(is_ready_with_the_newest, what="the new generation to be ready")

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -142,7 +143,8 @@ async def test_what_has_no_health_is_asked_for_its_models() -> None:
             found = head.startswith(b"GET /v1/models ")
             await peer.send(ok(b"{}") if found else ok(b"no").replace(b"200 OK", b"404 Not Found"))
 
-    async with raw_server(only_models) as server, watching(server.port, settings=READINESS_ONLY) as watched:
+    patient = replace(READINESS_ONLY, readiness_timeout=60)
+    async with raw_server(only_models) as server, watching(server.port, settings=patient) as watched:
         await eventually(lambda: watched.counts["readiness", "passed"] >= 2, what="two probes")
         assert sum(b"/health" in head for head in server.heads) == 1
 
@@ -168,7 +170,7 @@ async def test_an_endpoint_that_leaves_is_forgotten_and_its_probe_cut_off() -> N
         assert watched.prober is not None
         await eventually(lambda: bool(server.heads), what="a probe")
         watched.endpoints.replace(())
-        await asyncio.wait_for(server.gone.wait(), 10)
+        await asyncio.wait_for(server.gone.wait(), 30)
         assert watched.prober.known == frozenset()
 
 

@@ -185,7 +185,7 @@ async def test_a_stall_passes_the_deadline_of_its_place(
         with pytest.raises(DeadlineExceeded) as raised:
             await call(client, at(server.port), **options)
         assert (raised.value.kind, raised.value.sent) == (kind, True)
-        await asyncio.wait_for(server.gone.wait(), 5)
+        await asyncio.wait_for(server.gone.wait(), 30)
 
 
 async def test_a_trickle_passes_the_total_deadline(client: Http1Client) -> None:
@@ -212,13 +212,13 @@ async def test_deadlines_of_one_request_do_not_reach_the_next(client: Http1Clien
         await peer.request()
         await peer.send(ok())
         await peer.request()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.2)
         await peer.send(ok(b"later"))
 
     async with raw_server(script) as server:
         endpoint = at(server.port)
-        assert await call(client, endpoint, first_byte_timeout=0.2, repeatable=True) == b"hello"
-        assert await call(client, endpoint, first_byte_timeout=5, repeatable=True) == b"later"
+        assert await call(client, endpoint, first_byte_timeout=1, repeatable=True) == b"hello"
+        assert await call(client, endpoint, first_byte_timeout=60, repeatable=True) == b"later"
         assert server.connections == 1
 
 
@@ -283,7 +283,7 @@ async def test_a_body_larger_than_the_reader_allows_is_refused(client: Http1Clie
         response = await client.send(at(server.port), method=b"POST", path=b"/x")
         with pytest.raises(BodyTooLarge):
             await response.read(4999)
-        await asyncio.wait_for(server.gone.wait(), 5)
+        await asyncio.wait_for(server.gone.wait(), 30)
 
 
 @pytest.mark.parametrize("garbage", [b"x", b"\0\0\0", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", b"HTTP/1.1"])
@@ -305,7 +305,7 @@ async def test_bytes_after_a_response_are_nobodys_response(client: Http1Client, 
     async with raw_server(script) as server:
         endpoint = at(server.port)
         assert await call(client, endpoint, repeatable=True) == b"hello"
-        await asyncio.wait_for(server.gone.wait(), 5)
+        await asyncio.wait_for(server.gone.wait(), 30)
         assert await call(client, endpoint, repeatable=True) == b"good"
         assert server.connections == 2
 
@@ -320,7 +320,7 @@ async def test_a_connection_that_the_server_closed_while_idle_is_not_used(client
     async with raw_server(script) as server:
         endpoint = at(server.port)
         await call(client, endpoint)
-        await eventually(lambda: client.connections().get(endpoint.id, (0, 0)) == (0, 0), seconds=5)
+        await eventually(lambda: client.connections().get(endpoint.id, (0, 0)) == (0, 0))
         await call(client, endpoint, repeatable=True)
         assert (server.connections, len(server.heads)) == (2, 2)
 
@@ -385,7 +385,7 @@ async def test_connections_to_an_endpoint_are_bounded() -> None:
 
     async with raw_server(script) as server:
         calls = [asyncio.create_task(call(client, at(server.port))) for _ in range(2)]
-        await eventually(lambda: len(server.heads) == 2, seconds=5)
+        await eventually(lambda: len(server.heads) == 2)
         with pytest.raises(TooManyConnections):
             await call(client, at(server.port))
         proceed.set()
@@ -412,9 +412,9 @@ async def test_cancelling_closes_the_connection(client: Http1Client, answer: byt
 
     async with raw_server(script) as server:
         task = asyncio.create_task(reader())
-        await eventually(lambda: server.heads, seconds=5)
+        await eventually(lambda: server.heads)
         task.cancel()
-        await asyncio.wait_for(server.gone.wait(), 5)
+        await asyncio.wait_for(server.gone.wait(), 30)
         with pytest.raises(asyncio.CancelledError):
             await task
 
@@ -450,7 +450,7 @@ async def test_an_answer_before_the_whole_request_was_sent_is_taken_and_the_conn
         endpoint = at(server.port)
         response = await client.send(endpoint, method=b"POST", path=b"/x", body=b"x" * (32 << 20))
         assert (response.status, await response.read(10)) == (413, b"big")
-        await eventually(lambda: client.connections().get(endpoint.id, (0, 0)) == (0, 0), seconds=5)
+        await eventually(lambda: client.connections().get(endpoint.id, (0, 0)) == (0, 0))
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ async def test_a_slow_reader_stops_the_sender(client: Http1Client) -> None:
         response = await client.send(at(server.port), method=b"GET", path=b"/")
         connection = response._connection
         assert connection is not None
-        await eventually(lambda: connection._paused, seconds=5, every=0.01)
+        await eventually(lambda: connection._paused, every=0.01)
         assert sent < size / 2
         total = 0
         async for piece in response.chunks():
@@ -220,6 +220,7 @@ async def test_the_slow_reader_deadline_is_not_the_servers(client: Http1Client) 
         later = loop.time() + 0.15
         await eventually(lambda: loop.time() > later)
         proceed.set()
+        await eventually(lambda: response.complete, every=0.01)
         assert await response.receive() == b"def"
 
 
@@ -234,8 +235,8 @@ async def test_idle_connections_are_closed_in_time() -> None:
 
     async with raw_server(script) as server:
         await get(client, at(server.port))
-        await asyncio.wait_for(server.gone.wait(), 5)
-        await eventually(lambda: client.connections() == {}, seconds=5)
+        await asyncio.wait_for(server.gone.wait(), 30)
+        await eventually(lambda: client.connections() == {})
     await client.aclose()
 
 
@@ -258,7 +259,7 @@ async def test_close_idle_closes_only_what_is_idle(client: Http1Client) -> None:
         busy = await client.send(endpoint, method=b"GET", path=b"/")
         await get(client, endpoint)
         client.close_idle(endpoint.id)
-        await asyncio.wait_for(server.gone.wait(), 5)
+        await asyncio.wait_for(server.gone.wait(), 30)
         proceed.set()
         assert await busy.read(100) == b"body"
 

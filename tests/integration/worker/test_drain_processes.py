@@ -51,12 +51,12 @@ async def test_sigterm_finishes_streams_and_serves_late_requests(client):
         late = await client.post(f"{started.url}/v1/chat/completions", json={**BODY, "max_tokens": 1})
         assert late.status == 200
         assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
-        assert await asyncio.to_thread(started.process.wait, 20) == 0
+        assert await asyncio.to_thread(started.process.wait, 60) == 0
 
 
 async def test_the_drain_hook_waits_for_the_stream(client):
     """/drain answers only when the stream has ended, and the SIGTERM that follows ends the process at once."""
-    with simulator("--tpot-ms", "20") as started:
+    with simulator("--tpot-ms", "20", "--settle-seconds", "1.5") as started:
         response = await begin_stream(client, started)
         hook = asyncio.create_task(client.get(started.drain_url))
         body = await response.content.read()
@@ -87,7 +87,7 @@ async def test_a_second_signal_ends_at_once(client):
         started.process.send_signal(signal.SIGINT)
         await eventually(lambda: get(f"{started.worker_url}/readyz")[0] == 503, what="draining")
         started.process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(started.process.wait, 20) == 0
+        assert await asyncio.to_thread(started.process.wait, 60) == 0
         await asyncio.gather(stream, return_exceptions=True)
 
 
@@ -104,7 +104,7 @@ async def test_only_the_token_drains(client):
 @pytest.mark.parametrize("kind", ["vLLM", "OpenAICompatible"])
 async def test_a_sidecar_drains_its_engine(client, kind: str):
     """The sidecar waits for the engine's stream, by the engine's metrics or by its open connections."""
-    with simulator("--tpot-ms", "20") as engine, sidecar_of(engine, kind=kind) as sidecar:
+    with simulator("--tpot-ms", "20") as engine, sidecar_of(engine, kind=kind, settle="1.5") as sidecar:
         response = await begin_stream(client, engine)
         hook = asyncio.create_task(asyncio.to_thread(get, sidecar.drain_url))
         await eventually(lambda: get(f"{sidecar.worker_url}/readyz")[0] == 503, what="draining")
@@ -169,5 +169,5 @@ def test_a_prefix_that_cannot_be_warmed_does_not_keep_the_model_from_serving(tmp
 def test_a_taken_port_is_told_clearly():
     """A port that is in use ends the worker with 2 and names the address."""
     with simulator() as started, worker("simulator", ["--model", "m"], port=started.port, wait_ready=False) as second:
-        assert second.process.wait(timeout=20) == 2
+        assert second.process.wait(timeout=60) == 2
         assert f"cannot listen on 127.0.0.1:{started.port}: Address already in use" in second.log.read_text()

@@ -51,7 +51,7 @@ async def test_a_pass_wakes_everything_and_counts_as_good() -> None:
     resync = world.resync()
     assert resync.problem() is None
     task = asyncio.create_task(resync.run())
-    await eventually(lambda: world.woken == ["config", KEY], seconds=5)
+    await eventually(lambda: world.woken == ["config", KEY])
     world.now = 7.0
     assert resync.age == 7.0
     assert resync.problem() is None
@@ -71,7 +71,7 @@ async def test_a_pass_that_cannot_list_is_not_good() -> None:
     assert resync.problem() is not None
     assert not world.woken
     world.broken = False
-    await eventually(lambda: resync.problem() is None, seconds=5, what="the pulse to come back")
+    await eventually(lambda: resync.problem() is None, what="the pulse to come back")
     task.cancel()
 
 
@@ -81,7 +81,7 @@ async def test_a_pass_that_does_not_end_is_not_good() -> None:
     world.idle = False
     resync = world.resync(interval=0.05)
     task = asyncio.create_task(resync.run())
-    await eventually(lambda: len(world.woken) >= 4, seconds=5, what="a second pass after the first one's deadline")
+    await eventually(lambda: len(world.woken) >= 4, what="a second pass after the first one's deadline")
     world.now = 1.0
     assert resync.problem() is not None
     task.cancel()
@@ -109,7 +109,7 @@ async def test_a_pass_ends_although_some_model_is_always_busy() -> None:
         clock=lambda: float(len(woken)),
     )
     task = asyncio.create_task(resync.run())
-    await eventually(lambda: len(woken) == 3 and resync.age == 0.0, seconds=5, what="a good pass")
+    await eventually(lambda: len(woken) == 3 and resync.age == 0.0, what="a good pass")
     task.cancel()
 
 

@@ -131,7 +131,7 @@ async def test_the_shell_runs_a_key_again_after_it_was_woken_meanwhile() -> None
 
     task = asyncio.create_task(queue.run(handle))
     queue.wake("a")
-    await eventually(lambda: len(runs) == 2, seconds=5)
+    await eventually(lambda: len(runs) == 2)
     assert queue.is_idle(["a"])
     task.cancel()
 
@@ -152,11 +152,11 @@ async def test_a_slow_key_does_not_hold_up_the_others_of_its_batch() -> None:
     task = asyncio.create_task(queue.run(handle, batches=2))
     queue.wake("quick")
     queue.wake("slow")
-    await eventually(lambda: runs == ["quick", "slow"], seconds=5)
+    await eventually(lambda: runs == ["quick", "slow"])
     queue.wake("quick")
-    await eventually(lambda: runs == ["quick", "slow", "quick"], seconds=5)
+    await eventually(lambda: runs == ["quick", "slow", "quick"])
     release.set()
-    await eventually(lambda: queue.is_idle(["quick", "slow"]), seconds=5)
+    await eventually(lambda: queue.is_idle(["quick", "slow"]))
     task.cancel()
 
 
@@ -169,7 +169,7 @@ async def test_keys_that_a_broken_handler_leaves_open_back_off(caplog: pytest.Lo
 
     task = asyncio.create_task(queue.run(handle))
     queue.wake("a")
-    await eventually(lambda: queue.core.failing == 1, seconds=5)
+    await eventually(lambda: queue.core.failing == 1)
     assert not task.done()
     assert "batch failed" in caplog.text
     task.cancel()
