@@ -41,7 +41,7 @@ PROMPT = "Say something about foxes and dogs, please, in one short sentence and 
 JSON, STREAM = "JSON", f"{CHUNKS}-chunk stream"
 ENOUGH = 20
 """So many requests on each connection are enough to count; of fewer, too large a part is cut off at the end."""
-PATIENCE = 5
+PATIENCE = 4
 """So many times longer a gateway runs that has not finished one request on each connection."""
 
 
@@ -115,7 +115,7 @@ def run_rival(rival: Rival, upstream: str, upstream_pid: int, seconds: int, resu
 
 def measure(rival: Rival, upstream: str, pid: int, seconds: int, results: Results) -> None:
     """Fill the table's entries of one gateway before one upstream."""
-    wrk(rival, JSON, 32, min(seconds, 2))  # warm up
+    wrk(rival, JSON, 32, 1)  # warm up
     for scenario in results.scenarios:
         if scenario.upstream != upstream:
             continue
