@@ -13,7 +13,7 @@ from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
 from capstan_gateway.headers import header_lines
 from capstan_gateway.pipeline.context import RequestContext, Route
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.run import Run
+from capstan_gateway.pipeline.run import serve
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.serving.exchange import Exchange
 
@@ -77,7 +77,7 @@ class InferenceHandler:
         exchange.on_gone = context.leave
         self._requests.add(context)
         try:
-            await Run(context, self._deps).serve()
+            await serve(context, self._deps)
         finally:
             self._requests.remove(context)
 

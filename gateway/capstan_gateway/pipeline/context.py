@@ -113,6 +113,7 @@ class RequestContext:
     """How a virtual model came to its answer, for a header."""
     overhead = 0.0
     """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
+    reply: Reply | None = None
     status = 0
     error: GatewayError | None = None
     begun = False

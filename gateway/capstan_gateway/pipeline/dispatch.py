@@ -166,7 +166,10 @@ def _is_finished(choices: Any) -> bool:
     """Whether there are choices, and each says why it ended."""
     if type(choices) is not list or not choices:
         return False
-    return all(type(choice) is dict and choice.get("finish_reason") for choice in choices)
+    for choice in choices:  # NB: `all` and a generator take longer than the whole loop.
+        if type(choice) is not dict or not choice.get("finish_reason"):
+            return False
+    return True
 
 
 def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:

@@ -18,75 +18,75 @@ LAST_WORD_SECONDS: Final = 1.0
 """How long an interrupted request may take to tell its client why."""
 
 
-class Run:
-    """One request on its way through the stages."""
+async def serve(
+    context: RequestContext,
+    deps: Deps,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    closing: Sequence[ClosingStage] = CLOSING_STAGES,
+) -> None:
+    """Answer the request, whatever happens; raises only when the process cancels it."""
+    try:
+        for stage in stages:
+            context.reply = await stage(context, deps)
+            if context.reply is not None:
+                break
+        await deliver(context, _presented(context), deps)
+    except asyncio.CancelledError:
+        if context.interruption is None:
+            await _fail_in_time(context, GatewayError("the gateway is shutting down", status=503, code="overloaded"))
+            raise
+        if context.exchange.task is not None:
+            context.exchange.task.uncancel()
+        await _fail_in_time(context, context.interruption)
+    except Exception as error:  # noqa: BLE001 - this is the one place where every error becomes an answer
+        await _fail_unless_interrupted(context, error)
+    finally:
+        reply = context.reply
+        if isinstance(reply, StreamReply):
+            reply.source.close()
+        for close in closing:
+            close(context, reply, deps)
 
-    __slots__ = ("_closing", "_context", "_deps", "_reply", "_stages")
 
-    def __init__(
-        self,
-        context: RequestContext,
-        deps: Deps,
-        *,
-        stages: Sequence[Stage] = STAGES,
-        closing: Sequence[ClosingStage] = CLOSING_STAGES,
-    ) -> None:
-        self._context = context
-        self._deps = deps
-        self._stages = stages
-        self._closing = closing
-        self._reply: Reply | None = None
+def _presented(context: RequestContext) -> Reply:
+    """Give the reply in the dialect of the client."""
+    if context.reply is None:
+        raise RuntimeError("no stage gave a reply")
+    if context.native is not None:
+        context.reply = present(context, context.reply)
+    return context.reply
 
-    async def serve(self) -> None:
-        """Answer the request, whatever happens; raises only when the process cancels it."""
-        context = self._context
-        try:
-            await self._answer()
-        except asyncio.CancelledError:
-            if context.interruption is None:
-                await self._fail_in_time(GatewayError("the gateway is shutting down", status=503, code="overloaded"))
-                raise
-            if context.exchange.task is not None:
-                context.exchange.task.uncancel()
-            await self._fail_in_time(context.interruption)
-        finally:
-            if isinstance(self._reply, StreamReply):
-                self._reply.source.close()
-            for stage in self._closing:
-                stage(context, self._reply, self._deps)
 
-    async def _answer(self) -> None:
-        context, deps = self._context, self._deps
-        try:
-            for stage in self._stages:
-                self._reply = await stage(context, deps)
-                if self._reply is not None:
-                    break
-            if self._reply is None:
-                raise RuntimeError("no stage gave a reply")
-            if context.native is not None:
-                self._reply = present(context, self._reply)
-            await deliver(context, self._reply, deps)
-        except Exception as error:  # noqa: BLE001 - this is the one place where every error becomes an answer
-            await self._fail(error)
+async def _fail_unless_interrupted(context: RequestContext, error: Exception) -> None:
+    """Tell the client, unless that is interrupted: by the client that leaves, or does not read."""
+    try:
+        await _fail(context, error)
+    except asyncio.CancelledError:
+        if context.interruption is None:
+            raise
+        if context.exchange.task is not None:
+            context.exchange.task.uncancel()
+        await _fail_in_time(context, context.interruption)
 
-    async def _fail_in_time(self, error: Exception) -> None:
-        """Tell the client, unless it does not read: then the request ends without a word, and so its connection."""
-        try:
-            async with asyncio.timeout(LAST_WORD_SECONDS):
-                await self._fail(error)
-        except TimeoutError:
-            return
 
-    async def _fail(self, error: Exception) -> None:
-        context = self._context
-        if isinstance(error, ClientGone):
-            return
-        relay = None
-        if isinstance(self._reply, StreamReply):
-            relay = self._reply.relay
-            # The upstream is of no use any more; stop it before the client is told.
-            self._reply.source.close()
-            if isinstance(error, StreamBroken | UpstreamError) and context.model is not None:
-                context.model.metrics.truncated.value += 1
-        await deliver_error(context, to_gateway_error(error, request_id=context.request_id.decode()), relay)
+async def _fail_in_time(context: RequestContext, error: Exception) -> None:
+    """Tell the client, unless it does not read: then the request ends without a word, and so its connection."""
+    try:
+        async with asyncio.timeout(LAST_WORD_SECONDS):
+            await _fail(context, error)
+    except TimeoutError:
+        return
+
+
+async def _fail(context: RequestContext, error: Exception) -> None:
+    if isinstance(error, ClientGone):
+        return
+    relay, reply = None, context.reply
+    if isinstance(reply, StreamReply):
+        relay = reply.relay
+        # The upstream is of no use any more; stop it before the client is told.
+        reply.source.close()
+        if isinstance(error, StreamBroken | UpstreamError) and context.model is not None:
+            context.model.metrics.truncated.value += 1
+    await deliver_error(context, to_gateway_error(error, request_id=context.request_id.decode()), relay)

@@ -1,7 +1,5 @@
 """Closing stages: usage is settled and the request recorded exactly once, on every path."""
 
-from dataclasses import replace
-
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply
 from capstan_gateway.pipeline.deps import Deps
@@ -44,7 +42,7 @@ def _usage_of(relay: Relay) -> Usage | None:
         return Usage(0, relay.events) if relay.events else None
     if not relay.finished and relay.events > usage.completion_tokens:
         # Anthropic tells the input at the beginning, and the output at the end.
-        return replace(usage, completion_tokens=relay.events)
+        return usage._replace(completion_tokens=relay.events)
     return usage
 
 

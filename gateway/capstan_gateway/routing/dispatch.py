@@ -33,6 +33,8 @@ from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import Endpoint, Headers, UpstreamClient
 
 RETRY_AFTER_SECONDS = 5.0
+CLIENT_ERROR = 400
+_NONE_EXCLUDED: frozenset[EndpointState] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,20 @@ class _Progress:
 
     def __init__(self, call: Call, pause: float, now: float) -> None:
         self.call = call
-        self.excluded: set[EndpointState] = set()
+        self.excluded = _NONE_EXCLUDED
         self.error: UpstreamError | None = None
         self.sent = 0
         self.pause = pause
         self.wait_until = min(now + call.wait_seconds, call.expires_at)
 
+    def exclude(self, *states: EndpointState) -> None:
+        """Leave these out from now on."""
+        self.excluded = self.excluded.union(states)
+
     def exclude_unusable(self, headers_of: Callable[[Endpoint], Headers | None]) -> None:
         """Leave out the endpoints for which there are no headers (no key); raise NoCredential if that leaves none."""
         states = self.call.endpoints.states
-        self.excluded.update(state for state in states if headers_of(state.endpoint) is None)
+        self.exclude(*(state for state in states if headers_of(state.endpoint) is None))
         if states and len(self.excluded) == len(states):
             raise NoCredential("no endpoint has its credential", retry_after=RETRY_AFTER_SECONDS)
 
@@ -108,26 +114,26 @@ class Dispatcher:
                 await self._wait(progress, version)
                 continue
             try:
-                answer = await self._ask(progress, state)
+                if call.whole_bytes or self._hedging is None:
+                    answer = await self._attempt(progress, state)
+                else:
+                    answer = await self._ask(progress, state, self._hedging)
             except UpstreamError as error:
                 self._consider(progress, state, error)
                 continue
-            if not self._try_elsewhere(progress, state, answer):
+            if answer.status < CLIENT_ERROR or not self._try_elsewhere(progress, state, answer):
                 return answer
             answer.close()
 
-    async def _ask(self, progress: _Progress, state: EndpointState) -> Answer:
-        """Send to this endpoint, and when its first piece is late perhaps to a second one."""
+    async def _ask(self, progress: _Progress, state: EndpointState, hedging: Hedging) -> Answer:
+        """Send to this endpoint, and when the first piece of a stream is late perhaps to a second one."""
         call = progress.call
-        hedging = self._hedging
-        if hedging is None or call.whole_bytes:
-            return await self._attempt(progress, state)
         after = hedging.delay(call)
         if after is None:
             answer = await self._attempt(progress, state)
         else:
             answer = await self._race(progress, state, hedging, after)
-        if answer.status < 400:
+        if answer.status < CLIENT_ERROR:
             call.endpoints.first_bytes.observe(call.stats.first_byte)
         return answer
 
@@ -153,7 +159,7 @@ class Dispatcher:
 
     async def _hedge(self, progress: _Progress, state: EndpointState) -> Answer:
         """Send to a second endpoint; when it fails, that is noted, and it is not tried again for this call."""
-        progress.excluded.add(state)
+        progress.exclude(state)
         try:
             return await self._attempt(progress, state, hedge=True)
         except UpstreamError as error:
@@ -165,18 +171,20 @@ class Dispatcher:
         """Send to this endpoint, and wait until the answer's body has begun (or is whole, if asked for)."""
         call = progress.call
         # Asked for anew: the endpoint, or the loss of its key, may be younger than the call.
-        headers = call.headers if call.headers_of is None else call.headers_of(state.endpoint)
+        endpoint, stats = state.endpoint, call.stats
+        headers = call.headers if call.headers_of is None else call.headers_of(endpoint)
         if headers is None:
-            raise KeyMissing(state.endpoint.id, "the gateway has no key for it")
-        now = self._now()
-        _count(call.stats, retry=not hedge)
-        state.breaker.begin(now)
+            raise KeyMissing(endpoint.id, "the gateway has no key for it")
+        stats.attempts += 1
+        if stats.attempts > 1 and not hedge:
+            stats.retries += 1
+        state.breaker.begin(self._now())
         slot = Slot(state)
         began = time.perf_counter()
         response = None
         try:
             response = await self._client.send(
-                state.endpoint,
+                endpoint,
                 method=call.method,
                 path=call.path,
                 headers=headers,
@@ -187,12 +195,13 @@ class Dispatcher:
                 expires_at=call.expires_at,
                 repeatable=True,
             )
-            await response.wait_body()
-            seconds = call.stats.first_byte = time.perf_counter() - began
+            if not response.body_began:
+                await response.wait_body()
+            seconds = stats.first_byte = time.perf_counter() - began
             body = None
-            if call.whole_bytes and response.status < 400:
+            if call.whole_bytes and response.status < CLIENT_ERROR:
                 body = await response.read(call.whole_bytes)
-                call.stats.read = time.perf_counter() - began - seconds
+                stats.read = time.perf_counter() - began - seconds
         except BaseException:
             slot.release()
             if response is not None:
@@ -210,7 +219,7 @@ class Dispatcher:
         record_error(state, error, now)
         _note(progress.call.stats, describe(error))
         progress.error = error
-        progress.excluded.add(state)
+        progress.exclude(state)
         again = judge(error)
         if again is Again.FREELY:
             return
@@ -225,7 +234,7 @@ class Dispatcher:
         if not self._is_retried(progress, answer.status):
             return False
         _note(progress.call.stats, str(answer.status))
-        progress.excluded.add(state)
+        progress.exclude(state)
         progress.sent += 1
         now = self._now()
         fit = any(
@@ -263,7 +272,7 @@ class Dispatcher:
                 await endpoints.changed(version, timeout=left)
         finally:
             progress.call.stats.waited += time.perf_counter() - began
-        progress.excluded.clear()
+        progress.excluded = _NONE_EXCLUDED
 
     def _connect_seconds(self, progress: _Progress) -> float:
         others = len(progress.call.endpoints.states) - len(progress.excluded) > 1
@@ -271,12 +280,6 @@ class Dispatcher:
 
 
 MAX_NOTES = 20
-
-
-def _count(stats: CallStats, *, retry: bool) -> None:
-    stats.attempts += 1
-    if retry and stats.attempts > 1:
-        stats.retries += 1
 
 
 def _note(stats: CallStats, word: str) -> None:

@@ -91,7 +91,7 @@ class Exchange:
             await self._more()
 
     def respond(self, status: int, lines: bytes, body: bytes) -> None:
-        """Answer in one piece; `lines` are the headers as `headers.header_lines` writes them, with their content-length."""
+        """Answer in one piece. `lines` are the headers as `headers.header_lines` writes them, the length among them."""
         self.started = True
         if not self.body_complete:
             # Nobody reads the rest of it: only closing ends an upload that goes on, or never does.

@@ -4,8 +4,7 @@ Inside a JSON string a quote is escaped, so the bytes `"usage"` with no backslas
 after the last such key is parsed: a completion of 100 KB costs a search from its end, not a parse.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -14,8 +13,7 @@ MAX_OBJECT_BYTES: Final = 16 * 1024
 """A usage object is a few hundred bytes; more than this is not one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What one answer cost, in tokens."""
 
     prompt_tokens: int

@@ -57,7 +57,9 @@ class Http1Client:
         repeatable: bool = False,
     ) -> Response:
         """Send a request and return as soon as the head of its response is there; see `port.UpstreamClient`."""
-        pool = self._pool(endpoint)
+        pool = self._pools.get(endpoint.id)
+        if pool is None or pool.endpoint is not endpoint:
+            pool = self._pool(endpoint)
         head = build_head(pool.prefix, method, endpoint.base_path + path, headers, body)
         repeatable = repeatable or method == b"GET" or method == b"HEAD"
         first_byte_at = self._loop.time() + first_byte_timeout
@@ -131,7 +133,8 @@ class Http1Client:
 
     def _pool(self, endpoint: Endpoint) -> Pool:
         pool = self._pools.get(endpoint.id)
-        if pool is not None and (pool.endpoint is endpoint or _same_address(pool.endpoint, endpoint)):
+        if pool is not None and _same_address(pool.endpoint, endpoint):
+            pool.endpoint = endpoint
             return pool
         if self._closed:
             raise RuntimeError("the client is closed")

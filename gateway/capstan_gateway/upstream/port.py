@@ -44,6 +44,8 @@ class UpstreamResponse(Protocol):
 
     status: int
     headers: list[tuple[bytes, bytes]]
+    body_began: bool
+    """Whether a piece of the body has come."""
 
     @property
     def complete(self) -> bool:

@@ -71,14 +71,14 @@ class Response:
         while not self.status:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            await self._next()
 
     async def wait_body(self) -> None:
         """Return when a piece of the body can be read without waiting, or the body is over. Raises UpstreamError."""
         while not self._pieces and not self.complete:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            await self._next()
 
     async def receive(self) -> bytes:
         """Give all that has arrived since the last call, waiting if that is nothing; b"" when the body is over."""
@@ -95,6 +95,8 @@ class Response:
 
     async def read(self, max_bytes: int) -> bytes:
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts."""
+        if self.complete and self._buffered <= max_bytes:
+            return self._take()
         pieces: list[bytes] = []
         size = 0
         while piece := await self.receive():
@@ -113,7 +115,8 @@ class Response:
         self.on_error(BodyBroken(self._endpoint_id, "aborted"))
         connection.abort()
 
-    async def _wait(self) -> None:
+    def _next(self) -> asyncio.Future[None]:
+        """Give what is done when something has come, or failed; the deadline in force is watched until then."""
         connection = self._connection
         assert connection is not None, "without a connection the response is over or broken"  # noqa: S101
         if self.body_began:
@@ -122,12 +125,9 @@ class Response:
             deadline, kind = self._first_byte_at, DeadlineKind.FIRST_TOKEN
         if self._expires_at < deadline:
             deadline, kind = self._expires_at, DeadlineKind.TOTAL
-        self._waiter = self._loop.create_future()
         connection.set_deadline(deadline, kind)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
     def _take(self) -> bytes:
         pieces = self._pieces
@@ -145,7 +145,7 @@ class Response:
     @property
     def awaited(self) -> bool:
         """Whether the reader waits for something right now."""
-        return self._waiter is not None
+        return self._waiter is not None and not self._waiter.done()
 
     def on_body(self, piece: bytes) -> int:
         """Take a piece of the body; give how much is unread."""
@@ -168,5 +168,7 @@ class Response:
     def wake(self) -> None:
         """Let the reader look."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
