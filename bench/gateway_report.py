@@ -81,10 +81,12 @@ def ratio(results: Results, rival: str, scenario: Scenario, name: str) -> str:
     ours, theirs = results.value(OURS, scenario, name), results.value(rival, scenario, name)
     if theirs is None:
         return "failed"
-    if ours is None or min(ours, theirs) <= results.noise(scenario, name):
+    noise = results.noise(scenario, name)
+    if ours is None or max(ours, theirs) <= noise:
         return "-"
-    times = ours / theirs if name == "rate" else theirs / ours
-    return f"{times:.2f}" if times < 10 else f"{times:,.0f}"
+    times = ours / theirs if name == "rate" else max(theirs, noise) / max(ours, noise)
+    bound = "> " if ours < noise else "< " if theirs < noise else ""
+    return bound + (f"{times:.2f}" if times < 10 else f"{times:,.0f}")
 
 
 def ratios(results: Results, title: str, name: str) -> list[str]:
@@ -128,7 +130,7 @@ def page(results: Results, about: list[str]) -> str:
         "",
         "## How many times better Capstan does",
         "",
-        "Above 1 Capstan does better, below 1 the other one. `-`: too little latency added to compare.",
+        "Above 1 Capstan does better, below 1 the other one. `-`: both add too little latency to tell; `>`, `<`: one does.",
         "",
         *ratios(results, "Requests/s", "rate"),
         *ratios(results, "Added latency, p50", "added p50"),
