@@ -6,7 +6,7 @@ from typing import Final
 
 OURS, DIRECT = "Capstan, pass-through", "upstream, directly"
 NOISE_MS: Final = 0.01
-NOISE_SHARE: Final = 0.0005
+NOISE_SHARE: Final = 0.001
 """An added latency below this, or below this share of the upstream's own, is too little to make a ratio of."""
 
 
@@ -130,7 +130,7 @@ def page(results: Results, about: list[str]) -> str:
         "",
         "## How many times better Capstan does",
         "",
-        "Above 1 Capstan does better, below 1 the other one. `-`: both add too little latency to tell; `>`, `<`: one does.",
+        "Above 1 Capstan does better, below 1 the other one. `-`: too little latency added to tell; `>`, `<`: by one of the two.",
         "",
         *ratios(results, "Requests/s", "rate"),
         *ratios(results, "Added latency, p50", "added p50"),
