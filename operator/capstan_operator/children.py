@@ -2,8 +2,9 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from capstan_contract.names import APPLIED_HASH_ANNOTATION
@@ -12,7 +13,7 @@ from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
 from capstan_operator.desired.types import FIELD_MANAGER, SCALE_MANAGER, DesiredModel
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
 from capstan_operator.kube.port import DEPLOYMENTS, KubePort, kind_of
-from capstan_operator.namesakes import is_owned
+from capstan_operator.namesakes import is_another_models, is_owned
 from capstan_operator.snapshot import Manifest, Model
 from capstan_operator.status.types import Problem
 
@@ -50,7 +51,7 @@ class ChildWriter:
         desired: DesiredModel,
         present: Iterable[Manifest],
         *,
-        taken: Collection[Identity] = (),
+        taken: Mapping[Identity, Manifest] = MappingProxyType({}),
     ) -> Written:
         """Apply and prune. An object that is refused becomes a Problem and does not stop the others.
 
@@ -58,8 +59,8 @@ class ChildWriter:
         """
         written = Written({identity_of(child): child for child in present})
         for manifest in desired.objects:
-            if identity_of(manifest) in taken:
-                written.problems.append(_taken(manifest))
+            if holder := taken.get(identity_of(manifest)):
+                written.problems.append(_taken(manifest, is_another_models(holder, model.uid)))
                 continue
             try:
                 await self._apply(model, desired, manifest, written)
@@ -180,6 +181,8 @@ def _with_replicas(manifest: Manifest, replicas: int) -> Manifest:
     }
 
 
-def _taken(manifest: Manifest) -> Problem:
+def _taken(manifest: Manifest, by_model: bool = False) -> Problem:
     kind, name = identity_of(manifest)
+    if by_model:
+        return Problem("NameTaken", f"the {kind} '{name}' still belongs to an LLMModel that was deleted")
     return Problem("NameTaken", f"the {kind} '{name}' exists already and was not made by Capstan")

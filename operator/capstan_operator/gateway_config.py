@@ -10,6 +10,7 @@ that are missing. Only models for which that changed are woken.
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -39,6 +40,7 @@ from capstan_operator.status.types import Problem
 log = logging.getLogger(__name__)
 
 CONFIG_COMPONENT: Final = "gateway-config"
+_SHARD_NUMBER: Final = re.compile(r"-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class GatewayConfigReconciler:
 
     async def _prune(self, surplus: Iterable[str]) -> None:
         for name in sorted(surplus):
-            if name.startswith(f"{self._settings.gateway_config_name}-"):
+            if _SHARD_NUMBER.fullmatch(name.removeprefix(self._settings.gateway_config_name)):
                 await self._kube.delete(CONFIG_MAPS, name, namespace=self._settings.build.install_namespace)
                 log.info("deleted surplus shard of the gateway config", extra={"object": name})
 

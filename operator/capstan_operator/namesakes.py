@@ -1,9 +1,16 @@
-"""Who has the names that a model's children are to have, before they are made.
+"""Whose the objects are that have the names, or the labels, of a model's children.
 
 Children are listed by our labels, so an object of somebody else, and one of ours that lost its labels, look absent.
 Server-side apply would merge with either of them in silence, unless a field is in conflict. So a name is looked up
 before the first write to it: one by one for a few, all names of a kind in one LIST (of metadata only) for many. At rest
 every child is there, and nothing is looked up.
+
+Labels alone make nothing ours: anybody can copy them.
+
+    the model owns it                                       its child, with or without labels
+    it has our labels and nobody owns it, but the operator  its child: left by a deletion that orphans, or by a backup
+      has applied it (the annotation with the hash)           that was restored
+    anything else                                           somebody else's: neither written to nor deleted
 """
 
 import asyncio
@@ -11,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
 
+from capstan_contract.names import API_VERSION, APPLIED_HASH_ANNOTATION
 from capstan_operator.kube.port import Kind, KubePort, kind_of
 from capstan_operator.snapshot import Manifest, Model
 
@@ -65,3 +73,16 @@ class Namesakes:
 def is_owned(manifest: Manifest, uid: str) -> bool:
     """Whether the LLMModel with this uid owns the object."""
     return any(reference.get("uid") == uid for reference in manifest["metadata"].get("ownerReferences") or ())
+
+
+def is_child(labelled: Manifest, uid: str) -> bool:
+    """Whether an object that carries our labels is a child of the LLMModel with this uid."""
+    metadata = labelled["metadata"]
+    orphan = not metadata.get("ownerReferences")
+    return is_owned(labelled, uid) or (orphan and APPLIED_HASH_ANNOTATION in (metadata.get("annotations") or {}))
+
+
+def is_another_models(manifest: Manifest, uid: str) -> bool:
+    """Whether another LLMModel owns the object: mostly a former one of the same name, which it goes with."""
+    owners = manifest["metadata"].get("ownerReferences") or ()
+    return any(owner.get("apiVersion") == API_VERSION and owner.get("uid") != uid for owner in owners)

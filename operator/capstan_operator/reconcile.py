@@ -24,7 +24,7 @@ from capstan_operator.kube.errors import Conflict, KubeError, NotFound
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import LLM_MODELS, KubePort
 from capstan_operator.metrics import Metrics
-from capstan_operator.namesakes import Namesakes, is_owned
+from capstan_operator.namesakes import Namesakes, is_child, is_owned
 from capstan_operator.settings import Settings
 from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
 from capstan_operator.snapshot_loader import SnapshotLoader
@@ -158,8 +158,9 @@ class ModelReconciler:
         self, model: Model, own: Snapshot, namesakes: Namesakes
     ) -> tuple[Snapshot, Written, DesiredModel]:
         """Bring the children to what is desired; give the snapshot as it then is. Nobody else's object is touched."""
+        children = tuple(child for child in own.children[model.key] if is_child(child, model.uid))
+        own = replace(own, children={model.key: children})
         desired = build_model(model, own, self._settings.build)
-        children = own.children[model.key]
         there = {identity_of(child) for child in children}
         found = await namesakes.find(model, [item for item in desired.objects if identity_of(item) not in there])
         if lost := tuple(item for item in found if is_owned(item, model.uid)):
@@ -167,7 +168,7 @@ class ModelReconciler:
             children += lost
             own = replace(own, children={model.key: children})
             desired = build_model(model, own, self._settings.build)
-        taken = frozenset(identity_of(item) for item in found if not is_owned(item, model.uid))
+        taken = {identity_of(item): item for item in found if not is_owned(item, model.uid)}
         written = await self._children.write(model, desired, children, taken=taken)
         return replace(own, children={model.key: tuple(written.live.values())}), written, desired
 

@@ -95,6 +95,55 @@ async def test_objects_without_conflict_are_not_adopted(kube: KubeClient, namesp
     assert all("deletionTimestamp" not in item["metadata"] for item in await users())
 
 
+async def test_labels_alone_make_nothing_ours(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """Objects of somebody else with our labels, and the names of children, stay as they are; the model says so."""
+    labels = {MANAGED_BY_LABEL: MANAGED_BY, MODEL_LABEL: "one"}
+    mine = [{**item, "metadata": {**item["metadata"], "labels": labels}} for item in users_objects(namespace)]
+    before = [await kube.apply(manifest, manager="user") for manifest in mine]
+    start_operator()
+    await kube.apply(simulated("one", namespace, **PARTS), manager="user")
+
+    async def told() -> bool:
+        message = condition(await find(kube, LLM_MODELS, "one", namespace), "Degraded").get("message", "")
+        return all(f"'{name}' exists already" in message for name in ("one-prefixes", "one-weights"))
+
+    await eventually(told, what="the taken names in a condition")
+    after = [
+        await kube.get(CONFIG_MAPS, "one-prefixes", namespace=namespace),
+        await kube.get(CLAIMS, "one-weights", namespace=namespace),
+    ]
+    assert [kept(item) for item in after] == [kept(item) for item in before]
+
+
+async def test_children_that_outlived_their_model_are_taken_over_by_the_next(
+    kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any
+) -> None:
+    """Left by a deletion that orphans them, or restored from a backup: the same objects get the new model as owner."""
+    start_operator()
+    first = await put(kube, "one", namespace, **PARTS)
+
+    async def owned_by(uid: str) -> Manifest | None:
+        found = await find(kube, CONFIG_MAPS, "one-prefixes", namespace)
+        owners = found["metadata"].get("ownerReferences", ()) if found else ()
+        return found if [owner["uid"] for owner in owners] == [uid] else None
+
+    async def first_child() -> Manifest | None:
+        return await owned_by(first.uid)
+
+    made = await eventually(first_child, what="the ConfigMap")
+    Kubectl(kube_api)("delete", "llmmodel", "one", "-n", namespace, "--cascade=orphan")
+    second = await put(kube, "one", namespace, **PARTS)
+    assert second.uid != first.uid
+
+    async def second_child() -> Manifest | None:
+        return await owned_by(second.uid)
+
+    again = await eventually(second_child, what="the new owner")
+    assert made is not None
+    assert again is not None
+    assert again["metadata"]["uid"] == made["metadata"]["uid"]
+
+
 async def test_what_lost_its_labels_is_taken_back(
     kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any
 ) -> None:
