@@ -18,7 +18,8 @@ MAX_BLOCKS: Final = 64
 """How far into a prompt a shared beginning is followed."""
 FORKS: Final = 8
 """A beginning goes on in many ways when so many different blocks have followed it."""
-MAX_HEADS: Final = 16384
+MAX_HEADS: Final = 4096
+"""A megabyte for each model. What many requests share is used again long before so many others have come."""
 RECENT: Final = 2048
 """After so many requests each one before counts half."""
 MAX_KEY_CHARS: Final = 512

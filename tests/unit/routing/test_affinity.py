@@ -104,3 +104,14 @@ def test_what_is_known_about_beginnings_is_bounded() -> None:
     for number in range(100):
         heads.key(f"{number:<{3 * BLOCK_CHARS}}", 4)
     assert len(heads) == 10
+
+
+def test_a_shared_beginning_stays_known_among_many_prompts() -> None:
+    """Prompts that come once do not push out a beginning that every third request shares."""
+    heads = SharedHeads(max_heads=64)
+    for number in range(1000):
+        heads.key("s" * BLOCK_CHARS + f"{number:<{BLOCK_CHARS}}", 4)
+        heads.key(f"once {number:<{3 * BLOCK_CHARS}}", 4)
+        heads.key(f"and {number:<{3 * BLOCK_CHARS}}", 4)
+    keys = {heads.key("s" * BLOCK_CHARS + name * BLOCK_CHARS, 4) for name in "ab"}
+    assert len(keys - {None}) == 2
