@@ -39,12 +39,19 @@ def make_model(
 
 
 def make_member(
-    name: str, available: str = "True", reason: str = "ReplicasReady", *, degraded: bool = False, **spec: Any
+    name: str,
+    available: str = "True",
+    reason: str = "ReplicasReady",
+    *,
+    degraded: bool = False,
+    ready: str = "whatever",
+    **spec: Any,
 ) -> Model:
-    """Give a model whose status says whether it takes requests."""
+    """Give a model whose status says whether it takes requests; `ready` is the reason of Ready."""
     conditions = [
         {"type": "Available", "status": available, "reason": reason},
         {"type": "Degraded", "status": str(degraded), "reason": "whatever"},
+        {"type": "Ready", "reason": ready},
     ]
     return make_model(name, status={"conditions": conditions}, **spec)
 

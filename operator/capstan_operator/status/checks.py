@@ -13,9 +13,9 @@ from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.pods import condition_of, template_hash
 from capstan_operator.desired.types import RolloutMode
 from capstan_operator.desired.volumes import has_image_volume, loads_weights, model_source, weights_claim
-from capstan_operator.status.conditions import Finding, State
+from capstan_operator.status.conditions import Finding, State, conditions_by_type
 from capstan_operator.status.facts import Facts
-from capstan_operator.status.members import availability, degradation
+from capstan_operator.status.members import availability, degradation, pending
 from capstan_operator.status.types import AckState
 
 Check = Callable[[Facts], Finding | None]
@@ -312,6 +312,14 @@ def _gateway(facts: Facts) -> Finding | None:
             return None
 
 
+def _members_pending(facts: Facts) -> Finding | None:
+    """Only on its way to Ready: what answers already goes on answering while the gateway takes up a member's change."""
+    present = conditions_by_type(facts.model.status).get("Ready", {})
+    if present.get("status") == "True" and present.get("observedGeneration") == facts.model.generation:
+        return None
+    return pending(facts.members)
+
+
 def _ready_idle(facts: Facts) -> Finding | None:
     found = _answered_elsewhere(facts) or _idle(facts)
     return Finding("True", "Idle", found.message) if found and found.reason == "Idle" else None
@@ -378,6 +386,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _whole_problem_is_false,
             _generation_ready,
             _gateway,
+            _members_pending,
             _ready_idle,
             _serving,
         ),

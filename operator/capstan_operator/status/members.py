@@ -5,13 +5,16 @@ A cascade is a member like any other: a router follows what the cascade says of 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from capstan_contract.config import EstimatorType
 from capstan_operator.desired.members import JUDGE, named_members, unasked_members
 from capstan_operator.desired.types import Verdict
 from capstan_operator.snapshot import Model, Snapshot
 from capstan_operator.status.conditions import Finding, conditions_by_type
+
+GATEWAY_REASONS: Final = frozenset(("NoGateway", "GatewayUnknown", "GatewayPending"))
+"""What Ready says of a model that only the gateway keeps from being ready."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Standing:
     reason: str
     """The reason of Available."""
     degraded: bool
+    reached: bool = True
+    """False while nothing but the gateway keeps it from being Ready: not every replica runs it yet."""
 
     @property
     def idle(self) -> bool:
@@ -43,6 +48,7 @@ def standing_of(status: Mapping[str, Any]) -> Standing:
         available=available.get("status") == "True",
         reason=str(available.get("reason")),
         degraded=conditions.get("Degraded", {}).get("status") == "True",
+        reached=conditions.get("Ready", {}).get("reason") not in GATEWAY_REASONS,
     )
 
 
@@ -90,6 +96,18 @@ def availability(members: Members) -> Finding:
         return Finding("False", "Idle", "no replica of its members is wanted")
     why = _name(silent) or "each that is left has the weight 0"
     return Finding("False", "NoMemberAvailable", f"none of its members takes requests: {why}")
+
+
+def pending(members: Members) -> Finding | None:
+    """Say that the gateway does not run any of the members that take requests.
+
+    A virtual model keeps its generation when a member comes that it was missing, so the gateway's word on its own
+    generation says nothing about that member: the member's Ready does.
+    """
+    able = [member for member in members.all if member.standing.available]
+    if not able or any(member.standing.reached for member in able):
+        return None
+    return Finding("False", "GatewayPending", f"the gateway does not run its members yet: {_name(able)}")
 
 
 def degradation(members: Members) -> Finding | None:

@@ -11,7 +11,7 @@ from aiohttp import web
 from capstan_contract.config import ConfigReport, GatewayConfig
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.kube.port import ENDPOINT_SLICES, LLM_MODELS
-from support.llmmodels import condition, hosted, read_config
+from support.llmmodels import condition, hosted, read_config, simulated
 from support.operator_process import find
 from support.ports import free_port
 from support.wait import eventually
@@ -57,11 +57,9 @@ async def serve(replica: Replica, port: int) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
-async def test_ready_waits_for_the_gateway(kube: KubeClient, namespace: str, start_operator: Any) -> None:
-    """A model is not Ready before the gateway runs its generation, is Ready within a second of it, and the next
-    generation has to be acknowledged anew."""
-    port, replica = free_port(), Replica()
-    endpoint_slice = {
+def slice_in(namespace: str) -> dict[str, Any]:
+    """What says that one gateway replica is ready."""
+    return {
         "apiVersion": ENDPOINT_SLICES.api_version,
         "kind": ENDPOINT_SLICES.kind,
         "metadata": {"name": "gw-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": "gw"}},
@@ -70,13 +68,19 @@ async def test_ready_waits_for_the_gateway(kube: KubeClient, namespace: str, sta
         "ports": [{"name": "http", "port": 8080}],
     }
 
+
+async def test_ready_waits_for_the_gateway(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """A model is not Ready before the gateway runs its generation, is Ready within a second of it, and the next
+    generation has to be acknowledged anew."""
+    port, replica = free_port(), Replica()
+
     async def ready() -> tuple[str, str]:
         found = condition(await find(kube, LLM_MODELS, "api", namespace), "Ready")
         return found.get("status", ""), found.get("reason", "")
 
     async with serve(replica, port):
         start_operator(CAPSTAN_GATEWAY_SERVICE="gw", CAPSTAN_GATEWAY_ADMIN_PORT=str(port))
-        await kube.apply(endpoint_slice, manager="test")
+        await kube.apply(slice_in(namespace), manager="test")
         await kube.apply(hosted("api", namespace), manager="user")
 
         async def is_pending() -> bool:
@@ -102,3 +106,45 @@ async def test_ready_waits_for_the_gateway(kube: KubeClient, namespace: str, sta
 
         await eventually(is_pending_again, what="the new generation to wait for the gateway")
         await eventually(is_ready_with_the_newest, what="the new generation to be ready")
+
+
+async def test_a_router_waits_for_the_gateway_to_run_a_member_that_came_later(
+    kube: KubeClient, namespace: str, start_operator: Any
+) -> None:
+    """Its own generation is acknowledged already, in a config without the only member that answers."""
+    port, replica = free_port(), Replica()
+    router = {**simulated("front", namespace), "spec": {"router": {"members": [{"name": "idle"}, {"name": "api"}]}}}
+
+    async def is_told(status: str, reason: str) -> bool:
+        found = condition(await find(kube, LLM_MODELS, "front", namespace), "Ready")
+        return (found.get("status"), found.get("reason")) == (status, reason)
+
+    async with serve(replica, port):
+        start_operator(CAPSTAN_GATEWAY_SERVICE="gw", CAPSTAN_GATEWAY_ADMIN_PORT=str(port))
+        await kube.apply(slice_in(namespace), manager="test")
+        for manifest in (router, simulated("idle", namespace)):
+            await kube.apply(manifest, manager="user")
+
+        async def waits_for_a_member() -> bool:
+            config = await read_config(kube, namespace)
+            if config is None or len(config.models) < 2:
+                return False
+            replica.load(config)
+            return await is_told("False", "NoMemberAvailable")
+
+        await eventually(waits_for_a_member, what="the router to want a member that answers")
+        await kube.apply(hosted("api", namespace), manager="user")
+
+        async def waits_for_the_gateway() -> bool:
+            assert not await is_told("True", "Serving")
+            return await is_told("False", "GatewayPending")
+
+        await eventually(waits_for_the_gateway, what="the router to wait for the gateway")
+
+        async def is_serving() -> bool:
+            config = await read_config(kube, namespace)
+            assert config is not None
+            replica.load(config)
+            return await is_told("True", "Serving")
+
+        await eventually(is_serving, what="the router to be ready")

@@ -160,3 +160,32 @@ def test_what_dependents_are_told_is_what_decides() -> None:
     progress = {"type": "Progressing", "status": "True", "reason": "Loading"}
     assert standing_of({"conditions": [one]}) == standing_of({"conditions": [other, progress]})
     assert standing_of({"conditions": [one]}) != standing_of({"conditions": [{**one, "reason": "CrashLoop"}]})
+
+
+@pytest.mark.parametrize("spec", [ROUTER, CASCADE])
+def test_a_member_that_the_gateway_does_not_run_yet_makes_nothing_ready(spec: dict[str, Any]) -> None:
+    """The gateway's word on the virtual model's generation is older than a member that came later."""
+    new = make_member("b", "True", "External", ready="GatewayPending")
+    result = _status(make_model(**spec), make_member("a", "False", "Loading"), new)
+    assert _told(result)["Ready"] == ("False", "GatewayPending")
+    assert _message(result, "Ready") == "the gateway does not run its members yet: 'b' (External)"
+    assert _told(result)["Available"] == ("True", "Virtual")
+    assert not standing_of(result.status).reached, "a router over this model waits as well"
+    known = make_member("b", "True", "External", ready="Serving")
+    assert _told(_status(make_model(**spec), make_member("a", "False", "Loading"), known))["Ready"][0] == "True"
+
+
+def test_one_member_that_the_gateway_runs_is_enough() -> None:
+    """A second member that the gateway has yet to take up does not make the first one unreachable."""
+    new = make_member("b", "True", "External", ready="GatewayPending")
+    assert _told(_status(make_model(**ROUTER), make_member("a"), new))["Ready"] == ("True", "Serving")
+
+
+@pytest.mark.parametrize(("generation", "status"), [(1, "True"), (0, "False")])
+def test_what_is_ready_stays_so_while_a_member_changes(generation: int, status: str) -> None:
+    """A change of its only member does not make a router unready for a moment, unless the router changed as well."""
+    present = {"type": "Ready", "status": "True", "reason": "Serving", "observedGeneration": generation}
+    router = make_model(status={"conditions": [present]}, **ROUTER)
+    assert router.generation == 1
+    changed = make_member("a", ready="GatewayPending")
+    assert _told(_status(router, changed, make_member("b", "False", "Loading")))["Ready"][0] == status
