@@ -43,6 +43,7 @@ class Reply:
         self.status = plan.status
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
+        self.body_began = False
         self.ended = 0
         self._plan = plan
 
