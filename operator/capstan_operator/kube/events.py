@@ -74,13 +74,8 @@ class EventRecorder:
         except asyncio.QueueFull:
             log.warning("dropped an event", extra={"object": subject.name, "reason": reason})
 
-    async def run(self, *, writers: int = 2) -> None:
-        """Write until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(writers):
-                group.create_task(self._write_all())
-
-    async def _write_all(self) -> None:
+    async def run(self) -> None:
+        """Write until cancelled, one after the other: when a thousand models change at once, their objects go first."""
         while True:
             subject, key = await self._queue.get()
             try:

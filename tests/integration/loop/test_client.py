@@ -85,7 +85,7 @@ async def test_an_event_that_repeats_is_counted(kube: KubeClient, namespace: str
     for _ in range(3):
         recorder.record(subject, "Warning", "Broken", "it is broken")
     recorder.record(subject, "Normal", "Mended", "ä" * 5000)
-    writing = asyncio.create_task(recorder.run(writers=1))
+    writing = asyncio.create_task(recorder.run())
 
     async def counted() -> bool:
         events = (await kube.list(EVENTS, namespace=namespace)).items
