@@ -2,14 +2,14 @@
 #
 #   PYTHON=...   which Python makes the environments (default: the newest of 3.11 to 3.14 that is found)
 #   PORT=8080    where `make run` and `make run-vllm` listen
-#   JOBS=2       run the tests in two processes: faster, for a machine with cores to spare
+#   JOBS=1       run the tests in one process (default: in two, on a machine with two cores or more)
 #   ARGS=...     further arguments of pytest, of the benchmark or of `capstan up`
 
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 PORT ?= 8080
 ARGS ?=
-JOBS ?=
+JOBS ?= $(shell [ "$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" -ge 2 ] && echo 2 || echo 1)
 BIN := $(VENV)/bin
 CLUSTER := ../shared/cluster/cluster
 export PYTHON VENV
@@ -52,7 +52,7 @@ kind-down: ## end that cluster
 # --- tests and checks -----------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-dev ## every test that this machine can run; says what it left out
-	@$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadscope --no-loadscope-reorder) $(ARGS)
+	@$(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadscope --no-loadscope-reorder) $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, linting, types, layers, generated files
 	@scripts/check.sh

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import pytest
@@ -15,14 +17,22 @@ from support.apiserver import api_server
 
 
 def pytest_configure() -> None:
-    """Give properties no time limit, and say that there is no event loop outside of tests.
+    """Give properties no time limit, take SIGTERM for Ctrl-C, and say that there is no event loop outside of tests.
 
     Otherwise Python 3.11 makes one for the first who asks for the current loop (pytest-asyncio), and nobody closes it.
     """
     asyncio.set_event_loop(None)
+    # Whoever ends a run that way, too, wants everything ended that the tests have started.
+    signal.signal(signal.SIGTERM, _interrupt)
     # How long an example takes says how busy the machine is, not whether the property holds.
     settings.register_profile("capstan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("capstan")
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    # Once: make passes the signal on to those who have had it, and they are at it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

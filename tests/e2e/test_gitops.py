@@ -113,6 +113,9 @@ def _application(file: str, repository: Repository, values: Manifest | None = No
     application["spec"]["source"]["repoURL"] = repository.url
     if values:
         application["spec"]["source"]["helm"]["valuesObject"] = values
+    if "retry" in application["spec"]["syncPolicy"]:
+        # Sooner than for users, who need not watch the CRDs come.
+        application["spec"]["syncPolicy"]["retry"]["backoff"] = {"duration": "2s", "factor": 1}
     return application
 
 
