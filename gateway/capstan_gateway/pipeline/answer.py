@@ -1,6 +1,6 @@
 """Stage: an answer from the model, from a member of it when it is virtual, or from a fallback."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from capstan_gateway.api.errors import retry_after
@@ -21,11 +21,15 @@ CONTENT_FILTER: Final = "content_filter"
 _REFUSALS: Final = frozenset((400, 404, 413, 422))
 
 
-async def answer(context: RequestContext, deps: Deps) -> Reply:
+def answer(context: RequestContext, deps: Deps) -> Awaitable[Reply]:
     """Give the reply of the first model that answers; what the last one raised when none does."""
     asked = context.served
     if asked.plan is None and not asked.fallbacks:
-        return await ask(context, deps, asked, may_wait=True)
+        return ask(context, deps, asked, may_wait=True)
+    return _answer(context, deps, asked)
+
+
+async def _answer(context: RequestContext, deps: Deps, asked: ServedModel) -> Reply:
     routed = rank(context, deps, asked) if isinstance(asked.plan, RouterPlan) else None
     first = [asked] if routed is None else routed.models
     models = _with_fallbacks(context, deps, asked, first)

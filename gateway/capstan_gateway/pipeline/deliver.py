@@ -6,7 +6,7 @@ from typing import Final
 from capstan_gateway.api.errors import error_response
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import header_lines
-from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
+from capstan_gateway.pipeline.context import RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.settle import price_of
 from capstan_gateway.routing.port import DispatchedResponse
@@ -24,15 +24,6 @@ STREAM_LINES: Final = header_lines(
 SERVER_ERROR: Final = 500
 END_SECONDS: Final = 0.5
 """How long to wait for the end of an upstream's body behind its last frame, to be able to use its connection again."""
-
-
-async def deliver(context: RequestContext, reply: Reply, deps: Deps) -> None:
-    """Send the reply to its end. UpstreamError and StreamBroken come out when a stream cannot go on."""
-    if isinstance(reply, WholeReply):
-        _deliver_whole(context, reply, deps)
-    else:
-        await _deliver_stream(context, reply, deps)
-    context.status = 200
 
 
 def _own_lines(context: RequestContext, deps: Deps) -> bytes:
@@ -69,7 +60,8 @@ def _cost_line(context: RequestContext) -> bytes:
     return b"x-capstan-cost: %.8f\r\n" % (context.spent_dollars + last)
 
 
-def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps) -> None:
+def deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps) -> None:
+    """Send an answer that is there as a whole."""
     body = reply.body
     lines = b"content-type: %b\r\ncontent-length: %d\r\n%b" % (
         reply.content_type, len(body), _own_lines(context, deps)
@@ -79,9 +71,11 @@ def _deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps) -> No
         lines += _cost_line(context)
     context.begun = True
     context.exchange.respond(reply.status, lines, body)
+    context.status = 200
 
 
-async def _deliver_stream(context: RequestContext, reply: StreamReply, deps: Deps) -> None:
+async def deliver_stream(context: RequestContext, reply: StreamReply, deps: Deps) -> None:
+    """Send a stream to its end. Raises UpstreamError and StreamBroken when it cannot go on."""
     exchange, relay, source = context.exchange, reply.relay, reply.source
     lines = STREAM_LINES + _own_lines(context, deps)
     if context.usage_settled:
@@ -112,6 +106,7 @@ async def _deliver_stream(context: RequestContext, reply: StreamReply, deps: Dep
         context.error = relay.error
         if relay.error.status >= SERVER_ERROR:
             source.blame("error-event")
+    context.status = 200
     if not source.complete:
         await _read_end(source)
 

@@ -166,7 +166,7 @@ def _is_finished(choices: Any) -> bool:
     """Whether there are choices, and each says why it ended."""
     if type(choices) is not list or not choices:
         return False
-    for choice in choices:  # NB: `all` and a generator take longer than the whole loop.
+    for choice in choices:  # noqa: SIM110 - `all` and its generator take longer than the loop
         if type(choice) is not dict or not choice.get("finish_reason"):
             return False
     return True

@@ -1,5 +1,6 @@
 """Stage: the body, read once and parsed once."""
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import orjson
@@ -10,11 +11,30 @@ from capstan_gateway.pipeline.context import NativeRequest, RequestContext
 from capstan_gateway.pipeline.deps import Deps
 
 MAX_MODEL_NAME: Final = 256
+JSON: Final = b"application/json"
 
 
-async def parse(context: RequestContext, deps: Deps) -> None:
+def parse(context: RequestContext, deps: Deps) -> Awaitable[None] | None:
     """Read and check the body: everything that makes an answer impossible is refused here, with the field's path."""
-    context.body = body = await _read_body(context, deps.max_body_bytes)
+    _check_head(context, deps.max_body_bytes)
+    body = context.exchange.whole_body(deps.max_body_bytes)
+    if body is None:
+        return _parse_later(context, deps)
+    _parse(context, deps, body)
+    return None
+
+
+async def _parse_later(context: RequestContext, deps: Deps) -> None:
+    try:
+        body = await context.exchange.read_body(deps.max_body_bytes)
+    except ClientGone:
+        context.client_gone = True
+        raise
+    _parse(context, deps, body)
+
+
+def _parse(context: RequestContext, deps: Deps, body: bytes) -> None:
+    context.body = body
     context.body_complete = True
     context.body_at = deps.clock()
     context.document = document = _load(body)
@@ -48,26 +68,19 @@ def _translate(context: RequestContext, dialect: Dialect) -> None:
     context.stream = context.usage_asked = bool(stream)
 
 
-async def _read_body(context: RequestContext, limit: int) -> bytes:
+def _check_head(context: RequestContext, limit: int) -> None:
     length, kind, encoding = context.content_length, context.content_type, context.content_encoding
     if length is not None and length.isdigit() and int(length) > limit:
         raise BodyTooLarge(f"the body is larger than {limit} bytes")
-    if kind is not None and not _is_json(kind):
+    if kind is not None and kind != JSON and not _is_json(kind):
         raise NotJson("the content type must be application/json")
     if encoding is not None and encoding != b"identity":
         raise NotJson("compressed request bodies are not supported", param="content-encoding")
-    try:
-        return await context.exchange.read_body(limit)
-    except ClientGone:
-        context.client_gone = True
-        raise
 
 
 def _is_json(content_type: bytes) -> bool:
-    if content_type == b"application/json":
-        return True
     kind = content_type.split(b";", 1)[0].strip().lower()
-    return kind == b"application/json" or kind.endswith(b"+json")
+    return kind == JSON or kind.endswith(b"+json")
 
 
 def _load(body: bytes) -> dict[str, Any]:
@@ -101,6 +114,8 @@ def _check_messages(messages: Any) -> None:
 
 def _read_stream(context: RequestContext, document: dict[str, Any]) -> None:
     stream, options = document.get("stream"), document.get("stream_options")
+    if stream is None and options is None:
+        return
     if stream is not None and not isinstance(stream, bool):
         raise _invalid("stream", "must be true or false")
     if options is not None and not isinstance(options, dict):

@@ -5,7 +5,7 @@ from capstan_gateway.pipeline.context import RequestContext
 from capstan_gateway.pipeline.deps import Deps
 
 
-async def resolve_model(context: RequestContext, _: Deps) -> None:
+def resolve_model(context: RequestContext, _: Deps) -> None:
     """Find the model; refuse one that does another task than the route's."""
     model = context.runtime.models.get(context.model_name) or context.runtime.find(context.model_name)
     if model is None:

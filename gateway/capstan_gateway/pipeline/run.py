@@ -6,8 +6,8 @@ from typing import Final
 
 from capstan_gateway.api.errors import to_gateway_error
 from capstan_gateway.errors import ClientGone, GatewayError
-from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply
-from capstan_gateway.pipeline.deliver import deliver, deliver_error
+from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
+from capstan_gateway.pipeline.deliver import deliver_error, deliver_stream, deliver_whole
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.present import present
 from capstan_gateway.pipeline.stages import CLOSING_STAGES, STAGES, ClosingStage, Stage
@@ -28,10 +28,16 @@ async def serve(
     """Answer the request, whatever happens; raises only when the process cancels it."""
     try:
         for stage in stages:
-            context.reply = await stage(context, deps)
-            if context.reply is not None:
-                break
-        await deliver(context, _presented(context), deps)
+            waits = stage(context, deps)
+            if waits is not None:
+                context.reply = await waits
+                if context.reply is not None:
+                    break
+        given = _presented(context)
+        if isinstance(given, WholeReply):
+            deliver_whole(context, given, deps)
+        else:
+            await deliver_stream(context, given, deps)
     except asyncio.CancelledError:
         if context.interruption is None:
             await _fail_in_time(context, GatewayError("the gateway is shutting down", status=503, code="overloaded"))

@@ -70,16 +70,17 @@ def record(context: RequestContext, reply: Reply | None, deps: Deps) -> None:
 
 
 def _count(context: RequestContext, reply: Reply | None, status: int, now: float, deps: Deps) -> None:
-    metrics = context.served.metrics
+    served, stats = context.served, context.stats
+    metrics = served.metrics
     metrics.in_flight.value -= 1
     metrics.count(status)
     metrics.latency.observe(now - context.started)
     if context.begun and context.error is None:
         metrics.overhead.observe(context.overhead)
-    if context.stats.retries:
-        deps.metrics.retries.at(context.served.name, "endpoint").value += context.stats.retries
-    for outcome in context.stats.hedges:
-        deps.metrics.hedges.at(context.served.name, outcome).value += 1
+    if stats.retries:
+        deps.metrics.retries.at(served.name, "endpoint").value += stats.retries
+    for outcome in stats.hedges:
+        deps.metrics.hedges.at(served.name, outcome).value += 1
     if context.client_gone:
         metrics.aborted("client_gone")
     if context.first_sent_at:

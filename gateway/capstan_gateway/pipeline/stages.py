@@ -4,8 +4,9 @@
       -> route and dispatch (direct or queued; retries, fallback, cascade) -> guard output
       -> settle usage -> store in cache -> sample for evaluation -> record
 
-A stage returns None to continue, or a Reply, or raises a domain error; `run.py` maps errors. Closing stages run exactly
-once on every path, also when the client has gone away; they do not wait for anything.
+A stage gives None to continue, or what is awaited for that or for a Reply (one that need not wait costs no coroutine),
+or raises a domain error; `run.py` maps errors. Closing stages run exactly once on every path, also when the client has
+gone away; they do not wait for anything.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from capstan_gateway.pipeline.parse import parse
 from capstan_gateway.pipeline.resolve import resolve_model
 from capstan_gateway.pipeline.settle import record, settle_usage
 
-Stage = Callable[[RequestContext, Deps], Awaitable[Reply | None]]
+Stage = Callable[[RequestContext, Deps], Awaitable[Reply | None] | None]
 ClosingStage = Callable[[RequestContext, Reply | None, Deps], None]
 
 STAGES: Final[tuple[Stage, ...]] = (

@@ -102,16 +102,18 @@ class Dispatcher:
     async def dispatch(self, call: Call) -> Answer:
         """Pick, send, and retry on other endpoints until an answer has begun; see `port.DispatchPort`."""
         self._budget.deposit()
-        progress = _Progress(call, self._settings.first_pause_seconds, self._now())
+        now = self._now()
+        progress = _Progress(call, self._settings.first_pause_seconds, now)
         if call.headers_of is not None:
             progress.exclude_unusable(call.headers_of)
         while True:
             endpoints = call.endpoints
             version = endpoints.version
             choose = pick_by_tier if endpoints.tiered else pick
-            state = choose(endpoints.states, self._now(), self._rng, excluded=progress.excluded, affinity=call.affinity)
+            state = choose(endpoints.states, now, self._rng, excluded=progress.excluded, affinity=call.affinity)
             if state is None:
                 await self._wait(progress, version)
+                now = self._now()
                 continue
             try:
                 if call.whole_bytes or self._hedging is None:
@@ -120,10 +122,12 @@ class Dispatcher:
                     answer = await self._ask(progress, state, self._hedging)
             except UpstreamError as error:
                 self._consider(progress, state, error)
+                now = self._now()
                 continue
             if answer.status < CLIENT_ERROR or not self._try_elsewhere(progress, state, answer):
                 return answer
             answer.close()
+            now = self._now()
 
     async def _ask(self, progress: _Progress, state: EndpointState, hedging: Hedging) -> Answer:
         """Send to this endpoint, and when the first piece of a stream is late perhaps to a second one."""
@@ -207,10 +211,14 @@ class Dispatcher:
             if response is not None:
                 response.abort()
             raise
-        failed = record_status(
-            state, response.status, response.headers, seconds, self._now(), self._wall_clock,
-            keyed=call.headers_of is not None,
-        )  # fmt: skip
+        failed = False
+        if response.status < CLIENT_ERROR:
+            state.observe(seconds, self._now())
+        else:
+            failed = record_status(
+                state, response.status, response.headers, self._now(), self._wall_clock,
+                keyed=call.headers_of is not None,
+            )  # fmt: skip
         return Answer(response, slot, state, self._now, body, failed=failed)
 
     def _consider(self, progress: _Progress, state: EndpointState, error: UpstreamError) -> None:

@@ -7,7 +7,6 @@ from capstan_gateway.routing.retry import blames_endpoint, retry_after
 from capstan_gateway.upstream.errors import DeadlineExceeded, UpstreamError
 
 SERVER_ERROR = 500
-CLIENT_ERROR = 400
 KEY_REFUSED = frozenset((401, 403))
 FULL = 429
 FULL_SECONDS = 1.0
@@ -30,20 +29,17 @@ def record_status(
     state: EndpointState,
     status: int,
     headers: list[tuple[bytes, bytes]],
-    seconds: float,
     now: float,
     wall_clock: Callable[[], float],
     *,
     keyed: bool = False,
 ) -> bool:
-    """Take note of an answer that began with this status after `seconds`; True when that is a failure.
+    """Take note of an answer that began with this status, 400 or more; True when that is the endpoint's failure.
 
     Of an endpoint that has a key of its own, a refused key is its failure, and not the request's.
     """
     failed = status >= SERVER_ERROR or (keyed and status in KEY_REFUSED)
-    if status < CLIENT_ERROR:
-        state.observe(seconds, now)
-    elif failed:
+    if failed:
         state.last_error = str(status)
         state.breaker.fail(now)
     if status in (429, 503, 529):

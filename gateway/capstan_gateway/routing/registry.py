@@ -10,6 +10,8 @@ from capstan_gateway.upstream.port import Endpoint
 
 LATENCY_SECONDS: Final = 10.0
 """Time constant of the average: what is older than about twice this hardly counts."""
+LEAST_WEIGHT: Final = 0.05
+"""What a sample counts at least, however soon it follows the one before."""
 STALE_SECONDS: Final = 30.0
 """An average without a sample for this long says nothing any more."""
 
@@ -47,7 +49,9 @@ class EndpointState:
     def observe(self, seconds: float, now: float) -> None:
         """Take a time to first byte into the average: the longer since the last sample, the more it weighs."""
         gap = now - self._sampled_at
-        weight = 1.0 if gap > STALE_SECONDS else max(1.0 - math.exp(-gap / LATENCY_SECONDS), 0.05)
+        weight = LEAST_WEIGHT
+        if gap > LEAST_WEIGHT * LATENCY_SECONDS:
+            weight = 1.0 if gap > STALE_SECONDS else max(1.0 - math.exp(-gap / LATENCY_SECONDS), LEAST_WEIGHT)
         self._latency += weight * (seconds - self._latency)
         self._sampled_at = now
 

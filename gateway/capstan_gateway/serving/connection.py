@@ -98,7 +98,8 @@ class ClientConnection(asyncio.Protocol):
         elif self._pipelined:
             self._begin(self._pipelined.popleft())
         else:
-            self.resume_reading()
+            if self._reading_paused:
+                self.resume_reading()
             if not self._in_head:
                 self._set_deadline(KEEP_ALIVE_SECONDS, head=False)
 
@@ -259,7 +260,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin(self, exchange: Exchange) -> None:
         self._current = exchange
-        handler = self._listener.handler(exchange)
+        handler = self._listener.handlers.get(exchange.target) or self._listener.handler(exchange.target)
         exchange.task = self._loop.create_task(self._serve(exchange, handler))
 
     async def _serve(self, exchange: Exchange, handler: "Handler") -> None:

@@ -73,6 +73,16 @@ class Exchange:
 
     # --- for the handler --------------------------------------------------------------------------------------------
 
+    def whole_body(self, limit: int) -> bytes | None:
+        """Give the body if all of it has come in one piece, as most do. Raises BodyTooLarge above `limit` bytes."""
+        pieces = self._pieces
+        if not self.body_complete or len(pieces) != 1 or self.gone:
+            return None
+        if self._unread > limit:
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+        self._unread = 0
+        return pieces.pop()
+
     async def read_body(self, limit: int) -> bytes:
         """Give the whole body. Raises BodyTooLarge above `limit` bytes, and ClientGone."""
         pieces: list[bytes] = []

@@ -34,7 +34,8 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.connections: set[ClientConnection] = set()
-        self._handlers = dict(handlers)
+        self.handlers = dict(handlers)
+        """By path."""
         self._otherwise = otherwise
         self._server: asyncio.Server | None = None
         self._closed = asyncio.Event()
@@ -43,12 +44,9 @@ class Listener:
         """Accept connections from now on. Raises OSError when the address cannot be had."""
         self._server = await self.loop.create_server(lambda: ClientConnection(self), host, port, backlog=BACKLOG)
 
-    def handler(self, exchange: Exchange) -> Handler:
-        """Give who serves this request: by its path, whatever its query is."""
-        found = self._handlers.get(exchange.target)
-        if found is None and (b"?" in exchange.target or not exchange.target.startswith(b"/")):
-            found = self._handlers.get(path_of(exchange.target))
-        return found or self._otherwise
+    def handler(self, target: bytes) -> Handler:
+        """Give who serves requests of this target: by its path, whatever its query is."""
+        return self.handlers.get(path_of(target), self._otherwise)
 
     def on_lost(self, connection: ClientConnection) -> None:
         """Forget a connection."""

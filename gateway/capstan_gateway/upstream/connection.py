@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
         if parts:
             self._overhead = 0
             unread = response.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
-            parts.clear()
+            self._parts = []
             if unread > self._limits.high_water and not self._message_over:
                 self._pause()
         elif not self._message_over:
@@ -257,7 +257,8 @@ class Connection(asyncio.Protocol):
         if self._large_request and transport.get_write_buffer_size():
             self._reusable = False  # It answered without reading the whole request.
         if self._reusable:
-            self.resume()
+            if self._paused:
+                self.resume()
             self._owner.on_idle(self)
         else:
             self._stop_timer()

@@ -81,7 +81,8 @@ class Http1Client:
                 head_only=method == b"HEAD",
             )
             try:
-                await response.wait_head()
+                while not response.status:
+                    await response.arrival()
             except ConnectionLost as error:
                 if not reused or response.began or self._loop.time() - started > STALE_SECONDS:
                     raise

@@ -69,16 +69,12 @@ class Response:
     async def wait_head(self) -> None:
         """Return when the head is there. Raises UpstreamError."""
         while not self.status:
-            if self._error is not None:
-                raise self._error
-            await self._next()
+            await self.arrival()
 
     async def wait_body(self) -> None:
         """Return when a piece of the body can be read without waiting, or the body is over. Raises UpstreamError."""
         while not self._pieces and not self.complete:
-            if self._error is not None:
-                raise self._error
-            await self._next()
+            await self.arrival()
 
     async def receive(self) -> bytes:
         """Give all that has arrived since the last call, waiting if that is nothing; b"" when the body is over."""
@@ -115,8 +111,10 @@ class Response:
         self.on_error(BodyBroken(self._endpoint_id, "aborted"))
         connection.abort()
 
-    def _next(self) -> asyncio.Future[None]:
-        """Give what is done when something has come, or failed; the deadline in force is watched until then."""
+    def arrival(self) -> asyncio.Future[None]:
+        """Give what is done when more has come, within the deadline in force. Raises UpstreamError when none will."""
+        if self._error is not None:
+            raise self._error
         connection = self._connection
         assert connection is not None, "without a connection the response is over or broken"  # noqa: S101
         if self.body_began:
