@@ -136,6 +136,10 @@ class LeastLoad:
         call.affinity = None
         return await self._inner.dispatch(call)
 
+    def again(self, call: Call, answer: DispatchedResponse, why: str) -> bool:
+        """Implement DispatchPort."""
+        return self._inner.again(call, answer, why)
+
 
 class RoundRobin:
     """One endpoint after the other, whatever their load."""
@@ -154,6 +158,10 @@ class RoundRobin:
         call.endpoints = self._sets[self._turn % len(self._sets)]
         self._turn += 1
         return await self._inner.dispatch(call)
+
+    def again(self, call: Call, answer: DispatchedResponse, why: str) -> bool:
+        """Implement DispatchPort."""
+        return self._inner.again(call, answer, why)
 
 
 async def serve(policy: str, port: int, directory: Path) -> None:

@@ -15,9 +15,11 @@ from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.port import Call, DispatchedResponse
+from capstan_gateway.routing.retry import Again, judge
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken, StreamRelay
 from capstan_gateway.streaming.usage import Usage, find_usage, parse_usage
+from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -55,14 +57,19 @@ async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wa
         hosted=model.external,
         stats=context.stats,
     )
-    answer = await deps.dispatcher.dispatch(call)
-    try:
-        return await _reply(context, model, answer, adapter)
-    except BaseException as error:
-        if answer.status < CLIENT_ERROR and isinstance(error, GatewayError) and error.status >= SERVER_ERROR:
-            answer.blame(type(error).__name__)
-        answer.close()
-        raise
+    while True:
+        answer = await deps.dispatcher.dispatch(call)
+        try:
+            return await _reply(context, model, answer, adapter)
+        except BaseException as error:
+            nonsense = answer.status < CLIENT_ERROR and isinstance(error, GatewayError) and error.status >= SERVER_ERROR
+            if nonsense:
+                answer.blame(type(error).__name__)
+            answer.close()
+            # Nothing has reached the client yet: what began well and is no answer may be had from another endpoint.
+            broken = nonsense or (isinstance(error, UpstreamError) and judge(error) is Again.BUDGETED)
+            if not broken or not deps.dispatcher.again(call, answer, type(error).__name__):
+                raise
 
 
 def _keyed(context: RequestContext, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:

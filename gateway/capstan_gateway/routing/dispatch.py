@@ -24,7 +24,7 @@ from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint,
 from capstan_gateway.routing.hedge import Hedging
 from capstan_gateway.routing.outcome import describe, record_error, record_status
 from capstan_gateway.routing.picker import pick
-from capstan_gateway.routing.port import Call, CallStats
+from capstan_gateway.routing.port import Call, CallStats, DispatchedResponse
 from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.retry import RETRIED_STATUSES, RETRIED_WITH_KEYS, Again, judge, may_wait
@@ -73,8 +73,9 @@ class _Progress:
     def exclude_unusable(self, headers_of: Callable[[Endpoint], Headers | None]) -> None:
         """Leave out the endpoints for which there are no headers (no key); raise NoCredential if that leaves none."""
         states = self.call.endpoints.states
-        self.exclude(*(state for state in states if headers_of(state.endpoint) is None))
-        if states and len(self.excluded) == len(states):
+        unusable = [state for state in states if headers_of(state.endpoint) is None]
+        self.exclude(*unusable)
+        if states and len(unusable) == len(states):
             raise NoCredential("no endpoint has its credential", retry_after=RETRY_AFTER_SECONDS)
 
 
@@ -104,6 +105,9 @@ class Dispatcher:
         self._budget.deposit()
         now = self._now()
         progress = _Progress(call, self._settings.first_pause_seconds, now)
+        if call.avoid:
+            progress.exclude(*(state for state in call.endpoints.states if state.endpoint in call.avoid))
+            progress.sent = len(call.avoid)
         if call.headers_of is not None:
             progress.exclude_unusable(call.headers_of)
         while True:
@@ -128,6 +132,19 @@ class Dispatcher:
                 return answer
             answer.close()
             now = self._now()
+
+    def again(self, call: Call, answer: DispatchedResponse, why: str) -> bool:
+        """Whether to dispatch once more, elsewhere; see `port.DispatchPort`."""
+        now = self._now()
+        avoided = (*call.avoid, answer.endpoint)
+        if len(avoided) >= self._settings.max_attempts or now >= call.expires_at:
+            return False
+        fit = any(state.endpoint not in avoided and state.breaker.allows(now) for state in call.endpoints.states)
+        if not fit or not self._budget.spend(now):
+            return False
+        call.avoid = avoided
+        _note(call.stats, why)
+        return True
 
     async def _ask(self, progress: _Progress, state: EndpointState, hedging: Hedging) -> Answer:
         """Send to this endpoint, and when the first piece of a stream is late perhaps to a second one."""

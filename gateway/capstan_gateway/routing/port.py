@@ -45,6 +45,8 @@ class Call:
     whole_bytes: int = 0
     """Not 0: read the whole body, up to so many bytes, before giving the answer, so that one that breaks off can be
     retried elsewhere. For answers that are sent in one piece."""
+    avoid: tuple[Endpoint, ...] = ()
+    """Endpoints that are not asked (again) as long as there are others."""
     hosted: bool = False
     """Whether somebody charges for each answer."""
     stats: "CallStats" = field(default_factory=lambda: CallStats())
@@ -116,5 +118,12 @@ class DispatchPort(Protocol):
         """Pick, send, and retry on other endpoints until an answer has begun.
 
         Raises RoutingError when there was no endpoint, UpstreamError when the last one tried failed without a status.
+        """
+        ...
+
+    def again(self, call: Call, answer: DispatchedResponse, why: str) -> bool:
+        """Whether to dispatch once more because this answer, which began well, turned out to be none.
+
+        If so the retry budget has paid for it, and its endpoint is left out.
         """
         ...

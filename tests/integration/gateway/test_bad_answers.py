@@ -116,6 +116,38 @@ async def test_stream(gateway: RunningGateway, upstream: FakeUpstream, pieces: t
     assert breaker(gateway) is not BreakerState.CLOSED
 
 
+@pytest.mark.parametrize("bad", [*(whole(document) for document in BAD_WHOLE.values())], ids=BAD_WHOLE)
+async def test_whole_from_another_endpoint(tmp_path: Path, upstream: FakeUpstream, bad: Respond) -> None:
+    """What is no finished answer is had from another endpoint of the same model, once for each."""
+    upstream.respond = bad
+    async with FakeUpstream() as sound, running_gateway(tmp_path, entry("chat", upstream.url, sound.url)) as gateway:
+        answers = [await ask(gateway) for _ in range(12)]
+        assert {status for status, _ in answers} == {200}
+        assert gateway.metric("gateway_retries_total", model="chat", kind="endpoint") == len(upstream.requests)
+    assert len(upstream.requests) > 0
+    assert len(sound.requests) == 12
+
+
+@pytest.mark.parametrize("name", ["not JSON", "an error"])
+async def test_stream_from_another_endpoint(tmp_path: Path, upstream: FakeUpstream, name: str) -> None:
+    """A stream that fails before its first event begins anew at another endpoint."""
+    upstream.respond = streams(*BAD_STREAMS[name])
+    async with FakeUpstream() as sound, running_gateway(tmp_path, entry("chat", upstream.url, sound.url)) as gateway:
+        answers = [await ask(gateway, stream=True) for _ in range(12)]
+        assert all("[DONE]" in text and "error" not in text for _, text in answers)
+    assert len(upstream.requests) > 0
+    assert len(sound.requests) == 12
+
+
+async def test_nonsense_everywhere(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """When no endpoint has an answer, each is asked once, and the client is told."""
+    upstream.respond = whole(with_choices(choice(None)))
+    async with FakeUpstream(upstream.respond) as other:
+        async with running_gateway(tmp_path, entry("chat", upstream.url, other.url)) as gateway:
+            assert (await ask(gateway))[0] == 502
+        assert (len(upstream.requests), len(other.requests)) == (1, 1)
+
+
 async def test_another_form_than_asked_for(gateway: RunningGateway, upstream: FakeUpstream) -> None:
     """An engine that does not stream when asked to has failed."""
     upstream.respond = whole(completion("chat"))
