@@ -81,11 +81,16 @@ http {{
     return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
 
 
-def _capstan(folder: Path) -> list[str]:
+def capstan_config(folder: Path) -> None:
+    """Write the config of a gateway with one model."""
     backend = StaticBackend(urls=(f"http://127.0.0.1:{UPSTREAM_PORT}",))
     entry = ModelEntry(id="bench/bench", generation=1, servedName="bench", upstreamName="bench", backend=backend)
     for name, document in split_config(GatewayConfig.build((entry,))).items():
         (folder / name).write_text(document)
+
+
+def _capstan(folder: Path) -> list[str]:
+    capstan_config(folder)
     options = ["--config-dir", str(folder), "--insecure-no-auth", "--port", str(PORT), "--log-level", "warning"]
     return [sys.executable, "-m", "capstan_gateway", *options]
 

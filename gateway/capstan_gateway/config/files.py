@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 RECHECK_MILLISECONDS: Final = 1000
 """Look at least so often, so that a lost notification, or one before the watch began, is not lost for long."""
 ABSENT_SECONDS: Final = 0.5
-STEP_MILLISECONDS: Final = 10
+STEP_MILLISECONDS: Final = 50
+"""How often the watching thread wakes up; each time costs an idle gateway some microseconds."""
 DEBOUNCE_MILLISECONDS: Final = 100
 MAX_FILE_BYTES: Final = 2 * 1024 * 1024
 

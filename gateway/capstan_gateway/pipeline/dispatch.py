@@ -25,8 +25,11 @@ from capstan_gateway.upstream.port import Endpoint, Headers
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 SMALL_ANSWER_BYTES: Final = 16 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024
+OK: Final = 200
 CLIENT_ERROR: Final = 400
 SERVER_ERROR: Final = 500
+EVENT_STREAM: Final = b"text/event-stream"
+_OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
 _FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
 """Where every answer says why it ended."""
 _FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
@@ -60,6 +63,8 @@ async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wa
     while True:
         answer = await deps.dispatcher.dispatch(call)
         try:
+            if answer.whole is not None and answer.status == OK:
+                return _whole_reply(context, model, answer, adapter, answer.whole)
             return await _reply(context, model, answer, adapter)
         except BaseException as error:
             nonsense = answer.status < CLIENT_ERROR and isinstance(error, GatewayError) and error.status >= SERVER_ERROR
@@ -85,25 +90,29 @@ def _affinity(context: RequestContext, model: ServedModel) -> bytes | None:
     return affinity_key(context.document, model.endpoints.heads, endpoints=count, session=context.session)
 
 
-async def _reply(
-    context: RequestContext, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None
+def _whole_reply(
+    context: RequestContext, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None, body: bytes
 ) -> Reply:
-    if answer.status != 200:
-        await _reject(model, answer)
     content_type = header(answer.headers, b"content-type")
-    streamed = content_type.startswith(b"text/event-stream")
-    if streamed != context.stream:
-        raise UpstreamFailed("the model's engine answered in another form than was asked for")
-    if streamed:
-        return await _begin_stream(context, model, answer, adapter)
-    body = await answer.read(MAX_ANSWER_BYTES)
+    if content_type.startswith(EVENT_STREAM):
+        raise UpstreamFailed(_OTHER_FORM)
     if adapter is not None:
         body, context.usage = adapter.read(body, model)
         answer.close()
-        return WholeReply(200, content_type, body, adapter.native)
+        return WholeReply(OK, content_type, body, adapter.native)
     context.usage = _usage_of(body, finishes=context.route.upstream_path in _FINISHING)
     answer.close()
-    return WholeReply(200, content_type, model.rename(body) if model.rename is not None else body)
+    return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
+
+
+async def _reply(
+    context: RequestContext, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None
+) -> Reply:
+    if answer.status != OK:
+        await _reject(model, answer)
+    if not context.stream or not header(answer.headers, b"content-type").startswith(EVENT_STREAM):
+        raise UpstreamFailed(_OTHER_FORM)
+    return await _begin_stream(context, model, answer, adapter)
 
 
 async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:

@@ -6,7 +6,7 @@ from typing import Self
 
 from capstan_gateway.routing.outcome import record_end, record_error
 from capstan_gateway.routing.registry import EndpointState
-from capstan_gateway.upstream.errors import BodyTooLarge, UpstreamError
+from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import Endpoint, UpstreamResponse
 
 
@@ -32,7 +32,7 @@ class Slot:
 class Answer:
     """Implements `port.DispatchedResponse`."""
 
-    __slots__ = ("_body", "_failed", "_now", "_response", "_slot", "_state", "endpoint", "headers", "status")
+    __slots__ = ("_failed", "_now", "_response", "_slot", "_state", "endpoint", "headers", "status", "whole")
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Answer:
         slot: Slot,
         state: EndpointState,
         now: Callable[[], float],
-        body: bytes | None,
+        whole: bytes | None,
         *,
         failed: bool = False,
     ) -> None:
@@ -53,8 +53,7 @@ class Answer:
         self._now = now
         self._failed = failed
         """Whether the answer counts as a failure of its endpoint already: its status may be one."""
-        self._body = body
-        """The whole body, when it was read in advance, until it is handed out."""
+        self.whole = whole
 
     @property
     def complete(self) -> bool:
@@ -63,9 +62,6 @@ class Answer:
 
     async def receive(self) -> bytes:
         """Give all that has arrived since the last call; b"" when the body is over. Raises UpstreamError."""
-        if self._body is not None:
-            body, self._body = self._body, None
-            return body
         try:
             return await self._response.receive()
         except UpstreamError as error:
@@ -80,11 +76,6 @@ class Answer:
 
     async def read(self, max_bytes: int) -> bytes:
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge."""
-        if self._body is not None:
-            body, self._body = self._body, None
-            if len(body) > max_bytes:
-                raise BodyTooLarge(self.endpoint.id, f"the body is larger than {max_bytes} bytes")
-            return body
         try:
             return await self._response.read(max_bytes)
         except UpstreamError as error:

@@ -78,6 +78,8 @@ class DispatchedResponse(Protocol):
     endpoint: Endpoint
     status: int
     headers: list[tuple[bytes, bytes]]
+    whole: bytes | None
+    """The whole body, if it was asked for and the status is not an error."""
 
     @property
     def complete(self) -> bool:

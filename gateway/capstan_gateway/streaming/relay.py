@@ -127,11 +127,22 @@ class StreamRelay:
     def _take(self, chunks: list[Any]) -> int:
         """Note what these chunks say, up to the first that cannot simply be passed on; give how many that were."""
         taken = 0
+        known: object = None
+        """A choice that is not over: a chunk that has but one more piece of it says nothing new."""
         for chunk in chunks:
             if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None:
                 break
             taken += 1
-            self._note(chunk.get("choices"))
+            choices = chunk.get("choices")
+            if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
+                index = choices[0].get("index")
+                if index is not None and index == known and not choices[0].get("finish_reason"):
+                    continue
+                self._note(choices)
+                known = index if index in self._unfinished else None
+            else:
+                self._note(choices)
+                known = None
         self.events += taken
         return taken
 

@@ -42,7 +42,7 @@ def parse_usage(found: Any) -> Usage | None:
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
     if prompt is None and completion is None:
         return None
-    return Usage(_count(prompt), _count(completion), _count(cached))
+    return Usage(_count(prompt), _count(completion), _count(cached) if cached is not None else 0)
 
 
 def _count(value: object) -> int:
