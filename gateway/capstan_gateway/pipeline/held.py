@@ -12,7 +12,7 @@ class HeldSource:
 
     status = 200
     complete = True
-    whole = None
+    whole: bytes | None = None
 
     def __init__(self, model_id: str) -> None:
         self.endpoint = Endpoint(id=f"{model_id}@held", host="", port=0)
