@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from capstan_gateway.routing.affinity import SharedHeads
-from capstan_gateway.routing.hedge import FirstBytes
+from capstan_gateway.routing.firstbytes import FirstBytes
 from capstan_gateway.routing.registry import EndpointRegistry, EndpointState
 from capstan_gateway.upstream.port import Endpoint
 

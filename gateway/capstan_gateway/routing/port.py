@@ -14,19 +14,17 @@ can be retried has been. Cancelling the task, at any wait, aborts the upstream.
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
+from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.upstream.port import Endpoint, Headers
-
-if TYPE_CHECKING:
-    from capstan_gateway.routing.endpoints import EndpointSet
 
 
 @dataclass(slots=True, kw_only=True)
 class Call:
     """One request to a model, ready to be sent to any of its endpoints."""
 
-    endpoints: "EndpointSet"
+    endpoints: EndpointSet
     method: bytes = b"POST"
     path: bytes
     """Appended to the endpoint's base path: b"/chat/completions"."""

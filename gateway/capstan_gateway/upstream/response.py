@@ -2,12 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from capstan_gateway.upstream.errors import BodyBroken, BodyTooLarge, DeadlineKind, UpstreamError
 
-if TYPE_CHECKING:
-    from capstan_gateway.upstream.connection import Connection
+
+class Carrier(Protocol):
+    """What a response needs of its connection."""
+
+    endpoint_id: str
+
+    def set_deadline(self, at: float, kind: DeadlineKind) -> None:
+        """Fail the response when its reader still waits at this time."""
+        ...
+
+    def resume(self) -> None:
+        """Read again, if reading was paused."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
 
 
 class Response:
@@ -38,7 +53,7 @@ class Response:
 
     def __init__(
         self,
-        connection: "Connection",
+        connection: Carrier,
         loop: asyncio.AbstractEventLoop,
         first_byte_at: float,
         idle_seconds: float,
@@ -54,7 +69,7 @@ class Response:
         self.body_began = False
         self.head_only = head_only
         self._endpoint_id = connection.endpoint_id
-        self._connection: Connection | None = connection
+        self._connection: Carrier | None = connection
         self._loop = loop
         self._first_byte_at = first_byte_at
         self._idle_seconds = idle_seconds

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from capstan_gateway.routing.endpoints import EndpointSet
-from capstan_gateway.routing.hedge import LEAST_SAMPLES, FirstBytes, HedgeSettings, Hedging, with_room
+from capstan_gateway.routing.firstbytes import LEAST_SAMPLES, FirstBytes
+from capstan_gateway.routing.hedge import HedgeSettings, Hedging, with_room
 from capstan_gateway.routing.port import Call
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.upstream.port import Endpoint
