@@ -17,7 +17,7 @@ export PYTHON VENV
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run run-vllm test check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-prefix \
-        bench-failover soak \
+        bench-failover bench-profile soak \
         crds lock vllm-venv clean
 
 help: ## list what there is
@@ -74,6 +74,9 @@ bench-operator: $(VENV)/.installed-dev ## time until 1,000 LLMModels have settle
 
 bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machine
 	@$(BIN)/python bench/gateway.py $(ARGS)
+
+bench-profile: $(VENV)/.installed-dev ## where the gateway's microseconds go, layer by layer
+	@$(BIN)/python bench/gateway_profile.py $(ARGS)
 
 bench-prefix: $(VENV)/.installed-dev ## prefix affinity on the Mooncake trace: cache hits, time to the first token
 	@$(BIN)/python bench/prefix_replay.py $(ARGS)

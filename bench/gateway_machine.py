@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,4 +77,4 @@ def machine() -> str:
     """Describe the machine in one line."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = models[0].split(":", 1)[1].strip() if models else platform.machine()
-    return f"{model}, {len(CORES)} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{model}, {len(CORES)} cores, Linux {platform.release()}, Python {' '.join(sys.version.split())}"
