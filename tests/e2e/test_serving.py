@@ -146,7 +146,7 @@ def test_external_model_with_a_secret(capstan: Cluster, namespace: str, gateway:
         lambda: "hosted-key" in capstan.condition("hosted", namespace, "Ready")["message"],
         what="the missing Secret's name",
     )
-    capstan.kubectl("wait", "pod/hosted", "-n", namespace, "--for=condition=Ready", "--timeout=30s")
+    capstan.kubectl("wait", "pod/hosted", "-n", namespace, "--for=condition=Ready", "--timeout=90s")
     capstan.apply(namespace, _secret("first-key"))
     capstan.wait_ready("hosted", namespace)
     assert _content(gateway, name) == "Bearer first theirs"

@@ -11,6 +11,7 @@ from kubernetes import client, config
 from capstan_contract.names import GROUP, VERSION
 from support.apiserver import kubectl_path
 from support.needs import ROOT
+from support.wait import wait_until
 
 CRDS = ROOT / "crds"
 
@@ -25,8 +26,14 @@ def install_crds(kubeconfig: Path) -> str:
     """Apply crds/ and wait until the API server serves the kinds; give what kubectl wrote to stderr (warnings)."""
     applied = kubectl(kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     assert applied.returncode == 0, applied.stderr
-    waited = kubectl(kubeconfig, "wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
-    assert waited.returncode == 0, waited.stderr
+
+    def established() -> bool:
+        # kubectl does not wait for a kind without any condition, as it is at first: it fails.
+        waited = kubectl(kubeconfig, "wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
+        assert waited.returncode == 0, waited.stderr
+        return True
+
+    wait_until(established, what="the kinds")
     return applied.stderr
 
 
