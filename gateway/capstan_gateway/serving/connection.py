@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from capstan_gateway.api.errors import error_response, retry_after
-from capstan_gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
+from capstan_gateway.errors import ClientGone, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from capstan_gateway.headers import header_lines
 from capstan_gateway.serving.exchange import STATUS_LINES, Exchange
 
@@ -29,7 +29,11 @@ KEEP_ALIVE_SECONDS: Final = 75.0
 """How long it may be idle between two requests."""
 LINGER_SECONDS: Final = 10.0
 """How long a connection that is to be closed may go without taking anything of what it is still to get."""
+DISCARD_SECONDS: Final = 5.0
+"""How long what a client still sends is thrown away behind the last answer. To close at once, with bytes unread, would
+reset the connection, and the client might lose the answer that says why."""
 MAX_HEADERS: Final = 200
+CONNECT: Final = b"CONNECT"
 
 
 class ClientConnection(asyncio.Protocol):
@@ -40,10 +44,12 @@ class ClientConnection(asyncio.Protocol):
         self._loop = listener.loop
         self._max_head_bytes = listener.limits.max_head_bytes
         self._transport: asyncio.Transport | None = None
-        parser = httptools.HttpRequestParser(self)
-        # What follows a request that ends the connection is ignored, and must not spoil the answer to it.
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._parser: httptools.HttpRequestParser | None = parser
+        self._parser: httptools.HttpRequestParser | None = _make_parser(self)
+        """None when nothing more is to be understood of what comes."""
+        self._discarding = False
+        """Whether the connection only waits for the client to stop sending."""
+        self._without_upgrade = b""
+        """A head that asks for another protocol, as it is without that."""
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._expects_continue = False
@@ -68,11 +74,6 @@ class ClientConnection(asyncio.Protocol):
 
     # --- for the listener and the exchanges -------------------------------------------------------------------------
 
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is being made."""
-        return self._current is not None
-
     def write(self, data: bytes) -> None:
         """Send, unless the connection is gone."""
         if self._transport is not None:
@@ -85,8 +86,8 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
-        if self._reading_paused and self._transport is not None:
+        """Read again: only so is a client noticed that goes away. Not while requests wait that were read already."""
+        if self._reading_paused and not self._pipelined and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
 
@@ -95,21 +96,29 @@ class ClientConnection(asyncio.Protocol):
         self._current = None
         if not exchange.keep_alive:
             self.close()
+        elif self.paused:
+            # A client that does not read its answers gets no further ones.
+            self.pause_reading()
+            self._set_deadline(KEEP_ALIVE_SECONDS, head=False)
         elif self._pipelined:
-            self._begin(self._pipelined.popleft())
+            self._begin_next()
         else:
             if self._reading_paused:
                 self.resume_reading()
             if not self._in_head:
                 self._set_deadline(KEEP_ALIVE_SECONDS, head=False)
 
+    def on_abandoned(self) -> None:
+        """Close in the middle of an answer, or without one."""
+        self._current = None
+        self._close_now()
+
     def shut_down(self) -> None:
         """Close when nothing is to be answered any more."""
         if self._current is None:
             self.close()
         else:
-            for exchange in (self._current, *self._pipelined):
-                exchange.keep_alive = False
+            self._last_pending(self._current).keep_alive = False
 
     def cancel(self) -> None:
         """Cut off what is being answered, or what was answered and is not read."""
@@ -120,13 +129,18 @@ class ClientConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close when what was sent has arrived; a client that does not read it is not waited for."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        transport, arriving = self._transport, self._arriving
+        if transport is None or transport.is_closing() or self._discarding:
             return
-        transport.close()
-        left = transport.get_write_buffer_size()
-        if left:
-            self._loop.call_later(LINGER_SECONDS, self._linger, left)
+        if self._parser is not None and (arriving is None or arriving.body_complete):
+            self._close_now()
+            return
+        self._discarding = True
+        self._parser = None
+        self._pipelined.clear()
+        self.resume_reading()
+        transport.write_eof()
+        self._loop.call_later(DISCARD_SECONDS, self._close_now)
 
     # --- asyncio protocol -------------------------------------------------------------------------------------------
 
@@ -135,8 +149,13 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         listener = self._listener
         listener.connections.add(self)
+        if listener.closing:
+            self._close_now()
+            return
         if len(listener.connections) > listener.limits.max_connections:
-            self._refuse(Overloaded("the gateway has too many connections; try again", headers=retry_after(1.0)))
+            listener.on_refused()
+            self._write_refusal(Overloaded("the gateway has too many connections; try again", headers=retry_after(1.0)))
+            self._close_now()
             return
         self._set_deadline(HEAD_SECONDS, head=True)
 
@@ -145,7 +164,8 @@ class ClientConnection(asyncio.Protocol):
         self._listener.on_lost(self)
         self._stop_timer()
         self._transport = None
-        self._parser = None  # It holds our bound methods: without this only the garbage collector frees the pair.
+        # Both hold us, and would leave that to the garbage collector.
+        self._parser = self._arriving = None
         current, self._current = self._current, None
         if current is not None:
             current.on_lost()
@@ -162,6 +182,19 @@ class ClientConnection(asyncio.Protocol):
         self.paused = False
         if self._current is not None:
             self._current.wake()
+        elif self._transport is not None and not self._transport.is_closing():
+            if self._pipelined:
+                self._deadline = math.inf
+                self._begin_next()
+            else:
+                self.resume_reading()
+
+    def eof_received(self) -> None:
+        """The client has gone, or is taken for that: nobody who waits for an answer closes one direction alone."""
+        if self._current is not None and self._transport is not None:
+            self._transport.abort()
+        else:
+            self._close_now()
 
     def data_received(self, data: bytes) -> None:
         """Parse, within bounds."""
@@ -169,10 +202,10 @@ class ClientConnection(asyncio.Protocol):
         if parser is None:
             return
         if self._in_head:
-            self._head_bytes += size
-            if self._head_bytes > self._max_head_bytes:
-                self._refuse_head()
+            if self._head_bytes + size > self._max_head_bytes:
+                self._receive_head(data)
                 return
+            self._head_bytes += size
         elif self._trailing_bytes > self._max_head_bytes:
             self._refuse(HeadersTooLarge(f"the request's trailers are larger than {self._max_head_bytes} bytes"))
             return
@@ -180,8 +213,8 @@ class ClientConnection(asyncio.Protocol):
         self._trailing_bytes += size
         try:
             parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # The request is served as if it had not asked for that, and is the last one.
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             if self._head_bytes > self._max_head_bytes:
                 self._refuse_head()
@@ -189,7 +222,8 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(InvalidRequest("the request is not HTTP/1.1"))
             return
         if self._in_head and not self._head_bytes:
-            self._head_bytes = size
+            # What came may have been the end of another request as well: only what is known of this one counts.
+            self._head_bytes = self._size_of_head()
         if (self._in_head or self._current is None) and not self._awaits_head:
             # What came is half a head, or belongs to a request that has its answer already.
             self._set_deadline(HEAD_SECONDS, head=True)
@@ -213,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._in_head:
             return
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"expect" and value.strip().lower() == b"100-continue":
             self._expects_continue = True
         self._headers.append((name, value))
 
@@ -224,17 +258,21 @@ class ClientConnection(asyncio.Protocol):
             return
         self._in_head = False
         # A head that is larger than the bound can only come with a read that is.
-        too_large = self._read_bytes > self._max_head_bytes and sum(map(_size, headers)) > self._max_head_bytes
+        too_large = self._read_bytes > self._max_head_bytes and self._size_of_head() > self._max_head_bytes
         if too_large or len(headers) > MAX_HEADERS:
             # The parser makes an error of its own of this one, which ends in `data_received`.
             self._head_bytes = self._max_head_bytes + 1
             raise ValueError("head too large")
-        modern = parser.get_http_version() == "1.1"
+        method, version, upgrade = parser.get_method(), parser.get_http_version(), parser.should_upgrade()
+        if upgrade and method != CONNECT:
+            self._leave_upgrade_out(method, version)
+            return
+        modern = version == "1.1"
         exchange = Exchange(
-            self, parser.get_method(), self._target, headers,
-            keep_alive=modern and parser.should_keep_alive() and not parser.should_upgrade(),
+            self, method, self._target, headers,
+            keep_alive=modern and not upgrade and parser.should_keep_alive(),
             chunked=modern,
-            expects_continue=self._expects_continue,
+            expects_continue=modern and self._expects_continue,
         )  # fmt: skip
         self._arriving = exchange
         self._deadline, self._awaits_head = math.inf, False
@@ -263,30 +301,89 @@ class ClientConnection(asyncio.Protocol):
         handler = self._listener.handlers.get(exchange.target) or self._listener.handler(exchange.target)
         exchange.task = self._loop.create_task(self._serve(exchange, handler))
 
+    def _begin_next(self) -> None:
+        self._begin(self._pipelined.popleft())
+        self.resume_reading()
+
+    def _last_pending(self, current: Exchange) -> Exchange:
+        return self._pipelined[-1] if self._pipelined else current
+
     async def _serve(self, exchange: Exchange, handler: "Handler") -> None:
         try:
             await handler(exchange)
-        except Exception:
-            log.exception("a request's handler failed")
+        except ClientGone:
+            pass  # Nobody is there to be told.
+        except Exception as error:
+            if not isinstance(error, GatewayError):
+                log.exception("a request's handler failed")
+                error = GatewayError("the gateway failed")
+            if not exchange.started:
+                status, headers, body = error_response(error, b"none")
+                exchange.respond(status, header_lines(headers), body)
         finally:
             if not exchange.complete:
                 exchange.abandon()
+
+    def _receive_head(self, data: bytes) -> None:
+        """Take a read that may be larger than what is left of a head: what lies behind the head does not count."""
+        while data and self._parser is not None:
+            left = self._max_head_bytes - self._head_bytes if self._in_head else len(data)
+            if left <= 0:
+                self._refuse_head()
+                return
+            self.data_received(data[:left])
+            data = data[left:]
+
+    def _size_of_head(self) -> int:
+        return len(self._target) + sum(map(_size, self._headers))
+
+    def _leave_upgrade_out(self, method: bytes, version: str) -> None:
+        """Note the head as it is without its wish for another protocol: to the parser it would have no body."""
+        if self._current is not None:
+            raise ValueError("an upgrade behind other requests")
+        lines = header_lines([header for header in self._headers if header[0] != b"upgrade"])
+        self._without_upgrade = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version.encode(), lines)
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read a request again without its wish for another protocol; `rest` is what came behind its head."""
+        head, self._without_upgrade = self._without_upgrade, b""
+        if head:
+            self._parser = _make_parser(self)
+            self._trailing_bytes = 0
+            self.data_received(head + rest)
 
     def _refuse_head(self) -> None:
         self._refuse(HeadersTooLarge(f"the request's head is larger than {self._max_head_bytes} bytes"))
 
     def _refuse(self, error: GatewayError) -> None:
+        """Read no further, and say why: in the answer to the request that is broken, or else behind all others."""
         transport, current = self._transport, self._current
         if transport is None or transport.is_closing():
             return
-        if current is not None and current.started:
-            # A second answer in the midst of the first would be taken for a part of it.
+        self._parser = None
+        if current is None:
+            self._write_refusal(error)
             self.close()
             return
+        last = self._last_pending(current)
+        if last.body_complete:
+            # It could not tell which request is meant: to end behind the others is clear.
+            last.keep_alive = False
+        else:
+            last.on_broken(error)
+
+    def _write_refusal(self, error: GatewayError) -> None:
         status, headers, body = error_response(error, b"none")
-        head = b"%b%bconnection: close\r\n\r\n" % (STATUS_LINES[status], header_lines(headers))
-        transport.write(head + body)
-        self.close()
+        self.write(b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINES[status], header_lines(headers), body))
+
+    def _close_now(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.close()
+        left = transport.get_write_buffer_size()
+        if left:
+            self._loop.call_later(LINGER_SECONDS, self._linger, left)
 
     def _linger(self, before: int) -> None:
         if self._transport is None:
@@ -316,13 +413,20 @@ class ClientConnection(asyncio.Protocol):
         elif self._current is None:
             self.close()
         else:
-            # An answer to what came before is on its way.
-            self._current.keep_alive = False
+            # Answers to what came before are on their way.
+            self._last_pending(self._current).keep_alive = False
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _make_parser(connection: ClientConnection) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(connection)
+    # What follows a request that ends the connection is ignored, and must not spoil the answer to it.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _size(header: tuple[bytes, bytes]) -> int:

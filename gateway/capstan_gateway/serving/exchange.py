@@ -5,7 +5,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from capstan_gateway.errors import BodyTooLarge, ClientGone
+from capstan_gateway.errors import BodyTooLarge, ClientGone, GatewayError
 
 if TYPE_CHECKING:
     from capstan_gateway.serving.connection import ClientConnection
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 HIGH_WATER: Final = 64 * 1024
 """Unread bytes of a body above which its connection is not read."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TWICE: Final = "a request is answered once"
 STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, phrase)
     for status, phrase in [
@@ -30,8 +31,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_chunked", "_connection", "_continue", "_pieces", "_unread", "_waiter", "body_complete", "complete", "gone",
-        "headers", "keep_alive", "method", "on_gone", "started", "target", "task",
+        "_broken", "_chunked", "_connection", "_continue", "_pieces", "_unread", "_waiter", "body_complete", "complete",
+        "gone", "headers", "keep_alive", "method", "on_gone", "started", "target", "task",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,7 @@ class Exchange:
         self._pieces: list[bytes] = []
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._broken: GatewayError | None = None
 
     # --- for the handler --------------------------------------------------------------------------------------------
 
@@ -78,13 +80,16 @@ class Exchange:
         pieces = self._pieces
         if not self.body_complete or len(pieces) != 1 or self.gone:
             return None
-        if self._unread > limit:
+        unread = self._unread
+        if unread > limit:
             raise BodyTooLarge(f"the body is larger than {limit} bytes")
+        if unread > HIGH_WATER:
+            self._connection.resume_reading()
         self._unread = 0
         return pieces.pop()
 
     async def read_body(self, limit: int) -> bytes:
-        """Give the whole body. Raises BodyTooLarge above `limit` bytes, and ClientGone."""
+        """Give the whole body. Raises BodyTooLarge above `limit` bytes, ClientGone, and what is wrong with the body."""
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -96,12 +101,18 @@ class Exchange:
             self._unread = 0
             if self.gone:
                 raise ClientGone
+            if self._broken is not None:
+                broken, self._broken = self._broken, None
+                raise broken
             if self.body_complete:
+                self._connection.resume_reading()
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
             await self._more()
 
     def respond(self, status: int, lines: bytes, body: bytes) -> None:
         """Answer in one piece. `lines` are the headers as `headers.header_lines` writes them, the length among them."""
+        if self.started:
+            raise RuntimeError(_TWICE)
         self.started = True
         if not self.body_complete:
             # Nobody reads the rest of it: only closing ends an upload that goes on, or never does.
@@ -112,11 +123,13 @@ class Exchange:
         self._end()
 
     def start(self, status: int, lines: bytes, first: bytes) -> None:
-        """Begin an answer whose length is not known, with its first piece."""
+        """Begin an answer whose length is not known, with its first piece. HEAD has no such answers."""
+        if self.started:
+            raise RuntimeError(_TWICE)
         self.started = True
-        framing = b"transfer-encoding: chunked\r\n"
-        if not self._chunked:
-            framing, self.keep_alive = b"", False
+        framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        if not self._chunked or not self.body_complete:
+            self.keep_alive = False
         if not self.keep_alive:
             framing += b"connection: close\r\n"
         self._connection.write(STATUS_LINES[status] + lines + framing + b"\r\n" + self._framed(first))
@@ -135,7 +148,7 @@ class Exchange:
         if not self.complete:
             self.complete = True
             self.on_gone = None
-            self._connection.close()
+            self._connection.on_abandoned()
 
     @property
     def paused(self) -> bool:
@@ -164,11 +177,17 @@ class Exchange:
         if self._waiter is not None:
             self.wake()
 
+    def on_broken(self, error: GatewayError) -> None:
+        """Take note that the rest of the body cannot be had."""
+        self._broken = error
+        self.wake()
+
     def on_lost(self) -> None:
         """Take note that the connection is gone."""
         if self.complete:
             return
         self.gone = True
+        self.keep_alive = False
         if self.on_gone is not None:
             self.on_gone()
             self.on_gone = None

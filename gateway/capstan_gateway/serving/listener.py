@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import httptools
 
@@ -30,12 +31,22 @@ class ServingLimits:
 class Listener:
     """Serves one port. Belongs to the loop that it was made in."""
 
-    def __init__(self, handlers: Mapping[bytes, Handler], otherwise: Handler, limits: ServingLimits) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[bytes, Handler],
+        otherwise: Handler,
+        limits: ServingLimits,
+        on_refused: Callable[[], object] = lambda: None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.connections: set[ClientConnection] = set()
         self.handlers = dict(handlers)
         """By path."""
+        self.closing = False
+        """Whether no further connection is accepted."""
+        self.on_refused = on_refused
+        """Called for each connection that is one too many."""
         self._otherwise = otherwise
         self._server: asyncio.Server | None = None
         self._closed = asyncio.Event()
@@ -46,20 +57,20 @@ class Listener:
 
     def handler(self, target: bytes) -> Handler:
         """Give who serves requests of this target: by its path, whatever its query is."""
-        return self.handlers.get(path_of(target), self._otherwise)
+        path = path_of(target)
+        return self.handlers.get(unquote_to_bytes(path) if b"%" in path else path, self._otherwise)
 
     def on_lost(self, connection: ClientConnection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
-        if self._server is None and not self.connections:
+        if self.closing and not self.connections:
             self._closed.set()
 
     async def close(self, *, grace_seconds: float, hurry: asyncio.Event | None = None) -> None:
         """Accept no more, and return when all is answered; what is not after the grace, or in a hurry, is cut off."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-        self._closed.clear()
+        self.closing = True
+        if self._server is not None:
+            self._server.close()
         if not self.connections:
             return
         for connection in list(self.connections):

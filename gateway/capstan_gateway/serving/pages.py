@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import httptools
 
 from capstan_gateway.api.errors import error_response
-from capstan_gateway.errors import BodyTooLarge, InvalidRequest
+from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.headers import header_lines
 from capstan_gateway.serving.exchange import Exchange
 
@@ -39,10 +39,7 @@ class Pages:
             if asked:
                 return {"type": "http.disconnect"}
             asked = True
-            try:
-                return {"type": "http.request", "body": await exchange.read_body(MAX_BODY), "more_body": False}
-            except BodyTooLarge:
-                return {"type": "http.disconnect"}
+            return {"type": "http.request", "body": await exchange.read_body(MAX_BODY), "more_body": False}
 
         status, headers, pieces = 500, list[tuple[bytes, bytes]](), list[bytes]()
 

@@ -1,0 +1,213 @@
+"""What a connection waits for, and how long."""
+
+import asyncio
+
+import pytest
+
+from capstan_gateway.serving import connection
+from capstan_gateway.serving.connection import (
+    DISCARD_SECONDS,
+    HEAD_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    LINGER_SECONDS,
+)
+from capstan_gateway.serving.exchange import Exchange
+from support.serving import Client, turns
+from support.virtualtime import run_virtually
+
+GET = b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+async def seconds_until_end(client: Client) -> float:
+    """Give how long it takes until the connection is gone."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while not client.transport.closed:
+        await asyncio.sleep(0.5)
+        assert loop.time() < began + 1000
+    return loop.time() - began
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /x HT", b"\r\n"])
+def test_a_first_head_has_a_deadline(sent: bytes) -> None:
+    """A connection that does not say what it wants is closed, whether it says nothing or half of it."""
+
+    async def main() -> None:
+        client = Client()
+        if sent:
+            await client.say(sent)
+        assert await seconds_until_end(client) == pytest.approx(HEAD_SECONDS, abs=1)
+        assert client.transport.sent == b""
+
+    run_virtually(main())
+
+
+def test_a_head_in_drops_has_one_deadline() -> None:
+    """Sending on does not move the deadline of a head."""
+
+    async def main() -> None:
+        client = Client()
+        for _ in range(int(HEAD_SECONDS) + 1):
+            client.transport.feed(b"x")
+            await asyncio.sleep(1)
+        assert client.transport.closed
+
+    run_virtually(main())
+
+
+def test_idle_connections_are_closed() -> None:
+    """Between two requests a connection may be idle for a while, counted from the last answer."""
+
+    async def main() -> None:
+        client = Client()
+        for _ in range(3):
+            await client.say(GET)
+            await asyncio.sleep(KEEP_ALIVE_SECONDS - 5)
+        assert client.statuses == [200] * 3
+        assert await seconds_until_end(client) == pytest.approx(5, abs=1)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("sent", [b"GET", b"\r\n"])
+def test_a_later_head_has_a_deadline(sent: bytes) -> None:
+    """Once something comes behind an answer, the head must be there in time, although the idle time would be longer."""
+
+    async def main() -> None:
+        client = Client()
+        await client.say(GET)
+        await asyncio.sleep(1)
+        await client.say(sent)
+        assert await seconds_until_end(client) == pytest.approx(HEAD_SECONDS, abs=1)
+
+    run_virtually(main())
+
+
+def test_an_answer_has_no_deadline_here() -> None:
+    """How long an answer may take is the handler's matter; the idle time begins behind it."""
+
+    async def main() -> None:
+        async def slow(exchange: Exchange) -> None:
+            await asyncio.sleep(1000)
+            await client.echo(exchange)
+
+        client = Client(slow)
+        await client.say(GET)
+        await asyncio.sleep(1001)
+        assert client.statuses == [200]
+        assert await seconds_until_end(client) == pytest.approx(KEEP_ALIVE_SECONDS, abs=2)
+
+    run_virtually(main())
+
+
+def test_half_a_head_behind_a_pipeline_ends_it_behind_its_answers() -> None:
+    """The deadline of a pipelined head costs none of the requests before it their answers."""
+
+    async def main() -> None:
+        async def slow(exchange: Exchange) -> None:
+            await asyncio.sleep(100)
+            await client.echo(exchange)
+
+        client = Client(slow)
+        await client.say(GET + GET + GET[:9])
+        await seconds_until_end(client)
+        assert client.statuses == [200, 200]
+
+    run_virtually(main())
+
+
+def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
+    """An answer that nobody takes keeps the connection for the idle time and a moment, not for ever."""
+
+    async def main() -> None:
+        client = Client()
+        client.transport.stuck = True
+        await client.say(GET)
+        await client.say(b"POST /x HTTP/1.1\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000)
+        taken = await seconds_until_end(client)
+        assert taken == pytest.approx(KEEP_ALIVE_SECONDS + LINGER_SECONDS, abs=2)
+
+    run_virtually(main())
+
+
+def test_a_client_that_reads_slowly_gets_all() -> None:
+    """A connection that is to be closed stays as long as its client takes something of what it is to get."""
+
+    async def main() -> None:
+        body = b"x" * 1000
+        client = Client()
+        client.transport.stuck = True
+        await client.say(b"POST /x HTTP/1.1\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n" + body)
+        for _ in range(5):
+            await asyncio.sleep(LINGER_SECONDS - 1)
+            assert not client.transport.closed
+            client.transport.take(100)
+        client.transport.unstick()
+        await turns()
+        assert client.transport.sent.endswith(body)
+
+    run_virtually(main())
+
+
+def test_an_upload_is_not_thrown_away_for_ever() -> None:
+    """Behind the last answer a client may send on for a moment; then the connection is closed."""
+
+    async def main() -> None:
+        async def refuse(exchange: Exchange) -> None:
+            exchange.respond(413, b"content-length: 0\r\n", b"")
+
+        client = Client(refuse)
+        await client.say(b"POST /x HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n")
+        for _ in range(int(DISCARD_SECONDS) + 1):
+            client.transport.feed(b"x" * 1000)
+            await asyncio.sleep(1)
+        assert client.transport.closed
+
+    run_virtually(main())
+
+
+def test_a_closed_connection_leaves_no_timer() -> None:
+    """Nothing keeps a connection that is gone, also not one whose answer was late."""
+
+    async def main() -> None:
+        late = asyncio.Event()
+
+        async def slow(exchange: Exchange) -> None:
+            await late.wait()
+            await exchange.read_body(10) if not exchange.gone else None
+            exchange.respond(200, b"content-length: 0\r\n", b"")
+
+        for client in (Client(), Client(slow)):
+            await client.say(GET)
+            client.transport.hang_up()
+            await turns()
+            assert client.transport.closed
+        late.set()
+        await turns()
+        scheduled = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        assert [timer for timer in scheduled if not timer.cancelled()] == []
+
+    run_virtually(main())
+
+
+def test_the_timer_moves_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that follow each other closely set no timer each: the one that is there looks again."""
+
+    async def main() -> None:
+        loop, count = asyncio.get_running_loop(), 0
+        call_at = loop.call_at
+
+        def counted(*given: object, **more: object) -> asyncio.TimerHandle:
+            nonlocal count
+            count += 1
+            return call_at(*given, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(loop, "call_at", counted)
+        client = Client()
+        for _ in range(100):
+            await client.say(GET)
+        assert client.statuses == [200] * 100
+        assert count <= 2
+
+    run_virtually(main())
+    assert connection.HEAD_SECONDS < connection.KEEP_ALIVE_SECONDS
