@@ -1,10 +1,12 @@
 """What the two ports serve: the inference routes beside the pages of the API, and the admin pages."""
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI
 
 from capstan_gateway.api.inference import ROUTES, InferenceHandler
 from capstan_gateway.api.pages import admin_routes, health_routes, install_error_handlers, model_routes
-from capstan_gateway.serving.listener import Listener, ServingLimits
+from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
 from capstan_gateway.serving.pages import Pages
 from capstan_gateway.wiring import Gateway
 
@@ -23,12 +25,12 @@ def api_listener(gateway: Gateway) -> Listener:
         )
         for route in ROUTES
     }
-    return Listener(inference, Pages(create_pages(gateway)), _limits(gateway))
+    return _listener(gateway, inference, create_pages(gateway), "api")
 
 
 def admin_listener(gateway: Gateway) -> Listener:
     """Make the listener of the admin port."""
-    return Listener({}, Pages(create_admin_pages(gateway)), _limits(gateway))
+    return _listener(gateway, {}, create_admin_pages(gateway), "admin")
 
 
 def create_pages(gateway: Gateway) -> FastAPI:
@@ -51,6 +53,17 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
     return app
 
 
-def _limits(gateway: Gateway) -> ServingLimits:
-    settings = gateway.settings
-    return ServingLimits(max_head_bytes=settings.max_header_bytes, max_connections=settings.max_connections)
+def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAPI, port: str) -> Listener:
+    settings, metrics = gateway.settings, gateway.metrics
+    connections, refused = metrics.connections.at(port), metrics.rejected.at("connections")
+
+    def on_refused() -> None:
+        refused.value += 1
+
+    def read_gauge() -> None:
+        connections.value = len(listener.connections)
+
+    limits = ServingLimits(max_head_bytes=settings.max_header_bytes, max_connections=settings.max_connections)
+    listener = Listener(handlers, Pages(pages), limits, on_refused)
+    metrics.before_collect.append(read_gauge)
+    return listener

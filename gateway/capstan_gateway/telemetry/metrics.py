@@ -83,6 +83,7 @@ class Metrics(Collector):
         self.config_reloads = NumberFamily("counter", "gateway_config_reload_total", "Configs seen.", ("result",))
         self.discovery_synced = NumberFamily("gauge", "gateway_discovery_synced", "1 when endpoints are known.")
         self.endpoints = NumberFamily("gauge", "gateway_endpoints_ready", "Ready endpoints.", model)
+        self.connections = NumberFamily("gauge", "gateway_connections", "Connections of clients.", ("port",))
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []
