@@ -49,7 +49,7 @@ def gateway(folder: Path, chat: Worker, embed: Worker) -> Iterator[str]:
     config = folder / "config"
     config.mkdir()
     models = (
-        entry("friendly", "tiny", chat, task=Task.CHAT, contextWindow=1024),
+        entry("friendly", "tiny", chat, task=Task.CHAT, contextWindow=2048),
         entry("vectors", "minilm", embed, task=Task.EMBED),
     )
     for name, document in split_config(GatewayConfig.build(models)).items():
@@ -85,7 +85,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     own = ["--settle-seconds", "0.3"]
     options = {"python": python, "environ": ENVIRON, "wait_ready": False}
     with ExitStack() as stack:
-        rest = [chat_model, "--served-model-name", "tiny", "--max-model-len", "1024", *FLAGS]
+        rest = [chat_model, "--served-model-name", "tiny", "--max-model-len", "2048", *FLAGS]
         rest.append("--enable-prompt-tokens-details")
         chat = stack.enter_context(worker("vllm", [*own, "--prefixes", str(prefixes)], rest=rest, **options))
         rest = [embed_model, "--served-model-name", "minilm", "--runner", "pooling", *FLAGS]
@@ -192,14 +192,15 @@ def test_a_client_that_goes_away_aborts_vllms_request(engines: Engines):
         stream = client.chat.completions.create(
             model="friendly",
             messages=[{"role": "user", "content": "hello"}],
-            max_tokens=900,
+            max_tokens=2000,
             stream=True,
-            extra_body={"ignore_eos": True, "min_tokens": 900},
+            extra_body={"ignore_eos": True, "min_tokens": 2000},
         )
-        wait_until(lambda: next(stream) and engines.chat.metric("vllm:num_requests_running") == 1, every=0)
+        next(stream)
         stream.close()
+        wait_until(lambda: engines.chat.metric("vllm:generation_tokens_total") > before, what="its first tokens")
         wait_until(lambda: engines.chat.metric("vllm:num_requests_running") == 0, what="nothing running")
-    assert engines.chat.metric("vllm:generation_tokens_total") - before < 900
+    assert engines.chat.metric("vllm:generation_tokens_total") - before < 2000
 
 
 def test_vllm_drains(engines: Engines):
