@@ -53,6 +53,10 @@ async def serve(
             reply.source.close()
         for close in closing:
             close(context, reply, deps)
+        if context.error is not None:
+            # Its traceback holds our frames, and they the context: with the body and the connection that would be left
+            # to the garbage collector.
+            context.error = None
 
 
 def _presented(context: RequestContext) -> Reply:

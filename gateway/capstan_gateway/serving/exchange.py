@@ -71,7 +71,7 @@ class Exchange:
         self._pieces: list[bytes] = []
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._broken: GatewayError | None = None
+        self._broken: list[GatewayError] | None = None
 
     # --- for the handler --------------------------------------------------------------------------------------------
 
@@ -102,8 +102,8 @@ class Exchange:
             if self.gone:
                 raise ClientGone
             if self._broken is not None:
-                broken, self._broken = self._broken, None
-                raise broken
+                # NB: not by a local name: the error's traceback holds this frame.
+                raise self._broken.pop()
             if self.body_complete:
                 self._connection.resume_reading()
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -179,7 +179,7 @@ class Exchange:
 
     def on_broken(self, error: GatewayError) -> None:
         """Take note that the rest of the body cannot be had."""
-        self._broken = error
+        self._broken = [error]
         self.wake()
 
     def on_lost(self) -> None:
