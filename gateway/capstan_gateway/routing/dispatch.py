@@ -110,28 +110,32 @@ class Dispatcher:
             progress.sent = len(call.avoid)
         if call.headers_of is not None:
             progress.exclude_unusable(call.headers_of)
-        while True:
-            endpoints = call.endpoints
-            version = endpoints.version
-            choose = pick_by_tier if endpoints.tiered else pick
-            state = choose(endpoints.states, now, self._rng, excluded=progress.excluded, affinity=call.affinity)
-            if state is None:
-                await self._wait(progress, version)
+        try:
+            while True:
+                endpoints = call.endpoints
+                version = endpoints.version
+                choose = pick_by_tier if endpoints.tiered else pick
+                state = choose(endpoints.states, now, self._rng, excluded=progress.excluded, affinity=call.affinity)
+                if state is None:
+                    await self._wait(progress, version)
+                    now = self._now()
+                    continue
+                try:
+                    if call.whole_bytes or self._hedging is None:
+                        answer = await self._attempt(progress, state)
+                    else:
+                        answer = await self._ask(progress, state, self._hedging)
+                except UpstreamError as error:
+                    if not self._consider(progress, state, error):
+                        raise
+                    now = self._now()
+                    continue
+                if answer.status < CLIENT_ERROR or not self._try_elsewhere(progress, state, answer):
+                    return answer
+                answer.close()
                 now = self._now()
-                continue
-            try:
-                if call.whole_bytes or self._hedging is None:
-                    answer = await self._attempt(progress, state)
-                else:
-                    answer = await self._ask(progress, state, self._hedging)
-            except UpstreamError as error:
-                self._consider(progress, state, error)
-                now = self._now()
-                continue
-            if answer.status < CLIENT_ERROR or not self._try_elsewhere(progress, state, answer):
-                return answer
-            answer.close()
-            now = self._now()
+        finally:
+            progress.error = None  # Its traceback holds this frame.
 
     def again(self, call: Call, answer: DispatchedResponse, why: str) -> bool:
         """Whether to dispatch once more, elsewhere; see `port.DispatchPort`."""
@@ -238,8 +242,8 @@ class Dispatcher:
             )  # fmt: skip
         return Answer(response, slot, state, self._now, body, failed=failed)
 
-    def _consider(self, progress: _Progress, state: EndpointState, error: UpstreamError) -> None:
-        """Take note of a failed attempt; raise its error when there must not be another one."""
+    def _consider(self, progress: _Progress, state: EndpointState, error: UpstreamError) -> bool:
+        """Take note of a failed attempt; say whether there may be another one."""
         now = self._now()
         record_error(state, error, now)
         _note(progress.call.stats, describe(error))
@@ -247,12 +251,11 @@ class Dispatcher:
         progress.exclude(state)
         again = judge(error)
         if again is Again.FREELY:
-            return
+            return True
         progress.sent += 1
         elsewhere = any(other not in progress.excluded for other in progress.call.endpoints.states)
         possible = elsewhere or (may_wait(error) and progress.wait_until > now)
-        if again is Again.NEVER or not possible or not self._may_retry(progress, now):
-            raise error
+        return again is not Again.NEVER and possible and self._may_retry(progress, now)
 
     def _try_elsewhere(self, progress: _Progress, state: EndpointState, answer: Answer) -> bool:
         """Whether another endpoint should be asked although this one answered."""
