@@ -1,8 +1,7 @@
 """One connection of a client: requests come one after the other, and are answered in that order.
 
 Everything about it is bounded: the size of heads and trailers, the number of headers, the bytes of a body that nobody
-has read, and the time for everything that the client has to do. There is one timer, which is not moved when a deadline
-moves later: when it fires it looks at the deadline in force and is set again if that lies ahead.
+has read, and the time for everything that the client has to do.
 """
 
 import asyncio
@@ -17,6 +16,7 @@ from capstan_gateway.api.errors import error_response, retry_after
 from capstan_gateway.errors import ClientGone, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from capstan_gateway.headers import header_lines
 from capstan_gateway.serving.exchange import STATUS_LINES, Exchange
+from capstan_gateway.serving.wire import ClientWire
 
 if TYPE_CHECKING:
     from capstan_gateway.serving.listener import Handler, Listener
@@ -27,27 +27,19 @@ HEAD_SECONDS: Final = 30.0
 """How long a connection may take to send the head of its first request, or to end what it began after an answer."""
 KEEP_ALIVE_SECONDS: Final = 75.0
 """How long it may be idle between two requests."""
-LINGER_SECONDS: Final = 10.0
-"""How long a connection that is to be closed may go without taking anything of what it is still to get."""
-DISCARD_SECONDS: Final = 5.0
-"""How long what a client still sends is thrown away behind the last answer. To close at once, with bytes unread, would
-reset the connection, and the client might lose the answer that says why."""
 MAX_HEADERS: Final = 200
 CONNECT: Final = b"CONNECT"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ClientWire):
     """asyncio protocol and httptools parser in one object."""
 
     def __init__(self, listener: "Listener") -> None:
+        super().__init__(listener.loop)
         self._listener = listener
-        self._loop = listener.loop
         self._max_head_bytes = listener.limits.max_head_bytes
-        self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpRequestParser | None = _make_parser(self)
         """None when nothing more is to be understood of what comes."""
-        self._discarding = False
-        """Whether the connection only waits for the client to stop sending."""
         self._without_upgrade = b""
         """A head that asks for another protocol, as it is without that."""
         self._target = b""
@@ -63,33 +55,15 @@ class ClientConnection(asyncio.Protocol):
         self._current: Exchange | None = None
         """Whose answer is being made."""
         self._pipelined: deque[Exchange] = deque()
-        self._reading_paused = False
-        self.paused = False
-        """Whether what was sent waits for the client to read."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
-        self._deadline = math.inf
         self._awaits_head = True
         """Whether the deadline is that of a head, and not of being idle."""
 
     # --- for the listener and the exchanges -------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Send, unless the connection is gone."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def pause_reading(self) -> None:
-        """Read no more for now."""
-        if not self._reading_paused and self._transport is not None:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
     def resume_reading(self) -> None:
-        """Read again: only so is a client noticed that goes away. Not while requests wait that were read already."""
-        if self._reading_paused and not self._pipelined and self._transport is not None:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        """Read again, but not while requests wait that were read already."""
+        if not self._pipelined:
+            super().resume_reading()
 
     def on_answered(self, exchange: Exchange) -> None:
         """Go on with the next request, or close."""
@@ -99,14 +73,16 @@ class ClientConnection(asyncio.Protocol):
         elif self.paused:
             # A client that does not read its answers gets no further ones.
             self.pause_reading()
-            self._set_deadline(KEEP_ALIVE_SECONDS, head=False)
+            self._awaits_head = False
+            self._set_deadline(KEEP_ALIVE_SECONDS)
         elif self._pipelined:
             self._begin_next()
         else:
             if self._reading_paused:
                 self.resume_reading()
             if not self._in_head:
-                self._set_deadline(KEEP_ALIVE_SECONDS, head=False)
+                self._awaits_head = False
+                self._set_deadline(KEEP_ALIVE_SECONDS)
 
     def on_abandoned(self) -> None:
         """Close in the middle of an answer, or without one."""
@@ -128,19 +104,16 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """Close when what was sent has arrived; a client that does not read it is not waited for."""
+        """Close behind what was sent; what the client is still sending is not left unread."""
         transport, arriving = self._transport, self._arriving
         if transport is None or transport.is_closing() or self._discarding:
             return
         if self._parser is not None and (arriving is None or arriving.body_complete):
             self._close_now()
             return
-        self._discarding = True
         self._parser = None
         self._pipelined.clear()
-        self.resume_reading()
-        transport.write_eof()
-        self._loop.call_later(DISCARD_SECONDS, self._close_now)
+        self._close_behind_upload()
 
     # --- asyncio protocol -------------------------------------------------------------------------------------------
 
@@ -157,7 +130,7 @@ class ClientConnection(asyncio.Protocol):
             self._write_refusal(Overloaded("the gateway has too many connections; try again", headers=retry_after(1.0)))
             self._close_now()
             return
-        self._set_deadline(HEAD_SECONDS, head=True)
+        self._set_deadline(HEAD_SECONDS)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it ended makes no difference
         """Let everybody know who waits for the client."""
@@ -184,10 +157,21 @@ class ClientConnection(asyncio.Protocol):
             self._current.wake()
         elif self._transport is not None and not self._transport.is_closing():
             if self._pipelined:
-                self._deadline = math.inf
+                if self._in_head:
+                    self._awaits_head = True
+                    self._set_deadline(HEAD_SECONDS)
+                else:
+                    self._deadline = math.inf
                 self._begin_next()
             else:
                 self.resume_reading()
+
+    def on_deadline(self) -> None:
+        """Close, behind answers that are on their way."""
+        if self._current is None:
+            self.close()
+        else:
+            self._last_pending(self._current).keep_alive = False
 
     def eof_received(self) -> None:
         """The client has gone, or is taken for that: nobody who waits for an answer closes one direction alone."""
@@ -226,7 +210,8 @@ class ClientConnection(asyncio.Protocol):
             self._head_bytes = self._size_of_head()
         if (self._in_head or self._current is None) and not self._awaits_head:
             # What came is half a head, or belongs to a request that has its answer already.
-            self._set_deadline(HEAD_SECONDS, head=True)
+            self._awaits_head = True
+            self._set_deadline(HEAD_SECONDS)
 
     # --- httptools callbacks ----------------------------------------------------------------------------------------
 
@@ -375,51 +360,6 @@ class ClientConnection(asyncio.Protocol):
     def _write_refusal(self, error: GatewayError) -> None:
         status, headers, body = error_response(error, b"none")
         self.write(b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINES[status], header_lines(headers), body))
-
-    def _close_now(self) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        transport.close()
-        left = transport.get_write_buffer_size()
-        if left:
-            self._loop.call_later(LINGER_SECONDS, self._linger, left)
-
-    def _linger(self, before: int) -> None:
-        if self._transport is None:
-            return
-        left = self._transport.get_write_buffer_size()
-        if left >= before:
-            self._transport.abort()
-        elif left:
-            self._loop.call_later(LINGER_SECONDS, self._linger, left)
-
-    def _set_deadline(self, seconds: float, *, head: bool) -> None:
-        self._awaits_head = head
-        self._deadline = at = self._loop.time() + seconds
-        if at < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = at
-            self._timer = self._loop.call_at(at, self._look_at_deadline)
-
-    def _look_at_deadline(self) -> None:
-        self._timer = None
-        self._timer_at = math.inf
-        if self._loop.time() < self._deadline:
-            if self._deadline < math.inf:
-                self._timer_at = self._deadline
-                self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
-        elif self._current is None:
-            self.close()
-        else:
-            # Answers to what came before are on their way.
-            self._last_pending(self._current).keep_alive = False
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 def _make_parser(connection: ClientConnection) -> httptools.HttpRequestParser:

@@ -11,7 +11,7 @@ import pytest
 
 from capstan_contract.config import Timeouts
 from capstan_gateway.pipeline import run, watch
-from capstan_gateway.serving import connection
+from capstan_gateway.serving import connection, wire
 from fakes.openai_upstream import FakeUpstream, Received, Wire, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
@@ -35,7 +35,7 @@ async def gateway(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RunningGateway]:
     """A gateway that does not wait long for clients that do not read, or do not go."""
-    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(wire, "LINGER_SECONDS", 0.1)
     monkeypatch.setattr(run, "LAST_WORD_SECONDS", 0.1)
     monkeypatch.setattr(watch, "OVERTIME_SECONDS", 0.1)
     models = (entry("chat", upstream.url), entry("brief", upstream.url, timeouts=Timeouts(totalSeconds=1)))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from capstan_gateway.serving import connection
+from capstan_gateway.serving import wire
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
 from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
 from support.ports import free_port
@@ -105,7 +105,7 @@ def test_requests_one_by_one_and_all_at_once(run: Run) -> None:
 def test_an_upload_that_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends all of its body before it reads gets the refusal nevertheless, and no reset."""
 
-    monkeypatch.setattr(connection, "DISCARD_SECONDS", 60.0)
+    monkeypatch.setattr(wire, "DISCARD_SECONDS", 60.0)
 
     async def main() -> None:
         async def refuse(exchange: Exchange) -> None:

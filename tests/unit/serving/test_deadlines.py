@@ -4,14 +4,9 @@ import asyncio
 
 import pytest
 
-from capstan_gateway.serving import connection
-from capstan_gateway.serving.connection import (
-    DISCARD_SECONDS,
-    HEAD_SECONDS,
-    KEEP_ALIVE_SECONDS,
-    LINGER_SECONDS,
-)
+from capstan_gateway.serving.connection import HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS
 from support.serving import Client, turns
 from support.virtualtime import run_virtually
 
@@ -210,4 +205,18 @@ def test_the_timer_moves_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
         assert count <= 2
 
     run_virtually(main())
-    assert connection.HEAD_SECONDS < connection.KEEP_ALIVE_SECONDS
+
+
+def test_half_a_head_behind_an_unread_answer_has_a_deadline() -> None:
+    """Also a client that reads late what it was sent must end the head that it has begun."""
+
+    async def main() -> None:
+        client = Client()
+        client.transport.stuck = True
+        large = b"POST /x HTTP/1.1\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000
+        await client.say(large + GET + GET[:9])
+        client.transport.unstick()
+        assert await seconds_until_end(client) == pytest.approx(HEAD_SECONDS, abs=1)
+        assert client.transport.sent.count(b"HTTP/1.1 200 ") == 2
+
+    run_virtually(main())
