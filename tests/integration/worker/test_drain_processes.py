@@ -35,6 +35,13 @@ def sidecar_of(engine: Worker, *flags: str, kind: str = "vLLM", settle: str = "0
         yield started
 
 
+async def status_of(response: aiohttp.ClientResponse) -> int:
+    """Read an answer to its end, so that its connection is closed; give its status."""
+    async with response:
+        await response.read()
+    return response.status
+
+
 async def begin_stream(client: aiohttp.ClientSession, engine: Worker) -> aiohttp.ClientResponse:
     """Give a stream whose first piece has come."""
     response = await client.post(f"{engine.url}/v1/chat/completions", json={**BODY, "stream": True})
@@ -49,7 +56,7 @@ async def test_sigterm_finishes_streams_and_serves_late_requests(client):
         started.process.send_signal(signal.SIGTERM)
         await eventually(lambda: get(f"{started.worker_url}/readyz") == (503, "draining\n"), what="not ready")
         late = await client.post(f"{started.url}/v1/chat/completions", json={**BODY, "max_tokens": 1})
-        assert late.status == 200
+        assert await status_of(late) == 200
         assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
         assert await asyncio.to_thread(started.process.wait, 60) == 0
 
@@ -94,11 +101,11 @@ async def test_a_second_signal_ends_at_once(client):
 async def test_only_the_token_drains(client):
     """A wrong token is refused and drains nothing; without a token in the environment there is no /drain."""
     with simulator() as started:
-        assert (await client.get(f"{started.worker_url}/drain?token=wrong")).status == 403
-        assert (await client.get(f"{started.worker_url}/drain")).status == 403
+        assert await status_of(await client.get(f"{started.worker_url}/drain?token=wrong")) == 403
+        assert await status_of(await client.get(f"{started.worker_url}/drain")) == 403
         assert started.is_ready()
     with simulator(environ={"CAPSTAN_DRAIN_TOKEN": ""}) as started:
-        assert (await client.get(f"{started.worker_url}/drain?token=")).status == 404
+        assert await status_of(await client.get(f"{started.worker_url}/drain?token=")) == 404
 
 
 @pytest.mark.parametrize("kind", ["vLLM", "OpenAICompatible"])

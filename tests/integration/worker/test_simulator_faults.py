@@ -34,6 +34,13 @@ async def ask(client: aiohttp.ClientSession, worker: Worker, fault: str, *, stre
     return await client.post(url, json={**BODY, "stream": stream}, headers={"x-simulator-fault": fault})
 
 
+async def status_of(response: aiohttp.ClientResponse) -> int:
+    """Read an answer to its end, so that its connection is closed; give its status."""
+    async with response:
+        await response.read()
+    return response.status
+
+
 async def read_events(response: aiohttp.ClientResponse) -> tuple[list[str], Exception | None]:
     """Give the data of the events that came, and the error that ended them."""
     received = b""
@@ -121,7 +128,7 @@ async def test_an_error_comes_as_an_event(client, faulty: Worker):
     events, _ = await read_events(await ask(client, faulty, "errorevent;after=2", stream=True))
     assert json.loads(events[2])["error"]["code"] == 500
     assert events[3:] == ["[DONE]"]
-    assert (await ask(client, faulty, "errorevent", stream=False)).status == 500
+    assert await status_of(await ask(client, faulty, "errorevent", stream=False)) == 500
 
 
 @pytest.mark.parametrize(
@@ -176,7 +183,7 @@ async def test_a_wrong_fault_header_is_refused(client, faulty: Worker):
 async def test_headers_are_obeyed_only_when_allowed(client):
     """Without --allow-fault-headers the header means nothing."""
     with simulator() as started:
-        assert (await ask(client, started, "500", stream=False)).status == 200
+        assert await status_of(await ask(client, started, "500", stream=False)) == 200
 
 
 async def test_faults_are_set_at_the_start_and_while_running(client):
@@ -185,12 +192,12 @@ async def test_faults_are_set_at_the_start_and_while_running(client):
         url = f"{started.url}/v1/chat/completions"
         statuses = []
         for _ in range(2):
-            statuses.append((await client.post(url, json=BODY)).status)
+            statuses.append(await status_of(await client.post(url, json=BODY)))
         started.turn(faults=["503;first=2"])
-        statuses.append((await client.post(url, json=BODY)).status)
+        statuses.append(await status_of(await client.post(url, json=BODY)))
         assert started.turn(ttftMs=1)["faults"] == ["503;first=2"]
         for _ in range(2):
-            statuses.append((await client.post(url, json=BODY)).status)
+            statuses.append(await status_of(await client.post(url, json=BODY)))
     assert statuses == [500, 200, 503, 503, 200]
 
 
@@ -208,4 +215,4 @@ async def test_a_closed_port_refuses_and_breaks(client):
         assert get(f"{started.worker_url}/readyz") == (503, "turned off\n")
         await asyncio.to_thread(started.turn, accepting=True)
         started.turn(tpotMs=0)
-        assert (await client.post(url, json=BODY)).status == 200
+        assert await status_of(await client.post(url, json=BODY)) == 200
