@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from capstan_gateway.errors import BodyTooLarge, ClientGone, GatewayError
 
 if TYPE_CHECKING:
-    from capstan_gateway.serving.connection import ClientConnection
+    from capstan_gateway.serving.reading import RequestReader
 
 HIGH_WATER: Final = 64 * 1024
 """Unread bytes of a body above which its connection is not read."""
@@ -37,7 +37,7 @@ class Exchange:
 
     def __init__(
         self,
-        connection: "ClientConnection",
+        connection: "RequestReader",
         method: bytes,
         target: bytes,
         headers: list[tuple[bytes, bytes]],

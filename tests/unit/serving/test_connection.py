@@ -6,7 +6,7 @@ import gc
 import pytest
 
 from capstan_gateway.errors import BodyTooLarge, InvalidRequest
-from capstan_gateway.serving import connection
+from capstan_gateway.serving import reading
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
 from support.serving import Client, read_answers, turns
 
@@ -84,7 +84,7 @@ async def test_a_head_in_many_reads_is_bounded() -> None:
 async def test_the_number_of_headers_is_bounded() -> None:
     """Many small headers are refused like few large ones."""
     client = Client(max_head_bytes=100_000)
-    await client.say(b"GET /x HTTP/1.1\r\n" + b"a: b\r\n" * (connection.MAX_HEADERS + 1) + b"\r\n")
+    await client.say(b"GET /x HTTP/1.1\r\n" + b"a: b\r\n" * (reading.MAX_HEADERS + 1) + b"\r\n")
     assert client.statuses == [431]
 
 

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from capstan_gateway.serving.connection import HEAD_SECONDS, KEEP_ALIVE_SECONDS
+from capstan_gateway.serving.connection import KEEP_ALIVE_SECONDS
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.serving.reading import HEAD_SECONDS
 from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS
 from support.serving import Client, turns
 from support.virtualtime import run_virtually
