@@ -70,7 +70,7 @@ class ClientWire(asyncio.Protocol):
             self._discarding = True
             self.resume_reading()
             self._transport.write_eof()
-            self._loop.call_later(DISCARD_SECONDS, self._close_now)
+            self._set_deadline(DISCARD_SECONDS)
 
     def _linger(self, before: int) -> None:
         if self._transport is None:
@@ -95,7 +95,10 @@ class ClientWire(asyncio.Protocol):
         self._timer = None
         self._timer_at = math.inf
         if self._loop.time() >= self._deadline:
-            self.on_deadline()
+            if self._discarding:
+                self._close_now()
+            else:
+                self.on_deadline()
         elif self._deadline < math.inf:
             self._timer_at = self._deadline
             self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
@@ -104,3 +107,4 @@ class ClientWire(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._timer_at = math.inf

@@ -161,15 +161,23 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
 async def test_the_last_of_a_pipeline_is_cut_off_when_its_client_goes() -> None:
     """While the last pipelined request is served, the connection is read: its client's leaving is noticed."""
-    gate = Gate()
-    client = Client(gate)
+    served, gone = 0, asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        nonlocal served
+        served += 1
+        exchange.on_gone = gone.set
+        if served == 1:
+            exchange.respond(200, b"content-length: 0\r\n", b"")
+        else:
+            await gone.wait()
+
+    client = Client(handler)
     await client.say(GET + GET)
-    gate.open.set()
-    await turns(4)
-    gate.open.clear()
+    assert served == 2
     client.transport.hang_up()
     await turns()
-    assert client.transport.closed
+    assert gone.is_set()
 
 
 @pytest.mark.parametrize("split", [0, 1, HIGH_WATER])
@@ -308,6 +316,16 @@ async def test_an_upgrade_is_ignored(upgrade: bytes, pieces: int) -> None:
     assert not client.ended
 
 
+async def test_trailers_are_bounded() -> None:
+    """Trailers without an end are the fault of their request, and end the connection."""
+    client = Client()
+    head = b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n"
+    await client.say(head, *[b"x: " + b"y" * 996 + b"\r\n"] * 9)
+    assert client.statuses == [431]
+    assert client.ended
+    assert client.seen == []
+
+
 async def test_an_upgrade_behind_other_requests() -> None:
     """An upgrade that does not wait for its turn ends the connection behind the answers to the others."""
     client = Client()
@@ -425,17 +443,15 @@ async def test_one_connection_too_many() -> None:
 async def test_nothing_is_left_for_the_garbage_collector() -> None:
     """A connection with its requests is freed when it is closed, and a request when it is answered."""
 
-    answering, waiting = Client(), Client(Gate())
+    host = Client()
 
     async def visit() -> None:
-        client = Client(listener=answering.listener)
-        await client.say(post(b"1"), post(b"2", b"/stream"), GET + GET, BAD)
-        client.transport.hang_up()
-        await turns()
-        left = Client(listener=waiting.listener)
-        await left.say(post(b"1"))
-        left.transport.hang_up()
-        await turns()
+        for last in (GET, BAD, CLOSE, post(b"1")[:-1]):
+            client = Client(listener=host.listener)
+            await client.say(post(b"1"), post(b"2", b"/stream"), GET + GET, last)
+            client.transport.hang_up()
+            await turns()
+            assert client.transport.closed
 
     await visit()
     gc.collect()
