@@ -1,6 +1,6 @@
 """The inference routes: handlers of the server itself, found by their path before any framework looks at a request."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from capstan_contract.config import Task
@@ -60,12 +60,12 @@ class InferenceHandler:
         self._ids = ids
         self._draining = draining
 
-    async def __call__(self, exchange: Exchange) -> None:
-        """Serve one request from beginning to end."""
+    def __call__(self, exchange: Exchange) -> Awaitable[None] | None:
+        """Begin to serve one request; give what serves it to its end, unless it has its answer already."""
         runtime = self._current()
         if runtime is None or exchange.method != b"POST" or self._requests.full:
             self._refuse(exchange, runtime)
-            return
+            return None
         now = self._deps.clock()
         context = RequestContext(
             exchange, route=self._route, runtime=runtime, started=now, expires_at=now + BODY_SECONDS
@@ -76,10 +76,7 @@ class InferenceHandler:
             exchange.keep_alive = False
         exchange.on_gone = context.leave
         self._requests.add(context)
-        try:
-            await serve(context, self._deps)
-        finally:
-            self._requests.remove(context)
+        return serve(context, self._deps, self._requests.remove)
 
     def _read_headers(self, context: RequestContext) -> None:
         given = b""

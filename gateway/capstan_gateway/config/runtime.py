@@ -34,7 +34,7 @@ class ServedModel:
 
     __slots__ = (
         "capabilities", "context_window", "created", "endpoints", "external", "fallbacks", "id", "max_output_tokens",
-        "metrics", "name", "name_header", "plan", "price", "provider", "rename", "speaks_anthropic", "task", "timeouts",
+        "metrics", "name", "name_lines", "plan", "price", "provider", "rename", "speaks_anthropic", "task", "timeouts",
         "upstream_name", "weight",
     )  # fmt: skip
 
@@ -50,7 +50,8 @@ class ServedModel:
     ) -> None:
         self.id = entry.id
         self.name = name
-        self.name_header = name.encode()
+        self.name_lines = b"x-capstan-model: %b\r\n" % name.encode()
+        """The header that names it in answers."""
         self.upstream_name = upstream_name
         self.task: Task = entry.task
         self.created = entry.created

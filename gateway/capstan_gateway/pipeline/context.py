@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -70,58 +70,21 @@ class StreamReply:
 
 
 Reply = WholeReply | StreamReply
+_NO_DOCUMENT: Final[dict[str, Any]] = {}
+"""Until the body is read. Nobody writes into it."""
 
 
 class RequestContext:
-    """What the stages of one request share. It keeps the Runtime that it began with to its end.
+    """What the stages of one request share. It keeps the Runtime that it began with to its end."""
 
-    What most requests never change is a default of the class: setting forty attributes costs as much as routing.
-    """
-
-    body_complete = False
-    """Whether the body was read to its end."""
-    content_type: bytes | None = None
-    content_length: bytes | None = None
-    content_encoding: bytes | None = None
-    trace: Sequence[Header] = ()
-    """Headers that name the trace."""
-    body = b""
-    native: NativeRequest | None = None
-    """On a route with a dialect: what the client sent."""
-    untranslatable: InvalidRequest | None = None
-    """Why `document` does not hold the whole request: only a model that speaks the client's dialect can answer."""
-    needs_chat = False
-    """Set by a stage that must read the answer: no model is spoken to in the client's own dialect then."""
-    model_name = ""
-    """The name that the client used."""
-    model: ServedModel | None = None
-    answered_by: ServedModel | None = None
-    """The model that answered: another one after a fallback."""
-    stream = False
-    usage_asked = False
-    session = ""
-    """What the client calls its session: requests of one session prefer one endpoint."""
-    usage: Usage | None = None
-    """Of the call that answered."""
-    usage_settled = False
-    """Whether `usage` is counted already: the answer was whole before it was chosen."""
-    spent_dollars = 0.0
-    """Price of the calls that are settled already, beside the one that answers: those of a cascade."""
-    price_dollars = 0.0
-    """Price of the whole request, once it is settled."""
-    route_note = b""
-    """How a virtual model came to its answer, for a header."""
-    overhead = 0.0
-    """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
-    reply: Reply | None = None
-    status = 0
-    error: GatewayError | None = None
-    begun = False
-    """Whether the head of the answer was sent."""
-    first_sent_at = 0.0
-    ended = False
-    client_gone = False
-    interruption: Exception | None = None
+    # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
+    __slots__ = (
+        "answered_by", "begun", "body", "body_at", "body_complete", "client_gone", "content_encoding",
+        "content_length", "content_type", "document", "ended", "error", "exchange", "expires_at", "first_sent_at",
+        "interruption", "model", "model_name", "native", "needs_chat", "overhead", "price_dollars", "reply",
+        "request_id", "route", "route_note", "runtime", "session", "spent_dollars", "started", "stats", "status",
+        "stream", "trace", "untranslatable", "usage", "usage_asked", "usage_settled",
+    )  # fmt: skip
 
     def __init__(
         self, exchange: Exchange, *, route: Route, runtime: Runtime, started: float, expires_at: float
@@ -129,14 +92,59 @@ class RequestContext:
         self.exchange = exchange
         self.route = route
         self.runtime = runtime
-        self.started = self.body_at = started
+        self.started = started
         """In the loop's time, like every other time here."""
         self.expires_at = expires_at
         """When the request is cut off: first the deadline of its body, then the model's total one."""
         self.request_id = b""
-        self.document: dict[str, Any] = {}
+        self.content_type: bytes | None = None
+        self.content_length: bytes | None = None
+        self.content_encoding: bytes | None = None
+        self.trace: Sequence[Header] = ()
+        """Headers that name the trace."""
+        self.session = ""
+        """What the client calls its session: requests of one session prefer one endpoint."""
+        self.body = b""
+        self.body_complete = False
+        """Whether the body was read to its end."""
+        self.body_at = started
+        self.document: dict[str, Any] = _NO_DOCUMENT
         """The request as the engines understand it, whatever the client speaks."""
+        self.native: NativeRequest | None = None
+        """On a route with a dialect: what the client sent."""
+        self.untranslatable: InvalidRequest | None = None
+        """Why `document` does not hold the whole request: only a model that speaks the client's dialect can answer."""
+        self.needs_chat = False
+        """Set by a stage that must read the answer: no model is spoken to in the client's own dialect then."""
+        self.model_name = ""
+        """The name that the client used."""
+        self.model: ServedModel | None = None
+        self.answered_by: ServedModel | None = None
+        """The model that answered: another one after a fallback."""
+        self.stream = False
+        self.usage_asked = False
         self.stats = CallStats()
+        self.usage: Usage | None = None
+        """Of the call that answered."""
+        self.usage_settled = False
+        """Whether `usage` is counted already: the answer was whole before it was chosen."""
+        self.spent_dollars = 0.0
+        """Price of the calls that are settled already, beside the one that answers: those of a cascade."""
+        self.price_dollars = 0.0
+        """Price of the whole request, once it is settled."""
+        self.route_note = b""
+        """How a virtual model came to its answer, for a header."""
+        self.overhead = 0.0
+        """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
+        self.reply: Reply | None = None
+        self.status = 0
+        self.error: GatewayError | None = None
+        self.begun = False
+        """Whether the head of the answer was sent."""
+        self.first_sent_at = 0.0
+        self.ended = False
+        self.client_gone = False
+        self.interruption: Exception | None = None
 
     def fork(self, *, document: dict[str, Any] | None = None, route: Route | None = None) -> "RequestContext":
         """Give the context of one call within this request: same client and deadline, with an answer of its own.

@@ -31,9 +31,9 @@ def _own_lines(context: RequestContext, deps: Deps) -> bytes:
     stats = context.stats
     overhead = deps.clock() - context.body_at - stats.first_byte - stats.waited - stats.read
     context.overhead = overhead = overhead if overhead > 0.0 else 0.0
-    lines = b"x-request-id: %b\r\nx-capstan-model: %b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\n" % (
+    lines = b"%bx-request-id: %b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\n" % (
+        (context.answered_by or context.served).name_lines,
         context.request_id,
-        (context.answered_by or context.served).name_header,
         stats.attempts,
         overhead * 1000,
     )

@@ -1,7 +1,7 @@
 """Walks the stages of one request, and turns whatever goes wrong into one answer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from capstan_gateway.api.errors import to_gateway_error
@@ -21,11 +21,12 @@ LAST_WORD_SECONDS: Final = 1.0
 async def serve(
     context: RequestContext,
     deps: Deps,
+    leave: Callable[[RequestContext], None],
     *,
     stages: Sequence[Stage] = STAGES,
     closing: Sequence[ClosingStage] = CLOSING_STAGES,
 ) -> None:
-    """Answer the request, whatever happens; raises only when the process cancels it."""
+    """Answer the request, whatever happens, and `leave` at the end; raises only when the process cancels it."""
     try:
         for stage in stages:
             waits = stage(context, deps)
@@ -51,8 +52,11 @@ async def serve(
         reply = context.reply
         if isinstance(reply, StreamReply):
             reply.source.close()
-        for close in closing:
-            close(context, reply, deps)
+        try:
+            for close in closing:
+                close(context, reply, deps)
+        finally:
+            leave(context)
         if context.error is not None:
             # Its traceback holds our frames, and they the context: with the body and the connection that would be left
             # to the garbage collector.

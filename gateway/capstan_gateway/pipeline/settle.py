@@ -64,16 +64,21 @@ def record(context: RequestContext, reply: Reply | None, deps: Deps) -> None:
     if context.model is None:
         deps.metrics.requests.at(UNKNOWN_MODEL, str(status)).value += 1
     else:
-        _count(context, reply, status, now, deps)
+        _count(context, context.model, reply, status, now, deps)
     if deps.request_log.enabled:
         deps.request_log.write(_line(context, reply, status, now))
 
 
-def _count(context: RequestContext, reply: Reply | None, status: int, now: float, deps: Deps) -> None:
-    served, stats = context.served, context.stats
+def _count(
+    context: RequestContext, served: ServedModel, reply: Reply | None, status: int, now: float, deps: Deps
+) -> None:
+    stats = context.stats
     metrics = served.metrics
     metrics.in_flight.value -= 1
-    metrics.count(status)
+    if status == 200:
+        metrics.succeeded.value += 1
+    else:
+        metrics.count(status)
     metrics.latency.observe(now - context.started)
     if context.begun and context.error is None:
         metrics.overhead.observe(context.overhead)

@@ -191,7 +191,9 @@ class ClientConnection(RequestReader):
 
     async def _serve(self, exchange: Exchange, handler: "Handler") -> None:
         try:
-            await handler(exchange)
+            waits = handler(exchange)
+            if waits is not None:
+                await waits
         except ClientGone:
             pass  # Nobody is there to be told.
         except Exception as error:

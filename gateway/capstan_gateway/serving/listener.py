@@ -15,7 +15,8 @@ BACKLOG: Final = 4096
 CANCEL_SECONDS: Final = 2.0
 """How long handlers may take to end once they are cut off."""
 
-Handler = Callable[[Exchange], Awaitable[None]]
+Handler = Callable[[Exchange], Awaitable[None] | None]
+"""Answers a request, at once or when what it gives has been awaited. It runs in a task of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,11 +38,11 @@ def parse_usage(found: Any) -> Usage | None:
     if not isinstance(found, dict):
         return None
     details = found.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
     if prompt is None and completion is None:
         return None
-    return Usage(_count(prompt), _count(completion), _count(cached) if cached is not None else 0)
+    return Usage(_count(prompt), _count(completion), cached)
 
 
 def _count(value: object) -> int:

@@ -117,14 +117,15 @@ class ModelMetrics:
 
     __slots__ = (
         "_aborts", "_model", "_requests", "_statuses", "cost", "first_token", "in_flight", "input_tokens",
-        "inter_token", "latency", "output_tokens", "overhead", "queue_depth", "truncated",
+        "inter_token", "latency", "output_tokens", "overhead", "queue_depth", "succeeded", "truncated",
     )  # fmt: skip
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self._model = model
         self._requests = metrics.requests
         self._aborts = metrics.aborts
-        self._statuses: dict[int, Number] = {200: metrics.requests.at(model, "200")}
+        self.succeeded: Number = metrics.requests.at(model, "200")
+        self._statuses: dict[int, Number] = {200: self.succeeded}
         self.latency: Histogram = metrics.latency.at(model)
         self.first_token: Histogram = metrics.first_token.at(model)
         self.inter_token: Histogram = metrics.inter_token.at(model)
@@ -137,7 +138,7 @@ class ModelMetrics:
         self.truncated: Number = metrics.truncated.at(model)
 
     def count(self, status: int) -> None:
-        """Count one request that ended with this status."""
+        """Count one request that ended with this status, another one than 200; those add to `succeeded`."""
         cell = self._statuses.get(status)
         if cell is None:
             cell = self._statuses[status] = self._requests.at(self._model, str(status))

@@ -23,8 +23,6 @@ from capstan_gateway.upstream.tls import TlsContexts
 STALE_SECONDS: Final = 1.0
 """A reused connection that is lost sooner than this after sending was most likely closed by the server meanwhile."""
 CLOSE_SECONDS: Final = 2.0
-FORBIDDEN: Final = bytes((*range(33), 127))
-"""In a request's target: white space and control characters."""
 BODYLESS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 
 
@@ -60,7 +58,7 @@ class Http1Client:
         pool = self._pools.get(endpoint.id)
         if pool is None or pool.endpoint is not endpoint:
             pool = self._pool(endpoint)
-        head = build_head(pool.prefix, method, endpoint.base_path + path, headers, body)
+        head = build_head(pool.start_line(method, endpoint.base_path, path), method, headers, body)
         repeatable = repeatable or method == b"GET" or method == b"HEAD"
         first_byte_at = self._loop.time() + first_byte_timeout
         # A request that must not be sent twice gets a connection of its own: nothing else makes sure that the server
@@ -170,11 +168,9 @@ def _same_address(one: Endpoint, other: Endpoint) -> bool:
     )
 
 
-def build_head(prefix: bytes, method: bytes, target: bytes, headers: Headers, body: bytes) -> bytes:
-    """Write a request head. Raises ValueError for a target, a name or a value that would be more than one."""
-    if len(target.translate(None, FORBIDDEN)) != len(target):
-        raise ValueError("a request's target holds a character that is not allowed in it")
+def build_head(start: bytes, method: bytes, headers: Headers, body: bytes) -> bytes:
+    """Write a request head behind its first lines. Raises ValueError for a header that would be more than one."""
     lines = headers if isinstance(headers, bytes) else header_lines(headers)
     if body or method not in BODYLESS:
-        return b"%b %b%b%bcontent-length: %d\r\n\r\n" % (method, target, prefix, lines, len(body))
-    return b"%b %b%b%b\r\n" % (method, target, prefix, lines)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(body))
+    return start + lines + b"\r\n"

@@ -11,6 +11,9 @@ from capstan_gateway.upstream.port import Endpoint
 from capstan_gateway.upstream.resolver import Resolver
 from capstan_gateway.upstream.tls import TlsContexts
 
+FORBIDDEN: Final = bytes((*range(33), 127))
+"""In a request's target: white space and control characters."""
+MAX_START_LINES: Final = 16
 MAX_ADDRESSES: Final = 4
 """Of a name with more addresses, only the first ones are tried."""
 
@@ -28,8 +31,9 @@ class Pool:
         self._open: set[Connection] = set()
         self._connecting = 0
         self._retired = False
-        self.prefix = _static_headers(endpoint)
+        self._static_headers = _static_headers(endpoint)
         """The headers that every request to this endpoint has, and the end of the request line before them."""
+        self._start_lines: dict[tuple[bytes, bytes, bytes], bytes] = {}
 
     def take(self) -> Connection | None:
         """Give an idle connection that can be used, if there is one."""
@@ -39,6 +43,22 @@ class Pool:
             if connection.usable:
                 return connection
         return None
+
+    def start_line(self, method: bytes, base_path: bytes, path: bytes) -> bytes:
+        """Give the request line and the headers of every request; the few that come often are kept.
+
+        Raises ValueError for a target that would be more than one.
+        """
+        known = self._start_lines.get((method, base_path, path))
+        if known is not None:
+            return known
+        target = base_path + path
+        if len(target.translate(None, FORBIDDEN)) != len(target):
+            raise ValueError("a request's target holds a character that is not allowed in it")
+        line = method + b" " + target + self._static_headers
+        if len(self._start_lines) < MAX_START_LINES:
+            self._start_lines[method, base_path, path] = line
+        return line
 
     @property
     def size(self) -> int:

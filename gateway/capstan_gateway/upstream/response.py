@@ -2,9 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from capstan_gateway.upstream.errors import BodyBroken, BodyTooLarge, DeadlineKind, UpstreamError
+
+# NB: a member of an enumeration is looked up anew each time that its class is asked for it.
+_FIRST_TOKEN: Final = DeadlineKind.FIRST_TOKEN
+_IDLE: Final = DeadlineKind.IDLE
+_TOTAL: Final = DeadlineKind.TOTAL
 
 
 class Carrier(Protocol):
@@ -133,11 +138,11 @@ class Response:
         connection = self._connection
         assert connection is not None, "without a connection the response is over or broken"  # noqa: S101
         if self.body_began:
-            deadline, kind = self._loop.time() + self._idle_seconds, DeadlineKind.IDLE
+            deadline, kind = self._loop.time() + self._idle_seconds, _IDLE
         else:
-            deadline, kind = self._first_byte_at, DeadlineKind.FIRST_TOKEN
+            deadline, kind = self._first_byte_at, _FIRST_TOKEN
         if self._expires_at < deadline:
-            deadline, kind = self._expires_at, DeadlineKind.TOTAL
+            deadline, kind = self._expires_at, _TOTAL
         connection.set_deadline(deadline, kind)
         self._waiter = waiter = self._loop.create_future()
         return waiter
