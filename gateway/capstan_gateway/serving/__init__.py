@@ -3,5 +3,5 @@
     Listener ── ClientConnection ── Exchange ──► a handler: the inference routes, or the pages of FastAPI
                  on RequestReader (bytes to requests) on ClientWire (transport, deadlines, the end)
 
-An ASGI server between socket and pipeline costs more than the pipeline; docs/performance.md has the numbers.
+docs/performance.md says why, and what it saves.
 """
