@@ -5,7 +5,9 @@ import logging
 from capstan_gateway.api.envelope import error_body
 from capstan_gateway.dialects.port import Dialect
 from capstan_gateway.errors import GatewayError, Headers, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
+from capstan_gateway.headers import header_lines
 from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint, RoutingError, TooManyWaiting
+from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.upstream.errors import BodyTooLarge, ConnectFailed, DeadlineExceeded, DeadlineKind, UpstreamError
 
 log = logging.getLogger(__name__)
@@ -82,3 +84,10 @@ def error_response(
         return status, [*error_headers(error, body, request_id), (b"request-id", request_id)], body
     body = error_body(error)
     return error.status, error_headers(error, body, request_id), body
+
+
+def respond_error(exchange: Exchange, error: GatewayError, request_id: bytes, dialect: Dialect | None = None) -> int:
+    """Answer a request of which nothing is answered yet with an error; give the status."""
+    status, headers, body = error_response(error, request_id, dialect)
+    exchange.respond(status, header_lines(headers), body)
+    return status

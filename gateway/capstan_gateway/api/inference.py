@@ -5,12 +5,11 @@ from typing import Final
 
 from capstan_contract.config import Task
 from capstan_contract.names import REQUEST_ID_HEADER
-from capstan_gateway.api.errors import error_response, retry_after
+from capstan_gateway.api.errors import respond_error, retry_after
 from capstan_gateway.api.requestid import RequestIds
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
-from capstan_gateway.headers import header_lines
 from capstan_gateway.pipeline.context import RequestContext, Route
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.run import serve
@@ -101,10 +100,7 @@ class InferenceHandler:
     def _refuse(self, exchange: Exchange, runtime: Runtime | None) -> None:
         """Answer outside of the pipeline."""
         given = next((value for name, value in exchange.headers if name == _REQUEST_ID), b"")
-        status, headers, body = error_response(
-            self._refusal(exchange, runtime), self._ids.accept(given), self._route.dialect
-        )
-        exchange.respond(status, header_lines(headers), body)
+        respond_error(exchange, self._refusal(exchange, runtime), self._ids.accept(given), self._route.dialect)
 
     def _refusal(self, exchange: Exchange, runtime: Runtime | None) -> GatewayError:
         if exchange.method != b"POST":

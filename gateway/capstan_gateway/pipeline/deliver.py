@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from capstan_gateway.api.errors import error_response
+from capstan_gateway.api.errors import respond_error
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import header_lines
 from capstan_gateway.pipeline.context import RequestContext, StreamReply, WholeReply
@@ -133,6 +133,4 @@ async def deliver_error(context: RequestContext, error: GatewayError, relay: Rel
             exchange.finish(error_end(error) if relay is None else relay.failure(error))
         return
     context.begun = True
-    status, headers, body = error_response(error, context.request_id, context.route.dialect)
-    context.status = status
-    exchange.respond(status, header_lines(headers), body)
+    context.status = respond_error(exchange, error, context.request_id, context.route.dialect)

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
-from capstan_gateway.api.errors import error_response, retry_after
+from capstan_gateway.api.errors import error_response, respond_error, retry_after
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded
 from capstan_gateway.headers import header_lines
 from capstan_gateway.serving.exchange import STATUS_LINES, Exchange
@@ -201,8 +201,7 @@ class ClientConnection(RequestReader):
                 log.exception("a request's handler failed")
                 error = GatewayError("the gateway failed")
             if not exchange.started:
-                status, headers, body = error_response(error, b"none")
-                exchange.respond(status, header_lines(headers), body)
+                respond_error(exchange, error, b"none")
         finally:
             if not exchange.complete:
                 exchange.abandon()

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from capstan_gateway.api.errors import error_response
+from capstan_gateway.api.errors import respond_error
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.headers import header_lines
 from capstan_gateway.serving.exchange import Exchange
@@ -29,8 +29,7 @@ class Pages:
         """Serve one request."""
         scope = _scope(exchange)
         if scope is None:
-            status, headers, body = error_response(InvalidRequest("the request's path is not valid"), b"none")
-            exchange.respond(status, header_lines(headers), body)
+            respond_error(exchange, InvalidRequest("the request's path is not valid"), b"none")
             return
         asked = False
 
