@@ -43,9 +43,7 @@ async def serve(
         if context.interruption is None:
             await _fail_in_time(context, GatewayError("the gateway is shutting down", status=503, code="overloaded"))
             raise
-        if context.exchange.task is not None:
-            context.exchange.task.uncancel()
-        await _fail_in_time(context, context.interruption)
+        await _end_interrupted(context, context.interruption)
     except Exception as error:  # noqa: BLE001 - this is the one place where every error becomes an answer
         await _fail_unless_interrupted(context, error)
     finally:
@@ -79,9 +77,14 @@ async def _fail_unless_interrupted(context: RequestContext, error: Exception) ->
     except asyncio.CancelledError:
         if context.interruption is None:
             raise
-        if context.exchange.task is not None:
-            context.exchange.task.uncancel()
-        await _fail_in_time(context, context.interruption)
+        await _end_interrupted(context, context.interruption)
+
+
+async def _end_interrupted(context: RequestContext, reason: Exception) -> None:
+    """Go on behind the cancellation that interrupted the request, and tell the client why."""
+    if context.exchange.task is not None:
+        context.exchange.task.uncancel()
+    await _fail_in_time(context, reason)
 
 
 async def _fail_in_time(context: RequestContext, error: Exception) -> None:

@@ -141,10 +141,8 @@ class Dispatcher:
         """Whether to dispatch once more, elsewhere; see `port.DispatchPort`."""
         now = self._now()
         avoided = (*call.avoid, answer.endpoint)
-        if len(avoided) >= self._settings.max_attempts or now >= call.expires_at:
-            return False
         fit = any(state.endpoint not in avoided and state.breaker.allows(now) for state in call.endpoints.states)
-        if not fit or not self._budget.spend(now):
+        if not fit or not self._may_retry(call, len(avoided), now):
             return False
         call.avoid = avoided
         _note(call.stats, why)
@@ -255,7 +253,7 @@ class Dispatcher:
         progress.sent += 1
         elsewhere = any(other not in progress.excluded for other in progress.call.endpoints.states)
         possible = elsewhere or (may_wait(error) and progress.wait_until > now)
-        return again is not Again.NEVER and possible and self._may_retry(progress, now)
+        return again is not Again.NEVER and possible and self._may_retry(progress.call, progress.sent, now)
 
     def _try_elsewhere(self, progress: _Progress, state: EndpointState, answer: Answer) -> bool:
         """Whether another endpoint should be asked although this one answered."""
@@ -268,13 +266,14 @@ class Dispatcher:
         fit = any(
             other not in progress.excluded and other.breaker.allows(now) for other in progress.call.endpoints.states
         )
-        return fit and self._may_retry(progress, now)
+        return fit and self._may_retry(progress.call, progress.sent, now)
 
     def _is_retried(self, progress: _Progress, status: int) -> bool:
         return status in (RETRIED_STATUSES if progress.call.headers_of is None else RETRIED_WITH_KEYS)
 
-    def _may_retry(self, progress: _Progress, now: float) -> bool:
-        if progress.sent >= self._settings.max_attempts or now >= progress.call.expires_at:
+    def _may_retry(self, call: Call, sent: int, now: float) -> bool:
+        """Whether there may be another attempt behind those that were sent; pays for it when there may."""
+        if sent >= self._settings.max_attempts or now >= call.expires_at:
             return False
         return self._budget.spend(now)
 
