@@ -5,7 +5,7 @@
 
     async with await dispatcher.dispatch(call) as answer:  # leaving the block releases the slot and aborts what is left
         answer.status, answer.headers                      # any status: what the last endpoint tried said
-        async for piece in answer.chunks(): ...            # or: await answer.read(max_bytes)
+        async for piece in answer.chunks(): ...            # or: answer.whole, when that was asked for
 
 Nothing of an answer has reached the client when `dispatch` returns, and its first piece is there, so everything that
 can be retried has been. Cancelling the task, at any wait, aborts the upstream.

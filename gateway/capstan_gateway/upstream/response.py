@@ -86,11 +86,6 @@ class Response:
 
     # --- for the reader ---------------------------------------------------------------------------------------------
 
-    async def wait_head(self) -> None:
-        """Return when the head is there. Raises UpstreamError."""
-        while not self.status:
-            await self.arrival()
-
     async def wait_body(self) -> None:
         """Return when a piece of the body can be read without waiting, or the body is over. Raises UpstreamError."""
         while not self._pieces and not self.complete:

@@ -77,7 +77,8 @@ async def outcome(reads: Sequence[bytes], limits: Limits) -> Outcome:
         connection.connection_lost(None)
     error, body = "", b""
     try:
-        await response.wait_head()
+        while not response.status:
+            await response.arrival()
         while piece := await response.receive():
             body += piece
     except UpstreamError as failure:
