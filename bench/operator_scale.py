@@ -26,17 +26,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from capstan_operator.kube import port  # noqa: E402
+from supapiserver import api_server  # noqa: E402
+from supports import free_port  # noqa: E402
+
+from capstan_operator.api.kinds import LLM_MODELS  # noqa: E402
 from capstan_operator.kube.client import KubeClient, Limits  # noqa: E402
 from capstan_operator.kube.errors import KubeError, UnknownResource  # noqa: E402
-from support.apiserver import api_server  # noqa: E402
-from support.ports import free_port  # noqa: E402
+from capstan_operator.resources.api_resource import DEPLOYMENTS, ApiResource  # noqa: E402
 
 INSTALL, NAMESPACE = "capstan-bench-system", "capstan-bench"
-CRD = port.Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
-NAMESPACES = port.Kind("", "v1", "namespaces", "Namespace", False)
-port._BY_MANIFEST[CRD.api_version, CRD.kind] = CRD
-port._BY_MANIFEST[NAMESPACES.api_version, NAMESPACES.kind] = NAMESPACES
+CRD = ApiResource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
+NAMESPACES = ApiResource("", "v1", "namespaces", "Namespace", False)
 CONDITIONS = {"Accepted", "WeightsReady", "Available", "Progressing", "Degraded", "Ready"}
 
 
@@ -51,7 +51,7 @@ def manifest(number: int) -> dict[str, Any]:
         spec["replicas"] = 2
         spec["prefixes"] = [{"name": "support", "system": "You answer questions about orders."}]
     return {
-        "apiVersion": port.LLM_MODELS.api_version,
+        "apiVersion": LLM_MODELS.api_version,
         "kind": "LLMModel",
         "metadata": {"name": f"model-{number:04}", "namespace": NAMESPACE},
         "spec": spec,
@@ -66,7 +66,7 @@ async def prepare(kube: KubeClient, models: int) -> None:
         await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, manager="bench")
     while True:
         try:
-            await kube.list(port.LLM_MODELS, namespace=NAMESPACE)
+            await kube.list(LLM_MODELS, namespace=NAMESPACE)
             break
         except UnknownResource:
             await asyncio.sleep(0.2)
@@ -97,7 +97,7 @@ async def count_settled(kube: KubeClient, health_port: int, models: int) -> int:
         return 0  # the operator is starting
     if calls["apply_status", "llmmodels"] < models:
         return 0
-    return sum(map(is_settled, (await kube.list(port.LLM_MODELS, namespace=NAMESPACE)).items))
+    return sum(map(is_settled, (await kube.list(LLM_MODELS, namespace=NAMESPACE)).items))
 
 
 @contextmanager
@@ -148,7 +148,7 @@ async def measure(kubeconfig: Path, models: int, rest: float, log: Path) -> None
                     raise SystemExit(f"not settled: {settled} of {models}; see {log}")
                 await asyncio.sleep(0.5)
             settle_seconds = time.monotonic() - started
-            deployments = len((await kube.list(port.DEPLOYMENTS, namespace=NAMESPACE)).items)
+            deployments = len((await kube.list(DEPLOYMENTS, namespace=NAMESPACE)).items)
             calls, rss, cpu = await scrape(health_port)
             await quiet(health_port)
             before, _, cpu_before = await scrape(health_port)

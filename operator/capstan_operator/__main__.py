@@ -17,19 +17,20 @@ from typing import Any, Final
 
 import kopf
 
+from capstan_operator.api.kinds import KNOWN_RESOURCES, LLM_MODELS
+from capstan_operator.composition import Runtime, Tasks
 from capstan_operator.errors import LeaseLost
 from capstan_operator.health import HealthServer
 from capstan_operator.kube.auth import load_configuration
 from capstan_operator.kube.client import KubeClient, Limits
 from capstan_operator.kube.errors import KubeError, Unauthorized, UnknownResource
-from capstan_operator.kube.port import LLM_MODELS, KubePort
-from capstan_operator.leader import Leader
+from capstan_operator.kube.leader import Leader
+from capstan_operator.kube.port import KubePort
 from capstan_operator.logs import configure_logging
 from capstan_operator.metrics import Metrics
-from capstan_operator.runtime import Runtime, Tasks
 from capstan_operator.settings import Settings, SettingsError, load_settings
-from capstan_operator.watches import Echoes
-from capstan_operator.wiring import build_kopf_settings, build_registry, watched_namespaces
+from capstan_operator.watch.kopf_wiring import build_kopf_settings, build_registry, watched_namespaces
+from capstan_operator.watch.watches import Echoes
 
 log = logging.getLogger("capstan_operator")
 
@@ -61,6 +62,7 @@ async def run(settings: Settings) -> int:
     metrics, echoes = Metrics(), Echoes()
     kube = KubeClient(
         await load_configuration(),
+        resources=KNOWN_RESOURCES,
         observe=metrics.observe_call,
         on_write=echoes.note,
         limits=Limits(connections=settings.workers + SPARE_CONNECTIONS),

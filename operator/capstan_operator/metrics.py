@@ -7,7 +7,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from capstan_operator.kube.port import Kind
+from capstan_operator.resources.api_resource import ApiResource
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0)
@@ -84,7 +84,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def observe_call(self, verb: str, kind: Kind, code: str, seconds: float) -> None:
+    def observe_call(self, verb: str, kind: ApiResource, code: str, seconds: float) -> None:
         """Count one call to the API server."""
         self.calls.labels(verb, kind.plural, code).inc()
         self.call_seconds.labels(verb).observe(seconds)

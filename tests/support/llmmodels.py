@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+from supoperator_process import find
+
 from capstan_contract.config import GatewayConfig, join_config
-from capstan_operator.kube import port
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from support.operator_process import find
+from capstan_operator.resources.api_resource import CONFIG_MAPS
 
 CONFIG_NAME = "capstan-gateway-config"
 CONDITIONS = {"Accepted", "WeightsReady", "Available", "Progressing", "Degraded", "Ready"}
@@ -15,7 +17,7 @@ CONDITIONS = {"Accepted", "WeightsReady", "Available", "Progressing", "Degraded"
 def simulated(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     """A model that needs no GPU."""
     return {
-        "apiVersion": port.LLM_MODELS.api_version,
+        "apiVersion": LLM_MODELS.api_version,
         "kind": "LLMModel",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"model": {"source": "hf://example/tiny"}, "engine": {"type": "Simulator"}, **spec},
@@ -46,13 +48,13 @@ def is_settled(manifest: dict[str, Any] | None) -> bool:
 
 async def read_config(kube: KubeClient, namespace: str) -> GatewayConfig | None:
     """The gateway config as a gateway would read it; None before the first one."""
-    index = await find(kube, port.CONFIG_MAPS, CONFIG_NAME, namespace)
+    index = await find(kube, CONFIG_MAPS, CONFIG_NAME, namespace)
     if index is None:
         return None
     documents = dict(index["data"])
     for shard in json.loads(documents["config.json"]).get("shards", ()):
         number = shard.removeprefix("shard-").removesuffix(".json")
-        found = await find(kube, port.CONFIG_MAPS, f"{CONFIG_NAME}-{number}", namespace)
+        found = await find(kube, CONFIG_MAPS, f"{CONFIG_NAME}-{number}", namespace)
         documents |= (found or {}).get("data", {})
     return join_config(documents)
 

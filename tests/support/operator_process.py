@@ -14,22 +14,23 @@ import yaml
 from kubernetes.aio import client as api
 from kubernetes.aio import config as loader
 
-from capstan_operator.kube import port
+from capstan_operator.api.kinds import KNOWN_RESOURCES, LLM_MODELS
 from capstan_operator.kube.client import KubeClient, Limits
 from capstan_operator.kube.errors import NotFound, UnknownResource
+from capstan_operator.resources.api_resource import ApiResource
 from support.needs import ROOT
 from support.ports import free_port
 from support.wait import eventually
 
-NAMESPACES = port.Kind("", "v1", "namespaces", "Namespace", namespaced=False)
-CRDS = port.Kind(
+NAMESPACES = ApiResource("", "v1", "namespaces", "Namespace", namespaced=False)
+CRDS = ApiResource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
-ACCOUNTS = port.Kind("", "v1", "serviceaccounts", "ServiceAccount")
-ROLES = port.Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
-BINDINGS = port.Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
-for _kind in (NAMESPACES, CRDS, ACCOUNTS, ROLES, BINDINGS):
-    port._BY_MANIFEST[_kind.api_version, _kind.kind] = _kind
+ACCOUNTS = ApiResource("", "v1", "serviceaccounts", "ServiceAccount")
+ROLES = ApiResource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+BINDINGS = ApiResource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+OTHERS = (NAMESPACES, CRDS, ACCOUNTS, ROLES, BINDINGS)
+"""What only the tests write."""
 
 ALLOWED_SERVER = "https://127.0.0.1:"
 """Tests write and delete: they touch nothing but an API server of this machine's test cluster."""
@@ -42,7 +43,7 @@ async def connect(kubeconfig: Path, **limits: Any) -> AsyncIterator[KubeClient]:
     await loader.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
     if not configuration.host.startswith(ALLOWED_SERVER):
         raise RuntimeError(f"refusing to run tests against {configuration.host}")
-    client = KubeClient(configuration, limits=Limits(connections=32, **limits))
+    client = KubeClient(configuration, resources=(*KNOWN_RESOURCES, *OTHERS), limits=Limits(connections=32, **limits))
     try:
         yield client
     finally:
@@ -56,7 +57,7 @@ async def install_crds(kube: KubeClient) -> None:
 
     async def served() -> bool:
         try:
-            await kube.list(port.LLM_MODELS)
+            await kube.list(LLM_MODELS)
         except UnknownResource:
             return False
         return True
@@ -71,7 +72,7 @@ async def make_namespace(kube: KubeClient) -> str:
     return name
 
 
-async def find(kube: KubeClient, kind: port.Kind, name: str, namespace: str) -> dict[str, Any] | None:
+async def find(kube: KubeClient, kind: ApiResource, name: str, namespace: str) -> dict[str, Any] | None:
     """Give an object, or None."""
     try:
         return await kube.get(kind, name, namespace=namespace)

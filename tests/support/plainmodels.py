@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.parse import parse_model
 from capstan_operator.desired.model import build_model
+from capstan_operator.desired.snapshot import NodeCapacity, Snapshot
+from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest, Model, NodeCapacity, Snapshot
 
 SETTINGS = BuildSettings()
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)

@@ -1,80 +1,17 @@
 """The models as CustomResourceDefinitions: structural OpenAPI v3."""
 
 import inspect
-from dataclasses import dataclass
 from typing import Any
 
 from capstan_contract.names import CATEGORY, GROUP, VERSION
-from capstan_operator.api.llmmodel import LLMModel, LLMModelStatus, Metadata
+from capstan_operator.api.kinds import Column, Kind
+from capstan_operator.api.llmmodel import Metadata
 from capstan_operator.api.schema import Part, validation
 
 Schema = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of `kubectl get`."""
-
-    name: str
-    path: str
-    type: str = "string"
-    wide: bool = False
-    """Only with `-o wide`."""
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of the group: its models, and what Kubernetes wants to know beside them."""
-
-    root: type[Part]
-    """The whole resource, with a field `spec` and rules that speak of several parts."""
-    status: type[Part]
-    plural: str
-    short_names: tuple[str, ...] = ()
-    columns: tuple[Column, ...] = ()
-    scales: bool = False
-    """Whether it has a scale subresource: spec.replicas, status.replicas, status.selector."""
-
-    @property
-    def name(self) -> str:
-        """The kind as manifests write it."""
-        return self.root.__name__
-
-    @property
-    def file(self) -> str:
-        """Name of the generated file in crds/."""
-        return f"{self.plural}.{GROUP}.yaml"
-
-
-def _condition(name: str, field: str) -> str:
-    return f'.status.conditions[?(@.type=="{name}")].{field}'
-
-
-LLMMODEL = Kind(
-    root=LLMModel,
-    status=LLMModelStatus,
-    plural="llmmodels",
-    short_names=("cllm",),
-    scales=True,
-    columns=(
-        Column("Ready", _condition("Ready", "status"), description="Whether a request sent now is answered."),
-        Column("Replicas", ".status.replicas", "integer", description="Pods that exist."),
-        Column("Reason", _condition("Ready", "reason"), description="Why it is ready or not."),
-        Column("Served name", ".status.servedName", description="The name that clients ask for."),
-        Column("Age", ".metadata.creationTimestamp", "date"),
-        Column("Source", ".spec.model.source", wide=True, description="Where the weights are."),
-        Column("Engine", ".spec.engine.type", wide=True, description="The server that runs the model."),
-        Column("Endpoint", ".status.endpoint", wide=True, description="Where clients find it."),
-        Column("Message", _condition("Ready", "message"), wide=True, description="More about the reason."),
-    ),
-)
-
-KINDS: tuple[Kind, ...] = (LLMMODEL,)
-"""Every kind of the group that this release has."""
-
-
-def build_crd(kind: Kind) -> Schema:
+def build_crd(kind: Kind[Any]) -> Schema:
     """Build the CustomResourceDefinition of a kind."""
     version: Schema = {
         "name": VERSION,
@@ -100,7 +37,7 @@ def build_crd(kind: Kind) -> Schema:
     }
 
 
-def root_schema(kind: Kind) -> Schema:
+def root_schema(kind: Kind[Any]) -> Schema:
     """Build the schema of the whole resource. Of metadata, only rules of the root may speak."""
     about_metadata = [
         {"rule": rule.cel, "message": f"metadata{rule.field_path} {rule.message}"} for rule in Metadata.rules
@@ -195,7 +132,7 @@ def _ordered(schema: Schema) -> Schema:
     return dict(sorted(schema.items(), key=lambda item: _ORDER.index(item[0]) if item[0] in _ORDER else len(_ORDER)))
 
 
-def _subresources(kind: Kind) -> Schema:
+def _subresources(kind: Kind[Any]) -> Schema:
     scale = {
         "specReplicasPath": ".spec.replicas",
         "statusReplicasPath": ".status.replicas",

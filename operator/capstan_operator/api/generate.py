@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from capstan_operator.api.crd import KINDS, build_crd
+from capstan_operator.api.crd import build_crd
+from capstan_operator.api.kinds import KINDS
 from capstan_operator.api.reference import build_reference
 
 ROOT = Path(__file__).resolve().parents[3]

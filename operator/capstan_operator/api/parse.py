@@ -1,86 +1,106 @@
-"""A manifest becomes a Model, whatever is in it: faults are data, never exceptions."""
+"""A manifest becomes a Resource, whatever is in it: faults are data, never exceptions."""
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from capstan_operator.api.llmmodel import LLMModel
+from capstan_operator.api.kinds import LLMMODEL, Kind, Model, S
 from capstan_operator.api.patterns import DNS_LABEL, HINTS
 from capstan_operator.api.schema import broken_rules, matches
-from capstan_operator.snapshot import Manifest, Model, ModelKey, SpecError
+from capstan_operator.resources.resource import Fault, Manifest, ObjectKey, Resource
 
+UnknownFields = Literal["refuse", "ignore"]
 DEFAULT_NAMESPACE = "default"
 LONGEST_NAMESPACE = 63
 MOST_ERRORS = 20
 """More faults of one manifest than this are counted, not listed: they end in a condition's message."""
 
 
-def parse_model(manifest: Manifest) -> Model:
-    """Parse an LLMModel. Never raises for bad content: every fault is one of `errors`, with the field's path.
+def parse_resource(kind: Kind[S], manifest: Manifest, *, unknown_fields: UnknownFields = "refuse") -> Resource[S]:
+    """Parse an object of a kind. Never raises for bad content: every fault is one of `faults`, with the field's path.
 
     Messages say what is allowed and never repeat a value, because a value may be a secret in the wrong place.
+
+    Fields that this release does not know are a fault in a manifest that somebody writes. In an object that an API
+    server has sent they are not: its CRD may be of a newer release than this process.
     """
     metadata = manifest.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    spec, errors = _validate(manifest)
+    spec, faults = _validate(kind, manifest, unknown_fields)
     if fault := _namespace_fault(metadata.get("namespace")):
-        spec, errors = None, (fault, *errors)
+        spec, faults = None, (fault, *faults)
     status = manifest.get("status")
-    return Model(
-        key=ModelKey(_text(metadata.get("namespace")) or DEFAULT_NAMESPACE, _text(metadata.get("name"))),
+    return Resource(
+        key=ObjectKey(_text(metadata.get("namespace")) or DEFAULT_NAMESPACE, _text(metadata.get("name"))),
         uid=_text(metadata.get("uid")),
         generation=_count(metadata.get("generation")),
         created=_text(metadata.get("creationTimestamp")),
-        spec=spec.spec if spec else None,
-        errors=errors,
+        spec=spec,
+        faults=faults,
+        labels=labels_of(metadata),
         status=status if isinstance(status, dict) else {},
         deleting=bool(metadata.get("deletionTimestamp")),
     )
 
 
-def _validate(manifest: Manifest) -> tuple[LLMModel | None, tuple[SpecError, ...]]:
+def parse_model(manifest: Manifest) -> Model:
+    """Parse an LLMModel that somebody wrote; see `parse_resource`."""
+    return parse_resource(LLMMODEL, manifest)
+
+
+def labels_of(metadata: Manifest) -> Mapping[str, str]:
+    """Give the labels of an object's metadata; none when they are not a map of strings."""
+    labels = metadata.get("labels")
+    if not isinstance(labels, dict):
+        return MappingProxyType({})
+    return MappingProxyType({key: value for key, value in labels.items() if isinstance(value, str)})
+
+
+def _validate(kind: Kind[S], manifest: Manifest, unknown_fields: UnknownFields) -> tuple[S | None, tuple[Fault, ...]]:
     metadata = manifest.get("metadata") or {}
     content = {key: value for key, value in manifest.items() if key != "status"}
     content["metadata"] = {"name": metadata.get("name")} if isinstance(metadata, dict) else metadata
+    extra: Literal["ignore", "forbid"] = "ignore" if unknown_fields == "ignore" else "forbid"
     try:
-        return LLMModel.model_validate(content), ()
+        return kind.spec_of(kind.root.model_validate(content, extra=extra)), ()
     except ValidationError as fault:
-        return None, explain(fault, LLMModel)
+        return None, explain(fault, kind.root)
 
 
-def _namespace_fault(namespace: object) -> SpecError | None:
+def _namespace_fault(namespace: object) -> Fault | None:
     """Say what is wrong with a namespace: no API server judged that of a file, and names of files are made of it."""
     path = "metadata.namespace"
     if namespace is None or namespace == "":
         return None
     if not isinstance(namespace, str):
-        return SpecError(path, "must be a string")
+        return Fault(path, "must be a string")
     if len(namespace) > LONGEST_NAMESPACE:
-        return SpecError(path, f"must have at most {LONGEST_NAMESPACE} characters")
-    return None if matches(DNS_LABEL, namespace) else SpecError(path, f"must be {HINTS[DNS_LABEL]}")
+        return Fault(path, f"must have at most {LONGEST_NAMESPACE} characters")
+    return None if matches(DNS_LABEL, namespace) else Fault(path, f"must be {HINTS[DNS_LABEL]}")
 
 
-def explain(fault: ValidationError, root: type[BaseModel]) -> tuple[SpecError, ...]:
+def explain(fault: ValidationError, root: type[BaseModel]) -> tuple[Fault, ...]:
     """Turn what pydantic found into paths and sentences, in the order of the fields."""
     errors = [found for entry in fault.errors(include_url=False) for found in _explain_one(entry, root)]
     if len(errors) <= MOST_ERRORS:
         return tuple(errors)
-    return (*errors[:MOST_ERRORS], SpecError("", f"has {len(errors) - MOST_ERRORS} more faults"))
+    return (*errors[:MOST_ERRORS], Fault("", f"has {len(errors) - MOST_ERRORS} more faults"))
 
 
-def _explain_one(entry: Mapping[str, Any], root: type[BaseModel]) -> Iterator[SpecError]:
+def _explain_one(entry: Mapping[str, Any], root: type[BaseModel]) -> Iterator[Fault]:
     location = entry["loc"]
     if location and location[-1] == "[key]":
-        yield SpecError(field_path(location[:-2]), f"has a key that is not allowed: {_sentence(entry, root)}")
+        yield Fault(field_path(location[:-2]), f"has a key that is not allowed: {_sentence(entry, root)}")
         return
     path = field_path(location)
     failures = broken_rules(entry)
     for relative, message in failures:
-        yield SpecError((path + relative).lstrip("."), message)
+        yield Fault((path + relative).lstrip("."), message)
     if not failures:
-        yield SpecError(path, _sentence(entry, root))
+        yield Fault(path, _sentence(entry, root))
 
 
 def field_path(location: tuple[str | int, ...]) -> str:

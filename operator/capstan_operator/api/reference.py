@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from capstan_contract.names import API_VERSION
-from capstan_operator.api.crd import Kind, root_schema
+from capstan_operator.api.crd import root_schema
+from capstan_operator.api.kinds import Kind
 from capstan_operator.api.patterns import HINTS
 
 Schema = dict[str, Any]
 
 
-def build_reference(kind: Kind) -> str:
+def build_reference(kind: Kind[Any]) -> str:
     """Build the page of a kind: one table for the spec, one for the status, and what else the API server checks."""
     schema = root_schema(kind)
     lines = [

@@ -11,12 +11,13 @@ import yaml
 from capstan_contract.config import ConfigError, split_config
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.cli.validate import check_together, line_of
-from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.desired.config_maps import build_config_maps
 from capstan_operator.desired.model import build_model
-from capstan_operator.gateway_config import build_config_maps
-from capstan_operator.manifests import Manifests, Severity, load_manifests
+from capstan_operator.desired.snapshot import Snapshot
+from capstan_operator.manifests.reading import Manifests, Severity, load_manifests
+from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import Settings, SettingsError, load_settings
-from capstan_operator.snapshot import Manifest, Snapshot
 
 HEADER = """\
 # What the Capstan operator writes for these manifests. In a cluster the API server adds owner references and
@@ -36,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the objects, and warnings beside them; print only what is wrong, and give 1, when something is."""
     manifests = load_manifests(arguments.paths, namespace=arguments.namespace)
-    findings = [*manifests.findings, *check_together(manifests)]
-    for finding in findings:
-        if finding.severity is not Severity.NOTICE:
-            print(line_of(finding), file=sys.stderr)
-    if any(finding.severity is Severity.ERROR for finding in findings):
+    diagnostics = [*manifests.diagnostics, *check_together(manifests)]
+    for diagnostic in diagnostics:
+        if diagnostic.severity is not Severity.NOTICE:
+            print(line_of(diagnostic), file=sys.stderr)
+    if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics):
         return 1
     try:
         print(render(manifests, load_settings()), end="")

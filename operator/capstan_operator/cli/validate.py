@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
+from capstan_operator.desired.compile import INVALID, compile_gateway
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.gateway import INVALID, compile_gateway
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.types import LeftOut
-from capstan_operator.manifests import Finding, Manifests, Severity, about, load_manifests
-from capstan_operator.snapshot import Model, ModelKey
+from capstan_operator.manifests.reading import Diagnostic, Manifests, Severity, about, load_manifests
+from capstan_operator.resources.resource import ObjectKey
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,21 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print every finding and a summary; 1 when one of them is an error."""
+    """Print every diagnostic and a summary; 1 when one of them is an error."""
     manifests = load_manifests(arguments.paths, namespace=arguments.namespace)
-    findings = sorted((*manifests.findings, *check_together(manifests)), key=_position)
-    for finding in findings:
-        if finding.severity is Severity.ERROR:
-            print(finding, file=sys.stderr)
-        elif finding.severity is Severity.WARNING or not arguments.quiet:
-            print(line_of(finding))
-    counts = Counter(finding.severity for finding in findings)
+    diagnostics = sorted((*manifests.diagnostics, *check_together(manifests)), key=_position)
+    for diagnostic in diagnostics:
+        if diagnostic.severity is Severity.ERROR:
+            print(diagnostic, file=sys.stderr)
+        elif diagnostic.severity is Severity.WARNING or not arguments.quiet:
+            print(line_of(diagnostic))
+    counts = Counter(diagnostic.severity for diagnostic in diagnostics)
     if not arguments.quiet:
         print(summary(len(manifests.models), counts[Severity.ERROR], counts[Severity.WARNING]))
     return 1 if counts[Severity.ERROR] else 0
 
 
-def check_together(manifests: Manifests) -> Iterator[Finding]:
+def check_together(manifests: Manifests) -> Iterator[Diagnostic]:
     """Find what only shows when a manifest is seen with its engine's abilities and with the other manifests."""
     whole = [model for model in manifests.models.values() if model.spec is not None]
     for model in whole:
@@ -53,7 +54,7 @@ def check_together(manifests: Manifests) -> Iterator[Finding]:
     yield from _unknown_fallbacks(manifests, whole)
 
 
-def _left_out(manifests: Manifests, key: ModelKey, members: tuple[LeftOut, ...]) -> Iterator[Finding]:
+def _left_out(manifests: Manifests, key: ObjectKey, members: tuple[LeftOut, ...]) -> Iterator[Diagnostic]:
     """Tell what a virtual model would have to do without; what no manifest here has may well be in the cluster."""
     for member in members:
         named = f"names the LLMModel '{member.key.name}', which"
@@ -64,7 +65,7 @@ def _left_out(manifests: Manifests, key: ModelKey, members: tuple[LeftOut, ...])
             yield about(manifests.origins[key], f"{named} {member.reason}", member.field)
 
 
-def _unknown_fallbacks(manifests: Manifests, models: list[Model]) -> Iterator[Finding]:
+def _unknown_fallbacks(manifests: Manifests, models: list[Model]) -> Iterator[Diagnostic]:
     """Warn about fallbacks that no manifest here has: they may well be in the cluster."""
     known = {name for model in models for name in _names(model)}
     for model in models:
@@ -92,13 +93,13 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _position(finding: Finding) -> tuple[str, int, int, str]:
-    return finding.file, finding.line, finding.document, finding.field
+def _position(diagnostic: Diagnostic) -> tuple[str, int, int, str]:
+    return diagnostic.file, diagnostic.line, diagnostic.document, diagnostic.field
 
 
-def line_of(finding: Finding) -> str:
-    """Write a finding in one line; the severity is said unless it is an error."""
-    if finding.severity is Severity.ERROR:
-        return str(finding)
-    rest = str(replace(finding, file="", line=0)).removeprefix(": ")
-    return f"{finding.file}:{finding.line}: {finding.severity}: {rest}"
+def line_of(diagnostic: Diagnostic) -> str:
+    """Write a diagnostic in one line; the severity is said unless it is an error."""
+    if diagnostic.severity is Severity.ERROR:
+        return str(diagnostic)
+    rest = str(replace(diagnostic, file="", line=0)).removeprefix(": ")
+    return f"{diagnostic.file}:{diagnostic.line}: {diagnostic.severity}: {rest}"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from capstan_contract.names import APPLIED_HASH_ANNOTATION
 from capstan_operator.desired.quantity import parse_quantity
-from capstan_operator.snapshot import Manifest
+from capstan_operator.resources.resource import Manifest
 
 LIST_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "containers": ("name",),

@@ -2,55 +2,56 @@
 
 from collections.abc import Iterator, Mapping
 
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.patch import PatchError, check_patch
-from capstan_operator.snapshot import Model, SpecError
+from capstan_operator.resources.resource import Fault
 
 _S3_ENGINES = (EngineType.VLLM, EngineType.SGLANG, EngineType.SIMULATOR, EngineType.OPENAI_COMPATIBLE)
 _ADAPTER_ENGINES = (EngineType.VLLM, EngineType.TGI, EngineType.SGLANG, EngineType.SIMULATOR)
 
 
-def find_faults(model: Model) -> tuple[SpecError, ...]:
+def find_faults(model: Model) -> tuple[Fault, ...]:
     """Give everything that keeps a model from being built; nothing means that `model.spec` can be used."""
     if model.spec is None:
-        return model.errors or (SpecError("spec", "is missing"),)
-    return (*model.errors, *_template_faults(model.spec), *_source_faults(model.spec), *_name_faults(model))
+        return model.faults or (Fault("spec", "is missing"),)
+    return (*model.faults, *_template_faults(model.spec), *_source_faults(model.spec), *_name_faults(model))
 
 
-def _template_faults(spec: LLMModelSpec) -> Iterator[SpecError]:
+def _template_faults(spec: LLMModelSpec) -> Iterator[Fault]:
     if spec.template is None:
         return
     for part in ("metadata", "spec"):
         try:
             check_patch(spec.template.get(part) or {}, path=f"spec.template.{part}")
         except PatchError as error:
-            yield SpecError(error.path, error.message)
+            yield Fault(error.path, error.message)
     metadata = spec.template.get("metadata")
     for field in ("labels", "annotations"):
         found = metadata.get(field) if isinstance(metadata, Mapping) else None
         if found is not None and not _are_texts(found):
-            yield SpecError(f"spec.template.metadata.{field}", "must be a map of strings")
+            yield Fault(f"spec.template.metadata.{field}", "must be a map of strings")
 
 
 def _are_texts(found: object) -> bool:
     return isinstance(found, Mapping) and all(value is None or isinstance(value, str) for value in found.values())
 
 
-def _source_faults(spec: LLMModelSpec) -> Iterator[SpecError]:
+def _source_faults(spec: LLMModelSpec) -> Iterator[Fault]:
     if not spec.has_engine:
         return
     engine = spec.engine.type
     if spec.model.source and spec.model.source.startswith("s3://") and engine not in _S3_ENGINES:
-        yield SpecError("spec.model.source", f"must be hf://, pvc:// or oci:// with engine {engine}")
+        yield Fault("spec.model.source", f"must be hf://, pvc:// or oci:// with engine {engine}")
     if spec.adapters and engine not in _ADAPTER_ENGINES:
-        yield SpecError("spec.adapters", f"must be empty with engine {engine}: give them in `engine.args`")
+        yield Fault("spec.adapters", f"must be empty with engine {engine}: give them in `engine.args`")
     for index, adapter in enumerate(spec.adapters):
         if adapter.source.startswith("s3://") and engine is not EngineType.SIMULATOR:
-            yield SpecError(f"spec.adapters[{index}].source", f"must be hf:// or pvc:// with engine {engine}")
+            yield Fault(f"spec.adapters[{index}].source", f"must be hf:// or pvc:// with engine {engine}")
 
 
-def _name_faults(model: Model) -> Iterator[SpecError]:
+def _name_faults(model: Model) -> Iterator[Fault]:
     spec = model.spec
     if spec is None:
         return
@@ -58,5 +59,5 @@ def _name_faults(model: Model) -> Iterator[SpecError]:
     for index, adapter in enumerate(spec.adapters):
         name, field = adapter_served_name(model, adapter), f"spec.adapters[{index}].servedName"
         if name in seen:
-            yield SpecError(field, f"must differ from `{seen[name]}`, which has '{name}' too")
+            yield Fault(field, f"must differ from `{seen[name]}`, which has '{name}' too")
         seen[name] = field

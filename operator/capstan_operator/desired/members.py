@@ -21,9 +21,10 @@ from capstan_contract.config import (
     Strategy,
     Task,
 )
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import Cascade, Router
 from capstan_operator.desired.types import LeftOut, Verdict
-from capstan_operator.snapshot import Model, ModelKey
+from capstan_operator.resources.resource import ObjectKey
 
 MEMBERS_MISSING: Final = "MembersMissing"
 
@@ -35,15 +36,15 @@ def _member(kind: str, index: int) -> str:
     return f"spec.{kind}.members[{index}].name"
 
 
-def named_members(model: Model) -> Iterator[tuple[str, ModelKey]]:
+def named_members(model: Model) -> Iterator[tuple[str, ObjectKey]]:
     """Give the path of each field of a virtual model that names another model, and the model that it names."""
     router, cascade = (model.spec.router, model.spec.cascade) if model.spec else (None, None)
     for index, chosen in enumerate(router.members if router else ()):
-        yield _member("router", index), ModelKey(model.key.namespace, chosen.name)
+        yield _member("router", index), ObjectKey(model.key.namespace, chosen.name)
     for index, asked in enumerate(cascade.members if cascade else ()):
-        yield _member("cascade", index), ModelKey(model.key.namespace, asked.name)
+        yield _member("cascade", index), ObjectKey(model.key.namespace, asked.name)
     if judge := cascade.estimator.judge if cascade else None:
-        yield JUDGE, ModelKey(model.key.namespace, judge.name)
+        yield JUDGE, ObjectKey(model.key.namespace, judge.name)
 
 
 def unasked_members(model: Model) -> frozenset[str]:
@@ -54,9 +55,9 @@ def unasked_members(model: Model) -> frozenset[str]:
     return frozenset(_member("router", index) for index, member in enumerate(router.members) if not member.weight)
 
 
-def find_dependents(models: Iterable[Model]) -> dict[ModelKey, frozenset[ModelKey]]:
+def find_dependents(models: Iterable[Model]) -> dict[ObjectKey, frozenset[ObjectKey]]:
     """Give the virtual models that name each model, whether or not it exists."""
-    found: defaultdict[ModelKey, set[ModelKey]] = defaultdict(set)
+    found: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
     for model in models:
         for _, member in named_members(model):
             found[member].add(model.key)
@@ -64,7 +65,7 @@ def find_dependents(models: Iterable[Model]) -> dict[ModelKey, frozenset[ModelKe
 
 
 def find_left_out(
-    model: Model, models: Mapping[ModelKey, Model], verdicts: Mapping[ModelKey, Verdict]
+    model: Model, models: Mapping[ObjectKey, Model], verdicts: Mapping[ObjectKey, Verdict]
 ) -> tuple[LeftOut, ...]:
     """Give the members of a virtual model that cannot be used. `verdicts` must hold those on all its members."""
     found = ((field, key, _objection(model, field, key, models, verdicts)) for field, key in named_members(model))
@@ -72,7 +73,7 @@ def find_left_out(
 
 
 def _objection(
-    model: Model, field: str, key: ModelKey, models: Mapping[ModelKey, Model], verdicts: Mapping[ModelKey, Verdict]
+    model: Model, field: str, key: ObjectKey, models: Mapping[ObjectKey, Model], verdicts: Mapping[ObjectKey, Verdict]
 ) -> str:
     """Say what is wrong with a member; nothing when it can be used."""
     member, spec = models.get(key), model.spec

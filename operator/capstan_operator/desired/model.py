@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 from capstan_contract.names import API_VERSION
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
-from capstan_operator.desired.children import (
+from capstan_operator.desired.diff import with_applied_hash
+from capstan_operator.desired.faults import find_faults
+from capstan_operator.desired.naming import child_labels, selector_labels, workload_name
+from capstan_operator.desired.objects import (
     build_claim,
     build_deployment,
     build_disruption_budget,
@@ -13,17 +17,15 @@ from capstan_operator.desired.children import (
     build_service,
     has_disruption_budget,
 )
-from capstan_operator.desired.diff import with_applied_hash
-from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.naming import child_labels, selector_labels, workload_name
 from capstan_operator.desired.pod import build_template
 from capstan_operator.desired.pods import find_child
 from capstan_operator.desired.replicas import Replicas, decide_replicas
 from capstan_operator.desired.rollout import Rollout, begins_rollout, decide_rollout
+from capstan_operator.desired.snapshot import PodHash, Snapshot
 from capstan_operator.desired.types import DesiredModel
 from capstan_operator.desired.volumes import named_claims, weights_claim
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest, Model, ModelKey, PodHash, Snapshot
 
 
 def build_model(model: Model, snapshot: Snapshot, settings: BuildSettings) -> DesiredModel:
@@ -35,7 +37,7 @@ def build_model(model: Model, snapshot: Snapshot, settings: BuildSettings) -> De
     faults = find_faults(model)
     spec = model.spec
     if faults or spec is None or model.deleting:
-        return DesiredModel(key=model.key, objects=(), keep=True, errors=faults)
+        return DesiredModel(key=model.key, objects=(), keep=True, faults=faults)
     if not spec.has_engine:
         return DesiredModel(key=model.key, objects=())
     template, pod_hash = build_template(model, spec, settings)
@@ -65,7 +67,7 @@ def needs_capacity(model: Model, snapshot: Snapshot, settings: BuildSettings) ->
     return begins_rollout(live, build_template(model, spec, settings)[1])
 
 
-def live_deployment(key: ModelKey, snapshot: Snapshot) -> Manifest | None:
+def live_deployment(key: ObjectKey, snapshot: Snapshot) -> Manifest | None:
     """Give the Deployment that a model has now."""
     return find_child(snapshot.children.get(key, ()), "Deployment", workload_name(key.name))
 
@@ -118,7 +120,7 @@ def _exclusive_claim(work: _Workload, snapshot: Snapshot) -> str | None:
     if cache and cache.size and not cache.claimName and cache.accessMode == "ReadWriteOnce":
         return weights_claim(work.model)
     for name in named_claims(work.model):
-        claim = snapshot.claims.get(ModelKey(work.model.key.namespace, name))
+        claim = snapshot.claims.get(ObjectKey(work.model.key.namespace, name))
         modes = ((claim or {}).get("spec") or {}).get("accessModes") or ()
         if modes and not {"ReadWriteMany", "ReadOnlyMany"}.intersection(modes):
             return name

@@ -3,8 +3,9 @@
 from typing import Final
 
 from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, NAME_LABEL
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import AdapterSpec, EngineType
-from capstan_operator.snapshot import Model, ModelKey
+from capstan_operator.resources.resource import ObjectKey
 
 COMPONENT: Final = "engine"
 TGI_NAME: Final = "tgi"
@@ -57,7 +58,7 @@ def upstream_name(model: Model) -> str:
     return model.key.name
 
 
-def credential_file(key: ModelKey, endpoint: str | None = None) -> str:
+def credential_file(key: ObjectKey, endpoint: str | None = None) -> str:
     """Name of the file with the credential of a model, or of one of its endpoints.
 
     Neither a namespace nor the name of a model or an endpoint has a dot in it, so two never share a file.
@@ -65,7 +66,7 @@ def credential_file(key: ModelKey, endpoint: str | None = None) -> str:
     return f"{key.namespace}.{key.name}" + (f".{endpoint}" if endpoint else "")
 
 
-def owner_of_credential(file: str) -> tuple[ModelKey, str | None]:
+def owner_of_credential(file: str) -> tuple[ObjectKey, str | None]:
     """Give the model, and the endpoint if any, that a credential file belongs to: `credential_file` reversed."""
     namespace, name, *endpoint = file.split(".")
-    return ModelKey(namespace, name), endpoint[0] if endpoint else None
+    return ObjectKey(namespace, name), endpoint[0] if endpoint else None

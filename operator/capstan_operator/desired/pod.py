@@ -12,9 +12,10 @@ from capstan_contract.names import (
     WORKER_PORT,
     WORKER_PORT_NAME,
 )
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec, Toleration
 from capstan_operator.desired.diff import digest
-from capstan_operator.desired.engines import (
+from capstan_operator.desired.engine import (
     WORKER_COMMAND,
     EngineContainer,
     build_engine,
@@ -23,6 +24,7 @@ from capstan_operator.desired.engines import (
 )
 from capstan_operator.desired.naming import child_labels, selector_labels
 from capstan_operator.desired.patch import strategic_merge
+from capstan_operator.desired.snapshot import PodHash
 from capstan_operator.desired.volumes import (
     cache_environment,
     engine_mounts,
@@ -30,8 +32,8 @@ from capstan_operator.desired.volumes import (
     prefixes_json,
     worker_mounts,
 )
+from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest, Model, PodHash
 
 ENGINE_CONTAINER: Final = "engine"
 WORKER_CONTAINER: Final = "worker"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from capstan_contract.names import POD_HASH_LABEL
-from capstan_operator.snapshot import Manifest
+from capstan_operator.resources.resource import Manifest
 
 UNSCHEDULABLE: Final = "Unschedulable"
 

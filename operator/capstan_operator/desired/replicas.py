@@ -10,7 +10,7 @@ from typing import Final
 
 from capstan_contract.names import GROUP
 from capstan_operator.api.llmmodel import LLMModelSpec, Scaling
-from capstan_operator.snapshot import Manifest
+from capstan_operator.resources.resource import Manifest
 
 REPLICAS_ANNOTATION: Final = f"{GROUP}/replicas-from"
 """On the Deployment: whether our main field manager says how many replicas there are."""

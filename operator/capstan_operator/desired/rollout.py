@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from capstan_operator.desired.pods import are_pods_refused, is_active, pod_hash_of, template_hash, unschedulable
+from capstan_operator.desired.snapshot import NodeCapacity, PodHash
 from capstan_operator.desired.types import RolloutMode
-from capstan_operator.snapshot import Manifest, NodeCapacity, PodHash
+from capstan_operator.resources.resource import Manifest
 
 NO_ROOM: Final = "no room for a surge: pods are replaced in place"
 

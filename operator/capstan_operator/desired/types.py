@@ -3,15 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from capstan_contract.config import GatewayConfig
-from capstan_operator.snapshot import Manifest, ModelKey, PodHash, SpecError
-
-FIELD_MANAGER: Final = "capstan-operator"
-"""The field manager of every owned object."""
-SCALE_MANAGER: Final = "capstan-operator-scale"
-"""The field manager of `spec.replicas` while `spec.scaling` is set."""
+from capstan_operator.desired.snapshot import PodHash
+from capstan_operator.resources.resource import Fault, Manifest, ObjectKey
 
 
 class RolloutMode(StrEnum):
@@ -27,7 +22,7 @@ class RolloutMode(StrEnum):
 class DesiredModel:
     """Everything that one LLMModel should own, and the decisions behind it that its status tells."""
 
-    key: ModelKey
+    key: ObjectKey
     objects: tuple[Manifest, ...]
     """Complete manifests with owner reference, labels and the applied-hash annotation, in the order to apply them.
     Empty for an external or virtual model and for one with a faulty spec (then nothing is pruned either: `keep` is
@@ -44,7 +39,7 @@ class DesiredModel:
     because the autoscaler is within bounds, or because there is no `scaling` and the Deployment in `objects` says it.
     """
     selector: str = ""
-    errors: tuple[SpecError, ...] = ()
+    faults: tuple[Fault, ...] = ()
     """Why nothing could be built: the model's own errors, and those of its pod template patch."""
 
 
@@ -54,7 +49,7 @@ class LeftOut:
 
     field: str
     """Path of the field that names it."""
-    key: ModelKey
+    key: ObjectKey
     reason: str
     """What is wrong with it: "does not exist"."""
 
@@ -80,6 +75,6 @@ class CompiledGateway:
     """The gateway config and a verdict per LLMModel."""
 
     config: GatewayConfig
-    verdicts: Mapping[ModelKey, Verdict]
+    verdicts: Mapping[ObjectKey, Verdict]
     credentials: Mapping[str, tuple[str, str, str]]
     """What to copy into the gateway's Secret: file name -> (namespace, Secret, key)."""

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.naming import prefixes_name, weights_name
-from capstan_operator.snapshot import Manifest, Model
+from capstan_operator.resources.resource import Manifest
 
 HOME: Final = "/var/cache/capstan"
 """Home of the engine's user: caches that may be lost with the pod."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -13,12 +13,21 @@ import aiohttp
 import orjson
 from kubernetes.aio.client.rest import RESTClientObject
 
-from capstan_operator.desired.types import FIELD_MANAGER
+from capstan_operator.backoff import DEFAULT_BACKOFF, Backoff
 from capstan_operator.kube.auth import adopt_token, authorization, load_configuration
-from capstan_operator.kube.errors import Expired, KubeError, NotFound, Unauthorized, Unavailable, error_of
-from capstan_operator.kube.port import STATUS_MANAGER, Kind, Listing, kind_of
-from capstan_operator.kube.retry import DEFAULT_BACKOFF, Backoff, parse_retry_after
-from capstan_operator.snapshot import Manifest
+from capstan_operator.kube.errors import (
+    Expired,
+    KubeError,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+    error_of,
+    parse_retry_after,
+)
+from capstan_operator.kube.port import Listing
+from capstan_operator.names import FIELD_MANAGER, STATUS_MANAGER
+from capstan_operator.resources.api_resource import BUILT_IN, ApiResource, resource_of
+from capstan_operator.resources.resource import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +42,7 @@ MOST_ATTEMPTS = 5
 class CallObserver(Protocol):
     """Told of every call that went out: for metrics."""
 
-    def __call__(self, verb: str, kind: Kind, code: str, seconds: float, /) -> None: ...
+    def __call__(self, verb: str, kind: ApiResource, code: str, seconds: float, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Limits:
 @dataclass(frozen=True)
 class _Request:
     verb: str
-    kind: Kind
+    kind: ApiResource
     method: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
@@ -65,15 +74,19 @@ class _Request:
 
 
 class KubeClient:
-    """Implements KubePort. Make it with `connect`, end it with `close`."""
+    """Implements KubePort. Make it with `connect`, end it with `close`.
+
+    `resources` are those that manifests to apply may be of.
+    """
 
     def __init__(
         self,
         configuration: Any,
         *,
+        resources: Iterable[ApiResource] = BUILT_IN,
         reload: Callable[[], Awaitable[Any]] = load_configuration,
         observe: CallObserver | None = None,
-        on_write: Callable[[Kind, Manifest], None] | None = None,
+        on_write: Callable[[ApiResource, Manifest], None] | None = None,
         limits: Limits = Limits(),
         backoff: Backoff = DEFAULT_BACKOFF,
         rng: Callable[[], float] = random.random,
@@ -83,6 +96,7 @@ class KubeClient:
         # NB: aiohttp would read ~/.netrc in a thread before each request. Only proxies from the environment need it.
         configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
         self._configuration = configuration
+        self._resources = tuple(resources)
         self._rest = RESTClientObject(configuration)
         self._reload = reload
         self._reload_lock = asyncio.Lock()
@@ -104,7 +118,7 @@ class KubeClient:
 
     async def list(
         self,
-        kind: Kind,
+        kind: ApiResource,
         *,
         namespace: str | None = None,
         label_selector: str | None = None,
@@ -122,7 +136,7 @@ class KubeClient:
                 log.info("began a list again because its continue token expired", extra={"path": path})
         raise Unavailable(f"list {path}: the list expires faster than it can be read")
 
-    async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest:
+    async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
         """See KubePort."""
         return await self._call(_Request("get", kind, "GET", kind.path(namespace, name)))
 
@@ -134,7 +148,9 @@ class KubeClient:
         """See KubePort."""
         return await self._apply(manifest, manager, "status", True)
 
-    async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: ApiResource, name: str, *, namespace: str | None = None, uid: str | None = None
+    ) -> None:
         """See KubePort."""
         options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid is not None:
@@ -145,7 +161,7 @@ class KubeClient:
             log.debug("object was gone already", extra={"path": kind.path(namespace, name)})
 
     async def _apply(self, manifest: Manifest, manager: str, subresource: str | None, force: bool) -> Manifest:
-        kind, metadata = kind_of(manifest), manifest["metadata"]
+        kind, metadata = resource_of(manifest, self._resources), manifest["metadata"]
         written = await self._call(
             _Request(
                 "apply_status" if subresource else "apply",
@@ -161,7 +177,9 @@ class KubeClient:
             self._on_write(kind, written)
         return written
 
-    async def _list_pages(self, kind: Kind, path: str, query: dict[str, str], limit: int, accept: str) -> Listing:
+    async def _list_pages(
+        self, kind: ApiResource, path: str, query: dict[str, str], limit: int, accept: str
+    ) -> Listing:
         items: list[Manifest] = []
         position: dict[str, str] = {"limit": str(limit)} if limit else {}
         while True:

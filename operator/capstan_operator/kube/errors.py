@@ -89,3 +89,14 @@ def error_of(status: int, body: Any, *, what: str, after: float | None = None) -
         named = bool((answer.get("details") or {}).get("name"))
         return (NotFound if named else UnknownResource)(message, status=status, reason=reason)
     return _BY_STATUS.get(status, KubeError)(message, status=status, reason=reason)
+
+
+def parse_retry_after(header: str | None, *, most: float = 60.0) -> float | None:
+    """Read a Retry-After header in seconds, which is what the API server sends; None for anything else."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        return None
+    return min(seconds, most) if seconds >= 0 else None

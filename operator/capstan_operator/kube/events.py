@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from capstan_operator.kube.errors import KubeError
-from capstan_operator.kube.port import EVENTS, KubePort
-from capstan_operator.snapshot import Manifest
+from capstan_operator.kube.port import KubePort
+from capstan_operator.resources.api_resource import EVENTS
+from capstan_operator.resources.resource import Manifest
 
 log = logging.getLogger(__name__)
 

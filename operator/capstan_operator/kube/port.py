@@ -1,69 +1,12 @@
-"""The port: which kinds there are, and the five verbs that everything else in the operator uses."""
+"""The port: the five verbs that everything else in the operator uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
-from capstan_contract.names import GROUP, VERSION
-from capstan_operator.desired.types import FIELD_MANAGER
-from capstan_operator.snapshot import Manifest
-
-STATUS_MANAGER: Final = "capstan-operator-status"
-"""Owner of the status of the users' objects."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A resource of the API, and how to address it."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-    namespaced: bool = True
-
-    @property
-    def api_version(self) -> str:
-        """What `apiVersion` says in a manifest."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The URL path of the collection (cluster-wide without a namespace), of an object, or of its subresource."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        parts = [root]
-        if self.namespaced and namespace is not None:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        parts += [part for part in (name, subresource) if part is not None]
-        return "/".join(parts)
-
-
-LLM_MODELS: Final = Kind(GROUP, VERSION, "llmmodels", "LLMModel")
-DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", "Deployment")
-SERVICES: Final = Kind("", "v1", "services", "Service")
-CONFIG_MAPS: Final = Kind("", "v1", "configmaps", "ConfigMap")
-SECRETS: Final = Kind("", "v1", "secrets", "Secret")
-CLAIMS: Final = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
-PODS: Final = Kind("", "v1", "pods", "Pod")
-NODES: Final = Kind("", "v1", "nodes", "Node", namespaced=False)
-DISRUPTION_BUDGETS: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
-NETWORK_POLICIES: Final = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
-ENDPOINT_SLICES: Final = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
-LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
-EVENTS: Final = Kind("events.k8s.io", "v1", "events", "Event")
-
-CHILD_KINDS: Final = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, CLAIMS, CONFIG_MAPS, NETWORK_POLICIES)
-"""What an LLMModel can own; pods belong to its Deployment."""
-
-_BY_MANIFEST = {
-    (kind.api_version, kind.kind): kind
-    for kind in (LLM_MODELS, *CHILD_KINDS, SECRETS, PODS, NODES, ENDPOINT_SLICES, LEASES, EVENTS)
-}
-
-
-def kind_of(manifest: Manifest) -> Kind:
-    """Give the Kind that a manifest says it is. Raises KeyError for one that the operator does not know."""
-    return _BY_MANIFEST[(manifest["apiVersion"], manifest["kind"])]
+from capstan_operator.names import FIELD_MANAGER, STATUS_MANAGER
+from capstan_operator.resources.api_resource import ApiResource
+from capstan_operator.resources.resource import Manifest
 
 
 @dataclass(frozen=True)
@@ -79,7 +22,7 @@ class KubePort(Protocol):
 
     async def list(
         self,
-        kind: Kind,
+        kind: ApiResource,
         *,
         namespace: str | None = None,
         label_selector: str | None = None,
@@ -91,7 +34,7 @@ class KubePort(Protocol):
         metadata."""
         ...
 
-    async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest:
+    async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
         """One object. Raises NotFound."""
         ...
 
@@ -104,6 +47,8 @@ class KubePort(Protocol):
         """The same on the status subresource. Raises NotFound when the object is gone: it is never made."""
         ...
 
-    async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: ApiResource, name: str, *, namespace: str | None = None, uid: str | None = None
+    ) -> None:
         """Delete in the background; only if it still has this uid (Conflict). An object that is gone is a success."""
         ...

@@ -4,10 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.parse import parse_model
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.manifests import SUFFIXES, Document, Finding, Severity, about, collect, parse_text, read_texts
-from capstan_operator.snapshot import Model
+from capstan_operator.manifests.reading import (
+    SUFFIXES,
+    Diagnostic,
+    Document,
+    Severity,
+    about,
+    collect,
+    parse_text,
+    read_texts,
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Folder:
         self._path = path
         self._good: dict[str, list[Document]] = {}
         self._told: frozenset[str] = frozenset()
-        self._seen: tuple[dict[str, str], list[Finding]] | None = None
+        self._seen: tuple[dict[str, str], list[Diagnostic]] | None = None
         self._models: tuple[Model, ...] = ()
 
     @property
@@ -42,18 +51,18 @@ class Folder:
 
     def read(self) -> Reading:
         """Read all files. A file with a fault, or one that is being written, counts as it was when it was right."""
-        texts, findings = read_texts([self._path])
-        if (texts, findings) == self._seen:
+        texts, diagnostics = read_texts([self._path])
+        if (texts, diagnostics) == self._seen:
             return Reading(self._models, ())
-        self._seen = (texts, list(findings))
-        unreadable = {finding.file for finding in findings}
+        self._seen = (texts, list(diagnostics))
+        unreadable = {diagnostic.file for diagnostic in diagnostics}
         documents: list[Document] = []
         good: dict[str, list[Document]] = {}
         files = texts.keys() | (unreadable & self._good.keys())
         for file in sorted(files if self._path.exists() else self._good):
             found, faults = parse_text(texts[file], file=file) if file in texts else ([], [])
             faults += _faults(found)
-            findings += faults
+            diagnostics += faults
             before = self._good.get(file)
             if before is not None and (file not in texts or _wrong(faults) or not texts[file].strip()):
                 found = before
@@ -62,30 +71,30 @@ class Folder:
             documents += found
         self._good = good
         collected = collect(documents)
-        findings += [finding for finding in collected.findings if finding not in findings]
+        diagnostics += [diagnostic for diagnostic in collected.diagnostics if diagnostic not in diagnostics]
         self._models = tuple(model for model in collected.models.values() if not find_faults(model))
-        return Reading(self._models, tuple(self._news(findings)))
+        return Reading(self._models, tuple(self._news(diagnostics)))
 
-    def _news(self, findings: list[Finding]) -> Iterator[tuple[str, str]]:
-        told = frozenset(str(finding) for finding in findings)
-        for finding in findings:
-            if str(finding) not in self._told:
-                kept = " (what was right before is still served)" if finding.file in self._good else ""
-                yield finding.severity.value, f"{finding}{kept if finding.severity is Severity.ERROR else ''}"
+    def _news(self, diagnostics: list[Diagnostic]) -> Iterator[tuple[str, str]]:
+        told = frozenset(str(diagnostic) for diagnostic in diagnostics)
+        for diagnostic in diagnostics:
+            if str(diagnostic) not in self._told:
+                kept = " (what was right before is still served)" if diagnostic.file in self._good else ""
+                yield diagnostic.severity.value, f"{diagnostic}{kept if diagnostic.severity is Severity.ERROR else ''}"
         if self._told and not told:
             yield "manifests", "are right again"
         self._told = told
 
 
-def _faults(documents: list[Document]) -> list[Finding]:
+def _faults(documents: list[Document]) -> list[Diagnostic]:
     """Judge the objects of one file by themselves."""
-    findings = list(collect(documents).findings)
+    diagnostics = list(collect(documents).diagnostics)
     for document in documents:
         model = parse_model(document.manifest)
         if model.spec is not None:
-            findings += [about(document, error.message, error.field) for error in find_faults(model)]
-    return findings
+            diagnostics += [about(document, error.message, error.field) for error in find_faults(model)]
+    return diagnostics
 
 
-def _wrong(findings: list[Finding]) -> bool:
-    return any(finding.severity is Severity.ERROR for finding in findings)
+def _wrong(diagnostics: list[Diagnostic]) -> bool:
+    return any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from capstan_contract.config import Task
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import Engine, EngineType, LLMModelSpec
-from capstan_operator.desired.engines import simulator_arguments, vllm_arguments
-from capstan_operator.snapshot import Model
+from capstan_operator.desired.engine import simulator_arguments, vllm_arguments
 
 MOST_REPLICAS = 4
 """A manifest for a cluster may ask for many replicas; this machine starts no more than these."""

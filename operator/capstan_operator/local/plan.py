@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from capstan_operator.local.launch import Launch
-from capstan_operator.snapshot import ModelKey
+from capstan_operator.resources.resource import ObjectKey
 
 
 class State(StrEnum):
@@ -26,7 +26,7 @@ class State(StrEnum):
 class Slot:
     """A place for one process: replica `ordinal` of a model."""
 
-    model: ModelKey
+    model: ObjectKey
     ordinal: int = 0
 
 
@@ -67,9 +67,9 @@ def plan_processes(
     return Plan(start=tuple(start), stop=tuple(sorted(process.id for process in live if process.id not in keep)))
 
 
-def serving_urls(processes: Collection[Process], wanted: Mapping[Slot, Launch]) -> dict[ModelKey, tuple[str, ...]]:
+def serving_urls(processes: Collection[Process], wanted: Mapping[Slot, Launch]) -> dict[ObjectKey, tuple[str, ...]]:
     """Give the addresses that serve each wanted model: one per slot, the wanted process's before an older one's."""
-    urls: dict[ModelKey, tuple[str, ...]] = {slot.model: () for slot in wanted}
+    urls: dict[ObjectKey, tuple[str, ...]] = {slot.model: () for slot in wanted}
     for slot, launch in sorted(wanted.items(), key=lambda item: item[0]):
         for process in _candidates(processes, slot, launch):
             if process and process.state is State.READY:

@@ -14,20 +14,21 @@ import aiohttp
 from watchfiles import awatch
 
 from capstan_contract.config import Backend, ConfigError, GatewayConfig, StaticBackend
-from capstan_operator.desired.gateway import compile_gateway, default_backend
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import compile_gateway, default_backend
 from capstan_operator.desired.members import describe
 from capstan_operator.local.configdir import write_config
-from capstan_operator.local.credentials import write_credentials
-from capstan_operator.local.engines import Engines
+from capstan_operator.local.engine_processes import Engines
 from capstan_operator.local.errors import NothingToServe
 from capstan_operator.local.folder import Folder
-from capstan_operator.local.gateway import GatewayProcess
+from capstan_operator.local.gateway_process import GatewayProcess
+from capstan_operator.local.keys import write_credentials
 from capstan_operator.local.launch import Choices, Launch, NotHere, on_chosen_engine, plan_launch, wanted_replicas
 from capstan_operator.local.plan import Slot, plan_processes, serving_urls
 from capstan_operator.local.ports import check_port
 from capstan_operator.local.statedir import state_directory
 from capstan_operator.local.tell import Scene, Teller
-from capstan_operator.snapshot import Model, ModelKey
+from capstan_operator.resources.resource import ObjectKey
 
 HOST = "127.0.0.1"
 """Local mode asks for no API key, so it is only for programs of this machine."""
@@ -200,10 +201,10 @@ class _Session:
         await self._gateway.acknowledged(lambda: self._config.hash)
 
 
-def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch], dict[ModelKey, str]]:
+def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch], dict[ObjectKey, str]]:
     """Give the engines to run here, and why some models have none."""
     launches: dict[Slot, Launch] = {}
-    absent: dict[ModelKey, str] = {}
+    absent: dict[ObjectKey, str] = {}
     for model in models:
         launch = plan_launch(model, choices)
         if isinstance(launch, NotHere):
@@ -213,7 +214,7 @@ def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch]
     return launches, absent
 
 
-def _backend(model: Model, urls: Mapping[ModelKey, tuple[str, ...]]) -> Backend:
+def _backend(model: Model, urls: Mapping[ObjectKey, tuple[str, ...]]) -> Backend:
     if model.spec is not None and model.spec.external is not None:
         return default_backend(model)
     return StaticBackend(urls=urls.get(model.key, ()))

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capstan_contract.config import CascadeBackend, ExternalBackend, GatewayConfig, ModelEntry, RouterBackend
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.desired.naming import owner_of_credential
 from capstan_operator.local.describe import SIMULATED, Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State
-from capstan_operator.snapshot import Model, ModelKey
+from capstan_operator.resources.resource import ObjectKey
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class Scene:
 
     models: Collection[Model]
     config: GatewayConfig
-    refused: Mapping[ModelKey, str]
+    refused: Mapping[ObjectKey, str]
     """Why the gateway config leaves a model out."""
-    reduced: Mapping[ModelKey, str]
+    reduced: Mapping[ObjectKey, str]
     """What a virtual model that is served has to do without."""
-    absent: Mapping[ModelKey, str]
+    absent: Mapping[ObjectKey, str]
     """Why a model has no engine here."""
     missing_keys: Mapping[str, str]
     """The variable that is not set, by credential file."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from capstan_operator.desired.gateway import invalid
+from capstan_operator.desired.compile import invalid
 from capstan_operator.desired.members import MEMBERS_MISSING, describe
 from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.pods import condition_of, template_hash
@@ -15,7 +15,7 @@ from capstan_operator.desired.types import RolloutMode
 from capstan_operator.desired.volumes import has_image_volume, loads_weights, model_source, weights_claim
 from capstan_operator.status.conditions import Finding, State, conditions_by_type
 from capstan_operator.status.facts import Facts
-from capstan_operator.status.members import availability, degradation, pending
+from capstan_operator.status.standings import availability, degradation, pending
 from capstan_operator.status.types import AckState
 
 Check = Callable[[Facts], Finding | None]
@@ -31,7 +31,7 @@ def _ready_of(facts: Facts, count: int) -> str:
 def _unusable(facts: Facts, status: State) -> Finding | None:
     if facts.spec is not None:
         return None
-    return Finding(status, "Invalid", invalid(facts.desired.errors).message)
+    return Finding(status, "Invalid", invalid(facts.desired.faults).message)
 
 
 def _invalid_is_false(facts: Facts) -> Finding | None:
@@ -63,17 +63,17 @@ def _problem_is_true(facts: Facts) -> Finding | None:
     return Finding("True", found.reason, found.message) if found else None
 
 
-def _trouble_is_false(facts: Facts) -> Finding | None:
-    return Finding("False", facts.trouble.reason, facts.trouble.message) if facts.trouble else None
+def _pod_problem_is_false(facts: Facts) -> Finding | None:
+    return Finding("False", facts.pod_problem.reason, facts.pod_problem.message) if facts.pod_problem else None
 
 
 def _hopeless_is_false(facts: Facts) -> Finding | None:
-    return _trouble_is_false(facts) if facts.trouble and facts.trouble.needs_person else None
+    return _pod_problem_is_false(facts) if facts.pod_problem and facts.pod_problem.needs_person else None
 
 
 def _hopeless_is_true(facts: Facts) -> Finding | None:
-    if facts.trouble and facts.trouble.needs_person:
-        return Finding("True", facts.trouble.reason, facts.trouble.message)
+    if facts.pod_problem and facts.pod_problem.needs_person:
+        return Finding("True", facts.pod_problem.reason, facts.pod_problem.message)
     return None
 
 
@@ -288,9 +288,9 @@ def _generation_ready(facts: Facts) -> Finding | None:
         return None if found.status == "True" or found.reason == "Idle" else found
     if facts.external or facts.idle or facts.ready_new:
         return None
-    if facts.trouble is None and facts.ready:
+    if facts.pod_problem is None and facts.ready:
         return _not_rolled_out(facts)
-    return _trouble_is_false(facts) or _loading(facts) or _no_pods(facts)
+    return _pod_problem_is_false(facts) or _loading(facts) or _no_pods(facts)
 
 
 def _not_rolled_out(facts: Facts) -> Finding:
@@ -353,7 +353,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _idle,
             _some_ready,
             _problem_is_false,
-            _trouble_is_false,
+            _pod_problem_is_false,
             _loading,
             _no_pods,
         ),

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.desired.model import live_deployment
 from capstan_operator.desired.naming import weights_name
 from capstan_operator.desired.pods import find_child, is_active, is_ready, pod_hash_of
 from capstan_operator.desired.replicas import wanted_replicas
+from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel, Verdict
 from capstan_operator.desired.volumes import named_claims
-from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
-from capstan_operator.status.members import Members, gather_members
-from capstan_operator.status.trouble import Trouble, find_refusal, find_trouble
+from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.status.pod_problems import Problem, find_pod_problem, find_refusal
+from capstan_operator.status.standings import Members, gather_members
 from capstan_operator.status.types import Acknowledgement, Problem
 
 
@@ -23,7 +25,7 @@ class Facts:
 
     model: Model
     spec: LLMModelSpec | None
-    """None when it cannot be used: then `desired.errors` says why."""
+    """None when it cannot be used: then `desired.faults` says why."""
     desired: DesiredModel
     verdict: Verdict
     ack: Acknowledgement
@@ -39,7 +41,7 @@ class Facts:
     """Claims that must exist, by name."""
     own_claim: tuple[str, Manifest | None] | None
     """The claim that the operator makes."""
-    trouble: Trouble | None
+    pod_problem: Problem | None
     """What keeps pods of the wanted template from becoming ready."""
     members: Members
     """Those of a virtual model."""
@@ -85,7 +87,7 @@ def gather_facts(
     problems: Sequence[Problem],
 ) -> Facts:
     """Gather what the checks look at."""
-    spec = None if desired.errors else model.spec
+    spec = None if desired.faults else model.spec
     deployment = live_deployment(model.key, snapshot)
     pods = snapshot.pods.get(model.key, ())
     active = [pod for pod in pods if is_active(pod)]
@@ -103,22 +105,22 @@ def gather_facts(
         old=tuple(pod for pod in active if pod_hash_of(pod) != desired.pod_hash),
         claims=_claims(model, spec, snapshot),
         own_claim=_own_claim(model, spec, snapshot),
-        trouble=_trouble(spec, deployment, desired, pods, now),
+        pod_problem=_pod_problem(spec, deployment, desired, pods, now),
         members=gather_members(model, verdict, snapshot),
     )
 
 
-def _trouble(
+def _pod_problem(
     spec: LLMModelSpec | None,
     deployment: Manifest | None,
     desired: DesiredModel,
     pods: Sequence[Manifest],
     now: datetime,
-) -> Trouble | None:
+) -> Problem | None:
     if spec is None:
         return None
     active = [pod for pod in pods if is_active(pod)]
-    found = find_trouble(
+    found = find_pod_problem(
         [pod for pod in active if pod_hash_of(pod) == desired.pod_hash and not is_ready(pod)],
         gpus=spec.resources.gpus,
         gpu_resource=spec.resources.gpuResource,
@@ -133,7 +135,7 @@ def _claims(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tupl
     if spec is None:
         return ()
     names = named_claims(model)
-    return tuple((name, snapshot.claims.get(ModelKey(model.key.namespace, name))) for name in names)
+    return tuple((name, snapshot.claims.get(ObjectKey(model.key.namespace, name))) for name in names)
 
 
 def _own_claim(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tuple[str, Manifest | None] | None:

@@ -36,16 +36,21 @@ class Acknowledgement:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that the shell found and that only a person can put right: a missing Secret, a refused object.
+    """Something in the cluster that keeps a model from being as it should: a missing Secret, a refused object, a pod
+    that does not become ready.
 
     The message names objects and fields, never a value of a Secret or a ConfigMap, and is the same for the same cause.
     """
 
     reason: str
-    """CamelCase: SecretNotFound, SecretKeyNotFound, ConfigMapNotFound, StorageClassNotFound, ApplyRefused, ..."""
+    """CamelCase: SecretNotFound, SecretKeyNotFound, StorageClassNotFound, ApplyRefused, ImagePullFailed, ..."""
     message: str
     partial: bool = False
     """Whether the model answers all the same: another endpoint has its credential."""
+    needs_person: bool = True
+    """False: it may pass by itself."""
+    recheck_after: float | None = None
+    """Seconds until it needs a person although nothing changes."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capstan_operator.api.crd import LLMMODEL, root_schema
+from capstan_operator.api.crd import root_schema
+from capstan_operator.api.kinds import LLMMODEL
 from capstan_operator.api.parse import parse_model
 from capstan_operator.api.schema import matches
 from support.crds import ModelApi, install_crds, kubectl
@@ -115,5 +116,5 @@ def test_server_and_parser_agree(models: ModelApi, spec: Any, name: str) -> None
         "spec": spec,
     }
     refusal = models.create(content, dry_run=True)
-    faults = parse_model(content).errors
+    faults = parse_model(content).faults
     assert (refusal is None) == (faults == ()), f"server: {refusal}; parser: {[str(fault) for fault in faults]}"

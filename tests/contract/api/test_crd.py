@@ -12,7 +12,7 @@ import yaml
 
 from capstan_operator.api.generate import stale_files
 from capstan_operator.api.parse import parse_model
-from capstan_operator.manifests import load_manifests
+from capstan_operator.manifests.reading import load_manifests
 from support.crds import CRDS, ModelApi, install_crds, kubectl
 from support.needs import ROOT
 
@@ -77,7 +77,7 @@ def test_example_is_accepted(api: Api, key: Any) -> None:
     whole = copy.deepcopy(document.manifest)
     whole["metadata"]["namespace"] = NAMESPACE
     assert api.models.create(whole, dry_run=True) is None
-    assert EXAMPLES.models[key].errors == ()
+    assert EXAMPLES.models[key].faults == ()
 
 
 @pytest.mark.parametrize("file", WRONG, ids=lambda file: file.stem)
@@ -89,7 +89,7 @@ def test_wrong_manifest_is_refused_by_both(api: Api, file: Path) -> None:
     refusal = api.models.create(content, dry_run=True)
     assert refusal is not None
     assert expected["refused"] in refusal
-    assert expected["field"] in [error.field for error in parse_model(content).errors]
+    assert expected["field"] in [error.field for error in parse_model(content).faults]
 
 
 def test_there_are_enough_wrong_manifests() -> None:
@@ -168,7 +168,7 @@ def test_defaults_of_models_without_an_engine(api: Api, spec: dict[str, Any]) ->
         stored = api.models.get("x")
     finally:
         api.models.delete("x")
-    assert parse_model(content).errors == ()
+    assert parse_model(content).faults == ()
     assert parse_model(content).spec == parse_model(stored).spec
 
 

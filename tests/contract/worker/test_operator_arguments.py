@@ -1,7 +1,7 @@
 """What the operator writes into a pod is what the worker reads."""
 
 from capstan_operator.api.llmmodel import LLMModelSpec
-from capstan_operator.desired.engines import simulator_arguments, worker_options
+from capstan_operator.desired.engine import simulator_arguments, worker_options
 from capstan_worker.__main__ import _parse
 from capstan_worker.simulator.settings import read_simulator_settings
 

@@ -16,9 +16,9 @@ import yaml
 from capstan_operator.api.parse import parse_model
 from capstan_operator.desired.diff import needs_apply, with_applied_hash
 from capstan_operator.desired.model import build_model
+from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.volumes import has_image_volume
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Snapshot
 from support.apiserver import kubectl_path
 from support.wait import wait_until
 
@@ -40,7 +40,7 @@ def _build(case: str, *, uid: str = "00000000-0000-4000-8000-000000000001") -> t
     manifest = yaml.safe_load((HERE / "cases" / f"{case}.yaml").read_text())
     manifest["metadata"] |= {"namespace": NAMESPACE, "uid": uid, "generation": 1}
     model = parse_model(manifest)
-    assert model.errors == ()
+    assert model.faults == ()
     return build_model(model, Snapshot(models={model.key: model}), SETTINGS).objects
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import yaml
 
 from capstan_operator.api.parse import parse_model
-from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.desired.compile import compile_gateway
 
 HERE = Path(__file__).parent
 
 
 def _compiled() -> dict[str, Any]:
     models = [parse_model(manifest) for manifest in yaml.safe_load_all((HERE / "models.yaml").read_text())]
-    assert [model.errors for model in models] == [()] * len(models)
+    assert [model.faults for model in models] == [()] * len(models)
     compiled = compile_gateway(models)
     return {
         "config": compiled.config.model_dump(mode="json"),

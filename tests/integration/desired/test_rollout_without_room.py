@@ -6,11 +6,12 @@ from uuid import uuid4
 
 import pytest
 
+from capstan_operator.api.kinds import Model
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.pods import pod_hash_of
-from capstan_operator.desired.types import SCALE_MANAGER, DesiredModel, RolloutMode
-from capstan_operator.snapshot import Model
+from capstan_operator.desired.types import DesiredModel, RolloutMode
+from capstan_operator.names import SCALE_MANAGER
 from support.kubectl import Kubectl
 from support.plainmodels import SETTINGS, make_model, snapshot_of
 from support.wait import wait_until

@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 
 from capstan_contract.config import ConfigReport, GatewayConfig
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import ENDPOINT_SLICES, LLM_MODELS
+from capstan_operator.resources.api_resource import ENDPOINT_SLICES
 from support.llmmodels import condition, hosted, read_config, simulated
 from support.operator_process import find
 from support.ports import free_port

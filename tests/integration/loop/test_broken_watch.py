@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import DEPLOYMENTS, LLM_MODELS, SERVICES
+from capstan_operator.resources.api_resource import DEPLOYMENTS, SERVICES
 from support.api_proxy import api_proxy
 from support.llmmodels import is_settled, served_names, simulated
 from support.operator_process import find

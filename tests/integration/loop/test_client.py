@@ -11,11 +11,12 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client as api
 
+from capstan_operator.api.kinds import LLM_MODELS
+from capstan_operator.backoff import Backoff
 from capstan_operator.kube.client import KubeClient, Limits
 from capstan_operator.kube.errors import Conflict, Invalid, NotFound, Unauthorized, Unavailable, UnknownResource
 from capstan_operator.kube.events import EventRecorder, Subject
-from capstan_operator.kube.port import CONFIG_MAPS, EVENTS, LLM_MODELS, Kind
-from capstan_operator.kube.retry import Backoff
+from capstan_operator.resources.api_resource import CONFIG_MAPS, EVENTS, ApiResource
 from support.operator_process import connect
 from support.ports import free_port
 from support.wait import eventually
@@ -73,7 +74,7 @@ async def test_faults_have_their_class(kube: KubeClient, namespace: str) -> None
     with pytest.raises(Invalid, match="spec"):
         await kube.apply({**bare, "spec": {"replicas": -1}})
     with pytest.raises(UnknownResource):
-        await kube.list(Kind("capstan.dev", "v1alpha1", "nothings", "Nothing"))
+        await kube.list(ApiResource("capstan.dev", "v1alpha1", "nothings", "Nothing"))
     with pytest.raises(NotFound):
         await kube.apply_status({**bare, "status": {"replicas": 1}})
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.desired.types import FIELD_MANAGER
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.errors import LeaseLost
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.kube.errors import NotFound
-from capstan_operator.kube.port import LEASES, LLM_MODELS, Kind
-from capstan_operator.leader import LEASE_NAME, Leader, Timing
-from capstan_operator.snapshot import Manifest
+from capstan_operator.kube.leader import LEASE_NAME, Leader, Timing
+from capstan_operator.names import FIELD_MANAGER
+from capstan_operator.resources.api_resource import LEASES, ApiResource
+from capstan_operator.resources.resource import Manifest
 from support.llmmodels import is_settled, simulated
 from support.operator_process import find
 from support.wait import eventually
@@ -54,7 +55,7 @@ class Behind(KubeClient):
         self.__dict__.update(current.__dict__)
         self._absent = iter([True])
 
-    async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest:
+    async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
         """Read, or say that there is nothing."""
         if next(self._absent, False):
             raise NotFound(f"{kind.plural} '{name}' not found")

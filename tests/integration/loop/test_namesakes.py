@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
-from capstan_operator.children import ChildWriter
+from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.desired.model import build_model
+from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, LLM_MODELS, Kind
-from capstan_operator.namesakes import FEW_LOOKUPS, Namesakes
+from capstan_operator.loaders.snapshot import ModelParser
+from capstan_operator.models.namesakes import FEW_LOOKUPS, Namesakes
+from capstan_operator.models.writer import ChildWriter
+from capstan_operator.resources.api_resource import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, ApiResource
+from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest, Model, Snapshot
-from capstan_operator.snapshot_loader import ModelParser
 from support.kubectl import Kubectl
 from support.llmmodels import condition, simulated
 from support.operator_process import connect, find
@@ -183,7 +185,7 @@ async def test_many_names_cost_few_calls(kube: KubeClient, kube_api: Path, names
     """A batch looks up a few names of a kind one by one and all others at once, and finds the same by both ways."""
     calls: Counter[str] = Counter()
 
-    def observe(verb: str, kind: Kind, code: str, seconds: float, /) -> None:
+    def observe(verb: str, kind: ApiResource, code: str, seconds: float, /) -> None:
         calls[f"{verb} {kind.plural}"] += 1
 
     model = await put(kube, "one", namespace)

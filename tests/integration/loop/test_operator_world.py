@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import CONFIG_MAPS, DEPLOYMENTS, LLM_MODELS, SECRETS, SERVICES
+from capstan_operator.resources.api_resource import CONFIG_MAPS, DEPLOYMENTS, SECRETS, SERVICES
 from support.llmmodels import condition, hosted, is_settled, served_names, simulated
 from support.operator_process import NAMESPACES, find, make_namespace
 from support.wait import eventually

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient, _Request
-from capstan_operator.kube.port import LLM_MODELS, SECRETS
+from capstan_operator.resources.api_resource import SECRETS
 from support.api_proxy import token_kubeconfig
 from support.llmmodels import condition, hosted, is_settled, served_names, simulated
 from support.needs import ROOT

@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.children import ChildWriter
+from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.desired.model import build_model
-from capstan_operator.desired.types import FIELD_MANAGER, SCALE_MANAGER
+from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import DEPLOYMENTS, LLM_MODELS
+from capstan_operator.loaders.snapshot import ModelParser
+from capstan_operator.models.writer import ChildWriter
+from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
+from capstan_operator.resources.api_resource import DEPLOYMENTS
+from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest, Model, Snapshot
-from capstan_operator.snapshot_loader import ModelParser
 from support.llmmodels import simulated
 from support.operator_process import find
 

@@ -9,8 +9,9 @@ import pytest
 from kubernetes.aio import client as api
 from kubernetes.aio import config as loader
 
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import LLM_MODELS, PODS
+from capstan_operator.resources.api_resource import PODS
 from support.llmmodels import is_settled, simulated
 from support.wait import eventually
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from capstan_contract.config import CascadeBackend, RouterBackend
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.port import DEPLOYMENTS, LLM_MODELS, PODS, SECRETS
+from capstan_operator.resources.api_resource import DEPLOYMENTS, PODS, SECRETS
 from support.llmmodels import condition, hosted, read_config, simulated
 from support.operator_process import find
 from support.wait import eventually

@@ -24,7 +24,7 @@ FIELDS = st.sampled_from(sorted(LLMModelSpec.model_fields))
 def test_never_raises(content: dict[str, Any]) -> None:
     """Whatever JSON object comes, the answer is a Model: with a spec, or with errors, never both or neither."""
     model = parse_model(content)
-    assert (model.spec is None) == bool(model.errors)
+    assert (model.spec is None) == bool(model.faults)
 
 
 def leaves(value: Any) -> Any:
@@ -74,5 +74,5 @@ def test_messages_never_repeat_a_value(path: tuple[str | int, ...], slip: Any, b
     place[path[-1]] = slip
     content["spec"]["engine"]["env"][0]["value"] = beside
     model = parse_model(content)
-    assert model.errors
-    assert all(SECRET not in error.message for error in model.errors)
+    assert model.faults
+    assert all(SECRET not in error.message for error in model.faults)

@@ -3,8 +3,8 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_operator.desired.gateway import compile_gateway
-from capstan_operator.snapshot import Model
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import compile_gateway
 from support.plainmodels import as_deleting, make_model
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e:x"])

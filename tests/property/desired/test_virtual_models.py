@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_contract.config import CascadeBackend, RouterBackend, join_config, referenced_models, split_config
-from capstan_operator.desired.gateway import compile_gateway
-from capstan_operator.snapshot import Model
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import compile_gateway
 from support.plainmodels import as_deleting, make_model
 
 MODELS = [f"m{number}" for number in range(7)]

@@ -9,9 +9,9 @@ from capstan_contract.config import Task
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State, plan_processes, serving_urls
-from capstan_operator.snapshot import ModelKey
+from capstan_operator.resources.resource import ObjectKey
 
-MODELS = [ModelKey("default", name) for name in ("chat", "embed")]
+MODELS = [ObjectKey("default", name) for name in ("chat", "embed")]
 SLOTS = [Slot(model, ordinal) for model in MODELS for ordinal in range(2)]
 LAUNCHES = [
     Launch(EngineType.SIMULATOR, python="python", model="m", task=Task.CHAT, arguments=(text,)) for text in "abc"

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from capstan_operator.workqueue import Outcome, Pace, QueueCore
+from capstan_operator.loop.workqueue import Outcome, Pace, QueueCore
 
 KEYS = st.sampled_from("abcd")
 PACE = Pace(lead=0.05, quiet=0.3, most=2.0)

@@ -3,7 +3,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_operator.status.members import Member, Members, Standing, availability, degradation
+from capstan_operator.status.standings import Member, Members, Standing, availability, degradation
 
 STANDINGS = st.one_of(
     st.just(Standing(available=True, reason="ReplicasReady", degraded=False)),

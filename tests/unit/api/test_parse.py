@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from capstan_operator.api.parse import parse_model
-from capstan_operator.snapshot import ModelKey
+from capstan_operator.resources.resource import ObjectKey
 
 
 def manifest(spec: Any, **metadata: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def manifest(spec: Any, **metadata: Any) -> dict[str, Any]:
 
 def faults(spec: Any) -> list[str]:
     """What is wrong with a spec, as people read it."""
-    return [str(error) for error in parse_model(manifest(spec)).errors]
+    return [str(error) for error in parse_model(manifest(spec)).faults]
 
 
 SOURCE = {"source": "hf://org/name"}
@@ -29,8 +29,8 @@ SOURCE = {"source": "hf://org/name"}
 def test_minimal_manifest_is_enough() -> None:
     """A source and a GPU count make a model; everything else has a default."""
     model = parse_model(manifest({"model": SOURCE, "resources": {"gpus": 1}}))
-    assert model.errors == ()
-    assert model.key == ModelKey("default", "llama")
+    assert model.faults == ()
+    assert model.key == ObjectKey("default", "llama")
     assert model.spec is not None
     assert model.spec.engine.type == "vLLM"
     assert model.spec.serving.timeouts.totalSeconds == 600
@@ -48,11 +48,11 @@ def test_metadata_and_status_are_taken_over() -> None:
         managedFields=[{"manager": "kubectl"}],
     ) | {"status": {"replicas": 2}}
     model = parse_model(content)
-    assert (model.key, model.uid, model.generation) == (ModelKey("team", "llama"), "u-1", 7)
+    assert (model.key, model.uid, model.generation) == (ObjectKey("team", "llama"), "u-1", 7)
     assert model.created == "2025-01-01T00:00:00Z"
     assert model.deleting
     assert model.status == {"replicas": 2}
-    assert model.errors == ()
+    assert model.faults == ()
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_a_namespace_is_a_dns_label(namespace: object) -> None:
     """What no API server would take as a namespace is a fault of the field, and the model is not served."""
     model = parse_model(manifest({"model": SOURCE}, namespace=namespace))
     assert model.spec is None
-    assert [error.field for error in model.errors] == ["metadata.namespace"]
-    assert "evil" not in model.errors[0].message
+    assert [error.field for error in model.faults] == ["metadata.namespace"]
+    assert "evil" not in model.faults[0].message
 
 
 @pytest.mark.parametrize("namespace", [None, "", "a", "team-1", "1", "x" * 63])
 def test_usual_namespaces_are_taken(namespace: str | None) -> None:
     """No namespace means `default`; every name that a cluster allows is allowed."""
     model = parse_model(manifest({"model": SOURCE}, namespace=namespace))
-    assert model.errors == ()
+    assert model.faults == ()
     assert model.key.namespace == (namespace or "default")
 
 
@@ -170,13 +170,13 @@ def test_many_faults_are_counted() -> None:
 def test_name(name: Any, sentence: str) -> None:
     """The name must leave room for what children append, and be one that a Service can have."""
     model = parse_model(manifest({"model": SOURCE}, name=name))
-    assert [error.field for error in model.errors] == ["metadata.name"]
-    assert model.errors[0].message.startswith(sentence)
+    assert [error.field for error in model.faults] == ["metadata.name"]
+    assert model.faults[0].message.startswith(sentence)
     assert model.spec is None
 
 
 def test_other_kind_is_a_fault() -> None:
     """An object that says it is something else is not parsed as an LLMModel."""
     content = manifest({"model": SOURCE}) | {"kind": "Pod", "apiVersion": "v1"}
-    fields = [error.field for error in parse_model(content).errors]
+    fields = [error.field for error in parse_model(content).faults]
     assert fields == ["apiVersion", "kind"]

@@ -1,7 +1,7 @@
 import pytest
 
 from capstan_contract.config import Task
-from capstan_operator.desired.engines import build_engine, vllm_arguments
+from capstan_operator.desired.engine import build_engine, vllm_arguments
 from support.plainmodels import SETTINGS, make_model
 
 

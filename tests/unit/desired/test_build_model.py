@@ -4,11 +4,13 @@ from typing import Any
 import pytest
 
 from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL
+from capstan_operator.api.kinds import Model
 from capstan_operator.desired.model import build_model, needs_capacity
 from capstan_operator.desired.pod import drain_token
+from capstan_operator.desired.snapshot import NodeCapacity, PodHash
 from capstan_operator.desired.types import RolloutMode
+from capstan_operator.resources.resource import Fault, Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest, Model, ModelKey, NodeCapacity, PodHash, SpecError
 from capstan_worker.drain import Drain
 from support.plainmodels import (
     SETTINGS,
@@ -61,7 +63,7 @@ def test_external_model_owns_nothing_and_is_pruned() -> None:
     desired = build_model(
         model := make_model(external={"url": "https://api.example.com/v1"}), snapshot_of(model), SETTINGS
     )
-    assert (desired.objects, desired.keep, desired.errors) == ((), False, ())
+    assert (desired.objects, desired.keep, desired.faults) == ((), False, ())
 
 
 def test_faulty_model_keeps_what_it_has() -> None:
@@ -69,7 +71,7 @@ def test_faulty_model_keeps_what_it_has() -> None:
     model = make_model(replicas=-1)
     desired = build_model(model, snapshot_of(model), SETTINGS)
     assert (desired.objects, desired.keep) == ((), True)
-    assert desired.errors == model.errors != ()
+    assert desired.faults == model.faults != ()
 
 
 def test_fault_in_the_pod_patch_is_told_by_its_path() -> None:
@@ -77,7 +79,7 @@ def test_fault_in_the_pod_patch_is_told_by_its_path() -> None:
     model = make_model(template={"spec": {"containers": [{"image": "x"}]}})
     desired = build_model(model, snapshot_of(model), SETTINGS)
     where = "spec.template.spec.containers[0].name"
-    assert desired.errors == (SpecError(where, "is required: it says which item is meant"),)
+    assert desired.faults == (Fault(where, "is required: it says which item is meant"),)
 
 
 def test_model_that_is_being_deleted_writes_nothing() -> None:
@@ -319,7 +321,7 @@ def test_claim_of_one_node_rolls_in_place() -> None:
     assert build_model(own, snapshot_of(own), SETTINGS).rollout is RolloutMode.IN_PLACE
     named = make_model(cache={"claimName": "weights"})
     for mode, expected in (("ReadWriteOnce", RolloutMode.IN_PLACE), ("ReadWriteMany", RolloutMode.SURGE)):
-        claims = {ModelKey("team", "weights"): {"spec": {"accessModes": [mode]}}}
+        claims = {ObjectKey("team", "weights"): {"spec": {"accessModes": [mode]}}}
         assert build_model(named, snapshot_of(named, claims=claims), SETTINGS).rollout is expected
 
 

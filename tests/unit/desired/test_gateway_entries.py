@@ -11,8 +11,9 @@ from capstan_contract.config import (
     StaticBackend,
     Task,
 )
-from capstan_operator.desired.gateway import compile_gateway
-from capstan_operator.snapshot import Model, ModelKey
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import as_deleting, make_model
 
 
@@ -121,7 +122,7 @@ def test_faulty_model_is_left_out_with_all_its_faults() -> None:
     faulty = make_model("faulty", replicas=-1, serving={"weight": -1})
     compiled = compile_gateway([faulty, make_model()])
     assert [entry.id for entry in compiled.config.models] == ["team/llama"]
-    verdict = compiled.verdicts[ModelKey("team", "faulty")]
+    verdict = compiled.verdicts[ObjectKey("team", "faulty")]
     assert verdict.reason == "Invalid"
     assert "spec.replicas" in verdict.message
     assert "spec.serving.weight" in verdict.message

@@ -17,11 +17,12 @@ from capstan_contract.config import (
     StickyBy,
     Strategy,
 )
-from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.model import build_model, needs_capacity
 from capstan_operator.desired.naming import credential_file, owner_of_credential
 from capstan_operator.desired.types import CompiledGateway, Verdict
-from capstan_operator.snapshot import Model, ModelKey
+from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import SETTINGS, as_deleting, make_model, snapshot_of
 
 YOUNG = "2026-06-01T00:00:00Z"
@@ -38,7 +39,7 @@ def _cascade(name: str, *members: str, **fields: Any) -> Model:
 
 
 def _compile(*models: Model) -> CompiledGateway:
-    assert [model.errors for model in models] == [()] * len(models)
+    assert [model.faults for model in models] == [()] * len(models)
     return compile_gateway(models)
 
 
@@ -51,7 +52,7 @@ def _entry(compiled: CompiledGateway, name: str) -> ModelEntry:
 
 
 def _verdict(compiled: CompiledGateway, name: str) -> Verdict:
-    return compiled.verdicts[ModelKey("team", name)]
+    return compiled.verdicts[ObjectKey("team", name)]
 
 
 def test_router_names_its_members_by_id() -> None:
@@ -223,7 +224,7 @@ def test_local_mode_says_only_where_engines_are() -> None:
 def test_virtual_model_owns_nothing(model: Model) -> None:
     """A virtual model has no objects, and what it had is pruned."""
     desired = build_model(model, snapshot_of(model), SETTINGS)
-    assert (desired.objects, desired.keep, desired.errors) == ((), False, ())
+    assert (desired.objects, desired.keep, desired.faults) == ((), False, ())
     assert not needs_capacity(model, snapshot_of(model), SETTINGS)
 
 
@@ -256,5 +257,5 @@ def test_endpoints_of_a_hosted_model() -> None:
 @pytest.mark.parametrize("endpoint", [None, "eu"])
 def test_credential_file_tells_whose_it_is(endpoint: str | None) -> None:
     """From the name of a credential's file follow the model and the endpoint."""
-    key = ModelKey("team", "gpt")
+    key = ObjectKey("team", "gpt")
     assert owner_of_credential(credential_file(key, endpoint)) == (key, endpoint)

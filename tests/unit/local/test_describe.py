@@ -13,19 +13,20 @@ from capstan_contract.config import (
     StaticBackend,
     Task,
 )
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.api.parse import parse_model
-from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.local.describe import Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State
 from capstan_operator.local.tell import Scene, is_settled, presentation, problems_of
-from capstan_operator.snapshot import Model, ModelKey
+from capstan_operator.resources.resource import ObjectKey
 
 CHAT = ModelEntry(
     id="default/chat", generation=0, servedName="chat", upstreamName="chat", backend=StaticBackend(urls=("http://x",))
 )
-KEY = ModelKey("default", "chat")
+KEY = ObjectKey("default", "chat")
 LAUNCH = Launch(EngineType.SIMULATOR, python="python", model="chat", task=Task.CHAT)
 
 
@@ -107,7 +108,7 @@ def test_a_moved_external_model_is_a_change() -> None:
 def test_problems_name_the_way_out() -> None:
     """Each problem is told with its model's name, and a missing key with its variable."""
     scene = _scene(
-        refused={KEY: "taken"}, absent={ModelKey("default", "b"): "no"}, missing_keys={"default.c": "OPENAI_API_KEY"}
+        refused={KEY: "taken"}, absent={ObjectKey("default", "b"): "no"}, missing_keys={"default.c": "OPENAI_API_KEY"}
     )
     told = dict(problems_of(scene))
     assert told["chat"] == "is not served: taken"

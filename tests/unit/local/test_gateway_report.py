@@ -6,7 +6,7 @@ import aiohttp
 from aiohttp import web
 
 from capstan_contract.config import ConfigReport
-from capstan_operator.local.gateway import GatewayProcess
+from capstan_operator.local.gateway_process import GatewayProcess
 from support.ports import free_port
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.api.parse import parse_model
 from capstan_operator.local.launch import (
@@ -14,7 +15,6 @@ from capstan_operator.local.launch import (
     plan_launch,
     wanted_replicas,
 )
-from capstan_operator.snapshot import Model
 
 VLLM = Choices(python="python", vllm_python="vllm-python")
 
@@ -24,7 +24,7 @@ def _model(**spec: Any) -> Model:
     parsed = parse_model(
         {"apiVersion": "capstan.dev/v1alpha1", "kind": "LLMModel", "metadata": {"name": "m"}, "spec": spec}
     )
-    assert parsed.errors == ()
+    assert parsed.faults == ()
     return parsed
 
 

@@ -10,9 +10,9 @@ import pytest
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, join_config, split_config
 from capstan_operator.local import configdir
 from capstan_operator.local.configdir import write_config
-from capstan_operator.local.credentials import variable_of, write_credentials
-from capstan_operator.local.engines import rest_seconds
+from capstan_operator.local.engine_processes import rest_seconds
 from capstan_operator.local.errors import AlreadyRunning, ForeignFolder, PortTaken
+from capstan_operator.local.keys import variable_of, write_credentials
 from capstan_operator.local.ports import check_port, free_ports
 from capstan_operator.local.statedir import state_directory
 

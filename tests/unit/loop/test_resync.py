@@ -8,13 +8,13 @@ import aiohttp
 
 from capstan_operator.health import HealthServer
 from capstan_operator.kube.errors import Unavailable
+from capstan_operator.loop.resync import Resync
 from capstan_operator.metrics import Metrics
-from capstan_operator.resync import Resync
-from capstan_operator.snapshot import ModelKey
+from capstan_operator.resources.resource import ObjectKey
 from support.ports import free_port
 from support.wait import eventually
 
-KEY = ModelKey("ns", "m")
+KEY = ObjectKey("ns", "m")
 
 
 class World:
@@ -29,7 +29,7 @@ class World:
     def resync(self, interval: float = 10.0) -> Resync:
         """Give a resync of this world."""
 
-        async def list_keys() -> Iterable[ModelKey]:
+        async def list_keys() -> Iterable[ObjectKey]:
             if self.broken:
                 raise Unavailable("no answer")
             return [KEY]
@@ -90,13 +90,13 @@ async def test_a_pass_that_does_not_end_is_not_good() -> None:
 async def test_a_pass_ends_although_some_model_is_always_busy() -> None:
     """A pass is good when each model was through once; they need not all be through at the same moment."""
     looks = itertools.count()
-    keys = (KEY, ModelKey("ns", "n"))
+    keys = (KEY, ObjectKey("ns", "n"))
 
-    def is_idle(asked: Iterable[ModelKey]) -> bool:
+    def is_idle(asked: Iterable[ObjectKey]) -> bool:
         # One of the two is busy whenever somebody looks, and it is not always the same one.
         return keys[next(looks) // 2 % 2] not in set(asked)
 
-    async def list_keys() -> Iterable[ModelKey]:
+    async def list_keys() -> Iterable[ObjectKey]:
         return keys
 
     woken: list[object] = []

@@ -9,19 +9,30 @@ import pytest
 
 from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend, join_config, split_config
 from capstan_contract.names import CONFIG_FILE
-from capstan_operator.acknowledge import ready_addresses
-from capstan_operator.capacity import free_capacity, gpu_nodes
+from capstan_operator.api.kinds import LLM_MODELS, Model
+from capstan_operator.backoff import Backoff
+from capstan_operator.desired.config_maps import build_config_maps
 from capstan_operator.desired.types import Verdict
 from capstan_operator.errors import Retryable
-from capstan_operator.gateway_config import GatewayState, Judged, build_config_maps
-from capstan_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable, UnknownResource, error_of
-from capstan_operator.kube.port import DEPLOYMENTS, LLM_MODELS, NODES
-from capstan_operator.kube.retry import Backoff, parse_retry_after
+from capstan_operator.gateway_config.acknowledge import ready_addresses
+from capstan_operator.gateway_config.reconciler import GatewayState, Judged
+from capstan_operator.kube.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unavailable,
+    UnknownResource,
+    error_of,
+    parse_retry_after,
+)
+from capstan_operator.loaders.capacity import free_capacity, gpu_nodes
 from capstan_operator.logs import JsonFormatter
-from capstan_operator.reconcile import status_of_bug
+from capstan_operator.models.reconciler import status_of_bug
+from capstan_operator.resources.api_resource import DEPLOYMENTS, NODES
+from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.snapshot import Model, ModelKey
-from capstan_operator.watches import Echoes
+from capstan_operator.watch.watches import Echoes
 
 GPU = "nvidia.com/gpu"
 
@@ -157,16 +168,16 @@ def test_config_maps_are_written_index_last_and_read_back() -> None:
 
 def model(generation: int = 1, status: dict[str, Any] | None = None) -> Model:
     """Give a model as the API server knows it."""
-    return Model(key=ModelKey("ns", "m"), uid="u", generation=generation, created="", spec=None, status=status or {})
+    return Model(key=ObjectKey("ns", "m"), uid="u", generation=generation, created="", spec=None, status=status or {})
 
 
 def test_a_verdict_counts_only_for_its_generation() -> None:
     """A status must not be computed from what was said about an older spec, or another object of that name."""
-    state = GatewayState(judged={ModelKey("ns", "m"): Judged("u", 2, Verdict(True, "Accepted", ""))})
+    state = GatewayState(judged={ObjectKey("ns", "m"): Judged("u", 2, Verdict(True, "Accepted", ""))})
     assert state.verdict(model(2)) is not None
     assert not state.awaiting
     assert state.verdict(model(3)) is None
-    assert state.awaiting == {ModelKey("ns", "m")}
+    assert state.awaiting == {ObjectKey("ns", "m")}
 
 
 def test_a_bug_shows_as_ready_unknown_and_stays_stable() -> None:

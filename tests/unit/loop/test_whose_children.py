@@ -3,7 +3,7 @@
 import pytest
 
 from capstan_contract.names import API_VERSION, APPLIED_HASH_ANNOTATION
-from capstan_operator.namesakes import is_another_models, is_child
+from capstan_operator.models.namesakes import is_another_models, is_child
 
 OURS = {"apiVersion": API_VERSION, "kind": "LLMModel", "name": "one", "uid": "u1"}
 FORMER = {**OURS, "uid": "u0"}

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from capstan_operator.workqueue import DONE, Outcome, Pace, QueueCore, WorkQueue
+from capstan_operator.loop.workqueue import DONE, Outcome, Pace, QueueCore, WorkQueue
 from support.wait import eventually
 
 PACE = Pace(lead=0.05, quiet=0.3, most=2.0)

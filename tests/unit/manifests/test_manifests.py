@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from capstan_operator import manifests
-from capstan_operator.manifests import Manifests, Severity, collect, load_manifests, parse_text
-from capstan_operator.snapshot import ModelKey
+from capstan_operator.manifests import reading
+from capstan_operator.manifests.reading import Manifests, Severity, collect, load_manifests, parse_text
+from capstan_operator.resources.resource import ObjectKey
 
 MODEL = """\
 apiVersion: capstan.dev/v1alpha1
@@ -26,26 +26,26 @@ def model(name: str) -> str:
 
 def read(text: str, *, file: str = "m.yaml", namespace: str = "default") -> Manifests:
     """Judge one file."""
-    documents, findings = parse_text(text, file=file)
+    documents, diagnostics = parse_text(text, file=file)
     judged = collect(documents, namespace=namespace)
-    return Manifests(judged.models, judged.origins, judged.others, (*findings, *judged.findings))
+    return Manifests(judged.models, judged.origins, judged.others, (*diagnostics, *judged.diagnostics))
 
 
 def said(found: Manifests) -> list[str]:
-    """The findings, as they are printed."""
-    return [str(finding) for finding in found.findings]
+    """The diagnostics, as they are printed."""
+    return [str(diagnostic) for diagnostic in found.diagnostics]
 
 
 def test_several_documents() -> None:
     """A file may hold several objects; empty documents count, and are nothing."""
     found = read(f"---\n{model('a')}---\n# nothing\n---\n{model('b')}")
-    assert list(found.models) == [ModelKey("default", "a"), ModelKey("default", "b")]
+    assert list(found.models) == [ObjectKey("default", "a"), ObjectKey("default", "b")]
     assert [document.number for document in found.origins.values()] == [1, 3]
-    assert found.findings == ()
+    assert found.diagnostics == ()
 
 
 def test_fault_has_file_line_document_and_field() -> None:
-    """A finding leads to the line of the field."""
+    """A diagnostic leads to the line of the field."""
     text = f"{model('a')}---\n{model('b')}  resources:\n    cpu: 500m\n    gpus: many\n"
     assert said(read(text)) == [
         "m.yaml:16: document 2: LLMModel default/b: `spec.resources.gpus`: must be a whole number without quotes"
@@ -60,7 +60,7 @@ def test_a_namespace_that_is_a_path_is_a_fault() -> None:
     resource = "LLMModel ../../evil/a"
     assert said(found) == [f"m.yaml:5: document 1: {resource}: `metadata.namespace`: must be {rule}"]
     assert [judged.spec for judged in found.models.values()] == [None]
-    assert [finding.field for finding in read(model("a"), namespace="../x").findings] == ["metadata.namespace"]
+    assert [diagnostic.field for diagnostic in read(model("a"), namespace="../x").diagnostics] == ["metadata.namespace"]
 
 
 def test_missing_field_points_to_its_parent() -> None:
@@ -73,7 +73,7 @@ def test_missing_field_points_to_its_parent() -> None:
 def test_yaml_fault_has_a_line() -> None:
     """Text that is not YAML is reported where it breaks; documents before it are still read."""
     found = read(f"{model('a')}---\nkind: a: b\n")
-    assert list(found.models) == [ModelKey("default", "a")]
+    assert list(found.models) == [ObjectKey("default", "a")]
     assert said(found) == ["m.yaml:8: document 2: is not YAML: mapping values are not allowed in this context"]
 
 
@@ -88,7 +88,7 @@ def test_other_groups_are_passed_over() -> None:
     """Objects that are not ours are kept aside with a notice."""
     found = read(f"apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n---\n{model('a')}")
     assert [document.manifest["kind"] for document in found.others] == ["Secret"]
-    assert [finding.severity for finding in found.findings] == [Severity.NOTICE]
+    assert [diagnostic.severity for diagnostic in found.diagnostics] == [Severity.NOTICE]
     assert not found.failed
 
 
@@ -124,20 +124,20 @@ def test_duplicates_are_errors() -> None:
     assert said(found) == [
         "m.yaml:10: document 2: LLMModel default/a: `metadata.name`: is there twice; the first is in m.yaml:1"
     ]
-    assert list(found.models) == [ModelKey("default", "a"), ModelKey("team", "a")]
+    assert list(found.models) == [ObjectKey("default", "a"), ObjectKey("team", "a")]
 
 
 def test_namespace_is_filled_in() -> None:
     """Objects that name no namespace get the one that was asked for."""
     found = read(model("a"), namespace="team")
-    assert list(found.models) == [ModelKey("team", "a")]
+    assert list(found.models) == [ObjectKey("team", "a")]
 
 
 def test_list_is_taken_apart() -> None:
     """A List, as kubectl get -o yaml prints one, holds objects like any file."""
     items = "".join("- " + model(name).replace("\n", "\n  ").rstrip() + "\n" for name in ("a", "b"))
     found = read("apiVersion: v1\nkind: List\nitems:\n" + items + "  specs: 1\n- 5\n")
-    assert list(found.models) == [ModelKey("default", "a"), ModelKey("default", "b")]
+    assert list(found.models) == [ObjectKey("default", "a"), ObjectKey("default", "b")]
     assert said(found) == [
         "m.yaml:17: document 1: List: `items[2]`: must be an object",
         "m.yaml:16: document 1: LLMModel default/b: `specs`: is not a field; did you mean spec?",
@@ -165,7 +165,7 @@ def test_folder_is_read_recursively(tmp_path: Path) -> None:
         file.write_text(model(Path(name).stem.strip(".")))
     found = load_manifests([tmp_path])
     assert [key.name for key in found.models] == ["b", "c", "d"]
-    assert found.findings == ()
+    assert found.diagnostics == ()
 
 
 def test_named_file_is_read_whatever_its_suffix_and_once(tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_named_file_is_read_whatever_its_suffix_and_once(tmp_path: Path) -> None
 )
 def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str) -> None:
     """A file that cannot be read is an error of that file only."""
-    monkeypatch.setattr(manifests, "MOST_FILE_BYTES", 100)
+    monkeypatch.setattr(reading, "MOST_FILE_BYTES", 100)
     (tmp_path / "bad.yaml").write_bytes(content)
     found = load_manifests([tmp_path])
-    assert [finding.message for finding in found.findings] == [message]
+    assert [diagnostic.message for diagnostic in found.diagnostics] == [message]
 
 
 def test_paths_without_manifests(tmp_path: Path) -> None:
@@ -202,4 +202,4 @@ def test_paths_without_manifests(tmp_path: Path) -> None:
 def test_pipe_is_not_read(tmp_path: Path) -> None:
     """Reading a pipe would hang."""
     os.mkfifo(tmp_path / "pipe.yaml")
-    assert [finding.message for finding in load_manifests([tmp_path]).findings] == ["is not a regular file"]
+    assert [diagnostic.message for diagnostic in load_manifests([tmp_path]).diagnostics] == ["is not a regular file"]

@@ -7,13 +7,13 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "conditions.md"
 
 
 def _reasons() -> set[str]:
-    """Give every reason that is written out in a call of Finding(status, reason, ...) or Trouble(reason, ...)."""
+    """Give every reason that is written out in a call of Finding(status, reason, ...) or Problem(reason, ...)."""
     found = set()
     for path in package.__path__:
         for module in Path(path).glob("*.py"):
             for node in ast.walk(ast.parse(module.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                    place = {"Finding": 1, "Trouble": 0}.get(node.func.id)
+                    place = {"Finding": 1, "Problem": 0}.get(node.func.id)
                     if place is not None and len(node.args) > place and isinstance(node.args[place], ast.Constant):
                         found.add(str(ast.literal_eval(node.args[place])))
     return found

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.model import build_model
-from capstan_operator.snapshot import Model, ModelKey, Snapshot
-from capstan_operator.status.members import standing_of
-from capstan_operator.status.model import compute_status
+from capstan_operator.desired.snapshot import Snapshot
+from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.status.compute import compute_status
+from capstan_operator.status.standings import standing_of
 from capstan_operator.status.types import Acknowledgement, AckState, StatusResult
 from support.plainmodels import NOW, SETTINGS, make_member, make_model
 
@@ -145,11 +147,11 @@ def test_a_router_follows_a_cascade() -> None:
 def test_who_is_told_of_whom() -> None:
     """Whoever names a model depends on it, its judge included, in its own namespace only."""
     models = [make_model("front", **ROUTER), make_model("pair", **JUDGED), make_model("a", namespace="elsewhere")]
-    both = frozenset({ModelKey("team", "front"), ModelKey("team", "pair")})
+    both = frozenset({ObjectKey("team", "front"), ObjectKey("team", "pair")})
     assert find_dependents(models) == {
-        ModelKey("team", "a"): both,
-        ModelKey("team", "b"): both,
-        ModelKey("team", "j"): frozenset({ModelKey("team", "pair")}),
+        ObjectKey("team", "a"): both,
+        ObjectKey("team", "b"): both,
+        ObjectKey("team", "j"): frozenset({ObjectKey("team", "pair")}),
     }
 
 

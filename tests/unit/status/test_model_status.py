@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.model import build_model
+from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import Verdict
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
 from capstan_operator.status.checks import CHAINS
-from capstan_operator.status.model import compute_status
+from capstan_operator.status.compute import compute_status
 from capstan_operator.status.types import Acknowledgement, AckState, Problem, StatusResult
 from support.plainmodels import (
     NOW,
@@ -184,7 +186,7 @@ def test_refused_object_needs_a_person() -> None:
 def test_named_claim_decides_about_weights(phase: str | None, expected: tuple[str, str], degraded: str) -> None:
     """The claim that a source names has to exist and be bound."""
     model = make_model(model={"source": "pvc://weights/llama"})
-    claims = {ModelKey("team", "weights"): {"status": {"phase": phase}}} if phase else {}
+    claims = {ObjectKey("team", "weights"): {"status": {"phase": phase}}} if phase else {}
     told = _told(_status(model, snapshot_of(model, claims=claims)))
     assert told["WeightsReady"] == expected
     assert told["Degraded"][0] == degraded
@@ -227,7 +229,7 @@ def test_simulator_needs_no_weights() -> None:
     assert (told["WeightsReady"], told["Degraded"][0]) == (("True", "NotNeeded"), "False")
 
 
-# --- trouble with pods ----------------------------------------------------------------------------------------------
+# --- problem with pods ----------------------------------------------------------------------------------------------
 
 TERMINATED = {"terminated": {"exitCode": 1, "reason": "Error"}}
 KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}

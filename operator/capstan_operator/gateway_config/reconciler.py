@@ -18,28 +18,28 @@ from typing import Final
 from capstan_contract.config import ConfigError, split_config
 from capstan_contract.names import (
     COMPONENT_LABEL,
-    CONFIG_FILE,
     MANAGED_BY,
     MANAGED_BY_LABEL,
-    shard_object,
 )
-from capstan_operator.acknowledge import Acknowledger
-from capstan_operator.credentials import CredentialStore
-from capstan_operator.desired.diff import needs_apply, with_applied_hash
-from capstan_operator.desired.gateway import compile_gateway
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.desired.config_maps import CONFIG_COMPONENT, build_config_maps
+from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Terminal
-from capstan_operator.kube.port import CONFIG_MAPS, KubePort
+from capstan_operator.gateway_config.acknowledge import Acknowledger
+from capstan_operator.gateway_config.credentials import CredentialStore
+from capstan_operator.kube.port import KubePort
+from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.metrics import Metrics
+from capstan_operator.resources.api_resource import CONFIG_MAPS
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.snapshot import Manifest, Model, ModelKey
-from capstan_operator.snapshot_loader import SnapshotLoader
 from capstan_operator.status.types import Problem
 
 log = logging.getLogger(__name__)
 
-CONFIG_COMPONENT: Final = "gateway-config"
 _SHARD_NUMBER: Final = re.compile(r"-[0-9]+")
 
 
@@ -57,15 +57,15 @@ class Judged:
 class GatewayState:
     """What the config lane has found out; read by the models' reconciles."""
 
-    judged: Mapping[ModelKey, Judged] = field(default_factory=dict)
-    dependents: Mapping[ModelKey, frozenset[ModelKey]] = field(default_factory=dict)
+    judged: Mapping[ObjectKey, Judged] = field(default_factory=dict)
+    dependents: Mapping[ObjectKey, frozenset[ObjectKey]] = field(default_factory=dict)
     """The virtual models that name each model."""
     config_hash: str | None = None
     """Hash of the config that is written."""
-    awaiting: set[ModelKey] = field(default_factory=set)
+    awaiting: set[ObjectKey] = field(default_factory=set)
     """Models whose reconcile came before the config lane had seen their generation."""
 
-    def is_compiled(self, key: ModelKey, uid: str, generation: int) -> bool:
+    def is_compiled(self, key: ObjectKey, uid: str, generation: int) -> bool:
         """Whether the last compile has seen this generation of this object, or a newer one."""
         judged = self.judged.get(key)
         return judged is not None and judged.uid == uid and judged.generation >= generation
@@ -89,8 +89,8 @@ class GatewayConfigReconciler:
         *,
         credentials: CredentialStore,
         acknowledger: Acknowledger,
-        wake: Callable[[ModelKey], None],
-        is_busy: Callable[[ModelKey], bool],
+        wake: Callable[[ObjectKey], None],
+        is_busy: Callable[[ObjectKey], bool],
         metrics: Metrics,
     ) -> None:
         self.state = GatewayState()
@@ -118,7 +118,7 @@ class GatewayConfigReconciler:
         return self._credentials.recheck_seconds if compiled.credentials else None
 
     def _publish(
-        self, models: Iterable[Model], compiled: CompiledGateway, problems: Mapping[ModelKey, Problem]
+        self, models: Iterable[Model], compiled: CompiledGateway, problems: Mapping[ObjectKey, Problem]
     ) -> None:
         """Tell the models' lane what is new, and the acknowledger what to wait for."""
         judged = {
@@ -127,7 +127,7 @@ class GatewayConfigReconciler:
         }
         before, self.state.judged = self.state.judged, judged
         self.state.dependents = find_dependents(models)
-        virtual = frozenset[ModelKey]().union(*self.state.dependents.values())
+        virtual = frozenset[ObjectKey]().union(*self.state.dependents.values())
         awaiting, self.state.awaiting = self.state.awaiting, set()
         self._metrics.models.set(len(judged))
         self._metrics.accepted.set(len(compiled.config.models))
@@ -141,7 +141,7 @@ class GatewayConfigReconciler:
             if key in awaiting or key in virtual or not self._comes_anyway(key, item, before.get(key)):
                 self._wake(key)
 
-    def _comes_anyway(self, key: ModelKey, item: Judged, before: Judged | None) -> bool:
+    def _comes_anyway(self, key: ObjectKey, item: Judged, before: Judged | None) -> bool:
         """Whether the model's own wake-up is under way and will find this: a new generation woke both lanes."""
         is_new = before is None or (before.uid, before.generation) != (item.uid, item.generation)
         return is_new and self._is_busy(key)
@@ -176,31 +176,3 @@ class GatewayConfigReconciler:
 
 
 _SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY},{COMPONENT_LABEL}={CONFIG_COMPONENT}"
-
-
-def build_config_maps(documents: Mapping[str, str], settings: Settings) -> tuple[Manifest, ...]:
-    """Build the ConfigMaps that hold the documents of `split_config`, in the order to write them: the index last."""
-    shards = sorted(name for name in documents if name != CONFIG_FILE)
-    numbered = [(shard_object(settings.gateway_config_name, _number(name)), name) for name in shards]
-    return tuple(
-        with_applied_hash(
-            {
-                "apiVersion": CONFIG_MAPS.api_version,
-                "kind": CONFIG_MAPS.kind,
-                "metadata": {
-                    "name": name,
-                    "namespace": settings.build.install_namespace,
-                    "labels": {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: CONFIG_COMPONENT},
-                },
-                "data": {file: documents[file]},
-            }
-        )
-        for name, file in [*numbered, (settings.gateway_config_name, CONFIG_FILE)]
-    )
-
-
-def _number(shard: str) -> int:
-    return int(shard.removeprefix("shard-").removesuffix(".json"))
-
-
-__all__ = ["GatewayConfigReconciler", "GatewayState", "Judged", "build_config_maps"]

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Final
 
-from capstan_operator.kube.errors import KubeError
-from capstan_operator.snapshot import ModelKey
+from capstan_operator.errors import OperatorError
+from capstan_operator.resources.resource import ObjectKey
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +27,10 @@ class Resync:
         self,
         *,
         interval: float,
-        list_keys: Callable[[], Awaitable[Iterable[ModelKey]]],
-        wake: Callable[[ModelKey], None],
+        list_keys: Callable[[], Awaitable[Iterable[ObjectKey]]],
+        wake: Callable[[ObjectKey], None],
         wake_config: Callable[[], None],
-        is_idle: Callable[[Iterable[ModelKey]], bool],
+        is_idle: Callable[[Iterable[ObjectKey]], bool],
         rng: Callable[[], float] = random.random,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -62,7 +62,7 @@ class Resync:
                 async with asyncio.timeout(STALE_INTERVALS * self._interval):
                     await self._pass()
                 pause = self._interval * (1 + JITTER * (2 * self._random() - 1))
-            except (KubeError, TimeoutError) as error:
+            except (OperatorError, TimeoutError) as error:
                 log.warning("resync failed", extra={"error": str(error) or type(error).__name__})
                 pause = min(self._interval, 10.0)
             await asyncio.sleep(pause)

@@ -6,22 +6,22 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import Final
 
-from capstan_operator.acknowledge import Acknowledger
-from capstan_operator.credentials import CredentialStore
 from capstan_operator.errors import Retryable, Terminal
-from capstan_operator.gateway_config import GatewayConfigReconciler
+from capstan_operator.gateway_config.acknowledge import Acknowledger
+from capstan_operator.gateway_config.credentials import CredentialStore
+from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.events import EventRecorder
 from capstan_operator.kube.port import KubePort
+from capstan_operator.loaders.snapshot import ModelParser, SnapshotLoader
+from capstan_operator.loop.resync import Resync
+from capstan_operator.loop.workqueue import Outcome, Pace, WorkQueue
 from capstan_operator.metrics import Metrics
-from capstan_operator.reconcile import ModelReconciler
-from capstan_operator.resync import Resync
+from capstan_operator.models.reconciler import ModelReconciler
+from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.snapshot import ModelKey
-from capstan_operator.snapshot_loader import ModelParser, SnapshotLoader
-from capstan_operator.watches import GATEWAY_CONFIG, Echoes, Watches
-from capstan_operator.wiring import watched_namespaces
-from capstan_operator.workqueue import Outcome, Pace, WorkQueue
+from capstan_operator.watch.kopf_wiring import watched_namespaces
+from capstan_operator.watch.watches import GATEWAY_CONFIG, Echoes, Watches
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Runtime:
 
     def __init__(self, kube: KubePort, settings: Settings, *, metrics: Metrics, echoes: Echoes, identity: str) -> None:
         self._metrics = metrics
-        self.models: WorkQueue[ModelKey] = WorkQueue(MODEL_PACE)
+        self.models: WorkQueue[ObjectKey] = WorkQueue(MODEL_PACE)
         self.config: WorkQueue[str] = WorkQueue(CONFIG_PACE)
         loader = SnapshotLoader(kube, ModelParser(), namespaces=watched_namespaces(settings))
         self._loader = loader
@@ -98,7 +98,7 @@ class Runtime:
             "resync": self.resync.run(),
         }
 
-    async def _handle_models(self, keys: list[ModelKey]) -> None:
+    async def _handle_models(self, keys: list[ObjectKey]) -> None:
         await self.reconciler.handle(keys, self.models)
 
     async def _handle_config(self, keys: list[str]) -> None:
@@ -120,7 +120,7 @@ class Runtime:
         for key in keys:
             self.config.done(key, outcome)
 
-    async def _list_keys(self) -> list[ModelKey]:
+    async def _list_keys(self) -> list[ObjectKey]:
         return [model.key for model in await self._loader.all_models()]
 
     def _bind_metrics(self) -> None:

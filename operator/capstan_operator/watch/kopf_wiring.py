@@ -10,12 +10,13 @@ from typing import Any, Final
 import kopf
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
-from capstan_operator.acknowledge import SERVICE_LABEL
+from capstan_operator.api.kinds import LLM_MODELS
+from capstan_operator.gateway_config.acknowledge import SERVICE_LABEL
 from capstan_operator.kube.auth import authorization, load_configuration, split_header
-from capstan_operator.kube.port import CHILD_KINDS, ENDPOINT_SLICES, LLM_MODELS, PODS, Kind
-from capstan_operator.memoryless import NoDiffBase, NoProgress
+from capstan_operator.resources.api_resource import CHILD_RESOURCES, ENDPOINT_SLICES, PODS, ApiResource
 from capstan_operator.settings import Settings
-from capstan_operator.watches import Watches
+from capstan_operator.watch.memoryless import NoDiffBase, NoProgress
+from capstan_operator.watch.watches import Watches
 
 SERVER_TIMEOUT: Final = 300
 CLIENT_TIMEOUT: Final = 310
@@ -45,14 +46,16 @@ def build_registry(
         await on_cleanup()
 
     _watch(registry, LLM_MODELS, watches.model)
-    for kind in (*CHILD_KINDS, PODS):
+    for kind in (*CHILD_RESOURCES, PODS):
         _watch(registry, kind, watches.child)
     if settings.build.gateway_service:
         _watch(registry, ENDPOINT_SLICES, watches.gateway)
     return registry
 
 
-def _watch(registry: kopf.OperatorRegistry, kind: Kind, handle: Callable[[Kind, Mapping[str, Any]], None]) -> None:
+def _watch(
+    registry: kopf.OperatorRegistry, kind: ApiResource, handle: Callable[[ApiResource, Mapping[str, Any]], None]
+) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"watch-{kind.plural}")
     async def on_event(event: Mapping[str, Any], **_: Any) -> None:
         handle(kind, event)
@@ -73,7 +76,7 @@ def build_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.persistence.diffbase_storage = NoDiffBase()
     configured.persistence.progress_storage = NoProgress()
     configured.networking.request_timeout = 30.0
-    for kind in (*CHILD_KINDS, PODS):
+    for kind in (*CHILD_RESOURCES, PODS):
         configured.watching.label_selectors[_selector(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     configured.watching.label_selectors[_selector(ENDPOINT_SLICES)] = (
         f"{SERVICE_LABEL}={settings.build.gateway_service}"
@@ -104,5 +107,5 @@ async def connection_info() -> kopf.ConnectionInfo:
     )
 
 
-def _selector(kind: Kind) -> tuple[str, str, str]:
+def _selector(kind: ApiResource) -> tuple[str, str, str]:
     return kind.group, kind.version, kind.plural

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from capstan_operator.desired.quantity import parse_quantity
-from capstan_operator.snapshot import Manifest, NodeCapacity
+from capstan_operator.desired.snapshot import NodeCapacity
+from capstan_operator.resources.resource import Manifest
 
 
 def gpu_nodes(nodes: Iterable[Manifest], resources: frozenset[str]) -> list[Manifest]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from capstan_contract.names import API_VERSION, GROUP
-from capstan_operator.api.crd import KINDS
+from capstan_operator.api.kinds import KINDS, Model
 from capstan_operator.api.parse import DEFAULT_NAMESPACE, parse_model
-from capstan_operator.snapshot import Manifest, Model, ModelKey
-from capstan_operator.yamldoc import YamlFault, json_as_yaml, read_yaml
+from capstan_operator.manifests.yamldoc import YamlFault, json_as_yaml, read_yaml
+from capstan_operator.resources.resource import Manifest, ObjectKey
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MOST_FILE_BYTES = 4 * 1024 * 1024
@@ -25,7 +25,7 @@ MOST_FILES = 10_000
 
 
 class Severity(StrEnum):
-    """How bad a finding is."""
+    """How bad a diagnostic is."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -62,7 +62,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnostic:
     """Something to tell about a manifest. No value of a field is ever in it."""
 
     file: str
@@ -85,53 +85,53 @@ class Finding:
 class Manifests:
     """Everything that was found."""
 
-    models: Mapping[ModelKey, Model]
+    models: Mapping[ObjectKey, Model]
     """Every LLMModel, the faulty ones too (their `spec` is None); of one that is there twice, the first."""
-    origins: Mapping[ModelKey, Document]
+    origins: Mapping[ObjectKey, Document]
     others: tuple[Document, ...]
     """Objects of other API groups."""
-    findings: tuple[Finding, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
     @property
     def failed(self) -> bool:
         """Whether there is an error."""
-        return any(finding.severity is Severity.ERROR for finding in self.findings)
+        return any(diagnostic.severity is Severity.ERROR for diagnostic in self.diagnostics)
 
 
 def load_manifests(paths: Iterable[Path], *, namespace: str = DEFAULT_NAMESPACE) -> Manifests:
     """Read and judge files and folders. Never raises for what is in them, or when they are not there."""
-    texts, findings = read_texts(paths)
+    texts, diagnostics = read_texts(paths)
     documents: list[Document] = []
     for file, text in texts.items():
         found, faults = parse_text(text, file=file)
         documents += found
-        findings += faults
+        diagnostics += faults
     collected = collect(documents, namespace=namespace)
-    return replace(collected, findings=(*findings, *collected.findings))
+    return replace(collected, diagnostics=(*diagnostics, *collected.diagnostics))
 
 
-def read_texts(paths: Iterable[Path]) -> tuple[dict[str, str], list[Finding]]:
+def read_texts(paths: Iterable[Path]) -> tuple[dict[str, str], list[Diagnostic]]:
     """Read the files, and every manifest in the folders and below, in the order of their names.
 
     Hidden files and folders are passed over; folders that are links are not followed. A file that was named is read
     whatever its suffix.
     """
     texts: dict[str, str] = {}
-    findings: list[Finding] = []
+    diagnostics: list[Diagnostic] = []
     for path in paths:
         if not path.exists():
-            findings.append(Finding(str(path), 0, "does not exist"))
+            diagnostics.append(Diagnostic(str(path), 0, "does not exist"))
             continue
         files = list(_files_below(path)) if path.is_dir() else [path]
         if not files:
-            findings.append(Finding(str(path), 0, f"has no file that ends in {', '.join(SUFFIXES)}"))
+            diagnostics.append(Diagnostic(str(path), 0, f"has no file that ends in {', '.join(SUFFIXES)}"))
         for file in files:
             if len(texts) >= MOST_FILES:
-                findings.append(Finding(str(path), 0, f"holds more than {MOST_FILES} files"))
-                return texts, findings
+                diagnostics.append(Diagnostic(str(path), 0, f"holds more than {MOST_FILES} files"))
+                return texts, diagnostics
             if str(file) not in texts:
-                _read_file(file, texts, findings)
-    return texts, findings
+                _read_file(file, texts, diagnostics)
+    return texts, diagnostics
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -142,28 +142,28 @@ def _files_below(folder: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def _read_file(file: Path, texts: dict[str, str], findings: list[Finding]) -> None:
+def _read_file(file: Path, texts: dict[str, str], diagnostics: list[Diagnostic]) -> None:
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            findings.append(Finding(str(file), 0, "is not a regular file"))
+            diagnostics.append(Diagnostic(str(file), 0, "is not a regular file"))
             return
         with file.open("rb") as stream:
             content = stream.read(MOST_FILE_BYTES + 1)
         if len(content) > MOST_FILE_BYTES:
-            findings.append(Finding(str(file), 0, f"has more than {MOST_FILE_BYTES} bytes"))
+            diagnostics.append(Diagnostic(str(file), 0, f"has more than {MOST_FILE_BYTES} bytes"))
             return
         texts[str(file)] = content.decode("utf-8-sig")
     except OSError as error:
-        findings.append(Finding(str(file), 0, f"cannot be read: {error.strerror}"))
+        diagnostics.append(Diagnostic(str(file), 0, f"cannot be read: {error.strerror}"))
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        findings.append(Finding(str(file), line, "is not UTF-8"))
+        diagnostics.append(Diagnostic(str(file), line, "is not UTF-8"))
 
 
-def parse_text(text: str, *, file: str) -> tuple[list[Document], list[Finding]]:
+def parse_text(text: str, *, file: str) -> tuple[list[Document], list[Diagnostic]]:
     """Take a file's text apart into objects. After a YAML fault the rest of the file is not read."""
     documents: list[Document] = []
-    findings: list[Finding] = []
+    diagnostics: list[Diagnostic] = []
     if file.endswith(".json"):
         text = json_as_yaml(text)
     number = 0
@@ -172,15 +172,17 @@ def parse_text(text: str, *, file: str) -> tuple[list[Document], list[Finding]]:
             number = document.number
             if isinstance(document.data, dict):
                 whole = Document(file, number, document.line, document.data, document.lines)
-                documents += _objects_in(whole, findings)
+                documents += _objects_in(whole, diagnostics)
             else:
-                findings.append(Finding(file, document.line, "must be an object with apiVersion and kind", number))
+                diagnostics.append(
+                    Diagnostic(file, document.line, "must be an object with apiVersion and kind", number)
+                )
     except YamlFault as fault:
-        findings.append(Finding(file, fault.line, fault.message, number + 1))
-    return documents, findings
+        diagnostics.append(Diagnostic(file, fault.line, fault.message, number + 1))
+    return documents, diagnostics
 
 
-def _objects_in(document: Document, findings: list[Finding]) -> Iterator[Document]:
+def _objects_in(document: Document, diagnostics: list[Diagnostic]) -> Iterator[Document]:
     """Give the object itself, or the items of a List."""
     items = document.manifest.get("items")
     if document.manifest.get("kind") != "List" or not isinstance(items, list):
@@ -192,39 +194,39 @@ def _objects_in(document: Document, findings: list[Finding]) -> Iterator[Documen
             yield replace(document, manifest=item, line=document.line_of(prefix), prefix=f"{prefix}.")
         else:
             line = document.line_of(prefix)
-            findings.append(Finding(document.file, line, "must be an object", document.number, "List", prefix))
+            diagnostics.append(Diagnostic(document.file, line, "must be an object", document.number, "List", prefix))
 
 
 def collect(documents: Iterable[Document], *, namespace: str = DEFAULT_NAMESPACE) -> Manifests:
     """Parse the objects of our kinds. Those that name no namespace are in `namespace`."""
-    models: dict[ModelKey, Model] = {}
-    origins: dict[ModelKey, Document] = {}
+    models: dict[ObjectKey, Model] = {}
+    origins: dict[ObjectKey, Document] = {}
     others: list[Document] = []
-    findings: list[Finding] = []
+    diagnostics: list[Diagnostic] = []
     for document in documents:
         document = replace(document, manifest=_in_namespace(document.manifest, namespace))
         objection = _objection(document)
         if objection:
-            findings.append(objection)
+            diagnostics.append(objection)
         if objection and objection.severity is Severity.NOTICE:
             others.append(document)
         if objection:
             continue
         model = parse_model(document.manifest)
-        findings += (about(document, error.message, error.field) for error in model.errors)
+        diagnostics += (about(document, error.message, error.field) for error in model.faults)
         if first := origins.get(model.key):
             where = f"{first.file}:{first.line}"
-            findings.append(about(document, f"is there twice; the first is in {where}", "metadata.name"))
+            diagnostics.append(about(document, f"is there twice; the first is in {where}", "metadata.name"))
             continue
         if model.key.name:
             models[model.key], origins[model.key] = model, document
-    return Manifests(models, origins, tuple(others), tuple(findings))
+    return Manifests(models, origins, tuple(others), tuple(diagnostics))
 
 
-def about(document: Document, message: str, field: str = "", severity: Severity = Severity.ERROR) -> Finding:
-    """Make a finding about a field of an object."""
+def about(document: Document, message: str, field: str = "", severity: Severity = Severity.ERROR) -> Diagnostic:
+    """Make a diagnostic about a field of an object."""
     line = document.line_of(field)
-    return Finding(document.file, line, message, document.number, document.resource, field, severity)
+    return Diagnostic(document.file, line, message, document.number, document.resource, field, severity)
 
 
 def _in_namespace(manifest: Manifest, namespace: str) -> Manifest:
@@ -234,7 +236,7 @@ def _in_namespace(manifest: Manifest, namespace: str) -> Manifest:
     return {**manifest, "metadata": {**metadata, "namespace": namespace}}
 
 
-def _objection(document: Document) -> Finding | None:
+def _objection(document: Document) -> Diagnostic | None:
     """Say why an object is not one of ours; None when it is one."""
     version, kind = document.manifest.get("apiVersion"), document.manifest.get("kind")
     for name, value in (("apiVersion", version), ("kind", kind)):

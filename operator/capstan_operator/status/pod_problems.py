@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from capstan_operator.desired.pods import are_pods_refused, condition_of, unschedulable
-from capstan_operator.snapshot import Manifest
+from capstan_operator.resources.resource import Manifest
+from capstan_operator.status.types import Problem
 
 PATIENCE_SECONDS: Final = 300.0
 """How long a pod may find no node before a person is called: nodes may be on their way."""
@@ -21,17 +22,6 @@ _PULL_REASONS: Final = frozenset(
 )
 _CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _REFUSED_POD: Final = re.compile(r'pods "[^"]*" is forbidden: ')
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Why pods do not become ready."""
-
-    reason: str
-    message: str
-    needs_person: bool = True
-    recheck_after: float | None = None
-    """Seconds until it needs a person although nothing changes."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +37,9 @@ class _Container:
     """How it ended the last time; {} when it never did."""
 
 
-def find_trouble(
+def find_pod_problem(
     pods: Sequence[Manifest], *, gpus: int, gpu_resource: str, now: datetime, leaving: Sequence[Manifest] = ()
-) -> Trouble | None:
+) -> Problem | None:
     """Give the first thing, in the order of certainty, that keeps one of these pods from becoming ready.
 
     `leaving` are pods that are being stopped and may still hold what these wait for: nobody is called before the end
@@ -57,24 +47,24 @@ def find_trouble(
     """
     containers = sorted((c for pod in pods for c in _containers(pod)), key=lambda c: (c.name, c.image))
     for check in _CONTAINER_CHECKS:
-        if found := [trouble for container in containers if (trouble := check(container))]:
+        if found := [problem for container in containers if (problem := check(container))]:
             return _worst(found)
     grace = max((-_age(pod["metadata"].get("deletionTimestamp"), now) for pod in leaving), default=0.0)
     return _worst([_unscheduled(pod, gpus, gpu_resource, now, grace) for pod in pods if unschedulable(pod)])
 
 
-def find_refusal(deployment: Manifest | None, *, rolling: bool) -> Trouble | None:
+def find_refusal(deployment: Manifest | None, *, rolling: bool) -> Problem | None:
     """Say why the API server refuses to make pods, if it does. While old pods are being replaced, they may be what
     fills a quota, and nobody is needed."""
     if deployment is None or not are_pods_refused(deployment):
         return None
     says = str((condition_of(deployment, "ReplicaFailure") or {}).get("message", ""))
-    return Trouble("PodsRefused", f"pods are refused: {_REFUSED_POD.sub('', says)}", needs_person=not rolling)
+    return Problem("PodsRefused", f"pods are refused: {_REFUSED_POD.sub('', says)}", needs_person=not rolling)
 
 
-def _worst(found: Sequence[Trouble]) -> Trouble | None:
+def _worst(found: Sequence[Problem]) -> Problem | None:
     """Give one of several, always the same one."""
-    return max(found, key=lambda trouble: (trouble.needs_person, trouble.message), default=None)
+    return max(found, key=lambda problem: (problem.needs_person, problem.message), default=None)
 
 
 def _containers(pod: Manifest) -> Iterator[_Container]:
@@ -91,29 +81,29 @@ def _containers(pod: Manifest) -> Iterator[_Container]:
         )
 
 
-def _image_pull(container: _Container) -> Trouble | None:
+def _image_pull(container: _Container) -> Problem | None:
     if container.waiting.get("reason") not in _PULL_REASONS:
         return None
-    return Trouble("ImagePullFailed", f"the image '{container.image}' of container '{container.name}' cannot be pulled")
+    return Problem("ImagePullFailed", f"the image '{container.image}' of container '{container.name}' cannot be pulled")
 
 
-def _configuration(container: _Container) -> Trouble | None:
+def _configuration(container: _Container) -> Problem | None:
     reason = container.waiting.get("reason")
     if reason not in _CONFIG_REASONS:
         return None
     # Only this one speaks of the manifest; the others name containers and processes, differently each time.
     detail = f": {container.waiting.get('message', '')}" if reason == "CreateContainerConfigError" else ""
-    return Trouble("ContainerConfigError", f"container '{container.name}' cannot be started{detail}")
+    return Problem("ContainerConfigError", f"container '{container.name}' cannot be started{detail}")
 
 
-def _out_of_memory(container: _Container) -> Trouble | None:
+def _out_of_memory(container: _Container) -> Problem | None:
     if container.ready or container.last.get("reason") != "OOMKilled":
         return None
     message = f"container '{container.name}' was ended because it used more memory than its limit"
-    return Trouble("OutOfMemory", message, needs_person=container.restarts >= CRASHES)
+    return Problem("OutOfMemory", message, needs_person=container.restarts >= CRASHES)
 
 
-def _crash(container: _Container) -> Trouble | None:
+def _crash(container: _Container) -> Problem | None:
     looping = container.waiting.get("reason") == "CrashLoopBackOff"
     failed = not container.ready and container.last.get("exitCode", 0) != 0
     if not looping and not failed:
@@ -121,10 +111,10 @@ def _crash(container: _Container) -> Trouble | None:
     message = (
         f"container '{container.name}' keeps ending, the last time with exit code {container.last.get('exitCode')}"
     )
-    return Trouble("CrashLoop", message, needs_person=container.restarts >= CRASHES)
+    return Problem("CrashLoop", message, needs_person=container.restarts >= CRASHES)
 
 
-_CONTAINER_CHECKS: Final[tuple[Callable[[_Container], Trouble | None], ...]] = (
+_CONTAINER_CHECKS: Final[tuple[Callable[[_Container], Problem | None], ...]] = (
     _image_pull,
     _configuration,
     _out_of_memory,
@@ -132,7 +122,7 @@ _CONTAINER_CHECKS: Final[tuple[Callable[[_Container], Trouble | None], ...]] = (
 )
 
 
-def _unscheduled(pod: Manifest, gpus: int, gpu_resource: str, now: datetime, grace: float) -> Trouble:
+def _unscheduled(pod: Manifest, gpus: int, gpu_resource: str, now: datetime, grace: float) -> Problem:
     condition = unschedulable(pod) or {}
     says = str(condition.get("message", "")).strip()
     since = condition.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp")
@@ -140,7 +130,7 @@ def _unscheduled(pod: Manifest, gpus: int, gpu_resource: str, now: datetime, gra
     reason, what = "Unschedulable", "no node takes a replica"
     if gpus and f"Insufficient {gpu_resource}" in says:
         reason, what = "InsufficientGPU", f"no node has {gpus} {gpu_resource} free for a replica"
-    return Trouble(
+    return Problem(
         reason,
         f"{what}; the scheduler says: {says}",
         needs_person=left <= 0,

@@ -26,6 +26,7 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_contract.names import ENGINE_PORT_NAME
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import External, LLMModelSpec, PriceSpec
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.members import (
@@ -43,7 +44,7 @@ from capstan_operator.desired.naming import (
     workload_name,
 )
 from capstan_operator.desired.types import CompiledGateway, Verdict
-from capstan_operator.snapshot import Model, ModelKey, SpecError
+from capstan_operator.resources.resource import Fault, ObjectKey
 
 INVALID = "Invalid"
 ACCEPTED = Verdict(accepted=True, reason="Accepted", message="served by the gateway's config")
@@ -61,8 +62,8 @@ def compile_gateway(
     names.
     """
     known = {model.key: model for model in models}
-    verdicts: dict[ModelKey, Verdict] = {}
-    owners: dict[str, ModelKey] = {}
+    verdicts: dict[ObjectKey, Verdict] = {}
+    owners: dict[str, ObjectKey] = {}
     for model in sorted(known.values(), key=_seniority):
         verdict = verdicts[model.key] = _judge(model, owners)
         if verdict.accepted:
@@ -90,10 +91,10 @@ def compile_gateway(
     )
 
 
-def _refusal(fault: ValidationError) -> SpecError:
+def _refusal(fault: ValidationError) -> Fault:
     first = fault.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return SpecError("spec", f"cannot be served by a gateway: {where}: {first['msg']}")
+    return Fault("spec", f"cannot be served by a gateway: {where}: {first['msg']}")
 
 
 def _dependence(model: Model) -> int:
@@ -105,8 +106,8 @@ def _dependence(model: Model) -> int:
 def _add_virtual(
     model: Model,
     spec: LLMModelSpec,
-    known: Mapping[ModelKey, Model],
-    verdicts: Mapping[ModelKey, Verdict],
+    known: Mapping[ObjectKey, Model],
+    verdicts: Mapping[ObjectKey, Verdict],
     entries: dict[str, ModelEntry],
 ) -> Verdict:
     """Add the entry of a virtual model with the members that can be used; give the verdict on it."""
@@ -133,7 +134,7 @@ def default_backend(model: Model) -> Backend:
     return ExternalBackend(provider=external.provider, endpoints=tuple(_endpoints(model.key, external)))
 
 
-def _endpoints(key: ModelKey, external: External) -> Iterator[ExternalEndpoint]:
+def _endpoints(key: ObjectKey, external: External) -> Iterator[ExternalEndpoint]:
     if external.url:
         file = credential_file(key) if external.secretRef else None
         yield ExternalEndpoint(name=DEFAULT_ENDPOINT, url=external.url, credentialFile=file)
@@ -148,7 +149,7 @@ def _endpoints(key: ModelKey, external: External) -> Iterator[ExternalEndpoint]:
         )
 
 
-def _credentials(key: ModelKey, external: External | None) -> Iterator[tuple[str, tuple[str, str, str]]]:
+def _credentials(key: ObjectKey, external: External | None) -> Iterator[tuple[str, tuple[str, str, str]]]:
     """Give the credential files of a hosted model, and where each comes from."""
     if external is None:
         return
@@ -159,16 +160,16 @@ def _credentials(key: ModelKey, external: External | None) -> Iterator[tuple[str
             yield credential_file(key, endpoint.name), (key.namespace, secret.name, secret.key)
 
 
-def invalid(faults: Iterable[SpecError]) -> Verdict:
+def invalid(faults: Iterable[Fault]) -> Verdict:
     """Give the verdict on a faulty model: every fault, so that one look is enough to put them all right."""
     return Verdict(accepted=False, reason=INVALID, message="; ".join(str(fault) for fault in faults))
 
 
-def _seniority(model: Model) -> tuple[str, ModelKey]:
+def _seniority(model: Model) -> tuple[str, ObjectKey]:
     return model.created, model.key
 
 
-def _judge(model: Model, owners: Mapping[str, ModelKey]) -> Verdict:
+def _judge(model: Model, owners: Mapping[str, ObjectKey]) -> Verdict:
     """Say whether a model gets into the config, given the names that older models own. The first objection counts."""
     if model.deleting:
         return DELETING

@@ -16,9 +16,10 @@ from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 from capstan_operator.desired.diff import needs_apply, with_applied_hash
 from capstan_operator.desired.naming import owner_of_credential
 from capstan_operator.kube.errors import Forbidden, NotFound
-from capstan_operator.kube.port import SECRETS, KubePort
+from capstan_operator.kube.port import KubePort
+from capstan_operator.resources.api_resource import SECRETS
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.snapshot import Manifest, ModelKey
 from capstan_operator.status.types import Problem
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class CredentialStore:
         self._settings = settings
         self._clock = clock
         self._references: Mapping[str, Reference] = {}
-        self._problems: Mapping[ModelKey, Problem] = {}
+        self._problems: Mapping[ObjectKey, Problem] = {}
         self._synced: float | None = None
 
     @property
@@ -54,7 +55,7 @@ class CredentialStore:
         """How old the last copy may become."""
         return RECHECK_MISSING_SECONDS if self._problems else RECHECK_SECONDS
 
-    async def sync(self, references: Mapping[str, Reference]) -> Mapping[ModelKey, Problem]:
+    async def sync(self, references: Mapping[str, Reference]) -> Mapping[ObjectKey, Problem]:
         """Copy what `references` (file name -> where) names; give what is missing, by model.
 
         Does nothing while the references are the same and the last copy is not older than `recheck_seconds`.
@@ -124,9 +125,9 @@ def _pick(file: str, reference: Reference, found: Mapping[tuple[str, str], Manif
     return str(value) if value else Problem("SecretKeyNotFound", f"{subject} has no key '{key}'")
 
 
-def _by_model(picked: Mapping[str, str | Problem]) -> dict[ModelKey, Problem]:
+def _by_model(picked: Mapping[str, str | Problem]) -> dict[ObjectKey, Problem]:
     """Give one problem for each model with a credential that cannot be had."""
-    problems: dict[ModelKey, list[Problem]] = {}
+    problems: dict[ObjectKey, list[Problem]] = {}
     keyed = set()
     for file, result in sorted(picked.items()):
         owner = owner_of_credential(file)[0]

@@ -8,13 +8,16 @@ from types import MappingProxyType
 from typing import Final
 
 from capstan_contract.names import APPLIED_HASH_ANNOTATION
+from capstan_operator.api.kinds import Model
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
-from capstan_operator.desired.types import FIELD_MANAGER, SCALE_MANAGER, DesiredModel
+from capstan_operator.desired.types import DesiredModel
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
-from capstan_operator.kube.port import DEPLOYMENTS, KubePort, kind_of
-from capstan_operator.namesakes import is_another_models, is_owned
-from capstan_operator.snapshot import Manifest, Model
+from capstan_operator.kube.port import KubePort
+from capstan_operator.models.namesakes import is_another_models, is_owned
+from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
+from capstan_operator.resources.api_resource import DEPLOYMENTS, resource_of
+from capstan_operator.resources.resource import Manifest
 from capstan_operator.status.types import Problem
 
 log = logging.getLogger(__name__)
@@ -141,7 +144,7 @@ class ChildWriter:
             metadata = child["metadata"]
             try:
                 await self._kube.delete(
-                    kind_of(child), metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"]
+                    resource_of(child), metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"]
                 )
             except Conflict:
                 continue  # another object has the name by now: not the one that was to go

@@ -20,14 +20,3 @@ class Backoff:
 
 
 DEFAULT_BACKOFF = Backoff()
-
-
-def parse_retry_after(header: str | None, *, most: float = 60.0) -> float | None:
-    """Read a Retry-After header in seconds, which is what the API server sends; None for anything else."""
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        return None
-    return min(seconds, most) if seconds >= 0 else None

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from capstan_contract.config import ConfigReport
 from capstan_operator.kube.errors import KubeError
-from capstan_operator.kube.port import ENDPOINT_SLICES, KubePort
+from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics import Metrics
+from capstan_operator.resources.api_resource import ENDPOINT_SLICES
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.snapshot import Manifest, ModelKey
 from capstan_operator.status.types import Acknowledgement, AckState, judge_acknowledgement
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Acknowledger:
         kube: KubePort,
         settings: Settings,
         *,
-        wake: Callable[[ModelKey], None],
+        wake: Callable[[ObjectKey], None],
         metrics: Metrics,
         rhythm: Rhythm = Rhythm(),
     ) -> None:
@@ -61,14 +62,14 @@ class Acknowledger:
         self._metrics = metrics
         self._rhythm = rhythm
         self._expected_hash: str | None = None
-        self._expected: Mapping[ModelKey, tuple[int, bool]] = {}
+        self._expected: Mapping[ObjectKey, tuple[int, bool]] = {}
         self._reports: Sequence[ConfigReport | None] | None = None
-        self._told: dict[ModelKey, tuple[int, bool, AckState]] = {}
+        self._told: dict[ObjectKey, tuple[int, bool, AckState]] = {}
         self._replicas: tuple[float, tuple[str, ...]] | None = None
         self._fast_until = 0.0
         self._roused = asyncio.Event()
 
-    def expect(self, config_hash: str | None, models: Mapping[ModelKey, tuple[int, bool]]) -> None:
+    def expect(self, config_hash: str | None, models: Mapping[ObjectKey, tuple[int, bool]]) -> None:
         """A config was written, or its models changed: `models` gives generation and whether it is served."""
         if config_hash != self._expected_hash:
             self._expected_hash = config_hash
@@ -81,7 +82,7 @@ class Acknowledger:
         self._replicas = None
         self._roused.set()
 
-    def acknowledgement(self, key: ModelKey, *, generation: int, served: bool) -> Acknowledgement:
+    def acknowledgement(self, key: ObjectKey, *, generation: int, served: bool) -> Acknowledgement:
         """What the last answers say about a generation of a model."""
         if not self._settings.build.gateway_service:
             return NOT_NEEDED

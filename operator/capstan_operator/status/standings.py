@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from capstan_contract.config import EstimatorType
+from capstan_operator.api.kinds import Model
 from capstan_operator.desired.members import JUDGE, named_members, unasked_members
+from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import Verdict
-from capstan_operator.snapshot import Model, Snapshot
 from capstan_operator.status.conditions import Finding, conditions_by_type
 
 GATEWAY_REASONS: Final = frozenset(("NoGateway", "GatewayUnknown", "GatewayPending"))

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from capstan_operator.kube.retry import Backoff
+from capstan_operator.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

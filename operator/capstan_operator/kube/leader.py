@@ -16,8 +16,9 @@ from typing import Final
 
 from capstan_operator.errors import LeaseLost
 from capstan_operator.kube.errors import Conflict, KubeError, NotFound
-from capstan_operator.kube.port import LEASES, KubePort
-from capstan_operator.snapshot import Manifest
+from capstan_operator.kube.port import KubePort
+from capstan_operator.resources.api_resource import LEASES
+from capstan_operator.resources.resource import Manifest
 
 log = logging.getLogger(__name__)
 

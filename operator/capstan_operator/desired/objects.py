@@ -11,8 +11,8 @@ from capstan_operator.desired.replicas import Replicas
 from capstan_operator.desired.rollout import strategy
 from capstan_operator.desired.types import RolloutMode
 from capstan_operator.desired.volumes import PREFIXES_FILE, prefixes_json
+from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Manifest
 
 ROLLOUT_SECONDS: Final = 3600
 """How long a rollout may make no progress: loading a large model takes long."""

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from capstan_contract.names import GATEWAY_PORT
+from capstan_operator.api.kinds import Model
 from capstan_operator.desired.naming import selector_labels, served_name
+from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel, Verdict
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Model, Snapshot
 from capstan_operator.status.checks import CHAINS
 from capstan_operator.status.conditions import Finding, conditions_by_type, merge_conditions, run_chain
 from capstan_operator.status.facts import Facts, gather_facts
@@ -55,7 +56,7 @@ def compute_status(
         status=status,
         changed=_is_changed(model.status, status),
         transitions=tuple(_transitions(present, findings)),
-        recheck_after=facts.trouble.recheck_after if facts.trouble else None,
+        recheck_after=facts.pod_problem.recheck_after if facts.pod_problem else None,
     )
 
 

@@ -10,10 +10,10 @@ from time import monotonic
 from typing import Any, Final
 
 from capstan_contract.names import COMPONENT_LABEL, MODEL_LABEL
-from capstan_operator.gateway_config import CONFIG_COMPONENT
-from capstan_operator.kube.port import Kind
+from capstan_operator.desired.config_maps import CONFIG_COMPONENT
 from capstan_operator.metrics import Metrics
-from capstan_operator.snapshot import Manifest, ModelKey
+from capstan_operator.resources.api_resource import ApiResource
+from capstan_operator.resources.resource import Manifest, ObjectKey
 
 GATEWAY_CONFIG: Final = "gateway-config"
 """The singleton key of the config lane."""
@@ -31,14 +31,14 @@ class Echoes:
         self._clock = clock
         self._written: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
-    def note(self, kind: Kind, written: Manifest) -> None:
+    def note(self, kind: ApiResource, written: Manifest) -> None:
         """Remember a write."""
         metadata = written.get("metadata") or {}
         self._written[kind.plural, metadata.get("uid", ""), metadata.get("resourceVersion", "")] = self._clock()
         while len(self._written) > self._most:
             self._written.popitem(last=False)
 
-    def lag(self, kind: Kind, seen: Mapping[str, Any]) -> float | None:
+    def lag(self, kind: ApiResource, seen: Mapping[str, Any]) -> float | None:
         """Give the seconds since the write that this object is the echo of; None for somebody else's change."""
         metadata = seen.get("metadata") or {}
         key = (kind.plural, metadata.get("uid", ""), metadata.get("resourceVersion", ""))
@@ -52,9 +52,9 @@ class Watches:
     def __init__(
         self,
         *,
-        wake_model: Callable[[ModelKey], None],
+        wake_model: Callable[[ObjectKey], None],
         wake_config: Callable[[], None],
-        is_compiled: Callable[[ModelKey, str, int], bool],
+        is_compiled: Callable[[ObjectKey, str, int], bool],
         rouse_acknowledger: Callable[[], None],
         echoes: Echoes,
         metrics: Metrics,
@@ -66,7 +66,7 @@ class Watches:
         self._echoes = echoes
         self._metrics = metrics
 
-    def model(self, kind: Kind, event: Mapping[str, Any]) -> None:
+    def model(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
         """An LLMModel came, changed or went: the config first, it is the fast lane.
 
         A generation that the config was compiled from already cannot change it: somebody's write to the status, or an
@@ -80,23 +80,23 @@ class Watches:
             self._wake_config()
         self._wake_model(_key(metadata))
 
-    def child(self, kind: Kind, event: Mapping[str, Any]) -> None:
+    def child(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
         """Something that carries our labels came, changed or went."""
         metadata = event["object"]["metadata"]
         labels = metadata.get("labels") or {}
         if not self._is_news(kind, event):
             return
         if MODEL_LABEL in labels:
-            self._wake_model(ModelKey(metadata["namespace"], labels[MODEL_LABEL]))
+            self._wake_model(ObjectKey(metadata["namespace"], labels[MODEL_LABEL]))
         elif labels.get(COMPONENT_LABEL) == CONFIG_COMPONENT:
             self._wake_config()
 
-    def gateway(self, kind: Kind, event: Mapping[str, Any]) -> None:
+    def gateway(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
         """The gateway's replicas changed."""
         if self._is_news(kind, event):
             self._rouse_acknowledger()
 
-    def _is_news(self, kind: Kind, event: Mapping[str, Any]) -> bool:
+    def _is_news(self, kind: ApiResource, event: Mapping[str, Any]) -> bool:
         lag = self._echoes.lag(kind, event["object"]) if event["type"] != "DELETED" else None
         self._metrics.watch_events.labels(kind.plural, str(lag is not None).lower()).inc()
         if lag is not None:
@@ -104,5 +104,5 @@ class Watches:
         return lag is None
 
 
-def _key(metadata: Mapping[str, Any]) -> ModelKey:
-    return ModelKey(metadata["namespace"], metadata["name"])
+def _key(metadata: Mapping[str, Any]) -> ObjectKey:
+    return ObjectKey(metadata["namespace"], metadata["name"])

@@ -19,8 +19,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from capstan_contract.names import API_VERSION, APPLIED_HASH_ANNOTATION
-from capstan_operator.kube.port import Kind, KubePort, kind_of
-from capstan_operator.snapshot import Manifest, Model
+from capstan_operator.api.kinds import Model
+from capstan_operator.kube.port import KubePort
+from capstan_operator.resources.api_resource import ApiResource, resource_of
+from capstan_operator.resources.resource import Manifest
 
 FEW_LOOKUPS: Final = 8
 """Names of one kind that one batch looks up one by one, which the API server answers from a single key."""
@@ -34,19 +36,19 @@ class Namesakes:
     def __init__(self, kube: KubePort, *, cluster_wide: bool) -> None:
         self._kube = kube
         self._cluster_wide = cluster_wide
-        self._lookups: Counter[Kind] = Counter()
-        self._locks: defaultdict[Kind, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._listed: dict[tuple[Kind, str | None], _Names] = {}
+        self._lookups: Counter[ApiResource] = Counter()
+        self._locks: defaultdict[ApiResource, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._listed: dict[tuple[ApiResource, str | None], _Names] = {}
 
     async def find(self, model: Model, wanted: Iterable[Manifest]) -> tuple[Manifest, ...]:
         """Give the objects that have the names of the wanted ones: whole when the model owns them, else perhaps only
         their metadata."""
         found = await asyncio.gather(
-            *(self._find(model, kind_of(manifest), manifest["metadata"]["name"]) for manifest in wanted)
+            *(self._find(model, resource_of(manifest), manifest["metadata"]["name"]) for manifest in wanted)
         )
         return tuple(manifest for manifest in found if manifest is not None)
 
-    async def _find(self, model: Model, kind: Kind, name: str) -> Manifest | None:
+    async def _find(self, model: Model, kind: ApiResource, name: str) -> Manifest | None:
         namespace = model.key.namespace
         self._lookups[kind] += 1
         if self._lookups[kind] <= FEW_LOOKUPS:
@@ -54,12 +56,12 @@ class Namesakes:
         found = (await self._names(kind, namespace)).get((namespace, name))
         return await self._look_up(kind, namespace, name) if found and is_owned(found, model.uid) else found
 
-    async def _look_up(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+    async def _look_up(self, kind: ApiResource, namespace: str, name: str) -> Manifest | None:
         # A LIST of one name, not a GET: the operator may list its children's kinds, and needs no other right to read.
         page = await self._kube.list(kind, namespace=namespace, field_selector=f"metadata.name={name}")
         return next(iter(page.items), None)
 
-    async def _names(self, kind: Kind, namespace: str) -> _Names:
+    async def _names(self, kind: ApiResource, namespace: str) -> _Names:
         scope = None if self._cluster_wide else namespace
         async with self._locks[kind]:
             if (kind, scope) not in self._listed:

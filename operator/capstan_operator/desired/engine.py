@@ -7,12 +7,12 @@ from typing import Final
 
 from capstan_contract.config import Task
 from capstan_contract.names import ENGINE_PORT, WORKER_PORT
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.arguments import Option, is_given, merge_arguments, option, positional
 from capstan_operator.desired.naming import upstream_name
 from capstan_operator.desired.volumes import HF_HOME, PREFIXES_PATH, Source, model_source, parse_source
 from capstan_operator.settings import BuildSettings
-from capstan_operator.snapshot import Model
 
 WORKER_COMMAND: Final = "capstan-worker"
 GRACE_MARGIN_SECONDS: Final = 30

@@ -13,25 +13,27 @@ from time import monotonic
 from typing import Any, Final
 
 from capstan_contract.names import API_VERSION
-from capstan_operator.acknowledge import Acknowledger
-from capstan_operator.children import RETRY_REFUSED, ChildWriter, Written, identity_of
+from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.model import build_model, needs_capacity
+from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel
 from capstan_operator.errors import Retryable, Terminal
-from capstan_operator.gateway_config import GatewayState
+from capstan_operator.gateway_config.acknowledge import Acknowledger
+from capstan_operator.gateway_config.reconciler import GatewayState
 from capstan_operator.kube.errors import Conflict, KubeError, NotFound
 from capstan_operator.kube.events import EventRecorder, Subject
-from capstan_operator.kube.port import LLM_MODELS, KubePort
+from capstan_operator.kube.port import KubePort
+from capstan_operator.loaders.snapshot import SnapshotLoader
+from capstan_operator.loop.workqueue import DONE, Outcome, WorkQueue
 from capstan_operator.metrics import Metrics
-from capstan_operator.namesakes import Namesakes, is_child, is_owned
+from capstan_operator.models.namesakes import Namesakes, is_child, is_owned
+from capstan_operator.models.writer import RETRY_REFUSED, ChildWriter, Written, identity_of
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.snapshot import Manifest, Model, ModelKey, Snapshot
-from capstan_operator.snapshot_loader import SnapshotLoader
-from capstan_operator.status.members import Standing, standing_of
-from capstan_operator.status.model import compute_status
+from capstan_operator.status.compute import compute_status
+from capstan_operator.status.standings import Standing, standing_of
 from capstan_operator.status.types import StatusResult
-from capstan_operator.workqueue import DONE, Outcome, WorkQueue
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class ModelReconciler:
         gateway: GatewayState,
         acknowledger: Acknowledger,
         events: EventRecorder,
-        wake: Callable[[ModelKey], None],
+        wake: Callable[[ObjectKey], None],
         metrics: Metrics,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -64,10 +66,10 @@ class ModelReconciler:
         self._metrics = metrics
         self._now = now
         self._children = ChildWriter(kube)
-        self._standings: dict[ModelKey, Standing] = {}
+        self._standings: dict[ObjectKey, Standing] = {}
         self._slots = asyncio.Semaphore(settings.workers)
 
-    async def handle(self, keys: list[ModelKey], queue: WorkQueue[ModelKey]) -> None:
+    async def handle(self, keys: list[ObjectKey], queue: WorkQueue[ObjectKey]) -> None:
         """Reconcile a batch; each key is ended in the queue as soon as it is through."""
         try:
             snapshot = await self._load(keys)
@@ -78,13 +80,13 @@ class ModelReconciler:
             return
         namesakes = Namesakes(self._kube, cluster_wide=self._loader.is_cluster_wide(keys))
 
-        async def one(key: ModelKey) -> None:
+        async def one(key: ObjectKey) -> None:
             async with self._slots:
                 queue.done(key, await self._guarded(key, snapshot, namesakes))
 
         await asyncio.gather(*(one(key) for key in keys))
 
-    async def _load(self, keys: list[ModelKey]) -> Snapshot:
+    async def _load(self, keys: list[ObjectKey]) -> Snapshot:
         snapshot = await self._loader.load(keys)
         resources = {
             model.spec.resources.gpuResource
@@ -93,7 +95,7 @@ class ModelReconciler:
         }
         return replace(snapshot, nodes=await self._loader.capacity(resources)) if resources else snapshot
 
-    async def _guarded(self, key: ModelKey, snapshot: Snapshot, namesakes: Namesakes) -> Outcome:
+    async def _guarded(self, key: ObjectKey, snapshot: Snapshot, namesakes: Namesakes) -> Outcome:
         started = monotonic()
         result, outcome = "ok", DONE
         try:
@@ -115,7 +117,7 @@ class ModelReconciler:
         self._metrics.reconcile_seconds.labels("model").observe(monotonic() - started)
         return outcome
 
-    async def _reconcile(self, key: ModelKey, snapshot: Snapshot, namesakes: Namesakes) -> float | None:
+    async def _reconcile(self, key: ObjectKey, snapshot: Snapshot, namesakes: Namesakes) -> float | None:
         """Bring one model to what it should be; give the seconds after which to look again."""
         model = snapshot.models.get(key)
         if model is None or model.deleting:
@@ -172,7 +174,7 @@ class ModelReconciler:
         written = await self._children.write(model, desired, children, taken=taken)
         return replace(own, children={model.key: tuple(written.live.values())}), written, desired
 
-    def _tell_dependents(self, key: ModelKey, standing: Standing) -> None:
+    def _tell_dependents(self, key: ObjectKey, standing: Standing) -> None:
         """Wake the virtual models that name this one, when what matters to them is not what it was."""
         if self._standings.get(key) == standing:
             return

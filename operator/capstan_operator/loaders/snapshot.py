@@ -12,13 +12,16 @@ from dataclasses import replace
 from typing import Final
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
+from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.api.parse import parse_model
-from capstan_operator.capacity import free_capacity, gpu_nodes
 from capstan_operator.desired.members import named_members
+from capstan_operator.desired.snapshot import NodeCapacity, Snapshot
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.kube.errors import Forbidden, NotFound
-from capstan_operator.kube.port import CHILD_KINDS, CLAIMS, LLM_MODELS, NODES, PODS, Kind, KubePort
-from capstan_operator.snapshot import Manifest, Model, ModelKey, NodeCapacity, Snapshot
+from capstan_operator.kube.port import KubePort
+from capstan_operator.loaders.capacity import free_capacity, gpu_nodes
+from capstan_operator.resources.api_resource import CHILD_RESOURCES, CLAIMS, NODES, PODS, ApiResource
+from capstan_operator.resources.resource import Manifest, ObjectKey
 
 MANY_NAMESPACES: Final = 6
 FEW_MODELS: Final = 16
@@ -56,16 +59,16 @@ class SnapshotLoader:
         self._parser = parser
         self._namespaces = tuple(namespaces)
 
-    async def load(self, keys: Iterable[ModelKey]) -> Snapshot:
+    async def load(self, keys: Iterable[ObjectKey]) -> Snapshot:
         """List the models of `keys`, and what belongs to them; a key whose model is gone is not in the Snapshot.
 
         Of the members of virtual models only the models themselves are read.
         """
         names = _names_by_namespace(keys)
         models, listed = await asyncio.gather(
-            self._models(names), asyncio.gather(*(self._owned(kind, names) for kind in (*CHILD_KINDS, PODS)))
+            self._models(names), asyncio.gather(*(self._owned(kind, names) for kind in (*CHILD_RESOURCES, PODS)))
         )
-        children: defaultdict[ModelKey, list[Manifest]] = defaultdict(list)
+        children: defaultdict[ObjectKey, list[Manifest]] = defaultdict(list)
         for found in listed[:-1]:
             for key, manifests in found.items():
                 children[key] += manifests
@@ -100,8 +103,8 @@ class SnapshotLoader:
         pages = await asyncio.gather(*(self._kube.list(PODS, field_selector=selector) for selector in selectors))
         return [pod for page in pages for pod in page.items]
 
-    async def _models(self, names: Mapping[str, set[str]]) -> dict[ModelKey, Model]:
-        wanted = {ModelKey(namespace, name) for namespace, group in names.items() for name in group}
+    async def _models(self, names: Mapping[str, set[str]]) -> dict[ObjectKey, Model]:
+        wanted = {ObjectKey(namespace, name) for namespace, group in names.items() for name in group}
         if len(wanted) <= FEW_MODELS:
             found = await asyncio.gather(*(self._model(key) for key in sorted(wanted)))
             return {model.key: model for model in found if model is not None}
@@ -109,32 +112,32 @@ class SnapshotLoader:
         keyed = ((_key(item), item) for page in pages for item in page.items)
         return {key: self._parser.parse(item) for key, item in keyed if key in wanted}
 
-    async def _members(self, models: Mapping[ModelKey, Model]) -> dict[ModelKey, Model]:
+    async def _members(self, models: Mapping[ObjectKey, Model]) -> dict[ObjectKey, Model]:
         """Read the models that virtual ones name and that are not read yet."""
         named = {member for model in models.values() for _, member in named_members(model)}
         missing = named - models.keys()
         return await self._models(_names_by_namespace(missing)) if missing else {}
 
-    async def _model(self, key: ModelKey) -> Model | None:
+    async def _model(self, key: ObjectKey) -> Model | None:
         try:
             return self._parser.parse(await self._kube.get(LLM_MODELS, key.name, namespace=key.namespace))
         except NotFound:
             return None
 
-    async def _owned(self, kind: Kind, names: Mapping[str, set[str]]) -> dict[ModelKey, tuple[Manifest, ...]]:
+    async def _owned(self, kind: ApiResource, names: Mapping[str, set[str]]) -> dict[ObjectKey, tuple[Manifest, ...]]:
         """List what carries our labels and names one of the models."""
         scopes = self._scopes(names)
         pages = await asyncio.gather(
             *(self._kube.list(kind, namespace=scope, label_selector=_selector(names, scope)) for scope in scopes)
         )
-        found: defaultdict[ModelKey, list[Manifest]] = defaultdict(list)
+        found: defaultdict[ObjectKey, list[Manifest]] = defaultdict(list)
         for page in pages:
             for item in page.items:
-                found[ModelKey(item["metadata"]["namespace"], item["metadata"]["labels"][MODEL_LABEL])].append(item)
+                found[ObjectKey(item["metadata"]["namespace"], item["metadata"]["labels"][MODEL_LABEL])].append(item)
         return {key: tuple(items) for key, items in found.items()}
 
-    async def _claims(self, models: Iterable[Model]) -> dict[ModelKey, Manifest]:
-        wanted = sorted({ModelKey(model.key.namespace, claim) for model in models for claim in named_claims(model)})
+    async def _claims(self, models: Iterable[Model]) -> dict[ObjectKey, Manifest]:
+        wanted = sorted({ObjectKey(model.key.namespace, claim) for model in models for claim in named_claims(model)})
         pages = await asyncio.gather(
             *(
                 self._kube.list(CLAIMS, namespace=key.namespace, field_selector=f"metadata.name={key.name}")
@@ -143,7 +146,7 @@ class SnapshotLoader:
         )
         return {_key(item): item for page in pages for item in page.items}
 
-    def is_cluster_wide(self, keys: Iterable[ModelKey]) -> bool:
+    def is_cluster_wide(self, keys: Iterable[ObjectKey]) -> bool:
         """Whether what belongs to `keys` is listed in the whole cluster at once, not in each namespace."""
         return self._scopes(_names_by_namespace(keys)) == (None,)
 
@@ -153,7 +156,7 @@ class SnapshotLoader:
         return tuple(sorted(names))
 
 
-def _names_by_namespace(keys: Iterable[ModelKey]) -> dict[str, set[str]]:
+def _names_by_namespace(keys: Iterable[ObjectKey]) -> dict[str, set[str]]:
     names: defaultdict[str, set[str]] = defaultdict(set)
     for key in keys:
         names[key.namespace].add(key.name)
@@ -165,5 +168,5 @@ def _selector(names: Mapping[str, set[str]], scope: str | None) -> str:
     return f"{MANAGED_BY_LABEL}={MANAGED_BY},{MODEL_LABEL} in ({','.join(sorted(wanted))})"
 
 
-def _key(manifest: Manifest) -> ModelKey:
-    return ModelKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+def _key(manifest: Manifest) -> ObjectKey:
+    return ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])

@@ -1,0 +1,101 @@
+"""The table of our kinds: whatever is done for every kind (CRDs, parsing, manifests, watches) walks over it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from capstan_contract.names import GROUP, VERSION
+from capstan_operator.api.llmmodel import LLMModel, LLMModelSpec, LLMModelStatus
+from capstan_operator.api.schema import Part
+from capstan_operator.resources.api_resource import BUILT_IN, ApiResource
+from capstan_operator.resources.resource import Resource
+
+S = TypeVar("S", bound=Part)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of `kubectl get`."""
+
+    name: str
+    path: str
+    type: str = "string"
+    wide: bool = False
+    """Only with `-o wide`."""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Kind(Generic[S]):
+    """One kind of the group: its classes, and what Kubernetes wants to know beside them."""
+
+    root: type[Part]
+    """The whole resource, with a field `spec` and rules that speak of several parts."""
+    spec_of: Callable[[Any], S]
+    """Give the spec of a validated `root`."""
+    status: type[Part]
+    plural: str
+    short_names: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    scales: bool = False
+    """Whether it has a scale subresource: spec.replicas, status.replicas, status.selector."""
+
+    @property
+    def name(self) -> str:
+        """The kind as manifests write it."""
+        return self.root.__name__
+
+    @property
+    def api_resource(self) -> ApiResource:
+        """How the API addresses it."""
+        return ApiResource(GROUP, VERSION, self.plural, self.name)
+
+    @property
+    def file(self) -> str:
+        """Name of the generated file in crds/."""
+        return f"{self.plural}.{GROUP}.yaml"
+
+
+def _condition(name: str, field: str) -> str:
+    return f'.status.conditions[?(@.type=="{name}")].{field}'
+
+
+def _llmmodel_spec(root: LLMModel) -> LLMModelSpec:
+    return root.spec
+
+
+LLMMODEL: Final[Kind[LLMModelSpec]] = Kind(
+    root=LLMModel,
+    spec_of=_llmmodel_spec,
+    status=LLMModelStatus,
+    plural="llmmodels",
+    short_names=("cllm",),
+    scales=True,
+    columns=(
+        Column("Ready", _condition("Ready", "status"), description="Whether a request sent now is answered."),
+        Column("Replicas", ".status.replicas", "integer", description="Pods that exist."),
+        Column("Reason", _condition("Ready", "reason"), description="Why it is ready or not."),
+        Column("Served name", ".status.servedName", description="The name that clients ask for."),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Source", ".spec.model.source", wide=True, description="Where the weights are."),
+        Column("Engine", ".spec.engine.type", wide=True, description="The server that runs the model."),
+        Column("Endpoint", ".status.endpoint", wide=True, description="Where clients find it."),
+        Column("Message", _condition("Ready", "message"), wide=True, description="More about the reason."),
+    ),
+)
+
+KINDS: Final[tuple[Kind[Any], ...]] = (LLMMODEL,)
+"""Every kind of the group that this release has."""
+
+LLM_MODELS: Final = LLMMODEL.api_resource
+
+KNOWN_RESOURCES: Final = (*BUILT_IN, *(kind.api_resource for kind in KINDS))
+"""What the operator reads and writes."""
+
+Model: TypeAlias = Resource[LLMModelSpec]
+"""An LLMModel."""
+
+
+def kind_named(name: str) -> Kind[Any] | None:
+    """Give the kind of this name, as manifests write it."""
+    return next((kind for kind in KINDS if kind.name == name), None)

@@ -1,0 +1,37 @@
+"""The cluster as one reconcile sees it: plain, immutable data.
+
+The shell (loaders/) fills a Snapshot with LISTs; the pure part (desired/, status/) reads nothing else. Local mode
+and `capstan render` fill one from a folder of manifests.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NewType
+
+from capstan_operator.api.kinds import Model
+from capstan_operator.resources.resource import Manifest, ObjectKey
+
+PodHash = NewType("PodHash", str)
+
+
+@dataclass(frozen=True)
+class NodeCapacity:
+    """Extended resources (GPUs) of one schedulable node: what it offers minus what its pods request."""
+
+    name: str
+    free: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one reconcile has listed."""
+
+    models: Mapping[ObjectKey, Model]
+    """Those to reconcile, and those that virtual ones among them name."""
+    children: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
+    """Objects that carry our labels, by the model that they name: Deployment, Service, PodDisruptionBudget, ..."""
+    pods: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
+    claims: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
+    """Existing PersistentVolumeClaims that a model names (pvc:// or cache.claimName), under (namespace, claim name)."""
+    nodes: tuple[NodeCapacity, ...] | None = None
+    """None: not listed, because nothing in this reconcile depends on it or because RBAC does not allow it."""

@@ -1,0 +1,1 @@
+"""The gateway config: compile, write, acknowledge."""

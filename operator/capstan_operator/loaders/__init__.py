@@ -1,0 +1,1 @@
+"""LISTs into plain data."""

@@ -1,0 +1,1 @@
+"""Folders of manifests: what is in them, and what is wrong."""

@@ -1,0 +1,1 @@
+"""The reconcile of LLMModels: children and status."""

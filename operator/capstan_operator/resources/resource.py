@@ -1,0 +1,51 @@
+"""An object of a kind of ours, parsed: the same for every kind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as JSON. Treated as immutable everywhere."""
+
+S = TypeVar("S", covariant=True)
+
+
+@dataclass(frozen=True, order=True)
+class ObjectKey:
+    """Which object of a kind."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong in a manifest: the field's path, and what is allowed. Never a value."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"`{self.field}` {self.message}" if self.field else self.message
+
+
+@dataclass(frozen=True)
+class Resource(Generic[S]):
+    """One object with a spec of type `S`. `spec` is None exactly when `faults` is not empty."""
+
+    key: ObjectKey
+    uid: str
+    generation: int
+    created: str
+    """RFC 3339 creation timestamp; "" for a manifest that no API server has seen."""
+    spec: S | None
+    faults: tuple[Fault, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Its labels: they change no generation, and selectors need them."""
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """The status as it is now."""
+    deleting: bool = False

@@ -1,0 +1,1 @@
+"""kopf, and what its events wake."""
