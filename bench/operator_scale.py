@@ -26,13 +26,13 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from supapiserver import api_server  # noqa: E402
-from supports import free_port  # noqa: E402
+from support.apiserver import api_server  # noqa: E402
 
-from capstan_operator.api.kinds import LLM_MODELS  # noqa: E402
+from capstan_operator.api.kinds import KNOWN_RESOURCES, LLM_MODELS  # noqa: E402
 from capstan_operator.kube.client import KubeClient, Limits  # noqa: E402
 from capstan_operator.kube.errors import KubeError, UnknownResource  # noqa: E402
 from capstan_operator.resources.api_resource import DEPLOYMENTS, ApiResource  # noqa: E402
+from support.ports import free_port  # noqa: E402
 
 INSTALL, NAMESPACE = "capstan-bench-system", "capstan-bench"
 CRD = ApiResource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
@@ -135,7 +135,7 @@ async def scrape(port_: int) -> tuple[Counter[tuple[str, str]], float, float]:
 async def measure(kubeconfig: Path, models: int, rest: float, log: Path) -> None:
     """Prepare, start, wait, rest, print."""
     os.environ["KUBECONFIG"] = str(kubeconfig)
-    kube = await KubeClient.connect(limits=Limits(connections=32))
+    kube = await KubeClient.connect(resources=(*KNOWN_RESOURCES, CRD, NAMESPACES), limits=Limits(connections=32))
     try:
         started = time.monotonic()
         await prepare(kube, models)

@@ -3,12 +3,11 @@
 import json
 from typing import Any
 
-from supoperator_process import find
-
 from capstan_contract.config import GatewayConfig, join_config
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import CONFIG_MAPS
+from support.operator_process import find
 
 CONFIG_NAME = "capstan-gateway-config"
 CONDITIONS = {"Accepted", "WeightsReady", "Available", "Progressing", "Degraded", "Ready"}

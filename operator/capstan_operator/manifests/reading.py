@@ -205,12 +205,12 @@ def collect(documents: Iterable[Document], *, namespace: str = DEFAULT_NAMESPACE
     diagnostics: list[Diagnostic] = []
     for document in documents:
         document = replace(document, manifest=_in_namespace(document.manifest, namespace))
-        objection = _objection(document)
-        if objection:
-            diagnostics.append(objection)
-        if objection and objection.severity is Severity.NOTICE:
+        diagnostic = _diagnostic(document)
+        if diagnostic:
+            diagnostics.append(diagnostic)
+        if diagnostic and diagnostic.severity is Severity.NOTICE:
             others.append(document)
-        if objection:
+        if diagnostic:
             continue
         model = parse_model(document.manifest)
         diagnostics += (about(document, error.message, error.field) for error in model.faults)
@@ -236,7 +236,7 @@ def _in_namespace(manifest: Manifest, namespace: str) -> Manifest:
     return {**manifest, "metadata": {**metadata, "namespace": namespace}}
 
 
-def _objection(document: Document) -> Diagnostic | None:
+def _diagnostic(document: Document) -> Diagnostic | None:
     """Say why an object is not one of ours; None when it is one."""
     version, kind = document.manifest.get("apiVersion"), document.manifest.get("kind")
     for name, value in (("apiVersion", version), ("kind", kind)):

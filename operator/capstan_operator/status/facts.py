@@ -14,7 +14,7 @@ from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel, Verdict
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.resources.resource import Manifest, ObjectKey
-from capstan_operator.status.pod_problems import Problem, find_pod_problem, find_refusal
+from capstan_operator.status.pod_problems import find_pod_problem, find_refusal
 from capstan_operator.status.standings import Members, gather_members
 from capstan_operator.status.types import Acknowledgement, Problem
 

@@ -265,7 +265,7 @@ KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
         ({"state": {"waiting": {"reason": "ContainerCreating"}}}, "Loading", "False"),
     ],
 )
-def test_trouble_is_classified(state: dict[str, Any], reason: str, degraded: str) -> None:
+def test_a_problem_is_classified(state: dict[str, Any], reason: str, degraded: str) -> None:
     """What keeps a pod from becoming ready has a reason, and calls a person only when waiting does not help."""
     model = make_model()
     told = _of(model, waiting_pod("p", hash_of(model), **state))
@@ -476,7 +476,7 @@ def test_endpoint_is_the_gateways(settings: BuildSettings | None, endpoint: str 
     assert _status(model, snapshot_of(model), settings=settings).status.get("endpoint") == endpoint
 
 
-def test_container_that_came_back_is_no_trouble() -> None:
+def test_container_that_came_back_is_no_problem() -> None:
     """What a container that is ready again once ended of does not explain why another one is not ready."""
     model = make_model()
     containers = [
