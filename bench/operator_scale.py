@@ -26,12 +26,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.apiserver import api_server  # noqa: E402
-
 from capstan_operator.api.kinds import KNOWN_RESOURCES, LLM_MODELS  # noqa: E402
 from capstan_operator.kube.client import KubeClient, Limits  # noqa: E402
 from capstan_operator.kube.errors import KubeError, UnknownResource  # noqa: E402
 from capstan_operator.resources.api_resource import DEPLOYMENTS, ApiResource  # noqa: E402
+from support.apiserver import api_server  # noqa: E402
 from support.ports import free_port  # noqa: E402
 
 INSTALL, NAMESPACE = "capstan-bench-system", "capstan-bench"
