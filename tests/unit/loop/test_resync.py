@@ -1,17 +1,12 @@
-"""The resync's pulse, and what the health port makes of it."""
+"""The resync's pulse."""
 
 import asyncio
 import itertools
 from collections.abc import Iterable
 
-import aiohttp
-
-from capstan_operator.health import HealthServer
 from capstan_operator.kube.errors import Unavailable
 from capstan_operator.loop.resync import Resync
-from capstan_operator.metrics import Metrics
 from capstan_operator.resources.resource import ObjectKey
-from support.ports import free_port
 from support.wait import eventually
 
 KEY = ObjectKey("ns", "m")
@@ -111,22 +106,3 @@ async def test_a_pass_ends_although_some_model_is_always_busy() -> None:
     task = asyncio.create_task(resync.run())
     await eventually(lambda: len(woken) == 3 and resync.age == 0.0, what="a good pass")
     task.cancel()
-
-
-async def test_the_health_port_tells_the_problem() -> None:
-    """/healthz fails with the reason while there is a problem, and /metrics answers always."""
-    problem: list[str | None] = ["the last complete resync is old"]
-    port = free_port()
-    server = HealthServer(port=port, metrics=Metrics(), problem=lambda: problem[0])
-    await server.start()
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            async with session.get("/healthz") as response:
-                assert (response.status, await response.text()) == (500, problem[0])
-            problem[0] = None
-            async with session.get("/healthz") as response:
-                assert response.status == 200
-            async with session.get("/metrics") as response:
-                assert "capstan_operator_queue_depth" in await response.text()
-    finally:
-        await server.stop()
