@@ -42,6 +42,11 @@ def shard_object(config_name: str, number: int) -> str:
     return f"{config_name}-{number}"
 
 
+# --- models ---------------------------------------------------------------------------------------------------------
+
+AUTO: Final = "auto"
+"""Name of the gateway's built-in virtual model: any model that can answer the request. No LLMModel may have it."""
+
 # --- ports ----------------------------------------------------------------------------------------------------------
 
 ENGINE_PORT: Final = 8000

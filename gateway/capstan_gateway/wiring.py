@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from capstan_contract.config import GatewayConfig
+from capstan_contract.names import AUTO
 from capstan_gateway.api.requestid import RequestIds
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.kubernetes import ConfigMapSource
 from capstan_gateway.config.kubernetes_credentials import SecretSource
-from capstan_gateway.config.runtime import AUTO, Runtime, compile_runtime
+from capstan_gateway.config.runtime import Runtime, compile_runtime
 from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher

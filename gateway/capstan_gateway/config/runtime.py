@@ -1,7 +1,6 @@
 """What a request runs against: one immutable object, compiled from one config and replaced as a whole."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Final
 
 import orjson
 
@@ -19,14 +18,12 @@ from capstan_contract.config import (
     Task,
     Timeouts,
 )
+from capstan_contract.names import AUTO
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.selection.filters import Member
 from capstan_gateway.selection.plan import CascadePlan, Plan, RouterPlan
 from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
-
-AUTO: Final = "auto"
-"""Name of the built-in virtual model: any model that can answer the request."""
 
 
 class ServedModel:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from capstan_contract.config import StickyBy, Strategy, Task
-from capstan_gateway.config.runtime import AUTO, ServedModel
+from capstan_contract.names import AUTO
+from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.adapters import adapter_for
 from capstan_gateway.pipeline.context import RequestContext

@@ -14,6 +14,11 @@ _ADAPTER_ENGINES = (EngineType.VLLM, EngineType.TGI, EngineType.SGLANG, EngineTy
 
 def find_faults(model: Model) -> tuple[Fault, ...]:
     """Give everything that keeps a model from being built; nothing means that `model.spec` can be used."""
+    return judge_faults(model) if model.judged is None else model.judged
+
+
+def judge_faults(model: Model) -> tuple[Fault, ...]:
+    """Look for the faults of a model, whatever was found before."""
     if model.spec is None:
         return model.faults or (Fault("spec", "is missing"),)
     return (*model.faults, *_template_faults(model.spec), *_source_faults(model.spec), *_name_faults(model))

@@ -8,18 +8,17 @@ because a custom resource cannot be selected by a set of names.
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
 from capstan_operator.api.kinds import LLM_MODELS, Model
-from capstan_operator.api.parse import parse_model
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.snapshot import NodeCapacity, Snapshot
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.capacity import free_capacity, gpu_nodes
+from capstan_operator.loaders.parser import ModelParser as ModelParser
 from capstan_operator.resources.api_resource import CHILD_RESOURCES, CLAIMS, NODES, PODS, ApiResource
 from capstan_operator.resources.resource import Manifest, ObjectKey
 
@@ -27,28 +26,6 @@ MANY_NAMESPACES: Final = 6
 FEW_MODELS: Final = 16
 MANY_NODES: Final = 20
 LIVE_PODS: Final = "status.phase!=Succeeded,status.phase!=Failed"
-
-
-class ModelParser:
-    """Parses LLMModels, and remembers what it parsed until the generation changes: validating is the dear part."""
-
-    def __init__(self) -> None:
-        self._parsed: dict[str, Model] = {}
-
-    def parse(self, manifest: Manifest) -> Model:
-        """Give the Model of a manifest that the API server has sent."""
-        metadata = manifest["metadata"]
-        known = self._parsed.get(metadata["uid"])
-        if known is None or known.generation != metadata.get("generation"):
-            known = parse_model(manifest)
-            self._parsed[known.uid] = replace(known, status={})
-        return replace(known, status=manifest.get("status") or {}, deleting="deletionTimestamp" in metadata)
-
-    def keep_only(self, uids: Iterable[str]) -> None:
-        """Forget what is not among the uids of a complete listing."""
-        kept = set(uids)
-        for uid in [uid for uid in self._parsed if uid not in kept]:
-            del self._parsed[uid]
 
 
 class SnapshotLoader:

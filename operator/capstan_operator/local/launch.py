@@ -71,7 +71,7 @@ def on_chosen_engine(model: Model, choices: Choices) -> Model:
     if choices.engine is None or model.spec is None or not model.spec.has_engine:
         return model
     engine = Engine(type=choices.engine, args=choices.engine_arguments, env=model.spec.engine.env)
-    return replace(model, spec=model.spec.model_copy(update={"engine": engine}))
+    return replace(model, judged=None, spec=model.spec.model_copy(update={"engine": engine}))
 
 
 def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
