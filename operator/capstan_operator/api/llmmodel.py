@@ -82,9 +82,10 @@ class Engine(Part):
     version: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=TAG)] | None = None
     """Tag of the default image. Not together with `image`."""
     args: tuple[Annotated[str, StringConstraints(max_length=2048)], ...] = bounded_list(64)
-    """Further arguments of the engine, after those that Capstan writes; on a conflict yours win."""
+    """Further arguments of the engine, after those that Capstan writes; on a conflict yours win. What Capstan relies on
+    (where the engine listens, what it calls the model, keys, TLS) cannot be set: see docs/engines.md."""
     env: tuple[EnvVar, ...] = bounded_list(64, json_schema_extra=listed_by("name"))
-    """Environment variables of the engine's container."""
+    """Environment variables of the engine's container. Those that do what a refused argument does are refused too."""
 
     rules: ClassVar[tuple[Rule, ...]] = checks.ENGINE
 
@@ -258,7 +259,7 @@ class LLMModelSpec(Part):
         default=None, json_schema_extra=object_schema("metadata", "spec")
     )
     """A strategic merge patch for the pod template (metadata and spec), applied last. The engine's container is called
-    `engine`."""
+    `engine`. What Capstan relies on must stay: see docs/engines.md."""
 
     rules: ClassVar[tuple[Rule, ...]] = spec_checks.SPEC
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.desired.compile import INVALID, compile_gateway
-from capstan_operator.desired.faults import find_faults
+from capstan_operator.desired.faults import find_doubts, find_faults
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.types import LeftOut
 from capstan_operator.manifests.reading import Diagnostic, Manifests, Severity, about, load_manifests
@@ -47,6 +47,10 @@ def check_together(manifests: Manifests) -> Iterator[Diagnostic]:
     for model in whole:
         faults = find_faults(model)
         yield from (about(manifests.origins[model.key], fault.message, fault.field) for fault in faults)
+        doubts = find_doubts(model)
+        yield from (
+            about(manifests.origins[model.key], doubt.message, doubt.field, Severity.WARNING) for doubt in doubts
+        )
     for key, verdict in compile_gateway(manifests.models.values()).verdicts.items():
         if not verdict.accepted and verdict.reason != INVALID and not verdict.left_out:
             yield about(manifests.origins[key], verdict.message, "spec.model")

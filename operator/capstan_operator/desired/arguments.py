@@ -1,7 +1,13 @@
 """Command lines that a user may add to and overrule."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+_OPTION: Final = re.compile(r"--?[A-Za-z][^\s=]*")
+"""The beginning of a word that names an option: `--max-model-len`, `-tp`; a negative number is a value."""
+_VARIABLE: Final = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 
 
 @dataclass(frozen=True)
@@ -11,6 +17,28 @@ class Option:
     values: tuple[str, ...]
     """As on the command line: ("--port", "8000"), or one positional argument."""
     spellings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GivenOption:
+    """One option that a user gives, with the words up to the next one."""
+
+    index: int
+    """Which item of the list it is."""
+    flag: str
+    """As it would be written with dashes: `--max-model-len`, `--no-enable-lora`, `-tp`."""
+    values: tuple[str, ...]
+    inline: bool = False
+    """Whether the value is in the same word: `--x=y`."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What a user adds to a command line, taken apart as an argument parser would."""
+
+    options: tuple[GivenOption, ...]
+    leading: tuple[str, ...]
+    """Words before the first option."""
 
 
 def option(flag: str, *values: str, also: Sequence[str] = ()) -> Option:
@@ -35,7 +63,56 @@ def is_given(flag: str, users: Sequence[str]) -> bool:
     return any(argument.startswith("-") and _normalized(argument) == flag for argument in users)
 
 
+def without_options(flags: Sequence[str], users: Sequence[str]) -> list[str]:
+    """Give the user's arguments without some options and their values."""
+    left_out: set[int] = set()
+    for given in read_command_line(users).options:
+        if given.flag in flags:
+            left_out |= {given.index, *(given.index + 1 + at for at in range(0 if given.inline else len(given.values)))}
+    return [word for index, word in enumerate(users) if index not in left_out]
+
+
+def read_command_line(words: Sequence[str]) -> CommandLine:
+    """Take a user's arguments apart."""
+    options: list[GivenOption] = []
+    leading: list[str] = []
+    for index, word in enumerate(words):
+        if is_option(word):
+            flag, equals, value = word.partition("=")
+            options.append(GivenOption(index, _dashed(flag), (value,) if equals else (), inline=bool(equals)))
+        elif options:
+            last = options[-1]
+            options[-1] = GivenOption(last.index, last.flag, (*last.values, word), last.inline)
+        else:
+            leading.append(word)
+    return CommandLine(tuple(options), tuple(leading))
+
+
+def is_option(word: str) -> bool:
+    """Say whether a word names an option, and is not a value."""
+    return _OPTION.match(word) is not None
+
+
+def expand_variables(words: Sequence[str], variables: Mapping[str, str]) -> list[str]:
+    """Put in what the kubelet puts in for `$(NAME)`: the value of a variable that is known; `$$` is a dollar."""
+
+    def known(found: re.Match[str]) -> str:
+        return "$" if found[0] == "$$" else variables.get(found[1], found[0])
+
+    return [_VARIABLE.sub(known, word) for word in words]
+
+
+def spellings_of(flag: str) -> Iterator[str]:
+    """Give an option and, of `--no-x`, what it negates."""
+    yield flag
+    if flag.startswith("--no-"):
+        yield f"--{flag[5:]}"
+
+
+def _dashed(flag: str) -> str:
+    return flag.replace("_", "-")
+
+
 def _normalized(argument: str) -> str:
     """`--max_model_len=5` and `--max-model-len` are one option, and so are `--x` and `--no-x`."""
-    flag = argument.split("=", 1)[0].replace("_", "-")
-    return f"--{flag[5:]}" if flag.startswith("--no-") else flag
+    return [*spellings_of(_dashed(argument.split("=", 1)[0]))][-1]

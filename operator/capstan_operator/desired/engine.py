@@ -9,7 +9,7 @@ from capstan_contract.config import Task
 from capstan_contract.names import ENGINE_PORT, WORKER_PORT
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
-from capstan_operator.desired.arguments import Option, is_given, merge_arguments, option, positional
+from capstan_operator.desired.arguments import Option, is_given, merge_arguments, option, positional, without_options
 from capstan_operator.desired.naming import upstream_name
 from capstan_operator.desired.volumes import HF_HOME, PREFIXES_PATH, Source, model_source, parse_source
 from capstan_operator.settings import BuildSettings
@@ -45,6 +45,14 @@ def build_engine(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> E
     return _BUILDERS[spec.engine.type](model, spec, settings)
 
 
+def is_in_process(spec: LLMModelSpec) -> bool:
+    """Say whether the engine runs in the worker's own process, in the worker's image."""
+    engine = spec.engine
+    if engine.type is EngineType.VLLM:
+        return engine.image is None and engine.version is None
+    return engine.type is EngineType.SIMULATOR
+
+
 def model_path(spec: LLMModelSpec) -> str:
     """Give what the engine is told to load; "" when the model has no source."""
     source = model_source(spec)
@@ -52,8 +60,11 @@ def model_path(spec: LLMModelSpec) -> str:
 
 
 def vllm_arguments(spec: LLMModelSpec, *, name: str, path: str, addresses: tuple[Option, ...] = ()) -> list[str]:
-    """Give the arguments of `vllm serve`: the model first, then ours, then the user's, which win."""
-    users = spec.engine.args
+    """Give the arguments of `vllm serve`: the model first, then ours, then the user's, which win.
+
+    Without `addresses` it is the worker that listens, and refuses to be told twice where.
+    """
+    users = spec.engine.args if addresses else without_options(("--host", "--port"), spec.engine.args)
     ours = [
         positional(path, flag="--model"),
         option("--served-model-name", name),
@@ -132,10 +143,10 @@ def _vllm_adapters(spec: LLMModelSpec) -> list[Option]:
 
 def simulator_arguments(spec: LLMModelSpec) -> list[str]:
     """Give the arguments that tell the simulator what the model is like: its window, the names of its adapters."""
-    ours = [option("--alias", adapter.name) for adapter in spec.adapters]
-    if spec.serving.contextWindow:
-        ours.append(option("--context-window", str(spec.serving.contextWindow)))
-    return merge_arguments(ours, spec.engine.args)
+    adapters = [word for adapter in spec.adapters for word in ("--alias", adapter.name)]
+    window = [option("--context-window", str(spec.serving.contextWindow))] if spec.serving.contextWindow else []
+    # NB: --alias adds a name, so the user's takes the place of none of ours.
+    return [*adapters, *merge_arguments(window, spec.engine.args)]
 
 
 def _adapter_pairs(spec: LLMModelSpec) -> list[str]:
@@ -146,7 +157,7 @@ def _build_vllm(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> En
     name, path = model.key.name, model_path(spec)
     env = {"VLLM_NO_USAGE_STATS": "1"}
     engine = spec.engine
-    if engine.image is None and engine.version is None:
+    if is_in_process(spec):
         worker = ("vllm", "--port", str(ENGINE_PORT), *worker_options(spec), "--")
         return EngineContainer(
             image=settings.worker_image,

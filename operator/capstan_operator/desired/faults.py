@@ -5,8 +5,13 @@ from collections.abc import Iterator, Mapping
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.naming import adapter_served_name, served_name
-from capstan_operator.desired.patch import PatchError, check_patch
+from capstan_operator.desired.patch import PatchError, check_patch, strategic_merge
+from capstan_operator.desired.pod import build_plain_template
+from capstan_operator.desired.reserved import Facts
+from capstan_operator.desired.template_wiring import find_template_faults
+from capstan_operator.desired.wiring import find_wiring_doubts, find_wiring_faults
 from capstan_operator.resources.resource import Fault
+from capstan_operator.settings import BuildSettings
 
 _S3_ENGINES = (EngineType.VLLM, EngineType.SGLANG, EngineType.SIMULATOR, EngineType.OPENAI_COMPATIBLE)
 _ADAPTER_ENGINES = (EngineType.VLLM, EngineType.TGI, EngineType.SGLANG, EngineType.SIMULATOR)
@@ -21,10 +26,33 @@ def judge_faults(model: Model) -> tuple[Fault, ...]:
     """Look for the faults of a model, whatever was found before."""
     if model.spec is None:
         return model.faults or (Fault("spec", "is missing"),)
-    return (*model.faults, *_template_faults(model.spec), *_source_faults(model.spec), *_name_faults(model))
+    return (
+        *model.faults,
+        *_template_faults(model, model.spec),
+        *_source_faults(model.spec),
+        *_name_faults(model),
+        *find_wiring_faults(model, model.spec),
+    )
 
 
-def _template_faults(spec: LLMModelSpec) -> Iterator[Fault]:
+def find_doubts(model: Model) -> tuple[Fault, ...]:
+    """Give what can be built and is hardly meant: `capstan validate` warns of it."""
+    return tuple(find_wiring_doubts(model, model.spec)) if model.spec is not None else ()
+
+
+def _template_faults(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
+    """A patch has to have a meaning; then what it makes of the template is judged."""
+    faults = tuple(_patch_faults(spec))
+    yield from faults
+    if spec.template is None or faults or not spec.has_engine:
+        return
+    before = build_plain_template(model, spec, BuildSettings())
+    patch = spec.template
+    after = {"spec": strategic_merge(before["spec"], patch.get("spec") or {})}
+    yield from find_template_faults(before, after, patch, Facts(model.key.name, spec))
+
+
+def _patch_faults(spec: LLMModelSpec) -> Iterator[Fault]:
     if spec.template is None:
         return
     for part in ("metadata", "spec"):

@@ -46,12 +46,7 @@ PREFIXES_ANNOTATION: Final = f"{GROUP}/prefixes-hash"
 
 def build_template(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> tuple[Manifest, PodHash]:
     """Give the pod template with the user's patch merged in, and the hash of it that its pods are labelled with."""
-    engine = build_engine(model, spec, settings)
-    annotations = {PREFIXES_ANNOTATION: digest(prefixes_json(spec))} if spec.prefixes else {}
-    template: Manifest = {
-        "metadata": {"labels": child_labels(model.key.name), "annotations": annotations},
-        "spec": _pod_spec(model, spec, engine, settings),
-    }
+    template = build_plain_template(model, spec, settings)
     for part in ("metadata", "spec"):
         template[part] = strategic_merge(template[part], (spec.template or {}).get(part) or {})
     # Without its own labels a pod would be nobody's.
@@ -61,6 +56,16 @@ def build_template(model: Model, spec: LLMModelSpec, settings: BuildSettings) ->
     pod_hash = PodHash(digest(template))
     template["metadata"]["labels"][POD_HASH_LABEL] = pod_hash
     return template, pod_hash
+
+
+def build_plain_template(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> Manifest:
+    """Give the pod template as Capstan makes it, without the user's patch."""
+    engine = build_engine(model, spec, settings)
+    annotations = {PREFIXES_ANNOTATION: digest(prefixes_json(spec))} if spec.prefixes else {}
+    return {
+        "metadata": {"labels": child_labels(model.key.name), "annotations": annotations},
+        "spec": _pod_spec(model, spec, engine, settings),
+    }
 
 
 def drain_token(uid: str) -> str:

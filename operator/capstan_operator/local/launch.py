@@ -9,6 +9,7 @@ from capstan_contract.config import Task
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import Engine, EngineType, LLMModelSpec
 from capstan_operator.desired.engine import simulator_arguments, vllm_arguments
+from capstan_operator.desired.faults import judge_faults
 
 MOST_REPLICAS = 4
 """A manifest for a cluster may ask for many replicas; this machine starts no more than these."""
@@ -79,6 +80,8 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
     spec = model.spec
     if spec is None or not spec.has_engine:
         return None
+    if choices.engine and (faults := judge_faults(model)):
+        return NotHere(f"--engine {choices.engine.value} with these arguments: {faults[0]}")
     engine = spec.engine.type
     # A variable whose value is in a Secret or a ConfigMap keeps the value that it has in Capstan's own environment.
     environment = tuple((variable.name, variable.value) for variable in spec.engine.env if variable.value is not None)

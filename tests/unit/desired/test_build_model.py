@@ -190,8 +190,9 @@ def test_users_variable_wins() -> None:
 
 
 def test_patch_cannot_make_pods_nobodys() -> None:
-    """The labels by which pods are found survive the pod patch."""
-    deployment = deployment_of(make_model(template={"metadata": {"labels": {MODEL_LABEL: "other", "mine": "1"}}}))
+    """The labels by which pods are found survive the pod patch, one that takes all labels away included."""
+    patch = {"metadata": {"labels": {"$patch": "replace", "mine": "1"}}}
+    deployment = deployment_of(make_model(template=patch))
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels["mine"] == "1"
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()

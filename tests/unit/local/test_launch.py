@@ -134,3 +134,11 @@ def test_replicas_are_bounded_by_the_machine() -> None:
     scaled = _model(scaling={"min": 0, "max": 8})
     assert scaled.spec is not None
     assert wanted_replicas(scaled.spec) == 1
+
+
+def test_arguments_of_the_command_line_are_judged_too() -> None:
+    """What no manifest may say to an engine, --engine-arg may not either; the reason names the option."""
+    choices = Choices(engine=EngineType.SIMULATOR, engine_arguments=("--worker-port=1",))
+    reason = plan_launch(on_chosen_engine(_model(), choices), choices)
+    assert isinstance(reason, NotHere)
+    assert "must not set --worker-port" in reason.reason

@@ -24,7 +24,7 @@ INSTALL_HINT = (
     "`scripts/vllm_venv.py` makes an environment), or use the Simulator: `capstan-worker simulator`"
 )
 _OTHER_SERVERS = frozenset(
-    {"--headless", "--api-server-count", "-asc", "--uds", "--ssl-keyfile", "--ssl-certfile", "--grpc", "--grpc-port"}
+    {"--headless", "--api-server-count", "-asc", "--uds", "--enable-ssl-refresh", "--grpc", "--grpc-port"}
 )
 _ELSEWHERE = "run vLLM's own image (`engine.image`) with a sidecar for that"
 
@@ -147,10 +147,10 @@ def refuse_other_servers(arguments: Sequence[str]) -> None:
     It looks at the arguments as they are, so that the answer comes before the seconds that importing vLLM takes.
     """
     for item in arguments:
-        name = item.partition("=")[0]
+        name = item.partition("=")[0].replace("_", "-")
         if name in ("--host", "--port"):
             raise UsageError(f"give {name} before the `--`, not among vLLM's arguments")
-        if name in _OTHER_SERVERS:
+        if name in _OTHER_SERVERS or name.startswith("--ssl-"):
             raise UsageError(f"vLLM's {name} is not possible in the worker's process; {_ELSEWHERE}")
 
 

@@ -1,0 +1,247 @@
+"""What is reserved for each type of engine, one table each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from capstan_contract.config import Task
+from capstan_contract.names import ENGINE_PORT
+from capstan_operator.api.llmmodel import EngineType
+from capstan_operator.desired.engine import tensor_parallel_size
+from capstan_operator.desired.reserved import (
+    ADAPTERS_WHY,
+    EVERYWHERE,
+    HELP,
+    HOST,
+    KEY_WHY,
+    LEAVES,
+    NAME,
+    NAME_WHY,
+    ONE_POD,
+    PORT,
+    REVISION,
+    REVISION_WHY,
+    SOURCE_WHY,
+    TLS,
+    TLS_WHY,
+    WHERE,
+    Reserved,
+    Table,
+    fits_task,
+    generates,
+    has_adapters,
+    has_revision,
+    in_process,
+    is_name,
+    is_path,
+    is_reachable,
+    is_revision,
+    only,
+)
+
+_VLLM = Table(
+    (
+        HOST,
+        Reserved(("--port",), WHERE, only(str(ENGINE_PORT)), variables=("VLLM_PORT",)),
+        Reserved(("--uds",), WHERE),
+        Reserved(("--root-path",), "the gateway and the probes ask for paths without a prefix"),
+        Reserved(("--api-key",), KEY_WHY, variables=("VLLM_API_KEY",)),
+        TLS,
+        NAME,
+        Reserved(("--model",), SOURCE_WHY, is_path),
+        REVISION,
+        Reserved(
+            ("--runner",),
+            "`spec.model.task` says what the model does",
+            fits_task(
+                {
+                    Task.CHAT: ("generate",),
+                    Task.COMPLETION: ("generate",),
+                    Task.EMBED: ("pooling",),
+                    Task.CLASSIFY: ("pooling",),
+                    Task.SCORE: ("pooling",),
+                }
+            ),
+        ),
+        Reserved(
+            ("--convert",),
+            "`spec.model.task` says what the model does",
+            fits_task(
+                {
+                    Task.CHAT: ("none",),
+                    Task.COMPLETION: ("none",),
+                    Task.EMBED: ("embed",),
+                    Task.CLASSIFY: ("classify",),
+                }
+            ),
+        ),
+        Reserved(
+            ("--task",),
+            "`spec.model.task` says what the model does",
+            fits_task(
+                {
+                    Task.CHAT: ("generate",),
+                    Task.COMPLETION: ("generate",),
+                    Task.EMBED: ("embed", "embedding"),
+                    Task.CLASSIFY: ("classify",),
+                }
+            ),
+        ),
+        Reserved(("--lora-modules", "--no-enable-lora"), ADAPTERS_WHY, applies=has_adapters),
+        Reserved(("--headless", "--grpc", "--grpc-port", "--tokens-only"), "the gateway needs the engine's OpenAI API"),
+        Reserved(
+            ("--api-server-count", "-asc"),
+            "vLLM runs in the worker's process; with `spec.engine.version` it has servers of its own",
+            applies=in_process,
+        ),
+        Reserved(("--nnodes", "-n"), ONE_POD, only("1")),
+        Reserved(("--node-rank", "-r"), ONE_POD, only("0")),
+        Reserved(
+            (
+                "--data-parallel-rank",
+                "-dpn",
+                "--data-parallel-start-rank",
+                "-dpr",
+                "--data-parallel-address",
+                "-dpa",
+                "--data-parallel-hybrid-lb",
+                "-dph",
+                "--data-parallel-external-lb",
+                "-dpe",
+            ),
+            ONE_POD,
+        ),
+        HELP,
+        Reserved(("-v",), LEAVES),
+        *EVERYWHERE,
+    )
+)
+
+_SGLANG = Table(
+    (
+        HOST,
+        Reserved(("--port",), WHERE, only(str(ENGINE_PORT)), variables=("SGLANG_PORT",)),
+        Reserved(("--uds",), WHERE),
+        Reserved(("--fastapi-root-path", "--root-path"), "the gateway and the probes ask for paths without a prefix"),
+        Reserved(("--api-key", "--admin-api-key"), KEY_WHY, variables=("SGLANG_API_KEY",)),
+        TLS,
+        NAME,
+        Reserved(("--model-path", "--model"), SOURCE_WHY, is_path),
+        REVISION,
+        Reserved(("--is-embedding",), "`spec.model.task` says what the model does", applies=generates),
+        Reserved(("--lora-paths", "--no-enable-lora"), ADAPTERS_WHY, applies=has_adapters),
+        Reserved(("--grpc-mode", "--smg-grpc-mode"), "the gateway needs the engine's OpenAI API"),
+        Reserved(("--disaggregation-mode",), ONE_POD, only("null")),
+        Reserved(("--nnodes",), ONE_POD, only("1")),
+        Reserved(("--node-rank",), ONE_POD, only("0")),
+        HELP,
+        *EVERYWHERE,
+    )
+)
+
+_TGI = Table(
+    (
+        Reserved(("--hostname",), WHERE, only("0.0.0.0"), variables=("HOSTNAME",)),
+        Reserved(("--host",), WHERE, only("0.0.0.0"), variables=("HOST",)),
+        Reserved(("--port", "-p"), WHERE, only(str(ENGINE_PORT)), variables=("PORT",)),
+        Reserved(("--api-key",), KEY_WHY, variables=("API_KEY",)),
+        TLS,
+        Reserved(("--served-model-name",), f"TGI has no such option. {NAME_WHY}"),
+        Reserved(("--model-id", "--model"), SOURCE_WHY, is_path, variables=("MODEL_ID",)),
+        Reserved(("--revision",), REVISION_WHY, is_revision, has_revision, variables=("REVISION",)),
+        Reserved(("--lora-adapters",), ADAPTERS_WHY, applies=has_adapters, variables=("LORA_ADAPTERS",)),
+        Reserved(
+            (),
+            "`spec.resources.gpus` and `spec.parallelism` say it",
+            lambda facts, values: values == (str(tensor_parallel_size(facts.spec)),),
+            variables=("NUM_SHARD",),
+        ),
+        HELP,
+        Reserved(("-V",), LEAVES),
+        *EVERYWHERE,
+    ),
+    abbreviates=False,
+)
+
+_SIMULATOR = Table(
+    (
+        HOST,
+        PORT,
+        Reserved(("--worker-port",), "the probes and the gateway reach the worker on the port that Capstan says"),
+        Reserved(("--model", "--served-model-name"), NAME_WHY, is_name),
+        Reserved(
+            ("--task",),
+            "`spec.model.task` says what the model does",
+            lambda facts, values: values == (facts.spec.model.task.value,),
+        ),
+        Reserved(("--prefixes",), "`spec.prefixes` says which prompts are kept warm"),
+        Reserved(("--grace-seconds",), "`spec.serving.timeouts.totalSeconds` says how long an answer may take"),
+        Reserved(("--api-key",), KEY_WHY),
+        TLS,
+        HELP,
+        *EVERYWHERE,
+    )
+)
+
+_COMPATIBLE = Table(
+    (
+        Reserved(("--host", "--hostname"), WHERE, is_reachable, variables=("HOST", "LLAMA_ARG_HOST")),
+        Reserved(("--port",), WHERE, only(str(ENGINE_PORT)), variables=("PORT", "LLAMA_ARG_PORT")),
+        Reserved(("--uds",), WHERE),
+        Reserved(("--root-path", "--api-prefix"), "the gateway asks for paths without a prefix"),
+        Reserved(
+            ("--api-key", "--api-key-file"),
+            KEY_WHY,
+            variables=("VLLM_API_KEY", "LLAMA_API_KEY", "LLAMA_ARG_API_KEY"),
+        ),
+        Reserved(("--ssl-*", "--enable-ssl-refresh"), TLS_WHY),
+        Reserved(("--served-model-name",), NAME_WHY, lambda facts, values: facts.name in values),
+        Reserved((), SOURCE_WHY, variables=("CAPSTAN_MODEL_PATH",)),
+        *EVERYWHERE,
+    ),
+    abbreviates=False,
+    is_parsed=False,
+)
+
+TABLES: Final[Mapping[EngineType, Table]] = MappingProxyType(
+    {
+        EngineType.VLLM: _VLLM,
+        EngineType.SGLANG: _SGLANG,
+        EngineType.TGI: _TGI,
+        EngineType.SIMULATOR: _SIMULATOR,
+        EngineType.OPENAI_COMPATIBLE: _COMPATIBLE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The options of one type of engine that say over how many GPUs a replica is spread; their product counts."""
+
+    factors: tuple[tuple[str, ...], ...]
+    """Spellings of each: tensor, pipeline and data parallel size, in this order."""
+    data_shares: str = ""
+    """An option with which the data parallel replicas share the GPUs of the others."""
+
+
+SPREADS: Final[Mapping[EngineType, Spread]] = MappingProxyType(
+    {
+        EngineType.VLLM: Spread(
+            (
+                ("--tensor-parallel-size", "-tp"),
+                ("--pipeline-parallel-size", "-pp"),
+                ("--data-parallel-size", "-dp", "--data-parallel-size-local", "-dpl"),
+            )
+        ),
+        EngineType.SGLANG: Spread(
+            (
+                ("--tp-size", "--tensor-parallel-size", "--tp"),
+                ("--pp-size", "--pipeline-parallel-size", "--pp"),
+                ("--dp-size", "--data-parallel-size", "--dp"),
+            ),
+            data_shares="--enable-dp-attention",
+        ),
+        EngineType.TGI: Spread((("--num-shard",), (), ())),
+    }
+)
