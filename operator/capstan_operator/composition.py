@@ -4,20 +4,24 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from time import monotonic
-from typing import Final
+from typing import Final, Literal
 
 from capstan_operator.errors import Retryable, Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.kube.errors import KubeError
-from capstan_operator.kube.events import EventRecorder
+from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
-from capstan_operator.loaders.snapshot import ModelParser, SnapshotLoader
+from capstan_operator.loaders.model_list import ModelList
+from capstan_operator.loaders.namespaces import NamespaceWatch, Standing, describe_standing
+from capstan_operator.loaders.parser import ModelParser
+from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.loop.resync import Resync
 from capstan_operator.loop.workqueue import Outcome, Pace, WorkQueue
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.reconciler import ModelReconciler
+from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
 from capstan_operator.watch.kopf_wiring import watched_namespaces
@@ -41,8 +45,15 @@ class Runtime:
         self._metrics = metrics
         self.models: WorkQueue[ObjectKey] = WorkQueue(MODEL_PACE)
         self.config: WorkQueue[str] = WorkQueue(CONFIG_PACE)
-        loader = SnapshotLoader(kube, ModelParser(), namespaces=watched_namespaces(settings))
+        self.events = EventRecorder(kube, instance=identity)
+        self.namespaces = NamespaceWatch(
+            kube, grace=settings.namespace_grace_seconds, on_change=self._namespace_changed
+        )
+        watched = watched_namespaces(settings)
+        model_list = ModelList(kube, ModelParser(), namespaces=watched, watch=self.namespaces)
+        loader = SnapshotLoader(kube, model_list, cluster_wide=not watched)
         self._loader = loader
+        self._settings = settings
         self.acknowledger = Acknowledger(kube, settings, wake=self.models.wake, metrics=metrics)
         self.gateway = GatewayConfigReconciler(
             kube,
@@ -54,7 +65,6 @@ class Runtime:
             is_busy=lambda key: not self.models.is_idle([key]),
             metrics=metrics,
         )
-        self.events = EventRecorder(kube, instance=identity)
         self.reconciler = ModelReconciler(
             kube,
             loader,
@@ -78,6 +88,7 @@ class Runtime:
             is_compiled=self.gateway.state.is_compiled,
             rouse_acknowledger=self.acknowledger.rouse,
             echoes=echoes,
+            versions=kube.versions,
             metrics=metrics,
         )
         self._bind_metrics()
@@ -121,13 +132,33 @@ class Runtime:
             self.config.done(key, outcome)
 
     async def _list_keys(self) -> list[ObjectKey]:
-        return [model.key for model in await self._loader.all_models()]
+        """Give the models that a pass of the resync wakes: those whose namespace can be read."""
+        listed = await self._loader.all_models()
+        return [model.key for model in listed.models if model.key.namespace not in listed.unreadable]
+
+    def _namespace_changed(self, namespace: str, standing: Standing, why: str) -> None:
+        """Say what became of a namespace on the config, the one object that is ours and always there."""
+        config = Subject(
+            CONFIG_MAPS.api_version,
+            CONFIG_MAPS.kind,
+            self._settings.build.install_namespace,
+            self._settings.gateway_config_name,
+            "",
+        )
+        type_: Literal["Normal", "Warning"] = "Normal" if standing is Standing.READABLE else "Warning"
+        self.events.record(config, type_, f"Namespace{standing}", describe_standing(namespace, standing, why))
+        self.wake_config()
+        if standing is Standing.READABLE:
+            for key in self.gateway.state.judged:
+                if key.namespace == namespace:
+                    self.models.wake(key)
 
     def _bind_metrics(self) -> None:
         for name, core in (("models", self.models.core), ("gateway_config", self.config.core)):
             self._metrics.bind(self._metrics.queue_depth, lambda core=core: core.depth, name)  # type: ignore[misc]
             self._metrics.bind(self._metrics.queue_running, lambda core=core: core.running, name)  # type: ignore[misc]
             self._metrics.bind(self._metrics.queue_failing, lambda core=core: core.failing, name)  # type: ignore[misc]
+        self._metrics.bind(self._metrics.namespaces_unreadable, lambda: self.namespaces.unreadable)
         self._metrics.bind(self._metrics.resync_age, lambda: self.resync.age)
 
 

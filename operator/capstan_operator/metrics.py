@@ -73,6 +73,11 @@ class Metrics:
         self.accepted = Gauge(
             "capstan_operator_models_accepted", "LLMModels in the gateway config.", registry=self.registry
         )
+        self.namespaces_unreadable = Gauge(
+            "capstan_operator_namespaces_unreadable",
+            "Namespaces that are to be worked in and could not be read last time: what was last known of them stays.",
+            registry=self.registry,
+        )
         self.resync_age = Gauge(
             "capstan_operator_resync_age_seconds", "Since the last complete resync.", registry=self.registry
         )

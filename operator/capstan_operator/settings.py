@@ -47,6 +47,8 @@ class Settings:
     build: BuildSettings = field(default_factory=BuildSettings)
     watch_namespaces: tuple[str, ...] = ()
     """CAPSTAN_WATCH_NAMESPACES, comma-separated; empty: all."""
+    namespace_grace_seconds: float = 300.0
+    """CAPSTAN_NAMESPACE_GRACE_SECONDS: how long the models of a watched namespace that no longer exists stay."""
     gateway_config_name: str = "capstan-gateway-config"
     """CAPSTAN_GATEWAY_CONFIG: name of the ConfigMap with the gateway config (its shards append -1, -2, ...)."""
     gateway_credentials_name: str = "capstan-gateway-credentials"
@@ -95,6 +97,7 @@ _VARIABLES = {
     },
     "own": {
         "watch_namespaces": "CAPSTAN_WATCH_NAMESPACES",
+        "namespace_grace_seconds": "CAPSTAN_NAMESPACE_GRACE_SECONDS",
         "gateway_config_name": "CAPSTAN_GATEWAY_CONFIG",
         "gateway_credentials_name": "CAPSTAN_GATEWAY_CREDENTIALS",
         "gateway_admin_port": "CAPSTAN_GATEWAY_ADMIN_PORT",

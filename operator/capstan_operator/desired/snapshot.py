@@ -33,5 +33,7 @@ class Snapshot:
     pods: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
     claims: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     """Existing PersistentVolumeClaims that a model names (pvc:// or cache.claimName), under (namespace, claim name)."""
+    unread: Mapping[ObjectKey, str] = field(default_factory=dict)
+    """Models of which something could not be read this time, and why: nothing may be decided about them."""
     nodes: tuple[NodeCapacity, ...] | None = None
     """None: not listed, because nothing in this reconcile depends on it or because RBAC does not allow it."""

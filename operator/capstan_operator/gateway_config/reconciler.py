@@ -27,7 +27,7 @@ from capstan_operator.desired.config_maps import CONFIG_COMPONENT, build_config_
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.types import CompiledGateway, Verdict
-from capstan_operator.errors import Terminal
+from capstan_operator.errors import Retryable, Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.kube.port import KubePort
@@ -40,6 +40,8 @@ from capstan_operator.status.types import Problem
 
 log = logging.getLogger(__name__)
 
+UNREADABLE_RECHECK_SECONDS: Final = 15.0
+"""How soon namespaces that could not be read are tried again."""
 _SHARD_NUMBER: Final = re.compile(r"-[0-9]+")
 
 
@@ -108,14 +110,20 @@ class GatewayConfigReconciler:
 
         Raises Terminal when the config cannot be written whatever is tried; the old one then stays.
         """
-        models = await self._loader.all_models()
+        listed = await self._loader.all_models()
+        if listed.unknown:
+            raise Retryable(f"namespaces were never read: {', '.join(sorted(listed.unknown))}")
+        models = listed.models
         compiled = compile_gateway(models)
         problems = await self._credentials.sync(compiled.credentials)
         try:
             await self._write(compiled)
         finally:
             self._publish(models, compiled, problems)
-        return self._credentials.recheck_seconds if compiled.credentials else None
+        rechecks = [UNREADABLE_RECHECK_SECONDS] if listed.unreadable else []
+        if compiled.credentials:
+            rechecks.append(self._credentials.recheck_seconds)
+        return min(rechecks, default=None)
 
     def _publish(
         self, models: Iterable[Model], compiled: CompiledGateway, problems: Mapping[ObjectKey, Problem]

@@ -1,10 +1,12 @@
 """The port over the official client: one connection pool, raw JSON in and out, retries, deadlines, a count of calls."""
 
 import asyncio
+import builtins
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import urlencode
 from urllib.request import getproxies
@@ -21,10 +23,12 @@ from capstan_operator.kube.errors import (
     NotFound,
     Unauthorized,
     Unavailable,
+    VersionTooNew,
     error_of,
     parse_retry_after,
 )
 from capstan_operator.kube.port import Listing
+from capstan_operator.kube.versions import Versions, as_number
 from capstan_operator.names import FIELD_MANAGER, STATUS_MANAGER
 from capstan_operator.resources.api_resource import BUILT_IN, ApiResource, resource_of
 from capstan_operator.resources.resource import Manifest
@@ -37,6 +41,8 @@ JSON_TYPE = "application/json"
 METADATA_TYPE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MOST_ATTEMPTS = 5
 """Attempts of one call, the first included."""
+SLICE_SECONDS = 0.005
+"""How long items of a list are worked on at a stretch before the rest of the loop has its turn."""
 
 
 class CallObserver(Protocol):
@@ -73,6 +79,17 @@ class _Request:
         return f"{self.verb} {self.path.removeprefix('/apis/').removeprefix('/api/')}"
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What a LIST is of, whatever its pages."""
+
+    kind: ApiResource
+    path: str
+    query: dict[str, str]
+    accept: str
+    shape: Callable[[Manifest], Any]
+
+
 class KubeClient:
     """Implements KubePort. Make it with `connect`, end it with `close`.
 
@@ -106,6 +123,12 @@ class KubeClient:
         self._backoff = backoff
         self._random = rng
         self._agent = user_agent
+        self._versions = Versions()
+
+    @property
+    def versions(self) -> Versions:
+        """See KubePort."""
+        return self._versions
 
     @classmethod
     async def connect(cls, **options: Any) -> "KubeClient":
@@ -124,17 +147,29 @@ class KubeClient:
         label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
+        shape: Callable[[Manifest], Any] | None = None,
     ) -> Listing:
-        """See KubePort. Read in pages; begun again when the continue token expires on the way."""
+        """See KubePort. Read in pages; begun again when the continue token expires on the way.
+
+        A list by a selector is asked for at once: the API server answers it from its cache whatever its release, while
+        before 1.34 it reads pages from its store.
+        """
         query = {"labelSelector": label_selector, "fieldSelector": field_selector}
-        path, accept = kind.path(namespace), METADATA_TYPE if metadata_only else JSON_TYPE
-        for limit in (self._limits.page, self._limits.page, 0):
+        reading = _Reading(
+            kind,
+            kind.path(namespace),
+            {k: v for k, v in query.items() if v},
+            METADATA_TYPE if metadata_only else JSON_TYPE,
+            shape or (lambda item: item),
+        )
+        first = 0 if label_selector else self._limits.page
+        for limit in (first, first, 0):
             try:
-                return await self._list_pages(kind, path, {k: v for k, v in query.items() if v}, limit, accept)
+                return await self._list_since(reading, limit)
             except Expired:
                 # The last round asks for everything at once, which cannot expire.
-                log.info("began a list again because its continue token expired", extra={"path": path})
-        raise Unavailable(f"list {path}: the list expires faster than it can be read")
+                log.info("began a list again because its continue token expired", extra={"path": reading.path})
+        raise Unavailable(f"list {reading.path}: the list expires faster than it can be read")
 
     async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
         """See KubePort."""
@@ -173,27 +208,56 @@ class KubeClient:
                 content_type=APPLY_TYPE,
             )
         )
+        self._versions.wrote(kind, written)
         if self._on_write is not None:
             self._on_write(kind, written)
         return written
 
-    async def _list_pages(
-        self, kind: ApiResource, path: str, query: dict[str, str], limit: int, accept: str
-    ) -> Listing:
-        items: list[Manifest] = []
-        position: dict[str, str] = {"limit": str(limit)} if limit else {}
+    async def _list_since(self, reading: _Reading, limit: int) -> Listing:
+        """List from the newest version that was seen on; from the newest that there is when none was."""
+        since = self._versions.newest(reading.kind)
+        try:
+            return await self._list_pages(reading, limit, since)
+        except VersionTooNew:
+            # NB: a store that was restored from a backup counts from an older version on.
+            log.warning("the API server knows no such version; asked for the newest", extra={"path": reading.path})
+            self._versions.forget(reading.kind)
+            return await self._list_pages(reading, limit, None)
+
+    async def _list_pages(self, reading: _Reading, limit: int, since: str | None) -> Listing:
+        items: builtins.list[Any] = []
+        size: dict[str, str] = {"limit": str(limit)} if limit else {}
+        position = {"resourceVersion": since, "resourceVersionMatch": "NotOlderThan"} if since else {}
+        newest = 0
         while True:
-            asked = tuple({**query, **position}.items())
-            page = await self._call(_Request("list", kind, "GET", path, query=asked, accept=accept))
-            for item in page.get("items") or ():
-                item["apiVersion"], item["kind"] = kind.api_version, kind.kind
-                # NB: a third of most objects, and nothing here reads it.
-                item["metadata"].pop("managedFields", None)
-                items.append(item)
+            asked = tuple({**reading.query, **size, **position}.items())
+            page = await self._call(
+                _Request("list", reading.kind, "GET", reading.path, query=asked, accept=reading.accept)
+            )
+            newest = max(newest, await self._take(page.get("items") or (), reading, items))
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
-                return Listing(items, str(metadata.get("resourceVersion", "")))
-            position = {"limit": str(limit), "continue": metadata["continue"]}
+                break
+            position = {"continue": metadata["continue"]}
+        version = str(metadata.get("resourceVersion", ""))
+        # NB: a list that asks for the newest state is of the store's version, which a cache reaches only seconds later
+        # when nothing of the kind changes; what is in it, a cache has.
+        self._versions.listed(reading.kind, version if since else str(newest or ""))
+        return Listing(items, version)
+
+    async def _take(self, found: Sequence[Manifest], reading: _Reading, items: builtins.list[Any]) -> int:
+        """Shape the items of a page, in slices; give the newest version among them."""
+        newest, turn = 0, monotonic()
+        for item in found:
+            item["apiVersion"], item["kind"] = reading.kind.api_version, reading.kind.kind
+            # NB: a third of most objects, and nothing here reads it.
+            item["metadata"].pop("managedFields", None)
+            newest = max(newest, as_number(item["metadata"].get("resourceVersion")) or 0)
+            items.append(reading.shape(item))
+            if monotonic() - turn > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                turn = monotonic()
+        return newest
 
     async def _call(self, request: _Request) -> Manifest:
         """Make the call until it succeeds, fails for good, or its deadline is over."""

@@ -8,6 +8,7 @@ KubeError                   status, reason and message of the answer
 ├── Forbidden               403: RBAC, a quota or an admission plugin says no
 ├── Unauthorized            401, after the credentials were read afresh
 ├── Expired                 410: a continue token or a resourceVersion is too old
+├── VersionTooNew           504 with that cause: a LIST asked for a version that the API server has not reached
 └── Unavailable (Retryable) 429, 5xx, timeouts and broken connections, after the retries
 """
 
@@ -53,6 +54,10 @@ class Expired(KubeError):
     """A continue token or resourceVersion is too old."""
 
 
+class VersionTooNew(KubeError):
+    """The API server has not reached this resourceVersion."""
+
+
 class Unavailable(KubeError, Retryable):
     """The API server could not answer now."""
 
@@ -82,6 +87,8 @@ def error_of(status: int, body: Any, *, what: str, after: float | None = None) -
     answer = body if isinstance(body, dict) else {}
     reason = str(answer.get("reason") or "")
     message = f"{what}: {answer.get('message') or f'HTTP {status}'}"
+    if status == 504 and _is_version_too_new(answer):
+        return VersionTooNew(message, status=status, reason=reason)
     if status == 429 or status >= 500:
         return Unavailable(message, status=status, reason=reason, after=after)
     if status == 404:
@@ -89,6 +96,11 @@ def error_of(status: int, body: Any, *, what: str, after: float | None = None) -
         named = bool((answer.get("details") or {}).get("name"))
         return (NotFound if named else UnknownResource)(message, status=status, reason=reason)
     return _BY_STATUS.get(status, KubeError)(message, status=status, reason=reason)
+
+
+def _is_version_too_new(answer: dict[str, Any]) -> bool:
+    causes = (answer.get("details") or {}).get("causes") or ()
+    return any(cause.get("reason") == "ResourceVersionTooLarge" for cause in causes)
 
 
 def parse_retry_after(header: str | None, *, most: float = 60.0) -> float | None:

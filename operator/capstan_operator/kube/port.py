@@ -1,9 +1,10 @@
 """The port: the five verbs that everything else in the operator uses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from capstan_operator.kube.versions import Versions
 from capstan_operator.names import FIELD_MANAGER, STATUS_MANAGER
 from capstan_operator.resources.api_resource import ApiResource
 from capstan_operator.resources.resource import Manifest
@@ -13,12 +14,18 @@ from capstan_operator.resources.resource import Manifest
 class Listing:
     """The answer of a LIST: complete, and consistent as of `resource_version`."""
 
-    items: Sequence[Manifest]
+    items: Sequence[Any]
+    """Manifests, or what `shape` has made of them."""
     resource_version: str
 
 
 class KubePort(Protocol):
     """Everything that the operator asks of Kubernetes. It raises kube/errors.py; every call has a deadline."""
+
+    @property
+    def versions(self) -> Versions:
+        """What was seen: no LIST is older. The port notes its writes there, and whoever watches, events."""
+        ...
 
     async def list(
         self,
@@ -28,10 +35,12 @@ class KubePort(Protocol):
         label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
+        shape: Callable[[Manifest], Any] | None = None,
     ) -> Listing:
-        """Everything of a kind, in one namespace or in all, as it is now (never a stale cache). Items carry
-        apiVersion and kind, which the API server leaves out of lists; with `metadata_only` nothing but these and
-        metadata."""
+        """Everything of a kind, in one namespace or in all, never older than what `versions` has seen of the kind.
+        Items carry apiVersion and kind, which the API server leaves out of lists; with `metadata_only` nothing but
+        these and metadata. With `shape`, what it makes of each item is kept in the item's place, page by page: the
+        whole list is never there at once. It must not block."""
         ...
 
     async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:

@@ -1,29 +1,29 @@
 """LISTs into a Snapshot: few calls whatever the number of keys, never one per object.
 
 The keys of a batch are listed together: one LIST per kind and namespace with `capstan.dev/model in (...)`, or one per
-kind for the whole cluster when the batch spans many namespaces. Only models of a small batch are fetched one by one,
-because a custom resource cannot be selected by a set of names.
+kind for the whole cluster when the batch spans many namespaces. Models come from the list that everybody shares.
+
+What cannot be read in one namespace costs the models of that namespace this reconcile, and nobody else.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
-from capstan_operator.api.kinds import LLM_MODELS, Model
+from capstan_operator.api.kinds import Model
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.snapshot import NodeCapacity, Snapshot
 from capstan_operator.desired.volumes import named_claims
-from capstan_operator.kube.errors import Forbidden, NotFound
-from capstan_operator.kube.port import KubePort
+from capstan_operator.kube.errors import Forbidden, KubeError
+from capstan_operator.kube.port import KubePort, Listing
 from capstan_operator.loaders.capacity import free_capacity, gpu_nodes
-from capstan_operator.loaders.parser import ModelParser as ModelParser
+from capstan_operator.loaders.model_list import AllModels, ModelList
 from capstan_operator.resources.api_resource import CHILD_RESOURCES, CLAIMS, NODES, PODS, ApiResource
 from capstan_operator.resources.resource import Manifest, ObjectKey
 
 MANY_NAMESPACES: Final = 6
-FEW_MODELS: Final = 16
 MANY_NODES: Final = 20
 LIVE_PODS: Final = "status.phase!=Succeeded,status.phase!=Failed"
 
@@ -31,37 +31,37 @@ LIVE_PODS: Final = "status.phase!=Succeeded,status.phase!=Failed"
 class SnapshotLoader:
     """Reads what a reconcile needs."""
 
-    def __init__(self, kube: KubePort, parser: ModelParser, *, namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, kube: KubePort, models: ModelList, *, cluster_wide: bool = True) -> None:
         self._kube = kube
-        self._parser = parser
-        self._namespaces = tuple(namespaces)
+        self._models = models
+        self._cluster_wide = cluster_wide
 
     async def load(self, keys: Iterable[ObjectKey]) -> Snapshot:
         """List the models of `keys`, and what belongs to them; a key whose model is gone is not in the Snapshot.
 
-        Of the members of virtual models only the models themselves are read.
+        Of the members of virtual models only the models themselves are read. Raises KubeError for what concerns all.
         """
         names = _names_by_namespace(keys)
+        unread: dict[ObjectKey, str] = {}
         models, listed = await asyncio.gather(
-            self._models(names), asyncio.gather(*(self._owned(kind, names) for kind in (*CHILD_RESOURCES, PODS)))
+            self._find(_keys_of(names), unread),
+            asyncio.gather(*(self._owned(kind, names, unread) for kind in (*CHILD_RESOURCES, PODS))),
         )
         children: defaultdict[ObjectKey, list[Manifest]] = defaultdict(list)
         for found in listed[:-1]:
             for key, manifests in found.items():
                 children[key] += manifests
         return Snapshot(
-            models={**models, **await self._members(models)},
+            models={**models, **await self._members(models, unread)},
             children={key: tuple(found) for key, found in children.items()},
             pods={key: tuple(found) for key, found in listed[-1].items()},
-            claims=await self._claims(models.values()),
+            claims=await self._claims(models.values(), unread),
+            unread=unread,
         )
 
-    async def all_models(self) -> list[Model]:
-        """Every LLMModel of the namespaces that the operator works in."""
-        pages = await asyncio.gather(*(self._kube.list(LLM_MODELS, namespace=n) for n in self._namespaces or (None,)))
-        models = [self._parser.parse(item) for page in pages for item in page.items]
-        self._parser.keep_only(model.uid for model in models)
-        return models
+    async def all_models(self) -> AllModels:
+        """Every LLMModel of the namespaces that the operator works in, as far as they can be read."""
+        return await self._models.all()
 
     async def capacity(self, resources: Iterable[str]) -> tuple[NodeCapacity, ...] | None:
         """What nodes offer of the extended resources, minus what their pods request; None when RBAC forbids to look."""
@@ -80,32 +80,36 @@ class SnapshotLoader:
         pages = await asyncio.gather(*(self._kube.list(PODS, field_selector=selector) for selector in selectors))
         return [pod for page in pages for pod in page.items]
 
-    async def _models(self, names: Mapping[str, set[str]]) -> dict[ObjectKey, Model]:
-        wanted = {ObjectKey(namespace, name) for namespace, group in names.items() for name in group}
-        if len(wanted) <= FEW_MODELS:
-            found = await asyncio.gather(*(self._model(key) for key in sorted(wanted)))
-            return {model.key: model for model in found if model is not None}
-        pages = await asyncio.gather(*(self._kube.list(LLM_MODELS, namespace=n) for n in self._scopes(names)))
-        keyed = ((_key(item), item) for page in pages for item in page.items)
-        return {key: self._parser.parse(item) for key, item in keyed if key in wanted}
+    async def _find(self, keys: Iterable[ObjectKey], unread: dict[ObjectKey, str]) -> dict[ObjectKey, Model]:
+        found = await self._models.find(keys)
+        unread |= {key: str(error) for key, error in found.items() if isinstance(error, KubeError)}
+        return {key: model for key, model in found.items() if not isinstance(model, KubeError)}
 
-    async def _members(self, models: Mapping[ObjectKey, Model]) -> dict[ObjectKey, Model]:
+    async def _members(self, models: Mapping[ObjectKey, Model], unread: dict[ObjectKey, str]) -> dict[ObjectKey, Model]:
         """Read the models that virtual ones name and that are not read yet."""
-        named = {member for model in models.values() for _, member in named_members(model)}
-        missing = named - models.keys()
-        return await self._models(_names_by_namespace(missing)) if missing else {}
+        named = {model.key: {member for _, member in named_members(model)} for model in models.values()}
+        missing = frozenset[ObjectKey]().union(*named.values()) - models.keys()
+        if not missing:
+            return {}
+        lost: dict[ObjectKey, str] = {}
+        found = await self._find(missing, lost)
+        for key, members in named.items():
+            if cause := next((lost[member] for member in sorted(members & lost.keys())), None):
+                unread[key] = cause
+        return found
 
-    async def _model(self, key: ObjectKey) -> Model | None:
-        try:
-            return self._parser.parse(await self._kube.get(LLM_MODELS, key.name, namespace=key.namespace))
-        except NotFound:
-            return None
-
-    async def _owned(self, kind: ApiResource, names: Mapping[str, set[str]]) -> dict[ObjectKey, tuple[Manifest, ...]]:
+    async def _owned(
+        self, kind: ApiResource, names: Mapping[str, set[str]], unread: dict[ObjectKey, str]
+    ) -> dict[ObjectKey, tuple[Manifest, ...]]:
         """List what carries our labels and names one of the models."""
         scopes = self._scopes(names)
         pages = await asyncio.gather(
-            *(self._kube.list(kind, namespace=scope, label_selector=_selector(names, scope)) for scope in scopes)
+            *(
+                self._kube.list(kind, namespace=scope, label_selector=_selector(names, scope))
+                if scope is None
+                else self._list_in(scope, kind, unread, names[scope], labels=_selector(names, scope))
+                for scope in scopes
+            )
         )
         found: defaultdict[ObjectKey, list[Manifest]] = defaultdict(list)
         for page in pages:
@@ -113,12 +117,32 @@ class SnapshotLoader:
                 found[ObjectKey(item["metadata"]["namespace"], item["metadata"]["labels"][MODEL_LABEL])].append(item)
         return {key: tuple(items) for key, items in found.items()}
 
-    async def _claims(self, models: Iterable[Model]) -> dict[ObjectKey, Manifest]:
-        wanted = sorted({ObjectKey(model.key.namespace, claim) for model in models for claim in named_claims(model)})
+    async def _list_in(
+        self,
+        namespace: str,
+        kind: ApiResource,
+        unread: dict[ObjectKey, str],
+        names: Iterable[str],
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+    ) -> Listing:
+        """List in one namespace; an error there is noted for the models that needed it."""
+        try:
+            return await self._kube.list(kind, namespace=namespace, label_selector=labels, field_selector=fields)
+        except KubeError as error:
+            unread |= {ObjectKey(namespace, name): str(error) for name in names}
+            return Listing((), "")
+
+    async def _claims(self, models: Iterable[Model], unread: dict[ObjectKey, str]) -> dict[ObjectKey, Manifest]:
+        wanted: defaultdict[ObjectKey, set[str]] = defaultdict(set)
+        for model in models:
+            for claim in named_claims(model):
+                wanted[ObjectKey(model.key.namespace, claim)].add(model.key.name)
         pages = await asyncio.gather(
             *(
-                self._kube.list(CLAIMS, namespace=key.namespace, field_selector=f"metadata.name={key.name}")
-                for key in wanted
+                self._list_in(key.namespace, CLAIMS, unread, names, fields=f"metadata.name={key.name}")
+                for key, names in sorted(wanted.items())
             )
         )
         return {_key(item): item for page in pages for item in page.items}
@@ -128,7 +152,7 @@ class SnapshotLoader:
         return self._scopes(_names_by_namespace(keys)) == (None,)
 
     def _scopes(self, names: Mapping[str, set[str]]) -> tuple[str | None, ...]:
-        if len(names) > MANY_NAMESPACES and not self._namespaces:
+        if len(names) > MANY_NAMESPACES and self._cluster_wide:
             return (None,)
         return tuple(sorted(names))
 
@@ -138,6 +162,10 @@ def _names_by_namespace(keys: Iterable[ObjectKey]) -> dict[str, set[str]]:
     for key in keys:
         names[key.namespace].add(key.name)
     return dict(names)
+
+
+def _keys_of(names: Mapping[str, set[str]]) -> list[ObjectKey]:
+    return [ObjectKey(namespace, name) for namespace, group in names.items() for name in group]
 
 
 def _selector(names: Mapping[str, set[str]], scope: str | None) -> str:

@@ -119,6 +119,8 @@ class ModelReconciler:
 
     async def _reconcile(self, key: ObjectKey, snapshot: Snapshot, namesakes: Namesakes) -> float | None:
         """Bring one model to what it should be; give the seconds after which to look again."""
+        if unread := snapshot.unread.get(key):
+            raise Retryable(unread)
         model = snapshot.models.get(key)
         if model is None or model.deleting:
             self._standings.pop(key, None)

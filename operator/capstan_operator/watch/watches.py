@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from capstan_contract.names import COMPONENT_LABEL, MODEL_LABEL
 from capstan_operator.desired.config_maps import CONFIG_COMPONENT
+from capstan_operator.kube.versions import Versions
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.api_resource import ApiResource
 from capstan_operator.resources.resource import Manifest, ObjectKey
@@ -57,6 +58,7 @@ class Watches:
         is_compiled: Callable[[ObjectKey, str, int], bool],
         rouse_acknowledger: Callable[[], None],
         echoes: Echoes,
+        versions: Versions,
         metrics: Metrics,
     ) -> None:
         self._wake_model = wake_model
@@ -64,6 +66,7 @@ class Watches:
         self._is_compiled = is_compiled
         self._rouse_acknowledger = rouse_acknowledger
         self._echoes = echoes
+        self._versions = versions
         self._metrics = metrics
 
     def model(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
@@ -101,6 +104,8 @@ class Watches:
         self._metrics.watch_events.labels(kind.plural, str(lag is not None).lower()).inc()
         if lag is not None:
             self._metrics.watch_lag.labels(kind.plural).observe(lag)
+        else:
+            self._versions.saw(kind, event["object"])  # whoever is woken by this must not read anything older
         return lag is None
 
 

@@ -35,7 +35,7 @@ def config_map(name: str, namespace: str, **metadata: Any) -> dict[str, Any]:
 
 
 async def test_a_list_is_complete_however_small_its_pages(kube: KubeClient, kube_api: Path, namespace: str) -> None:
-    """Pages are followed to the end, the selector holds on each, and items say what they are."""
+    """Pages are followed to the end, a selector holds, items say what they are, and a shape is applied to each."""
     for number in range(7):
         labels = {"set": "odd" if number % 2 else "even"}
         await kube.apply(config_map(f"m{number}", namespace, labels=labels))
@@ -44,6 +44,33 @@ async def test_a_list_is_complete_however_small_its_pages(kube: KubeClient, kube
     assert [item["metadata"]["name"] for item in listing.items] == ["m0", "m2", "m4", "m6"]
     assert {(item["apiVersion"], item["kind"]) for item in listing.items} == {("v1", "ConfigMap")}
     assert listing.resource_version
+    async with connect(kube_api, page=2) as paging:
+        for _ in range(2):  # first of the newest state, then of any that is not older
+            names = await paging.list(CONFIG_MAPS, namespace=namespace, shape=lambda item: item["metadata"]["name"])
+            assert [name for name in names.items if name.startswith("m")] == [f"m{number}" for number in range(7)]
+            assert paging.versions.newest(CONFIG_MAPS)
+
+
+async def test_a_list_is_never_older_than_our_own_write(kube: KubeClient, namespace: str) -> None:
+    """Right after a write the list shows it, although it may come from the API server's cache."""
+    for number in range(30):
+        made = await kube.apply(config_map(f"m{number}", namespace))
+        listing = await kube.list(CONFIG_MAPS, namespace=namespace, label_selector="!nothing")
+        assert f"m{number}" in {item["metadata"]["name"] for item in listing.items}
+        assert int(listing.resource_version) >= int(made["metadata"]["resourceVersion"])
+
+
+async def test_a_store_that_was_restored_from_a_backup_is_read_from_where_it_is(
+    kube: KubeClient, namespace: str
+) -> None:
+    """When the API server knows no version as new as one that was seen, the newest that there is has to do, once and
+    for all: the next list does not wait again."""
+    made = await kube.apply(config_map("m", namespace))
+    ahead = {**made, "metadata": {**made["metadata"], "resourceVersion": str(10**12)}}
+    kube.versions.saw(CONFIG_MAPS, ahead)
+    listing = await kube.list(CONFIG_MAPS, namespace=namespace)
+    assert "m" in {item["metadata"]["name"] for item in listing.items}
+    assert int(kube.versions.newest(CONFIG_MAPS) or 0) < 10**12
 
 
 async def test_preconditions_and_absence(kube: KubeClient, namespace: str) -> None:
@@ -99,6 +126,32 @@ async def test_an_event_that_repeats_is_counted(kube: KubeClient, namespace: str
 
     await eventually(counted, what="the events")
     writing.cancel()
+
+
+async def test_a_list_says_how_old_it_may_be_and_the_next_page_only_where_it_goes_on() -> None:
+    """The first list asks for the newest state, later ones for any from the newest one seen on. A page that goes on
+    must name neither version nor match, which the API server refuses."""
+    asked = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append({k: v for k, v in request.query.items() if k not in ("limit", "labelSelector")})
+        last = "continue" in request.query or "labelSelector" in request.query
+        metadata = {"resourceVersion": "90", **({} if last else {"continue": "token"})}
+        item = {"metadata": {"name": "a", "namespace": "n", "resourceVersion": "41"}}
+        return web.json_response({"items": [item], "metadata": metadata})
+
+    async with server(answer) as client:
+        await client.list(CONFIG_MAPS)
+        await client.list(CONFIG_MAPS)
+        client.versions.saw(CONFIG_MAPS, {"metadata": {"name": "b", "namespace": "n", "resourceVersion": "120"}})
+        await client.list(CONFIG_MAPS, label_selector="a=b")
+    assert asked == [
+        {},
+        {"continue": "token"},
+        {"resourceVersion": "41", "resourceVersionMatch": "NotOlderThan"},
+        {"continue": "token"},
+        {"resourceVersion": "120", "resourceVersionMatch": "NotOlderThan"},
+    ]
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -13,7 +13,7 @@ from capstan_operator.desired.model import build_model
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.loaders.snapshot import ModelParser
+from capstan_operator.loaders.parser import ModelParser
 from capstan_operator.models.namesakes import FEW_LOOKUPS, Namesakes
 from capstan_operator.models.writer import ChildWriter
 from capstan_operator.resources.api_resource import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, ApiResource

@@ -8,7 +8,7 @@ from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.loaders.snapshot import ModelParser
+from capstan_operator.loaders.parser import ModelParser
 from capstan_operator.models.writer import ChildWriter
 from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
 from capstan_operator.resources.api_resource import DEPLOYMENTS

@@ -424,6 +424,22 @@ def test_the_operator_may_do_what_is_documented() -> None:
     assert all(_granted(role) == _documented(everywhere) for role in roles if role["kind"] == "Role")
 
 
+def test_namespaces_are_read_by_name_only_where_it_is_asked_for() -> None:
+    """`operator.readNamespaces` lets the operator get the namespaces that it works in, and no other one."""
+    values = {"watchNamespaces": ["team-a"], "readNodes": False}
+    objects = render(with_values(operator={**values, "readNamespaces": True}))
+    (role,) = (item for item in objects if item["kind"] == "ClusterRole")
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"], "resourceNames": ["team-a", NAMESPACE]}
+    ]
+    assert not [item for item in render(with_values(operator=values)) if item["kind"] == "ClusterRole"]
+    assert not [
+        item
+        for item in render(with_values(operator={"readNamespaces": True}))
+        if item["metadata"]["name"].endswith("-namespaces")
+    ], "a ClusterRole for all namespaces needs no list of names"
+
+
 def test_secrets_can_be_left_out() -> None:
     """`operator.readSecrets=false` takes away the right to get Secrets, but for the gateway's own."""
     objects = render(with_values(operator={"readSecrets": False}))

@@ -1,0 +1,66 @@
+"""How old a LIST may be: never older than what was seen."""
+
+from capstan_operator.kube.errors import Unavailable, VersionTooNew, error_of
+from capstan_operator.kube.versions import Versions
+from capstan_operator.resources.api_resource import PODS, SERVICES
+from capstan_operator.resources.resource import Manifest, ObjectKey
+
+KEY = ObjectKey("n", "a")
+
+
+def thing(name: str, version: str) -> Manifest:
+    """Give an object of some version."""
+    return {"metadata": {"namespace": "n", "name": name, "resourceVersion": version}}
+
+
+def test_a_bound_is_the_newest_of_writes_events_and_lists_of_the_kind() -> None:
+    """What was seen of another kind says nothing, and an old event lowers nothing."""
+    versions = Versions()
+    assert versions.newest(PODS) is None
+    versions.wrote(PODS, thing("a", "7"))
+    versions.saw(PODS, thing("b", "12"))
+    versions.saw(PODS, thing("a", "9"))
+    assert (versions.newest(PODS), versions.newest(SERVICES)) == ("12", None)
+    versions.listed(PODS, "20")
+    assert versions.newest(PODS) == "20"
+    assert (versions.news(PODS), versions.of(PODS, KEY)) == (12, 9)
+
+
+def test_versions_are_numbers_and_not_texts() -> None:
+    """100 is newer than 99."""
+    versions = Versions()
+    versions.saw(PODS, thing("a", "99"))
+    versions.saw(PODS, thing("a", "100"))
+    assert (versions.newest(PODS), versions.of(PODS, KEY)) == ("100", 100)
+
+
+def test_our_own_writes_are_no_news() -> None:
+    """A status that we write changes no config: who asks for all models need not see it."""
+    versions = Versions()
+    versions.wrote(PODS, thing("a", "5"))
+    assert (versions.news(PODS), versions.of(PODS, KEY)) == (0, 5)
+
+
+def test_an_object_that_was_forgotten_is_taken_for_newer_than_it_is() -> None:
+    """The memory is bounded, and errs on the side of reading again."""
+    versions = Versions(most=2)
+    for name, version in (("a", "50"), ("b", "3"), ("c", "4")):
+        versions.saw(PODS, thing(name, version))
+    assert versions.of(PODS, KEY) == 50
+    assert versions.of(PODS, ObjectKey("n", "never-seen")) == 50
+    assert versions.of(PODS, ObjectKey("n", "b")) == 3
+
+
+def test_a_version_that_is_no_number_makes_every_list_ask_for_the_newest() -> None:
+    """Versions are opaque as the API promises them; only where they are numbers is there a bound."""
+    versions = Versions()
+    versions.saw(PODS, thing("a", "7"))
+    versions.saw(PODS, thing("a", "etag-x"))
+    assert (versions.newest(PODS), versions.news(PODS), versions.of(PODS, KEY)) == (None, None, None)
+
+
+def test_a_version_that_the_server_does_not_know_is_an_error_of_its_own() -> None:
+    """To wait does not help when the store was restored from a backup; other timeouts pass."""
+    body = {"reason": "Timeout", "details": {"causes": [{"reason": "ResourceVersionTooLarge"}]}}
+    assert isinstance(error_of(504, body, what="list"), VersionTooNew)
+    assert isinstance(error_of(504, {"reason": "Timeout"}, what="list"), Unavailable)
