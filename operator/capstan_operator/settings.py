@@ -34,6 +34,9 @@ class BuildSettings:
     """CAPSTAN_NETWORK_POLICIES: make a NetworkPolicy per model that lets in only the gateway and the operator."""
     install_namespace: str = "capstan-system"
     """CAPSTAN_NAMESPACE: where the operator and the gateway are."""
+    rollout_patience_seconds: float = 300.0
+    """CAPSTAN_ROLLOUT_PATIENCE_SECONDS: how long a new pod may wait for GPUs that old ones hold, before a rollout of
+    several replicas goes on in place, or a person is called. `spec.rollout.patienceSeconds` wins."""
     gateway_service: str = "capstan-gateway"
     """CAPSTAN_GATEWAY_SERVICE: the gateway's Service; "" when no gateway is to acknowledge (render, benchmarks)."""
     gateway_url: str = ""
@@ -91,6 +94,7 @@ _VARIABLES = {
         "image_pull_policy": "CAPSTAN_IMAGE_PULL_POLICY",
         "image_pull_secrets": "CAPSTAN_IMAGE_PULL_SECRETS",
         "network_policies": "CAPSTAN_NETWORK_POLICIES",
+        "rollout_patience_seconds": "CAPSTAN_ROLLOUT_PATIENCE_SECONDS",
         "install_namespace": "CAPSTAN_NAMESPACE",
         "gateway_service": "CAPSTAN_GATEWAY_SERVICE",
         "gateway_url": "CAPSTAN_GATEWAY_URL",

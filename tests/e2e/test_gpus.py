@@ -43,23 +43,70 @@ def test_waits_for_gpus_and_says_so(capstan: Cluster, namespace: str) -> None:
     capstan.wait_ready("large", namespace, seconds=90)
 
 
-@pytest.mark.usefixtures("eight_gpus")
-def test_rolls_in_place_without_headroom(capstan: Cluster, namespace: str) -> None:
-    """With every GPU in use a rolling update replaces the old pod first, says so, and ends."""
-    arguments = ["--startup-seconds", "2"]
-    capstan.apply(namespace, simulated("full", resources={"gpus": 8}, engine={"type": "Simulator", "args": arguments}))
-    capstan.wait_settled("full", namespace)
-    (old,) = capstan.list("pods", namespace, "capstan.dev/model=full")
-    arguments = ["--startup-seconds", "3"]
-    capstan.apply(namespace, simulated("full", resources={"gpus": 8}, engine={"type": "Simulator", "args": arguments}))
+def _uids(capstan: Cluster, namespace: str, name: str) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in capstan.list("pods", namespace, f"capstan.dev/model={name}")}
+
+
+def _args(seconds: int) -> dict[str, object]:
+    return {"type": "Simulator", "args": ["--startup-seconds", str(seconds)]}
+
+
+def _wait_for(capstan: Cluster, namespace: str, name: str, kind: str, reason: str, seconds: float = 60) -> str:
     found = wait_until(
-        lambda: (state := capstan.condition("full", namespace, "Progressing"))["reason"] == "RollingInPlace" and state,
-        every=0.05, what="RollingInPlace",
+        lambda: (state := capstan.condition(name, namespace, kind))["reason"] == reason and state,
+        seconds=seconds, every=0.05, what=f"{reason} of {name}",
     )  # fmt: skip
-    assert found
-    print(found["message"])
+    return str(found["message"]) if found else ""
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_rolls_in_place_when_told_to(capstan: Cluster, namespace: str) -> None:
+    """With every GPU in use and strategy InPlace the only pod gives way to the new one, and the status says so."""
+    spec = {"resources": {"gpus": 8}, "rollout": {"strategy": "InPlace"}}
+    capstan.apply(namespace, simulated("full", **spec, engine=_args(2)))
     capstan.wait_settled("full", namespace)
-    (new,) = capstan.list("pods", namespace, "capstan.dev/model=full")
-    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    old = _uids(capstan, namespace, "full")
+    capstan.apply(namespace, simulated("full", **spec, engine=_args(3)))
+    print(_wait_for(capstan, namespace, "full", "Progressing", "RollingInPlace"))
+    capstan.wait_settled("full", namespace)
+    assert not _uids(capstan, namespace, "full") & old
     events = capstan.kubectl("get", "events", "-n", namespace, "--field-selector", "reason=RollingInPlace")
     assert "llmmodel/full" in events.lower()
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_single_replica_stays_without_headroom(capstan: Cluster, namespace: str) -> None:
+    """With every GPU in use the only pod of a model is not given away, and the way out that the status names works."""
+    spec = {"resources": {"gpus": 8}, "rollout": {"patienceSeconds": 1}}
+    capstan.apply(namespace, simulated("only", **spec, engine=_args(1)))
+    capstan.wait_settled("only", namespace)
+    old = _uids(capstan, namespace, "only")
+    capstan.apply(namespace, simulated("only", **spec, engine=_args(2)))
+    said = _wait_for(capstan, namespace, "only", "Degraded", "NoRoomForSurge")
+    print(said)
+    assert "spec.rollout.strategy" in said
+    assert old < _uids(capstan, namespace, "only")
+    assert capstan.condition("only", namespace, "Available")["status"] == "True"
+    capstan.apply(namespace, simulated("only", resources={"gpus": 8}, rollout={"strategy": "InPlace"}, engine=_args(2)))
+    capstan.wait_settled("only", namespace)
+    assert not _uids(capstan, namespace, "only") & old
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_several_replicas_go_on_in_place(capstan: Cluster, namespace: str) -> None:
+    """With every GPU in use and several replicas, after the patience they are replaced one by one, and some serve."""
+    spec = {"resources": {"gpus": 4}, "replicas": 2, "rollout": {"patienceSeconds": 2}}
+    capstan.apply(namespace, simulated("pair", **spec, engine=_args(1)))
+    capstan.wait_settled("pair", namespace)
+    old = _uids(capstan, namespace, "pair")
+    capstan.apply(namespace, simulated("pair", **spec, engine=_args(2)))
+    print(_wait_for(capstan, namespace, "pair", "Progressing", "RollingInPlace"))
+
+    def settled() -> bool:
+        assert capstan.condition("pair", namespace, "Available")["status"] == "True"
+        return capstan.condition("pair", namespace, "Progressing")["status"] == "False"
+
+    wait_until(settled, seconds=90, every=0.2, what="the end of the rollout")
+    assert not _uids(capstan, namespace, "pair") & old
+    deployment = capstan.get("deployments", "pair-model", namespace) or {}
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}

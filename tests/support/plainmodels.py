@@ -84,9 +84,12 @@ def hash_of(model: Model) -> str:
     return str(build_model(model, snapshot_of(model), SETTINGS).pod_hash)
 
 
-def make_pod(name: str, pod_hash: str, *, ready: bool = False, **status: Any) -> Manifest:
+def make_pod(
+    name: str, pod_hash: str, *, ready: bool = False, spec: dict[str, Any] | None = None, **status: Any
+) -> Manifest:
     """Give a running pod of some template."""
     return {
+        "spec": spec or {},
         "metadata": {"name": name, "namespace": "team", "labels": {MODEL_LABEL: "llama", POD_HASH_LABEL: pod_hash}},
         "status": {
             "phase": "Running",
@@ -94,6 +97,13 @@ def make_pod(name: str, pod_hash: str, *, ready: bool = False, **status: Any) ->
             **status,
         },
     }
+
+
+def gpu_pod(name: str, pod_hash: str, gpus: int = 1, **resources: str) -> Manifest:
+    """Give a ready pod that holds GPUs of a node."""
+    requests = {"nvidia.com/gpu": str(gpus), **resources}
+    container = {"name": "engine", "resources": {"requests": requests, "limits": requests}}
+    return make_pod(name, pod_hash, ready=True, spec={"nodeName": "node-1", "containers": [container]})
 
 
 def unschedulable_pod(name: str, pod_hash: str, message: str, *, since: str = "2026-05-04T11:59:00Z") -> Manifest:

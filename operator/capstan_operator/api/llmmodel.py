@@ -144,6 +144,30 @@ class Scaling(Part):
     rules: ClassVar[tuple[Rule, ...]] = checks.SCALING
 
 
+class RolloutStrategy(StrEnum):
+    """How pods of an older template are replaced."""
+
+    AUTO = "Auto"
+    SURGE = "Surge"
+    IN_PLACE = "InPlace"
+
+
+class RolloutSpec(Part):
+    """How the pods are replaced when their template changes."""
+
+    strategy: RolloutStrategy = Field(default=RolloutStrategy.AUTO, strict=False)
+    """Surge: a new pod first, and an old one goes only when it is ready. InPlace: an old pod first, which needs no
+    spare GPU and takes a replica away until the new one is ready. Auto: Surge, and InPlace for several replicas when no
+    node or quota has the GPUs of one more for longer than `patienceSeconds`."""
+    patienceSeconds: int | None = Field(default=None, ge=0, le=86400)
+    """How long a new pod may wait for GPUs that old ones hold, before Auto goes on in place or a person is called.
+    Default: the operator's setting, 5 minutes."""
+    startupSeconds: int = Field(default=3600, ge=10, le=86400)
+    """How long a pod may take to load before its container is started again. A change makes new pods."""
+    progressDeadlineSeconds: int = Field(default=3600, ge=10, le=86400)
+    """How long a rollout may make no progress before a person is called."""
+
+
 class PriceSpec(Part):
     """US dollars per million tokens, as decimal numbers in strings ("0.15")."""
 
@@ -247,6 +271,8 @@ class LLMModelSpec(Part):
     """Number of replicas while `scaling` is not set."""
     scaling: Scaling | None = None
     """Leave the number of replicas to an autoscaler, within bounds."""
+    rollout: RolloutSpec | None = None
+    """How the pods are replaced when their template changes."""
     serving: Serving = Field(default_factory=Serving)
     """How the gateway offers it."""
     cache: WeightsCache | None = None
@@ -267,6 +293,15 @@ class LLMModelSpec(Part):
     def is_virtual(self) -> bool:
         """Whether other LLMModels answer."""
         return self.router is not None or self.cascade is not None
+
+    @property
+    def rollouts(self) -> RolloutSpec:
+        """How pods are replaced, with the defaults where nothing is said.
+
+        NB: `rollout` itself has no default: an API server would write it into every LLMModel, and an operator of a
+        release that does not know the field would then find each of them faulty.
+        """
+        return self.rollout or RolloutSpec()
 
     @property
     def has_engine(self) -> bool:

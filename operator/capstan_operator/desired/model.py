@@ -19,10 +19,10 @@ from capstan_operator.desired.objects import (
 )
 from capstan_operator.desired.pod import build_template
 from capstan_operator.desired.pods import find_child
-from capstan_operator.desired.replicas import Replicas, decide_replicas
-from capstan_operator.desired.rollout import Rollout, begins_rollout, decide_rollout
+from capstan_operator.desired.replicas import Replicas, decide_replicas, wanted_replicas
+from capstan_operator.desired.rollout import Policy, decide_rollout, rollout_annotations
 from capstan_operator.desired.snapshot import PodHash, Snapshot
-from capstan_operator.desired.types import DesiredModel
+from capstan_operator.desired.types import DesiredModel, Rollout
 from capstan_operator.desired.volumes import named_claims, weights_claim
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings
@@ -43,28 +43,16 @@ def build_model(model: Model, snapshot: Snapshot, settings: BuildSettings) -> De
     template, pod_hash = build_template(model, spec, settings)
     work = _Workload(model, spec, template, pod_hash, live_deployment(model.key, snapshot))
     replicas = decide_replicas(spec, work.live)
-    rollout = _decide_rollout(work, snapshot)
+    rollout = _decide_rollout(work, snapshot, settings)
     objects = _build_objects(work, snapshot, settings, replicas, rollout)
     return DesiredModel(
         key=model.key,
         objects=tuple(with_applied_hash(_owned(manifest, model)) for manifest in objects),
         pod_hash=pod_hash,
-        rollout=rollout.mode,
-        rollout_message=rollout.message,
+        rollout=rollout,
         replicas=replicas.to_hand_over,
         selector=",".join(f"{key}={value}" for key, value in sorted(selector_labels(model.key.name).items())),
     )
-
-
-def needs_capacity(model: Model, snapshot: Snapshot, settings: BuildSettings) -> bool:
-    """Say whether `build_model` would look at `snapshot.nodes`: only when a rollout of GPU pods begins."""
-    live = live_deployment(model.key, snapshot)
-    spec = model.spec
-    if live is None or spec is None or not spec.has_engine or not spec.resources.gpus or model.deleting:
-        return False
-    if find_faults(model):
-        return False
-    return begins_rollout(live, build_template(model, spec, settings)[1])
 
 
 def live_deployment(key: ObjectKey, snapshot: Snapshot) -> Manifest | None:
@@ -96,22 +84,34 @@ def _build_objects(
     objects.append(build_service(name))
     if settings.network_policies:
         objects.append(build_network_policy(name, settings))
-    objects.append(build_deployment(name, work.template, replicas=replicas, mode=rollout.mode))
+    annotations = {**replicas.annotations, **rollout_annotations(work.live, work.pod_hash, snapshot.now)}
+    objects.append(
+        build_deployment(
+            name,
+            work.template,
+            replicas=replicas.in_manifest,
+            mode=rollout.mode,
+            deadline=spec.rollouts.progressDeadlineSeconds,
+            annotations=annotations,
+        )
+    )
     if has_disruption_budget(spec):
         objects.append(build_disruption_budget(name))
     return objects
 
 
-def _decide_rollout(work: _Workload, snapshot: Snapshot) -> Rollout:
-    return decide_rollout(
-        work.live,
-        work.pod_hash,
-        pods=snapshot.pods.get(work.model.key, ()),
-        nodes=snapshot.nodes,
-        gpus=work.spec.resources.gpus,
+def _decide_rollout(work: _Workload, snapshot: Snapshot, settings: BuildSettings) -> Rollout:
+    said = work.spec.rollouts
+    patience = settings.rollout_patience_seconds if said.patienceSeconds is None else said.patienceSeconds
+    policy = Policy(
+        strategy=said.strategy,
+        patience=patience,
+        replicas=wanted_replicas(work.spec, work.live),
         gpu_resource=work.spec.resources.gpuResource,
         exclusive_claim=_exclusive_claim(work, snapshot),
     )
+    pods = snapshot.pods.get(work.model.key, ())
+    return decide_rollout(work.live, work.pod_hash, pods=pods, policy=policy, now=snapshot.now)
 
 
 def _exclusive_claim(work: _Workload, snapshot: Snapshot) -> str | None:

@@ -1,5 +1,6 @@
 """The objects around the pods of a model: what finds, protects and feeds them."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from capstan_contract.names import COMPONENT_LABEL, ENGINE_PORT, ENGINE_PORT_NAME, WORKER_PORT
@@ -7,31 +8,35 @@ from capstan_operator.api.llmmodel import LLMModelSpec, WeightsCache
 from capstan_operator.desired.naming import prefixes_name, selector_labels, weights_name, workload_name
 from capstan_operator.desired.pods import find_child
 from capstan_operator.desired.quantity import parse_quantity
-from capstan_operator.desired.replicas import Replicas
 from capstan_operator.desired.rollout import strategy
 from capstan_operator.desired.types import RolloutMode
 from capstan_operator.desired.volumes import PREFIXES_FILE, prefixes_json
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
 
-ROLLOUT_SECONDS: Final = 3600
-"""How long a rollout may make no progress: loading a large model takes long."""
 CLIENT_COMPONENTS: Final = ("gateway", "operator")
 """Components of the install namespace that talk to model pods."""
 
 
-def build_deployment(name: str, template: Manifest, *, replicas: Replicas, mode: RolloutMode) -> Manifest:
-    """Give the Deployment."""
-    count = replicas.in_manifest
+def build_deployment(
+    name: str,
+    template: Manifest,
+    *,
+    replicas: int | None,
+    mode: RolloutMode,
+    deadline: int,
+    annotations: Mapping[str, str],
+) -> Manifest:
+    """Give the Deployment. `replicas` None: somebody else says how many there are."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": workload_name(name), "annotations": dict(replicas.annotations)},
+        "metadata": {"name": workload_name(name), "annotations": dict(annotations)},
         "spec": {
-            **({} if count is None else {"replicas": count}),
+            **({} if replicas is None else {"replicas": replicas}),
             "selector": {"matchLabels": selector_labels(name)},
             "strategy": strategy(mode),
-            "progressDeadlineSeconds": ROLLOUT_SECONDS,
+            "progressDeadlineSeconds": deadline,
             "revisionHistoryLimit": 2,
             "template": template,
         },

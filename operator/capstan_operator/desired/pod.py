@@ -2,6 +2,7 @@
 (served name, price, replicas, labels of the LLMModel) gets in."""
 
 import hashlib
+import math
 from typing import Any, Final
 
 from capstan_contract.names import (
@@ -38,8 +39,8 @@ from capstan_operator.settings import BuildSettings
 ENGINE_CONTAINER: Final = "engine"
 WORKER_CONTAINER: Final = "worker"
 USER_ID: Final = 10001
-STARTUP_SECONDS: Final = 3600
-"""How long a model may take to load before its container is started again."""
+STARTUP_PERIOD: Final = 2
+"""Seconds between two looks at a pod that starts."""
 DRAIN_TOKEN_VARIABLE: Final = "CAPSTAN_DRAIN_TOKEN"  # noqa: S105 - the name of a variable
 PREFIXES_ANNOTATION: Final = f"{GROUP}/prefixes-hash"
 
@@ -144,7 +145,7 @@ def _engine_container(
         "resources": _resources(spec),
         "volumeMounts": mounts,
         "securityContext": _container_security(),
-        "startupProbe": _probe(_get("/readyz"), period=2, failures=STARTUP_SECONDS // 2),
+        "startupProbe": _probe(_get("/readyz"), period=STARTUP_PERIOD, failures=_startup_failures(spec)),
         "readinessProbe": _probe(_get("/readyz"), period=5, failures=2),
         "livenessProbe": _probe(_liveness(engine), period=10, failures=6),
         "lifecycle": {"preStop": _get(f"/drain?token={drain_token(model.uid)}")},
@@ -152,6 +153,10 @@ def _engine_container(
     if engine.command:
         container["command"] = list(engine.command)
     return container
+
+
+def _startup_failures(spec: LLMModelSpec) -> int:
+    return math.ceil(spec.rollouts.startupSeconds / STARTUP_PERIOD)
 
 
 def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Reading live Deployments and pods."""
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from capstan_contract.names import POD_HASH_LABEL
+from capstan_operator.desired.quantity import parse_quantity
 from capstan_operator.resources.resource import Manifest
 
 UNSCHEDULABLE: Final = "Unschedulable"
@@ -56,3 +58,20 @@ def are_pods_refused(deployment: Manifest) -> bool:
     """Say whether the API server refuses to make pods of a Deployment (quota, admission)."""
     failure = condition_of(deployment, "ReplicaFailure")
     return failure is not None and failure.get("status") == "True"
+
+
+def requested(pod_spec: Mapping[str, Any], resource: str, *, of: str = "requests") -> Decimal:
+    """Give what a pod asks of a resource, as the scheduler counts it: the containers and sidecars together, or the
+    largest ordinary init container. `of` is "requests" (where limits stand in for what is not said) or "limits"."""
+
+    def one(container: Mapping[str, Any]) -> Decimal:
+        resources = container.get("resources") or {}
+        found = (resources.get(of) or {}).get(resource)
+        if found is None and of == "requests":
+            found = (resources.get("limits") or {}).get(resource)
+        return parse_quantity(found) or Decimal(0)
+
+    inits = pod_spec.get("initContainers") or []
+    sidecars = sum(one(container) for container in inits if container.get("restartPolicy") == "Always")
+    together = sum(one(container) for container in pod_spec.get("containers") or []) + sidecars
+    return max([Decimal(together), *(one(c) for c in inits if c.get("restartPolicy") != "Always")])

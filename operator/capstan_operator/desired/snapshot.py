@@ -6,6 +6,7 @@ and `capstan render` fill one from a folder of manifests.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NewType
 
 from capstan_operator.api.kinds import Model
@@ -37,3 +38,5 @@ class Snapshot:
     """Models of which something could not be read this time, and why: nothing may be decided about them."""
     nodes: tuple[NodeCapacity, ...] | None = None
     """None: not listed, because nothing in this reconcile depends on it or because RBAC does not allow it."""
+    now: datetime | None = None
+    """When it was taken, with a time zone. None: nothing has lasted for long (render, local mode)."""

@@ -19,6 +19,27 @@ class RolloutMode(StrEnum):
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """What keeps a rollout that surges from going on, while the old pods serve."""
+
+    reason: str
+    message: str
+    needs_person: bool
+    recheck_after: float | None = None
+    """Seconds until it needs a person, or is decided otherwise, although nothing changes."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How pods of an old template are replaced."""
+
+    mode: RolloutMode
+    message: str = ""
+    """Why pods are replaced in place, for people; empty for a surge."""
+    obstacle: Obstacle | None = None
+
+
+@dataclass(frozen=True)
 class DesiredModel:
     """Everything that one LLMModel should own, and the decisions behind it that its status tells."""
 
@@ -30,9 +51,7 @@ class DesiredModel:
     keep: bool = False
     """Do not prune what is owned and not listed here."""
     pod_hash: PodHash | None = None
-    rollout: RolloutMode | None = None
-    rollout_message: str = ""
-    """Why pods are replaced in place, for people; empty for a surge."""
+    rollout: Rollout | None = None
     replicas: int | None = None
     """With `scaling`: what to apply as the Deployment's `spec.replicas` under SCALE_MANAGER, before the objects when
     the Deployment exists (otherwise it would fall back to 1 for a moment), else after them. None: nothing to apply,

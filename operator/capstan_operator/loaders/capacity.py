@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+from capstan_operator.desired.pods import requested
 from capstan_operator.desired.quantity import parse_quantity
 from capstan_operator.desired.snapshot import NodeCapacity
 from capstan_operator.resources.resource import Manifest
@@ -28,7 +29,7 @@ def free_capacity(
         spec, status = pod.get("spec") or {}, pod.get("status") or {}
         if spec.get("nodeName") and status.get("phase") not in ("Succeeded", "Failed"):
             for resource in resources:
-                used[spec["nodeName"]][resource] += _requested(spec, resource)
+                used[spec["nodeName"]][resource] += int(requested(spec, resource))
     return tuple(
         NodeCapacity(
             name=node["metadata"]["name"],
@@ -40,19 +41,6 @@ def free_capacity(
         )
         for node in sorted(nodes, key=lambda node: str(node["metadata"]["name"]))
     )
-
-
-def _requested(spec: Manifest, resource: str) -> int:
-    """What the scheduler counts: the containers and sidecars together, or the largest ordinary init container."""
-
-    def of(container: Manifest) -> int:
-        resources = container.get("resources") or {}
-        return _count((resources.get("requests") or resources.get("limits") or {}).get(resource))
-
-    inits = spec.get("initContainers") or []
-    sidecars = sum(of(container) for container in inits if container.get("restartPolicy") == "Always")
-    together = sum(of(container) for container in spec.get("containers") or []) + sidecars
-    return max([together, *(of(container) for container in inits if container.get("restartPolicy") != "Always")])
 
 
 def _allocatable(node: Manifest) -> Manifest:

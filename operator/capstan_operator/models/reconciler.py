@@ -15,7 +15,7 @@ from typing import Any, Final
 from capstan_contract.names import API_VERSION
 from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.desired.members import named_members
-from capstan_operator.desired.model import build_model, needs_capacity
+from capstan_operator.desired.model import build_model
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel
 from capstan_operator.errors import Retryable, Terminal
@@ -72,7 +72,7 @@ class ModelReconciler:
     async def handle(self, keys: list[ObjectKey], queue: WorkQueue[ObjectKey]) -> None:
         """Reconcile a batch; each key is ended in the queue as soon as it is through."""
         try:
-            snapshot = await self._load(keys)
+            snapshot = replace(await self._loader.load(keys), now=self._now())
         except KubeError as error:
             log.warning("could not list", extra={"keys": len(keys), "error": str(error)})
             for key in keys:
@@ -85,15 +85,6 @@ class ModelReconciler:
                 queue.done(key, await self._guarded(key, snapshot, namesakes))
 
         await asyncio.gather(*(one(key) for key in keys))
-
-    async def _load(self, keys: list[ObjectKey]) -> Snapshot:
-        snapshot = await self._loader.load(keys)
-        resources = {
-            model.spec.resources.gpuResource
-            for model in snapshot.models.values()
-            if model.spec and needs_capacity(model, snapshot, self._settings.build)
-        }
-        return replace(snapshot, nodes=await self._loader.capacity(resources)) if resources else snapshot
 
     async def _guarded(self, key: ObjectKey, snapshot: Snapshot, namesakes: Namesakes) -> Outcome:
         started = monotonic()
@@ -132,7 +123,7 @@ class ModelReconciler:
             children={key: snapshot.children.get(key, ())},
             pods={key: snapshot.pods.get(key, ())},
             claims=snapshot.claims,
-            nodes=snapshot.nodes,
+            now=snapshot.now,
         )
         own, written, desired = await self._write_children(model, own, namesakes)
         for notice in written.notices:

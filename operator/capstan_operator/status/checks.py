@@ -217,8 +217,9 @@ def _old_pods(facts: Facts) -> Finding | None:
 
 def _rolling(facts: Facts) -> Finding:
     done = f"{min(facts.ready_new, facts.wanted)} of {facts.wanted} replicas up to date"
-    if facts.desired.rollout is RolloutMode.IN_PLACE and facts.old:
-        return Finding("True", "RollingInPlace", f"{facts.desired.rollout_message}; {done}")
+    rollout = facts.desired.rollout
+    if rollout and rollout.mode is RolloutMode.IN_PLACE and facts.old:
+        return Finding("True", "RollingInPlace", f"{rollout.message}; {done}")
     return Finding("True", "RollingOut", done)
 
 
@@ -294,7 +295,8 @@ def _generation_ready(facts: Facts) -> Finding | None:
 
 
 def _not_rolled_out(facts: Facts) -> Finding:
-    reason = "RollingInPlace" if facts.desired.rollout is RolloutMode.IN_PLACE else "RollingOut"
+    rollout = facts.desired.rollout
+    reason = "RollingInPlace" if rollout and rollout.mode is RolloutMode.IN_PLACE else "RollingOut"
     return Finding("False", reason, "no replica of this generation is ready yet")
 
 

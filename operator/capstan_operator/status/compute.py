@@ -56,7 +56,7 @@ def compute_status(
         status=status,
         changed=_is_changed(model.status, status),
         transitions=tuple(_transitions(present, findings)),
-        recheck_after=facts.pod_problem.recheck_after if facts.pod_problem else None,
+        recheck_after=facts.recheck_after,
     )
 
 

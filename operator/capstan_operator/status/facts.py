@@ -1,8 +1,9 @@
 """Everything that the checks look at, gathered first, so that a check is one question."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
@@ -11,12 +12,15 @@ from capstan_operator.desired.naming import weights_name
 from capstan_operator.desired.pods import find_child, is_active, is_ready, pod_hash_of
 from capstan_operator.desired.replicas import wanted_replicas
 from capstan_operator.desired.snapshot import Snapshot
-from capstan_operator.desired.types import DesiredModel, Verdict
+from capstan_operator.desired.types import DesiredModel, RolloutMode, Verdict
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.resources.resource import Manifest, ObjectKey
-from capstan_operator.status.pod_problems import find_pod_problem, find_refusal
+from capstan_operator.status.pod_problems import find_pod_problem, find_refusal, seconds_to_judge
 from capstan_operator.status.standings import Members, gather_members
 from capstan_operator.status.types import Acknowledgement, Problem
+
+_MENDED_IN_PLACE: Final = frozenset({"InsufficientGPU", "PodsRefused"})
+"""What an old pod that gives way may mend."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Facts:
     """What keeps pods of the wanted template from becoming ready."""
     members: Members
     """Those of a virtual model."""
+
+    recheck_after: float | None
+    """Seconds until the same pods would be judged otherwise."""
 
     @property
     def ready_new(self) -> int:
@@ -92,6 +99,8 @@ def gather_facts(
     pods = snapshot.pods.get(model.key, ())
     active = [pod for pod in pods if is_active(pod)]
     new = tuple(pod for pod in active if pod_hash_of(pod) == desired.pod_hash)
+    problem = _pod_problem(spec, deployment, desired, pods, now)
+    times = (problem.recheck_after if problem else None, seconds_to_judge(new, now))
     return Facts(
         model=model,
         spec=spec,
@@ -105,8 +114,9 @@ def gather_facts(
         old=tuple(pod for pod in active if pod_hash_of(pod) != desired.pod_hash),
         claims=_claims(model, spec, snapshot),
         own_claim=_own_claim(model, spec, snapshot),
-        pod_problem=_pod_problem(spec, deployment, desired, pods, now),
+        pod_problem=problem,
         members=gather_members(model, verdict, snapshot),
+        recheck_after=min((seconds for seconds in times if seconds is not None), default=None),
     )
 
 
@@ -119,16 +129,28 @@ def _pod_problem(
 ) -> Problem | None:
     if spec is None:
         return None
+    rollout = desired.rollout
+    if rollout and rollout.obstacle:
+        it = rollout.obstacle
+        return Problem(it.reason, it.message, needs_person=it.needs_person, recheck_after=it.recheck_after)
     active = [pod for pod in pods if is_active(pod)]
+    leaving = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
     found = find_pod_problem(
         [pod for pod in active if pod_hash_of(pod) == desired.pod_hash and not is_ready(pod)],
         gpus=spec.resources.gpus,
         gpu_resource=spec.resources.gpuResource,
         now=now,
-        leaving=[pod for pod in pods if pod["metadata"].get("deletionTimestamp")],
-    )
-    rolling = any(pod_hash_of(pod) != desired.pod_hash for pod in active)
-    return found or find_refusal(deployment, rolling=rolling)
+        leaving=leaving,
+    ) or find_refusal(deployment, leaving=leaving, now=now)
+    giving_way = rollout is not None and rollout.mode is RolloutMode.IN_PLACE and _has_old(active, desired)
+    if found and giving_way and found.reason in _MENDED_IN_PLACE:
+        return replace(found, needs_person=False, recheck_after=None)
+    return found
+
+
+def _has_old(active: Sequence[Manifest], desired: DesiredModel) -> bool:
+    """Say whether a pod of an older template is left that may give way."""
+    return any(pod_hash_of(pod) != desired.pod_hash for pod in active)
 
 
 def _claims(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tuple[tuple[str, Manifest | None], ...]:

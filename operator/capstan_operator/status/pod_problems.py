@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from capstan_operator.desired.pods import are_pods_refused, condition_of, unschedulable
+from capstan_operator.desired.shortage import EXCEEDED_QUOTA
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.status.types import Problem
 
@@ -49,17 +50,31 @@ def find_pod_problem(
     for check in _CONTAINER_CHECKS:
         if found := [problem for container in containers if (problem := check(container))]:
             return _worst(found)
-    grace = max((-_age(pod["metadata"].get("deletionTimestamp"), now) for pod in leaving), default=0.0)
-    return _worst([_unscheduled(pod, gpus, gpu_resource, now, grace) for pod in pods if unschedulable(pod)])
+    grace = _grace(leaving, now)
+    unplaced = [_unscheduled(pod, gpus, gpu_resource, now, grace) for pod in pods if unschedulable(pod)]
+    unprepared = [problem for pod in pods if (problem := _unprepared(pod, now))]
+    return _worst(unplaced) or _worst(unprepared)
 
 
-def find_refusal(deployment: Manifest | None, *, rolling: bool) -> Problem | None:
-    """Say why the API server refuses to make pods, if it does. While old pods are being replaced, they may be what
-    fills a quota, and nobody is needed."""
+def seconds_to_judge(pods: Sequence[Manifest], now: datetime) -> float | None:
+    """Give how long until a pod that its node still prepares has taken too long, if there is such a pod."""
+    left = [PATIENCE_SECONDS - _age(since, now) for pod in pods if (since := _preparing_since(pod))]
+    return min((seconds for seconds in left if seconds > 0), default=None)
+
+
+def find_refusal(deployment: Manifest | None, *, leaving: Sequence[Manifest], now: datetime) -> Problem | None:
+    """Say why the API server refuses to make pods, if it does. Pods that are being stopped may be what fills a quota,
+    and nobody is called before the end of their grace."""
     if deployment is None or not are_pods_refused(deployment):
         return None
     says = str((condition_of(deployment, "ReplicaFailure") or {}).get("message", ""))
-    return Problem("PodsRefused", f"pods are refused: {_REFUSED_POD.sub('', says)}", needs_person=not rolling)
+    left = _grace(leaving, now) if EXCEEDED_QUOTA in says else 0.0
+    return Problem(
+        "PodsRefused",
+        f"pods are refused: {_REFUSED_POD.sub('', says)}",
+        needs_person=left <= 0,
+        recheck_after=left if left > 0 else None,
+    )
 
 
 def _worst(found: Sequence[Problem]) -> Problem | None:
@@ -136,6 +151,29 @@ def _unscheduled(pod: Manifest, gpus: int, gpu_resource: str, now: datetime, gra
         needs_person=left <= 0,
         recheck_after=left if left > 0 else None,
     )
+
+
+def _unprepared(pod: Manifest, now: datetime) -> Problem | None:
+    """A node took the pod and cannot even begin: mostly it waits for something to mount."""
+    since = _preparing_since(pod)
+    if since is None or _age(since, now) < PATIENCE_SECONDS:
+        return None
+    message = "a node cannot prepare the pod: a ConfigMap, Secret or claim that it mounts may be missing or in use"
+    return Problem("PodNotPrepared", message)
+
+
+def _preparing_since(pod: Manifest) -> str | None:
+    prepared, placed = condition_of(pod, "PodReadyToStartContainers") or {}, condition_of(pod, "PodScheduled") or {}
+    waits = prepared.get("status") == "False" and placed.get("status") == "True" and not _has_run(pod)
+    return str(placed.get("lastTransitionTime") or "") or None if waits else None
+
+
+def _has_run(pod: Manifest) -> bool:
+    return any(container.ready or container.restarts or container.last for container in _containers(pod))
+
+
+def _grace(leaving: Sequence[Manifest], now: datetime) -> float:
+    return max((-_age(pod["metadata"].get("deletionTimestamp"), now) for pod in leaving), default=0.0)
 
 
 def _age(since: object, now: datetime) -> float:

@@ -1,5 +1,7 @@
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +20,13 @@ from support.wait import wait_until
 
 pytestmark = pytest.mark.apiserver
 READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-NO_NODE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
+NO_NODE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+    "lastTransitionTime": "2026-05-04T11:00:00Z",
+}
 
 
 @pytest.fixture
@@ -40,7 +48,7 @@ def _reconcile(kubectl: Kubectl, model: Model) -> DesiredModel:
     """Do what the operator does: look, decide, and write what differs."""
     namespace = model.key.namespace
     live = [item for kind in ("deployments", "services") for item in kubectl.get(namespace, kind)]
-    snapshot = snapshot_of(model, *live, pods=tuple(kubectl.get(namespace, "pods")))
+    snapshot = snapshot_of(model, *live, pods=tuple(kubectl.get(namespace, "pods")), now=datetime.now(UTC))
     desired = build_model(model, snapshot, SETTINGS)
     present = {(item["kind"], item["metadata"]["name"]): item for item in live}
     if desired.replicas is not None and live:
@@ -61,23 +69,70 @@ def _pods(kubectl: Kubectl, namespace: str, pod_hash: str | None) -> list[dict[s
     return [pod for pod in kubectl.get(namespace, "pods") if pod_hash_of(pod) == pod_hash]
 
 
-def test_rollout_without_room_ends_in_place(namespace: tuple[Kubectl, str]) -> None:
-    """When a surge pod finds no node, an old pod gives way, so that the rollout does not wait for ever."""
-    kubectl, name = namespace
-    old = _reconcile(kubectl, _model(name))
-    wait_until(lambda: _pods(kubectl, name, old.pod_hash), what="the first pod")
-    kubectl.patch_status(_pods(kubectl, name, old.pod_hash)[0], READY)
+def _serve(kubectl: Kubectl, model: Model) -> DesiredModel:
+    """Roll a model out, and say of its pods what a kubelet would: they run on a node, and are ready."""
+    desired = _reconcile(kubectl, model)
+    name, count = model.key.namespace, model.spec.replicas if model.spec else 0
+    pods = wait_until(
+        lambda: len(found := _pods(kubectl, name, desired.pod_hash)) == count and found, what="the first pods"
+    )
+    for pod in pods or []:
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod["metadata"]["name"], "namespace": name},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": "node-1"},
+        }
+        path = f"/api/v1/namespaces/{name}/pods/{pod['metadata']['name']}/binding"
+        kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
+        kubectl.patch_status(pod, READY)
+    return desired
 
-    changed = _model(name, engine={"args": ["--new"]})
-    new = _reconcile(kubectl, changed)
-    assert new.rollout is RolloutMode.SURGE
+
+def _fail(kubectl: Kubectl, model: Model, old: DesiredModel, condition: dict[str, Any]) -> DesiredModel:
+    """Roll a change out whose pod finds no node; give what is decided then."""
+    name = model.key.namespace
+    new = _reconcile(kubectl, model)
+    assert new.rollout
+    assert new.rollout.mode is RolloutMode.SURGE
     wait_until(lambda: _pods(kubectl, name, new.pod_hash), what="the surge pod")
-    kubectl.patch_status(_pods(kubectl, name, new.pod_hash)[0], {"conditions": [NO_NODE]})
-    assert len(_pods(kubectl, name, old.pod_hash)) == 1
+    kubectl.patch_status(_pods(kubectl, name, new.pod_hash)[0], {"conditions": [condition]})
+    return _reconcile(kubectl, model)
 
-    assert _reconcile(kubectl, changed).rollout is RolloutMode.IN_PLACE
-    wait_until(lambda: not _pods(kubectl, name, old.pod_hash), what="the end of the old pod")
-    assert len(_pods(kubectl, name, new.pod_hash)) == 1
+
+def test_rollout_without_gpus_ends_in_place(namespace: tuple[Kubectl, str]) -> None:
+    """When a surge pod has found no GPU for long, one old pod of several gives way, and the other one stays."""
+    kubectl, name = namespace
+    old = _serve(kubectl, _model(name, replicas=2))
+    decided = _fail(kubectl, _model(name, replicas=2, engine={"args": ["--new"]}), old, NO_NODE)
+    assert decided.rollout
+    assert decided.rollout.mode is RolloutMode.IN_PLACE
+    wait_until(lambda: len(_pods(kubectl, name, old.pod_hash)) == 1, what="the end of one old pod")
+    wait_until(lambda: len(_pods(kubectl, name, decided.pod_hash)) == 1, what="the surge pod, alone")
+
+
+@pytest.mark.parametrize(
+    ("replicas", "message"),
+    [(1, NO_NODE["message"]), (2, "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.")],
+)
+def test_nothing_goes_for_a_pod_that_it_would_not_help(
+    namespace: tuple[Kubectl, str], replicas: int, message: str
+) -> None:
+    """A single replica, and any replica for another reason than GPUs, stays as long as the surge is stuck."""
+    kubectl, name = namespace
+    old = _serve(kubectl, _model(name, replicas=replicas))
+    uids = {pod["metadata"]["uid"] for pod in _pods(kubectl, name, old.pod_hash)}
+    changed = _model(name, replicas=replicas, engine={"args": ["--new"]})
+    decided = _fail(kubectl, changed, old, {**NO_NODE, "message": message})
+    assert decided.rollout
+    assert decided.rollout.mode is RolloutMode.SURGE
+    (deployment,) = kubectl.get(name, "deployments")
+    observed = deployment["metadata"]["generation"]
+    wait_until(
+        lambda: kubectl.get(name, "deployments")[0]["status"].get("observedGeneration") == observed,
+        what="the controller to have seen the Deployment",
+    )
+    assert {pod["metadata"]["uid"] for pod in _pods(kubectl, name, old.pod_hash)} == uids
 
 
 def test_replicas_survive_the_handover_to_an_autoscaler(namespace: tuple[Kubectl, str]) -> None:

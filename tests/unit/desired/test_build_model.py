@@ -5,10 +5,9 @@ import pytest
 
 from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL
 from capstan_operator.api.kinds import Model
-from capstan_operator.desired.model import build_model, needs_capacity
+from capstan_operator.desired.model import build_model
 from capstan_operator.desired.pod import drain_token
-from capstan_operator.desired.snapshot import NodeCapacity, PodHash
-from capstan_operator.desired.types import RolloutMode
+from capstan_operator.desired.types import Rollout, RolloutMode
 from capstan_operator.resources.resource import Fault, Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings
 from capstan_worker.drain import Drain
@@ -18,9 +17,7 @@ from support.plainmodels import (
     deployment_of,
     hash_of,
     make_model,
-    make_pod,
     snapshot_of,
-    unschedulable_pod,
 )
 
 
@@ -265,79 +262,34 @@ def test_replicas_are_handed_over_when_scaling_begins() -> None:
 
 # --- rollout --------------------------------------------------------------------------------------------------------
 
-FULL = (NodeCapacity("a", {"nvidia.com/gpu": 1}), NodeCapacity("b", {"nvidia.com/gpu": 1}))
-ROOMY = (*FULL, NodeCapacity("c", {"nvidia.com/gpu": 2}))
 GPUS = {"resources": {"gpus": 2}}
 OLD, NEW = make_model(**GPUS), make_model(**GPUS, engine={"args": ["--new"]})
 
 
-def _with_strategy(deployment: Manifest, surge: int) -> Manifest:
-    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge}}
-    return {**deployment, "spec": {**deployment["spec"], "strategy": strategy}}
-
-
-@pytest.mark.parametrize(
-    ("nodes", "mode"), [(FULL, RolloutMode.IN_PLACE), (ROOMY, RolloutMode.SURGE), (None, RolloutMode.SURGE)]
-)
-def test_room_decides_when_a_rollout_begins(nodes: tuple[NodeCapacity, ...] | None, mode: RolloutMode) -> None:
-    """A rollout surges when one node has the GPUs of one more pod; two halves on two nodes are no room."""
-    snapshot = snapshot_of(NEW, deployment_of(OLD), nodes=nodes)
-    desired = build_model(NEW, snapshot, SETTINGS)
-    assert desired.rollout is mode
-    assert bool(desired.rollout_message) == (mode is RolloutMode.IN_PLACE)
-    assert needs_capacity(NEW, snapshot, SETTINGS)
-
-
-@pytest.mark.parametrize(("surge", "mode"), [(0, RolloutMode.IN_PLACE), (1, RolloutMode.SURGE)])
-@pytest.mark.parametrize("nodes", [FULL, ROOMY, None])
-def test_headroom_changes_nothing_at_rest(
-    surge: int, mode: RolloutMode, nodes: tuple[NodeCapacity, ...] | None
-) -> None:
-    """Between rollouts the live strategy stays, however much room there is, and nobody has to look."""
-    snapshot = snapshot_of(NEW, _with_strategy(deployment_of(NEW), surge), nodes=nodes)
-    assert build_model(NEW, snapshot, SETTINGS).rollout is mode
-    assert not needs_capacity(NEW, snapshot, SETTINGS)
-
-
-def test_stuck_surge_goes_on_in_place() -> None:
-    """A surge pod that no node takes, while old pods hold theirs, ends the surge."""
-    new, old = PodHash(hash_of(NEW)), PodHash(hash_of(OLD))
-    stuck = unschedulable_pod("new", new, "0/1 nodes are available")
-    rolling = snapshot_of(NEW, deployment_of(NEW), pods=(make_pod("old", old, ready=True), stuck))
-    assert build_model(NEW, rolling, SETTINGS).rollout is RolloutMode.IN_PLACE
-    first = snapshot_of(NEW, deployment_of(NEW), pods=(stuck,))
-    assert build_model(NEW, first, SETTINGS).rollout is RolloutMode.SURGE
-
-
-def test_quota_that_refuses_a_surge_ends_it() -> None:
-    """A surge pod that a quota refuses is as stuck as one that no node takes."""
-    live = deployment_of(NEW, conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}])
-    rolling = snapshot_of(NEW, live, pods=(make_pod("old", hash_of(OLD), ready=True),))
-    assert build_model(NEW, rolling, SETTINGS).rollout is RolloutMode.IN_PLACE
-
-
-def test_claim_of_one_node_rolls_in_place() -> None:
-    """A surge pod on another node could not attach a ReadWriteOnce claim that old pods hold."""
+def test_claim_of_one_node_is_no_reason_to_give_a_pod_away() -> None:
+    """A ReadWriteOnce claim is shared by the pods of a node, so a rollout begins with a surge as any other."""
     own = make_model(cache={"size": "1Gi"})
-    assert build_model(own, snapshot_of(own), SETTINGS).rollout is RolloutMode.IN_PLACE
+    assert build_model(own, snapshot_of(own), SETTINGS).rollout == Rollout(RolloutMode.SURGE)
     named = make_model(cache={"claimName": "weights"})
-    for mode, expected in (("ReadWriteOnce", RolloutMode.IN_PLACE), ("ReadWriteMany", RolloutMode.SURGE)):
-        claims = {ObjectKey("team", "weights"): {"spec": {"accessModes": [mode]}}}
-        assert build_model(named, snapshot_of(named, claims=claims), SETTINGS).rollout is expected
+    claims = {ObjectKey("team", "weights"): {"spec": {"accessModes": ["ReadWriteOnce"]}}}
+    assert build_model(named, snapshot_of(named, claims=claims), SETTINGS).rollout == Rollout(RolloutMode.SURGE)
+
+
+def test_deadlines_are_fields_whose_defaults_change_no_template() -> None:
+    """How long a start and a rollout may take is said in the manifest; saying the defaults makes no other pods."""
+    assert hash_of(make_model(rollout={"startupSeconds": 3600, "strategy": "InPlace"})) == hash_of(make_model())
+    model = make_model(rollout={"startupSeconds": 61, "progressDeadlineSeconds": 90})
+    deployment = deployment_of(model)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] == 62
+    assert deployment["spec"]["progressDeadlineSeconds"] == 90
+    assert deployment_of(make_model())["spec"]["progressDeadlineSeconds"] == 3600
 
 
 def test_template_hash_is_on_the_pods() -> None:
     """Pods carry the hash of their template, which is how those that are out of date are found."""
     labels = deployment_of(NEW)["spec"]["template"]["metadata"]["labels"]
     assert labels[POD_HASH_LABEL] == hash_of(NEW)
-
-
-def test_model_without_gpus_always_surges() -> None:
-    """That no node has any GPU does not matter to pods that ask for none."""
-    old, new = make_model(), make_model(engine={"args": ["--new"]})
-    snapshot = snapshot_of(new, deployment_of(old), nodes=())
-    assert build_model(new, snapshot, SETTINGS).rollout is RolloutMode.SURGE
-    assert not needs_capacity(new, snapshot, SETTINGS)
 
 
 @pytest.mark.parametrize("total", [1, 30, 600, 86400])

@@ -19,7 +19,7 @@ from capstan_contract.config import (
 )
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
-from capstan_operator.desired.model import build_model, needs_capacity
+from capstan_operator.desired.model import build_model
 from capstan_operator.desired.naming import credential_file, owner_of_credential
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.resources.resource import ObjectKey
@@ -225,7 +225,6 @@ def test_virtual_model_owns_nothing(model: Model) -> None:
     """A virtual model has no objects, and what it had is pruned."""
     desired = build_model(model, snapshot_of(model), SETTINGS)
     assert (desired.objects, desired.keep, desired.faults) == ((), False, ())
-    assert not needs_capacity(model, snapshot_of(model), SETTINGS)
 
 
 def test_endpoints_of_a_hosted_model() -> None:

@@ -23,12 +23,12 @@ def _sent(*, generation: int = 1, labels: dict[str, str] | None = None, **spec: 
 
 def test_fields_of_a_newer_release_are_ignored_in_a_cluster_and_refused_in_a_file() -> None:
     """A default that a newer CRD fills in, at whatever depth, makes no model Invalid; `validate` still refuses it."""
-    sent = _sent(rollout={"strategy": "Canary"}, serving={"weight": 3, "hedge": {"after": 1}})
+    sent = _sent(mirror={"strategy": "Canary"}, serving={"weight": 3, "hedge": {"after": 1}})
     model = ModelParser().parse(sent)
     assert not find_faults(model)
     assert model.spec is not None
     assert model.spec.serving.weight == 3
-    assert {fault.field for fault in parse_model(sent).faults} == {"spec.rollout", "spec.serving.hedge"}
+    assert {fault.field for fault in parse_model(sent).faults} == {"spec.mirror", "spec.serving.hedge"}
 
 
 def test_an_unknown_value_of_a_known_field_is_a_fault() -> None:

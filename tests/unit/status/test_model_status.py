@@ -18,6 +18,7 @@ from support.plainmodels import (
     NOW,
     SETTINGS,
     deployment_of,
+    gpu_pod,
     hash_of,
     make_member,
     make_model,
@@ -32,9 +33,10 @@ GPU = {"resources": {"gpus": 2}}
 
 
 def _status(model: Model, snapshot: Snapshot, ack: Acknowledgement = RUNS, **options: Any) -> StatusResult:
+    now = options.pop("now", NOW)
+    snapshot = replace(snapshot, now=now)
     desired = build_model(model, snapshot, SETTINGS)
     verdict: Verdict = options.pop("verdict", None) or compile_gateway([model]).verdicts[model.key]
-    now = options.pop("now", NOW)
     return compute_status(model, desired, snapshot, verdict, ack, now, **options)
 
 
@@ -347,13 +349,41 @@ def test_old_pods_serve_but_the_generation_is_not_ready() -> None:
 
 
 def test_in_place_rollout_says_why() -> None:
-    """A rollout in place says that there is no room for a surge."""
+    """A rollout in place says that there is no room for a surge, and calls nobody: an old pod gives way."""
+    model = make_model(**GPU, replicas=2)
+    stuck = unschedulable_pod("new", hash_of(model), "1 Insufficient nvidia.com/gpu", since="2026-05-04T11:50:00Z")
+    result = _status(model, snapshot_of(model, deployment_of(model), pods=(gpu_pod("old", "old", 2), stuck)))
+    assert _told(result)["Progressing"] == ("True", "RollingInPlace")
+    assert _told(result)["Degraded"][0] == "False"
+    assert _message(result, "Progressing").startswith("no room for a surge: pods are replaced in place")
+
+
+def test_single_replica_without_room_says_the_ways_out() -> None:
+    """The old pod serves on, the surge waits, and after the patience a person is told what to do about it."""
     model = make_model(**GPU)
     stuck = unschedulable_pod("new", hash_of(model), "1 Insufficient nvidia.com/gpu")
-    snapshot = snapshot_of(model, deployment_of(model), pods=(make_pod("old", "old", ready=True), stuck))
-    result = _status(model, snapshot)
-    assert _told(result)["Progressing"] == ("True", "RollingInPlace")
-    assert _message(result, "Progressing").startswith("no room for a surge: pods are replaced in place")
+    snapshot = snapshot_of(model, deployment_of(model), pods=(gpu_pod("old", "old", 2), stuck))
+    early = _status(model, snapshot)
+    assert (_told(early)["Degraded"][0], early.recheck_after) == ("False", 240.0)
+    assert _told(early)["Ready"] == ("False", "NoRoomForSurge")
+    late = _status(model, snapshot, now=NOW + timedelta(seconds=240))
+    assert _told(late)["Degraded"] == ("True", "NoRoomForSurge")
+    assert (_told(late)["Available"], late.recheck_after) == (("True", "ReplicasReady"), None)
+    assert "free a GPU, or set `spec.rollout.strategy` to InPlace" in _message(late, "Degraded")
+
+
+def test_pod_that_its_node_cannot_prepare_is_told_in_time() -> None:
+    """A pod that waits for what it mounts, such as a ConfigMap that is not there, calls a person after five minutes."""
+    model = make_model()
+    conditions = [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-05-04T11:56:00Z"},
+        {"type": "PodReadyToStartContainers", "status": "False"},
+    ]
+    pods = (make_pod("new", hash_of(model), conditions=conditions),)
+    early = _status(model, snapshot_of(model, deployment_of(model), pods=pods))
+    assert (_told(early)["Degraded"][0], early.recheck_after) == ("False", 60.0)
+    late = _status(model, snapshot_of(model, deployment_of(model), pods=pods), now=NOW + timedelta(seconds=60))
+    assert (_told(late)["Degraded"], late.recheck_after) == (("True", "PodNotPrepared"), None)
 
 
 def test_overdue_rollout_needs_a_person() -> None:
@@ -486,14 +516,24 @@ def test_container_that_came_back_is_no_problem() -> None:
     assert _of(model, make_pod("p", hash_of(model), containerStatuses=containers))["Available"] == ("False", "Loading")
 
 
-def test_quota_during_a_rollout_calls_nobody() -> None:
-    """Old pods may be what fills a quota, and they are about to go."""
+def test_refused_pod_of_a_rollout_calls_a_person() -> None:
+    """Old pods serve on and never go by themselves: what refuses the new one needs a person, quota or not."""
+    for said in ("exceeded quota: cpu, requested: requests.cpu=9", "violates PodSecurity"):
+        model = make_model()
+        live = deployment_of(model, conditions=[{"type": "ReplicaFailure", "status": "True", "message": said}])
+        told = _told(_status(model, snapshot_of(model, live, pods=(make_pod("old", "old", ready=True),))))
+        assert told["Degraded"] == ("True", "PodsRefused")
+        assert told["Available"] == ("True", "ReplicasReady")
+
+
+def test_quota_calls_nobody_while_a_pod_is_leaving() -> None:
+    """A pod that is being stopped may be what fills the quota."""
     model = make_model()
-    refused = [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]
-    live = deployment_of(model, conditions=refused)
-    told = _told(_status(model, snapshot_of(model, live, pods=(make_pod("old", "old", ready=True),))))
-    assert told["Degraded"][0] == "False"
-    assert told["Progressing"] == ("True", "RollingInPlace")
+    leaving = make_pod("old", "old", ready=True)
+    leaving["metadata"]["deletionTimestamp"] = "2026-05-04T12:01:00Z"
+    refused = [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: cpu"}]
+    result = _status(model, snapshot_of(model, deployment_of(model, conditions=refused), pods=(leaving,)))
+    assert (_told(result)["Degraded"][0], result.recheck_after) == ("False", 60.0)
 
 
 def test_rollout_that_fails_says_why_while_old_pods_serve() -> None:
