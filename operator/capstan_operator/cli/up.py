@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from capstan_contract.names import GATEWAY_PORT
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.local.errors import LocalError
 from capstan_operator.local.launch import Choices
-from capstan_operator.local.session import Options, serve
 
 HELP = "serve a folder of manifests on this machine, without a cluster"
+NEEDED = ("aiohttp", "fastapi", "httptools", "uvicorn", "uvloop", "watchfiles")
+"""What the extra `local` installs: this process, the gateway's and the engines' import it."""
+INSTALL = "pip install 'capstan[local]'"
 LOCAL_ENGINES = (EngineType.VLLM.value, EngineType.SIMULATOR.value)
 
 
@@ -44,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C; give the exit code."""
+    if missing := missing_modules():
+        print(f"error: `capstan up` needs {', '.join(missing)}: {INSTALL}", file=sys.stderr)
+        return 1
+    # NB: imported only now, so that `capstan up` can say what it needs where that is not installed.
+    from capstan_operator.local.session import Options, serve
+
     if not arguments.file.exists():
         print(f"error: {arguments.file} does not exist", file=sys.stderr)
         return 2
@@ -65,6 +74,18 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
         code = 1
     return code
+
+
+def missing_modules() -> list[str]:
+    """Give what is needed and not installed."""
+    return [name for name in NEEDED if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _say(subject: str, sentence: str) -> None:

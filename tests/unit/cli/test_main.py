@@ -1,11 +1,15 @@
 """The command line's frame."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from capstan_operator.cli.main import COMMANDS, main
+from capstan_operator.cli.up import NEEDED
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,6 +42,67 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         main([command, "--help"])
     assert caught.value.code == 0
     assert f"usage: capstan {command}" in capsys.readouterr().out
+
+
+WITHOUT_EXTRAS = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named '{{name}}'", name=name)
+
+sys.meta_path.insert(0, Missing())
+from capstan_operator.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _modules_of(*extras: str) -> set[str]:
+    """Give the packages that only these extras install; each is imported by its own name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [line for extra in extras for line in project["optional-dependencies"][extra]]
+    return {re.split(r"[\[>=<~! ]", line)[0] for line in wanted}
+
+
+def _without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `capstan` where only what the package itself depends on can be imported."""
+    code = WITHOUT_EXTRAS.format(names=_modules_of("operator", "gateway", "worker"))
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--help"], ["up", "--help"], ["validate", "examples/quickstart"]])
+def test_the_package_without_extras_is_enough_to_check(arguments: list[str]) -> None:
+    """`pip install capstan` brings all that the commands need which serve nothing."""
+    done = _without_extras(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_package_without_extras_is_enough_to_render() -> None:
+    """`render` prints the same bytes with and without the extras."""
+    command = [sys.executable, "-m", "capstan_operator.cli.main", "render", "examples/quickstart"]
+    whole = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
+    done = _without_extras("render", "examples/quickstart")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", whole.stdout)
+
+
+def test_up_says_which_extra_it_needs() -> None:
+    """`capstan up` without its extra names what is missing and what to install, without a traceback."""
+    done = _without_extras("up", "-f", "examples/quickstart")
+    assert done.returncode == 1
+    assert "capstan[local]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(name in done.stderr for name in ("aiohttp", "fastapi", "watchfiles"))
+
+
+def test_up_knows_all_of_its_extra() -> None:
+    """What `capstan up` looks for is what the extra `local` installs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["local"] == ["capstan[gateway,worker]"]
+    assert set(NEEDED) == _modules_of("gateway", "worker")
 
 
 def test_validate_needs_no_client() -> None:
