@@ -17,8 +17,6 @@ from typing import Any
 from support.ports import free_port
 from support.wait import wait_until
 
-DRAIN_TOKEN = "test-token"  # of processes that live as long as a test
-
 
 @dataclass
 class Worker:
@@ -42,7 +40,7 @@ class Worker:
     @property
     def drain_url(self) -> str:
         """What the preStop hook gets."""
-        return f"{self.worker_url}/drain?token={DRAIN_TOKEN}"
+        return f"{self.worker_url}/drain"
 
     def turn(self, **dials: Any) -> dict[str, Any]:
         """Turn dials of a simulator while it runs; names are in camelCase."""
@@ -122,7 +120,7 @@ def worker(
                 [python, "-m", "capstan_worker", command, *addresses, *flags, *tail],
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "CAPSTAN_DRAIN_TOKEN": DRAIN_TOKEN, **(environ or {})},
+                env={**os.environ, **(environ or {})},
                 start_new_session=True,
             )
         started = Worker(process, port, worker_port, log)

@@ -1,9 +1,12 @@
 """Draining: going away without cutting an answer.
 
 A pod that goes away is taken out of the endpoints while its preStop hook runs, and for a moment the gateway may still
-send to it. So a draining worker says at once that it is not ready, goes on serving, and counts as drained only after
-nothing was in flight for `settle` seconds. It gives up a little before the grace period ends, because what is still in
-flight then is killed anyway and a hook that returns late delays the SIGTERM.
+send to it. So a draining worker goes on serving, and counts as drained only after nothing was in flight for `settle`
+seconds. It gives up a little before the grace period ends, because what is still in flight then is killed anyway and a
+hook that returns late delays the SIGTERM.
+
+Only a signal begins a drain, and makes the worker say that it is not ready. The hook is an HTTP request that anybody
+can send, so it begins nothing: it waits, and a stranger who sends it learns when the pod had a quiet moment.
 
 `Drain` is the pure part: facts in, verdict out, no clock. `Drainer` is the shell around it.
 """
@@ -66,7 +69,7 @@ class Drain:
 
 
 class Drainer:
-    """Runs one drain, however many ask for it: a hook, a signal, both."""
+    """Runs the drain that a signal asks for, and lets hooks wait for the end of what is in flight."""
 
     def __init__(
         self,
@@ -81,6 +84,9 @@ class Drainer:
         self._clock = clock
         self._every = every
         self._task: asyncio.Task[Verdict] | None = None
+        self._asking = asyncio.Lock()
+        self._counted: tuple[float, int] | None = None
+        self._drained_at: float | None = None
 
     @property
     def draining(self) -> bool:
@@ -90,17 +96,42 @@ class Drainer:
     async def wait(self) -> Verdict:
         """Begin the drain if nobody did, and return its end: DRAINED or OUT_OF_TIME."""
         if self._task is None:
-            self._drain = self._drain.begin(self._clock())
+            now = self._clock()
+            self._drain = replace(self._drain.begin(now), idle_since=self._waited_since(now))
             log.info("draining", extra={"grace_seconds": self._drain.grace})
             self._task = asyncio.create_task(self._run(), name="drain")
-        # One caller that goes away (a hook that timed out) must not end the drain of the others.
+        # One caller that goes away must not end the drain of the others.
         return await asyncio.shield(self._task)
 
+    async def idle(self) -> Verdict:
+        """Wait as a drain that begins now would, and begin none: the worker stays ready."""
+        verdict = await self._follow(replace(self._drain, started=None).begin(self._clock()))
+        if verdict is Verdict.DRAINED:
+            self._drained_at = self._clock()
+        return verdict
+
+    def _waited_since(self, now: float) -> float | None:
+        """Since when it is known to be idle: the signal that follows a hook need not settle a second time."""
+        recent = self._drained_at is not None and now - self._drained_at <= self._drain.settle
+        return now - self._drain.settle if recent else None
+
     async def _run(self) -> Verdict:
+        verdict = await self._follow(self._drain)
+        log.info("drain ended", extra={"verdict": verdict.value})
+        return verdict
+
+    async def _follow(self, drain: Drain) -> Verdict:
         while True:
-            self._drain = self._drain.observe(await self._in_flight(), self._clock())
-            verdict = self._drain.verdict(self._clock())
+            count = await self._count()
+            drain = drain.observe(count, self._clock())
+            verdict = drain.verdict(self._clock())
             if verdict is not Verdict.WAITING:
-                log.info("drain ended", extra={"verdict": verdict.value})
                 return verdict
             await asyncio.sleep(self._every)
+
+    async def _count(self) -> int:
+        """Ask how much is in flight, once for all who wait: asking may cost the engine something."""
+        async with self._asking:
+            if self._counted is None or self._clock() - self._counted[0] >= self._every:
+                self._counted = (self._clock(), await self._in_flight())
+            return self._counted[1]

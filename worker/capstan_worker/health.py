@@ -1,17 +1,16 @@
 """The worker port: what Kubernetes, Prometheus and the preStop hook ask.
 
-    /healthz       200 while the process works
-    /readyz        200 when the model is loaded, the prefixes are warm, and no drain has begun
-    /metrics       the engine's metrics and the worker's own
-    /drain?token=  begins the drain and answers when it has ended; it is the pod's preStop hook
+    /healthz   200 while the process works
+    /readyz    200 when the model is loaded, the prefixes are warm, and no drain has begun
+    /metrics   the engine's metrics and the worker's own
+    /drain     answers when nothing has been in flight for a while; it is the pod's preStop hook
 
-The token keeps others in the cluster from draining a model. Without a token in the environment /drain does not exist.
+None of them changes anything, because whoever reaches the port can ask: the kubelet's requests come from the node, with
+nothing in them that a stranger could not send as well. What ends a worker is a signal.
 """
 
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
-from urllib.parse import parse_qs
 
 from capstan_worker.asgi import TEXT, Receive, Scope, Send, reply
 from capstan_worker.drain import Drainer
@@ -41,20 +40,17 @@ class WorkerPort:
         subject: Subject,
         drainer: Drainer,
         *,
-        drain_token: str | None,
         more: Mapping[str, Handler] | None = None,
     ) -> None:
         self._subject = subject
         self._drainer = drainer
-        self._token = drain_token
         self._routes: dict[str, Handler] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/metrics": self._metrics,
+            "/drain": self._drain,
             **(more or {}),
         }
-        if drain_token:
-            self._routes["/drain"] = self._drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -80,12 +76,8 @@ class WorkerPort:
         separator = b"" if not body or body.endswith(b"\n") else b"\n"
         await reply(send, 200, body + separator + own.encode(), content_type=METRICS_TYPE)
 
-    async def _drain(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        if not hmac.compare_digest(given.encode(), (self._token or "").encode()):
-            await reply(send, 403, b"the token is wrong\n", content_type=TEXT)
-            return
-        verdict = await self._drainer.wait()
+    async def _drain(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        verdict = await self._drainer.idle()
         await reply(send, 200, verdict.value.encode() + b"\n", content_type=TEXT)
 
 

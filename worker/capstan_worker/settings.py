@@ -1,7 +1,6 @@
 """The worker's settings: what every worker command has, from flags or, where a flag is missing, the environment.
 
-Each flag `--some-name` can also be given as CAPSTAN_WORKER_SOME_NAME. The drain token is a secret and comes only from
-CAPSTAN_DRAIN_TOKEN.
+Each flag `--some-name` can also be given as CAPSTAN_WORKER_SOME_NAME.
 """
 
 import argparse
@@ -29,8 +28,6 @@ class WorkerSettings:
     """How long a drain may take, as in `terminationGracePeriodSeconds`."""
     settle_seconds: float = 2.0
     """How long nothing must be in flight before a drain has ended."""
-    drain_token: str | None = None
-    """CAPSTAN_DRAIN_TOKEN: what /drain wants to see; without it there is no /drain."""
     log_level: str = "INFO"
     log_format: str = "text"
 
@@ -48,7 +45,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     add("--log-format", default=default.log_format, choices=("text", "json"))
 
 
-def read_worker_settings(options: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> WorkerSettings:
+def read_worker_settings(options: argparse.Namespace) -> WorkerSettings:
     """Check the flags and freeze them. Raises UsageError."""
     for name in ("grace_seconds", "settle_seconds"):
         if getattr(options, name) < 0:
@@ -59,7 +56,6 @@ def read_worker_settings(options: argparse.Namespace, environ: Mapping[str, str]
         prefixes=options.prefixes,
         grace_seconds=options.grace_seconds,
         settle_seconds=options.settle_seconds,
-        drain_token=environ.get("CAPSTAN_DRAIN_TOKEN") or None,
         log_level=options.log_level,
         log_format=options.log_format,
     )

@@ -40,7 +40,7 @@ class SidecarProcess:
         kept = prefixes if settings.task in _WRITES_TEXT else ()
         self._warmup = Warmup(settings.url, settings.model, kept)
         self._drainer = Drainer(Drain(grace=worker.grace_seconds, settle=worker.settle_seconds), self._in_flight)
-        app = WorkerPort(self, self._drainer, drain_token=worker.drain_token)
+        app = WorkerPort(self, self._drainer)
         self._port = Listener(app, host=worker.host, port=worker.port)
         self._settings = settings
 

@@ -34,7 +34,7 @@ class VllmProcess:
         self._problem: str | None = "the model is loading"
         self._dead: str | None = None
         self._drainer = Drainer(Drain(grace=worker.grace_seconds, settle=worker.settle_seconds), self._in_flight)
-        app = WorkerPort(self, self._drainer, drain_token=worker.drain_token)
+        app = WorkerPort(self, self._drainer)
         self._port = PortThread(Listener(app, host=worker.host, port=worker.port))
 
     async def run(self) -> None:

@@ -20,8 +20,7 @@ from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import Settings, SettingsError, load_settings
 
 HEADER = """\
-# What the Capstan operator writes for these manifests. In a cluster the API server adds owner references and
-# generations, and what follows from a uid (the drain token, and the hashes that it is part of) has other values.
+# What the Capstan operator writes for these manifests. In a cluster there are owner references and generations as well.
 """
 
 

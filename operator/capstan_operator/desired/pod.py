@@ -1,7 +1,6 @@
 """The pod template of a model. Everything in it restarts the model when it changes: nothing that may change lightly
 (served name, price, replicas, labels of the LLMModel) gets in."""
 
-import hashlib
 import math
 from typing import Any, Final
 
@@ -41,7 +40,10 @@ WORKER_CONTAINER: Final = "worker"
 USER_ID: Final = 10001
 STARTUP_PERIOD: Final = 2
 """Seconds between two looks at a pod that starts."""
-DRAIN_TOKEN_VARIABLE: Final = "CAPSTAN_DRAIN_TOKEN"  # noqa: S105 - the name of a variable
+# TODO(2026-11): remove when no worker of the first release can be pinned (`models.workerImage`) any more. It has no
+# /drain without this variable, and drains for whoever repeats it; a later worker's /drain only waits, for anybody.
+FIRST_WORKERS_VARIABLE: Final = "CAPSTAN_DRAIN_TOKEN"
+FIRST_WORKERS_WORD: Final = "drain"
 PREFIXES_ANNOTATION: Final = f"{GROUP}/prefixes-hash"
 
 
@@ -69,11 +71,6 @@ def build_plain_template(model: Model, spec: LLMModelSpec, settings: BuildSettin
     }
 
 
-def drain_token(uid: str) -> str:
-    """Give the token that lets a pod's preStop hook, and nobody else, drain its worker."""
-    return hashlib.sha256(f"drain:{uid}".encode()).hexdigest()[:32]
-
-
 def _pod_spec(model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings) -> dict[str, Any]:
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
@@ -87,7 +84,7 @@ def _pod_spec(model: Model, spec: LLMModelSpec, engine: EngineContainer, setting
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_engine_container(model, spec, engine, settings)],
+        "containers": [_engine_container(spec, engine, settings)],
         "volumes": pod_volumes(model, spec),
         "topologySpreadConstraints": [
             {
@@ -125,15 +122,12 @@ def _toleration(toleration: Toleration) -> dict[str, Any]:
     return toleration.model_dump(mode="json", exclude_none=True)
 
 
-def _engine_container(
-    model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings
-) -> dict[str, Any]:
+def _engine_container(spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings) -> dict[str, Any]:
     ports = [{"name": ENGINE_PORT_NAME, "containerPort": ENGINE_PORT, "protocol": "TCP"}]
     env = {**cache_environment(), **engine.env}
     mounts = engine_mounts(spec)
     if engine.in_process:
         ports.append(_worker_port())
-        env[DRAIN_TOKEN_VARIABLE] = drain_token(model.uid)
         mounts += worker_mounts(spec)
     container: dict[str, Any] = {
         "name": ENGINE_CONTAINER,
@@ -148,7 +142,7 @@ def _engine_container(
         "startupProbe": _probe(_get("/readyz"), period=STARTUP_PERIOD, failures=_startup_failures(spec)),
         "readinessProbe": _probe(_get("/readyz"), period=5, failures=2),
         "livenessProbe": _probe(_liveness(engine), period=10, failures=6),
-        "lifecycle": {"preStop": _get(f"/drain?token={drain_token(model.uid)}")},
+        "lifecycle": {"preStop": _get(_drain_path(engine))},
     }
     if engine.command:
         container["command"] = list(engine.command)
@@ -172,13 +166,18 @@ def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> dict[
         "imagePullPolicy": settings.image_pull_policy,
         "command": [WORKER_COMMAND],
         "args": list(sidecar_arguments(model, spec)),
-        "env": [{"name": DRAIN_TOKEN_VARIABLE, "value": drain_token(model.uid)}],
+        "env": [{"name": FIRST_WORKERS_VARIABLE, "value": FIRST_WORKERS_WORD}],
         "ports": [_worker_port()],
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *worker_mounts(spec)],  # noqa: S108
         "securityContext": _container_security(),
         "livenessProbe": _probe(_get("/healthz"), period=10, failures=6),
     }
+
+
+def _drain_path(engine: EngineContainer) -> str:
+    """Give what the preStop hook asks for. A worker in the engine's process drains on SIGTERM too, in every release."""
+    return "/drain" if engine.in_process else f"/drain?token={FIRST_WORKERS_WORD}"
 
 
 def _environment(ours: dict[str, str], spec: LLMModelSpec) -> list[dict[str, Any]]:

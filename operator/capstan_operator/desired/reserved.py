@@ -139,7 +139,6 @@ _WORKER = Reserved(
     "the operator says it to the worker in this container",
     applies=in_process,
     variables=(
-        "CAPSTAN_DRAIN_TOKEN",
         *(
             f"CAPSTAN_WORKER_{name}"
             for name in ("HOST", "PORT", "WORKER_PORT", "MODEL", "TASK", "PREFIXES", "GRACE_SECONDS")

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -37,7 +36,6 @@ class _Engine:
     process: Process
     child: Child
     worker_url: str
-    drain_token: str
 
 
 class Engines:
@@ -132,17 +130,16 @@ class Engines:
 
     async def _start(self, process: Process) -> _Engine:
         port, worker_port = free_ports(2)
-        token = secrets.token_hex(16)
         name = log_name(process.slot)
         prefixes = self._write_prefixes(name, process.launch)
         child = await Child.start(
             engine_command(process.launch, port=port, worker_port=worker_port, prefixes=prefixes),
             log=self._folder / "logs" / f"{name}.log",
-            environment=self._environment | dict(process.launch.environment) | {"CAPSTAN_DRAIN_TOKEN": token},
+            environment=self._environment | dict(process.launch.environment),
         )
         self._say(str(process.slot.model.name), f"starting {process.launch.title} (log: {child.log})")
         located = replace(process, url=f"http://127.0.0.1:{port}")
-        return _Engine(located, child, worker_url=f"http://127.0.0.1:{worker_port}", drain_token=token)
+        return _Engine(located, child, worker_url=f"http://127.0.0.1:{worker_port}")
 
     def _write_prefixes(self, name: str, launch: Launch) -> Path | None:
         if not launch.prefixes:
@@ -202,8 +199,7 @@ class Engines:
     async def _drain(self, engine: _Engine) -> None:
         timeout = aiohttp.ClientTimeout(total=engine.process.launch.drain_seconds)
         try:
-            url = f"{engine.worker_url}/drain?token={engine.drain_token}"
-            async with self._http.get(url, timeout=timeout) as response:
+            async with self._http.get(f"{engine.worker_url}/drain", timeout=timeout) as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError):
             pass  # it has ended, or its time is up: either way it is stopped next

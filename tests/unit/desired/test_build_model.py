@@ -6,7 +6,6 @@ import pytest
 from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.model import build_model
-from capstan_operator.desired.pod import drain_token
 from capstan_operator.desired.types import Rollout, RolloutMode
 from capstan_operator.resources.resource import Fault, Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings
@@ -159,18 +158,29 @@ def test_gpus_are_request_limit_and_toleration() -> None:
     ],
 )
 def test_worker_is_in_the_engine_or_beside_it(engine: dict[str, str], sidecar: bool) -> None:
-    """Every pod has a worker that its engine's probes and preStop hook reach, and that knows the drain token."""
+    """Every pod has a worker that its engine's probes and preStop hook reach."""
     pod = _pod_spec(make_model(engine=engine))
     (container,) = pod["containers"]
     assert [c["name"] for c in pod.get("initContainers", [])] == (["worker"] if sidecar else [])
     assert container["name"] == "engine"
     for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/readyz", "port": 8001}
-    token = drain_token("uid-team-llama")
-    assert container["lifecycle"]["preStop"]["httpGet"]["path"] == f"/drain?token={token}"
-    worker = pod["initContainers"][0] if sidecar else container
-    assert {"name": "CAPSTAN_DRAIN_TOKEN", "value": token} in worker["env"]
+    assert container["lifecycle"]["preStop"]["httpGet"]["path"].partition("?")[0] == "/drain"
     assert "startupProbe" not in pod.get("initContainers", [{}])[0]
+
+
+def test_a_worker_of_the_first_release_drains_too() -> None:
+    """A pinned older worker beside an engine is told the word that the hook says; in process it drains by SIGTERM."""
+    pod = _pod_spec(make_model(engine={"type": "TGI"}))
+    word = {"name": "CAPSTAN_DRAIN_TOKEN", "value": "drain"}
+    assert pod["initContainers"][0]["env"] == [word]
+    assert pod["containers"][0]["lifecycle"]["preStop"]["httpGet"]["path"] == "/drain?token=drain"
+
+
+def test_nothing_in_a_template_follows_from_a_uid() -> None:
+    """The same manifest gives the same template wherever it is applied, so that `render` shows what will be."""
+    one, other = make_model(), make_model()
+    assert _pod_spec(replace(one, uid="a")) == _pod_spec(replace(other, uid="b"))
 
 
 def test_pod_lives_as_long_as_its_longest_stream() -> None:

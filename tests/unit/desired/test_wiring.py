@@ -144,7 +144,6 @@ def test_variables_are_put_in_before_arguments_are_judged() -> None:
         ("vLLM", "VLLM_API_KEY", "x"),
         ("vLLM", "VLLM_PORT", "9000"),
         ("vLLM", "CAPSTAN_WORKER_PORT", "9000"),
-        ("vLLM", "CAPSTAN_DRAIN_TOKEN", "x"),
         ("Simulator", "CAPSTAN_WORKER_GRACE_SECONDS", "1"),
         ("TGI", "PORT", "80"),
         ("TGI", "HOSTNAME", "127.0.0.1"),

@@ -1,4 +1,4 @@
-"""Drains: when they have ended, and who may ask for one."""
+"""Drains: when they have ended, and who begins one."""
 
 import asyncio
 
@@ -55,3 +55,76 @@ async def test_all_who_ask_wait_for_one_drain():
         await hook
     in_flight = 0
     assert await other is Verdict.DRAINED
+
+
+async def test_a_hook_waits_and_begins_nothing():
+    """Whoever asks for idleness gets it when nothing is in flight any more; the worker is not draining for that."""
+    in_flight = 1
+
+    async def count() -> int:
+        return in_flight
+
+    drainer = Drainer(Drain(grace=60, settle=0), count, every=0.001)
+    hook = asyncio.create_task(drainer.idle())
+    await asyncio.sleep(0.01)
+    assert not hook.done()
+    assert not drainer.draining
+    in_flight = 0
+    assert await hook is Verdict.DRAINED
+    assert not drainer.draining
+
+
+async def test_each_hook_has_its_own_time():
+    """One who has waited long, a stranger perhaps, takes no time from the one who asks later."""
+    now = 0.0
+
+    async def count() -> int:
+        return 1
+
+    drainer = Drainer(Drain(grace=50, settle=1), count, clock=lambda: now, every=0.001)
+    first = asyncio.create_task(drainer.idle())
+    await asyncio.sleep(0.01)
+    now = 40.0
+    second = asyncio.create_task(drainer.idle())
+    await asyncio.sleep(0.01)
+    now = 46.0
+    assert await first is Verdict.OUT_OF_TIME
+    await asyncio.sleep(0.01)
+    assert not second.done()
+    now = 86.0
+    assert await second is Verdict.OUT_OF_TIME
+
+
+async def test_many_hooks_ask_the_engine_once():
+    """However many wait, the engine is asked as often as for one."""
+    asked, now = 0, 0.0
+
+    async def count() -> int:
+        nonlocal asked
+        asked += 1
+        return 0
+
+    drainer = Drainer(Drain(grace=60, settle=0), count, clock=lambda: now, every=0.1)
+    assert set(await asyncio.gather(*(drainer.idle() for _ in range(100)))) == {Verdict.DRAINED}
+    assert asked == 1
+
+
+@pytest.mark.parametrize(("later", "at_once"), [(1.0, True), (30.0, False)])
+async def test_the_signal_after_a_hook_does_not_settle_again(later: float, at_once: bool):
+    """A drain that follows a hook's wait ends at once; one that has nothing to do with it settles."""
+    now = 0.0
+
+    async def count() -> int:
+        return 0
+
+    drainer = Drainer(Drain(grace=60, settle=2), count, clock=lambda: now, every=0.001)
+    hook = asyncio.create_task(drainer.idle())
+    await asyncio.sleep(0.01)
+    now = 2.0
+    await hook
+    now += later
+    drain = asyncio.create_task(drainer.wait())
+    await asyncio.sleep(0.05)
+    assert drain.done() == at_once
+    now += 2.0
+    assert await drain is Verdict.DRAINED

@@ -21,14 +21,14 @@ def read(arguments: list[str], environ: dict[str, str]) -> WorkerSettings:
     parser = argparse.ArgumentParser()
     add_worker_arguments(parser)
     set_defaults_from_environment(parser, environ)
-    return read_worker_settings(parser.parse_args(arguments), environ)
+    return read_worker_settings(parser.parse_args(arguments))
 
 
 def test_a_variable_stands_in_for_a_flag():
     """Every flag can be given as a variable, and the flag wins."""
-    environ = {"CAPSTAN_WORKER_WORKER_PORT": "9001", "CAPSTAN_WORKER_HOST": "0.0.0.0", "CAPSTAN_DRAIN_TOKEN": "t"}
+    environ = {"CAPSTAN_WORKER_WORKER_PORT": "9001", "CAPSTAN_WORKER_HOST": "0.0.0.0"}
     settings = read(["--host", "::1"], environ)
-    assert (settings.port, settings.host, settings.drain_token) == (9001, "::1", "t")
+    assert (settings.port, settings.host) == (9001, "::1")
 
 
 def test_a_variable_with_a_wrong_value_is_named():

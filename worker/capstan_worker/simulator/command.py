@@ -41,7 +41,6 @@ class SimulatorProcess:
         port = WorkerPort(
             self,
             self._drainer,
-            drain_token=worker.drain_token,
             more={"/simulator/settings": self._settings_route},
         )
         self._port = Listener(port, host=worker.host, port=worker.port)
