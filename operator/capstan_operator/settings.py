@@ -3,11 +3,18 @@
 User-facing behaviour lives in the custom resources; what is here is where things are and which images are used.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Final
 
 from capstan_contract.names import GATEWAY_ADMIN_PORT
+
+EVERY_OTHER_NAMESPACE: Final = "*"
+
+NamePatterns = tuple[tuple[str, tuple[str, ...]], ...]
+"""Patterns of names by namespace."""
 
 
 class SettingsError(Exception):
@@ -60,6 +67,16 @@ class Settings:
     """CAPSTAN_GATEWAY_ADMIN_PORT: where a gateway pod answers /internal/config."""
     leader_election: bool = True
     """CAPSTAN_LEADER_ELECTION: hold the Lease `capstan-operator` in the install namespace while working."""
+    allowed_names: NamePatterns = ()
+    """CAPSTAN_ALLOWED_NAMES: JSON, a list of patterns for each namespace that may claim only such names:
+    {"team-a": ["team-a-*"], "*": ["*-shared"]}. "*" is every namespace that is not listed; without it those may claim
+    any name."""
+    fallbacks_across_namespaces: bool = False
+    """CAPSTAN_FALLBACKS_ACROSS_NAMESPACES: let models fall back to those of any namespace, not only of their own and of
+    the install namespace."""
+    max_dropped_percent: int = 20
+    """CAPSTAN_MAX_DROPPED_PERCENT: a config that would drop more than this share of the live entries, of models that
+    nobody has changed, is held back; 100 never."""
     resync_seconds: float = 300.0
     """CAPSTAN_RESYNC_SECONDS: how often everything is reconciled although nothing was seen to change."""
     workers: int = 16
@@ -105,6 +122,9 @@ _VARIABLES = {
         "gateway_config_name": "CAPSTAN_GATEWAY_CONFIG",
         "gateway_credentials_name": "CAPSTAN_GATEWAY_CREDENTIALS",
         "gateway_admin_port": "CAPSTAN_GATEWAY_ADMIN_PORT",
+        "allowed_names": "CAPSTAN_ALLOWED_NAMES",
+        "fallbacks_across_namespaces": "CAPSTAN_FALLBACKS_ACROSS_NAMESPACES",
+        "max_dropped_percent": "CAPSTAN_MAX_DROPPED_PERCENT",
         "leader_election": "CAPSTAN_LEADER_ELECTION",
         "resync_seconds": "CAPSTAN_RESYNC_SECONDS",
         "workers": "CAPSTAN_WORKERS",
@@ -116,6 +136,8 @@ _VARIABLES = {
 
 
 def _convert(variable: str, text: str, default: object) -> object:
+    if variable == "CAPSTAN_ALLOWED_NAMES":
+        return _name_patterns(variable, text)
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise SettingsError(f"{variable} must be true or false, not '{text}'")
@@ -129,5 +151,22 @@ def _convert(variable: str, text: str, default: object) -> object:
             raise SettingsError(f"{variable} must be a number, not '{text}'") from None
         if number <= 0:
             raise SettingsError(f"{variable} must be greater than 0")
+        if variable.endswith("_PERCENT") and number > 100:
+            raise SettingsError(f"{variable} must be at most 100")
         return number
     return text
+
+
+def _name_patterns(variable: str, text: str) -> NamePatterns:
+    if not text.strip():
+        return ()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise SettingsError(f"{variable} must be JSON: lists of patterns by namespace") from None
+    if not isinstance(found, dict):
+        raise SettingsError(f"{variable} must be a JSON object: lists of patterns by namespace")
+    for namespace, patterns in found.items():
+        if not isinstance(patterns, list) or not all(isinstance(one, str) and one for one in patterns):
+            raise SettingsError(f"{variable} must have a list of patterns, each a string, for '{namespace}'")
+    return tuple((namespace, tuple(patterns)) for namespace, patterns in sorted(found.items()))

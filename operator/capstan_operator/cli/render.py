@@ -14,6 +14,7 @@ from capstan_operator.cli.validate import check_together, line_of
 from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.config_maps import build_config_maps
 from capstan_operator.desired.model import build_model
+from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.manifests.reading import Manifests, Severity, load_manifests
 from capstan_operator.resources.resource import Manifest
@@ -36,15 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the objects, and warnings beside them; print only what is wrong, and give 1, when something is."""
     manifests = load_manifests(arguments.paths, namespace=arguments.namespace)
-    diagnostics = [*manifests.diagnostics, *check_together(manifests)]
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    diagnostics = [*manifests.diagnostics, *check_together(manifests, NameRules.from_settings(settings))]
     for diagnostic in diagnostics:
         if diagnostic.severity is not Severity.NOTICE:
             print(line_of(diagnostic), file=sys.stderr)
     if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics):
         return 1
     try:
-        print(render(manifests, load_settings()), end="")
-    except (ConfigError, SettingsError) as error:
+        print(render(manifests, settings), end="")
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -64,7 +70,9 @@ def _objects(manifests: Manifests, settings: Settings) -> Iterator[Manifest]:
     snapshot = Snapshot(models=manifests.models)
     for model in models:
         yield from build_model(model, snapshot, settings.build).objects
-    yield from build_config_maps(split_config(compile_gateway(models).config), settings)
+    yield from build_config_maps(
+        split_config(compile_gateway(models, rules=NameRules.from_settings(settings)).config), settings
+    )
 
 
 def _yaml(manifest: Manifest) -> str:

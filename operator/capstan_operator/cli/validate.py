@@ -11,10 +11,12 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.desired.compile import INVALID, compile_gateway
 from capstan_operator.desired.faults import find_doubts, find_faults
+from capstan_operator.desired.name_rules import NO_RULES, NameRules
 from capstan_operator.desired.naming import adapter_served_name, served_name
-from capstan_operator.desired.types import LeftOut
+from capstan_operator.desired.types import LeftOut, LostFallback
 from capstan_operator.manifests.reading import Diagnostic, Manifests, Severity, about, load_manifests
 from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.settings import SettingsError, load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--namespace", default=DEFAULT_NAMESPACE, help="of objects that name none (default: %(default)s)"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
+    parser.epilog = (
+        "What names are allowed is read from the operator's settings, the CAPSTAN_* variables, if they are set."
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print every diagnostic and a summary; 1 when one of them is an error."""
     manifests = load_manifests(arguments.paths, namespace=arguments.namespace)
-    diagnostics = sorted((*manifests.diagnostics, *check_together(manifests)), key=_position)
+    try:
+        rules = NameRules.from_settings(load_settings())
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    diagnostics = sorted((*manifests.diagnostics, *check_together(manifests, rules)), key=_position)
     for diagnostic in diagnostics:
         if diagnostic.severity is Severity.ERROR:
             print(diagnostic, file=sys.stderr)
@@ -41,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if counts[Severity.ERROR] else 0
 
 
-def check_together(manifests: Manifests) -> Iterator[Diagnostic]:
+def check_together(manifests: Manifests, rules: NameRules = NO_RULES) -> Iterator[Diagnostic]:
     """Find what only shows when a manifest is seen with its engine's abilities and with the other manifests."""
     whole = [model for model in manifests.models.values() if model.spec is not None]
     for model in whole:
@@ -51,10 +61,12 @@ def check_together(manifests: Manifests) -> Iterator[Diagnostic]:
         yield from (
             about(manifests.origins[model.key], doubt.message, doubt.field, Severity.WARNING) for doubt in doubts
         )
-    for key, verdict in compile_gateway(manifests.models.values()).verdicts.items():
+    for key, verdict in compile_gateway(manifests.models.values(), rules=rules).verdicts.items():
         if not verdict.accepted and verdict.reason != INVALID and not verdict.left_out:
             yield about(manifests.origins[key], verdict.message, "spec.model")
         yield from _left_out(manifests, key, verdict.left_out)
+        yield from (about(manifests.origins[key], lost.message, lost.field) for lost in verdict.lost_names)
+        yield from _foreign_fallbacks(manifests, key, verdict.lost_fallbacks)
     yield from _unknown_fallbacks(manifests, whole)
 
 
@@ -67,6 +79,14 @@ def _left_out(manifests: Manifests, key: ObjectKey, members: tuple[LeftOut, ...]
             yield about(manifests.origins[key], message, member.field, Severity.WARNING)
         else:
             yield about(manifests.origins[key], f"{named} {member.reason}", member.field)
+
+
+def _foreign_fallbacks(manifests: Manifests, key: ObjectKey, lost: tuple[LostFallback, ...]) -> Iterator[Diagnostic]:
+    """Warn about fallbacks that the cluster leaves out, unless its settings allow them."""
+    for fallback in lost:
+        if fallback.needs_person:
+            message = f"names the model '{fallback.name}', which {fallback.message}; it is left out"
+            yield about(manifests.origins[key], message, fallback.field, Severity.WARNING)
 
 
 def _unknown_fallbacks(manifests: Manifests, models: list[Model]) -> Iterator[Diagnostic]:

@@ -1,247 +1,173 @@
 """The gateway config of all LLMModels, and what became of each.
 
-A name (served name, alias, adapter's name) has one owner in the whole cluster: the oldest LLMModel that claims it,
-then the first by namespace and name. A model that loses one of its names is left out entirely and claims nothing, so
-that taking it away changes nothing for anybody else. What becomes of virtual models is said in `members`.
+A name (served name, alias, adapter's name) has one owner in the whole cluster: the LLMModel that has it in the live
+config, then the oldest that claims it, then the first by namespace and name (see `claims`). A model that loses its
+served name is left out and claims nothing; one that loses another name does without that name. What becomes of virtual
+models is said in `members`, what of a faulty edit in `candidates`.
+
+Nothing that one namespace writes changes what the names of another one reach: names stay with who has them, members
+are of the model's own namespace, and fallbacks are bound here to models that the namespace may use.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from pydantic import ValidationError
-
-from capstan_contract.config import (
-    Adapter,
-    Backend,
-    ExternalBackend,
-    ExternalEndpoint,
-    GatewayConfig,
-    ModelEntry,
-    Price,
-    RouterBackend,
-    ServiceBackend,
-    Timeouts,
-)
-from capstan_contract.names import ENGINE_PORT_NAME
+from capstan_contract.config import Backend, ExternalBackend, GatewayConfig, ModelEntry
 from capstan_operator.api.kinds import Model
-from capstan_operator.api.llmmodel import External, LLMModelSpec, PriceSpec
-from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.members import (
-    describe,
-    find_left_out,
-    judge_members,
-    virtual_backend,
-    with_members_limits,
-)
-from capstan_operator.desired.naming import (
-    adapter_served_name,
-    credential_file,
-    served_name,
-    upstream_name,
-    workload_name,
-)
-from capstan_operator.desired.types import CompiledGateway, Verdict
-from capstan_operator.resources.resource import Fault, ObjectKey
+from capstan_operator.desired.candidates import ACCEPTED, INVALID, Candidate, Drafts, invalid, judge_alone
+from capstan_operator.desired.claims import Awards, award
+from capstan_operator.desired.entries import credentials_of, default_backend
+from capstan_operator.desired.fallbacks import bind_fallbacks
+from capstan_operator.desired.live import LiveConfig, names_of
+from capstan_operator.desired.members import MEMBERS_MISSING, add_virtual, dependence, describe
+from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules, lost_to, name_fields
+from capstan_operator.desired.types import CompiledGateway, LostName, Verdict
+from capstan_operator.resources.resource import ObjectKey
 
-INVALID = "Invalid"
-ACCEPTED = Verdict(accepted=True, reason="Accepted", message="served by the gateway's config")
-DEFAULT_ENDPOINT = "default"
-"""Name of the one endpoint of a hosted model that has a `url` in place of `endpoints`."""
-DELETING = Verdict(accepted=False, reason="Deleting", message="the LLMModel is being deleted")
+__all__ = ["INVALID", "Compiler", "compile_gateway", "default_backend", "invalid"]
 
 
 def compile_gateway(
-    models: Iterable[Model], *, backend_of: Callable[[Model], Backend] | None = None
+    models: Iterable[Model],
+    *,
+    live: LiveConfig | None = None,
+    rules: NameRules = NO_RULES,
+    backend_of: Callable[[Model], Backend] = default_backend,
 ) -> CompiledGateway:
     """Compile the gateway config, with a verdict for each model. The order of `models` does not matter.
 
-    `backend_of` says where a model that is not virtual is answered; by default its Service, or the hosted API that it
-    names.
+    `live` is the config that the gateways run now: None where there is none, as for manifests in files. `backend_of`
+    says where a model that is not virtual is answered; by default its Service, or the hosted API that it names.
     """
-    known = {model.key: model for model in models}
-    verdicts: dict[ObjectKey, Verdict] = {}
-    owners: dict[str, ObjectKey] = {}
-    for model in sorted(known.values(), key=_seniority):
-        verdict = verdicts[model.key] = _judge(model, owners)
-        if verdict.accepted:
-            owners.update(dict.fromkeys(_claimed_names(model), model.key))
-    entries: dict[str, ModelEntry] = {}
-    credentials: dict[str, tuple[str, str, str]] = {}
-    for model in sorted(known.values(), key=_dependence):
-        if not verdicts[model.key].accepted or model.spec is None:
-            continue
-        if model.spec.is_virtual:
-            verdicts[model.key] = _add_virtual(model, model.spec, known, verdicts, entries)
-        else:
-            try:
-                entry = _entry(model, model.spec, (backend_of or default_backend)(model))
-            except ValidationError as fault:
-                # What the contract refuses must cost this model only, whatever the rules of its manifest let through.
-                verdicts[model.key] = invalid([_refusal(fault)])
+    return Compiler(backend_of=backend_of).compile(models, live=live, rules=rules)
+
+
+class Compiler:
+    """Compiles again and again: an entry that is as it was before is the same object again. Not for two threads."""
+
+    def __init__(self, *, backend_of: Callable[[Model], Backend] = default_backend) -> None:
+        self._backend_of = backend_of
+        self._drafts = Drafts()
+        self._entries: dict[str, ModelEntry] = {}
+
+    def compile(
+        self, models: Iterable[Model], *, live: LiveConfig | None = None, rules: NameRules = NO_RULES
+    ) -> CompiledGateway:
+        """Compile: see `compile_gateway`."""
+        live = live or LiveConfig()
+        known = {model.key: model for model in models}
+        candidates = {
+            key: judge_alone(model, live=live, rules=rules, drafts=self._drafts, backend_of=self._backend_of)
+            for key, model in sorted(known.items())
+        }
+        self._drafts.keep_only(known)
+        claimants = [one for candidate in candidates.values() if (one := candidate.claimant())]
+        run = _Run(known, candidates, award(claimants, live.holders), rules)
+        run.add_entries()
+        run.bind_fallbacks()
+        self._entries = {id_: _same(self._entries.get(id_), entry) for id_, entry in run.entries.items()}
+        return run.result(self._entries)
+
+
+def _same(before: ModelEntry | None, now: ModelEntry) -> ModelEntry:
+    return before if before is not None and (before is now or before == now) else now
+
+
+@dataclass
+class _Run:
+    """One compile, after it is known who has which name."""
+
+    models: Mapping[ObjectKey, Model]
+    candidates: Mapping[ObjectKey, Candidate]
+    awards: Awards
+    rules: NameRules
+    entries: dict[str, ModelEntry] = field(default_factory=dict)
+    verdicts: dict[ObjectKey, Verdict] = field(default_factory=dict)
+
+    def add_entries(self) -> None:
+        """Add the members of virtual models before these."""
+        for candidate in sorted(self.candidates.values(), key=dependence):
+            verdict, entry = self._judge(candidate)
+            if entry is not None and candidate.is_virtual:
+                verdict, entry = add_virtual(candidate, entry, verdict, self.models, self.verdicts, self.entries)
+            self.verdicts[candidate.key] = verdict
+            if entry is not None:
+                self.entries[entry.id] = entry
+
+    def _judge(self, candidate: Candidate) -> tuple[Verdict, ModelEntry | None]:
+        """Give the verdict as far as names go, and the entry with the names that the model has."""
+        draft = candidate.draft
+        if draft is None:
+            return candidate.verdict, None
+        if name := self.awards.out.get(candidate.key):
+            lost = lost_to("spec.model.servedName", name, self.awards.owners[name])
+            return Verdict(accepted=False, reason=CONFLICTED, message=lost.message), None
+        losses = (*candidate.lost_names, *self._lost_to_others(candidate, draft))
+        if not losses:
+            return candidate.verdict, draft
+        return replace(candidate.verdict, lost_names=losses), without_names(draft, {one.name for one in losses})
+
+    def _lost_to_others(self, candidate: Candidate, draft: ModelEntry) -> Iterable[LostName]:
+        lost = {one.name for one in candidate.lost_names}
+        for path, name in name_fields(draft):
+            if name not in lost and (winner := self.awards.owners[name]) != candidate.key:
+                yield lost_to(path, name, winner)
+
+    def bind_fallbacks(self) -> None:
+        """Leave out the fallbacks that a model may not use, once it is known which models are served."""
+        owners = {name: id_ for id_, entry in self.entries.items() for name in names_of(entry)}
+        for id_, entry in self.entries.items():
+            if entry.fallbacks:
+                bound, lost = bind_fallbacks(entry, owners, self.rules)
+                self.entries[id_] = bound
+                key = ObjectKey(*id_.split("/", 1))
+                if lost:
+                    self.verdicts[key] = replace(self.verdicts[key], lost_fallbacks=lost)
+
+    def result(self, entries: Mapping[str, ModelEntry]) -> CompiledGateway:
+        """Give the config of these entries, and the verdicts with what each model does without in words."""
+        credentials: dict[str, tuple[str, str, str]] = {}
+        kept: set[str] = set()
+        for candidate in self.candidates.values():
+            entry = entries.get(str(candidate.key))
+            if entry is None:
                 continue
-            entries[entry.id] = entry
-            credentials.update(_credentials(model.key, model.spec.external))
-    return CompiledGateway(
-        config=GatewayConfig.build(tuple(entries.values())),
-        verdicts=MappingProxyType(dict(sorted(verdicts.items()))),
-        credentials=MappingProxyType(dict(sorted(credentials.items()))),
-    )
-
-
-def _refusal(fault: ValidationError) -> Fault:
-    first = fault.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return Fault("spec", f"cannot be served by a gateway: {where}: {first['msg']}")
-
-
-def _dependence(model: Model) -> int:
-    """Order models so that the members of each come before it: a router may have cascades, neither has routers."""
-    spec = model.spec
-    return 2 if spec and spec.router else 1 if spec and spec.cascade else 0
-
-
-def _add_virtual(
-    model: Model,
-    spec: LLMModelSpec,
-    known: Mapping[ObjectKey, Model],
-    verdicts: Mapping[ObjectKey, Verdict],
-    entries: dict[str, ModelEntry],
-) -> Verdict:
-    """Add the entry of a virtual model with the members that can be used; give the verdict on it."""
-    left_out = find_left_out(model, known, verdicts)
-    if missing := judge_members(model, left_out):
-        return missing
-    backend = virtual_backend(model, left_out)
-    ids = [member.model for member in backend.members] if isinstance(backend, RouterBackend) else backend.members
-    entry = _entry(model, spec, backend)
-    entries[entry.id] = with_members_limits(entry, tuple(entries[member] for member in ids))
-    if not left_out:
-        return ACCEPTED
-    message = f"{ACCEPTED.message}, with less than it names: {describe(left_out)}"
-    return replace(ACCEPTED, message=message, left_out=left_out)
-
-
-def default_backend(model: Model) -> Backend:
-    """Give where a model that is not virtual is answered in a cluster: its Service, or the hosted API that it names."""
-    external = model.spec.external if model.spec else None
-    if external is None:
-        return ServiceBackend(
-            namespace=model.key.namespace, service=workload_name(model.key.name), portName=ENGINE_PORT_NAME
-        )
-    return ExternalBackend(provider=external.provider, endpoints=tuple(_endpoints(model.key, external)))
-
-
-def _endpoints(key: ObjectKey, external: External) -> Iterator[ExternalEndpoint]:
-    if external.url:
-        file = credential_file(key) if external.secretRef else None
-        yield ExternalEndpoint(name=DEFAULT_ENDPOINT, url=external.url, credentialFile=file)
-    for endpoint in sorted(external.endpoints, key=lambda endpoint: (endpoint.priority, endpoint.name)):
-        yield ExternalEndpoint(
-            name=endpoint.name,
-            url=endpoint.url,
-            region=endpoint.region or "",
-            priority=endpoint.priority,
-            weight=endpoint.weight,
-            credentialFile=credential_file(key, endpoint.name) if endpoint.secretRef else None,
+            if candidate.is_kept:
+                kept |= _files_of(entry)
+            elif candidate.model.spec:
+                credentials.update(credentials_of(candidate.key, candidate.model.spec.external))
+        reserved = {
+            name: key for name, key in self.awards.owners.items() if self.verdicts[key].reason == MEMBERS_MISSING
+        }
+        return CompiledGateway(
+            config=GatewayConfig.build(tuple(entries.values())),
+            verdicts=MappingProxyType({key: _in_words(verdict) for key, verdict in sorted(self.verdicts.items())}),
+            credentials=MappingProxyType(dict(sorted(credentials.items()))),
+            kept_credentials=frozenset(kept),
+            reserved=MappingProxyType(reserved),
         )
 
 
-def _credentials(key: ObjectKey, external: External | None) -> Iterator[tuple[str, tuple[str, str, str]]]:
-    """Give the credential files of a hosted model, and where each comes from."""
-    if external is None:
-        return
-    if secret := external.secretRef:
-        yield credential_file(key), (key.namespace, secret.name, secret.key)
-    for endpoint in external.endpoints:
-        if secret := endpoint.secretRef:
-            yield credential_file(key, endpoint.name), (key.namespace, secret.name, secret.key)
-
-
-def invalid(faults: Iterable[Fault]) -> Verdict:
-    """Give the verdict on a faulty model: every fault, so that one look is enough to put them all right."""
-    return Verdict(accepted=False, reason=INVALID, message="; ".join(str(fault) for fault in faults))
-
-
-def _seniority(model: Model) -> tuple[str, ObjectKey]:
-    return model.created, model.key
-
-
-def _judge(model: Model, owners: Mapping[str, ObjectKey]) -> Verdict:
-    """Say whether a model gets into the config, given the names that older models own. The first objection counts."""
-    if model.deleting:
-        return DELETING
-    if faults := find_faults(model):
-        return invalid(faults)
-    for name in _claimed_names(model):
-        if name in owners:
-            message = f"the name '{name}' belongs to the LLMModel '{owners[name]}', which is older"
-            return Verdict(accepted=False, reason="Conflicted", message=message)
-    return ACCEPTED
-
-
-def _claimed_names(model: Model) -> tuple[str, ...]:
-    if model.spec is None:
-        return ()
-    adapters = (adapter_served_name(model, adapter) for adapter in model.spec.adapters)
-    return (served_name(model), *_aliases(model, model.spec), *adapters)
-
-
-def _aliases(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:
-    return tuple(sorted(set(spec.model.aliases) - {served_name(model)}))
-
-
-def _entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntry:
-    serving = spec.serving
-    return ModelEntry(
-        id=str(model.key),
-        generation=model.generation,
-        servedName=served_name(model),
-        aliases=_aliases(model, spec),
-        upstreamName=upstream_name(model),
-        revision=spec.model.revision or "",
-        task=spec.model.task,
-        created=_unix_seconds(model.created),
-        backend=backend,
-        adapters=tuple(
-            sorted(
-                (
-                    Adapter(servedName=adapter_served_name(model, adapter), upstreamName=adapter.name)
-                    for adapter in spec.adapters
-                ),
-                key=lambda adapter: adapter.servedName,
-            )
-        ),
-        capabilities=tuple(sorted(serving.capabilities)),
-        contextWindow=serving.contextWindow,
-        maxOutputTokens=serving.maxOutputTokens,
-        price=_price(serving.price),
-        weight=serving.weight,
-        fallbacks=serving.fallbacks,
-        timeouts=Timeouts(
-            firstTokenSeconds=serving.timeouts.firstTokenSeconds,
-            idleSeconds=serving.timeouts.idleSeconds,
-            totalSeconds=serving.timeouts.totalSeconds,
-        ),
+def without_names(entry: ModelEntry, names: set[str]) -> ModelEntry:
+    """Give an entry without some of its aliases and adapters."""
+    return entry.model_copy(
+        update={
+            "aliases": tuple(alias for alias in entry.aliases if alias not in names),
+            "adapters": tuple(adapter for adapter in entry.adapters if adapter.servedName not in names),
+        }
     )
 
 
-def _price(price: PriceSpec | None) -> Price | None:
-    if price is None:
-        return None
-    cached = price.cachedInputPerMillion
-    return Price(
-        inputPerMillion=float(Decimal(price.inputPerMillion)),
-        cachedInputPerMillion=None if cached is None else float(Decimal(cached)),
-        outputPerMillion=float(Decimal(price.outputPerMillion)),
-    )
+def _files_of(entry: ModelEntry) -> set[str]:
+    if not isinstance(entry.backend, ExternalBackend):
+        return set()
+    return {endpoint.credentialFile for endpoint in entry.backend.endpoints if endpoint.credentialFile}
 
 
-def _unix_seconds(created: str) -> int:
-    try:
-        moment = datetime.fromisoformat(created)
-    except ValueError:
-        return 0  # a manifest from a file: no API server has seen it
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+def _in_words(verdict: Verdict) -> Verdict:
+    """Add to the message of an accepted model what it does without."""
+    if not verdict.accepted or not verdict.without:
+        return verdict
+    message = f"{ACCEPTED.message}, with less than it names: {describe(verdict.without)}"
+    return replace(verdict, message=message)

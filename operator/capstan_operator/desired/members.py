@@ -7,10 +7,12 @@ members are back.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
 from capstan_contract.config import (
+    Backend,
     Capability,
     CascadeBackend,
     CascadeEstimator,
@@ -23,6 +25,7 @@ from capstan_contract.config import (
 )
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import Cascade, Router
+from capstan_operator.desired.candidates import Candidate
 from capstan_operator.desired.types import LeftOut, Verdict
 from capstan_operator.resources.resource import ObjectKey
 
@@ -64,34 +67,101 @@ def find_dependents(models: Iterable[Model]) -> dict[ObjectKey, frozenset[Object
     return {member: frozenset(dependents) for member, dependents in found.items()}
 
 
+def dependence(candidate: Candidate) -> int:
+    """Order models so that the members of each come before it: a router may have cascades, neither has routers."""
+    if candidate.is_kept and candidate.draft:
+        backend = candidate.draft.backend
+        return 2 if isinstance(backend, RouterBackend) else 1 if isinstance(backend, CascadeBackend) else 0
+    spec = candidate.model.spec
+    return 2 if spec and spec.router else 1 if spec and spec.cascade else 0
+
+
+def add_virtual(
+    candidate: Candidate,
+    entry: ModelEntry,
+    verdict: Verdict,
+    models: Mapping[ObjectKey, Model],
+    verdicts: Mapping[ObjectKey, Verdict],
+    entries: Mapping[str, ModelEntry],
+) -> tuple[Verdict, ModelEntry | None]:
+    """Give a virtual model's entry its members, as far as they can be used; give the verdict too.
+
+    `verdicts` and `entries` must hold those of all its members.
+    """
+    model = candidate.model
+    if candidate.is_kept:
+        backend = _remaining(entry.backend, entries)
+        if backend is None:
+            return replace(verdict, kept=False, kept_backend=""), None
+    else:
+        left_out = find_left_out(model, models, verdicts, entries)
+        if missing := judge_members(model, left_out):
+            return replace(missing, lost_names=verdict.lost_names), None
+        verdict, backend = replace(verdict, left_out=left_out), virtual_backend(model, left_out)
+    ids = [member.model for member in backend.members] if isinstance(backend, RouterBackend) else backend.members
+    entry = entry.model_copy(update={"backend": backend})
+    return verdict, entry if candidate.is_kept else with_members_limits(entry, tuple(entries[one] for one in ids))
+
+
+def _remaining(backend: Backend, entries: Mapping[str, ModelEntry]) -> RouterBackend | CascadeBackend | None:
+    """Give what is left of the members of an entry that is kept; None for nothing, or for a judge that is missing."""
+    if isinstance(backend, RouterBackend):
+        chosen = tuple(one for one in backend.members if _may_have(backend, entries.get(one.model)))
+        return backend.model_copy(update={"members": chosen}) if chosen else None
+    if not isinstance(backend, CascadeBackend):
+        return None
+    asked = tuple(one for one in backend.members if _may_have(backend, entries.get(one)))
+    judge = backend.estimator.judge
+    if not asked or (judge is not None and not _may_have(backend, entries.get(judge))):
+        return None
+    return backend.model_copy(update={"members": asked})
+
+
+def _may_have(backend: RouterBackend | CascadeBackend, member: ModelEntry | None) -> bool:
+    virtual = RouterBackend if isinstance(backend, RouterBackend) else (RouterBackend, CascadeBackend)
+    return member is not None and not isinstance(member.backend, virtual)
+
+
 def find_left_out(
-    model: Model, models: Mapping[ObjectKey, Model], verdicts: Mapping[ObjectKey, Verdict]
+    model: Model,
+    models: Mapping[ObjectKey, Model],
+    verdicts: Mapping[ObjectKey, Verdict],
+    entries: Mapping[str, ModelEntry],
 ) -> tuple[LeftOut, ...]:
     """Give the members of a virtual model that cannot be used. `verdicts` must hold those on all its members."""
-    found = ((field, key, _objection(model, field, key, models, verdicts)) for field, key in named_members(model))
+    found = (
+        (field, key, _objection(model, field, models.get(key), verdicts.get(key), entries.get(str(key))))
+        for field, key in named_members(model)
+    )
     return tuple(LeftOut(field, key, objection) for field, key, objection in found if objection)
 
 
 def _objection(
-    model: Model, field: str, key: ObjectKey, models: Mapping[ObjectKey, Model], verdicts: Mapping[ObjectKey, Verdict]
+    model: Model, field: str, member: Model | None, verdict: Verdict | None, entry: ModelEntry | None
 ) -> str:
-    """Say what is wrong with a member; nothing when it can be used."""
-    member, spec = models.get(key), model.spec
+    """Say what is wrong with a member; nothing when it can be used. What counts of one that is kept is its entry."""
+    spec = model.spec
     if member is None or spec is None:
         return "does not exist"
     if member.deleting:
         return "is being deleted"
-    if member.spec is None:
+    kept = entry if verdict and verdict.kept else None
+    if member.spec is None and kept is None:
         return "has a faulty spec"
-    if member.spec.router:
+    if isinstance(kept.backend, RouterBackend) if kept else member.spec and member.spec.router:
         return "is a router itself"
-    if member.spec.cascade and spec.cascade:
+    if spec.cascade and (isinstance(kept.backend, CascadeBackend) if kept else member.spec and member.spec.cascade):
         return "is a cascade itself"
-    task = Task.CHAT if field == JUDGE else spec.model.task
-    if member.spec.model.task is not task:
-        return f"has the task {member.spec.model.task}, not {task}"
-    verdict = verdicts[key]
-    return "" if verdict.accepted else f"is not accepted ({verdict.reason})"
+    task, wanted = kept.task if kept else _task(member), Task.CHAT if field == JUDGE else spec.model.task
+    if task is not wanted:
+        return f"has the task {task}, not {wanted}"
+    if verdict is None:
+        raise ValueError(f"the verdict on '{member.key}' is not given yet")
+    return "" if verdict.accepted or kept else f"is not accepted ({verdict.reason})"
+
+
+def _task(model: Model) -> Task | None:
+    return model.spec.model.task if model.spec else None
 
 
 def judge_members(model: Model, left_out: tuple[LeftOut, ...]) -> Verdict | None:
@@ -109,7 +179,7 @@ def _missing(what: str, left_out: tuple[LeftOut, ...]) -> Verdict:
     return Verdict(accepted=False, reason=MEMBERS_MISSING, message=f"{what}: {describe(left_out)}", left_out=left_out)
 
 
-def describe(left_out: tuple[LeftOut, ...]) -> str:
+def describe(left_out: Iterable[object]) -> str:
     """Write in one line what is left out and why."""
     return "; ".join(map(str, left_out))
 

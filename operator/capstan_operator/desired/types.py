@@ -1,8 +1,9 @@
 """What the pure part hands to the shell."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 from capstan_contract.config import GatewayConfig
 from capstan_operator.desired.snapshot import PodHash
@@ -77,16 +78,65 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class LostName:
+    """An alias, or an adapter's name, that a model has to do without."""
+
+    field: str
+    name: str
+    reason: str
+    """Conflicted (another model has it), NameReserved or NameNotAllowed."""
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class LostFallback:
+    """A fallback that a model has to do without."""
+
+    field: str
+    name: str
+    message: str
+    needs_person: bool = False
+    """Whether the model is there and may not be used; one that is not there may still come."""
+
+    def __str__(self) -> str:
+        return f"`{self.field}` names '{self.name}', which {self.message}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What became of one LLMModel in the gateway config."""
 
     accepted: bool
     reason: str
-    """Accepted, Invalid, Conflicted (a served name that an older LLMModel has), as in GEP-713, or MembersMissing (a
-    virtual model of which nothing is left)."""
+    """Accepted, Invalid, Conflicted (another LLMModel has its served name), as in GEP-713, NameReserved,
+    NameNotAllowed, MembersMissing (a virtual model of which nothing is left) or Deleting."""
     message: str
     left_out: tuple[LeftOut, ...] = ()
     """Members that a virtual model has to do without; the message names them too."""
+    lost_names: tuple[LostName, ...] = ()
+    """Names that it has to do without; the message says so too."""
+    lost_fallbacks: tuple[LostFallback, ...] = ()
+    """Fallbacks that it has to do without; the message says so too."""
+    kept: bool = False
+    """Whether the entry that was accepted last is in the config although the model is not accepted as it is now."""
+    kept_backend: str = ""
+    """Kind of the backend of the entry that is kept: Service, External, Router or Cascade."""
+    held: str = ""
+    """Why the gateway goes on with what was accepted before although the model is not accepted: the config that would
+    drop it, and others, is held back."""
+
+    @property
+    def without(self) -> tuple[LeftOut | LostName | LostFallback, ...]:
+        """Everything that it names and has to do without."""
+        return (*self.left_out, *self.lost_names, *self.lost_fallbacks)
+
+    @property
+    def served(self) -> bool:
+        """Whether the gateway has an entry of the model."""
+        return self.accepted or self.kept or bool(self.held)
 
 
 @dataclass(frozen=True)
@@ -97,3 +147,7 @@ class CompiledGateway:
     verdicts: Mapping[ObjectKey, Verdict]
     credentials: Mapping[str, tuple[str, str, str]]
     """What to copy into the gateway's Secret: file name -> (namespace, Secret, key)."""
+    kept_credentials: frozenset[str] = frozenset()
+    """Files of the gateway's Secret to leave as they are: nobody can say any more where they come from."""
+    reserved: Mapping[str, ObjectKey] = field(default_factory=lambda: MappingProxyType({}))
+    """Names of models that have no entry for the moment, and that nobody else gets."""

@@ -17,6 +17,7 @@ from capstan_contract.config import Backend, ConfigError, GatewayConfig, StaticB
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway, default_backend
 from capstan_operator.desired.members import describe
+from capstan_operator.desired.name_rules import ONE_TENANT
 from capstan_operator.local.configdir import write_config
 from capstan_operator.local.engine_processes import Engines
 from capstan_operator.local.errors import NothingToServe
@@ -153,12 +154,12 @@ class _Session:
 
     def _step(self) -> None:
         """Bring processes and config one step nearer to what the manifests say."""
-        verdicts = compile_gateway(self._models, backend_of=lambda _: StaticBackend(urls=())).verdicts
+        verdicts = compile_gateway(self._models, rules=ONE_TENANT, backend_of=lambda _: StaticBackend(urls=())).verdicts
         accepted = [model for model in self._models if verdicts[model.key].accepted]
         launches, absent = _launches(accepted, self._options.choices)
         self._engines.carry_out(plan_processes(self._engines.processes, launches, self._engines.resting))
         urls = serving_urls(self._engines.processes, launches)
-        compiled = compile_gateway(accepted, backend_of=lambda model: _backend(model, urls))
+        compiled = compile_gateway(accepted, rules=ONE_TENANT, backend_of=lambda model: _backend(model, urls))
         missing = write_credentials(
             self._options.state / "credentials", compiled.credentials, self._options.environment
         )
@@ -168,7 +169,7 @@ class _Session:
                 models=self._models,
                 config=self._config,
                 refused={key: verdict.message for key, verdict in verdicts.items() if not verdict.accepted},
-                reduced={key: describe(verdict.left_out) for key, verdict in verdicts.items() if verdict.left_out},
+                reduced={key: describe(verdict.without) for key, verdict in verdicts.items() if verdict.without},
                 absent=absent,
                 missing_keys=missing,
                 launches=launches,

@@ -25,13 +25,17 @@ def _ready_of(facts: Facts, count: int) -> str:
     return f"{min(count, facts.wanted)} of {facts.wanted} replicas ready"
 
 
+KEPT: Final = "until then the gateway goes on with what was accepted last"
+
+
 # --- what several conditions ask ------------------------------------------------------------------------------------
 
 
 def _unusable(facts: Facts, status: State) -> Finding | None:
     if facts.spec is not None:
         return None
-    return Finding(status, "Invalid", invalid(facts.desired.faults).message)
+    message = invalid(facts.desired.faults).message
+    return Finding(status, "Invalid", f"{message}; {KEPT}" if facts.verdict.kept else message)
 
 
 def _invalid_is_false(facts: Facts) -> Finding | None:
@@ -94,11 +98,8 @@ def _verdict(facts: Facts) -> Finding | None:
 
 
 def _accepted(facts: Facts) -> Finding:
-    served = f"served as '{served_name(facts.model)}'"
-    left_out = facts.verdict.left_out
-    return Finding(
-        "True", "Accepted", f"{served}, with less than it names: {describe(left_out)}" if left_out else served
-    )
+    served, without = f"served as '{served_name(facts.model)}'", facts.verdict.without
+    return Finding("True", "Accepted", f"{served}, with less than it names: {describe(without)}" if without else served)
 
 
 # --- WeightsReady ---------------------------------------------------------------------------------------------------
@@ -164,6 +165,21 @@ def _on_demand(_: Facts) -> Finding:
 
 
 # --- Available ------------------------------------------------------------------------------------------------------
+
+
+def _faulty(facts: Facts) -> Finding | None:
+    """What was running goes on, and answers as long as the gateway goes on with it."""
+    if facts.spec is not None:
+        return None
+    if facts.ready:
+        return Finding("True", "ReplicasReady", "replicas of an earlier generation take requests")
+    match facts.verdict.kept_backend:
+        case "External":
+            return Finding("True", "External", "a hosted API answers, as it did for an earlier generation")
+        case "Router" | "Cascade":
+            return Finding("Unknown", "Virtual", "the members of an earlier generation are asked")
+        case _:
+            return _invalid_is_false(facts)
 
 
 def _answered_elsewhere(facts: Facts) -> Finding | None:
@@ -260,6 +276,22 @@ def _conflict_is_true(facts: Facts) -> Finding | None:
     return Finding("True", facts.verdict.reason, facts.verdict.message)
 
 
+def _held_is_true(facts: Facts) -> Finding | None:
+    return Finding("True", "ConfigHeld", facts.verdict.held) if facts.verdict.held else None
+
+
+def _lost_names_is_true(facts: Facts) -> Finding | None:
+    """It serves without some of its names: another model has them, or nobody in its namespace may have them."""
+    lost = facts.verdict.lost_names
+    return Finding("True", lost[0].reason, describe(lost)) if lost else None
+
+
+def _lost_fallbacks_is_true(facts: Facts) -> Finding | None:
+    """It serves without fallbacks that it may not use. One that nobody is served as may still come."""
+    lost = [one for one in facts.verdict.lost_fallbacks if one.needs_person]
+    return Finding("True", "FallbackNotAllowed", describe(lost)) if lost else None
+
+
 def _weights_lost_is_true(facts: Facts) -> Finding | None:
     found = _dropped_image(facts) or _missing_claim(facts) or _lost_claim(facts)
     return Finding("True", found.reason, found.message) if found else None
@@ -280,6 +312,11 @@ def _as_expected(_: Facts) -> Finding:
 
 
 # --- Ready ----------------------------------------------------------------------------------------------------------
+
+
+def _not_served(facts: Facts) -> Finding | None:
+    """What is held back is served all the same."""
+    return None if facts.verdict.held else _verdict(facts)
 
 
 def _generation_ready(facts: Facts) -> Finding | None:
@@ -348,7 +385,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _on_demand,
         ),
         "Available": (
-            _invalid_is_false,
+            _faulty,
             lambda facts: _whole_problem_is_false(facts) if facts.podless else None,
             _no_member,
             _answered_elsewhere,
@@ -373,9 +410,12 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
         ),
         "Degraded": (
             _invalid_is_true,
+            _held_is_true,
             _conflict_is_true,
             _problem_is_true,
             _left_out_is_true,
+            _lost_names_is_true,
+            _lost_fallbacks_is_true,
             _members_need_help,
             _weights_lost_is_true,
             _hopeless_is_true,
@@ -384,7 +424,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
         ),
         "Ready": (
             _invalid_is_false,
-            _verdict,
+            _not_served,
             _whole_problem_is_false,
             _generation_ready,
             _gateway,

@@ -68,17 +68,16 @@ def test_loser_makes_no_difference(models: list[Model]) -> None:
 
 @given(_models())
 def test_winner_is_never_younger_than_a_loser(models: list[Model]) -> None:
-    """Who loses a name loses it to an older model, or to one of the same age that comes first."""
+    """Where nothing is live, who loses a name loses it to an older model, or to one as old that comes first."""
     compiled = compile_gateway(models)
     owners = _owners(models)
     by_id = {str(model.key): model for model in models}
     for key, verdict in compiled.verdicts.items():
-        if verdict.reason == "Conflicted":
-            loser = by_id[str(key)]
-            name = verdict.message.split("'")[1]
-            winner = by_id[owners[name]]
-            assert f"'{winner.key}'" in verdict.message
-            assert (winner.created, winner.key) < (loser.created, loser.key)
+        lost = [verdict.message] if verdict.reason == "Conflicted" else []
+        for message in (*lost, *(one.message for one in verdict.lost_names)):
+            winner = by_id[owners[message.split("'")[1]]]
+            assert f"'{winner.key}'" in message
+            assert (winner.created, winner.key) < (by_id[str(key)].created, key)
 
 
 def test_any_order_of_three_gives_one_hash() -> None:

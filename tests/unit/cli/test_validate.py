@@ -133,3 +133,34 @@ def test_member_that_cannot_be_one_is_an_error(folder: Path, capsys: pytest.Capt
         "r.yaml:8: document 1: LLMModel default/r: `spec.router.members[1].name`:"
         " names the LLMModel 'b', which is a router itself\n"
     )
+
+
+def test_names_that_nobody_gets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`auto` as a served name or an alias is an error here, before a cluster drops it."""
+    (folder / "a.yaml").write_text(model("auto"))
+    (folder / "b.yaml").write_text(model("b").replace("source:", "aliases: [auto], source:"))
+    assert main(["validate", "-q", "."]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told] == ["a.yaml", "b.yaml"]
+    assert all("the name 'auto' is reserved" in line for line in told)
+
+
+def test_names_are_checked_against_the_settings(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the operator's setting of allowed names, what it would not allow is an error; a wrong setting is said."""
+    (folder / "a.yaml").write_text(model("a"))
+    monkeypatch.setenv("CAPSTAN_ALLOWED_NAMES", '{"default": ["team-*"]}')
+    assert main(["validate", "-q", "."]) == 1
+    assert "the name 'a' is not allowed in the namespace 'default' (allowed: 'team-*')" in capsys.readouterr().err
+    monkeypatch.setenv("CAPSTAN_ALLOWED_NAMES", "a")
+    assert main(["validate", "-q", "."]) == 1
+    assert capsys.readouterr().err == "error: CAPSTAN_ALLOWED_NAMES must be JSON: lists of patterns by namespace\n"
+
+
+def test_a_fallback_to_another_namespace_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cluster leaves it out unless it is set up otherwise."""
+    (folder / "a.yaml").write_text(model("a", "  serving:\n    fallbacks: [b]\n"))
+    (folder / "b.yaml").write_text(model("b").replace("name: b", "name: b, namespace: other"))
+    assert main(["validate", "-q", "."]) == 0
+    assert "names the model 'b', which is of another namespace; it is left out" in capsys.readouterr().out

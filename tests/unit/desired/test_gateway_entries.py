@@ -48,7 +48,8 @@ def test_everything_of_serving_arrives() -> None:
             "timeouts": {"firstTokenSeconds": 1, "idleSeconds": 2, "totalSeconds": 3},
         },
     )
-    entry = _entry(model)
+    others = [make_model(name) for name in ("first", "second")]
+    entry = next(one for one in compile_gateway([model, *others]).config.models if one.id == "team/llama")
     assert (entry.servedName, entry.upstreamName, entry.aliases, entry.revision) == ("chat", "llama", ("b", "z"), "v1")
     assert [(a.servedName, a.upstreamName) for a in entry.adapters] == [("chat:one", "one"), ("other", "two")]
     assert entry.task is Task.CHAT
@@ -98,14 +99,14 @@ def test_local_mode_says_where_models_are() -> None:
 
 
 def test_oldest_claim_wins_and_the_loser_is_told() -> None:
-    """A name belongs to the oldest model; the younger one is left out and told which name and whose."""
+    """A name belongs to the oldest model; one that wants it as its served name is left out and told whose it is."""
     old = make_model("b", model={"servedName": "chat"})
-    young = make_model("a", created="2026-02-01T00:00:00Z", model={"aliases": ["chat"]})
+    young = make_model("a", created="2026-02-01T00:00:00Z", model={"servedName": "chat"})
     compiled = compile_gateway([young, old])
     assert [entry.id for entry in compiled.config.models] == ["team/b"]
     verdict = compiled.verdicts[young.key]
     assert (verdict.accepted, verdict.reason) == (False, "Conflicted")
-    assert verdict.message == "the name 'chat' belongs to the LLMModel 'team/b', which is older"
+    assert verdict.message == "the name 'chat' belongs to the LLMModel 'team/b'"
 
 
 def test_name_is_free_as_soon_as_its_owner_is_being_deleted() -> None:

@@ -98,7 +98,7 @@ def test_defaults_of_a_cascade() -> None:
         (make_model("b", replicas=-1), "has a faulty spec"),
         (_router("b", "a"), "is a router itself"),
         (make_model("b", model={"task": "embed"}), "has the task embed, not chat"),
-        (make_model("b", created=YOUNG, model={"aliases": ["a"]}), "is not accepted (Conflicted)"),
+        (make_model("b", created=YOUNG, model={"servedName": "a"}), "is not accepted (Conflicted)"),
         (make_model("b", namespace="other"), "does not exist"),
         (_cascade("b", "x", "y"), "is not accepted (MembersMissing)"),
     ],

@@ -1,0 +1,126 @@
+"""The entry of one LLMModel in the gateway config, and the credential files that it needs."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+from capstan_contract.config import (
+    Adapter,
+    Backend,
+    ExternalBackend,
+    ExternalEndpoint,
+    ModelEntry,
+    Price,
+    ServiceBackend,
+    Timeouts,
+)
+from capstan_contract.names import ENGINE_PORT_NAME
+from capstan_operator.api.kinds import Model
+from capstan_operator.api.llmmodel import External, LLMModelSpec, PriceSpec
+from capstan_operator.desired.naming import (
+    adapter_served_name,
+    credential_file,
+    served_name,
+    upstream_name,
+    workload_name,
+)
+from capstan_operator.resources.resource import ObjectKey
+
+DEFAULT_ENDPOINT: Final = "default"
+"""Name of the one endpoint of a hosted model that has a `url` in place of `endpoints`."""
+
+
+def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntry:
+    """Build the entry with every name and every fallback that the spec has. Raises ValidationError."""
+    serving = spec.serving
+    return ModelEntry(
+        id=str(model.key),
+        generation=model.generation,
+        servedName=served_name(model),
+        aliases=_aliases(model, spec),
+        upstreamName=upstream_name(model),
+        revision=spec.model.revision or "",
+        task=spec.model.task,
+        created=_unix_seconds(model.created),
+        backend=backend,
+        adapters=tuple(
+            sorted(
+                (
+                    Adapter(servedName=adapter_served_name(model, adapter), upstreamName=adapter.name)
+                    for adapter in spec.adapters
+                ),
+                key=lambda adapter: adapter.servedName,
+            )
+        ),
+        capabilities=tuple(sorted(serving.capabilities)),
+        contextWindow=serving.contextWindow,
+        maxOutputTokens=serving.maxOutputTokens,
+        price=_price(serving.price),
+        weight=serving.weight,
+        fallbacks=serving.fallbacks,
+        timeouts=Timeouts(
+            firstTokenSeconds=serving.timeouts.firstTokenSeconds,
+            idleSeconds=serving.timeouts.idleSeconds,
+            totalSeconds=serving.timeouts.totalSeconds,
+        ),
+    )
+
+
+def default_backend(model: Model) -> Backend:
+    """Give where a model that is not virtual is answered in a cluster: its Service, or the hosted API that it names."""
+    external = model.spec.external if model.spec else None
+    if external is None:
+        return ServiceBackend(
+            namespace=model.key.namespace, service=workload_name(model.key.name), portName=ENGINE_PORT_NAME
+        )
+    return ExternalBackend(provider=external.provider, endpoints=tuple(_endpoints(model.key, external)))
+
+
+def _endpoints(key: ObjectKey, external: External) -> Iterator[ExternalEndpoint]:
+    if external.url:
+        file = credential_file(key) if external.secretRef else None
+        yield ExternalEndpoint(name=DEFAULT_ENDPOINT, url=external.url, credentialFile=file)
+    for endpoint in sorted(external.endpoints, key=lambda endpoint: (endpoint.priority, endpoint.name)):
+        yield ExternalEndpoint(
+            name=endpoint.name,
+            url=endpoint.url,
+            region=endpoint.region or "",
+            priority=endpoint.priority,
+            weight=endpoint.weight,
+            credentialFile=credential_file(key, endpoint.name) if endpoint.secretRef else None,
+        )
+
+
+def credentials_of(key: ObjectKey, external: External | None) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """Give the credential files of a hosted model, and where each comes from."""
+    if external is None:
+        return
+    if secret := external.secretRef:
+        yield credential_file(key), (key.namespace, secret.name, secret.key)
+    for endpoint in external.endpoints:
+        if secret := endpoint.secretRef:
+            yield credential_file(key, endpoint.name), (key.namespace, secret.name, secret.key)
+
+
+def _aliases(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:
+    return tuple(sorted(set(spec.model.aliases) - {served_name(model)}))
+
+
+def _price(price: PriceSpec | None) -> Price | None:
+    if price is None:
+        return None
+    cached = price.cachedInputPerMillion
+    return Price(
+        inputPerMillion=float(Decimal(price.inputPerMillion)),
+        cachedInputPerMillion=None if cached is None else float(Decimal(cached)),
+        outputPerMillion=float(Decimal(price.outputPerMillion)),
+    )
+
+
+def _unix_seconds(created: str) -> int:
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        return 0  # a manifest from a file: no API server has seen it
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -1,0 +1,88 @@
+"""Who gets what several want: one answer for every order, the same when asked again, and nothing lost to newcomers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capstan_operator.desired.claims import Awards, Claimant, award
+from capstan_operator.resources.resource import ObjectKey
+
+THINGS = st.sampled_from("abcde")
+
+
+@st.composite
+def _claimants(draw: st.DrawFn) -> list[Claimant]:
+    return [
+        Claimant(
+            ObjectKey("ns", f"m{number}"),
+            draw(st.sampled_from(["1", "2", "3"])),
+            (draw(THINGS),),
+            tuple(draw(st.lists(THINGS, max_size=3, unique=True))),
+        )
+        for number in range(draw(st.integers(0, 7)))
+    ]
+
+
+KEYS = st.integers(0, 7).map(lambda number: ObjectKey("ns", f"m{number}"))
+INCUMBENTS = st.dictionaries(THINGS, KEYS)
+
+
+def _things(claimant: Claimant) -> set[str]:
+    return {*claimant.essential, *claimant.others}
+
+
+@given(_claimants(), INCUMBENTS, st.randoms(use_true_random=False))
+def test_order_does_not_matter(claimants: list[Claimant], incumbents: dict[str, ObjectKey], random: object) -> None:
+    """The same claimants in another order get the same."""
+    shuffled = list(claimants)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert award(claimants, incumbents) == award(shuffled, incumbents)
+
+
+def _check(claimants: list[Claimant], awards: Awards) -> None:
+    for claimant in claimants:
+        is_out = claimant.key in awards.out
+        owns = {thing for thing, owner in awards.owners.items() if owner == claimant.key}
+        assert owns <= (set() if is_out else _things(claimant))
+        assert is_out or owns >= set(claimant.essential)
+        if is_out:
+            assert awards.owners[awards.out[claimant.key]] != claimant.key
+        else:
+            assert _things(claimant) <= awards.owners.keys()
+
+
+@given(_claimants(), INCUMBENTS)
+def test_a_loser_takes_nothing_and_everybody_else_has_what_is_essential(
+    claimants: list[Claimant], incumbents: dict[str, ObjectKey]
+) -> None:
+    """Who is out owns nothing and names who has what it lacks; nothing that somebody who is in wants is left over."""
+    _check(claimants, award(claimants, incumbents))
+
+
+@given(_claimants(), INCUMBENTS)
+def test_the_answer_stays_when_it_is_asked_again(claimants: list[Claimant], incumbents: dict[str, ObjectKey]) -> None:
+    """With those that have got something as the incumbents, nothing changes any more."""
+    first = award(claimants, incumbents)
+    again = award(claimants, first.owners)
+    assert (again.owners, again.out.keys()) == (first.owners, first.out.keys())
+
+
+@given(_claimants(), INCUMBENTS)
+def test_a_loser_makes_no_difference(claimants: list[Claimant], incumbents: dict[str, ObjectKey]) -> None:
+    """Without those that are out, everybody else has the same."""
+    first = award(claimants, incumbents)
+    rest = [claimant for claimant in claimants if claimant.key not in first.out]
+    assert award(rest, first.owners).owners == first.owners
+
+
+@given(_claimants(), INCUMBENTS, _claimants())
+def test_newcomers_take_nothing_from_those_that_have_it(
+    claimants: list[Claimant], incumbents: dict[str, ObjectKey], newcomers: list[Claimant]
+) -> None:
+    """Whoever has something and still wants it keeps it, whoever comes, and however old that one is."""
+    before = award(claimants, incumbents)
+    others = [
+        Claimant(ObjectKey("other", one.key.name), "0", one.essential, one.others)  # older than everybody
+        for one in newcomers
+    ]
+    after = award([*claimants, *others], before.owners)
+    assert {thing: after.owners[thing] for thing in before.owners} == dict(before.owners)

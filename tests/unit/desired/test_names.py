@@ -1,0 +1,210 @@
+"""Who has which name: the one in the live config, then the older one; what is reserved, and what is allowed."""
+
+from dataclasses import replace
+
+import pytest
+
+from capstan_contract.config import ModelEntry
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.compile import Compiler, compile_gateway
+from capstan_operator.desired.live import LiveConfig
+from capstan_operator.desired.name_rules import ONE_TENANT, NameRules
+from capstan_operator.desired.types import CompiledGateway
+from capstan_operator.resources.resource import ObjectKey
+from support.plainmodels import as_deleting, make_model
+
+OLD, YOUNG = "2025-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+A, B = ObjectKey("a", "one"), ObjectKey("b", "two")
+
+
+def _one(created: str = YOUNG, **model: object) -> Model:
+    return make_model("one", namespace="a", created=created, model=model)
+
+
+def _two(created: str = YOUNG, **model: object) -> Model:
+    return make_model("two", namespace="b", created=created, model=model)
+
+
+def _live(*models: Model, **fields: object) -> LiveConfig:
+    compiled = compile_gateway(models, **fields)  # type: ignore[arg-type]
+    return LiveConfig.of(compiled.config, compiled.reserved)
+
+
+def _entry(compiled: CompiledGateway, key: ObjectKey) -> ModelEntry:
+    return next(entry for entry in compiled.config.models if entry.id == str(key))
+
+
+@pytest.mark.parametrize("claim", [{"aliases": ["gpt"]}, {"servedName": "gpt"}])
+def test_an_older_model_takes_no_name_from_the_one_that_has_it(claim: dict[str, object]) -> None:
+    """Whoever is live keeps its name, whatever the creation timestamps say."""
+    mine = _one(servedName="gpt")
+    compiled = compile_gateway([mine, _two(OLD, **claim)], live=_live(mine))
+    assert _entry(compiled, A).servedName == "gpt"
+    assert "belongs to the LLMModel 'a/one'" in compiled.verdicts[B].message
+
+
+def test_a_restored_backup_changes_no_owner() -> None:
+    """New uids and creation times of everything, in whatever order, leave the names where they are."""
+    mine, other = _one(servedName="gpt"), _two(OLD, aliases=["gpt"])
+    live = _live(mine)
+    restored = [replace(mine, uid="new", created="2026-09-02T00:00:00Z"), replace(other, uid="new too")]
+    assert _entry(compile_gateway(restored, live=live), A).servedName == "gpt"
+
+
+def test_only_the_losing_alias_is_dropped() -> None:
+    """A model that loses an alias or the name of an adapter serves without it, and says whose the name is."""
+    mine = _one(OLD, aliases=["x", "y"])
+    other = make_model(
+        "two",
+        namespace="b",
+        created=YOUNG,
+        model={"aliases": ["x", "z"]},
+        adapters=[{"name": "l", "source": "hf://a/l", "servedName": "y"}, {"name": "m", "source": "hf://a/m"}],
+    )
+    compiled = compile_gateway([mine, other])
+    entry, verdict = _entry(compiled, B), compiled.verdicts[B]
+    assert (entry.aliases, [one.servedName for one in entry.adapters]) == (("z",), ["two:m"])
+    assert verdict.accepted
+    assert [(one.field, one.name, one.reason) for one in verdict.lost_names] == [
+        ("spec.model.aliases", "x", "Conflicted"),
+        ("spec.adapters", "y", "Conflicted"),
+    ]
+    assert verdict.message == (
+        "served by the gateway's config, with less than it names: the name 'x' belongs to the LLMModel 'a/one';"
+        " the name 'y' belongs to the LLMModel 'a/one'"
+    )
+
+
+def test_a_model_without_its_served_name_claims_nothing() -> None:
+    """What a loser names besides goes to the next one, whatever their ages."""
+    loser = _two(OLD, servedName="gpt", aliases=["free"])
+    young = make_model("c", namespace="c", created="2026-03-01T00:00:00Z", model={"servedName": "free"})
+    compiled = compile_gateway([_one(servedName="gpt"), loser, young], live=_live(_one(servedName="gpt")))
+    assert {entry.id for entry in compiled.config.models} == {"a/one", "c/c"}
+    assert compiled.verdicts[B].reason == "Conflicted"
+
+
+@pytest.mark.parametrize("gone", [(), (as_deleting(_one(servedName="gpt")),), (_one(servedName="other"),)])
+def test_a_name_that_is_given_up_is_free(gone: tuple[Model, ...]) -> None:
+    """A model that is gone, going, or has another name now holds nothing back."""
+    compiled = compile_gateway([*gone, _two(aliases=["gpt"])], live=_live(_one(servedName="gpt")))
+    assert _entry(compiled, B).aliases == ("gpt",)
+
+
+def test_a_virtual_model_keeps_its_name_while_its_members_are_away() -> None:
+    """Its name is reserved although no entry is live: an older model does not get it meanwhile."""
+    router = make_model("r", namespace="a", created=YOUNG, router={"members": [{"name": "gone"}]})
+    live = _live(router)
+    assert live.holders == {"r": router.key}
+    compiled = compile_gateway([router, _two(OLD, aliases=["r"])], live=live)
+    assert _entry(compiled, B).aliases == ()
+
+
+def test_auto_is_reserved() -> None:
+    """No model is served as `auto`, and none has it as an alias, not even one that had it in the live config."""
+    named, aliased = make_model("auto", namespace="a"), _two(aliases=["auto", "x"])
+    compiled = compile_gateway([named, aliased])
+    assert (compiled.verdicts[named.key].accepted, compiled.verdicts[named.key].reason) == (False, "NameReserved")
+    assert _entry(compiled, B).aliases == ("x",)
+    assert [one.reason for one in compiled.verdicts[B].lost_names] == ["NameReserved"]
+    assert compiled.config.hash == compile_gateway([aliased]).config.hash
+
+
+RULES = NameRules(allowed={"a": ("team-a-*", "one"), "*": ("two", "*-shared")})
+
+
+def test_names_of_a_namespace_are_bound_by_patterns() -> None:
+    """A namespace claims what its patterns allow; those that are not listed, what "*" allows."""
+    mine, other = _one(aliases=["team-a-x", "team-b-x"]), _two(aliases=["y-shared", "team-a-y"])
+    compiled = compile_gateway([mine, other], rules=RULES)
+    assert _entry(compiled, A).aliases == ("team-a-x",)
+    assert _entry(compiled, B).aliases == ("y-shared",)
+    assert [one.message for one in compiled.verdicts[A].lost_names] == [
+        "the name 'team-b-x' is not allowed in the namespace 'a' (allowed: 'team-a-*', 'one')"
+    ]
+    foreign = make_model("three", namespace="c")
+    assert compile_gateway([foreign], rules=RULES).verdicts[foreign.key].reason == "NameNotAllowed"
+    assert compile_gateway([foreign], rules=NameRules(allowed={"a": ()})).verdicts[foreign.key].accepted
+
+
+def _with_fallbacks(*names: str) -> Model:
+    return make_model("one", namespace="a", serving={"fallbacks": list(names)})
+
+
+def test_fallbacks_stay_within_the_namespace_and_the_install_namespace() -> None:
+    """A model of another namespace that has the name of a fallback gets no prompts."""
+    models = [
+        _with_fallbacks("mine", "shared", "theirs", "nobodys"),
+        make_model("mine", namespace="a"),
+        make_model("shared", namespace="system"),
+        make_model("theirs", namespace="b"),
+    ]
+    compiled = compile_gateway(models, rules=NameRules(shared_namespace="system"))
+    assert _entry(compiled, A).fallbacks == ("mine", "shared")
+    lost = compiled.verdicts[A].lost_fallbacks
+    assert [(one.name, one.needs_person) for one in lost] == [("theirs", True), ("nobodys", False)]
+    assert compiled.verdicts[A].accepted
+    across = compile_gateway(models, rules=ONE_TENANT)
+    assert _entry(across, A).fallbacks == ("mine", "shared", "theirs")
+
+
+def test_a_faulty_edit_keeps_the_last_accepted_entry() -> None:
+    """A running model that is edited into a fault stays as it was accepted, with its names, and is said to be kept."""
+    before = _one(OLD, servedName="gpt", aliases=["x"])
+    live = _live(before)
+    faulty = replace(make_model("one", namespace="a", generation=2, replicas=-1), uid=before.uid, status=_accepted())
+    compiled = compile_gateway([faulty, _two("2024-01-01T00:00:00Z", aliases=["x"])], live=live)
+    kept = _entry(compiled, A)
+    assert (kept.servedName, kept.aliases, _entry(compiled, B).aliases) == ("gpt", ("x",), ())
+    verdict = compiled.verdicts[A]
+    assert (verdict.accepted, verdict.reason, verdict.kept, verdict.served) == (False, "Invalid", True, True)
+
+
+def _accepted() -> dict[str, object]:
+    return {"conditions": [{"type": "Accepted", "status": "True"}]}
+
+
+def test_another_object_of_the_name_keeps_nothing() -> None:
+    """A faulty model that was made anew does not get what the deleted one of its name had."""
+    live = LiveConfig({"a/one": compile_gateway([_one()]).config.models[0].model_copy(update={"uid": "former"})})
+    faulty = make_model("one", namespace="a", replicas=-1, status=_accepted())
+    compiled = compile_gateway([faulty], live=live)
+    assert compiled.config.models == ()
+    assert not compiled.verdicts[A].kept
+
+
+def test_a_virtual_model_goes_on_with_a_kept_member_and_when_it_is_kept_itself() -> None:
+    """A faulty edit of a member or a router takes neither out; a kept router does without members that are gone."""
+    router = make_model("r", router={"members": [{"name": "m"}, {"name": "n"}]})
+    m, n = make_model("m"), make_model("n")
+    live = _live(router, m, n)
+    faulty = make_model("m", replicas=-1, status=_accepted())
+    compiled = compile_gateway([router, faulty, n], live=live)
+    assert {entry.id for entry in compiled.config.models} == {"team/m", "team/n", "team/r"}
+    assert compiled.verdicts[router.key].left_out == ()
+    broken = replace(make_model("r", router={"members": []}), status=_accepted())
+    compiled = compile_gateway([broken, m], live=live)
+    kept = _entry(compiled, router.key)
+    assert [one.model for one in kept.backend.members] == ["team/m"]  # type: ignore[union-attr]
+    assert compiled.verdicts[router.key].kept_backend == "Router"
+    compiled = compile_gateway([broken], live=live)
+    assert (compiled.config.models, compiled.verdicts[router.key].kept) == ((), False)
+
+
+def test_a_kept_hosted_model_keeps_its_credential() -> None:
+    """Where the key came from cannot be known any more, so the file stays as it is."""
+    external = {"provider": "OpenAI", "url": "https://x.example/v1", "secretRef": {"name": "s", "key": "k"}}
+    hosted = make_model("one", namespace="a", external=external)
+    faulty = make_model("one", namespace="a", external={**external, "provider": "Newer"}, status=_accepted())
+    compiled = compile_gateway([faulty], live=_live(hosted))
+    assert (dict(compiled.credentials), compiled.kept_credentials) == ({}, {"a.one"})
+
+
+def test_an_entry_that_has_not_changed_is_the_same_object() -> None:
+    """The second compile makes anew only what has changed."""
+    compiler, models = Compiler(), [make_model(name) for name in ("a", "b")]
+    first = compiler.compile(models)
+    changed = make_model("b", generation=2, serving={"weight": 3})
+    second = compiler.compile([models[0], changed])
+    assert second.config.models[0] is first.config.models[0]
+    assert second.config.models[1].weight == 3
