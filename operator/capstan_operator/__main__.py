@@ -27,6 +27,7 @@ from capstan_operator.kube.errors import KubeError, Unauthorized, UnknownResourc
 from capstan_operator.kube.leader import Leader
 from capstan_operator.kube.port import KubePort
 from capstan_operator.logs import configure_logging
+from capstan_operator.loop.shares import Limits as Shares
 from capstan_operator.metrics import Metrics
 from capstan_operator.settings import Settings, SettingsError, load_settings
 from capstan_operator.watch.kopf_wiring import build_kopf_settings, build_registry, watched_namespaces
@@ -65,7 +66,7 @@ async def run(settings: Settings) -> int:
         resources=KNOWN_RESOURCES,
         observe=metrics.observe_call,
         on_write=echoes.note,
-        limits=Limits(connections=settings.workers + SPARE_CONNECTIONS),
+        limits=Limits(connections=Shares(workers=settings.workers).most + SPARE_CONNECTIONS),
     )
     identity = make_identity()
     runtime = Runtime(kube, settings, metrics=metrics, echoes=echoes, identity=identity)

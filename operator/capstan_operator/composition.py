@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from time import monotonic
 from typing import Final, Literal
 
-from capstan_operator.errors import Retryable, Terminal
+from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
-from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.model_list import ModelList
@@ -18,7 +17,8 @@ from capstan_operator.loaders.namespaces import NamespaceWatch, Standing, descri
 from capstan_operator.loaders.parser import ModelParser
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.loop.resync import Resync
-from capstan_operator.loop.workqueue import Outcome, Pace, WorkQueue
+from capstan_operator.loop.shares import Limits
+from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.reconciler import ModelReconciler
 from capstan_operator.resources.api_resource import CONFIG_MAPS
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 CONFIG_PACE: Final = Pace(lead=0.05, quiet=0.2, most=0.8)
 """Faster than the models': a changed name has to be live in the gateway well within 2 s."""
 MODEL_PACE: Final = Pace(lead=0.05, quiet=0.3, most=2.0)
+CONFIG_SECONDS: Final = 120.0
+"""Deadline of one run of the config lane."""
 MODEL_BATCHES: Final = 2
 BATCH_SIZE: Final = 250
 BATCH_GAP: Final = 0.25
@@ -43,7 +45,9 @@ class Runtime:
 
     def __init__(self, kube: KubePort, settings: Settings, *, metrics: Metrics, echoes: Echoes, identity: str) -> None:
         self._metrics = metrics
-        self.models: WorkQueue[ObjectKey] = WorkQueue(MODEL_PACE)
+        self.models: WorkQueue[ObjectKey] = WorkQueue(
+            MODEL_PACE, limits=Limits(workers=settings.workers), group_of=lambda key: key.namespace
+        )
         self.config: WorkQueue[str] = WorkQueue(CONFIG_PACE)
         self.events = EventRecorder(kube, instance=identity)
         self.namespaces = NamespaceWatch(
@@ -80,7 +84,7 @@ class Runtime:
             list_keys=self._list_keys,
             wake=self.models.wake,
             wake_config=self.wake_config,
-            is_idle=self.models.is_idle,
+            is_idle=self._is_through,
         )
         self.watches = Watches(
             wake_model=self.models.wake,
@@ -100,44 +104,43 @@ class Runtime:
     def tasks(self) -> dict[str, Coroutine[None, None, None]]:
         """What has to run all the time, by name."""
         return {
-            "config lane": self.config.run(self._handle_config, batches=1, batch_size=1),
+            "config lane": self.config.run(self._prepare_config, batches=1, batch_size=1, deadline=CONFIG_SECONDS),
             "model lane": self.models.run(
-                self._handle_models, batches=MODEL_BATCHES, batch_size=BATCH_SIZE, gap=BATCH_GAP
+                self.reconciler.prepare, batches=MODEL_BATCHES, batch_size=BATCH_SIZE, gap=BATCH_GAP
             ),
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "resync": self.resync.run(),
         }
 
-    async def _handle_models(self, keys: list[ObjectKey]) -> None:
-        await self.reconciler.handle(keys, self.models)
+    async def _prepare_config(self, _: list[str]) -> Work[str]:
+        return self._reconcile_config
 
-    async def _handle_config(self, keys: list[str]) -> None:
+    async def _reconcile_config(self, _: str) -> Outcome:
         started = monotonic()
-        result, outcome = "ok", Outcome()
+        result, outcome = "ok", DONE
         try:
             outcome = Outcome(after=await self.gateway.reconcile())
-        except Terminal as error:
-            result = "terminal"
-            log.error("cannot write the gateway config", extra={"reason": error.reason, "error": str(error)})
-        except (Retryable, KubeError) as error:
-            result, outcome = "retry", Outcome(failed=True, after=getattr(error, "after", None))
-            log.warning("will write the gateway config again", extra={"error": str(error)})
-        except Exception:
-            result, outcome = "bug", Outcome(failed=True)
-            log.exception("the gateway config failed")
+        except Exception as error:  # noqa: BLE001  # sorted there, and logged with its traceback when it is a bug
+            failure = report(error, log=log, metrics=self._metrics, object="gateway config")
+            result, outcome = failure.result, failure.outcome
+            if failure.message:
+                self.tell("Warning", f"GatewayConfig{failure.reason}", failure.message)
         self._metrics.reconciles.labels("gateway_config", result).inc()
         self._metrics.reconcile_seconds.labels("gateway_config").observe(monotonic() - started)
-        for key in keys:
-            self.config.done(key, outcome)
+        return outcome
 
     async def _list_keys(self) -> list[ObjectKey]:
         """Give the models that a pass of the resync wakes: those whose namespace can be read."""
         listed = await self._loader.all_models()
         return [model.key for model in listed.models if model.key.namespace not in listed.unreadable]
 
-    def _namespace_changed(self, namespace: str, standing: Standing, why: str) -> None:
-        """Say what became of a namespace on the config, the one object that is ours and always there."""
+    def _is_through(self, keys: Iterable[ObjectKey]) -> bool:
+        """Whether nothing is left to do for the keys; what a namespace holds up is no fault of the operator."""
+        return self.models.is_idle(key for key in keys if not self.models.is_slow(key))
+
+    def tell(self, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
+        """Write an Event about the installation, on the config: the one object that is ours and always there."""
         config = Subject(
             CONFIG_MAPS.api_version,
             CONFIG_MAPS.kind,
@@ -145,8 +148,12 @@ class Runtime:
             self._settings.gateway_config_name,
             "",
         )
+        self.events.record(config, type_, reason, note)
+
+    def _namespace_changed(self, namespace: str, standing: Standing, why: str) -> None:
+        """Say what became of a namespace."""
         type_: Literal["Normal", "Warning"] = "Normal" if standing is Standing.READABLE else "Warning"
-        self.events.record(config, type_, f"Namespace{standing}", describe_standing(namespace, standing, why))
+        self.tell(type_, f"Namespace{standing}", describe_standing(namespace, standing, why))
         self.wake_config()
         if standing is Standing.READABLE:
             for key in self.gateway.state.judged:
@@ -158,6 +165,7 @@ class Runtime:
             self._metrics.bind(self._metrics.queue_depth, lambda core=core: core.depth, name)  # type: ignore[misc]
             self._metrics.bind(self._metrics.queue_running, lambda core=core: core.running, name)  # type: ignore[misc]
             self._metrics.bind(self._metrics.queue_failing, lambda core=core: core.failing, name)  # type: ignore[misc]
+        self._metrics.bind(self._metrics.slow_namespaces, lambda: self.models.shares.slow_groups)
         self._metrics.bind(self._metrics.namespaces_unreadable, lambda: self.namespaces.unreadable)
         self._metrics.bind(self._metrics.resync_age, lambda: self.resync.age)
 

@@ -23,7 +23,8 @@ class Metrics:
         GCCollector(registry=self.registry)
         self.reconciles = Counter(
             "capstan_operator_reconciles",
-            "Finished reconciles, by what they are of (model, gateway_config) and result (ok, retry, terminal, bug).",
+            "Finished reconciles, by what they are of (model, gateway_config) and result (ok, retry, gone,"
+            " terminal, forbidden, refused, bug).",
             ("of", "result"),
             registry=self.registry,
         )
@@ -45,6 +46,17 @@ class Metrics:
             "Duration of a call to the API server.",
             ("verb",),
             buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.missing_rights = Counter(
+            "capstan_operator_forbidden",
+            "Pieces of work that failed because the operator lacks a right, by verb and resource.",
+            ("verb", "resource"),
+            registry=self.registry,
+        )
+        self.slow_namespaces = Gauge(
+            "capstan_operator_slow_namespaces",
+            "Namespaces in which runs last so long that they are kept apart from the others.",
             registry=self.registry,
         )
         self.queue_depth = Gauge(

@@ -80,7 +80,7 @@ class Settings:
     resync_seconds: float = 300.0
     """CAPSTAN_RESYNC_SECONDS: how often everything is reconciled although nothing was seen to change."""
     workers: int = 16
-    """CAPSTAN_WORKERS: writes to the API server under way at once."""
+    """CAPSTAN_WORKERS: models that are worked on at once; a quarter of them in one namespace at most."""
     health_port: int = 8080
     """CAPSTAN_HEALTH_PORT: /healthz (fails when the resync is stale) and /metrics."""
     log_level: str = "INFO"

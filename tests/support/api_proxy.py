@@ -32,6 +32,10 @@ class ApiProxy:
         """Paths whose next watch is answered with 410 Expired."""
         self.expired: set[str] = set()
         """Paths that were answered so."""
+        self.stuck: set[str] = set()
+        """Namespaces in which no write is answered, as with an admission webhook that hangs."""
+        self.hanging = 0
+        """Writes that hang at this moment."""
         self.watched: set[str] = set()
 
     def break_watches(self) -> None:
@@ -47,6 +51,11 @@ class ApiProxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
+        if (
+            request.method != "GET"
+            and request.match_info["path"].partition("namespaces/")[2].split("/")[0] in self.stuck
+        ):
+            await self._hang()
         if "watch" not in request.query:
             return await self._pass_on(request)
         self.watched.add(request.path)
@@ -66,6 +75,13 @@ class ApiProxy:
             raise
         finally:
             self._open.discard(task)
+
+    async def _hang(self) -> None:
+        self.hanging += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.hanging -= 1
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         headers = {key: value for key, value in request.headers.items() if key.lower() not in DROPPED}

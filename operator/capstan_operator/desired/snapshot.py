@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NewType
 
 from capstan_operator.api.kinds import Model
+from capstan_operator.errors import OperatorError
 from capstan_operator.resources.resource import Manifest, ObjectKey
 
 PodHash = NewType("PodHash", str)
@@ -34,7 +35,7 @@ class Snapshot:
     pods: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
     claims: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     """Existing PersistentVolumeClaims that a model names (pvc:// or cache.claimName), under (namespace, claim name)."""
-    unread: Mapping[ObjectKey, str] = field(default_factory=dict)
+    unread: Mapping[ObjectKey, OperatorError] = field(default_factory=dict)
     """Models of which something could not be read this time, and why: nothing may be decided about them."""
     nodes: tuple[NodeCapacity, ...] | None = None
     """None: not listed, because nothing in this reconcile depends on it or because RBAC does not allow it."""

@@ -12,7 +12,9 @@ KubeError                   status, reason and message of the answer
 └── Unavailable (Retryable) 429, 5xx, timeouts and broken connections, after the retries
 """
 
-from typing import Any
+import re
+from dataclasses import dataclass
+from typing import Any, Final
 
 from capstan_operator.errors import OperatorError, Retryable
 
@@ -42,8 +44,39 @@ class Invalid(KubeError):
     """The API server refuses the object as it is."""
 
 
+@dataclass(frozen=True)
+class MissingRight:
+    """A right that an account does not have."""
+
+    verb: str
+    resource: str
+    """`deployments.apps`, `pods`, `llmmodels/status.capstan.dev`."""
+    namespace: str
+    """Empty: in the whole cluster."""
+
+    def __str__(self) -> str:
+        where = f"in the namespace '{self.namespace}'" if self.namespace else "in the cluster"
+        return f"may not {self.verb} {self.resource} {where}"
+
+
 class Forbidden(KubeError):
     """The operator may not do this, or a quota or an admission plugin refuses it."""
+
+    @property
+    def missing(self) -> MissingRight | None:
+        """The right that is missing; None when something else than the lack of a right is the reason."""
+        found = _RIGHT.search(str(self))
+        if found is None:
+            return None
+        resource = found["resource"] + (f".{found['group']}" if found["group"] else "")
+        return MissingRight(found["verb"], resource, found["namespace"] or "")
+
+
+# NB: the Status has one reason for a right that is missing, a quota and an admission plugin; only its words differ.
+_RIGHT: Final = re.compile(
+    r'User "[^"]*" cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r' (?:in the namespace "(?P<namespace>[^"]+)"|at the cluster scope)'
+)
 
 
 class Unauthorized(KubeError):

@@ -16,6 +16,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.snapshot import NodeCapacity, Snapshot
 from capstan_operator.desired.volumes import named_claims
+from capstan_operator.errors import OperatorError
 from capstan_operator.kube.errors import Forbidden, KubeError
 from capstan_operator.kube.port import KubePort, Listing
 from capstan_operator.loaders.capacity import free_capacity, gpu_nodes
@@ -42,7 +43,7 @@ class SnapshotLoader:
         Of the members of virtual models only the models themselves are read. Raises KubeError for what concerns all.
         """
         names = _names_by_namespace(keys)
-        unread: dict[ObjectKey, str] = {}
+        unread: dict[ObjectKey, OperatorError] = {}
         models, listed = await asyncio.gather(
             self._find(_keys_of(names), unread),
             asyncio.gather(*(self._owned(kind, names, unread) for kind in (*CHILD_RESOURCES, PODS))),
@@ -63,6 +64,13 @@ class SnapshotLoader:
         """Every LLMModel of the namespaces that the operator works in, as far as they can be read."""
         return await self._models.all()
 
+    async def find_model(self, key: ObjectKey) -> Model | None:
+        """One LLMModel; None when there is none. Raises KubeError."""
+        found = (await self._models.find([key])).get(key)
+        if isinstance(found, KubeError):
+            raise found
+        return found
+
     async def capacity(self, resources: Iterable[str]) -> tuple[NodeCapacity, ...] | None:
         """What nodes offer of the extended resources, minus what their pods request; None when RBAC forbids to look."""
         try:
@@ -80,18 +88,20 @@ class SnapshotLoader:
         pages = await asyncio.gather(*(self._kube.list(PODS, field_selector=selector) for selector in selectors))
         return [pod for page in pages for pod in page.items]
 
-    async def _find(self, keys: Iterable[ObjectKey], unread: dict[ObjectKey, str]) -> dict[ObjectKey, Model]:
+    async def _find(self, keys: Iterable[ObjectKey], unread: dict[ObjectKey, OperatorError]) -> dict[ObjectKey, Model]:
         found = await self._models.find(keys)
-        unread |= {key: str(error) for key, error in found.items() if isinstance(error, KubeError)}
+        unread |= {key: error for key, error in found.items() if isinstance(error, KubeError)}
         return {key: model for key, model in found.items() if not isinstance(model, KubeError)}
 
-    async def _members(self, models: Mapping[ObjectKey, Model], unread: dict[ObjectKey, str]) -> dict[ObjectKey, Model]:
+    async def _members(
+        self, models: Mapping[ObjectKey, Model], unread: dict[ObjectKey, OperatorError]
+    ) -> dict[ObjectKey, Model]:
         """Read the models that virtual ones name and that are not read yet."""
         named = {model.key: {member for _, member in named_members(model)} for model in models.values()}
         missing = frozenset[ObjectKey]().union(*named.values()) - models.keys()
         if not missing:
             return {}
-        lost: dict[ObjectKey, str] = {}
+        lost: dict[ObjectKey, OperatorError] = {}
         found = await self._find(missing, lost)
         for key, members in named.items():
             if cause := next((lost[member] for member in sorted(members & lost.keys())), None):
@@ -99,7 +109,7 @@ class SnapshotLoader:
         return found
 
     async def _owned(
-        self, kind: ApiResource, names: Mapping[str, set[str]], unread: dict[ObjectKey, str]
+        self, kind: ApiResource, names: Mapping[str, set[str]], unread: dict[ObjectKey, OperatorError]
     ) -> dict[ObjectKey, tuple[Manifest, ...]]:
         """List what carries our labels and names one of the models."""
         scopes = self._scopes(names)
@@ -121,7 +131,7 @@ class SnapshotLoader:
         self,
         namespace: str,
         kind: ApiResource,
-        unread: dict[ObjectKey, str],
+        unread: dict[ObjectKey, OperatorError],
         names: Iterable[str],
         *,
         labels: str | None = None,
@@ -131,10 +141,12 @@ class SnapshotLoader:
         try:
             return await self._kube.list(kind, namespace=namespace, label_selector=labels, field_selector=fields)
         except KubeError as error:
-            unread |= {ObjectKey(namespace, name): str(error) for name in names}
+            unread |= {ObjectKey(namespace, name): error for name in names}
             return Listing((), "")
 
-    async def _claims(self, models: Iterable[Model], unread: dict[ObjectKey, str]) -> dict[ObjectKey, Manifest]:
+    async def _claims(
+        self, models: Iterable[Model], unread: dict[ObjectKey, OperatorError]
+    ) -> dict[ObjectKey, Manifest]:
         wanted: defaultdict[ObjectKey, set[str]] = defaultdict(set)
         for model in models:
             for claim in named_claims(model):

@@ -9,16 +9,20 @@ When a woken key becomes ready:
 - else it waits until nothing has woken it for `quiet`, and never longer than `most` since its first wake-up.
 A key that is woken while it runs is run again afterwards, by the second rule. A wake-up overrides a back-off: whatever
 changed may be the cure. The count of failures stays until a run succeeds.
+
+What keys have in common is prepared for a batch of them, and a place for a batch is free again as soon as that is done.
+The keys then run by themselves, each with a deadline, when `loop/shares.py` says that it is their turn.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from capstan_operator.backoff import Backoff
+from capstan_operator.loop.shares import DEFAULT_LIMITS, Group, Limits, Shares
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,21 @@ class Outcome:
 
 DONE: Final = Outcome()
 
+Work = Callable[[Key], Awaitable[Outcome]]
+"""Runs one key of a batch with what was prepared for all of them."""
+
+KEY_SECONDS: Final = 60.0
+"""Deadline of one run."""
+FRESH_SECONDS: Final = 10.0
+"""How old what was prepared may be when a run begins."""
+
+
+@dataclass(frozen=True)
+class _Prepared(Generic[Key]):
+    work: Work[Key]
+    deadline: float
+    fresh_until: float
+
 
 @dataclass
 class _Waiting:
@@ -64,8 +83,8 @@ class QueueCore(Generic[Key]):
         self._backoff = backoff
         self._waiting: dict[Key, _Waiting] = {}
         self._later: dict[Key, float] = {}
-        self._running: dict[Key, int] = {}
-        self._runs = 0
+        self._running: dict[Key, float] = {}
+        """Since when the key had waited when it was taken."""
         self._woken_while_running: dict[Key, _Waiting] = {}
         self._started: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
@@ -81,25 +100,30 @@ class QueueCore(Generic[Key]):
             entry.ready = min(now + self._pace.quiet, entry.first + self._pace.most)
         return entry.ready
 
-    def take(self, now: float, most: int | None = None) -> dict[Key, int]:
-        """Give the keys that are ready, longest-waiting first, each with the number of its run; they now run."""
+    def take(self, now: float, most: int | None = None, *, admits: Callable[[Key], bool] = lambda _: True) -> list[Key]:
+        """Give the keys that are ready, longest-waiting first, as far as they are admitted; they now run."""
         ready = [(entry.first, key) for key, entry in self._waiting.items() if entry.ready <= now]
         ready += [(due, key) for key, due in self._later.items() if due <= now and key not in self._waiting]
         ready = [(since, key) for since, key in ready if key not in self._running]
         ready.sort(key=lambda pair: pair[0])
-        keys = [key for _, key in ready[:most]]
-        for key in keys:
-            self._waiting.pop(key, None)
-            self._later.pop(key, None)
-            self._runs += 1
-            self._running[key] = self._runs
-            self._started[key] = now
+        keys: list[Key] = []
+        for since, key in ready:
+            if most is not None and len(keys) >= most:
+                break
+            if admits(key):
+                keys.append(key)
+                self._waiting.pop(key, None)
+                self._later.pop(key, None)
+                self._running[key] = since
+                self._started[key] = now
         self._started = {k: at for k, at in self._started.items() if k in self._running or not self._is_calm(k, now)}
-        return {key: self._running[key] for key in keys}
+        return keys
 
-    def is_running(self, key: Key, run: int) -> bool:
-        """Whether this run of the key has not ended."""
-        return self._running.get(key) == run
+    def put_back(self, key: Key) -> None:
+        """Let a key that was taken wait again as if it had not been: nothing was done for it."""
+        since = self._running.pop(key)
+        self._woken_while_running.pop(key, None)
+        self._waiting[key] = _Waiting(since, since, leading=False)
 
     def done(self, key: Key, outcome: Outcome, now: float) -> None:
         """End the run of `key`."""
@@ -116,10 +140,10 @@ class QueueCore(Generic[Key]):
         if woken is not None:
             self._waiting[key] = woken
 
-    def next_ready(self) -> float | None:
-        """When the next key becomes ready; None while there is nothing to wait for."""
-        times = [entry.ready for entry in self._waiting.values()]
-        times += [due for key, due in self._later.items() if key not in self._running]
+    def next_ready(self, *, is_held: Callable[[Key], bool] = lambda _: False) -> float | None:
+        """When the next key becomes ready; None while there is nothing to wait for. Keys that are held do not count."""
+        times = [entry.ready for key, entry in self._waiting.items() if not is_held(key)]
+        times += [due for key, due in self._later.items() if key not in self._running and not is_held(key)]
         return min(times, default=None)
 
     def is_idle(self, key: Key) -> bool:
@@ -147,7 +171,7 @@ class QueueCore(Generic[Key]):
 
 
 class WorkQueue(Generic[Key]):
-    """The shell: `wake` from anywhere in the loop; `run` hands batches to a handler until it is cancelled."""
+    """The shell: `wake` from anywhere in the loop; `run` prepares batches and runs their keys until it is cancelled."""
 
     def __init__(
         self,
@@ -155,8 +179,13 @@ class WorkQueue(Generic[Key]):
         *,
         rng: Callable[[], float] = random.random,
         backoff: Backoff = KEY_BACKOFF,
+        limits: Limits = DEFAULT_LIMITS,
+        group_of: Callable[[Key], Group] = lambda _: "",
     ) -> None:
         self._core: QueueCore[Key] = QueueCore(pace, rng=rng, backoff=backoff)
+        self._limits = limits
+        self._shares: Shares[Key] = Shares(limits, group_of=group_of)
+        self._prepared: dict[Key, _Prepared[Key]] = {}
         self._changed = asyncio.Event()
         self._sleeps_until: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -165,33 +194,39 @@ class WorkQueue(Generic[Key]):
         """Ask for a run of `key`."""
         self._notice(self._core.wake(key, self._now()))
 
-    def done(self, key: Key, outcome: Outcome) -> None:
-        """End the run of `key`. A key may end before the batch that it came with."""
-        self._core.done(key, outcome, self._now())
-        self._notice(None)
-
     def is_idle(self, keys: Iterable[Key]) -> bool:
         """Whether none of the keys waits for a wake-up's run or runs."""
         return all(self._core.is_idle(key) for key in keys)
+
+    def is_slow(self, key: Key) -> bool:
+        """Whether the key's group is held up by something slow: when it runs says nothing about the operator."""
+        return self._shares.is_slow(key)
 
     @property
     def core(self) -> QueueCore[Key]:
         """The rules, for metrics."""
         return self._core
 
+    @property
+    def shares(self) -> Shares[Key]:
+        """Who runs, for metrics."""
+        return self._shares
+
     async def run(
         self,
-        handle: Callable[[list[Key]], Awaitable[None]],
+        prepare: Callable[[list[Key]], Awaitable[Work[Key]]],
         *,
         batches: int = 4,
         batch_size: int = 256,
         gap: float = 0.0,
+        deadline: float = KEY_SECONDS,
+        fresh: float = FRESH_SECONDS,
     ) -> None:
-        """Hand out all ready keys as batches, at most `batches` at once, until cancelled.
+        """Prepare all ready keys in batches, at most `batches` at once, and run each key, until cancelled.
 
-        Two batches start at least `gap` seconds apart: keys that trickle in then share a batch, and what it costs.
-
-        The handler must call `done` for every key; keys that it leaves open are ended as failed.
+        Two batches start at least `gap` seconds apart: keys that trickle in then share a batch, and what it costs. What
+        was prepared more than `fresh` seconds before a key's turn is prepared again. A run that raises, or lasts longer
+        than `deadline`, has failed.
         """
         slots = asyncio.Semaphore(batches)
         not_before = 0.0
@@ -202,39 +237,88 @@ class WorkQueue(Generic[Key]):
                     await asyncio.sleep(wait)
                 keys = await self._next_batch(batch_size)
                 not_before = self._now() + gap
-                task = asyncio.create_task(self._run_batch(handle, keys, slots), name=f"batch of {len(keys)}")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._spawn(self._prepare(prepare, keys, slots, deadline, fresh), name=f"batch of {len(keys)}")
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _next_batch(self, size: int) -> dict[Key, int]:
+    async def _next_batch(self, size: int) -> list[Key]:
         while True:
             self._changed.clear()
-            keys = self._core.take(self._now(), size)
+            keys = self._core.take(self._now(), size, admits=self._shares.intake())
             if keys:
                 return keys
-            self._sleeps_until = self._core.next_ready()
+            self._sleeps_until = self._core.next_ready(is_held=self._shares.is_full)
             try:
                 async with asyncio.timeout_at(self._sleeps_until):
                     await self._changed.wait()
             except TimeoutError:
                 pass  # a key has become ready
 
-    async def _run_batch(
-        self, handle: Callable[[list[Key]], Awaitable[None]], keys: dict[Key, int], slots: asyncio.Semaphore
+    async def _prepare(
+        self,
+        prepare: Callable[[list[Key]], Awaitable[Work[Key]]],
+        keys: list[Key],
+        slots: asyncio.Semaphore,
+        deadline: float,
+        fresh: float,
     ) -> None:
+        since = self._now()
         try:
-            await handle(list(keys))
+            work = await prepare(keys)
         except Exception:
             log.exception("batch failed", extra={"keys": len(keys)})
+            for key in keys:
+                self._done(key, Outcome(failed=True))
+            return
         finally:
             slots.release()
-            for key, run in keys.items():
-                if self._core.is_running(key, run):
-                    self.done(key, Outcome(failed=True))
+        for key in keys:
+            self._prepared[key] = _Prepared(work, deadline, since + fresh)
+            self._shares.add(key)
+        self._start()
+
+    def _start(self) -> None:
+        """Start whatever may run."""
+        while keys := self._shares.start():
+            for key in keys:
+                prepared = self._prepared.pop(key)
+                if self._now() <= prepared.fresh_until:
+                    self._spawn(self._run_key(key, prepared), name=f"run of {key}")
+                else:
+                    self._shares.end(key, in_time=False)
+                    self._core.put_back(key)
+                    self._notice(None)
+
+    async def _run_key(self, key: Key, prepared: _Prepared[Key]) -> None:
+        outcome, started = Outcome(failed=True), self._now()
+        overdue = asyncio.get_running_loop().call_later(self._limits.patience, self._on_overdue, key)
+        try:
+            async with asyncio.timeout(prepared.deadline):
+                outcome = await prepared.work(key)
+        except TimeoutError:
+            log.warning("gave up", extra={"key": str(key), "seconds": round(self._now() - started, 1)})
+        except Exception:
+            log.exception("run failed", extra={"key": str(key)})
+        finally:
+            overdue.cancel()
+            self._shares.end(key, in_time=self._now() - started < self._limits.patience)
+            self._done(key, outcome)
+        self._start()
+
+    def _on_overdue(self, key: Key) -> None:
+        if self._shares.is_overdue(key):
+            self._start()
+
+    def _done(self, key: Key, outcome: Outcome) -> None:
+        self._core.done(key, outcome, self._now())
+        self._notice(None)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _notice(self, ready: float | None) -> None:
         """Rouse the runner, unless it will be awake by then anyway: a burst of wake-ups must not cost a scan each."""

@@ -1,16 +1,15 @@
 """The reconcile of models: one Snapshot for a batch of keys, then each key by itself.
 
-A key that fails never stops another one. What a failure means is decided in one place, `_guarded`: Retryable backs off,
-Terminal waits for a change, anything else is a bug, which is logged with its traceback and shown as Ready=Unknown.
+A key that fails never stops another one. What a failure means is decided in failures.py; one that a person has to know
+of is shown as Ready=Unknown.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from capstan_contract.names import API_VERSION
 from capstan_operator.api.kinds import LLM_MODELS, Model
@@ -18,14 +17,14 @@ from capstan_operator.desired.members import named_members
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel
-from capstan_operator.errors import Retryable, Terminal
+from capstan_operator.failures import Failure, report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.reconciler import GatewayState
-from capstan_operator.kube.errors import Conflict, KubeError, NotFound
+from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.snapshot import SnapshotLoader
-from capstan_operator.loop.workqueue import DONE, Outcome, WorkQueue
+from capstan_operator.loop.workqueue import DONE, Outcome, Work
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.namesakes import Namesakes, is_child, is_owned
 from capstan_operator.models.writer import RETRY_REFUSED, ChildWriter, Written, identity_of
@@ -36,8 +35,6 @@ from capstan_operator.status.standings import Standing, standing_of
 from capstan_operator.status.types import StatusResult
 
 log = logging.getLogger(__name__)
-
-INTERNAL_ERROR: Final = "InternalError"
 
 
 class ModelReconciler:
@@ -67,43 +64,33 @@ class ModelReconciler:
         self._now = now
         self._children = ChildWriter(kube)
         self._standings: dict[ObjectKey, Standing] = {}
-        self._slots = asyncio.Semaphore(settings.workers)
 
-    async def handle(self, keys: list[ObjectKey], queue: WorkQueue[ObjectKey]) -> None:
-        """Reconcile a batch; each key is ended in the queue as soon as it is through."""
+    async def prepare(self, keys: list[ObjectKey]) -> Work[ObjectKey]:
+        """List what the keys of a batch need, and give what reconciles one of them."""
+        snapshot: Snapshot | KubeError
         try:
             snapshot = replace(await self._loader.load(keys), now=self._now())
         except KubeError as error:
-            log.warning("could not list", extra={"keys": len(keys), "error": str(error)})
-            for key in keys:
-                queue.done(key, Outcome(failed=True, after=getattr(error, "after", None)))
-            return
+            snapshot = error
         namesakes = Namesakes(self._kube, cluster_wide=self._loader.is_cluster_wide(keys))
 
-        async def one(key: ObjectKey) -> None:
-            async with self._slots:
-                queue.done(key, await self._guarded(key, snapshot, namesakes))
+        async def work(key: ObjectKey) -> Outcome:
+            return await self._guarded(key, snapshot, namesakes)
 
-        await asyncio.gather(*(one(key) for key in keys))
+        return work
 
-    async def _guarded(self, key: ObjectKey, snapshot: Snapshot, namesakes: Namesakes) -> Outcome:
+    async def _guarded(self, key: ObjectKey, snapshot: Snapshot | KubeError, namesakes: Namesakes) -> Outcome:
         started = monotonic()
         result, outcome = "ok", DONE
         try:
+            if isinstance(snapshot, KubeError):
+                raise snapshot
             outcome = Outcome(after=await self._reconcile(key, snapshot, namesakes))
-        except (Retryable, Conflict) as error:
-            result, outcome = "retry", Outcome(failed=True, after=getattr(error, "after", None))
-            log.warning("will reconcile again", extra={"model": str(key), "error": str(error)})
-        except NotFound as error:
-            # The model, or its namespace, went away while it was looked at.
-            log.info("object went away", extra={"model": str(key), "error": str(error)})
-        except Terminal as error:
-            result = "terminal"
-            log.warning("cannot reconcile", extra={"model": str(key), "reason": error.reason, "error": str(error)})
-        except Exception:
-            result, outcome = "bug", Outcome(failed=True)
-            log.exception("reconcile failed", extra={"model": str(key)})
-            await self._confess(snapshot.models.get(key))
+        except Exception as error:  # noqa: BLE001  # sorted there, and logged with its traceback when it is a bug
+            failure = report(error, log=log, metrics=self._metrics, model=str(key))
+            result, outcome = failure.result, failure.outcome
+            if failure.reason:
+                await self._confess(key, failure)
         self._metrics.reconciles.labels("model", result).inc()
         self._metrics.reconcile_seconds.labels("model").observe(monotonic() - started)
         return outcome
@@ -111,7 +98,7 @@ class ModelReconciler:
     async def _reconcile(self, key: ObjectKey, snapshot: Snapshot, namesakes: Namesakes) -> float | None:
         """Bring one model to what it should be; give the seconds after which to look again."""
         if unread := snapshot.unread.get(key):
-            raise Retryable(unread)
+            raise unread
         model = snapshot.models.get(key)
         if model is None or model.deleting:
             self._standings.pop(key, None)
@@ -186,28 +173,28 @@ class ModelReconciler:
             )
             self._events.record(_subject(model), transition.type, transition.reason, transition.message)
 
-    async def _confess(self, model: Model | None) -> None:
-        """Show a bug of the operator on the object: what it says otherwise may no longer be true."""
-        if model is None or model.deleting:
-            return
-        status = status_of_bug(model, self._now())
-        if status == dict(model.status):
-            return
+    async def _confess(self, key: ObjectKey, failure: Failure) -> None:
+        """Show a failure of the operator on the object: what it says otherwise may no longer be true."""
         try:
-            await self._kube.apply_status(_status_manifest(model, status))
+            model = await self._loader.find_model(key)
+            if model is None or model.deleting:
+                return
+            status = status_of_failure(model, self._now(), failure)
+            if status != dict(model.status):
+                await self._kube.apply_status(_status_manifest(model, status))
         except KubeError as error:
-            log.warning("could not write the status", extra={"model": str(model.key), "error": str(error)})
+            log.warning("could not write the status", extra={"model": str(key), "error": str(error)})
 
 
-def status_of_bug(model: Model, now: datetime) -> dict[str, Any]:
+def status_of_failure(model: Model, now: datetime, failure: Failure) -> dict[str, Any]:
     """Give the present status with Ready=Unknown; everything else stays as it was last known."""
     conditions = [dict(condition) for condition in model.status.get("conditions") or ()]
     present = next((condition for condition in conditions if condition.get("type") == "Ready"), None)
     ready = {
         "type": "Ready",
         "status": "Unknown",
-        "reason": INTERNAL_ERROR,
-        "message": "the operator failed on this object; its log has the details",
+        "reason": failure.reason,
+        "message": failure.message,
         "observedGeneration": model.generation,
         "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

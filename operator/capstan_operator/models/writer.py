@@ -12,6 +12,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
 from capstan_operator.desired.types import DesiredModel
+from capstan_operator.failures import sort_failure
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
 from capstan_operator.kube.port import KubePort
 from capstan_operator.models.namesakes import is_another_models, is_owned
@@ -72,7 +73,7 @@ class ChildWriter:
                     raise  # somebody wrote it at the same moment: look again
                 written.problems.append(_taken(manifest))
             except (Invalid, Forbidden) as error:
-                written.problems.append(Problem("ApplyRefused", str(error)[:MOST_MESSAGE]))
+                written.problems.append(_refused(error))
                 log.warning("object was refused", extra={"model": str(model.key), "error": str(error)[:MOST_MESSAGE]})
         if not desired.keep:
             await self._prune(model, desired, written)
@@ -182,6 +183,11 @@ def _with_replicas(manifest: Manifest, replicas: int) -> Manifest:
         "metadata": {**metadata, "annotations": annotations},
         "spec": {**manifest["spec"], "replicas": replicas},
     }
+
+
+def _refused(error: Invalid | Forbidden) -> Problem:
+    failure = sort_failure(error)
+    return Problem(failure.reason, failure.message)
 
 
 def _taken(manifest: Manifest, by_model: bool = False) -> Problem:

@@ -37,8 +37,8 @@ class QueueMachine(RuleBasedStateMachine):
         """Workers take what is ready: never more than asked, never a key that runs."""
         taken = self.core.take(self.now, most)
         assert len(taken) <= most
-        assert not self.running & taken.keys()
-        self.running |= taken.keys()
+        assert not self.running & set(taken)
+        self.running |= set(taken)
         for key in taken:
             self.owed.pop(key, None)
 
@@ -52,6 +52,18 @@ class QueueMachine(RuleBasedStateMachine):
         if failed or after is not None:
             later = self.core.next_ready()
             assert later is not None
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def put_back(self, data: st.DataObject) -> None:
+        """What was prepared for a key has become old before its turn: it waits again, and is ready."""
+        key = data.draw(st.sampled_from(sorted(self.running)))
+        self.running.discard(key)
+        self.core.put_back(key)
+        self.owed[key] = self.now
+        ready = self.core.next_ready()
+        assert ready is not None
+        assert ready <= self.now + SLACK
 
     @invariant()
     def owes_every_wake_up(self) -> None:
