@@ -11,7 +11,8 @@ from pathlib import Path
 from gateway_report import DIRECT, OURS
 from gateway_upstreams import UPSTREAM_PORT
 
-from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, split_config
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
+from capstan_contract.sharding import split_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "bench"

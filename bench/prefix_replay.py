@@ -27,7 +27,8 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, split_config
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
+from capstan_contract.sharding import split_config
 from capstan_gateway.app import api_listener
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort

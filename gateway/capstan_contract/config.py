@@ -1,36 +1,40 @@
 """The compiled gateway config: the one document that the operator writes and every gateway replica runs.
 
 The writer is strict (`extra="forbid"`), the reader is tolerant: a gateway that is one release older than the operator
-ignores fields that it does not know, and refuses a `schemaVersion` that it does not know.
+ignores fields that it does not know. What it must not ignore is said by `requires`: a reader refuses an entry with a
+requirement that it does not know, rather than serving it without (see `reading`).
 
-The same models always compile to the same bytes: models are sorted, keys are sorted, there is no clock in it. `hash`
-is the SHA-256 of the canonical JSON of everything else, so two documents with one hash are the same config.
+The same models always compile to the same bytes: entries are sorted, keys are sorted, there is no clock in it. `hash`
+is the SHA-256 of the canonical JSON of everything else, so two documents with one hash are the same config. Nothing is
+in it that changes nothing for a gateway: a generation, for one (the operator's ledger knows which a hash stands for).
 
-A config larger than one ConfigMap is split into shards by `split_config`; the main document is then a `ConfigIndex`
-that names the shards. A reader that sees shards of two generations notices, because the hash of the joined document
-is wrong, and keeps what it has until they agree.
+A config larger than one ConfigMap is split into shards (see `sharding`); the main document is then a `ConfigIndex` that
+names them. Entries are sorted by the hash of their ids, so that the models of a shard are a slice of the config's.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, SHARD_BYTES, shard_file
-
-SCHEMA_VERSION: Final = 1
+SchemaVersion = Literal[1, 2]
+SCHEMA_VERSIONS: Final = (1, 2)
+"""Those that this release reads. Version 2 says that something in the config requires something: a reader of the first
+release, which knows no `requires`, refuses it as a whole. A config that requires nothing is of version 1."""
 MAX_HOST_LABEL: Final = 63
-_SHARD_HEAD: Final = b'{"models":['
-_SHARD_TAIL: Final = b"]}"
 
 
 class ConfigError(Exception):
     """A gateway config that cannot be used; the message says where and why, and holds no secret."""
+
+
+class ConfigTooLargeError(ConfigError):
+    """A gateway config that does not fit into the documents that it may have."""
 
 
 class _Document(BaseModel):
@@ -245,13 +249,53 @@ class Adapter(_Document):
     upstreamName: str
 
 
-class ModelEntry(_Document):
+def _is_empty(value: object) -> bool:
+    return not value
+
+
+class _Entry(_Document):
+    """A part of the config with an id of its own."""
+
+    id: str
+    requires: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    """What a reader must know to serve it. Whoever does not know one of them refuses the entry."""
+
+    @cached_property
+    def text(self) -> bytes:
+        """The canonical JSON of it: made once, however often it is part of a config."""
+        return canonical(self.model_dump(mode="json"))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Give a copy. What is cached of the original is not in it."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("text", None)
+        return copy
+
+
+class PolicyEntry(_Entry):
+    """One policy, listed once; the entries that it is about name it by its id."""
+
+    id: str
+    """`Kind/namespace/name` of the policy."""
+    kind: str
+    """A reader that does not know it refuses the policy, and every entry that names the policy."""
+    body: dict[str, Any] = Field(default_factory=dict)
+    """What the kind makes of it: checked by whoever knows the kind."""
+
+
+class ModelEntry(_Entry):
     """One LLMModel as the gateway sees it."""
 
     id: str
     """`namespace/name` of the LLMModel: the key of all state that outlives a config."""
-    generation: int = Field(ge=0)
-    """`metadata.generation` that this entry was compiled from; what acknowledgement is about."""
+    uid: str = Field(default="", exclude_if=_is_empty)
+    """`metadata.uid` of the LLMModel; empty when no API server has seen it."""
+    policies: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    """Ids of the policies that it must not be served without."""
+    generation: int = Field(default=0, ge=0)
+    """Always 0: which generations a config has is in the operator's ledger, so that one which changes nothing here
+    reloads nothing. Readers from before the ledger require the field; it can go when upgrades from them are no longer
+    supported. What those operators wrote is reported back to them (`ConfigReport.generations`)."""
     servedName: str
     aliases: tuple[str, ...] = ()
     upstreamName: str
@@ -276,16 +320,36 @@ class ModelEntry(_Document):
 class GatewayConfig(_Document):
     """Everything that the gateway needs to serve. Make one with `GatewayConfig.build`."""
 
-    schemaVersion: Literal[1] = 1
+    schemaVersion: SchemaVersion = 1
     hash: str
+    requires: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    """What a reader must know to serve any of it."""
     models: tuple[ModelEntry, ...] = ()
+    policies: tuple[PolicyEntry, ...] = Field(default=(), exclude_if=_is_empty)
 
     @classmethod
-    def build(cls, models: tuple[ModelEntry, ...]) -> "GatewayConfig":
+    def build(
+        cls,
+        models: Iterable[ModelEntry],
+        *,
+        policies: Iterable[PolicyEntry] = (),
+        requires: Iterable[str] = (),
+    ) -> "GatewayConfig":
         """Sort, hash and freeze: the same models give the same bytes in whatever order they come."""
-        ordered = tuple(sorted(models, key=lambda entry: entry.id))
-        draft = cls(hash="", models=ordered)
-        return draft.model_copy(update={"hash": _digest(draft.model_dump(mode="json"))})
+        ordered, named = tuple(sorted(models, key=_order)), tuple(sorted(policies, key=_order))
+        needs = tuple(sorted(set(requires)))
+        version: SchemaVersion = 2 if needs or named or any(model.requires for model in ordered) else 1
+        draft = cls(schemaVersion=version, hash="", requires=needs, models=ordered, policies=named)
+        return draft.model_copy(update={"hash": hashlib.sha256(draft.text()).hexdigest()})
+
+    def text(self) -> bytes:
+        """Give the canonical JSON of the whole config."""
+        parts = [b'"hash":', canonical(self.hash), b',"models":[', b",".join(model.text for model in self.models), b"]"]
+        if self.policies:
+            parts += [b',"policies":[', b",".join(policy.text for policy in self.policies), b"]"]
+        if self.requires:
+            parts += [b',"requires":', canonical(self.requires)]
+        return b"".join((b"{", *parts, b',"schemaVersion":', canonical(self.schemaVersion), b"}"))
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "GatewayConfig":
@@ -294,6 +358,15 @@ class GatewayConfig(_Document):
             for name in (entry.servedName, *entry.aliases, *(adapter.servedName for adapter in entry.adapters)):
                 if owners.setdefault(name, entry.id) != entry.id:
                     raise ValueError(f"model name '{name}' is claimed by both '{owners[name]}' and '{entry.id}'")
+        return self
+
+    @model_validator(mode="after")
+    def _policies_exist(self) -> "GatewayConfig":
+        known = {policy.id for policy in self.policies}
+        for entry in self.models:
+            for name in entry.policies:
+                if name not in known:
+                    raise ValueError(f"model '{entry.id}' names the policy '{name}', which is not in the config")
         return self
 
     @model_validator(mode="after")
@@ -311,8 +384,9 @@ class GatewayConfig(_Document):
 class ConfigIndex(_Document):
     """The main document when the config is split: which shards make up the config with this hash."""
 
-    schemaVersion: Literal[1] = 1
+    schemaVersion: SchemaVersion = 1
     hash: str
+    requires: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
     shards: tuple[str, ...]
 
 
@@ -321,10 +395,14 @@ class ConfigReport(_Document):
 
     hash: str | None
     """Hash of the config in use; None before the first one."""
-    generations: dict[str, int]
-    """Generation in use, by model id."""
+    generations: dict[str, int] = Field(default_factory=dict)
+    """Generation in use, by model id, of a config that an operator from before the ledger wrote, which reads the answer
+    off it (and requires the field); otherwise empty. Goes when `ModelEntry.generation` goes."""
     error: str | None = None
     """Why the newest config that was seen is not in use; None when it is."""
+    refused: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """What of the config in use is not served, by the id of the entry: the requirements that are not known, and what
+    else is missing (see `reading`)."""
 
 
 def _may_refer(backend: Backend, to: Backend) -> bool:
@@ -333,163 +411,20 @@ def _may_refer(backend: Backend, to: Backend) -> bool:
     return not isinstance(to, virtual)
 
 
-def _canonical(document: object) -> bytes:
+def spread(entry_id: str) -> bytes:
+    """Give the place of an entry in the order of a config: the same for ever, and evenly spread over all entries."""
+    return hashlib.sha256(entry_id.encode()).digest()
+
+
+def _order(entry: _Entry) -> bytes:
+    return spread(entry.id)
+
+
+def canonical(document: object) -> bytes:
+    """Give the one way to write a document as JSON."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical({**document, "hash": ""})).hexdigest()
-
-
-def split_config(config: GatewayConfig, *, shard_bytes: int = SHARD_BYTES) -> dict[str, str]:
-    """Give the documents to write, by file name: one, or an index and its shards.
-
-    Raises ConfigError when one model alone, or all of them together, do not fit.
-    """
-    whole = _canonical(config.model_dump(mode="json"))
-    if len(whole) <= shard_bytes:
-        return {CONFIG_FILE: whole.decode()}
-    envelope = len(_canonical({"models": []}))
-    shards: list[list[bytes]] = [[]]
-    size = envelope
-    for entry in config.models:
-        encoded = _canonical(entry.model_dump(mode="json"))
-        if envelope + len(encoded) > shard_bytes:
-            raise ConfigError(
-                f"model '{entry.id}' compiles to {len(encoded)} bytes; at most {shard_bytes} fit in a shard"
-            )
-        if size + len(encoded) + 1 > shard_bytes and shards[-1]:
-            shards.append([])
-            size = envelope
-        shards[-1].append(encoded)
-        size += len(encoded) + 1
-    if len(shards) > MAX_CONFIG_SHARDS:
-        raise ConfigError(f"the config needs {len(shards)} shards; at most {MAX_CONFIG_SHARDS} are allowed")
-    names = tuple(shard_file(number) for number in range(1, len(shards) + 1))
-    documents = {CONFIG_FILE: _canonical(ConfigIndex(hash=config.hash, shards=names).model_dump(mode="json")).decode()}
-    for name, entries in zip(names, shards, strict=True):
-        documents[name] = (_SHARD_HEAD + b",".join(entries) + _SHARD_TAIL).decode()
-    return documents
-
-
-def shards_named_by(main_document: str | bytes) -> tuple[str, ...]:
-    """Give the shard files that the main document needs beside it; none when it is a whole config."""
-    return _shards_of(_parse(main_document, CONFIG_FILE))
-
-
-def _shards_of(parsed: Mapping[str, Any]) -> tuple[str, ...]:
-    shards = parsed.get("shards", [])
-    if not isinstance(shards, list) or not all(isinstance(name, str) for name in shards):
-        raise ConfigError(f"{CONFIG_FILE}: `shards` must be a list of file names")
-    if len(shards) > MAX_CONFIG_SHARDS:
-        raise ConfigError(f"{CONFIG_FILE}: names {len(shards)} shards; at most {MAX_CONFIG_SHARDS} are allowed")
-    return tuple(shards)
-
-
-class ConfigReader:
-    """Reads back what `split_config` wrote, one config after the other.
-
-    An entry that is as it was in the config before is the same object again: it is not checked twice, and whoever asks
-    what has changed is answered by identity. `rest` is called between entries, so that a thread that reads a large
-    config can let others have their turn.
-    """
-
-    def __init__(self, *, rest: Callable[[], None] = lambda: None) -> None:
-        self._rest = rest
-        self._known: dict[bytes, ModelEntry] = {}
-
-    def read(self, documents: Mapping[str, str | bytes]) -> GatewayConfig:
-        """Give the config in these documents, by file name.
-
-        Fields that this release does not know are dropped. Raises ConfigError for anything else that is not right:
-        JSON, schema version, a missing shard, a hash that does not fit, a field with a wrong value.
-        """
-        parsed, shards = _parse_all(documents)
-        if not _is_as_written(documents, parsed, shards) and _digest(parsed) != parsed.get("hash"):
-            raise ConfigError(
-                "the content does not match its hash: the config is damaged or its parts are of two generations"
-            )
-        models = parsed.get("models")
-        if isinstance(models, list):
-            parsed["models"] = self._entries(models)
-        try:
-            return GatewayConfig.model_validate(parsed, extra="ignore")
-        except ValidationError as error:
-            raise ConfigError(_explain(error)) from error
-
-    def _entries(self, models: list[Any]) -> list[ModelEntry]:
-        entries: list[ModelEntry] = []
-        keys = [orjson.dumps(model) for model in models]
-        for number, (key, model) in enumerate(zip(keys, models, strict=True)):
-            try:
-                entries.append(self._known.get(key) or ModelEntry.model_validate(model, extra="ignore"))
-            except ValidationError as error:
-                raise ConfigError(_explain(error, "models", str(number))) from error
-            self._rest()
-        self._known = dict(zip(keys, entries, strict=True))
-        return entries
-
-
-def join_config(documents: Mapping[str, str | bytes]) -> GatewayConfig:
-    """Read one config; see ConfigReader."""
-    return ConfigReader().read(documents)
-
-
-def _parse_all(documents: Mapping[str, str | bytes]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Give the whole config as one document, and apart from it the shards that it came in."""
-    if CONFIG_FILE not in documents:
-        raise ConfigError(f"{CONFIG_FILE} is missing")
-    parsed = _parse(documents[CONFIG_FILE], CONFIG_FILE)
-    if parsed.get("schemaVersion") != SCHEMA_VERSION:
-        raise ConfigError(
-            f"{CONFIG_FILE}: `schemaVersion` is {parsed.get('schemaVersion')!r}; this release reads {SCHEMA_VERSION}"
-        )
-    names = _shards_of(parsed)
-    if not names:
-        return parsed, names
-    models: list[Any] = []
-    for name in names:
-        if name not in documents:
-            raise ConfigError(f"{name} is missing")
-        part = _parse(documents[name], name).get("models")
-        if not isinstance(part, list):
-            raise ConfigError(f"{name}: `models` must be a list")
-        models.extend(part)
-    return {key: value for key, value in parsed.items() if key != "shards"} | {"models": models}, names
-
-
-def _is_as_written(documents: Mapping[str, str | bytes], parsed: Mapping[str, Any], names: tuple[str, ...]) -> bool:
-    """Whether the hash fits the very text: what `split_config` writes is canonical, and need not be written anew.
-
-    False says nothing: somebody may have formatted the documents.
-    """
-    if not names:
-        text = _utf8(documents[CONFIG_FILE]).replace(f'"hash":"{parsed.get("hash")}"'.encode(), b'"hash":""', 1)
-        return hashlib.sha256(text).hexdigest() == parsed.get("hash")
-    envelope = _canonical({**parsed, "hash": "", "models": []}).split(b'"models":[]')
-    shards = [_utf8(documents[name]) for name in names]
-    if len(envelope) != 2 or not all(text.startswith(_SHARD_HEAD) and text.endswith(_SHARD_TAIL) for text in shards):
-        return False
-    models = b",".join(text[len(_SHARD_HEAD) : -len(_SHARD_TAIL)] for text in shards)
-    text = envelope[0] + b'"models":[' + models + b"]" + envelope[1]
-    return hashlib.sha256(text).hexdigest() == parsed.get("hash")
-
-
-def _utf8(document: str | bytes) -> bytes:
-    return document.encode() if isinstance(document, str) else document
-
-
-def _parse(document: str | bytes, name: str) -> dict[str, Any]:
-    try:
-        parsed = orjson.loads(document)
-    except orjson.JSONDecodeError as error:
-        raise ConfigError(f"{name} is not JSON: {error}") from error
-    if not isinstance(parsed, dict):
-        raise ConfigError(f"{name} must hold a JSON object")
-    return parsed
-
-
-def _explain(error: ValidationError, *inside: str) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join((*inside, *(str(part) for part in first["loc"]))) or "document"
-    return f"{where}: {first['msg']}"
+def digest(document: Mapping[str, Any]) -> str:
+    """Give the hash of a config, whatever `hash` it says itself."""
+    return hashlib.sha256(canonical({**document, "hash": ""})).hexdigest()

@@ -32,14 +32,20 @@ SHARD_BYTES: Final = 900 * 1024
 """Most bytes in one ConfigMap; Kubernetes refuses more than 1 MiB for the whole object."""
 
 
-def shard_file(number: int) -> str:
-    """Key and file name of shard `number`, counted from 1."""
-    return f"shard-{number}.json"
+MAX_ENTRY_BYTES: Final = SHARD_BYTES // 4
+"""Most bytes of one model's entry: with larger ones, two in the same shard could be too many."""
+SHARD_SETS: Final = ("a", "b")
+"""A config in shards is written into the set that the live index does not name."""
 
 
-def shard_object(config_name: str, number: int) -> str:
-    """Name of the ConfigMap that holds shard `number` of the config object `config_name`."""
-    return f"{config_name}-{number}"
+def shard_file(shard_set: str, number: int) -> str:
+    """Key and file name of shard `number` of a set, counted from 1."""
+    return f"shard-{shard_set}-{number}.json"
+
+
+def shard_object(config_name: str, file: str) -> str:
+    """Name of the ConfigMap that holds this shard of the config object `config_name`."""
+    return f"{config_name}-{file.removeprefix('shard-').removesuffix('.json')}"
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

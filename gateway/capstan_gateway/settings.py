@@ -37,7 +37,7 @@ class Settings:
     kube_namespace: str | None = None
     """Namespace of the gateway config's ConfigMap; with `kube_config_map` it turns the Kubernetes source on."""
     kube_config_map: str | None = None
-    """Name of the gateway config's ConfigMap; shards are named after it."""
+    """Name of the gateway config's ConfigMap; shards (NAME-a-1, NAME-b-1, ...) are named after it."""
     kube_credentials: str | None = None
     """Name of the Secret with the keys of external models, in the same namespace; None: only `credentials_dir`."""
     kube_url: str | None = None

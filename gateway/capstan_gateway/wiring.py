@@ -173,8 +173,8 @@ class Gateway:
             previous=previous,
             auto=self.settings.auto_strategy,
         )
-        self.table.retain(runtime.generations)
-        self.deps.memory.retain((*runtime.generations, AUTO))
+        self.table.retain(runtime.by_id)
+        self.deps.memory.retain((*runtime.by_id, AUTO))
         return runtime
 
     def _read_gauges(self) -> None:

@@ -90,6 +90,12 @@ class Metrics:
             "Namespaces that are to be worked in and could not be read last time: what was last known of them stays.",
             registry=self.registry,
         )
+        self.config_problem = Gauge(
+            "capstan_operator_gateway_config_problem",
+            "1 while the gateway config cannot be written, by reason; the gateway keeps the one before.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.resync_age = Gauge(
             "capstan_operator_resync_age_seconds", "Since the last complete resync.", registry=self.registry
         )
@@ -105,6 +111,12 @@ class Metrics:
         """Count one call to the API server."""
         self.calls.labels(verb, kind.plural, code).inc()
         self.call_seconds.labels(verb).observe(seconds)
+
+    def tell_config_problem(self, reason: str | None) -> None:
+        """Say why the gateway config cannot be written; None: it can."""
+        self.config_problem.clear()
+        if reason is not None:
+            self.config_problem.labels(reason).set(1)
 
     def bind(self, gauge: Gauge, read: Callable[[], float], *labels: str) -> None:
         """Have a gauge read its value when it is scraped."""

@@ -17,7 +17,8 @@ import anthropic
 import pytest
 from openai import BadRequestError, OpenAI
 
-from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, Task, split_config
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, Task
+from capstan_contract.sharding import split_config
 from capstan_worker.simulator.vectors import similarity
 from support.ports import free_port
 from support.vllm import ENVIRON, FLAGS, minilm, need_vllm, tiny_chat_model

@@ -7,7 +7,8 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, split_config
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
+from capstan_contract.sharding import split_config
 from capstan_gateway.app import api_listener
 from capstan_gateway.server import listen
 from capstan_gateway.settings import Settings

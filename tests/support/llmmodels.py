@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from capstan_contract.config import GatewayConfig, join_config
+from capstan_contract.config import GatewayConfig
+from capstan_contract.reading import join_config
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import CONFIG_MAPS

@@ -5,8 +5,9 @@ import logging
 import random
 from typing import Final
 
-from capstan_contract.config import ConfigError, shards_named_by
-from capstan_contract.names import CONFIG_FILE, shard_file, shard_object
+from capstan_contract.config import ConfigError
+from capstan_contract.names import CONFIG_FILE, shard_object
+from capstan_contract.sharding import shards_named_by
 from capstan_gateway.config.store import KUBERNETES, ConfigStore
 from capstan_gateway.kubeapi.client import Json, KubeClient, KubeError
 from capstan_gateway.kubeapi.reflector import Reflector
@@ -88,17 +89,17 @@ class ConfigMapSource:
             return True
         documents: dict[str, str | bytes] = dict(main)
         try:
-            for number in range(1, len(shards) + 1):
-                documents[shard_file(number)] = await self._shard(number)
+            for file in shards:
+                documents[file] = await self._shard(file)
         except KubeError as error:
-            self._store.reject(f"{shard_file(number)} could not be read: {error}", source=KUBERNETES)
+            self._store.reject(f"{file} could not be read: {error}", source=KUBERNETES)
             return False
         return await self._store.offer(documents, source=KUBERNETES) or not shards
 
-    async def _shard(self, number: int) -> str:
-        name = shard_object(self._name, number)
+    async def _shard(self, file: str) -> str:
+        name = shard_object(self._name, file)
         item = await self._client.get(f"/api/v1/namespaces/{self._namespace}/configmaps/{name}")
-        text = (item.get("data") or {}).get(shard_file(number))
+        text = (item.get("data") or {}).get(file)
         if not isinstance(text, str):
-            raise KubeError(f"ConfigMap {name} has no {shard_file(number)}")
+            raise KubeError(f"ConfigMap {name} has no {file}")
         return text

@@ -73,7 +73,7 @@ class ServedModel:
 class Runtime:
     """One config, ready to serve."""
 
-    __slots__ = ("_entries", "_members", "_served", "auto", "by_id", "generations", "hash", "listing", "models")
+    __slots__ = ("_entries", "_members", "_served", "auto", "by_id", "hash", "listing", "models")
 
     def __init__(
         self,
@@ -82,12 +82,11 @@ class Runtime:
         auto: ServedModel | None = None,
     ) -> None:
         self.hash = config.hash
-        self.generations = {entry.id: entry.generation for entry in config.models}
         self._entries = {entry.id: entry for entry in config.models}
         self._served = served
         self.models = {name: model for names in served.values() for name, model in names.items()}
         """By every name that clients may use: served names, aliases, adapters."""
-        self.by_id = {entry.id: served[entry.id][entry.servedName] for entry in config.models}
+        self.by_id = {name: served[name][self._entries[name].servedName] for name in sorted(self._entries)}
         self.auto = auto if AUTO not in self.models and self.models else None
         """The built-in virtual model; None while a model of the config has its name."""
         self._members: dict[tuple[str, frozenset[Task]], tuple[Member[ServedModel], ...]] = {}
@@ -155,7 +154,7 @@ def compile_runtime(
         kept = None if previous is None else previous.compiled(entry)
         served[entry.id] = kept or _compile_model(entry, endpoints_of(entry), metrics)
         yield
-    entry = ModelEntry(id=AUTO, generation=0, servedName=AUTO, upstreamName=AUTO, backend=StaticBackend(urls=()))
+    entry = ModelEntry(id=AUTO, servedName=AUTO, upstreamName=AUTO, backend=StaticBackend(urls=()))
     plan = RouterPlan(auto, StickyBy.USER, None)
     return Runtime(config, served, _compile_model(entry, endpoints_of(entry), metrics, plan)[AUTO])
 

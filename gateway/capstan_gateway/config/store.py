@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping
+from itertools import islice
 from typing import Final
 
-from capstan_contract.config import ConfigError, ConfigReader, ConfigReport, GatewayConfig
+from capstan_contract.config import ConfigError, ConfigReport, GatewayConfig
+from capstan_contract.reading import ConfigReader, Reading
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.telemetry.metrics import Metrics
 
@@ -14,6 +16,8 @@ log = logging.getLogger(__name__)
 
 DIRECTORY: Final = "directory"
 KUBERNETES: Final = "kubernetes"
+MOST_NAMED: Final = 20
+"""Refused entries that the log names; all are at /internal/config."""
 SLICE_SECONDS: Final = 0.001
 """How long a config is worked on at a stretch before requests have their turn."""
 
@@ -34,7 +38,9 @@ class ConfigStore:
         self._reader = ConfigReader(rest=_rests(SLICE_SECONDS))
         self._compiling = asyncio.Lock()
         self._source: str | None = None
+        self._reported: Mapping[str, int] = {}
         self.runtime: Runtime | None = None
+        self.refused: Mapping[str, tuple[str, ...]] = {}
         self.error: str | None = None
 
     async def offer(self, documents: Mapping[str, str | bytes], *, source: str) -> bool:
@@ -43,25 +49,25 @@ class ConfigStore:
         Requests go on meanwhile: the config is checked in a thread, and compiled in slices.
         """
         try:
-            config = await asyncio.to_thread(self._reader.read, documents)
+            reading = await asyncio.to_thread(self._reader.read, documents)
         except ConfigError as error:
             self.reject(str(error), source=source)
             return False
         async with self._compiling:
-            return await self._use(config, source)
+            return await self._use(reading, source)
 
-    async def _use(self, config: GatewayConfig, source: str) -> bool:
+    async def _use(self, reading: Reading, source: str) -> bool:
         if self._source == KUBERNETES and source == DIRECTORY:
             return False
-        if self.runtime is None or self.runtime.hash != config.hash:
+        if self.runtime is None or self.runtime.hash != reading.config.hash:
             try:
-                runtime = await self._compile(config)
+                runtime = await self._compile(reading.config)
             except Exception as error:
                 # A bug, since the config is valid; but the same config reaches every replica, and none must end by it.
                 log.exception("a config could not be compiled", extra={"source": source})
                 self.reject(f"the config could not be compiled: {type(error).__name__}", source=source)
                 return False
-            self._swap(runtime, source)
+            self._swap(runtime, reading, source)
         self._source = source
         self.error = None
         self._metrics.config_success.at().value = 1
@@ -93,11 +99,15 @@ class ConfigStore:
     def report(self) -> ConfigReport:
         """Give what /internal/config says."""
         if self.runtime is None:
-            return ConfigReport(hash=None, generations={}, error=self.error)
-        return ConfigReport(hash=self.runtime.hash, generations=self.runtime.generations, error=self.error)
+            return ConfigReport(hash=None, error=self.error)
+        return ConfigReport(
+            hash=self.runtime.hash, generations=dict(self._reported), error=self.error, refused=dict(self.refused)
+        )
 
-    def _swap(self, runtime: Runtime, source: str) -> None:
+    def _swap(self, runtime: Runtime, reading: Reading, source: str) -> None:
         self.runtime = runtime
+        self.refused = reading.refused
+        self._reported = {entry.id: entry.generation for entry in reading.config.models if entry.generation}
         names = {model.name for model in runtime.models.values()}
         if runtime.auto is not None:
             names.add(runtime.auto.name)
@@ -105,8 +115,9 @@ class ConfigStore:
         self._metrics.config_info.cells.clear()
         self._metrics.config_info.at(runtime.hash).value = 1
         self._metrics.config_reloads.at("success").value += 1
-        for model in runtime.models.values():
-            self._metrics.config_generation.at(model.name).value = runtime.generations[model.id]
+        self._metrics.config_refused.at().value = len(self.refused)
+        for entry, objections in islice(self.refused.items(), MOST_NAMED):
+            log.error("refused an entry of the config", extra={"entry": entry, "reason": ", ".join(objections)})
         log.info("swapped the config", extra={"config_hash": runtime.hash, "models": len(names), "source": source})
 
 

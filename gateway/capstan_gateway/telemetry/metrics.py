@@ -74,8 +74,8 @@ class Metrics(Collector):
         )
         self.rejected = NumberFamily("counter", "gateway_admission_rejected_total", "Turned away.", ("reason",))
         self.config_info = NumberFamily("gauge", "gateway_config_info", "1 for the config in use.", ("hash",))
-        self.config_generation = NumberFamily(
-            "gauge", "gateway_config_generation", "Generation of each model in use.", model
+        self.config_refused = NumberFamily(
+            "gauge", "gateway_config_refused_entries", "Entries of the config in use that this release does not serve."
         )
         self.config_success = NumberFamily(
             "gauge", "gateway_config_last_reload_success", "1 when the newest config seen is in use."

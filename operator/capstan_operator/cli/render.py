@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from capstan_contract.config import ConfigError, split_config
+from capstan_contract.config import ConfigError
+from capstan_contract.sharding import split_config
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.cli.validate import check_together, line_of
 from capstan_operator.desired.compile import compile_gateway

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from capstan_contract.config import Backend, CascadeBackend, ModelEntry, RouterBackend, StaticBackend
+from capstan_contract.names import MAX_ENTRY_BYTES
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.claims import Claimant
 from capstan_operator.desired.entries import build_entry
@@ -106,6 +107,9 @@ def judge_alone(
     except ValidationError as fault:
         # What the contract refuses must cost this model only, whatever the rules of its manifest let through.
         return _faulty(model, [_refusal(fault)], live)
+    if len(draft.text) > MAX_ENTRY_BYTES:
+        # It must not be the config that does not fit.
+        return _faulty(model, [Fault("spec", f"takes more than {MAX_ENTRY_BYTES} bytes of a gateway's config")], live)
     if objection := rules.objection(model.key.namespace, draft.servedName):
         return Candidate(model, Verdict(accepted=False, reason=objection[0], message=objection[1]))
     objections = [(path, name, rules.objection(model.key.namespace, name)) for path, name in name_fields(draft)]

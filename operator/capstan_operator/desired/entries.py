@@ -36,7 +36,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
     serving = spec.serving
     return ModelEntry(
         id=str(model.key),
-        generation=model.generation,
+        uid=model.uid,
         servedName=served_name(model),
         aliases=_aliases(model, spec),
         upstreamName=upstream_name(model),

@@ -1,12 +1,13 @@
 """Which generation of which model the gateway's ready replicas run.
 
 Every ready replica is asked for /internal/config: fast after a write until all of them run the new config, slowly while
-some still do not, and at rest only now and then. Models whose acknowledgement changed are woken; nobody else is.
+some still do not, and at rest only now and then. It answers with a hash; the ledger knows which generations that is.
+Models whose acknowledgement changed are woken; nobody else is.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,13 +15,15 @@ import aiohttp
 from pydantic import ValidationError
 
 from capstan_contract.config import ConfigReport
+from capstan_operator.gateway_config.ledger import Ledger, holds
+from capstan_operator.gateway_config.replicas import Replica, Replicas, View, ready_replicas
 from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.api_resource import ENDPOINT_SLICES
-from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.status.types import Acknowledgement, AckState, judge_acknowledgement
+from capstan_operator.status.types import Acknowledgement, AckState, Problem
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,16 @@ class Rhythm:
     """How old the list of replicas may be."""
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What is to be acknowledged of a model."""
+
+    uid: str
+    generation: int
+    served: bool
+    """Whether it belongs into the config at all."""
+
+
 class Acknowledger:
     """Asks the gateway: `run` until cancelled, `expect` after a write, `acknowledgement` when a status is computed."""
 
@@ -54,6 +67,7 @@ class Acknowledger:
         *,
         wake: Callable[[ObjectKey], None],
         metrics: Metrics,
+        ledger: Ledger | None = None,
         rhythm: Rhythm = Rhythm(),
     ) -> None:
         self._kube = kube
@@ -62,40 +76,57 @@ class Acknowledger:
         self._metrics = metrics
         self._rhythm = rhythm
         self._expected_hash: str | None = None
-        self._expected: Mapping[ObjectKey, tuple[int, bool]] = {}
-        self._reports: Sequence[ConfigReport | None] | None = None
-        self._told: dict[ObjectKey, tuple[int, bool, AckState]] = {}
-        self._replicas: tuple[float, tuple[str, ...]] | None = None
+        self._expected: Mapping[ObjectKey, Expected] = {}
+        self._problem: Problem | None = None
+        self.ledger = ledger or Ledger()
+        self._said = Replicas()
+        self._asked = False
+        self._view: tuple[int, View] | None = None
+        self._told: dict[ObjectKey, tuple[Expected, AckState]] = {}
+        self._replicas: tuple[float, tuple[Replica, ...]] | None = None
         self._fast_until = 0.0
         self._roused = asyncio.Event()
 
-    def expect(self, config_hash: str | None, models: Mapping[ObjectKey, tuple[int, bool]]) -> None:
-        """A config was written, or its models changed: `models` gives generation and whether it is served."""
+    def expect(
+        self, config_hash: str | None, models: Mapping[ObjectKey, Expected], *, problem: Problem | None = None
+    ) -> None:
+        """Say what is written (`problem`: and why nothing newer), and what is wanted of each model."""
         if config_hash != self._expected_hash:
             self._expected_hash = config_hash
             self._fast_until = asyncio.get_running_loop().time() + self._rhythm.fast_for
             self._roused.set()
-        self._expected = models
+        self._expected, self._problem = models, problem
+        self._tell()
 
     def rouse(self) -> None:
         """The gateway's replicas changed: look at once."""
         self._replicas = None
         self._roused.set()
 
-    def acknowledgement(self, key: ObjectKey, *, generation: int, served: bool) -> Acknowledgement:
-        """What the last answers say about a generation of a model."""
+    def acknowledgement(self, key: ObjectKey, *, uid: str, generation: int, served: bool) -> Acknowledgement:
+        """What the replicas have said about a generation of a model."""
         if not self._settings.build.gateway_service:
             return NOT_NEEDED
-        if self._reports is None:
+        written = self.ledger.records(self._expected_hash)
+        if self._problem and served and not holds(written or {}, str(key), uid=uid, generation=generation):
+            return Acknowledgement(AckState.BLOCKED, problem=self._problem)
+        if not self._asked:
             return UNKNOWN
-        return judge_acknowledgement(str(key), generation=generation, served=served, reports=self._reports)
+        return self._current_view().judge(str(key), uid=uid, generation=generation, served=served)
+
+    def _current_view(self) -> View:
+        if self._view is None or self._view[0] != self.ledger.version:
+            self._view = (self.ledger.version, self._said.view(self.ledger))
+        return self._view[1]
 
     @property
     def pending(self) -> bool:
         """Whether some ready replica is not known to run the expected config."""
-        return self._reports is None or any(
-            report is None or report.hash != self._expected_hash for report in self._reports
-        )
+        return not self._asked or self._current < len(self._said.said)
+
+    @property
+    def _current(self) -> int:
+        return sum(said is not None and said.hash == self._expected_hash for said in self._said.said.values())
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -116,32 +147,39 @@ class Acknowledger:
         if not self.pending:
             return self._rhythm.rest
         fast = asyncio.get_running_loop().time() < self._fast_until
-        return self._rhythm.fast if fast and self._reports else self._rhythm.pending
+        return self._rhythm.fast if fast and self._said.said else self._rhythm.pending
 
     async def _ask_all(self, session: aiohttp.ClientSession) -> None:
         try:
-            addresses = await self._addresses()
+            replicas = await self._ready_replicas()
         except KubeError as error:
             log.warning("could not list the gateway's replicas", extra={"error": str(error)})
             return
-        self._reports = await asyncio.gather(*(self._ask(session, address) for address in addresses))
-        current = sum(report is not None and report.hash == self._expected_hash for report in self._reports)
-        self._metrics.gateways.labels("ready").set(len(self._reports))
-        self._metrics.gateways.labels("current").set(current)
-        self._tell()
+        reports = await asyncio.gather(*(self._ask(session, replica.address) for replica in replicas))
+        answers = dict(zip(replicas, reports, strict=True))
+        is_new = self._said.hear(answers, self.ledger, now=asyncio.get_running_loop().time())
+        self._metrics.gateways.labels("ready").set(len(replicas))
+        self._metrics.gateways.labels("current").set(self._current)
+        if is_new or not self._asked:
+            self._asked, self._view = True, None
+            self._tell()
 
     def _tell(self) -> None:
-        """Wake the models for which the answer is another one than last time."""
-        told = {
-            key: (generation, served, self.acknowledgement(key, generation=generation, served=served).state)
-            for key, (generation, served) in self._expected.items()
-        }
-        before, self._told = self._told, told
-        for key, answer in told.items():
-            if before.get(key) != answer:
+        """Wake the models for which the answer is another one than last time.
+
+        One of which something else is expected than before is under way: whoever expects it sees to that.
+        """
+        before, self._told = self._told, {}
+        for key, expected in self._expected.items():
+            found = self.acknowledgement(
+                key, uid=expected.uid, generation=expected.generation, served=expected.served
+            ).state
+            self._told[key] = (expected, found)
+            known = before.get(key)
+            if known is not None and known[0] == expected and known[1] is not found:
                 self._wake(key)
 
-    async def _addresses(self) -> tuple[str, ...]:
+    async def _ready_replicas(self) -> tuple[Replica, ...]:
         now = asyncio.get_running_loop().time()
         if self._replicas is None or now - self._replicas[0] >= self._rhythm.replicas:
             listing = await self._kube.list(
@@ -149,7 +187,7 @@ class Acknowledger:
                 namespace=self._settings.build.install_namespace,
                 label_selector=f"{SERVICE_LABEL}={self._settings.build.gateway_service}",
             )
-            self._replicas = (now, ready_addresses(listing.items))
+            self._replicas = (now, ready_replicas(listing.items))
         return self._replicas[1]
 
     async def _ask(self, session: aiohttp.ClientSession, address: str) -> ConfigReport | None:
@@ -163,17 +201,3 @@ class Acknowledger:
         except (aiohttp.ClientError, TimeoutError, ConnectionError, ValidationError) as error:
             log.debug("gateway replica did not report", extra={"address": address, "error": type(error).__name__})
             return None
-
-
-def ready_addresses(slices: Sequence[Manifest]) -> tuple[str, ...]:
-    """Give the addresses of the ready endpoints, each once. `ready` absent means ready, as the API says."""
-    return tuple(
-        sorted(
-            {
-                endpoint["addresses"][0]
-                for item in slices
-                for endpoint in item.get("endpoints") or ()
-                if (endpoint.get("conditions") or {}).get("ready") is not False and endpoint.get("addresses")
-            }
-        )
-    )

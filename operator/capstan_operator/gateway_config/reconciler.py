@@ -1,40 +1,30 @@
 """The gateway config: one singleton key, on a lane of its own.
 
 A change of an LLMModel reaches the gateway without waiting for anybody's Deployment: list the models, compile, write
-what differs. Shards go before the index that names them, and surplus shards go last, so that a reader always finds
-what the index names. A credential is there before the config that needs it.
+what differs. A credential is there before the config that needs it.
 
 What this lane finds out is `GatewayState`, which the models' reconciles read: the verdict on each model, and Secrets
 that are missing. Only models for which that changed are woken.
 """
 
-import asyncio
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from capstan_contract.config import ConfigError, split_config
-from capstan_contract.names import (
-    COMPONENT_LABEL,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-)
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
-from capstan_operator.desired.config_maps import CONFIG_COMPONENT, build_config_maps
-from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable, Terminal
-from capstan_operator.gateway_config.acknowledge import Acknowledger
+from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
 from capstan_operator.gateway_config.credentials import CredentialStore
+from capstan_operator.gateway_config.ledger import UNKNOWN, Recorded, Records, records_of_written
+from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.metrics import Metrics
-from capstan_operator.resources.api_resource import CONFIG_MAPS
-from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
 from capstan_operator.status.types import Problem
 
@@ -42,7 +32,6 @@ log = logging.getLogger(__name__)
 
 UNREADABLE_RECHECK_SECONDS: Final = 15.0
 """How soon namespaces that could not be read are tried again."""
-_SHARD_NUMBER: Final = re.compile(r"-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -64,6 +53,8 @@ class GatewayState:
     """The virtual models that name each model."""
     config_hash: str | None = None
     """Hash of the config that is written."""
+    problem: Problem | None = None
+    """Why a newer one cannot be written."""
     awaiting: set[ObjectKey] = field(default_factory=set)
     """Models whose reconcile came before the config lane had seen their generation."""
 
@@ -78,6 +69,17 @@ class GatewayState:
             self.awaiting.add(model.key)
             return None
         return self.judged[model.key]
+
+
+def record_models(models: Iterable[Model], compiled: CompiledGateway) -> Records:
+    """Give what each entry of a compiled config stands for."""
+    served = {entry.id for entry in compiled.config.models}
+    # NB: what is served of a model that is not accepted is not of this generation.
+    return {
+        str(model.key): Recorded(model.uid, model.generation) if compiled.verdicts[model.key].accepted else UNKNOWN
+        for model in models
+        if str(model.key) in served
+    }
 
 
 class GatewayConfigReconciler:
@@ -96,9 +98,8 @@ class GatewayConfigReconciler:
         metrics: Metrics,
     ) -> None:
         self.state = GatewayState()
-        self._kube = kube
         self._loader = loader
-        self._settings = settings
+        self._writer = ConfigWriter(kube, settings)
         self._credentials = credentials
         self._acknowledger = acknowledger
         self._wake = wake
@@ -117,7 +118,7 @@ class GatewayConfigReconciler:
         compiled = compile_gateway(models)
         problems = await self._credentials.sync(compiled.credentials)
         try:
-            await self._write(compiled)
+            await self._write(models, compiled)
         finally:
             self._publish(models, compiled, problems)
         rechecks = [UNREADABLE_RECHECK_SECONDS] if listed.unreadable else []
@@ -140,7 +141,9 @@ class GatewayConfigReconciler:
         self._metrics.models.set(len(judged))
         self._metrics.accepted.set(len(compiled.config.models))
         self._acknowledger.expect(
-            self.state.config_hash, {key: (item.generation, item.verdict.accepted) for key, item in judged.items()}
+            self.state.config_hash,
+            {key: Expected(item.uid, item.generation, item.verdict.served) for key, item in judged.items()},
+            problem=self.state.problem,
         )
         for key, item in judged.items():
             if before.get(key) == item:
@@ -154,33 +157,24 @@ class GatewayConfigReconciler:
         is_new = before is None or (before.uid, before.generation) != (item.uid, item.generation)
         return is_new and self._is_busy(key)
 
-    async def _write(self, compiled: CompiledGateway) -> None:
+    async def _write(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
+        """Write the config, and have the ledger know what the written one stands for."""
+        config, ledger = compiled.config, self._acknowledger.ledger
+        records = record_models(models, compiled)
         try:
-            documents = split_config(compiled.config)
-        except ConfigError as error:
-            raise Terminal("ConfigTooLarge", str(error)) from error
-        desired = build_config_maps(documents, self._settings)
-        listing = await self._kube.list(
-            CONFIG_MAPS, namespace=self._settings.build.install_namespace, label_selector=_SELECTOR
-        )
-        live = {item["metadata"]["name"]: item for item in listing.items}
-        *shards, index = desired
-        await asyncio.gather(*(self._apply(shard, live) for shard in shards))
-        await self._apply(index, live)
-        self.state.config_hash = compiled.config.hash
-        await self._prune(live.keys() - {item["metadata"]["name"] for item in desired})
+            await self._writer.write(config)
+            self._tell_problem(None)
+        except Terminal as error:
+            self._tell_problem(Problem(error.reason, str(error)))
+            raise
+        finally:
+            written = self._writer.written
+            self.state.config_hash = written.hash if written else None
+            if written is not None and written.hash != config.hash:
+                records = records_of_written(written, ledger.records(written.hash) or {}, config, records)
+            if written is not None:
+                ledger.record(written.hash, records)
 
-    async def _apply(self, manifest: Manifest, live: Mapping[str, Manifest]) -> None:
-        name = manifest["metadata"]["name"]
-        if needs_apply(manifest, live.get(name)):
-            await self._kube.apply(manifest)
-            log.info("wrote gateway config", extra={"object": name})
-
-    async def _prune(self, surplus: Iterable[str]) -> None:
-        for name in sorted(surplus):
-            if _SHARD_NUMBER.fullmatch(name.removeprefix(self._settings.gateway_config_name)):
-                await self._kube.delete(CONFIG_MAPS, name, namespace=self._settings.build.install_namespace)
-                log.info("deleted surplus shard of the gateway config", extra={"object": name})
-
-
-_SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY},{COMPONENT_LABEL}={CONFIG_COMPONENT}"
+    def _tell_problem(self, problem: Problem | None) -> None:
+        self.state.problem = problem
+        self._metrics.tell_config_problem(problem.reason if problem else None)

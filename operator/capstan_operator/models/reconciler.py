@@ -119,7 +119,7 @@ class ModelReconciler:
         if judged is None:
             return None  # the config lane has not compiled this generation yet, and wakes the model when it has
         acknowledgement = self._acknowledger.acknowledgement(
-            key, generation=model.generation, served=judged.verdict.served
+            key, uid=model.uid, generation=model.generation, served=judged.verdict.served
         )
         problems = [*written.problems, *((judged.problem,) if judged.problem else ())]
         result = compute_status(

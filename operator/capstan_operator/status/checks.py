@@ -342,21 +342,41 @@ def _gateway(facts: Facts) -> Finding | None:
     match ack.state:
         case AckState.NO_GATEWAY:
             return Finding("False", "NoGateway", "no gateway replica is ready")
-        case AckState.UNKNOWN:
+        case AckState.UNKNOWN if _is_ready_already(facts):
+            return None
+        case AckState.UNKNOWN if not ack.acknowledged:
             return Finding("Unknown", "GatewayUnknown", "the gateway could not be asked")
-        case AckState.PENDING:
+        case AckState.PENDING | AckState.UNKNOWN:
             done = f"{ack.acknowledged} of {ack.ready} gateway replicas run this generation"
             return Finding("False", "GatewayPending", done)
         case _:
-            return None
+            return _gateway_cannot(facts, "False")
+
+
+def _gateway_cannot(facts: Facts, status: State) -> Finding | None:
+    """The gateway will not run this generation before somebody does something about it."""
+    ack = facts.ack
+    if ack.state is AckState.BLOCKED and ack.problem:
+        return Finding(status, ack.problem.reason, ack.problem.message)
+    if ack.state is AckState.REFUSED:
+        needs = f"the gateway is of a release that does not know what this needs: {', '.join(ack.missing)}"
+        return Finding(status, "GatewayRefused", needs)
+    return None
+
+
+def _gateway_cannot_is_true(facts: Facts) -> Finding | None:
+    return _gateway_cannot(facts, "True")
+
+
+def _is_ready_already(facts: Facts) -> bool:
+    """Whether this very generation was found ready before."""
+    present = conditions_by_type(facts.model.status).get("Ready", {})
+    return present.get("status") == "True" and present.get("observedGeneration") == facts.model.generation
 
 
 def _members_pending(facts: Facts) -> Finding | None:
     """Only on its way to Ready: what answers already goes on answering while the gateway takes up a member's change."""
-    present = conditions_by_type(facts.model.status).get("Ready", {})
-    if present.get("status") == "True" and present.get("observedGeneration") == facts.model.generation:
-        return None
-    return pending(facts.members)
+    return None if _is_ready_already(facts) else pending(facts.members)
 
 
 def _ready_idle(facts: Facts) -> Finding | None:
@@ -413,6 +433,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _held_is_true,
             _conflict_is_true,
             _problem_is_true,
+            _gateway_cannot_is_true,
             _left_out_is_true,
             _lost_names_is_true,
             _lost_fallbacks_is_true,

@@ -13,8 +13,11 @@ from capstan_operator.desired.members import JUDGE, named_members, unasked_membe
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import Verdict
 from capstan_operator.status.conditions import Finding, conditions_by_type
+from capstan_operator.status.types import CONFIG_TOO_LARGE
 
-GATEWAY_REASONS: Final = frozenset(("NoGateway", "GatewayUnknown", "GatewayPending"))
+GATEWAY_REASONS: Final = frozenset(
+    ("NoGateway", "GatewayUnknown", "GatewayPending", "GatewayRefused", CONFIG_TOO_LARGE)
+)
 """What Ready says of a model that only the gateway keeps from being ready."""
 
 

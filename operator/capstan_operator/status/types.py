@@ -1,11 +1,11 @@
 """What the status computation is told beside the Snapshot, and what it hands back to the shell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from capstan_contract.config import ConfigReport
+CONFIG_TOO_LARGE: Final = "ConfigTooLarge"
 
 
 class AckState(StrEnum):
@@ -16,22 +16,15 @@ class AckState(StrEnum):
     NO_GATEWAY = "NoGateway"
     """No gateway replica is ready."""
     UNKNOWN = "Unknown"
-    """The gateway could not be asked."""
+    """No replica runs something else, but of some it is not known what they run."""
+    BLOCKED = "Blocked"
+    """The config that is written does not have it, and the one that does cannot be written."""
+    REFUSED = "Refused"
+    """Some ready replicas run the config, but are of a release that does not know what this entry requires."""
     PENDING = "Pending"
     """Some ready replicas do not run it yet."""
     ACKNOWLEDGED = "Acknowledged"
     """Every ready replica runs it."""
-
-
-@dataclass(frozen=True)
-class Acknowledgement:
-    """What the gateway's replicas say about one generation of one model."""
-
-    state: AckState
-    acknowledged: int = 0
-    """Ready replicas that run it."""
-    ready: int = 0
-    """Ready replicas."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +47,21 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Acknowledgement:
+    """What the gateway's replicas say about one generation of one model."""
+
+    state: AckState
+    acknowledged: int = 0
+    """Ready replicas that run it."""
+    ready: int = 0
+    """Ready replicas."""
+    missing: tuple[str, ...] = ()
+    """What a release that refuses it does not know."""
+    problem: Problem | None = None
+    """Why the config cannot be written."""
+
+
+@dataclass(frozen=True)
 class Transition:
     """A change of a condition that is worth an Event."""
 
@@ -73,24 +81,3 @@ class StatusResult:
     transitions: tuple[Transition, ...] = ()
     recheck_after: float | None = None
     """Seconds until the same facts would give another status."""
-
-
-def judge_acknowledgement(
-    model_id: str, *, generation: int, served: bool, reports: Sequence[ConfigReport | None]
-) -> Acknowledgement:
-    """Say how far the ready gateway replicas are with one generation of one model.
-
-    `reports` has one item per ready replica, None for one that did not answer. `served` is whether the model belongs
-    into the config at all: a replica has acknowledged a model that does not when it no longer has it.
-    """
-    if not reports:
-        return Acknowledgement(AckState.NO_GATEWAY)
-    answers = [report for report in reports if report is not None]
-    if not answers:
-        return Acknowledgement(AckState.UNKNOWN, ready=len(reports))
-    if served:
-        done = sum(report.generations.get(model_id, -1) >= generation for report in answers)
-    else:
-        done = sum(model_id not in report.generations for report in answers)
-    state = AckState.ACKNOWLEDGED if done == len(reports) else AckState.PENDING
-    return Acknowledgement(state, acknowledged=done, ready=len(reports))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from capstan_contract.config import join_config
+from capstan_contract.reading import join_config
 from capstan_operator.cli.main import main
 from capstan_operator.desired.diff import needs_apply
 from support.needs import ROOT

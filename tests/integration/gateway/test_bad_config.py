@@ -7,7 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from capstan_contract.config import ExternalBackend, ExternalEndpoint, GatewayConfig, Provider, split_config
+from capstan_contract.config import ExternalBackend, ExternalEndpoint, GatewayConfig, Provider
+from capstan_contract.sharding import split_config
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.config.store import DIRECTORY, ConfigStore
 from capstan_gateway.telemetry.metrics import Metrics

@@ -14,8 +14,9 @@ import aiohttp
 import pytest
 import yaml
 
-from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend, split_config
+from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend
 from capstan_contract.names import CONFIG_FILE, shard_object
+from capstan_contract.sharding import split_config
 from fakes.openai_upstream import FakeUpstream
 from support.apiserver import api_server, kubectl_path, stop_api_server
 from support.gateway import RunningGateway, entry, running_gateway
@@ -61,8 +62,8 @@ class Cluster:
         config = GatewayConfig.build(models)
         documents = split_config(config, shard_bytes=shard_bytes)
         main = documents.pop(CONFIG_FILE)
-        for number, (name, text) in enumerate(documents.items(), start=1):
-            self.apply(_config_map(shard_object(CONFIG_MAP, number), {name: text}))
+        for name, text in documents.items():
+            self.apply(_config_map(shard_object(CONFIG_MAP, name), {name: text}))
         self.apply(_config_map(CONFIG_MAP, {CONFIG_FILE: main}))
         return config
 
@@ -214,9 +215,9 @@ async def test_shards(cluster: Cluster, tmp_path: Path) -> None:
         await asyncio.to_thread(cluster.apply, _config_map(CONFIG_MAP, {CONFIG_FILE: main}))
         await eventually(lambda: "does not match its hash" in (gateway.gateway.store.error or ""), what="the error")
         assert gateway.gateway.store.report().hash == first.hash
-        for number, (name, text) in enumerate(documents.items(), start=1):
-            await asyncio.to_thread(cluster.apply, _config_map(shard_object(CONFIG_MAP, number), {name: text}))
-        await eventually(lambda: len(gateway.gateway.store.report().generations) == 15, what="the late shards")
+        for name, text in documents.items():
+            await asyncio.to_thread(cluster.apply, _config_map(shard_object(CONFIG_MAP, name), {name: text}))
+        await eventually(lambda: len(gateway.gateway.current().by_id) == 15, what="the late shards")
 
 
 async def test_files_serve_until_the_api_does(cluster: Cluster, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import openai
 import pytest
 
-from capstan_contract.config import RouterBackend, RouterMember, join_config
+from capstan_contract.config import RouterBackend, RouterMember
+from capstan_contract.reading import join_config
 from support.needs import ROOT, need_binary
 from support.ports import free_port
 from support.wait import wait_until

@@ -3,7 +3,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_contract.config import CascadeBackend, RouterBackend, join_config, referenced_models, split_config
+from capstan_contract.config import CascadeBackend, RouterBackend, referenced_models
+from capstan_contract.reading import join_config
+from capstan_contract.sharding import split_config
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
 from support.plainmodels import as_deleting, make_model

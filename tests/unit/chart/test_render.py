@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, shard_object
+from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, SHARD_SETS, shard_file, shard_object
 from capstan_gateway.settings import ENV_PREFIX, Settings, parse_settings
 from capstan_operator.settings import load_settings
 from support.helm import CHART, NAMESPACE, PROMETHEUS, one, pod_specs, render, run_helm, try_render
@@ -204,18 +204,20 @@ def test_models_beside_the_operator_are_scraped() -> None:
 
 
 def test_the_gateway_reads_only_its_config() -> None:
-    """The gateway may read its ConfigMap, the shards and its Secret by name, and EndpointSlices, and nothing else."""
+    """The gateway may read its ConfigMap, all shards and its Secret by name, and EndpointSlices, and nothing else."""
     objects = render(OPEN)
     rules = one(objects, "Role", "capstan-gateway")["rules"]
     rules += one(objects, "ClusterRole", f"{NAMESPACE}-capstan-gateway")["rules"]
     name = "capstan-gateway-config"
-    shards = [shard_object(name, number) for number in range(1, MAX_CONFIG_SHARDS + 1)]
+    numbers = range(1, MAX_CONFIG_SHARDS + 1)
+    olds = [shard_object(name, f"shard-{number}.json") for number in numbers]
+    shards = [shard_object(name, shard_file(shard_set, number)) for shard_set in SHARD_SETS for number in numbers]
     assert rules == [
         {
             "apiGroups": [""],
             "resources": ["configmaps"],
             "verbs": ["get", "list", "watch"],
-            "resourceNames": [name, *shards],
+            "resourceNames": [name, *olds, *shards],
         },
         {
             "apiGroups": [""],
@@ -445,3 +447,13 @@ def test_secrets_can_be_left_out() -> None:
     objects = render(with_values(operator={"readSecrets": False}))
     cluster_wide = _granted(one(objects, "ClusterRole", f"{NAMESPACE}-capstan-operator"))
     assert not [grant for grant in cluster_wide if grant[1] == "secrets"]
+
+
+def test_the_gateway_starts_from_every_shard_that_may_be_read() -> None:
+    """What is mounted, for the start without an API server, is exactly what may be read through the API."""
+    objects = render(OPEN)
+    named = one(objects, "Role", "capstan-gateway")["rules"][0]["resourceNames"]
+    volumes = one(objects, "Deployment", "capstan-gateway")["spec"]["template"]["spec"]["volumes"]
+    sources = next(volume for volume in volumes if volume["name"] == "config")["projected"]["sources"]
+    assert [source["configMap"]["name"] for source in sources] == named
+    assert all(source["configMap"]["optional"] for source in sources)

@@ -17,10 +17,10 @@ from capstan_contract.config import (
     RouterMember,
     StaticBackend,
     Strategy,
-    join_config,
     referenced_models,
-    split_config,
 )
+from capstan_contract.reading import join_config
+from capstan_contract.sharding import split_config
 
 ENGINE = StaticBackend(urls=("http://127.0.0.1:1",))
 

@@ -1,7 +1,9 @@
 """The objects that hold the gateway's config."""
 
-from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend, join_config, split_config
+from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend
 from capstan_contract.names import CONFIG_FILE
+from capstan_contract.reading import join_config
+from capstan_contract.sharding import split_config
 from capstan_operator.desired.config_maps import build_config_maps
 from capstan_operator.settings import Settings
 
@@ -11,8 +13,7 @@ def config_of(count: int) -> GatewayConfig:
     backend = ServiceBackend(namespace="ns", service="s", portName="http")
     return GatewayConfig.build(
         tuple(
-            ModelEntry(id=f"ns/m{n}", generation=1, servedName=f"m{n}", upstreamName=f"m{n}", backend=backend)
-            for n in range(count)
+            ModelEntry(id=f"ns/m{n}", servedName=f"m{n}", upstreamName=f"m{n}", backend=backend) for n in range(count)
         )
     )
 
@@ -24,7 +25,7 @@ def test_config_maps_are_written_index_last_and_read_back() -> None:
     names = [item["metadata"]["name"] for item in maps]
     assert len(names) > 3
     assert names[-1] == "capstan-gateway-config"
-    assert names[0] == "capstan-gateway-config-1"
+    assert names[0] == "capstan-gateway-config-a-1"
     documents = {file: text for item in maps for file, text in item["data"].items()}
     assert join_config(documents) == config
     assert list(maps[-1]["data"]) == [CONFIG_FILE]

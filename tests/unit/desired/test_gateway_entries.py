@@ -26,8 +26,15 @@ def test_smallest_model_is_found_by_its_service() -> None:
     """A model is answered by its Service, under its own name."""
     entry = _entry(make_model(generation=3))
     assert entry.backend == ServiceBackend(namespace="team", service="llama-model", portName="http")
-    assert (entry.id, entry.generation, entry.servedName, entry.upstreamName) == ("team/llama", 3, "llama", "llama")
+    assert (entry.id, entry.servedName, entry.upstreamName) == ("team/llama", "llama", "llama")
     assert entry.created == 1767225600
+
+
+def test_a_generation_that_changes_nothing_for_the_gateway_changes_nothing_in_its_config() -> None:
+    """A scale or a label reloads nothing; an object made anew of the same name is another one."""
+    configs = {compile_gateway([make_model(generation=number)]).config.hash for number in (1, 2)}
+    assert len(configs) == 1
+    assert compile_gateway([make_model(uid="another")]).config.hash not in configs
 
 
 def test_everything_of_serving_arrives() -> None:

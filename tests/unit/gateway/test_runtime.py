@@ -18,7 +18,7 @@ from support.runtimes import compile_whole
 
 def _entry(name: str, **fields: Any) -> ModelEntry:
     backend = StaticBackend(urls=())
-    given = {"id": f"ns/{name}", "generation": 1, "servedName": name, "upstreamName": name, "backend": backend}
+    given = {"id": f"ns/{name}", "servedName": name, "upstreamName": name, "backend": backend}
     return ModelEntry(**{**given, **fields})
 
 
@@ -42,10 +42,9 @@ def test_every_name_finds_its_model() -> None:
 def test_unchanged_models_are_kept() -> None:
     """A change of one model leaves every other one as it was compiled; a change of anything in a model does not."""
     before = _compile(_entry("a"), _entry("b"))
-    after = _compile(_entry("a"), _entry("b", generation=2), previous=before)
+    after = _compile(_entry("a"), _entry("b", weight=2), previous=before)
     assert after.models["a"] is before.models["a"]
     assert after.models["b"] is not before.models["b"]
-    assert after.generations == {"ns/a": 1, "ns/b": 2}
 
 
 def test_names_are_not_rewritten_where_they_agree() -> None:
@@ -59,7 +58,7 @@ def test_virtual_models_find_their_members_in_the_newest_config() -> None:
     """A router that did not change gets members that did; `auto` has every model that is not virtual, by its task."""
     router = _entry("any", backend=RouterBackend(members=(RouterMember(model="ns/a", weight=7),)))
     before = _compile(_entry("a"), router)
-    after = _compile(_entry("a", generation=2), _entry("e", task=Task.EMBED), router, previous=before)
+    after = _compile(_entry("a", weight=2), _entry("e", task=Task.EMBED), router, previous=before)
     chat = frozenset((Task.CHAT,))
     assert after.models["any"] is before.models["any"]
     assert [member.model for member in after.members(after.models["any"], chat)] == [after.models["a"]]

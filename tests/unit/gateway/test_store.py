@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Generator
 
-from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, split_config
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
+from capstan_contract.sharding import split_config
 from capstan_gateway.config.runtime import Runtime, compile_runtime
 from capstan_gateway.config.store import DIRECTORY, KUBERNETES, ConfigStore
 from capstan_gateway.routing.endpoints import EndpointSet

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, join_config, split_config
+from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
+from capstan_contract.reading import join_config
+from capstan_contract.sharding import split_config
 from capstan_operator.local import configdir
 from capstan_operator.local.configdir import write_config
 from capstan_operator.local.engine_processes import rest_seconds

@@ -1,0 +1,196 @@
+"""Reading back what `split_config` wrote: tolerant where nothing is lost by it, closed where something is.
+
+A document that is damaged, or of a schema version that is not known, is no config: whoever has one keeps it. A config
+that requires what is not known as a whole is none either. In a config that is as it was written, entries stand for
+themselves: one that requires what this release does not know is refused, and so is one that it cannot read, because
+the fault is then in one entry of one tenant, and the others, and a gateway that just starts, must not pay for it. A
+refused entry is not served in an older form either: what it requires may be what protects it.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from pydantic import ValidationError
+
+from capstan_contract.config import (
+    SCHEMA_VERSIONS,
+    ConfigError,
+    GatewayConfig,
+    ModelEntry,
+    PolicyEntry,
+    canonical,
+    digest,
+)
+from capstan_contract.names import CONFIG_FILE
+from capstan_contract.requirements import (
+    KNOWN,
+    Known,
+    objections_to_model,
+    objections_to_policy,
+    unknown_requirements,
+    without_refused,
+)
+from capstan_contract.sharding import SHARD_HEAD, SHARD_TAIL, parse, shards_of
+
+_PARTS: Final = ("models", "policies")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A config as this release can serve it."""
+
+    config: GatewayConfig
+    """Without what is refused; its hash is that of the config as it was written."""
+    refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Why entries are left out, by their ids: the requirements that are not known, and in the same place `kind/KIND`
+    of a policy, `policy/ID` of a model whose policy is missing or refused, `member/ID` of a virtual model of which
+    nothing is left, and `field/PATH: MESSAGE` of an entry that cannot be read."""
+
+
+class ConfigReader:
+    """Reads one config after the other.
+
+    An entry that is as it was in the config before is the same object again: it is not checked twice, and whoever asks
+    what has changed is answered by identity. `rest` is called between entries, so that a thread that reads a large
+    config can let others have their turn.
+    """
+
+    def __init__(self, *, rest: Callable[[], None] = lambda: None, known: Known = KNOWN) -> None:
+        self._rest = rest
+        self._known = known
+        self._entries: dict[bytes, ModelEntry] = {}
+
+    def read(self, documents: Mapping[str, str | bytes]) -> Reading:
+        """Give the config in these documents, by file name, and what of it is refused.
+
+        Fields that this release does not know are dropped. Raises ConfigError for anything that is wrong with the
+        whole: JSON, schema version, a requirement, a missing shard, a hash that does not fit, a name with two owners.
+        """
+        parsed, shards = _parse_all(documents)
+        if unknown := unknown_requirements(parsed, self._known):
+            raise ConfigError(f"the config requires what this release does not know: {', '.join(unknown)}")
+        if not _is_as_written(documents, parsed, shards) and digest(parsed) != parsed.get("hash"):
+            raise ConfigError(
+                "the content does not match its hash: the config is damaged or its parts are of two generations"
+            )
+        refused: dict[str, tuple[str, ...]] = {}
+        policies = self._read_policies(parsed.get("policies", []), refused)
+        models, refused = without_refused(self._read_models(parsed.get("models", []), policies, refused), refused)
+        try:
+            config = GatewayConfig.model_validate(
+                {**parsed, "models": models, "policies": list(policies.values())}, extra="ignore"
+            )
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from error
+        return Reading(config, refused)
+
+    def _read_policies(self, raws: object, refused: dict[str, tuple[str, ...]]) -> dict[str, PolicyEntry]:
+        policies: dict[str, PolicyEntry] = {}
+        for number, raw in enumerate(_items(raws, "policies")):
+            name = _id_of(raw, "policies", number)
+            objections = objections_to_policy(raw, self._known)
+            try:
+                if not objections:
+                    policies[name] = PolicyEntry.model_validate(raw, extra="ignore")
+            except ValidationError as error:
+                objections = (f"field/{_explain(error)}",)
+            if objections:
+                refused[name] = objections
+        return policies
+
+    def _read_models(
+        self, raws: object, policies: Mapping[str, PolicyEntry], refused: dict[str, tuple[str, ...]]
+    ) -> list[ModelEntry]:
+        items = _items(raws, "models")
+        known: dict[bytes, ModelEntry] = {}
+        models: list[ModelEntry] = []
+        for number, raw in enumerate(items):
+            name = _id_of(raw, "models", number)
+            objections = objections_to_model(raw, self._known, policies)
+            try:
+                if not objections:
+                    key = orjson.dumps(raw)
+                    known[key] = self._entries.get(key) or ModelEntry.model_validate(raw, extra="ignore")
+                    models.append(known[key])
+            except ValidationError as error:
+                objections = (f"field/{_explain(error)}",)
+            if objections:
+                refused[name] = objections
+            self._rest()
+        self._entries = known
+        return models
+
+
+def join_config(documents: Mapping[str, str | bytes]) -> GatewayConfig:
+    """Read one config; see ConfigReader."""
+    return ConfigReader().read(documents).config
+
+
+def _items(raws: object, part: str) -> list[Any]:
+    if not isinstance(raws, list):
+        raise ConfigError(f"`{part}` must be a list")
+    return raws
+
+
+def _id_of(raw: object, part: str, number: int) -> str:
+    name = raw.get("id") if isinstance(raw, dict) else None
+    if not isinstance(name, str):
+        raise ConfigError(f"{part}.{number}: has no `id`")
+    return name
+
+
+def _parse_all(documents: Mapping[str, str | bytes]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Give the whole config as one document, and apart from it the shards that it came in."""
+    if CONFIG_FILE not in documents:
+        raise ConfigError(f"{CONFIG_FILE} is missing")
+    parsed = parse(documents[CONFIG_FILE], CONFIG_FILE)
+    if parsed.get("schemaVersion") not in SCHEMA_VERSIONS:
+        known = " and ".join(map(str, SCHEMA_VERSIONS))
+        raise ConfigError(
+            f"{CONFIG_FILE}: `schemaVersion` is {parsed.get('schemaVersion')!r}; this release reads {known}"
+        )
+    names = shards_of(parsed)
+    if not names:
+        return parsed, names
+    joined: dict[str, list[Any]] = {"models": []}
+    for name in names:
+        if name not in documents:
+            raise ConfigError(f"{name} is missing")
+        shard = parse(documents[name], name)
+        for part in _PARTS:
+            if part in shard:
+                if not isinstance(shard[part], list):
+                    raise ConfigError(f"{name}: `{part}` must be a list")
+                joined.setdefault(part, []).extend(shard[part])
+    return {key: value for key, value in parsed.items() if key != "shards"} | joined, names
+
+
+def _is_as_written(documents: Mapping[str, str | bytes], parsed: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+    """Whether the hash fits the very text: what `split_config` writes is canonical, and need not be written anew.
+
+    False says nothing: somebody may have formatted the documents, or policies are among the models of the shards.
+    """
+    if not names:
+        text = _utf8(documents[CONFIG_FILE]).replace(f'"hash":"{parsed.get("hash")}"'.encode(), b'"hash":""', 1)
+        return hashlib.sha256(text).hexdigest() == parsed.get("hash")
+    envelope = canonical({**parsed, "hash": "", "models": []}).split(b'"models":[]')
+    shards = [_utf8(documents[name]) for name in names]
+    if len(envelope) != 2 or not all(text.startswith(SHARD_HEAD) and text.endswith(SHARD_TAIL) for text in shards):
+        return False
+    pieces = [text[len(SHARD_HEAD) : -len(SHARD_TAIL)] for text in shards]
+    models = b",".join(piece for piece in pieces if piece)
+    text = envelope[0] + b'"models":[' + models + b"]" + envelope[1]
+    return hashlib.sha256(text).hexdigest() == parsed.get("hash")
+
+
+def _utf8(document: str | bytes) -> bytes:
+    return document.encode() if isinstance(document, str) else document
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "document"
+    return f"{where}: {first['msg']}"

@@ -1,0 +1,93 @@
+"""What a reader of the config must know, and what becomes of entries that need more than it does.
+
+To add a requirement: build what it is about into the gateway, then put its name into KNOWN, in the same release or an
+earlier one than the operator that writes it. The same holds for a kind of policy. A change of the contract that an
+older reader would ignore, and must not, or could not read at all, needs a requirement of its own.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from capstan_contract.config import (
+    CascadeBackend,
+    CascadeEstimator,
+    EstimatorType,
+    ModelEntry,
+    RouterBackend,
+    referenced_models,
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a reader knows."""
+
+    requirements: frozenset[str] = frozenset()
+    policy_kinds: frozenset[str] = frozenset()
+
+
+KNOWN: Final = Known()
+"""What this release knows: neither a requirement nor a kind of policy yet."""
+
+
+def unknown_requirements(raw: Mapping[str, Any], known: Known) -> tuple[str, ...]:
+    """Give the requirements of an entry, or of a config, that are not known. It need not be readable otherwise."""
+    requires = raw.get("requires", [])
+    if not isinstance(requires, list) or not all(isinstance(name, str) for name in requires):
+        return ("requires/unreadable",)
+    return tuple(sorted(set(requires) - known.requirements))
+
+
+def objections_to_policy(raw: Mapping[str, Any], known: Known) -> tuple[str, ...]:
+    """Say why a policy cannot be enforced; nothing when it can."""
+    kind = raw.get("kind")
+    objections = unknown_requirements(raw, known)
+    return objections if kind in known.policy_kinds else (f"kind/{kind}", *objections)
+
+
+def objections_to_model(raw: Mapping[str, Any], known: Known, policies: Collection[str]) -> tuple[str, ...]:
+    """Say why a model must not be served; nothing when it may. `policies` are those that are enforced."""
+    named = raw.get("policies", [])
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        return ("policies/unreadable",)
+    return (*unknown_requirements(raw, known), *(f"policy/{name}" for name in named if name not in policies))
+
+
+def without_refused(
+    models: Iterable[ModelEntry], refused: Mapping[str, tuple[str, ...]]
+) -> tuple[list[ModelEntry], dict[str, tuple[str, ...]]]:
+    """Give the models that may be served when some are refused, and all that are refused.
+
+    A virtual model does without its refused members, and is refused when nothing of it is left.
+    """
+    gone, kept = dict(refused), list(models)
+    # Cascades first, since routers may have them as members.
+    for virtual in (CascadeBackend, RouterBackend):
+        before, kept = kept, []
+        for entry in before:
+            if not isinstance(entry.backend, virtual) or gone.keys().isdisjoint(referenced_models(entry.backend)):
+                kept.append(entry)
+            elif (backend := _without(entry.backend, gone.keys())) is not None:
+                kept.append(entry.model_copy(update={"backend": backend}))
+            else:
+                gone[entry.id] = _missing(referenced_models(entry.backend), gone)
+    return kept, gone
+
+
+def _missing(members: Sequence[str], gone: Collection[str]) -> tuple[str, ...]:
+    return tuple(f"member/{member}" for member in dict.fromkeys(members) if member in gone)
+
+
+def _without(backend: RouterBackend | CascadeBackend, gone: Collection[str]) -> RouterBackend | CascadeBackend | None:
+    """Give a backend without these members; None when it cannot answer any more."""
+    if isinstance(backend, RouterBackend):
+        members = tuple(member for member in backend.members if member.model not in gone)
+        return backend.model_copy(update={"members": members}) if members else None
+    left = tuple(member for member in backend.members if member not in gone)
+    estimator = backend.estimator
+    if estimator.judge in gone:
+        if estimator.type is EstimatorType.JUDGE:
+            return None
+        estimator = CascadeEstimator(type=estimator.type)
+    return backend.model_copy(update={"members": left, "estimator": estimator}) if left else None
