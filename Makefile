@@ -16,7 +16,7 @@ export PYTHON VENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-vllm test check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-prefix \
+.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-prefix \
         bench-failover bench-profile soak \
         crds lock vllm-venv clean
 
@@ -66,6 +66,9 @@ e2e: $(VENV)/.installed-dev ## the tests on the one-node cluster of ../shared/cl
 
 e2e-vllm: $(VENV)/.installed-dev vllm-venv ## real vLLM as a model's pod on that cluster (3.5 GB image, some minutes)
 	@CAPSTAN_E2E_VLLM=1 $(BIN)/python -m pytest tests/e2e/test_vllm_pod.py -s $(ARGS)
+
+mutants: $(VENV)/.installed-dev ## change the code in many small ways: which changes does no test notice? (ARGS="ROOM ...")
+	@$(BIN)/python scripts/mutants.py $(ARGS)
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 

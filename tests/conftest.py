@@ -26,7 +26,16 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     # How long an example takes says how busy the machine is, not whether the property holds.
     settings.register_profile("capstan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("capstan")
+    # For each mutant the same few examples: it is killed by a rule that holds always, not by luck.
+    settings.register_profile(
+        "mutants",
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        max_examples=25,
+        derandomize=True,
+        database=None,
+    )
+    settings.load_profile(os.environ.get("CAPSTAN_HYPOTHESIS_PROFILE", "capstan"))
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

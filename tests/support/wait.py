@@ -2,15 +2,23 @@
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
+# Long enough for a busy machine. Who runs tests that are meant to fail, as mutants are, need not wait so long for each.
+PATIENCE: Final = float(os.environ.get("CAPSTAN_TEST_PATIENCE", "60"))
+
 
 async def eventually(
-    check: Callable[[], T | Awaitable[T]], *, seconds: float = 60.0, every: float = 0.05, what: str = "the condition"
+    check: Callable[[], T | Awaitable[T]],
+    *,
+    seconds: float = PATIENCE,
+    every: float = 0.05,
+    what: str = "the condition",
 ) -> T:
     """Call `check` until it gives something true, and return that; fail with `what` and the last value after `seconds`.
 
@@ -33,7 +41,9 @@ async def eventually(
         await asyncio.sleep(every)
 
 
-def wait_until(check: Callable[[], T], *, seconds: float = 60.0, every: float = 0.1, what: str = "the condition") -> T:
+def wait_until(
+    check: Callable[[], T], *, seconds: float = PATIENCE, every: float = 0.1, what: str = "the condition"
+) -> T:
     """The same for synchronous tests."""
     deadline = time.monotonic() + seconds
     last: object = None

@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+"""Changes the code in many small ways, one at a time, and says which changes no test notices.
+
+    scripts/mutants.py [ROOM ...]     the rooms of pyproject.toml's [tool.capstan.mutants], all without a name
+        --only NAME                   only the modules of this name, again and again if need be
+        --record                      write the rooms' numbers into docs/testing.md
+        --jobs N                      processes (default 1)
+        --equivalent                  only write the list of equivalent mutants into docs/testing.md
+        --check                       only say whether that list is fresh
+
+mutmut makes the mutants and runs, for each one, the tests that reach the changed function. It finds a module's name
+by its path from the root, so the packages are laid out flat in .cache/mutants, with the tests beside them.
+
+A mutant that lives is either a rule that no test holds, or no change of behaviour at all. Which of them are the latter,
+and why, is said in tests/mutants/equivalent.toml. The script fails when any other one lives, and when an entry there
+fits no mutant any more.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGE = ROOT / ".cache" / "mutants"
+DOCS = ROOT / "docs" / "testing.md"
+EQUIVALENT = ROOT / "tests" / "mutants" / "equivalent.toml"
+SOURCES = ("operator/capstan_operator", "gateway/capstan_contract", "gateway/capstan_gateway", "worker/capstan_worker")
+BESIDE = ("tests", "crds", "docs", "examples", "helm", "scripts", "pyproject.toml")
+
+# mutmut changes each string in three ways, two of which are its case. One is enough to see that a test reads it.
+MUTMUT = """
+from itertools import islice
+from mutmut import __main__
+from mutmut.mutation import file_mutation, mutators
+file_mutation.mutation_operators = [
+    (kind, (lambda node: islice(mutators.operator_string(node), 1)) if make is mutators.operator_string else make)
+    for kind, make in mutators.mutation_operators
+]
+__main__.cli()
+"""
+
+# What mutmut calls them. A change that the type checker refuses could not be committed.
+KILLED = ("killed", "timeout", "caught by type check")
+
+
+@dataclass(frozen=True, order=True)
+class Mutant:
+    """One change: the function, the lines that it takes away and those that it puts there."""
+
+    where: str
+    was: str
+    now: str
+
+
+@dataclass
+class Tally:
+    """What became of a room's mutants."""
+
+    count: Counter[str] = field(default_factory=Counter)
+    alive: list[tuple[str, Mutant]] = field(default_factory=list)
+    excused: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many there were."""
+        return self.count.total()
+
+    @property
+    def killed(self) -> int:
+        """How many a test noticed."""
+        return sum(self.count[status] for status in KILLED)
+
+    def row(self, room: str) -> str:
+        """Give the table's row. Equivalent mutants are no mutants: the share leaves them out."""
+        judged = self.total - self.excused
+        share = 100 * self.killed / judged if judged else 100.0
+        lived = self.total - self.killed - self.excused
+        return f"| {room} | {self.total} | {self.killed} | {lived} | {self.excused} | {share:.1f} % |"
+
+
+HEAD = "| room | mutants | killed | survived | equivalent | share killed |\n| --- | ---: | ---: | ---: | ---: | ---: |"
+
+
+def read_settings() -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """Give the rooms, the tests and the lines that are left alone."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["capstan"]["mutants"]
+    return settings["rooms"], settings["tests"], settings["leave"]
+
+
+def find_sources(patterns: Iterable[str], only: Sequence[str] | None) -> list[str]:
+    """Give the files of a room, or those of them that are asked for."""
+    found = sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+    return [path for path in found if not only or Path(path).stem in only]
+
+
+def read_equivalent() -> list[dict[str, str]]:
+    """Give the named equivalents: room, where, was, now, why."""
+    if not EQUIVALENT.exists():
+        return []
+    return list(tomllib.loads(EQUIVALENT.read_text()).get("equivalent", []))
+
+
+def lay_out(sources: Sequence[str], tests: Sequence[str], leave: Sequence[str]) -> None:
+    """Make the stage: packages side by side, tests, and a pyproject.toml that tells mutmut what to do."""
+    shutil.rmtree(STAGE, ignore_errors=True)
+    ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    for source in SOURCES:
+        shutil.copytree(ROOT / source, STAGE / Path(source).name, ignore=ignore)
+    for name in BESIDE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, STAGE / name, ignore=ignore)
+        else:
+            shutil.copy2(ROOT / name, STAGE / name)
+    lines = {
+        "source_paths": [Path(source).name for source in SOURCES],
+        "only_mutate": [source.split("/", 1)[1] for source in sources],
+        "do_not_mutate_patterns": list(leave),
+        "also_copy": [name for name in BESIDE if name not in ("tests", "pyproject.toml")],
+        "pytest_add_cli_args_test_selection": list(tests),
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:randomly"],
+        "timeout_constant": 2.0,
+        "timeout_multiplier": 5.0,
+        "use_git_change_detection": False,
+    }
+    table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in lines.items())
+    with (STAGE / "pyproject.toml").open("a") as out:
+        out.write(f"\n[tool.mutmut]\n{table}\n")
+
+
+def run_mutmut(jobs: int) -> None:
+    """Make the mutants and run the tests on each one."""
+    environment = {
+        **os.environ,
+        "CAPSTAN_HYPOTHESIS_PROFILE": "mutants",
+        "CAPSTAN_TEST_PATIENCE": "3",
+        "PYTHONPATH": str(STAGE / "mutants"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    # Python never looks again into a folder of its path that was not there when it started.
+    (STAGE / "mutants").mkdir()
+    command = [sys.executable, "-c", MUTMUT, "run", "--max-children", str(jobs)]
+    done = subprocess.run(command, cwd=STAGE, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout[-4000:]}\nmutmut ended with {done.returncode}")
+
+
+def read_results(sources: Iterable[str]) -> Iterator[tuple[str, str, Path]]:
+    """Give name, status and module of every mutant of some files."""
+    from mutmut.stats import status_by_exit_code
+
+    for source in sources:
+        module = Path(*Path(source).parts[1:])
+        meta = STAGE / "mutants" / f"{module}.meta"
+        if meta.exists():
+            for name, code in json.loads(meta.read_text())["exit_code_by_key"].items():
+                yield name, status_by_exit_code[code], module
+
+
+def describe(name: str, module: Path) -> Mutant:
+    """Say what a mutant changes."""
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+    lines = get_diff_for_mutant(name, path=module).splitlines()
+    was = [line[1:].strip() for line in lines if line.startswith("-") and not line.startswith("---")]
+    now = [line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++")]
+    function = re.sub(r"__mutmut_\d+$", "", name)
+    function = re.sub(r"\.x_", ".", function).replace(".xǁ", ".").replace("ǁ", ".")
+    return Mutant(function, " ".join(was), " ".join(now))
+
+
+def judge(rooms: dict[str, list[str]]) -> dict[str, Tally]:
+    """Count what became of the mutants; take the named equivalents out of those that live."""
+    named = {Mutant(item["where"], item["was"], item["now"]): item["room"] for item in read_equivalent()}
+    met: set[Mutant] = set()
+    tallies = {}
+    os.chdir(STAGE)
+    for room, sources in rooms.items():
+        tally = tallies[room] = Tally()
+        for name, status, module in read_results(sources):
+            tally.count[status] += 1
+            if status in KILLED:
+                continue
+            mutant = describe(name, module)
+            if mutant in named:
+                met.add(mutant)
+                tally.excused += 1
+            else:
+                tally.alive.append((status, mutant))
+    os.chdir(ROOT)
+    modules = {Path(*Path(path).parts[1:]).with_suffix("").as_posix() for paths in rooms.values() for path in paths}
+    for mutant, room in named.items():
+        looked_at = any(mutant.where.replace(".", "/").startswith(f"{module}/") for module in modules)
+        if room in rooms and looked_at and mutant not in met:
+            tallies[room].alive.append(("named as equivalent, and is none", mutant))
+    return tallies
+
+
+def put_between(mark: str, text: str) -> str:
+    """Give docs/testing.md with a text between these two marks."""
+    content = DOCS.read_text()
+    start, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
+    before, rest = content.split(start)
+    return before + start + text.rstrip() + "\n" + end + rest.split(end, 1)[1]
+
+
+def record(rows: dict[str, str]) -> None:
+    """Put the rooms' rows into the table, and leave the other rooms' rows."""
+    table = DOCS.read_text().split("<!-- mutants -->\n")[1].split("<!-- end of mutants -->")[0]
+    present = {line.split("|")[1].strip(): line for line in table.splitlines()[2:] if line.startswith("|")}
+    merged = {**present, **rows}
+    order = [room for room in read_settings()[0] if room in merged]
+    DOCS.write_text(put_between("mutants", "\n".join([HEAD, *(merged[room] for room in order)])))
+    DOCS.write_text(put_between("equivalent mutants", list_equivalent()))
+
+
+def list_equivalent() -> str:
+    """Give the named equivalents as the documentation shows them."""
+    lines = [
+        f"- `{item['where'].removeprefix('capstan_')}`: `{item['was']}` to `{item['now']}`. {item['why']}"
+        for item in sorted(read_equivalent(), key=lambda item: (item["where"], item["was"], item["now"]))
+    ]
+    return "\n".join(lines) or "None."
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description="Which changes of the code does no test notice?")
+    parser.add_argument("rooms", nargs="*", metavar="ROOM")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this module, e.g. workqueue")
+    parser.add_argument("--record", action="store_true", help="write the numbers into docs/testing.md")
+    parser.add_argument("--equivalent", action="store_true", help="write only the equivalents into docs/testing.md")
+    parser.add_argument("--check", action="store_true", help="say whether docs/testing.md lists the equivalents")
+    parser.add_argument("--again", action="store_true", help="judge the last run again, without running it")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    asked = parser.parse_args()
+    if asked.equivalent:
+        DOCS.write_text(put_between("equivalent mutants", list_equivalent()))
+        return
+    if asked.check:
+        if put_between("equivalent mutants", list_equivalent()) != DOCS.read_text():
+            raise SystemExit(
+                "docs/testing.md does not list tests/mutants/equivalent.toml: scripts/mutants.py --equivalent"
+            )
+        return
+    rooms, tests, leave = read_settings()
+    if unknown := set(asked.rooms) - rooms.keys():
+        parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(rooms)}")
+    chosen = {room: find_sources(rooms[room], asked.only) for room in asked.rooms or rooms}
+    if not asked.again:
+        lay_out([source for sources in chosen.values() for source in sources], tests, leave)
+        run_mutmut(asked.jobs)
+    tallies = judge(chosen)
+    for room, tally in tallies.items():
+        for status, mutant in sorted(tally.alive):
+            print(f"\n{room}: {status}: {mutant.where}\n  - {mutant.was}\n  + {mutant.now}")
+    rows = {room: tally.row(room) for room, tally in tallies.items()}
+    print("\n".join(["", HEAD, *rows.values()]))
+    if asked.record:
+        record(rows)
+    if any(tally.alive for tally in tallies.values()):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
