@@ -11,6 +11,7 @@ from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
 from capstan_contract.sharding import split_config
 from capstan_gateway.app import api_listener
 from capstan_gateway.server import listen
+from capstan_gateway.serving.listener import Listener
 from capstan_gateway.settings import Settings
 from capstan_gateway.wiring import Gateway
 from support.ports import free_port
@@ -45,8 +46,9 @@ def write_config(directory: Path, models: Iterable[ModelEntry]) -> GatewayConfig
 class RunningGateway:
     """What a test sees of the gateway that it started."""
 
-    def __init__(self, gateway: Gateway, directory: Path, port: int) -> None:
+    def __init__(self, gateway: Gateway, listener: Listener, directory: Path, port: int) -> None:
         self.gateway = gateway
+        self.listener = listener
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
@@ -97,7 +99,7 @@ async def running_gateway(
     gateway = Gateway(Settings(**options))
     async with gateway.running():
         listener = await listen(api_listener(gateway), gateway.settings, port)
-        running = RunningGateway(gateway, config_dir, port)
+        running = RunningGateway(gateway, listener, config_dir, port)
         try:
             if models:
                 await running.configure(*models)

@@ -6,17 +6,21 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from capstan_contract.config import Timeouts
+from capstan_gateway import wiring
 from capstan_gateway.pipeline import run, watch
 from capstan_gateway.serving import reading, wire
 from fakes.openai_upstream import FakeUpstream, Received, Wire, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
+from support.loopclock import LoopClock, loop_clock
 from support.wait import eventually
 
 MAX_CONNECTIONS = 4
+TOTAL = 3600
 BODY = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "x"}]}).encode()
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 WHOLE = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
@@ -31,14 +35,22 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LoopClock]:
+    """The clock by which the gateway keeps its deadlines, and that by which requests begin."""
+    with loop_clock() as held:
+        monkeypatch.setattr(wiring, "time", SimpleNamespace(monotonic=held.time))
+        yield held
+
+
+@pytest.fixture
 async def gateway(
-    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: LoopClock, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RunningGateway]:
     """A gateway that does not wait long for clients that do not read, or do not go."""
     monkeypatch.setattr(wire, "LINGER_SECONDS", 0.1)
     monkeypatch.setattr(run, "LAST_WORD_SECONDS", 0.1)
     monkeypatch.setattr(watch, "OVERTIME_SECONDS", 0.1)
-    models = (entry("chat", upstream.url), entry("brief", upstream.url, timeouts=Timeouts(totalSeconds=1)))
+    models = (entry("chat", upstream.url), entry("brief", upstream.url, timeouts=Timeouts(totalSeconds=TOTAL)))
     async with running_gateway(tmp_path, *models, max_header_bytes=4000, max_connections=MAX_CONNECTIONS) as running:
         yield running
 
@@ -82,7 +94,9 @@ async def served(gateway: RunningGateway) -> bool:
         writer.close()
 
 
-async def test_a_client_that_does_not_read_is_cut_off(gateway: RunningGateway, upstream: FakeUpstream) -> None:
+async def test_a_client_that_does_not_read_is_cut_off(
+    gateway: RunningGateway, upstream: FakeUpstream, clock: LoopClock
+) -> None:
     """A stream that nobody reads ends at the model's deadline: the request, the engine's work and the connection."""
     good = upstream.respond
 
@@ -97,8 +111,14 @@ async def test_a_client_that_does_not_read_is_cut_off(gateway: RunningGateway, u
         for _ in range(MAX_CONNECTIONS):
             client = clients.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
             client.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
-        await eventually(lambda: len(upstream.requests) == MAX_CONNECTIONS, what="the calls of the engine")
+        # Only what does not fit into the client's and the kernel's buffers shows that the client does not read.
+        connections = gateway.listener.connections
+        await eventually(
+            lambda: len(connections) == MAX_CONNECTIONS and all(one.paused for one in connections),
+            what="connections that take no more",
+        )
         upstream.respond = good
+        clock.put_forward(TOTAL)
         await eventually(lambda: len(gateway.gateway.requests) == 0, what="the end of the requests")
         await eventually(lambda: upstream.gone == MAX_CONNECTIONS, what="the end of the engine's work")
         await eventually(lambda: served(gateway), what="the end of the connections")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from capstan_gateway.routing.breaker import BreakerState
 from support.gateway import RunningGateway, entry, running_gateway
+from support.loopclock import loop_clock
 from support.wait import eventually
 from support.worker import Worker, worker
 
@@ -72,13 +74,20 @@ async def test_without_hedging_a_request_waits_for_its_engine(tmp_path: Path, en
 async def test_a_dead_engine_is_out_before_the_first_request(tmp_path: Path, engines: tuple[Worker, Worker]) -> None:
     """Probes of the whole gateway: the first request goes to the engine that is well, and is not sent twice."""
     _, fast = engines
-    async with running_gateway(
-        tmp_path, entry("m", "http://127.0.0.1:9", fast.url), probe_seconds=0.1, probe_request_seconds=0.0
-    ) as gateway:
-        await eventually(
-            lambda: gateway.metric("gateway_probes_total", model="m", kind="readiness", outcome="failed") >= 3,
-            what="three failed probes",
-        )
-        for _ in range(5):
-            await _tokens(gateway)
-        assert gateway.metric("gateway_retries_total", model="m", kind="endpoint") == 0
+    dead = "http://127.0.0.1:9"
+    with loop_clock() as clock:
+        async with running_gateway(
+            tmp_path, entry("m", dead, fast.url), probe_seconds=0.1, probe_request_seconds=0.0
+        ) as gateway:
+
+            def is_out() -> bool:
+                (state,) = (one for one in gateway.gateway._registry.states() if one.endpoint.port == 9)
+                return state.breaker.state(clock.time()) is BreakerState.OPEN
+
+            await eventually(is_out, every=0.01, what="a dead engine that is left out")
+            # It is tried again after a second: without a stopped clock this asks whether the machine is quick.
+            with clock.stopped():
+                for _ in range(5):
+                    await _tokens(gateway)
+            assert gateway.metric("gateway_retries_total", model="m", kind="endpoint") == 0
+            assert gateway.metric("gateway_probes_total", model="m", kind="readiness", outcome="failed") >= 3
