@@ -66,10 +66,10 @@ def chart_crd(text: str) -> str:
     annotations = "".join(f'    {key}: "{value}"\n' for key, value in KEEP.items())
     body = body.replace("{{", '{{ "{{" }}')
     body, count = re.subn(
-        r"^metadata:\n", f"metadata:\n  annotations:\n{annotations}", body, count=1, flags=re.MULTILINE
+        r"^  annotations:\n", f"  annotations:\n{annotations}", body, count=1, flags=re.MULTILINE
     )
-    if not count or body.count("  annotations:\n") != 1:
-        raise SystemExit("a CRD must have one `metadata:` without annotations")
+    if not count:
+        raise SystemExit("a CRD must have annotations")
     return f"{comment}{{{{- if .Values.crds.enabled }}}}\n{body}{{{{- end }}}}\n"
 
 

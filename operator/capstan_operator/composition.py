@@ -21,6 +21,7 @@ from capstan_operator.loop.shares import Limits
 from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.reconciler import ModelReconciler
+from capstan_operator.releases import ReleaseCheck
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
@@ -69,6 +70,13 @@ class Runtime:
             is_busy=lambda key: not self.models.is_idle([key]),
             metrics=metrics,
         )
+        self.releases = ReleaseCheck(
+            kube,
+            metrics=metrics,
+            events=self.events,
+            namespace=settings.build.install_namespace,
+            identity=identity,
+        )
         self.reconciler = ModelReconciler(
             kube,
             loader,
@@ -111,6 +119,7 @@ class Runtime:
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "resync": self.resync.run(),
+            "release check": self.releases.run(),
         }
 
     async def _prepare_config(self, _: list[str]) -> Work[str]:

@@ -96,6 +96,17 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.config_held = Gauge(
+            "capstan_operator_gateway_config_held",
+            "Models that the newest config would drop, and that it is held back for; 0 when it is not.",
+            registry=self.registry,
+        )
+        self.crd_release = Gauge(
+            "capstan_operator_crd_release",
+            "1 for what the release of the CRD is to the operator's (same, older, newer, unknown).",
+            ("state",),
+            registry=self.registry,
+        )
         self.resync_age = Gauge(
             "capstan_operator_resync_age_seconds", "Since the last complete resync.", registry=self.registry
         )

@@ -17,15 +17,13 @@ from kubernetes.aio import config as loader
 from capstan_operator.api.kinds import KNOWN_RESOURCES, LLM_MODELS
 from capstan_operator.kube.client import KubeClient, Limits
 from capstan_operator.kube.errors import NotFound, UnknownResource
+from capstan_operator.resources.api_resource import CRDS as CRDS
 from capstan_operator.resources.api_resource import ApiResource
 from support.needs import ROOT
 from support.ports import free_port
 from support.wait import eventually
 
 NAMESPACES = ApiResource("", "v1", "namespaces", "Namespace", namespaced=False)
-CRDS = ApiResource(
-    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
-)
 ACCOUNTS = ApiResource("", "v1", "serviceaccounts", "ServiceAccount")
 ROLES = ApiResource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 BINDINGS = ApiResource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")

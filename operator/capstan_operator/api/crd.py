@@ -1,12 +1,16 @@
 """The models as CustomResourceDefinitions: structural OpenAPI v3."""
 
+import hashlib
 import inspect
+import json
 from typing import Any
 
 from capstan_contract.names import CATEGORY, GROUP, VERSION
 from capstan_operator.api.kinds import Column, Kind
 from capstan_operator.api.llmmodel import Metadata
 from capstan_operator.api.schema import Part, validation
+from capstan_operator.names import CRD_RELEASE_ANNOTATION, CRD_SCHEMA_ANNOTATION, RELEASE
+from capstan_operator.resources.api_resource import CRDS
 
 Schema = dict[str, Any]
 
@@ -29,12 +33,18 @@ def build_crd(kind: Kind[Any]) -> Schema:
         "categories": [CATEGORY],
         "shortNames": list(kind.short_names),
     }
+    spec: Schema = {"group": GROUP, "names": names, "scope": "Namespaced", "versions": [version]}
+    annotations = {CRD_RELEASE_ANNOTATION: RELEASE, CRD_SCHEMA_ANNOTATION: _hash(spec)}
     return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{GROUP}"},
-        "spec": {"group": GROUP, "names": names, "scope": "Namespaced", "versions": [version]},
+        "apiVersion": CRDS.api_version,
+        "kind": CRDS.kind,
+        "metadata": {"name": f"{kind.plural}.{GROUP}", "annotations": annotations},
+        "spec": spec,
     }
+
+
+def _hash(spec: Schema) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def root_schema(kind: Kind[Any]) -> Schema:

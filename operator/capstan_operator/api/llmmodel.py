@@ -60,7 +60,8 @@ class ModelSource(Part):
     """Where the weights are: hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE. Required unless
     `external`, `router` or `cascade` is set, or the engine is OpenAICompatible and its image has the weights."""
     servedName: ServedName | None = None
-    """The name that clients ask for. Default: the name of the LLMModel. It can change at any time without a restart."""
+    """The name that clients ask for. Default: the name of the LLMModel. It can change at any time without a restart.
+    Not `auto`, which is the gateway's own."""
     aliases: tuple[ServedName, ...] = bounded_list(16, json_schema_extra=AS_SET)
     """Further names that clients may ask for."""
     revision: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=REVISION)] | None = None
@@ -206,7 +207,8 @@ class Serving(Part):
     weight: int = Field(default=100, ge=0, le=1_000_000)
     """Share among models that could answer the same request."""
     fallbacks: tuple[ServedName, ...] = bounded_list(8)
-    """Served names to try, in order, when this model cannot answer."""
+    """Served names to try, in order, when this model cannot answer: of models of the same namespace, or of the one
+    that Capstan is installed in."""
     timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
     """Deadlines."""
 

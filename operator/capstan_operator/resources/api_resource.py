@@ -51,6 +51,9 @@ NETWORK_POLICIES: Final = ApiResource("networking.k8s.io", "v1", "networkpolicie
 ENDPOINT_SLICES: Final = ApiResource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 LEASES: Final = ApiResource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS: Final = ApiResource("events.k8s.io", "v1", "events", "Event")
+CRDS: Final = ApiResource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
 
 CHILD_RESOURCES: Final = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, CLAIMS, CONFIG_MAPS, NETWORK_POLICIES)
 """What a resource of ours can own; pods belong to its Deployment."""

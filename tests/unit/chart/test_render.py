@@ -442,6 +442,37 @@ def test_namespaces_are_read_by_name_only_where_it_is_asked_for() -> None:
     ], "a ClusterRole for all namespaces needs no list of names"
 
 
+def test_the_crd_is_read_by_name() -> None:
+    """The operator may get its own CRD where it works in the whole cluster, and where it is asked for."""
+    name, namespaced = f"{NAMESPACE}-capstan-operator-crds", {"watchNamespaces": ["team-a"], "readNodes": False}
+    for operator in ({}, {**namespaced, "readCrds": True}):
+        assert one(render(with_values(operator=operator)), "ClusterRole", name)["rules"] == [
+            {
+                "apiGroups": ["apiextensions.k8s.io"],
+                "resources": ["customresourcedefinitions"],
+                "verbs": ["get"],
+                "resourceNames": ["llmmodels.capstan.dev"],
+            }
+        ]
+    assert not [item for item in render(with_values(operator=namespaced)) if item["metadata"]["name"] == name]
+
+
+def _environment(objects: list[dict[str, Any]]) -> dict[str, str]:
+    container = one(objects, "Deployment", "capstan-operator")["spec"]["template"]["spec"]["containers"][0]
+    return {item["name"]: item["value"] for item in container["env"] if "value" in item}
+
+
+def test_names_are_bound_by_values() -> None:
+    """What the values say about names and the brake is what the operator reads."""
+    values = {"allowedNames": {"team-a": ["team-a-*"], "*": []}, "fallbacksAcrossNamespaces": True}
+    settings = load_settings(_environment(render(with_values(models=values, operator={"maxDroppedPercent": 5}))))
+    assert settings.allowed_names == (("*", ()), ("team-a", ("team-a-*",)))
+    assert settings.fallbacks_across_namespaces
+    assert settings.max_dropped_percent == 5
+    plain = load_settings(_environment(render(OPEN)))
+    assert (plain.allowed_names, plain.fallbacks_across_namespaces, plain.max_dropped_percent) == ((), False, 20)
+
+
 def test_secrets_can_be_left_out() -> None:
     """`operator.readSecrets=false` takes away the right to get Secrets, but for the gateway's own."""
     objects = render(with_values(operator={"readSecrets": False}))
