@@ -90,10 +90,22 @@ class Tally:
 HEAD = "| room | mutants | killed | survived | equivalent | share killed |\n| --- | ---: | ---: | ---: | ---: | ---: |"
 
 
-def read_settings() -> tuple[dict[str, list[str]], list[str], list[str]]:
-    """Give the rooms, the tests and the lines that are left alone."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["capstan"]["mutants"]
-    return settings["rooms"], settings["tests"], settings["leave"]
+@dataclass(frozen=True)
+class Settings:
+    """[tool.capstan.mutants] of pyproject.toml."""
+
+    rooms: dict[str, list[str]]
+    """Patterns of sources, by room."""
+    tests: list[str]
+    ignore: list[str]
+    """Tests that cannot run on mutants."""
+    leave: list[str]
+    """Patterns of lines that are not changed."""
+
+
+def read_settings() -> Settings:
+    """Read them."""
+    return Settings(**tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["capstan"]["mutants"])
 
 
 def find_sources(patterns: Iterable[str], only: Sequence[str] | None) -> list[str]:
@@ -109,7 +121,7 @@ def read_equivalent() -> list[dict[str, str]]:
     return list(tomllib.loads(EQUIVALENT.read_text()).get("equivalent", []))
 
 
-def lay_out(sources: Sequence[str], tests: Sequence[str], leave: Sequence[str]) -> None:
+def lay_out(sources: Sequence[str], settings: Settings) -> None:
     """Make the stage: packages side by side, tests, and a pyproject.toml that tells mutmut what to do."""
     shutil.rmtree(STAGE, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
@@ -123,10 +135,10 @@ def lay_out(sources: Sequence[str], tests: Sequence[str], leave: Sequence[str]) 
     lines = {
         "source_paths": [Path(source).name for source in SOURCES],
         "only_mutate": [source.split("/", 1)[1] for source in sources],
-        "do_not_mutate_patterns": list(leave),
+        "do_not_mutate_patterns": settings.leave,
         "also_copy": [name for name in BESIDE if name not in ("tests", "pyproject.toml")],
-        "pytest_add_cli_args_test_selection": list(tests),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:randomly"],
+        "pytest_add_cli_args_test_selection": settings.tests,
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", *(f"--ignore={path}" for path in settings.ignore)],
         "timeout_constant": 2.0,
         "timeout_multiplier": 5.0,
         "use_git_change_detection": False,
@@ -217,7 +229,7 @@ def record(rows: dict[str, str]) -> None:
     table = DOCS.read_text().split("<!-- mutants -->\n")[1].split("<!-- end of mutants -->")[0]
     present = {line.split("|")[1].strip(): line for line in table.splitlines()[2:] if line.startswith("|")}
     merged = {**present, **rows}
-    order = [room for room in read_settings()[0] if room in merged]
+    order = [room for room in read_settings().rooms if room in merged]
     DOCS.write_text(put_between("mutants", "\n".join([HEAD, *(merged[room] for room in order)])))
     DOCS.write_text(put_between("equivalent mutants", list_equivalent()))
 
@@ -251,12 +263,13 @@ def main() -> None:
                 "docs/testing.md does not list tests/mutants/equivalent.toml: scripts/mutants.py --equivalent"
             )
         return
-    rooms, tests, leave = read_settings()
+    settings = read_settings()
+    rooms = settings.rooms
     if unknown := set(asked.rooms) - rooms.keys():
         parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(rooms)}")
     chosen = {room: find_sources(rooms[room], asked.only) for room in asked.rooms or rooms}
     if not asked.again:
-        lay_out([source for sources in chosen.values() for source in sources], tests, leave)
+        lay_out([source for sources in chosen.values() for source in sources], settings)
         run_mutmut(asked.jobs)
     tallies = judge(chosen)
     for room, tally in tallies.items():

@@ -1,0 +1,314 @@
+"""The leader lease, by a clock that jumps: who may begin, who has to stop, and what the lease then says."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from capstan_operator.errors import LeaseLost
+from capstan_operator.kube.errors import Conflict, Unavailable
+from capstan_operator.kube.leader import LEASE_NAME, Leader, Timing
+from capstan_operator.resources.resource import Manifest
+from fakes.memory_kube import MemoryKube
+from support.virtualtime import run_virtually
+
+TIMING = Timing(duration=15.0, renew_deadline=10.0, retry=2.0)
+
+
+def leader(kube: MemoryKube, identity: str = "me", timing: Timing = TIMING) -> Leader:
+    """Give a candidate."""
+    return Leader(kube, namespace="ns", identity=identity, timing=timing)
+
+
+def lease_of(kube: MemoryKube) -> dict[str, Any]:
+    """Give what the lease says."""
+    found = kube.find("Lease", LEASE_NAME)
+    assert found is not None
+    return dict(found["spec"])
+
+
+def held_by(holder: str, **spec: Any) -> Manifest:
+    """Give a lease that somebody holds."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": LEASE_NAME, "namespace": "ns"},
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, **spec},
+    }
+
+
+async def seconds(work: Coroutine[Any, Any, Any]) -> float:
+    """Give how long something takes."""
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    await work
+    return loop.time() - before
+
+
+def test_a_lease_that_nobody_holds_is_taken_at_once() -> None:
+    """The first candidate makes the lease and holds it without a wait, for as long as its timing says."""
+    kube = MemoryKube()
+    candidate = leader(kube)
+    assert not candidate.holds
+    assert run_virtually(seconds(candidate.acquire())) == 0
+    assert candidate.holds
+    spec = lease_of(kube)
+    assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("me", 15, 1)
+    assert spec["acquireTime"] == spec["renewTime"]
+
+
+def test_a_lease_shorter_than_a_second_is_one_second() -> None:
+    """The API takes whole seconds, and none of them would mean: good for nothing."""
+    kube = MemoryKube()
+    run_virtually(leader(kube, timing=Timing(duration=0.3, renew_deadline=0.2, retry=0.05)).acquire())
+    assert lease_of(kube)["leaseDurationSeconds"] == 1
+
+
+@pytest.mark.parametrize(("says", "waits"), [(15, 16), (4, 4), (None, 16)])
+def test_a_lease_that_rests_is_taken_after_its_duration(says: int | None, waits: float) -> None:
+    """A candidate waits for what the lease itself says, by its own clock, and looks every two seconds."""
+    kube = MemoryKube()
+    kube.put(held_by("other", leaseDurationSeconds=says, leaseTransitions=6, acquireTime="2026-01-01T00:00:00Z"))
+    assert run_virtually(seconds(leader(kube).acquire())) == waits
+    assert lease_of(kube)["holderIdentity"] == "me"
+    assert lease_of(kube)["leaseTransitions"] == 7
+    assert lease_of(kube)["acquireTime"] == lease_of(kube)["renewTime"]
+
+
+def test_a_lease_that_is_renewed_is_never_taken() -> None:
+    """Each write of the holder starts the wait anew, however old the times are that it wrote."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(leader(kube).acquire())
+        for number in range(20):
+            kube.put(held_by("other", renewTime=f"1970-01-01T00:00:{number:02}Z"))
+            await asyncio.sleep(14)
+            assert not waiting.done()
+        waiting.cancel()
+
+    run_virtually(scenario())
+    assert lease_of(kube)["holderIdentity"] == "other"
+
+
+def test_a_restarted_container_has_its_lease_still() -> None:
+    """The same identity begins at once; that is no transition, and the time of acquiring stays."""
+    kube = MemoryKube()
+    kube.put(held_by("me", acquireTime="2026-01-01T00:00:00Z", leaseTransitions=3))
+    assert run_virtually(seconds(leader(kube).acquire())) == 0
+    spec = lease_of(kube)
+    assert (spec["acquireTime"], spec["leaseTransitions"]) == ("2026-01-01T00:00:00Z", 3)
+    assert spec["renewTime"] > spec["acquireTime"]
+
+
+def test_a_lease_without_a_time_of_acquiring_gets_one() -> None:
+    """Whoever wrote the lease by hand may have left it out."""
+    kube = MemoryKube()
+    kube.put(held_by("me"))
+    run_virtually(leader(kube).acquire())
+    assert lease_of(kube)["acquireTime"] == lease_of(kube)["renewTime"]
+
+
+def test_times_are_those_of_utc_wherever_the_operator_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes takes RFC 3339 with microseconds, and shows them to everybody in UTC."""
+    kube = MemoryKube()
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        run_virtually(leader(kube).acquire())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    written = datetime.strptime(lease_of(kube)["renewTime"], "%Y-%m-%dT%H:%M:%S.%f%z")
+    assert abs(datetime.now(UTC) - written) < timedelta(hours=1)
+
+
+def test_a_lease_that_was_made_meanwhile_stays_with_who_took_it() -> None:
+    """Two candidates find no lease: the slower one makes an empty one, and gives up nothing of what the other holds."""
+    kube = MemoryKube()
+
+    def overtake(verb: str, kind: str, name: str) -> None:
+        if verb == "apply":
+            kube.before = lambda *_: None
+            kube.put(held_by("other"), manager="capstan-operator")
+
+    kube.before = overtake
+    assert run_virtually(seconds(leader(kube).acquire())) >= 15
+
+
+def test_of_two_candidates_only_one_wins() -> None:
+    """Somebody who takes the lease between our look and our write keeps it: our write carries the version we saw."""
+    kube = MemoryKube()
+    kube.put(held_by(""))
+
+    def sneak(verb: str, kind: str, name: str) -> None:
+        if verb == "apply":
+            kube.before = lambda *_: None
+            kube.put(held_by("other"), manager="capstan-operator")
+
+    kube.before = sneak
+    assert run_virtually(seconds(leader(kube).acquire())) >= 15
+
+
+def test_a_candidate_outlives_an_api_server_that_does_not_answer() -> None:
+    """Errors are waited out: two seconds each, for reading and for writing."""
+    kube = MemoryKube()
+    kube.answer("get", Unavailable("no answer"), Unavailable("no answer"))
+    kube.answer("apply", None, Unavailable("no answer"))
+    assert run_virtually(seconds(leader(kube).acquire())) == 6
+
+
+def test_the_holder_renews_at_its_pace() -> None:
+    """Every two seconds one write, and nothing but the time of renewal changes."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        await holder.acquire()
+        before, writes = lease_of(kube), len(kube.calls)
+        keeping = asyncio.create_task(holder.keep())
+        await asyncio.sleep(20.5)
+        assert kube.calls[writes:] == [("apply", "Lease", LEASE_NAME)] * 10
+        after = lease_of(kube)
+        assert after.pop("renewTime") > before.pop("renewTime")
+        assert after == before
+        keeping.cancel()
+
+    run_virtually(scenario())
+
+
+def test_who_never_acquired_has_nothing_to_keep() -> None:
+    """Keeping without a lease is the loss of it."""
+    with pytest.raises(LeaseLost, match=r"^the lease was never acquired$"):
+        run_virtually(leader(MemoryKube()).keep())
+
+
+def test_the_holder_stops_before_anybody_else_may_begin() -> None:
+    """It gives up ten seconds after its last good write began, which is before the fifteen of the lease are over."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        await holder.acquire()
+        kube.answer("apply", None, *[Unavailable("no answer")] * 100)
+        loop = asyncio.get_running_loop()
+        began, calls = loop.time(), len(kube.calls)
+        with pytest.raises(LeaseLost, match="not renewed for 10 s"):
+            await holder.keep()
+        # One good renewal after two seconds, and from four seconds on one that fails each second.
+        assert len(kube.calls) - calls == 9
+        # The renewal after two seconds was the last good one.
+        assert loop.time() - began == pytest.approx(12)
+        assert not holder.holds
+
+    run_virtually(scenario())
+
+
+def test_an_outage_shorter_than_the_deadline_is_survived() -> None:
+    """A holder that can write again in time goes on, with the whole deadline before it."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        await holder.acquire()
+        keeping = asyncio.create_task(holder.keep())
+        for _ in range(3):
+            kube.answer("apply", *[Unavailable("no answer")] * 6)
+            await asyncio.sleep(20)
+            assert not keeping.done()
+        assert holder.holds
+        keeping.cancel()
+
+    run_virtually(scenario())
+
+
+def test_a_lease_that_somebody_else_took_is_lost_at_once() -> None:
+    """The holder does not write over another one, and says who it is."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        await holder.acquire()
+        kube.put(held_by("other"))
+        with pytest.raises(LeaseLost, match="held by 'other'"):
+            await holder.keep()
+        assert not holder.holds
+        assert lease_of(kube)["holderIdentity"] == "other"
+
+    run_virtually(scenario())
+
+
+def test_another_writer_that_left_the_lease_ours_is_no_loss() -> None:
+    """Somebody set a label: the holder reads the lease anew and renews it."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        await holder.acquire()
+        labelled = {**held_by("me"), "metadata": {"name": LEASE_NAME, "namespace": "ns", "labels": {"a": "b"}}}
+        del labelled["spec"]
+        kube.put(labelled)
+        keeping = asyncio.create_task(holder.keep())
+        await asyncio.sleep(5)
+        assert not keeping.done()
+        assert holder.holds
+        keeping.cancel()
+
+    run_virtually(scenario())
+    found = kube.find("Lease", LEASE_NAME)
+    assert found is not None
+    assert found["metadata"]["labels"] == {"a": "b"}
+
+
+def test_a_holder_that_ends_in_order_leaves_the_lease_free() -> None:
+    """The next candidate begins at once, counts a transition, and the one that left does not hold."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        holder, next_one = leader(kube), leader(kube, "next")
+        await holder.acquire()
+        await holder.release()
+        assert not holder.holds
+        left = lease_of(kube)
+        assert (left.get("holderIdentity"), left["leaseDurationSeconds"], bool(left["renewTime"])) == (None, 1, True)
+        assert await seconds(next_one.acquire()) == 0
+        await holder.release()  # has nothing to release, and must not
+        assert lease_of(kube)["holderIdentity"] == "next"
+
+    run_virtually(scenario())
+
+
+@pytest.mark.parametrize("error", [Conflict("somebody wrote"), Unavailable("no answer")])
+def test_a_release_that_fails_ends_all_the_same(error: Exception) -> None:
+    """On its way out nothing can be done about it: the lease runs out by itself."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        await holder.acquire()
+        kube.answer("apply", error)  # type: ignore[arg-type]
+        await holder.release()
+        assert not holder.holds
+
+    run_virtually(scenario())
+
+
+def test_a_release_that_hangs_is_given_up() -> None:
+    """An API server that is silent does not keep the process from ending."""
+    kube = MemoryKube()
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        await holder.acquire()
+
+        async def hang(*_: Any, **__: Any) -> Manifest:
+            await asyncio.sleep(3600)
+            raise AssertionError("nobody waits for so long")
+
+        kube.apply = hang  # type: ignore[method-assign]
+        assert await seconds(holder.release()) == 2
+
+    run_virtually(scenario())
