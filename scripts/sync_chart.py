@@ -65,9 +65,7 @@ def chart_crd(text: str) -> str:
     body = "".join(line + "\n" for line in text.splitlines() if not line.startswith("#"))
     annotations = "".join(f'    {key}: "{value}"\n' for key, value in KEEP.items())
     body = body.replace("{{", '{{ "{{" }}')
-    body, count = re.subn(
-        r"^  annotations:\n", f"  annotations:\n{annotations}", body, count=1, flags=re.MULTILINE
-    )
+    body, count = re.subn(r"^  annotations:\n", f"  annotations:\n{annotations}", body, count=1, flags=re.MULTILINE)
     if not count:
         raise SystemExit("a CRD must have annotations")
     return f"{comment}{{{{- if .Values.crds.enabled }}}}\n{body}{{{{- end }}}}\n"
