@@ -226,6 +226,10 @@ class WeightsCache(Part):
     """StorageClass of the claim to make. It cannot change."""
     accessMode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
     """Access mode of the claim to make; several replicas on several nodes need ReadWriteMany. It cannot change."""
+    retain: bool | None = None
+    """What becomes of the claim to make. true: it stays when `cache` is removed and when the LLMModel is deleted, and
+    one of the same name takes it up again. false: it is deleted with either, and the weights with it. Default: it stays
+    when `cache` is removed, and goes with the LLMModel."""
 
     rules: ClassVar[tuple[Rule, ...]] = checks.CACHE
 
@@ -270,7 +274,8 @@ class LLMModelSpec(Part):
     parallelism: Parallelism = Field(default_factory=Parallelism)
     """How one replica is spread over its GPUs."""
     replicas: int = Field(default=1, ge=0, le=1000)
-    """Number of replicas while `scaling` is not set."""
+    """Number of replicas. With `scaling`, the number to begin with, within its bounds; it cannot change then, because
+    the autoscaler says how many there are."""
     scaling: Scaling | None = None
     """Leave the number of replicas to an autoscaler, within bounds."""
     rollout: RolloutSpec | None = None

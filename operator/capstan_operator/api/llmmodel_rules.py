@@ -176,6 +176,7 @@ SERVING = (
     ),
 )
 
+_THROW_AWAY = "cannot change; to throw the volume away delete the claim, or remove `cache` with `retain: false`"
 _SIZED = "has(self.size) && has(oldSelf.size)"
 CACHE = (
     Rule(
@@ -196,6 +197,12 @@ CACHE = (
         field_path=".accessMode",
     ),
     Rule(
+        cel="!has(self.retain) || has(self.size)",
+        message="must not be set without `size`: an existing claim is never deleted",
+        holds=lambda self: self.retain is None or self.size is not None,
+        field_path=".retain",
+    ),
+    Rule(
         cel=f"!({_SIZED}) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
         message="cannot shrink; a volume only grows",
         field_path=".size",
@@ -203,12 +210,12 @@ CACHE = (
     Rule(
         cel=f"!({_SIZED}) || (has(self.storageClassName) == has(oldSelf.storageClassName)"
         " && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName))",
-        message="cannot change; remove `cache` first to throw the volume away",
+        message=_THROW_AWAY,
         field_path=".storageClassName",
     ),
     Rule(
         cel=f"!({_SIZED}) || self.accessMode == oldSelf.accessMode",
-        message="cannot change; remove `cache` first to throw the volume away",
+        message=_THROW_AWAY,
         field_path=".accessMode",
     ),
 )

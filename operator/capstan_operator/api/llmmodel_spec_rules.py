@@ -117,6 +117,11 @@ SPEC = (
         field_path=".model.source",
     ),
     *(_stays(field) for field in ("external", "router", "cascade")),
+    Rule(
+        cel="!has(self.scaling) || !has(oldSelf.scaling) || self.replicas == oldSelf.replicas",
+        message="cannot change while `scaling` is set: the autoscaler says how many replicas there are",
+        field_path=".replicas",
+    ),
     *PODLESS,
     *VIRTUAL,
     Rule(

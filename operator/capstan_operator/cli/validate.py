@@ -10,7 +10,7 @@ from pathlib import Path
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.desired.compile import INVALID, compile_gateway
-from capstan_operator.desired.faults import find_doubts, find_faults
+from capstan_operator.desired.faults import find_doubts, find_faults, find_hindrances
 from capstan_operator.desired.name_rules import NO_RULES, NameRules
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.types import LeftOut, LostFallback
@@ -55,7 +55,7 @@ def check_together(manifests: Manifests, rules: NameRules = NO_RULES) -> Iterato
     """Find what only shows when a manifest is seen with its engine's abilities and with the other manifests."""
     whole = [model for model in manifests.models.values() if model.spec is not None]
     for model in whole:
-        faults = find_faults(model)
+        faults = (*find_faults(model), *find_hindrances(model))
         yield from (about(manifests.origins[model.key], fault.message, fault.field) for fault in faults)
         doubts = find_doubts(model)
         yield from (

@@ -9,6 +9,7 @@ from capstan_operator.desired.patch import PatchError, check_patch, strategic_me
 from capstan_operator.desired.pod import build_plain_template
 from capstan_operator.desired.reserved import Facts
 from capstan_operator.desired.template_wiring import find_template_faults
+from capstan_operator.desired.volumes import exclusive_claim
 from capstan_operator.desired.wiring import find_wiring_doubts, find_wiring_faults
 from capstan_operator.resources.resource import Fault
 from capstan_operator.settings import BuildSettings
@@ -37,7 +38,38 @@ def judge_faults(model: Model) -> tuple[Fault, ...]:
 
 def find_doubts(model: Model) -> tuple[Fault, ...]:
     """Give what can be built and is hardly meant: `capstan validate` warns of it."""
-    return tuple(find_wiring_doubts(model, model.spec)) if model.spec is not None else ()
+    spec = model.spec
+    if spec is None:
+        return ()
+    return (*find_wiring_doubts(model, spec), *_replicas_doubts(spec))
+
+
+def find_hindrances(model: Model) -> tuple[Fault, ...]:
+    """Give what an ordinary cluster cannot run as it is meant: an error for `capstan validate`.
+
+    It is no fault of a model in a cluster, which may be one that can, or may run it since long.
+    """
+    return tuple(_claim_hindrances(model)) if model.spec is not None else ()
+
+
+def _claim_hindrances(model: Model) -> Iterator[Fault]:
+    spec = model.spec
+    most = 1 if spec is None else spec.scaling.max if spec.scaling else spec.replicas
+    if spec is None or most <= 1 or exclusive_claim(model, {}) is None:
+        return
+    field = "scaling.max" if spec.scaling else "replicas"
+    message = (
+        f"must be ReadWriteMany when `{field}` is greater than 1: one node at a time can attach a ReadWriteOnce claim"
+    )
+    yield Fault("spec.cache.accessMode", message)
+
+
+def _replicas_doubts(spec: LLMModelSpec) -> Iterator[Fault]:
+    scaling = spec.scaling
+    if scaling is None or "replicas" not in spec.model_fields_set:
+        return
+    within = "" if scaling.min <= spec.replicas <= scaling.max else ", and is not within its bounds"
+    yield Fault("spec.replicas", f"is only where `scaling` begins{within}: then the autoscaler says how many there are")
 
 
 def _template_faults(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:

@@ -7,8 +7,9 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.desired.diff import with_applied_hash
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.naming import child_labels, selector_labels, workload_name
+from capstan_operator.desired.naming import child_labels, selector_labels, weights_name, workload_name
 from capstan_operator.desired.objects import (
+    RETAIN_ANNOTATION,
     build_claim,
     build_deployment,
     build_disruption_budget,
@@ -16,6 +17,7 @@ from capstan_operator.desired.objects import (
     build_prefixes,
     build_service,
     has_disruption_budget,
+    is_thrown_away,
 )
 from capstan_operator.desired.pod import build_template
 from capstan_operator.desired.pods import find_child
@@ -23,7 +25,8 @@ from capstan_operator.desired.replicas import Replicas, decide_replicas, wanted_
 from capstan_operator.desired.rollout import Policy, decide_rollout, rollout_annotations
 from capstan_operator.desired.snapshot import PodHash, Snapshot
 from capstan_operator.desired.types import DesiredModel, Rollout
-from capstan_operator.desired.volumes import named_claims, weights_claim
+from capstan_operator.desired.volumes import exclusive_claim
+from capstan_operator.resources.api_resource import CLAIMS
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings
 
@@ -48,6 +51,7 @@ def build_model(model: Model, snapshot: Snapshot, settings: BuildSettings) -> De
     return DesiredModel(
         key=model.key,
         objects=tuple(with_applied_hash(_owned(manifest, model)) for manifest in objects),
+        held=_held(work, snapshot),
         pod_hash=pod_hash,
         rollout=rollout,
         replicas=replicas.to_hand_over,
@@ -108,23 +112,24 @@ def _decide_rollout(work: _Workload, snapshot: Snapshot, settings: BuildSettings
         patience=patience,
         replicas=wanted_replicas(work.spec, work.live),
         gpu_resource=work.spec.resources.gpuResource,
-        exclusive_claim=_exclusive_claim(work, snapshot),
+        exclusive_claim=exclusive_claim(work.model, snapshot.claims),
     )
     pods = snapshot.pods.get(work.model.key, ())
     return decide_rollout(work.live, work.pod_hash, pods=pods, policy=policy, now=snapshot.now)
 
 
-def _exclusive_claim(work: _Workload, snapshot: Snapshot) -> str | None:
-    """Give a claim of the pods that only one node at a time can attach."""
-    cache = work.spec.cache
-    if cache and cache.size and not cache.claimName and cache.accessMode == "ReadWriteOnce":
-        return weights_claim(work.model)
-    for name in named_claims(work.model):
-        claim = snapshot.claims.get(ObjectKey(work.model.key.namespace, name))
-        modes = ((claim or {}).get("spec") or {}).get("accessModes") or ()
-        if modes and not {"ReadWriteMany", "ReadOnlyMany"}.intersection(modes):
-            return name
-    return None
+def _held(work: _Workload, snapshot: Snapshot) -> frozenset[tuple[str, str]]:
+    """Give the claim of a `cache` that the spec no longer has: downloads of hours are not thrown away by an edit."""
+    cache, name = work.spec.cache, weights_name(work.model.key.name)
+    if cache and cache.size and not cache.claimName:
+        return frozenset()
+    live = find_child(snapshot.children.get(work.model.key, ()), CLAIMS.kind, name)
+    return frozenset({(CLAIMS.kind, name)}) if live and not is_thrown_away(live) else frozenset()
+
+
+def _is_retained(manifest: Manifest) -> bool:
+    """Whether an object is to outlive the model, and so has no owner with which it would be collected."""
+    return (manifest["metadata"].get("annotations") or {}).get(RETAIN_ANNOTATION) == "true"
 
 
 def _owned(manifest: Manifest, model: Model) -> Manifest:
@@ -134,7 +139,7 @@ def _owned(manifest: Manifest, model: Model) -> Manifest:
         "namespace": model.key.namespace,
         "labels": child_labels(model.key.name),
     }
-    if model.uid:
+    if model.uid and not _is_retained(manifest):
         metadata["ownerReferences"] = [
             {
                 "apiVersion": API_VERSION,

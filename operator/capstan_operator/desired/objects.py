@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from capstan_contract.names import COMPONENT_LABEL, ENGINE_PORT, ENGINE_PORT_NAME, WORKER_PORT
+from capstan_contract.names import COMPONENT_LABEL, ENGINE_PORT, ENGINE_PORT_NAME, GROUP, WORKER_PORT
 from capstan_operator.api.llmmodel import LLMModelSpec, WeightsCache
 from capstan_operator.desired.naming import prefixes_name, selector_labels, weights_name, workload_name
 from capstan_operator.desired.pods import find_child
@@ -14,6 +14,8 @@ from capstan_operator.desired.volumes import PREFIXES_FILE, prefixes_json
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
 
+RETAIN_ANNOTATION: Final = f"{GROUP}/retain"
+"""On the claim for the weights: `cache.retain`, which is still to be known when `cache` is gone."""
 CLIENT_COMPONENTS: Final = ("gateway", "operator")
 """Components of the install namespace that talk to model pods."""
 
@@ -117,12 +119,15 @@ def build_claim(name: str, cache: WeightsCache, children: tuple[Manifest, ...]) 
     }
     if cache.storageClassName:
         spec["storageClassName"] = cache.storageClassName
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": weights_name(name)},
-        "spec": spec,
-    }
+    metadata: dict[str, Any] = {"name": weights_name(name)}
+    if cache.retain is not None:
+        metadata["annotations"] = {RETAIN_ANNOTATION: str(cache.retain).lower()}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def is_thrown_away(claim: Manifest) -> bool:
+    """Say whether the manifest that made a claim wanted it gone together with `cache`."""
+    return (claim["metadata"].get("annotations") or {}).get(RETAIN_ANNOTATION) == "false"
 
 
 def _largest(size: str | None, live: Manifest | None) -> str:

@@ -47,7 +47,7 @@ def wanted_replicas(spec: LLMModelSpec, live: Manifest | None) -> int:
         return spec.replicas
     if live is None:
         # At least one to begin with, also when 0 is allowed: a model that never ran shows nothing to an autoscaler.
-        return max(1, spec.scaling.min)
+        return max(1, _bound(spec.replicas, spec.scaling))
     return _bound(int(live["spec"].get("replicas", 1)), spec.scaling)
 
 

@@ -115,7 +115,7 @@ def _held_claim(pods: Sequence[Manifest], pod_hash: PodHash, policy: Policy, now
     if policy.exclusive_claim is None:
         return None
     old = {_node(pod) for pod in pods if pod_hash_of(pod) != pod_hash and is_active(pod)}
-    waiting = [pod for pod in pods if pod_hash_of(pod) == pod_hash and is_active(pod) and _waits_for_claim(pod, old)]
+    waiting = [pod for pod in pods if pod_hash_of(pod) == pod_hash and is_active(pod) and waits_for_claim(pod, old)]
     if not waiting:
         return None
     since = max((moment_of((condition_of(pod, "PodScheduled") or {}).get("lastTransitionTime")) for pod in waiting),
@@ -130,7 +130,8 @@ def _held_claim(pods: Sequence[Manifest], pod_hash: PodHash, policy: Policy, now
     )
 
 
-def _waits_for_claim(pod: Manifest, old_nodes: set[str]) -> bool:
+def waits_for_claim(pod: Manifest, old_nodes: set[str]) -> bool:
+    """Say whether a pod waits for a claim that pods on other nodes hold."""
     if refused := unschedulable(pod):
         return any(words in str(refused.get("message", "")) for words in _CLAIM_SAYS)
     prepared = condition_of(pod, "PodReadyToStartContainers") or {}

@@ -51,6 +51,8 @@ class DesiredModel:
     True)."""
     keep: bool = False
     """Do not prune what is owned and not listed here."""
+    held: frozenset[tuple[str, str]] = frozenset()
+    """(kind, name) of what is neither applied nor pruned: it holds what cannot be made again."""
     pod_hash: PodHash | None = None
     rollout: Rollout | None = None
     replicas: int | None = None

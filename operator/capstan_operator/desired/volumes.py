@@ -8,7 +8,7 @@ from typing import Any, Final
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.naming import prefixes_name, weights_name
-from capstan_operator.resources.resource import Manifest
+from capstan_operator.resources.resource import Manifest, ObjectKey
 
 HOME: Final = "/var/cache/capstan"
 """Home of the engine's user: caches that may be lost with the pod."""
@@ -91,6 +91,19 @@ def weights_claim(model: Model) -> str | None:
     if cache is None:
         return None
     return cache.claimName or (weights_name(model.key.name) if cache.size else None)
+
+
+def exclusive_claim(model: Model, claims: Mapping[ObjectKey, Manifest]) -> str | None:
+    """Give a claim of the pods that only one node at a time can attach. `claims`: existing ones that are named."""
+    cache = model.spec.cache if model.spec else None
+    if cache and cache.size and not cache.claimName and cache.accessMode == "ReadWriteOnce":
+        return weights_claim(model)
+    for name in named_claims(model):
+        claim = claims.get(ObjectKey(model.key.namespace, name))
+        modes = ((claim or {}).get("spec") or {}).get("accessModes") or ()
+        if modes and not {"ReadWriteMany", "ReadOnlyMany"}.intersection(modes):
+            return name
+    return None
 
 
 def prefixes_json(spec: LLMModelSpec) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from capstan_contract.config import Task
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import Engine, EngineType, LLMModelSpec
+from capstan_operator.desired import replicas
 from capstan_operator.desired.engine import simulator_arguments, vllm_arguments
 from capstan_operator.desired.faults import judge_faults
 
@@ -112,9 +113,8 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
 
 
 def wanted_replicas(spec: LLMModelSpec) -> int:
-    """Give how many processes a model gets: its replicas, one when an autoscaler decides, and never very many."""
-    replicas = max(1, spec.scaling.min) if spec.scaling else spec.replicas
-    return min(replicas, MOST_REPLICAS)
+    """Give how many processes a model gets: those that it would begin with in a cluster, and never very many."""
+    return min(replicas.wanted_replicas(spec, None), MOST_REPLICAS)
 
 
 def engine_command(launch: Launch, *, port: int, worker_port: int, prefixes: Path | None) -> list[str]:

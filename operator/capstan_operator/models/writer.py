@@ -138,7 +138,7 @@ class ChildWriter:
         written.live[identity_of(manifest)] = applied
 
     async def _prune(self, model: Model, desired: DesiredModel, written: Written) -> None:
-        wanted = {identity_of(manifest) for manifest in desired.objects}
+        wanted = {identity_of(manifest) for manifest in desired.objects} | desired.held
         for identity, child in list(written.live.items()):
             if identity in wanted or not is_owned(child, model.uid) or "deletionTimestamp" in child["metadata"]:
                 continue

@@ -154,6 +154,15 @@ def _nothing_to_load(facts: Facts) -> Finding | None:
     return None
 
 
+def _left_claim(facts: Facts) -> Finding | None:
+    if facts.left_claim is None:
+        return None
+    message = (
+        f"the PersistentVolumeClaim '{facts.left_claim}' of the former `cache` is left; delete it when it is not needed"
+    )
+    return Finding("True", "ClaimLeft", message)
+
+
 def _bound_claim(facts: Facts) -> Finding | None:
     source = model_source(facts.spec) if facts.spec else None
     name = (source.claim if source else None) or weights_claim(facts.model)
@@ -400,6 +409,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _missing_claim,
             _lost_claim,
             _pending_claim,
+            _left_claim,
             _nothing_to_load,
             _bound_claim,
             _on_demand,

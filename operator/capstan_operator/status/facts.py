@@ -11,9 +11,10 @@ from capstan_operator.desired.model import live_deployment
 from capstan_operator.desired.naming import weights_name
 from capstan_operator.desired.pods import find_child, is_active, is_ready, pod_hash_of
 from capstan_operator.desired.replicas import wanted_replicas
+from capstan_operator.desired.rollout import waits_for_claim
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel, RolloutMode, Verdict
-from capstan_operator.desired.volumes import named_claims
+from capstan_operator.desired.volumes import exclusive_claim, named_claims
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.status.pod_problems import find_pod_problem, find_refusal, seconds_to_judge
 from capstan_operator.status.standings import Members, gather_members
@@ -45,6 +46,8 @@ class Facts:
     """Claims that must exist, by name."""
     own_claim: tuple[str, Manifest | None] | None
     """The claim that the operator makes."""
+    left_claim: str | None
+    """A claim of a `cache` that the spec no longer has."""
     pod_problem: Problem | None
     """What keeps pods of the wanted template from becoming ready."""
     members: Members
@@ -99,7 +102,8 @@ def gather_facts(
     pods = snapshot.pods.get(model.key, ())
     active = [pod for pod in pods if is_active(pod)]
     new = tuple(pod for pod in active if pod_hash_of(pod) == desired.pod_hash)
-    problem = _pod_problem(spec, deployment, desired, pods, now)
+    wanted = wanted_replicas(spec, deployment) if spec and spec.has_engine else 0
+    problem = _claim_problem(model, active, wanted, snapshot) or _pod_problem(spec, deployment, desired, pods, now)
     times = (problem.recheck_after if problem else None, seconds_to_judge(new, now))
     return Facts(
         model=model,
@@ -109,14 +113,30 @@ def gather_facts(
         ack=ack,
         problems=tuple(problems),
         deployment=deployment,
-        wanted=wanted_replicas(spec, deployment) if spec and spec.has_engine else 0,
+        wanted=wanted,
         new=new,
         old=tuple(pod for pod in active if pod_hash_of(pod) != desired.pod_hash),
         claims=_claims(model, spec, snapshot),
         own_claim=_own_claim(model, spec, snapshot),
+        left_claim=next((name for _, name in sorted(desired.held)), None),
         pod_problem=problem,
         members=gather_members(model, verdict, snapshot),
         recheck_after=min((seconds for seconds in times if seconds is not None), default=None),
+    )
+
+
+def _claim_problem(model: Model, active: Sequence[Manifest], wanted: int, snapshot: Snapshot) -> Problem | None:
+    """Say that replicas wait for a claim that another node has, which no waiting ends: they are too many for it."""
+    claim = exclusive_claim(model, snapshot.claims) if wanted > 1 else None
+    if claim is None or len({pod_hash_of(pod) for pod in active}) > 1:
+        return None  # a rollout has its own words
+    there = {str((pod.get("spec") or {}).get("nodeName") or "") for pod in active if is_ready(pod)}
+    if not there or not any(waits_for_claim(pod, there) for pod in active if not is_ready(pod)):
+        return None
+    return Problem(
+        "ReadWriteOnceClaim",
+        f"replicas wait for the PersistentVolumeClaim '{claim}', which one node at a time can attach: more than one"
+        " replica needs one with accessMode ReadWriteMany",
     )
 
 

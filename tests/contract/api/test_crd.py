@@ -113,6 +113,11 @@ CHANGES = [
     ({"cache": CACHE}, {"cache": {**CACHE, "size": "10240Mi"}}, None),
     ({"cache": CACHE}, {"cache": {**CACHE, "size": "0.5Ti"}}, None),
     ({"cache": CACHE}, {}, None),
+    ({"cache": CACHE}, {"cache": {**CACHE, "retain": True}}, None),
+    ({"scaling": {"max": 3}}, {"scaling": {"max": 3}, "replicas": 2}, "spec.replicas"),
+    ({"scaling": {"max": 3}, "replicas": 2}, {"scaling": {"max": 4}, "replicas": 2}, None),
+    ({"scaling": {"max": 3}}, {"replicas": 2}, None),
+    ({"replicas": 2}, {"replicas": 3, "scaling": {"max": 3}}, None),
     ({"cache": CACHE}, {"cache": {"claimName": "mine"}}, None),
     ({}, {"model": {"source": "hf://org/other", "servedName": "y"}, "replicas": 3, "engine": {"type": "SGLang"}}, None),
 ]

@@ -164,3 +164,40 @@ def test_a_fallback_to_another_namespace_is_a_warning(folder: Path, capsys: pyte
     (folder / "b.yaml").write_text(model("b").replace("name: b", "name: b, namespace: other"))
     assert main(["validate", "-q", "."]) == 0
     assert "names the model 'b', which is of another namespace; it is left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("several", ["  replicas: 3\n", "  scaling: {min: 1, max: 3}\n"])
+def test_several_replicas_on_a_claim_of_one_node(
+    several: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Replicas that could not all attach their claim are an error; a claim that they can share is none."""
+    (folder / "a.yaml").write_text(model("a", several + "  cache: {size: 1Gi}\n"))
+    assert main(["validate", "."]) == 1
+    assert "`spec.cache.accessMode`: must be ReadWriteMany when" in capsys.readouterr().err
+    (folder / "a.yaml").write_text(model("a", several + "  cache: {size: 1Gi, accessMode: ReadWriteMany}\n"))
+    assert main(["validate", "."]) == 0
+    (folder / "a.yaml").write_text(model("a", "  cache: {size: 1Gi}\n"))
+    assert main(["validate", "."]) == 0
+
+
+def test_replicas_beside_scaling(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`replicas` beside `scaling` is told to be where it begins, also when it is 1; without it nothing is told."""
+    for replicas, words in (("1", "where `scaling` begins: "), ("7", "begins, and is not within its bounds: ")):
+        (folder / "a.yaml").write_text(model("a", f"  replicas: {replicas}\n  scaling: {{max: 3}}\n"))
+        assert main(["validate", "-q", "."]) == 0
+        out = capsys.readouterr().out
+        assert "warning: document 1: LLMModel default/a: `spec.replicas`: is only" in out
+        assert words in out
+    (folder / "a.yaml").write_text(model("a", "  scaling: {max: 3}\n"))
+    assert main(["validate", "-q", "."]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_what_breaks_the_wiring(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An argument that Capstan would contradict is an error at its line; one that repeats it is a warning."""
+    args = "  engine:\n    args:\n      - --host=0.0.0.0\n      - --served-model-name=x\n"
+    (folder / "a.yaml").write_text(model("a", args))
+    assert main(["validate", "."]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("a.yaml:9: document 1: LLMModel default/a: `spec.engine.args[1]`: must not set --served-")
+    assert out.startswith("a.yaml:8: warning: document 1: LLMModel default/a: `spec.engine.args[0]`: says what Capstan")

@@ -223,7 +223,57 @@ def test_claim_never_shrinks() -> None:
     assert objects[0]["spec"]["resources"]["requests"]["storage"] == "20Gi"
 
 
+CLAIM = ("PersistentVolumeClaim", "llama-weights")
+
+
+def _claim_of(model: Model) -> Manifest:
+    objects = build_model(model, snapshot_of(model), SETTINGS).objects
+    return next(manifest for manifest in objects if manifest["kind"] == CLAIM[0])
+
+
+@pytest.mark.parametrize(("retain", "held"), [(None, True), (True, True), (False, False)])
+@pytest.mark.parametrize("now", [{}, {"cache": {"claimName": "other"}}])
+def test_a_claim_outlives_the_edit_that_removes_its_cache(
+    retain: bool | None, held: bool, now: dict[str, object]
+) -> None:
+    """Weights are thrown away with `cache` only when the manifest said so before."""
+    live = _claim_of(make_model(cache={"size": "1Gi"} if retain is None else {"size": "1Gi", "retain": retain}))
+    edited = make_model(**now)
+    desired = build_model(edited, snapshot_of(edited, live), SETTINGS)
+    assert desired.held == (frozenset({CLAIM}) if held else frozenset())
+    assert CLAIM[0] not in {manifest["kind"] for manifest in desired.objects}
+
+
+def test_a_claim_that_is_wanted_is_applied_and_not_held() -> None:
+    """While the manifest has the `cache`, its claim is an object like any other; without one there is none to hold."""
+    model = make_model(cache={"size": "1Gi"})
+    assert build_model(model, snapshot_of(model, _claim_of(model)), SETTINGS).held == frozenset()
+    assert build_model(make_model(), snapshot_of(make_model()), SETTINGS).held == frozenset()
+
+
+@pytest.mark.parametrize(("cache", "owned"), [({}, True), ({"retain": False}, True), ({"retain": True}, False)])
+def test_only_a_retained_claim_has_no_owner(cache: dict[str, bool], owned: bool) -> None:
+    """What has no owner is not collected with the model; everything else of the model goes with it."""
+    model = make_model(cache={"size": "1Gi", **cache})
+    objects = build_model(model, snapshot_of(model), SETTINGS).objects
+    without = [manifest["kind"] for manifest in objects if "ownerReferences" not in manifest["metadata"]]
+    assert without == ([] if owned else [CLAIM[0]])
+
+
 # --- replicas -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("replicas", "bounds", "begins"),
+    [(None, (0, 5), 1), (3, (0, 5), 3), (9, (0, 5), 5), (1, (2, 5), 2), (0, (0, 5), 1)],
+)
+def test_replicas_are_where_scaling_begins(replicas: int | None, bounds: tuple[int, int], begins: int) -> None:
+    """`replicas` beside `scaling` is the first number, within the bounds; afterwards it is the autoscaler's."""
+    said = {} if replicas is None else {"replicas": replicas}
+    model = make_model(scaling={"min": bounds[0], "max": bounds[1]}, **said)
+    assert build_model(model, snapshot_of(model), SETTINGS).replicas == begins
+    live = {**deployment_of(model), "spec": {**deployment_of(model)["spec"], "replicas": bounds[1]}}
+    assert build_model(model, snapshot_of(model, live), SETTINGS).replicas is None
 
 
 def _scaled(live: Manifest | None, **scaling: int) -> tuple[object, int | None]:

@@ -203,6 +203,48 @@ def test_claim_of_ones_own_may_still_come() -> None:
     assert _told(_status(model, snapshot_of(model, claim)))["WeightsReady"] == ("True", "ClaimBound")
 
 
+def test_a_claim_that_was_left_is_told() -> None:
+    """A claim whose `cache` is gone is named, so that nobody pays for it unknowingly; nothing is wrong with that."""
+    model = make_model()
+    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "llama-weights"}, "status": {"phase": "Bound"}}
+    result = _status(model, snapshot_of(model, claim))
+    assert (_told(result)["WeightsReady"], _told(result)["Degraded"][0]) == (("True", "ClaimLeft"), "False")
+    assert "'llama-weights'" in _message(result, "WeightsReady")
+
+
+def _on_node(name: str, model: Model, node: str, *, ready: bool) -> Manifest:
+    conditions = [
+        {"type": "Ready", "status": str(ready)},
+        {"type": "PodReadyToStartContainers", "status": str(ready)},
+    ]
+    return make_pod(name, hash_of(model), ready=ready, spec={"nodeName": node}, conditions=conditions)
+
+
+@pytest.mark.parametrize("cache", [{"size": "1Gi"}, {"claimName": "mine"}])
+@pytest.mark.parametrize(
+    ("node", "mode", "expected"),
+    [("b", "ReadWriteOnce", True), ("a", "ReadWriteOnce", False), ("b", "ReadWriteMany", False)],
+)
+def test_replicas_that_wait_for_a_claim_of_another_node_are_told(
+    cache: dict[str, str], node: str, mode: str, expected: bool
+) -> None:
+    """A replica on another node than the one that has the ReadWriteOnce claim waits for ever: that is told."""
+    made = {**cache, "accessMode": mode} if "size" in cache else cache
+    model = make_model(cache=made, replicas=2)
+    pods = [_on_node("one", model, "a", ready=True), _on_node("two", model, node, ready=False)]
+    claims = {ObjectKey("team", "mine"): {"spec": {"accessModes": [mode]}, "status": {"phase": "Bound"}}}
+    told = _told(_status(model, snapshot_of(model, deployment_of(model), pods=pods, claims=claims)))
+    assert (told["Degraded"] == ("True", "ReadWriteOnceClaim")) == expected
+    assert told["Available"] == ("True", "ReplicasReady")
+
+
+def test_one_replica_needs_no_shared_claim() -> None:
+    """With one replica wanted, a second pod that waits for the claim is on its way out, or a rollout's."""
+    model = make_model(cache={"size": "1Gi"})
+    pods = [_on_node("one", model, "a", ready=True), _on_node("two", model, "b", ready=False)]
+    assert _of(model, *pods)["Degraded"][1] != "ReadWriteOnceClaim"
+
+
 def test_missing_storage_class_is_about_weights() -> None:
     """A claim whose class does not exist will never be bound."""
     model = make_model(cache={"size": "1Gi", "storageClassName": "fast"})
