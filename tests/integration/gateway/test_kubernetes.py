@@ -207,10 +207,10 @@ async def test_shards(cluster: Cluster, tmp_path: Path) -> None:
     """A config in shards is joined; an index whose shards are not there yet waits for them."""
     models = tuple(_model(cluster, f"model-{number:02}") for number in range(20))
     async with running_gateway(tmp_path, **cluster.settings()) as gateway:
-        first = await asyncio.to_thread(cluster.write_config, *models, shard_bytes=3000)
+        first = await asyncio.to_thread(cluster.write_config, *models, shard_bytes=4000)
         await eventually(lambda: gateway.gateway.store.report().hash == first.hash, what="the shards")
 
-        documents = split_config(GatewayConfig.build(models[:15]), shard_bytes=3000)
+        documents = split_config(GatewayConfig.build(models[:15]), shard_bytes=4000)
         main = documents.pop(CONFIG_FILE)
         await asyncio.to_thread(cluster.apply, _config_map(CONFIG_MAP, {CONFIG_FILE: main}))
         await eventually(lambda: "does not match its hash" in (gateway.gateway.store.error or ""), what="the error")
@@ -218,6 +218,28 @@ async def test_shards(cluster: Cluster, tmp_path: Path) -> None:
         for name, text in documents.items():
             await asyncio.to_thread(cluster.apply, _config_map(shard_object(CONFIG_MAP, name), {name: text}))
         await eventually(lambda: len(gateway.gateway.current().by_id) == 15, what="the late shards")
+
+
+async def test_sets_of_shards_by_turns(cluster: Cluster, tmp_path: Path) -> None:
+    """A config in the other set is taken when its index comes, and one that an operator from before sets has written is
+    read from its shards."""
+    models = tuple(_model(cluster, f"model-{number:02}") for number in range(20))
+    async with running_gateway(tmp_path, **cluster.settings()) as gateway:
+        for count, rename in ((20, ("a-", "a-")), (19, ("a-", "b-")), (18, ("a-", ""))):
+            config = GatewayConfig.build(models[:count])
+            documents = split_config(config, shard_bytes=4000)
+            renamed = {
+                name.replace(f"shard-{rename[0]}", f"shard-{rename[1]}"): text.replace(
+                    f'"shard-{rename[0]}', f'"shard-{rename[1]}'
+                )
+                for name, text in documents.items()
+            }
+            assert len(renamed) > 3
+            main = renamed.pop(CONFIG_FILE)
+            for name, text in renamed.items():
+                await asyncio.to_thread(cluster.apply, _config_map(shard_object(CONFIG_MAP, name), {name: text}))
+            await asyncio.to_thread(cluster.apply, _config_map(CONFIG_MAP, {CONFIG_FILE: main}))
+            await eventually(lambda: gateway.gateway.store.report().hash == config.hash, what="the next set")  # noqa: B023
 
 
 async def test_files_serve_until_the_api_does(cluster: Cluster, tmp_path: Path) -> None:

@@ -160,3 +160,26 @@ async def test_a_request_keeps_the_config_that_it_began_with(tmp_path: Path, ups
         response.release()
         async with http.post(CHAT, json=_body("chat")) as response:
             assert response.status == 404
+
+
+async def test_what_is_refused_is_told_and_the_others_are_served(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """A model that requires what this release does not know is gone, also if it was served before; the report and the
+    metric say so, and clear when it requires it no longer."""
+    guarded = entry("guarded", upstream.url, requires=("guard/v2",))
+    async with (
+        running_gateway(tmp_path, entry("guarded", upstream.url), entry("plain", upstream.url)) as gateway,
+        aiohttp.ClientSession(gateway.url) as http,
+    ):
+        await gateway.configure(guarded, entry("plain", upstream.url))
+        for name, status in (("guarded", 404), ("plain", 200)):
+            async with http.post(CHAT, json=_body(name)) as response:
+                assert response.status == status
+        report = await _report(http)
+        assert (report["refused"], report["error"]) == ({"test/guarded": ["guard/v2"]}, None)
+        assert gateway.metric("gateway_config_refused_entries") == 1
+        assert gateway.metric("gateway_config_last_reload_success") == 1
+        await gateway.configure(entry("guarded", upstream.url), entry("plain", upstream.url))
+        assert (await _report(http))["refused"] == {}
+        assert gateway.metric("gateway_config_refused_entries") == 0
+        async with http.post(CHAT, json=_body("guarded")) as response:
+            assert response.status == 200

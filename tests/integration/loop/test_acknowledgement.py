@@ -1,5 +1,6 @@
 """Ready means that every ready gateway replica runs this generation."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from aiohttp import web
 from capstan_contract.config import ConfigReport, GatewayConfig
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.resources.api_resource import ENDPOINT_SLICES
+from capstan_operator.resources.api_resource import ENDPOINT_SLICES, EVENTS
 from support.llmmodels import condition, hosted, read_config, simulated
 from support.operator_process import find
 from support.ports import free_port
@@ -31,16 +32,22 @@ class Replica:
     """What a gateway replica says at /internal/config."""
 
     def __init__(self) -> None:
-        self.report = ConfigReport(hash=None, generations={})
+        self.report = ConfigReport(hash=None)
         self.asked = 0
+        self.silences = 0
+        """How often a question had no answer."""
+        self.silent = False
 
     def load(self, config: GatewayConfig) -> None:
         """Run a config."""
-        self.report = ConfigReport(hash=config.hash, generations={m.id: m.generation for m in config.models})
+        self.report = ConfigReport(hash=config.hash)
 
     async def answer(self, _: web.Request) -> web.Response:
         """Report, as a newer release does: with a field that this one does not know."""
         self.asked += 1
+        if self.silent and self.asked % 2:
+            self.silences += 1
+            await asyncio.sleep(60)
         return web.json_response({**self.report.model_dump(), "ofANewerRelease": {"n": 1}})
 
 
@@ -58,14 +65,21 @@ async def serve(replica: Replica, port: int) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
-def slice_in(namespace: str) -> dict[str, Any]:
-    """What says that one gateway replica is ready."""
+def slice_in(namespace: str, *pods: str, **annotations: str) -> dict[str, Any]:
+    """What says that one gateway replica is ready; or these pods, which are asked at one address."""
+    endpoint = {"addresses": [own_address()], "conditions": {"ready": True}}
+    named = [{**endpoint, "targetRef": {"kind": "Pod", "name": pod, "uid": pod}} for pod in pods]
     return {
         "apiVersion": ENDPOINT_SLICES.api_version,
         "kind": ENDPOINT_SLICES.kind,
-        "metadata": {"name": "gw-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": "gw"}},
+        "metadata": {
+            "name": "gw-1",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": "gw"},
+            "annotations": annotations,
+        },
         "addressType": "IPv4",
-        "endpoints": [{"addresses": [own_address()], "conditions": {"ready": True}}],
+        "endpoints": named or [endpoint],
         "ports": [{"name": "http", "port": 8080}],
     }
 
@@ -149,3 +163,86 @@ async def test_a_router_waits_for_the_gateway_to_run_a_member_that_came_later(
             return await is_told("True", "Serving")
 
         await eventually(is_serving, what="the router to be ready")
+
+
+async def test_a_replica_that_does_not_answer_for_a_moment_changes_nothing(
+    kube: KubeClient, namespace: str, start_operator: Any
+) -> None:
+    """One of two replicas is silent, and the list of them is looked at anew: no status is written, and no Event."""
+    port, replica, names = free_port(), Replica(), [f"api-{number}" for number in range(10)]
+
+    async def state() -> list[tuple[str, str, str]]:
+        models = (await kube.list(LLM_MODELS, namespace=namespace)).items
+        return [
+            (item["metadata"]["name"], item["metadata"]["resourceVersion"], condition(item, "Ready").get("status", ""))
+            for item in models
+        ]
+
+    async with serve(replica, port):
+        start_operator(CAPSTAN_GATEWAY_SERVICE="gw", CAPSTAN_GATEWAY_ADMIN_PORT=str(port))
+        await kube.apply(slice_in(namespace, "pod-1", "pod-2"), manager="test")
+        for name in names:
+            await kube.apply(hosted(name, namespace), manager="user")
+
+        async def all_are_ready() -> bool:
+            config = await read_config(kube, namespace)
+            if config is None or len(config.models) < len(names):
+                return False
+            replica.load(config)
+            return all(ready == "True" for _, _, ready in await state())
+
+        await eventually(all_are_ready, what="the models to be ready")
+        events = len((await kube.list(EVENTS, namespace=namespace)).items)
+        before, replica.silent = await state(), True
+        for number in range(3):
+            asked = replica.asked
+            await kube.apply(slice_in(namespace, "pod-1", "pod-2", touched=str(number)), manager="test")
+            await eventually(lambda: replica.asked >= asked + 2, what="the replicas to be asked again")  # noqa: B023
+
+        # What would follow from the last silence follows within a deadline of a question and a turn of the queue.
+        replica.silent = False
+        asked = replica.asked
+        await asyncio.sleep(2.5)
+        await kube.apply(slice_in(namespace, "pod-1", "pod-2", touched="in the end"), manager="test")
+        await eventually(lambda: replica.asked >= asked + 2, what="the replicas to be asked once more")
+        assert replica.silences >= 3
+        assert await state() == before
+        assert len((await kube.list(EVENTS, namespace=namespace)).items) == events
+
+
+async def test_a_restarted_operator_takes_ready_from_nobody(
+    kube: KubeClient, namespace: str, start_operator: Any
+) -> None:
+    """It is asked about a config that it did not write: models that were Ready stay so, and a new generation waits."""
+    port, replica = free_port(), Replica()
+    environ = {"CAPSTAN_GATEWAY_SERVICE": "gw", "CAPSTAN_GATEWAY_ADMIN_PORT": str(port)}
+
+    async def ready(name: str) -> tuple[str, str, int]:
+        found = condition(await find(kube, LLM_MODELS, name, namespace), "Ready")
+        return found.get("status", ""), found.get("reason", ""), found.get("observedGeneration", 0)
+
+    async with serve(replica, port):
+        first = start_operator(**environ)
+        await kube.apply(slice_in(namespace, "pod-1"), manager="test")
+        for name in ("stays", "changes"):
+            await kube.apply(hosted(name, namespace), manager="user")
+
+        async def both_are_ready() -> bool:
+            if (config := await read_config(kube, namespace)) is not None:
+                replica.load(config)
+            return {(await ready(name))[0] for name in ("stays", "changes")} == {"True"}
+
+        await eventually(both_are_ready, what="the models to be ready")
+        first.kill()
+        replica.report = ConfigReport(hash="of a config that nobody here has compiled")
+        await kube.apply(hosted("changes", namespace, model="gpt-next"), manager="user")
+        stays = (await find(kube, LLM_MODELS, "stays", namespace) or {})["metadata"]["resourceVersion"]
+        start_operator(**environ)
+
+        async def the_new_generation_waits() -> bool:
+            return await ready("changes") == ("Unknown", "GatewayUnknown", 2)
+
+        await eventually(the_new_generation_waits, what="the new generation to wait", seconds=60)
+        assert await ready("stays") == ("True", "Serving", 1)
+        assert (await find(kube, LLM_MODELS, "stays", namespace) or {})["metadata"]["resourceVersion"] == stays
+        await eventually(both_are_ready, what="the new generation to be ready")
