@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from capstan_contract.config import EstimatorType, Provider, StickyBy, Strategy
-from capstan_operator.api import llmmodel_rules as checks
 from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.api.patterns import CHILD_NAME, FRACTION, URL
+from capstan_operator.api.rules import answers
 from capstan_operator.api.schema import Dollars, ObjectName, Part, Rule, ServedName, bounded_list, listed_by
 
 BaseUrl = Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=URL)]
@@ -46,7 +46,7 @@ class External(Part):
     endpoints: tuple[ExternalEndpointSpec, ...] = bounded_list(16, json_schema_extra=listed_by("name"))
     """The same model in several regions or clusters, in place of `url`."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.EXTERNAL
+    rules: ClassVar[tuple[Rule, ...]] = answers.EXTERNAL
 
 
 class RouterMemberSpec(Part):
@@ -73,7 +73,7 @@ class Router(Part):
     )
     """The models to choose from; they may be cascades."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.ROUTER
+    rules: ClassVar[tuple[Rule, ...]] = answers.ROUTER
 
 
 class CascadeMemberSpec(Part):
@@ -101,7 +101,7 @@ class EstimatorSpec(Part):
     judge: JudgeSpec | None = None
     """The model that rates answers: required for Judge, possible for Ensemble."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.ESTIMATOR
+    rules: ClassVar[tuple[Rule, ...]] = answers.ESTIMATOR
 
 
 class Cascade(Part):
@@ -116,4 +116,4 @@ class Cascade(Part):
     estimator: EstimatorSpec = Field(default_factory=EstimatorSpec)
     """How the quality of an answer is told."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.CASCADE
+    rules: ClassVar[tuple[Rule, ...]] = answers.CASCADE

@@ -6,8 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from capstan_contract.config import Capability, Task
-from capstan_operator.api import llmmodel_rules as checks
-from capstan_operator.api import llmmodel_spec_rules as spec_checks
 from capstan_operator.api.backends import Cascade as Cascade
 from capstan_operator.api.backends import External as External
 from capstan_operator.api.backends import Router as Router
@@ -26,6 +24,7 @@ from capstan_operator.api.patterns import (
     SOURCE,
     TAG,
 )
+from capstan_operator.api.rules import answers, cache, engine, names, placement, scaling, serving, sources
 from capstan_operator.api.schema import (
     AS_SET,
     CpuQuantity,
@@ -69,7 +68,7 @@ class ModelSource(Part):
     task: Task = Field(default=Task.CHAT, strict=False)
     """What the model does. It cannot change."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.MODEL_SOURCE
+    rules: ClassVar[tuple[Rule, ...]] = (*sources.MODEL_SOURCE, *names.MODEL_SOURCE, *answers.MODEL_SOURCE)
 
 
 class Engine(Part):
@@ -88,7 +87,7 @@ class Engine(Part):
     env: tuple[EnvVar, ...] = bounded_list(64, json_schema_extra=listed_by("name"))
     """Environment variables of the engine's container. Those that do what a refused argument does are refused too."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.ENGINE
+    rules: ClassVar[tuple[Rule, ...]] = engine.ENGINE
 
 
 AFFINITY = ("nodeAffinity", "podAffinity", "podAntiAffinity")
@@ -122,7 +121,7 @@ class Resources(Part):
     priorityClassName: SubdomainName | None = None
     """PriorityClass of the pods."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.RESOURCES
+    rules: ClassVar[tuple[Rule, ...]] = placement.RESOURCES
 
 
 class Parallelism(Part):
@@ -142,7 +141,7 @@ class Scaling(Part):
     max: int = Field(ge=1, le=1000)
     """Most replicas."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.SCALING
+    rules: ClassVar[tuple[Rule, ...]] = scaling.SCALING
 
 
 class RolloutStrategy(StrEnum):
@@ -179,7 +178,7 @@ class PriceSpec(Part):
     outputPerMillion: Dollars = "0"
     """Output tokens."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.PRICE
+    rules: ClassVar[tuple[Rule, ...]] = serving.PRICE
 
 
 class TimeoutsSpec(Part):
@@ -212,7 +211,7 @@ class Serving(Part):
     timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
     """Deadlines."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.SERVING
+    rules: ClassVar[tuple[Rule, ...]] = serving.SERVING
 
 
 class WeightsCache(Part):
@@ -231,7 +230,7 @@ class WeightsCache(Part):
     one of the same name takes it up again. false: it is deleted with either, and the weights with it. Default: it stays
     when `cache` is removed, and goes with the LLMModel."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.CACHE
+    rules: ClassVar[tuple[Rule, ...]] = cache.CACHE
 
 
 class AdapterSpec(Part):
@@ -244,7 +243,7 @@ class AdapterSpec(Part):
     servedName: ServedName | None = None
     """The name that clients ask for. Default: SERVEDNAME:NAME."""
 
-    rules: ClassVar[tuple[Rule, ...]] = checks.ADAPTER
+    rules: ClassVar[tuple[Rule, ...]] = sources.ADAPTER
 
 
 class Prefix(Part):
@@ -254,6 +253,17 @@ class Prefix(Part):
     """Name of the prefix in this LLMModel."""
     system: Annotated[str, StringConstraints(min_length=1, max_length=32768)]
     """The system message (for task completion: the beginning of the prompt)."""
+
+
+# NB: put together out here, because in the class `scaling` and `serving` are fields.
+_SPEC_RULES = (
+    *sources.SPEC,
+    *answers.SPEC,
+    *scaling.SPEC,
+    *placement.SPEC,
+    *serving.SPEC,
+    *names.SPEC,
+)
 
 
 class LLMModelSpec(Part):
@@ -294,7 +304,7 @@ class LLMModelSpec(Part):
     """A strategic merge patch for the pod template (metadata and spec), applied last. The engine's container is called
     `engine`. What Capstan relies on must stay: see docs/engines.md."""
 
-    rules: ClassVar[tuple[Rule, ...]] = spec_checks.SPEC
+    rules: ClassVar[tuple[Rule, ...]] = _SPEC_RULES
 
     @property
     def is_virtual(self) -> bool:
@@ -341,7 +351,7 @@ class Metadata(Part):
     name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
     """Name of the resource, and the beginning of the names of everything that belongs to it."""
 
-    rules: ClassVar[tuple[Rule, ...]] = spec_checks.METADATA
+    rules: ClassVar[tuple[Rule, ...]] = names.METADATA
 
 
 class LLMModel(Part):
@@ -356,4 +366,4 @@ class LLMModel(Part):
     spec: LLMModelSpec
     """What the user wants."""
 
-    rules: ClassVar[tuple[Rule, ...]] = spec_checks.ROOT
+    rules: ClassVar[tuple[Rule, ...]] = names.ROOT

@@ -1,0 +1,20 @@
+"""The number of replicas, and who says it."""
+
+from capstan_operator.api.schema import Rule
+
+SCALING = (
+    Rule(
+        cel="self.min <= self.max",
+        message="must be less than or equal to `max`",
+        holds=lambda self: self.min <= self.max,
+        field_path=".min",
+    ),
+)
+
+SPEC = (
+    Rule(
+        cel="!has(self.scaling) || !has(oldSelf.scaling) || self.replicas == oldSelf.replicas",
+        message="cannot change while `scaling` is set: the autoscaler says how many replicas there are",
+        field_path=".replicas",
+    ),
+)

@@ -1,0 +1,35 @@
+"""What the gateway offers: prices, windows, prefixes."""
+
+from capstan_operator.api.rules.cel import empty
+from capstan_operator.api.schema import Rule
+
+PRICE = (
+    Rule(
+        cel="!has(self.cachedInputPerMillion) || double(self.cachedInputPerMillion) <= double(self.inputPerMillion)",
+        message="must be less than or equal to `inputPerMillion`",
+        holds=lambda self: (
+            self.cachedInputPerMillion is None or float(self.cachedInputPerMillion) <= float(self.inputPerMillion)
+        ),
+        field_path=".cachedInputPerMillion",
+    ),
+)
+
+SERVING = (
+    Rule(
+        cel="!has(self.maxOutputTokens) || !has(self.contextWindow) || self.maxOutputTokens <= self.contextWindow",
+        message="must be less than or equal to `contextWindow`",
+        holds=lambda self: (
+            self.maxOutputTokens is None or self.contextWindow is None or self.maxOutputTokens <= self.contextWindow
+        ),
+        field_path=".maxOutputTokens",
+    ),
+)
+
+SPEC = (
+    Rule(
+        cel=f"{empty('prefixes')} || self.model.task in ['chat', 'completion']",
+        message="must not be set unless `model.task` is chat or completion",
+        holds=lambda self: not self.prefixes or self.model.task in ("chat", "completion"),
+        field_path=".prefixes",
+    ),
+)
