@@ -1,0 +1,151 @@
+"""Events: one per transition, a count for what repeats, and never a reason to wait or to fail."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from capstan_operator.kube.errors import Unavailable
+from capstan_operator.kube.events import MOST_NOTE, EventRecorder, Subject
+from capstan_operator.resources.api_resource import EVENTS
+from fakes.memory_kube import MemoryKube
+
+SUBJECT = Subject("capstan.dev/v1alpha1", "LLMModel", "ns", "chat", "u1")
+OTHER = Subject("capstan.dev/v1alpha1", "LLMModel", "ns", "other", "u2")
+START = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+class World:
+    """An API server, a clock and a recorder."""
+
+    def __init__(self, *, instance: str = "pod-1", most: int = 4096) -> None:
+        self.kube = MemoryKube()
+        self.now = START
+        self.recorder = EventRecorder(self.kube, instance=instance, now=lambda: self.now, window=600.0, most=most)
+
+    async def written(self) -> list[dict[str, Any]]:
+        """Write everything that was recorded; give the Events that are there."""
+        running = asyncio.create_task(self.recorder.run())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not running.done()
+        running.cancel()
+        return list((await self.kube.list(EVENTS)).items)
+
+
+async def test_an_event_says_what_happened_to_whom_when_and_who_says_so() -> None:
+    """All that `kubectl describe` shows, in the API's own form."""
+    world = World()
+    world.recorder.record(SUBJECT, "Warning", "Crashed", "the container exits")
+    (event,) = await world.written()
+    metadata = event.pop("metadata")
+    assert metadata["namespace"] == "ns"
+    assert metadata["name"].startswith("chat.")
+    assert event == {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "eventTime": "2026-05-04T12:00:00.123456Z",
+        "reportingController": "capstan.dev/operator",
+        "reportingInstance": "pod-1",
+        "action": "Reconcile",
+        "type": "Warning",
+        "reason": "Crashed",
+        "note": "the container exits",
+        "regarding": {
+            "apiVersion": "capstan.dev/v1alpha1", "kind": "LLMModel", "namespace": "ns", "name": "chat", "uid": "u1",
+        },
+    }  # fmt: skip
+
+
+async def test_what_repeats_is_counted_and_keeps_the_time_it_began() -> None:
+    """One Event for the same fact about the same object within the window, counted from the last time it was said."""
+    world = World()
+    for minutes in (0, 9, 19):
+        world.now = START + timedelta(minutes=minutes)
+        world.recorder.record(SUBJECT, "Normal", "Ready", "it serves")
+        events = await world.written()
+    (event,) = events
+    assert event["series"] == {"count": 3, "lastObservedTime": "2026-05-04T12:19:00.123456Z"}
+    assert event["eventTime"] == "2026-05-04T12:00:00.123456Z"
+
+
+async def test_what_comes_back_after_the_window_is_a_new_event() -> None:
+    """More than ten minutes after it was last said; exactly ten minutes still count."""
+    world = World()
+    for seconds in (0, 600, 1201):
+        world.now = START + timedelta(seconds=seconds)
+        world.recorder.record(SUBJECT, "Normal", "Ready", "it serves")
+        events = await world.written()
+    assert sorted(event.get("series", {}).get("count", 1) for event in events) == [1, 2]
+
+
+async def test_facts_are_told_apart() -> None:
+    """Another object, type, reason or note is another Event, even at the same moment."""
+    world = World()
+    world.recorder.record(SUBJECT, "Normal", "Ready", "it serves")
+    world.recorder.record(OTHER, "Normal", "Ready", "it serves")
+    world.recorder.record(SUBJECT, "Warning", "Ready", "it serves")
+    world.recorder.record(SUBJECT, "Normal", "Served", "it serves")
+    world.recorder.record(SUBJECT, "Normal", "Ready", "it still serves")
+    events = await world.written()
+    assert len({event["metadata"]["name"] for event in events}) == 5
+    assert not [event for event in events if "series" in event]
+
+
+async def test_an_event_that_cannot_be_written_holds_up_no_other_one() -> None:
+    """It is lost; the next one is written."""
+    world = World()
+    world.kube.answer("apply", Unavailable("no answer"))
+    world.recorder.record(SUBJECT, "Normal", "Ready", "lost")
+    world.recorder.record(SUBJECT, "Normal", "Ready", "written")
+    assert [event["note"] for event in await world.written()] == ["written"]
+
+
+async def test_more_than_can_be_written_is_dropped() -> None:
+    """The newest go: nobody waits for an Event, and memory is bounded."""
+    world = World(most=2)
+    for number in range(3):
+        world.recorder.record(SUBJECT, "Normal", "Ready", f"note {number}")
+    assert sorted(event["note"] for event in await world.written()) == ["note 0", "note 1"]
+
+
+async def test_series_are_bounded() -> None:
+    """The one that was said longest ago is forgotten, and begins anew when it comes back."""
+    world = World(most=2)
+    for note in ("a", "b", "a", "c", "a", "b"):
+        world.now += timedelta(seconds=1)
+        world.recorder.record(SUBJECT, "Normal", "Ready", note)
+        events = await world.written()
+    counts = sorted((event["note"], event.get("series", {}).get("count", 1)) for event in events)
+    assert counts == [("a", 3), ("b", 1), ("b", 1), ("c", 1)]
+
+
+@pytest.mark.parametrize("letter", ["x", "ä"])
+async def test_a_note_is_cut_to_what_the_api_takes(letter: str) -> None:
+    """1024 bytes, whole characters, and dots that say that there was more."""
+    world = World()
+    fits = letter * (MOST_NOTE // len(letter.encode()))
+    world.recorder.record(SUBJECT, "Normal", "Ready", fits)
+    world.recorder.record(SUBJECT, "Normal", "Ready", fits + letter)
+    notes = sorted((event["note"] for event in await world.written()), key=len)
+    cut = next(note for note in notes if note.endswith("..."))
+    assert set(notes) == {fits, cut}
+    assert MOST_NOTE - 2 <= len(cut.encode()) <= MOST_NOTE
+    assert set(cut.removesuffix("...")) == {letter}
+
+
+@pytest.mark.parametrize(("instance", "says"), [("x" * 200, "x" * 128), ("", "capstan-operator")])
+async def test_the_reporting_instance_is_what_the_api_takes(instance: str, says: str) -> None:
+    """At most 128 characters, and never none."""
+    world = World(instance=instance)
+    world.recorder.record(SUBJECT, "Normal", "Ready", "it serves")
+    assert (await world.written())[0]["reportingInstance"] == says
+
+
+async def test_times_are_told_in_utc() -> None:
+    """Whatever the clock's own zone is."""
+    world = World()
+    world.now = START.astimezone(timezone(timedelta(hours=9)))
+    world.recorder.record(SUBJECT, "Normal", "Ready", "it serves")
+    assert (await world.written())[0]["eventTime"] == "2026-05-04T12:00:00.123456Z"
