@@ -1,0 +1,263 @@
+"""The queue's shell, by a clock that jumps: when batches are prepared, and what becomes of runs that fail or hang."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from capstan_operator.backoff import Backoff
+from capstan_operator.loop.shares import Limits
+from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
+from support.virtualtime import run_virtually
+
+PACE = Pace(lead=0.0625, quiet=0.25, most=2.0)
+STEADY = Backoff(first=4.0, factor=2.0, most=64.0)
+
+
+class World:
+    """A queue that runs, and what its runs were: (seconds, keys) of each batch, (seconds, key) of each run."""
+
+    def __init__(self, **options: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.began = self.loop.time()
+        self.queue: WorkQueue[str] = WorkQueue(PACE, rng=lambda: 1.0, backoff=STEADY, **options)
+        self.batches: list[tuple[float, list[str]]] = []
+        self.runs: list[tuple[float, str]] = []
+        self.lasts: dict[str, float] = {}
+        """Seconds that a key's run lasts."""
+        self.fails: set[str] = set()
+        self.breaks: set[str] = set()
+        self.preparing = 0.0
+        self.unprepared = 0
+        """How many batches cannot be prepared."""
+        self.cancelled: list[str] = []
+
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return self.loop.time() - self.began
+
+    async def prepare(self, keys: list[str]) -> Work[str]:
+        """Prepare a batch."""
+        self.batches.append((self.now(), sorted(keys)))
+        if self.preparing:
+            await asyncio.sleep(self.preparing)
+        if self.unprepared:
+            self.unprepared -= 1
+            raise ZeroDivisionError
+        return self.work
+
+    async def work(self, key: str) -> Outcome:
+        """Run a key."""
+        self.runs.append((self.now(), key))
+        try:
+            await asyncio.sleep(self.lasts.get(key, 0.0))
+        except asyncio.CancelledError:
+            self.cancelled.append(key)
+            raise
+        if key in self.breaks:
+            raise ZeroDivisionError
+        return Outcome(failed=True) if key in self.fails else DONE
+
+
+def in_world(scenario: Any, *, queue: dict[str, Any] | None = None, **run: Any) -> World:
+    """Run a scenario beside a running queue; give the world as it then is."""
+
+    async def main() -> World:
+        world = World(**(queue or {}))
+        running = asyncio.create_task(world.queue.run(world.prepare, **run))
+        try:
+            work: Coroutine[Any, Any, None] = scenario(world)
+            await work
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return world
+
+    return run_virtually(main())
+
+
+async def test_idle_means_that_every_key_is_idle() -> None:
+    """One of several that still waits is enough to say no."""
+    queue: WorkQueue[str] = WorkQueue(PACE)
+    queue.wake("a")
+    assert not queue.is_idle(["a"])
+    assert not queue.is_idle(["b", "a"])
+    assert queue.is_idle(["b"])
+
+
+def test_a_batch_is_bounded_and_the_rest_comes_at_once() -> None:
+    """Keys that have no room in a batch are the next batch."""
+
+    async def scenario(world: World) -> None:
+        for key in "abc":
+            world.queue.wake(key)
+        await asyncio.sleep(1)
+
+    world = in_world(scenario, batch_size=2)
+    assert world.batches == [(PACE.lead, ["a", "b"]), (PACE.lead, ["c"])]
+
+
+def test_batches_start_a_gap_apart() -> None:
+    """Keys that trickle in share a batch; a first one does not wait, nor does one that comes after the gap."""
+
+    async def scenario(world: World) -> None:
+        for key, wait in (("a", 0.25), ("b", 0.25), ("c", 9.5), ("d", 1.0)):
+            world.queue.wake(key)
+            await asyncio.sleep(wait)
+
+    world = in_world(scenario, gap=2.0)
+    assert world.batches == [
+        (PACE.lead, ["a"]),
+        (PACE.lead + 2.0, ["b", "c"]),
+        (10.0 + PACE.lead, ["d"]),
+    ]
+
+
+def test_no_more_batches_are_prepared_at_once_than_allowed() -> None:
+    """A further one begins when one is done."""
+
+    async def scenario(world: World) -> None:
+        world.preparing = 10.0
+        for key in "abc":
+            world.queue.wake(key)
+        await asyncio.sleep(15)
+
+    world = in_world(scenario, batches=2, batch_size=1)
+    assert [at for at, _ in world.batches] == pytest.approx([PACE.lead, PACE.lead, PACE.lead + 10.0])
+
+
+def test_a_batch_that_cannot_be_prepared_backs_off_and_frees_its_place() -> None:
+    """Its keys have failed, each by itself, and the queue goes on."""
+
+    async def scenario(world: World) -> None:
+        world.unprepared = 1
+        world.queue.wake("a")
+        world.queue.wake("b")
+        await asyncio.sleep(1)
+        assert world.queue.core.failing == 2
+        await asyncio.sleep(9)
+
+    world = in_world(scenario, batches=1)
+    assert [keys for _, keys in world.batches] == [["a", "b"], ["a", "b"]]
+    assert world.batches[1][0] == pytest.approx(PACE.lead + 4.0)
+    assert world.queue.core.failing == 0
+
+
+@pytest.mark.parametrize("how", ["fails", "breaks"])
+def test_a_run_that_fails_backs_off_alone(how: str) -> None:
+    """Whether it says so or raises: the others of its batch are through."""
+
+    async def scenario(world: World) -> None:
+        getattr(world, how).add("a")
+        world.queue.wake("a")
+        world.queue.wake("b")
+        await asyncio.sleep(13)
+
+    world = in_world(scenario)
+    assert [at for at, key in world.runs if key == "a"] == pytest.approx([PACE.lead, PACE.lead + 4, PACE.lead + 12])
+    assert [key for _, key in world.runs].count("b") == 1
+    assert world.queue.core.failing == 1
+
+
+def test_a_run_that_hangs_is_given_up_at_its_deadline() -> None:
+    """It has failed then, and backs off."""
+
+    async def scenario(world: World) -> None:
+        world.lasts["a"] = 1e6
+        world.queue.wake("a")
+        await asyncio.sleep(30)
+
+    world = in_world(scenario, deadline=20.0)
+    assert world.cancelled[0] == "a"
+    assert [at for at, _ in world.runs] == pytest.approx([PACE.lead, PACE.lead + 24.0])
+    assert world.queue.core.failing == 1
+
+
+def test_a_run_shorter_than_its_deadline_is_left_alone() -> None:
+    """However slow it is."""
+
+    async def scenario(world: World) -> None:
+        world.lasts["a"] = 19.0
+        world.queue.wake("a")
+        await asyncio.sleep(25)
+
+    world = in_world(scenario, deadline=20.0)
+    assert (world.cancelled, world.queue.core.failing) == ([], 0)
+
+
+def test_a_group_is_slow_after_the_patience_and_well_after_a_quick_run() -> None:
+    """Nobody is called slow earlier, and one run in time is enough to be trusted again."""
+
+    async def scenario(world: World) -> None:
+        world.lasts["a"] = 5.0
+        world.queue.wake("a")
+        await asyncio.sleep(PACE.lead + 1.5)
+        assert not world.queue.is_slow("a")
+        await asyncio.sleep(1)
+        assert world.queue.is_slow("a")
+        await asyncio.sleep(10)
+        assert world.queue.is_slow("a")  # its run ended, and too late
+        world.lasts["a"] = 1.0
+        world.queue.wake("a")
+        await asyncio.sleep(3)
+        assert not world.queue.is_slow("a")
+
+    in_world(scenario, queue={"limits": Limits(workers=8, patience=2.0)})
+
+
+def test_the_queue_ends_with_its_runs() -> None:
+    """Nothing runs on when the queue is cancelled: what runs is cancelled and waited for, even if it raises then."""
+
+    async def main() -> World:
+        world = World()
+        world.lasts.update(a=1e6, b=1e6)
+        running = asyncio.create_task(world.queue.run(world.prepare))
+        world.queue.wake("a")
+        world.queue.wake("b")
+        await asyncio.sleep(1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert sorted(world.cancelled) == ["a", "b"]
+        assert len(asyncio.all_tasks()) == 1
+        return world
+
+    run_virtually(main())
+
+
+def test_a_burst_of_wake_ups_shares_the_look_of_the_first() -> None:
+    """The runner is roused by a wake-up that is due before it would look anyway, and by no other."""
+
+    async def scenario(world: World) -> None:
+        looks = 0
+        real = world.queue.core.take
+
+        def take(*args: Any, **options: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            return real(*args, **options)
+
+        world.queue.core.take = take  # type: ignore[method-assign]
+        for number in range(1000):
+            world.queue.wake(f"key-{number}")
+            await asyncio.sleep(0)
+        assert looks == 1
+
+    in_world(scenario)
+
+
+def test_what_was_prepared_too_long_ago_is_prepared_again() -> None:
+    """A key that waited for its turn beyond that goes back; one that waited as long as that runs."""
+
+    async def scenario(world: World) -> None:
+        world.lasts["a"] = 10.0
+        world.queue.wake("a")
+        await asyncio.sleep(1)
+        world.queue.wake("b")
+        await asyncio.sleep(30)
+
+    for fresh, batches in ((5.0, [["a"], ["b"], ["b"]]), (30.0, [["a"], ["b"]])):
+        world = in_world(scenario, queue={"limits": Limits(workers=1, patience=60.0)}, fresh=fresh)
+        assert [keys for _, keys in world.batches] == batches
+        assert [key for _, key in world.runs] == ["a", "b"]
