@@ -7,7 +7,6 @@ from typing import Any
 
 from capstan_contract.names import CATEGORY, GROUP, VERSION
 from capstan_operator.api.kinds import Column, Kind
-from capstan_operator.api.llmmodel import Metadata
 from capstan_operator.api.schema import Part, validation
 from capstan_operator.names import CRD_RELEASE_ANNOTATION, CRD_SCHEMA_ANNOTATION, RELEASE
 from capstan_operator.resources.api_resource import CRDS
@@ -49,9 +48,9 @@ def _hash(spec: Schema) -> str:
 
 def root_schema(kind: Kind[Any]) -> Schema:
     """Build the schema of the whole resource. Of metadata, only rules of the root may speak."""
-    about_metadata = [
-        {"rule": rule.cel, "message": f"metadata{rule.field_path} {rule.message}"} for rule in Metadata.rules
-    ]
+    metadata = kind.root.model_fields["metadata"].annotation
+    rules = metadata.rules if isinstance(metadata, type) and issubclass(metadata, Part) else ()
+    about_metadata = [{"rule": rule.cel, "message": f"metadata{rule.field_path} {rule.message}"} for rule in rules]
     return {
         "type": "object",
         "description": _one_line(inspect.getdoc(kind.root) or ""),

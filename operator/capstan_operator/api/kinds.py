@@ -35,6 +35,8 @@ class Kind(Generic[S]):
     """Give the spec of a validated `root`."""
     status: type[Part]
     plural: str
+    noun: str
+    """What people call one: model."""
     short_names: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     scales: bool = False
@@ -69,6 +71,7 @@ LLMMODEL: Final[Kind[LLMModelSpec]] = Kind(
     spec_of=_llmmodel_spec,
     status=LLMModelStatus,
     plural="llmmodels",
+    noun="model",
     short_names=("cllm",),
     scales=True,
     columns=(
@@ -94,8 +97,3 @@ KNOWN_RESOURCES: Final = (*BUILT_IN, *(kind.api_resource for kind in KINDS))
 
 Model: TypeAlias = Resource[LLMModelSpec]
 """An LLMModel."""
-
-
-def kind_named(name: str) -> Kind[Any] | None:
-    """Give the kind of this name, as manifests write it."""
-    return next((kind for kind in KINDS if kind.name == name), None)

@@ -17,7 +17,8 @@ from capstan_operator.desired.config_maps import build_config_maps
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.snapshot import Snapshot
-from capstan_operator.manifests.reading import Manifests, Severity, load_manifests
+from capstan_operator.manifests.collect import Manifests, load_manifests
+from capstan_operator.manifests.documents import Severity
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import Settings, SettingsError, load_settings
 

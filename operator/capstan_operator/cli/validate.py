@@ -3,18 +3,20 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from capstan_operator.api.kinds import Model
+from capstan_operator.api.kinds import KINDS, LLMMODEL, Kind, Model
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.desired.compile import INVALID, compile_gateway
-from capstan_operator.desired.faults import find_doubts, find_faults, find_hindrances
 from capstan_operator.desired.name_rules import NO_RULES, NameRules
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.types import LeftOut, LostFallback
-from capstan_operator.manifests.reading import Diagnostic, Manifests, Severity, about, load_manifests
+from capstan_operator.manifests.collect import Address, Manifests, load_manifests
+from capstan_operator.manifests.documents import Diagnostic, Severity, about
+from capstan_operator.manifests.judge import judge_resources
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import SettingsError, load_settings
 
@@ -47,38 +49,32 @@ def run(arguments: argparse.Namespace) -> int:
             print(line_of(diagnostic))
     counts = Counter(diagnostic.severity for diagnostic in diagnostics)
     if not arguments.quiet:
-        print(summary(len(manifests.models), counts[Severity.ERROR], counts[Severity.WARNING]))
+        print(summary(manifests, counts[Severity.ERROR], counts[Severity.WARNING]))
     return 1 if counts[Severity.ERROR] else 0
 
 
 def check_together(manifests: Manifests, rules: NameRules = NO_RULES) -> Iterator[Diagnostic]:
     """Find what only shows when a manifest is seen with its engine's abilities and with the other manifests."""
-    whole = [model for model in manifests.models.values() if model.spec is not None]
-    for model in whole:
-        faults = (*find_faults(model), *find_hindrances(model))
-        yield from (about(manifests.origins[model.key], fault.message, fault.field) for fault in faults)
-        doubts = find_doubts(model)
-        yield from (
-            about(manifests.origins[model.key], doubt.message, doubt.field, Severity.WARNING) for doubt in doubts
-        )
-    for key, verdict in compile_gateway(manifests.models.values(), rules=rules).verdicts.items():
+    yield from judge_resources(manifests)
+    models = manifests.models
+    for key, verdict in compile_gateway(models.values(), rules=rules).verdicts.items():
         if not verdict.accepted and verdict.reason != INVALID and not verdict.left_out:
-            yield about(manifests.origins[key], verdict.message, "spec.model")
+            yield about(manifests.origin(LLMMODEL, key), verdict.message, "spec.model")
         yield from _left_out(manifests, key, verdict.left_out)
-        yield from (about(manifests.origins[key], lost.message, lost.field) for lost in verdict.lost_names)
+        yield from (about(manifests.origin(LLMMODEL, key), lost.message, lost.field) for lost in verdict.lost_names)
         yield from _foreign_fallbacks(manifests, key, verdict.lost_fallbacks)
-    yield from _unknown_fallbacks(manifests, whole)
+    yield from _unknown_fallbacks(manifests, [model for model in models.values() if model.spec is not None])
 
 
 def _left_out(manifests: Manifests, key: ObjectKey, members: tuple[LeftOut, ...]) -> Iterator[Diagnostic]:
     """Tell what a virtual model would have to do without; what no manifest here has may well be in the cluster."""
     for member in members:
         named = f"names the LLMModel '{member.key.name}', which"
-        if member.key not in manifests.models:
+        if Address(LLMMODEL.name, member.key) not in manifests.resources:
             message = f"{named} is in none of these manifests"
-            yield about(manifests.origins[key], message, member.field, Severity.WARNING)
+            yield about(manifests.origin(LLMMODEL, key), message, member.field, Severity.WARNING)
         else:
-            yield about(manifests.origins[key], f"{named} {member.reason}", member.field)
+            yield about(manifests.origin(LLMMODEL, key), f"{named} {member.reason}", member.field)
 
 
 def _foreign_fallbacks(manifests: Manifests, key: ObjectKey, lost: tuple[LostFallback, ...]) -> Iterator[Diagnostic]:
@@ -86,7 +82,7 @@ def _foreign_fallbacks(manifests: Manifests, key: ObjectKey, lost: tuple[LostFal
     for fallback in lost:
         if fallback.needs_person:
             message = f"names the model '{fallback.name}', which {fallback.message}; it is left out"
-            yield about(manifests.origins[key], message, fallback.field, Severity.WARNING)
+            yield about(manifests.origin(LLMMODEL, key), message, fallback.field, Severity.WARNING)
 
 
 def _unknown_fallbacks(manifests: Manifests, models: list[Model]) -> Iterator[Diagnostic]:
@@ -97,7 +93,7 @@ def _unknown_fallbacks(manifests: Manifests, models: list[Model]) -> Iterator[Di
             if name not in known:
                 message = f"names the model '{name}', which is in none of these manifests"
                 field = f"spec.serving.fallbacks[{index}]"
-                yield about(manifests.origins[model.key], message, field, Severity.WARNING)
+                yield about(manifests.origin(LLMMODEL, model.key), message, field, Severity.WARNING)
 
 
 def _names(model: Model) -> Iterator[str]:
@@ -107,14 +103,16 @@ def _names(model: Model) -> Iterator[str]:
         yield from (adapter_served_name(model, adapter) for adapter in model.spec.adapters)
 
 
-def summary(models: int, errors: int, warnings: int) -> str:
-    """Say the outcome in one line."""
-    parts = [_plural(models, "model"), _plural(errors, "error"), _plural(warnings, "warning")]
-    return ", ".join(parts)
+def summary(manifests: Manifests, errors: int, warnings: int, *, kinds: Sequence[Kind[Any]] = KINDS) -> str:
+    """Say the outcome in one line; models are counted even when there are none."""
+    counts = [(kind, len(manifests.of_kind(kind))) for kind in kinds]
+    parts = [_plural(count, kind.noun) for kind, count in counts if count or kind is LLMMODEL]
+    return ", ".join([*parts, _plural(errors, "error"), _plural(warnings, "warning")])
 
 
 def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun if count == 1 else several}"
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int, int, str]:

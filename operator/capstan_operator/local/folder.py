@@ -5,18 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capstan_operator.api.kinds import Model
-from capstan_operator.api.parse import parse_model
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.manifests.reading import (
-    SUFFIXES,
-    Diagnostic,
-    Document,
-    Severity,
-    about,
-    collect,
-    parse_text,
-    read_texts,
-)
+from capstan_operator.manifests.collect import collect
+from capstan_operator.manifests.documents import Diagnostic, Document, Severity
+from capstan_operator.manifests.judge import find_resource_faults
+from capstan_operator.manifests.reading import SUFFIXES, parse_text, read_texts
 
 
 @dataclass(frozen=True)
@@ -88,12 +81,8 @@ class Folder:
 
 def _faults(documents: list[Document]) -> list[Diagnostic]:
     """Judge the objects of one file by themselves."""
-    diagnostics = list(collect(documents).diagnostics)
-    for document in documents:
-        model = parse_model(document.manifest)
-        if model.spec is not None:
-            diagnostics += [about(document, error.message, error.field) for error in find_faults(model)]
-    return diagnostics
+    collected = collect(documents)
+    return [*collected.diagnostics, *find_resource_faults(collected)]
 
 
 def _wrong(diagnostics: list[Diagnostic]) -> bool:

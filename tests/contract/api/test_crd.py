@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from capstan_operator.api.generate import stale_files
+from capstan_operator.api.kinds import LLMMODEL
 from capstan_operator.api.parse import parse_model
-from capstan_operator.manifests.reading import load_manifests
+from capstan_operator.manifests.collect import load_manifests
 from support.crds import CRDS, ModelApi, install_crds, kubectl
 from support.needs import ROOT
 
@@ -73,7 +74,7 @@ def test_crds_fit_into_an_annotation() -> None:
 @pytest.mark.parametrize("key", EXAMPLES.models, ids=str)
 def test_example_is_accepted(api: Api, key: Any) -> None:
     """Every example is accepted by the API server and by the parser."""
-    document = EXAMPLES.origins[key]
+    document = EXAMPLES.origin(LLMMODEL, key)
     whole = copy.deepcopy(document.manifest)
     whole["metadata"]["namespace"] = NAMESPACE
     assert api.models.create(whole, dry_run=True) is None

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from capstan_operator.manifests import reading
-from capstan_operator.manifests.reading import Manifests, Severity, collect, load_manifests, parse_text
+from capstan_operator.manifests.collect import Manifests, collect, load_manifests
+from capstan_operator.manifests.documents import Severity
+from capstan_operator.manifests.reading import parse_text
 from capstan_operator.resources.resource import ObjectKey
 
 MODEL = """\
@@ -28,7 +30,7 @@ def read(text: str, *, file: str = "m.yaml", namespace: str = "default") -> Mani
     """Judge one file."""
     documents, diagnostics = parse_text(text, file=file)
     judged = collect(documents, namespace=namespace)
-    return Manifests(judged.models, judged.origins, judged.others, (*diagnostics, *judged.diagnostics))
+    return Manifests(judged.resources, judged.origins, judged.others, (*diagnostics, *judged.diagnostics))
 
 
 def said(found: Manifests) -> list[str]:
