@@ -157,6 +157,14 @@ def virtual(*members: Model) -> Told:
     return tell(model, Snapshot(models={one.key: one for one in (model, *members)}))
 
 
+def without_judge() -> Told:
+    """A cascade whose judge takes no requests, and will not by itself."""
+    cascade = {"members": [{"name": "a"}, {"name": "b"}], "estimator": {"type": "Judge", "judge": {"name": "j"}}}
+    model = make_model("cascade", cascade=cascade)
+    members = (make_member("a"), make_member("b"), make_member("j", "False", "CrashLoop", degraded=True))
+    return tell(model, Snapshot(models={one.key: one for one in (model, *members)}))
+
+
 def lost_names() -> Told:
     """A model that lost an alias and a fallback."""
     name = LostName("spec.aliases[0]", "big", "Conflicted", "the name 'big' belongs to 'a/b'")
@@ -254,6 +262,11 @@ SCENES: dict[str, Callable[[], Told]] = {
     "router, all members down": lambda: virtual(
         make_member("a", "False", "Idle"), make_member("b", "False", "CrashLoop")
     ),
+    "router, all members idle": lambda: virtual(make_member("a", "False", "Idle"), make_member("b", "False", "Idle")),
+    "router, no member will come back": lambda: virtual(
+        make_member("a", "False", "CrashLoop", degraded=True), make_member("b", "False", "CrashLoop", degraded=True)
+    ),
+    "cascade without its judge": without_judge,
 }
 
 
