@@ -107,9 +107,10 @@ class Acknowledger:
         """What the replicas have said about a generation of a model."""
         if not self._settings.build.gateway_service:
             return NOT_NEEDED
-        written = self.ledger.records(self._expected_hash)
-        if self._problem and served and not holds(written or {}, str(key), uid=uid, generation=generation):
-            return Acknowledgement(AckState.BLOCKED, problem=self._problem)
+        if self._problem and served:
+            written = self.ledger.records(self._expected_hash) or {}
+            if not holds(written, str(key), uid=uid, generation=generation):
+                return Acknowledgement(AckState.BLOCKED, problem=self._problem)
         if not self._asked:
             return UNKNOWN
         return self._current_view().judge(str(key), uid=uid, generation=generation, served=served)
