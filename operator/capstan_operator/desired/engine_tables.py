@@ -34,16 +34,50 @@ from capstan_operator.desired.reserved import (
     has_revision,
     in_process,
     is_name,
+    is_no_other_port,
     is_path,
     is_reachable,
     is_revision,
     only,
 )
 
+_ONE_VALUE_VLLM = frozenset(
+    {
+        *("--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--gpu-memory-utilization", "--dtype"),
+        *("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp"),
+        *("--quantization", "-q", "--kv-cache-dtype", "--load-format", "--seed", "--block-size", "--revision"),
+        *("--tool-call-parser", "--reasoning-parser", "--chat-template", "--tokenizer", "--download-dir", "--config"),
+        *("--max-lora-rank", "--max-loras", "--swap-space", "--cpu-offload-gb", "--runner", "--convert", "--task"),
+    }
+)
+_ONE_VALUE_SGLANG = frozenset(
+    {
+        *("--context-length", "--mem-fraction-static", "--max-running-requests", "--max-total-tokens", "--dtype"),
+        *("--tp-size", "--tp", "--tensor-parallel-size", "--pp-size", "--pp", "--dp-size", "--dp", "--revision"),
+        *("--quantization", "--kv-cache-dtype", "--load-format", "--chunked-prefill-size", "--schedule-policy"),
+        *("--tool-call-parser", "--reasoning-parser", "--chat-template", "--tokenizer-path", "--attention-backend"),
+    }
+)
+_ONE_VALUE_TGI = frozenset(
+    {
+        *("--max-total-tokens", "--max-input-tokens", "--max-input-length", "--max-batch-prefill-tokens"),
+        *("--max-batch-total-tokens", "--max-concurrent-requests", "--num-shard", "--quantize", "--dtype"),
+        *("--revision", "--cuda-memory-fraction", "--tokenizer-config-path", "--waiting-served-ratio"),
+    }
+)
+_ONE_VALUE_SIMULATOR = frozenset(
+    {
+        *("--alias", "--context-window", "--kv-blocks", "--prefix-cache", "--ttft-ms", "--prefill-tokens-per-second"),
+        *("--tpot-ms", "--jitter", "--batch-slowdown", "--concurrency", "--answer-tokens", "--chunk-tokens", "--seed"),
+        *("--embedding-size", "--label", "--startup-seconds", "--keep-alive-seconds", "--fault", "--settle-seconds"),
+        *("--log-level", "--log-format"),
+    }
+)
+
 _VLLM = Table(
     (
         HOST,
-        Reserved(("--port",), WHERE, only(str(ENGINE_PORT)), variables=("VLLM_PORT",)),
+        Reserved(("--port", "-p"), WHERE, only(str(ENGINE_PORT)), variables=("VLLM_PORT",)),
         Reserved(("--uds",), WHERE),
         Reserved(("--root-path",), "the gateway and the probes ask for paths without a prefix"),
         Reserved(("--api-key",), KEY_WHY, variables=("VLLM_API_KEY",)),
@@ -115,13 +149,14 @@ _VLLM = Table(
         HELP,
         Reserved(("-v",), LEAVES),
         *EVERYWHERE,
-    )
+    ),
+    one_value=_ONE_VALUE_VLLM,
 )
 
 _SGLANG = Table(
     (
         HOST,
-        Reserved(("--port",), WHERE, only(str(ENGINE_PORT)), variables=("SGLANG_PORT",)),
+        Reserved(("--port", "-p"), WHERE, only(str(ENGINE_PORT)), variables=("SGLANG_PORT",)),
         Reserved(("--uds",), WHERE),
         Reserved(("--fastapi-root-path", "--root-path"), "the gateway and the probes ask for paths without a prefix"),
         Reserved(("--api-key", "--admin-api-key"), KEY_WHY, variables=("SGLANG_API_KEY",)),
@@ -137,7 +172,8 @@ _SGLANG = Table(
         Reserved(("--node-rank",), ONE_POD, only("0")),
         HELP,
         *EVERYWHERE,
-    )
+    ),
+    one_value=_ONE_VALUE_SGLANG,
 )
 
 _TGI = Table(
@@ -162,6 +198,7 @@ _TGI = Table(
         *EVERYWHERE,
     ),
     abbreviates=False,
+    one_value=_ONE_VALUE_TGI,
 )
 
 _SIMULATOR = Table(
@@ -181,13 +218,15 @@ _SIMULATOR = Table(
         TLS,
         HELP,
         *EVERYWHERE,
-    )
+    ),
+    one_value=_ONE_VALUE_SIMULATOR,
 )
 
 _COMPATIBLE = Table(
     (
         Reserved(("--host", "--hostname"), WHERE, is_reachable, variables=("HOST", "LLAMA_ARG_HOST")),
         Reserved(("--port",), WHERE, only(str(ENGINE_PORT)), variables=("PORT", "LLAMA_ARG_PORT")),
+        Reserved(("-p",), WHERE, is_no_other_port),
         Reserved(("--uds",), WHERE),
         Reserved(("--root-path", "--api-prefix"), "the gateway asks for paths without a prefix"),
         Reserved(

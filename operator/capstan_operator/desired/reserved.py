@@ -46,6 +46,8 @@ class Table:
     entries: tuple[Reserved, ...]
     abbreviates: bool = True
     """Whether its parser takes `--served` for `--served-model-name`, as Python's argparse does."""
+    one_value: frozenset[str] = frozenset()
+    """Options that are known to take exactly one value. Of others nothing is said: a parser knows them better."""
     is_parsed: bool = True
     """Whether the arguments are those of one known program: then a word without an option is a mistake."""
 
@@ -104,6 +106,11 @@ def _in_cache(_facts: Facts, values: Values) -> bool:
     return all(value == WEIGHTS or value.startswith(f"{WEIGHTS}/") for value in values)
 
 
+def is_no_other_port(_facts: Facts, values: Values) -> bool:
+    """Of `-p`, which is the port for some programs and something else for others: no number but ours."""
+    return not (len(values) == 1 and values[0].isdigit() and values[0] != str(ENGINE_PORT))
+
+
 def is_reachable(_facts: Facts, values: Values) -> bool:
     """An address that others than the pod itself can reach."""
     return len(values) == 1 and not values[0].startswith(("127.", "localhost", "::1", "[::1"))
@@ -120,7 +127,7 @@ REVISION_WHY = "`spec.model.revision` says it"
 LEAVES = "the engine would end at once"
 
 HOST = Reserved(("--host",), WHERE, only("0.0.0.0"))
-PORT = Reserved(("--port",), WHERE, only(str(ENGINE_PORT)))
+PORT = Reserved(("--port", "-p"), WHERE, only(str(ENGINE_PORT)))
 NAME = Reserved(("--served-model-name",), NAME_WHY, is_name)
 KEY = Reserved(("--api-key",), KEY_WHY)
 TLS = Reserved(("--ssl-*", "--enable-ssl-refresh"), TLS_WHY)

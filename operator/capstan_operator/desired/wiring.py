@@ -44,6 +44,8 @@ def find_wiring_faults(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
         entry = _reserved_by(given, table, facts)
         if entry is not None and not entry.says_the_same(facts, given.values):
             yield Fault(f"{ARGS}[{given.index}]", f"must not set {entry.flags[0]}: {entry.why}")
+        elif given.flag in table.one_value and len(given.values) != 1:
+            yield Fault(f"{ARGS}[{given.index}]", f"must have one value ({given.flag})")
         elif entry is None and _takes_our_port(given):
             yield Fault(f"{ARGS}[{given.index}]", "must be another port than 8000 and 8001, which Capstan uses")
     yield from _too_many_gpus(options, spec)
@@ -80,6 +82,8 @@ def find_wiring_doubts(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
             yield Fault(path, f"says what Capstan says anyway ({entry.flags[0]}): it can be left out")
         elif table.is_parsed and given.flag == "--config":
             yield Fault(path, "names a file that Capstan cannot read: host, port, names and keys must not be in it")
+        elif given.flag in _ADAPTERS:
+            yield Fault(path, "names adapters that the gateway does not offer: use `spec.adapters`")
         elif table.is_parsed and given.flag in seen and given.flag not in _REPEATABLE:
             yield Fault(path, "repeats an earlier option: the last one counts")
         seen[given.flag] = given
@@ -87,6 +91,7 @@ def find_wiring_doubts(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
 
 
 _WINDOWS: Final = ("--max-model-len", "--context-length", "--max-total-tokens", "--context-window")
+_ADAPTERS: Final = ("--lora-modules", "--lora-adapters", "--lora-paths")
 _REPEATABLE: Final = frozenset({"--alias", "--label", "--fault", "--middleware", "--cors-allow-origin"})
 
 
@@ -144,7 +149,8 @@ def _reserved_by(given: GivenOption, table: Table, facts: Facts) -> Reserved | N
 
 def _means(flag: str, reserved: str, table: Table) -> bool:
     if reserved.endswith("*"):
-        return any(spelling.startswith(reserved[:-1]) for spelling in spellings_of(flag))
+        family = reserved[:-1]
+        return any(_is_long(spelling, family, table) or spelling.startswith(family) for spelling in spellings_of(flag))
     if reserved.startswith("--"):
         return any(_is_long(spelling, reserved, table) for spelling in spellings_of(flag))
     if len(reserved) == 2 and table.is_parsed:  # -p8000 is -p 8000
@@ -177,7 +183,7 @@ def _too_many_gpus(options: Sequence[GivenOption], spec: LLMModelSpec) -> Iterat
         product *= sizes[-1] if sizes else factor
         last = max((last, *(one.index for one in given)), key=lambda at: -1 if at is None else at)
     if last is not None and product > gpus:
-        what = "tensor times pipeline times data parallel size"
+        what = "tensor times pipeline times data parallel size; by default the tensor parallel size is all of them"
         yield Fault(f"{ARGS}[{last}]", f"must not need more GPUs than `spec.resources.gpus`, which is {gpus}: {what}")
 
 

@@ -1,9 +1,13 @@
 """What the operator writes into a pod is what the worker reads."""
 
-from capstan_operator.api.llmmodel import LLMModelSpec
+import argparse
+
+from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.engine import simulator_arguments, worker_options
+from capstan_operator.desired.engine_tables import TABLES
 from capstan_worker.__main__ import _parse
-from capstan_worker.simulator.settings import read_simulator_settings
+from capstan_worker.settings import add_worker_arguments
+from capstan_worker.simulator.settings import add_simulator_arguments, read_simulator_settings
 
 
 def spec(**fields: object) -> LLMModelSpec:
@@ -26,3 +30,15 @@ def test_what_the_user_says_to_the_simulator_wins():
     engine = {"type": "Simulator", "args": ["--context-window", "64"]}
     wanted = spec(engine=engine, serving={"contextWindow": 4096})
     assert simulator_arguments(wanted) == ["--context-window", "64"]
+
+
+def test_the_simulators_options_are_known():
+    """Every option of the simulator with a value is known to take one, or is one that only Capstan sets."""
+    parser = argparse.ArgumentParser()
+    add_worker_arguments(parser)
+    add_simulator_arguments(parser)
+    valued = {action.option_strings[0] for action in parser._actions if action.nargs is None}
+    table = TABLES[EngineType.SIMULATOR]
+    reserved = {flag for entry in table.entries for flag in entry.flags}
+    assert valued - table.one_value - reserved == set()
+    assert table.one_value <= valued

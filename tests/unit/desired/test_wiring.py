@@ -44,6 +44,8 @@ def faults_of(model: Model) -> dict[str, str]:
         ("vLLM", ["--root-path", "/x"], "--root-path", "prefix"),
         ("vLLM", ["--ssl-keyfile", "/x", "--ssl-certfile", "/y"], "--ssl-*", "plain HTTP"),
         ("vLLM", ["--ssl_ca_certs=/x"], "--ssl-*", "plain HTTP"),
+        ("vLLM", ["--ssl", "/x"], "--ssl-*", "plain HTTP"),
+        ("vLLM", ["-p", "9000"], "--port", "port 8000"),
         ("vLLM", ["--model", "other/model"], "--model", "spec.model.source"),
         ("vLLM", ["--headless"], "--headless", "OpenAI API"),
         ("vLLM", ["-asc", "2"], "--api-server-count", "spec.engine.version"),
@@ -68,6 +70,7 @@ def faults_of(model: Model) -> dict[str, str]:
         ("Simulator", ["--task", "embed"], "--task", "spec.model.task"),
         ("OpenAICompatible", ["--port", "8080"], "--port", "port 8000"),
         ("OpenAICompatible", ["--host", "127.0.0.1"], "--host", "port 8000"),
+        ("OpenAICompatible", ["-p", "9000"], "-p", "port 8000"),
         ("OpenAICompatible", ["--api-key", "x"], "--api-key", "gateway"),
         ("OpenAICompatible", ["--served-model-name", "mine"], "--served-model-name", "spec.model.servedName"),
     ],
@@ -123,6 +126,9 @@ def test_what_contradicts_nothing_is_let_through(engine: str | dict[str, Any], w
         (["--no-enable-prefix-caching", "4"], 1, "without its option"),
         (["vllm serve a/b --seed 1"], 0, "without its option"),
         (["--seed", "1", "--", "x"], 2, "not `--`"),
+        (["--max-model-len"], 0, "one value"),
+        (["--max-model-len", "--trust-remote-code"], 0, "one value"),
+        (["--max_model_len", "1", "2"], 0, "one value"),
     ],
 )
 def test_words_that_no_parser_understands_are_told(words: list[str], index: int, says: str) -> None:
@@ -235,6 +241,7 @@ def test_a_recipe_is_honoured_where_the_worker_listens() -> None:
     [
         (["--port", "8000"], "can be left out"),
         (["--config", "/x.yaml"], "cannot read"),
+        (["--lora-modules", "x=y"], "spec.adapters"),
         (["--seed", "1", "--seed", "2"], "the last one counts"),
         (["--max-model-len", "10"], "spec.serving.contextWindow"),
     ],
