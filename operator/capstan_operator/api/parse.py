@@ -9,13 +9,13 @@ from pydantic import BaseModel, ValidationError
 
 from capstan_operator.api.kinds import LLMMODEL, Kind, Model, S
 from capstan_operator.api.patterns import DNS_LABEL, HINTS
-from capstan_operator.api.schema import broken_rules, matches
+from capstan_operator.api.schema import faults_of, matches
 from capstan_operator.resources.resource import Fault, Manifest, ObjectKey, Resource
 
 UnknownFields = Literal["refuse", "ignore"]
 DEFAULT_NAMESPACE = "default"
 LONGEST_NAMESPACE = 63
-MOST_ERRORS = 20
+MOST_FAULTS = 20
 """More faults of one manifest than this are counted, not listed: they end in a condition's message."""
 
 
@@ -66,8 +66,8 @@ def _validate(kind: Kind[S], manifest: Manifest, unknown_fields: UnknownFields) 
     extra: Literal["ignore", "forbid"] = "ignore" if unknown_fields == "ignore" else "forbid"
     try:
         return kind.spec_of(kind.root.model_validate(content, extra=extra)), ()
-    except ValidationError as fault:
-        return None, explain(fault, kind.root)
+    except ValidationError as error:
+        return None, explain(error, kind.root)
 
 
 def _namespace_fault(namespace: object) -> Fault | None:
@@ -82,12 +82,12 @@ def _namespace_fault(namespace: object) -> Fault | None:
     return None if matches(DNS_LABEL, namespace) else Fault(path, f"must be {HINTS[DNS_LABEL]}")
 
 
-def explain(fault: ValidationError, root: type[BaseModel]) -> tuple[Fault, ...]:
+def explain(error: ValidationError, root: type[BaseModel]) -> tuple[Fault, ...]:
     """Turn what pydantic found into paths and sentences, in the order of the fields."""
-    errors = [found for entry in fault.errors(include_url=False) for found in _explain_one(entry, root)]
-    if len(errors) <= MOST_ERRORS:
-        return tuple(errors)
-    return (*errors[:MOST_ERRORS], Fault("", f"has {len(errors) - MOST_ERRORS} more faults"))
+    faults = [found for entry in error.errors(include_url=False) for found in _explain_one(entry, root)]
+    if len(faults) <= MOST_FAULTS:
+        return tuple(faults)
+    return (*faults[:MOST_FAULTS], Fault("", f"has {len(faults) - MOST_FAULTS} more faults"))
 
 
 def _explain_one(entry: Mapping[str, Any], root: type[BaseModel]) -> Iterator[Fault]:
@@ -96,10 +96,10 @@ def _explain_one(entry: Mapping[str, Any], root: type[BaseModel]) -> Iterator[Fa
         yield Fault(field_path(location[:-2]), f"has a key that is not allowed: {_sentence(entry, root)}")
         return
     path = field_path(location)
-    failures = broken_rules(entry)
-    for relative, message in failures:
+    faults = faults_of(entry)
+    for relative, message in faults:
         yield Fault((path + relative).lstrip("."), message)
-    if not failures:
+    if not faults:
         yield Fault(path, _sentence(entry, root))
 
 

@@ -19,7 +19,7 @@ Quantity = Annotated[str, StringConstraints(min_length=1, max_length=20, pattern
 Dollars = Annotated[str, StringConstraints(min_length=1, max_length=16, pattern=DECIMAL)]
 
 RULES_ERROR: Final = "rules"
-"""Type of the pydantic error that carries broken rules in its context (see `broken_rules`)."""
+"""Type of the pydantic error that carries broken rules in its context (see `faults_of`)."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,24 @@ class Part(BaseModel):
 
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
-        failures = [*_repetitions(self), *_broken(self)]
-        if failures:
-            raise rules_error(failures)
+        faults = [*_repetitions(self), *_rule_faults(self)]
+        if faults:
+            raise rules_error(faults)
         return self
 
 
-def rules_error(failures: list[tuple[str, str]]) -> PydanticCustomError:
+def rules_error(faults: list[tuple[str, str]]) -> PydanticCustomError:
     """Make the error that carries (relative field path, message) pairs."""
-    text = "; ".join(f"{path} {message}".strip() for path, message in failures)
-    return PydanticCustomError(RULES_ERROR, "{text}", {"text": text, "failures": failures})
+    text = "; ".join(f"{path} {message}".strip() for path, message in faults)
+    return PydanticCustomError(RULES_ERROR, "{text}", {"text": text, "faults": faults})
 
 
-def broken_rules(error: Mapping[str, Any]) -> list[tuple[str, str]]:
+def faults_of(error: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Give the (relative field path, message) pairs of one entry of `ValidationError.errors()`; [] for other errors."""
-    return list(error["ctx"]["failures"]) if error["type"] == RULES_ERROR else []
+    return list(error["ctx"]["faults"]) if error["type"] == RULES_ERROR else []
 
 
-def _broken(part: Part) -> Iterator[tuple[str, str]]:
+def _rule_faults(part: Part) -> Iterator[tuple[str, str]]:
     for rule in part.rules:
         if rule.holds is not None and not rule.holds(part):
             yield rule.field_path or "", rule.message
@@ -136,14 +136,14 @@ def free_form(*fields: str) -> Any:
     """Give the type of an object whose fields are known by name only; each must be an object."""
 
     def check(value: dict[str, Any]) -> dict[str, Any]:
-        failures = []
+        faults = []
         for key, item in value.items():
             if key not in fields:
-                failures.append((f".{key}", f"is not a field; allowed are {', '.join(fields)}"))
+                faults.append((f".{key}", f"is not a field; allowed are {', '.join(fields)}"))
             elif not isinstance(item, dict):
-                failures.append((f".{key}", "must be an object"))
-        if failures:
-            raise rules_error(failures)
+                faults.append((f".{key}", "must be an object"))
+        if faults:
+            raise rules_error(faults)
         return value
 
     return AfterValidator(check)

@@ -90,7 +90,7 @@ def test_wrong_manifest_is_refused_by_both(api: Api, file: Path) -> None:
     refusal = api.models.create(content, dry_run=True)
     assert refusal is not None
     assert expected["refused"] in refusal
-    assert expected["field"] in [error.field for error in parse_model(content).faults]
+    assert expected["field"] in [fault.field for fault in parse_model(content).faults]
 
 
 def test_there_are_enough_wrong_manifests() -> None:

@@ -79,7 +79,7 @@ def test_every_rule_has_a_wrong_manifest() -> None:
     """For each rule that needs no old object there is a manifest in tests/contract/wrong that only it can refuse."""
     seen = set()
     for file in (ROOT / "tests" / "contract" / "wrong").glob("*.yaml"):
-        seen |= {(error.field, error.message) for error in parse_model(yaml.safe_load(file.read_text())).faults}
+        seen |= {(fault.field, fault.message) for fault in parse_model(yaml.safe_load(file.read_text())).faults}
     rules = [
         (f"{path}{rule.get('fieldPath', '')}", rule["message"])
         for path, field in FIELDS

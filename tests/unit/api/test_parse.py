@@ -20,7 +20,7 @@ def manifest(spec: Any, **metadata: Any) -> dict[str, Any]:
 
 def faults(spec: Any) -> list[str]:
     """What is wrong with a spec, as people read it."""
-    return [str(error) for error in parse_model(manifest(spec)).faults]
+    return [str(fault) for fault in parse_model(manifest(spec)).faults]
 
 
 SOURCE = {"source": "hf://org/name"}
@@ -62,7 +62,7 @@ def test_a_namespace_is_a_dns_label(namespace: object) -> None:
     """What no API server would take as a namespace is a fault of the field, and the model is not served."""
     model = parse_model(manifest({"model": SOURCE}, namespace=namespace))
     assert model.spec is None
-    assert [error.field for error in model.faults] == ["metadata.namespace"]
+    assert [fault.field for fault in model.faults] == ["metadata.namespace"]
     assert "evil" not in model.faults[0].message
 
 
@@ -170,7 +170,7 @@ def test_many_faults_are_counted() -> None:
 def test_name(name: Any, sentence: str) -> None:
     """The name must leave room for what children append, and be one that a Service can have."""
     model = parse_model(manifest({"model": SOURCE}, name=name))
-    assert [error.field for error in model.faults] == ["metadata.name"]
+    assert [fault.field for fault in model.faults] == ["metadata.name"]
     assert model.faults[0].message.startswith(sentence)
     assert model.spec is None
 
@@ -178,5 +178,5 @@ def test_name(name: Any, sentence: str) -> None:
 def test_other_kind_is_a_fault() -> None:
     """An object that says it is something else is not parsed as an LLMModel."""
     content = manifest({"model": SOURCE}) | {"kind": "Pod", "apiVersion": "v1"}
-    fields = [error.field for error in parse_model(content).faults]
+    fields = [fault.field for fault in parse_model(content).faults]
     assert fields == ["apiVersion", "kind"]
