@@ -68,6 +68,7 @@ class Runtime:
             acknowledger=self.acknowledger,
             wake=self.models.wake,
             is_busy=lambda key: not self.models.is_idle([key]),
+            tell=self.tell,
             metrics=metrics,
         )
         self.releases = ReleaseCheck(

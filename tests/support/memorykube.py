@@ -83,3 +83,9 @@ class MemoryKube:
                 raise Died
             self.lives -= 1
         self.writes.append((verb, name))
+
+    def annotate(self, name: str, annotation: str, value: str) -> None:
+        """Set an annotation as somebody else would."""
+        metadata = self.objects[name]["metadata"]
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), annotation: value}
+        metadata["resourceVersion"] = str(next(self._versions))

@@ -1,7 +1,7 @@
 """What each LLMModel would have in the gateway config if it were alone: judged without looking at any other."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
@@ -11,7 +11,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.desired.claims import Claimant
 from capstan_operator.desired.entries import build_entry
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.live import LiveConfig
+from capstan_operator.desired.live import LiveConfig, key_of
 from capstan_operator.desired.name_rules import NameRules, name_fields
 from capstan_operator.desired.types import LostName, Verdict
 from capstan_operator.resources.resource import Fault, ObjectKey
@@ -123,16 +123,28 @@ def _faulty(model: Model, faults: Iterable[Fault], live: LiveConfig) -> Candidat
     last = live.entries.get(str(model.key))
     if last is None or not _was_of(last, model):
         return Candidate(model, verdict)
-    kept = Verdict(
-        accepted=False, reason=INVALID, message=verdict.message, kept=True, kept_backend=str(last.backend.kind)
-    )
-    return Candidate(model, kept, last)
+    return _kept(model, verdict, last)
+
+
+def unread_candidates(live: LiveConfig, namespaces: frozenset[str]) -> Iterator[Candidate]:
+    """Give what is live of namespaces that could never be read, to stay as it is."""
+    for id_, last in live.entries.items():
+        key = key_of(id_)
+        if key.namespace in namespaces:
+            model = Model(key=key, uid=last.uid, generation=0, created="", spec=None)
+            yield _kept(model, Verdict(accepted=False, reason="Unread", message="its namespace cannot be read"), last)
+
+
+def _kept(model: Model, verdict: Verdict, last: ModelEntry) -> Candidate:
+    if (last.uid, last.generation) != (model.uid, 0):
+        # An older release has written it: from now on it says whose it is.
+        last = last.model_copy(update={"uid": model.uid, "generation": 0})
+    return Candidate(model, replace(verdict, kept=True, kept_backend=str(last.backend.kind)), last)
 
 
 def _was_of(entry: ModelEntry, model: Model) -> bool:
     """Whether an entry was compiled from this very object. Entries of older releases do not say: its status does."""
-    uid = getattr(entry, "uid", "")
-    return bool(uid == model.uid if uid else _was_accepted(model.status))
+    return entry.uid == model.uid if entry.uid else _was_accepted(model.status)
 
 
 def _was_accepted(status: Mapping[str, object]) -> bool:

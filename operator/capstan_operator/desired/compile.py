@@ -15,7 +15,15 @@ from types import MappingProxyType
 
 from capstan_contract.config import Backend, ExternalBackend, GatewayConfig, ModelEntry
 from capstan_operator.api.kinds import Model
-from capstan_operator.desired.candidates import ACCEPTED, INVALID, Candidate, Drafts, invalid, judge_alone
+from capstan_operator.desired.candidates import (
+    ACCEPTED,
+    INVALID,
+    Candidate,
+    Drafts,
+    invalid,
+    judge_alone,
+    unread_candidates,
+)
 from capstan_operator.desired.claims import Awards, award
 from capstan_operator.desired.entries import credentials_of, default_backend
 from capstan_operator.desired.fallbacks import bind_fallbacks
@@ -52,9 +60,17 @@ class Compiler:
         self._entries: dict[str, ModelEntry] = {}
 
     def compile(
-        self, models: Iterable[Model], *, live: LiveConfig | None = None, rules: NameRules = NO_RULES
+        self,
+        models: Iterable[Model],
+        *,
+        live: LiveConfig | None = None,
+        rules: NameRules = NO_RULES,
+        unread: frozenset[str] = frozenset(),
     ) -> CompiledGateway:
-        """Compile: see `compile_gateway`."""
+        """Compile: see `compile_gateway`.
+
+        Of namespaces that are `unread` nobody knows the models: what is live of them stays as it is.
+        """
         live = live or LiveConfig()
         known = {model.key: model for model in models}
         candidates = {
@@ -62,6 +78,7 @@ class Compiler:
             for key, model in sorted(known.items())
         }
         self._drafts.keep_only(known)
+        candidates |= {one.key: one for one in unread_candidates(live, unread - {key.namespace for key in known})}
         claimants = [one for candidate in candidates.values() if (one := candidate.claimant())]
         run = _Run(known, candidates, award(claimants, live.holders), rules)
         run.add_entries()

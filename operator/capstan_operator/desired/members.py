@@ -26,11 +26,9 @@ from capstan_contract.config import (
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import Cascade, Router
 from capstan_operator.desired.candidates import Candidate
+from capstan_operator.desired.types import MEMBERS_MISSING as MEMBERS_MISSING
 from capstan_operator.desired.types import LeftOut, Verdict
 from capstan_operator.resources.resource import ObjectKey
-
-MEMBERS_MISSING: Final = "MembersMissing"
-
 
 JUDGE: Final = "spec.cascade.estimator.judge.name"
 

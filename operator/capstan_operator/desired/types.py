@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from capstan_contract.config import GatewayConfig
 from capstan_operator.desired.snapshot import PodHash
 from capstan_operator.resources.resource import Fault, Manifest, ObjectKey
+
+MEMBERS_MISSING: Final = "MembersMissing"
 
 
 class RolloutMode(StrEnum):

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from capstan_operator.api.kinds import Model
-from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.types import CompiledGateway, Verdict
-from capstan_operator.errors import Retryable, Terminal
+from capstan_operator.errors import Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.ledger import UNKNOWN, Recorded, Records, records_of_written
+from capstan_operator.gateway_config.proposal import Proposal, Proposer, Tell
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.snapshot import SnapshotLoader
@@ -82,6 +82,12 @@ def record_models(models: Iterable[Model], compiled: CompiledGateway) -> Records
     }
 
 
+def record_held(models: Iterable[Model], proposal: Proposal) -> Records:
+    """Give what stands behind the live entries that a held config would drop: nobody has changed these models."""
+    dropped = frozenset(proposal.hold.dropped if proposal.hold else ())
+    return {str(model.key): Recorded(model.uid, model.generation) for model in models if model.key in dropped}
+
+
 class GatewayConfigReconciler:
     """Reconciles the gateway config objects."""
 
@@ -95,11 +101,13 @@ class GatewayConfigReconciler:
         acknowledger: Acknowledger,
         wake: Callable[[ObjectKey], None],
         is_busy: Callable[[ObjectKey], bool],
+        tell: Tell,
         metrics: Metrics,
     ) -> None:
         self.state = GatewayState()
         self._loader = loader
         self._writer = ConfigWriter(kube, settings)
+        self._proposer = Proposer(kube, self._writer, settings, metrics=metrics, tell=tell)
         self._credentials = credentials
         self._acknowledger = acknowledger
         self._wake = wake
@@ -112,13 +120,12 @@ class GatewayConfigReconciler:
         Raises Terminal when the config cannot be written whatever is tried; the old one then stays.
         """
         listed = await self._loader.all_models()
-        if listed.unknown:
-            raise Retryable(f"namespaces were never read: {', '.join(sorted(listed.unknown))}")
         models = listed.models
-        compiled = compile_gateway(models)
+        proposal = await self._proposer.propose(listed)
+        compiled = proposal.compiled
         problems = await self._credentials.sync(compiled.credentials)
         try:
-            await self._write(models, compiled)
+            await self._write(models, proposal)
         finally:
             self._publish(models, compiled, problems)
         rechecks = [UNREADABLE_RECHECK_SECONDS] if listed.unreadable else []
@@ -139,7 +146,7 @@ class GatewayConfigReconciler:
         virtual = frozenset[ObjectKey]().union(*self.state.dependents.values())
         awaiting, self.state.awaiting = self.state.awaiting, set()
         self._metrics.models.set(len(judged))
-        self._metrics.accepted.set(len(compiled.config.models))
+        self._metrics.accepted.set(sum(item.verdict.served for item in judged.values()))
         self._acknowledger.expect(
             self.state.config_hash,
             {key: Expected(item.uid, item.generation, item.verdict.served) for key, item in judged.items()},
@@ -157,13 +164,14 @@ class GatewayConfigReconciler:
         is_new = before is None or (before.uid, before.generation) != (item.uid, item.generation)
         return is_new and self._is_busy(key)
 
-    async def _write(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
-        """Write the config, and have the ledger know what the written one stands for."""
-        config, ledger = compiled.config, self._acknowledger.ledger
-        records = record_models(models, compiled)
+    async def _write(self, models: Iterable[Model], proposal: Proposal) -> None:
+        """Write the config unless it is held back, and have the ledger know what the written one stands for."""
+        config, ledger = proposal.compiled.config, self._acknowledger.ledger
+        records = record_models(models, proposal.compiled)
         try:
-            await self._writer.write(config)
-            self._tell_problem(None)
+            if proposal.hold is None:
+                await self._writer.write(config)
+            self._tell_problem(proposal.problem)
         except Terminal as error:
             self._tell_problem(Problem(error.reason, str(error)))
             raise
@@ -171,7 +179,8 @@ class GatewayConfigReconciler:
             written = self._writer.written
             self.state.config_hash = written.hash if written else None
             if written is not None and written.hash != config.hash:
-                records = records_of_written(written, ledger.records(written.hash) or {}, config, records)
+                known = {**record_held(models, proposal), **(ledger.records(written.hash) or {})}
+                records = records_of_written(written, known, config, records)
             if written is not None:
                 ledger.record(written.hash, records)
 

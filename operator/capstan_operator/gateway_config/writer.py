@@ -41,6 +41,16 @@ class ConfigWriter:
         await self._read_config()
         return self.written
 
+    @property
+    def index(self) -> Manifest | None:
+        """The live object that names the config's parts, or has all of it; None when there is none."""
+        return self._live.get(self._settings.gateway_config_name)
+
+    async def look(self) -> None:
+        """Take in what somebody else has written since."""
+        if not await self._look() or self.written is None:
+            await self._read_config()
+
     async def write(self, config: GatewayConfig) -> None:
         """Bring the objects to this config. On an error the live index still names a whole config.
 

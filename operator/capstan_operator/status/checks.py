@@ -16,7 +16,7 @@ from capstan_operator.desired.volumes import has_image_volume, loads_weights, mo
 from capstan_operator.status.conditions import Finding, State, conditions_by_type
 from capstan_operator.status.facts import Facts
 from capstan_operator.status.standings import availability, degradation, pending
-from capstan_operator.status.types import AckState
+from capstan_operator.status.types import CONFIG_HELD, AckState
 
 Check = Callable[[Facts], Finding | None]
 
@@ -286,7 +286,7 @@ def _conflict_is_true(facts: Facts) -> Finding | None:
 
 
 def _held_is_true(facts: Facts) -> Finding | None:
-    return Finding("True", "ConfigHeld", facts.verdict.held) if facts.verdict.held else None
+    return Finding("True", CONFIG_HELD, facts.verdict.held) if facts.verdict.held else None
 
 
 def _lost_names_is_true(facts: Facts) -> Finding | None:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 CONFIG_TOO_LARGE: Final = "ConfigTooLarge"
+CONFIG_HELD: Final = "ConfigHeld"
 
 
 class AckState(StrEnum):

@@ -20,3 +20,12 @@ def test_a_verdict_counts_only_for_its_generation() -> None:
     assert not state.awaiting
     assert state.verdict(model(3)) is None
     assert state.awaiting == {ObjectKey("ns", "m")}
+
+
+def test_a_verdict_on_a_deleted_object_of_the_same_name_does_not_count() -> None:
+    """What was said of a model that was deleted is not said of the one that was made anew, whatever its generation."""
+    for generation in (1, 2, 3):
+        state = GatewayState(judged={ObjectKey("ns", "m"): Judged("former", generation, Verdict(True, "Accepted", ""))})
+        assert not state.is_compiled(ObjectKey("ns", "m"), "u", 1)
+        assert state.verdict(model(1)) is None
+        assert state.awaiting == {ObjectKey("ns", "m")}

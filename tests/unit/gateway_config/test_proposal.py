@@ -1,0 +1,195 @@
+"""What the operator wants the gateway config to be, beside what is live: across restarts, and with the brake."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from capstan_contract.config import ModelEntry
+from capstan_contract.names import CONFIG_FILE
+from capstan_operator.api.kinds import LLM_MODELS, Model
+from capstan_operator.errors import Retryable
+from capstan_operator.gateway_config.proposal import Proposal, Proposer
+from capstan_operator.gateway_config.writer import ConfigWriter
+from capstan_operator.kube.errors import NotFound
+from capstan_operator.loaders.model_list import AllModels
+from capstan_operator.metrics import Metrics
+from capstan_operator.names import RELEASE_ANNOTATION
+from capstan_operator.resources.api_resource import ApiResource
+from capstan_operator.resources.resource import Manifest
+from capstan_operator.settings import Settings
+from support.memorykube import MemoryKube
+from support.plainmodels import make_model
+
+NAME = Settings().gateway_config_name
+OLD = "2020-01-01T00:00:00Z"
+SEEN = {"observedGeneration": 1}
+
+
+class Kube(MemoryKube):
+    """ConfigMaps in memory, and LLMModels that a GET finds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: set[str] = set()
+
+    async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
+        """Give an object."""
+        if kind == LLM_MODELS:
+            if f"{namespace}/{name}" not in self.models:
+                raise NotFound(name, status=404)
+            return {}
+        return await super().get(kind, name, namespace=namespace)
+
+
+class Operator:
+    """One process: it compiles, and writes what is not held back."""
+
+    def __init__(self, kube: Kube, **settings: Any) -> None:
+        self._kube = kube
+        self.metrics = Metrics()
+        self.events: list[tuple[str, str, str]] = []
+        self.writer = ConfigWriter(kube, Settings(**settings))
+        self._proposer = Proposer(
+            kube, self.writer, Settings(**settings), metrics=self.metrics, tell=lambda *event: self.events.append(event)
+        )
+
+    async def run(self, models: Sequence[Model], *, unknown: frozenset[str] = frozenset()) -> Proposal:
+        proposal = await self._proposer.propose(AllModels(models, unknown, unknown))
+        if proposal.hold is None:
+            await self.writer.write(proposal.compiled.config)
+        return proposal
+
+    @property
+    def entries(self) -> dict[str, ModelEntry]:
+        assert self.writer.written is not None
+        return {entry.id: entry for entry in self.writer.written.models}
+
+    @property
+    def held(self) -> float:
+        return self.metrics.registry.get_sample_value("capstan_operator_gateway_config_held") or 0.0
+
+
+@pytest.fixture
+def kube() -> Kube:
+    """An API server without anything."""
+    return Kube()
+
+
+def _many(count: int = 10, **fields: Any) -> list[Model]:
+    return [make_model(f"m{number}", status=SEEN, **fields) for number in range(count)]
+
+
+async def test_names_stay_across_a_restart(kube: Kube) -> None:
+    """A process that has just begun reads back who has which name: an older model takes none."""
+    mine = make_model("gpt", namespace="a")
+    await Operator(kube).run([mine])
+    operator = Operator(kube)
+    thief = make_model("thief", namespace="b", created=OLD, model={"aliases": ["gpt"]})
+    proposal = await operator.run([mine, thief])
+    assert operator.entries["b/thief"].aliases == ()
+    assert proposal.compiled.verdicts[thief.key].lost_names
+    assert operator.events == []
+
+
+async def test_the_name_of_a_router_without_members_stays_across_a_restart(kube: Kube) -> None:
+    """It has no entry to be read back; its status says that the name is its own."""
+    lacking = {**SEEN, "conditions": [{"type": "Accepted", "status": "False", "reason": "MembersMissing"}]}
+    router = make_model("r", namespace="a", status=lacking, router={"members": [{"name": "gone"}]})
+    await Operator(kube).run([router])
+    operator = Operator(kube)
+    thief = make_model("thief", namespace="b", created=OLD, model={"aliases": ["r"]})
+    for _ in range(2):
+        await operator.run([router, thief])
+        assert operator.entries["b/thief"].aliases == ()
+
+
+async def test_a_faulty_edit_keeps_its_entry_across_a_restart(kube: Kube) -> None:
+    """What was accepted last is read back too, if it is of the same object."""
+    await Operator(kube).run([make_model("m")])
+    faulty = make_model("m", generation=2, replicas=-1)
+    operator = Operator(kube)
+    await operator.run([faulty])
+    assert operator.entries["team/m"].uid == faulty.uid
+    operator = Operator(kube)
+    await operator.run([replace(faulty, uid="another")])
+    assert operator.entries == {}
+
+
+async def test_a_config_that_drops_many_is_held_until_it_does_not(kube: Kube) -> None:
+    """A wrong setting: nothing is written, it is said, and it ends by itself with its cause."""
+    models = _many()
+    await Operator(kube).run(models)
+    operator, before = Operator(kube, allowed_names=(("team", ("x-*",)),)), dict(kube.objects)
+    proposal = await operator.run(models)
+    assert kube.objects == before
+    assert operator.held == 10
+    assert proposal.problem is not None
+    assert all(proposal.compiled.verdicts[model.key].held for model in models)
+    assert [(type_, reason) for type_, reason, _ in operator.events] == [("Warning", "ConfigHeld")]
+    await operator.run(models)
+    assert len(operator.events) == 1, "the same is said once"
+    edited = [replace(model, generation=2) for model in models[:9]]
+    await operator.run([*edited, models[9]])
+    assert (operator.held, operator.entries) == (0, {})
+    assert operator.events[-1][:2] == ("Normal", "ConfigReleased")
+
+
+async def test_a_held_config_is_let_through_by_a_person(kube: Kube) -> None:
+    """The annotation lets through exactly what it was said of."""
+    models = _many()
+    await Operator(kube).run(models)
+    operator = Operator(kube, allowed_names=(("team", ("x-*",)),))
+    hold = (await operator.run(models)).hold
+    assert hold is not None
+    for value, held in (("another", 10), (hold.token, 0)):
+        kube.annotate(NAME, RELEASE_ANNOTATION, value)
+        await operator.run(models)
+        assert operator.held == held
+    assert operator.entries == {}
+
+
+async def test_a_short_list_is_not_believed(kube: Kube) -> None:
+    """Models that a list does not have are asked for by name: nothing is dropped while some are there."""
+    models = _many()
+    operator = Operator(kube)
+    await operator.run(models)
+    kube.models = {str(model.key) for model in models}
+    for listed in ([], models[:3]):
+        with pytest.raises(Retryable, match="does not have some that are there"):
+            await operator.run(listed)
+        assert len(operator.entries) == 10
+    kube.models = set()
+    await operator.run(models[:3])
+    assert len(operator.entries) == 3, "a person has deleted the others"
+
+
+async def test_a_live_config_that_cannot_be_read_is_said_and_replaced(kube: Kube) -> None:
+    """Nobody knows who had which name, so age decides, once."""
+    await Operator(kube).run(_many(2))
+    kube.objects[NAME]["data"][CONFIG_FILE] = "{"
+    operator = Operator(kube)
+    await operator.run(_many(2))
+    assert operator.entries.keys() == {"team/m0", "team/m1"}
+    assert [(type_, reason) for type_, reason, _ in operator.events] == [("Warning", "ConfigUnreadable")]
+
+
+async def test_what_is_live_of_a_namespace_that_was_never_read_stays(kube: Kube) -> None:
+    """After a restart, what is live is all that is known of a namespace that cannot be read: it stays as it is."""
+    gone = make_model("gpt", namespace="gone", external={"provider": "OpenAI", "url": "https://x.example/v1"})
+    there = make_model("m")
+    await Operator(kube).run([gone, there])
+    operator = Operator(kube)
+    thief = make_model("thief", created=OLD, model={"servedName": "gpt"})
+    await operator.run([there, thief], unknown=frozenset({"gone"}))
+    assert operator.entries.keys() == {"gone/gpt", "team/m"}
+    await operator.run([there, thief])
+    assert operator.entries.keys() == {"team/thief", "team/m"}
+
+
+async def test_a_namespace_that_was_never_read_stops_nobody_where_nothing_is_live(kube: Kube) -> None:
+    """There is nothing of it that could be lost."""
+    operator = Operator(kube)
+    await operator.run([make_model("m")], unknown=frozenset({"gone"}))
+    assert operator.entries.keys() == {"team/m"}
