@@ -101,8 +101,8 @@ class GatewayConfigReconciler:
         acknowledger: Acknowledger,
         wake: Callable[[ObjectKey], None],
         is_busy: Callable[[ObjectKey], bool],
-        tell: Tell,
         metrics: Metrics,
+        tell: Tell = lambda *_: None,
     ) -> None:
         self.state = GatewayState()
         self._loader = loader

@@ -44,7 +44,7 @@ async def told(kube: KubeClient, namespace: str, name: str, kind: str) -> tuple[
 async def test_nobody_takes_a_name_from_the_one_that_has_it(
     kube: KubeClient, namespace: str, other: str, start_operator: Any
 ) -> None:
-    """Neither an older model in another namespace, nor a restart, nor a restore moves a name; only its alias is lost."""
+    """Neither an older model elsewhere, nor a restart, nor a restore moves a name; the other one lacks its alias."""
     watched = {"CAPSTAN_WATCH_NAMESPACES": f"{namespace},{other}"}
     thief = hosted("thief", other)
     thief["spec"]["serving"] = {"fallbacks": ["nobody-yet"]}
@@ -54,7 +54,7 @@ async def test_nobody_takes_a_name_from_the_one_that_has_it(
     mine = hosted("gpt-prod", namespace)
     await kube.apply(mine, manager="user")
     await eventually(lambda: _has(kube, namespace, {"thief", "gpt-prod"}), what="the younger model")
-    thief["spec"]["model"] = {"aliases": ["gpt-prod", "auto", "mine-alone"]}
+    thief["spec"]["model"] = {"aliases": ["gpt-prod", "mine-alone"]}
     await kube.apply(thief, manager="user")
 
     async def only_the_alias_is_lost() -> bool:
@@ -162,7 +162,7 @@ async def test_a_faulty_edit_takes_a_running_model_out_of_nothing(
     )
     assert (await entries(kube, namespace))["m"] == before
     assert await find(kube, DEPLOYMENTS, "m-model", namespace) is not None
-    faulty["spec"]["template"] = {}
+    del faulty["spec"]["template"]
     await kube.apply(faulty, manager="user")
 
     async def is_new() -> bool:
