@@ -66,6 +66,8 @@ class MemoryKube:
         self.calls: list[tuple[str, str, str]] = []
         self.before: Callable[[str, str, str], None] = lambda *_: None
         """Called before each call is carried out: what happens in the world at that moment."""
+        self.admit: Callable[[Manifest], Manifest] = lambda manifest: manifest
+        """What an admission webhook makes of each apply, or an API server that drops what it does not know."""
         self._objects: dict[Place, _Stored] = {}
         self._answers: defaultdict[str, deque[KubeError | None]] = defaultdict(deque)
         self._numbers = itertools.count(1)
@@ -123,7 +125,7 @@ class MemoryKube:
     async def apply(self, manifest: Manifest, *, manager: str = FIELD_MANAGER, force: bool = True) -> Manifest:
         """Server-side apply."""
         self._begin("apply", manifest["kind"], manifest["metadata"]["name"])
-        return self._apply(manifest, manager, force)
+        return self._apply(self.admit(manifest), manager, force)
 
     async def apply_status(self, manifest: Manifest, *, manager: str = STATUS_MANAGER) -> Manifest:
         """The same on the status."""
