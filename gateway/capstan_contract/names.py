@@ -53,6 +53,21 @@ def shard_object(config_name: str, file: str) -> str:
 AUTO: Final = "auto"
 """Name of the gateway's built-in virtual model: any model that can answer the request. No LLMModel may have it."""
 
+# --- credentials of hosted models in a cluster ----------------------------------------------------------------------
+
+CREDENTIAL_LABEL: Final = f"{GROUP}/credential"
+"""On a Secret, with the value "true": LLMModels of its namespace may use it as the API key of a hosted model."""
+CREDENTIAL_SHARDS_ANNOTATION: Final = f"{GROUP}/credential-shards"
+"""On the gateway's Secret: how many further ones there are beside it. Absent: none."""
+MAX_CREDENTIAL_SHARDS: Final = 16
+"""Most of these further ones."""
+
+
+def credential_object(name: str, shard: int) -> str:
+    """Name of the Secret that holds a shard of the gateway's credentials; shard 0 is the Secret `name` itself."""
+    return f"{name}-{shard}" if shard else name
+
+
 # --- ports ----------------------------------------------------------------------------------------------------------
 
 ENGINE_PORT: Final = 8000

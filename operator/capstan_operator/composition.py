@@ -60,11 +60,14 @@ class Runtime:
         self._loader = loader
         self._settings = settings
         self.acknowledger = Acknowledger(kube, settings, wake=self.models.wake, metrics=metrics)
+        self.credentials = CredentialStore(
+            kube, settings, on_change=lambda keys: self.gateway.credentials_changed(keys), metrics=metrics
+        )
         self.gateway = GatewayConfigReconciler(
             kube,
             loader,
             settings,
-            credentials=CredentialStore(kube, settings),
+            credentials=self.credentials,
             acknowledger=self.acknowledger,
             wake=self.models.wake,
             is_busy=lambda key: not self.models.is_idle([key]),
@@ -117,6 +120,7 @@ class Runtime:
             "model lane": self.models.run(
                 self.reconciler.prepare, batches=MODEL_BATCHES, batch_size=BATCH_SIZE, gap=BATCH_GAP
             ),
+            "credentials": self.credentials.run(),
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "resync": self.resync.run(),

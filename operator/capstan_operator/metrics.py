@@ -85,6 +85,11 @@ class Metrics:
         self.accepted = Gauge(
             "capstan_operator_models_accepted", "LLMModels in the gateway config.", registry=self.registry
         )
+        self.credentials_lacking = Gauge(
+            "capstan_operator_credentials_lacking",
+            "Credentials that external models name and the gateway does not have.",
+            registry=self.registry,
+        )
         self.namespaces_unreadable = Gauge(
             "capstan_operator_namespaces_unreadable",
             "Namespaces that are to be worked in and could not be read last time: what was last known of them stays.",

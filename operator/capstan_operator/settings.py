@@ -63,6 +63,10 @@ class Settings:
     """CAPSTAN_GATEWAY_CONFIG: name of the ConfigMap with the gateway config (its shards append -1, -2, ...)."""
     gateway_credentials_name: str = "capstan-gateway-credentials"
     """CAPSTAN_GATEWAY_CREDENTIALS: name of the Secret with the credentials of external models."""
+    require_credential_label: bool = True
+    """CAPSTAN_REQUIRE_CREDENTIAL_LABEL: copy keys only from Secrets that say by a label that LLMModels may use them."""
+    credential_grace_seconds: float = 600.0
+    """CAPSTAN_CREDENTIAL_GRACE_SECONDS: how long a key stays in use after its Secret has gone, or its label."""
     gateway_admin_port: int = GATEWAY_ADMIN_PORT
     """CAPSTAN_GATEWAY_ADMIN_PORT: where a gateway pod answers /internal/config."""
     leader_election: bool = True
@@ -121,6 +125,8 @@ _VARIABLES = {
         "namespace_grace_seconds": "CAPSTAN_NAMESPACE_GRACE_SECONDS",
         "gateway_config_name": "CAPSTAN_GATEWAY_CONFIG",
         "gateway_credentials_name": "CAPSTAN_GATEWAY_CREDENTIALS",
+        "require_credential_label": "CAPSTAN_REQUIRE_CREDENTIAL_LABEL",
+        "credential_grace_seconds": "CAPSTAN_CREDENTIAL_GRACE_SECONDS",
         "gateway_admin_port": "CAPSTAN_GATEWAY_ADMIN_PORT",
         "allowed_names": "CAPSTAN_ALLOWED_NAMES",
         "fallbacks_across_namespaces": "CAPSTAN_FALLBACKS_ACROSS_NAMESPACES",

@@ -82,7 +82,7 @@ class FakeKube:
         return copy.deepcopy(found)
 
     async def apply(self, manifest: Manifest, *, manager: str = FIELD_MANAGER, force: bool = True) -> Manifest:
-        """See KubePort. Of fields, only those of `data` have managers; the rest is replaced."""
+        """See KubePort. Of fields, only those of `data` have managers, and annotations stay; the rest is replaced."""
         kind, metadata = resource_of(manifest, self._resources), manifest["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
         await self._meet("apply", kind, namespace, name)
@@ -94,8 +94,18 @@ class FakeKube:
         }
         for key in manifest.get("data") or {}:
             self.owners[kind.plural, namespace, name, key] = manager
+        annotations = {
+            **((live.get("metadata") or {}).get("annotations") or {}),
+            **(metadata.get("annotations") or {}),
+        }
+        written = self.put(
+            {
+                **manifest,
+                "metadata": {**metadata, "annotations": annotations},
+                "data": {**data, **(manifest.get("data") or {})},
+            }
+        )
         self.on_apply(manifest)
-        written = self.put({**manifest, "data": {**data, **(manifest.get("data") or {})}})
         self._versions.wrote(kind, written)
         return copy.deepcopy(written)
 

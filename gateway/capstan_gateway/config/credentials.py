@@ -31,10 +31,13 @@ class Credentials:
             if not self._api_speaks:
                 self.take(files)
 
-    def take_from_api(self, files: dict[str, bytes]) -> None:
-        """Use the keys of the Secret itself, from now on instead of the directory's."""
+    def take_from_api(self, files: dict[str, bytes], *, complete: bool = True) -> None:
+        """Use the keys of the Secrets themselves, from now on instead of the directory's.
+
+        While they are not complete, what is known beyond them stays.
+        """
         self._api_speaks = True
-        self.take(files)
+        self.take(files if complete else {**self._keys, **files})
 
     def take(self, files: dict[str, bytes]) -> None:
         """Use the keys in these files."""

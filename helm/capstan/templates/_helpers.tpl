@@ -77,6 +77,14 @@ redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:63
 {{ include "capstan.fullname" . }}-gateway-credentials
 {{- end }}
 
+{{- /* The Secrets that the credentials of external models are in: the second and later ones only where one is too small. */ -}}
+{{- define "capstan.credentialSecrets" -}}
+- {{ include "capstan.gatewayCredentials" . }}
+{{- range $number := untilStep 1 17 1 }}
+- {{ include "capstan.gatewayCredentials" $ }}-{{ $number }}
+{{- end }}
+{{- end }}
+
 {{/* JSON list of the namespaces whose models are served: what was asked for and the operator's own; empty: all. */}}
 {{- define "capstan.modelNamespaces" -}}
 {{- if .Values.operator.watchNamespaces -}}

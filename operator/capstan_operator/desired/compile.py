@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from capstan_contract.config import Backend, ExternalBackend, GatewayConfig, ModelEntry
+from capstan_contract.config import Backend, GatewayConfig, ModelEntry
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.candidates import (
     ACCEPTED,
@@ -25,7 +25,7 @@ from capstan_operator.desired.candidates import (
     unread_candidates,
 )
 from capstan_operator.desired.claims import Awards, award
-from capstan_operator.desired.entries import credentials_of, default_backend
+from capstan_operator.desired.entries import credential_files, credentials_of, default_backend
 from capstan_operator.desired.fallbacks import bind_fallbacks
 from capstan_operator.desired.live import LiveConfig, names_of
 from capstan_operator.desired.members import MEMBERS_MISSING, add_virtual, dependence, describe
@@ -151,9 +151,9 @@ class _Run:
             if entry is None:
                 continue
             if candidate.is_kept:
-                kept |= _files_of(entry)
+                kept |= credential_files(entry)
             elif candidate.model.spec:
-                credentials.update(credentials_of(candidate.key, candidate.model.spec.external))
+                credentials.update(credentials_of(candidate.model, candidate.model.spec.external))
         reserved = {
             name: key for name, key in self.awards.owners.items() if self.verdicts[key].reason == MEMBERS_MISSING
         }
@@ -174,12 +174,6 @@ def without_names(entry: ModelEntry, names: set[str]) -> ModelEntry:
             "adapters": tuple(adapter for adapter in entry.adapters if adapter.servedName not in names),
         }
     )
-
-
-def _files_of(entry: ModelEntry) -> set[str]:
-    if not isinstance(entry.backend, ExternalBackend):
-        return set()
-    return {endpoint.credentialFile for endpoint in entry.backend.endpoints if endpoint.credentialFile}
 
 
 def _in_words(verdict: Verdict) -> Verdict:

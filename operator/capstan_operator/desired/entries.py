@@ -18,6 +18,7 @@ from capstan_contract.config import (
 from capstan_contract.names import ENGINE_PORT_NAME
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import External, LLMModelSpec, PriceSpec
+from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.desired.naming import (
     adapter_served_name,
     credential_file,
@@ -25,7 +26,6 @@ from capstan_operator.desired.naming import (
     upstream_name,
     workload_name,
 )
-from capstan_operator.resources.resource import ObjectKey
 
 DEFAULT_ENDPOINT: Final = "default"
 """Name of the one endpoint of a hosted model that has a `url` in place of `endpoints`."""
@@ -74,12 +74,12 @@ def default_backend(model: Model) -> Backend:
         return ServiceBackend(
             namespace=model.key.namespace, service=workload_name(model.key.name), portName=ENGINE_PORT_NAME
         )
-    return ExternalBackend(provider=external.provider, endpoints=tuple(_endpoints(model.key, external)))
+    return ExternalBackend(provider=external.provider, endpoints=tuple(_endpoints(model, external)))
 
 
-def _endpoints(key: ObjectKey, external: External) -> Iterator[ExternalEndpoint]:
+def _endpoints(model: Model, external: External) -> Iterator[ExternalEndpoint]:
     if external.url:
-        file = credential_file(key) if external.secretRef else None
+        file = _credential_file(model, external.secretRef)
         yield ExternalEndpoint(name=DEFAULT_ENDPOINT, url=external.url, credentialFile=file)
     for endpoint in sorted(external.endpoints, key=lambda endpoint: (endpoint.priority, endpoint.name)):
         yield ExternalEndpoint(
@@ -88,19 +88,31 @@ def _endpoints(key: ObjectKey, external: External) -> Iterator[ExternalEndpoint]
             region=endpoint.region or "",
             priority=endpoint.priority,
             weight=endpoint.weight,
-            credentialFile=credential_file(key, endpoint.name) if endpoint.secretRef else None,
+            credentialFile=_credential_file(model, endpoint.secretRef, endpoint.name),
         )
 
 
-def credentials_of(key: ObjectKey, external: External | None) -> Iterator[tuple[str, tuple[str, str, str]]]:
+def _credential_file(model: Model, secret: SecretKeyRef | None, endpoint: str | None = None) -> str | None:
+    if secret is None:
+        return None
+    return credential_file(model.key, endpoint, uid=model.uid, secret=secret.name, secret_key=secret.key)
+
+
+def credentials_of(model: Model, external: External | None) -> Iterator[tuple[str, tuple[str, str, str]]]:
     """Give the credential files of a hosted model, and where each comes from."""
     if external is None:
         return
-    if secret := external.secretRef:
-        yield credential_file(key), (key.namespace, secret.name, secret.key)
-    for endpoint in external.endpoints:
-        if secret := endpoint.secretRef:
-            yield credential_file(key, endpoint.name), (key.namespace, secret.name, secret.key)
+    references = [(external.secretRef, None), *((one.secretRef, one.name) for one in external.endpoints)]
+    for secret, endpoint in references:
+        if secret is not None and (file := _credential_file(model, secret, endpoint)):
+            yield file, (model.key.namespace, secret.name, secret.key)
+
+
+def credential_files(entry: ModelEntry) -> frozenset[str]:
+    """Give the credential files that an entry names."""
+    if not isinstance(entry.backend, ExternalBackend):
+        return frozenset()
+    return frozenset(endpoint.credentialFile for endpoint in entry.backend.endpoints if endpoint.credentialFile)
 
 
 def _aliases(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Names of what belongs to an LLMModel. Deterministic: nothing has to be looked up to find a child."""
 
+import hashlib
 from typing import Final
 
 from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, NAME_LABEL
@@ -58,15 +59,26 @@ def upstream_name(model: Model) -> str:
     return model.key.name
 
 
-def credential_file(key: ObjectKey, endpoint: str | None = None) -> str:
+def credential_file(
+    key: ObjectKey, endpoint: str | None = None, *, uid: str = "", secret: str = "", secret_key: str = ""
+) -> str:
     """Name of the file with the credential of a model, or of one of its endpoints.
 
-    Neither a namespace nor the name of a model or an endpoint has a dot in it, so two never share a file.
+    Neither a namespace nor the name of a model or an endpoint has a dot in it, so two never share a file. The last part
+    says which object asks for which key of which Secret: a value never answers for another reference, nor for a model
+    that was made anew under the name of another one.
     """
+    reference = hashlib.sha256("\0".join((uid, key.namespace, secret, secret_key)).encode()).hexdigest()[:12]
+    return f"{key.namespace}.{key.name}.{endpoint or ''}.{reference}"
+
+
+def plain_credential_file(file: str) -> str:
+    """Name under which a former release has kept the same credential, whatever the reference."""
+    key, endpoint = owner_of_credential(file)
     return f"{key.namespace}.{key.name}" + (f".{endpoint}" if endpoint else "")
 
 
 def owner_of_credential(file: str) -> tuple[ObjectKey, str | None]:
     """Give the model, and the endpoint if any, that a credential file belongs to: `credential_file` reversed."""
     namespace, name, *endpoint = file.split(".")
-    return ObjectKey(namespace, name), endpoint[0] if endpoint else None
+    return ObjectKey(namespace, name), (endpoint[0] or None) if endpoint else None

@@ -9,10 +9,11 @@ that are missing. Only models for which that changed are woken.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from capstan_operator.api.kinds import Model
+from capstan_operator.desired.entries import credential_files
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Terminal
@@ -88,6 +89,11 @@ def record_held(models: Iterable[Model], proposal: Proposal) -> Records:
     return {str(model.key): Recorded(model.uid, model.generation) for model in models if model.key in dropped}
 
 
+def _is_unchanged(model: Model) -> bool:
+    """Whether the status is of the newest generation: somebody has seen the model as it is now."""
+    return model.generation > 0 and model.status.get("observedGeneration") == model.generation
+
+
 class GatewayConfigReconciler:
     """Reconciles the gateway config objects."""
 
@@ -115,7 +121,7 @@ class GatewayConfigReconciler:
         self._metrics = metrics
 
     async def reconcile(self) -> float | None:
-        """Bring the config objects up to date; give the seconds after which to look at the Secrets again.
+        """Bring the config objects up to date; give the seconds after which to look again although nothing changes.
 
         Raises Terminal when the config cannot be written whatever is tried; the old one then stays.
         """
@@ -123,15 +129,36 @@ class GatewayConfigReconciler:
         models = listed.models
         proposal = await self._proposer.propose(listed)
         compiled = proposal.compiled
-        problems = await self._credentials.sync(compiled.credentials)
+        await self._provide_credentials(models, compiled)
         try:
             await self._write(models, proposal)
         finally:
-            self._publish(models, compiled, problems)
-        rechecks = [UNREADABLE_RECHECK_SECONDS] if listed.unreadable else []
-        if compiled.credentials:
-            rechecks.append(self._credentials.recheck_seconds)
-        return min(rechecks, default=None)
+            self._publish(models, compiled, self._credentials.problems)
+        return UNREADABLE_RECHECK_SECONDS if listed.unreadable else None
+
+    async def _provide_credentials(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
+        """Have the credentials of a config there before it, as far as they can be had at once.
+
+        What the live config needs stays as well: nobody knows yet whether a newer one can be written.
+        """
+        written = self._writer.written
+        live = {file for entry in (written.models if written else ()) for file in credential_files(entry)}
+        self._credentials.want(
+            compiled.credentials,
+            kept=(compiled.kept_credentials | live) - compiled.credentials.keys(),
+            unchanged=[model.key for model in models if _is_unchanged(model)],
+        )
+        await self._credentials.settle()
+
+    def credentials_changed(self, keys: frozenset[ObjectKey]) -> None:
+        """Take in what is wrong with the credentials of these models now."""
+        problems, judged = self._credentials.problems, dict(self.state.judged)
+        for key in keys & judged.keys():
+            found = replace(judged[key], problem=problems.get(key))
+            if found != judged[key]:
+                judged[key] = found
+                self._wake(key)
+        self.state.judged = judged
 
     def _publish(
         self, models: Iterable[Model], compiled: CompiledGateway, problems: Mapping[ObjectKey, Problem]

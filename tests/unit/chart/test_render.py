@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, SHARD_SETS, shard_file, shard_object
+from capstan_contract.names import (
+    CONFIG_FILE,
+    MAX_CONFIG_SHARDS,
+    MAX_CREDENTIAL_SHARDS,
+    SHARD_SETS,
+    credential_object,
+    shard_file,
+    shard_object,
+)
 from capstan_gateway.settings import ENV_PREFIX, Settings, parse_settings
 from capstan_operator.settings import load_settings
 from support.helm import CHART, NAMESPACE, PROMETHEUS, one, pod_specs, render, run_helm, try_render
@@ -43,6 +51,13 @@ EVERYTHING = with_values(
     networkPolicies={"enabled": True, "gatewayFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
     monitoring={"serviceMonitor": {"enabled": True, "labels": {"release": "x"}}, "prometheusRule": {"enabled": True}},
 )
+
+
+def credential_objects(name: str) -> list[str]:
+    """Give the names of all Secrets that credentials can be in."""
+    return [credential_object(name, shard) for shard in range(MAX_CREDENTIAL_SHARDS + 1)]
+
+
 VARIANTS = {
     "default": OPEN,
     "everything": EVERYTHING,
@@ -223,7 +238,7 @@ def test_the_gateway_reads_only_its_config() -> None:
             "apiGroups": [""],
             "resources": ["secrets"],
             "verbs": ["get", "list", "watch"],
-            "resourceNames": ["capstan-gateway-credentials"],
+            "resourceNames": credential_objects("capstan-gateway-credentials"),
         },
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
     ]
@@ -253,7 +268,8 @@ def test_the_operator_understands_its_environment() -> None:
     gateway = pod_specs(objects)["capstan-gateway"]
     mounted = [source["configMap"]["name"] for source in gateway["volumes"][0]["projected"]["sources"]]
     assert settings.gateway_config_name == mounted[0]
-    assert settings.gateway_credentials_name == gateway["volumes"][1]["secret"]["secretName"]
+    mounted = [source["secret"]["name"] for source in gateway["volumes"][1]["projected"]["sources"]]
+    assert mounted == credential_objects(settings.gateway_credentials_name)
     admin = {port["name"]: port["containerPort"] for port in gateway["containers"][0]["ports"]}["admin"]
     assert settings.gateway_admin_port == admin
 
@@ -367,7 +383,7 @@ def test_config_is_not_of_the_chart() -> None:
     assert not [item for item in objects if item["kind"] in ("ConfigMap", "Secret")]
     config, credentials, _ = pod_specs(objects)["capstan-gateway"]["volumes"]
     assert all(source["configMap"]["optional"] for source in config["projected"]["sources"])
-    assert credentials["secret"]["optional"] is True
+    assert all(source["secret"]["optional"] is True for source in credentials["projected"]["sources"])
     assert CONFIG_FILE not in os.listdir(CHART)
 
 
