@@ -138,7 +138,7 @@ class Proposer:
     async def _doubt(self, live: LiveConfig, listed: AllModels) -> None:
         """Do not believe that many models are gone before some of them were asked for by name."""
         gone = vanished(live, listed.models, percent=self._settings.max_dropped_percent)
-        missing = [key for key in gone if key.namespace not in listed.unknown]
+        missing = [key for key in gone if key.namespace not in listed.unreadable]
         step = max(len(missing) // MOST_LOOKUPS, 1)
         found = await asyncio.gather(*(self._exists(key) for key in missing[::step][:MOST_LOOKUPS]))
         if any(found):

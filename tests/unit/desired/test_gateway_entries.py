@@ -13,6 +13,7 @@ from capstan_contract.config import (
 )
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.desired.naming import credential_file
 from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import as_deleting, make_model
 
@@ -78,15 +79,16 @@ def test_tgi_is_called_by_the_one_name_that_it_knows() -> None:
 
 def test_external_model_names_its_credential_and_never_holds_it() -> None:
     """A hosted API is called at its URL, with a credential that is told by file name and copied from a Secret."""
+    file = credential_file(ObjectKey("team", "gpt"), uid="uid-team-gpt", secret="keys", secret_key="main")
     external = {"url": "https://api.example.com/v1", "provider": "OpenAI", "secretRef": {"name": "keys", "key": "main"}}
     compiled = compile_gateway([make_model("gpt", external=external, model={"servedName": "gpt-5"})])
     (entry,) = compiled.config.models
     assert entry.backend == ExternalBackend(
         provider=Provider.OPENAI,
-        endpoints=(ExternalEndpoint(name="default", url="https://api.example.com/v1", credentialFile="team.gpt"),),
+        endpoints=(ExternalEndpoint(name="default", url="https://api.example.com/v1", credentialFile=file),),
     )
     assert entry.upstreamName == "gpt-5"
-    assert compiled.credentials == {"team.gpt": ("team", "keys", "main")}
+    assert compiled.credentials == {file: ("team", "keys", "main")}
 
 
 def test_external_model_without_a_secret_has_no_credential() -> None:

@@ -197,7 +197,25 @@ def test_a_kept_hosted_model_keeps_its_credential() -> None:
     hosted = make_model("one", namespace="a", external=external)
     faulty = make_model("one", namespace="a", external={**external, "provider": "Newer"}, status=_accepted())
     compiled = compile_gateway([faulty], live=_live(hosted))
-    assert (dict(compiled.credentials), compiled.kept_credentials) == ({}, {"a.one"})
+    (endpoint,) = _entry(compiled, hosted.key).backend.endpoints  # type: ignore[union-attr]
+    assert (dict(compiled.credentials), compiled.kept_credentials) == ({}, {endpoint.credentialFile})
+    assert compile_gateway([hosted]).credentials.keys() == compiled.kept_credentials
+
+
+def test_what_is_live_of_a_namespace_that_cannot_be_read_stays() -> None:
+    """Its entries, its names and its credentials, though nothing is known of its models; elsewhere an entry without a
+    model goes."""
+    external = {"provider": "OpenAI", "url": "https://x.example/v1", "secretRef": {"name": "s", "key": "k"}}
+    away = make_model("one", namespace="away", external=external)
+    virtual = make_model("r", namespace="away", router={"members": [{"name": "one"}]})
+    gone = make_model("gone", namespace="here")
+    rival = make_model("rival", namespace="here", model={"servedName": "one"}, created="2020-01-01T00:00:00Z")
+    live = _live(away, virtual, gone)
+    compiled = Compiler().compile([rival], live=live, unread=frozenset({"away"}))
+    assert {(entry.id, entry.servedName) for entry in compiled.config.models} == {("away/one", "one"), ("away/r", "r")}
+    assert (compiled.verdicts[rival.key].accepted, compiled.verdicts[rival.key].reason) == (False, "Conflicted")
+    assert compiled.kept_credentials == compile_gateway([away]).credentials.keys()
+    assert compile_gateway([rival], live=live).config.models[0].id == "here/rival"
 
 
 def test_an_entry_that_has_not_changed_is_the_same_object() -> None:

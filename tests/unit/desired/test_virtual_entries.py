@@ -229,6 +229,10 @@ def test_virtual_model_owns_nothing(model: Model) -> None:
 
 def test_endpoints_of_a_hosted_model() -> None:
     """Each endpoint has its place, share, region and credential; lower priorities come first, then names."""
+    eu, eu_2 = (
+        credential_file(ObjectKey("team", "gpt"), name, uid="uid-team-gpt", secret="keys", secret_key=key)
+        for name, key in (("eu", "a"), ("eu-2", "b"))
+    )
     endpoints = [
         {"name": "us", "url": "https://us.example.com/v1", "priority": 1},
         {"name": "eu-2", "url": "https://eu-2.example.com/v1", "weight": 0, "secretRef": {"name": "keys", "key": "b"}},
@@ -243,14 +247,12 @@ def test_endpoints_of_a_hosted_model() -> None:
     assert _backend(compiled, "gpt") == ExternalBackend(
         provider=Provider.ANTHROPIC,
         endpoints=(
-            ExternalEndpoint(
-                name="eu", url="https://eu.example.com/v1", region="eu-central", credentialFile="team.gpt.eu"
-            ),
-            ExternalEndpoint(name="eu-2", url="https://eu-2.example.com/v1", weight=0, credentialFile="team.gpt.eu-2"),
+            ExternalEndpoint(name="eu", url="https://eu.example.com/v1", region="eu-central", credentialFile=eu),
+            ExternalEndpoint(name="eu-2", url="https://eu-2.example.com/v1", weight=0, credentialFile=eu_2),
             ExternalEndpoint(name="us", url="https://us.example.com/v1", priority=1),
         ),
     )
-    assert compiled.credentials == {"team.gpt.eu": ("team", "keys", "a"), "team.gpt.eu-2": ("team", "keys", "b")}
+    assert compiled.credentials == {eu: ("team", "keys", "a"), eu_2: ("team", "keys", "b")}
 
 
 @pytest.mark.parametrize("endpoint", [None, "eu"])
