@@ -153,7 +153,8 @@ def test_external_model_with_a_secret(capstan: Cluster, namespace: str, gateway:
 
 
 def _secret(key: str) -> dict[str, object]:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hosted-key"}, "stringData": {"api-key": key}}
+    metadata = {"name": "hosted-key", "labels": {"capstan.dev/credential": "true"}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"api-key": key}}
 
 
 def _content(gateway: str, model: str) -> str:

@@ -29,7 +29,7 @@ class ExternalEndpointSpec(Part):
     weight: int = Field(default=100, ge=0, le=1_000_000)
     """Share of the requests among endpoints of equal priority; 0 gets none."""
     secretRef: SecretKeyRef | None = None
-    """The API key for this endpoint."""
+    """The API key for this endpoint. The Secret must have the label capstan.dev/credential: "true"."""
 
 
 class External(Part):
@@ -42,7 +42,7 @@ class External(Part):
     model: ServedName | None = None
     """The provider's name of the model. Default: the served name."""
     secretRef: SecretKeyRef | None = None
-    """The provider's API key, for `url`."""
+    """The provider's API key, for `url`. The Secret must have the label capstan.dev/credential: "true"."""
     endpoints: tuple[ExternalEndpointSpec, ...] = bounded_list(16, json_schema_extra=listed_by("name"))
     """The same model in several regions or clusters, in place of `url`."""
 

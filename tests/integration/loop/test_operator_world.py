@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from capstan_contract.names import CREDENTIAL_LABEL
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import CONFIG_MAPS, DEPLOYMENTS, SECRETS, SERVICES
@@ -174,7 +175,8 @@ async def test_credentials_are_copied_and_missing_ones_are_told(
 
     await eventually(told, what="the missing Secret in a condition")
     data = {key: base64.b64encode(value).decode() for key, value in (("openai", b"sk-very-secret"), ("other", b"x"))}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": namespace}}
+    metadata = {"name": "keys", "namespace": namespace, "labels": {CREDENTIAL_LABEL: "true"}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     await kube.apply({**secret, "data": data}, manager="user")
 
     async def copied() -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from capstan_contract.names import CREDENTIAL_LABEL
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient, _Request
 from capstan_operator.resources.api_resource import SECRETS
@@ -52,7 +53,8 @@ async def make_account(kube: KubeClient, namespace: str) -> None:
 
 async def make_token(kube: KubeClient, namespace: str, bound_to: str) -> str:
     """Create a token that lives as long as the Secret `bound_to`."""
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": bound_to, "namespace": namespace}}
+    metadata = {"name": bound_to, "namespace": namespace, "labels": {CREDENTIAL_LABEL: "true"}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     made = await kube.apply(secret, manager="test")
     reference = {"apiVersion": "v1", "kind": "Secret", "name": bound_to, "uid": made["metadata"]["uid"]}
     body = {

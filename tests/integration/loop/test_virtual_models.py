@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.config import CascadeBackend, RouterBackend
+from capstan_contract.names import CREDENTIAL_LABEL
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import DEPLOYMENTS, PODS, SECRETS
@@ -128,7 +129,8 @@ async def test_each_endpoint_has_its_credential(kube: KubeClient, namespace: str
     """Keys of endpoints are copied one by one; while one is missing, the model serves and says which."""
     start_operator()
     keys = {"name": "keys", "key": "eu"}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": namespace}}
+    metadata = {"name": "keys", "namespace": namespace, "labels": {CREDENTIAL_LABEL: "true"}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     data = {key: base64.b64encode(key.encode()).decode() for key in ("eu", "us")}
     await kube.apply({**secret, "data": {"eu": data["eu"]}}, manager="user")
     model = hosted("api", namespace)
@@ -141,7 +143,8 @@ async def test_each_endpoint_has_its_credential(kube: KubeClient, namespace: str
     await kube.apply(model, manager="user")
 
     async def copied() -> dict[str, str]:
-        return dict((await find(kube, SECRETS, "capstan-gateway-credentials", namespace) or {}).get("data") or {})
+        held = (await find(kube, SECRETS, "capstan-gateway-credentials", namespace) or {}).get("data") or {}
+        return {file.rpartition(".")[0]: value for file, value in held.items()}
 
     async def one_is_missing() -> bool:
         found = await find(kube, LLM_MODELS, "api", namespace)

@@ -9,6 +9,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.errors import Terminal
 from capstan_operator.gateway_config import writer
 from capstan_operator.gateway_config.acknowledge import Acknowledger
+from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.metrics import Metrics
 from capstan_operator.settings import Settings
@@ -37,7 +38,7 @@ class World:
             MemoryKube(),
             self,  # type: ignore[arg-type]
             Settings(),
-            credentials=self,  # type: ignore[arg-type]
+            credentials=CredentialStore(MemoryKube(), Settings()),
             acknowledger=self.acknowledger,
             wake=lambda _: None,
             is_busy=lambda _: False,
@@ -47,10 +48,6 @@ class World:
     async def all_models(self) -> Any:
         """List, as the loader does."""
         return SimpleNamespace(models=tuple(self.models), unknown=frozenset(), unreadable=frozenset())
-
-    async def sync(self, *_: Any, **__: Any) -> Any:
-        """Copy no credentials."""
-        return {}
 
     def state(self, model: Model) -> AckState:
         """Say how far the gateway is with a model."""
