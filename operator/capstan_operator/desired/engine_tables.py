@@ -1,5 +1,6 @@
 """What is reserved for each type of engine, one table each."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -219,6 +220,7 @@ _SIMULATOR = Table(
         HELP,
         *EVERYWHERE,
     ),
+    switches=re.compile("--allow-fault-headers$"),
     one_value=_ONE_VALUE_SIMULATOR,
 )
 

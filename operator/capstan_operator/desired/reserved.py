@@ -4,8 +4,10 @@ One table per type of engine. An option that says what Capstan says anyway is le
 (`--host 0.0.0.0 --port 8000`) can be pasted as they are.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from capstan_contract.config import Task
 from capstan_contract.names import ENGINE_PORT
@@ -39,6 +41,9 @@ class Reserved:
     """Environment variables that do the same."""
 
 
+SWITCHES: Final = re.compile(r"--(no|enable|disable)-.|--(trust-remote-code|enforce-eager)$")
+
+
 @dataclass(frozen=True)
 class Table:
     """What is reserved for one type of engine."""
@@ -46,6 +51,8 @@ class Table:
     entries: tuple[Reserved, ...]
     abbreviates: bool = True
     """Whether its parser takes `--served` for `--served-model-name`, as Python's argparse does."""
+    switches: re.Pattern[str] = SWITCHES
+    """Options that take no value; some older ones take true or false."""
     one_value: frozenset[str] = frozenset()
     """Options that are known to take exactly one value. Of others nothing is said: a parser knows them better."""
     is_parsed: bool = True

@@ -24,8 +24,6 @@ from capstan_operator.resources.resource import Fault
 ARGS: Final = "spec.engine.args"
 ENV: Final = "spec.engine.env"
 _TWO_WORDS: Final = re.compile(r"(--[A-Za-z][^\s=]*|-[A-Za-z]{1,3})\s+\S")
-_SWITCH: Final = re.compile(r"--(no|enable|disable)-.|--(trust-remote-code|enforce-eager)$")
-"""Options of every engine that take no value; some older ones take true or false."""
 _BOOLEANS: Final = ("true", "false", "1", "0")
 _LEAST_ABBREVIATION: Final = 3
 _PORT_OPTION: Final = re.compile(r"--([a-z-]*-)?port$")
@@ -114,7 +112,7 @@ def _misspelled(words: Sequence[str], table: Table) -> Iterator[Fault]:
             continue
         elif word == "--":
             yield Fault(f"{ARGS}[{index}]", "must be an option or its value, and not `--`")
-        elif not is_option(word) and _has_no_option(word, before):
+        elif not is_option(word) and _has_no_option(word, before, table):
             yield Fault(
                 f"{ARGS}[{index}]", "is a value without its option: write `--option` before it, or `--option=value`"
             )
@@ -128,7 +126,7 @@ def _problem_of(word: str) -> str | None:
     return None
 
 
-def _has_no_option(word: str, before: str | None) -> bool:
+def _has_no_option(word: str, before: str | None, table: Table) -> bool:
     """Whether a value stands where no option can want it."""
     if before is None or (word == "" and not is_option(before)):
         return True
@@ -136,7 +134,7 @@ def _has_no_option(word: str, before: str | None) -> bool:
         return False
     if "=" in before:
         return True
-    return _SWITCH.match(before.replace("_", "-")) is not None and word.lower() not in _BOOLEANS
+    return table.switches.match(before.replace("_", "-")) is not None and word.lower() not in _BOOLEANS
 
 
 def _reserved_by(given: GivenOption, table: Table, facts: Facts) -> Reserved | None:

@@ -99,6 +99,7 @@ def test_what_capstan_says_itself_cannot_be_contradicted(
         (OWN_IMAGE, ["--api-server-count", "2", "--host", "0.0.0.0"]),
         ("SGLang", ["--mem-fraction-static=0.85", "--model-path", "example/model"]),
         ("TGI", ["--max-concurrent-requests=64", "-p", "8000", "--hostname=0.0.0.0"]),
+        ("Simulator", ["--no-such-option", "50"]),
         ("Simulator", ["--alias", "other", "--startup-seconds", "1", "--prefix-cache", "off", "--port=8000"]),
         ("OpenAICompatible", ["-m", "/models/x.gguf", "-p", "you are kind", "--host", "0.0.0.0", "--port", "8000"]),
         ("OpenAICompatible", ["serve", "--alias", "x", "--served-model-name", "llama", "other", "--host", "::"]),
