@@ -114,6 +114,15 @@ def test_a_key_that_is_put_back_has_lost_nothing() -> None:
     assert core.is_idle("a")
 
 
+def test_a_key_that_is_put_back_merges_wake_ups_like_any_other() -> None:
+    """One that comes now is waited for until it is quiet."""
+    core = make_core()
+    core.wake("a", 10.0)
+    core.take(10.5)
+    core.put_back("a")
+    assert core.wake("a", 10.5) == 10.5 + PACE.quiet
+
+
 def test_keys_that_are_held_are_not_waited_for() -> None:
     """Neither those that were woken nor those that are due again say when the runner has to look."""
     core = make_core()

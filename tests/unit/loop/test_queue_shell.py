@@ -206,6 +206,46 @@ def test_a_group_is_slow_after_the_patience_and_well_after_a_quick_run() -> None
     in_world(scenario, queue={"limits": Limits(workers=8, patience=2.0)})
 
 
+def test_a_run_that_lasts_as_long_as_the_patience_is_slow() -> None:
+    """In time means less."""
+
+    async def scenario(world: World) -> None:
+        world.lasts["a"] = 2.0
+        world.queue.wake("a")
+        await asyncio.sleep(5)
+        assert world.queue.is_slow("a")
+
+    in_world(scenario, queue={"limits": Limits(workers=8, patience=2.0)})
+
+
+def test_a_key_that_is_prepared_again_says_nothing_of_its_group() -> None:
+    """It did not run: a slow group is as slow as before."""
+
+    async def scenario(world: World) -> None:
+        world.lasts.update(a=30.0, b=30.0)
+        world.queue.wake("a")
+        world.queue.wake("b")  # is prepared with it, and waits for the only place of the group
+        await asyncio.sleep(31)
+        assert [keys for _, keys in world.batches] == [["a", "b"], ["b"]]
+        assert [key for _, key in world.runs] == ["a", "b"]
+        assert world.queue.is_slow("b")
+
+    in_world(scenario, queue={"limits": Limits(workers=1, patience=2.0)}, fresh=1.0, deadline=100.0)
+
+
+def test_runs_that_have_ended_are_forgotten() -> None:
+    """A process that runs for months keeps nothing of them."""
+
+    async def scenario(world: World) -> None:
+        for number in range(50):
+            world.queue.wake(f"key-{number}")
+        await asyncio.sleep(5)
+        assert len(world.runs) == 50
+        assert world.queue._tasks == set()
+
+    in_world(scenario)
+
+
 def test_the_queue_ends_with_its_runs() -> None:
     """Nothing runs on when the queue is cancelled: what runs is cancelled and waited for, even if it raises then."""
 

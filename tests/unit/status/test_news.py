@@ -1,5 +1,6 @@
 """What of a status is news: a condition's time, and the Events that follow from a change."""
 
+import time
 from dataclasses import replace
 from datetime import timedelta, timezone
 
@@ -86,12 +87,18 @@ def test_what_is_over_is_called_so() -> None:
     assert "Normal Recovered" in reasons(good)
 
 
-def test_times_are_those_of_utc() -> None:
-    """Whatever zone the clock gives."""
-    elsewhere = NOW.astimezone(timezone(timedelta(hours=-7)))
-    findings = {"Ready": Finding("True", "Serving", "")}
-    (condition,) = merge_conditions({}, findings, generation=1, now=elsewhere)
-    assert condition["lastTransitionTime"] == "2026-05-04T12:00:00Z"
+def test_times_are_those_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever zone the clock gives, and that of the machine."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        elsewhere = NOW.astimezone(timezone(timedelta(hours=-7)))
+        findings = {"Ready": Finding("True", "Serving", "")}
+        (condition,) = merge_conditions({}, findings, generation=1, now=elsewhere)
+        assert condition["lastTransitionTime"] == "2026-05-04T12:00:00Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_time_that_is_missing_begins_now() -> None:
