@@ -8,7 +8,7 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -17,6 +17,7 @@ from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.desired.compile import Compiler
 from capstan_operator.desired.hold import Hold, decide_hold, vanished, with_hold
 from capstan_operator.desired.live import LiveConfig, reserved_by_status
+from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.types import CompiledGateway
 from capstan_operator.errors import Retryable
@@ -47,6 +48,8 @@ class Proposal:
     """A compiled config, and whether it is held back."""
 
     compiled: CompiledGateway
+    dependents: Mapping[ObjectKey, frozenset[ObjectKey]]
+    """The virtual models that name each model."""
     hold: Hold | None = None
 
     @property
@@ -84,7 +87,8 @@ class Proposer:
         """Compile what was listed. Raises Retryable when it cannot be told what is live, or gone."""
         live = await self._look(listed)
         await self._doubt(live, listed)
-        compiled, hold = await asyncio.to_thread(self._compile, listed, live)
+        proposal = await asyncio.to_thread(self._compile, listed, live)
+        compiled, hold = proposal.compiled, proposal.hold
         if hold is not None:
             await self._writer.look()
             hold = None if self._released == hold.token else hold
@@ -93,15 +97,15 @@ class Proposer:
         if hold is None:
             # Names of models without an entry are nowhere else.
             self._live = replace(live, reserved=compiled.reserved)
-            return Proposal(compiled)
+            return replace(proposal, hold=None)
         verdicts = with_hold(compiled, hold, self._settings.gateway_config_name)
-        return Proposal(replace(compiled, verdicts=verdicts), hold)
+        return replace(proposal, compiled=replace(compiled, verdicts=verdicts))
 
-    def _compile(self, listed: AllModels, live: LiveConfig) -> tuple[CompiledGateway, Hold | None]:
+    def _compile(self, listed: AllModels, live: LiveConfig) -> Proposal:
         with self._compiling, self._calm(len(listed.models)):
             compiled = self._compiler.compile(listed.models, live=live, rules=self._rules, unread=listed.unknown)
-            percent = self._settings.max_dropped_percent
-            return compiled, decide_hold(live, listed.models, compiled, percent=percent)
+            hold = decide_hold(live, listed.models, compiled, percent=self._settings.max_dropped_percent)
+            return Proposal(compiled, find_dependents(listed.models), hold)
 
     @contextmanager
     def _calm(self, models: int) -> Iterator[None]:

@@ -14,7 +14,6 @@ from typing import Final
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.entries import credential_files
-from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
@@ -133,7 +132,7 @@ class GatewayConfigReconciler:
         try:
             await self._write(models, proposal)
         finally:
-            self._publish(models, compiled, self._credentials.problems)
+            self._publish(models, proposal, self._credentials.problems)
         return UNREADABLE_RECHECK_SECONDS if listed.unreadable else None
 
     async def _provide_credentials(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
@@ -160,16 +159,15 @@ class GatewayConfigReconciler:
                 self._wake(key)
         self.state.judged = judged
 
-    def _publish(
-        self, models: Iterable[Model], compiled: CompiledGateway, problems: Mapping[ObjectKey, Problem]
-    ) -> None:
+    def _publish(self, models: Iterable[Model], proposal: Proposal, problems: Mapping[ObjectKey, Problem]) -> None:
         """Tell the models' lane what is new, and the acknowledger what to wait for."""
+        verdicts = proposal.compiled.verdicts
         judged = {
-            model.key: Judged(model.uid, model.generation, compiled.verdicts[model.key], problems.get(model.key))
+            model.key: Judged(model.uid, model.generation, verdicts[model.key], problems.get(model.key))
             for model in models
         }
         before, self.state.judged = self.state.judged, judged
-        self.state.dependents = find_dependents(models)
+        self.state.dependents = proposal.dependents
         virtual = frozenset[ObjectKey]().union(*self.state.dependents.values())
         awaiting, self.state.awaiting = self.state.awaiting, set()
         self._metrics.models.set(len(judged))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON. Treated as immutable everywhere."""
@@ -11,9 +11,8 @@ Manifest = dict[str, Any]
 S = TypeVar("S", covariant=True)
 
 
-@dataclass(frozen=True, order=True)
-class ObjectKey:
-    """Which object of a kind."""
+class ObjectKey(NamedTuple):
+    """Which object of a kind. A tuple, because thousands of them are hashed and sorted in every pass."""
 
     namespace: str
     name: str
