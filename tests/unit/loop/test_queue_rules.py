@@ -90,6 +90,14 @@ def test_wake_ups_count_from_the_longest_waiting() -> None:
     assert core.take(10.0, 2) == ["a"]
 
 
+def test_keys_need_no_order_of_their_own() -> None:
+    """Those that were woken at the same moment may be of kinds that cannot be compared."""
+    core: QueueCore[object] = QueueCore(PACE, rng=lambda: 1.0)
+    core.wake("text", 0.0)
+    core.wake(7, 0.0)
+    assert core.take(10.0) == ["text", 7]
+
+
 def test_a_key_that_is_not_admitted_stays_and_takes_no_place() -> None:
     """It waits as before, and the batch goes on with the next one."""
     core = make_core()

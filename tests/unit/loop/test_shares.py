@@ -114,3 +114,37 @@ def test_a_run_that_is_over_cannot_become_overdue() -> None:
     shares.end(("a", 0), in_time=True)
     assert not shares.is_overdue(("a", 0))
     assert not shares.is_slow(("a", 0))
+
+
+def test_a_slow_group_runs_in_places_of_the_slow_alone() -> None:
+    """When they are all taken it waits, however many workers are free, and whoever else comes and goes meanwhile."""
+    shares: Shares[tuple[str, int]] = Shares(Limits(workers=4), group_of=lambda key: key[0])
+    groups = [f"slow-{number}" for number in range(9)]
+    for group in groups:
+        shares.add((group, 1))
+        assert shares.start() == [(group, 1)]
+        assert shares.is_overdue((group, 1)) is (group != groups[8])  # the ninth finds no place among the slow
+    shares.end((groups[8], 1), in_time=False)
+    shares.add((groups[8], 2))
+    assert shares.start() == []
+    shares.add(("well", 1))
+    assert shares.start() == [("well", 1)]
+    shares.end(("well", 1), in_time=True)
+    assert shares.start() == []
+    shares.end((groups[0], 1), in_time=False)
+    assert shares.start() == [(groups[8], 2)]
+
+
+def test_a_slow_group_is_full_when_it_has_all_the_runs_that_it_may() -> None:
+    """One place left is room for one; a group that is not slow is never full."""
+    shares: Shares[tuple[str, int]] = Shares(Limits(workers=8), group_of=lambda key: key[0])
+    shares.add(("g", 1))
+    shares.start()
+    assert not shares.is_full(("g", 9))
+    shares.is_overdue(("g", 1))
+    assert not shares.is_full(("g", 9))
+    shares.add(("g", 2))
+    assert shares.is_full(("g", 9))  # what waits counts too
+    shares.start()
+    assert shares.is_full(("g", 9))
+    assert not shares.is_full(("other", 9))
