@@ -20,6 +20,7 @@ from capstan_operator.loop.resync import Resync
 from capstan_operator.loop.shares import Limits
 from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
 from capstan_operator.metrics import Metrics
+from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
 from capstan_operator.releases import ReleaseCheck
 from capstan_operator.resources.api_resource import CONFIG_MAPS
@@ -81,6 +82,7 @@ class Runtime:
             namespace=settings.build.install_namespace,
             identity=identity,
         )
+        self.adopter = Adopter(loader, settings, wake=self.models.wake, metrics=metrics)
         self.reconciler = ModelReconciler(
             kube,
             loader,
@@ -90,6 +92,7 @@ class Runtime:
             events=self.events,
             wake=self.models.wake,
             metrics=metrics,
+            adopter=self.adopter,
         )
         self.resync = Resync(
             interval=settings.resync_seconds,
@@ -123,6 +126,7 @@ class Runtime:
             "credentials": self.credentials.run(),
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
+            "adopter": self.adopter.run(),
             "resync": self.resync.run(),
             "release check": self.releases.run(),
         }
@@ -147,7 +151,9 @@ class Runtime:
     async def _list_keys(self) -> list[ObjectKey]:
         """Give the models that a pass of the resync wakes: those whose namespace can be read."""
         listed = await self._loader.all_models()
-        return [model.key for model in listed.models if model.key.namespace not in listed.unreadable]
+        keys = [model.key for model in listed.models if model.key.namespace not in listed.unreadable]
+        self.adopter.expect(keys)
+        return keys
 
     def _is_through(self, keys: Iterable[ObjectKey]) -> bool:
         """Whether nothing is left to do for the keys; what a namespace holds up is no fault of the operator."""

@@ -116,6 +116,12 @@ class Metrics:
             "capstan_operator_resync_age_seconds", "Since the last complete resync.", registry=self.registry
         )
         self.leader = Gauge("capstan_operator_leader", "1 while this process holds the lease.", registry=self.registry)
+        self.adoptions = Gauge(
+            "capstan_operator_adoptions",
+            "LLMModels whose pods are to follow a change of settings, by state (waiting, rolling).",
+            ("state",),
+            registry=self.registry,
+        )
         self.gateways = Gauge(
             "capstan_operator_gateway_replicas",
             "Gateway replicas, by state (ready, current: runs the newest config).",

@@ -17,6 +17,10 @@ NamePatterns = tuple[tuple[str, tuple[str, ...]], ...]
 """Patterns of names by namespace."""
 
 
+GRADUALLY: Final = "Gradually"
+ADOPTION_MODES: Final = (GRADUALLY, "OnSpecChange")
+
+
 class SettingsError(Exception):
     """A setting that cannot be used; the message names the variable and what is allowed."""
 
@@ -44,6 +48,9 @@ class BuildSettings:
     rollout_patience_seconds: float = 300.0
     """CAPSTAN_ROLLOUT_PATIENCE_SECONDS: how long a new pod may wait for GPUs that old ones hold, before a rollout of
     several replicas goes on in place, or a person is called. `spec.rollout.patienceSeconds` wins."""
+    adopt_template_changes: str = GRADUALLY
+    """CAPSTAN_ADOPT_TEMPLATE_CHANGES: Gradually or OnSpecChange: when models take up pod templates that no change of
+    their spec has caused."""
     gateway_service: str = "capstan-gateway"
     """CAPSTAN_GATEWAY_SERVICE: the gateway's Service; "" when no gateway is to acknowledge (render, benchmarks)."""
     gateway_url: str = ""
@@ -83,6 +90,9 @@ class Settings:
     nobody has changed, is held back; 100 never."""
     resync_seconds: float = 300.0
     """CAPSTAN_RESYNC_SECONDS: how often everything is reconciled although nothing was seen to change."""
+    max_concurrent_rollouts: int = 2
+    """CAPSTAN_MAX_CONCURRENT_ROLLOUTS: how many models at once take up a change of these settings, such as another
+    worker image. A change of a model's own spec does not wait."""
     workers: int = 16
     """CAPSTAN_WORKERS: models that are worked on at once; a quarter of them in one namespace at most."""
     health_port: int = 8080
@@ -95,6 +105,9 @@ class Settings:
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from the environment. Raises SettingsError."""
+    mode = environ.get(_VARIABLES["build"]["adopt_template_changes"], GRADUALLY)
+    if mode not in ADOPTION_MODES:
+        raise SettingsError(f"CAPSTAN_ADOPT_TEMPLATE_CHANGES must be {' or '.join(ADOPTION_MODES)}, not '{mode}'")
     builders: dict[str, dict[str, object]] = {"build": {}, "own": {}}
     for owner, names in _VARIABLES.items():
         for name, variable in names.items():
@@ -117,6 +130,7 @@ _VARIABLES = {
         "network_policies": "CAPSTAN_NETWORK_POLICIES",
         "rollout_patience_seconds": "CAPSTAN_ROLLOUT_PATIENCE_SECONDS",
         "install_namespace": "CAPSTAN_NAMESPACE",
+        "adopt_template_changes": "CAPSTAN_ADOPT_TEMPLATE_CHANGES",
         "gateway_service": "CAPSTAN_GATEWAY_SERVICE",
         "gateway_url": "CAPSTAN_GATEWAY_URL",
     },
@@ -133,6 +147,7 @@ _VARIABLES = {
         "max_dropped_percent": "CAPSTAN_MAX_DROPPED_PERCENT",
         "leader_election": "CAPSTAN_LEADER_ELECTION",
         "resync_seconds": "CAPSTAN_RESYNC_SECONDS",
+        "max_concurrent_rollouts": "CAPSTAN_MAX_CONCURRENT_ROLLOUTS",
         "workers": "CAPSTAN_WORKERS",
         "health_port": "CAPSTAN_HEALTH_PORT",
         "log_level": "CAPSTAN_LOG_LEVEL",

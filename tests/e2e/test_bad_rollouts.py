@@ -40,7 +40,12 @@ BAD = {
     "arguments": Bad(_engine(args=["--no-such-option"]), "Ready", "CrashLoop"),
     "secret": Bad(_engine(env=[SECRET]), "Degraded", "ContainerConfigError"),
     "volume": Bad(
-        _pod(volumes=[{"name": "absent", "configMap": {"name": "absent"}}]), "Degraded", "RolloutDeadlineExceeded"
+        _pod(
+            volumes=[{"name": "absent", "configMap": {"name": "absent"}}],
+            containers=[{"name": "engine", "volumeMounts": [{"name": "absent", "mountPath": "/absent"}]}],
+        ),
+        "Degraded",
+        "RolloutDeadlineExceeded",
     ),
     "quota": Bad(
         _pod(containers=[{"name": "engine", "resources": {"requests": DONGLE, "limits": DONGLE}}]),

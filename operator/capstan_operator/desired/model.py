@@ -1,8 +1,10 @@
 """Everything that one LLMModel should own."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from capstan_contract.names import API_VERSION
+from capstan_contract.names import API_VERSION, STABLE, TRACK_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.desired.diff import with_applied_hash
@@ -20,43 +22,82 @@ from capstan_operator.desired.objects import (
     is_thrown_away,
 )
 from capstan_operator.desired.pod import build_template
-from capstan_operator.desired.pods import find_child
+from capstan_operator.desired.pods import find_child, is_active, template_hash
 from capstan_operator.desired.replicas import Replicas, decide_replicas, wanted_replicas
+from capstan_operator.desired.revisions import plan_revisions
 from capstan_operator.desired.rollout import Policy, decide_rollout, rollout_annotations
 from capstan_operator.desired.snapshot import PodHash, Snapshot
-from capstan_operator.desired.types import DesiredModel, Rollout
+from capstan_operator.desired.template_changes import InForce, choose_template
+from capstan_operator.desired.types import Action, DesiredModel, Rollout, Wanted
 from capstan_operator.desired.volumes import exclusive_claim
-from capstan_operator.resources.api_resource import CLAIMS
-from capstan_operator.resources.resource import Manifest, ObjectKey
-from capstan_operator.settings import BuildSettings
+from capstan_operator.resources.api_resource import CLAIMS, CONTROLLER_REVISIONS
+from capstan_operator.resources.resource import Manifest, ObjectKey, identity_of
+from capstan_operator.settings import GRADUALLY, BuildSettings
+
+_TRACKED: Final = frozenset({"Deployment", "Service", "PodDisruptionBudget", "ControllerRevision"})
+"""Kinds of which every track has its own."""
 
 
-def build_model(model: Model, snapshot: Snapshot, settings: BuildSettings) -> DesiredModel:
-    """Give everything that a model should own. Never raises for what a user wrote: faults are in `errors`.
+TemplateBuilder = Callable[[Model, LLMModelSpec, BuildSettings], tuple[Manifest, PodHash]]
+"""`build_template`, or something that remembers what it built."""
+
+
+def build_model(
+    model: Model,
+    snapshot: Snapshot,
+    settings: BuildSettings,
+    *,
+    adopt: bool = False,
+    template: TemplateBuilder = build_template,
+) -> DesiredModel:
+    """Give everything that a model should own. Never raises for what a user wrote: faults are in `faults`.
 
     A faulty model keeps what it has; external and virtual ones and one that is being deleted own nothing (of the
-    latter the garbage collector takes care).
+    latter the garbage collector takes care). `adopt` says that it is this model's turn to take up a pod template that
+    no change of its spec has caused.
     """
     faults = find_faults(model)
     spec = model.spec
     if faults or spec is None or model.deleting:
-        return DesiredModel(key=model.key, objects=(), keep=True, faults=faults)
+        return DesiredModel(key=model.key, wanted=_of_present(model, snapshot, Action.HOLD), faults=faults)
     if not spec.has_engine:
-        return DesiredModel(key=model.key, objects=())
-    template, pod_hash = build_template(model, spec, settings)
-    work = _Workload(model, spec, template, pod_hash, live_deployment(model.key, snapshot))
-    replicas = decide_replicas(spec, work.live)
+        return DesiredModel(key=model.key, wanted=_of_present(model, snapshot, Action.PRUNE))
+    live = live_deployment(model.key, snapshot)
+    in_force = choose_template(
+        model,
+        spec,
+        template(model, spec, settings),
+        live=live,
+        revisions=_revisions(model, snapshot),
+        adopt=adopt,
+        gradually=settings.adopt_template_changes == GRADUALLY,
+    )
+    work = _Workload(model, spec, in_force, live)
+    replicas = decide_replicas(spec, live)
     rollout = _decide_rollout(work, snapshot, settings)
-    objects = _build_objects(work, snapshot, settings, replicas, rollout)
+    selector = _serving_selector(work, snapshot)
+    revision, others = _plan_revisions(work, snapshot)
+    objects = _build_objects(work, snapshot, settings, replicas, rollout, selector)
+    applied = [with_applied_hash(_owned(manifest, model)) for manifest in (*([revision] if revision else []), *objects)]
     return DesiredModel(
         key=model.key,
-        objects=tuple(with_applied_hash(_owned(manifest, model)) for manifest in objects),
-        held=_held(work, snapshot),
-        pod_hash=pod_hash,
+        wanted=(*map(Wanted, applied), *others, *_surplus(work, snapshot, applied)),
+        pod_hash=in_force.pod_hash,
         rollout=rollout,
+        pending=in_force.pending,
         replicas=replicas.to_hand_over,
-        selector=",".join(f"{key}={value}" for key, value in sorted(selector_labels(model.key.name).items())),
+        selector=",".join(f"{key}={value}" for key, value in sorted(selector.items())),
     )
+
+
+def is_template_changing(
+    model: Model, snapshot: Snapshot, settings: BuildSettings, *, template: TemplateBuilder = build_template
+) -> bool:
+    """Say whether the template that would be built is not the live one: then the kept ones are looked at."""
+    live, spec = live_deployment(model.key, snapshot), model.spec
+    if live is None or spec is None or not spec.has_engine or model.deleting or find_faults(model):
+        return False
+    return template_hash(live) != template(model, spec, settings)[1]
 
 
 def live_deployment(key: ObjectKey, snapshot: Snapshot) -> Manifest | None:
@@ -70,13 +111,17 @@ class _Workload:
 
     model: Model
     spec: LLMModelSpec
-    template: Manifest
-    pod_hash: PodHash
+    in_force: InForce
     live: Manifest | None
 
 
 def _build_objects(
-    work: _Workload, snapshot: Snapshot, settings: BuildSettings, replicas: Replicas, rollout: Rollout
+    work: _Workload,
+    snapshot: Snapshot,
+    settings: BuildSettings,
+    replicas: Replicas,
+    rollout: Rollout,
+    selector: Mapping[str, str],
 ) -> list[Manifest]:
     """Give the objects in the order to apply them: what a pod needs comes before the pods."""
     name, spec = work.model.key.name, work.spec
@@ -85,23 +130,80 @@ def _build_objects(
         objects.append(build_prefixes(name, spec))
     if spec.cache and spec.cache.size and not spec.cache.claimName:
         objects.append(build_claim(name, spec.cache, snapshot.children.get(work.model.key, ())))
-    objects.append(build_service(name))
+    objects.append(build_service(name, selector))
     if settings.network_policies:
         objects.append(build_network_policy(name, settings))
-    annotations = {**replicas.annotations, **rollout_annotations(work.live, work.pod_hash, snapshot.now)}
+    began = rollout_annotations(work.live, work.in_force.pod_hash, snapshot.now)
     objects.append(
         build_deployment(
             name,
-            work.template,
+            work.in_force.template,
+            selector=_pod_selector(work),
             replicas=replicas.in_manifest,
             mode=rollout.mode,
             deadline=spec.rollouts.progressDeadlineSeconds,
-            annotations=annotations,
+            annotations={**replicas.annotations, **began, **work.in_force.annotations},
         )
     )
     if has_disruption_budget(spec):
-        objects.append(build_disruption_budget(name))
+        objects.append(build_disruption_budget(name, selector))
     return objects
+
+
+def _pod_selector(work: _Workload) -> dict[str, str]:
+    """Give the Deployment's selector, which cannot change: one of a release without tracks keeps its own."""
+    live = ((work.live or {}).get("spec", {}).get("selector") or {}).get("matchLabels")
+    return dict(live) if live else selector_labels(work.model.key.name, STABLE)
+
+
+def _serving_selector(work: _Workload, snapshot: Snapshot) -> dict[str, str]:
+    """Give what selects the pods that serve: by track as soon as none of them, and none to come, is without it.
+
+    NB: selecting by track any earlier would take pods of a release without tracks out of the Service.
+    """
+    pods = [pod for pod in snapshot.pods.get(work.model.key, ()) if is_active(pod)]
+    labelled = [work.in_force.template, *pods]
+    tracked = all(TRACK_LABEL in (item["metadata"].get("labels") or {}) for item in labelled)
+    return selector_labels(work.model.key.name, STABLE if tracked else None)
+
+
+def _plan_revisions(work: _Workload, snapshot: Snapshot) -> tuple[Manifest | None, tuple[Wanted, ...]]:
+    if snapshot.revisions is None:
+        return None, ()
+    return plan_revisions(
+        work.model.key.name,
+        work.in_force.template,
+        work.in_force.pod_hash,
+        present=_revisions(work.model, snapshot),
+        uid=work.model.uid,
+        generation=work.model.generation,
+    )
+
+
+def _revisions(model: Model, snapshot: Snapshot) -> tuple[Manifest, ...]:
+    return (snapshot.revisions or {}).get(model.key, ())
+
+
+def _of_present(model: Model, snapshot: Snapshot, action: Action) -> tuple[Wanted, ...]:
+    """Want the same of everything that is there."""
+    present = (*snapshot.children.get(model.key, ()), *_revisions(model, snapshot))
+    return tuple(Wanted(item, action) for item in present)
+
+
+def _surplus(work: _Workload, snapshot: Snapshot, applied: Iterable[Manifest]) -> tuple[Wanted, ...]:
+    """Give what is there and no longer asked for: it goes, but for what cannot be made again."""
+    wanted = {identity_of(manifest) for manifest in applied}
+    present = snapshot.children.get(work.model.key, ())
+    children = [item for item in present if item["kind"] != CONTROLLER_REVISIONS.kind]
+    left = [item for item in children if identity_of(item) not in wanted]
+    return tuple(Wanted(item, Action.HOLD if _holds_weights(item, work) else Action.PRUNE) for item in left)
+
+
+def _holds_weights(child: Manifest, work: _Workload) -> bool:
+    """Say whether it is the claim of a `cache` that the spec no longer has: downloads of hours are not thrown away by an
+    edit."""
+    own = identity_of(child) == (CLAIMS.kind, weights_name(work.model.key.name))
+    return own and not is_thrown_away(child)
 
 
 def _decide_rollout(work: _Workload, snapshot: Snapshot, settings: BuildSettings) -> Rollout:
@@ -115,16 +217,7 @@ def _decide_rollout(work: _Workload, snapshot: Snapshot, settings: BuildSettings
         exclusive_claim=exclusive_claim(work.model, snapshot.claims),
     )
     pods = snapshot.pods.get(work.model.key, ())
-    return decide_rollout(work.live, work.pod_hash, pods=pods, policy=policy, now=snapshot.now)
-
-
-def _held(work: _Workload, snapshot: Snapshot) -> frozenset[tuple[str, str]]:
-    """Give the claim of a `cache` that the spec no longer has: downloads of hours are not thrown away by an edit."""
-    cache, name = work.spec.cache, weights_name(work.model.key.name)
-    if cache and cache.size and not cache.claimName:
-        return frozenset()
-    live = find_child(snapshot.children.get(work.model.key, ()), CLAIMS.kind, name)
-    return frozenset({(CLAIMS.kind, name)}) if live and not is_thrown_away(live) else frozenset()
+    return decide_rollout(work.live, work.in_force.pod_hash, pods=pods, policy=policy, now=snapshot.now)
 
 
 def _is_retained(manifest: Manifest) -> bool:
@@ -137,7 +230,10 @@ def _owned(manifest: Manifest, model: Model) -> Manifest:
     metadata = {
         **manifest["metadata"],
         "namespace": model.key.namespace,
-        "labels": child_labels(model.key.name),
+        "labels": {
+            **manifest["metadata"].get("labels", {}),
+            **child_labels(model.key.name, STABLE if manifest["kind"] in _TRACKED else None),
+        },
     }
     if model.uid and not _is_retained(manifest):
         metadata["ownerReferences"] = [

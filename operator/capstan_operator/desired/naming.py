@@ -3,7 +3,15 @@
 import hashlib
 from typing import Final
 
-from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, NAME_LABEL
+from capstan_contract.names import (
+    COMPONENT_LABEL,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    MODEL_LABEL,
+    NAME_LABEL,
+    STABLE,
+    TRACK_LABEL,
+)
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import AdapterSpec, EngineType
 from capstan_operator.resources.resource import ObjectKey
@@ -13,9 +21,15 @@ TGI_NAME: Final = "tgi"
 """TGI takes any other model name in a request for the name of an adapter."""
 
 
-def workload_name(name: str) -> str:
-    """Name of the Deployment, the Service, the PodDisruptionBudget and the NetworkPolicy of a model."""
-    return f"{name}-model"
+def workload_name(name: str, track: str = STABLE) -> str:
+    """Name of the Deployment, the Service and the PodDisruptionBudget of a track of a model. The NetworkPolicy, which
+    is of all tracks, is called like those of the stable one."""
+    return f"{name}-model" if track == STABLE else f"{name}-{track}"
+
+
+def revision_name(name: str, pod_hash: str) -> str:
+    """Name of the ControllerRevision that keeps a pod template of a model."""
+    return f"{name}-{pod_hash}"
 
 
 def prefixes_name(name: str) -> str:
@@ -28,14 +42,15 @@ def weights_name(name: str) -> str:
     return f"{name}-weights"
 
 
-def selector_labels(name: str) -> dict[str, str]:
-    """Labels that select the pods of a model."""
-    return {COMPONENT_LABEL: COMPONENT, MODEL_LABEL: name}
+def selector_labels(name: str, track: str | None = None) -> dict[str, str]:
+    """Labels that select the pods of a model: of one track, or of all."""
+    return {COMPONENT_LABEL: COMPONENT, MODEL_LABEL: name} | ({TRACK_LABEL: track} if track else {})
 
 
-def child_labels(name: str) -> dict[str, str]:
-    """Labels of every child and pod of a model. Labels of the LLMModel itself are never copied."""
-    return {**selector_labels(name), MANAGED_BY_LABEL: MANAGED_BY, NAME_LABEL: "llmmodel"}
+def child_labels(name: str, track: str | None = None) -> dict[str, str]:
+    """Labels of every child and pod of a model, `track` where it is of one. Labels of the LLMModel itself are never
+    copied."""
+    return {**selector_labels(name, track), MANAGED_BY_LABEL: MANAGED_BY, NAME_LABEL: "llmmodel"}
 
 
 def served_name(model: Model) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from capstan_contract.names import COMPONENT_LABEL, ENGINE_PORT, ENGINE_PORT_NAME, GROUP, WORKER_PORT
+from capstan_contract.names import COMPONENT_LABEL, ENGINE_PORT, ENGINE_PORT_NAME, GROUP, STABLE, WORKER_PORT
 from capstan_operator.api.llmmodel import LLMModelSpec, WeightsCache
 from capstan_operator.desired.naming import prefixes_name, selector_labels, weights_name, workload_name
 from capstan_operator.desired.pods import find_child
@@ -24,19 +24,21 @@ def build_deployment(
     name: str,
     template: Manifest,
     *,
+    selector: Mapping[str, str],
     replicas: int | None,
     mode: RolloutMode,
     deadline: int,
     annotations: Mapping[str, str],
+    track: str = STABLE,
 ) -> Manifest:
-    """Give the Deployment. `replicas` None: somebody else says how many there are."""
+    """Give the Deployment. `replicas` None: somebody else says how many there are. `selector` cannot change."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": workload_name(name), "annotations": dict(annotations)},
+        "metadata": {"name": workload_name(name, track), "annotations": dict(annotations)},
         "spec": {
             **({} if replicas is None else {"replicas": replicas}),
-            "selector": {"matchLabels": selector_labels(name)},
+            "selector": {"matchLabels": dict(selector)},
             "strategy": strategy(mode),
             "progressDeadlineSeconds": deadline,
             "revisionHistoryLimit": 2,
@@ -45,26 +47,26 @@ def build_deployment(
     }
 
 
-def build_service(name: str) -> Manifest:
+def build_service(name: str, selector: Mapping[str, str], track: str = STABLE) -> Manifest:
     """Give the headless Service whose EndpointSlices the gateway watches."""
     port = {"name": ENGINE_PORT_NAME, "port": ENGINE_PORT, "targetPort": ENGINE_PORT_NAME, "protocol": "TCP"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": workload_name(name)},
-        "spec": {"clusterIP": "None", "selector": selector_labels(name), "ports": [port]},
+        "metadata": {"name": workload_name(name, track)},
+        "spec": {"clusterIP": "None", "selector": dict(selector), "ports": [port]},
     }
 
 
-def build_disruption_budget(name: str) -> Manifest:
+def build_disruption_budget(name: str, selector: Mapping[str, str], track: str = STABLE) -> Manifest:
     """Give the budget that lets a drain take one pod at a time, and every pod that is not ready."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": {"name": workload_name(name)},
+        "metadata": {"name": workload_name(name, track)},
         "spec": {
             "maxUnavailable": 1,
-            "selector": {"matchLabels": selector_labels(name)},
+            "selector": {"matchLabels": dict(selector)},
             # Pods that are not ready serve nobody: a model that is broken must not keep a node from being drained.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
@@ -77,7 +79,7 @@ def has_disruption_budget(spec: LLMModelSpec) -> bool:
 
 
 def build_network_policy(name: str, settings: BuildSettings) -> Manifest:
-    """Give the NetworkPolicy that lets in only the gateway and the operator."""
+    """Give the NetworkPolicy that lets in only the gateway and the operator, to the pods of every track."""
     peer = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.install_namespace}},
         "podSelector": {

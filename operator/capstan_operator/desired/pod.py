@@ -9,6 +9,7 @@ from capstan_contract.names import (
     ENGINE_PORT_NAME,
     GROUP,
     POD_HASH_LABEL,
+    STABLE,
     WORKER_PORT,
     WORKER_PORT_NAME,
 )
@@ -53,7 +54,10 @@ def build_template(model: Model, spec: LLMModelSpec, settings: BuildSettings) ->
     for part in ("metadata", "spec"):
         template[part] = strategic_merge(template[part], (spec.template or {}).get(part) or {})
     # Without its own labels a pod would be nobody's.
-    template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), **child_labels(model.key.name)}
+    template["metadata"]["labels"] = {
+        **template["metadata"].get("labels", {}),
+        **child_labels(model.key.name, STABLE),
+    }
     if not template["metadata"].get("annotations"):
         template["metadata"].pop("annotations", None)
     pod_hash = PodHash(digest(template))
@@ -66,7 +70,7 @@ def build_plain_template(model: Model, spec: LLMModelSpec, settings: BuildSettin
     engine = build_engine(model, spec, settings)
     annotations = {PREFIXES_ANNOTATION: digest(prefixes_json(spec))} if spec.prefixes else {}
     return {
-        "metadata": {"labels": child_labels(model.key.name), "annotations": annotations},
+        "metadata": {"labels": child_labels(model.key.name, STABLE), "annotations": annotations},
         "spec": _pod_spec(model, spec, engine, settings),
     }
 

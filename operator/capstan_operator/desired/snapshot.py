@@ -33,6 +33,9 @@ class Snapshot:
     children: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
     """Objects that carry our labels, by the model that they name: Deployment, Service, PodDisruptionBudget, ..."""
     pods: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
+    revisions: Mapping[ObjectKey, tuple[Manifest, ...]] | None = None
+    """ControllerRevisions that carry our labels, by the model that they name; mostly without their data. None: there is
+    no API server, or RBAC does not allow to list them, so none is kept."""
     claims: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     """Existing PersistentVolumeClaims that a model names (pvc:// or cache.claimName), under (namespace, claim name)."""
     unread: Mapping[ObjectKey, OperatorError] = field(default_factory=dict)

@@ -43,29 +43,66 @@ class Rollout:
     obstacle: Obstacle | None = None
 
 
+class Action(StrEnum):
+    """What is wanted of an object."""
+
+    APPLY = "Apply"
+    """It is to be as the manifest says."""
+    HOLD = "Hold"
+    """It stays as it is: it is neither written nor deleted."""
+    PRUNE = "Prune"
+    """It goes, if the model owns it."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of one object."""
+
+    manifest: Manifest
+    """To apply: complete, with owner reference, labels and the applied-hash annotation. Else the live one."""
+    action: Action = Action.APPLY
+
+
+class Pending(StrEnum):
+    """Why a pod template that is newer than the one in force is not in force."""
+
+    ADOPTION = "Adoption"
+    """The settings of the install have changed, such as an image: it is adopted when its turn comes."""
+    NEXT_CHANGE = "NextChange"
+    """Only the operator has changed, or adoption is switched off: it comes with the next change of the spec."""
+
+
 @dataclass(frozen=True)
 class DesiredModel:
     """Everything that one LLMModel should own, and the decisions behind it that its status tells."""
 
     key: ObjectKey
-    objects: tuple[Manifest, ...]
-    """Complete manifests with owner reference, labels and the applied-hash annotation, in the order to apply them.
-    Empty for an external or virtual model and for one with a faulty spec (then nothing is pruned either: `keep` is
-    True)."""
-    keep: bool = False
-    """Do not prune what is owned and not listed here."""
-    held: frozenset[tuple[str, str]] = frozenset()
-    """(kind, name) of what is neither applied nor pruned: it holds what cannot be made again."""
+    wanted: tuple[Wanted, ...]
+    """One for each object that is to be there or is there, in the order to apply them. An external or virtual model
+    holds nothing; one with a faulty spec holds what it has."""
     pod_hash: PodHash | None = None
+    """Of the template in force."""
     rollout: Rollout | None = None
+    pending: Pending | None = None
     replicas: int | None = None
     """With `scaling`: what to apply as the Deployment's `spec.replicas` under SCALE_MANAGER, before the objects when
     the Deployment exists (otherwise it would fall back to 1 for a moment), else after them. None: nothing to apply,
     because the autoscaler is within bounds, or because there is no `scaling` and the Deployment in `objects` says it.
     """
     selector: str = ""
+    """Of the pods that serve; "" when nothing could be built."""
     faults: tuple[Fault, ...] = ()
     """Why nothing could be built: the model's own errors, and those of its pod template patch."""
+
+    @property
+    def objects(self) -> tuple[Manifest, ...]:
+        """The manifests to apply, in order."""
+        return tuple(wanted.manifest for wanted in self.wanted if wanted.action is Action.APPLY)
+
+    @property
+    def held(self) -> tuple[Manifest, ...]:
+        """What is left as it is."""
+        return tuple(wanted.manifest for wanted in self.wanted if wanted.action is Action.HOLD)
 
 
 @dataclass(frozen=True)

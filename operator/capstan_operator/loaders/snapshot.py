@@ -9,6 +9,7 @@ What cannot be read in one namespace costs the models of that namespace this rec
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
@@ -21,7 +22,14 @@ from capstan_operator.kube.errors import Forbidden, KubeError
 from capstan_operator.kube.port import KubePort, Listing
 from capstan_operator.loaders.capacity import free_capacity, gpu_nodes
 from capstan_operator.loaders.model_list import AllModels, ModelList
-from capstan_operator.resources.api_resource import CHILD_RESOURCES, CLAIMS, NODES, PODS, ApiResource
+from capstan_operator.resources.api_resource import (
+    CHILD_RESOURCES,
+    CLAIMS,
+    CONTROLLER_REVISIONS,
+    NODES,
+    PODS,
+    ApiResource,
+)
 from capstan_operator.resources.resource import Manifest, ObjectKey
 
 MANY_NAMESPACES: Final = 6
@@ -44,9 +52,10 @@ class SnapshotLoader:
         """
         names = _names_by_namespace(keys)
         unread: dict[ObjectKey, OperatorError] = {}
-        models, listed = await asyncio.gather(
+        models, listed, revisions = await asyncio.gather(
             self._find(_keys_of(names), unread),
             asyncio.gather(*(self._owned(kind, names, unread) for kind in (*CHILD_RESOURCES, PODS))),
+            self._revisions(names, unread, metadata_only=True),
         )
         children: defaultdict[ObjectKey, list[Manifest]] = defaultdict(list)
         for found in listed[:-1]:
@@ -56,9 +65,17 @@ class SnapshotLoader:
             models={**models, **await self._members(models, unread)},
             children={key: tuple(found) for key, found in children.items()},
             pods={key: tuple(found) for key, found in listed[-1].items()},
+            revisions=revisions,
             claims=await self._claims(models.values(), unread),
             unread=unread,
         )
+
+    async def with_templates(self, snapshot: Snapshot, keys: Iterable[ObjectKey]) -> Snapshot:
+        """Give the Snapshot with the whole ControllerRevisions of `keys`, which are listed without their data else."""
+        unread = dict(snapshot.unread)
+        whole = await self._revisions(_names_by_namespace(keys), unread, metadata_only=False)
+        known = None if whole is None or snapshot.revisions is None else {**snapshot.revisions, **whole}
+        return replace(snapshot, revisions=known, unread=unread)
 
     async def all_models(self) -> AllModels:
         """Every LLMModel of the namespaces that the operator works in, as far as they can be read."""
@@ -121,11 +138,29 @@ class SnapshotLoader:
                 for scope in scopes
             )
         )
-        found: defaultdict[ObjectKey, list[Manifest]] = defaultdict(list)
-        for page in pages:
-            for item in page.items:
-                found[ObjectKey(item["metadata"]["namespace"], item["metadata"]["labels"][MODEL_LABEL])].append(item)
-        return {key: tuple(items) for key, items in found.items()}
+        return _by_model(pages)
+
+    async def _revisions(
+        self, names: Mapping[str, set[str]], unread: dict[ObjectKey, OperatorError], *, metadata_only: bool
+    ) -> dict[ObjectKey, tuple[Manifest, ...]] | None:
+        """List the ControllerRevisions of some models; None where that is forbidden: then no template is kept."""
+
+        async def one(scope: str | None) -> Listing:
+            labels = _selector(names, scope)
+            try:
+                return await self._kube.list(
+                    CONTROLLER_REVISIONS, namespace=scope, label_selector=labels, metadata_only=metadata_only
+                )
+            except KubeError as error:
+                if scope is None or isinstance(error, Forbidden):
+                    raise
+                unread.update({ObjectKey(scope, name): error for name in names[scope]})
+                return Listing((), "")
+
+        try:
+            return _by_model(await asyncio.gather(*(one(scope) for scope in self._scopes(names))))
+        except Forbidden:
+            return None
 
     async def _list_in(
         self,
@@ -174,6 +209,14 @@ def _names_by_namespace(keys: Iterable[ObjectKey]) -> dict[str, set[str]]:
     for key in keys:
         names[key.namespace].add(key.name)
     return dict(names)
+
+
+def _by_model(pages: Iterable[Listing]) -> dict[ObjectKey, tuple[Manifest, ...]]:
+    found: defaultdict[ObjectKey, list[Manifest]] = defaultdict(list)
+    for page in pages:
+        for item in page.items:
+            found[ObjectKey(item["metadata"]["namespace"], item["metadata"]["labels"][MODEL_LABEL])].append(item)
+    return {key: tuple(items) for key, items in found.items()}
 
 
 def _keys_of(names: Mapping[str, set[str]]) -> list[ObjectKey]:

@@ -22,7 +22,7 @@ from capstan_contract.names import API_VERSION, APPLIED_HASH_ANNOTATION
 from capstan_operator.api.kinds import Model
 from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import ApiResource, resource_of
-from capstan_operator.resources.resource import Manifest
+from capstan_operator.resources.resource import Manifest, is_owned
 
 FEW_LOOKUPS: Final = 8
 """Names of one kind that one batch looks up one by one, which the API server answers from a single key."""
@@ -70,11 +70,6 @@ class Namesakes:
                     (item["metadata"]["namespace"], item["metadata"]["name"]): item for item in page.items
                 }
             return self._listed[kind, scope]
-
-
-def is_owned(manifest: Manifest, uid: str) -> bool:
-    """Whether the LLMModel with this uid owns the object."""
-    return any(reference.get("uid") == uid for reference in manifest["metadata"].get("ownerReferences") or ())
 
 
 def is_child(labelled: Manifest, uid: str) -> bool:

@@ -4,17 +4,19 @@ A key that fails never stops another one. What a failure means is decided in fai
 of is shown as Ready=Unknown.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from capstan_contract.names import API_VERSION
 from capstan_operator.api.kinds import LLM_MODELS, Model
+from capstan_operator.desired.adoption import rollout_state
 from capstan_operator.desired.members import named_members
-from capstan_operator.desired.model import build_model
+from capstan_operator.desired.model import build_model, is_template_changing
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel
 from capstan_operator.failures import Failure, report
@@ -26,15 +28,20 @@ from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.loop.workqueue import DONE, Outcome, Work
 from capstan_operator.metrics import Metrics
-from capstan_operator.models.namesakes import Namesakes, is_child, is_owned
-from capstan_operator.models.writer import RETRY_REFUSED, ChildWriter, Written, identity_of
-from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.models.adopter import Adopter
+from capstan_operator.models.namesakes import Namesakes, is_child
+from capstan_operator.models.templates import Templates
+from capstan_operator.models.writer import RETRY_REFUSED, ChildWriter, Written
+from capstan_operator.resources.resource import Manifest, ObjectKey, identity_of, is_owned
 from capstan_operator.settings import Settings
 from capstan_operator.status.compute import compute_status
 from capstan_operator.status.standings import Standing, standing_of
 from capstan_operator.status.types import StatusResult
 
 log = logging.getLogger(__name__)
+
+SLICE: Final = 32
+"""Templates that are built without letting anybody else in between."""
 
 
 class ModelReconciler:
@@ -51,6 +58,7 @@ class ModelReconciler:
         events: EventRecorder,
         wake: Callable[[ObjectKey], None],
         metrics: Metrics,
+        adopter: Adopter,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
@@ -62,6 +70,8 @@ class ModelReconciler:
         self._wake = wake
         self._metrics = metrics
         self._now = now
+        self._adopter = adopter
+        self._templates = Templates()
         self._children = ChildWriter(kube)
         self._standings: dict[ObjectKey, Standing] = {}
 
@@ -69,7 +79,7 @@ class ModelReconciler:
         """List what the keys of a batch need, and give what reconciles one of them."""
         snapshot: Snapshot | KubeError
         try:
-            snapshot = replace(await self._loader.load(keys), now=self._now())
+            snapshot = await self._load(keys)
         except KubeError as error:
             snapshot = error
         namesakes = Namesakes(self._kube, cluster_wide=self._loader.is_cluster_wide(keys))
@@ -78,6 +88,18 @@ class ModelReconciler:
             return await self._guarded(key, snapshot, namesakes)
 
         return work
+
+    async def _load(self, keys: list[ObjectKey]) -> Snapshot:
+        """List what the keys need; of the kept templates those that may be needed in whole."""
+        snapshot = replace(await self._loader.load(keys), now=self._now())
+        changing = set()
+        for number, key in enumerate(keys):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            model = snapshot.models.get(key)
+            if model and is_template_changing(model, snapshot, self._settings.build, template=self._templates):
+                changing.add(key)
+        return await self._loader.with_templates(snapshot, changing) if changing else snapshot
 
     async def _guarded(self, key: ObjectKey, snapshot: Snapshot | KubeError, namesakes: Namesakes) -> Outcome:
         started = monotonic()
@@ -91,6 +113,8 @@ class ModelReconciler:
             result, outcome = failure.result, failure.outcome
             if failure.reason:
                 await self._confess(key, failure)
+        if result != "ok":
+            self._adopter.give_up(key)
         self._metrics.reconciles.labels("model", result).inc()
         self._metrics.reconcile_seconds.labels("model").observe(monotonic() - started)
         return outcome
@@ -102,6 +126,7 @@ class ModelReconciler:
         model = snapshot.models.get(key)
         if model is None or model.deleting:
             self._standings.pop(key, None)
+            self._adopter.report(key, None)
             return None
         # NB: only what this model needs: the rest of the batch must not reach its status by accident.
         needed = {key, *(member for _, member in named_members(model))}
@@ -109,10 +134,12 @@ class ModelReconciler:
             models={key: found for key, found in snapshot.models.items() if key in needed},
             children={key: snapshot.children.get(key, ())},
             pods={key: snapshot.pods.get(key, ())},
+            revisions=None if snapshot.revisions is None else {key: snapshot.revisions.get(key, ())},
             claims=snapshot.claims,
             now=snapshot.now,
         )
         own, written, desired = await self._write_children(model, own, namesakes)
+        self._adopter.report(key, rollout_state(model, desired, own))
         for notice in written.notices:
             self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
         judged = self._gateway.verdict(model)
@@ -142,17 +169,22 @@ class ModelReconciler:
         """Bring the children to what is desired; give the snapshot as it then is. Nobody else's object is touched."""
         children = tuple(child for child in own.children[model.key] if is_child(child, model.uid))
         own = replace(own, children={model.key: children})
-        desired = build_model(model, own, self._settings.build)
-        there = {identity_of(child) for child in children}
+        desired = self._build(model, own)
+        revisions = tuple(item for item in (own.revisions or {}).get(model.key, ()) if is_owned(item, model.uid))
+        there = {identity_of(item) for item in (*children, *revisions)}
         found = await namesakes.find(model, [item for item in desired.objects if identity_of(item) not in there])
         if lost := tuple(item for item in found if is_owned(item, model.uid)):
             # Ours, without the labels that we list by: what is desired can depend on it like on any other child.
             children += lost
             own = replace(own, children={model.key: children})
-            desired = build_model(model, own, self._settings.build)
+            desired = self._build(model, own)
         taken = {identity_of(item): item for item in found if not is_owned(item, model.uid)}
-        written = await self._children.write(model, desired, children, taken=taken)
+        written = await self._children.write(model, desired, (*children, *revisions), taken=taken)
         return replace(own, children={model.key: tuple(written.live.values())}), written, desired
+
+    def _build(self, model: Model, own: Snapshot) -> DesiredModel:
+        adopt = self._adopter.is_granted(model.key)
+        return build_model(model, own, self._settings.build, adopt=adopt, template=self._templates)
 
     def _tell_dependents(self, key: ObjectKey, standing: Standing) -> None:
         """Wake the virtual models that name this one, when what matters to them is not what it was."""

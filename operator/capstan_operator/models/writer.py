@@ -11,14 +11,14 @@ from capstan_contract.names import APPLIED_HASH_ANNOTATION
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
-from capstan_operator.desired.types import DesiredModel
+from capstan_operator.desired.types import Action, DesiredModel
 from capstan_operator.failures import sort_failure
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
 from capstan_operator.kube.port import KubePort
-from capstan_operator.models.namesakes import is_another_models, is_owned
+from capstan_operator.models.namesakes import is_another_models
 from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
 from capstan_operator.resources.api_resource import DEPLOYMENTS, resource_of
-from capstan_operator.resources.resource import Manifest
+from capstan_operator.resources.resource import Manifest, identity_of, is_owned
 from capstan_operator.status.types import Problem
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,7 @@ class ChildWriter:
             except (Invalid, Forbidden) as error:
                 written.problems.append(_refused(error))
                 log.warning("object was refused", extra={"model": str(model.key), "error": str(error)[:MOST_MESSAGE]})
-        if not desired.keep:
-            await self._prune(model, desired, written)
+        await self._prune(model, desired, written)
         return written
 
     async def _apply(self, model: Model, desired: DesiredModel, manifest: Manifest, written: Written) -> None:
@@ -138,9 +137,10 @@ class ChildWriter:
         written.live[identity_of(manifest)] = applied
 
     async def _prune(self, model: Model, desired: DesiredModel, written: Written) -> None:
-        wanted = {identity_of(manifest) for manifest in desired.objects} | desired.held
-        for identity, child in list(written.live.items()):
-            if identity in wanted or not is_owned(child, model.uid) or "deletionTimestamp" in child["metadata"]:
+        for child in (wanted.manifest for wanted in desired.wanted if wanted.action is Action.PRUNE):
+            identity = identity_of(child)
+            # NB: whatever carries our labels is among the children; only the owner's uid says whose it is.
+            if not is_owned(child, model.uid) or "deletionTimestamp" in child["metadata"]:
                 continue
             metadata = child["metadata"]
             try:
@@ -149,7 +149,7 @@ class ChildWriter:
                 )
             except Conflict:
                 continue  # another object has the name by now: not the one that was to go
-            del written.live[identity]
+            written.live.pop(identity, None)
             log.info("pruned object", extra={"model": str(model.key), "kind": identity[0], "object": identity[1]})
 
 
@@ -161,11 +161,6 @@ def _revision(live: Manifest) -> str:
     """What changes when somebody changes what is wanted of the object, and not when its status does."""
     metadata = live["metadata"]
     return f"g{metadata['generation']}" if "generation" in metadata else f"r{metadata.get('resourceVersion')}"
-
-
-def identity_of(manifest: Manifest) -> Identity:
-    """Give kind and name."""
-    return manifest["kind"], manifest["metadata"]["name"]
 
 
 def _is_scaled(model: Model, desired: DesiredModel, manifest: Manifest) -> bool:

@@ -51,3 +51,13 @@ class Resource(Generic[S]):
     judged: tuple[Fault, ...] | None = field(default=None, compare=False, repr=False)
     """What is wrong with it, the faults beyond its schema included, once somebody has looked: each generation is judged
     once. Whoever changes `spec` must take it away."""
+
+
+def is_owned(manifest: Manifest, uid: str) -> bool:
+    """Whether the object with this uid owns another one."""
+    return any(reference.get("uid") == uid for reference in manifest["metadata"].get("ownerReferences") or ())
+
+
+def identity_of(manifest: Manifest) -> tuple[str, str]:
+    """Give kind and name."""
+    return manifest["kind"], manifest["metadata"]["name"]

@@ -11,7 +11,7 @@ from capstan_operator.desired.compile import invalid
 from capstan_operator.desired.members import MEMBERS_MISSING, describe
 from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.pods import condition_of, template_hash
-from capstan_operator.desired.types import RolloutMode
+from capstan_operator.desired.types import Pending, RolloutMode
 from capstan_operator.desired.volumes import has_image_volume, loads_weights, model_source, weights_claim
 from capstan_operator.status.conditions import Finding, State, conditions_by_type
 from capstan_operator.status.facts import Facts
@@ -272,6 +272,18 @@ def _coming_up(facts: Facts) -> Finding | None:
     return _deadline(facts) or Finding("True", "Loading", _ready_of(facts, facts.ready_new))
 
 
+def _update_pending(facts: Facts) -> Finding | None:
+    """What runs is what the spec asks for; only the operator would do it otherwise by now."""
+    match facts.desired.pending:
+        case Pending.ADOPTION:
+            then = "it is taken up when its turn comes and one more replica has room"
+        case Pending.NEXT_CHANGE:
+            then = "it is taken up with the next change of the spec"
+        case _:
+            return None
+    return Finding("False", "UpdatePending", f"there is a newer pod template for the same spec: {then}")
+
+
 def _complete(facts: Facts) -> Finding:
     return Finding("False", "Complete", _ready_of(facts, facts.ready_new))
 
@@ -436,6 +448,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _scaling_down,
             _idle,
             _coming_up,
+            _update_pending,
             _complete,
         ),
         "Degraded": (

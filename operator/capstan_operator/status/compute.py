@@ -63,11 +63,10 @@ def compute_status(
 def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"observedGeneration": facts.model.generation}
     if not facts.podless:
-        labels = sorted(selector_labels(facts.model.key.name).items())
         fields |= {
             "replicas": len(facts.new) + len(facts.old),
             "readyReplicas": facts.ready_new,
-            "selector": ",".join(f"{key}={value}" for key, value in labels),
+            "selector": facts.desired.selector or _present_selector(facts.model),
         }
     if facts.spec:
         fields["servedName"] = served_name(facts.model)
@@ -76,6 +75,12 @@ def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any
     if endpoint := gateway_endpoint(settings):
         fields["endpoint"] = endpoint
     return fields
+
+
+def _present_selector(model: Model) -> str:
+    """Give the selector that a model without a usable spec has: what it selects goes on serving."""
+    labels = sorted(selector_labels(model.key.name).items())
+    return str(model.status.get("selector") or ",".join(f"{key}={value}" for key, value in labels))
 
 
 def gateway_endpoint(settings: BuildSettings | None) -> str | None:

@@ -15,6 +15,7 @@ from capstan_operator.desired.rollout import waits_for_claim
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel, RolloutMode, Verdict
 from capstan_operator.desired.volumes import exclusive_claim, named_claims
+from capstan_operator.resources.api_resource import CLAIMS
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.status.pod_problems import find_pod_problem, find_refusal, seconds_to_judge
 from capstan_operator.status.standings import Members, gather_members
@@ -118,7 +119,7 @@ def gather_facts(
         old=tuple(pod for pod in active if pod_hash_of(pod) != desired.pod_hash),
         claims=_claims(model, spec, snapshot),
         own_claim=_own_claim(model, spec, snapshot),
-        left_claim=next((name for _, name in sorted(desired.held)), None),
+        left_claim=_left_claim(desired),
         pod_problem=problem,
         members=gather_members(model, verdict, snapshot),
         recheck_after=min((seconds for seconds in times if seconds is not None), default=None),
@@ -171,6 +172,12 @@ def _pod_problem(
 def _has_old(active: Sequence[Manifest], desired: DesiredModel) -> bool:
     """Say whether a pod of an older template is left that may give way."""
     return any(pod_hash_of(pod) != desired.pod_hash for pod in active)
+
+
+def _left_claim(desired: DesiredModel) -> str | None:
+    """Give the claim that stays although the spec no longer asks for it."""
+    held = () if desired.faults else desired.held
+    return next((str(item["metadata"]["name"]) for item in held if item["kind"] == CLAIMS.kind), None)
 
 
 def _claims(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tuple[tuple[str, Manifest | None], ...]:

@@ -353,7 +353,7 @@ def test_the_image_of_running_models_can_be_pinned() -> None:
     assert told in pods["capstan-operator"]["containers"][0]["env"]
     assert pods["capstan-operator"]["containers"][0]["image"] == "ghcr.io/capstan/operator:0.2.0"
     upgrade = (CHART.parents[1] / "docs" / "install.md").read_text().split("## Upgrade")[1].split("\n## ")[0]
-    assert "restarts every model that runs in pods" in upgrade
+    assert "What only the operator's code does otherwise restarts nothing" in upgrade
     assert "--set models.workerImage.tag=" in upgrade
 
 

@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL
+from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL, TRACK_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.model import build_model
-from capstan_operator.desired.types import Rollout, RolloutMode
+from capstan_operator.desired.snapshot import Snapshot
+from capstan_operator.desired.types import Action, Rollout, RolloutMode, Wanted
 from capstan_operator.resources.resource import Fault, Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings
 from capstan_worker.drain import Drain
@@ -54,19 +55,27 @@ def test_budget_does_not_come_and_go_with_an_autoscaler(scaling: dict[str, int],
     assert ("PodDisruptionBudget" in _kinds(make_model(scaling=scaling))) == expected
 
 
+CHILD = {"kind": "Service", "metadata": {"name": "llama-model"}}
+REVISION = {"kind": "ControllerRevision", "metadata": {"name": "llama-0123456789abcdef"}}
+
+
+def _with_both(model: Model) -> Snapshot:
+    return snapshot_of(model, CHILD, revisions={model.key: (REVISION,)})
+
+
 def test_external_model_owns_nothing_and_is_pruned() -> None:
     """A hosted API has no objects, and what the model had before goes."""
-    desired = build_model(
-        model := make_model(external={"url": "https://api.example.com/v1"}), snapshot_of(model), SETTINGS
-    )
-    assert (desired.objects, desired.keep, desired.faults) == ((), False, ())
+    model = make_model(external={"url": "https://api.example.com/v1"})
+    desired = build_model(model, _with_both(model), SETTINGS)
+    assert desired.wanted == (Wanted(CHILD, Action.PRUNE), Wanted(REVISION, Action.PRUNE))
+    assert desired.faults == ()
 
 
 def test_faulty_model_keeps_what_it_has() -> None:
     """A faulty spec says what is wrong, and takes nothing away."""
     model = make_model(replicas=-1)
-    desired = build_model(model, snapshot_of(model), SETTINGS)
-    assert (desired.objects, desired.keep) == ((), True)
+    desired = build_model(model, _with_both(model), SETTINGS)
+    assert desired.wanted == (Wanted(CHILD, Action.HOLD), Wanted(REVISION, Action.HOLD))
     assert desired.faults == model.faults != ()
 
 
@@ -81,8 +90,8 @@ def test_fault_in_the_pod_patch_is_told_by_its_path() -> None:
 def test_model_that_is_being_deleted_writes_nothing() -> None:
     """While the garbage collector takes the children away, none is made again."""
     model = as_deleting(make_model())
-    desired = build_model(model, snapshot_of(model), SETTINGS)
-    assert (desired.objects, desired.keep) == ((), True)
+    desired = build_model(model, _with_both(model), SETTINGS)
+    assert desired.wanted == (Wanted(CHILD, Action.HOLD), Wanted(REVISION, Action.HOLD))
 
 
 def test_every_object_belongs_to_its_model_and_has_only_our_labels() -> None:
@@ -93,7 +102,9 @@ def test_every_object_belongs_to_its_model_and_has_only_our_labels() -> None:
         assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (model.uid, True, True)
         assert "finalizers" not in manifest["metadata"]
         assert manifest["metadata"]["labels"][MODEL_LABEL] == "llama"
-        assert len(manifest["metadata"]["labels"]) == 4
+        tracked = manifest["kind"] in ("Deployment", "Service", "PodDisruptionBudget")
+        assert manifest["metadata"]["labels"].get(TRACK_LABEL) == ("stable" if tracked else None)
+        assert len(manifest["metadata"]["labels"]) == (5 if tracked else 4)
 
 
 def test_model_without_a_uid_owns_without_reference() -> None:

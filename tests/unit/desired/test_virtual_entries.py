@@ -224,7 +224,7 @@ def test_local_mode_says_only_where_engines_are() -> None:
 def test_virtual_model_owns_nothing(model: Model) -> None:
     """A virtual model has no objects, and what it had is pruned."""
     desired = build_model(model, snapshot_of(model), SETTINGS)
-    assert (desired.objects, desired.keep, desired.faults) == ((), False, ())
+    assert (desired.wanted, desired.faults) == ((), ())
 
 
 def test_endpoints_of_a_hosted_model() -> None:

@@ -1,0 +1,160 @@
+"""Which template is in force: a change of the spec rolls, and what the operator would do otherwise waits."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from capstan_contract.names import POD_HASH_LABEL
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.model import build_model, is_template_changing
+from capstan_operator.desired.pods import template_hash
+from capstan_operator.desired.revisions import KEPT
+from capstan_operator.desired.snapshot import Snapshot
+from capstan_operator.desired.template_changes import CAUSE_ANNOTATION, SPEC_ANNOTATION, hash_of_spec
+from capstan_operator.desired.types import Action, DesiredModel, Pending
+from capstan_operator.resources.resource import Manifest
+from capstan_operator.settings import BuildSettings
+from support.plainmodels import SETTINGS, deployment_of, make_model, snapshot_of
+
+UPGRADED = replace(SETTINGS, worker_image="ghcr.io/capstan/worker:0.2.0")
+KEY = make_model().key
+
+
+def _model(generation: int = 1, *, observed: int | None = None, **spec: Any) -> Model:
+    seen = {} if observed is None else {"observedGeneration": observed}
+    return make_model(generation=generation, status=seen, **spec)
+
+
+def _build(model: Model, live: Manifest, settings: BuildSettings = SETTINGS, **options: Any) -> DesiredModel:
+    snapshot = snapshot_of(model, live, revisions={KEY: options.pop("revisions", ())})
+    return build_model(model, snapshot, settings, **options)
+
+
+def _template(desired: DesiredModel) -> Manifest:
+    found: Manifest = next(item for item in desired.objects if item["kind"] == "Deployment")["spec"]["template"]
+    return found
+
+
+def _revision(desired: DesiredModel) -> Manifest:
+    return next(item for item in desired.objects if item["kind"] == "ControllerRevision")
+
+
+def _of_first_release(model: Model, **change: Any) -> Manifest:
+    """Give the Deployment as the first release would have made it: no annotation says where its template is from."""
+    live = deployment_of(model)
+    template = {**live["spec"]["template"], **change}
+    labels = {**template["metadata"]["labels"], POD_HASH_LABEL: "0123456789abcdef"}
+    template["metadata"] = {"labels": labels, "creationTimestamp": None}
+    return {**live, "metadata": {**live["metadata"], "annotations": {}}, "spec": {**live["spec"], "template": template}}
+
+
+def test_change_of_the_spec_rolls_at_once() -> None:
+    """It is the user's wish for other pods."""
+    live = deployment_of(_model())
+    desired = _build(changed := _model(2, engine={"args": ["--new"]}), live)
+    assert template_hash({"spec": {"template": _template(desired)}}) == desired.pod_hash != template_hash(live)
+    assert desired.pending is None
+    assert is_template_changing(changed, snapshot_of(changed, live), SETTINGS)
+
+
+def test_change_of_settings_waits_for_its_turn() -> None:
+    """Another worker image leaves the template as it is until this model may take it up."""
+    live = deployment_of(_model())
+    waits = _build(_model(), live, UPGRADED)
+    assert (_template(waits), waits.pending) == (live["spec"]["template"], Pending.ADOPTION)
+    assert waits.pod_hash == template_hash(live)
+    turn = _build(_model(), live, UPGRADED, adopt=True)
+    assert (template_hash({"spec": {"template": _template(turn)}}), turn.pending) == (turn.pod_hash, None)
+    assert turn.pod_hash != template_hash(live)
+    never = _build(_model(), live, replace(UPGRADED, adopt_template_changes="OnSpecChange"))
+    assert (_template(never), never.pending) == (live["spec"]["template"], Pending.NEXT_CHANGE)
+
+
+@pytest.mark.parametrize("change", [{"replicas": 3}, {"model": {"servedName": "other"}}, {"scaling": {"max": 3}}])
+def test_change_that_concerns_no_pod_is_no_wish_for_others(change: dict[str, Any]) -> None:
+    """Who scales or renames a model after an upgrade does not restart it by that."""
+    live = deployment_of(_model())
+    assert _build(_model(2, **change), live, UPGRADED).pending is Pending.ADOPTION
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"replicas": 7},
+        {"scaling": {"max": 3}},
+        {"model": {"servedName": "other", "aliases": ["a"]}},
+        {"rollout": {"strategy": "InPlace", "patienceSeconds": 3, "progressDeadlineSeconds": 50}},
+        {"serving": {"price": {"inputPerMillion": "1"}, "weight": 5, "fallbacks": ["b"], "maxOutputTokens": 5}},
+        {"serving": {"timeouts": {"firstTokenSeconds": 5, "idleSeconds": 9}, "capabilities": ["Tools"]}},
+    ],
+)
+def test_hash_of_the_spec_is_of_what_pods_follow_from(change: dict[str, Any]) -> None:
+    """It is the same where the template is the same, whether a default is written down or not."""
+    one, other = make_model(resources={"gpus": 0}), make_model(**change)
+    assert one.spec
+    assert other.spec
+    assert hash_of_spec(one.spec) == hash_of_spec(other.spec)
+
+
+def test_only_code_that_changed_waits_for_the_next_change() -> None:
+    """A release of the operator whose images are pinned restarts nothing, not even in turn."""
+    model = _model(3, observed=3)
+    old = deployment_of(model)["spec"]["template"]["spec"]
+    slower = {**old["containers"][0], "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8001}}}
+    live = _of_first_release(model, spec={**old, "containers": [slower]})
+    desired = _build(model, live, adopt=True)
+    kept = {**live["spec"]["template"], "metadata": {"labels": live["spec"]["template"]["metadata"]["labels"]}}
+    assert (_template(desired), desired.pending) == (kept, Pending.NEXT_CHANGE)
+    assert desired.pod_hash == "0123456789abcdef"
+
+
+@pytest.mark.parametrize(("observed", "pending"), [(3, Pending.ADOPTION), (2, None), (None, None)])
+def test_deployment_of_a_release_without_revisions(observed: int | None, pending: Pending | None) -> None:
+    """The first release wrote no cause: what it had not seen yet is a change of the spec, everything else is not."""
+    model = _model(3, observed=observed)
+    desired = _build(model, _of_first_release(model), UPGRADED)
+    assert desired.pending is pending
+
+
+def test_what_is_kept_outlives_the_operator() -> None:
+    """The template in force comes from its revision, with the cause beside it, and a change by hand is put right."""
+    live = deployment_of(_model())
+    revision = _revision(_build(_model(), live))
+    assert revision["data"]["template"] == live["spec"]["template"]
+    assert revision["metadata"]["name"] == f"llama-{template_hash(live)}"
+    template = {**live["spec"]["template"], "spec": {"containers": []}}
+    tampered = {**live, "spec": {**live["spec"], "template": template}}
+    desired = _build(_model(), tampered, UPGRADED, revisions=(revision,))
+    assert _template(desired) == revision["data"]["template"]
+    deployment = next(item for item in desired.objects if item["kind"] == "Deployment")
+    kept = {key: live["metadata"]["annotations"][key] for key in (CAUSE_ANNOTATION, SPEC_ANNOTATION)}
+    assert kept.items() <= deployment["metadata"]["annotations"].items()
+
+
+def test_revisions_are_few_and_the_one_in_force_is_the_newest() -> None:
+    """Each template gets the next number; one that comes back gets one again, and the oldest ones go."""
+    live, present = deployment_of(_model()), ()
+    names = []
+    for number in (1, 2, 3, 4, 5):
+        desired = _build(_model(number, engine={"args": [f"--v{number}"]}), live, revisions=present)
+        made = _revision(desired)
+        assert made["revision"] == number
+        names.append(made["metadata"]["name"])
+        live = deployment_of(_model(number, engine={"args": [f"--v{number}"]}))
+        held = [w.manifest for w in desired.wanted if w.action is Action.HOLD and w.manifest["kind"] == made["kind"]]
+        present = (*held, made)
+    assert [item["metadata"]["name"] for item in present] == [names[3], names[2], names[4]]
+    back = _build(_model(6, engine={"args": ["--v3"]}), live, revisions=present)
+    again = _revision(back)
+    assert (again["metadata"]["name"], again["revision"]) == (names[2], 6)
+    at_rest = _build(_model(5, engine={"args": ["--v5"]}), live, revisions=present)
+    assert not [item for item in at_rest.objects if item["kind"] == "ControllerRevision"]
+    assert len([w for w in at_rest.wanted if w.action is Action.HOLD]) == KEPT
+
+
+def test_where_revisions_cannot_be_listed_none_is_kept() -> None:
+    """Without the right to them, everything else goes on."""
+    model = _model()
+    snapshot = Snapshot(models={KEY: model}, children={KEY: (deployment_of(model),)})
+    assert {item["kind"] for item in build_model(model, snapshot, UPGRADED).objects} == {"Service", "Deployment"}
