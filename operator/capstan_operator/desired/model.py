@@ -200,8 +200,7 @@ def _surplus(work: _Workload, snapshot: Snapshot, applied: Iterable[Manifest]) -
 
 
 def _holds_weights(child: Manifest, work: _Workload) -> bool:
-    """Say whether it is the claim of a `cache` that the spec no longer has: downloads of hours are not thrown away by an
-    edit."""
+    """Say whether it is the claim of a `cache` that the spec has no longer: an edit throws no downloads away."""
     own = identity_of(child) == (CLAIMS.kind, weights_name(work.model.key.name))
     return own and not is_thrown_away(child)
 

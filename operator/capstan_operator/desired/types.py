@@ -8,7 +8,7 @@ from typing import Final
 
 from capstan_contract.config import GatewayConfig
 from capstan_operator.desired.snapshot import PodHash
-from capstan_operator.resources.resource import Fault, Manifest, ObjectKey
+from capstan_operator.resources.resource import Fault, Manifest, ObjectKey, identity_of
 
 MEMBERS_MISSING: Final = "MembersMissing"
 
@@ -100,9 +100,9 @@ class DesiredModel:
         return tuple(wanted.manifest for wanted in self.wanted if wanted.action is Action.APPLY)
 
     @property
-    def held(self) -> tuple[Manifest, ...]:
-        """What is left as it is."""
-        return tuple(wanted.manifest for wanted in self.wanted if wanted.action is Action.HOLD)
+    def held(self) -> frozenset[tuple[str, str]]:
+        """(kind, name) of what is left as it is."""
+        return frozenset(identity_of(wanted.manifest) for wanted in self.wanted if wanted.action is Action.HOLD)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An operator that would build other pods than its predecessor: an upgrade, as the API server and its controllers see it."""
+"""An operator that would build other pods than its predecessor, as the API server and its controllers see it."""
 
 import asyncio
 import copy
