@@ -24,6 +24,7 @@ OURS = {
     ("llmmodels", "status"),
     ("llmmodels", ""),
     ("deployments", ""),
+    ("controllerrevisions", ""),
     ("services", ""),
     ("configmaps", ""),
     ("secrets", ""),

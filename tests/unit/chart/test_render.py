@@ -16,7 +16,8 @@ from capstan_contract.names import (
     shard_object,
 )
 from capstan_gateway.settings import ENV_PREFIX, Settings, parse_settings
-from capstan_operator.settings import load_settings
+from capstan_operator.settings import BuildSettings, SettingsError, load_settings
+from capstan_operator.settings import Settings as OperatorSettings
 from support.helm import CHART, NAMESPACE, PROMETHEUS, one, pod_specs, render, run_helm, try_render
 
 OPEN = {"gateway": {"insecureNoAuth": True}}
@@ -504,3 +505,22 @@ def test_the_gateway_starts_from_every_shard_that_may_be_read() -> None:
     sources = next(volume for volume in volumes if volume["name"] == "config")["projected"]["sources"]
     assert [source["configMap"]["name"] for source in sources] == named
     assert all(source["configMap"]["optional"] for source in sources)
+
+
+def test_how_models_roll_is_told_to_the_operator() -> None:
+    """The values about rollouts are the operator's settings, and the defaults of both are the same."""
+    container = pod_specs(render(with_values()))["capstan-operator"]["containers"][0]
+    told = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
+    assert told.max_concurrent_rollouts == OperatorSettings().max_concurrent_rollouts
+    assert told.build.rollout_patience_seconds == BuildSettings().rollout_patience_seconds
+    assert told.build.adopt_template_changes == BuildSettings().adopt_template_changes
+    values = with_values(
+        operator={"maxConcurrentRollouts": 5, "rolloutPatienceSeconds": 60},
+        models={"adoptTemplateChanges": "OnSpecChange"},
+    )
+    container = pod_specs(render(values))["capstan-operator"]["containers"][0]
+    told = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
+    assert (told.max_concurrent_rollouts, told.build.rollout_patience_seconds) == (5, 60.0)
+    assert told.build.adopt_template_changes == "OnSpecChange"
+    with pytest.raises(SettingsError, match="must be Gradually or OnSpecChange, not 'never'"):
+        load_settings({"CAPSTAN_ADOPT_TEMPLATE_CHANGES": "never"})
