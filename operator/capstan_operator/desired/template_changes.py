@@ -43,10 +43,14 @@ _NOT_IN_PODS: Final[Mapping[str, Any]] = {
         "fallbacks": True,
         "timeouts": {"firstTokenSeconds", "idleSeconds"},
     },
-    "cache": {"size", "storageClassName"},
+    "cache": {"retain"},
     "adapters": {"__all__": {"servedName"}},
 }
-"""Parts of the spec that no pod template follows from."""
+"""Parts of the spec that no pod template follows from.
+
+NB: a release that changes this finds another hash of an old spec. The generation that each revision remembers keeps the
+models from rolling at once for it, but for those that were scaled or renamed since.
+"""
 
 
 class Cause(StrEnum):

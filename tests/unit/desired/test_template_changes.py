@@ -1,13 +1,19 @@
 """Which template is in force: a change of the spec rolls, and what the operator would do otherwise waits."""
 
+import copy
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from capstan_contract.names import POD_HASH_LABEL
 from capstan_operator.api.kinds import Model
+from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.model import build_model, is_template_changing
+from capstan_operator.desired.pod import build_template
 from capstan_operator.desired.pods import template_hash
 from capstan_operator.desired.revisions import KEPT
 from capstan_operator.desired.snapshot import Snapshot
@@ -158,3 +164,40 @@ def test_where_revisions_cannot_be_listed_none_is_kept() -> None:
     model = _model()
     snapshot = Snapshot(models={KEY: model}, children={KEY: (deployment_of(model),)})
     assert {item["kind"] for item in build_model(model, snapshot, UPGRADED).objects} == {"Service", "Deployment"}
+
+
+CASES = Path(__file__).parents[2] / "golden" / "desired" / "cases"
+
+
+def _fields(spec: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Give the path of every field of a manifest's spec, maps and their fields alike."""
+    for name, value in spec.items():
+        yield (*path, name)
+        if isinstance(value, dict):
+            yield from _fields(value, (*path, name))
+
+
+def _without(spec: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    rest = copy.deepcopy(spec)
+    inner = rest
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    return rest
+
+
+@pytest.mark.parametrize("case", sorted(path.stem for path in CASES.glob("*.yaml")))
+def test_whatever_changes_the_template_changes_the_hash_of_the_spec(case: str) -> None:
+    """A change of the spec that makes other pods is never taken for one that the operator has made: tried by removing
+    each field of representative manifests."""
+    spec = yaml.safe_load((CASES / f"{case}.yaml").read_text())["spec"]
+    whole = make_model(**spec)
+    tried = 0
+    for path in _fields(spec):
+        other = make_model(**_without(spec, path))
+        if other.spec is None or whole.spec is None or find_faults(other):
+            continue
+        tried += 1
+        if build_template(other, other.spec, SETTINGS)[1] != build_template(whole, whole.spec, SETTINGS)[1]:
+            assert hash_of_spec(other.spec) != hash_of_spec(whole.spec), path
+    assert tried
