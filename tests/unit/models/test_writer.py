@@ -1,0 +1,254 @@
+"""Writing what one model owns: what is applied, in which order, and what is left to others."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from capstan_contract.names import API_VERSION
+from capstan_operator.desired.diff import with_applied_hash
+from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
+from capstan_operator.desired.types import Action, DesiredModel, Wanted
+from capstan_operator.kube.errors import Conflict, Forbidden, Invalid, Unavailable
+from capstan_operator.models.writer import ChildWriter, Written
+from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
+from capstan_operator.resources.resource import Manifest
+from fakes.memory_kube import MemoryKube
+from support.plainmodels import make_model
+
+MODEL = make_model("llama", namespace="ns")
+SCALED = make_model("llama", namespace="ns", scaling={"min": 0, "max": 4})
+OURS = {"apiVersion": API_VERSION, "kind": "LLMModel", "name": "llama", "uid": MODEL.uid}
+
+
+def child(name: str, kind: str = "Service", *, owner: Manifest = OURS, **spec: Any) -> Manifest:
+    """Give an object as the model wants it."""
+    api = {"Service": "v1", "Deployment": "apps/v1", "ConfigMap": "v1"}[kind]
+    metadata = {"name": name, "namespace": "ns", "ownerReferences": [owner]}
+    return with_applied_hash({"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec})
+
+
+def desired(*objects: Manifest, **fields: Any) -> DesiredModel:
+    """Give a model that wants these applied."""
+    wanted = tuple(Wanted(manifest) for manifest in objects)
+    return DesiredModel(key=MODEL.key, wanted=wanted, **fields)
+
+
+def applied(kube: MemoryKube) -> list[str]:
+    """Give the names of what was applied, in order."""
+    return [name for verb, _, name in kube.calls if verb == "apply"]
+
+
+def reasons(written: Written) -> list[str]:
+    """Give the reasons of the problems."""
+    return [problem.reason for problem in written.problems]
+
+
+async def test_objects_are_applied_in_the_order_in_which_they_are_wanted() -> None:
+    """A Deployment comes after the ConfigMap that it mounts; what was written is what is live."""
+    kube = MemoryKube()
+    written = await ChildWriter(kube).write(MODEL, desired(child("b"), child("a"), child("c")), ())
+    assert applied(kube) == ["b", "a", "c"]
+    assert {name: item["metadata"]["uid"] for (_, name), item in written.live.items()} == {
+        name: (kube.find("Service", name) or {})["metadata"]["uid"] for name in "abc"
+    }
+    assert (written.problems, written.notices) == ([], [])
+
+
+async def test_at_rest_nothing_is_written() -> None:
+    """What is as it should be is left alone; what somebody changed is written again, and only that."""
+    kube = MemoryKube()
+    writer = ChildWriter(kube)
+    want = desired(child("a", port=1), child("b", port=1))
+    first = await writer.write(MODEL, want, ())
+    kube.calls.clear()
+    await writer.write(MODEL, want, first.live.values())
+    assert kube.calls == []
+    kube.put({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "b", "namespace": "ns"}, "spec": {"port": 2}})
+    present = [kube.find("Service", name) or {} for name in "ab"]
+    await writer.write(MODEL, want, present)
+    assert kube.calls == [("apply", "Service", "b")]
+    assert (kube.find("Service", "b") or {})["spec"] == {"port": 1}
+
+
+@pytest.mark.parametrize("error", [Invalid("spec.port is wrong"), Forbidden("exceeded quota")])
+async def test_an_object_that_is_refused_stops_no_other_one(error: Exception) -> None:
+    """It becomes a Problem with what the API server says."""
+    kube = MemoryKube()
+    kube.answer("apply", error)  # type: ignore[arg-type]
+    written = await ChildWriter(kube).write(MODEL, desired(child("a"), child("b")), ())
+    assert applied(kube) == ["a", "b"]
+    assert reasons(written) == ["ApplyRefused"]
+    assert str(error) in written.problems[0].message
+    assert ("Service", "a") not in written.live
+
+
+async def test_what_may_pass_by_itself_ends_the_pass() -> None:
+    """An API server that does not answer is no property of the object: the whole pass is tried again."""
+    kube = MemoryKube()
+    kube.answer("apply", Unavailable("no answer"))
+    with pytest.raises(Unavailable):
+        await ChildWriter(kube).write(MODEL, desired(child("a"), child("b")), ())
+    assert applied(kube) == ["a"]
+
+
+async def test_what_is_known_to_be_somebody_elses_is_not_written_to() -> None:
+    """The others are; it is told whether a former model of that name still has it, or a stranger."""
+    kube = MemoryKube()
+    former = child("a", owner={**OURS, "uid": "former"})
+    stranger = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "b", "namespace": "ns"}}
+    written = await ChildWriter(kube).write(
+        MODEL,
+        desired(child("a"), child("b"), child("c")),
+        (),
+        taken={("Service", "a"): former, ("Service", "b"): stranger},
+    )
+    assert applied(kube) == ["c"]
+    assert [problem.message for problem in written.problems] == [
+        "the Service 'a' still belongs to an LLMModel that was deleted",
+        "the Service 'b' exists already and was not made by Capstan",
+    ]
+    assert reasons(written) == ["NameTaken", "NameTaken"]
+
+
+async def test_an_object_that_appears_at_the_same_moment_stays_somebody_elses() -> None:
+    """Whether its fields are in conflict with ours or not: nothing of ours is left in it, and it is told."""
+    for theirs in ({"port": 2}, {"other": 1}):
+        kube = MemoryKube()
+        metadata = {"name": "a", "namespace": "ns"}
+        before = kube.put({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": theirs})
+        written = await ChildWriter(kube).write(MODEL, desired(child("a", port=1), child("b")), ())
+        assert reasons(written) == ["NameTaken"]
+        found = kube.find("Service", "a") or {}
+        assert (found["spec"], found["metadata"]["uid"]) == (theirs, before["metadata"]["uid"])
+        assert "ownerReferences" not in found["metadata"]
+        assert kube.find("Service", "b") is not None
+
+
+async def test_a_write_at_the_same_moment_is_looked_at_again() -> None:
+    """A Conflict over an object that is ours ends the pass, so that the next one reads what is there."""
+    kube = MemoryKube()
+    live = kube.put(child("a", port=2), manager=FIELD_MANAGER)
+    kube.answer("apply", Conflict("the uid does not match"))
+    with pytest.raises(Conflict):
+        await ChildWriter(kube).write(MODEL, desired(child("a", port=1)), (live,))
+
+
+def forgetful(manifest: Manifest) -> Manifest:
+    """Be an API server that does not know a field."""
+    return {**manifest, "spec": {key: value for key, value in manifest["spec"].items() if key != "novel"}}
+
+
+async def test_a_field_that_is_not_kept_is_told_once_and_not_applied_again() -> None:
+    """It would never come to rest; a change of what is wanted, or by somebody else, is a reason to try again."""
+    kube = MemoryKube()
+    kube.admit = forgetful
+    writer = ChildWriter(kube)
+    want = desired(child("a", novel=1, port=1))
+    first = await writer.write(MODEL, want, ())
+    assert first.notices == ["the API server did not keep every field of the Service 'a'"]
+    kube.calls.clear()
+    second = await writer.write(MODEL, want, first.live.values())
+    assert (kube.calls, second.notices) == ([], [])
+    other = desired(child("a", novel=2, port=1))
+    third = await writer.write(MODEL, other, second.live.values())
+    assert (applied(kube), len(third.notices)) == (["a"], 1)
+    kube.put({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "ns"}, "spec": {"port": 7}})
+    kube.calls.clear()
+    await writer.write(MODEL, other, [kube.find("Service", "a") or {}])
+    assert applied(kube) == ["a"]
+
+
+async def test_a_status_that_changes_is_no_reason_to_apply_again() -> None:
+    """Only what is wanted of the object counts, which its generation tells; one without is told by its version."""
+    kube = MemoryKube()
+    kube.admit = forgetful
+    writer = ChildWriter(kube)
+    want = desired(child("a", novel=1))
+    first = await writer.write(MODEL, want, ())
+    (live,) = first.live.values()
+    busy = {**live, "metadata": {**live["metadata"], "resourceVersion": "999"}, "status": {"x": 1}}
+    kube.calls.clear()
+    await writer.write(MODEL, want, [busy])
+    assert kube.calls == []
+    bare = {**busy, "metadata": {key: value for key, value in busy["metadata"].items() if key != "generation"}}
+    await writer.write(MODEL, want, [bare])
+    assert applied(kube) == ["a"]
+
+
+async def test_a_scaled_deployment_is_made_with_its_number_which_is_then_handed_over() -> None:
+    """Nobody starts one replica for a moment, and nobody but the number's own manager owns it in the end."""
+    kube = MemoryKube()
+    deployment = child("a", "Deployment", image="x")
+    seen: list[Any] = []
+    kube.before = lambda *_: seen.append((kube.find("Deployment", "a") or {"spec": {}})["spec"].get("replicas"))
+    written = await ChildWriter(kube).write(SCALED, desired(deployment, replicas=3), ())
+    assert seen == [None, 3, 3]  # never there without the number
+    found = kube.find("Deployment", "a") or {}
+    assert found["spec"] == {"image": "x", "replicas": 3}
+    assert REPLICAS_ANNOTATION not in found["metadata"]["annotations"]
+    assert {entry["manager"] for entry in found["metadata"]["managedFields"]} == {FIELD_MANAGER, SCALE_MANAGER}
+    assert written.live["Deployment", "a"] == found
+    # Its manager alone has it: applied without it, it stays.
+    assert (await kube.apply(deployment))["spec"]["replicas"] == 3
+
+
+async def test_a_deployment_that_was_made_halfway_says_whose_its_number_is() -> None:
+    """The next pass can tell that the number came from the model, and hands it over."""
+    kube = MemoryKube()
+    kube.answer("apply", None, Unavailable("no answer"))
+    with pytest.raises(Unavailable):
+        await ChildWriter(kube).write(SCALED, desired(child("a", "Deployment"), replicas=0), ())
+    found = kube.find("Deployment", "a") or {}
+    assert found["spec"]["replicas"] == 0
+    assert found["metadata"]["annotations"][REPLICAS_ANNOTATION] == FROM_MODEL
+
+
+async def test_the_number_is_applied_although_nothing_else_differs() -> None:
+    """Only that, under its own manager, and only to a Deployment of a model that scales."""
+    kube = MemoryKube()
+    writer = ChildWriter(kube)
+    deployment, service = child("a", "Deployment", image="x"), child("b")
+    first = await writer.write(SCALED, desired(deployment, service, replicas=1), ())
+    kube.calls.clear()
+    second = await writer.write(SCALED, desired(deployment, service, replicas=2), first.live.values())
+    assert kube.calls == [("apply", "Deployment", "a")]
+    assert second.live["Deployment", "a"]["spec"]["replicas"] == 2
+    kube.calls.clear()
+    await writer.write(SCALED, desired(deployment, service, replicas=None), second.live.values())
+    await writer.write(MODEL, desired(deployment, service, replicas=5), second.live.values())
+    assert kube.calls == []
+
+
+async def test_the_number_is_set_before_the_rest_of_a_deployment_that_is_there() -> None:
+    """It would fall back to one for a moment when the operator stopped saying it."""
+    kube = MemoryKube()
+    writer = ChildWriter(kube)
+    old = child("a", "Deployment", image="x")
+    owned = {**old, "spec": {**old["spec"], "replicas": 4}}
+    live = kube.put(owned, manager=FIELD_MANAGER)
+    seen: list[Any] = []
+    kube.before = lambda *_: seen.append((kube.find("Deployment", "a") or {"spec": {}})["spec"].get("replicas"))
+    await writer.write(SCALED, desired(child("a", "Deployment", image="y"), replicas=4), [live])
+    assert seen == [4, 4]
+    assert (kube.find("Deployment", "a") or {})["spec"] == {"image": "y", "replicas": 4}
+
+
+async def test_an_object_that_was_replaced_meanwhile_is_not_pruned() -> None:
+    """The one that was to go has gone: another one has its name, and is no object of ours to delete."""
+    kube = MemoryKube()
+    gone = {**child("a"), "metadata": {**child("a")["metadata"], "uid": "gone"}}
+    kube.put(child("a"))
+    goes = DesiredModel(key=MODEL.key, wanted=(Wanted(gone, Action.PRUNE),))
+    await ChildWriter(kube).write(MODEL, goes, (gone,))
+    assert kube.find("Service", "a") is not None
+
+
+async def test_refused_objects_do_not_keep_others_from_going() -> None:
+    """What is applied and what is pruned are separate questions."""
+    kube = MemoryKube()
+    old = kube.put(child("old"))
+    kube.answer("apply", Invalid("no"))
+    both = replace(desired(child("a")), wanted=(Wanted(child("a")), Wanted(old, Action.PRUNE)))
+    written = await ChildWriter(kube).write(MODEL, both, (old,))
+    assert (reasons(written), kube.find("Service", "old")) == (["ApplyRefused"], None)
