@@ -11,7 +11,7 @@ import pytest
 from capstan_operator.kube.errors import Unavailable
 from capstan_operator.kube.events import MOST_NOTE, EventRecorder, Subject
 from capstan_operator.resources.api_resource import EVENTS
-from fakes.memory_kube import MemoryKube
+from fakes.apply_kube import ApplyKube
 
 SUBJECT = Subject("capstan.dev/v1alpha1", "LLMModel", "ns", "chat", "u1")
 OTHER = Subject("capstan.dev/v1alpha1", "LLMModel", "ns", "other", "u2")
@@ -22,7 +22,7 @@ class World:
     """An API server, a clock and a recorder."""
 
     def __init__(self, *, instance: str = "pod-1", most: int = 4096) -> None:
-        self.kube = MemoryKube()
+        self.kube = ApplyKube()
         self.now = START
         self.recorder = EventRecorder(self.kube, instance=instance, now=lambda: self.now, window=600.0, most=most)
 

@@ -12,18 +12,18 @@ from capstan_operator.errors import LeaseLost
 from capstan_operator.kube.errors import Conflict, Unavailable
 from capstan_operator.kube.leader import LEASE_NAME, Leader, Timing
 from capstan_operator.resources.resource import Manifest
-from fakes.memory_kube import MemoryKube
+from fakes.apply_kube import ApplyKube
 from support.virtualtime import run_virtually
 
 TIMING = Timing(duration=15.0, renew_deadline=10.0, retry=2.0)
 
 
-def leader(kube: MemoryKube, identity: str = "me", timing: Timing = TIMING) -> Leader:
+def leader(kube: ApplyKube, identity: str = "me", timing: Timing = TIMING) -> Leader:
     """Give a candidate."""
     return Leader(kube, namespace="ns", identity=identity, timing=timing)
 
 
-def lease_of(kube: MemoryKube) -> dict[str, Any]:
+def lease_of(kube: ApplyKube) -> dict[str, Any]:
     """Give what the lease says."""
     found = kube.find("Lease", LEASE_NAME)
     assert found is not None
@@ -50,7 +50,7 @@ async def seconds(work: Coroutine[Any, Any, Any]) -> float:
 
 def test_a_lease_that_nobody_holds_is_taken_at_once() -> None:
     """The first candidate makes the lease and holds it without a wait, for as long as its timing says."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     candidate = leader(kube)
     assert not candidate.holds
     assert run_virtually(seconds(candidate.acquire())) == 0
@@ -62,7 +62,7 @@ def test_a_lease_that_nobody_holds_is_taken_at_once() -> None:
 
 def test_a_lease_shorter_than_a_second_is_one_second() -> None:
     """The API takes whole seconds, and none of them would mean: good for nothing."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     run_virtually(leader(kube, timing=Timing(duration=0.3, renew_deadline=0.2, retry=0.05)).acquire())
     assert lease_of(kube)["leaseDurationSeconds"] == 1
 
@@ -70,7 +70,7 @@ def test_a_lease_shorter_than_a_second_is_one_second() -> None:
 @pytest.mark.parametrize(("says", "waits"), [(15, 16), (4, 4), (None, 16)])
 def test_a_lease_that_rests_is_taken_after_its_duration(says: int | None, waits: float) -> None:
     """A candidate waits for what the lease itself says, by its own clock, and looks every two seconds."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.put(held_by("other", leaseDurationSeconds=says, leaseTransitions=6, acquireTime="2026-01-01T00:00:00Z"))
     assert run_virtually(seconds(leader(kube).acquire())) == waits
     assert lease_of(kube)["holderIdentity"] == "me"
@@ -80,7 +80,7 @@ def test_a_lease_that_rests_is_taken_after_its_duration(says: int | None, waits:
 
 def test_a_lease_that_is_renewed_is_never_taken() -> None:
     """Each write of the holder starts the wait anew, however old the times are that it wrote."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         waiting = asyncio.create_task(leader(kube).acquire())
@@ -96,7 +96,7 @@ def test_a_lease_that_is_renewed_is_never_taken() -> None:
 
 def test_a_restarted_container_has_its_lease_still() -> None:
     """The same identity begins at once; that is no transition, and the time of acquiring stays."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.put(held_by("me", acquireTime="2026-01-01T00:00:00Z", leaseTransitions=3))
     assert run_virtually(seconds(leader(kube).acquire())) == 0
     spec = lease_of(kube)
@@ -106,7 +106,7 @@ def test_a_restarted_container_has_its_lease_still() -> None:
 
 def test_a_lease_without_a_time_of_acquiring_gets_one() -> None:
     """Whoever wrote the lease by hand may have left it out."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.put(held_by("me"))
     run_virtually(leader(kube).acquire())
     assert lease_of(kube)["acquireTime"] == lease_of(kube)["renewTime"]
@@ -114,7 +114,7 @@ def test_a_lease_without_a_time_of_acquiring_gets_one() -> None:
 
 def test_times_are_those_of_utc_wherever_the_operator_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kubernetes takes RFC 3339 with microseconds, and shows them to everybody in UTC."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
@@ -128,7 +128,7 @@ def test_times_are_those_of_utc_wherever_the_operator_runs(monkeypatch: pytest.M
 
 def test_a_lease_that_was_made_meanwhile_stays_with_who_took_it() -> None:
     """Two candidates find no lease: the slower one makes an empty one, and gives up nothing of what the other holds."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     def overtake(verb: str, kind: str, name: str) -> None:
         if verb == "apply":
@@ -141,7 +141,7 @@ def test_a_lease_that_was_made_meanwhile_stays_with_who_took_it() -> None:
 
 def test_of_two_candidates_only_one_wins() -> None:
     """Somebody who takes the lease between our look and our write keeps it: our write carries the version we saw."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.put(held_by(""))
 
     def sneak(verb: str, kind: str, name: str) -> None:
@@ -155,7 +155,7 @@ def test_of_two_candidates_only_one_wins() -> None:
 
 def test_a_candidate_outlives_an_api_server_that_does_not_answer() -> None:
     """Errors are waited out: two seconds each, for reading and for writing."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.answer("get", Unavailable("no answer"), Unavailable("no answer"))
     kube.answer("apply", None, Unavailable("no answer"))
     assert run_virtually(seconds(leader(kube).acquire())) == 6
@@ -163,7 +163,7 @@ def test_a_candidate_outlives_an_api_server_that_does_not_answer() -> None:
 
 def test_the_holder_renews_at_its_pace() -> None:
     """Every two seconds one write, and nothing but the time of renewal changes."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         holder = leader(kube)
@@ -183,12 +183,12 @@ def test_the_holder_renews_at_its_pace() -> None:
 def test_who_never_acquired_has_nothing_to_keep() -> None:
     """Keeping without a lease is the loss of it."""
     with pytest.raises(LeaseLost, match=r"^the lease was never acquired$"):
-        run_virtually(leader(MemoryKube()).keep())
+        run_virtually(leader(ApplyKube()).keep())
 
 
 def test_the_holder_stops_before_anybody_else_may_begin() -> None:
     """It gives up ten seconds after its last good write began, which is before the fifteen of the lease are over."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         holder = leader(kube)
@@ -209,7 +209,7 @@ def test_the_holder_stops_before_anybody_else_may_begin() -> None:
 
 def test_an_outage_shorter_than_the_deadline_is_survived() -> None:
     """A holder that can write again in time goes on, with the whole deadline before it."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         holder = leader(kube)
@@ -227,7 +227,7 @@ def test_an_outage_shorter_than_the_deadline_is_survived() -> None:
 
 def test_a_lease_that_somebody_else_took_is_lost_at_once() -> None:
     """The holder does not write over another one, and says who it is."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         holder = leader(kube)
@@ -243,7 +243,7 @@ def test_a_lease_that_somebody_else_took_is_lost_at_once() -> None:
 
 def test_another_writer_that_left_the_lease_ours_is_no_loss() -> None:
     """Somebody set a label: the holder reads the lease anew and renews it."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         holder = leader(kube)
@@ -265,7 +265,7 @@ def test_another_writer_that_left_the_lease_ours_is_no_loss() -> None:
 
 def test_a_holder_that_ends_in_order_leaves_the_lease_free() -> None:
     """The next candidate begins at once, counts a transition, and the one that left does not hold."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         holder, next_one = leader(kube), leader(kube, "next")
@@ -284,7 +284,7 @@ def test_a_holder_that_ends_in_order_leaves_the_lease_free() -> None:
 @pytest.mark.parametrize("error", [Conflict("somebody wrote"), Unavailable("no answer")])
 def test_a_release_that_fails_ends_all_the_same(error: Exception) -> None:
     """On its way out nothing can be done about it: the lease runs out by itself."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         holder = leader(kube)
@@ -298,7 +298,7 @@ def test_a_release_that_fails_ends_all_the_same(error: Exception) -> None:
 
 def test_a_release_that_hangs_is_given_up() -> None:
     """An API server that is silent does not keep the process from ending."""
-    kube = MemoryKube()
+    kube = ApplyKube()
 
     async def scenario() -> None:
         holder = leader(kube)

@@ -7,7 +7,7 @@ import pytest
 from capstan_operator.api.kinds import Model
 from capstan_operator.models.namesakes import FEW_LOOKUPS, Namesakes
 from capstan_operator.resources.resource import Manifest, ObjectKey
-from fakes.memory_kube import MemoryKube
+from fakes.apply_kube import ApplyKube
 
 
 def model(namespace: str = "ns", uid: str = "u1") -> Model:
@@ -31,7 +31,7 @@ def names(count: int) -> list[Manifest]:
 
 async def test_only_what_is_there_is_found() -> None:
     """The object of that kind, name and namespace; nothing for a name that is free."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.put(service("taken"))
     kube.put(service("elsewhere", namespace="other"))
     kube.put(service("of-another-kind", kind="ConfigMap"))
@@ -43,14 +43,14 @@ async def test_only_what_is_there_is_found() -> None:
 
 async def test_a_few_names_are_looked_up_one_by_one() -> None:
     """Each is answered from a single key."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     await Namesakes(kube, cluster_wide=True).find(model(), names(FEW_LOOKUPS))
     assert kube.calls == [("list", "Service", f"s{number:02}") for number in range(FEW_LOOKUPS)]
 
 
 async def test_more_names_share_one_list_of_their_kind() -> None:
     """However many they are, and however many models of the batch ask; another kind is counted by itself."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     namesakes = Namesakes(kube, cluster_wide=True)
     await asyncio.gather(
         namesakes.find(model(), names(FEW_LOOKUPS + 20)),
@@ -64,7 +64,7 @@ async def test_more_names_share_one_list_of_their_kind() -> None:
 
 async def test_an_operator_of_some_namespaces_lists_each_of_them() -> None:
     """It may not list the cluster."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.put(service("late", namespace="other"))
     namesakes = Namesakes(kube, cluster_wide=False)
     await namesakes.find(model(), names(FEW_LOOKUPS + 2))
@@ -76,7 +76,7 @@ async def test_an_operator_of_some_namespaces_lists_each_of_them() -> None:
 @pytest.mark.parametrize(("owner", "whole"), [("u1", True), ("u2", False), ("", False)])
 async def test_what_the_model_owns_is_read_whole(owner: str, whole: bool) -> None:
     """Of somebody else's the metadata are enough to leave it alone; our own are compared field by field."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     namesakes = Namesakes(kube, cluster_wide=True)
     await namesakes.find(model(), names(FEW_LOOKUPS))
     kube.put(service("late", owner=owner))

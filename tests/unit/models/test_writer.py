@@ -13,7 +13,7 @@ from capstan_operator.kube.errors import Conflict, Forbidden, Invalid, Unavailab
 from capstan_operator.models.writer import ChildWriter, Written
 from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
 from capstan_operator.resources.resource import Manifest
-from fakes.memory_kube import MemoryKube
+from fakes.apply_kube import ApplyKube
 from support.plainmodels import make_model
 
 MODEL = make_model("llama", namespace="ns")
@@ -34,7 +34,7 @@ def desired(*objects: Manifest, **fields: Any) -> DesiredModel:
     return DesiredModel(key=MODEL.key, wanted=wanted, **fields)
 
 
-def applied(kube: MemoryKube) -> list[str]:
+def applied(kube: ApplyKube) -> list[str]:
     """Give the names of what was applied, in order."""
     return [name for verb, _, name in kube.calls if verb == "apply"]
 
@@ -46,7 +46,7 @@ def reasons(written: Written) -> list[str]:
 
 async def test_objects_are_applied_in_the_order_in_which_they_are_wanted() -> None:
     """A Deployment comes after the ConfigMap that it mounts; what was written is what is live."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     written = await ChildWriter(kube).write(MODEL, desired(child("b"), child("a"), child("c")), ())
     assert applied(kube) == ["b", "a", "c"]
     assert {name: item["metadata"]["uid"] for (_, name), item in written.live.items()} == {
@@ -57,7 +57,7 @@ async def test_objects_are_applied_in_the_order_in_which_they_are_wanted() -> No
 
 async def test_at_rest_nothing_is_written() -> None:
     """What is as it should be is left alone; what somebody changed is written again, and only that."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     writer = ChildWriter(kube)
     want = desired(child("a", port=1), child("b", port=1))
     first = await writer.write(MODEL, want, ())
@@ -74,7 +74,7 @@ async def test_at_rest_nothing_is_written() -> None:
 @pytest.mark.parametrize("error", [Invalid("spec.port is wrong"), Forbidden("exceeded quota")])
 async def test_an_object_that_is_refused_stops_no_other_one(error: Exception) -> None:
     """It becomes a Problem with what the API server says."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.answer("apply", error)  # type: ignore[arg-type]
     written = await ChildWriter(kube).write(MODEL, desired(child("a"), child("b")), ())
     assert applied(kube) == ["a", "b"]
@@ -85,7 +85,7 @@ async def test_an_object_that_is_refused_stops_no_other_one(error: Exception) ->
 
 async def test_what_may_pass_by_itself_ends_the_pass() -> None:
     """An API server that does not answer is no property of the object: the whole pass is tried again."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.answer("apply", Unavailable("no answer"))
     with pytest.raises(Unavailable):
         await ChildWriter(kube).write(MODEL, desired(child("a"), child("b")), ())
@@ -94,7 +94,7 @@ async def test_what_may_pass_by_itself_ends_the_pass() -> None:
 
 async def test_what_is_known_to_be_somebody_elses_is_not_written_to() -> None:
     """The others are; it is told whether a former model of that name still has it, or a stranger."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     former = child("a", owner={**OURS, "uid": "former"})
     stranger = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "b", "namespace": "ns"}}
     written = await ChildWriter(kube).write(
@@ -114,7 +114,7 @@ async def test_what_is_known_to_be_somebody_elses_is_not_written_to() -> None:
 async def test_an_object_that_appears_at_the_same_moment_stays_somebody_elses() -> None:
     """Whether its fields are in conflict with ours or not: nothing of ours is left in it, and it is told."""
     for theirs in ({"port": 2}, {"other": 1}):
-        kube = MemoryKube()
+        kube = ApplyKube()
         metadata = {"name": "a", "namespace": "ns"}
         before = kube.put({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": theirs})
         written = await ChildWriter(kube).write(MODEL, desired(child("a", port=1), child("b")), ())
@@ -127,7 +127,7 @@ async def test_an_object_that_appears_at_the_same_moment_stays_somebody_elses() 
 
 async def test_a_write_at_the_same_moment_is_looked_at_again() -> None:
     """A Conflict over an object that is ours ends the pass, so that the next one reads what is there."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     live = kube.put(child("a", port=2), manager=FIELD_MANAGER)
     kube.answer("apply", Conflict("the uid does not match"))
     with pytest.raises(Conflict):
@@ -141,7 +141,7 @@ def forgetful(manifest: Manifest) -> Manifest:
 
 async def test_a_field_that_is_not_kept_is_told_once_and_not_applied_again() -> None:
     """It would never come to rest; a change of what is wanted, or by somebody else, is a reason to try again."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.admit = forgetful
     writer = ChildWriter(kube)
     want = desired(child("a", novel=1, port=1))
@@ -161,7 +161,7 @@ async def test_a_field_that_is_not_kept_is_told_once_and_not_applied_again() -> 
 
 async def test_a_status_that_changes_is_no_reason_to_apply_again() -> None:
     """Only what is wanted of the object counts, which its generation tells; one without is told by its version."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.admit = forgetful
     writer = ChildWriter(kube)
     want = desired(child("a", novel=1))
@@ -178,7 +178,7 @@ async def test_a_status_that_changes_is_no_reason_to_apply_again() -> None:
 
 async def test_a_scaled_deployment_is_made_with_its_number_which_is_then_handed_over() -> None:
     """Nobody starts one replica for a moment, and nobody but the number's own manager owns it in the end."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     deployment = child("a", "Deployment", image="x")
     seen: list[Any] = []
     kube.before = lambda *_: seen.append((kube.find("Deployment", "a") or {"spec": {}})["spec"].get("replicas"))
@@ -195,7 +195,7 @@ async def test_a_scaled_deployment_is_made_with_its_number_which_is_then_handed_
 
 async def test_a_deployment_that_was_made_halfway_says_whose_its_number_is() -> None:
     """The next pass can tell that the number came from the model, and hands it over."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.answer("apply", None, Unavailable("no answer"))
     with pytest.raises(Unavailable):
         await ChildWriter(kube).write(SCALED, desired(child("a", "Deployment"), replicas=0), ())
@@ -206,7 +206,7 @@ async def test_a_deployment_that_was_made_halfway_says_whose_its_number_is() -> 
 
 async def test_the_number_is_applied_although_nothing_else_differs() -> None:
     """Only that, under its own manager, and only to a Deployment of a model that scales."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     writer = ChildWriter(kube)
     deployment, service = child("a", "Deployment", image="x"), child("b")
     first = await writer.write(SCALED, desired(deployment, service, replicas=1), ())
@@ -222,7 +222,7 @@ async def test_the_number_is_applied_although_nothing_else_differs() -> None:
 
 async def test_the_number_is_set_before_the_rest_of_a_deployment_that_is_there() -> None:
     """It would fall back to one for a moment when the operator stopped saying it."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     writer = ChildWriter(kube)
     old = child("a", "Deployment", image="x")
     owned = {**old, "spec": {**old["spec"], "replicas": 4}}
@@ -236,7 +236,7 @@ async def test_the_number_is_set_before_the_rest_of_a_deployment_that_is_there()
 
 async def test_an_object_that_was_replaced_meanwhile_is_not_pruned() -> None:
     """The one that was to go has gone: another one has its name, and is no object of ours to delete."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     gone = {**child("a"), "metadata": {**child("a")["metadata"], "uid": "gone"}}
     kube.put(child("a"))
     goes = DesiredModel(key=MODEL.key, wanted=(Wanted(gone, Action.PRUNE),))
@@ -246,7 +246,7 @@ async def test_an_object_that_was_replaced_meanwhile_is_not_pruned() -> None:
 
 async def test_refused_objects_do_not_keep_others_from_going() -> None:
     """What is applied and what is pruned are separate questions."""
-    kube = MemoryKube()
+    kube = ApplyKube()
     old = kube.put(child("old"))
     kube.answer("apply", Invalid("no"))
     both = replace(desired(child("a")), wanted=(Wanted(child("a")), Wanted(old, Action.PRUNE)))

@@ -1,6 +1,6 @@
-"""An API server in memory, behind the operator's port, for rules about order and ownership.
+"""An API server in memory that does server-side apply, behind the operator's port, for rules about order and ownership.
 
-    kube = MemoryKube()
+    kube = ApplyKube()
     kube.put(manifest, manager="kubectl")          somebody else's object
     kube.answer("apply", Unavailable("no answer")) the next apply fails so; None lets one pass
     kube.calls                                     what was asked: ("apply", "Lease", "capstan-operator"), ...
@@ -58,7 +58,7 @@ class _Stored:
         return found
 
 
-class MemoryKube:
+class ApplyKube:
     """Implements `KubePort`."""
 
     def __init__(self) -> None:
