@@ -104,6 +104,8 @@ def test_what_capstan_says_itself_cannot_be_contradicted(
         ("OpenAICompatible", ["-m", "/models/x.gguf", "-p", "you are kind", "--host", "0.0.0.0", "--port", "8000"]),
         ("OpenAICompatible", ["serve", "--alias", "x", "--served-model-name", "llama", "other", "--host", "::"]),
         ("OpenAICompatible", ["-c", "exec server --port 8000"]),
+        ("OpenAICompatible", ["--po", "9000"]),
+        ("TGI", ["--served", "x"]),
     ],
 )
 def test_what_contradicts_nothing_is_let_through(engine: str | dict[str, Any], words: list[str]) -> None:
@@ -254,6 +256,12 @@ def test_what_is_hardly_meant_is_a_doubt_and_no_fault(words: list[str], says: st
     assert says in str([doubt.message for doubt in find_doubts(model)])
 
 
+def test_ordinary_arguments_leave_no_doubt() -> None:
+    """Nothing is said of arguments that are as they should be; a window as large as the manifest's is."""
+    words = ("--max-model-len", "100", "--seed", "1", "--no-enable-prefix-caching")
+    assert find_doubts(with_arguments("vLLM", *words, serving={"contextWindow": 100})) == ()
+
+
 ENGINE: dict[str, Any] = {"name": "engine"}
 
 
@@ -278,6 +286,11 @@ ENGINE: dict[str, Any] = {"name": "engine"}
         ({"$patch": "delete"}, "containers"),
         ({"$retainKeys": ["volumes"]}, "containers"),
         ({"initContainers": [{"name": "worker", "args": ["x"]}]}, "initContainers[0].args"),
+        ({"initContainers": [{"name": "worker", "command": ["x"]}]}, "initContainers[0].command"),
+        (
+            {"initContainers": [{"name": "worker", "env": [{"name": "CAPSTAN_DRAIN_TOKEN", "value": "x"}]}]},
+            "initContainers[0].env",
+        ),
         ({"initContainers": [{"name": "worker", "restartPolicy": None}]}, "initContainers[0].restartPolicy"),
         ({"initContainers": [{"name": "worker", "$patch": "delete"}]}, "initContainers[0]"),
     ],
