@@ -37,6 +37,14 @@ class ApiProxy:
         self.hanging = 0
         """Writes that hang at this moment."""
         self.watched: set[str] = set()
+        self._failing: dict[str, int] = {}
+
+    def fail(self, path: str, status: int | None) -> None:
+        """Answer requests of this path, or below it, that are no watches with a status; None: pass them on again."""
+        if status is None:
+            self._failing.pop(path, None)
+        else:
+            self._failing[path] = status
 
     def break_watches(self) -> None:
         """End every watch, and let new ones hang."""
@@ -57,6 +65,9 @@ class ApiProxy:
         ):
             await self._hang()
         if "watch" not in request.query:
+            if status := next((code for path, code in self._failing.items() if request.path.startswith(path)), None):
+                body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "broken", "code": status}
+                return web.json_response(body, status=status)
             return await self._pass_on(request)
         self.watched.add(request.path)
         await self._mended.wait()
