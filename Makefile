@@ -72,7 +72,7 @@ mutants: $(VENV)/.installed-dev ## change the code in many small ways: which cha
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-bench-operator: $(VENV)/.installed-dev ## time until 1,000 LLMModels have settled, memory and API calls at rest
+bench-operator: $(VENV)/.installed-dev ## the operator with 1,000 and 5,000 LLMModels: time, writes, stalls, memory, API calls
 	@$(BIN)/python bench/operator_scale.py $(ARGS)
 
 bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machine

@@ -41,6 +41,12 @@ class Metrics:
             ("verb", "kind", "code"),
             registry=self.registry,
         )
+        self.received = Counter(
+            "capstan_operator_kube_received_bytes",
+            "Bytes that the API server has answered, by verb (watches are not in it).",
+            ("verb",),
+            registry=self.registry,
+        )
         self.call_seconds = Histogram(
             "capstan_operator_kube_call_seconds",
             "Duration of a call to the API server.",
@@ -129,8 +135,9 @@ class Metrics:
             registry=self.registry,
         )
 
-    def observe_call(self, verb: str, kind: ApiResource, code: str, seconds: float) -> None:
-        """Count one call to the API server."""
+    def observe_call(self, verb: str, kind: ApiResource, code: str, seconds: float, received: int) -> None:
+        """Count one call to the API server, and the bytes of its answer."""
+        self.received.labels(verb).inc(received)
         self.calls.labels(verb, kind.plural, code).inc()
         self.call_seconds.labels(verb).observe(seconds)
 

@@ -48,7 +48,7 @@ SLICE_SECONDS = 0.005
 class CallObserver(Protocol):
     """Told of every call that went out: for metrics."""
 
-    def __call__(self, verb: str, kind: ApiResource, code: str, seconds: float, /) -> None: ...
+    def __call__(self, verb: str, kind: ApiResource, code: str, seconds: float, received: int, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -287,9 +287,10 @@ class KubeClient:
 
     async def _attempt(self, request: _Request) -> Manifest:
         started = asyncio.get_running_loop().time()
-        code = "error"
+        code, received = "error", 0
         try:
             status, headers, data = await self._send(request)
+            received = len(data)
             code = str(status)
             body = _decode(data)
             if 200 <= status < 300:
@@ -297,7 +298,8 @@ class KubeClient:
             raise error_of(status, body, what=str(request), after=parse_retry_after(headers.get("Retry-After")))
         finally:
             if self._observe is not None:
-                self._observe(request.verb, request.kind, code, asyncio.get_running_loop().time() - started)
+                took = asyncio.get_running_loop().time() - started
+                self._observe(request.verb, request.kind, code, took, received)
 
     async def _send(self, request: _Request) -> tuple[int, Any, bytes]:
         url = self._configuration.host + request.path + ("?" + urlencode(request.query) if request.query else "")
