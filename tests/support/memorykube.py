@@ -4,7 +4,7 @@ import copy
 import itertools
 from typing import Any
 
-from capstan_operator.kube.errors import Conflict
+from capstan_operator.kube.errors import Conflict, NotFound
 from capstan_operator.kube.port import Listing
 from capstan_operator.names import FIELD_MANAGER, STATUS_MANAGER
 from capstan_operator.resources.api_resource import ApiResource
@@ -53,6 +53,8 @@ class MemoryKube:
 
     async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
         """Give one object."""
+        if name not in self.objects:
+            raise NotFound(f"{kind.plural} {name} not found", status=404)
         return copy.deepcopy(self.objects[name])
 
     async def apply(self, manifest: Manifest, *, manager: str = FIELD_MANAGER, force: bool = True) -> Manifest:

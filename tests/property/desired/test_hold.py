@@ -107,3 +107,20 @@ def test_virtual_models_count_with_members_that_nobody_took_away() -> None:
     hold = decide_hold(live, [*members, router], replace(compiled, verdicts=verdicts), percent=20)
     assert hold is not None
     assert set(hold.dropped) == {router.key, *(model.key for model in members)}
+
+
+def test_a_router_of_cascades_counts_with_their_members() -> None:
+    """Through however many models: what is at the bottom of it decides."""
+    seen = {"observedGeneration": 1}
+    members = [make_model(f"m{number}", status=seen) for number in range(2)]
+    named = [{"name": "m0"}, {"name": "m1"}]
+    virtual = [
+        make_model("c", status=seen, cascade={"members": named}),
+        make_model("r", status=seen, router={"members": [{"name": "c"}]}),
+    ]
+    live = LiveConfig.of(compile_gateway([*members, *virtual]).config)
+    compiled = compile_gateway(virtual)
+    verdicts = {**compiled.verdicts, **{model.key: REFUSED for model in members}}
+    hold = decide_hold(live, [*members, *virtual], replace(compiled, verdicts=verdicts), percent=20)
+    assert hold is not None
+    assert set(hold.dropped) == {model.key for model in (*members, *virtual)}

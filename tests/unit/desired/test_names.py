@@ -7,7 +7,7 @@ import pytest
 from capstan_contract.config import ModelEntry
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import Compiler, compile_gateway
-from capstan_operator.desired.live import LiveConfig
+from capstan_operator.desired.live import LiveConfig, reserved_by_status
 from capstan_operator.desired.name_rules import ONE_TENANT, NameRules
 from capstan_operator.desired.types import CompiledGateway
 from capstan_operator.resources.resource import ObjectKey
@@ -226,3 +226,15 @@ def test_an_entry_that_has_not_changed_is_the_same_object() -> None:
     second = compiler.compile([models[0], changed])
     assert second.config.models[0] is first.config.models[0]
     assert second.config.models[1].weight == 3
+
+
+def test_a_status_reserves_a_name_only_for_what_the_model_is_now() -> None:
+    """What was said of an older generation, or while another model has the name, says nothing about it."""
+    lacking = {"observedGeneration": 1, "conditions": [{"type": "Accepted", "status": "False"}]}
+    lacking["conditions"][0]["reason"] = "MembersMissing"  # type: ignore[index]
+    router = make_model("r", router={"members": [{"name": "gone"}]}, status=lacking)
+    assert reserved_by_status([router]) == {"r": router.key}
+    assert reserved_by_status([replace(router, generation=2)]) == {}
+    assert reserved_by_status([as_deleting(router)]) == {}
+    live = LiveConfig.of(compile_gateway([_two(servedName="r")]).config, reserved_by_status([router]))
+    assert live.holders["r"] == B

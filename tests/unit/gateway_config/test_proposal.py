@@ -193,3 +193,37 @@ async def test_a_namespace_that_was_never_read_stops_nobody_where_nothing_is_liv
     operator = Operator(kube)
     await operator.run([make_model("m")], unknown=frozenset({"gone"}))
     assert operator.entries.keys() == {"team/m"}
+
+
+async def test_the_name_of_a_router_that_loses_its_members_stays_in_the_same_process(kube: Kube) -> None:
+    """Before any status says so, the process itself knows whose the name is."""
+    member, router = make_model("m", namespace="a"), make_model("r", namespace="a", router={"members": [{"name": "m"}]})
+    thief = make_model("thief", namespace="b", created=OLD, model={"aliases": ["r"]})
+    operator = Operator(kube)
+    await operator.run([member, router])
+    for _ in range(3):
+        await operator.run([router, thief])
+        assert operator.entries["b/thief"].aliases == ()
+
+
+async def test_an_entry_that_an_older_release_wrote_is_kept_and_says_then_whose_it_is(kube: Kube) -> None:
+    """It has no uid: the status says that the model was accepted. From then on the entry says it itself."""
+    operator = Operator(kube)
+    await operator.run([replace(make_model("m"), uid="")])
+    accepted = {**SEEN, "conditions": [{"type": "Accepted", "status": "True"}]}
+    faulty = make_model("m", generation=2, replicas=-1, status=accepted)
+    await operator.run([faulty])
+    assert operator.entries["team/m"].uid == faulty.uid
+    await operator.run([replace(faulty, status={})])
+    assert operator.entries.keys() == {"team/m"}
+
+
+async def test_models_of_a_namespace_that_cannot_be_read_are_not_asked_for(kube: Kube) -> None:
+    """What is live of it stays, and a look that can only fail stops nobody."""
+    models = _many()
+    await Operator(kube).run(models)
+    kube.models = {str(model.key) for model in models}
+    operator = Operator(kube)
+    other = make_model("x", namespace="other")
+    await operator.run([other], unknown=frozenset({"team"}))
+    assert len(operator.entries) == 11
