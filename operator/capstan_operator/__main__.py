@@ -15,30 +15,27 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any, Final
 
-import kopf
-
 from capstan_operator.api.kinds import KNOWN_RESOURCES, LLM_MODELS
 from capstan_operator.composition import Runtime, Tasks
 from capstan_operator.errors import LeaseLost
 from capstan_operator.health import HealthServer
 from capstan_operator.kube.auth import load_configuration
 from capstan_operator.kube.client import KubeClient, Limits
-from capstan_operator.kube.errors import KubeError, Unauthorized, UnknownResource
+from capstan_operator.kube.errors import Forbidden, KubeError, Unauthorized, UnknownResource
+from capstan_operator.kube.fence import ProcessFence
 from capstan_operator.kube.leader import Leader
 from capstan_operator.kube.port import KubePort
 from capstan_operator.logs import configure_logging
 from capstan_operator.loop.shares import Limits as Shares
 from capstan_operator.metrics import Metrics
 from capstan_operator.settings import Settings, SettingsError, load_settings
-from capstan_operator.watch.kopf_wiring import build_kopf_settings, build_registry, watched_namespaces
+from capstan_operator.watch.kopf_wiring import watched_namespaces
 from capstan_operator.watch.watches import Echoes
 
 log = logging.getLogger("capstan_operator")
 
 SPARE_CONNECTIONS: Final = 24
 """For lists, the config lane, the lease and Events, beside the writes."""
-LAST_SECONDS: Final = 3.0
-"""How long a process that lost its lease may take to end: less than others wait for it."""
 
 
 def main() -> None:
@@ -69,79 +66,73 @@ async def run(settings: Settings) -> int:
         limits=Limits(connections=Shares(workers=settings.workers).most + SPARE_CONNECTIONS),
     )
     identity = make_identity()
-    runtime = Runtime(kube, settings, metrics=metrics, echoes=echoes, identity=identity)
-    health = HealthServer(port=settings.health_port, metrics=metrics, problem=runtime.resync.problem)
-    leader = Leader(kube, namespace=settings.build.install_namespace, identity=identity)
+    runtime, tasks = Runtime(kube, settings, metrics=metrics, echoes=echoes, identity=identity), Tasks()
+    health = HealthServer(
+        port=settings.health_port,
+        metrics=metrics,
+        alive=lambda: tasks.problem() or runtime.heartbeat.problem(),
+        ready=runtime.resync.problem,
+        notes=runtime.notes,
+    )
+    leader = Leader(kube, namespace=settings.build.install_namespace, identity=identity, fence=ProcessFence())
+    ending = asyncio.create_task(_first_of(stop, tasks.ended), name="end")
     try:
         await health.start()
-        if not await _unless(stop, _wait_for_resource(kube, settings)):
-            return 0
-        if settings.leader_election and not await _unless(stop, leader.acquire()):
-            return 0
-        metrics.leader.set(1)
-        return await _work(settings, runtime, leader if settings.leader_election else None, stop)
+        tasks.start(runtime.replica_tasks())
+        if await _unless(ending, _wait_for_resource(kube, settings)) and await _unless(ending, _lead(leader, settings)):
+            metrics.leader.set(1)
+            tasks.start(runtime.leader_tasks())
+            if settings.leader_election:
+                tasks.start({"leader lease": leader.keep()})
+            await ending
+        return _exit_code(tasks.failure)
     finally:
+        # NB: when the lease was lost, the fence stays armed: nothing in an orderly end may keep this process alive.
+        await tasks.stop()
         await leader.release()
+        ending.cancel()
         await health.stop()
         await kube.close()
 
 
-async def _work(settings: Settings, runtime: Runtime, leader: Leader | None, stop: asyncio.Event) -> int:
-    """Run kopf with our tasks inside it: started by its startup, ended by its clean-up, so that it cancels none."""
-    tasks = Tasks()
+def _exit_code(failure: BaseException | None) -> int:
+    match failure:
+        case None:
+            log.info("stopped")
+            return 0
+        case LeaseLost():
+            log.error("the leader lease is lost", extra={"error": str(failure)})
+        case _:
+            log.error("ended because a part failed", extra={"error": str(failure)}, exc_info=failure)
+    return 1
 
-    async def start() -> None:
-        coroutines = runtime.tasks()
-        if leader is not None:
-            coroutines["leader lease"] = leader.keep()
-        tasks.start(coroutines)
 
-    async def end() -> None:
-        stop.set()  # else kopf, when it was stopped by a signal, waits 5 s for its own task that waits for the flag
-        await tasks.stop()
+async def _lead(leader: Leader, settings: Settings) -> None:
+    if settings.leader_election:
+        await leader.acquire()
 
-    registry = build_registry(settings, runtime.watches, on_startup=start, on_cleanup=end)
-    namespaces = watched_namespaces(settings)
-    watcher = asyncio.create_task(_stop_on_failure(tasks, stop), name="failure watcher")
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
     try:
-        await kopf.operator(
-            registry=registry,
-            settings=build_kopf_settings(settings),
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            stop_flag=stop,
-        )
-    except Exception:
-        # A watch that broke for good, say: to begin anew is the cure, and the lease and the gateway outlive it.
-        log.exception("kopf ended")
-        return 1
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        watcher.cancel()
-        await tasks.stop()
-    if tasks.failure is not None:
-        log.error("ended because a part failed", extra={"error": str(tasks.failure)}, exc_info=tasks.failure)
-        return 1
-    log.info("stopped")
-    return 0
-
-
-async def _stop_on_failure(tasks: Tasks, stop: asyncio.Event) -> None:
-    await tasks.ended.wait()
-    if isinstance(tasks.failure, LeaseLost):
-        log.error("the leader lease is lost", extra={"error": str(tasks.failure)})
-        # NB: fencing: nothing in an orderly end may keep this process alive until somebody else has begun.
-        asyncio.get_running_loop().call_later(LAST_SECONDS, os._exit, 1)
-    stop.set()
+        for task in waiting:
+            task.cancel()
 
 
 async def _wait_for_resource(kube: KubePort, settings: Settings) -> None:
-    """Wait until the API server serves LLMModels: kopf would not notice a CRD that comes later."""
+    """Wait until the API server serves LLMModels, as far as it can be asked: nothing can be done before.
+
+    What is forbidden in one namespace is no reason to wait: others may be well, and it is told where it is met.
+    """
     namespace = next(iter(watched_namespaces(settings)), None)
     said = ""
     while True:
         try:
             await kube.list(LLM_MODELS, namespace=namespace, field_selector="metadata.name=none")
+            return
+        except Forbidden:
             return
         except UnknownResource:
             problem = "the CRD is not installed: kubectl apply -f crds/"
@@ -153,19 +144,18 @@ async def _wait_for_resource(kube: KubePort, settings: Settings) -> None:
         await asyncio.sleep(1.0)
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Await `work`; False when the process is told to stop before it is done."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+async def _unless(ending: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> bool:
+    """Await `work`; False when the process is to end before it is done."""
+    working = asyncio.create_task(work)
     try:
-        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, ending), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             await working
             return True
         return False
     finally:
-        for task in (working, stopping):
-            task.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 def make_identity() -> str:

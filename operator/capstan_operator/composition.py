@@ -1,4 +1,9 @@
-"""The parts of a running operator, and their tasks. Built once per process; __main__ runs it."""
+"""The parts of a running operator, and their tasks. Built once per process; __main__ runs it.
+
+Two groups of tasks. Those of a replica run in every process from its start, leader or not, as health and metrics do:
+what serves an API belongs there. Those of the leader run in the one process that holds the lease, and are the only ones
+that write, watch and keep lists.
+"""
 
 import asyncio
 import logging
@@ -16,6 +21,7 @@ from capstan_operator.loaders.model_list import ModelList
 from capstan_operator.loaders.namespaces import NamespaceWatch, Standing, describe_standing
 from capstan_operator.loaders.parser import ModelParser
 from capstan_operator.loaders.snapshot import SnapshotLoader
+from capstan_operator.loop.heartbeat import Heartbeat
 from capstan_operator.loop.resync import Resync
 from capstan_operator.loop.shares import Limits
 from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
@@ -26,7 +32,9 @@ from capstan_operator.releases import ReleaseCheck
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
+from capstan_operator.watch.kopf_thread import run_kopf
 from capstan_operator.watch.kopf_wiring import watched_namespaces
+from capstan_operator.watch.supervisor import WatchSupervisor
 from capstan_operator.watch.watches import GATEWAY_CONFIG, Echoes, Watches
 
 log = logging.getLogger(__name__)
@@ -43,7 +51,7 @@ BATCH_GAP: Final = 0.25
 
 
 class Runtime:
-    """Everything but kopf and the lease."""
+    """Everything but the lease and the health port."""
 
     def __init__(self, kube: KubePort, settings: Settings, *, metrics: Metrics, echoes: Echoes, identity: str) -> None:
         self._metrics = metrics
@@ -56,7 +64,9 @@ class Runtime:
             kube, grace=settings.namespace_grace_seconds, on_change=self._namespace_changed
         )
         watched = watched_namespaces(settings)
-        model_list = ModelList(kube, ModelParser(), namespaces=watched, watch=self.namespaces)
+        model_list = ModelList(
+            kube, ModelParser(), namespaces=watched, class_name=settings.class_name, watch=self.namespaces
+        )
         loader = SnapshotLoader(kube, model_list, cluster_wide=not watched)
         self._loader = loader
         self._settings = settings
@@ -110,14 +120,26 @@ class Runtime:
             versions=kube.versions,
             metrics=metrics,
         )
+        self.supervisor = WatchSupervisor(
+            kube,
+            namespaces=watched,
+            watch=lambda namespace: run_kopf(settings, self.watches, namespace),
+            tell=self.tell,
+            metrics=metrics,
+        )
+        self.heartbeat = Heartbeat()
         self._bind_metrics()
 
     def wake_config(self) -> None:
         """Ask for a run of the config lane."""
         self.config.wake(GATEWAY_CONFIG)
 
-    def tasks(self) -> dict[str, Coroutine[None, None, None]]:
-        """What has to run all the time, by name."""
+    def replica_tasks(self) -> dict[str, Coroutine[None, None, None]]:
+        """What has to run in every replica, by name."""
+        return {"heartbeat": self.heartbeat.run()}
+
+    def leader_tasks(self) -> dict[str, Coroutine[None, None, None]]:
+        """What has to run in the one that leads, by name."""
         return {
             "config lane": self.config.run(self._prepare_config, batches=1, batch_size=1, deadline=CONFIG_SECONDS),
             "model lane": self.models.run(
@@ -129,7 +151,12 @@ class Runtime:
             "adopter": self.adopter.run(),
             "resync": self.resync.run(),
             "release check": self.releases.run(),
+            "watches": self.supervisor.run(),
         }
+
+    def notes(self) -> list[str]:
+        """What a person may want to know of a replica's state, in lines."""
+        return [f"last complete resync: {self.resync.age:.0f} s ago", *self.supervisor.notes()]
 
     async def _prepare_config(self, _: list[str]) -> Work[str]:
         return self._reconcile_config
@@ -188,15 +215,21 @@ class Runtime:
         self._metrics.bind(self._metrics.slow_namespaces, lambda: self.models.shares.slow_groups)
         self._metrics.bind(self._metrics.namespaces_unreadable, lambda: self.namespaces.unreadable)
         self._metrics.bind(self._metrics.resync_age, lambda: self.resync.age)
+        self._metrics.bind(self._metrics.unwatched, lambda: self.supervisor.unwatched)
+        self._metrics.bind(self._metrics.loop_stall, lambda: self.heartbeat.longest_stall)
 
 
 class Tasks:
-    """Tasks that must all live: the first one that ends, for whatever reason, is told to `on_end`."""
+    """Tasks that must all live: when one of them ends, for whatever reason, `ended` is set and the others end, too."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
+
+    def problem(self) -> str | None:
+        """What is wrong, or None."""
+        return None if self.failure is None else f"a part of the operator failed: {type(self.failure).__name__}"
 
     def start(self, coroutines: dict[str, Coroutine[None, None, None]]) -> None:
         """Start them."""

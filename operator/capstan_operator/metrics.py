@@ -87,6 +87,22 @@ class Metrics:
             buckets=LAG,
             registry=self.registry,
         )
+        self.watch_failures = Counter(
+            "capstan_operator_watch_failures",
+            "Watches that ended and were begun again, by the kind of error.",
+            ("error",),
+            registry=self.registry,
+        )
+        self.unwatched = Gauge(
+            "capstan_operator_namespaces_unwatched",
+            "Namespaces that are not watched at this moment; changes there are found by the resync.",
+            registry=self.registry,
+        )
+        self.loop_stall = Gauge(
+            "capstan_operator_loop_stall_max_seconds",
+            "The longest time for which the event loop has not turned.",
+            registry=self.registry,
+        )
         self.models = Gauge("capstan_operator_models", "LLMModels at the last compile.", registry=self.registry)
         self.accepted = Gauge(
             "capstan_operator_models_accepted", "LLMModels in the gateway config.", registry=self.registry

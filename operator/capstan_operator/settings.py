@@ -66,6 +66,8 @@ class Settings:
     """CAPSTAN_WATCH_NAMESPACES, comma-separated; empty: all."""
     namespace_grace_seconds: float = 300.0
     """CAPSTAN_NAMESPACE_GRACE_SECONDS: how long the models of a watched namespace that no longer exists stay."""
+    class_name: str = ""
+    """CAPSTAN_CLASS_NAME: work on LLMModels with this `spec.className` alone; empty: on those without one."""
     gateway_config_name: str = "capstan-gateway-config"
     """CAPSTAN_GATEWAY_CONFIG: name of the ConfigMap with the gateway config (its shards append -1, -2, ...)."""
     gateway_credentials_name: str = "capstan-gateway-credentials"
@@ -137,6 +139,7 @@ _VARIABLES = {
     "own": {
         "watch_namespaces": "CAPSTAN_WATCH_NAMESPACES",
         "namespace_grace_seconds": "CAPSTAN_NAMESPACE_GRACE_SECONDS",
+        "class_name": "CAPSTAN_CLASS_NAME",
         "gateway_config_name": "CAPSTAN_GATEWAY_CONFIG",
         "gateway_credentials_name": "CAPSTAN_GATEWAY_CREDENTIALS",
         "require_credential_label": "CAPSTAN_REQUIRE_CREDENTIAL_LABEL",

@@ -34,6 +34,10 @@ class ApiProxy:
         """Paths that were answered so."""
         self.stuck: set[str] = set()
         """Namespaces in which no write is answered, as with an admission webhook that hangs."""
+        self.refused: dict[str, int] = {}
+        """Paths whose watches are refused, with which status."""
+        self.forbidden: set[str] = set()
+        """Namespaces in which nothing is allowed."""
         self.hanging = 0
         """Writes that hang at this moment."""
         self.watched: set[str] = set()
@@ -59,10 +63,10 @@ class ApiProxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
-        if (
-            request.method != "GET"
-            and request.match_info["path"].partition("namespaces/")[2].split("/")[0] in self.stuck
-        ):
+        namespace = request.match_info["path"].partition("namespaces/")[2].split("/")[0]
+        if namespace in self.forbidden:
+            return _refusal(403, f"may not {request.method} in '{namespace}'")
+        if request.method != "GET" and namespace in self.stuck:
             await self._hang()
         if "watch" not in request.query:
             if status := next((code for path, code in self._failing.items() if request.path.startswith(path)), None):
@@ -70,6 +74,8 @@ class ApiProxy:
                 return web.json_response(body, status=status)
             return await self._pass_on(request)
         self.watched.add(request.path)
+        if request.path in self.refused:
+            return _refusal(self.refused[request.path], "may not watch")
         await self._mended.wait()
         if request.path in self.expire_next:
             self.expire_next.discard(request.path)
@@ -106,6 +112,11 @@ class ApiProxy:
                 await response.write(chunk)
             await response.write_eof()
             return response
+
+
+def _refusal(code: int, message: str) -> web.Response:
+    status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
+    return web.json_response({**status, "reason": "Forbidden" if code == 403 else ""}, status=code)
 
 
 @asynccontextmanager

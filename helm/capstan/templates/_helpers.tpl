@@ -133,6 +133,12 @@ priorityClassName: {{ . }}
 {{- if not .gateway.insecureNoAuth -}}
 {{- fail "gateway.insecureNoAuth is false, but this release of the gateway has no API keys yet: set gateway.insecureNoAuth=true to say that everybody who reaches the gateway may use every model" -}}
 {{- end -}}
+{{- if and (gt (int .operator.replicas) 1) (not .operator.leaderElection) -}}
+{{- fail "operator.replicas greater than 1 needs operator.leaderElection: else all of them would write at once" -}}
+{{- end -}}
+{{- if eq .operator.className "default" -}}
+{{- fail "operator.className must not be 'default': leave it empty for the install that serves models without a class" -}}
+{{- end -}}
 {{- if and .redis.enabled .redis.externalUrl -}}
 {{- fail "redis.enabled and redis.externalUrl exclude each other: set redis.enabled=false to use the external Redis" -}}
 {{- end -}}

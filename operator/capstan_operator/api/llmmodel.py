@@ -269,6 +269,11 @@ _SPEC_RULES = (
 class LLMModelSpec(Part):
     """What the user wants. `model.source` and `resources.gpus` are enough."""
 
+    className: ObjectName | None = None
+    """Which install of Capstan works on this LLMModel: the one with this class name (`operator.className` of its
+    chart). Default: the one without a class name. A change hands the LLMModel over with all its objects: the former
+    install stops touching it and deletes nothing, and its gateway stops serving it; the new one takes the objects over.
+    """
     model: ModelSource = Field(default_factory=ModelSource)
     """Which model, and under which names."""
     engine: Engine = Field(default_factory=Engine)

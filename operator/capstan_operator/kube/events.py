@@ -5,6 +5,7 @@ to write one is logged, and when more happens than can be written the newest one
 """
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 from collections import OrderedDict
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from capstan_operator.kube.errors import KubeError
+from capstan_operator.kube.errors import Forbidden, KubeError
 from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import EVENTS
 from capstan_operator.resources.resource import Manifest
@@ -67,6 +68,7 @@ class EventRecorder:
         self._most = most
         self._queue: asyncio.Queue[tuple[Subject, Key]] = asyncio.Queue(maxsize=most)
         self._series: OrderedDict[Key, _Series] = OrderedDict()
+        self._forbidden: set[str] = set()
 
     def record(self, subject: Subject, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
         """Have one Event written, or counted to the series that it repeats."""
@@ -81,8 +83,19 @@ class EventRecorder:
             subject, key = await self._queue.get()
             try:
                 await self._kube.apply(self._manifest(subject, key, self._count(subject, key)))
+            except Forbidden as error:
+                self._warn_once(subject.namespace, error)
             except KubeError as error:
                 log.warning("could not write an event", extra={"object": subject.name, "error": str(error)})
+            except Exception:
+                log.exception("an event failed", extra={"object": subject.name})
+
+    def _warn_once(self, namespace: str, error: Forbidden) -> None:
+        """Say once for each namespace that Events may not be written there."""
+        if namespace not in self._forbidden:
+            self._forbidden.add(namespace)
+            missing = {} if error.missing is None else dataclasses.asdict(error.missing)
+            log.warning("events may not be written", extra={"error": str(error), "namespace": namespace, **missing})
 
     def _count(self, subject: Subject, key: Key) -> _Series:
         now = self._now()

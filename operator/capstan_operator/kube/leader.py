@@ -4,18 +4,23 @@ Deadlines as in client-go: a lease is good for `duration`; the holder renews eve
 not for `renew_deadline`, which is shorter, so that it has stopped before anybody else may begin. Clocks of two machines
 are never compared: a candidate waits until the lease has not changed for `duration` by its own clock.
 
+A fence ends the process half-way between the two deadlines when it has not ended by then, whatever it is doing: its
+loop may hang.
+
 A holder that ends in order empties the lease, so that the next one begins at once. A restarted container of the same
 pod has the same identity and begins at once too.
 """
 
 import asyncio
+import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from capstan_operator.errors import LeaseLost
-from capstan_operator.kube.errors import Conflict, KubeError, NotFound
+from capstan_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound
+from capstan_operator.kube.fence import NO_FENCE, Fence
 from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import LEASES
 from capstan_operator.resources.resource import Manifest
@@ -37,15 +42,30 @@ class Timing:
     renew_deadline: float = 10.0
     retry: float = 2.0
 
+    @property
+    def fence(self) -> float:
+        """After which time without a renewal the process must have ended."""
+        return (self.renew_deadline + self.duration) / 2
+
 
 class Leader:
     """Acquire, keep and release one Lease."""
 
-    def __init__(self, kube: KubePort, *, namespace: str, identity: str, timing: Timing = Timing()) -> None:
+    def __init__(
+        self,
+        kube: KubePort,
+        *,
+        namespace: str,
+        identity: str,
+        timing: Timing = Timing(),
+        fence: Fence = NO_FENCE,
+    ) -> None:
         self._kube = kube
         self._namespace = namespace
         self._identity = identity
         self._timing = timing
+        self._fence = fence
+        self._said = ""
         self._held: Manifest | None = None
         self._renewed = 0.0
         """When the last successful write of the lease began, by the loop's clock: others count from that write."""
@@ -70,7 +90,7 @@ class Leader:
             except Conflict:
                 continue  # somebody else wrote it first: look again
             except KubeError as error:
-                log.warning("could not read or take the leader lease", extra={"error": str(error)})
+                self._warn("could not read or take the leader lease", error)
             await asyncio.sleep(self._timing.retry)
 
     async def keep(self) -> None:
@@ -87,9 +107,10 @@ class Leader:
                 raise LeaseLost(f"the lease was not renewed for {self._timing.renew_deadline:.0f} s") from error
 
     async def release(self) -> None:
-        """Empty the lease if it is ours, so that the next one need not wait."""
+        """Empty the lease if it is ours, so that the next one need not wait. Whoever calls this has stopped working."""
         if self._held is None:
-            return
+            return  # NB: a lease that was lost leaves the fence armed
+        self._fence.disarm()
         held, self._held = self._held, None
         try:
             async with asyncio.timeout(self._timing.retry):
@@ -104,21 +125,39 @@ class Leader:
                 await self._hold(self._held or {}, taking=False)
                 return
             except Conflict:
-                # Another writer: it is still ours only if it says so.
-                lease = await self._read()
-                if _holder(lease) != self._identity:
-                    self._held = None
-                    raise LeaseLost(f"the lease is held by '{_holder(lease)}'") from None
-                self._held = lease
+                await self._look_again()
             except KubeError as error:
-                log.warning("could not renew the leader lease", extra={"error": str(error)})
+                self._warn("could not renew the leader lease", error)
                 await asyncio.sleep(self._timing.retry / 2)
+
+    async def _look_again(self) -> None:
+        """Another writer was there: the lease is still ours only if it says so."""
+        try:
+            lease = await self._read()
+        except KubeError as error:
+            self._warn("could not read the leader lease", error)
+            await asyncio.sleep(self._timing.retry / 2)
+            return
+        if _holder(lease) != self._identity:
+            self._held = None
+            raise LeaseLost(f"the lease is held by '{_holder(lease)}'")
+        self._held = lease
+
+    def _warn(self, what: str, error: KubeError) -> None:
+        """Say what went wrong, once for as long as it is the same."""
+        if str(error) != self._said:
+            self._said = str(error)
+            missing = error.missing if isinstance(error, Forbidden) else None
+            right = {} if missing is None else dataclasses.asdict(missing)
+            log.warning(what, extra={"error": str(error), **right})
 
     async def _hold(self, lease: Manifest, *, taking: bool) -> None:
         # NB: the time before the write, not that of its answer, which may come late.
         started = asyncio.get_running_loop().time()
         self._held = await self._write(lease, taking=taking)
         self._renewed = started
+        self._said = ""
+        self._fence.extend(started + self._timing.fence - asyncio.get_running_loop().time())
 
     async def _read(self) -> Manifest:
         """Give the lease. One that does not exist is made empty first: two candidates can both do that, and then

@@ -3,6 +3,8 @@
 Each namespace that the operator works in has an outcome of its own. When one cannot be read, because it is gone, its
 Role is, or it times out, what was last known of it stays, and the others are up to date.
 
+An install works on LLMModels of its class alone. Those of another class are left out here, and so nowhere seen.
+
 A list is used again while it is at most a moment old and shows everything that was seen: the newest change that a watch
 has reported for those who want all models, the newest version of the very objects for those who want some.
 """
@@ -20,7 +22,7 @@ from capstan_operator.kube.port import KubePort, Listing
 from capstan_operator.kube.versions import as_number
 from capstan_operator.loaders.namespaces import NamespaceWatch, Standing
 from capstan_operator.loaders.parser import ModelParser
-from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.resources.resource import Manifest, ObjectKey
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class ModelList:
         parser: ModelParser,
         *,
         namespaces: Sequence[str] = (),
+        class_name: str = "",
         watch: NamespaceWatch | None = None,
         moment: float = MOMENT,
         clock: Callable[[], float] = monotonic,
@@ -69,6 +72,7 @@ class ModelList:
         self._kube = kube
         self._parser = parser
         self._namespaces = tuple(namespaces)
+        self._class_name = class_name
         self._watch = watch or NamespaceWatch(kube)
         self._moment = moment
         self._clock = clock
@@ -136,7 +140,7 @@ class ModelList:
         if self._watch.is_gone(key.namespace):
             return None
         try:
-            return self._parser.parse(await self._kube.get(LLM_MODELS, key.name, namespace=key.namespace))
+            return self._parse(await self._kube.get(LLM_MODELS, key.name, namespace=key.namespace))
         except NotFound:
             return None
         except KubeError as error:
@@ -145,15 +149,15 @@ class ModelList:
     async def _list(self) -> _Read:
         at = self._clock()
         if not self._namespaces:
-            listing = await self._kube.list(LLM_MODELS, shape=self._parser.parse)
-            return self._made(at, [listing], AllModels(tuple(listing.items)))
+            listing = await self._kube.list(LLM_MODELS, shape=self._parse)
+            return self._made(at, [listing], AllModels(_ours(listing)))
         found = await _gather(self._one(name) for name in self._namespaces)
         by_name = dict(zip(self._namespaces, found, strict=True))
         errors = {name: error for name, error in by_name.items() if isinstance(error, KubeError)}
         if len(errors) == len(by_name):
             raise next(iter(errors.values()))
         listings = {name: listing for name, listing in by_name.items() if isinstance(listing, Listing)}
-        self._known |= {name: tuple(listing.items) for name, listing in listings.items()}
+        self._known |= {name: _ours(listing) for name, listing in listings.items()}
         standings = await self._watch.update(self._namespaces, errors)
         for name in (name for name, standing in standings.items() if standing is Standing.GONE):
             self._known[name] = ()
@@ -167,11 +171,21 @@ class ModelList:
         oldest = None if None in versions else min((v for v in versions if v is not None), default=None)
         return _Read(at, oldest, all_, {model.key: model for model in all_.models})
 
+    def _parse(self, manifest: Manifest) -> Model | None:
+        """Parse an LLMModel; None for one of another class, which another install works on: it is not there for us."""
+        if ((manifest.get("spec") or {}).get("className") or "") != self._class_name:
+            return None
+        return self._parser.parse(manifest)
+
     async def _one(self, namespace: str) -> Listing | KubeError:
         try:
-            return await self._kube.list(LLM_MODELS, namespace=namespace, shape=self._parser.parse)
+            return await self._kube.list(LLM_MODELS, namespace=namespace, shape=self._parse)
         except KubeError as error:
             return error
+
+
+def _ours(listing: Listing) -> tuple[Model, ...]:
+    return tuple(model for model in listing.items if model is not None)
 
 
 async def _gather(

@@ -1,7 +1,8 @@
 """The resync: everything is reconciled now and then although nothing was seen to change.
 
-It makes up for what a watch has missed, and its age is the operator's pulse: a pass is good when all models could be
-listed and each of them was run once. A model that fails does not spoil a pass; an operator that hangs does.
+It makes up for what a watch has missed. A pass is good when all models could be listed and each of them was run once; a
+model that fails does not spoil a pass. How old the last good one is says whether the operator gets its work done, for
+metrics and people; it is no reason to end the process, which could do no better after a restart.
 """
 
 import asyncio
@@ -64,6 +65,9 @@ class Resync:
                 pause = self._interval * (1 + JITTER * (2 * self._random() - 1))
             except (OperatorError, TimeoutError) as error:
                 log.warning("resync failed", extra={"error": str(error) or type(error).__name__})
+                pause = min(self._interval, 10.0)
+            except Exception:
+                log.exception("resync failed")
                 pause = min(self._interval, 10.0)
             await asyncio.sleep(pause)
 

@@ -4,7 +4,8 @@ Only `on.event` handlers, which leave no trace on the objects (no annotation, no
 selectors. No timers, daemons, indexes, peering or Events of kopf's own.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import kopf
@@ -16,20 +17,25 @@ from capstan_operator.kube.auth import authorization, load_configuration, split_
 from capstan_operator.resources.api_resource import CHILD_RESOURCES, ENDPOINT_SLICES, PODS, ApiResource
 from capstan_operator.settings import Settings
 from capstan_operator.watch.memoryless import NoDiffBase, NoProgress
-from capstan_operator.watch.watches import Watches
 
 SERVER_TIMEOUT: Final = 300
 CLIENT_TIMEOUT: Final = 310
 CHUNK: Final = 500
 
 
-def build_registry(
-    settings: Settings,
-    watches: Watches,
-    *,
-    on_startup: Callable[[], Awaitable[None]],
-    on_cleanup: Callable[[], Awaitable[None]],
-) -> kopf.OperatorRegistry:
+Handle = Callable[[ApiResource, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What is called for the events of each kind."""
+
+    model: Handle
+    child: Handle
+    gateway: Handle
+
+
+def build_registry(settings: Settings, handlers: Handlers, *, on_cleanup: Callable[[], None]) -> kopf.OperatorRegistry:
     """Give a registry of our own with every handler: kopf's default one would log in by itself."""
     registry = kopf.OperatorRegistry()
 
@@ -37,25 +43,19 @@ def build_registry(
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return await connection_info()
 
-    @kopf.on.startup(registry=registry, id="startup")
-    async def startup(**_: Any) -> None:
-        await on_startup()
-
     @kopf.on.cleanup(registry=registry, id="cleanup")
     async def cleanup(**_: Any) -> None:
-        await on_cleanup()
+        on_cleanup()
 
-    _watch(registry, LLM_MODELS, watches.model)
+    _watch(registry, LLM_MODELS, handlers.model)
     for kind in (*CHILD_RESOURCES, PODS):
-        _watch(registry, kind, watches.child)
+        _watch(registry, kind, handlers.child)
     if settings.build.gateway_service:
-        _watch(registry, ENDPOINT_SLICES, watches.gateway)
+        _watch(registry, ENDPOINT_SLICES, handlers.gateway)
     return registry
 
 
-def _watch(
-    registry: kopf.OperatorRegistry, kind: ApiResource, handle: Callable[[ApiResource, Mapping[str, Any]], None]
-) -> None:
+def _watch(registry: kopf.OperatorRegistry, kind: ApiResource, handle: Handle) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"watch-{kind.plural}")
     async def on_event(event: Mapping[str, Any], **_: Any) -> None:
         handle(kind, event)
@@ -76,6 +76,8 @@ def build_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.persistence.diffbase_storage = NoDiffBase()
     configured.persistence.progress_storage = NoProgress()
     configured.networking.request_timeout = 30.0
+    configured.networking.error_backoffs = (0.5, 1.0, 2.0)  # then the supervisor says so, and begins again
+    configured.process.ultimate_exiting_timeout = None  # else kopf kills the process when it ended by an error
     for kind in (*CHILD_RESOURCES, PODS):
         configured.watching.label_selectors[_selector(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     configured.watching.label_selectors[_selector(ENDPOINT_SLICES)] = (

@@ -100,7 +100,9 @@ class Watches:
             self._rouse_acknowledger()
 
     def _is_news(self, kind: ApiResource, event: Mapping[str, Any]) -> bool:
-        lag = self._echoes.lag(kind, event["object"]) if event["type"] != "DELETED" else None
+        # NB: an object of an initial list, or of one after an outage, has no type. It may be our own last write, and is
+        # news all the same: what was missed before it cannot be known.
+        lag = self._echoes.lag(kind, event["object"]) if event["type"] in ("ADDED", "MODIFIED") else None
         self._metrics.watch_events.labels(kind.plural, str(lag is not None).lower()).inc()
         if lag is not None:
             self._metrics.watch_lag.labels(kind.plural).observe(lag)

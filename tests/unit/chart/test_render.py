@@ -62,6 +62,7 @@ def credential_objects(name: str) -> list[str]:
 VARIANTS = {
     "default": OPEN,
     "everything": EVERYTHING,
+    "several operators": with_values(operator={"replicas": 3, "className": "blue"}),
     "namespaced": with_values(operator={"watchNamespaces": ["team-a", "team-b"], "readNodes": False}),
     "external redis": with_values(redis={"enabled": False, "externalUrl": "rediss://redis.example.com:6379/0"}),
     "small": with_values(gateway={"replicas": 1}, redis={"enabled": False}, crds={"enabled": False}),
@@ -125,6 +126,10 @@ def test_refuses_to_open_the_gateway_silently() -> None:
 
 
 CONTRADICTIONS = {
+    "operator.replicas greater than 1 needs operator.leaderElection": {
+        "operator": {"replicas": 2, "leaderElection": False}
+    },
+    "operator.className must not be 'default'": {"operator": {"className": "default"}},
     "redis.enabled and redis.externalUrl exclude each other": {"redis": {"externalUrl": "redis://r:6379/0"}},
     "there is no Redis": {"redis": {"enabled": False, "auth": {"existingSecret": "x"}}},
     "maxReplicas must be greater than or equal to": {
@@ -151,6 +156,8 @@ def test_refuses_contradictions(words: str) -> None:
 WRONG_VALUES = {
     "additional properties 'foo' not allowed": {"foo": 1},
     "at '/gateway/replicas'": {"gateway": {"replicas": "two"}},
+    "at '/operator/className'": {"operator": {"className": "Blue_1"}},
+    "at '/operator/replicas'": {"operator": {"replicas": 0}},
     "at '/operator/logLevel'": {"operator": {"logLevel": "LOUD"}},
     "at '/redis/externalUrl'": {"redis": {"enabled": False, "externalUrl": "redis://user:secret@r:6379"}},
     "at '/operator/watchNamespaces/0'": {"operator": {"watchNamespaces": ["Team_A"]}},
@@ -179,6 +186,49 @@ def test_one_replica_has_no_budget() -> None:
     kinds = [item["kind"] for item in render(with_values(gateway={"replicas": 1}))]
     assert "PodDisruptionBudget" not in kinds
     assert "PodDisruptionBudget" in [item["kind"] for item in render(OPEN)]
+
+
+def test_one_operator_is_replaced_and_several_take_turns() -> None:
+    """A single operator ends before the next one begins; of several, each new one is ready before an old one goes, they
+    are spread, and a drain takes one at a time."""
+    alone = one(render(OPEN), "Deployment", "capstan-operator")["spec"]
+    assert (alone["replicas"], alone["strategy"]) == (1, {"type": "Recreate"})
+    assert "topologySpreadConstraints" not in alone["template"]["spec"]
+    names = [(item["kind"], item["metadata"]["name"]) for item in render(OPEN)]
+    assert ("PodDisruptionBudget", "capstan-operator") not in names
+
+    objects = render(with_values(operator={"replicas": 2}))
+    several = one(objects, "Deployment", "capstan-operator")["spec"]
+    assert several["replicas"] == 2
+    assert several["strategy"]["type"] == "RollingUpdate"
+    assert several["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    labels = several["selector"]["matchLabels"]
+    spread = several["template"]["spec"]["topologySpreadConstraints"]
+    assert [item["topologyKey"] for item in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    budget = one(objects, "PodDisruptionBudget", "capstan-operator")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"] == spread[0]["labelSelector"]["matchLabels"] == labels
+    without = render(with_values(operator={"replicas": 2, "podDisruptionBudget": {"enabled": False}}))
+    assert ("PodDisruptionBudget", "capstan-operator") not in [(i["kind"], i["metadata"]["name"]) for i in without]
+
+
+def test_only_a_process_that_hangs_is_killed() -> None:
+    """Liveness asks whether the operator's process works, and readiness whether it gets its work done."""
+    container = pod_specs(render(OPEN))["capstan-operator"]["containers"][0]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+@pytest.mark.parametrize(("name", "claim"), [("", "capstan-class-default"), ("blue", "capstan-class-blue")])
+def test_one_release_serves_all_namespaces_for_a_class(name: str, claim: str) -> None:
+    """Each release that works in the whole cluster makes an object that there can be one of, so that helm refuses the
+    second release of a class; it grants nothing, and releases that share no namespace have none."""
+    objects = render(with_values(operator={"className": name}))
+    assert one(objects, "ClusterRole", claim)["rules"] == []
+    assert load_settings(_environment(objects)).class_name == name
+    fewer = render(with_values(operator={"className": name, "watchNamespaces": ["team-a"]}))
+    assert claim not in [item["metadata"]["name"] for item in fewer]
 
 
 def test_grace_is_longer_than_the_longest_stream() -> None:
@@ -329,6 +379,7 @@ def test_every_setting_of_the_operator_can_be_reached() -> None:
     """A release name, a namespace and a full name of one's own reach every name that the operator is told."""
     objects = render(with_values(fullnameOverride="llm"), release="other")
     names = {item["metadata"]["name"] for item in objects if item["kind"] != "CustomResourceDefinition"}
+    names.discard("capstan-class-default")  # one for all releases of a class
     assert all(name.removeprefix(f"{NAMESPACE}-").startswith("llm-") for name in names), names
     container = pod_specs(objects)["llm-operator"]["containers"][0]
     settings = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})

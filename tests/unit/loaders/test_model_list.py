@@ -262,3 +262,33 @@ def test_a_failed_list_fails_who_waits_and_not_the_next_one() -> None:
         assert keys_of(await world.list.all()) == {"a/one", "b/one"}
 
     run_virtually(scenario())
+
+
+@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
+def test_an_install_sees_models_of_its_class_alone(few: bool) -> None:
+    """A model of another class is not there, in the list and when it is asked for by name, whatever else is wrong with
+    it; a model that changes its class goes from one install to the other, and is never seen by both."""
+    world = World()
+    classes = {"": "plain", "blue": "mine", "green": "theirs"}
+    for class_, name in classes.items():
+        manifest = world.put(name, "a")
+        manifest["spec"] = {**manifest["spec"], **({"className": class_} if class_ else {}), "replicas": "wrong"}
+        world.kube.put(manifest)
+    keys = [ObjectKey("a", name) for name in (*classes.values(), *(f"absent{n}" for n in range(1 if few else 30)))]
+
+    async def seen_by(class_: str) -> set[str]:
+        models = ModelList(world.kube, ModelParser(), class_name=class_, clock=lambda: world.now)
+        found, listed = await models.find(keys), await models.all()
+        by_name = {key.name for key in found}
+        assert by_name == {model.key.name for model in listed.models if model.key in keys}
+        return by_name
+
+    async def scenario() -> None:
+        assert {class_: await seen_by(class_) for class_ in classes} == {k: {v} for k, v in classes.items()}
+        manifest = world.put("mine", "a", generation=2)
+        manifest["spec"] = {**manifest["spec"], "className": "green"}
+        world.kube.put(manifest)
+        assert await seen_by("blue") == set()
+        assert await seen_by("green") == {"mine", "theirs"}
+
+    run_virtually(scenario())
