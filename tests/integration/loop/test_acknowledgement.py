@@ -192,7 +192,17 @@ async def test_a_replica_that_does_not_answer_for_a_moment_changes_nothing(
             return all(ready == "True" for _, _, ready in await state())
 
         await eventually(all_are_ready, what="the models to be ready")
-        events = len((await kube.list(EVENTS, namespace=namespace)).items)
+
+        async def events() -> list[tuple[str, str]]:
+            found = (await kube.list(EVENTS, namespace=namespace)).items
+            return sorted((item["regarding"]["name"], item["reason"]) for item in found)
+
+        async def all_is_told() -> bool:
+            # Events are written after the status, one after the other.
+            return {name for name, reason in await events() if reason == "Serving"} == set(names)
+
+        await eventually(all_is_told, what="the Events of becoming ready")
+        told = await events()
         before, replica.silent = await state(), True
         for number in range(3):
             asked = replica.asked
@@ -207,7 +217,7 @@ async def test_a_replica_that_does_not_answer_for_a_moment_changes_nothing(
         await eventually(lambda: replica.asked >= asked + 2, what="the replicas to be asked once more")
         assert replica.silences >= 3
         assert await state() == before
-        assert len((await kube.list(EVENTS, namespace=namespace)).items) == events
+        assert await events() == told
 
 
 async def test_a_restarted_operator_takes_ready_from_nobody(
