@@ -7,7 +7,7 @@
 
 It keeps what each field manager has applied and shows the merge of it, as server-side apply does: a field that its
 manager no longer applies goes, one that another manager has set otherwise is a conflict unless forced, a uid or a
-resourceVersion in the manifest is a precondition. Lists are leaves here, except owner references. It has no schema, no
+resourceVersion in the manifest is a precondition. Lists are leaves here. It has no schema, no
 defaults, no garbage collector and no watch: what needs these is tested against a real API server.
 """
 
