@@ -1,0 +1,37 @@
+"""The release before this one: its chart, and its images made from its commit."""
+
+import shutil
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+from support.cluster import PYTHON_BASE, Cluster
+from support.needs import ROOT, lacking
+
+COMMIT = "c73d38c"
+TAG = "previous"
+PARTS = ("operator", "gateway", "worker")
+
+
+def unpack(folder: Path) -> Path:
+    """Write the tree of the previous release into `folder`, and give it."""
+    git = shutil.which("git")
+    if git is None:
+        lacking("git, for the previous release")
+    done = subprocess.run([str(git), "-C", str(ROOT), "archive", COMMIT], capture_output=True, check=False)
+    if done.returncode:
+        lacking(f"the commit {COMMIT} in the repository's history (not a shallow clone)")
+    with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def build_images(cluster: Cluster, tree: Path) -> None:
+    """Build the previous release's images and load them into the node."""
+    for part in PARTS:
+        tag = f"docker.io/capstan/{part}:{TAG}"
+        command = [str(cluster.script), "build", "-t", tag, "-f", str(tree / part / "Dockerfile")]
+        command += ["--build-arg", f"BASE={PYTHON_BASE}", str(tree)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+        assert done.returncode == 0, f"{part}: {(done.stdout + done.stderr)[-3000:]}"
