@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from support import previous
-from support.cluster import NAMESPACE, TAG, VALUES, Cluster, Manifest, install_chart, make_namespace, simulated
+from support.cluster import (
+    NAMESPACE,
+    TAG,
+    VALUES,
+    Cluster,
+    Manifest,
+    client_pod,
+    install_chart,
+    make_namespace,
+    simulated,
+)
 from support.needs import ROOT
 from support.traffic import Traffic
 from support.wait import wait_until
@@ -17,6 +27,7 @@ from support.wait import wait_until
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 MODELS = "upgraded"
+HOSTED_API = "hosted-api"
 NEW_CHART = ROOT / "helm" / "capstan"
 FLAGS = ("--namespace", NAMESPACE, "--wait", "--timeout", "180s")
 
@@ -28,12 +39,27 @@ def _values(*, tag: str, worker: str) -> Manifest:
     return values
 
 
-def _hosted(name: str, upstream: str) -> Manifest:
+def _hosted_api() -> tuple[Manifest, Manifest]:
+    """A server that is not Capstan's business, and the Service in front of it."""
+    pod = client_pod(HOSTED_API, "")
+    (container,) = pod["spec"]["containers"]
+    container |= {
+        "image": f"docker.io/capstan/worker:{previous.TAG}",
+        "command": ["capstan-worker"],
+        "args": ["simulator", "--host", "0.0.0.0", "--port", "8000", "--worker-port", "8001", "--model", "remote"],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8001}, "periodSeconds": 1},
+    }
+    port = {"port": 8000, "targetPort": 8000}
+    spec = {"selector": pod["metadata"]["labels"], "ports": [port]}
+    return pod, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": HOSTED_API}, "spec": spec}
+
+
+def _hosted(name: str) -> Manifest:
     """A hosted model as people had them: with a key in a Secret that says nothing of Capstan."""
     external = {
         "provider": "OpenAICompatible",
-        "url": f"http://{upstream}-model.{MODELS}.svc:8000/v1",
-        "model": upstream,
+        "url": f"http://{HOSTED_API}.{MODELS}.svc:8000/v1",
+        "model": "remote",
         "secretRef": {"name": "hosted-key", "key": "key"},
     }
     return {
@@ -71,13 +97,15 @@ def before(cluster: Cluster, old_tree: Path) -> Iterator[Cluster]:
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hosted-key"}, "data": key},
         _simulated("many", 2),
         _simulated("single", 1),
-        _hosted("hosted", "many"),
+        _hosted("hosted"),
+        *_hosted_api(),
     )
     cluster.wait_settled("many", MODELS)
     cluster.wait_settled("single", MODELS)
     cluster.wait_ready("hosted", MODELS)
     yield cluster
     cluster.kubectl("delete", "llmmodels", "--all", "-n", MODELS)
+    cluster.kubectl("delete", "pod", HOSTED_API, "-n", MODELS, "--wait=false")
     install_chart(cluster)
     cluster.kubectl("delete", "namespace", MODELS, "--wait=false")
 
