@@ -98,7 +98,7 @@ class Settings:
     workers: int = 16
     """CAPSTAN_WORKERS: models that are worked on at once; a quarter of them in one namespace at most."""
     health_port: int = 8080
-    """CAPSTAN_HEALTH_PORT: /healthz (fails when the resync is stale) and /metrics."""
+    """CAPSTAN_HEALTH_PORT: /healthz, /readyz and /metrics."""
     log_level: str = "INFO"
     """CAPSTAN_LOG_LEVEL."""
     log_format: str = "json"

@@ -117,3 +117,53 @@ async def test_the_documented_permissions_are_enough_and_the_token_may_rotate(
     assert refused(operator) == 0
     assert "Forbidden" not in operator.log
     assert await served_names(kube, namespace) == {"one", "two"}
+
+
+async def test_a_missing_right_is_told_on_the_model_and_is_no_bug(
+    kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any, tmp_path: Path
+) -> None:
+    """Without the right to make Services, and then without that to list pods, the model says which right is missing;
+    there is no traceback, and when the right is given, all is well without anybody's help."""
+    await make_account(kube, namespace)
+    metadata = {"name": "capstan-operator", "namespace": namespace}
+
+    async def grant(*, without: tuple[str, str] = ("", "")) -> None:
+        resource, verb = without
+        rules = [
+            {**rule, "verbs": [one for one in rule["verbs"] if rule["resources"] != [resource] or one != verb]}
+            for rule in documented_rules()
+        ]
+        role = {"apiVersion": ROLES.api_version, "kind": ROLES.kind, "metadata": metadata, "rules": rules}
+        await kube.apply(role, manager="test")
+
+    await grant(without=("services", "patch"))
+    token_file = tmp_path / "token"
+    token_file.write_text(await make_token(kube, namespace, "first"))
+    operator = start_operator(kubeconfig=token_kubeconfig(kube_api, tmp_path / "kubeconfig", token_file))
+    await kube.apply(simulated("one", namespace), manager="user")
+
+    async def told(type_: str, right: str) -> bool:
+        found = condition(await find(kube, LLM_MODELS, "one", namespace), type_)
+        return found.get("reason") == "OperatorForbidden" and right in found["message"]
+
+    await eventually(lambda: told("Degraded", "may not patch services"), what="the right to make Services to be named")
+    await grant(without=("pods", "list"))
+
+    async def change() -> bool:
+        await kube.apply(simulated("one", namespace, replicas=2), manager="user")
+        return await told("Ready", "may not list pods")
+
+    await eventually(change, what="the right to list pods to be named", every=0.5)
+    assert operator.metric("capstan_operator_reconciles_total", result="forbidden") > 0
+    assert operator.metric("capstan_operator_forbidden_total", verb="list", resource="pods") > 0
+    assert operator.metric("capstan_operator_reconciles_total", result="bug") == 0
+    assert "traceback" not in operator.log
+    assert operator.read("/healthz") == "ok"
+    await grant()
+
+    async def well() -> bool:
+        found = await find(kube, LLM_MODELS, "one", namespace)
+        return is_settled(found) and condition(found, "Degraded").get("status") == "False"
+
+    await eventually(well, seconds=120, what="the model to be well")
+    assert operator.exit_code is None
