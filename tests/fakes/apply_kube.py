@@ -27,6 +27,8 @@ from capstan_operator.resources.resource import Manifest
 Place = tuple[str, str, str]
 """(kind, namespace, name)."""
 Path = tuple[str, ...]
+_UNNUMBERED = ("ConfigMap", "Secret")
+"""Kinds without a generation."""
 _SERVER_SIDE = (("metadata", "uid"), ("metadata", "resourceVersion"), ("metadata", "generation"))
 
 
@@ -52,9 +54,10 @@ class _Stored:
         found["metadata"].update(
             uid=self.uid,
             resourceVersion=str(self.version),
-            generation=self.generation,
             managedFields=managers,
         )
+        if found["kind"] not in _UNNUMBERED:
+            found["metadata"]["generation"] = self.generation
         return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from capstan_operator.errors import LeaseLost
-from capstan_operator.kube.errors import Conflict, Unavailable
+from capstan_operator.kube.errors import Conflict, Forbidden, Unavailable
 from capstan_operator.kube.leader import LEASE_NAME, Leader, Timing
 from capstan_operator.resources.resource import Manifest
 from fakes.apply_kube import ApplyKube
@@ -310,5 +310,64 @@ def test_a_release_that_hangs_is_given_up() -> None:
 
         kube.apply = hang  # type: ignore[method-assign]
         assert await seconds(holder.release()) == 2
+
+    run_virtually(scenario())
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Give the warnings: what failed, and why."""
+    found = [one for one in caplog.records if one.levelname == "WARNING"]
+    return [(one.getMessage(), one.__dict__["error"]) for one in found]
+
+
+def test_an_outage_is_said_once_while_it_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    """A log of hours of outage is one line; another error, or the same one after it was well, is said again."""
+    kube = ApplyKube()
+    away, other = Unavailable("away"), Unavailable("another")
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        kube.answer("get", away, away, other, away)
+        await holder.acquire()
+        keeping = asyncio.create_task(holder.keep())
+        kube.answer("apply", away, away)
+        await asyncio.sleep(7)
+        kube.answer("apply", Conflict("somebody wrote"), Conflict("somebody wrote"))
+        kube.answer("get", away, None)
+        await asyncio.sleep(4)
+        keeping.cancel()
+
+    run_virtually(scenario())
+    taking, renewing, reading = (f"could not {what} the leader lease" for what in ("read or take", "renew", "read"))
+    assert said(caplog) == [
+        (taking, "away"), (taking, "another"), (taking, "away"), (renewing, "away"), (reading, "away"),
+    ]  # fmt: skip
+
+
+def test_a_right_that_is_missing_is_said_as_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """With verb, resource and namespace, for whoever mends the role."""
+    kube = ApplyKube()
+    words = 'User "op" cannot get resource "leases" in API group "coordination.k8s.io" in the namespace "ns"'
+    kube.answer("get", Forbidden(words), Forbidden("a plugin says no"))
+    run_virtually(leader(kube).acquire())
+    first, second = (one.__dict__ for one in caplog.records if one.levelname == "WARNING")
+    assert (first["verb"], first["resource"], first["namespace"]) == ("get", "leases.coordination.k8s.io", "ns")
+    assert "verb" not in second
+
+
+def test_a_lease_that_cannot_be_read_after_a_conflict_is_looked_at_each_second() -> None:
+    """Until the deadline: whose it is decides whether the work goes on."""
+    kube = ApplyKube()
+
+    async def scenario() -> None:
+        holder = leader(kube)
+        await holder.acquire()
+        kube.answer("apply", None, *[Conflict("somebody wrote")] * 100)
+        kube.answer("get", *[Unavailable("no answer")] * 100)
+        calls = len(kube.calls)
+        with pytest.raises(LeaseLost, match="not renewed for 10 s"):
+            await holder.keep()
+        # One good renewal, and from four to eleven seconds a write and a look each second.
+        assert len(kube.calls) - calls == 1 + 2 * 8
 
     run_virtually(scenario())

@@ -1,11 +1,14 @@
 """Looking up who has the names of a model's children: what is found, and what it costs."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from capstan_operator.api.kinds import Model
+from capstan_operator.kube.port import Listing
 from capstan_operator.models.namesakes import FEW_LOOKUPS, Namesakes
+from capstan_operator.resources.api_resource import ApiResource
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from fakes.apply_kube import ApplyKube
 
@@ -66,11 +69,20 @@ async def test_an_operator_of_some_namespaces_lists_each_of_them() -> None:
     """It may not list the cluster."""
     kube = ApplyKube()
     kube.put(service("late", namespace="other"))
+    asked: list[str | None] = []
+    real = kube.list
+
+    async def list_(kind: ApiResource, *, namespace: str | None = None, **options: Any) -> Listing:
+        asked.append(namespace)
+        return await real(kind, namespace=namespace, **options)
+
+    kube.list = list_  # type: ignore[method-assign]
     namesakes = Namesakes(kube, cluster_wide=False)
     await namesakes.find(model(), names(FEW_LOOKUPS + 2))
     found = await namesakes.find(model("other"), [service("late", namespace="other")])
     assert [item["metadata"]["name"] for item in found] == ["late"]
     assert kube.calls.count(("list", "Service", "*")) == 2
+    assert set(asked) == {"ns", "other"}
 
 
 @pytest.mark.parametrize(("owner", "whole"), [("u1", True), ("u2", False), ("", False)])
@@ -79,7 +91,8 @@ async def test_what_the_model_owns_is_read_whole(owner: str, whole: bool) -> Non
     kube = ApplyKube()
     namesakes = Namesakes(kube, cluster_wide=True)
     await namesakes.find(model(), names(FEW_LOOKUPS))
+    kube.put(service("late", namespace="a-namespace-before", owner="u3"))
     kube.put(service("late", owner=owner))
     (found,) = await namesakes.find(model(), [service("late")])
     assert ("spec" in found) is whole
-    assert found["metadata"]["name"] == "late"
+    assert (found["metadata"]["name"], found["metadata"]["namespace"]) == ("late", "ns")

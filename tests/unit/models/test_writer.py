@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.names import API_VERSION
+from capstan_contract.names import API_VERSION, APPLIED_HASH_ANNOTATION
 from capstan_operator.desired.diff import with_applied_hash
 from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
 from capstan_operator.desired.types import Action, DesiredModel, Wanted
@@ -118,7 +118,9 @@ async def test_an_object_that_appears_at_the_same_moment_stays_somebody_elses() 
         metadata = {"name": "a", "namespace": "ns"}
         before = kube.put({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": theirs})
         written = await ChildWriter(kube).write(MODEL, desired(child("a", port=1), child("b")), ())
-        assert reasons(written) == ["NameTaken"]
+        assert [problem.message for problem in written.problems] == [
+            "the Service 'a' exists already and was not made by Capstan"
+        ]
         found = kube.find("Service", "a") or {}
         assert (found["spec"], found["metadata"]["uid"]) == (theirs, before["metadata"]["uid"])
         assert "ownerReferences" not in found["metadata"]
@@ -160,7 +162,7 @@ async def test_a_field_that_is_not_kept_is_told_once_and_not_applied_again() -> 
 
 
 async def test_a_status_that_changes_is_no_reason_to_apply_again() -> None:
-    """Only what is wanted of the object counts, which its generation tells; one without is told by its version."""
+    """Only what is wanted of the object counts, which its generation tells."""
     kube = ApplyKube()
     kube.admit = forgetful
     writer = ChildWriter(kube)
@@ -171,8 +173,35 @@ async def test_a_status_that_changes_is_no_reason_to_apply_again() -> None:
     kube.calls.clear()
     await writer.write(MODEL, want, [busy])
     assert kube.calls == []
-    bare = {**busy, "metadata": {key: value for key, value in busy["metadata"].items() if key != "generation"}}
-    await writer.write(MODEL, want, [bare])
+
+
+async def test_an_object_without_a_generation_is_told_by_its_version() -> None:
+    """A ConfigMap has no status: whatever changes it is a reason to look again."""
+    kube = ApplyKube()
+    kube.admit = forgetful
+    writer = ChildWriter(kube)
+    want = desired(child("a", "ConfigMap", novel=1))
+    first = await writer.write(MODEL, want, ())
+    (live,) = first.live.values()
+    kube.calls.clear()
+    await writer.write(MODEL, want, [live])
+    assert kube.calls == []
+    await writer.write(MODEL, want, [{**live, "metadata": {**live["metadata"], "resourceVersion": "999"}}])
+    assert applied(kube) == ["a"]
+
+
+async def test_what_is_remembered_as_not_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was applied longest ago is forgotten first, and applied once more."""
+    monkeypatch.setattr("capstan_operator.models.writer.MOST_UNKEPT", 2)
+    kube = ApplyKube()
+    kube.admit = forgetful
+    writer = ChildWriter(kube)
+    want = desired(*(child(name, novel=1) for name in "abc"))
+    first = await writer.write(MODEL, want, ())
+    kube.calls.clear()
+    await writer.write(MODEL, desired(child("b", novel=1), child("c", novel=1)), first.live.values())
+    assert kube.calls == []
+    await writer.write(MODEL, desired(child("a", novel=1)), first.live.values())
     assert applied(kube) == ["a"]
 
 
@@ -201,6 +230,7 @@ async def test_a_deployment_that_was_made_halfway_says_whose_its_number_is() -> 
         await ChildWriter(kube).write(SCALED, desired(child("a", "Deployment"), replicas=0), ())
     found = kube.find("Deployment", "a") or {}
     assert found["spec"]["replicas"] == 0
+    assert found["metadata"]["annotations"].keys() == {REPLICAS_ANNOTATION, APPLIED_HASH_ANNOTATION}
     assert found["metadata"]["annotations"][REPLICAS_ANNOTATION] == FROM_MODEL
 
 
@@ -252,3 +282,27 @@ async def test_refused_objects_do_not_keep_others_from_going() -> None:
     both = replace(desired(child("a")), wanted=(Wanted(child("a")), Wanted(old, Action.PRUNE)))
     written = await ChildWriter(kube).write(MODEL, both, (old,))
     assert (reasons(written), kube.find("Service", "old")) == (["ApplyRefused"], None)
+
+
+async def test_a_number_of_none_is_a_number() -> None:
+    """An autoscaler's lower bound of 0 is applied as 0, to a Deployment that is there and to one that is not."""
+    kube = ApplyKube()
+    deployment = child("a", "Deployment", image="x")
+    first = await ChildWriter(kube).write(SCALED, desired(deployment, replicas=0), ())
+    assert first.live["Deployment", "a"]["spec"]["replicas"] == 0
+    await ChildWriter(kube).write(SCALED, desired(deployment, replicas=3), first.live.values())
+    second = await ChildWriter(kube).write(SCALED, desired(deployment, replicas=0), first.live.values())
+    assert second.live["Deployment", "a"]["spec"]["replicas"] == 0
+
+
+async def test_what_cannot_go_keeps_no_other_one() -> None:
+    """One that is not ours, one that was replaced, and one that nobody listed: the rest goes all the same."""
+    kube = ApplyKube()
+    anothers = kube.put(child("anothers", owner={**OURS, "uid": "other"}))
+    replaced = {**child("replaced"), "metadata": {**child("replaced")["metadata"], "uid": "gone"}}
+    kube.put(child("replaced"))
+    own, unlisted = kube.put(child("own")), kube.put(child("unlisted"))
+    going = tuple(Wanted(one, Action.PRUNE) for one in (anothers, replaced, unlisted, own))
+    await ChildWriter(kube).write(MODEL, DesiredModel(key=MODEL.key, wanted=going), (anothers, replaced, own))
+    left = [name for name in ("anothers", "replaced", "own", "unlisted") if kube.find("Service", name)]
+    assert left == ["anothers", "replaced"]
