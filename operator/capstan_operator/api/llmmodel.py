@@ -289,8 +289,8 @@ class LLMModelSpec(Part):
     parallelism: Parallelism = Field(default_factory=Parallelism)
     """How one replica is spread over its GPUs."""
     replicas: int = Field(default=1, ge=0, le=1000)
-    """Number of replicas. With `scaling`, the number to begin with, within its bounds; it cannot change then, because
-    the autoscaler says how many there are."""
+    """Number of replicas. With `scaling`, the number to begin with, within its bounds; it can be removed then, and
+    not changed, because the autoscaler says how many there are."""
     scaling: Scaling | None = None
     """Leave the number of replicas to an autoscaler, within bounds."""
     rollout: RolloutSpec | None = None

@@ -13,8 +13,9 @@ SCALING = (
 
 SPEC = (
     Rule(
-        cel="!has(self.scaling) || !has(oldSelf.scaling) || self.replicas == oldSelf.replicas",
-        message="cannot change while `scaling` is set: the autoscaler says how many replicas there are",
+        # NB: 1 is what the schema fills in when the field is removed, which is how a user mends that it is there.
+        cel="!has(self.scaling) || !has(oldSelf.scaling) || self.replicas == oldSelf.replicas || self.replicas == 1",
+        message="cannot change while `scaling` is set, only go: the autoscaler says how many replicas there are",
         field_path=".replicas",
     ),
 )
