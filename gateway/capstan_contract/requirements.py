@@ -43,6 +43,8 @@ def objections_to_policy(raw: Mapping[str, Any], known: Known) -> tuple[str, ...
     """Say why a policy cannot be enforced; nothing when it can."""
     kind = raw.get("kind")
     objections = unknown_requirements(raw, known)
+    if not isinstance(kind, str):
+        return ("kind/unreadable", *objections)
     return objections if kind in known.policy_kinds else (f"kind/{kind}", *objections)
 
 

@@ -44,7 +44,7 @@ class ConfigStore:
         self.error: str | None = None
 
     async def offer(self, documents: Mapping[str, str | bytes], *, source: str) -> bool:
-        """Use these documents, if they are a config; says whether they are in use now. Never raises for bad content.
+        """Use these documents, if they are a config; says whether they are in use now. Never raises.
 
         Requests go on meanwhile: the config is checked in a thread, and compiled in slices.
         """
@@ -52,6 +52,11 @@ class ConfigStore:
             reading = await asyncio.to_thread(self._reader.read, documents)
         except ConfigError as error:
             self.reject(str(error), source=source)
+            return False
+        except Exception as error:
+            # A bug in reading. Whoever follows the source must not end by it: the next config may be a good one.
+            log.exception("a config could not be read", extra={"source": source})
+            self.reject(f"the config could not be read: {type(error).__name__}", source=source)
             return False
         async with self._compiling:
             return await self._use(reading, source)

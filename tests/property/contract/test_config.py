@@ -1,14 +1,27 @@
 """The gateway config survives splitting, and damage is noticed."""
 
+import contextlib
 import json
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_contract.config import ConfigError, GatewayConfig, ModelEntry, StaticBackend, canonical, digest
+from capstan_contract.config import (
+    ConfigError,
+    GatewayConfig,
+    ModelEntry,
+    PolicyEntry,
+    RouterBackend,
+    RouterMember,
+    StaticBackend,
+    canonical,
+    digest,
+)
 from capstan_contract.names import CONFIG_FILE, SHARD_SETS
 from capstan_contract.reading import ConfigReader, join_config
+from capstan_contract.requirements import Known
 from capstan_contract.sharding import buckets_of, shards_named_by, split_config
 
 names = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=12)
@@ -147,3 +160,51 @@ def test_faults_are_named(text: str, message: str) -> None:
     """Each kind of damage is refused with a message that names it."""
     with pytest.raises(ConfigError, match=message):
         join_config({CONFIG_FILE: text})
+
+
+def _places(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Give the paths of all values in a document."""
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)  # type: ignore[assignment]
+    else:
+        return [path]
+    return [path, *(found for key, item in inner for found in _places(item, (*path, key)))]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(models, st.data(), _JSON)
+def test_any_value_in_any_place_is_read_or_refused(
+    entries: tuple[ModelEntry, ...], data: st.DataObject, value: object
+) -> None:
+    """Whatever stands where something else belongs: ConfigError or a config with entries refused, nothing else."""
+    policies = (PolicyEntry(id="Guard/a", kind="Guard", body={}),)
+    member = ModelEntry(id="default/M", servedName="M", upstreamName="M", backend=StaticBackend(urls=()))
+    router = ModelEntry(
+        id="default/R",
+        servedName="R",
+        upstreamName="R",
+        backend=RouterBackend(members=(RouterMember(model="default/M"),)),
+        policies=("Guard/a",),
+    )
+    document = json.loads(
+        split_config(GatewayConfig.build((*entries, member, router), policies=policies), shard_bytes=10**6)[CONFIG_FILE]
+    )
+    path = data.draw(st.sampled_from([path for path in _places(document) if path]))
+    parent = document
+    for step in path[:-1]:
+        parent = parent[step]
+    parent[path[-1]] = value
+    with contextlib.suppress(orjson.JSONDecodeError, TypeError):  # of what is no JSON there is no hash
+        if path != ("hash",):
+            document["hash"] = digest(orjson.loads(json.dumps(document)))
+    known = Known(policy_kinds=frozenset(("Guard",)))
+    with contextlib.suppress(ConfigError):
+        ConfigReader(known=known).read({CONFIG_FILE: json.dumps(document)})

@@ -211,3 +211,18 @@ def test_a_cascade_needs_its_judge_only_if_it_asks_it() -> None:
 def test_a_refused_virtual_model_leaves_its_members() -> None:
     """What is refused is the entry, and not what it refers to."""
     assert served(read(model("b"), router("r", "b", **REFUSED))) == {"b"}
+
+
+@pytest.mark.parametrize("kind", [["Guard"], {"Guard": 1}, None, 7, True])
+def test_a_kind_that_is_no_text_is_refused(kind: object) -> None:
+    """A policy whose kind is a list or an object is refused as any that is not known, and takes its models with it."""
+    document = json.loads(
+        split_config(GatewayConfig.build((model("a"), model("b", policies=(GUARD.id,))), policies=(GUARD,)))[
+            CONFIG_FILE
+        ]
+    )
+    document["policies"][0]["kind"] = kind
+    document["hash"] = digest(document)
+    reading = ConfigReader(known=KNOWS_GUARDS).read({CONFIG_FILE: json.dumps(document)})
+    assert served(reading) == {"a"}
+    assert reading.refused == {GUARD.id: ("kind/unreadable",), "team/b": (f"policy/{GUARD.id}",)}

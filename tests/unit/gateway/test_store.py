@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Generator
 
+import pytest
+
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
+from capstan_contract.reading import Reading
 from capstan_contract.sharding import split_config
 from capstan_gateway.config.runtime import Runtime, compile_runtime
 from capstan_gateway.config.store import DIRECTORY, KUBERNETES, ConfigStore
@@ -59,6 +62,26 @@ async def test_others_have_their_turn_while_a_config_is_compiled() -> None:
     assert used
     assert store.runtime is not None
     assert set(store.runtime.models) == {"a"}
+
+
+async def test_no_content_ends_whoever_offers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong while a config is read, it is refused and shown, and the next one is taken."""
+    compiler = Compiler()
+    compiler.waits_for.set()
+    store = ConfigStore(compiler.build, compiler.metrics)
+    assert await store.offer(documents("a"), source=KUBERNETES)
+
+    def fails(_: object) -> Reading:
+        raise TypeError("unhashable: sk-secret")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._reader, "read", fails)
+        assert not await store.offer(documents("b"), source=KUBERNETES)
+    assert store.error == "the config could not be read: TypeError"
+    assert store.runtime is not None
+    assert set(store.runtime.models) == {"a"}
+    assert await store.offer(documents("b"), source=KUBERNETES)
+    assert store.error is None
 
 
 async def test_two_sources_never_compile_at_once() -> None:
