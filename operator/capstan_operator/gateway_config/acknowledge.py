@@ -156,7 +156,7 @@ class Acknowledger:
         except KubeError as error:
             log.warning("could not list the gateway's replicas", extra={"error": str(error)})
             return
-        reports = await asyncio.gather(*(self._ask(session, replica.address) for replica in replicas))
+        reports = await asyncio.gather(*(self._ask_anywhere(session, replica) for replica in replicas))
         answers = dict(zip(replicas, reports, strict=True))
         is_new = self._said.hear(answers, self.ledger, now=asyncio.get_running_loop().time())
         self._metrics.gateways.labels("ready").set(len(replicas))
@@ -190,6 +190,13 @@ class Acknowledger:
             )
             self._replicas = (now, ready_replicas(listing.items))
         return self._replicas[1]
+
+    async def _ask_anywhere(self, session: aiohttp.ClientSession, replica: Replica) -> ConfigReport | None:
+        """Ask at one address after the other: the operator may have no route to those of one family."""
+        for address in replica.addresses:
+            if (report := await self._ask(session, address)) is not None:
+                return report
+        return None
 
     async def _ask(self, session: aiohttp.ClientSession, address: str) -> ConfigReport | None:
         host = f"[{address}]" if ":" in address else address

@@ -1,8 +1,8 @@
 """What the gateway's replicas have said, and what it is worth.
 
 A replica that does not answer for a moment still runs what it said last: it never falls back to less as long as it is
-in the EndpointSlice, which it leaves when it is not ready. A replica is an address and the pod behind it: another pod
-at the same address has said nothing yet.
+in the EndpointSlice, which it leaves when it is not ready. A replica is a pod, however many addresses it has: another
+pod at the same address has said nothing yet.
 """
 
 from collections import Counter
@@ -24,9 +24,10 @@ restarted starts from files, and has the newest config from the API a moment lat
 class Replica:
     """One ready replica of the gateway."""
 
-    address: str
-    pod: str = ""
-    """Uid of its pod; empty when the EndpointSlice does not say."""
+    id: str
+    """Uid of its pod; its address when the EndpointSlice does not say."""
+    addresses: tuple[str, ...] = field(default=(), compare=False)
+    """Where it can be asked; of a dual-stack Service one of each family."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +142,12 @@ def _runs(group: Group, entry: EntryId, *, uid: str, generation: int, served: bo
 
 
 def ready_replicas(slices: Sequence[Manifest]) -> tuple[Replica, ...]:
-    """Give the ready endpoints, each once. `ready` absent means ready, as the API says."""
-    return tuple(
-        sorted(
-            {
-                Replica(endpoint["addresses"][0], str((endpoint.get("targetRef") or {}).get("uid") or ""))
-                for item in slices
-                for endpoint in item.get("endpoints") or ()
-                if (endpoint.get("conditions") or {}).get("ready") is not False and endpoint.get("addresses")
-            }
-        )
-    )
+    """Give the ready endpoints, each pod once. `ready` absent means ready, as the API says."""
+    found: dict[str, set[str]] = {}
+    for item in slices:
+        for endpoint in item.get("endpoints") or ():
+            addresses = endpoint.get("addresses")
+            if addresses and (endpoint.get("conditions") or {}).get("ready") is not False:
+                pod = (endpoint.get("targetRef") or {}).get("uid") or addresses[0]
+                found.setdefault(str(pod), set()).add(addresses[0])
+    return tuple(Replica(pod, tuple(sorted(addresses))) for pod, addresses in sorted(found.items()))

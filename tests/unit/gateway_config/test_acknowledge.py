@@ -12,4 +12,23 @@ def test_ready_replicas_are_those_that_are_not_unready() -> None:
         {"endpoints": [{"addresses": ["10.0.0.3"], "targetRef": pod}]},
         {"endpoints": None},
     ]
-    assert ready_replicas(slices) == (Replica("10.0.0.1"), Replica("10.0.0.3", "u1"))
+    found = ready_replicas(slices)
+    assert found == (Replica("10.0.0.1"), Replica("u1"))
+    assert [replica.addresses for replica in found] == [("10.0.0.1",), ("10.0.0.3",)]
+
+
+def test_a_pod_with_addresses_of_two_families_is_one_replica() -> None:
+    """A dual-stack Service has a slice per family: its pods count once, and have two addresses to be asked at."""
+    pods = [{"kind": "Pod", "name": name, "uid": name} for name in ("u1", "u2")]
+    slices = [
+        {
+            "addressType": family,
+            "endpoints": [{"addresses": [one], "targetRef": pods[0]}, {"addresses": [two], "targetRef": pods[1]}],
+        }
+        for family, one, two in (("IPv6", "fd00::1", "fd00::2"), ("IPv4", "10.0.0.1", "10.0.0.2"))
+    ]
+    found = ready_replicas(slices)
+    assert [(replica.id, replica.addresses) for replica in found] == [
+        ("u1", ("10.0.0.1", "fd00::1")),
+        ("u2", ("10.0.0.2", "fd00::2")),
+    ]

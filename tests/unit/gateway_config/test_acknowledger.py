@@ -12,7 +12,7 @@ from capstan_operator.gateway_config.ledger import Recorded
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.status.types import AckState, Problem
+from capstan_operator.status.types import Acknowledgement, AckState, Problem
 from support.memorykube import MemoryKube
 
 A, B = ObjectKey("team", "a"), ObjectKey("team", "b")
@@ -81,6 +81,18 @@ async def test_a_replica_that_is_silent_for_a_moment_wakes_nobody(gateway: Asked
     assert gateway.judged == 0
     assert gateway.state(A, 1) is AckState.ACKNOWLEDGED
     assert not gateway.pending
+
+
+async def test_a_replica_is_asked_at_its_other_address_when_one_does_not_answer() -> None:
+    """Without a route to one family, it is still known what a dual-stack replica runs, and that it is one."""
+    asked = Asked()
+    asked._kube.objects["gw"]["endpoints"] = [  # type: ignore[attr-defined]
+        {"addresses": [address], "targetRef": {"uid": "pod"}} for address in (ONE, TWO)
+    ]
+    asked.write("x", 1, 1)
+    await asked.poll(one=None, two="x")
+    found = asked.acknowledgement(A, uid="u", generation=1, served=True)
+    assert found == Acknowledgement(AckState.ACKNOWLEDGED, acknowledged=1, ready=1)
 
 
 async def test_only_models_for_which_the_answer_changed_are_woken(gateway: Asked) -> None:

@@ -7,7 +7,7 @@ from capstan_operator.gateway_config.ledger import Ledger, Recorded
 from capstan_operator.gateway_config.replicas import OLDER_FOR, Replica, Replicas
 from capstan_operator.status.types import Acknowledgement, AckState
 
-ONE, TWO = Replica("10.0.0.1", "pod-1"), Replica("10.0.0.2", "pod-2")
+ONE, TWO = Replica("pod-1", ("10.0.0.1",)), Replica("pod-2", ("10.0.0.2",))
 OLD, NEW, FOREIGN = (ConfigReport(hash=name) for name in ("old", "new", "of another operator"))
 EMPTY = ConfigReport(hash=None)
 
@@ -69,7 +69,7 @@ def test_a_replica_that_is_silent_keeps_what_it_said() -> None:
 
 def test_another_pod_at_the_address_has_said_nothing() -> None:
     """What a pod said is not what its successor at the same address runs."""
-    other = Replica(ONE.address, "pod-3")
+    other = Replica("pod-3", ONE.addresses)
     assert judge({ONE: NEW}, {other: None}) == Acknowledgement(AckState.UNKNOWN, acknowledged=0, ready=1)
 
 
