@@ -180,6 +180,7 @@ class Runtime:
         listed = await self._loader.all_models()
         keys = [model.key for model in listed.models if model.key.namespace not in listed.unreadable]
         self.adopter.expect(keys)
+        self.reconciler.told.keep_only(model.key for model in listed.models)
         return keys
 
     def _is_through(self, keys: Iterable[ObjectKey]) -> bool:

@@ -31,6 +31,7 @@ from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.namesakes import Namesakes, is_child
 from capstan_operator.models.templates import Templates
+from capstan_operator.models.told import ToldStandings
 from capstan_operator.models.writer import RETRY_REFUSED, ChildWriter, Written
 from capstan_operator.resources.resource import Manifest, ObjectKey, identity_of, is_owned
 from capstan_operator.settings import Settings
@@ -73,7 +74,7 @@ class ModelReconciler:
         self._adopter = adopter
         self._templates = Templates()
         self._children = ChildWriter(kube)
-        self._standings: dict[ObjectKey, Standing] = {}
+        self.told = ToldStandings()
 
     async def prepare(self, keys: list[ObjectKey]) -> Work[ObjectKey]:
         """List what the keys of a batch need, and give what reconciles one of them."""
@@ -125,7 +126,7 @@ class ModelReconciler:
             raise unread
         model = snapshot.models.get(key)
         if model is None or model.deleting:
-            self._standings.pop(key, None)
+            self.told.forget(key)
             self._adopter.report(key, None)
             return None
         # NB: only what this model needs: the rest of the batch must not reach its status by accident.
@@ -188,9 +189,8 @@ class ModelReconciler:
 
     def _tell_dependents(self, key: ObjectKey, standing: Standing) -> None:
         """Wake the virtual models that name this one, when what matters to them is not what it was."""
-        if self._standings.get(key) == standing:
+        if not self.told.is_news(key, standing):
             return
-        self._standings[key] = standing
         for dependent in sorted(self._gateway.dependents.get(key, ())):
             self._wake(dependent)
 
