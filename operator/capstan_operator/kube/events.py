@@ -1,7 +1,8 @@
 """Events: one per transition, and one counted series for a transition that repeats.
 
 An Event is a note for people: nothing waits for one. `record` puts it on a bounded queue that `run` works off. Failing
-to write one is logged, and when more happens than can be written the newest ones are dropped and counted in the log.
+to write one is logged, and when more happens than can be written the newest ones of the namespace that has most of them
+are dropped and named in the log.
 """
 
 import asyncio
@@ -12,9 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final, Literal
 
 from capstan_operator.kube.errors import Forbidden, KubeError
+from capstan_operator.kube.lanes import Lanes
 from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import EVENTS
 from capstan_operator.resources.resource import Manifest
@@ -22,6 +25,11 @@ from capstan_operator.resources.resource import Manifest
 log = logging.getLogger(__name__)
 
 REPORTER: Final = "capstan.dev/operator"
+WRITERS: Final = 4
+DEADLINE: Final = 10.0
+"""Seconds of one write."""
+PATIENCE: Final = 2.0
+"""Seconds after which a write counts as one that hangs, however it ends."""
 MOST_NOTE: Final = 1024
 """Bytes: the API server refuses a longer note."""
 
@@ -60,35 +68,62 @@ class EventRecorder:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         window: float = 600.0,
         most: int = 4096,
+        deadline: float = DEADLINE,
     ) -> None:
         self._kube = kube
         self._instance = instance[:128] or "capstan-operator"
         self._now = now
         self._window = window
         self._most = most
-        self._queue: asyncio.Queue[tuple[Subject, Key]] = asyncio.Queue(maxsize=most)
+        self._deadline = deadline
+        self._lanes: Lanes[tuple[Subject, Key]] = Lanes(places=WRITERS, most=most)
+        self._changed = asyncio.Event()
         self._series: OrderedDict[Key, _Series] = OrderedDict()
         self._forbidden: set[str] = set()
 
     def record(self, subject: Subject, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
         """Have one Event written, or counted to the series that it repeats."""
-        try:
-            self._queue.put_nowait((subject, (subject.uid, type_, reason, note)))
-        except asyncio.QueueFull:
-            log.warning("dropped an event", extra={"object": subject.name, "reason": reason})
+        if lost := self._lanes.add(subject.namespace, (subject, (subject.uid, type_, reason, note))):
+            log.warning("dropped an event", extra={"object": lost[0].name, "reason": lost[1][2]})
+        self._changed.set()
 
     async def run(self) -> None:
-        """Write until cancelled, one after the other: when a thousand models change at once, their objects go first."""
+        """Write until cancelled, a few at once: when a thousand models change at once, their objects go first.
+
+        One at a time of each namespace: where an admission webhook hangs, the Events of that namespace wait.
+        """
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WRITERS):
+                group.create_task(self._write())
+
+    async def _write(self) -> None:
         while True:
-            subject, key = await self._queue.get()
+            while (taken := self._lanes.take(monotonic())) is None:
+                self._changed.clear()
+                await self._changed.wait()
+            namespace, (subject, key) = taken
+            started, hung = monotonic(), True
             try:
+                hung = await self._attempt(subject, key)
+            finally:
+                now = monotonic()
+                self._lanes.done(namespace, now, hung=hung or now - started >= PATIENCE)
+                self._changed.set()
+
+    async def _attempt(self, subject: Subject, key: Key) -> bool:
+        """Write one, or say in the log why it is not written; say whether it hung."""
+        try:
+            async with asyncio.timeout(self._deadline):
                 await self._kube.apply(self._manifest(subject, key, self._count(subject, key)))
-            except Forbidden as error:
-                self._warn_once(subject.namespace, error)
-            except KubeError as error:
-                log.warning("could not write an event", extra={"object": subject.name, "error": str(error)})
-            except Exception:
-                log.exception("an event failed", extra={"object": subject.name})
+        except Forbidden as error:
+            self._warn_once(subject.namespace, error)
+        except (KubeError, TimeoutError) as error:
+            text = str(error) or f"no answer within {self._deadline:g} s"
+            log.warning("could not write an event", extra={"object": subject.name, "error": text})
+            return isinstance(error, TimeoutError)
+        except Exception:
+            log.exception("an event failed", extra={"object": subject.name})
+        return False
 
     def _warn_once(self, namespace: str, error: Forbidden) -> None:
         """Say once for each namespace that Events may not be written there."""

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -12,6 +13,7 @@ from capstan_operator.kube.errors import Unavailable
 from capstan_operator.kube.events import MOST_NOTE, EventRecorder, Subject
 from capstan_operator.resources.api_resource import EVENTS
 from fakes.apply_kube import ApplyKube
+from support.wait import eventually
 
 SUBJECT = Subject("capstan.dev/v1alpha1", "LLMModel", "ns", "chat", "u1")
 OTHER = Subject("capstan.dev/v1alpha1", "LLMModel", "ns", "other", "u2")
@@ -110,6 +112,80 @@ async def test_more_than_can_be_written_is_dropped() -> None:
     for number in range(3):
         world.recorder.record(SUBJECT, "Normal", "Ready", f"note {number}")
     assert sorted(event["note"] for event in await world.written()) == ["note 0", "note 1"]
+
+
+async def test_the_namespace_with_most_events_gives_way() -> None:
+    """Events that cannot be written in one namespace take no room from those of another, such as the installation's."""
+    world = World(most=4)
+    for number in range(6):
+        world.recorder.record(SUBJECT, "Normal", "Ready", f"note {number}")
+    install = Subject("v1", "ConfigMap", "capstan", "config", "")
+    for number in range(2):
+        world.recorder.record(install, "Warning", "ConfigHeld", f"held {number}")
+    assert sorted(event["note"] for event in await world.written()) == ["held 0", "held 1", "note 0", "note 1"]
+
+
+class HangingKube(ApplyKube):
+    """An API server with an admission webhook that hangs in some namespaces."""
+
+    def __init__(self, *stuck: str) -> None:
+        super().__init__()
+        self.stuck = set(stuck)
+        self.hanging: list[str] = []
+
+    async def apply(self, manifest: Any, **more: Any) -> Any:
+        """Hang, or write."""
+        namespace = manifest["metadata"]["namespace"]
+        if namespace in self.stuck:
+            self.hanging.append(namespace)
+            await asyncio.Event().wait()
+        return await super().apply(manifest, **more)
+
+
+async def test_a_webhook_that_hangs_holds_up_the_events_of_its_namespace_only() -> None:
+    """However many Events wait there, and in however many namespaces, those of others are written meanwhile, and once
+    the webhook answers, those that still wait are."""
+    stuck = [f"stuck{number}" for number in range(6)]
+    kube = HangingKube(*stuck)
+    recorder = EventRecorder(kube, instance="op", deadline=0.02)
+    for name in stuck:
+        for number in range(5):
+            recorder.record(replace(SUBJECT, namespace=name), "Normal", "Ready", f"{name} {number}")
+    running = asyncio.create_task(recorder.run())
+    await eventually(lambda: set(kube.hanging) == set(stuck), what="all to hang")
+
+    async def written() -> set[str]:
+        return {event["note"] for event in (await kube.list(EVENTS)).items}
+
+    for number in range(20):
+        recorder.record(SUBJECT, "Normal", "Ready", f"well {number}")
+
+    async def others() -> bool:
+        return {f"well {number}" for number in range(20)} <= await written()
+
+    await eventually(others, what="the Events of another namespace")
+    kube.stuck.clear()
+    recorder.record(replace(SUBJECT, namespace=stuck[0]), "Normal", "Ready", "at last")
+
+    async def again() -> bool:
+        return "at last" in await written()
+
+    await eventually(again, what="the Events of a namespace that answers again")
+    running.cancel()
+
+
+async def test_events_of_one_namespace_are_written_in_their_order_one_at_a_time() -> None:
+    """A series counts up, and a hanging namespace has one write in work."""
+    kube = HangingKube("ns")
+    recorder = EventRecorder(kube, instance="op", deadline=60)
+    for number in range(5):
+        recorder.record(SUBJECT, "Normal", "Ready", f"note {number}")
+    running = asyncio.create_task(recorder.run())
+    await eventually(lambda: bool(kube.hanging), what="a write")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert kube.hanging == ["ns"]
+    running.cancel()
 
 
 async def test_series_are_bounded() -> None:
