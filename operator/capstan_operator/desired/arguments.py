@@ -7,7 +7,12 @@ from typing import Final
 
 _OPTION: Final = re.compile(r"--?[A-Za-z][^\s=]*")
 """The beginning of a word that names an option: `--max-model-len`, `-tp`; a negative number is a value."""
-_VARIABLE: Final = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
+_VARIABLE: Final = re.compile(r"\$\$|\$\(([^)]*)\)")
+HOLE: Final = "\0"
+"""Stands for the value of a variable that a manifest does not say; nothing that a process is given can hold it."""
+
+Environment = Sequence[tuple[str, str | None]]
+"""Names and values in their order; None: the value is not known, as that of a Secret."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,23 @@ def is_option(word: str) -> bool:
 
 
 def expand_variables(words: Sequence[str], variables: Mapping[str, str]) -> list[str]:
-    """Put in what the kubelet puts in for `$(NAME)`: the value of a variable that is known; `$$` is a dollar."""
+    """Put in what the kubelet puts in for `$(NAME)`: the value, or HOLE when it is not known; `$$` is a dollar."""
 
     def known(found: re.Match[str]) -> str:
-        return "$" if found[0] == "$$" else variables.get(found[1], found[0])
+        return "$" if found[0] == "$$" else variables.get(found[1], HOLE)
 
     return [_VARIABLE.sub(known, word) for word in words]
+
+
+def resolve_environment(environment: Environment) -> dict[str, str]:
+    """Give the values as a process gets them: each may name those before it. What is not known is left out."""
+    known: dict[str, str] = {}
+    for name, value in environment:
+        if value is None:
+            known.pop(name, None)
+        else:
+            known[name] = expand_variables([value], known)[0]
+    return known
 
 
 def spellings_of(flag: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What is wrong with a model beyond its schema. Whoever reads `model.spec` asks here first."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
@@ -8,10 +9,10 @@ from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.patch import PatchError, check_patch, strategic_merge
 from capstan_operator.desired.pod import build_plain_template
 from capstan_operator.desired.reserved import Facts
-from capstan_operator.desired.template_wiring import find_template_faults
+from capstan_operator.desired.template_wiring import engine_of, environment_of, find_template_faults
 from capstan_operator.desired.volumes import exclusive_claim
 from capstan_operator.desired.wiring import find_wiring_doubts, find_wiring_faults
-from capstan_operator.resources.resource import Fault
+from capstan_operator.resources.resource import Fault, Manifest
 from capstan_operator.settings import BuildSettings
 
 _S3_ENGINES = (EngineType.VLLM, EngineType.SGLANG, EngineType.SIMULATOR, EngineType.OPENAI_COMPATIBLE)
@@ -25,14 +26,18 @@ def find_faults(model: Model) -> tuple[Fault, ...]:
 
 def judge_faults(model: Model) -> tuple[Fault, ...]:
     """Look for the faults of a model, whatever was found before."""
-    if model.spec is None:
+    spec = model.spec
+    if spec is None:
         return model.faults or (Fault("spec", "is missing"),)
+    unusable = tuple(_patch_faults(spec))
+    patched = None if unusable or spec.template is None or not spec.has_engine else _patch(model, spec, spec.template)
     return (
         *model.faults,
-        *_template_faults(model, model.spec),
-        *_source_faults(model.spec),
+        *unusable,
+        *(find_template_faults(*patched, Facts(model.key.name, spec)) if patched else ()),
+        *_source_faults(spec),
         *_name_faults(model),
-        *find_wiring_faults(model, model.spec),
+        *find_wiring_faults(model, spec, environment=environment_of(engine_of(patched[1])) if patched else None),
     )
 
 
@@ -72,16 +77,10 @@ def _replicas_doubts(spec: LLMModelSpec) -> Iterator[Fault]:
     yield Fault("spec.replicas", f"is only where `scaling` begins{within}: then the autoscaler says how many there are")
 
 
-def _template_faults(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
-    """A patch has to have a meaning; then what it makes of the template is judged."""
-    faults = tuple(_patch_faults(spec))
-    yield from faults
-    if spec.template is None or faults or not spec.has_engine:
-        return
+def _patch(model: Model, spec: LLMModelSpec, patch: Mapping[str, Any]) -> tuple[Manifest, Manifest, Mapping[str, Any]]:
+    """Give the template before and after a patch that has a meaning, and the patch."""
     before = build_plain_template(model, spec, BuildSettings())
-    patch = spec.template
-    after = {"spec": strategic_merge(before["spec"], patch.get("spec") or {})}
-    yield from find_template_faults(before, after, patch, Facts(model.key.name, spec))
+    return before, {"spec": strategic_merge(before["spec"], patch.get("spec") or {})}, patch
 
 
 def _patch_faults(spec: LLMModelSpec) -> Iterator[Fault]:

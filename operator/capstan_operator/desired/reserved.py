@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from capstan_contract.config import Task
-from capstan_contract.names import ENGINE_PORT
+from capstan_contract.names import ENGINE_PORT, WORKER_PORT
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.desired.engine import POOLING_TASKS, is_in_process, model_path
 from capstan_operator.desired.volumes import WEIGHTS
@@ -118,6 +118,11 @@ def is_no_other_port(_facts: Facts, values: Values) -> bool:
     return not (len(values) == 1 and values[0].isdigit() and values[0] != str(ENGINE_PORT))
 
 
+def is_other_port(_facts: Facts, values: Values) -> bool:
+    """None of the ports that Capstan uses."""
+    return not any(value.strip() in (str(ENGINE_PORT), str(WORKER_PORT)) for value in values)
+
+
 def is_reachable(_facts: Facts, values: Values) -> bool:
     """An address that others than the pod itself can reach."""
     return len(values) == 1 and not values[0].startswith(("127.", "localhost", "::1", "[::1"))
@@ -131,6 +136,8 @@ ONE_POD = "a replica is one pod, and every pod of a model answers by itself"
 ADAPTERS_WHY = "`spec.adapters` says which adapters there are"
 SOURCE_WHY = "`spec.model.source` says where the weights are"
 REVISION_WHY = "`spec.model.revision` says it"
+OTHER_PORT = f"Capstan uses {ENGINE_PORT} and {WORKER_PORT}, and the value must be known to be another port"
+PREFIX_WHY = "the gateway and the probes ask for paths without a prefix"
 LEAVES = "the engine would end at once"
 
 HOST = Reserved(("--host",), WHERE, only("0.0.0.0"))
@@ -159,4 +166,5 @@ _WORKER = Reserved(
         ),
     ),
 )
+MASTER_PORT = Reserved((), OTHER_PORT, is_other_port, variables=("MASTER_PORT",))
 EVERYWHERE = (_WEIGHTS_CACHE, _WORKER)

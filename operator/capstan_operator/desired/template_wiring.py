@@ -8,13 +8,14 @@ beside the engine, the variables that are reserved, the labels. Everything else 
 tuned or replaced. Only the engine's readiness probe must not go, because a pod without one gets requests at once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 from capstan_contract.names import ENGINE_PORT, ENGINE_PORT_NAME, GROUP, WORKER_PORT, WORKER_PORT_NAME
 from capstan_operator.api.llmmodel import EngineType
+from capstan_operator.desired.arguments import Environment, resolve_environment
 from capstan_operator.desired.reserved import Facts
-from capstan_operator.desired.wiring import reserved_variables
+from capstan_operator.desired.wiring import reserved_variables, why_reserved
 from capstan_operator.resources.resource import Fault, Manifest
 
 ROOT: Final = "spec.template"
@@ -72,9 +73,41 @@ def _engine_faults(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str
     if not theirs.get("readinessProbe"):
         yield Fault(f"{path}.readinessProbe", _READY)
     before, after = _variables(ours), _variables(theirs)
+    values = resolve_environment(environment_of(theirs))
     for name in sorted(reserved_variables(facts)):
-        if before.get(name) != after.get(name):
+        removed = name not in after
+        if before.get(name) != after.get(name) and (removed or why_reserved(name, values.get(name), facts)):
             yield Fault(f"{path}.env", f"must not set {name}, which Capstan relies on: see `spec.engine.env`")
+    yield from _unnamed_variables(theirs, path, reserved_variables(facts) - after.keys())
+
+
+def _unnamed_variables(container: Mapping[str, Any], path: str, reserved: Set[str]) -> Iterator[Fault]:
+    """Of `envFrom` nobody knows which variables it brings; a prefix says what their names begin with."""
+    for source in _sequence(container.get("envFrom")):
+        prefix = str(_mapping(source).get("prefix") or "")
+        if name := next((name for name in sorted(reserved) if name.startswith(prefix)), None):
+            message = f"must have a `prefix`: it may bring {name}, which Capstan relies on; or use `spec.engine.env`"
+            yield Fault(f"{path}.envFrom", message)
+            return
+
+
+def environment_of(container: Mapping[str, Any]) -> Environment:
+    """Give the variables of a container in their order."""
+    found = [_mapping(item) for item in _sequence(container.get("env"))]
+    return [(str(item.get("name")), _text(item)) for item in found]
+
+
+def engine_of(template: Manifest) -> Mapping[str, Any]:
+    """Give the engine's container of a template; empty when there is none."""
+    return _containers(template, "containers").get(_ENGINE, {})
+
+
+def _text(variable: Mapping[str, Any]) -> str | None:
+    """Give the value of a variable; None when it comes from elsewhere."""
+    value = variable.get("value")
+    if variable.get("valueFrom"):
+        return None
+    return value if isinstance(value, str) else "" if value is None else None
 
 
 def _worker_faults(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str) -> Iterator[Fault]:

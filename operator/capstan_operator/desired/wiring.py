@@ -10,10 +10,13 @@ from typing import Final
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.desired.arguments import (
+    HOLE,
+    Environment,
     GivenOption,
     expand_variables,
     is_option,
     read_command_line,
+    resolve_environment,
     spellings_of,
 )
 from capstan_operator.desired.engine import tensor_parallel_size
@@ -29,12 +32,15 @@ _LEAST_ABBREVIATION: Final = 3
 _PORT_OPTION: Final = re.compile(r"--([a-z-]*-)?port$")
 
 
-def find_wiring_faults(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
-    """Give what is wrong with the arguments and variables of a model's engine."""
+def find_wiring_faults(model: Model, spec: LLMModelSpec, *, environment: Environment | None = None) -> Iterator[Fault]:
+    """Give what is wrong with the arguments and variables of a model's engine.
+
+    `environment` is what the engine's container has when a patch of the template has changed it.
+    """
     if not spec.has_engine:
         return
     facts, table = Facts(model.key.name, spec), TABLES[spec.engine.type]
-    variables = {variable.name: variable.value for variable in spec.engine.env if variable.value is not None}
+    variables = resolve_environment(_environment_of(spec) if environment is None else environment)
     words = expand_variables(spec.engine.args, variables)
     yield from _misspelled(words, table)
     options = read_command_line(words).options
@@ -47,16 +53,21 @@ def find_wiring_faults(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
         elif entry is None and _takes_our_port(given):
             yield Fault(f"{ARGS}[{given.index}]", "must be another port than 8000 and 8001, which Capstan uses")
     yield from _too_many_gpus(options, spec)
+    values = resolve_environment(_environment_of(spec))
     for index, variable in enumerate(spec.engine.env):
-        if why := why_reserved(variable.name, variable.value, facts):
+        if why := why_reserved(variable.name, values.get(variable.name), facts):
             yield Fault(f"{ENV}[{index}].name", f"must not be {variable.name}: {why}")
+
+
+def _environment_of(spec: LLMModelSpec) -> Environment:
+    return [(variable.name, variable.value) for variable in spec.engine.env]
 
 
 def why_reserved(name: str, value: str | None, facts: Facts) -> str | None:
     """Say why an environment variable must not have a value; None when it may. `value` None: it is not known."""
     for entry in TABLES[facts.spec.engine.type].entries:
         if name in entry.variables and entry.applies(facts):
-            same = value is not None and entry.says_the_same(facts, (value,))
+            same = value is not None and HOLE not in value and entry.says_the_same(facts, (value,))
             return None if same else entry.why
     return None
 
@@ -78,14 +89,25 @@ def find_wiring_doubts(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
         entry = _reserved_by(given, table, facts)
         if entry is not None and table.is_parsed and entry.says_the_same(facts, given.values):
             yield Fault(path, f"says what Capstan says anyway ({entry.flags[0]}): it can be left out")
-        elif table.is_parsed and given.flag == "--config":
-            yield Fault(path, "names a file that Capstan cannot read: host, port, names and keys must not be in it")
         elif given.flag in _ADAPTERS:
             yield Fault(path, "names adapters that the gateway does not offer: use `spec.adapters`")
         elif table.is_parsed and given.flag in seen and given.flag not in _REPEATABLE:
             yield Fault(path, "repeats an earlier option: the last one counts")
         seen[given.flag] = given
+    yield from find_unread_files(spec)
     yield from _window_doubts(spec)
+
+
+def find_unread_files(spec: LLMModelSpec) -> Iterator[Fault]:
+    """Give the files with further options that an engine is told to read: what is in them nobody can judge."""
+    table = TABLES[spec.engine.type]
+    if not spec.has_engine or not table.is_parsed:
+        return
+    words = expand_variables(spec.engine.args, resolve_environment(_environment_of(spec)))
+    for given in read_command_line(words).options:
+        if _means(given.flag, "--config", table):
+            message = "names a file that Capstan cannot read: host, port, names and keys must not be in it"
+            yield Fault(f"{ARGS}[{given.index}]", message)
 
 
 _WINDOWS: Final = ("--max-model-len", "--context-length", "--max-total-tokens", "--context-window")
@@ -110,6 +132,8 @@ def _misspelled(words: Sequence[str], table: Table) -> Iterator[Fault]:
             yield Fault(f"{ARGS}[{index}]", problem)
         elif not table.is_parsed:
             continue
+        elif HOLE in word and (problem := _problem_of_unknown(word, before)):
+            yield Fault(f"{ARGS}[{index}]", problem)
         elif word == "--":
             yield Fault(f"{ARGS}[{index}]", "must be an option or its value, and not `--`")
         elif not is_option(word) and _has_no_option(word, before, table):
@@ -123,6 +147,19 @@ def _problem_of(word: str) -> str | None:
         return "must not begin or end with white space"
     if _TWO_WORDS.match(word):
         return "holds an option and its value in one string: write two items, or `--option=value`"
+    return None
+
+
+def _problem_of_unknown(word: str, before: str | None) -> str | None:
+    """Say what is wrong with a word of which a part is not known: it must not be able to name an option."""
+    if word.startswith("-"):
+        named = HOLE in word.partition("=")[0]
+        return "must not take the name of an option from a variable that the manifest does not say" if named else None
+    if word.startswith(HOLE) and (before is None or not is_option(before)):
+        return (
+            "may be any option, because the manifest does not say the variable's value:"
+            " write `--option=$(NAME)`, or put it right after its option"
+        )
     return None
 
 

@@ -13,6 +13,7 @@ from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.pods import condition_of, template_hash
 from capstan_operator.desired.types import Pending, RolloutMode
 from capstan_operator.desired.volumes import has_image_volume, loads_weights, model_source, weights_claim
+from capstan_operator.desired.wiring import find_unread_files
 from capstan_operator.status.conditions import Finding, State, conditions_by_type
 from capstan_operator.status.facts import Facts
 from capstan_operator.status.standings import availability, degradation, pending
@@ -98,8 +99,12 @@ def _verdict(facts: Facts) -> Finding | None:
 
 
 def _accepted(facts: Facts) -> Finding:
-    served, without = f"served as '{served_name(facts.model)}'", facts.verdict.without
-    return Finding("True", "Accepted", f"{served}, with less than it names: {describe(without)}" if without else served)
+    said, without = f"served as '{served_name(facts.model)}'", facts.verdict.without
+    if without:
+        said += f", with less than it names: {describe(without)}"
+    if facts.spec and (unread := [*find_unread_files(facts.spec)]):
+        said += f"; note: {describe(unread)}"
+    return Finding("True", "Accepted", said)
 
 
 # --- WeightsReady ---------------------------------------------------------------------------------------------------

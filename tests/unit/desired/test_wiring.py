@@ -147,9 +147,101 @@ def test_variables_are_put_in_before_arguments_are_judged() -> None:
         assert "must not set --port" in str(faults_of(make_model(engine=engine))), words
 
 
+SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "env"),
+    [
+        (["--middleware", "x", "$(A)", "9000"], {"B": "--port", "A": "$(B)"}),
+        (["--middleware", "x", "$(A)=9000"], {"C": "po", "B": "--$(C)rt", "A": "$(B)"}),
+        (["--po$(A)=9000"], {"A": "rt"}),
+        (["--port", "$(A)"], {"B": "8000", "A": "$(B)"}),
+    ],
+)
+def test_variables_are_put_into_variables(words: list[str], env: dict[str, str]) -> None:
+    """A variable that names those before it counts as what the kubelet makes of it, however deep."""
+    variables = [{"name": name, "value": value} for name, value in env.items()]
+    found = str(faults_of(make_model(engine={"type": "vLLM", "args": words, "env": variables})))
+    assert ("must not set --port" in found) == ("9000" in words[-1]), found
+    # In another order a variable is not known when it is named: then its text stays, which is no option.
+    assert "must not set --port" not in str(
+        faults_of(make_model(engine={"args": ["--middleware", "x", "y$(A)"], "env": variables[::-1]}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "index", "says"),
+    [
+        (["$(P)"], 0, "may be any option"),
+        (["--middleware", "x", "$(P)"], 2, "may be any option"),
+        (["--middleware=x", "$(P)"], 1, "without its option"),
+        (["--middleware", "x", "$(UNDEFINED)"], 2, "may be any option"),
+        (["--middleware", "x", "$(P)y"], 2, "may be any option"),
+        (["--trust-remote-code", "$(P)"], 1, "without its option"),
+        (["--po$(P)=9000"], 0, "name of an option"),
+        (["--$(P)", "9000"], 0, "name of an option"),
+        (["--seed", "-$(P)"], 1, "name of an option"),
+        (["--middleware", "$(P)", "$(P)"], 2, "may be any option"),
+        (["--middleware", "x", "$(A)"], 2, "may be any option"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["vLLM", "SGLang", "TGI", "Simulator"])
+def test_a_variable_that_is_not_known_can_be_no_option(engine: str, words: list[str], index: int, says: str) -> None:
+    """A value from a Secret, or of a variable that the manifest does not set, stands where it can be a value only."""
+    if engine == "Simulator" and "trust" in words[0]:
+        words = ["--allow-fault-headers", *words[1:]]
+    env = [{"name": "P", "valueFrom": SECRET}, {"name": "A", "value": "$(P)"}]
+    found = faults_of(make_model(engine={"type": engine, "args": words, "env": env}))
+    assert says in found[f"spec.engine.args[{index}]"]
+
+
+def test_a_variable_that_is_not_known_may_be_a_value() -> None:
+    """After its option, in the same word as its option, or within a text; `$$(P)` is a text; any in a free program."""
+    env = [{"name": "P", "valueFrom": SECRET}]
+    words = [
+        "--middleware",
+        "$(P)",
+        "--chat-template=$(P)",
+        "--seed",
+        "1",
+        "--hf-overrides",
+        "{$(P)}",
+        "--stop",
+        "$$(P)",
+    ]
+    assert faults_of(make_model(engine={"args": words, "env": env})) == {}
+    free = {"type": "OpenAICompatible", **IMAGES["OpenAICompatible"], "env": env}
+    assert faults_of(make_model(engine={**free, "args": ["serve", "x", "$(P)", "-$(P)"]})) == {}
+
+
+def test_a_template_changes_what_variables_are_worth() -> None:
+    """A variable that a patch of the template sets or replaces counts as what it is then."""
+
+    def faults(word: str, *patch: dict[str, Any]) -> str:
+        engine = {"args": ["--middleware", "x", word, "9000"], "env": [{"name": "B", "value": "y"}]}
+        template = {"spec": {"containers": [{"name": "engine", "env": list(patch)}]}}
+        return str(faults_of(make_model(engine=engine, template=template)))
+
+    assert faults("$(B)") == "{}"
+    assert "must not set --port" in faults("$(B)", {"name": "B", "value": "--port"})
+    assert "may be any option" in faults("$(B)", {"name": "B", "value": None, "valueFrom": SECRET})
+    assert "must not set --port" in faults("$(C)", {"name": "D", "value": "--port"}, {"name": "C", "value": "$(D)"})
+
+
 @pytest.mark.parametrize(
     ("engine", "name", "value"),
     [
+        ("TGI", "PROMETHEUS_PORT", "8000"),
+        ("TGI", "MASTER_PORT", "8001"),
+        ("vLLM", "MASTER_PORT", "8000"),
+        ("vLLM", "VLLM_NIXL_SIDE_CHANNEL_PORT", "8001"),
+        ("SGLang", "MASTER_PORT", "8000"),
+        ("OpenAICompatible", "UVICORN_PORT", "9000"),
+        ("OpenAICompatible", "UVICORN_HOST", "127.0.0.1"),
+        ("OpenAICompatible", "LLAMA_ARG_API_PREFIX", "/x"),
+        ("OpenAICompatible", "LLAMA_ARG_HOST", "$(HERE)"),
+        ("OpenAICompatible", "LLAMA_ARG_HOST", "$(SECRET)"),
         ("vLLM", "VLLM_API_KEY", "x"),
         ("vLLM", "VLLM_PORT", "9000"),
         ("vLLM", "CAPSTAN_WORKER_PORT", "9000"),
@@ -165,10 +257,10 @@ def test_variables_are_put_in_before_arguments_are_judged() -> None:
 )
 def test_variables_cannot_say_it_either(engine: str, name: str, value: str) -> None:
     """A variable that does what a refused option does is refused, by value and by reference."""
-    reference = {"secretKeyRef": {"name": "s", "key": "k"}}
-    for variable in ({"name": name, "value": value}, {"name": name, "valueFrom": reference}):
-        model = make_model(engine={"type": engine, **IMAGES.get(engine, {}), "env": [variable]})
-        assert f"must not be {name}: " in faults_of(model)["spec.engine.env[0].name"]
+    before = [{"name": "HERE", "value": "127.0.0.1"}, {"name": "SECRET", "valueFrom": SECRET}]
+    for variable in ({"name": name, "value": value}, {"name": name, "valueFrom": SECRET}):
+        model = make_model(engine={"type": engine, **IMAGES.get(engine, {}), "env": [*before, variable]})
+        assert f"must not be {name}: " in faults_of(model)["spec.engine.env[2].name"]
 
 
 def test_ordinary_variables_are_let_through() -> None:
@@ -179,7 +271,14 @@ def test_ordinary_variables_are_let_through() -> None:
         {"name": "HF_HOME", "value": "/x"},
     ]
     assert faults_of(make_model(engine={"env": env})) == {}
-    assert faults_of(make_model(engine={"type": "TGI", "env": [{"name": "PORT", "value": "8000"}]})) == {}
+    env = [
+        {"name": "P", "value": "8000"},
+        {"name": "PORT", "value": "$(P)"},
+        {"name": "PROMETHEUS_PORT", "value": "9100"},
+    ]
+    assert faults_of(make_model(engine={"type": "TGI", "env": env})) == {}
+    patch = {"containers": [{"name": "engine", "env": [{"name": "PROMETHEUS_PORT", "value": "9100"}]}]}
+    assert faults_of(make_model(engine={"type": "TGI"}, template={"spec": patch})) == {}
 
 
 def test_a_cache_is_not_passed_by() -> None:
@@ -244,6 +343,7 @@ def test_a_recipe_is_honoured_where_the_worker_listens() -> None:
     [
         (["--port", "8000"], "can be left out"),
         (["--config", "/x.yaml"], "cannot read"),
+        (["--conf=/x.yaml"], "cannot read"),
         (["--lora-modules", "x=y"], "spec.adapters"),
         (["--seed", "1", "--seed", "2"], "the last one counts"),
         (["--max-model-len", "10"], "spec.serving.contextWindow"),
@@ -280,6 +380,12 @@ ENGINE: dict[str, Any] = {"name": "engine"}
         ({"containers": [{**ENGINE, "lifecycle": {"$patch": "delete"}}]}, "lifecycle.preStop"),
         ({"containers": [{**ENGINE, "readinessProbe": None}]}, "readinessProbe"),
         ({"containers": [{**ENGINE, "env": [{"name": "VLLM_API_KEY", "value": "x"}]}]}, "containers[0].env"),
+        ({"containers": [{**ENGINE, "envFrom": [{"secretRef": {"name": "s"}}]}]}, "containers[0].envFrom"),
+        (
+            {"containers": [{**ENGINE, "envFrom": [{"prefix": "VLLM_", "secretRef": {"name": "s"}}]}]},
+            "containers[0].envFrom",
+        ),
+        ({"containers": [{**ENGINE, "env": [{"name": "MASTER_PORT", "value": "8000"}]}]}, "containers[0].env"),
         ({"containers": [{**ENGINE, "$patch": "replace", "image": "x"}]}, "containers[0].command"),
         ({"containers": [{**ENGINE, "$patch": "delete"}]}, "containers[0]"),
         ({"containers": None}, "containers"),
@@ -320,6 +426,8 @@ def test_a_template_cannot_take_our_labels(key: str) -> None:
         },
         {"containers": [{**ENGINE, "readinessProbe": {"httpGet": None, "exec": {"command": ["x"]}}}]},
         {"containers": [{**ENGINE, "ports": [{"containerPort": 9000, "name": "extra"}]}]},
+        {"containers": [{**ENGINE, "envFrom": [{"prefix": "MY_", "configMapRef": {"name": "c"}}]}]},
+        {"containers": [{"name": "beside", "image": "x", "envFrom": [{"configMapRef": {"name": "c"}}]}]},
         {"containers": [{**ENGINE, "ports": [{"containerPort": 8000, "hostPort": 8000}]}]},
         {"containers": [{**ENGINE, "image": "x", "lifecycle": {"postStart": {"exec": {"command": ["x"]}}}}]},
         {"containers": [{"name": "beside", "image": "x", "ports": [{"containerPort": 9000}]}]},

@@ -57,6 +57,18 @@ def test_a_fallback_of_another_namespace_needs_a_person_and_one_that_is_missing_
     assert "'nobody', which no LLMModel is served as" in _message(result, "Accepted")
 
 
+@pytest.mark.parametrize("engine", ["vLLM", "SGLang"])
+def test_a_file_that_capstan_cannot_read_is_not_passed_over(engine: str) -> None:
+    """Options in a file may contradict what Capstan says, and nobody can judge them: Accepted says so, and no more."""
+    model = make_model(engine={"type": engine, "args": ["--seed", "1", "--config", "/etc/engine.yaml"]})
+    result = _result(model, compile_gateway([model]).verdicts[model.key])
+    assert _told(result)["Accepted"] == ("True", "Accepted")
+    assert "`spec.engine.args[2]` names a file that Capstan cannot read" in _message(result, "Accepted")
+    assert "/etc" not in _message(result, "Accepted")
+    model = make_model(engine={"type": engine, "args": ["--seed", "1"]})
+    assert _message(_result(model, compile_gateway([model]).verdicts[model.key]), "Accepted") == "served as 'llama'"
+
+
 def _kept(before: Model, **spec: Any) -> StatusResult:
     live = LiveConfig.of(compile_gateway([before]).config)
     faulty = replace(make_model(generation=2, status=ACCEPTED, **spec), uid=before.uid)
