@@ -96,7 +96,8 @@ class Settings:
     """CAPSTAN_MAX_CONCURRENT_ROLLOUTS: how many models at once take up a change of these settings, such as another
     worker image. A change of a model's own spec does not wait."""
     workers: int = 16
-    """CAPSTAN_WORKERS: models that are worked on at once; a quarter of them in one namespace at most."""
+    """CAPSTAN_WORKERS: models that are worked on at once; a quarter of them in one namespace while others
+    wait, three quarters at most."""
     health_port: int = 8080
     """CAPSTAN_HEALTH_PORT: /healthz, /readyz and /metrics."""
     log_level: str = "INFO"

@@ -1,14 +1,7 @@
 """The coalescing work queue: many wake-ups in, few runs out, a key never runs twice at once.
 
-`QueueCore` decides and knows no clock, no task and no random number: every method gets `now`. `WorkQueue` is the thin
-asyncio shell around it.
-
-When a woken key becomes ready:
-- after calm (it has not been started within `most`) it waits `lead`, so that a single change is acted on at once and
-  the wake-ups that belong to it still become one;
-- else it waits until nothing has woken it for `quiet`, and never longer than `most` since its first wake-up.
-A key that is woken while it runs is run again afterwards, by the second rule. A wake-up overrides a back-off: whatever
-changed may be the cure. The count of failures stays until a run succeeds.
+`QueueCore` decides when a key is ready, `Shares` whose turn it is, both without a clock of their own. `WorkQueue` is
+the thin asyncio shell around them.
 
 What keys have in common is prepared for a batch of them, and a place for a batch is free again as soon as that is done.
 The keys then run by themselves, each with a deadline, when `loop/shares.py` says that it is their turn.
@@ -17,39 +10,17 @@ The keys then run by themselves, each with a deadline, when `loop/shares.py` say
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic
 
 from capstan_operator.backoff import Backoff
+from capstan_operator.loop.queue_core import DEFAULT_PACE, DONE, KEY_BACKOFF, Key, Outcome, Pace, QueueCore
 from capstan_operator.loop.shares import DEFAULT_LIMITS, Group, Limits, Shares
 
+__all__ = ["DONE", "KEY_BACKOFF", "Outcome", "Pace", "QueueCore", "Work", "WorkQueue"]
+
 log = logging.getLogger(__name__)
-
-Key = TypeVar("Key", bound=Hashable)
-KEY_BACKOFF: Final = Backoff(first=0.5, factor=2.0, most=300.0)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How wake-ups are merged, in seconds."""
-
-    lead: float = 0.05
-    quiet: float = 0.3
-    most: float = 2.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of a key has come to."""
-
-    failed: bool = False
-    """Back off."""
-    after: float | None = None
-    """When `failed`: wait at least this long. Else: run again after this long although nothing wakes the key."""
-
-
-DONE: Final = Outcome()
 
 Work = Callable[[Key], Awaitable[Outcome]]
 """Runs one key of a batch with what was prepared for all of them."""
@@ -58,6 +29,8 @@ KEY_SECONDS: Final = 60.0
 """Deadline of one run."""
 FRESH_SECONDS: Final = 10.0
 """How old what was prepared may be when a run begins."""
+AHEAD: Final = 0.6
+"""No more is prepared than can begin within this part of that time: preparing takes some of it, and estimates err."""
 
 
 @dataclass(frozen=True)
@@ -67,122 +40,19 @@ class _Prepared(Generic[Key]):
     fresh_until: float
 
 
-@dataclass
-class _Waiting:
-    first: float
-    ready: float
-    leading: bool
-
-
-class QueueCore(Generic[Key]):
-    """The rules. Times are seconds of one monotonic clock."""
-
-    def __init__(self, pace: Pace, *, rng: Callable[[], float], backoff: Backoff = KEY_BACKOFF) -> None:
-        self._pace = pace
-        self._random = rng
-        self._backoff = backoff
-        self._waiting: dict[Key, _Waiting] = {}
-        self._later: dict[Key, float] = {}
-        self._running: dict[Key, float] = {}
-        """Since when the key had waited when it was taken."""
-        self._woken_while_running: dict[Key, _Waiting] = {}
-        self._started: dict[Key, float] = {}
-        self._failures: dict[Key, int] = {}
-
-    def wake(self, key: Key, now: float) -> float:
-        """Ask for a run of `key`; give when it becomes ready (if it is not running then)."""
-        waiting = self._woken_while_running if key in self._running else self._waiting
-        entry = waiting.get(key)
-        if entry is None:
-            leading = key not in self._running and self._is_calm(key, now)
-            entry = waiting[key] = _Waiting(now, now + (self._pace.lead if leading else self._pace.quiet), leading)
-        elif not entry.leading:
-            entry.ready = min(now + self._pace.quiet, entry.first + self._pace.most)
-        return entry.ready
-
-    def take(self, now: float, most: int | None = None, *, admits: Callable[[Key], bool] = lambda _: True) -> list[Key]:
-        """Give the keys that are ready, longest-waiting first, as far as they are admitted; they now run."""
-        ready = [(entry.first, key) for key, entry in self._waiting.items() if entry.ready <= now]
-        ready += [(due, key) for key, due in self._later.items() if due <= now and key not in self._waiting]
-        ready = [(since, key) for since, key in ready if key not in self._running]
-        ready.sort(key=lambda pair: pair[0])
-        keys: list[Key] = []
-        for since, key in ready:
-            if most is not None and len(keys) >= most:
-                break
-            if admits(key):
-                keys.append(key)
-                self._waiting.pop(key, None)
-                self._later.pop(key, None)
-                self._running[key] = since
-                self._started[key] = now
-        self._started = {k: at for k, at in self._started.items() if k in self._running or not self._is_calm(k, now)}
-        return keys
-
-    def put_back(self, key: Key) -> None:
-        """Let a key that was taken wait again as if it had not been: nothing was done for it."""
-        since = self._running.pop(key)
-        self._woken_while_running.pop(key, None)
-        self._waiting[key] = _Waiting(since, since, leading=False)
-
-    def done(self, key: Key, outcome: Outcome, now: float) -> None:
-        """End the run of `key`."""
-        self._running.pop(key, None)
-        if outcome.failed:
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = max(self._backoff.delay(failures, random=self._random), outcome.after or 0.0)
-            self._later[key] = now + delay
-        else:
-            self._failures.pop(key, None)
-            if outcome.after is not None:
-                self._later[key] = now + max(outcome.after, self._pace.lead)
-        woken = self._woken_while_running.pop(key, None)
-        if woken is not None:
-            self._waiting[key] = woken
-
-    def next_ready(self, *, is_held: Callable[[Key], bool] = lambda _: False) -> float | None:
-        """When the next key becomes ready; None while there is nothing to wait for. Keys that are held do not count."""
-        times = [entry.ready for key, entry in self._waiting.items() if not is_held(key)]
-        times += [due for key, due in self._later.items() if key not in self._running and not is_held(key)]
-        return min(times, default=None)
-
-    def is_idle(self, key: Key) -> bool:
-        """Whether the key neither waits for a wake-up's run nor runs; a later re-run does not count."""
-        return key not in self._waiting and key not in self._running
-
-    @property
-    def depth(self) -> int:
-        """Keys that wait because something woke them."""
-        return len(self._waiting) + len(self._woken_while_running)
-
-    @property
-    def running(self) -> int:
-        """Keys that run."""
-        return len(self._running)
-
-    @property
-    def failing(self) -> int:
-        """Keys whose last run failed."""
-        return len(self._failures)
-
-    def _is_calm(self, key: Key, now: float) -> bool:
-        started = self._started.get(key)
-        return started is None or now - started >= self._pace.most
-
-
 class WorkQueue(Generic[Key]):
     """The shell: `wake` from anywhere in the loop; `run` prepares batches and runs their keys until it is cancelled."""
 
     def __init__(
         self,
-        pace: Pace = Pace(),
+        pace: Pace = DEFAULT_PACE,
         *,
         rng: Callable[[], float] = random.random,
         backoff: Backoff = KEY_BACKOFF,
         limits: Limits = DEFAULT_LIMITS,
         group_of: Callable[[Key], Group] = lambda _: "",
     ) -> None:
-        self._core: QueueCore[Key] = QueueCore(pace, rng=rng, backoff=backoff)
+        self._core: QueueCore[Key] = QueueCore(pace, rng=rng, backoff=backoff, group_of=group_of)
         self._limits = limits
         self._shares: Shares[Key] = Shares(limits, group_of=group_of)
         self._prepared: dict[Key, _Prepared[Key]] = {}
@@ -225,8 +95,8 @@ class WorkQueue(Generic[Key]):
         """Prepare all ready keys in batches, at most `batches` at once, and run each key, until cancelled.
 
         Two batches start at least `gap` seconds apart: keys that trickle in then share a batch, and what it costs. What
-        was prepared more than `fresh` seconds before a key's turn is prepared again. A run that raises, or lasts longer
-        than `deadline`, has failed.
+        was prepared more than `fresh` seconds before a key's turn is prepared again; so no more is prepared than is
+        likely to have its turn before. A run that raises, or lasts longer than `deadline`, has failed.
         """
         slots = asyncio.Semaphore(batches)
         not_before = 0.0
@@ -235,7 +105,7 @@ class WorkQueue(Generic[Key]):
                 await slots.acquire()
                 if (wait := not_before - self._now()) > 0:
                     await asyncio.sleep(wait)
-                keys = await self._next_batch(batch_size)
+                keys = await self._next_batch(batch_size, fresh * AHEAD)
                 not_before = self._now() + gap
                 self._spawn(self._prepare(prepare, keys, slots, deadline, fresh), name=f"batch of {len(keys)}")
         finally:
@@ -243,13 +113,13 @@ class WorkQueue(Generic[Key]):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _next_batch(self, size: int) -> list[Key]:
+    async def _next_batch(self, size: int, ahead: float) -> list[Key]:
         while True:
             self._changed.clear()
-            keys = self._core.take(self._now(), size, admits=self._shares.intake())
-            if keys:
+            now = self._now()
+            if keys := self._core.take(now, size, admits=self._shares.intake(now, seconds=ahead)):
                 return keys
-            self._sleeps_until = self._core.next_ready(is_held=self._shares.is_full)
+            self._sleeps_until = self._core.next_to_come()
             try:
                 async with asyncio.timeout_at(self._sleeps_until):
                     await self._changed.wait()
@@ -270,6 +140,7 @@ class WorkQueue(Generic[Key]):
         except Exception:
             log.exception("batch failed", extra={"keys": len(keys)})
             for key in keys:
+                self._shares.withdraw(key)
                 self._done(key, Outcome(failed=True))
             return
         finally:
@@ -281,15 +152,15 @@ class WorkQueue(Generic[Key]):
 
     def _start(self) -> None:
         """Start whatever may run."""
-        while keys := self._shares.start():
+        while keys := self._shares.start(self._now()):
             for key in keys:
                 prepared = self._prepared.pop(key)
                 if self._now() <= prepared.fresh_until:
                     self._spawn(self._run_key(key, prepared), name=f"run of {key}")
                 else:
-                    self._shares.end(key, in_time=False)
+                    self._shares.withdraw(key)
                     self._core.put_back(key)
-                    self._notice(None)
+            self._notice(None)  # what was prepared has become less
 
     async def _run_key(self, key: Key, prepared: _Prepared[Key]) -> None:
         outcome, started = Outcome(failed=True), self._now()
@@ -303,7 +174,7 @@ class WorkQueue(Generic[Key]):
             log.exception("run failed", extra={"key": str(key)})
         finally:
             overdue.cancel()
-            self._shares.end(key, in_time=self._now() - started < self._limits.patience)
+            self._shares.end(key, self._now())
             self._done(key, outcome)
         self._start()
 

@@ -27,8 +27,11 @@ class SharesMachine(RuleBasedStateMachine):
         """Keys come."""
         for _ in range(count):
             self.made += 1
-            self.waiting.append((group, self.made))
-            self.shares.add((group, self.made))
+            if self.shares.intake(0.0, seconds=1e6)((group, self.made)):
+                self.waiting.append((group, self.made))
+                self.shares.add((group, self.made))
+            else:
+                assert self.shares.is_slow((group, 0))
         self.start()
 
     @precondition(lambda self: self.running)
@@ -46,13 +49,13 @@ class SharesMachine(RuleBasedStateMachine):
         """A run ends."""
         key = data.draw(st.sampled_from(self.running))
         self.running.remove(key)
-        self.shares.end(key, in_time=key not in self.overdue)
+        self.shares.end(key, 9.0 if key in self.overdue else 1.0)
         self.overdue.discard(key)
         self.start()
 
     def start(self) -> None:
         """Start what may run: only what waits, of each group in the order in which it came."""
-        for key in self.shares.start():
+        for key in self.shares.start(0.0):
             assert key == next(other for other in self.waiting if other[0] == key[0])
             self.waiting.remove(key)
             self.running.append(key)
@@ -63,14 +66,18 @@ class SharesMachine(RuleBasedStateMachine):
         assert self.shares.running == len(self.running) <= LIMITS.most
         assert len(set(self.running) - self.overdue) <= LIMITS.workers + LIMITS.slow
         counts = Counter(group for group, _ in self.running)
-        assert all(count <= LIMITS.share for count in counts.values())
+        beyond = sum(max(count - LIMITS.share, 0) for count in counts.values())
+        assert all(count <= LIMITS.most_of_one for count in counts.values())
+        assert beyond <= LIMITS.workers - 2 * LIMITS.share
 
     @invariant()
     def keeps_nobody_waiting_without_need(self) -> None:
-        """A group that waits has all the runs that it may, or all places of its kind are taken."""
+        """A group that waits has its share, and no more is spare, or all places of its kind are taken."""
         counts = Counter(group for group, _ in self.running)
         for group in {group for group, _ in self.waiting}:
             if counts[group] >= LIMITS.share:
+                is_spare = len(self.running) < LIMITS.workers - LIMITS.share
+                assert self.shares.is_slow((group, 0)) or not is_spare
                 continue
             if self.shares.is_slow((group, 0)):
                 assert len(self.running) >= LIMITS.slow

@@ -99,12 +99,39 @@ def test_keys_need_no_order_of_their_own() -> None:
 
 
 def test_a_key_that_is_not_admitted_stays_and_takes_no_place() -> None:
-    """It waits as before, and the batch goes on with the next one."""
-    core = make_core()
+    """It waits as before, and the batch goes on with the next group."""
+    core: QueueCore[str] = QueueCore(PACE, rng=lambda: 1.0, group_of=str)
     for number, key in enumerate("abc"):
         core.wake(key, float(number))
     assert core.take(10.0, 2, admits=lambda key: key != "a") == ["b", "c"]
     assert core.take(10.0) == ["a"]
+
+
+def test_a_key_that_is_not_admitted_speaks_for_its_group() -> None:
+    """A thousand keys of a group that has no room are not asked about one by one."""
+    core: QueueCore[str] = QueueCore(PACE, rng=lambda: 1.0, group_of=lambda key: key[0])
+    for number in range(1000):
+        core.wake(f"a{number}", 0.0)
+    core.wake("b", 1.0)
+    asked: list[str] = []
+
+    def admits(key: str) -> bool:
+        asked.append(key)
+        return key == "b"
+
+    assert core.take(10.0, admits=admits) == ["b"]
+    assert core.take(10.0, admits=admits) == []
+    assert asked == ["a0", "b", "a0"]
+
+
+def test_what_is_void_in_the_heaps_does_not_pile_up() -> None:
+    """A key that is woken again and again while its re-run is far away costs no memory."""
+    core = make_core()
+    for round_ in range(2000):
+        run(core, "a", round_ * 4.0, Outcome(after=1e6))
+    assert len(core._timed) < 100
+    assert len(core._starts) < 5
+    assert (core._ready, len(core._valid)) == ({}, 1)
 
 
 def test_a_key_that_is_put_back_has_lost_nothing() -> None:
@@ -131,15 +158,20 @@ def test_a_key_that_is_put_back_merges_wake_ups_like_any_other() -> None:
     assert core.wake("a", 10.5) == 10.5 + PACE.quiet
 
 
-def test_keys_that_are_held_are_not_waited_for() -> None:
+def test_keys_that_are_not_admitted_are_not_waited_for() -> None:
     """Neither those that were woken nor those that are due again say when the runner has to look."""
     core = make_core()
     run(core, "later", 0.0, Outcome(after=30.0))
     run(core, "later still", 0.0, Outcome(after=60.0))
     core.wake("woken", 10.0)
-    assert core.next_ready(is_held=lambda key: key == "woken") == 32.0
-    assert core.next_ready(is_held=lambda key: key in ("woken", "later")) == 62.0
-    assert core.next_ready(is_held=lambda _: True) is None
+    assert core.take(20.0, admits=lambda _: False) == []
+    assert core.next_to_come() == 32.0
+    assert core.take(50.0, admits=lambda _: False) == []
+    assert core.next_to_come() == 62.0
+    assert core.take(70.0, admits=lambda _: False) == []
+    assert core.next_to_come() is None
+    assert core.next_ready() == 10.0625
+    assert core.take(70.0) == ["woken", "later", "later still"]
 
 
 def test_a_re_run_waits_for_the_lead_at_least() -> None:

@@ -320,6 +320,45 @@ def test_a_burst_of_wake_ups_shares_the_look_of_the_first() -> None:
     in_world(scenario)
 
 
+@pytest.mark.parametrize(("keys", "groups", "lasts"), [(2000, 1, 0.0625), (2000, 40, 0.125), (500, 1, 0.5)])
+def test_a_storm_prepares_hardly_a_key_twice(keys: int, groups: int, lasts: float) -> None:
+    """What is prepared ahead is what begins in time, in batches of some size, and most workers are busy."""
+
+    async def scenario(world: World) -> None:
+        world.preparing = 0.25
+        world.lasts = {f"{number % groups}/{number}": lasts for number in range(keys)}
+        for key in world.lasts:
+            world.queue.wake(key)
+        await asyncio.sleep(keys * lasts / 12 * 1.1 + 2)
+
+    options = {"limits": Limits(workers=16, patience=2.0), "group_of": lambda key: key.split("/")[0]}
+    world = in_world(scenario, queue=options, batches=2, batch_size=250, gap=0.25)
+    assert len(world.runs) == keys
+    assert sum(len(batch) for _, batch in world.batches) <= keys * 1.05
+    assert len(world.batches) <= keys / 250 * 3
+
+
+def test_a_key_of_another_group_runs_in_the_middle_of_a_storm() -> None:
+    """It waits neither for what was prepared before it nor for a worker."""
+
+    async def scenario(world: World) -> None:
+        world.lasts = {f"storm/{number}": 0.5 for number in range(500)}
+        for key in world.lasts:
+            world.queue.wake(key)
+        await asyncio.sleep(5)
+        world.queue.wake("other/1")
+        await asyncio.sleep(2)
+        assert [at for at, key in world.runs if key == "other/1"]
+
+    in_world(
+        scenario,
+        queue={"limits": Limits(workers=16, patience=2.0), "group_of": lambda key: key.split("/")[0]},
+        batches=2,
+        batch_size=250,
+        gap=0.25,
+    )
+
+
 def test_what_was_prepared_too_long_ago_is_prepared_again() -> None:
     """A key that waited for its turn beyond that goes back; one that waited as long as that runs."""
 

@@ -138,12 +138,13 @@ def test_a_key_that_was_put_back_is_taken_before_those_that_came_later() -> None
 
 def test_a_key_that_is_held_is_neither_taken_nor_waited_for() -> None:
     """The runner sleeps until something else is ready, and takes the key when it is held no more."""
-    core = make_core()
+    core: QueueCore[str] = QueueCore(PACE, rng=lambda: 0.5, group_of=str)
     core.wake("held", 0.0)
     core.wake("free", 3.0)
-    assert core.next_ready(is_held=lambda key: key == "held") == pytest.approx(3.05)
+    assert core.take(1.0, admits=lambda key: key != "held") == []
+    assert core.next_to_come() == pytest.approx(3.05)
     assert core.take(5.0, admits=lambda key: key != "held") == ["free"]
-    assert core.next_ready(is_held=lambda key: key == "held") is None
+    assert core.next_to_come() is None
     assert core.take(5.0) == ["held"]
 
 
