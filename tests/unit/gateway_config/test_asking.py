@@ -122,6 +122,30 @@ def test_without_a_replica_nobody_is_asked_until_one_comes() -> None:
     run_virtually(scenario())
 
 
+def test_a_replica_that_goes_back_is_believed_after_a_while() -> None:
+    """Time is told to whoever judges the answers."""
+
+    async def scenario() -> None:
+        gateway = Timed("10.0.0.1", rhythm=Rhythm(rest=10.0, pending=10.0))
+        gateway.ledger.record("old", {})
+        gateway.write("new", 1)
+
+        def state() -> AckState:
+            return gateway.acknowledgement(KEY, uid="u", generation=1, served=True).state
+
+        running = asyncio.create_task(gateway.run())
+        await asyncio.sleep(1)
+        assert state() is AckState.ACKNOWLEDGED
+        gateway.answer = "old"
+        await asyncio.sleep(20)
+        assert state() is AckState.ACKNOWLEDGED
+        await asyncio.sleep(30)
+        assert state() is AckState.PENDING
+        running.cancel()
+
+    run_virtually(scenario())
+
+
 def test_the_list_of_replicas_is_a_second_old_at_most() -> None:
     """Fast questions share it; only the gateway's own slices, of its own namespace, are asked."""
 
@@ -157,7 +181,7 @@ async def test_an_install_without_a_gateway_asks_nobody() -> None:
 
 
 @asynccontextmanager
-async def replica(answer: web.Response) -> AsyncIterator[int]:
+async def replica(answer: web.Response, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """Run a gateway's admin port."""
 
     async def report(_: web.Request) -> web.Response:
@@ -168,7 +192,7 @@ async def replica(answer: web.Response) -> AsyncIterator[int]:
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, host, port).start()
     try:
         yield port
     finally:
@@ -189,6 +213,16 @@ async def test_an_answer_is_a_report_or_none(answer: dict[str, Any], says: Confi
     async with replica(web.Response(**answer)) as port, aiohttp.ClientSession() as session:
         gateway = Acknowledger(ApplyKube(), settings_of(port), wake=lambda _: None, metrics=Metrics())
         assert await gateway._ask(session, "127.0.0.1") == says
+
+
+async def test_a_replica_with_an_address_of_ipv6_is_asked() -> None:
+    """In a URL such an address stands in brackets."""
+    try:
+        async with replica(web.Response(text='{"hash": "x"}'), "::1") as port, aiohttp.ClientSession() as session:
+            gateway = Acknowledger(ApplyKube(), settings_of(port), wake=lambda _: None, metrics=Metrics())
+            assert await gateway._ask(session, "::1") == ConfigReport(hash="x")
+    except OSError:
+        pytest.skip("left out: needs IPv6 on the loopback")
 
 
 async def test_a_replica_that_is_not_there_is_silent() -> None:

@@ -39,6 +39,7 @@ def judge(*rounds: dict[Replica, ConfigReport | None], served: bool = True, name
         (NEW, None, AckState.UNKNOWN, 1),
         (NEW, FOREIGN, AckState.UNKNOWN, 1),
         (None, None, AckState.UNKNOWN, 0),
+        (FOREIGN, None, AckState.UNKNOWN, 0),
     ],
 )
 def test_every_ready_replica_has_to_run_the_generation(

@@ -151,3 +151,19 @@ async def test_a_config_that_does_not_fit_changes_nothing(kube: MemoryKube, writ
     assert writer.written == config_of(range(40))
     await writer.write(config_of(range(41)))
     assert live(kube) == config_of(range(41))
+
+
+async def test_a_look_takes_in_what_somebody_else_has_written(kube: MemoryKube, writer: ConfigWriter) -> None:
+    """And reads nothing again when nobody has."""
+    first, second = config_of(range(3)), config_of(range(5))
+    await writer.look()
+    assert writer.written is None
+    await ConfigWriter(kube, SETTINGS).write(first)
+    await writer.look()
+    assert writer.written == first
+    kept, reads = writer.written, kube.full_reads
+    await writer.look()
+    assert (writer.written is kept, kube.full_reads) == (True, reads)
+    await ConfigWriter(kube, SETTINGS).write(second)
+    await writer.look()
+    assert writer.written == second

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.kube.errors import Unavailable
+from capstan_operator.kube.errors import Forbidden, Unavailable
 from capstan_operator.kube.events import MOST_NOTE, EventRecorder, Subject
 from capstan_operator.resources.api_resource import EVENTS
 from fakes.apply_kube import ApplyKube
@@ -104,6 +104,23 @@ async def test_an_event_that_cannot_be_written_holds_up_no_other_one() -> None:
     world.recorder.record(SUBJECT, "Normal", "Ready", "lost")
     world.recorder.record(SUBJECT, "Normal", "Ready", "written")
     assert [event["note"] for event in await world.written()] == ["written"]
+
+
+async def test_a_namespace_in_which_events_are_forbidden_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the right that is missing, if one is; another namespace is told by itself, and the next Event is tried."""
+    world = World()
+    words = 'User "op" cannot create resource "events" in API group "events.k8s.io" in the namespace "ns"'
+    elsewhere = Subject("capstan.dev/v1alpha1", "LLMModel", "other", "chat", "u3")
+    world.kube.answer("apply", Forbidden(words), Forbidden(words), Forbidden("a plugin says no"))
+    for subject in (SUBJECT, SUBJECT, elsewhere, SUBJECT):
+        world.recorder.record(subject, "Normal", "Ready", f"note {len(world.kube.calls)}")
+        events = await world.written()
+    assert len(events) == 1
+    told = [one.__dict__ for one in caplog.records if one.getMessage() == "events may not be written"]
+    assert [(one["namespace"], one["error"], one.get("verb")) for one in told] == [
+        ("ns", words, "create"),
+        ("other", "a plugin says no", None),
+    ]
 
 
 async def test_more_than_can_be_written_is_dropped() -> None:

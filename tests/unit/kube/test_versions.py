@@ -64,3 +64,21 @@ def test_a_version_that_the_server_does_not_know_is_an_error_of_its_own() -> Non
     body = {"reason": "Timeout", "details": {"causes": [{"reason": "ResourceVersionTooLarge"}]}}
     assert isinstance(error_of(504, body, what="list"), VersionTooNew)
     assert isinstance(error_of(504, {"reason": "Timeout"}, what="list"), Unavailable)
+
+
+def test_what_was_forgotten_of_a_kind_is_not_asked_for() -> None:
+    """After a restore from a backup old versions mean nothing; other kinds keep theirs, and twice is no error."""
+    versions = Versions()
+    versions.saw(PODS, thing("a", "9"))
+    versions.saw(SERVICES, thing("a", "8"))
+    for _ in range(2):
+        versions.forget(PODS)
+        assert (versions.newest(PODS), versions.newest(SERVICES)) == (None, "8")
+
+
+def test_a_list_of_a_version_that_is_no_number_makes_its_kind_opaque() -> None:
+    """Then nothing can be compared, and every LIST asks for the newest state."""
+    versions = Versions()
+    versions.saw(PODS, thing("a", "9"))
+    versions.listed(PODS, "v-10")
+    assert (versions.newest(PODS), versions.news(PODS), versions.of(PODS, KEY)) == (None, None, None)
