@@ -65,7 +65,11 @@ class Runtime:
         )
         watched = watched_namespaces(settings)
         model_list = ModelList(
-            kube, ModelParser(), namespaces=watched, class_name=settings.class_name, watch=self.namespaces
+            kube,
+            ModelParser(history=lambda: kube.versions.histories),
+            namespaces=watched,
+            class_name=settings.class_name,
+            watch=self.namespaces,
         )
         loader = SnapshotLoader(kube, model_list, cluster_wide=not watched)
         self._loader = loader

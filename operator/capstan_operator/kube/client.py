@@ -222,7 +222,11 @@ class KubeClient:
             # NB: a store that was restored from a backup counts from an older version on.
             log.warning("the API server knows no such version; asked for the newest", extra={"path": reading.path})
             self._versions.forget(reading.kind)
-            return await self._list_pages(reading, limit, None)
+            listing = await self._list_pages(reading, limit, None)
+            if not self._versions.went_back(since, listing.resource_version):
+                return listing  # that part of the API server was behind
+            log.warning("the API server's versions went back: what was read before no longer counts")
+            return await self._list_pages(reading, limit, None)  # NB: shapes may have remembered what they read before
 
     async def _list_pages(self, reading: _Reading, limit: int, since: str | None) -> Listing:
         items: builtins.list[Any] = []

@@ -34,6 +34,8 @@ class Versions:
     def __init__(self, *, most: int = MOST_OBJECTS) -> None:
         self._most = most
         self._kinds: dict[str, _Seen] = {}
+        self.histories = 0
+        """How often the API server's versions went back. A generation of before may then stand for something else."""
 
     def wrote(self, kind: ApiResource, written: Manifest) -> None:
         """A write of ours made this object."""
@@ -53,6 +55,13 @@ class Versions:
     def forget(self, kind: ApiResource) -> None:
         """Forget a kind: the API server knows no such version, as after its store was restored from a backup."""
         self._kinds.pop(_name(kind), None)
+
+    def went_back(self, known: str | None, newest: str) -> bool:
+        """Whether the newest version that there is is older than one that was known: the store was restored."""
+        before, now = as_number(known), as_number(newest)
+        back = before is not None and now is not None and now < before
+        self.histories += back
+        return back
 
     def newest(self, kind: ApiResource) -> str | None:
         """The newest version of a kind; None when nothing was seen of it, or it is opaque."""

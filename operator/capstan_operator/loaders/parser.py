@@ -19,13 +19,25 @@ class ResourceParser(Generic[S]):
     this operator may have been rolled back. Labels change no generation, so they are compared by themselves.
     """
 
-    def __init__(self, kind: Kind[S], *, judge: Callable[[Resource[S]], tuple[Fault, ...]] = lambda _: ()) -> None:
+    def __init__(
+        self,
+        kind: Kind[S],
+        *,
+        judge: Callable[[Resource[S]], tuple[Fault, ...]] = lambda _: (),
+        history: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`history`: another number than before means that generations may begin anew."""
         self._kind = kind
         self._judge = judge
+        self._history = history
+        self._of_history = history()
         self._parsed: dict[str, Resource[S]] = {}
 
     def parse(self, manifest: Manifest) -> Resource[S]:
         """Give the Resource of a manifest that the API server has sent, with the faults beyond its schema."""
+        if self._of_history != (history := self._history()):
+            self._of_history = history
+            self._parsed.clear()
         metadata = manifest["metadata"]
         known = self._parsed.get(metadata["uid"])
         if known is None or known.generation != metadata.get("generation"):
@@ -46,5 +58,5 @@ class ResourceParser(Generic[S]):
 class ModelParser(ResourceParser[LLMModelSpec]):
     """Parses LLMModels."""
 
-    def __init__(self) -> None:
-        super().__init__(LLMMODEL, judge=judge_faults)
+    def __init__(self, *, history: Callable[[], int] = lambda: 0) -> None:
+        super().__init__(LLMMODEL, judge=judge_faults, history=history)

@@ -20,15 +20,16 @@ class Templates:
     """`build_template` that remembers. A template must be treated as immutable, as every manifest."""
 
     def __init__(self) -> None:
-        self._built: OrderedDict[_Key, tuple[Manifest, PodHash]] = OrderedDict()
+        self._built: OrderedDict[_Key, tuple[LLMModelSpec, tuple[Manifest, PodHash]]] = OrderedDict()
 
     def __call__(self, model: Model, spec: LLMModelSpec, settings: BuildSettings) -> tuple[Manifest, PodHash]:
         """Give the template of this generation of the model, with its hash."""
         key = (model.uid, model.generation, settings)
         known = self._built.get(key)
-        if known is None:
-            known = self._built[key] = build_template(model, spec, settings)
+        # NB: a parser gives each generation one spec, and another one when the API server was restored from a backup.
+        if known is None or known[0] is not spec:
+            known = self._built[key] = spec, build_template(model, spec, settings)
             while len(self._built) > MOST:
                 self._built.popitem(last=False)
         self._built.move_to_end(key)
-        return known
+        return known[1]

@@ -1,5 +1,7 @@
 """How old a LIST may be: never older than what was seen."""
 
+import pytest
+
 from capstan_operator.kube.errors import Unavailable, VersionTooNew, error_of
 from capstan_operator.kube.versions import Versions
 from capstan_operator.resources.api_resource import PODS, SERVICES
@@ -32,6 +34,17 @@ def test_versions_are_numbers_and_not_texts() -> None:
     versions.saw(PODS, thing("a", "99"))
     versions.saw(PODS, thing("a", "100"))
     assert (versions.newest(PODS), versions.of(PODS, KEY)) == ("100", 100)
+
+
+@pytest.mark.parametrize(
+    ("known", "newest", "back"),
+    [("100", "99", True), ("100", "100", False), ("99", "100", False), (None, "1", False), ("x", "1", False)],
+)
+def test_only_an_older_newest_version_is_another_history(known: str | None, newest: str, back: bool) -> None:
+    """A part of the API server that is behind says "too new" as well: then the newest is no older than was known."""
+    versions = Versions()
+    assert versions.went_back(known, newest) is back
+    assert versions.histories == int(back)
 
 
 def test_our_own_writes_are_no_news() -> None:

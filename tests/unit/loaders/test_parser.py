@@ -72,3 +72,16 @@ def test_what_is_gone_is_forgotten() -> None:
     before = parser.parse(_sent()).spec
     parser.keep_only([])
     assert parser.parse(_sent()).spec is not before
+
+
+def test_a_generation_of_a_lost_history_is_parsed_anew() -> None:
+    """After a restore from a backup the same uid and generation may be another spec: that one counts."""
+    history = 0
+    parser = ModelParser(history=lambda: history)
+    before = parser.parse(_sent(replicas=2))
+    assert parser.parse(_sent(replicas=3)).spec is before.spec, "a generation is parsed once"
+    history = 1
+    after = parser.parse(_sent(replicas=3))
+    assert after.spec is not None
+    assert after.spec.replicas == 3
+    assert parser.parse(_sent(replicas=3)).spec is after.spec
