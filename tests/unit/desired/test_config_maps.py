@@ -4,7 +4,7 @@ from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend
 from capstan_contract.names import CONFIG_FILE
 from capstan_contract.reading import join_config
 from capstan_contract.sharding import split_config
-from capstan_operator.desired.config_maps import build_config_maps
+from capstan_operator.desired.config_maps import build_config_maps, plan_writes
 from capstan_operator.settings import Settings
 
 
@@ -29,3 +29,24 @@ def test_config_maps_are_written_index_last_and_read_back() -> None:
     documents = {file: text for item in maps for file, text in item["data"].items()}
     assert join_config(documents) == config
     assert list(maps[-1]["data"]) == [CONFIG_FILE]
+
+
+def test_an_object_of_the_config_is_whole() -> None:
+    """Kind, place and labels are those by which gateways read it and operators find it."""
+    (item,) = build_config_maps(split_config(config_of(1)), Settings())
+    metadata = item["metadata"]
+    assert (item["apiVersion"], item["kind"]) == ("v1", "ConfigMap")
+    assert (metadata["name"], metadata["namespace"]) == ("capstan-gateway-config", Settings().build.install_namespace)
+    assert metadata["labels"] == {
+        "app.kubernetes.io/managed-by": "capstan", "app.kubernetes.io/component": "gateway-config",
+    }  # fmt: skip
+
+
+def test_an_index_that_somebody_has_damaged_is_written_again() -> None:
+    """Although it names the same config; one that is whole is left alone."""
+    (index,) = build_config_maps(split_config(config_of(1)), Settings())
+    name = index["metadata"]["name"]
+    assert plan_writes(config_of(1), {name: index}, Settings()).index is None
+    bare = {**index, "metadata": {**index["metadata"], "labels": {}}}
+    plan = plan_writes(config_of(1), {name: bare}, Settings())
+    assert (plan.index, plan.shards, plan.prune) == (index, (), ())

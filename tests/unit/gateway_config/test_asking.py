@@ -87,6 +87,20 @@ def test_it_asks_fast_after_a_write_and_slowly_at_rest() -> None:
     run_virtually(scenario())
 
 
+def test_before_anything_is_written_it_asks_slowly() -> None:
+    """An operator that has just begun knows what the replicas run when it comes to say what they should."""
+
+    async def scenario() -> None:
+        gateway = Timed("10.0.0.1")
+        running = asyncio.create_task(gateway.run())
+        await asyncio.sleep(7)
+        assert gateway.asked == [0.0, 5.0]
+        assert not running.done()
+        running.cancel()
+
+    run_virtually(scenario())
+
+
 def test_a_replica_that_does_not_follow_is_asked_slowly_in_the_end() -> None:
     """Half a minute after the write every five seconds: it may never come."""
 

@@ -118,3 +118,10 @@ def test_a_missing_right_is_said_with_its_place() -> None:
     """In a namespace, or in the cluster."""
     assert str(MissingRight("list", "pods", "team")) == "may not list pods in the namespace 'team'"
     assert str(MissingRight("get", "nodes", "")) == "may not get nodes in the cluster"
+
+
+@pytest.mark.parametrize("kind", [KubeError, Unavailable])
+def test_an_error_without_an_answer_has_neither_status_nor_reason(kind: type[KubeError]) -> None:
+    """A connection that broke said nothing."""
+    error = kind("the connection broke")
+    assert (error.status, error.reason, getattr(error, "after", None)) == (0, "", None)

@@ -95,3 +95,21 @@ def test_a_list_of_a_version_that_is_no_number_makes_its_kind_opaque() -> None:
     versions.saw(PODS, thing("a", "9"))
     versions.listed(PODS, "v-10")
     assert (versions.newest(PODS), versions.news(PODS), versions.of(PODS, KEY)) == (None, None, None)
+
+
+def test_what_is_known_of_an_object_never_goes_back() -> None:
+    """An event that comes late tells of an older version; one without a version tells of none."""
+    versions = Versions()
+    versions.wrote(PODS, thing("a", "9"))
+    versions.saw(PODS, thing("a", "7"))
+    assert (versions.of(PODS, KEY), versions.newest(PODS)) == (9, "9")
+    versions.saw(SERVICES, {"metadata": {"namespace": "n", "name": "a"}})
+    assert (versions.of(SERVICES, KEY), versions.newest(SERVICES), versions.news(SERVICES)) == (0, None, 0)
+
+
+def test_an_object_of_no_namespace_has_a_key_too() -> None:
+    """That of a node, and of something that has not even a name."""
+    versions = Versions()
+    versions.saw(PODS, {"metadata": {"name": "node", "resourceVersion": "3"}})
+    versions.saw(PODS, {"metadata": {"resourceVersion": "5"}})
+    assert (versions.of(PODS, ObjectKey("", "node")), versions.of(PODS, ObjectKey("", ""))) == (3, 5)

@@ -29,6 +29,8 @@ async def test_a_loop_that_turns_has_stood_still_for_no_time() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert heartbeat.longest_stall == 0.0
+    assert not task.done()
     now[0] = STILL_SECONDS
+    assert heartbeat.age == STILL_SECONDS
     assert heartbeat.problem() is None
     task.cancel()

@@ -117,6 +117,19 @@ def test_batches_start_a_gap_apart() -> None:
     ]
 
 
+def test_a_gap_shorter_than_a_second_is_kept_too() -> None:
+    """It is half a second in a cluster."""
+
+    async def scenario(world: World) -> None:
+        for key in "ab":
+            world.queue.wake(key)
+            await asyncio.sleep(0.125)
+        await asyncio.sleep(2)
+
+    world = in_world(scenario, gap=0.5)
+    assert [at for at, _ in world.batches] == [PACE.lead, PACE.lead + 0.5]
+
+
 def test_no_more_batches_are_prepared_at_once_than_allowed() -> None:
     """A further one begins when one is done."""
 

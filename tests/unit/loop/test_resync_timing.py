@@ -16,7 +16,15 @@ KEYS = (ObjectKey("ns", "a"), ObjectKey("ns", "b"))
 class World:
     """Models that are through `busy` seconds after they were woken, and an API server that fails as often as asked."""
 
-    def __init__(self, *, interval: float, random: float = 0.5, busy: float = 0.0, failures: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        interval: float,
+        random: float = 0.5,
+        busy: float = 0.0,
+        failures: int = 0,
+        error: Exception | None = None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.began = self.loop.time()
         self.tried: list[float] = []
@@ -24,6 +32,7 @@ class World:
         self.woken: dict[ObjectKey, float] = {}
         self.busy = busy
         self.failures = failures
+        self.error = error or Unavailable("no answer")
         self.resync = Resync(
             interval=interval,
             list_keys=self.list_keys,
@@ -47,7 +56,7 @@ class World:
         self.tried.append(self.now())
         if self.failures:
             self.failures -= 1
-            raise Unavailable("no answer")
+            raise self.error
         return KEYS
 
 
@@ -72,9 +81,10 @@ def test_passes_are_an_interval_apart_give_or_take_a_tenth(random: float, pause:
 
 
 @pytest.mark.parametrize(("interval", "pause"), [(300.0, 10.0), (4.0, 4.0)])
-def test_a_failed_pass_is_tried_again_soon(interval: float, pause: float) -> None:
-    """After ten seconds, or after the interval when that is shorter; what could not be listed wakes nothing."""
-    world = after(2.5 * pause, lambda: World(interval=interval, failures=2))
+@pytest.mark.parametrize("error", [Unavailable("no answer"), ZeroDivisionError()])
+def test_a_failed_pass_is_tried_again_soon(interval: float, pause: float, error: Exception) -> None:
+    """After ten seconds, or after the interval when that is shorter, whatever it failed of; nothing is woken by it."""
+    world = after(2.5 * pause, lambda: World(interval=interval, failures=2, error=error))
     assert world.tried == pytest.approx([0.0, pause, 2 * pause])
     assert world.passes == pytest.approx([2 * pause])
     assert set(world.woken) == set(KEYS)
