@@ -22,6 +22,7 @@ from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.desired.naming import (
     adapter_served_name,
     credential_file,
+    origin_of,
     served_name,
     upstream_name,
     workload_name,
@@ -79,7 +80,7 @@ def default_backend(model: Model) -> Backend:
 
 def _endpoints(model: Model, external: External) -> Iterator[ExternalEndpoint]:
     if external.url:
-        file = _credential_file(model, external.secretRef)
+        file = _credential_file(model, external.secretRef, external.url)
         yield ExternalEndpoint(name=DEFAULT_ENDPOINT, url=external.url, credentialFile=file)
     for endpoint in sorted(external.endpoints, key=lambda endpoint: (endpoint.priority, endpoint.name)):
         yield ExternalEndpoint(
@@ -88,23 +89,28 @@ def _endpoints(model: Model, external: External) -> Iterator[ExternalEndpoint]:
             region=endpoint.region or "",
             priority=endpoint.priority,
             weight=endpoint.weight,
-            credentialFile=_credential_file(model, endpoint.secretRef, endpoint.name),
+            credentialFile=_credential_file(model, endpoint.secretRef, endpoint.url, endpoint.name),
         )
 
 
-def _credential_file(model: Model, secret: SecretKeyRef | None, endpoint: str | None = None) -> str | None:
+def _credential_file(
+    model: Model, secret: SecretKeyRef | None, url: str | None, endpoint: str | None = None
+) -> str | None:
     if secret is None:
         return None
-    return credential_file(model.key, endpoint, uid=model.uid, secret=secret.name, secret_key=secret.key)
+    return credential_file(model.key, endpoint, uid=model.uid, secret=secret.name, secret_key=secret.key, url=url or "")
 
 
 def credentials_of(model: Model, external: External | None) -> Iterator[tuple[str, tuple[str, str, str]]]:
     """Give the credential files of a hosted model, and where each comes from."""
     if external is None:
         return
-    references = [(external.secretRef, None), *((one.secretRef, one.name) for one in external.endpoints)]
-    for secret, endpoint in references:
-        if secret is not None and (file := _credential_file(model, secret, endpoint)):
+    references = [
+        (external.secretRef, external.url, None),
+        *((one.secretRef, one.url, one.name) for one in external.endpoints),
+    ]
+    for secret, url, endpoint in references:
+        if secret is not None and (file := _credential_file(model, secret, url, endpoint)):
             yield file, (model.key.namespace, secret.name, secret.key)
 
 
@@ -113,6 +119,13 @@ def credential_files(entry: ModelEntry) -> frozenset[str]:
     if not isinstance(entry.backend, ExternalBackend):
         return frozenset()
     return frozenset(endpoint.credentialFile for endpoint in entry.backend.endpoints if endpoint.credentialFile)
+
+
+def credential_origins(entry: ModelEntry) -> dict[str, str]:
+    """Give where each credential of an entry is sent, by file name: scheme, host and port."""
+    if not isinstance(entry.backend, ExternalBackend):
+        return {}
+    return {one.credentialFile: origin_of(one.url) for one in entry.backend.endpoints if one.credentialFile}
 
 
 def _aliases(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:

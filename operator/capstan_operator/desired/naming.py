@@ -2,6 +2,7 @@
 
 import hashlib
 from typing import Final
+from urllib.parse import urlsplit
 
 from capstan_contract.names import (
     COMPONENT_LABEL,
@@ -17,6 +18,7 @@ from capstan_operator.api.llmmodel import AdapterSpec, EngineType
 from capstan_operator.resources.resource import ObjectKey
 
 COMPONENT: Final = "engine"
+_PORTS: Final = {"http": 80, "https": 443}
 TGI_NAME: Final = "tgi"
 """TGI takes any other model name in a request for the name of an adapter."""
 
@@ -75,16 +77,27 @@ def upstream_name(model: Model) -> str:
 
 
 def credential_file(
-    key: ObjectKey, endpoint: str | None = None, *, uid: str = "", secret: str = "", secret_key: str = ""
+    key: ObjectKey, endpoint: str | None = None, *, uid: str = "", secret: str = "", secret_key: str = "", url: str = ""
 ) -> str:
     """Name of the file with the credential of a model, or of one of its endpoints.
 
     Neither a namespace nor the name of a model or an endpoint has a dot in it, so two never share a file. The last part
-    says which object asks for which key of which Secret: a value never answers for another reference, nor for a model
-    that was made anew under the name of another one.
+    says which object asks for which key of which Secret, and where that is sent: a value never answers for another
+    reference or goes to another host, nor to a model that was made anew under the name of another one.
     """
-    reference = hashlib.sha256("\0".join((uid, key.namespace, secret, secret_key)).encode()).hexdigest()[:12]
+    parts = (uid, key.namespace, secret, secret_key, origin_of(url))
+    reference = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
     return f"{key.namespace}.{key.name}.{endpoint or ''}.{reference}"
+
+
+def origin_of(url: str) -> str:
+    """Give the scheme, host and port of a URL: who gets what is sent there."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{parts.hostname or ''}:{port or ''}"
 
 
 def plain_credential_file(file: str) -> str:

@@ -3,12 +3,13 @@
 - A Secret that an external model names carries our label: whoever owns the Secret says so that LLMModels of the
   namespace may use it. A value that was in use before is in use still, with a word about it.
 - A value that can no longer be had stays for a grace, and for as long as the API server only fails to say.
-- A value is under the name of its reference (see `credential_file`), so one never answers for another.
+- A value is under the name of its reference (see `credential_file`), so one never answers for another, and none goes
+  to another host than before without the label.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from capstan_contract.names import CREDENTIAL_LABEL
 from capstan_operator.desired.naming import owner_of_credential
@@ -26,6 +27,15 @@ class Reference:
     namespace: str
     secret: str
     key: str
+
+
+class Takeover(NamedTuple):
+    """What was true of a file when it was first wanted: it says whether a former release's value is for it."""
+
+    is_same: bool
+    """The model was as the former release had seen it."""
+    origin: str | None
+    """Where the live config sent what the former release had kept for it."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +145,19 @@ def _subject(file: str, reference: Reference) -> str:
     return f"the Secret '{reference.secret}' that `{where}.secretRef` names"
 
 
-def adopt(reading: Reading | None, reference: Reference, former: str | None, *, is_same: bool) -> Held | None:
+def adopt(
+    reading: Reading | None, reference: Reference, former: str | None, *, is_same: bool, goes_elsewhere: bool
+) -> Held | None:
     """Say whether a value that a former release has kept, without its reference, is that of this reference.
 
-    `is_same`: the model has not changed since. If it has, only a Secret that still has this very value says so.
+    `is_same`: the model had not changed since when it was first looked at. If it had, only a Secret that still has this
+    very value says so, and only if it `goes_elsewhere` no more than before: to the scheme, host and port to which the
+    former release has sent it.
     """
     if former is None:
         return None
     found = (reading.values or {}).get(reference.key) if reading else None
-    return Held(former, unlabelled=True) if is_same or found == former else None
+    return Held(former, unlabelled=True) if is_same or (found == former and not goes_elsewhere) else None
 
 
 def by_model(decisions: Mapping[str, Decision]) -> dict[ObjectKey, Problem]:

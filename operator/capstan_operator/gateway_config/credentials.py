@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from capstan_contract.names import MAX_CREDENTIAL_SHARDS, credential_object
@@ -25,6 +26,7 @@ from capstan_operator.gateway_config.credential_rules import (
     Reading,
     Reference,
     Rules,
+    Takeover,
     adopt,
     by_model,
     decide,
@@ -72,7 +74,8 @@ class _Wanted:
 
     references: Mapping[str, Reference] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
-    unchanged: frozenset[ObjectKey] = frozenset()
+    takeovers: Mapping[str, Takeover] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
     keys: Mapping[SecretName, set[str]] = field(default_factory=dict)
     """Of each Secret, those that somebody wants."""
@@ -137,10 +140,14 @@ class CredentialStore:
         *,
         kept: Iterable[str] = (),
         unchanged: Iterable[ObjectKey] = (),
+        origins: Mapping[str, str] = MappingProxyType({}),
+        live_origins: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Have these copied: file name -> (namespace, Secret, key). Values of the files in `kept` stay as they are.
 
-        `unchanged` are the models that nobody has touched since their status was written.
+        `unchanged` are the models that nobody has touched since their status was written; `origins` is where each file
+        is to be sent, `live_origins` where those of the live config are. What they say of a file counts when it is
+        first wanted: afterwards, the status is of what is wanted now.
         """
         now = self._now()
         before = self._wanted.since if self._wanted else {}
@@ -149,7 +156,13 @@ class CredentialStore:
         for reference in wanted.values():
             keys.setdefault((reference.namespace, reference.secret), set()).add(reference.key)
         since = {file: before.get(file, now) for file in wanted}
-        self._wanted = _Wanted(wanted, frozenset(kept), frozenset(unchanged), since, keys)
+        same, known = frozenset(unchanged), self._wanted.takeovers if self._wanted else {}
+        takeovers = {
+            file: known.get(file)
+            or Takeover(owner_of_credential(file)[0] in same, live_origins.get(plain_credential_file(file)))
+            for file in wanted
+        }
+        self._wanted = _Wanted(wanted, frozenset(kept), takeovers, dict(origins), since, keys)
         self._settled &= wanted.keys()
         self._lost_since = {file: at for file, at in self._lost_since.items() if file in wanted}
         self._readings = {secret: found for secret, found in self._readings.items() if secret in keys}
@@ -301,8 +314,14 @@ class CredentialStore:
             reading = self._readings.get((reference.namespace, reference.secret))
             held = live.held.get(file)
             if held is None and (plain := live.held.get(plain_credential_file(file))):
-                is_same = owner_of_credential(file)[0] in wanted.unchanged
-                held = adopt(reading, reference, plain.value, is_same=is_same)
+                found = wanted.takeovers[file]
+                held = adopt(
+                    reading,
+                    reference,
+                    plain.value,
+                    is_same=found.is_same,
+                    goes_elsewhere=found.origin is None or found.origin != wanted.origins.get(file),
+                )
             now, since = self._now(), self._lost_since.get(file)
             lost_for = None if since is None else now - since
             decision = decide(file, reference, reading, held, lost_for=lost_for, rules=self._rules)

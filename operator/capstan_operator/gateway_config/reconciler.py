@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from capstan_contract.config import ModelEntry
 from capstan_operator.api.kinds import Model
-from capstan_operator.desired.entries import credential_files
+from capstan_operator.desired.entries import credential_origins
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
@@ -88,6 +89,11 @@ def record_held(models: Iterable[Model], proposal: Proposal) -> Records:
     return {str(model.key): Recorded(model.uid, model.generation) for model in models if model.key in dropped}
 
 
+def _origins(entries: Iterable[ModelEntry]) -> dict[str, str]:
+    """Give where each credential is sent, by file name."""
+    return {file: origin for entry in entries for file, origin in credential_origins(entry).items()}
+
+
 def _is_unchanged(model: Model) -> bool:
     """Whether the status is of the newest generation: somebody has seen the model as it is now."""
     return model.generation > 0 and model.status.get("observedGeneration") == model.generation
@@ -141,11 +147,13 @@ class GatewayConfigReconciler:
         What the live config needs stays as well: nobody knows yet whether a newer one can be written.
         """
         written = self._writer.written
-        live = {file for entry in (written.models if written else ()) for file in credential_files(entry)}
+        live = _origins(written.models if written else ())
         self._credentials.want(
             compiled.credentials,
-            kept=(compiled.kept_credentials | live) - compiled.credentials.keys(),
+            kept=(compiled.kept_credentials | live.keys()) - compiled.credentials.keys(),
             unchanged=[model.key for model in models if _is_unchanged(model)],
+            origins=_origins(compiled.config.models),
+            live_origins=live,
         )
         await self._credentials.settle()
 

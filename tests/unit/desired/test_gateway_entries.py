@@ -79,8 +79,9 @@ def test_tgi_is_called_by_the_one_name_that_it_knows() -> None:
 
 def test_external_model_names_its_credential_and_never_holds_it() -> None:
     """A hosted API is called at its URL, with a credential that is told by file name and copied from a Secret."""
-    file = credential_file(ObjectKey("team", "gpt"), uid="uid-team-gpt", secret="keys", secret_key="main")
-    external = {"url": "https://api.example.com/v1", "provider": "OpenAI", "secretRef": {"name": "keys", "key": "main"}}
+    url = "https://api.example.com/v1"
+    file = credential_file(ObjectKey("team", "gpt"), uid="uid-team-gpt", secret="keys", secret_key="main", url=url)
+    external = {"url": url, "provider": "OpenAI", "secretRef": {"name": "keys", "key": "main"}}
     compiled = compile_gateway([make_model("gpt", external=external, model={"servedName": "gpt-5"})])
     (entry,) = compiled.config.models
     assert entry.backend == ExternalBackend(

@@ -230,7 +230,14 @@ def test_virtual_model_owns_nothing(model: Model) -> None:
 def test_endpoints_of_a_hosted_model() -> None:
     """Each endpoint has its place, share, region and credential; lower priorities come first, then names."""
     eu, eu_2 = (
-        credential_file(ObjectKey("team", "gpt"), name, uid="uid-team-gpt", secret="keys", secret_key=key)
+        credential_file(
+            ObjectKey("team", "gpt"),
+            name,
+            uid="uid-team-gpt",
+            secret="keys",
+            secret_key=key,
+            url=f"https://{name}.example.com",
+        )
         for name, key in (("eu", "a"), ("eu-2", "b"))
     )
     endpoints = [

@@ -3,7 +3,7 @@
 import pytest
 
 from capstan_contract.names import CREDENTIAL_LABEL
-from capstan_operator.desired.naming import credential_file, owner_of_credential, plain_credential_file
+from capstan_operator.desired.naming import credential_file, origin_of, owner_of_credential, plain_credential_file
 from capstan_operator.gateway_config.credential_rules import (
     MOST_VALUE_BYTES,
     Decision,
@@ -120,26 +120,38 @@ def test_only_true_is_the_label(label: str | None, expected: bool) -> None:
 def test_a_value_of_a_former_release_is_taken_over_for_the_reference_that_it_was_copied_for() -> None:
     """The former release has not said for which: a model that nobody has touched says so, or a Secret that still has
     the very value; a model that was edited meanwhile does not get to another Secret that way."""
-    assert adopt(None, REFERENCE, None, is_same=True) is None
-    assert adopt(None, REFERENCE, "b2xk", is_same=True) == UNLABELLED
-    assert adopt(FAILED, REFERENCE, "b2xk", is_same=False) is None
-    assert adopt(found("b2xk", labelled=False), REFERENCE, "b2xk", is_same=False) == UNLABELLED
-    assert adopt(found("bmV3", labelled=False), REFERENCE, "b2xk", is_same=False) is None
+    unlabelled = found("b2xk", labelled=False)
+    assert adopt(None, REFERENCE, None, is_same=True, goes_elsewhere=False) is None
+    assert adopt(None, REFERENCE, "b2xk", is_same=True, goes_elsewhere=True) == UNLABELLED
+    assert adopt(FAILED, REFERENCE, "b2xk", is_same=False, goes_elsewhere=False) is None
+    assert adopt(unlabelled, REFERENCE, "b2xk", is_same=False, goes_elsewhere=False) == UNLABELLED
+    assert adopt(unlabelled, REFERENCE, "b2xk", is_same=False, goes_elsewhere=True) is None
+    assert adopt(found("bmV3", labelled=False), REFERENCE, "b2xk", is_same=False, goes_elsewhere=False) is None
 
 
 def test_a_file_says_its_model_its_endpoint_and_its_reference() -> None:
-    """Another object of the same name, another Secret or another key is another file; the former name is the same."""
+    """Another object of the same name, another Secret, another key or another host to send it to is another file; the
+    former name is the same."""
     files = {
-        credential_file(KEY, endpoint, uid=uid, secret=secret, secret_key=key)
+        credential_file(KEY, endpoint, uid=uid, secret=secret, secret_key=key, url=url)
         for endpoint in (None, "eu")
         for uid in ("u", "v")
         for secret in ("keys", "other")
         for key in ("openai", "x")
+        for url in ("https://a.example/v1", "http://a.example", "https://b.example", "https://a.example:444/v1")
     }
-    assert len(files) == 16
+    assert len(files) == 64
     assert {owner_of_credential(file) for file in files} == {(KEY, None), (KEY, "eu")}
     assert {plain_credential_file(file) for file in files} == {"team.api", "team.api.eu"}
     assert owner_of_credential("team.api") == (KEY, None)
+
+
+def test_a_path_is_no_other_host() -> None:
+    """Whoever gets the key stays the same: another path, a port that is said, upper case; what cannot be read is."""
+    same = ("https://api.example.com/v1", "https://api.example.com:443", "HTTPS://API.example.com/v2?x=1")
+    assert {origin_of(url) for url in same} == {"https://api.example.com:443"}
+    others = ("https://api.example.com.evil.example", "https://api.example.com@evil.example", "https://x:99999")
+    assert len({origin_of(url) for url in (*same, *others)}) == 4
 
 
 def test_one_problem_is_told_for_each_model() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.names import CREDENTIAL_LABEL, CREDENTIAL_SHARDS_ANNOTATION
-from capstan_operator.desired.naming import credential_file
+from capstan_operator.desired.naming import credential_file, origin_of
 from capstan_operator.gateway_config.credentials import LINGER_SECONDS, CredentialStore
 from capstan_operator.kube.errors import Forbidden, KubeError, Unavailable
 from capstan_operator.names import FIELD_MANAGER
@@ -37,6 +37,8 @@ class World:
         self.references: dict[str, tuple[str, str, str]] = {}
         self.unchanged: set[ObjectKey] = set()
         self.kept: set[str] = set()
+        self.origins: dict[str, str] = {}
+        self.live_origins: dict[str, str] = {}
         self.task: asyncio.Task[None] | None = None
 
     def secret(self, name: str, value: str | None = "sk", *, labelled: bool = True) -> None:
@@ -46,10 +48,11 @@ class World:
         data = {"key": encoded(value)} if value else {}
         self.kube.put({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
 
-    def model(self, name: str, secret: str, *, uid: str | None = None) -> str:
+    def model(self, name: str, secret: str, *, uid: str | None = None, url: str = "https://api.example") -> str:
         """Have a model name a Secret; give the file of its credential."""
         key = ObjectKey("team", name)
-        file = credential_file(key, uid=uid or name, secret=secret, secret_key="key")
+        file = credential_file(key, uid=uid or name, secret=secret, secret_key="key", url=url)
+        self.origins[file] = origin_of(url)
         self.references = {f: r for f, r in self.references.items() if not f.startswith(f"team.{name}.")}
         self.references[file] = ("team", secret, "key")
         return file
@@ -73,7 +76,13 @@ class World:
     async def compile(self) -> float:
         """Do what the config lane does; give how long it has waited."""
         began = asyncio.get_running_loop().time()
-        self.store.want(self.references, kept=self.kept, unchanged=self.unchanged)
+        self.store.want(
+            self.references,
+            kept=self.kept,
+            unchanged=self.unchanged,
+            origins=self.origins,
+            live_origins=self.live_origins,
+        )
         await self.store.settle()
         return asyncio.get_running_loop().time() - began
 
@@ -292,6 +301,58 @@ def test_an_upgrade_takes_no_credential_away() -> None:
         await asyncio.sleep(100)
         assert world.values()[api] == "rotated"
         assert world.reason("api") == (None, None)
+
+    play(world, scenario)
+
+
+def test_a_key_in_use_without_the_label_does_not_follow_another_url() -> None:
+    """Whoever may write the model gets at no key of a Secret that nobody has released, by sending it elsewhere; back
+    at the old host the key is in use as before, and with the label it goes anywhere."""
+    world = World()
+    former_secret(world, api="sk")
+    world.secret("keys", labelled=False)
+    there = world.model("api", "keys", url="https://api.example/v1")
+    world.unchanged = {ObjectKey("team", "api")}
+    world.live_origins = {"team.api": "https://api.example:443"}
+
+    async def scenario() -> None:
+        await world.compile()
+        assert world.values() == {there: "sk", "team.api": "sk"}
+        world.live_origins = {there: "https://api.example:443"}
+        world.unchanged = set()
+        elsewhere = world.model("api", "keys", url="https://evil.example/v1")
+        await world.compile()
+        world.unchanged = {ObjectKey("team", "api")}  # its new status
+        await world.compile()
+        await asyncio.sleep(30)
+        assert elsewhere not in world.values()
+        assert world.reason("api") == ("SecretNotLabelled", False)
+        assert world.model("api", "keys", url="https://api.example/v2") == there
+        await world.compile()
+        assert world.values()[there] == "sk"
+        world.model("api", "keys", url="https://evil.example/v1")
+        world.secret("keys")
+        await world.compile()
+        await asyncio.sleep(30)
+        assert world.values()[elsewhere] == "sk"
+
+    play(world, scenario)
+
+
+def test_a_model_that_was_edited_before_the_upgrade_keeps_its_key_where_it_was_sent() -> None:
+    """Somebody has scaled it while no operator ran; a model that now goes elsewhere gets nothing."""
+    world = World()
+    former_secret(world, api="sk", moved="sk")
+    world.secret("keys", labelled=False)
+    api = world.model("api", "keys", url="https://api.example/v1")
+    world.model("moved", "keys", url="https://evil.example/v1")
+    world.live_origins = dict.fromkeys(("team.api", "team.moved"), "https://api.example:443")
+
+    async def scenario() -> None:
+        await world.compile()
+        await asyncio.sleep(30)
+        assert {file for file in world.values() if file.count(".") > 2} == {api}
+        assert world.reason("moved") == ("SecretNotLabelled", False)
 
     play(world, scenario)
 
