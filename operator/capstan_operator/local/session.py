@@ -6,7 +6,7 @@ as they are, starts and stops what the plan says, and writes the gateway config 
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from watchfiles import awatch
 from capstan_contract.config import Backend, ConfigError, GatewayConfig, StaticBackend
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway, default_backend
+from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.members import describe
 from capstan_operator.desired.name_rules import ONE_TENANT
+from capstan_operator.desired.types import CompiledGateway
 from capstan_operator.local.configdir import write_config
 from capstan_operator.local.engine_processes import Engines
 from capstan_operator.local.errors import NothingToServe
@@ -154,12 +156,12 @@ class _Session:
 
     def _step(self) -> None:
         """Bring processes and config one step nearer to what the manifests say."""
-        verdicts = compile_gateway(self._models, rules=ONE_TENANT, backend_of=lambda _: StaticBackend(urls=())).verdicts
+        verdicts = compile_folder(self._models, self._config, lambda _: StaticBackend(urls=())).verdicts
         accepted = [model for model in self._models if verdicts[model.key].accepted]
         launches, absent = _launches(accepted, self._options.choices)
         self._engines.carry_out(plan_processes(self._engines.processes, launches, self._engines.resting))
         urls = serving_urls(self._engines.processes, launches)
-        compiled = compile_gateway(accepted, rules=ONE_TENANT, backend_of=lambda model: _backend(model, urls))
+        compiled = compile_folder(accepted, self._config, lambda model: _backend(model, urls))
         missing = write_credentials(
             self._options.state / "credentials", compiled.credentials, self._options.environment
         )
@@ -200,6 +202,13 @@ class _Session:
     async def _everybody_knows(self) -> None:
         """Wait until the gateway runs the newest config."""
         await self._gateway.acknowledged(lambda: self._config.hash)
+
+
+def compile_folder(
+    models: Iterable[Model], running: GatewayConfig, backend_of: Callable[[Model], Backend]
+) -> CompiledGateway:
+    """Compile the models of a folder: as in a cluster, a name stays with the one that serves under it."""
+    return compile_gateway(models, live=LiveConfig.of(running), rules=ONE_TENANT, backend_of=backend_of)
 
 
 def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch], dict[ObjectKey, str]]:
