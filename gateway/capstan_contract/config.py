@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -312,6 +313,8 @@ class ModelEntry(_Entry):
     maxOutputTokens: int | None = None
     price: Price | None = None
     weight: int = Field(default=100, ge=0)
+    auto: bool = Field(default=True, exclude_if=bool)
+    """Whether the gateway's own `auto` may choose it. Readers from before the field choose among all."""
     fallbacks: tuple[str, ...] = ()
     """Served names to try, in order, when this model cannot answer."""
     timeouts: Timeouts = Timeouts()
@@ -326,6 +329,9 @@ class GatewayConfig(_Document):
     """What a reader must know to serve any of it."""
     models: tuple[ModelEntry, ...] = ()
     policies: tuple[PolicyEntry, ...] = Field(default=(), exclude_if=_is_empty)
+    reserved: dict[str, str] = Field(default_factory=dict, exclude_if=_is_empty)
+    """Names that nobody is served under for the moment, and whose they are (the id of the model): a router without
+    members keeps its own. They are the operator's memory, and gateways need not know them."""
 
     @classmethod
     def build(
@@ -334,12 +340,14 @@ class GatewayConfig(_Document):
         *,
         policies: Iterable[PolicyEntry] = (),
         requires: Iterable[str] = (),
+        reserved: Mapping[str, str] = MappingProxyType({}),
     ) -> "GatewayConfig":
         """Sort, hash and freeze: the same models give the same bytes in whatever order they come."""
         ordered, named = tuple(sorted(models, key=_order)), tuple(sorted(policies, key=_order))
         needs = tuple(sorted(set(requires)))
         version: SchemaVersion = 2 if needs or named or any(model.requires for model in ordered) else 1
-        draft = cls(schemaVersion=version, hash="", requires=needs, models=ordered, policies=named)
+        own = dict(sorted(reserved.items()))
+        draft = cls(schemaVersion=version, hash="", requires=needs, models=ordered, policies=named, reserved=own)
         return draft.model_copy(update={"hash": hashlib.sha256(draft.text()).hexdigest()})
 
     def text(self) -> bytes:
@@ -349,6 +357,8 @@ class GatewayConfig(_Document):
             parts += [b',"policies":[', b",".join(policy.text for policy in self.policies), b"]"]
         if self.requires:
             parts += [b',"requires":', canonical(self.requires)]
+        if self.reserved:
+            parts += [b',"reserved":', canonical(self.reserved)]
         return b"".join((b"{", *parts, b',"schemaVersion":', canonical(self.schemaVersion), b"}"))
 
     @model_validator(mode="after")
@@ -387,6 +397,7 @@ class ConfigIndex(_Document):
     schemaVersion: SchemaVersion = 1
     hash: str
     requires: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    reserved: dict[str, str] = Field(default_factory=dict, exclude_if=_is_empty)
     shards: tuple[str, ...]
 
 

@@ -57,7 +57,11 @@ def split_config(
         if bucket[0] or bucket[1]
     }
     index = ConfigIndex(
-        schemaVersion=config.schemaVersion, hash=config.hash, requires=config.requires, shards=tuple(shards)
+        schemaVersion=config.schemaVersion,
+        hash=config.hash,
+        requires=config.requires,
+        reserved=config.reserved,
+        shards=tuple(shards),
     )
     return {CONFIG_FILE: canonical(index.model_dump(mode="json")).decode(), **shards}
 

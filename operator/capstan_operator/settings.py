@@ -87,9 +87,11 @@ class Settings:
     fallbacks_across_namespaces: bool = False
     """CAPSTAN_FALLBACKS_ACROSS_NAMESPACES: let models fall back to those of any namespace, not only of their own and of
     the install namespace."""
+    auto_namespaces: tuple[str, ...] = ()
+    """CAPSTAN_AUTO_NAMESPACES, comma-separated patterns: whose models the gateway's `auto` may choose; empty: all."""
     max_dropped_percent: int = 20
-    """CAPSTAN_MAX_DROPPED_PERCENT: a config that would drop more than this share of the live entries, of models that
-    nobody has changed, is held back; 100 never."""
+    """CAPSTAN_MAX_DROPPED_PERCENT: when a config would drop more than this share of the live entries, of models that
+    nobody has changed, these stay; 100: never."""
     resync_seconds: float = 300.0
     """CAPSTAN_RESYNC_SECONDS: how often everything is reconciled although nothing was seen to change."""
     max_concurrent_rollouts: int = 2
@@ -148,6 +150,7 @@ _VARIABLES = {
         "gateway_admin_port": "CAPSTAN_GATEWAY_ADMIN_PORT",
         "allowed_names": "CAPSTAN_ALLOWED_NAMES",
         "fallbacks_across_namespaces": "CAPSTAN_FALLBACKS_ACROSS_NAMESPACES",
+        "auto_namespaces": "CAPSTAN_AUTO_NAMESPACES",
         "max_dropped_percent": "CAPSTAN_MAX_DROPPED_PERCENT",
         "leader_election": "CAPSTAN_LEADER_ELECTION",
         "resync_seconds": "CAPSTAN_RESYNC_SECONDS",

@@ -30,9 +30,9 @@ class ServedModel:
     """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
 
     __slots__ = (
-        "capabilities", "context_window", "created", "endpoints", "external", "fallbacks", "id", "max_output_tokens",
-        "metrics", "name", "name_lines", "plan", "price", "provider", "rename", "speaks_anthropic", "task", "timeouts",
-        "upstream_name", "weight",
+        "auto", "capabilities", "context_window", "created", "endpoints", "external", "fallbacks", "id",
+        "max_output_tokens", "metrics", "name", "name_lines", "plan", "price", "provider", "rename", "speaks_anthropic",
+        "task", "timeouts", "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,8 @@ class ServedModel:
         self.context_window = entry.contextWindow
         self.max_output_tokens = entry.maxOutputTokens
         self.weight = entry.weight
+        self.auto = entry.auto
+        """Whether the built-in virtual model may choose it."""
         self.plan = plan
         """What a virtual model does with a request; None for a model that answers itself."""
         self.price: Price | None = entry.price
@@ -116,7 +118,7 @@ class Runtime:
                 yield Member(self.by_id[member.model], member.weight, member.priority)
         elif plan is not None:
             for model in self.by_id.values():
-                if model.plan is None:
+                if model.plan is None and model.auto:
                     yield Member(model, model.weight)
 
     def compiled(self, entry: ModelEntry) -> Mapping[str, ServedModel] | None:

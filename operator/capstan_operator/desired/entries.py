@@ -43,7 +43,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         upstreamName=upstream_name(model),
         revision=spec.model.revision or "",
         task=spec.model.task,
-        created=_unix_seconds(model.created),
+        created=unix_seconds(model.created),
         backend=backend,
         adapters=tuple(
             sorted(
@@ -143,7 +143,8 @@ def _price(price: PriceSpec | None) -> Price | None:
     )
 
 
-def _unix_seconds(created: str) -> int:
+def unix_seconds(created: str) -> int:
+    """Give a creation timestamp as an entry has it; 0 for none."""
     try:
         moment = datetime.fromisoformat(created)
     except ValueError:

@@ -28,6 +28,8 @@ class NameRules:
     """Every namespace may fall back to the models of this one: the one that Capstan is installed in."""
     fallbacks_across_namespaces: bool = False
     """Whether a model may fall back to those of any other namespace."""
+    auto_namespaces: tuple[str, ...] = ()
+    """Patterns of the namespaces whose models the gateway's `auto` may choose; none: those of all."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "NameRules":
@@ -36,6 +38,7 @@ class NameRules:
             allowed=dict(settings.allowed_names),
             shared_namespace=settings.build.install_namespace,
             fallbacks_across_namespaces=settings.fallbacks_across_namespaces,
+            auto_namespaces=settings.auto_namespaces,
         )
 
     def objection(self, namespace: str, name: str) -> tuple[str, str] | None:
@@ -51,6 +54,10 @@ class NameRules:
     def may_fall_back(self, namespace: str, to: ObjectKey) -> bool:
         """Say whether prompts of a namespace's models may go to a model as a fallback."""
         return self.fallbacks_across_namespaces or to.namespace in (namespace, self.shared_namespace)
+
+    def may_be_auto(self, namespace: str) -> bool:
+        """Say whether anybody's prompts to `auto` may go to the models of a namespace."""
+        return not self.auto_namespaces or any(fnmatchcase(namespace, pattern) for pattern in self.auto_namespaces)
 
 
 NO_RULES: Final = NameRules()

@@ -532,13 +532,16 @@ def _environment(objects: list[dict[str, Any]]) -> dict[str, str]:
 
 def test_names_are_bound_by_values() -> None:
     """What the values say about names and the brake is what the operator reads."""
-    values = {"allowedNames": {"team-a": ["team-a-*"], "*": []}, "fallbacksAcrossNamespaces": True}
+    names = {"team-a": ["team-a-*"], "*": []}
+    values = {"allowedNames": names, "fallbacksAcrossNamespaces": True, "autoNamespaces": ["system", "team-*"]}
     settings = load_settings(_environment(render(with_values(models=values, operator={"maxDroppedPercent": 5}))))
     assert settings.allowed_names == (("*", ()), ("team-a", ("team-a-*",)))
     assert settings.fallbacks_across_namespaces
+    assert settings.auto_namespaces == ("system", "team-*")
     assert settings.max_dropped_percent == 5
     plain = load_settings(_environment(render(OPEN)))
     assert (plain.allowed_names, plain.fallbacks_across_namespaces, plain.max_dropped_percent) == ((), False, 20)
+    assert plain.auto_namespaces == ()
 
 
 def test_secrets_can_be_left_out() -> None:

@@ -68,3 +68,11 @@ def test_virtual_models_find_their_members_in_the_newest_config() -> None:
     assert [member.model.name for member in after.members(auto, chat)] == ["a"]
     assert [member.model.name for member in after.members(auto, frozenset((Task.EMBED,)))] == ["e"]
     assert _compile().find("auto") is None
+
+
+def test_auto_chooses_among_those_that_it_may_choose() -> None:
+    """Models that an administrator has not offered to everybody are found by their own names alone."""
+    runtime = _compile(_entry("a"), _entry("b", auto=False))
+    assert runtime.auto is not None
+    assert [one.model.name for one in runtime.members(runtime.auto, frozenset({Task.CHAT}))] == ["a"]
+    assert runtime.find("b") is not None
