@@ -125,7 +125,7 @@ class Metrics:
         )
         self.config_held = Gauge(
             "capstan_operator_gateway_config_held",
-            "Models that the newest config would drop, and that it is held back for; 0 when it is not.",
+            "Models that the newest config would drop although nobody has changed them; their entries stay.",
             registry=self.registry,
         )
         self.crd_release = Gauge(

@@ -58,14 +58,18 @@ class MemoryKube:
         return copy.deepcopy(self.objects[name])
 
     async def apply(self, manifest: Manifest, *, manager: str = FIELD_MANAGER, force: bool = True) -> Manifest:
-        """Replace an object, if it has the version that is expected."""
+        """Replace an object, if it has the version that is expected, but for others' annotations: another manager than
+        that of objects writes nothing but these."""
         name, live = manifest["metadata"]["name"], self.objects.get(manifest["metadata"]["name"])
         expected = manifest["metadata"].get("resourceVersion")
         if expected is not None and (live is None or live["metadata"]["resourceVersion"] != expected):
             raise Conflict("the object has been modified")
         self._carry_out("apply", name)
-        metadata = {**manifest["metadata"], "resourceVersion": str(next(self._versions))}
-        self.objects[name] = copy.deepcopy({**manifest, "metadata": metadata})
+        there = (live or {}).get("metadata") or {}
+        annotations = {**(there.get("annotations") or {}), **(manifest["metadata"].get("annotations") or {})}
+        whole = manifest if live is None or manager == FIELD_MANAGER else {**live, "metadata": there}
+        metadata = {**whole["metadata"], "annotations": annotations, "resourceVersion": str(next(self._versions))}
+        self.objects[name] = copy.deepcopy({**whole, "metadata": metadata})
         return copy.deepcopy(self.objects[name])
 
     async def apply_status(self, manifest: Manifest, *, manager: str = STATUS_MANAGER) -> Manifest:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -9,14 +10,16 @@ from capstan_contract.config import Backend, CascadeBackend, ModelEntry, RouterB
 from capstan_contract.names import MAX_ENTRY_BYTES
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.claims import Claimant
-from capstan_operator.desired.entries import build_entry
+from capstan_operator.desired.entries import build_entry, unix_seconds
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.live import LiveConfig, key_of
 from capstan_operator.desired.name_rules import NameRules, name_fields
 from capstan_operator.desired.types import LostName, Verdict
 from capstan_operator.resources.resource import Fault, ObjectKey
 
-INVALID = "Invalid"
+INVALID: Final = "Invalid"
+UNREAD: Final = "Unread"
+"""Of a model whose namespace could never be read."""
 ACCEPTED = Verdict(accepted=True, reason="Accepted", message="served by the gateway's config")
 DELETING = Verdict(accepted=False, reason="Deleting", message="the LLMModel is being deleted")
 NOWHERE = StaticBackend(urls=())
@@ -33,6 +36,8 @@ class Candidate:
     """None: it has no place in the config, and claims nothing."""
     lost_names: tuple[LostName, ...] = ()
     """Names that nobody in its namespace can have."""
+    reserved: tuple[str, ...] = ()
+    """Names that it keeps although it has no place in the config."""
 
     @property
     def key(self) -> ObjectKey:
@@ -40,21 +45,21 @@ class Candidate:
         return self.model.key
 
     @property
-    def is_kept(self) -> bool:
-        """Whether the draft is what was accepted last, not what the model says now."""
-        return self.verdict.kept
+    def stays(self) -> bool:
+        """Whether the draft is the live entry, not what the model says now."""
+        return self.verdict.stays
 
     @property
     def is_virtual(self) -> bool:
         """Whether other models answer."""
-        if self.is_kept and self.draft:
+        if self.stays and self.draft:
             return isinstance(self.draft.backend, RouterBackend | CascadeBackend)
         return self.model.spec is not None and self.model.spec.is_virtual
 
     def claimant(self) -> Claimant | None:
         """Give what it wants of the names that only one model can have."""
         if self.draft is None:
-            return None
+            return Claimant(self.key, self.model.created, others=self.reserved) if self.reserved else None
         lost = {one.name for one in self.lost_names}
         others = tuple(name for _, name in name_fields(self.draft) if name not in lost)
         return Claimant(self.key, self.model.created, (self.draft.servedName,), others)
@@ -66,14 +71,15 @@ class Drafts:
 
     known: dict[ObjectKey, tuple[Model, Backend, ModelEntry]] = field(default_factory=dict)
 
-    def draft(self, model: Model, backend: Backend) -> ModelEntry:
+    def draft(self, model: Model, backend: Backend, *, auto: bool) -> ModelEntry:
         """Give the entry of a model with all its names. Raises ValidationError."""
         known = self.known.get(model.key)
-        if known and _is_same(known[0], model) and known[1] == backend:
+        if known and _is_same(known[0], model) and (known[1], known[2].auto) == (backend, auto):
             return known[2]
         if model.spec is None:
             raise ValueError(f"the LLMModel '{model.key}' has no spec")
         entry = build_entry(model, model.spec, backend)
+        entry = entry if auto else entry.model_copy(update={"auto": False})
         self.known[model.key] = model, backend, entry
         return entry
 
@@ -100,51 +106,80 @@ def judge_alone(
     if model.deleting:
         return Candidate(model, DELETING)
     if faults := find_faults(model):
-        return _faulty(model, faults, live)
+        return _faulty(model, faults, live, rules)
     virtual = model.spec is not None and model.spec.is_virtual
+    auto = rules.may_be_auto(model.key.namespace)
     try:
-        draft = drafts.draft(model, NOWHERE if virtual else backend_of(model))
+        draft = drafts.draft(model, NOWHERE if virtual else backend_of(model), auto=auto)
     except ValidationError as fault:
         # What the contract refuses must cost this model only, whatever the rules of its manifest let through.
-        return _faulty(model, [_refusal(fault)], live)
+        return _faulty(model, [_refusal(fault)], live, rules)
     if len(draft.text) > MAX_ENTRY_BYTES:
         # It must not be the config that does not fit.
-        return _faulty(model, [Fault("spec", f"takes more than {MAX_ENTRY_BYTES} bytes of a gateway's config")], live)
+        too_large = Fault("spec", f"takes more than {MAX_ENTRY_BYTES} bytes of a gateway's config")
+        return _faulty(model, [too_large], live, rules)
     if objection := rules.objection(model.key.namespace, draft.servedName):
         return Candidate(model, Verdict(accepted=False, reason=objection[0], message=objection[1]))
-    objections = [(path, name, rules.objection(model.key.namespace, name)) for path, name in name_fields(draft)]
-    lost = tuple(LostName(path, name, found[0], found[1]) for path, name, found in objections if found)
-    return Candidate(model, ACCEPTED, draft, lost)
+    return Candidate(model, ACCEPTED, draft, _not_allowed(draft, model.key, rules))
 
 
-def _faulty(model: Model, faults: Iterable[Fault], live: LiveConfig) -> Candidate:
+def _not_allowed(draft: ModelEntry, key: ObjectKey, rules: NameRules) -> tuple[LostName, ...]:
+    objections = [(path, name, rules.objection(key.namespace, name)) for path, name in name_fields(draft)]
+    return tuple(LostName(path, name, found[0], found[1]) for path, name, found in objections if found)
+
+
+def _faulty(model: Model, faults: Iterable[Fault], live: LiveConfig, rules: NameRules) -> Candidate:
     """A faulty edit takes a running model out of nothing: what was accepted last stays, if it was of this object."""
     verdict = invalid(faults)
     last = live.entries.get(str(model.key))
-    if last is None or not _was_of(last, model):
-        return Candidate(model, verdict)
-    return _kept(model, verdict, last)
+    if last is None:
+        return _only_reserved(model, verdict, live, rules)
+    return _kept(model, verdict, last, rules) if was_of(last, model) else Candidate(model, verdict)
 
 
-def unread_candidates(live: LiveConfig, namespaces: frozenset[str]) -> Iterator[Candidate]:
+def unread_candidates(live: LiveConfig, namespaces: frozenset[str], rules: NameRules) -> Iterator[Candidate]:
     """Give what is live of namespaces that could never be read, to stay as it is."""
-    for id_, last in live.entries.items():
-        key = key_of(id_)
+    unread = Verdict(accepted=False, reason=UNREAD, message="its namespace cannot be read")
+    for id_ in {*live.entries, *map(str, live.reserved_for)}:
+        key, last = key_of(id_), live.entries.get(id_)
         if key.namespace in namespaces:
-            model = Model(key=key, uid=last.uid, generation=0, created="", spec=None)
-            yield _kept(model, Verdict(accepted=False, reason="Unread", message="its namespace cannot be read"), last)
+            model = Model(key=key, uid=last.uid if last else "", generation=0, created="", spec=None)
+            yield _kept(model, unread, last, rules) if last else _only_reserved(model, unread, live, rules)
 
 
-def _kept(model: Model, verdict: Verdict, last: ModelEntry) -> Candidate:
-    if (last.uid, last.generation) != (model.uid, 0):
-        # An older release has written it: from now on it says whose it is.
-        last = last.model_copy(update={"uid": model.uid, "generation": 0})
-    return Candidate(model, replace(verdict, kept=True, kept_backend=str(last.backend.kind)), last)
+def held_candidate(candidate: Candidate, verdict: Verdict, last: ModelEntry, rules: NameRules) -> Candidate:
+    """Give one whose live entry the brake holds, with all its names; `verdict` says so."""
+    return _staying(candidate.model, verdict, last, rules)
 
 
-def _was_of(entry: ModelEntry, model: Model) -> bool:
-    """Whether an entry was compiled from this very object. Entries of older releases do not say: its status does."""
-    return entry.uid == model.uid if entry.uid else _was_accepted(model.status)
+def _kept(model: Model, verdict: Verdict, last: ModelEntry, rules: NameRules) -> Candidate:
+    """Keep a live entry, with the names that its namespace may have: a rule does not end where a manifest is faulty."""
+    if objection := rules.objection(model.key.namespace, last.servedName):
+        return Candidate(model, replace(verdict, message=f"{verdict.message}; {objection[1]}"))
+    candidate = _staying(model, replace(verdict, kept=True), last, rules)
+    return replace(candidate, lost_names=_not_allowed(last, model.key, rules))
+
+
+def _staying(model: Model, verdict: Verdict, last: ModelEntry, rules: NameRules) -> Candidate:
+    # An entry that an older release has written says from now on whose it is.
+    now = {"uid": model.uid, "generation": 0, "auto": rules.may_be_auto(model.key.namespace)}
+    if (last.uid, last.generation, last.auto) != tuple(now.values()):
+        last = last.model_copy(update=now)
+    return Candidate(model, replace(verdict, kept_backend=str(last.backend.kind)), last)
+
+
+def _only_reserved(model: Model, verdict: Verdict, live: LiveConfig, rules: NameRules) -> Candidate:
+    names = live.reserved_for.get(model.key, ())
+    allowed = tuple(name for name in names if not rules.objection(model.key.namespace, name))
+    return Candidate(model, verdict, reserved=allowed)
+
+
+def was_of(entry: ModelEntry, model: Model) -> bool:
+    """Whether an entry was compiled from this very object. Those of older releases have no uid: the time of creation
+    says it, or that its status says that it was accepted."""
+    if entry.uid:
+        return entry.uid == model.uid
+    return (entry.created != 0 and entry.created == unix_seconds(model.created)) or _was_accepted(model.status)
 
 
 def _was_accepted(status: Mapping[str, object]) -> bool:

@@ -12,6 +12,7 @@ are of the model's own namespace, and fallbacks are bound here to models that th
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Final
 
 from capstan_contract.config import Backend, GatewayConfig, ModelEntry
 from capstan_operator.api.kinds import Model
@@ -20,6 +21,7 @@ from capstan_operator.desired.candidates import (
     INVALID,
     Candidate,
     Drafts,
+    held_candidate,
     invalid,
     judge_alone,
     unread_candidates,
@@ -28,12 +30,15 @@ from capstan_operator.desired.claims import Awards, award
 from capstan_operator.desired.entries import credential_files, credentials_of, default_backend
 from capstan_operator.desired.fallbacks import bind_fallbacks
 from capstan_operator.desired.live import LiveConfig, names_of
-from capstan_operator.desired.members import MEMBERS_MISSING, add_virtual, dependence, describe
+from capstan_operator.desired.members import add_virtual, dependence, describe
 from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules, lost_to, name_fields
 from capstan_operator.desired.types import CompiledGateway, LostName, Verdict
 from capstan_operator.resources.resource import ObjectKey
 
 __all__ = ["INVALID", "Compiler", "compile_gateway", "default_backend", "invalid"]
+
+MOST_RESERVED_BYTES: Final = 131_072
+"""So much of the config may be names that nobody is served under."""
 
 
 def compile_gateway(
@@ -66,10 +71,12 @@ class Compiler:
         live: LiveConfig | None = None,
         rules: NameRules = NO_RULES,
         unread: frozenset[str] = frozenset(),
+        held: Mapping[ObjectKey, Verdict] = MappingProxyType({}),
     ) -> CompiledGateway:
         """Compile: see `compile_gateway`.
 
-        Of namespaces that are `unread` nobody knows the models: what is live of them stays as it is.
+        Of namespaces that are `unread` nobody knows the models: what is live of them stays as it is. So does what is
+        live of the models that are `held` (see `hold`), which get these verdicts.
         """
         live = live or LiveConfig()
         known = {model.key: model for model in models}
@@ -78,9 +85,12 @@ class Compiler:
             for key, model in sorted(known.items())
         }
         self._drafts.keep_only(known)
-        candidates |= {one.key: one for one in unread_candidates(live, unread - {key.namespace for key in known})}
+        away = unread - {key.namespace for key in known}
+        candidates |= {one.key: one for one in unread_candidates(live, away, rules)}
+        for key, verdict in held.items():
+            candidates[key] = held_candidate(candidates[key], verdict, live.entries[str(key)], rules)
         claimants = [one for candidate in candidates.values() if (one := candidate.claimant())]
-        run = _Run(known, candidates, award(claimants, live.holders), rules)
+        run = _Run(known, candidates, award(claimants, live.holders), rules, live)
         run.add_entries()
         run.bind_fallbacks()
         self._entries = {id_: _same(self._entries.get(id_), entry) for id_, entry in run.entries.items()}
@@ -99,6 +109,7 @@ class _Run:
     candidates: Mapping[ObjectKey, Candidate]
     awards: Awards
     rules: NameRules
+    live: LiveConfig
     entries: dict[str, ModelEntry] = field(default_factory=dict)
     verdicts: dict[ObjectKey, Verdict] = field(default_factory=dict)
 
@@ -150,20 +161,30 @@ class _Run:
             entry = entries.get(str(candidate.key))
             if entry is None:
                 continue
-            if candidate.is_kept:
+            if candidate.stays:
                 kept |= credential_files(entry)
             elif candidate.model.spec:
                 credentials.update(credentials_of(candidate.model, candidate.model.spec.external))
-        reserved = {
-            name: key for name, key in self.awards.owners.items() if self.verdicts[key].reason == MEMBERS_MISSING
-        }
         return CompiledGateway(
-            config=GatewayConfig.build(tuple(entries.values())),
+            config=GatewayConfig.build(tuple(entries.values()), reserved=self._reserved(entries)),
             verdicts=MappingProxyType({key: _in_words(verdict) for key, verdict in sorted(self.verdicts.items())}),
             credentials=MappingProxyType(dict(sorted(credentials.items()))),
             kept_credentials=frozenset(kept),
-            reserved=MappingProxyType(reserved),
         )
+
+    def _reserved(self, entries: Mapping[str, ModelEntry]) -> dict[str, str]:
+        """Give the names of those that have no entry although they have got what they claim: their members are gone.
+
+        There are bounds to it, so that nobody's names keep the config from fitting; who is in it stays in it.
+        """
+        wanted = {name: str(key) for name, key in self.awards.owners.items() if str(key) not in entries}
+        room, reserved = MOST_RESERVED_BYTES, dict[str, str]()
+        for name in sorted(wanted, key=lambda name: (name not in self.live.holders, name)):
+            room -= len(name) + len(wanted[name])
+            if room < 0:
+                break
+            reserved[name] = wanted[name]
+        return reserved
 
 
 def without_names(entry: ModelEntry, names: set[str]) -> ModelEntry:

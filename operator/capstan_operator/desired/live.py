@@ -1,5 +1,6 @@
 """The config that is live: what the gateways run now, which the next compile must not take from anybody."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,17 +15,19 @@ from capstan_operator.resources.resource import ObjectKey
 
 @dataclass(frozen=True)
 class LiveConfig:
-    """The entries of the config that was written last, and the names of models that have none for the moment."""
+    """What is in the config that was written last."""
 
     entries: Mapping[str, ModelEntry] = field(default_factory=lambda: MappingProxyType({}))
     """By the id of the model."""
     reserved: Mapping[str, ObjectKey] = field(default_factory=lambda: MappingProxyType({}))
-    """Names of accepted models without an entry: those of a virtual model whose members are all gone."""
+    """Names of models without an entry: those of a virtual model whose members are all gone."""
 
     @classmethod
     def of(cls, config: GatewayConfig, reserved: Mapping[str, ObjectKey] = MappingProxyType({})) -> "LiveConfig":
-        """Give the live config for a config that is written."""
-        return cls(MappingProxyType({entry.id: entry for entry in config.models}), reserved)
+        """Give the live config for a config that is written; `reserved` is what is reserved besides."""
+        own = {name: key_of(id_) for name, id_ in config.reserved.items()}
+        entries = {entry.id: entry for entry in config.models}
+        return cls(MappingProxyType(entries), MappingProxyType({**reserved, **own}))
 
     @cached_property
     def holders(self) -> Mapping[str, ObjectKey]:
@@ -32,17 +35,26 @@ class LiveConfig:
         held = {name: key_of(entry.id) for entry in self.entries.values() for name in names_of(entry)}
         return MappingProxyType({**self.reserved, **held})
 
+    @cached_property
+    def reserved_for(self) -> Mapping[ObjectKey, tuple[str, ...]]:
+        """The names that are reserved for each model."""
+        found: defaultdict[ObjectKey, list[str]] = defaultdict(list)
+        for name, key in self.reserved.items():
+            found[key].append(name)
+        return {key: tuple(sorted(names)) for key, names in found.items()}
+
 
 def reserved_by_status(models: Iterable[Model]) -> Mapping[str, ObjectKey]:
-    """Give the served names of virtual models that lost their members before this process began: their status says so
-    of what they are now."""
+    """Give the names of virtual models that lost their members while an operator of an earlier release worked, which
+    reserved them nowhere: their status says so of what they are now."""
     found = {
-        served_name(model): model.key
+        name: model.key
         for model in models
         if not model.deleting
         and model.spec is not None
         and model.status.get("observedGeneration") == model.generation
         and any(_lacks_members(one) for one in model.status.get("conditions") or ())
+        for name in (*model.spec.model.aliases, served_name(model))
     }
     return MappingProxyType(found)
 

@@ -67,7 +67,7 @@ def find_dependents(models: Iterable[Model]) -> dict[ObjectKey, frozenset[Object
 
 def dependence(candidate: Candidate) -> int:
     """Order models so that the members of each come before it: a router may have cascades, neither has routers."""
-    if candidate.is_kept and candidate.draft:
+    if candidate.stays and candidate.draft:
         backend = candidate.draft.backend
         return 2 if isinstance(backend, RouterBackend) else 1 if isinstance(backend, CascadeBackend) else 0
     spec = candidate.model.spec
@@ -87,10 +87,10 @@ def add_virtual(
     `verdicts` and `entries` must hold those of all its members.
     """
     model = candidate.model
-    if candidate.is_kept:
+    if candidate.stays:
         backend = _remaining(entry.backend, entries)
         if backend is None:
-            return replace(verdict, kept=False, kept_backend=""), None
+            return replace(verdict, kept=False, kept_backend="", held=""), None
     else:
         left_out = find_left_out(model, models, verdicts, entries)
         if missing := judge_members(model, left_out):
@@ -98,7 +98,7 @@ def add_virtual(
         verdict, backend = replace(verdict, left_out=left_out), virtual_backend(model, left_out)
     ids = [member.model for member in backend.members] if isinstance(backend, RouterBackend) else backend.members
     entry = entry.model_copy(update={"backend": backend})
-    return verdict, entry if candidate.is_kept else with_members_limits(entry, tuple(entries[one] for one in ids))
+    return verdict, entry if candidate.stays else with_members_limits(entry, tuple(entries[one] for one in ids))
 
 
 def _remaining(backend: Backend, entries: Mapping[str, ModelEntry]) -> RouterBackend | CascadeBackend | None:
@@ -137,13 +137,13 @@ def find_left_out(
 def _objection(
     model: Model, field: str, member: Model | None, verdict: Verdict | None, entry: ModelEntry | None
 ) -> str:
-    """Say what is wrong with a member; nothing when it can be used. What counts of one that is kept is its entry."""
+    """Say what is wrong with a member; nothing when it can be used. What counts of an entry that stays is that."""
     spec = model.spec
     if member is None or spec is None:
         return "does not exist"
     if member.deleting:
         return "is being deleted"
-    kept = entry if verdict and verdict.kept else None
+    kept = entry if verdict and verdict.stays else None
     if member.spec is None and kept is None:
         return "has a faulty spec"
     if isinstance(kept.backend, RouterBackend) if kept else member.spec and member.spec.router:

@@ -1,9 +1,9 @@
 """What the pure part hands to the shell."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
+from functools import cached_property
 from typing import Final
 
 from capstan_contract.config import GatewayConfig
@@ -165,10 +165,10 @@ class Verdict:
     kept: bool = False
     """Whether the entry that was accepted last is in the config although the model is not accepted as it is now."""
     kept_backend: str = ""
-    """Kind of the backend of the entry that is kept: Service, External, Router or Cascade."""
+    """Kind of the backend of the entry that stays: Service, External, Router or Cascade."""
     held: str = ""
-    """Why the gateway goes on with what was accepted before although the model is not accepted: the config that would
-    drop it, and others, is held back."""
+    """Why the gateway goes on with what was accepted before although the model is not accepted: many would be dropped
+    that nobody has changed, and the brake holds their entries."""
 
     @property
     def without(self) -> tuple[LeftOut | LostName | LostFallback, ...]:
@@ -176,9 +176,14 @@ class Verdict:
         return (*self.left_out, *self.lost_names, *self.lost_fallbacks)
 
     @property
+    def stays(self) -> bool:
+        """Whether the live entry stays although the model is not accepted: it is kept, or held."""
+        return self.kept or bool(self.held)
+
+    @property
     def served(self) -> bool:
         """Whether the gateway has an entry of the model."""
-        return self.accepted or self.kept or bool(self.held)
+        return self.accepted or self.stays
 
 
 @dataclass(frozen=True)
@@ -191,5 +196,8 @@ class CompiledGateway:
     """What to copy into the gateway's Secret: file name -> (namespace, Secret, key)."""
     kept_credentials: frozenset[str] = frozenset()
     """Files of the gateway's Secret to leave as they are: nobody can say any more where they come from."""
-    reserved: Mapping[str, ObjectKey] = field(default_factory=lambda: MappingProxyType({}))
-    """Names of models that have no entry for the moment, and that nobody else gets."""
+
+    @cached_property
+    def reserved(self) -> Mapping[str, ObjectKey]:
+        """Names of models that have no entry for the moment, and that nobody else gets."""
+        return {name: ObjectKey(*id_.split("/", 1)) for name, id_ in self.config.reserved.items()}

@@ -10,26 +10,27 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
-from capstan_operator.api.kinds import LLM_MODELS
+from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.desired.compile import Compiler
-from capstan_operator.desired.hold import Hold, decide_hold, vanished, with_hold
+from capstan_operator.desired.hold import NOTHING_SEEN, Hold, Seen, decide_hold, vanished
 from capstan_operator.desired.live import LiveConfig, reserved_by_status
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.name_rules import NameRules
-from capstan_operator.desired.types import CompiledGateway
+from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable
 from capstan_operator.gateway_config.writer import ConfigWriter
-from capstan_operator.kube.errors import NotFound
+from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.model_list import AllModels
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import RELEASE_ANNOTATION
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
-from capstan_operator.status.types import CONFIG_HELD, Problem
+from capstan_operator.status.types import CONFIG_HELD
 
 log = logging.getLogger(__name__)
 
@@ -39,28 +40,28 @@ MOST_LOOKUPS: Final = 8
 GROWTH: Final = 1.25
 """After how much more models the garbage collector is told again what lives long."""
 
+_HELD: Final = ("Degraded", "True", CONFIG_HELD)
+
 Tell = Callable[[Literal["Normal", "Warning"], str, str], None]
 """Writes an Event about the installation: type, reason, note."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A compiled config, and whether it is held back."""
+    """A compiled config, and what of the live one is held in it."""
 
     compiled: CompiledGateway
     dependents: Mapping[ObjectKey, frozenset[ObjectKey]]
     """The virtual models that name each model."""
     hold: Hold | None = None
 
-    @property
-    def problem(self) -> Problem | None:
-        """Why it is not to be written."""
-        if self.hold is None:
-            return None
-        return Problem(
-            CONFIG_HELD,
-            "the newest gateway config is held back, because it would drop many models that nobody has changed",
-        )
+
+@dataclass(frozen=True)
+class _Look:
+    """Which objects a compile has seen."""
+
+    hash: str
+    seen: Seen
 
 
 class Proposer:
@@ -79,7 +80,12 @@ class Proposer:
         # NB: a run that was cancelled at its deadline leaves its thread behind.
         self._compiling = threading.Lock()
         self._is_loaded = False
-        self._live = LiveConfig()
+        self._inherited: Mapping[str, ObjectKey] = {}
+        """Names that are reserved by status alone, until this process has written a config."""
+        self._written: _Look | None = None
+        """Of the config that is written, if this process has compiled it."""
+        self._newest: _Look | None = None
+        self._held: frozenset[ObjectKey] = frozenset()
         self._told = ""
         self._frozen = 0
 
@@ -87,25 +93,37 @@ class Proposer:
         """Compile what was listed. Raises Retryable when it cannot be told what is live, or gone."""
         live = await self._look(listed)
         await self._doubt(live, listed)
-        proposal = await asyncio.to_thread(self._compile, listed, live)
-        compiled, hold = proposal.compiled, proposal.hold
+        compiled, hold = await asyncio.to_thread(self._compile, listed, live)
         if hold is not None:
             await self._writer.look()
             hold = None if self._released == hold.token else hold
-        self._metrics.config_held.set(len(hold.dropped) if hold else 0)
+        if hold is not None:
+            verdicts = hold.verdicts(compiled, self._settings.gateway_config_name)
+            compiled, _ = await asyncio.to_thread(self._compile, listed, live, verdicts)
+            # NB: a virtual one of which no member is left has gone all the same.
+            left = tuple(key for key in hold.dropped if compiled.verdicts[key].held)
+            hold = Hold(left) if left else None
+        self._held = frozenset(hold.dropped if hold else ())
+        self._newest = _Look(compiled.config.hash, {one.key: (one.uid, one.generation) for one in listed.models})
+        self._metrics.config_held.set(len(self._held))
         self._tell_hold(hold)
-        if hold is None:
-            # Names of models without an entry are nowhere else.
-            self._live = replace(live, reserved=compiled.reserved)
-            return replace(proposal, hold=None)
-        verdicts = with_hold(compiled, hold, self._settings.gateway_config_name)
-        return replace(proposal, compiled=replace(compiled, verdicts=verdicts))
+        return Proposal(compiled, find_dependents(listed.models), hold)
 
-    def _compile(self, listed: AllModels, live: LiveConfig) -> Proposal:
+    async def has_written(self, proposal: Proposal) -> None:
+        """Take back what a person has said about a hold once it is done: it stands for no other one."""
+        if proposal.hold is None and self._released:
+            await self._writer.empty_annotation(RELEASE_ANNOTATION)
+
+    def _compile(
+        self, listed: AllModels, live: LiveConfig, held: Mapping[ObjectKey, Verdict] = MappingProxyType({})
+    ) -> tuple[CompiledGateway, Hold | None]:
+        percent, seen = self._settings.max_dropped_percent, self._written.seen if self._written else NOTHING_SEEN
         with self._compiling, self._calm(len(listed.models)):
-            compiled = self._compiler.compile(listed.models, live=live, rules=self._rules, unread=listed.unknown)
-            hold = decide_hold(live, listed.models, compiled, percent=self._settings.max_dropped_percent)
-            return Proposal(compiled, find_dependents(listed.models), hold)
+            compiled = self._compiler.compile(
+                listed.models, live=live, rules=self._rules, unread=listed.unknown, held=held
+            )
+            hold = decide_hold(live, listed.models, compiled, percent=percent, seen=seen, held=self._held)
+            return compiled, hold
 
     @contextmanager
     def _calm(self, models: int) -> Iterator[None]:
@@ -125,33 +143,49 @@ class Proposer:
 
     async def _look(self, listed: AllModels) -> LiveConfig:
         if not self._is_loaded:
-            await self._writer.load()
-            self._is_loaded = True
-            self._live = LiveConfig(reserved=reserved_by_status(listed.models))
-            if self._writer.written is None and self._writer.index is not None:
-                text = "the live gateway config cannot be read: names go by age, and no faulty model keeps its entry"
-                log.warning(text)
-                self._tell("Warning", "ConfigUnreadable", text)
+            await self._load(listed)
         written = self._writer.written
-        if written is None:
-            if listed.unknown and self._writer.index is not None:
-                raise Retryable(f"namespaces were never read: {', '.join(sorted(listed.unknown))}")
-            return LiveConfig(reserved=self._live.reserved)
-        return LiveConfig.of(written, self._live.reserved)
+        if self._newest and written and self._newest.hash == written.hash:
+            self._written, self._inherited = self._newest, {}
+        elif self._written and (written is None or self._written.hash != written.hash):
+            self._written = None
+        if written is not None:
+            return LiveConfig.of(written, self._inherited)
+        if listed.unknown and self._writer.index is not None:
+            raise Retryable(f"namespaces were never read: {', '.join(sorted(listed.unknown))}")
+        return LiveConfig(reserved=self._inherited)
+
+    async def _load(self, listed: AllModels) -> None:
+        """Take over from the process before."""
+        await self._writer.load()
+        self._is_loaded = True
+        self._inherited = reserved_by_status(listed.models)
+        self._held = frozenset(model.key for model in listed.models if _says_held(model))
+        if self._writer.written is None and self._writer.index is not None:
+            text = "the live gateway config cannot be read: names go by age, and no faulty model keeps its entry"
+            log.warning(text)
+            self._tell("Warning", "ConfigUnreadable", text)
 
     async def _doubt(self, live: LiveConfig, listed: AllModels) -> None:
-        """Do not believe that many models are gone before some of them were asked for by name."""
+        """Do not believe that many models are gone before some of them were asked for by name, where this listing has
+        looked for them: in other namespaces nobody can tell, and need not."""
         gone = vanished(live, listed.models, percent=self._settings.max_dropped_percent)
-        missing = [key for key in gone if key.namespace not in listed.unreadable]
+        missing = [key for key in gone if self._is_read(key.namespace, listed)]
         step = max(len(missing) // MOST_LOOKUPS, 1)
         found = await asyncio.gather(*(self._exists(key) for key in missing[::step][:MOST_LOOKUPS]))
         if any(found):
             raise Retryable("the list of LLMModels does not have some that are there")
 
+    def _is_read(self, namespace: str, listed: AllModels) -> bool:
+        watched = self._settings.watch_namespaces
+        is_watched = not watched or namespace in (*watched, self._settings.build.install_namespace)
+        return is_watched and namespace not in listed.unreadable
+
     async def _exists(self, key: ObjectKey) -> bool:
+        """Whether a model is known to be there: who may not ask cannot tell, and goes by the list."""
         try:
             await self._kube.get(LLM_MODELS, key.name, namespace=key.namespace)
-        except NotFound:
+        except (NotFound, Forbidden):
             return False
         return True
 
@@ -168,16 +202,24 @@ class Proposer:
             return
         self._told = token
         if hold is None:
-            log.info("the gateway config is no longer held back")
-            self._tell("Normal", "ConfigReleased", "the gateway config is no longer held back")
+            log.info("nothing of the gateway config is held any more")
+            self._tell("Normal", "ConfigReleased", "nothing of the gateway config is held any more")
             return
         text = (
             f"the newest gateway config would drop {len(hold.dropped)} models although nobody has changed them"
-            f" ({_some(hold.dropped)}), and is held back; if that is meant, set the annotation"
+            f" ({_some(hold.dropped)}): what is live of them stays as it is; if that is meant, set the annotation"
             f" {RELEASE_ANNOTATION}={token} on this ConfigMap"
         )
-        log.error("held the gateway config back", extra={"count": len(hold.dropped), "models": _some(hold.dropped)})
+        log.error(
+            "held entries of the gateway config", extra={"count": len(hold.dropped), "models": _some(hold.dropped)}
+        )
         self._tell("Warning", CONFIG_HELD, text)
+
+
+def _says_held(model: Model) -> bool:
+    """Whether the process before has held the entry of a model as it is now."""
+    conditions = model.status.get("conditions") or ()
+    return any((one.get("type"), one.get("status"), one.get("reason")) == _HELD for one in conditions)
 
 
 def _some(keys: Sequence[ObjectKey], most: int = 5) -> str:

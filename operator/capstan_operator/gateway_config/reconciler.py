@@ -15,6 +15,7 @@ from typing import Final
 from capstan_contract.config import ModelEntry
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.entries import credential_origins
+from capstan_operator.desired.live import key_of
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
@@ -75,18 +76,14 @@ class GatewayState:
 def record_models(models: Iterable[Model], compiled: CompiledGateway) -> Records:
     """Give what each entry of a compiled config stands for."""
     served = {entry.id for entry in compiled.config.models}
-    # NB: what is served of a model that is not accepted is not of this generation.
     return {
-        str(model.key): Recorded(model.uid, model.generation) if compiled.verdicts[model.key].accepted else UNKNOWN
-        for model in models
-        if str(model.key) in served
+        str(model.key): _recorded(model, compiled.verdicts[model.key]) for model in models if str(model.key) in served
     }
 
 
-def record_held(models: Iterable[Model], proposal: Proposal) -> Records:
-    """Give what stands behind the live entries that a held config would drop: nobody has changed these models."""
-    dropped = frozenset(proposal.hold.dropped if proposal.hold else ())
-    return {str(model.key): Recorded(model.uid, model.generation) for model in models if model.key in dropped}
+def _recorded(model: Model, verdict: Verdict) -> Recorded:
+    """What is served of a model that is not accepted is not of this generation, unless nobody has changed it."""
+    return Recorded(model.uid, model.generation) if verdict.accepted or verdict.held else UNKNOWN
 
 
 def _origins(entries: Iterable[ModelEntry]) -> dict[str, str]:
@@ -133,11 +130,11 @@ class GatewayConfigReconciler:
         listed = await self._loader.all_models()
         models = listed.models
         proposal = await self._proposer.propose(listed)
-        compiled = proposal.compiled
-        await self._provide_credentials(models, compiled)
+        await self._provide_credentials(models, proposal.compiled)
         try:
-            await self._write(models, proposal)
+            await self._write(proposal)
         finally:
+            self._record(models, proposal.compiled)
             self._publish(models, proposal, self._credentials.problems)
         return UNREADABLE_RECHECK_SECONDS if listed.unreadable else None
 
@@ -169,15 +166,17 @@ class GatewayConfigReconciler:
 
     def _publish(self, models: Iterable[Model], proposal: Proposal, problems: Mapping[ObjectKey, Problem]) -> None:
         """Tell the models' lane what is new, and the acknowledger what to wait for."""
-        verdicts = proposal.compiled.verdicts
+        verdicts, early, before = proposal.compiled.verdicts, self._too_early(proposal), self.state.judged
         judged = {
             model.key: Judged(model.uid, model.generation, verdicts[model.key], problems.get(model.key))
             for model in models
+            if model.key not in early
         }
-        before, self.state.judged = self.state.judged, judged
+        judged |= {key: before[key] for key in early & before.keys()}
+        self.state.judged = judged
         self.state.dependents = proposal.dependents
         virtual = frozenset[ObjectKey]().union(*self.state.dependents.values())
-        awaiting, self.state.awaiting = self.state.awaiting, set()
+        awaiting, self.state.awaiting = self.state.awaiting - early, self.state.awaiting & early
         self._metrics.models.set(len(judged))
         self._metrics.accepted.set(sum(item.verdict.served for item in judged.values()))
         self._acknowledger.expect(
@@ -192,30 +191,41 @@ class GatewayConfigReconciler:
             if key in awaiting or key in virtual or not self._comes_anyway(key, item, before.get(key)):
                 self._wake(key)
 
+    def _too_early(self, proposal: Proposal) -> frozenset[ObjectKey]:
+        """Give the models of which nothing is said until the config is written, if that is tried again: those that lose
+        their live entry, or keep it from an edit that is refused. A status that says more than the config would tell
+        the next process that its model has been seen to."""
+        written, compiled = self._writer.written, proposal.compiled
+        if written is None or written.hash == compiled.config.hash or self.state.problem is not None:
+            return frozenset()
+        live = {key_of(entry.id) for entry in written.models}
+        return frozenset(key for key, verdict in compiled.verdicts.items() if not verdict.accepted and key in live)
+
     def _comes_anyway(self, key: ObjectKey, item: Judged, before: Judged | None) -> bool:
         """Whether the model's own wake-up is under way and will find this: a new generation woke both lanes."""
         is_new = before is None or (before.uid, before.generation) != (item.uid, item.generation)
         return is_new and self._is_busy(key)
 
-    async def _write(self, models: Iterable[Model], proposal: Proposal) -> None:
-        """Write the config unless it is held back, and have the ledger know what the written one stands for."""
-        config, ledger = proposal.compiled.config, self._acknowledger.ledger
-        records = record_models(models, proposal.compiled)
+    async def _write(self, proposal: Proposal) -> None:
         try:
-            if proposal.hold is None:
-                await self._writer.write(config)
-            self._tell_problem(proposal.problem)
+            await self._writer.write(proposal.compiled.config)
         except Terminal as error:
             self._tell_problem(Problem(error.reason, str(error)))
             raise
-        finally:
-            written = self._writer.written
-            self.state.config_hash = written.hash if written else None
-            if written is not None and written.hash != config.hash:
-                known = {**record_held(models, proposal), **(ledger.records(written.hash) or {})}
-                records = records_of_written(written, known, config, records)
-            if written is not None:
-                ledger.record(written.hash, records)
+        self._tell_problem(None)
+        await self._proposer.has_written(proposal)
+
+    def _record(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
+        """Have the ledger know what the written config stands for, whether or not it is the one that was compiled."""
+        written, ledger = self._writer.written, self._acknowledger.ledger
+        self.state.config_hash = written.hash if written else None
+        if written is None:
+            return
+        records = record_models(models, compiled)
+        if written.hash != compiled.config.hash:
+            known = ledger.records(written.hash) or {}
+            records = records_of_written(written, known, compiled.config, records)
+        ledger.record(written.hash, records)
 
     def _tell_problem(self, problem: Problem | None) -> None:
         self.state.problem = problem

@@ -15,6 +15,7 @@ from capstan_contract.reading import join_config
 from capstan_operator.desired.config_maps import CONFIG_SELECTOR, documents_of, plan_writes
 from capstan_operator.errors import Terminal
 from capstan_operator.kube.port import KubePort
+from capstan_operator.names import RELEASE_MANAGER
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import Settings
@@ -75,6 +76,18 @@ class ConfigWriter:
             await self._kube.delete(CONFIG_MAPS, name, namespace=self._settings.build.install_namespace)
             self._live.pop(name, None)
             log.info("deleted surplus shard of the gateway config", extra={"object": name})
+
+    async def empty_annotation(self, name: str) -> None:
+        """Take the value of an annotation of the index that a person has set."""
+        index = self._settings.gateway_config_name
+        metadata = {
+            "name": index,
+            "namespace": self._settings.build.install_namespace,
+            "resourceVersion": _version(self.index),
+            "annotations": {name: ""},
+        }
+        manifest = {"apiVersion": CONFIG_MAPS.api_version, "kind": CONFIG_MAPS.kind, "metadata": metadata}
+        self._live[index] = await self._kube.apply(manifest, manager=RELEASE_MANAGER)
 
     async def _read_config(self) -> None:
         try:

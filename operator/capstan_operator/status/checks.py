@@ -341,7 +341,7 @@ def _as_expected(_: Facts) -> Finding:
 
 
 def _not_served(facts: Facts) -> Finding | None:
-    """What is held back is served all the same."""
+    """What the brake holds is served all the same."""
     return None if facts.verdict.held else _verdict(facts)
 
 

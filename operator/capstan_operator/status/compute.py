@@ -70,7 +70,7 @@ def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any
         }
     if facts.spec:
         fields["servedName"] = served_name(facts.model)
-    elif facts.verdict.kept and (name := facts.model.status.get("servedName")):
+    elif facts.verdict.stays and (name := facts.model.status.get("servedName")):
         fields["servedName"] = name
     if endpoint := gateway_endpoint(settings):
         fields["endpoint"] = endpoint

@@ -13,10 +13,10 @@ from capstan_operator.desired.members import JUDGE, named_members, unasked_membe
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import Verdict
 from capstan_operator.status.conditions import Finding, conditions_by_type
-from capstan_operator.status.types import CONFIG_HELD, CONFIG_TOO_LARGE
+from capstan_operator.status.types import CONFIG_TOO_LARGE
 
 GATEWAY_REASONS: Final = frozenset(
-    ("NoGateway", "GatewayUnknown", "GatewayPending", "GatewayRefused", CONFIG_TOO_LARGE, CONFIG_HELD)
+    ("NoGateway", "GatewayUnknown", "GatewayPending", "GatewayRefused", CONFIG_TOO_LARGE)
 )
 """What Ready says of a model that only the gateway keeps from being ready."""
 

@@ -172,7 +172,8 @@ async def test_a_faulty_edit_takes_a_running_model_out_of_nothing(
 
 
 async def test_a_config_that_would_drop_much_is_held(kube: KubeClient, namespace: str, start_operator: Any) -> None:
-    """A wrong pattern takes nothing away until a person says so; the models say what to do, and stay ready."""
+    """A wrong pattern takes nothing away until a person says so; the models say what to do, stay ready, and keep nobody
+    else from the config."""
     operator = start_operator()
     names = {f"m{number}" for number in range(4)}
     for name in sorted(names):
@@ -190,6 +191,9 @@ async def test_a_config_that_would_drop_much_is_held(kube: KubeClient, namespace
         )
         assert (await told(kube, namespace, name, "Ready"))[:2] == ("True", "Serving")
     assert await entries(kube, namespace) == before
+    await kube.apply(hosted("x-new", namespace), manager="user")
+    await eventually(lambda: _has(kube, namespace, {*names, "x-new"}), what="a new model in the config")
+    await eventually(lambda: _tells(kube, namespace, "x-new", "Ready", ("True", "Serving", 1)), what="its readiness")
 
     async def events() -> bool:
         listing = await kube.list(EVENTS, namespace=namespace)
@@ -200,5 +204,11 @@ async def test_a_config_that_would_drop_much_is_held(kube: KubeClient, namespace
     token = message.rsplit("=", 1)[1]
     metadata = {"name": CONFIG_NAME, "namespace": namespace, "annotations": {RELEASE_ANNOTATION: token}}
     await kube.apply({"apiVersion": "v1", "kind": CONFIG_MAPS.kind, "metadata": metadata}, manager="user")
-    await eventually(lambda: _has(kube, namespace, set()), what="the config that was let through")
+    await eventually(lambda: _has(kube, namespace, {"x-new"}), what="the config that was let through")
     assert operator.metric("capstan_operator_gateway_config_held") == 0
+
+    async def is_done() -> bool:
+        metadata = (await kube.get(CONFIG_MAPS, CONFIG_NAME, namespace=namespace))["metadata"]
+        return metadata["annotations"][RELEASE_ANNOTATION] == ""
+
+    await eventually(is_done, what="the annotation that was taken back")

@@ -8,13 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_contract.config import GatewayConfig, ModelEntry, referenced_models
+from capstan_contract.reading import join_config
+from capstan_contract.sharding import split_config
 from capstan_operator.api.kinds import Model
-from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.desired.compile import Compiler, compile_gateway
+from capstan_operator.desired.hold import decide_hold
 from capstan_operator.desired.live import LiveConfig, names_of
 from capstan_operator.desired.name_rules import NameRules
 from support.plainmodels import as_deleting, make_model
 
-RULES = NameRules(shared_namespace="system")
+RULES = NameRules(shared_namespace="system", auto_namespaces=("system", "mine"))
 NAMES = st.sampled_from(["a", "b", "c", "d", "e", "f", "m0", "m1", "m2", "m0:x", "auto"])
 TIMES = st.sampled_from(["2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"])
 MEMBERS = st.lists(st.sampled_from(["m0", "m1", "m2", "m3"]), min_size=2, max_size=3, unique=True)
@@ -51,8 +54,12 @@ def _models(draw: st.DrawFn, namespace: str) -> list[Model]:
 
 
 def _live(*models: Model, before: LiveConfig | None = None) -> LiveConfig:
-    compiled = compile_gateway(models, live=before, rules=RULES)
-    return LiveConfig.of(compiled.config, compiled.reserved)
+    return _restart(compile_gateway(models, live=before, rules=RULES).config)
+
+
+def _restart(config: GatewayConfig) -> LiveConfig:
+    """Give what an operator that has just begun reads back, of one document or of several."""
+    return LiveConfig.of(join_config(split_config(config, shard_bytes=4096)))
 
 
 def _reached(entry: ModelEntry, config: GatewayConfig) -> Iterator[ModelEntry]:
@@ -71,9 +78,11 @@ def _reached(entry: ModelEntry, config: GatewayConfig) -> Iterator[ModelEntry]:
 
 
 def _reach(config: GatewayConfig, namespace: str) -> dict[str, dict[str, ModelEntry]]:
-    """Give what each name of a namespace reaches."""
+    """Give what each name of a namespace reaches, and what `auto` does."""
     mine = [entry for entry in config.models if entry.id.startswith(f"{namespace}/")]
-    return {
+    chosen = [entry for entry in config.models if entry.auto and not referenced_models(entry.backend)]
+    auto = {one.id: _timeless(one) for entry in chosen for one in _reached(entry, config)}
+    return {"auto": auto} | {
         name: {one.id: _timeless(one) for one in _reached(entry, config)} for entry in mine for name in names_of(entry)
     }
 
@@ -98,7 +107,7 @@ def test_whoever_comes_later_changes_nothing(mine: list[Model], theirs: list[Mod
     for others in (theirs, then, []):
         compiled = compile_gateway([*mine, *others], live=live, rules=RULES)
         assert _reach(compiled.config, "mine") == before
-        live = LiveConfig.of(compiled.config, compiled.reserved)
+        live = _restart(compiled.config)
 
 
 @given(_models("mine"), _models("theirs"), st.lists(TIMES, min_size=1, max_size=8), st.booleans())
@@ -118,7 +127,7 @@ def test_names_stay_where_they_are_when_others_were_first(
     """When others came first, the names that I got stay mine whatever they change, and reach what they reached."""
     live = _live(*mine, *theirs, before=_live(*theirs))
     compiled = compile_gateway([*mine, *then], live=live, rules=RULES)
-    holders = LiveConfig.of(compiled.config, compiled.reserved).holders
+    holders = _restart(compiled.config).holders
     for name, key in live.holders.items():
         if key.namespace == "mine":
             assert holders[name] == key
@@ -129,7 +138,8 @@ def test_names_stay_where_they_are_when_others_were_first(
 
 @given(_models("mine"), _models("theirs"), _models("system"), st.booleans())
 def test_prompts_stay_in_the_namespace(mine: list[Model], theirs: list[Model], shared: list[Model], live: bool) -> None:
-    """A request to a name of mine comes to no model of anybody else, but for those of the install namespace."""
+    """A request to a name of mine, or to `auto`, comes to no model of anybody else, but for those of the install
+    namespace."""
     before = _live(*theirs, *shared) if live else None
     compiled = compile_gateway([*mine, *theirs, *shared], live=before, rules=RULES)
     for reached in _reach(compiled.config, "mine").values():
@@ -140,5 +150,29 @@ def test_prompts_stay_in_the_namespace(mine: list[Model], theirs: list[Model], s
 def test_the_live_config_compiles_to_itself(mine: list[Model], theirs: list[Model]) -> None:
     """Compiled again with what was written as the live config, the same models give the same bytes and verdicts."""
     first = compile_gateway([*mine, *theirs], rules=RULES)
-    again = compile_gateway([*mine, *theirs], live=LiveConfig.of(first.config, first.reserved), rules=RULES)
+    again = compile_gateway([*mine, *theirs], live=_restart(first.config), rules=RULES)
     assert (again.config.hash, dict(again.verdicts)) == (first.config.hash, dict(first.verdicts))
+
+
+@given(_models("mine"), _models("mine"), _models("theirs"), _models("theirs"))
+def test_a_hold_of_others_stops_nothing_of_mine(
+    mine: list[Model], then: list[Model], theirs: list[Model], more: list[Model]
+) -> None:
+    """Whatever is held of another tenant: what I write takes effect as if they had no brake and kept what they have."""
+    live, rules = _live(*mine, *theirs), replace(RULES, allowed={"theirs": ()})
+    edited = [replace(model, generation=2) for model in then]
+    models = [*edited, *theirs, *(model for model in more if model.key not in {one.key for one in theirs})]
+    free = compile_gateway(models, live=live, rules=rules)
+    seen = {model.key: (model.uid, model.generation) for model in theirs}
+    hold = decide_hold(live, models, free, percent=1, seen=seen)
+    if hold is None:
+        return
+    held = Compiler().compile(models, live=live, rules=rules, held=hold.verdicts(free, "config"))
+    unbound = compile_gateway([*edited, *theirs], live=live, rules=RULES)
+    after, expected = _reach(held.config, "mine"), _reach(unbound.config, "mine")
+    assert after.keys() >= expected.keys()
+    assert {name: after[name] for name in expected} == expected
+    entries = {entry.id: entry for entry in held.config.models}
+    for key in hold.dropped:
+        if held.verdicts[key].held:
+            assert set(names_of(entries[str(key)])) == set(names_of(live.entries[str(key)]))

@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 
 from capstan_contract.config import ModelEntry
+from capstan_contract.reading import join_config
+from capstan_contract.sharding import split_config
 from capstan_operator.api.kinds import Model
+from capstan_operator.desired import compile
 from capstan_operator.desired.compile import Compiler, compile_gateway
 from capstan_operator.desired.live import LiveConfig, reserved_by_status
 from capstan_operator.desired.name_rules import ONE_TENANT, NameRules
@@ -232,9 +235,102 @@ def test_a_status_reserves_a_name_only_for_what_the_model_is_now() -> None:
     """What was said of an older generation, or while another model has the name, says nothing about it."""
     lacking = {"observedGeneration": 1, "conditions": [{"type": "Accepted", "status": "False"}]}
     lacking["conditions"][0]["reason"] = "MembersMissing"  # type: ignore[index]
-    router = make_model("r", router={"members": [{"name": "gone"}]}, status=lacking)
-    assert reserved_by_status([router]) == {"r": router.key}
+    router = make_model("r", model={"aliases": ["x"]}, router={"members": [{"name": "gone"}]}, status=lacking)
+    assert reserved_by_status([router]) == {"r": router.key, "x": router.key}
     assert reserved_by_status([replace(router, generation=2)]) == {}
     assert reserved_by_status([as_deleting(router)]) == {}
     live = LiveConfig.of(compile_gateway([_two(servedName="r")]).config, reserved_by_status([router]))
     assert live.holders["r"] == B
+
+
+ROUTED = {"model": {"aliases": ["x"]}, "router": {"members": [{"name": "m"}]}}
+
+
+def test_names_of_a_router_without_members_are_in_the_config() -> None:
+    """All of them, for whoever reads the config next: nobody older gets one, and they are there when members are."""
+    router, member = make_model("r", namespace="a", created=YOUNG, **ROUTED), make_model("m", namespace="a")
+    alone = compile_gateway([router], live=_live(router, member))
+    assert alone.config.reserved == {"r": "a/r", "x": "a/r"}
+    live = LiveConfig.of(join_config(split_config(alone.config)))
+    thief = _two(OLD, aliases=["x", "r", "y"])
+    compiled = compile_gateway([router, thief], live=live)
+    assert _entry(compiled, B).aliases == ("y",)
+    back = compile_gateway([router, thief, member], live=LiveConfig.of(compiled.config))
+    assert _entry(back, router.key).aliases == ("x",)
+    assert back.config.reserved == {}
+    assert compile_gateway([thief], live=live).config.reserved == {}, "one that is deleted reserves nothing"
+
+
+def test_a_faulty_router_without_members_keeps_its_names() -> None:
+    """Whatever is wrong with it: nobody takes a name for that, however often it is compiled."""
+    router, member = make_model("r", namespace="a", created=YOUNG, **ROUTED), make_model("m", namespace="a")
+    live = _live(router, member)
+    broken = make_model("r", namespace="a", created=YOUNG, generation=2, router={"members": []})
+    for _ in range(3):
+        compiled = compile_gateway([broken, _two(OLD, aliases=["x", "r"])], live=live)
+        assert _entry(compiled, B).aliases == ()
+        assert compiled.config.reserved == {"r": "a/r", "x": "a/r"}
+        live = LiveConfig.of(compiled.config)
+
+
+def test_reserved_names_of_a_namespace_that_cannot_be_read_stay() -> None:
+    """Nobody knows whether its router is there still."""
+    router = make_model("r", namespace="a", **ROUTED)
+    live = _live(router)
+    compiled = Compiler().compile([_two(OLD, aliases=["x"])], live=live, unread=frozenset({"a"}))
+    assert (_entry(compiled, B).aliases, compiled.config.reserved) == (
+        (),
+        live.reserved_for and {"r": "a/r", "x": "a/r"},
+    )
+
+
+def test_what_is_reserved_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tenant's names keep the config from fitting; those that are reserved go before new ones."""
+    monkeypatch.setattr(compile, "MOST_RESERVED_BYTES", 20)
+    first = make_model("z", namespace="a", router={"members": [{"name": "gone"}]})
+    live = _live(first)
+    many = [make_model(f"r{number}", namespace="b", router={"members": [{"name": "gone"}]}) for number in range(9)]
+    reserved = compile_gateway([first, *many], live=live).config.reserved
+    assert reserved == {"r0": "b/r0", "r1": "b/r1", "z": "a/z"}
+
+
+def test_a_namespace_s_names_are_bound_although_a_manifest_is_faulty() -> None:
+    """A rule does not end where an edit is faulty: a served name takes the entry out, another one goes from it."""
+    before = [make_model("one", namespace="a", model={"servedName": "gpt"}), _two(aliases=["auto-x", "y-shared"])]
+    live = _live(*before)
+    faulty = [make_model("one", namespace="a", replicas=-1), make_model("two", namespace="b", replicas=-1)]
+    compiled = compile_gateway(faulty, live=live, rules=RULES)
+    assert (_entry(compiled, B).aliases, compiled.verdicts[A].served) == (("y-shared",), False)
+    assert [one.name for one in compiled.verdicts[B].lost_names] == ["auto-x"]
+    assert "'gpt' is not allowed" in compiled.verdicts[A].message
+    unread = Compiler().compile([], live=live, rules=RULES, unread=frozenset("ab"))
+    assert [(entry.id, entry.aliases) for entry in unread.config.models] == [("b/two", ("y-shared",))]
+
+
+def test_auto_is_no_name_of_a_faulty_model() -> None:
+    """Whoever has it from the first release gives it up, faulty or not."""
+    entry = compile_gateway([_two()]).config.models[0].model_copy(update={"servedName": "auto"})
+    faulty = make_model("two", namespace="b", replicas=-1)
+    assert compile_gateway([faulty], live=LiveConfig({entry.id: entry})).config.models == ()
+
+
+def test_an_entry_of_the_first_release_is_of_the_object_that_was_made_when_it_says() -> None:
+    """It has no uid; no status is needed, so a failed first write drops nothing."""
+    faulty = make_model("one", namespace="a", replicas=-1, created=YOUNG)
+    entry = _live(_one()).entries["a/one"].model_copy(update={"uid": ""})
+    compiled = compile_gateway([faulty], live=LiveConfig({"a/one": entry}))
+    assert _entry(compiled, A).uid == faulty.uid
+    later = replace(faulty, created="2026-05-01T00:00:00Z")
+    assert compile_gateway([later], live=LiveConfig({"a/one": entry})).config.models == ()
+
+
+def test_auto_may_choose_the_models_of_some_namespaces_alone() -> None:
+    """Where an administrator says so, those of others are not among its choices, kept ones neither."""
+    rules = NameRules(auto_namespaces=("system", "a*"))
+    compiled = compile_gateway([_one(), _two()], rules=rules)
+    assert {entry.id: entry.auto for entry in compiled.config.models} == {"a/one": True, "b/two": False}
+    kept = compile_gateway([make_model("two", namespace="b", replicas=-1)], live=_live(_two()), rules=rules)
+    assert not _entry(kept, B).auto
+    compiler, models = Compiler(), [_two()]
+    assert compiler.compile(models).config.models[0].auto
+    assert not compiler.compile(models, rules=rules).config.models[0].auto

@@ -1,5 +1,6 @@
 """What the operator wants the gateway config to be, beside what is live: across restarts, and with the brake."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.errors import Retryable
 from capstan_operator.gateway_config.proposal import Proposal, Proposer
 from capstan_operator.gateway_config.writer import ConfigWriter
-from capstan_operator.kube.errors import NotFound
+from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.loaders.model_list import AllModels
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import RELEASE_ANNOTATION
@@ -33,10 +34,13 @@ class Kube(MemoryKube):
     def __init__(self) -> None:
         super().__init__()
         self.models: set[str] = set()
+        self.forbids = False
 
     async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
         """Give an object."""
         if kind == LLM_MODELS:
+            if self.forbids:
+                raise Forbidden(f"cannot get {name}", status=403)
             if f"{namespace}/{name}" not in self.models:
                 raise NotFound(name, status=404)
             return {}
@@ -44,7 +48,7 @@ class Kube(MemoryKube):
 
 
 class Operator:
-    """One process: it compiles, and writes what is not held back."""
+    """One process: it compiles, and writes."""
 
     def __init__(self, kube: Kube, **settings: Any) -> None:
         self._kube = kube
@@ -57,8 +61,8 @@ class Operator:
 
     async def run(self, models: Sequence[Model], *, unknown: frozenset[str] = frozenset()) -> Proposal:
         proposal = await self._proposer.propose(AllModels(models, unknown, unknown))
-        if proposal.hold is None:
-            await self.writer.write(proposal.compiled.config)
+        await self.writer.write(proposal.compiled.config)
+        await self._proposer.has_written(proposal)
         return proposal
 
     @property
@@ -93,13 +97,14 @@ async def test_names_stay_across_a_restart(kube: Kube) -> None:
     assert operator.events == []
 
 
-async def test_the_name_of_a_router_without_members_stays_across_a_restart(kube: Kube) -> None:
-    """It has no entry to be read back; its status says that the name is its own."""
+async def test_the_names_of_a_router_without_members_stay_across_an_upgrade(kube: Kube) -> None:
+    """A former release has reserved them nowhere; its status says that they are its own."""
     lacking = {**SEEN, "conditions": [{"type": "Accepted", "status": "False", "reason": "MembersMissing"}]}
-    router = make_model("r", namespace="a", status=lacking, router={"members": [{"name": "gone"}]})
-    await Operator(kube).run([router])
+    gone = {"members": [{"name": "gone"}]}
+    router = make_model("r", namespace="a", status=lacking, model={"aliases": ["x"]}, router=gone)
+    await Operator(kube).run([make_model("m")])
     operator = Operator(kube)
-    thief = make_model("thief", namespace="b", created=OLD, model={"aliases": ["r"]})
+    thief = make_model("thief", namespace="b", created=OLD, model={"aliases": ["r", "x"]})
     for _ in range(2):
         await operator.run([router, thief])
         assert operator.entries["b/thief"].aliases == ()
@@ -118,26 +123,27 @@ async def test_a_faulty_edit_keeps_its_entry_across_a_restart(kube: Kube) -> Non
 
 
 async def test_a_config_that_drops_many_is_held_until_it_does_not(kube: Kube) -> None:
-    """A wrong setting: nothing is written, it is said, and it ends by itself with its cause."""
+    """A wrong setting: what it would drop stays as it is, it is said, and it ends by itself with its cause."""
     models = _many()
     await Operator(kube).run(models)
-    operator, before = Operator(kube, allowed_names=(("team", ("x-*",)),)), dict(kube.objects)
+    operator, before = Operator(kube, allowed_names=(("team", ("x-*",)),)), copy.deepcopy(kube.objects)
     proposal = await operator.run(models)
-    assert kube.objects == before
+    assert kube.objects[NAME]["data"] == before[NAME]["data"]
     assert operator.held == 10
-    assert proposal.problem is not None
     assert all(proposal.compiled.verdicts[model.key].held for model in models)
     assert [(type_, reason) for type_, reason, _ in operator.events] == [("Warning", "ConfigHeld")]
     await operator.run(models)
     assert len(operator.events) == 1, "the same is said once"
-    edited = [replace(model, generation=2) for model in models[:9]]
-    await operator.run([*edited, models[9]])
+    edited = [replace(model, generation=2) for model in models]
+    await operator.run([*edited[:9], models[9]])
+    assert (operator.held, operator.entries.keys()) == (1, {"team/m9"}), "the one that nobody has edited stays"
+    await operator.run(edited)
     assert (operator.held, operator.entries) == (0, {})
     assert operator.events[-1][:2] == ("Normal", "ConfigReleased")
 
 
-async def test_a_held_config_is_let_through_by_a_person(kube: Kube) -> None:
-    """The annotation lets through exactly what it was said of."""
+async def test_a_hold_is_ended_by_a_person_once(kube: Kube) -> None:
+    """The annotation lets go exactly what it was said of, and is done with then: the same hold needs another word."""
     models = _many()
     await Operator(kube).run(models)
     operator = Operator(kube, allowed_names=(("team", ("x-*",)),))
@@ -148,6 +154,62 @@ async def test_a_held_config_is_let_through_by_a_person(kube: Kube) -> None:
         await operator.run(models)
         assert operator.held == held
     assert operator.entries == {}
+    await Operator(kube).run(models)
+    again = Operator(kube, allowed_names=(("team", ("x-*",)),))
+    assert (await again.run(models)).hold == hold
+    assert len(again.entries) == 10
+
+
+async def test_a_hold_stops_nobody_else(kube: Kube) -> None:
+    """Changes, new models and deletions of others are written while it lasts, also by a process that has just begun;
+    however many others there are by then, what is held is held."""
+    models, other = _many(3), make_model("o", namespace="other", status=SEEN)
+    await Operator(kube).run([*models, other])
+    strict = {"allowed_names": (("team", ("x-*",)),)}
+    operator = Operator(kube, **strict)
+    changed = make_model("o", namespace="other", generation=2, serving={"weight": 7})
+    await operator.run([*models, changed])
+    assert (operator.held, operator.entries["other/o"].weight, len(operator.entries)) == (3, 7, 4)
+    more = [make_model(f"n{number}", namespace="other") for number in range(20)]
+    await operator.run([*models, *more])
+    assert (operator.held, len(operator.entries)) == (3, 23)
+    said = {**SEEN, "conditions": [{"type": "Degraded", "status": "True", "reason": "ConfigHeld"}]}
+    restarted = Operator(kube, **strict)
+    await restarted.run([replace(model, status=said) for model in models] + more)
+    assert (restarted.held, len(restarted.entries)) == (3, 23)
+
+
+async def test_a_namespace_that_is_no_longer_watched_stops_nobody(kube: Kube) -> None:
+    """Its models go, although they are there still and the operator may not ask for them any more."""
+    models, other = _many(), make_model("o", namespace="other")
+    await Operator(kube).run([*models, other])
+    kube.models = {str(model.key) for model in models}
+    operator = Operator(kube, watch_namespaces=("other",))
+    await operator.run([other])
+    assert operator.entries.keys() == {"other/o"}
+
+
+async def test_whoever_may_not_ask_goes_by_the_list(kube: Kube) -> None:
+    """A right that is missing is no sign that a model is there: it stops no config."""
+    await Operator(kube).run(_many())
+    kube.forbids = True
+    operator = Operator(kube)
+    await operator.run([make_model("m0")])
+    assert operator.entries.keys() == {"team/m0"}
+
+
+async def test_all_names_of_a_router_without_members_stay_across_a_restart(kube: Kube) -> None:
+    """They are in the config that is written: no status is needed."""
+    member = make_model("m", namespace="a")
+    router = make_model("r", namespace="a", model={"aliases": ["x"]}, router={"members": [{"name": "m"}]})
+    operator = Operator(kube)
+    await operator.run([member, router])
+    await operator.run([router])
+    thief = make_model("thief", namespace="b", created=OLD, model={"aliases": ["r", "x"]})
+    for _ in range(2):
+        operator = Operator(kube)
+        await operator.run([router, thief])
+        assert operator.entries["b/thief"].aliases == ()
 
 
 async def test_a_short_list_is_not_believed(kube: Kube) -> None:
