@@ -3,9 +3,9 @@
 So every rollout begins with a surge, and a bad template never gets further: its pod does not become ready, and the
 old ones serve on. The one thing that a surge cannot do is to find a GPU where the old pods hold them all. Then, and
 only then, an old pod goes first: when the model has several replicas, so that others serve on, when the shortage has
-lasted, since an autoscaler may be adding a node, and when what an old pod gives back is enough. A single replica goes
-in place only when its user has said so. With N replicas in place, a template that turns out to be bad costs one pod,
-and the N - 1 others serve on.
+lasted, since an autoscaler may be adding a node, and when what an old pod gives back is enough, and is where the new
+one may run. A single replica goes in place only when its user has said so. With N replicas in place, a template that
+turns out to be bad costs one pod, and the N - 1 others serve on.
 
 It is decided afresh for each template. When the last old pod is gone, the strategy is a surge again.
 """
@@ -98,6 +98,8 @@ def _without_room(shortage: Shortage, policy: Policy, now: datetime | None, *, m
     if may_replace and left <= 0:
         return Rollout(RolloutMode.IN_PLACE, NO_ROOM)
     then = "if it lasts, pods are replaced in place" if may_replace else f"free a GPU, or {WAY_OUT}"
+    if shortage.elsewhere:
+        then = f"the new template asks for other nodes than those of the present replicas; {then}"
     message = f"there is no {policy.gpu_resource} for one more replica, and the present ones serve on; {then}"
     return Rollout(
         RolloutMode.SURGE,

@@ -2,7 +2,8 @@
 
 Nothing else does. A refusal by Pod Security or a webhook, a node selector that no node has, an image that cannot be
 pulled: for all of these an old pod would be given away for nothing. Nor does a shortage that no old pod can mend,
-such as of a template that asks for more GPUs, or for more memory, than an old pod would give back.
+such as of a template that asks for more GPUs, or for more memory, than an old pod would give back, or for other nodes
+than those where the old pods are.
 """
 
 import re
@@ -12,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from capstan_operator.desired.placement import is_placed_alike
 from capstan_operator.desired.pods import (
     condition_of,
     is_active,
@@ -24,6 +26,8 @@ from capstan_operator.resources.resource import Manifest
 
 EXCEEDED_QUOTA: Final = "exceeded quota"
 _INSUFFICIENT: Final = re.compile(r"Insufficient ([^\s,;]+)")
+_VERDICT: Final = re.compile(r"0/\d+ nodes are available: (.+?)\.?(?: preemption: .*)?$", re.DOTALL)
+_LACK: Final = re.compile(r"\d+ Insufficient [^\s,;]+")
 _REQUESTED: Final = re.compile(r"requested: ([^ ]+?)(?:, used: |$)")
 
 _Asks = Callable[[Mapping[str, Any]], Decimal]
@@ -36,8 +40,12 @@ class Shortage:
     says: str
     """The words of the scheduler or the quota."""
     since: datetime | None
+    """Since when no node takes the pod. The API does not say when the GPUs became the reason: a pod that was refused
+    for something else before has used up some of the patience."""
     is_mended_by_an_old_pod: bool
-    """Whether any old pod that goes gives back enough of everything that is lacking."""
+    """Whether any old pod that goes gives back enough of everything that is lacking, where the new pod can use it."""
+    elsewhere: bool = False
+    """The new pod asks for other nodes than those where the old ones are, and those are no help to it."""
 
 
 def find_shortage(
@@ -58,7 +66,10 @@ def find_shortage(
     says, since, asks = found
     template = (live["spec"].get("template") or {}).get("spec") or {}
     mended = all(ask(pod["spec"]) >= ask(template) > 0 for ask in asks for pod in holders)
-    return Shortage(says, since, mended)
+    wants = next((pod["spec"] for pod in new if unschedulable(pod)), template)
+    alike = all(is_placed_alike(wants, pod["spec"], gpu_resource=gpu_resource) for pod in holders)
+    elsewhere = not alike and not _lacks_nothing_else(says)
+    return Shortage(says, since, mended and not elsewhere, elsewhere)
 
 
 def seconds_since(moment: datetime | None, now: datetime | None) -> float:
@@ -80,6 +91,12 @@ def _told_by_scheduler(new: Iterable[Manifest], gpu_resource: str) -> tuple[str,
             since = condition.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp")
             return says, moment_of(since), [_asks(name) for name in sorted(lacking)]
     return None
+
+
+def _lacks_nothing_else(says: str) -> bool:
+    """Whether the scheduler has looked at all nodes and finds nothing but resources lacking, on any of them."""
+    verdict = _VERDICT.match(says)
+    return verdict is not None and all(_LACK.fullmatch(reason.strip()) for reason in verdict[1].split(","))
 
 
 def _told_by_quota(

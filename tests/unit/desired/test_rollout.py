@@ -140,6 +140,60 @@ def test_old_pod_that_gives_back_too_little_is_kept() -> None:
     assert _rollout(fatter, *_holders(2, memory="900Gi"), _waiting(fatter, both)).mode is RolloutMode.IN_PLACE
 
 
+ELSEWHERE = (
+    "0/4 nodes are available: 1 Insufficient nvidia.com/gpu, 3 node(s) didn't match Pod's node affinity/selector."
+    " preemption: 0/4 nodes are available: 1 No preemption victims found for incoming pod."
+)
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {"nodeSelector": {"pool": "b"}},
+        {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}}},
+        {"tolerations": [{"key": "pool", "operator": "Equal", "value": "b"}]},
+        {"runtimeClassName": "other"},
+        {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]},
+        {"hostNetwork": True},
+        {"volumes": [{"name": "cache", "persistentVolumeClaim": {"claimName": "zone-b"}}]},
+        {"containers": [{"ports": [{"hostPort": 8000}], "resources": {"limits": {"nvidia.com/gpu": "1"}}}]},
+    ],
+)
+def test_gpu_of_another_pool_costs_no_pod(asks: dict[str, Any]) -> None:
+    """A new pod that may run only where no old pod is gets nothing when an old one goes; whoever looks is told so."""
+    model = _model()
+    waiting = _waiting(model, ELSEWHERE)
+    assert _rollout(model, *_holders(2), waiting).mode is RolloutMode.IN_PLACE
+    waiting["spec"] = {**waiting.get("spec", {}), **asks}
+    rollout = _rollout(model, *_holders(2), waiting)
+    assert rollout.mode is RolloutMode.SURGE
+    assert rollout.obstacle
+    assert "asks for other nodes" in rollout.obstacle.message
+    waiting["status"]["conditions"][0]["message"] = GPU
+    assert _rollout(model, *_holders(2), waiting).mode is RolloutMode.IN_PLACE, "no node lacks anything else"
+
+
+def test_what_the_api_server_adds_to_a_pod_is_no_other_place() -> None:
+    """Tolerations that every pod has, the one for the GPU's own taint, and the usual scheduler's name."""
+    model = _model()
+    waiting, holders = _waiting(model, ELSEWHERE), _holders(2)
+    for holder in holders:
+        holder["spec"] |= {
+            "schedulerName": "default-scheduler",
+            "tolerations": [
+                {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "tolerationSeconds": 300},
+                {"key": "nvidia.com/gpu", "operator": "Exists"},
+            ],
+        }
+    assert _rollout(model, *holders, waiting).mode is RolloutMode.IN_PLACE
+
+
+def test_quota_does_not_help_a_template_that_fits_nowhere() -> None:
+    """A quota that an old pod would free is no reason when the new pod asks for other nodes."""
+    model = _model(resources={"nodeSelector": {"pool": "typo"}})
+    assert _rollout(model, *_holders(2), live=_refused(model, QUOTA)).mode is RolloutMode.SURGE
+
+
 def test_pod_that_is_leaving_may_mend_it() -> None:
     """While an old pod is still being stopped, no other one is asked to go."""
     model = _model()
