@@ -123,7 +123,7 @@ class Acknowledger:
     @property
     def pending(self) -> bool:
         """Whether some ready replica is not known to run the expected config."""
-        return not self._asked or self._current < len(self._said.said)
+        return not self._asked or self._said.is_absent or self._current < len(self._said.said)
 
     @property
     def _current(self) -> int:
@@ -147,6 +147,8 @@ class Acknowledger:
     def _pause(self) -> float:
         if not self.pending:
             return self._rhythm.rest
+        if self._said.is_absent:
+            return self._rhythm.pending
         fast = asyncio.get_running_loop().time() < self._fast_until
         return self._rhythm.fast if fast and self._said.said else self._rhythm.pending
 

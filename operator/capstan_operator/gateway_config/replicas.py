@@ -2,7 +2,8 @@
 
 A replica that does not answer for a moment still runs what it said last: it never falls back to less as long as it is
 in the EndpointSlice, which it leaves when it is not ready. A replica is a pod, however many addresses it has: another
-pod at the same address has said nothing yet.
+pod at the same address has said nothing yet. That all of them are absent from one moment to the next (each fails a
+probe, the only one is restarted) is not believed at once either.
 """
 
 from collections import Counter
@@ -18,6 +19,9 @@ from capstan_operator.status.types import Acknowledgement, AckState
 OLDER_FOR: Final = 30.0
 """Seconds for which a replica has to say that it runs an older config before it is believed: a container that was
 restarted starts from files, and has the newest config from the API a moment later."""
+
+ABSENT_FOR: Final = 30.0
+"""Seconds for which there has to be no ready replica at all before that is believed, if there was one."""
 
 
 @dataclass(frozen=True, order=True)
@@ -50,9 +54,20 @@ class Replicas:
     said: dict[Replica, Said | None] = field(default_factory=dict)
     """None: nothing yet."""
     _older_since: dict[Replica, float] = field(default_factory=dict)
+    _absent_since: float | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether those that count are not there at present, for less than ABSENT_FOR."""
+        return self._absent_since is not None
 
     def hear(self, answers: Mapping[Replica, ConfigReport | None], ledger: Ledger, *, now: float) -> bool:
         """Take up the answers of all ready replicas, None for one that gave none; say whether anything is new."""
+        if not answers and self.said:
+            self._absent_since = now if self._absent_since is None else self._absent_since
+            if now - self._absent_since < ABSENT_FOR:
+                return False
+        self._absent_since = None
         before = self.said
         self.said = {replica: self._worth(replica, report, ledger, now) for replica, report in answers.items()}
         self._older_since = {key: since for key, since in self._older_since.items() if key in answers}

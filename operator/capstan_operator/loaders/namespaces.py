@@ -8,7 +8,7 @@ stay, until the namespace can be read again or is taken out of CAPSTAN_WATCH_NAM
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from time import monotonic
 from typing import Final
@@ -89,23 +89,26 @@ class NamespaceWatch:
                 self._tell(name, standings[name], str(trouble.error) if trouble else "")
         return standings
 
-    def _judge(self, before: _Trouble | None, error: KubeError, missing: bool) -> _Trouble:
+    def _judge(self, before: _Trouble | None, error: KubeError, missing: bool | None) -> _Trouble:
+        if missing is None and before:
+            return replace(before, error=error)  # what was known counts, and since when it does
         if not missing:
             return _Trouble(error, Standing.UNREADABLE)
         since = before.missing_since if before and before.missing_since is not None else self._clock()
         is_gone = self._clock() - since >= self._grace
         return _Trouble(error, Standing.GONE if is_gone else Standing.MISSING, since)
 
-    async def _is_missing(self, name: str) -> bool:
-        """Whether a namespace does not exist, for sure."""
+    async def _is_missing(self, name: str) -> bool | None:
+        """Whether a namespace does not exist; None when that cannot be told."""
         try:
             await self._kube.get(NAMESPACES, name)
         except NotFound:
             return True
         except Forbidden:
-            return False  # it cannot be told
+            return None
         except KubeError as error:
             log.debug("could not look at a namespace", extra={"namespace": name, "error": str(error)})
+            return None
         return False
 
     def _tell(self, name: str, standing: Standing, why: str) -> None:

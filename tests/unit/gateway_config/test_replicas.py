@@ -4,7 +4,7 @@ import pytest
 
 from capstan_contract.config import ConfigReport
 from capstan_operator.gateway_config.ledger import Ledger, Recorded
-from capstan_operator.gateway_config.replicas import OLDER_FOR, Replica, Replicas
+from capstan_operator.gateway_config.replicas import ABSENT_FOR, OLDER_FOR, Replica, Replicas
 from capstan_operator.status.types import Acknowledgement, AckState
 
 ONE, TWO = Replica("pod-1", ("10.0.0.1",)), Replica("pod-2", ("10.0.0.2",))
@@ -66,6 +66,26 @@ def test_a_replica_that_is_silent_keeps_what_it_said() -> None:
     """As long as it is in the EndpointSlice; when it left and came back, it has said nothing yet."""
     assert judge({ONE: NEW, TWO: NEW}, {ONE: NEW, TWO: None}).state is AckState.ACKNOWLEDGED
     assert judge({ONE: NEW, TWO: NEW}, {ONE: NEW}, {ONE: NEW, TWO: None}).state is AckState.UNKNOWN
+
+
+def test_that_all_replicas_are_gone_is_not_believed_for_a_moment() -> None:
+    """What they said counts until none has been ready for a while; then nobody serves. One that is back in between is
+    asked as ever, and the while begins anew."""
+    known, replicas = ledger(), Replicas()
+
+    def state(answers: dict[Replica, ConfigReport | None], now: float) -> AckState:
+        replicas.hear(answers, known, now=now)
+        return replicas.view(known).judge("team/a", uid="u", generation=2, served=True).state
+
+    assert state({ONE: NEW}, 0.0) is AckState.ACKNOWLEDGED
+    assert state({}, 10.0) is AckState.ACKNOWLEDGED
+    assert replicas.is_absent
+    assert state({}, 10.0 + ABSENT_FOR - 1.0) is AckState.ACKNOWLEDGED
+    assert state({ONE: None}, 10.0 + ABSENT_FOR) is AckState.ACKNOWLEDGED
+    assert not replicas.is_absent
+    assert state({}, 50.0) is AckState.ACKNOWLEDGED
+    assert state({}, 50.0 + ABSENT_FOR) is AckState.NO_GATEWAY
+    assert not replicas.is_absent
 
 
 def test_another_pod_at_the_address_has_said_nothing() -> None:

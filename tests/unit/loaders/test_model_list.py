@@ -292,3 +292,24 @@ def test_an_install_sees_models_of_its_class_alone(few: bool) -> None:
         assert await seen_by("green") == {"mine", "theirs"}
 
     run_virtually(scenario())
+
+
+@pytest.mark.parametrize("error", [FORBIDDEN, Unavailable("timed out")], ids=["forbidden", "unavailable"])
+def test_a_moment_in_which_it_cannot_be_told_begins_no_grace_anew(error: KubeError) -> None:
+    """A namespace that is missing stays so, since when it was, while the API server does not say; and is let go of."""
+    world = World("a", "b")
+
+    async def scenario() -> None:
+        await world.list.all()
+        world.forbid("b")
+        world.kube.drop(NAMESPACES, "b")
+        for world.now in (10.0, 60.0, 70.0):
+            if world.now == 60.0:
+                world.kube.faults["get", NAMESPACES.plural, "", "b"] = error
+            else:
+                world.kube.faults.pop(("get", NAMESPACES.plural, "", "b"), None)
+            await world.list.all()
+            assert world.watch.is_gone("b") is (world.now == 70.0)
+        assert world.told == [("b", Standing.MISSING), ("b", Standing.GONE)]
+
+    run_virtually(scenario())
