@@ -185,7 +185,7 @@ async def test_many_names_cost_few_calls(kube: KubeClient, kube_api: Path, names
     """A batch looks up a few names of a kind one by one and all others at once, and finds the same by both ways."""
     calls: Counter[str] = Counter()
 
-    def observe(verb: str, kind: ApiResource, code: str, seconds: float, /) -> None:
+    def observe(verb: str, kind: ApiResource, code: str, seconds: float, received: int, /) -> None:
         calls[f"{verb} {kind.plural}"] += 1
 
     model = await put(kube, "one", namespace)

@@ -63,8 +63,11 @@ async def test_a_watch_error_ends_no_process(
         )
         assert operator.exit_code is None
         assert "kopf ended" not in operator.log
-        await eventually(lambda: reasons(kube, namespace), what="Events")
-        assert await reasons(kube, namespace) >= {"WatchFailed", "WatchRestored"}
+
+        async def told() -> bool:
+            return await reasons(kube, namespace) >= {"WatchFailed", "WatchRestored"}
+
+        await eventually(told, what="the Events of both")
         assert operator.stop() == 0
 
 
