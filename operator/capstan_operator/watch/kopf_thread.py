@@ -111,11 +111,32 @@ class _Run:
             if self._stopping:
                 return
         # NB: the flag is raised in any case, else kopf waits 5 s for its own task that waits for it.
-        await kopf.operator(
-            registry=build_registry(self._settings, self._handlers, on_cleanup=flag.set),
-            settings=build_kopf_settings(self._settings),
-            standalone=True,
-            clusterwide=self._namespace is None,
-            namespaces=() if self._namespace is None else (self._namespace,),
-            stop_flag=flag,
+        operator = asyncio.create_task(
+            kopf.operator(
+                registry=build_registry(self._settings, self._handlers, on_cleanup=flag.set),
+                settings=build_kopf_settings(self._settings),
+                standalone=True,
+                clusterwide=self._namespace is None,
+                namespaces=() if self._namespace is None else (self._namespace,),
+                stop_flag=flag,
+            ),
+            name="kopf",
         )
+        await end_in_time(operator, flag, seconds=STOP_SECONDS)
+
+
+async def end_in_time(operator: asyncio.Task[None], ending: asyncio.Event, *, seconds: float) -> None:
+    """Wait until kopf has ended, and raise what it ended with; not much longer once it is `ending`.
+
+    kopf waits for its watches when it ends, and cannot cancel one whose answer has not begun (1.45: the callback that
+    should do it runs outside of every task). What is left then is cancelled with the loop. Raises TimeoutError.
+    """
+    raised = asyncio.create_task(ending.wait(), name="kopf is ending")
+    try:
+        await asyncio.wait((operator, raised), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((operator,), timeout=seconds)
+        if not operator.done():
+            raise TimeoutError("kopf did not end when a watch of it failed")
+        operator.result()
+    finally:
+        raised.cancel()
