@@ -7,6 +7,7 @@ What this lane finds out is `GatewayState`, which the models' reconciles read: t
 that are missing. Only models for which that changed are woken.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -134,8 +135,9 @@ class GatewayConfigReconciler:
         try:
             await self._write(proposal)
         finally:
-            self._record(models, proposal.compiled)
-            self._publish(models, proposal, self._credentials.problems)
+            # NB: each of these looks at every model, and others have their turn between them.
+            await self._record(models, proposal.compiled)
+            await self._publish(models, proposal)
         return UNREADABLE_RECHECK_SECONDS if listed.unreadable else None
 
     async def _provide_credentials(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
@@ -164,9 +166,11 @@ class GatewayConfigReconciler:
                 self._wake(key)
         self.state.judged = judged
 
-    def _publish(self, models: Iterable[Model], proposal: Proposal, problems: Mapping[ObjectKey, Problem]) -> None:
+    async def _publish(self, models: Iterable[Model], proposal: Proposal) -> None:
         """Tell the models' lane what is new, and the acknowledger what to wait for."""
-        verdicts, early, before = proposal.compiled.verdicts, self._too_early(proposal), self.state.judged
+        verdicts, early = proposal.compiled.verdicts, self._too_early(proposal)
+        await asyncio.sleep(0)
+        problems, before = self._credentials.problems, self.state.judged
         judged = {
             model.key: Judged(model.uid, model.generation, verdicts[model.key], problems.get(model.key))
             for model in models
@@ -177,6 +181,7 @@ class GatewayConfigReconciler:
         self.state.dependents = proposal.dependents
         virtual = frozenset[ObjectKey]().union(*self.state.dependents.values())
         awaiting, self.state.awaiting = self.state.awaiting - early, self.state.awaiting & early
+        await asyncio.sleep(0)
         self._metrics.models.set(len(judged))
         self._metrics.accepted.set(sum(item.verdict.served for item in judged.values()))
         self._acknowledger.expect(
@@ -184,6 +189,7 @@ class GatewayConfigReconciler:
             {key: Expected(item.uid, item.generation, item.verdict.served) for key, item in judged.items()},
             problem=self.state.problem,
         )
+        await asyncio.sleep(0)
         for key, item in judged.items():
             if before.get(key) == item:
                 continue
@@ -215,13 +221,13 @@ class GatewayConfigReconciler:
         self._tell_problem(None)
         await self._proposer.has_written(proposal)
 
-    def _record(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
+    async def _record(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
         """Have the ledger know what the written config stands for, whether or not it is the one that was compiled."""
         written, ledger = self._writer.written, self._acknowledger.ledger
         self.state.config_hash = written.hash if written else None
         if written is None:
             return
-        records = record_models(models, compiled)
+        records = await asyncio.to_thread(record_models, models, compiled)
         if written.hash != compiled.config.hash:
             known = ledger.records(written.hash) or {}
             records = records_of_written(written, known, compiled.config, records)
