@@ -100,7 +100,7 @@ class DesiredModel:
         return tuple(wanted.manifest for wanted in self.wanted if wanted.action is Action.APPLY)
 
     @property
-    def held(self) -> frozenset[tuple[str, str]]:
+    def left(self) -> frozenset[tuple[str, str]]:
         """(kind, name) of what is left as it is."""
         return frozenset(identity_of(wanted.manifest) for wanted in self.wanted if wanted.action is Action.HOLD)
 

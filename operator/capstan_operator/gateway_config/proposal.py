@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -53,7 +53,8 @@ class Proposal:
     compiled: CompiledGateway
     dependents: Mapping[ObjectKey, frozenset[ObjectKey]]
     """The virtual models that name each model."""
-    hold: Hold | None = None
+    seen: Seen
+    hold: Hold | None
 
 
 @dataclass(frozen=True)
@@ -93,21 +94,25 @@ class Proposer:
         """Compile what was listed. Raises Retryable when it cannot be told what is live, or gone."""
         live = await self._look(listed)
         await self._doubt(live, listed)
-        compiled, hold = await asyncio.to_thread(self._compile, listed, live)
-        if hold is not None:
+        proposal = await asyncio.to_thread(self._compile, listed, live)
+        if proposal.hold is not None:
             await self._writer.look()
-            hold = None if self._released == hold.token else hold
-        if hold is not None:
-            verdicts = hold.verdicts(compiled, self._settings.gateway_config_name)
-            compiled, _ = await asyncio.to_thread(self._compile, listed, live, verdicts)
-            # NB: a virtual one of which no member is left has gone all the same.
-            left = tuple(key for key in hold.dropped if compiled.verdicts[key].held)
-            hold = Hold(left) if left else None
-        self._held = frozenset(hold.dropped if hold else ())
-        self._newest = _Look(compiled.config.hash, {one.key: (one.uid, one.generation) for one in listed.models})
+            proposal = await self._with_hold(proposal, proposal.hold, listed, live)
+        self._newest = _Look(proposal.compiled.config.hash, proposal.seen)
+        self._held = frozenset(proposal.hold.dropped if proposal.hold else ())
         self._metrics.config_held.set(len(self._held))
-        self._tell_hold(hold)
-        return Proposal(compiled, find_dependents(listed.models), hold)
+        self._tell_hold(proposal.hold)
+        return proposal
+
+    async def _with_hold(self, proposal: Proposal, hold: Hold, listed: AllModels, live: LiveConfig) -> Proposal:
+        """Give the config in which the live entries stay, unless a person has said that they are to go."""
+        if self._released == hold.token:
+            return replace(proposal, hold=None)
+        verdicts = hold.verdicts(proposal.compiled, self._settings.gateway_config_name)
+        held = await asyncio.to_thread(self._compile, listed, live, verdicts)
+        # NB: a virtual one of which no member is left has gone all the same.
+        left = tuple(key for key in hold.dropped if held.compiled.verdicts[key].held)
+        return replace(held, hold=Hold(left) if left else None)
 
     async def has_written(self, proposal: Proposal) -> None:
         """Take back what a person has said about a hold once it is done: it stands for no other one."""
@@ -116,14 +121,15 @@ class Proposer:
 
     def _compile(
         self, listed: AllModels, live: LiveConfig, held: Mapping[ObjectKey, Verdict] = MappingProxyType({})
-    ) -> tuple[CompiledGateway, Hold | None]:
+    ) -> Proposal:
         percent, seen = self._settings.max_dropped_percent, self._written.seen if self._written else NOTHING_SEEN
         with self._compiling, self._calm(len(listed.models)):
             compiled = self._compiler.compile(
                 listed.models, live=live, rules=self._rules, unread=listed.unknown, held=held
             )
             hold = decide_hold(live, listed.models, compiled, percent=percent, seen=seen, held=self._held)
-            return compiled, hold
+            looked_at = {one.key: (one.uid, one.generation) for one in listed.models}
+            return Proposal(compiled, find_dependents(listed.models), looked_at, hold)
 
     @contextmanager
     def _calm(self, models: int) -> Iterator[None]:

@@ -176,8 +176,8 @@ def _has_old(active: Sequence[Manifest], desired: DesiredModel) -> bool:
 
 def _left_claim(desired: DesiredModel) -> str | None:
     """Give the claim that stays although the spec no longer asks for it."""
-    held = () if desired.faults else sorted(desired.held)
-    return next((name for kind, name in held if kind == CLAIMS.kind), None)
+    left = () if desired.faults else sorted(desired.left)
+    return next((name for kind, name in left if kind == CLAIMS.kind), None)
 
 
 def _claims(model: Model, spec: LLMModelSpec | None, snapshot: Snapshot) -> tuple[tuple[str, Manifest | None], ...]:

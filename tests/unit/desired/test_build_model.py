@@ -251,15 +251,15 @@ def test_a_claim_outlives_the_edit_that_removes_its_cache(
     live = _claim_of(make_model(cache={"size": "1Gi"} if retain is None else {"size": "1Gi", "retain": retain}))
     edited = make_model(**now)
     desired = build_model(edited, snapshot_of(edited, live), SETTINGS)
-    assert desired.held == (frozenset({CLAIM}) if held else frozenset())
+    assert desired.left == (frozenset({CLAIM}) if held else frozenset())
     assert CLAIM[0] not in {manifest["kind"] for manifest in desired.objects}
 
 
 def test_a_claim_that_is_wanted_is_applied_and_not_held() -> None:
     """While the manifest has the `cache`, its claim is an object like any other; without one there is none to hold."""
     model = make_model(cache={"size": "1Gi"})
-    assert build_model(model, snapshot_of(model, _claim_of(model)), SETTINGS).held == frozenset()
-    assert build_model(make_model(), snapshot_of(make_model()), SETTINGS).held == frozenset()
+    assert build_model(model, snapshot_of(model, _claim_of(model)), SETTINGS).left == frozenset()
+    assert build_model(make_model(), snapshot_of(make_model()), SETTINGS).left == frozenset()
 
 
 @pytest.mark.parametrize(("cache", "owned"), [({}, True), ({"retain": False}, True), ({"retain": True}, False)])

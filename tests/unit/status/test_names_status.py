@@ -1,4 +1,4 @@
-"""What a model says of names that it lost, of an edit that it is served without, and of a config that is held back."""
+"""What a model says of names that it lost, of an edit that it is served without, and of a hold."""
 
 from dataclasses import replace
 from typing import Any
@@ -110,12 +110,12 @@ def test_pods_answer_although_the_gateway_does_not_offer_a_faulty_model() -> Non
     assert "goes on" not in _message(result, "Ready")
 
 
-def test_a_model_that_a_held_config_would_drop_is_ready_and_needs_a_person() -> None:
-    """What is held back is served as before: Ready does not move, Degraded says what to do."""
+def test_a_model_that_is_held_is_ready_and_needs_a_person() -> None:
+    """What is held is served as before: Ready does not move, Degraded says what to do."""
     model = make_model()
-    verdict = Verdict(accepted=False, reason="NameNotAllowed", message="no", held="held back: say yes")
+    verdict = Verdict(accepted=False, reason="NameNotAllowed", message="no", held="held: say yes")
     result = _result(model, verdict)
     told = _told(result)
     assert (told["Accepted"], told["Degraded"]) == (("False", "NameNotAllowed"), ("True", "ConfigHeld"))
     assert (told["Available"], told["Ready"]) == (("True", "ReplicasReady"), ("True", "Serving"))
-    assert _message(result, "Degraded") == "held back: say yes"
+    assert _message(result, "Degraded") == "held: say yes"
