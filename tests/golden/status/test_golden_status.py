@@ -17,7 +17,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.snapshot import Snapshot
-from capstan_operator.desired.types import LostFallback, LostName, Verdict
+from capstan_operator.desired.types import LostFallback, LostName, Pending, Verdict
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.status.compute import compute_status
 from capstan_operator.status.types import Acknowledgement, AckState, Problem
@@ -45,7 +45,8 @@ def tell(model: Model, snapshot: Snapshot, ack: Acknowledgement = RUNS, *, minut
     now = NOW + timedelta(minutes=minutes)
     snapshot = replace(snapshot, now=now)
     verdict = options.pop("verdict", None) or compile_gateway(snapshot.models.values()).verdicts[model.key]
-    result = compute_status(model, build_model(model, snapshot, SETTINGS), snapshot, verdict, ack, now, **options)
+    desired = replace(build_model(model, snapshot, SETTINGS), **options.pop("desired", {}))
+    result = compute_status(model, desired, snapshot, verdict, ack, now, **options)
     told = {c["type"]: f"{c['status']} {c['reason']}: {c['message']}" for c in result.status["conditions"]}
     told |= {key: value for key, value in result.status.items() if key in ("replicas", "readyReplicas", "servedName")}
     told["events"] = [f"{one.type} {one.reason}: {one.message}" for one in result.transitions]
@@ -143,6 +144,19 @@ def rolling(replicas: int, *pods: tuple[str, bool]) -> Told:
         for number, (template, ready) in enumerate(pods)
     ]
     return tell(model, live(model, *made))
+
+
+def outdated(pending: Pending) -> Told:
+    """A model that runs what its spec asks for, and the operator would do it otherwise by now."""
+    model = make_model()
+    return tell(model, live(model, make_pod("p", hash_of(model), ready=True)), desired={"pending": pending})
+
+
+def rolling_in_place() -> Told:
+    """Old pods give way, and the new one is starting."""
+    model = make_model(replicas=2, rollout={"strategy": "InPlace"})
+    pods = (make_pod("old", "old", ready=True), make_pod("new", hash_of(model)))
+    return tell(model, live(model, *pods))
 
 
 def unseen() -> Told:
@@ -254,6 +268,14 @@ SCENES: dict[str, Callable[[], Told]] = {
     "rollout, half done": lambda: rolling(2, ("old", True), ("new", True)),
     "rollout, nothing ready": lambda: rolling(2, ("old", False), ("new", False)),
     "rollout, old pods serve": lambda: rolling(2, ("old", True), ("new", False)),
+    "rollout in place, old pods serve": rolling_in_place,
+    "newer template that waits for its turn": lambda: outdated(Pending.ADOPTION),
+    "newer template that waits for a change": lambda: outdated(Pending.NEXT_CHANGE),
+    "two problems": lambda: tell(
+        make_model(),
+        live(make_model()),
+        problems=[Problem("SecretNotFound", "the Secret 'a' is missing"), Problem("ApplyRefused", "the quota is full")],
+    ),
     "scaling up": lambda: rolling(2, ("new", True), ("new", False)),
     "scaling down": lambda: rolling(1, ("new", True), ("new", True)),
     "Deployment that was not looked at": unseen,

@@ -148,3 +148,20 @@ def test_the_endpoint_is_where_clients_point_their_sdk(url: str, service: str, e
     settings = BuildSettings(gateway_url=url, gateway_service=service, install_namespace="capstan")
     assert gateway_endpoint(settings) == endpoint
     assert gateway_endpoint(None) is None
+
+
+def test_the_selector_of_a_model_that_became_faulty_stays() -> None:
+    """An autoscaler that reads it goes on counting the pods that serve; another gets that of its name."""
+    faulty = make_model(replicas=-1)
+    had = replace(faulty, status={"selector": "capstan.dev/model=llama,capstan.dev/track=former"})
+    assert look_at_faulty(had).status["selector"] == "capstan.dev/model=llama,capstan.dev/track=former"
+    never = look_at_faulty(faulty).status["selector"]
+    assert never == "app.kubernetes.io/component=engine,capstan.dev/model=llama"
+    well = replace(make_model(), status={"selector": "former"})
+    assert look(well).status["selector"] != "former"
+
+
+def look_at_faulty(model: Model) -> StatusResult:
+    """Look at a model whose spec cannot be used."""
+    snapshot = snapshot_of(model)
+    return compute_status(model, build_model(model, snapshot, SETTINGS), snapshot, refused("Invalid"), RUNS, NOW)
