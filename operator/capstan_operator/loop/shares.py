@@ -111,6 +111,7 @@ class Shares(Generic[Key]):
         self._paces: dict[Group, _Pace] = {}
         self._last_run: OrderedDict[Group, float] = OrderedDict()
         self._newcomers_at: float | None = None
+        self._refused_newcomer = False
 
     def intake(self, now: float, *, seconds: float) -> Callable[[Key], bool]:
         """Give what says, key by key, whether to prepare it now, and counts it as being prepared if so.
@@ -120,8 +121,9 @@ class Shares(Generic[Key]):
         self._forget(now)
         most = self._pace.starts(self._limits.workers, seconds)
         refills = self._ahead_in_time <= most // 2
-        newcomers = self._newcomers_at is None or now - self._newcomers_at >= NEWCOMERS_EVERY
+        newcomers = self._newcomers_at is None or now >= self._newcomers_at + NEWCOMERS_EVERY
         rooms: dict[Group, int] = {}
+        self._refused_newcomer = False
 
         def admits(key: Key) -> bool:
             group = self._group_of(key)
@@ -129,6 +131,7 @@ class Shares(Generic[Key]):
                 rooms[group] = self._room(group, seconds, refills=refills, newcomers=newcomers)
             is_slow = group in self._slow
             if rooms[group] <= 0 or (not is_slow and self._ahead_in_time >= most * (1 if refills else 2)):
+                self._refused_newcomer |= not (refills or newcomers or is_slow or self._is_under_way(group))
                 return False
             if not refills and not is_slow:
                 self._newcomers_at = now
@@ -139,13 +142,22 @@ class Shares(Generic[Key]):
 
         return admits
 
+    def next_intake(self) -> float | None:
+        """When a key may be admitted that the last intake has refused, though nothing happens until then."""
+        if self._newcomers_at is None or not self._refused_newcomer:
+            return None
+        return self._newcomers_at + NEWCOMERS_EVERY
+
+    def _is_under_way(self, group: Group) -> bool:
+        return bool(self._ahead[group] or self._running[group])
+
     def _room(self, group: Group, seconds: float, *, refills: bool, newcomers: bool) -> int:
         """How many more keys of a group to prepare."""
         ahead, running, share = self._ahead[group], self._running[group], self._limits.share
         if group in self._slow:
             return share - running - ahead
         if not refills:
-            return share if newcomers and not ahead and not running else 0
+            return share if newcomers and not self._is_under_way(group) else 0
         most = self._paces.get(group, self._pace).starts(self._limits.most_of_one, seconds)
         return most - ahead if ahead <= most // 2 else 0
 

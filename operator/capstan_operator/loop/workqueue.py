@@ -119,12 +119,13 @@ class WorkQueue(Generic[Key]):
             now = self._now()
             if keys := self._core.take(now, size, admits=self._shares.intake(now, seconds=ahead)):
                 return keys
-            self._sleeps_until = self._core.next_to_come()
+            times = (self._core.next_to_come(), self._shares.next_intake())
+            self._sleeps_until = min((time for time in times if time is not None), default=None)
             try:
                 async with asyncio.timeout_at(self._sleeps_until):
                     await self._changed.wait()
             except TimeoutError:
-                pass  # a key has become ready
+                pass  # a key has become ready, or may be admitted by now
 
     async def _prepare(
         self,
@@ -181,6 +182,7 @@ class WorkQueue(Generic[Key]):
     def _on_overdue(self, key: Key) -> None:
         if self._shares.is_overdue(key):
             self._start()
+        self._notice(None)  # what waits of a slow group no longer counts in what is prepared
 
     def _done(self, key: Key, outcome: Outcome) -> None:
         self._core.done(key, outcome, self._now())

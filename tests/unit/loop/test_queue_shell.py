@@ -372,6 +372,59 @@ def test_a_key_of_another_group_runs_in_the_middle_of_a_storm() -> None:
     )
 
 
+@pytest.mark.parametrize("later", [0.25, 0.5, 2.0])
+def test_groups_that_come_shortly_after_each_other_wait_for_nobody_who_hangs(later: float) -> None:
+    """Whoever comes within a second of another one goes on when that is over, though nothing else happens until the
+    hanging runs' deadline."""
+
+    async def scenario(world: World) -> None:
+        world.lasts = {f"hangs/{number}": 1000.0 for number in range(1000)}
+        for key in world.lasts:
+            world.queue.wake(key)
+        await asyncio.sleep(1.25)
+        world.queue.wake("first/1")
+        await asyncio.sleep(later)
+        world.queue.wake("second/1")
+        await asyncio.sleep(4)
+
+    world = in_world(
+        scenario,
+        queue={"limits": Limits(workers=16, patience=2.0), "group_of": lambda key: key.split("/")[0]},
+        batches=2,
+        batch_size=250,
+        gap=0.25,
+        deadline=30.0,
+    )
+    began = {key: at for at, key in world.runs if not key.startswith("hangs/")}
+    assert began["first/1"] <= 1.25 + 0.5
+    assert began["second/1"] <= 1.25 + later + 1.5
+
+
+def test_what_waits_of_a_group_that_hangs_makes_room_when_that_is_known() -> None:
+    """More of another group is prepared at the moment when a group becomes slow, not only when a run ends."""
+
+    async def scenario(world: World) -> None:
+        world.lasts = {f"hangs/{number}": 1000.0 for number in range(1000)}
+        for key in world.lasts:
+            world.queue.wake(key)
+        await asyncio.sleep(1.25)
+        for number in range(4 + 4):
+            world.lasts[f"other/{number}"] = 1.5
+            world.queue.wake(f"other/{number}")
+        await asyncio.sleep(2)
+
+    world = in_world(
+        scenario,
+        queue={"limits": Limits(workers=16, patience=2.0), "group_of": lambda key: key.split("/")[0]},
+        batches=2,
+        batch_size=250,
+        deadline=30.0,
+    )
+    prepared = [(at, len(keys)) for at, keys in world.batches if keys[0].startswith("other/")]
+    assert [count for _, count in prepared] == [4, 4]
+    assert prepared[1][0] <= 0.0625 + 2.0 + 0.25
+
+
 def test_what_was_prepared_too_long_ago_is_prepared_again() -> None:
     """A key that waited for its turn beyond that goes back; one that waited as long as that runs."""
 
