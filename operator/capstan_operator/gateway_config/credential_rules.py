@@ -150,14 +150,15 @@ def adopt(
 ) -> Held | None:
     """Say whether a value that a former release has kept, without its reference, is that of this reference.
 
-    `is_same`: the model had not changed since when it was first looked at. If it had, only a Secret that still has this
-    very value says so, and only if it `goes_elsewhere` no more than before: to the scheme, host and port to which the
-    former release has sent it.
+    Never when it `goes_elsewhere`: not to the scheme, host and port to which the former release has sent it. `is_same`:
+    the model had not changed since when it was first looked at. If it had, only a Secret that still has this very value
+    says so.
     """
-    if former is None:
+    # NB: `is_same` is no word for where a value goes: once its status is written, an edited model is as it was, too.
+    if former is None or goes_elsewhere:
         return None
     found = (reading.values or {}).get(reference.key) if reading else None
-    return Held(former, unlabelled=True) if is_same or (found == former and not goes_elsewhere) else None
+    return Held(former, unlabelled=True) if is_same or found == former else None
 
 
 def by_model(decisions: Mapping[str, Decision]) -> dict[ObjectKey, Problem]:

@@ -363,8 +363,8 @@ class CredentialStore:
         # NB: the first one says how many others there are, and goes last.
         for shard in sorted(shards, reverse=True):
             await self._apply(shard, _of(shard, placed, own), others, live)
-        if plain and not plain & values.keys():
-            await self._release_former(live)
+        if plain - values.keys():
+            await self._release_former({file: values[file] for file in plain & values.keys()}, live)
         return own.keys() - placed.keys()
 
     async def _apply(self, shard: int, values: Mapping[str, Held], others: int, live: _Live) -> None:
@@ -374,13 +374,16 @@ class CredentialStore:
             live.took(shard, await self._kube.apply(manifest, manager=CREDENTIALS_MANAGER))
             log.info("wrote gateway credentials", extra={"object": name, "keys": len(values)})
 
-    async def _release_former(self, live: _Live) -> None:
-        """Let go of the values that a former release has written under names without a reference.
+    async def _release_former(self, kept: Mapping[str, Held], live: _Live) -> None:
+        """Let go of the values that a former release has written under names without a reference, but for those that
+        an entry names still.
 
         They are of that release's field manager, so that going back to it takes nothing away.
         """
-        bare = build_secret(self._object(0), self._namespace, {})
-        del bare["data"], bare["metadata"]["annotations"]
+        bare = build_secret(self._object(0), self._namespace, kept)
+        del bare["metadata"]["annotations"]
+        if not kept:
+            del bare["data"]
         live.took(0, await self._kube.apply(bare))
         log.info("let go of credentials of a former release", extra={"object": self._object(0)})
 

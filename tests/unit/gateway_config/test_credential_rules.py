@@ -122,7 +122,8 @@ def test_a_value_of_a_former_release_is_taken_over_for_the_reference_that_it_was
     the very value; a model that was edited meanwhile does not get to another Secret that way."""
     unlabelled = found("b2xk", labelled=False)
     assert adopt(None, REFERENCE, None, is_same=True, goes_elsewhere=False) is None
-    assert adopt(None, REFERENCE, "b2xk", is_same=True, goes_elsewhere=True) == UNLABELLED
+    assert adopt(None, REFERENCE, "b2xk", is_same=True, goes_elsewhere=False) == UNLABELLED
+    assert adopt(unlabelled, REFERENCE, "b2xk", is_same=True, goes_elsewhere=True) is None
     assert adopt(FAILED, REFERENCE, "b2xk", is_same=False, goes_elsewhere=False) is None
     assert adopt(unlabelled, REFERENCE, "b2xk", is_same=False, goes_elsewhere=False) == UNLABELLED
     assert adopt(unlabelled, REFERENCE, "b2xk", is_same=False, goes_elsewhere=True) is None

@@ -287,6 +287,7 @@ def test_an_upgrade_takes_no_credential_away() -> None:
     lost = world.model("lost", "deleted-long-ago")
     world.model("edited", "database")
     world.unchanged = {ObjectKey("team", "api"), ObjectKey("team", "lost")}
+    world.live_origins = dict.fromkeys(("team.api", "team.lost", "team.edited"), "https://api.example:443")
 
     async def scenario() -> None:
         await world.compile()
@@ -353,6 +354,52 @@ def test_a_model_that_was_edited_before_the_upgrade_keeps_its_key_where_it_was_s
         await asyncio.sleep(30)
         assert {file for file in world.values() if file.count(".") > 2} == {api}
         assert world.reason("moved") == ("SecretNotLabelled", False)
+
+    play(world, scenario)
+
+
+def test_a_key_in_use_does_not_follow_another_url_through_a_restart_either() -> None:
+    """The next process finds the edited model as its status says, and the former value there still: what counts is
+    where the former release has sent it."""
+    world = World()
+    former_secret(world, api="sk", other="theirs")
+    world.secret("keys", labelled=False)
+    elsewhere = world.model("api", "keys", url="https://evil.example/v1")
+    world.live_origins = {"team.api": "https://api.example:443"}
+    world.kept = {"team.other"}
+
+    async def scenario() -> None:
+        await world.compile()
+        await world.stop()
+        world.live_origins = {elsewhere: "https://evil.example:443"}
+        world.unchanged = {ObjectKey("team", "api")}
+        world.start()
+        await world.compile()
+        await asyncio.sleep(30)
+        assert elsewhere not in world.values()
+        assert world.reason("api") == ("SecretNotLabelled", False)
+
+    play(world, scenario)
+
+
+def test_former_values_go_one_by_one() -> None:
+    """One entry that still names a value of the former release keeps that one, and no others."""
+    world = World()
+    former_secret(world, api="sk", other="theirs")
+    world.kept = {"team.other"}
+
+    async def scenario() -> None:
+        await world.compile()
+        assert world.values() == {"team.api": "sk", "team.other": "theirs"}
+        await asyncio.sleep(LINGER_SECONDS + 100)
+        assert world.values() == {"team.other": "theirs"}
+        writes = world.kube.calls["apply", "secrets"]
+        await asyncio.sleep(600)
+        assert world.kube.calls["apply", "secrets"] == writes, "at rest nothing is written"
+        world.kept = set()
+        await world.compile()
+        await asyncio.sleep(LINGER_SECONDS + 100)
+        assert world.values() == {}
 
     play(world, scenario)
 
