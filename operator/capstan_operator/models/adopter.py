@@ -1,13 +1,15 @@
 """Turns for template changes that no change of a spec has caused: who may begin, from what every reconcile has seen.
 
 What it knows follows from the cluster: each model is reported with every reconcile, and nobody gets a turn before every
-model has been reported once. An operator that begins anew finds out by itself who is on the way. No object is listed
-for it but nodes and the pods on them, and those only while a model with GPUs waits and a place is free.
+model has been reported once, or has failed, or could not be looked at for long. An operator that begins anew finds out
+by itself who is on the way. No object is listed for it but nodes and the pods on them, and those only while a model
+with GPUs waits and a place is free.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Final
 
 from capstan_operator.desired.adoption import RolloutState, decide_turns
@@ -24,19 +26,33 @@ GATHER_SECONDS: Final = 0.5
 """After a report: others may follow."""
 LOOK_AGAIN_SECONDS: Final = 20.0
 """While somebody waits: GPUs become free without a word to us."""
+SAY_AFTER: Final = 60.0
+"""Seconds for which models that were not reported yet are waited for in silence, and after which it is said again."""
+NOT_LONGER_THAN: Final = 900.0
+"""Seconds for which they are waited for at all: one that cannot be looked at must not stop all others for ever."""
+NAMED: Final = 10
+"""Of those that are waited for, so many are named."""
 
 
 class Adopter:
     """Gives turns. It runs where models are reconciled, and nowhere else."""
 
     def __init__(
-        self, loader: SnapshotLoader, settings: Settings, *, wake: Callable[[ObjectKey], None], metrics: Metrics
+        self,
+        loader: SnapshotLoader,
+        settings: Settings,
+        *,
+        wake: Callable[[ObjectKey], None],
+        metrics: Metrics,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._loader = loader
         self._places = settings.max_concurrent_rollouts
         self._enabled = settings.build.adopt_template_changes == GRADUALLY
         self._wake = wake
         self._metrics = metrics
+        self._clock = clock
+        self._began = self._said = 0.0
         self._expected: set[ObjectKey] | None = None
         self._states: dict[ObjectKey, RolloutState | None] = {}
         self._granted: frozenset[ObjectKey] = frozenset()
@@ -45,6 +61,8 @@ class Adopter:
     def expect(self, keys: Iterable[ObjectKey]) -> None:
         """Say which models there are."""
         expected = set(keys)
+        if self._expected is None:
+            self._began = self._said = self._clock()
         # NB: only those that were there at the beginning: whoever comes later was not on its way before.
         self._expected = expected if self._expected is None else self._expected & expected
         self._states = {key: state for key, state in self._states.items() if key in expected}
@@ -75,10 +93,10 @@ class Adopter:
         while self._enabled:
             waiting = any(state and state.waits for state in self._states.values())
             try:
-                async with asyncio.timeout(LOOK_AGAIN_SECONDS if waiting else None):
+                async with asyncio.timeout(LOOK_AGAIN_SECONDS if waiting or self._unreported else None):
                     await self._changed.wait()
             except TimeoutError:
-                log.debug("looking again for room")
+                log.debug("looking again")
             await asyncio.sleep(GATHER_SECONDS)
             self._changed.clear()
             try:
@@ -89,7 +107,7 @@ class Adopter:
 
     async def decide(self) -> None:
         """Give the turns that can be given now."""
-        if self._expected is None or not self._expected <= self._states.keys():
+        if self._expected is None or self._must_wait():
             return
         states = [state for state in self._states.values() if state]
         rolling = sum(state.has_place for state in states)
@@ -105,6 +123,23 @@ class Adopter:
         for key in sorted(begun):
             log.info("took up a change of settings", extra={"model": str(key)})
             self._wake(key)
+
+    @property
+    def _unreported(self) -> set[ObjectKey]:
+        return (self._expected or set()) - self._states.keys()
+
+    def _must_wait(self) -> bool:
+        """Whether models are not reported yet that may be on their way; say now and then which."""
+        unreported, now = self._unreported, self._clock()
+        if not unreported:
+            return False
+        must = now - self._began < NOT_LONGER_THAN
+        if now - self._said >= SAY_AFTER:
+            self._said = now
+            said = "nobody takes up a change of settings yet" if must else "giving turns all the same"
+            named = [str(key) for key in sorted(unreported)[:NAMED]]
+            log.warning("models were not looked at: %s", said, extra={"models": named, "count": len(unreported)})
+        return must
 
     async def _free(self, waiting: Iterable[RolloutState]) -> tuple[NodeCapacity, ...] | None:
         resources = {state.gpu_resource for state in waiting if state.gpus}

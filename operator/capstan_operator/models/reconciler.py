@@ -104,18 +104,21 @@ class ModelReconciler:
 
     async def _guarded(self, key: ObjectKey, snapshot: Snapshot | KubeError, namesakes: Namesakes) -> Outcome:
         started = monotonic()
-        result, outcome = "ok", DONE
+        result, outcome = "cancelled", DONE
         try:
             if isinstance(snapshot, KubeError):
                 raise snapshot
             outcome = Outcome(after=await self._reconcile(key, snapshot, namesakes))
+            result = "ok"
         except Exception as error:  # noqa: BLE001  # sorted there, and logged with its traceback when it is a bug
             failure = report(error, log=log, metrics=self._metrics, model=str(key))
             result, outcome = failure.result, failure.outcome
             if failure.reason:
                 await self._confess(key, failure)
-        if result != "ok":
-            self._adopter.give_up(key)
+        finally:
+            # NB: a run that the queue ends by its deadline, too: turns wait for nobody who cannot be looked at.
+            if result != "ok":
+                self._adopter.give_up(key)
         self._metrics.reconciles.labels("model", result).inc()
         self._metrics.reconcile_seconds.labels("model").observe(monotonic() - started)
         return outcome

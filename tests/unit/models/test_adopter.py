@@ -1,14 +1,17 @@
 """Turns are given from what every reconcile reports, and from nothing that would not be found again."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import cast
+
+import pytest
 
 from capstan_operator.desired.adoption import RolloutState
 from capstan_operator.desired.snapshot import NodeCapacity
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.metrics import Metrics
-from capstan_operator.models.adopter import Adopter
+from capstan_operator.models.adopter import NOT_LONGER_THAN, SAY_AFTER, Adopter
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
 
@@ -29,11 +32,13 @@ class Nodes:
         return (NodeCapacity("a", dict.fromkeys(resources, self.free)),)
 
 
-def _adopter(free: int = 8, places: int = 2) -> tuple[Adopter, list[ObjectKey], Nodes]:
+def _adopter(
+    free: int = 8, places: int = 2, clock: Callable[[], float] = lambda: 0.0
+) -> tuple[Adopter, list[ObjectKey], Nodes]:
     woken: list[ObjectKey] = []
     nodes = Nodes(free)
     settings = Settings(max_concurrent_rollouts=places)
-    adopter = Adopter(cast(SnapshotLoader, nodes), settings, wake=woken.append, metrics=Metrics())
+    adopter = Adopter(cast(SnapshotLoader, nodes), settings, wake=woken.append, metrics=Metrics(), clock=clock)
     return adopter, woken, nodes
 
 
@@ -115,3 +120,25 @@ async def test_room_is_given_once() -> None:
     looks = nodes.looks
     await adopter.decide()
     assert nodes.looks == looks
+
+
+async def test_one_that_cannot_be_looked_at_is_named_and_not_waited_for_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says whom turns wait for, and after a while they are given without it."""
+    now = [100.0]
+    adopter, woken, _ = _adopter(places=1, clock=lambda: now[0])
+    adopter.expect(KEYS)
+    for key in KEYS[:3]:
+        adopter.report(key, _waits(key))
+    caplog.set_level(logging.WARNING)
+    await adopter.decide()
+    assert not caplog.records
+    now[0] += SAY_AFTER
+    for _ in range(2):
+        await adopter.decide()
+    assert [vars(record)["models"] for record in caplog.records] == [[str(KEYS[3])]]
+    assert not woken
+    now[0] += NOT_LONGER_THAN
+    await adopter.decide()
+    assert woken == [KEYS[0]]
