@@ -216,7 +216,9 @@ def _decide_rollout(work: _Workload, snapshot: Snapshot, settings: BuildSettings
         exclusive_claim=exclusive_claim(work.model, snapshot.claims),
     )
     pods = snapshot.pods.get(work.model.key, ())
-    return decide_rollout(work.live, work.in_force.pod_hash, pods=pods, policy=policy, now=snapshot.now)
+    return decide_rollout(
+        work.live, work.in_force.pod_hash, pods=pods, policy=policy, now=snapshot.now, nodes=snapshot.places
+    )
 
 
 def _is_retained(manifest: Manifest) -> bool:

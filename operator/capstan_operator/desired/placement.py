@@ -12,6 +12,7 @@ _FIELDS: Final = (
 )
 _DEFAULTS: Final = {"schedulerName": "default-scheduler"}
 _NODE_TAINTS: Final = "node.kubernetes.io/"
+_KEEPS_AWAY: Final = ("NoSchedule", "NoExecute")
 
 
 def is_placed_alike(new: Mapping[str, Any], old: Mapping[str, Any], *, gpu_resource: str) -> bool:
@@ -28,6 +29,25 @@ def is_placed_alike(new: Mapping[str, Any], old: Mapping[str, Any], *, gpu_resou
         and _host_ports(new) == _host_ports(old)
         and _tolerations(new, gpu_resource) == _tolerations(old, gpu_resource)
     )
+
+
+def takes_new_pods(node: Mapping[str, Any], pod_spec: Mapping[str, Any]) -> bool:
+    """Say whether a node is neither cordoned nor has a taint that the pod does not tolerate: pressure and a node that
+    is not ready are taints too."""
+    spec = node.get("spec") or {}
+    tolerations = pod_spec.get("tolerations") or ()
+    taints = [taint for taint in spec.get("taints") or () if taint.get("effect") in _KEEPS_AWAY]
+    return not spec.get("unschedulable") and all(any(_tolerates(one, taint) for one in tolerations) for taint in taints)
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    if toleration.get("effect") not in (None, "", taint.get("effect")):
+        return False
+    exists = toleration.get("operator") == "Exists"
+    if not toleration.get("key"):
+        return exists
+    same_value = (toleration.get("value") or "") == (taint.get("value") or "")
+    return toleration["key"] == taint.get("key") and (exists or same_value)
 
 
 def _said(spec: Mapping[str, Any], field: str) -> Any:

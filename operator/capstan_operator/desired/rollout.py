@@ -10,7 +10,7 @@ turns out to be bad costs one pod, and the N - 1 others serve on.
 It is decided afresh for each template. When the last old pod is gone, the strategy is a surge again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -52,8 +52,10 @@ def decide_rollout(
     pods: Sequence[Manifest],
     policy: Policy,
     now: datetime | None,
+    nodes: Mapping[str, Manifest] | None = None,
 ) -> Rollout:
-    """Decide how pods of an old template are replaced. `now` None: nothing has lasted for long."""
+    """Decide how pods of an old template are replaced. `now` None: nothing has lasted for long. `nodes` None: of the
+    nodes of old pods nothing is known."""
     if policy.strategy is RolloutStrategy.IN_PLACE:
         return Rollout(RolloutMode.IN_PLACE, CHOSEN)
     if live is None or begins_rollout(live, pod_hash):
@@ -63,7 +65,7 @@ def decide_rollout(
     may_replace = policy.strategy is RolloutStrategy.AUTO and policy.replicas > 1
     if may_replace and _is_in_place(live):
         return Rollout(RolloutMode.IN_PLACE, NO_ROOM)
-    shortage = find_shortage(live, pods, pod_hash, gpu_resource=policy.gpu_resource, began=_began(live))
+    shortage = find_shortage(live, pods, pod_hash, gpu_resource=policy.gpu_resource, began=_began(live), nodes=nodes)
     if shortage is None:
         return Rollout(RolloutMode.SURGE, obstacle=_held_claim(pods, pod_hash, policy, now))
     return _without_room(shortage, policy, now, may_replace=may_replace and shortage.is_mended_by_an_old_pod)
@@ -98,7 +100,9 @@ def _without_room(shortage: Shortage, policy: Policy, now: datetime | None, *, m
     if may_replace and left <= 0:
         return Rollout(RolloutMode.IN_PLACE, NO_ROOM)
     then = "if it lasts, pods are replaced in place" if may_replace else f"free a GPU, or {WAY_OUT}"
-    if shortage.elsewhere:
+    if shortage.closed:
+        then = f"nodes of the present replicas take no new pod, or it is not known whether they do; {then}"
+    elif shortage.elsewhere:
         then = f"the new template asks for other nodes than those of the present replicas; {then}"
     message = f"there is no {policy.gpu_resource} for one more replica, and the present ones serve on; {then}"
     return Rollout(

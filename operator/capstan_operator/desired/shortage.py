@@ -3,7 +3,7 @@
 Nothing else does. A refusal by Pod Security or a webhook, a node selector that no node has, an image that cannot be
 pulled: for all of these an old pod would be given away for nothing. Nor does a shortage that no old pod can mend,
 such as of a template that asks for more GPUs, or for more memory, than an old pod would give back, or for other nodes
-than those where the old pods are.
+than those where the old pods are. Nor does an old pod of a node that takes no new one, cordoned or tainted as it is.
 """
 
 import re
@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from capstan_operator.desired.placement import is_placed_alike
+from capstan_operator.desired.placement import is_placed_alike, takes_new_pods
 from capstan_operator.desired.pods import (
     condition_of,
     is_active,
@@ -28,6 +28,7 @@ EXCEEDED_QUOTA: Final = "exceeded quota"
 _INSUFFICIENT: Final = re.compile(r"Insufficient ([^\s,;]+)")
 _VERDICT: Final = re.compile(r"0/\d+ nodes are available: (.+?)\.?(?: preemption: .*)?$", re.DOTALL)
 _LACK: Final = re.compile(r"\d+ Insufficient [^\s,;]+")
+_MISMATCH: Final = re.compile(r"\d+ node\(s\) didn't match (?:Pod's node affinity/selector|node selector)")
 _REQUESTED: Final = re.compile(r"requested: ([^ ]+?)(?:, used: |$)")
 
 _Asks = Callable[[Mapping[str, Any]], Decimal]
@@ -46,15 +47,24 @@ class Shortage:
     """Whether any old pod that goes gives back enough of everything that is lacking, where the new pod can use it."""
     elsewhere: bool = False
     """The new pod asks for other nodes than those where the old ones are, and those are no help to it."""
+    closed: bool = False
+    """Nodes where the old ones are take no new pod, or may not: what is given back there helps nobody."""
 
 
 def find_shortage(
-    live: Manifest, pods: Sequence[Manifest], pod_hash: str, *, gpu_resource: str, began: datetime | None
+    live: Manifest,
+    pods: Sequence[Manifest],
+    pod_hash: str,
+    *,
+    gpu_resource: str,
+    began: datetime | None,
+    nodes: Mapping[str, Manifest] | None = None,
 ) -> Shortage | None:
     """Give the shortage that stops a rollout to the template with `pod_hash`, which `live` has already.
 
     None while a pod is still leaving: it may be about to give back what is lacking. `began` is when the template was
-    written: what the Deployment says of pods that were refused before that, it says of another template.
+    written: what the Deployment says of pods that were refused before that, it says of another template. `nodes` are
+    asked where the scheduler's words leave open whether they are about the nodes of old pods.
     """
     holders = [pod for pod in pods if pod_hash_of(pod) != pod_hash and _holds(pod, gpu_resource)]
     if not [pod for pod in holders if is_active(pod)] or not all(map(is_active, holders)):
@@ -69,7 +79,16 @@ def find_shortage(
     wants = next((pod["spec"] for pod in new if unschedulable(pod)), template)
     alike = all(is_placed_alike(wants, pod["spec"], gpu_resource=gpu_resource) for pod in holders)
     elsewhere = not alike and not _lacks_nothing_else(says)
-    return Shortage(says, since, mended and not elsewhere, elsewhere)
+    closed = _leaves_nodes_open(says) and not all(_takes(nodes, holder, wants) for holder in holders)
+    return Shortage(says, since, mended and not elsewhere and not closed, elsewhere, closed)
+
+
+def asks_for_nodes(pods: Iterable[Manifest]) -> bool:
+    """Say whether a rollout may depend on what the nodes of its old pods are like."""
+    active = [pod for pod in pods if is_active(pod)]
+    verdicts = [str((unschedulable(pod) or {}).get("message", "")) for pod in active]
+    waits = any(_INSUFFICIENT.search(says) and _leaves_nodes_open(says) for says in verdicts)
+    return waits and any((pod.get("spec") or {}).get("nodeName") for pod in active)
 
 
 def seconds_since(moment: datetime | None, now: datetime | None) -> float:
@@ -97,6 +116,23 @@ def _lacks_nothing_else(says: str) -> bool:
     """Whether the scheduler has looked at all nodes and finds nothing but resources lacking, on any of them."""
     verdict = _VERDICT.match(says)
     return verdict is not None and all(_LACK.fullmatch(reason.strip()) for reason in verdict[1].split(","))
+
+
+def _leaves_nodes_open(says: str) -> bool:
+    """Whether the scheduler refuses nodes for what may be the matter with those of old pods too: a taint, a cordon.
+
+    A selector or affinity that does not match is not: it is that of the old pods, or `elsewhere` says so.
+    """
+    verdict = _VERDICT.match(says)
+    if verdict is None:
+        return says.startswith("0/")
+    reasons = (reason.strip() for reason in verdict[1].split(","))
+    return not all(_LACK.fullmatch(reason) or _MISMATCH.fullmatch(reason) for reason in reasons)
+
+
+def _takes(nodes: Mapping[str, Manifest] | None, holder: Manifest, wants: Mapping[str, Any]) -> bool:
+    node = (nodes or {}).get(str(holder["spec"].get("nodeName")))
+    return node is not None and takes_new_pods(node, wants)
 
 
 def _told_by_quota(

@@ -42,5 +42,7 @@ class Snapshot:
     """Models of which something could not be read this time, and why: nothing may be decided about them."""
     nodes: tuple[NodeCapacity, ...] | None = None
     """None: not listed, because nothing in this reconcile depends on it or because RBAC does not allow it."""
+    places: Mapping[str, Manifest] | None = None
+    """The nodes by name. None: not listed, because nothing depends on it, or because RBAC does not allow it."""
     now: datetime | None = None
     """When it was taken, with a time zone. None: nothing has lasted for long (render, local mode)."""

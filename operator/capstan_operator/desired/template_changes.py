@@ -20,6 +20,7 @@ from capstan_contract.names import GROUP
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.desired.diff import digest
+from capstan_operator.desired.pod import ENGINE_CONTAINER, WORKER_CONTAINER
 from capstan_operator.desired.pods import template_hash
 from capstan_operator.desired.revisions import find_revision, generation_of, template_of
 from capstan_operator.desired.snapshot import PodHash
@@ -118,7 +119,9 @@ def find_cause(model: Model, spec_hash: str, *, built: Manifest, live: Manifest,
     if not is_same:
         return Cause.SPEC
     ours, theirs = _settings_in(built), _settings_in(live["spec"].get("template") or {})
-    return Cause.SETTINGS if any(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()) else Cause.CODE
+    # NB: only what both say: the API server fills in what is left out, and so one of the two may say more.
+    both = [key for key in ours.keys() & theirs.keys() if ours[key] is not None and theirs[key] is not None]
+    return Cause.SETTINGS if any(ours[key] != theirs[key] for key in both) else Cause.CODE
 
 
 def hash_of_spec(spec: LLMModelSpec) -> str:
@@ -146,11 +149,11 @@ def _annotations(cause: str, spec_hash: str) -> dict[str, str]:
 
 
 def _settings_in(template: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a pod template has from the settings of the install."""
+    """Give what a pod template has from the settings of the install, in the containers that Capstan makes."""
     spec = template.get("spec") or {}
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    found: dict[str, Any] = {item["name"]: (item.get("image"), item.get("imagePullPolicy")) for item in containers}
-    # NB: no name of a container has a dot in it.
+    ours = [item for item in containers if item["name"] in (ENGINE_CONTAINER, WORKER_CONTAINER)]
+    found = {f"{item['name']}.{field}": item.get(field) for item in ours for field in ("image", "imagePullPolicy")}
     secrets = [item.get("name") for item in spec.get("imagePullSecrets") or ()]
     return found | {"image.pull.secrets": secrets}
 

@@ -77,6 +77,14 @@ class SnapshotLoader:
         known = None if whole is None or snapshot.revisions is None else {**snapshot.revisions, **whole}
         return replace(snapshot, revisions=known, unread=unread)
 
+    async def with_places(self, snapshot: Snapshot) -> Snapshot:
+        """Give the Snapshot with the nodes, if RBAC allows to list them."""
+        try:
+            nodes = (await self._kube.list(NODES)).items
+        except KubeError:
+            return snapshot
+        return replace(snapshot, places={node["metadata"]["name"]: node for node in nodes})
+
     async def all_models(self) -> AllModels:
         """Every LLMModel of the namespaces that the operator works in, as far as they can be read."""
         return await self._models.all()

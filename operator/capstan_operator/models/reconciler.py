@@ -17,6 +17,7 @@ from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.desired.adoption import rollout_state
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.model import build_model, is_template_changing
+from capstan_operator.desired.shortage import asks_for_nodes
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel
 from capstan_operator.failures import Failure, report
@@ -100,6 +101,8 @@ class ModelReconciler:
             model = snapshot.models.get(key)
             if model and is_template_changing(model, snapshot, self._settings.build, template=self._templates):
                 changing.add(key)
+        if any(asks_for_nodes(snapshot.pods.get(key, ())) for key in keys):
+            snapshot = await self._loader.with_places(snapshot)
         return await self._loader.with_templates(snapshot, changing) if changing else snapshot
 
     async def _guarded(self, key: ObjectKey, snapshot: Snapshot | KubeError, namesakes: Namesakes) -> Outcome:
@@ -140,6 +143,7 @@ class ModelReconciler:
             pods={key: snapshot.pods.get(key, ())},
             revisions=None if snapshot.revisions is None else {key: snapshot.revisions.get(key, ())},
             claims=snapshot.claims,
+            places=snapshot.places,
             now=snapshot.now,
         )
         own, written, desired = await self._write_children(model, own, namesakes)

@@ -8,6 +8,7 @@ import pytest
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.rollout import BEGAN_ANNOTATION
+from capstan_operator.desired.shortage import asks_for_nodes
 from capstan_operator.desired.types import Rollout, RolloutMode
 from capstan_operator.resources.resource import Manifest
 from support.plainmodels import (
@@ -186,6 +187,43 @@ def test_what_the_api_server_adds_to_a_pod_is_no_other_place() -> None:
             ],
         }
     assert _rollout(model, *holders, waiting).mode is RolloutMode.IN_PLACE
+
+
+_TAINT = {"key": "drain", "value": "soon", "effect": "NoSchedule"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "takes"),
+    [
+        ({}, True),
+        ({"unschedulable": True}, False),
+        ({"taints": [_TAINT]}, False),
+        ({"taints": [{"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}]}, False),
+        ({"taints": [{**_TAINT, "effect": "PreferNoSchedule"}]}, True),
+        ({"taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]}, True),
+        (None, False),
+    ],
+)
+def test_gpu_of_a_node_that_takes_nobody_costs_no_pod(spec: dict[str, Any] | None, takes: bool) -> None:
+    """What an old pod gives back on a cordoned or tainted node helps no new pod; in doubt it is one."""
+    model = _model()
+    says = "0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) were unschedulable."
+    waiting = _waiting(model, says)
+    waiting["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    places = None if spec is None else {"node-1": {"metadata": {"name": "node-1"}, "spec": spec}}
+    assert asks_for_nodes([*_holders(2), waiting])
+    rollout = _rollout(model, *_holders(2), waiting, places=places)
+    assert rollout.mode is (RolloutMode.IN_PLACE if takes else RolloutMode.SURGE)
+    if not takes:
+        assert rollout.obstacle
+        assert "take no new pod" in rollout.obstacle.message
+
+
+def test_nodes_are_not_listed_for_what_the_scheduler_says_clearly() -> None:
+    """A full cluster, and nodes that the selector leaves out, need no look at the nodes."""
+    model = _model()
+    for says in (GPU, ELSEWHERE):
+        assert not asks_for_nodes([*_holders(2), _waiting(model, says)])
 
 
 def test_quota_does_not_help_a_template_that_fits_nowhere() -> None:

@@ -201,3 +201,28 @@ def test_whatever_changes_the_template_changes_the_hash_of_the_spec(case: str) -
         if build_template(other, other.spec, SETTINGS)[1] != build_template(whole, whole.spec, SETTINGS)[1]:
             assert hash_of_spec(other.spec) != hash_of_spec(whole.spec), path
     assert tried
+
+
+@pytest.mark.parametrize("kind", ["containers", "initContainers"])
+def test_container_of_the_user_is_no_setting(kind: str) -> None:
+    """The API server fills in what it leaves out: a release that does something else in the pods restarts it not."""
+    own = {"name": "own", "image": "own:1"}
+    model = _model(1, observed=1, template={"spec": {kind: [own]}})
+    live = _of_first_release(model)
+    spec = copy.deepcopy(live["spec"]["template"]["spec"])
+    for container in spec[kind]:
+        container.setdefault("imagePullPolicy", "IfNotPresent")
+    live["spec"]["template"]["spec"] = spec
+    assert _build(model, live).pending is Pending.NEXT_CHANGE
+    assert _build(model, live, UPGRADED).pending is Pending.ADOPTION
+
+
+def test_pull_policy_that_is_not_said_is_no_setting() -> None:
+    """A policy that the user has taken out of the engine's container is what the API server makes of it."""
+    model = _model(1, observed=1, template={"spec": {"containers": [{"name": "engine", "imagePullPolicy": None}]}})
+    live = _of_first_release(model)
+    spec = copy.deepcopy(live["spec"]["template"]["spec"])
+    for container in spec["containers"]:
+        container["imagePullPolicy"] = "Always"
+    live["spec"]["template"]["spec"] = spec
+    assert _build(model, live).pending is Pending.NEXT_CHANGE
