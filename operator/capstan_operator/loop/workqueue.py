@@ -17,6 +17,7 @@ from typing import Any, Final, Generic
 from capstan_operator.backoff import Backoff
 from capstan_operator.loop.queue_core import DEFAULT_PACE, DONE, KEY_BACKOFF, Key, Outcome, Pace, QueueCore
 from capstan_operator.loop.shares import DEFAULT_LIMITS, Group, Limits, Shares
+from capstan_operator.loop.spacing import Spacing
 
 __all__ = ["DONE", "KEY_BACKOFF", "Outcome", "Pace", "QueueCore", "Work", "WorkQueue"]
 
@@ -94,31 +95,35 @@ class WorkQueue(Generic[Key]):
     ) -> None:
         """Prepare all ready keys in batches, at most `batches` at once, and run each key, until cancelled.
 
-        Two batches start at least `gap` seconds apart: keys that trickle in then share a batch, and what it costs. What
-        was prepared more than `fresh` seconds before a key's turn is prepared again; so no more is prepared than is
-        likely to have its turn before. A run that raises, or lasts longer than `deadline`, has failed.
+        Two batches start at least `gap` seconds apart, and further while small ones follow each other without a pause:
+        keys that trickle in then share a batch, and what it costs. What was prepared more than `fresh` seconds before a
+        key's turn is prepared again; so no more is prepared than is likely to have its turn before. A run that raises,
+        or lasts longer than `deadline`, has failed.
         """
         slots = asyncio.Semaphore(batches)
-        not_before = 0.0
+        not_before, spacing = 0.0, Spacing(gap)
         try:
             while True:
                 await slots.acquire()
                 if (wait := not_before - self._now()) > 0:
                     await asyncio.sleep(wait)
-                keys = await self._next_batch(batch_size, fresh * AHEAD)
-                not_before = self._now() + gap
+                keys, at_once = await self._next_batch(batch_size, fresh * AHEAD)
+                not_before = self._now() + spacing.after(len(keys), at_once=at_once)
                 self._spawn(self._prepare(prepare, keys, slots, deadline, fresh), name=f"batch of {len(keys)}")
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _next_batch(self, size: int, ahead: float) -> list[Key]:
+    async def _next_batch(self, size: int, ahead: float) -> tuple[list[Key], bool]:
+        """Give the next keys, and whether they were there already."""
+        at_once = True
         while True:
             self._changed.clear()
             now = self._now()
             if keys := self._core.take(now, size, admits=self._shares.intake(now, seconds=ahead)):
-                return keys
+                return keys, at_once
+            at_once = False
             times = (self._core.next_to_come(), self._shares.next_intake())
             self._sleeps_until = min((time for time in times if time is not None), default=None)
             try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -115,6 +116,28 @@ def test_batches_start_a_gap_apart() -> None:
         (PACE.lead + 2.0, ["b", "c"]),
         (10.0 + PACE.lead, ["d"]),
     ]
+
+
+def test_a_steady_trickle_costs_few_batches() -> None:
+    """Small batches that follow each other without a pause are spaced wider, up to four times; no key waits longer, and
+    after a pause the spacing is narrow again."""
+
+    async def scenario(world: World) -> None:
+        for number in range(240):  # six a second for 40 s
+            world.queue.wake(f"trickle/{number}")
+            await asyncio.sleep(1 / 6)
+        await asyncio.sleep(5)
+        for key in "ab":
+            world.queue.wake(key)
+            await asyncio.sleep(0.125)
+        await asyncio.sleep(1)
+
+    world = in_world(scenario, gap=0.25)
+    trickle = [at for at, keys in world.batches if keys[0].startswith("trickle")]
+    assert len(world.runs) == 240 + 2
+    assert len(trickle) <= 40 + 5
+    assert max(later - earlier for earlier, later in pairwise(trickle)) <= 1.0 + 1e-6
+    assert [round(at - 45 - PACE.lead, 3) for at, keys in world.batches if keys in (["a"], ["b"])] == [0.0, 0.25]
 
 
 def test_a_gap_shorter_than_a_second_is_kept_too() -> None:
