@@ -19,6 +19,7 @@ from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import GRADUALLY, Settings
+from capstan_operator.status.types import Problem
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ NOT_LONGER_THAN: Final = 900.0
 """Seconds for which they are waited for at all: one that cannot be looked at must not stop all others for ever."""
 NAMED: Final = 10
 """Of those that are waited for, so many are named."""
+REFUSED_SECONDS: Final = 600.0
+"""Until one whose new template was refused has another turn: its pods serve on, and its status is not to flap."""
 
 
 class Adopter:
@@ -56,6 +59,7 @@ class Adopter:
         self._expected: set[ObjectKey] | None = None
         self._states: dict[ObjectKey, RolloutState | None] = {}
         self._granted: frozenset[ObjectKey] = frozenset()
+        self._refused: dict[ObjectKey, tuple[float, Problem]] = {}
         self._changed = asyncio.Event()
 
     def expect(self, keys: Iterable[ObjectKey]) -> None:
@@ -66,10 +70,13 @@ class Adopter:
         # NB: only those that were there at the beginning: whoever comes later was not on its way before.
         self._expected = expected if self._expected is None else self._expected & expected
         self._states = {key: state for key, state in self._states.items() if key in expected}
+        self._refused = {key: found for key, found in self._refused.items() if key in expected}
         self._changed.set()
 
     def report(self, key: ObjectKey, state: RolloutState | None) -> None:
         """Say how one is; None for one without pods."""
+        if state is None or not state.waits:
+            self._refused.pop(key, None)
         if key in self._states and self._states[key] == state:
             return
         self._states[key] = state
@@ -83,6 +90,16 @@ class Adopter:
         if (state := self._states.setdefault(key, None)) and not state.rolls:
             self._states[key] = None
         self._changed.set()
+
+    def refuse(self, key: ObjectKey, problem: Problem) -> None:
+        """Say that the API server refuses the template that one was to take up: others have their turn."""
+        self._granted -= {key}
+        self._refused[key] = (self._clock() + REFUSED_SECONDS, problem)
+        self._changed.set()
+
+    def refusal(self, key: ObjectKey) -> Problem | None:
+        """Give what was refused when it was this one's turn last, as long as it waits for another one."""
+        return self._refused[key][1] if key in self._refused else None
 
     def is_granted(self, key: ObjectKey) -> bool:
         """Whether it is this one's turn."""
@@ -118,6 +135,8 @@ class Adopter:
         if nodes is not None:
             # NB: reports may have come in while nodes were listed; nothing is awaited from here on.
             states = [state for state in self._states.values() if state]
+        now = self._clock()
+        states = [state for state in states if state.key not in self._refused or self._refused[state.key][0] <= now]
         turns = decide_turns(states, nodes=nodes, places=self._places, granted=self._granted)
         begun, self._granted = turns - self._granted, turns
         for key in sorted(begun):

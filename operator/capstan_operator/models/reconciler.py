@@ -16,10 +16,11 @@ from capstan_contract.names import API_VERSION
 from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.desired.adoption import rollout_state
 from capstan_operator.desired.members import named_members
-from capstan_operator.desired.model import build_model, is_template_changing
+from capstan_operator.desired.model import build_model, is_template_changing, live_deployment
+from capstan_operator.desired.pods import template_hash
 from capstan_operator.desired.shortage import asks_for_nodes
 from capstan_operator.desired.snapshot import Snapshot
-from capstan_operator.desired.types import DesiredModel
+from capstan_operator.desired.types import DesiredModel, Pending
 from capstan_operator.failures import Failure, report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.reconciler import GatewayState
@@ -147,6 +148,7 @@ class ModelReconciler:
             now=snapshot.now,
         )
         own, written, desired = await self._write_children(model, own, namesakes)
+        desired = self._without_refused(model, own, written, desired)
         self._adopter.report(key, rollout_state(model, desired, own))
         for notice in written.notices:
             self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
@@ -189,6 +191,21 @@ class ModelReconciler:
         taken = {identity_of(item): item for item in found if not is_owned(item, model.uid)}
         written = await self._children.write(model, desired, (*children, *revisions), taken=taken)
         return replace(own, children={model.key: tuple(written.live.values())}), written, desired
+
+    def _without_refused(self, model: Model, own: Snapshot, written: Written, desired: DesiredModel) -> DesiredModel:
+        """Give what is in force where the template that the model was to take up was refused: it waits again, and what
+        serves is what its spec asks for."""
+        live = live_deployment(model.key, own)
+        problem = written.refused.get(identity_of(live)) if live else None
+        if problem and live and template_hash(live) != desired.pod_hash:
+            kept = build_model(model, own, self._settings.build, template=self._templates)
+            if kept.pending is Pending.ADOPTION:
+                written.problems.remove(problem)
+                self._adopter.refuse(model.key, replace(problem, partial=True))
+                desired = kept
+        if desired.pending is Pending.ADOPTION and (known := self._adopter.refusal(model.key)):
+            written.problems.append(known)
+        return desired
 
     def _build(self, model: Model, own: Snapshot) -> DesiredModel:
         adopt = self._adopter.is_granted(model.key)

@@ -38,6 +38,8 @@ class Written:
 
     live: dict[Identity, Manifest]
     problems: list[Problem] = field(default_factory=list)
+    refused: dict[Identity, Problem] = field(default_factory=dict)
+    """Those of `problems` that are refusals by the API server."""
     notices: list[str] = field(default_factory=list)
     """What a person should know of these writes, for Events."""
 
@@ -73,7 +75,8 @@ class ChildWriter:
                     raise  # somebody wrote it at the same moment: look again
                 written.problems.append(_taken(manifest))
             except (Invalid, Forbidden) as error:
-                written.problems.append(_refused(error))
+                written.refused[identity_of(manifest)] = problem = _refused(error)
+                written.problems.append(problem)
                 log.warning("object was refused", extra={"model": str(model.key), "error": str(error)[:MOST_MESSAGE]})
         await self._prune(model, desired, written)
         return written

@@ -11,9 +11,10 @@ from capstan_operator.desired.adoption import RolloutState
 from capstan_operator.desired.snapshot import NodeCapacity
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.metrics import Metrics
-from capstan_operator.models.adopter import NOT_LONGER_THAN, SAY_AFTER, Adopter
+from capstan_operator.models.adopter import NOT_LONGER_THAN, REFUSED_SECONDS, SAY_AFTER, Adopter
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
+from capstan_operator.status.types import Problem
 
 GPU = "nvidia.com/gpu"
 KEYS = tuple(ObjectKey("team", f"m{number}") for number in range(4))
@@ -142,3 +143,22 @@ async def test_one_that_cannot_be_looked_at_is_named_and_not_waited_for_for_ever
     now[0] += NOT_LONGER_THAN
     await adopter.decide()
     assert woken == [KEYS[0]]
+
+
+async def test_whoever_is_refused_has_no_turn_for_a_while() -> None:
+    """Others go on, the refusal stays known while it waits, and a later turn forgets it."""
+    now = [0.0]
+    adopter, woken, _ = _adopter(places=1, clock=lambda: now[0])
+    adopter.expect(KEYS[:1])
+    adopter.report(KEYS[0], _waits(KEYS[0]))
+    await adopter.decide()
+    problem = Problem("ApplyRefused", "no", partial=True)
+    adopter.refuse(KEYS[0], problem)
+    adopter.report(KEYS[0], _waits(KEYS[0]))
+    await adopter.decide()
+    assert (woken, adopter.is_granted(KEYS[0]), adopter.refusal(KEYS[0])) == ([KEYS[0]], False, problem)
+    now[0] += REFUSED_SECONDS
+    await adopter.decide()
+    assert (woken, adopter.is_granted(KEYS[0])) == ([KEYS[0], KEYS[0]], True)
+    adopter.report(KEYS[0], _rolls(KEYS[0]))
+    assert adopter.refusal(KEYS[0]) is None
