@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from capstan_operator.errors import LeaseLost
-from capstan_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound
+from capstan_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound, Unavailable
 from capstan_operator.kube.fence import NO_FENCE, Fence
 from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import LEASES
@@ -41,6 +41,11 @@ class Timing:
     duration: float = 15.0
     renew_deadline: float = 10.0
     retry: float = 2.0
+
+    @property
+    def acquire_deadline(self) -> float:
+        """How long the write that takes the lease may need: what is left after it is for the first renewal."""
+        return self.renew_deadline / 2
 
     @property
     def fence(self) -> float:
@@ -84,13 +89,17 @@ class Leader:
                 lease = await self._read()
                 seen = self._observe(lease, seen)
                 if self._is_free(lease, seen):
-                    await self._hold(lease, taking=True)
+                    async with asyncio.timeout(self._timing.acquire_deadline):
+                        await self._hold(lease, taking=True)
                     log.info("acquired the leader lease", extra={"identity": self._identity})
                     return
             except Conflict:
                 continue  # somebody else wrote it first: look again
             except KubeError as error:
                 self._warn("could not read or take the leader lease", error)
+            except TimeoutError:
+                # NB: it may have been carried out; then the lease says so, and is taken anew with all its time.
+                self._warn("could not read or take the leader lease", Unavailable("no answer in time"))
             await asyncio.sleep(self._timing.retry)
 
     async def keep(self) -> None:
@@ -152,12 +161,17 @@ class Leader:
             log.warning(what, extra={"error": str(error), **right})
 
     async def _hold(self, lease: Manifest, *, taking: bool) -> None:
+        """Write the lease. Raises TimeoutError when the answer comes so late that it is worth nothing."""
         # NB: the time before the write, not that of its answer, which may come late.
         started = asyncio.get_running_loop().time()
-        self._held = await self._write(lease, taking=taking)
+        written = await self._write(lease, taking=taking)
+        left = started + self._timing.fence - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise TimeoutError
+        self._held = written
         self._renewed = started
         self._said = ""
-        self._fence.extend(started + self._timing.fence - asyncio.get_running_loop().time())
+        self._fence.extend(left)
 
     async def _read(self) -> Manifest:
         """Give the lease. One that does not exist is made empty first: two candidates can both do that, and then

@@ -161,6 +161,75 @@ def test_a_candidate_outlives_an_api_server_that_does_not_answer() -> None:
     assert run_virtually(seconds(leader(kube).acquire())) == 6
 
 
+class SlowWrites(ApplyKube):
+    """Answers the first writes of a lease that is there late."""
+
+    def __init__(self, *seconds: float, blocking: bool = False) -> None:
+        super().__init__()
+        self.put(held_by(""))
+        self._seconds = list(seconds)
+        self._blocking = blocking
+
+    async def apply(self, manifest: Manifest, **fields: Any) -> Manifest:
+        """Write, and answer when it is time."""
+        written = await super().apply(manifest, **fields)
+        if self._seconds and self._blocking:
+            loop = asyncio.get_running_loop()
+            now = loop.time() + self._seconds.pop(0)
+            loop.time = lambda: now  # type: ignore[method-assign]
+        elif self._seconds:
+            await asyncio.sleep(self._seconds.pop(0))
+        return written
+
+
+class NotedFence:
+    """Notes for how long the process was let live."""
+
+    def __init__(self) -> None:
+        self.extended: list[float] = []
+
+    def extend(self, seconds: float) -> None:
+        """See Fence."""
+        self.extended.append(seconds)
+
+    def disarm(self) -> None:
+        """See Fence."""
+
+
+@pytest.mark.parametrize("late", [5.5, 9.0, 14.0, 3600.0])
+def test_a_lease_whose_writing_took_long_is_written_again_before_it_counts(late: float) -> None:
+    """An API server that fails over answers a write late or never: the candidate looks again, begins with the whole
+    time before it, and is still there for its renewals."""
+    kube, fence = SlowWrites(late), NotedFence()
+
+    async def scenario() -> None:
+        candidate = Leader(kube, namespace="ns", identity="me", timing=TIMING, fence=fence)
+        assert await seconds(candidate.acquire()) == 5 + 2
+        assert fence.extended == [TIMING.fence]
+        keeping = asyncio.create_task(candidate.keep())
+        await asyncio.sleep(30)
+        assert not keeping.done()
+        assert min(fence.extended) > 0
+        keeping.cancel()
+
+    run_virtually(scenario())
+    assert lease_of(kube)["leaseTransitions"] == 1
+
+
+def test_an_answer_that_is_worth_nothing_any_more_is_no_lease() -> None:
+    """A loop that was blocked sees answer and deadline at once: the fence is never told to end the process for it."""
+    kube, fence = SlowWrites(20.0, blocking=True), NotedFence()
+
+    async def scenario() -> None:
+        candidate = Leader(kube, namespace="ns", identity="me", timing=TIMING, fence=fence)
+        with pytest.raises(TimeoutError):
+            await candidate._hold(held_by(""), taking=True)
+        assert not candidate.holds
+        assert fence.extended == []
+
+    asyncio.run(scenario())
+
+
 def test_the_holder_renews_at_its_pace() -> None:
     """Every two seconds one write, and nothing but the time of renewal changes."""
     kube = ApplyKube()
