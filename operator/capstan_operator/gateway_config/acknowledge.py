@@ -163,6 +163,8 @@ class Acknowledger:
         is_new = self._said.hear(answers, self.ledger, now=asyncio.get_running_loop().time())
         self._metrics.gateways.labels("ready").set(len(replicas))
         self._metrics.gateways.labels("current").set(self._current)
+        if self._said.is_absent:
+            return  # NB: of those that count if there were some; else nothing is known yet
         if is_new or not self._asked:
             self._asked, self._view = True, None
             self._tell()

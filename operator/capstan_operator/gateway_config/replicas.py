@@ -21,7 +21,8 @@ OLDER_FOR: Final = 30.0
 restarted starts from files, and has the newest config from the API a moment later."""
 
 ABSENT_FOR: Final = 30.0
-"""Seconds for which there has to be no ready replica at all before that is believed, if there was one."""
+"""Seconds for which there has to be no ready replica at all before that is believed: also by a process that has only
+begun, which does not know whether there was one a moment ago."""
 
 
 @dataclass(frozen=True, order=True)
@@ -55,19 +56,21 @@ class Replicas:
     """None: nothing yet."""
     _older_since: dict[Replica, float] = field(default_factory=dict)
     _absent_since: float | None = None
+    _is_gone: bool = False
+    """Whether it is believed that there are none."""
 
     @property
     def is_absent(self) -> bool:
-        """Whether those that count are not there at present, for less than ABSENT_FOR."""
+        """Whether there are none at present, for less than ABSENT_FOR."""
         return self._absent_since is not None
 
     def hear(self, answers: Mapping[Replica, ConfigReport | None], ledger: Ledger, *, now: float) -> bool:
         """Take up the answers of all ready replicas, None for one that gave none; say whether anything is new."""
-        if not answers and self.said:
+        if not answers and not self._is_gone:
             self._absent_since = now if self._absent_since is None else self._absent_since
             if now - self._absent_since < ABSENT_FOR:
                 return False
-        self._absent_since = None
+        self._absent_since, self._is_gone = None, not answers
         before = self.said
         self.said = {replica: self._worth(replica, report, ledger, now) for replica, report in answers.items()}
         self._older_since = {key: since for key, since in self._older_since.items() if key in answers}

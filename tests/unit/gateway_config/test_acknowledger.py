@@ -9,6 +9,7 @@ import pytest
 from capstan_contract.config import ConfigReport
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
 from capstan_operator.gateway_config.ledger import Recorded
+from capstan_operator.gateway_config.replicas import ABSENT_FOR
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
@@ -81,6 +82,20 @@ async def test_a_replica_that_is_silent_for_a_moment_wakes_nobody(gateway: Asked
     assert gateway.judged == 0
     assert gateway.state(A, 1) is AckState.ACKNOWLEDGED
     assert not gateway.pending
+
+
+async def test_a_process_that_begins_does_not_believe_for_a_while_that_there_is_no_gateway() -> None:
+    """Operator and gateway restarted together: nothing is known of any model until a replica has answered, or none was
+    ready for as long as it takes."""
+    asked = Asked()
+    asked.write("x", 1, 1)
+    assert await asked.poll() == []
+    assert asked.state(A, 1) is AckState.UNKNOWN
+    assert asked.pending
+    asked._said._absent_since = asyncio.get_running_loop().time() - ABSENT_FOR
+    assert set(await asked.poll()) == {A, B}
+    assert asked.state(A, 1) is AckState.NO_GATEWAY
+    assert not asked.pending
 
 
 async def test_a_replica_is_asked_at_its_other_address_when_one_does_not_answer() -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from capstan_contract.config import ConfigReport
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected, Rhythm
 from capstan_operator.gateway_config.ledger import Recorded
+from capstan_operator.gateway_config.replicas import ABSENT_FOR
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings, Settings
@@ -119,18 +120,19 @@ def test_a_replica_that_does_not_follow_is_asked_slowly_in_the_end() -> None:
 
 
 def test_without_a_replica_nobody_is_asked_until_one_comes() -> None:
-    """There is nobody to be fast for; whoever sees a replica come rouses the questions."""
+    """There is nobody to be fast for; whoever sees a replica come rouses the questions. Only until it is believed that
+    there is none is it looked for one every 5 s."""
 
     async def scenario() -> None:
         gateway = Timed()
         gateway.write("new", 1)
         running = asyncio.create_task(gateway.run())
-        await asyncio.sleep(12)
-        assert len(gateway.kube.calls) == 1
+        await asyncio.sleep(52)
+        assert len(gateway.kube.calls) == ABSENT_FOR / 5 + 1
         gateway.kube.put(slice_of("10.0.0.1"))
         gateway.rouse()
         await asyncio.sleep(0.01)
-        assert gateway.asked == [12.0]
+        assert gateway.asked == [52.0]
         running.cancel()
 
     run_virtually(scenario())

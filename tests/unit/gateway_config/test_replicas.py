@@ -88,6 +88,17 @@ def test_that_all_replicas_are_gone_is_not_believed_for_a_moment() -> None:
     assert not replicas.is_absent
 
 
+def test_that_there_are_none_from_the_first_is_not_believed_for_a_moment_either() -> None:
+    """A process that has only begun does not know who was there before; once it is believed, it stays so."""
+    replicas = Replicas()
+    for now in (0.0, ABSENT_FOR - 1.0):
+        assert not replicas.hear({}, ledger(), now=now)
+        assert replicas.is_absent
+    for now in (ABSENT_FOR, ABSENT_FOR + 1.0):
+        replicas.hear({}, ledger(), now=now)
+        assert not replicas.is_absent
+
+
 def test_another_pod_at_the_address_has_said_nothing() -> None:
     """What a pod said is not what its successor at the same address runs."""
     other = Replica("pod-3", ONE.addresses)
