@@ -106,13 +106,16 @@ class Proposer:
 
     async def _with_hold(self, proposal: Proposal, hold: Hold, listed: AllModels, live: LiveConfig) -> Proposal:
         """Give the config in which the live entries stay, unless a person has said that they are to go."""
-        if self._released == hold.token:
+        name = self._settings.gateway_config_name
+        held = await asyncio.to_thread(self._compile, listed, live, hold.verdicts(proposal.compiled, name))
+        # NB: a virtual one of which no member is left has gone all the same: no token is of it.
+        left = Hold(tuple(key for key in hold.dropped if held.compiled.verdicts[key].held))
+        if not left.dropped:
+            return replace(held, hold=None)
+        if self._released == left.token:
             return replace(proposal, hold=None)
-        verdicts = hold.verdicts(proposal.compiled, self._settings.gateway_config_name)
-        held = await asyncio.to_thread(self._compile, listed, live, verdicts)
-        # NB: a virtual one of which no member is left has gone all the same.
-        left = tuple(key for key in hold.dropped if held.compiled.verdicts[key].held)
-        return replace(held, hold=Hold(left) if left else None)
+        verdicts = {**held.compiled.verdicts, **left.verdicts(held.compiled, name)}
+        return replace(held, compiled=replace(held.compiled, verdicts=verdicts), hold=left)
 
     async def has_written(self, proposal: Proposal) -> None:
         """Take back what a person has said about a hold once it is done: it stands for no other one."""

@@ -59,8 +59,11 @@ class Operator:
             kube, self.writer, Settings(**settings), metrics=self.metrics, tell=lambda *event: self.events.append(event)
         )
 
+    async def propose(self, models: Sequence[Model], *, unknown: frozenset[str] = frozenset()) -> Proposal:
+        return await self._proposer.propose(AllModels(models, unknown, unknown))
+
     async def run(self, models: Sequence[Model], *, unknown: frozenset[str] = frozenset()) -> Proposal:
-        proposal = await self._proposer.propose(AllModels(models, unknown, unknown))
+        proposal = await self.propose(models, unknown=unknown)
         await self.writer.write(proposal.compiled.config)
         await self._proposer.has_written(proposal)
         return proposal
@@ -140,6 +143,24 @@ async def test_a_config_that_drops_many_is_held_until_it_does_not(kube: Kube) ->
     await operator.run(edited)
     assert (operator.held, operator.entries) == (0, {})
     assert operator.events[-1][:2] == ("Normal", "ConfigReleased")
+
+
+async def test_the_token_that_is_told_is_the_one_that_releases(kube: Kube) -> None:
+    """A router that would be held too, had it a member left, is in no token: Event, conditions and hold have the same
+    one, and it lets go though nothing was written meanwhile."""
+    gone = make_model("gone", status=SEEN)
+    router = make_model("r", status=SEEN, router={"members": [{"name": "gone"}]})
+    await Operator(kube).run([*_many(), gone, router])
+    operator = Operator(kube, allowed_names=(("team", ("x-*",)),))
+    proposal = await operator.propose([*_many(), router])
+    assert proposal.hold is not None
+    assert {one.name for one in proposal.hold.dropped} == {one.key.name for one in _many()}
+    word = f"{RELEASE_ANNOTATION}={proposal.hold.token}"
+    held = [one.held for one in proposal.compiled.verdicts.values() if one.held]
+    assert [word in text for text in (*held, *(note for _, _, note in operator.events))] == [True] * 11
+    kube.annotate(NAME, RELEASE_ANNOTATION, proposal.hold.token)
+    await operator.run([*_many(), router])
+    assert operator.entries == {}
 
 
 async def test_a_hold_is_ended_by_a_person_once(kube: Kube) -> None:
