@@ -8,7 +8,7 @@ changed one. What the API server adds by itself (defaults, status) is in neither
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from capstan_contract.names import APPLIED_HASH_ANNOTATION
 from capstan_operator.desired.quantity import parse_quantity
@@ -65,18 +65,33 @@ def is_subset(desired: object, live: object, *, field: str = "", quantity: bool 
     a default instead, that default is live and compared. `field` is the name under which both are found, `quantity`
     says that they are quantities, or maps of them.
     """
+    # NB: every reconcile asks this of every field of every object: the type of most is known without asking the ABC.
+    if type(desired) is str and desired == live:
+        return True
     quantity = quantity or field in _QUANTITY_FIELDS
-    if isinstance(desired, Mapping):
+    if _is_map(desired):
         if not desired:
-            return live is None or isinstance(live, Mapping)
-        return isinstance(live, Mapping) and all(
-            is_subset(value, live.get(key), field=str(key), quantity=quantity) for key, value in desired.items()
-        )
+            return live is None or _is_map(live)
+        return _is_map(live) and _is_submap(desired, live, quantity=quantity)
     if isinstance(desired, list | tuple):
         if not desired:
             return not live
         return isinstance(live, list | tuple) and _is_sublist(desired, live, field)
     return _is_same(desired, live, quantity=quantity)
+
+
+def _is_map(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return type(value) is dict or (type(value) is not str and isinstance(value, Mapping))
+
+
+def _is_submap(desired: Mapping[Any, Any], live: Mapping[Any, Any], *, quantity: bool) -> bool:
+    for key, value in desired.items():
+        found = live.get(key)
+        if type(value) is str and value == found:
+            continue
+        if not is_subset(value, found, field=str(key), quantity=quantity):
+            return False
+    return True
 
 
 def _is_same(desired: object, live: object, *, quantity: bool) -> bool:
@@ -93,7 +108,7 @@ def _is_sublist(desired: Sequence[Any], live: Sequence[Any], field: str) -> bool
     keys = _list_keys(field, desired)
     if keys is None:
         return len(desired) == len(live) and all(map(is_subset, desired, live))
-    by_identity = {_identity(item, keys): item for item in live if isinstance(item, Mapping)}
+    by_identity = {_identity(item, keys): item for item in live if _is_map(item)}
     return all(is_subset(item, by_identity.get(_identity(item, keys))) for item in desired)
 
 
@@ -105,7 +120,7 @@ def _list_keys(field: str, items: Sequence[Any]) -> tuple[str, ...] | None:
     """Give the fields that identify an item, if this list is one of maps with an identity."""
     keys = LIST_KEYS.get(field)
     if field == "ports":
-        keys = next(((key,) for key in _PORT_KEYS if all(isinstance(i, Mapping) and key in i for i in items)), None)
-    if keys and all(isinstance(item, Mapping) and all(key in item for key in keys) for item in items):
+        keys = next(((key,) for key in _PORT_KEYS if all(_is_map(i) and key in i for i in items)), None)
+    if keys and all(_is_map(item) and all(key in item for key in keys) for item in items):
         return keys
     return None
