@@ -22,6 +22,7 @@ class NodeCapacity:
 
     name: str
     free: Mapping[str, int]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

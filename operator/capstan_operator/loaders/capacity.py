@@ -33,6 +33,7 @@ def free_capacity(
     return tuple(
         NodeCapacity(
             name=node["metadata"]["name"],
+            labels=node["metadata"].get("labels") or {},
             free={
                 resource: max(offered - used[node["metadata"]["name"]][resource], 0)
                 for resource in sorted(resources)

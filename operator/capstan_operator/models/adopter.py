@@ -60,6 +60,7 @@ class Adopter:
         self._states: dict[ObjectKey, RolloutState | None] = {}
         self._granted: frozenset[ObjectKey] = frozenset()
         self._refused: dict[ObjectKey, tuple[float, Problem]] = {}
+        self._stuck: frozenset[ObjectKey] = frozenset()
         self._changed = asyncio.Event()
 
     def expect(self, keys: Iterable[ObjectKey]) -> None:
@@ -131,6 +132,7 @@ class Adopter:
         waiting = [state for state in states if state.waits and not state.has_place]
         self._metrics.adoptions.labels("waiting").set(len(waiting))
         self._metrics.adoptions.labels("rolling").set(rolling)
+        self._tell_stuck([state for state in states if state.stuck and state.adopts], waiting=len(waiting))
         nodes = await self._free(waiting) if rolling < self._places else ()
         if nodes is not None:
             # NB: reports may have come in while nodes were listed; nothing is awaited from here on.
@@ -159,6 +161,19 @@ class Adopter:
             named = [str(key) for key in sorted(unreported)[:NAMED]]
             log.warning("models were not looked at: %s", said, extra={"models": named, "count": len(unreported)})
         return must
+
+    def _tell_stuck(self, stuck: Iterable[RolloutState], *, waiting: int) -> None:
+        """Count them, and say which hold their places, and so everybody else up."""
+        found = list(stuck)
+        self._metrics.adoptions.labels("stuck").set(len(found))
+        holding = frozenset(state.key for state in found if state.has_place) if waiting else frozenset()
+        if holding - self._stuck:
+            named = [str(key) for key in sorted(holding)]
+            log.warning(
+                "rollouts for a change of settings are stuck, and others wait for them",
+                extra={"models": named, "waiting": waiting},
+            )
+        self._stuck = holding
 
     async def _free(self, waiting: Iterable[RolloutState]) -> tuple[NodeCapacity, ...] | None:
         resources = {state.gpu_resource for state in waiting if state.gpus}

@@ -1,5 +1,7 @@
 """Whose turn it is, whatever the models and nodes are."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +28,7 @@ def _states(draw: st.DrawFn) -> tuple[RolloutState, ...]:
             gpus=draw(st.integers(0, 4)),
             gpu_resource=GPU,
             unplaced=draw(st.integers(0, 2)),
+            excused=draw(st.booleans()),
         )
         for number in range(draw(st.integers(0, 8)))
     )
@@ -78,3 +81,30 @@ def test_everybody_gets_a_turn(states: tuple[RolloutState, ...], places: int) ->
         for key in decide_turns(left.values(), nodes=nodes, places=places):
             left[key] = RolloutState(**{**vars(left[key]), "waits": False})
     assert not any(state.waits for state in left.values())
+
+
+@given(_states(), st.integers(1, 3), st.lists(st.booleans(), min_size=8, max_size=8))
+def test_rollouts_that_never_end_for_reasons_of_their_own_stop_nobody(
+    states: tuple[RolloutState, ...], places: int, broken: list[bool]
+) -> None:
+    """Models that come up never, and never did, hold no place for ever: each of the others has its turn."""
+    left = {state.key: replace(state, rolls=False, unplaced=0) for state in states}
+    ill = {state.key for state, is_ill in zip(states, broken, strict=False) if is_ill}
+    for _ in states:
+        for key in decide_turns(left.values(), nodes=None, places=places):
+            left[key] = replace(
+                left[key], waits=False, rolls=key in ill, adopts=True, stuck=key in ill, excused=key in ill
+            )
+    assert not any(state.waits for state in left.values())
+
+
+@given(_states(), st.integers(1, 3))
+def test_release_that_does_not_work_stops_with_the_first_few(states: tuple[RolloutState, ...], places: int) -> None:
+    """Rollouts that are stuck, of models that served before, keep their places: no more than these are concerned."""
+    left = {state.key: replace(state, rolls=False, unplaced=0, excused=False) for state in states}
+    concerned = set[ObjectKey]()
+    for _ in states:
+        for key in decide_turns(left.values(), nodes=None, places=places):
+            left[key] = replace(left[key], waits=False, rolls=True, adopts=True, stuck=True)
+            concerned.add(key)
+    assert len(concerned) <= places

@@ -162,3 +162,19 @@ async def test_whoever_is_refused_has_no_turn_for_a_while() -> None:
     assert (woken, adopter.is_granted(KEYS[0])) == ([KEYS[0], KEYS[0]], True)
     adopter.report(KEYS[0], _rolls(KEYS[0]))
     assert adopter.refusal(KEYS[0]) is None
+
+
+async def test_adoption_that_is_stuck_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names those that hold their places although they do not come on, while others wait for them."""
+    adopter, woken, _ = _adopter(places=1)
+    adopter.expect(KEYS[:2])
+    adopter.report(KEYS[0], replace(_rolls(KEYS[0]), stuck=True))
+    adopter.report(KEYS[1], _waits(KEYS[1]))
+    caplog.set_level(logging.WARNING)
+    for _ in range(2):
+        await adopter.decide()
+    assert [vars(record)["models"] for record in caplog.records] == [[str(KEYS[0])]]
+    assert not woken
+    adopter.report(KEYS[0], replace(_rolls(KEYS[0]), stuck=True, excused=True))
+    await adopter.decide()
+    assert woken == [KEYS[1]]
