@@ -20,18 +20,20 @@ from support.gateway import entry, running_gateway, write_config
 from support.wait import eventually
 
 
-async def test_a_url_that_cannot_be_keeps_the_last_good_config(tmp_path: Path) -> None:
-    """One hosted model with an impossible port does not end the gateway; the error is shown."""
+async def test_a_url_that_cannot_be_costs_its_own_model_only(tmp_path: Path) -> None:
+    """One hosted model with an impossible port ends neither the gateway nor the others; it is refused, and named."""
     async with FakeUpstream() as upstream, running_gateway(tmp_path, entry("chat", upstream.url)) as gateway:
         endpoint = ExternalEndpoint.model_construct(name="default", url="https://h:99999/v1")
         backend = ExternalBackend.model_construct(provider=Provider.OPENAI, endpoints=(endpoint,))
         bad = entry("bad").model_copy(update={"backend": backend})
-        write_config(gateway.directory, (entry("chat", upstream.url), bad))
-        await eventually(lambda: gateway.gateway.store.error is not None, what="the error")
-        async with aiohttp.ClientSession(gateway.url) as http, http.get("/v1/models/chat") as response:
-            assert response.status == 200
-        assert "url" in (gateway.gateway.store.error or "")
-        assert gateway.metric("gateway_config_last_reload_success") == 0
+        write_config(gateway.directory, (entry("chat", upstream.url), entry("more", upstream.url), bad))
+        await eventually(lambda: gateway.gateway.store.refused, what="the refusal")
+        async with aiohttp.ClientSession(gateway.url) as http, http.get("/v1/models") as response:
+            assert {model["id"] for model in (await response.json())["data"]} >= {"chat", "more"}
+        assert list(gateway.gateway.store.refused) == ["test/bad"]
+        assert "url" in str(gateway.gateway.store.refused["test/bad"])
+        assert gateway.metric("gateway_config_refused_entries") == 1
+        assert gateway.metric("gateway_config_last_reload_success") == 1
 
 
 async def test_a_config_that_cannot_be_compiled_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
