@@ -1,15 +1,21 @@
 """Credentials against a real API server: what field managers make of an upgrade, and faults of single Secrets."""
 
 import base64
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capstan_contract.config import ExternalBackend, ExternalEndpoint, GatewayConfig, ModelEntry, Provider
 from capstan_contract.names import CREDENTIAL_LABEL
+from capstan_contract.sharding import split_config
 from capstan_operator.api.kinds import LLM_MODELS
+from capstan_operator.desired.config_maps import build_config_maps
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import SECRETS
+from capstan_operator.resources.resource import Manifest
+from capstan_operator.settings import BuildSettings, Settings
 from support.api_proxy import api_proxy
 from support.llmmodels import condition, hosted, served_names
 from support.operator_process import find
@@ -41,6 +47,23 @@ async def held(kube: KubeClient, namespace: str) -> dict[str, str]:
     return {file: base64.b64decode(value).decode() for file, value in data.items()}
 
 
+def config_of_the_former_release(model: Manifest) -> tuple[Manifest, ...]:
+    """Give the gateway's config as it was: it says to where the key is sent."""
+    metadata = model["metadata"]
+    key = f"{metadata['namespace']}.{metadata['name']}"
+    url = model["spec"]["external"]["url"]
+    endpoint = ExternalEndpoint(name="default", url=url, credentialFile=key)
+    entry = ModelEntry(
+        id=key.replace(".", "/"),
+        servedName=metadata["name"],
+        upstreamName=metadata["name"],
+        created=int(datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()),
+        backend=ExternalBackend(provider=Provider.OPENAI, endpoints=(endpoint,)),
+    )
+    settings = Settings(build=BuildSettings(install_namespace=metadata["namespace"]))
+    return build_config_maps(split_config(GatewayConfig.build((entry,))), settings)
+
+
 async def degraded(kube: KubeClient, namespace: str, name: str) -> tuple[str | None, str | None]:
     """Give Ready's status and Degraded's reason."""
     found = await find(kube, LLM_MODELS, name, namespace)
@@ -67,6 +90,8 @@ async def test_an_upgrade_and_going_back_take_no_credential_away(
         "data": {f"{namespace}.api": encoded("sk")},
     }
     await kube.apply(former)
+    for written in config_of_the_former_release(made):
+        await kube.apply(written)
     operator = start_operator()
 
     async def is_taken_over() -> bool:
