@@ -345,7 +345,7 @@ def main() -> None:
         if options.kubeconfig:
             results[models] = asyncio.run(measure(Path(options.kubeconfig), models, options.rest, options.log))
         else:
-            with api_server(port=options.port, controllers=True) as kubeconfig:
+            with api_server(port=options.port, controllers=False) as kubeconfig:
                 results[models] = asyncio.run(measure(kubeconfig, models, options.rest, options.log))
     print_table(results)
 
