@@ -19,6 +19,7 @@ from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.settings import BuildSettings, Settings
 from capstan_operator.status.types import AckState
 from fakes.apply_kube import ApplyKube
+from support.needs import lacking
 from support.ports import free_port
 from support.rawserver import raw_server
 from support.virtualtime import run_virtually
@@ -238,7 +239,7 @@ async def test_a_replica_with_an_address_of_ipv6_is_asked() -> None:
             gateway = Acknowledger(ApplyKube(), settings_of(port), wake=lambda _: None, metrics=Metrics())
             assert await gateway._ask(session, "::1") == ConfigReport(hash="x")
     except OSError:
-        pytest.skip("left out: needs IPv6 on the loopback")
+        lacking("IPv6 on the loopback")
 
 
 async def test_a_replica_that_is_not_there_is_silent() -> None:
