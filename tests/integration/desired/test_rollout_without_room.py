@@ -11,7 +11,7 @@ import pytest
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.model import build_model
-from capstan_operator.desired.pods import pod_hash_of
+from capstan_operator.desired.pods import is_active, pod_hash_of
 from capstan_operator.desired.types import DesiredModel, RolloutMode
 from capstan_operator.names import SCALE_MANAGER
 from support.kubectl import Kubectl
@@ -31,12 +31,15 @@ NO_NODE = {
 
 @pytest.fixture
 def namespace(kube_api: Path) -> Iterator[tuple[Kubectl, str]]:
-    """A kubectl and a namespace of one's own, with the controllers of Kubernetes and no node."""
+    """A kubectl, and a namespace and a node of one's own, with the controllers of Kubernetes and no kubelet."""
     kubectl, name = Kubectl(kube_api), f"rollout-{uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
+    # Pods of a node that does not exist count as lost, and are collected.
+    kubectl.apply([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}], manager="kubelet")
     wait_until(lambda: kubectl.get(name, "serviceaccounts"))
     yield kubectl, name
     kubectl("delete", "namespace", name, "--wait=false")
+    kubectl("delete", "node", name, "--wait=false")
 
 
 def _model(namespace: str, **spec: Any) -> Model:
@@ -66,7 +69,8 @@ def _scale(kubectl: Kubectl, model: Model, replicas: int) -> None:
 
 
 def _pods(kubectl: Kubectl, namespace: str, pod_hash: str | None) -> list[dict[str, Any]]:
-    return [pod for pod in kubectl.get(namespace, "pods") if pod_hash_of(pod) == pod_hash]
+    # A pod that is being deleted stays: there is no kubelet to end it.
+    return [pod for pod in kubectl.get(namespace, "pods") if pod_hash_of(pod) == pod_hash and is_active(pod)]
 
 
 def _serve(kubectl: Kubectl, model: Model) -> DesiredModel:
@@ -81,7 +85,7 @@ def _serve(kubectl: Kubectl, model: Model) -> DesiredModel:
             "apiVersion": "v1",
             "kind": "Binding",
             "metadata": {"name": pod["metadata"]["name"], "namespace": name},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": "node-1"},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": name},
         }
         path = f"/api/v1/namespaces/{name}/pods/{pod['metadata']['name']}/binding"
         kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
