@@ -6,6 +6,7 @@ setting that cannot be used, or no way to reach an API server.
 
 import asyncio
 import dataclasses
+import gc
 import logging
 import os
 import signal
@@ -36,6 +37,9 @@ log = logging.getLogger("capstan_operator")
 
 SPARE_CONNECTIONS: Final = 24
 """For lists, the config lane, the lease and Events, beside the writes."""
+GC_THRESHOLDS: Final = (20_000, 20, 50)
+"""What is read from the API server has no cycles. With the default of 700, a full collection stops the loop as often as
+the number of objects has grown by a quarter, for 50 to 135 ms with 5,000 models."""
 
 
 def main() -> None:
@@ -46,6 +50,8 @@ def main() -> None:
         sys.exit(_refuse(str(error)))
     configure_logging(level=settings.log_level, format_=settings.log_format)
     log.info("starting", extra={"configuration": dataclasses.asdict(settings)})
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()
     try:
         sys.exit(asyncio.run(run(settings)))
     except Unauthorized as error:
