@@ -24,16 +24,16 @@ from gateway_mock import JSON_ANSWER, STREAM_ANSWER
 from gateway_rivals import capstan_config
 
 from capstan_gateway.__main__ import GC_THRESHOLDS
-from capstan_gateway.app import api_listener
+from capstan_gateway.composition import Gateway
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.routing.port import Call
-from capstan_gateway.serving.connection import ClientConnection
+from capstan_gateway.serving.client_connection import ClientConnection
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
 from capstan_gateway.settings import Settings
+from capstan_gateway.surface import api_listener
 from capstan_gateway.upstream.connection import Connection
 from capstan_gateway.upstream.pool import Pool
-from capstan_gateway.wiring import Gateway
 
 CONNECTIONS = 32
 REQUESTS = 40

@@ -29,12 +29,12 @@ import orjson
 
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
 from capstan_contract.sharding import split_config
-from capstan_gateway.app import api_listener
+from capstan_gateway.process import listen
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort
 from capstan_gateway.routing.registry import EndpointRegistry
-from capstan_gateway.server import listen
 from capstan_gateway.settings import Settings
+from capstan_gateway.surface import api_listener
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.port import Endpoint
@@ -167,7 +167,7 @@ class RoundRobin:
 
 async def serve(policy: str, port: int, directory: Path) -> None:
     """Be the gateway with this policy, until killed."""
-    from capstan_gateway.wiring import Gateway
+    from capstan_gateway.composition import Gateway
 
     settings = Settings(
         port=port, config_dir=directory, insecure_no_auth=True, log_level="warning", hedge_percent=0, probe_seconds=0

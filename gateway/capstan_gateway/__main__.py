@@ -7,7 +7,7 @@ import sys
 
 import uvloop
 
-from capstan_gateway.server import serve
+from capstan_gateway.process import serve
 from capstan_gateway.settings import SettingsError, describe, parse_settings
 from capstan_gateway.telemetry.logs import configure_logging
 

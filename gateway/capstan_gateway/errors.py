@@ -2,7 +2,7 @@
 
     GatewayError                    status, OpenAI type and code, parameter, a message that is safe for clients
     ├── InvalidRequest        400   fix the request
-    │   ├── BodyTooLarge      413
+    │   ├── RequestTooLarge   413
     │   ├── HeadersTooLarge   431
     │   ├── NotJson           415
     │   ├── RouteNotFound     404
@@ -21,10 +21,10 @@ under the request id.
 
 from typing import Final
 
+from capstan_gateway.headers import Header
+
 INVALID_REQUEST: Final = "invalid_request_error"
 SERVER_ERROR: Final = "server_error"
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class GatewayError(Exception):
@@ -42,7 +42,7 @@ class GatewayError(Exception):
         type: str | None = None,
         code: str | None = None,
         param: str | None = None,
-        headers: Headers = (),
+        headers: tuple[Header, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -64,7 +64,7 @@ class InvalidRequest(GatewayError):
     code: str | None = None
 
 
-class BodyTooLarge(InvalidRequest):
+class RequestTooLarge(InvalidRequest):
     """The body is over the gateway's limit."""
 
     status = 413

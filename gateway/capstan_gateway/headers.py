@@ -12,3 +12,9 @@ def header_lines(headers: Sequence[Header]) -> bytes:
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
         raise ValueError("a header holds a character that is not allowed in it")
     return lines
+
+
+def retry_after_headers(seconds: float) -> tuple[Header, ...]:
+    """Tell a client, and the SDKs, when to come back; in whole seconds and in milliseconds, each at least 1."""
+    whole = max(1, round(seconds))
+    return ((b"retry-after", b"%d" % whole), (b"retry-after-ms", b"%d" % max(1, round(seconds * 1000))))

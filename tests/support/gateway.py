@@ -9,11 +9,11 @@ from openai import AsyncOpenAI
 
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
 from capstan_contract.sharding import split_config
-from capstan_gateway.app import api_listener
-from capstan_gateway.server import listen
+from capstan_gateway.composition import Gateway
+from capstan_gateway.process import listen
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.settings import Settings
-from capstan_gateway.wiring import Gateway
+from capstan_gateway.surface import api_listener
 from support.ports import free_port
 from support.wait import eventually
 

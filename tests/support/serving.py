@@ -8,7 +8,7 @@ from typing import Any
 
 import httptools
 
-from capstan_gateway.serving.connection import ClientConnection
+from capstan_gateway.serving.client_connection import ClientConnection
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
 

@@ -13,17 +13,17 @@ import orjson
 
 from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.dialects.anthropic_answer import to_chat_completion
-from capstan_gateway.dialects.anthropic_request import to_messages_request
-from capstan_gateway.dialects.anthropic_stream import MessagesRelay
-from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
-from capstan_gateway.dialects.native import (
+from capstan_gateway.dialects.clients.native import (
     NativeMessagesRelay,
     NativeResponsesRelay,
     check_count,
     read_native_message,
     read_native_response,
 )
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
+from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
+from capstan_gateway.dialects.upstreams.anthropic_stream import MessagesRelay
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.context import RequestContext, wall_seconds
 from capstan_gateway.streaming.port import Relay

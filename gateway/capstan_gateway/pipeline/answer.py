@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Sequence
 from typing import Final
 
-from capstan_gateway.api.errors import retry_after
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, InvalidRequest, ModelNotReady, UpstreamFailed, UpstreamRejected
+from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.pipeline.cascade import Cascade
 from capstan_gateway.pipeline.context import Reply, RequestContext
 from capstan_gateway.pipeline.deps import Deps
@@ -39,7 +39,7 @@ async def _answer(context: RequestContext, deps: Deps, asked: ServedModel) -> Re
         if routed is None:
             raise
         message = f"no model can answer: {routed.explanation}, 0 of them are ready"
-        raise ModelNotReady(message, headers=retry_after(error.retry_after)) from error
+        raise ModelNotReady(message, headers=retry_after_headers(error.retry_after)) from error
     if routed is not None:
         _note(context, deps, asked, routed)
     return reply

@@ -9,7 +9,7 @@ import orjson
 
 from capstan_contract.config import Task
 from capstan_gateway.config.runtime import Runtime, ServedModel
-from capstan_gateway.dialects.port import Dialect
+from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.errors import ClientGone, GatewayError, InvalidRequest
 from capstan_gateway.headers import Header
 from capstan_gateway.routing.dispatch import MAX_NOTES

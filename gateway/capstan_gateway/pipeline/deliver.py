@@ -3,13 +3,13 @@
 import asyncio
 from typing import Final
 
-from capstan_gateway.api.errors import respond_error
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import header_lines
 from capstan_gateway.pipeline.context import RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.settle import price_of
 from capstan_gateway.routing.port import DispatchedResponse
+from capstan_gateway.serving.refusals import respond_error
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken, error_end
 from capstan_gateway.upstream.errors import UpstreamError

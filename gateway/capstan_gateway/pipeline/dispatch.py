@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.api.envelope import normalise_error, upstream_error_event
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.engine_errors import normalise_error, upstream_error_event
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply

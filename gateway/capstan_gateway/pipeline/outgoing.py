@@ -5,7 +5,7 @@ import orjson
 from capstan_contract.config import Provider
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.dialects.anthropic_request import VERSION
+from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
 from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.pipeline.context import RequestContext
 from capstan_gateway.upstream.port import Endpoint

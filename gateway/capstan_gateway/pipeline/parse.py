@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.dialects.port import Dialect
-from capstan_gateway.errors import BodyTooLarge, ClientGone, InvalidRequest, NotJson
+from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.errors import ClientGone, InvalidRequest, NotJson, RequestTooLarge
 from capstan_gateway.pipeline.context import NativeRequest, RequestContext
 from capstan_gateway.pipeline.deps import Deps
 
@@ -71,7 +71,7 @@ def _translate(context: RequestContext, dialect: Dialect) -> None:
 def _check_head(context: RequestContext, limit: int) -> None:
     length, kind, encoding = context.content_length, context.content_type, context.content_encoding
     if length is not None and length.isdigit() and int(length) > limit:
-        raise BodyTooLarge(f"the body is larger than {limit} bytes")
+        raise RequestTooLarge(f"the body is larger than {limit} bytes")
     if kind is not None and kind != JSON and not _is_json(kind):
         raise NotJson("the content type must be application/json")
     if encoding is not None and encoding != b"identity":

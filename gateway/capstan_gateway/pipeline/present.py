@@ -2,7 +2,7 @@
 
 import orjson
 
-from capstan_gateway.dialects.presented import PresentedRelay
+from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.pipeline.context import Reply, RequestContext, WholeReply
 

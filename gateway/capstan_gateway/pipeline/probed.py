@@ -10,7 +10,7 @@ import orjson
 from capstan_contract.config import Task
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import Runtime, ServedModel
-from capstan_gateway.dialects.anthropic_request import VERSION
+from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
 from capstan_gateway.pipeline.outgoing import with_key
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.probing import Target

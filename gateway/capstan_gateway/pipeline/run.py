@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from capstan_gateway.api.errors import to_gateway_error
 from capstan_gateway.errors import ClientGone, GatewayError
 from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
 from capstan_gateway.pipeline.deliver import deliver_error, deliver_stream, deliver_whole
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.failures import to_gateway_error
 from capstan_gateway.pipeline.present import present
 from capstan_gateway.pipeline.stages import CLOSING_STAGES, STAGES, ClosingStage, Stage
 from capstan_gateway.streaming.relay import StreamBroken

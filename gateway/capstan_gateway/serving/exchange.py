@@ -5,7 +5,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from capstan_gateway.errors import BodyTooLarge, ClientGone, GatewayError
+from capstan_gateway.errors import ClientGone, GatewayError, RequestTooLarge
 
 if TYPE_CHECKING:
     from capstan_gateway.serving.reading import RequestReader
@@ -76,26 +76,26 @@ class Exchange:
     # --- for the handler --------------------------------------------------------------------------------------------
 
     def whole_body(self, limit: int) -> bytes | None:
-        """Give the body if all of it has come in one piece, as most do. Raises BodyTooLarge above `limit` bytes."""
+        """Give the body if all of it has come in one piece, as most do. Raises RequestTooLarge above `limit` bytes."""
         pieces = self._pieces
         if not self.body_complete or len(pieces) != 1 or self.gone:
             return None
         unread = self._unread
         if unread > limit:
-            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+            raise RequestTooLarge(f"the body is larger than {limit} bytes")
         if unread > HIGH_WATER:
             self._connection.resume_reading()
         self._unread = 0
         return pieces.pop()
 
     async def read_body(self, limit: int) -> bytes:
-        """Give the whole body. Raises BodyTooLarge above `limit` bytes, ClientGone, and what is wrong with the body."""
+        """Give the whole body. Raises RequestTooLarge above `limit` bytes, ClientGone, and what is wrong with it."""
         pieces: list[bytes] = []
         size = 0
         while True:
             size += self._unread
             if size > limit:
-                raise BodyTooLarge(f"the body is larger than {limit} bytes")
+                raise RequestTooLarge(f"the body is larger than {limit} bytes")
             pieces += self._pieces
             self._pieces.clear()
             self._unread = 0

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
-from capstan_gateway.serving.connection import ClientConnection
+from capstan_gateway.serving.client_connection import ClientConnection
 from capstan_gateway.serving.exchange import Exchange
 
 BACKLOG: Final = 4096

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.api.envelope import error_payload, upstream_error_event
+from capstan_gateway.engine_errors import upstream_error_event
+from capstan_gateway.envelope import error_payload
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 from capstan_gateway.streaming.usage import Usage, parse_usage

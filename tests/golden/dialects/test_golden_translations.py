@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
-from capstan_gateway.dialects import messages_request, responses_request
-from capstan_gateway.dialects.anthropic_answer import to_chat_completion
-from capstan_gateway.dialects.anthropic_request import to_messages_request
-from capstan_gateway.dialects.messages_answer import to_message
-from capstan_gateway.dialects.responses_answer import to_response
+from capstan_gateway.dialects.clients import messages_request, responses_request
+from capstan_gateway.dialects.clients.messages_answer import to_message
+from capstan_gateway.dialects.clients.responses_answer import to_response
+from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
+from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
 
 HERE = Path(__file__).parent
 TRANSLATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.dialects import messages_request, responses_request
-from capstan_gateway.dialects.anthropic_request import to_messages_request
+from capstan_gateway.dialects.clients import messages_request, responses_request
+from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
 from capstan_gateway.errors import InvalidRequest
 
 GOLDEN = Path(__file__).parents[2] / "golden/dialects"

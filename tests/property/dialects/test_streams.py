@@ -6,12 +6,12 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.dialects.anthropic_answer import to_chat_completion
-from capstan_gateway.dialects.anthropic_stream import MessagesRelay
-from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
-from capstan_gateway.dialects.native import NativeMessagesRelay, NativeResponsesRelay
-from capstan_gateway.dialects.port import Dialect
-from capstan_gateway.dialects.presented import PresentedRelay
+from capstan_gateway.dialects.clients.native import NativeMessagesRelay, NativeResponsesRelay
+from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.dialects.clients.presented import PresentedRelay
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
+from capstan_gateway.dialects.upstreams.anthropic_stream import MessagesRelay
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import Rename, StreamBroken, StreamRelay
 from capstan_gateway.streaming.usage import Usage

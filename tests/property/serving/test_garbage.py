@@ -5,8 +5,8 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capstan_gateway.pages.asgi import AsgiHandler
 from capstan_gateway.serving.listener import path_of
-from capstan_gateway.serving.pages import Pages
 from support.serving import Client, read_answers
 from support.virtualtime import run_virtually
 
@@ -32,7 +32,7 @@ def test_garbage(pieces: list[bytes], together: bool, pages: bool) -> None:
     """No read raises; there are only whole answers of 2xx and 4xx, a 4xx is the last one; and the connection ends."""
 
     async def main() -> None:
-        client = Client(Pages(ignored) if pages else None, max_head_bytes=1000)
+        client = Client(AsgiHandler(ignored) if pages else None, max_head_bytes=1000)
         for piece in [b"".join(pieces)] if together else pieces:
             client.transport.feed(piece)
             await asyncio.sleep(0)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from capstan_gateway.dialects.anthropic_stream import MessagesRelay
-from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
-from capstan_gateway.dialects.messages_answer import error_type, to_message
-from capstan_gateway.dialects.native import check_count, read_native_message, read_native_response
-from capstan_gateway.dialects.port import Dialect
+from capstan_gateway.dialects.clients.messages_answer import error_type, to_message
+from capstan_gateway.dialects.clients.native import check_count, read_native_message, read_native_response
+from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.dialects.upstreams.anthropic_stream import MessagesRelay
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.streaming.relay import StreamBroken
 from fakes.anthropic_upstream import STOP, begin, end, event, text_delta, tool_use

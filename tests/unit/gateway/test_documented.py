@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 
-from capstan_gateway.api.inference import ROUTES
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.settings import Settings
 from capstan_gateway.telemetry.metrics import Metrics
 from support.needs import ROOT

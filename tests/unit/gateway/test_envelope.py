@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from capstan_gateway.api.envelope import error_payload, normalise_error
+from capstan_gateway.engine_errors import normalise_error
+from capstan_gateway.envelope import error_payload
 
 REQUEST = "invalid_request_error"
 

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from capstan_gateway.errors import BodyTooLarge, InvalidRequest
+from capstan_gateway.errors import InvalidRequest, RequestTooLarge
 from capstan_gateway.serving import reading
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
 from support.serving import Client, read_answers, turns
@@ -226,13 +226,13 @@ async def test_a_body_above_the_limit() -> None:
         async def handler(exchange: Exchange, errors: list[type[Exception]] = errors) -> None:
             try:
                 await exchange.read_body(50)
-            except BodyTooLarge as error:
+            except RequestTooLarge as error:
                 errors.append(type(error))
                 exchange.respond(413, b"content-length: 0\r\n", b"")
 
         client = Client(handler)
         await client.say(b"POST /x HTTP/1.1\r\n" + body, b"zzzz", GET)
-        assert errors == [BodyTooLarge]
+        assert errors == [RequestTooLarge]
         assert client.statuses == [413]
         assert client.transport.eof_sent
 
@@ -241,7 +241,7 @@ async def test_a_body_in_one_piece_above_the_limit() -> None:
     """The short way to a body keeps the limit too."""
 
     async def handler(exchange: Exchange) -> None:
-        with pytest.raises(BodyTooLarge):
+        with pytest.raises(RequestTooLarge):
             exchange.whole_body(50)
         exchange.respond(413, b"content-length: 0\r\n", b"")
 

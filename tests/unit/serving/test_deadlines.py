@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from capstan_gateway.serving.connection import KEEP_ALIVE_SECONDS
+from capstan_gateway.serving.client_connection import KEEP_ALIVE_SECONDS
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.reading import HEAD_SECONDS
 from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS

@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from capstan_gateway.api.pages import install_error_handlers
-from capstan_gateway.api.requestid import RequestIds
-from capstan_gateway.serving.pages import MAX_BODY, Pages
+from capstan_gateway.pages.asgi import MAX_BODY, AsgiHandler
+from capstan_gateway.pages.routes import install_error_handlers
+from capstan_gateway.serving.request_ids import RequestIds
 from support.serving import Answer, Client, read_answers, turns
 
 
@@ -59,7 +59,7 @@ def application() -> FastAPI:
 
 async def ask(request: bytes) -> tuple[Client, list[Answer]]:
     """Send one request to the application."""
-    client = Client(Pages(application()))
+    client = Client(AsgiHandler(application()))
     client.transport.feed(request)
     await turns(40)
     return client, read_answers(bytes(client.transport.sent), request.split(b" ")[0])
@@ -142,6 +142,6 @@ async def test_an_application_that_answers_nothing() -> None:
     async def app(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
         await receive()
 
-    client = Client(Pages(app))
+    client = Client(AsgiHandler(app))
     assert await client.say(get(b"/")) == b""
     assert client.ended

@@ -1,10 +1,11 @@
-"""The OpenAI error envelope: four keys, always; and every engine's own error forms turned into it."""
+"""What engines say when they refuse or fail, in whatever form, turned into errors of ours."""
 
 from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.errors import INVALID_REQUEST, SERVER_ERROR, GatewayError, Headers, UpstreamRejected
+from capstan_gateway.errors import INVALID_REQUEST, SERVER_ERROR, UpstreamRejected
+from capstan_gateway.headers import Header
 
 MAX_MESSAGE: Final = 2000
 _OPENAI_TYPES: Final = frozenset(
@@ -23,17 +24,9 @@ _CONTEXT_WORDS: Final = (
 _STATUS_OF_ENGINE_FAILURE: Final = {503: 503, 504: 504, 529: 503}
 
 
-def error_payload(error: GatewayError) -> dict[str, Any]:
-    """Give the envelope of an error."""
-    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
-
-
-def error_body(error: GatewayError) -> bytes:
-    """Give the envelope as bytes."""
-    return orjson.dumps(error_payload(error))
-
-
-def normalise_error(status: int, body: bytes, *, external: bool = False, headers: Headers = ()) -> UpstreamRejected:
+def normalise_error(
+    status: int, body: bytes, *, external: bool = False, headers: tuple[Header, ...] = ()
+) -> UpstreamRejected:
     """Turn the error answer of an engine into ours.
 
     A 4xx is about the client's request, so its message is passed on. A 5xx is about the engine, so what it says of
@@ -70,7 +63,7 @@ def upstream_error_event(chunk: dict[str, Any]) -> UpstreamRejected:
     return normalise_error(status, orjson.dumps(chunk))
 
 
-def _engine_failure(status: int, headers: Headers) -> UpstreamRejected:
+def _engine_failure(status: int, headers: tuple[Header, ...]) -> UpstreamRejected:
     ours = _STATUS_OF_ENGINE_FAILURE.get(status, 502)
     code = {503: "overloaded", 504: "timeout"}.get(ours, "upstream_error")
     return UpstreamRejected(

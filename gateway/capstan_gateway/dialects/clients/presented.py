@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from capstan_gateway.api.envelope import upstream_error_event
+from capstan_gateway.dialects.clients.port import Presenter
 from capstan_gateway.dialects.frames import each_frame
-from capstan_gateway.dialects.port import Presenter
+from capstan_gateway.engine_errors import upstream_error_event
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamBroken

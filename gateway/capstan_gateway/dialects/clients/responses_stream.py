@@ -8,10 +8,8 @@ Every event has the next `sequence_number`. What an item came to is in its `done
 
 from typing import Final
 
-from capstan_gateway.dialects.chat_stream import ChatEvents, Kind
-from capstan_gateway.dialects.fields import Document
-from capstan_gateway.dialects.frames import event
-from capstan_gateway.dialects.responses_answer import (
+from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
+from capstan_gateway.dialects.clients.responses_answer import (
     IN_PROGRESS,
     call_item,
     failed,
@@ -24,6 +22,8 @@ from capstan_gateway.dialects.responses_answer import (
     text_part,
     write_usage,
 )
+from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.frames import event
 from capstan_gateway.errors import GatewayError
 
 _PREFIXES: Final = {Kind.REASONING: "rs", Kind.TEXT: "msg", Kind.CALL: "fc"}

@@ -2,12 +2,9 @@
 
 import logging
 
-from capstan_gateway.api.envelope import error_body
-from capstan_gateway.dialects.port import Dialect
-from capstan_gateway.errors import GatewayError, Headers, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
-from capstan_gateway.headers import header_lines
+from capstan_gateway.errors import GatewayError, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
+from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint, RoutingError, TooManyWaiting
-from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.upstream.errors import BodyTooLarge, ConnectFailed, DeadlineExceeded, DeadlineKind, UpstreamError
 
 log = logging.getLogger(__name__)
@@ -34,7 +31,7 @@ def to_gateway_error(error: Exception, *, request_id: str) -> GatewayError:
 
 
 def _of_routing(error: RoutingError) -> GatewayError:
-    headers = retry_after(error.retry_after)
+    headers = retry_after_headers(error.retry_after)
     if isinstance(error, TooManyWaiting):
         return GatewayError(
             "too many requests wait for this model",
@@ -57,37 +54,3 @@ def _of_upstream(error: UpstreamError) -> GatewayError:
     if isinstance(error, BodyTooLarge):
         return UpstreamFailed("the model's answer is too large")
     return UpstreamFailed("the model's engine broke off before its answer was complete")
-
-
-def retry_after(seconds: float) -> Headers:
-    """Give the headers that tell a client, and the SDKs, when to come back."""
-    whole = max(1, round(seconds))
-    return ((b"retry-after", b"%d" % whole), (b"retry-after-ms", b"%d" % max(1, round(seconds * 1000))))
-
-
-def error_headers(error: GatewayError, body: bytes, request_id: bytes) -> list[tuple[bytes, bytes]]:
-    """Give the headers of an error answer."""
-    return [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id),
-        *error.headers,
-    ]
-
-
-def error_response(
-    error: GatewayError, request_id: bytes, dialect: Dialect | None = None
-) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Give status, headers and body of an error answer, in the client's dialect."""
-    if dialect is not None:
-        status, body = dialect.write_error(error, request_id.decode())
-        return status, [*error_headers(error, body, request_id), (b"request-id", request_id)], body
-    body = error_body(error)
-    return error.status, error_headers(error, body, request_id), body
-
-
-def respond_error(exchange: Exchange, error: GatewayError, request_id: bytes, dialect: Dialect | None = None) -> int:
-    """Answer a request of which nothing is answered yet with an error; give the status."""
-    status, headers, body = error_response(error, request_id, dialect)
-    exchange.respond(status, header_lines(headers), body)
-    return status

@@ -1,35 +1,22 @@
-"""The inference routes: handlers of the server itself, found by their path before any framework looks at a request."""
+"""Handlers of the server itself, found by their path before any framework looks at a request."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from capstan_contract.config import Task
 from capstan_contract.names import REQUEST_ID_HEADER
-from capstan_gateway.api.errors import respond_error, retry_after
-from capstan_gateway.api.requestid import RequestIds
 from capstan_gateway.config.runtime import Runtime
-from capstan_gateway.dialects.clients import MESSAGES, RESPONSES
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
+from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.pipeline.context import RequestContext, Route
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.run import serve
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.serving.refusals import respond_error
+from capstan_gateway.serving.request_ids import RequestIds
 
 BODY_SECONDS: Final = 60.0
 """How long the body of a request may take to arrive."""
-
-ROUTES: Final = (
-    Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)), ("messages",), streams=True),
-    Route("/v1/completions", b"/completions", frozenset((Task.CHAT, Task.COMPLETION)), ("prompt",), streams=True),
-    Route("/v1/messages", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=MESSAGES),
-    Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset((Task.CHAT,)), dialect=MESSAGES),
-    Route("/v1/responses", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES),
-    Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",)),
-    Route("/v1/classify", b"/classify", frozenset((Task.CLASSIFY,))),
-    Route("/v1/score", b"/score", frozenset((Task.SCORE, Task.EMBED))),
-    Route("/v1/rerank", b"/rerank", frozenset((Task.SCORE, Task.EMBED)), ("query", "documents")),
-)
 
 _REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _TRACE: Final = frozenset((b"traceparent", b"tracestate"))
@@ -108,6 +95,6 @@ class InferenceHandler:
         # To a client that waits a moment, a connection of another replica is as good.
         exchange.keep_alive = False
         if runtime is None:
-            return Overloaded("the gateway has no configuration yet; try again", headers=retry_after(1.0))
+            return Overloaded("the gateway has no configuration yet; try again", headers=retry_after_headers(1.0))
         self._deps.metrics.rejected.at("concurrency").value += 1
-        return Overloaded("the gateway is full; try again", headers=retry_after(1.0))
+        return Overloaded("the gateway is full; try again", headers=retry_after_headers(1.0))

@@ -6,10 +6,10 @@ from urllib.parse import unquote
 
 import httptools
 
-from capstan_gateway.api.errors import respond_error
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.headers import header_lines
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.serving.refusals import respond_error
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -19,7 +19,7 @@ MAX_BODY: Final = 64 * 1024
 BODYLESS: Final = frozenset((204, 304))
 
 
-class Pages:
+class AsgiHandler:
     """A handler that hands requests to an ASGI application."""
 
     def __init__(self, app: App) -> None:

@@ -11,11 +11,11 @@ from starlette.exceptions import HTTPException
 
 from capstan_contract.config import ConfigReport
 from capstan_contract.names import REQUEST_ID_HEADER
-from capstan_gateway.api.errors import error_response
-from capstan_gateway.api.requestid import RequestIds
 from capstan_gateway.config.runtime import Runtime, model_card
 from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, ModelNotFound, RouteNotFound
+from capstan_gateway.serving.refusals import error_response
+from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.telemetry.metrics import Metrics
 
 JSON: Final = "application/json"

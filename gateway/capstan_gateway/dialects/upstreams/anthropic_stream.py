@@ -4,10 +4,10 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.api.envelope import normalise_error
-from capstan_gateway.dialects.anthropic_answer import FINISH_REASONS, read_usage, stop_reason, write_usage
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import EventRelay, ended_early
+from capstan_gateway.dialects.upstreams.anthropic_answer import FINISH_REASONS, read_usage, stop_reason, write_usage
+from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import GatewayError, UpstreamRejected
 from capstan_gateway.streaming.relay import error_end
 from capstan_gateway.streaming.sse import DONE, data_frame

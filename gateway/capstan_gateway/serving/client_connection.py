@@ -10,11 +10,11 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
-from capstan_gateway.api.errors import error_response, respond_error, retry_after
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded
-from capstan_gateway.headers import header_lines
+from capstan_gateway.headers import header_lines, retry_after_headers
 from capstan_gateway.serving.exchange import STATUS_LINES, Exchange
 from capstan_gateway.serving.reading import RequestReader
+from capstan_gateway.serving.refusals import error_response, respond_error
 
 if TYPE_CHECKING:
     from capstan_gateway.serving.listener import Handler, Listener
@@ -101,7 +101,9 @@ class ClientConnection(RequestReader):
             return
         if len(listener.connections) > listener.limits.max_connections:
             listener.on_refused()
-            self._write_refusal(Overloaded("the gateway has too many connections; try again", headers=retry_after(1.0)))
+            self._write_refusal(
+                Overloaded("the gateway has too many connections; try again", headers=retry_after_headers(1.0))
+            )
             self._close_now()
             return
         self._await_head()

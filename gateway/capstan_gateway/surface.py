@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI
 
-from capstan_gateway.api.inference import ROUTES, InferenceHandler
-from capstan_gateway.api.pages import admin_routes, health_routes, install_error_handlers, model_routes
+from capstan_gateway.composition import Gateway
+from capstan_gateway.inference.handler import InferenceHandler
+from capstan_gateway.inference.routes import ROUTES
+from capstan_gateway.pages.asgi import AsgiHandler
+from capstan_gateway.pages.routes import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
-from capstan_gateway.serving.pages import Pages
-from capstan_gateway.wiring import Gateway
 
 
 def api_listener(gateway: Gateway) -> Listener:
@@ -64,6 +65,6 @@ def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAP
         connections.value = len(listener.connections)
 
     limits = ServingLimits(max_head_bytes=settings.max_header_bytes, max_connections=settings.max_connections)
-    listener = Listener(handlers, Pages(pages), limits, on_refused)
+    listener = Listener(handlers, AsgiHandler(pages), limits, on_refused)
     metrics.before_collect.append(read_gauge)
     return listener

@@ -12,7 +12,6 @@ from typing import Any
 
 from capstan_contract.config import GatewayConfig
 from capstan_contract.names import AUTO
-from capstan_gateway.api.requestid import RequestIds
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.kubernetes import ConfigMapSource
@@ -33,6 +32,7 @@ from capstan_gateway.routing.probe import Prober
 from capstan_gateway.routing.probing import ProbeSettings
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.selection.memory import RouteMemory
+from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.settings import Settings, SettingsError
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from capstan_gateway.api.envelope import error_body
-from capstan_gateway.dialects import messages_answer, messages_request, responses_answer, responses_request
+from capstan_gateway.dialects.clients import messages_answer, messages_request, responses_answer, responses_request
+from capstan_gateway.dialects.clients.messages_stream import MessageEvents
+from capstan_gateway.dialects.clients.port import Dialect, Presenter
+from capstan_gateway.dialects.clients.responses_stream import ResponseEvents
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.dialects.messages_stream import MessageEvents
-from capstan_gateway.dialects.port import Dialect, Presenter
-from capstan_gateway.dialects.responses_stream import ResponseEvents
+from capstan_gateway.envelope import error_body
 from capstan_gateway.errors import GatewayError
 
 

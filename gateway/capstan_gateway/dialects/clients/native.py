@@ -4,13 +4,13 @@ from typing import Any
 
 import orjson
 
-from capstan_gateway.api.envelope import normalise_error
-from capstan_gateway.dialects.anthropic_answer import read_usage
-from capstan_gateway.dialects.anthropic_stream import read_error
+from capstan_gateway.dialects.clients.messages_answer import error_document
+from capstan_gateway.dialects.clients.responses_answer import failed
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import EventRelay, ended_early, event
-from capstan_gateway.dialects.messages_answer import error_document
-from capstan_gateway.dialects.responses_answer import failed
+from capstan_gateway.dialects.upstreams.anthropic_answer import read_usage
+from capstan_gateway.dialects.upstreams.anthropic_stream import read_error
+from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.streaming.usage import Usage

@@ -6,10 +6,10 @@ message_delta, message_stop
 
 from typing import Final
 
-from capstan_gateway.dialects.chat_stream import ChatEvents, Kind
+from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
+from capstan_gateway.dialects.clients.messages_answer import error_document, message_head, stop, write_usage
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import event
-from capstan_gateway.dialects.messages_answer import error_document, message_head, stop, write_usage
 from capstan_gateway.errors import GatewayError
 
 _EMPTY: Final[dict[Kind, Document]] = {

@@ -3,10 +3,10 @@
 import asyncio
 import signal
 
-from capstan_gateway.app import admin_listener, api_listener
+from capstan_gateway.composition import Gateway
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.settings import Settings, SettingsError
-from capstan_gateway.wiring import Gateway
+from capstan_gateway.surface import admin_listener, api_listener
 
 
 async def serve(settings: Settings) -> None:

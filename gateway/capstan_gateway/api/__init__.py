@@ -1,1 +1,0 @@
-"""The HTTP surface: thin handlers, the OpenAI envelope, SSE framing."""

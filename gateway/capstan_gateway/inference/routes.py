@@ -1,0 +1,19 @@
+"""The inference routes: their paths, which tasks they serve, and what a request must have."""
+
+from typing import Final
+
+from capstan_contract.config import Task
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.pipeline.context import Route
+
+ROUTES: Final = (
+    Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)), ("messages",), streams=True),
+    Route("/v1/completions", b"/completions", frozenset((Task.CHAT, Task.COMPLETION)), ("prompt",), streams=True),
+    Route("/v1/messages", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=MESSAGES),
+    Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset((Task.CHAT,)), dialect=MESSAGES),
+    Route("/v1/responses", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES),
+    Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",)),
+    Route("/v1/classify", b"/classify", frozenset((Task.CLASSIFY,))),
+    Route("/v1/score", b"/score", frozenset((Task.SCORE, Task.EMBED))),
+    Route("/v1/rerank", b"/rerank", frozenset((Task.SCORE, Task.EMBED)), ("query", "documents")),
+)

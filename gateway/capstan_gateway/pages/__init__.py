@@ -1,0 +1,1 @@
+"""The pages beside the inference routes: models, health and admin, served by FastAPI through a bridge to ASGI."""
