@@ -243,7 +243,7 @@ def referenced_models(backend: Backend) -> tuple[str, ...]:
     return ()
 
 
-class Adapter(_Document):
+class LoraAdapter(_Document):
     """A LoRA adapter, served under a model name of its own."""
 
     servedName: str
@@ -307,7 +307,7 @@ class ModelEntry(_Entry):
     created: int = 0
     """Unix seconds of the LLMModel's creation, for /v1/models."""
     backend: Backend
-    adapters: tuple[Adapter, ...] = ()
+    adapters: tuple[LoraAdapter, ...] = ()
     capabilities: tuple[Capability, ...] = ()
     contextWindow: int | None = None
     maxOutputTokens: int | None = None

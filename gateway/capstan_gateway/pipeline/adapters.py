@@ -23,7 +23,7 @@ from capstan_gateway.dialects.clients.native import (
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
 from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
-from capstan_gateway.dialects.upstreams.anthropic_stream import MessagesRelay
+from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.context import RequestContext, wall_seconds
 from capstan_gateway.streaming.port import Relay
@@ -102,7 +102,7 @@ class _TranslatedMessages:
         return to_chat_completion(body, model=model.name, created=wall_seconds())
 
     def relay(self, context: RequestContext, model: ServedModel) -> Relay:
-        return MessagesRelay(model=model.name, usage_asked=context.usage_asked, created=wall_seconds())
+        return AnthropicRelay(model=model.name, usage_asked=context.usage_asked, created=wall_seconds())
 
 
 class _NativeMessages:

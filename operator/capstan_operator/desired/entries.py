@@ -6,10 +6,10 @@ from decimal import Decimal
 from typing import Final
 
 from capstan_contract.config import (
-    Adapter,
     Backend,
     ExternalBackend,
     ExternalEndpoint,
+    LoraAdapter,
     ModelEntry,
     Price,
     ServiceBackend,
@@ -48,7 +48,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         adapters=tuple(
             sorted(
                 (
-                    Adapter(servedName=adapter_served_name(model, adapter), upstreamName=adapter.name)
+                    LoraAdapter(servedName=adapter_served_name(model, adapter), upstreamName=adapter.name)
                     for adapter in spec.adapters
                 ),
                 key=lambda adapter: adapter.servedName,

@@ -11,7 +11,7 @@ from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
-from capstan_gateway.dialects.upstreams.anthropic_stream import MessagesRelay
+from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import Rename, StreamBroken, StreamRelay
 from capstan_gateway.streaming.usage import Usage
@@ -164,7 +164,7 @@ REASONS = st.sampled_from(["end_turn", "max_tokens", "tool_use", "refusal", "pau
 def test_chat_of_anthropic(data: st.DataObject) -> None:
     """Chunks of Anthropic's stream add up to the chat completion of the same message."""
     content, reason = data.draw(contents()), data.draw(REASONS)
-    relay = MessagesRelay(model="served", usage_asked=True, created=5)
+    relay = AnthropicRelay(model="served", usage_asked=True, created=5)
     out = run(relay, data.draw(cuts(b"".join(stream_events(content, reason)))))
     usage = {**message([])["usage"], "output_tokens": 9}
     whole, counted = to_chat_completion(orjson.dumps(message(content, reason, usage=usage)), model="served", created=5)
@@ -208,7 +208,7 @@ def test_native_responses_are_not_touched(data: st.DataObject) -> None:
 def test_both_ways(data: st.DataObject) -> None:
     """Anthropic's stream made chat and then a response says what the whole message does by the same way."""
     content, reason = data.draw(contents()), data.draw(REASONS)
-    relay = PresentedRelay(MessagesRelay(model="served", usage_asked=True, created=5), RESPONSES.presenter(REQUEST))
+    relay = PresentedRelay(AnthropicRelay(model="served", usage_asked=True, created=5), RESPONSES.presenter(REQUEST))
     out = read_responses(run(relay, data.draw(cuts(b"".join(stream_events(content, reason))))))
     usage = {**message([])["usage"], "output_tokens": 9}
     whole, _ = to_chat_completion(orjson.dumps(message(content, reason, usage=usage)), model="served", created=5)

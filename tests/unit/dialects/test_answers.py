@@ -8,7 +8,7 @@ from capstan_gateway.dialects.clients.messages_answer import error_type, to_mess
 from capstan_gateway.dialects.clients.native import check_count, read_native_message, read_native_response
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
-from capstan_gateway.dialects.upstreams.anthropic_stream import MessagesRelay
+from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.streaming.relay import StreamBroken
 from fakes.anthropic_upstream import STOP, begin, end, event, text_delta, tool_use
@@ -96,9 +96,9 @@ def test_error_types(status: int, kind: str) -> None:
     assert RESPONSES.write_error(error, "r")[0] == status
 
 
-def feed(*events: bytes) -> tuple[bytes, MessagesRelay]:
+def feed(*events: bytes) -> tuple[bytes, AnthropicRelay]:
     """Give what chat makes of Anthropic's events."""
-    relay = MessagesRelay(model="m", usage_asked=True, created=5)
+    relay = AnthropicRelay(model="m", usage_asked=True, created=5)
     return relay.feed(b"".join(events)), relay
 
 

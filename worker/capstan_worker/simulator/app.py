@@ -11,7 +11,7 @@ from capstan_worker.asgi import Receive, Scope, Send, read_body, reply
 from capstan_worker.errors import UsageError
 from capstan_worker.health import METRICS_TYPE
 from capstan_worker.simulator.blocks import BlockCache
-from capstan_worker.simulator.connection import SCOPE_KEY, Connection
+from capstan_worker.simulator.breakable_connection import SCOPE_KEY, BreakableConnection
 from capstan_worker.simulator.errors import ApiError, ClientGone, FaultDone
 from capstan_worker.simulator.exchange import Exchange
 from capstan_worker.simulator.faults import Fault, FaultBook, parse_fault
@@ -29,7 +29,7 @@ Handler = Callable[[Exchange, Body, str], Awaitable[None]]
 
 
 class Simulator:
-    """One simulated engine. It is an ASGI application; its connections must be of the class `Connection`."""
+    """One simulated engine. It is an ASGI application; its connections must be of the class `BreakableConnection`."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.settings = settings
@@ -81,7 +81,7 @@ class Simulator:
             self.in_flight -= 1
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        connection: Connection = scope[SCOPE_KEY]
+        connection: BreakableConnection = scope[SCOPE_KEY]
         exchange = Exchange(connection, send, None)
         try:
             handler = self._find(scope["method"], path)

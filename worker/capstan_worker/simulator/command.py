@@ -13,7 +13,7 @@ from capstan_worker.prefixes import Prefix
 from capstan_worker.serve import Listener, Signals, reachable
 from capstan_worker.settings import WorkerSettings
 from capstan_worker.simulator.app import Simulator
-from capstan_worker.simulator.connection import Connection
+from capstan_worker.simulator.breakable_connection import BreakableConnection
 from capstan_worker.simulator.settings import SimulatorSettings, show_dials, turn_dials
 from capstan_worker.warmup import Warmup
 
@@ -33,7 +33,7 @@ class SimulatorProcess:
             host=settings.host,
             port=settings.port,
             keep_alive_seconds=settings.keep_alive_seconds,
-            protocol=Connection,
+            protocol=BreakableConnection,
         )
         self._warmup = Warmup(f"http://{reachable(settings.host)}:{settings.port}", settings.model, prefixes)
         drain = Drain(grace=worker.grace_seconds, settle=worker.settle_seconds)
@@ -113,5 +113,5 @@ class SimulatorProcess:
         else:
             self._api.close()
             for connection in self._api.connections():
-                if isinstance(connection, Connection):
+                if isinstance(connection, BreakableConnection):
                     connection.abort()

@@ -5,7 +5,7 @@ import math
 import orjson
 
 from capstan_worker.asgi import JSON, Send, reply
-from capstan_worker.simulator.connection import Connection
+from capstan_worker.simulator.breakable_connection import BreakableConnection
 from capstan_worker.simulator.errors import ApiError, ClientGone, FaultDone
 from capstan_worker.simulator.faults import STATUSES, Fault
 
@@ -25,7 +25,7 @@ _STATUS_TYPES = {
 class Exchange:
     """Sends one answer. Every method raises ClientGone when the client has gone, FaultDone when a fault ended it."""
 
-    def __init__(self, connection: Connection, send: Send, fault: Fault | None) -> None:
+    def __init__(self, connection: BreakableConnection, send: Send, fault: Fault | None) -> None:
         self.connection = connection
         self.fault = fault
         self.started = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from capstan_worker.simulator.answers import Answer
 from capstan_worker.simulator.blocks import BLOCK_SIZE, block_hashes, blocks_for
-from capstan_worker.simulator.connection import Connection
+from capstan_worker.simulator.breakable_connection import BreakableConnection
 from capstan_worker.simulator.errors import ApiError
 from capstan_worker.simulator.exchange import Exchange
 from capstan_worker.simulator.faults import Fault
@@ -86,7 +86,7 @@ class Generator:
         self._metrics.finished["stop"].inc()
         self._metrics.latency.observe(loop.time() - arrived)
 
-    async def _turn(self, connection: Connection, ticket: Ticket) -> None:
+    async def _turn(self, connection: BreakableConnection, ticket: Ticket) -> None:
         if ticket.turn is not None:
             await connection.wait(ticket.turn)
 

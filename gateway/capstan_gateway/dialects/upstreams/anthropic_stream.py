@@ -31,7 +31,7 @@ def read_error(payload: Document) -> UpstreamRejected:
     return normalise_error(status, orjson.dumps(payload), external=True)
 
 
-class MessagesRelay(EventRelay):
+class AnthropicRelay(EventRelay):
     """One stream, written anew."""
 
     def __init__(self, *, model: str, usage_asked: bool, created: int) -> None:

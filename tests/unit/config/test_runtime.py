@@ -3,7 +3,7 @@
 from typing import Any
 
 from capstan_contract.config import (
-    Adapter,
+    LoraAdapter,
     ModelEntry,
     RouterBackend,
     RouterMember,
@@ -29,7 +29,7 @@ def _compile(*models: ModelEntry, previous: Runtime | None = None) -> Runtime:
 
 def test_every_name_finds_its_model() -> None:
     """Served names and aliases share a model; an adapter is one of its own on the same endpoints."""
-    adapters = (Adapter(servedName="tuned", upstreamName="lora-1"),)
+    adapters = (LoraAdapter(servedName="tuned", upstreamName="lora-1"),)
     runtime = _compile(_entry("base", aliases=("nick",), adapters=adapters))
     assert set(runtime.models) == {"base", "nick", "tuned"}
     assert runtime.models["nick"] is runtime.models["base"]

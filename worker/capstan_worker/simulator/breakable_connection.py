@@ -11,7 +11,7 @@ from capstan_worker.simulator.errors import ClientGone, FaultDone
 SCOPE_KEY = "capstan.connection"
 
 
-class Connection(HttpToolsProtocol):
+class BreakableConnection(HttpToolsProtocol):
     """uvicorn's HTTP protocol; every wait of a request goes through it and ends with ClientGone when the client goes.
 
     This is cheaper than a second task per request that waits for `http.disconnect`, and it does not cancel anything.
