@@ -8,8 +8,9 @@ import sys
 import uvloop
 
 from capstan_gateway.process import serve
-from capstan_gateway.settings import SettingsError, describe, parse_settings
-from capstan_gateway.telemetry.logs import configure_logging
+from capstan_gateway.settings import parse_settings
+from capstan_process.logs import configure_logging
+from capstan_process.settings import SettingsError, describe
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ def main() -> None:
     """Run the gateway until it is told to stop."""
     try:
         settings = parse_settings(sys.argv[1:], os.environ)
-        configure_logging(settings.log_level, settings.log_format)
-        log.info("started the gateway", extra={"settings": describe(settings)})
+        configure_logging(level=settings.log_level, form=settings.log_format)
+        log.info("started the gateway", extra={"configuration": describe(settings)})
         gc.set_threshold(*GC_THRESHOLDS)
         gc.freeze()
         uvloop.run(serve(settings))

@@ -33,11 +33,12 @@ from capstan_gateway.routing.probing import ProbeSettings
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.selection.memory import RouteMemory
 from capstan_gateway.serving.request_ids import RequestIds
-from capstan_gateway.settings import Settings, SettingsError
+from capstan_gateway.settings import Settings
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.tls import context_for_authority
+from capstan_process.settings import SettingsError
 
 
 class Gateway:

@@ -5,8 +5,9 @@ import signal
 
 from capstan_gateway.composition import Gateway
 from capstan_gateway.serving.listener import Listener
-from capstan_gateway.settings import Settings, SettingsError
+from capstan_gateway.settings import Settings
 from capstan_gateway.surface import admin_listener, api_listener
+from capstan_process.settings import SettingsError
 
 
 async def serve(settings: Settings) -> None:

@@ -5,7 +5,6 @@ setting that cannot be used, or no way to reach an API server.
 """
 
 import asyncio
-import dataclasses
 import gc
 import logging
 import os
@@ -26,12 +25,13 @@ from capstan_operator.kube.errors import Forbidden, KubeError, Unauthorized, Unk
 from capstan_operator.kube.fence import ProcessFence
 from capstan_operator.kube.leader import Leader
 from capstan_operator.kube.port import KubePort
-from capstan_operator.logs import configure_logging
 from capstan_operator.loop.shares import Limits as Shares
 from capstan_operator.metrics import Metrics
-from capstan_operator.settings import Settings, SettingsError, load_settings
+from capstan_operator.settings import Settings, load_settings
 from capstan_operator.watch.kopf_wiring import watched_namespaces
 from capstan_operator.watch.watches import Echoes
+from capstan_process.logs import configure_logging
+from capstan_process.settings import SettingsError, describe
 
 log = logging.getLogger("capstan_operator")
 
@@ -48,8 +48,8 @@ def main() -> None:
         settings = load_settings()
     except SettingsError as error:
         sys.exit(_refuse(str(error)))
-    configure_logging(level=settings.log_level, format_=settings.log_format)
-    log.info("starting", extra={"configuration": dataclasses.asdict(settings)})
+    configure_logging(level=settings.log_level, form=settings.log_format)
+    log.info("starting", extra={"configuration": describe(settings)})
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
     try:

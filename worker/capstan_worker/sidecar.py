@@ -2,33 +2,19 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 from capstan_worker.drain import Drain, Drainer
 from capstan_worker.engine.http import HttpEngine
-from capstan_worker.engine.kinds import EngineKind
 from capstan_worker.errors import EngineError, EngineUnreachable
 from capstan_worker.health import WorkerPort
 from capstan_worker.prefixes import Prefix
 from capstan_worker.serve import Listener, Signals
-from capstan_worker.settings import WorkerSettings
+from capstan_worker.settings import SidecarSettings, WorkerSettings
 from capstan_worker.warmup import Warmup
 
 log = logging.getLogger(__name__)
 _ASK_AGAIN_SECONDS = 0.5
 _WRITES_TEXT = ("chat", "completion")
-
-
-@dataclass(frozen=True)
-class SidecarSettings:
-    """Which engine the sidecar stands beside."""
-
-    kind: EngineKind
-    url: str
-    """Base URL without the /v1."""
-    model: str
-    """The name that requests use."""
-    task: str = "chat"
 
 
 class SidecarProcess:

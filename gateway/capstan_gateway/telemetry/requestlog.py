@@ -2,10 +2,12 @@
 
 import asyncio
 import os
-import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
+
+from capstan_process.logs import one_line
 
 FLUSH_SECONDS: Final = 0.25
 MAX_BUFFERED: Final = 4096
@@ -55,8 +57,9 @@ class RequestLog:
             self.dropped += len(lines)
 
     def _encode(self, fields: dict[str, Any]) -> bytes:
+        now = datetime.now(UTC)
         if self._as_json:
-            fields["time"] = round(time.time(), 3)
-            return _HEAD + orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)[1:]
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S")
-        return f"{stamp} INFO request {' '.join(f'{key}={value}' for key, value in fields.items())}\n".encode()
+            fields["time"] = now
+            return _HEAD + orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)[1:]
+        shown = "".join(f" {key}={one_line(str(value))}" for key, value in fields.items())
+        return f"{now:%Y-%m-%d %H:%M:%S} INFO    request: served request{shown}\n".encode()

@@ -20,7 +20,8 @@ from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.manifests.collect import Manifests, load_manifests
 from capstan_operator.manifests.documents import Severity
 from capstan_operator.resources.resource import Manifest
-from capstan_operator.settings import Settings, SettingsError, load_settings
+from capstan_operator.settings import Settings, load_settings
+from capstan_process.settings import SettingsError
 
 HEADER = """\
 # What the Capstan operator writes for these manifests. In a cluster there are owner references and generations as well.

@@ -18,7 +18,8 @@ from capstan_operator.manifests.collect import Address, Manifests, load_manifest
 from capstan_operator.manifests.documents import Diagnostic, Severity, about
 from capstan_operator.manifests.judge import judge_resources
 from capstan_operator.resources.resource import ObjectKey
-from capstan_operator.settings import SettingsError, load_settings
+from capstan_operator.settings import load_settings
+from capstan_process.settings import SettingsError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

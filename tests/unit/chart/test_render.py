@@ -16,8 +16,9 @@ from capstan_contract.names import (
     shard_object,
 )
 from capstan_gateway.settings import ENV_PREFIX, Settings, parse_settings
-from capstan_operator.settings import BuildSettings, SettingsError, load_settings
+from capstan_operator.settings import BuildSettings, load_settings
 from capstan_operator.settings import Settings as OperatorSettings
+from capstan_process.settings import SettingsError
 from support.helm import CHART, NAMESPACE, PROMETHEUS, one, pod_specs, render, run_helm, try_render
 
 OPEN = {"gateway": {"insecureNoAuth": True}}
@@ -576,5 +577,5 @@ def test_how_models_roll_is_told_to_the_operator() -> None:
     told = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
     assert (told.max_concurrent_rollouts, told.build.rollout_patience_seconds) == (5, 60.0)
     assert told.build.adopt_template_changes == "OnSpecChange"
-    with pytest.raises(SettingsError, match="must be Gradually or OnSpecChange, not 'never'"):
+    with pytest.raises(SettingsError, match="must be one of Gradually, OnSpecChange, not 'never'"):
         load_settings({"CAPSTAN_ADOPT_TEMPLATE_CHANGES": "never"})

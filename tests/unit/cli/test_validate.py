@@ -155,7 +155,8 @@ def test_names_are_checked_against_the_settings(
     assert "the name 'a' is not allowed in the namespace 'default' (allowed: 'team-*')" in capsys.readouterr().err
     monkeypatch.setenv("CAPSTAN_ALLOWED_NAMES", "a")
     assert main(["validate", "-q", "."]) == 1
-    assert capsys.readouterr().err == "error: CAPSTAN_ALLOWED_NAMES must be JSON: lists of patterns by namespace\n"
+    told = capsys.readouterr().err
+    assert told == "error: CAPSTAN_ALLOWED_NAMES must be JSON: lists of patterns by namespace, not 'a'\n"
 
 
 def test_a_fallback_to_another_namespace_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from capstan_contract.config import Strategy
-from capstan_gateway.settings import SettingsError, parse_settings
+from capstan_gateway.settings import parse_settings
+from capstan_process.settings import SettingsError
 
 BASE = ["--insecure-no-auth", "--config-dir", "/config"]
 
@@ -76,5 +77,5 @@ def test_region_and_strategy_are_read() -> None:
     settings = parse_settings([*BASE, "--auto-strategy", "fastest"], {"CAPSTAN_GATEWAY_REGION": "eu-central"})
     assert (settings.region, settings.auto_strategy) == ("eu-central", Strategy.FASTEST)
     assert parse_settings(BASE, {}).auto_strategy is Strategy.CHEAPEST
-    with pytest.raises(SystemExit):
+    with pytest.raises(SettingsError, match=r"--auto-strategy must be one of .*Cheapest.*, not 'best'"):
         parse_settings([*BASE, "--auto-strategy", "best"], {})

@@ -2,7 +2,8 @@
 
 import pytest
 
-from capstan_operator.settings import SettingsError, load_settings
+from capstan_operator.settings import load_settings
+from capstan_process.settings import SettingsError
 
 
 def test_allowed_names_are_read_and_sorted() -> None:
@@ -21,8 +22,8 @@ def test_allowed_names_are_read_and_sorted() -> None:
         ("CAPSTAN_ALLOWED_NAMES", '{"a": "x"}', "must have a list of patterns, each a string, for 'a'"),
         ("CAPSTAN_ALLOWED_NAMES", '{"a": [""]}', "must have a list of patterns, each a string, for 'a'"),
         ("CAPSTAN_FALLBACKS_ACROSS_NAMESPACES", "yes", "CAPSTAN_FALLBACKS_ACROSS_NAMESPACES must be true or false"),
-        ("CAPSTAN_MAX_DROPPED_PERCENT", "101", "CAPSTAN_MAX_DROPPED_PERCENT must be at most 100"),
-        ("CAPSTAN_MAX_DROPPED_PERCENT", "0", "CAPSTAN_MAX_DROPPED_PERCENT must be greater than 0"),
+        ("CAPSTAN_MAX_DROPPED_PERCENT", "101", "CAPSTAN_MAX_DROPPED_PERCENT must be from 1 to 100"),
+        ("CAPSTAN_MAX_DROPPED_PERCENT", "0", "CAPSTAN_MAX_DROPPED_PERCENT must be from 1 to 100"),
     ],
 )
 def test_a_wrong_setting_says_what_is_allowed(variable: str, value: str, message: str) -> None:

@@ -1,46 +1,63 @@
 """Flags, variables and files of the worker."""
 
-import argparse
-
 import pytest
 
-from capstan_worker.__main__ import main
+from capstan_process.settings import SettingsError
+from capstan_worker.__main__ import main, parse_arguments, read
 from capstan_worker.errors import UsageError
 from capstan_worker.prefixes import Prefix, parse_prefixes
-from capstan_worker.settings import (
-    WorkerSettings,
-    add_worker_arguments,
-    read_worker_settings,
-    set_defaults_from_environment,
-)
-from capstan_worker.simulator.settings import Dials, show_dials, turn_dials
+from capstan_worker.settings import WorkerSettings
+from capstan_worker.simulator.settings import Dials, SimulatorSettings, checked, show_dials, turn_dials
 
 
-def read(arguments: list[str], environ: dict[str, str]) -> WorkerSettings:
-    """Read these flags and variables."""
-    parser = argparse.ArgumentParser()
-    add_worker_arguments(parser)
-    set_defaults_from_environment(parser, environ)
-    return read_worker_settings(parser.parse_args(arguments))
+def settings_of(arguments: list[str]) -> WorkerSettings:
+    """Read what every worker has from this command line."""
+    return read(WorkerSettings, parse_arguments(["vllm", *arguments]))
 
 
-def test_a_variable_stands_in_for_a_flag():
+def test_a_variable_stands_in_for_a_flag(monkeypatch: pytest.MonkeyPatch):
     """Every flag can be given as a variable, and the flag wins."""
-    environ = {"CAPSTAN_WORKER_WORKER_PORT": "9001", "CAPSTAN_WORKER_HOST": "0.0.0.0"}
-    settings = read(["--host", "::1"], environ)
+    monkeypatch.setenv("CAPSTAN_WORKER_WORKER_PORT", "9001")
+    monkeypatch.setenv("CAPSTAN_WORKER_HOST", "0.0.0.0")
+    settings = settings_of(["--host", "::1"])
     assert (settings.port, settings.host) == (9001, "::1")
 
 
-def test_a_variable_with_a_wrong_value_is_named():
+def test_a_variable_with_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch):
     """A variable that cannot be used is refused by its name."""
-    with pytest.raises(UsageError, match="CAPSTAN_WORKER_LOG_FORMAT must be one of text, json"):
-        read([], {"CAPSTAN_WORKER_LOG_FORMAT": "xml"})
+    monkeypatch.setenv("CAPSTAN_WORKER_LOG_FORMAT", "xml")
+    with pytest.raises(SettingsError, match="CAPSTAN_WORKER_LOG_FORMAT must be one of json, text, not 'xml'"):
+        settings_of([])
+
+
+def test_a_simulator_has_the_blocks_that_its_window_needs():
+    """Without --kv-blocks there are 8192, or more where a larger window would not fit; a flag that is one is taken."""
+
+    def blocks(*arguments: str) -> int:
+        return checked(read(SimulatorSettings, parse_arguments(["simulator", "--model", "m", *arguments]))).kv_blocks
+
+    assert blocks() == 8192
+    assert blocks("--context-window", "262144") == 16384
+    assert blocks("--kv-blocks", "9000") == 9000
+
+
+def test_lists_of_the_simulator_are_given_flag_by_flag_or_between_commas(monkeypatch: pytest.MonkeyPatch):
+    """A repeated flag is one item each, a variable holds all of them."""
+    monkeypatch.setenv("CAPSTAN_WORKER_FAULT", "500;first=3, reset")
+    given = parse_arguments(["simulator", "--model", "m", "--alias", "a", "--alias", "b", "--prefix-cache", "off"])
+    settings = read(SimulatorSettings, given)
+    assert settings.aliases == ("a", "b")
+    assert [fault.text for fault in settings.dials.faults] == ["500;first=3", "reset"]
+    assert not settings.dials.prefix_cache
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["simulator", "--model", "m", "--fault", "explode"], "fault 'explode' is not known"),
+        (["simulator"], "--model (or CAPSTAN_WORKER_MODEL) is missing"),
+        (["simulator", "--model", "m", "--prefix-cache", "maybe"], "--prefix-cache must be on or off, not 'maybe'"),
+        (["sidecar", "--engine", "none", "--engine-url", "http://x", "--model", "m"], "--engine must be one of vLLM"),
         (["simulator", "--model", "m", "--kv-blocks", "10"], "needs 2048 blocks"),
         (["simulator", "--model", "m", "--concurrency", "0"], "concurrency must be at least 1"),
         (["simulator", "--model", "m", "--prefixes", "/nowhere.json"], "cannot be read"),

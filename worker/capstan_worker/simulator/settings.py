@@ -1,144 +1,81 @@
 """What can be set on a simulator: fixed at its start (`SimulatorSettings`), or turned while it runs (`Dials`)."""
 
-import argparse
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from capstan_process.settings import required, setting
 from capstan_worker.errors import UsageError
+from capstan_worker.settings import TASKS
 from capstan_worker.simulator.blocks import BLOCK_SIZE, blocks_for
 from capstan_worker.simulator.faults import Fault, parse_fault
 
-TASKS = ("chat", "completion", "embed", "classify", "score")
-DEFAULT_BLOCKS = 8192
+DEFAULT_BLOCKS: Final = 8192
+
+
+def _read_on_off(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("must be on or off")
+    return text == "on"
 
 
 @dataclass(frozen=True)
 class Dials:
     """What may change while the simulator runs; over HTTP the names are in camelCase."""
 
-    ttft_ms: float = 0.0
-    """Milliseconds from being admitted to the first token, besides the prefill."""
-    prefill_tokens_per_second: float = 0.0
-    """Prompt tokens per second that are not in the prefix cache; 0: at once."""
-    tpot_ms: float = 0.0
-    """Milliseconds per further token."""
-    jitter: float = 0.0
-    """Both vary by at most this share, always in the same way for the same request."""
-    batch_slowdown: float = 0.0
-    """With a full batch a token takes this much longer: 1 means twice as long."""
-    concurrency: int = 64
-    """Requests that run at once; the others wait."""
-    answer_tokens: int = 48
-    """Mean length of an answer."""
-    prefix_cache: bool = True
+    ttft_ms: float = setting(0.0, "milliseconds from being admitted to the first token, besides the prefill")
+    prefill_tokens_per_second: float = setting(0.0, "prompt tokens a second that are not in the cache; 0: at once")
+    tpot_ms: float = setting(0.0, "milliseconds per further token")
+    jitter: float = setting(0.0, "the two times vary by at most this share, in the same way for the same request")
+    batch_slowdown: float = setting(0.0, "with a full batch a token takes this share longer: 1 means twice as long")
+    concurrency: int = setting(64, "requests that run at once; others wait")
+    answer_tokens: int = setting(48, "mean length of an answer")
+    prefix_cache: bool = setting(True, "cache KV blocks of prompts: on or off", read=_read_on_off)
     accepting: bool = True
     """False: the port is closed and every connection is reset."""
     healthy: bool = True
     """False: /health and /readyz say 503."""
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...] = setting(
+        (), "NAME[;param=value]..., see docs/simulator.md (repeatable)", flag="fault", repeated=True, read=parse_fault
+    )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SimulatorSettings:
     """What is fixed at the start."""
 
-    model: str
-    aliases: tuple[str, ...] = ()
-    """Further names, as LoRA adapters have them."""
-    task: str = "chat"
-    host: str = "127.0.0.1"
-    port: int = 8000
-    context_window: int = 32768
-    kv_blocks: int = DEFAULT_BLOCKS
-    """Blocks of 16 tokens."""
-    embedding_size: int = 384
-    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
-    startup_seconds: float = 0.0
-    """How long "loading the model" takes."""
-    seed: int = 0
-    keep_alive_seconds: float = 5.0
-    """An idle connection is closed after this, as by vLLM."""
-    chunk_tokens: int = 1
-    """Tokens per event of a stream."""
-    allow_fault_headers: bool = False
+    model: str = required("the name that the engine knows the model by")
+    aliases: tuple[str, ...] = setting(
+        (), "a further model name, as LoRA adapters have them (repeatable)", flag="alias", repeated=True
+    )
+    task: str = setting("chat", "what the model does", choices=TASKS)
+    host: str = setting("127.0.0.1", "address to listen on (in a pod 0.0.0.0)")
+    port: int = setting(8000, "the OpenAI API")
+    context_window: int = setting(32768, "tokens of prompt and answer together", least=1)
+    kv_blocks: int = setting(
+        0, f"KV cache, in blocks of {BLOCK_SIZE} tokens; 0: {DEFAULT_BLOCKS}, or what the context window needs", least=0
+    )
+    embedding_size: int = setting(384, "length of an embedding", least=1)
+    labels: tuple[str, ...] = setting(
+        ("LABEL_0", "LABEL_1"), "a label of classify (repeatable)", flag="label", repeated=True
+    )
+    startup_seconds: float = setting(0.0, 'how long "loading the model" takes', least=0)
+    seed: int = setting(0, "changes answers, jitter and the draw of faults")
+    keep_alive_seconds: float = setting(5.0, "an idle connection is closed after this, as by vLLM", least=0)
+    chunk_tokens: int = setting(1, "tokens per event of a stream", least=1)
+    allow_fault_headers: bool = setting(False, "obey the header x-simulator-fault of a request")
     dials: Dials = dataclasses.field(default_factory=Dials)
 
 
-def add_simulator_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the simulator's own flags."""
-    fixed, dials = SimulatorSettings(model=""), Dials()
-    add = parser.add_argument
-    add("--alias", action="append", default=[], metavar="NAME", help="a further model name (repeatable)")
-    add("--context-window", type=int, default=fixed.context_window, help="tokens of prompt and answer together")
-    add("--kv-blocks", type=int, help=f"KV cache size in blocks of {BLOCK_SIZE} tokens")
-    add("--prefix-cache", choices=("on", "off"), default="on", help="cache KV blocks of prompts (default on)")
-    add("--ttft-ms", type=float, default=dials.ttft_ms, help="milliseconds to the first token, besides the prefill")
-    add("--prefill-tokens-per-second", type=float, default=0.0, help="speed of the prefill; 0: at once")
-    add("--tpot-ms", type=float, default=dials.tpot_ms, help="milliseconds per further token")
-    add("--jitter", type=float, default=0.0, help="the two times vary by at most this share, from 0 to 1")
-    add("--batch-slowdown", type=float, default=0.0, help="with a full batch a token takes this share longer")
-    add("--concurrency", type=int, default=dials.concurrency, help="requests that run at once; others wait")
-    add("--answer-tokens", type=int, default=dials.answer_tokens, help="mean length of an answer")
-    add("--chunk-tokens", type=int, default=fixed.chunk_tokens, help="tokens per streamed event")
-    add("--embedding-size", type=int, default=fixed.embedding_size, help="length of an embedding")
-    add("--label", action="append", default=[], metavar="LABEL", help="a label of classify (repeatable)")
-    add("--startup-seconds", type=float, default=0.0, help="how long loading the model takes")
-    add("--keep-alive-seconds", type=float, default=fixed.keep_alive_seconds, help="idle connections are closed then")
-    add("--seed", type=int, default=0, help="changes answers, jitter and the draw of faults")
-    add("--fault", action="append", default=[], metavar="FAULT", help="NAME[;param=value]..., see docs/simulator.md")
-    add("--allow-fault-headers", action="store_true", help="obey the header x-simulator-fault of a request")
-
-
-def read_simulator_settings(options: argparse.Namespace) -> SimulatorSettings:
-    """Check the flags and freeze them. Raises UsageError."""
-    blocks = options.kv_blocks or max(DEFAULT_BLOCKS, blocks_for(options.context_window))
-    dials = Dials(
-        ttft_ms=options.ttft_ms,
-        prefill_tokens_per_second=options.prefill_tokens_per_second,
-        tpot_ms=options.tpot_ms,
-        jitter=options.jitter,
-        batch_slowdown=options.batch_slowdown,
-        concurrency=options.concurrency,
-        answer_tokens=options.answer_tokens,
-        prefix_cache=options.prefix_cache == "on",
-        faults=tuple(parse_fault(text) for text in options.fault),
-    )
-    settings = SimulatorSettings(
-        model=options.model,
-        aliases=tuple(options.alias),
-        task=options.task,
-        host=options.host,
-        port=options.port,
-        context_window=options.context_window,
-        kv_blocks=blocks,
-        embedding_size=options.embedding_size,
-        labels=tuple(options.label) or SimulatorSettings(model="").labels,
-        startup_seconds=options.startup_seconds,
-        seed=options.seed,
-        keep_alive_seconds=options.keep_alive_seconds,
-        chunk_tokens=options.chunk_tokens,
-        allow_fault_headers=options.allow_fault_headers,
-        dials=check_dials(dials),
-    )
-    return check_settings(settings)
-
-
-def check_settings(settings: SimulatorSettings) -> SimulatorSettings:
-    """Give them back when they can be used. Raises UsageError."""
-    for name in ("context_window", "kv_blocks", "embedding_size", "chunk_tokens"):
-        if getattr(settings, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1")
-    for name in ("startup_seconds", "keep_alive_seconds"):
-        if getattr(settings, name) < 0:
-            raise UsageError(f"--{name.replace('_', '-')} must be 0 or more")
-    if settings.context_window > settings.kv_blocks * BLOCK_SIZE:
-        raise UsageError(
-            f"--context-window {settings.context_window} needs {blocks_for(settings.context_window)} blocks; "
-            f"--kv-blocks is {settings.kv_blocks}"
-        )
-    return settings
+def checked(settings: SimulatorSettings) -> SimulatorSettings:
+    """Give them with as many blocks as they need. Raises UsageError for what does not go together."""
+    check_dials(settings.dials)
+    needed = blocks_for(settings.context_window)
+    blocks = settings.kv_blocks or max(DEFAULT_BLOCKS, needed)
+    if settings.context_window > blocks * BLOCK_SIZE:
+        raise UsageError(f"--context-window {settings.context_window} needs {needed} blocks; --kv-blocks is {blocks}")
+    return dataclasses.replace(settings, kv_blocks=blocks)
 
 
 def check_dials(dials: Dials) -> Dials:
