@@ -212,6 +212,23 @@ async def test_a_call_has_a_deadline() -> None:
             await client.get(CONFIG_MAPS, "m", namespace="n")
 
 
+@pytest.mark.parametrize(
+    "body", [b"<html>Sign in</html>", b"", b"[]", b'{"items": {}}', b'{"items": [{]}', b'{"items": [3]}']
+)
+async def test_an_answer_that_is_none_is_no_empty_list(body: bytes) -> None:
+    """What something on the way answers with 200 says nothing about what there is: an empty list would end it all."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    async with server(handler) as client:
+        with pytest.raises(Unavailable):
+            await client.list(CONFIG_MAPS)
+        if body not in (b'{"items": {}}', b'{"items": [3]}'):
+            with pytest.raises(Unavailable):
+                await client.get(CONFIG_MAPS, "m", namespace="n")
+
+
 async def test_a_list_begins_again_when_its_token_expires() -> None:
     """410 in the middle of a list starts it anew; nothing is returned twice or left out."""
     asked: list[dict[str, str]] = []

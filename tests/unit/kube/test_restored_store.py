@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import orjson
+
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient, Limits
 from capstan_operator.kube.errors import VersionTooNew
@@ -23,7 +25,7 @@ class Server(KubeClient):
             raise VersionTooNew("too large", status=504)
         metadata = {"name": "m", "namespace": "ns", "uid": "u", "generation": 2, "resourceVersion": str(self.version)}
         item = {"metadata": metadata, "spec": {"model": {"source": "hf://a/b"}, "replicas": self.replicas}}
-        return {"metadata": {"resourceVersion": str(self.version)}, "items": [item]}
+        return request.read(orjson.dumps({"metadata": {"resourceVersion": str(self.version)}, "items": [item]}))
 
     async def replicas_of(self, parser: ModelParser) -> int:
         """List, and parse what was listed."""
