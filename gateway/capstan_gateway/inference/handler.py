@@ -7,8 +7,9 @@ from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
 from capstan_gateway.headers import retry_after_headers
-from capstan_gateway.pipeline.context import RequestContext, Route
+from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.request import Route
 from capstan_gateway.pipeline.run import serve
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.serving.exchange import Exchange
@@ -53,36 +54,34 @@ class InferenceHandler:
             self._refuse(exchange, runtime)
             return None
         now = self._deps.clock()
-        context = RequestContext(
-            exchange, route=self._route, runtime=runtime, started=now, expires_at=now + BODY_SECONDS
-        )
-        self._read_headers(context)
+        delivery = Delivery(exchange, route=self._route, runtime=runtime, started=now, expires_at=now + BODY_SECONDS)
+        self._read_headers(delivery)
         if self._draining():
             # The client's next request is better sent to another replica.
             exchange.keep_alive = False
-        exchange.on_gone = context.leave
-        self._requests.add(context)
-        return serve(context, self._deps, self._requests.remove)
+        exchange.on_gone = delivery.leave
+        self._requests.add(delivery)
+        return serve(delivery, self._deps, self._requests.remove)
 
-    def _read_headers(self, context: RequestContext) -> None:
+    def _read_headers(self, delivery: Delivery) -> None:
         given = b""
-        for header in context.exchange.headers:
+        for header in delivery.exchange.headers:
             name, value = header
             if name not in _READ:
                 continue
             if name == b"content-type":
-                context.content_type = value
+                delivery.content_type = value
             elif name == b"content-length":
-                context.content_length = value
+                delivery.content_length = value
             elif name == _REQUEST_ID:
                 given = value
             elif name == _SESSION:
-                context.session = value[:_MAX_SESSION_BYTES].decode("latin-1")
+                delivery.session = value[:_MAX_SESSION_BYTES].decode("latin-1")
             elif name == b"content-encoding":
-                context.content_encoding = value
+                delivery.content_encoding = value
             elif len(value) <= _MAX_TRACE_BYTES:
-                context.trace = [*context.trace, header]
-        context.request_id = self._ids.accept(given) if given else self._ids.make()
+                delivery.trace = [*delivery.trace, header]
+        delivery.request_id = self._ids.accept(given) if given else self._ids.make()
 
     def _refuse(self, exchange: Exchange, runtime: Runtime | None) -> None:
         """Answer outside of the pipeline."""

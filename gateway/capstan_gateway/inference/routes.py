@@ -4,7 +4,7 @@ from typing import Final
 
 from capstan_contract.config import Task
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
-from capstan_gateway.pipeline.context import Route
+from capstan_gateway.pipeline.request import Route
 
 ROUTES: Final = (
     Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)), ("messages",), streams=True),

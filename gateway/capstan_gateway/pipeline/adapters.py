@@ -7,6 +7,7 @@ chat completions    as it is                   as it is                 translat
 .../count_tokens    as it is (native)          -                        as it is (native)
 """
 
+import time
 from typing import Final, Protocol
 
 import orjson
@@ -25,9 +26,12 @@ from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completi
 from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
 from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
-from capstan_gateway.pipeline.context import RequestContext, wall_seconds
+from capstan_gateway.pipeline.request import NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.usage import Usage
+
+_COUNTED: Final = frozenset(("messages", "model", "system", "thinking", "tool_choice", "tools"))
+"""What counts; the rest of a request is not taken there."""
 
 
 class Adapter(Protocol):
@@ -38,7 +42,7 @@ class Adapter(Protocol):
     native: bool
     """Whether the answers are in the client's dialect already."""
 
-    def body(self, context: RequestContext, model: ServedModel) -> bytes:
+    def body(self, request: Request, model: ServedModel) -> bytes:
         """Give the body of the request."""
         ...
 
@@ -46,17 +50,17 @@ class Adapter(Protocol):
         """Give the answer for the client, and its usage; UpstreamFailed when it is none."""
         ...
 
-    def relay(self, context: RequestContext, model: ServedModel) -> Relay:
+    def relay(self, request: Request, model: ServedModel) -> Relay:
         """Give what reads a stream."""
         ...
 
 
-def adapter_for(context: RequestContext, model: ServedModel) -> Adapter | None:
+def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
     """Give the adapter; None when the model simply gets the chat request. InvalidRequest when it has no such route."""
-    route = context.route
-    native = not context.needs_chat
+    route = request.route
+    native = request.native is not None
     if route.upstream_path == _COUNT_TOKENS.path:
-        return _count_tokens(context, model)
+        return _count_tokens(request, model)
     if model.speaks_anthropic:
         if route.dialect is MESSAGES and native:
             return _NATIVE_MESSAGES
@@ -68,10 +72,10 @@ def adapter_for(context: RequestContext, model: ServedModel) -> Adapter | None:
     return None
 
 
-def _count_tokens(context: RequestContext, model: ServedModel) -> Adapter:
+def _count_tokens(request: Request, model: ServedModel) -> Adapter:
     """Only who knows the tokenizer and the prompt's template can count: Anthropic, and vLLM has the route as well."""
     if model.provider == Provider.OPENAI:
-        raise InvalidRequest(f"this model does not serve {context.route.path}", code="invalid_value", param="model")
+        raise InvalidRequest(f"this model does not serve {request.route.path}", code="invalid_value", param="model")
     return _COUNT_TOKENS
 
 
@@ -79,14 +83,17 @@ class _CountTokens:
     path = b"/messages/count_tokens"
     native = True
 
-    def body(self, context: RequestContext, model: ServedModel) -> bytes:
-        return native_body(context, model)
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        if request.native is not None:
+            return native_body(request.native, model)
+        message = to_messages_request(request.document, model=model.upstream_name)
+        return orjson.dumps({key: value for key, value in message.items() if key in _COUNTED})
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - one signature
         check_count(body)
         return body, None
 
-    def relay(self, context: RequestContext, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
+    def relay(self, request: Request, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
         raise UpstreamFailed("the model's engine answered in another form than was asked for")
 
 
@@ -94,28 +101,28 @@ class _TranslatedMessages:
     path = b"/messages"
     native = False
 
-    def body(self, context: RequestContext, model: ServedModel) -> bytes:
+    def body(self, request: Request, model: ServedModel) -> bytes:
         limit = model.max_output_tokens
-        return orjson.dumps(to_messages_request(context.document, model=model.upstream_name, max_output_tokens=limit))
+        return orjson.dumps(to_messages_request(request.document, model=model.upstream_name, max_output_tokens=limit))
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
-        return to_chat_completion(body, model=model.name, created=wall_seconds())
+        return to_chat_completion(body, model=model.name, created=int(time.time()))
 
-    def relay(self, context: RequestContext, model: ServedModel) -> Relay:
-        return AnthropicRelay(model=model.name, usage_asked=context.usage_asked, created=wall_seconds())
+    def relay(self, request: Request, model: ServedModel) -> Relay:
+        return AnthropicRelay(model=model.name, usage_asked=request.usage_asked, created=int(time.time()))
 
 
 class _NativeMessages:
     path = b"/messages"
     native = True
 
-    def body(self, context: RequestContext, model: ServedModel) -> bytes:
-        return native_body(context, model)
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        return native_body(own(request), model)
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
         return renamed(body, model), read_native_message(body)
 
-    def relay(self, context: RequestContext, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
+    def relay(self, request: Request, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
         return NativeMessagesRelay(model.rename)
 
 
@@ -123,13 +130,13 @@ class _NativeResponses:
     path = b"/responses"
     native = True
 
-    def body(self, context: RequestContext, model: ServedModel) -> bytes:
-        return native_body(context, model)
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        return native_body(own(request), model)
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
         return renamed(body, model), read_native_response(body)
 
-    def relay(self, context: RequestContext, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
+    def relay(self, request: Request, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
         return NativeResponsesRelay(model.rename)
 
 
@@ -139,14 +146,18 @@ _NATIVE_MESSAGES: Final = _NativeMessages()
 _NATIVE_RESPONSES: Final = _NativeResponses()
 
 
-def native_body(context: RequestContext, model: ServedModel) -> bytes:
+def native_body(native: NativeRequest, model: ServedModel) -> bytes:
     """Give the client's own body, with the model's own name in it."""
-    native = context.native
-    if native is None:
-        raise RuntimeError("the request is in no other dialect")
     if native.document["model"] == model.upstream_name:
         return native.body
     return orjson.dumps({**native.document, "model": model.upstream_name})
+
+
+def own(request: Request) -> NativeRequest:
+    """Give the request as it came, for an adapter that is only chosen for such a one."""
+    if request.native is None:
+        raise RuntimeError("the request is in no other dialect")
+    return request.native
 
 
 def renamed(body: bytes, model: ServedModel) -> bytes:

@@ -16,10 +16,11 @@ import orjson
 from capstan_contract.config import EstimatorType
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, UpstreamFailed, UpstreamRejected
-from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.dispatch import ask
 from capstan_gateway.pipeline.held import HeldSource
+from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.route import needs_of, usable_members
 from capstan_gateway.pipeline.scoring import Scorer, read_object
 from capstan_gateway.pipeline.settle import settle_call
@@ -51,19 +52,19 @@ class Held:
 class Cascade:
     """One request on its way through the members."""
 
-    def __init__(self, context: RequestContext, deps: Deps, model: ServedModel, plan: CascadePlan) -> None:
-        self._context = context
+    def __init__(self, ask: Ask, deps: Deps, model: ServedModel, plan: CascadePlan) -> None:
+        self._ask = ask
         self._deps = deps
         self._model = model
         self._plan = plan
-        self._needs = needs_of(context)
-        self._scorer = Scorer(context, deps, plan.estimator)
+        self._needs = needs_of(ask)
+        self._scorer = Scorer(ask, deps, plan.estimator)
         self._best: Held | None = None
         self._usage: Usage | None = None
 
     async def run(self) -> Reply:
         """Give the answer; what the last member raised when there is none at all."""
-        usable = usable_members(self._context, self._model, self._needs)[0]
+        usable = usable_members(self._ask, self._model, self._needs)[0]
         members = [member.model for member in usable]
         failure: Exception = UpstreamFailed("no member of the cascade could answer")
         for number, member in enumerate(members, 1):
@@ -92,19 +93,25 @@ class Cascade:
 
     async def _last(self, member: ServedModel, number: int) -> Reply:
         """Give the answer of the last member as it comes."""
-        child = self._context.fork()
+        child = self._ask.fork()
+        child.may_wait = self._best is None
+        child.hold()
+        # Its answer is the whole ask's: it ends when that does.
+        self._ask.on_end(child.leave)
         try:
-            reply = await ask(child, self._deps, member, may_wait=self._best is None)
+            reply = await call_model(child, self._deps, member)
         except BaseException:
-            self._context.join(child, answers=False)
+            self._ask.join(child, answers=False)
             raise
-        self._context.join(child, answers=True)
+        self._ask.join(child, answers=True)
         self._note(f"accepted={number}", member)
         return reply
 
     async def _hold(self, member: ServedModel, number: int) -> Held:
         """Ask for a whole answer, settle it, and score it."""
-        plain = {key: value for key, value in self._context.document.items() if key not in ("stream", "stream_options")}
+        plain = {
+            key: value for key, value in self._ask.request.document.items() if key not in ("stream", "stream_options")
+        }
         asked = plain
         if self._scorer.uses(EstimatorType.LOG_PROBABILITY) and not member.speaks_anthropic:
             asked = ask_for_logprobs(plain, chat="messages" in plain)
@@ -122,34 +129,37 @@ class Cascade:
         return Held(number, member, answer, reply, usage, score)
 
     async def _ask_whole(self, member: ServedModel, document: dict[str, Any]) -> tuple[WholeReply, Usage | None]:
-        child = self._context.fork(document=document)
+        child = self._ask.fork(self._ask.request.rewritten(document))
+        child.may_wait = False
+        child.hold()
         try:
-            reply = await ask(child, self._deps, member, may_wait=False)
+            reply = await call_model(child, self._deps, member)
         finally:
-            self._context.join(child, answers=False)
+            self._ask.join(child, answers=False)
+            child.leave()
         if not isinstance(reply, WholeReply):
             raise UpstreamFailed("the model's engine answered in another form than was asked for")
         if child.usage is not None:
             self._usage = child.usage
-            self._context.spent_dollars += settle_call(member, child.usage)
+            self._ask.spent_dollars += settle_call(member, child.usage)
         return reply, child.usage
 
     def _give(self, held: Held, why: str) -> Reply:
         """Give a held answer, in the form that the client asked for."""
-        context = self._context
-        context.answered_by, context.usage, context.usage_settled = held.model, held.usage, True
+        ask = self._ask
+        ask.answered_by, ask.usage, ask.usage_settled = held.model, held.usage, True
         how = "best" if why else "accepted"
         score = "" if held.score is None else f"score={held.score:.2f}"
         self._note(f"{how}={held.number}", held.model, score, why)
-        if not context.stream:
+        if not ask.request.stream:
             return held.reply
-        relay = StreamRelay(strip_usage=not context.usage_asked)
-        first = relay.feed(to_frames(held.answer, usage=context.usage_asked))
+        relay = StreamRelay(strip_usage=not ask.request.usage_asked)
+        first = relay.feed(to_frames(held.answer, usage=ask.request.usage_asked))
         return StreamReply(first, HeldSource(held.model.id), relay)
 
     def _note(self, outcome: str, member: ServedModel, *more: str) -> None:
         parts = ["cascade", outcome, *more, *self._scorer.notes]
-        self._context.route_note = "; ".join(part for part in parts if part).encode()
+        self._ask.route_note = "; ".join(part for part in parts if part).encode()
         self._deps.metrics.route_decisions.at(self._model.name, member.name, "cascade").value += 1
 
     def _count_escalation(self, member: ServedModel, reason: str) -> None:
@@ -169,7 +179,7 @@ class Cascade:
         if self._needs.max_tokens is None and self._usage is not None:
             output = self._usage.completion_tokens
         estimate = (prompt * price.inputPerMillion + output * price.outputPerMillion) / MILLION
-        return self._context.spent_dollars + estimate > limit
+        return self._ask.spent_dollars + estimate > limit
 
 
 def _is_final(error: Exception) -> bool:

@@ -1,75 +1,94 @@
-"""Stage: the body, read once and parsed once."""
+"""The body, read once and parsed once: from bytes to a request."""
 
-from collections.abc import Awaitable
 from typing import Any, Final
 
 import orjson
 
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.errors import ClientGone, InvalidRequest, NotJson, RequestTooLarge
-from capstan_gateway.pipeline.context import NativeRequest, RequestContext
+from capstan_gateway.headers import Header
+from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 
 MAX_MODEL_NAME: Final = 256
 JSON: Final = b"application/json"
+_PROVIDERS_OWN: Final = frozenset((b"anthropic-version", b"anthropic-beta"))
+_MAX_HEADER_BYTES: Final = 1024
 
 
-def parse(context: RequestContext, deps: Deps) -> Awaitable[None] | None:
-    """Read and check the body: everything that makes an answer impossible is refused here, with the field's path."""
-    _check_head(context, deps.max_body_bytes)
-    body = context.exchange.whole_body(deps.max_body_bytes)
-    if body is None:
-        return _parse_later(context, deps)
-    _parse(context, deps, body)
-    return None
+def receive(delivery: Delivery, deps: Deps) -> Request | None:
+    """Read and check the body: everything that makes an answer impossible is refused here, with the field's path.
+
+    None when it has not arrived in one piece yet; see `receive_later`.
+    """
+    _check_head(delivery, deps.max_body_bytes)
+    body = delivery.exchange.whole_body(deps.max_body_bytes)
+    return None if body is None else _received(delivery, deps, body)
 
 
-async def _parse_later(context: RequestContext, deps: Deps) -> None:
+async def receive_later(delivery: Delivery, deps: Deps) -> Request:
+    """Wait for the rest of the body, then do the same."""
     try:
-        body = await context.exchange.read_body(deps.max_body_bytes)
+        body = await delivery.exchange.read_body(deps.max_body_bytes)
     except ClientGone:
-        context.client_gone = True
+        delivery.client_gone = True
         raise
-    _parse(context, deps, body)
+    return _received(delivery, deps, body)
 
 
-def _parse(context: RequestContext, deps: Deps, body: bytes) -> None:
-    context.body = body
-    context.body_complete = True
-    context.body_at = deps.clock()
-    context.document = document = _load(body)
-    context.model_name = _model(document)
-    route = context.route
-    if route.dialect is not None:
-        _translate(context, route.dialect)
-        return
+def _received(delivery: Delivery, deps: Deps, body: bytes) -> Request:
+    delivery.body_complete = True
+    delivery.body_at = deps.clock()
+    route = delivery.route
+    if route.dialect is None:
+        return parse(route, body)
+    request = _translate(route, route.dialect, body, _own_headers(delivery.exchange.headers))
+    if request.native is not None:
+        delivery.client_document = request.native.document
+    return request
+
+
+def parse(route: Route, body: bytes) -> Request:
+    """Give the request of a route without a dialect."""
+    document = _load(body)
+    _check_model(document)
     for field in route.required:
         if document.get(field) is None:
             raise InvalidRequest(f"`{field}` is required", code="missing_required_parameter", param=field)
     if "messages" in route.required:
         _check_messages(document["messages"])
-    _read_stream(context, document)
+    stream, usage_asked = _read_stream(document, route)
+    return Request(route, document, stream=stream, usage_asked=usage_asked, raw=body)
 
 
-def _translate(context: RequestContext, dialect: Dialect) -> None:
+def _translate(route: Route, dialect: Dialect, body: bytes, headers: list[Header]) -> Request:
     """Take a request in another dialect. What chat cannot say is refused later, unless the model speaks it too."""
-    given = context.document
-    context.native = NativeRequest(given, context.body)
+    given = _load(body)
+    _check_model(given)
     stream = given.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise _invalid("stream", "must be true or false")
-    if stream and not context.route.streams:
+    if stream and not route.streams:
         raise _invalid("stream", "is not supported on this route")
+    untranslatable = None
     try:
-        context.document = dialect.read_request(given)
+        document = dialect.read_request(given)
     except InvalidRequest as error:
-        context.untranslatable = error
-        context.document = {"model": context.model_name, "messages": [], "stream": bool(stream)}
-    context.stream = context.usage_asked = bool(stream)
+        untranslatable = error
+        document = {"model": given["model"], "messages": [], "stream": bool(stream)}
+    return Request(
+        route, document, stream=bool(stream), usage_asked=bool(stream), native=NativeRequest(given, body),
+        untranslatable=untranslatable, headers=headers,
+    )  # fmt: skip
 
 
-def _check_head(context: RequestContext, limit: int) -> None:
-    length, kind, encoding = context.content_length, context.content_type, context.content_encoding
+def _own_headers(headers: list[Header]) -> list[Header]:
+    return [header for header in headers if header[0] in _PROVIDERS_OWN and len(header[1]) <= _MAX_HEADER_BYTES]
+
+
+def _check_head(delivery: Delivery, limit: int) -> None:
+    length, kind, encoding = delivery.content_length, delivery.content_type, delivery.content_encoding
     if length is not None and length.isdigit() and int(length) > limit:
         raise RequestTooLarge(f"the body is larger than {limit} bytes")
     if kind is not None and kind != JSON and not _is_json(kind):
@@ -93,13 +112,12 @@ def _load(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _model(document: dict[str, Any]) -> str:
+def _check_model(document: dict[str, Any]) -> None:
     name = document.get("model")
     if name is None:
         raise InvalidRequest("`model` is required", code="missing_required_parameter", param="model")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_MODEL_NAME:
         raise _invalid("model", f"must be a string of 1 to {MAX_MODEL_NAME} characters")
-    return name
 
 
 def _check_messages(messages: Any) -> None:
@@ -112,20 +130,20 @@ def _check_messages(messages: Any) -> None:
             raise _invalid(f"messages.{position}.role", "must be a string")
 
 
-def _read_stream(context: RequestContext, document: dict[str, Any]) -> None:
+def _read_stream(document: dict[str, Any], route: Route) -> tuple[bool, bool]:
+    """Say whether a stream is wanted, and whether its usage is."""
     stream, options = document.get("stream"), document.get("stream_options")
     if stream is None and options is None:
-        return
+        return False, False
     if stream is not None and not isinstance(stream, bool):
         raise _invalid("stream", "must be true or false")
     if options is not None and not isinstance(options, dict):
         raise _invalid("stream_options", "must be an object")
-    if stream and not context.route.streams:
+    if stream and not route.streams:
         raise _invalid("stream", "is not supported on this route")
     if options is not None and not stream:
         raise _invalid("stream_options", "is only allowed when `stream` is true")
-    context.stream = bool(stream)
-    context.usage_asked = bool(options and options.get("include_usage"))
+    return bool(stream), bool(options and options.get("include_usage"))
 
 
 def _invalid(field: str, must: str) -> InvalidRequest:

@@ -4,24 +4,21 @@ import orjson
 
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.errors import UpstreamFailed
-from capstan_gateway.pipeline.context import Reply, RequestContext, WholeReply
+from capstan_gateway.pipeline.delivery import Delivery
+from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 
 
-def present(context: RequestContext, reply: Reply) -> Reply:
+def present(delivery: Delivery, reply: Reply) -> Reply:
     """Give the reply as the client wants it; itself when it is that already."""
-    dialect, native = context.route.dialect, context.native
-    if dialect is None or native is None or reply.native:
+    dialect, document = delivery.route.dialect, delivery.client_document
+    if dialect is None or document is None or reply.native:
         return reply
     if isinstance(reply, WholeReply):
         try:
             completion = orjson.loads(reply.body)
         except orjson.JSONDecodeError as error:
             raise UpstreamFailed("the model's engine answered with something that is not JSON") from error
-        reply.body = orjson.dumps(dialect.write_answer(completion, native.document))
-        reply.content_type = b"application/json"
-    else:
-        relay = PresentedRelay(reply.relay, dialect.presenter(native.document))
-        reply.first = relay.present(reply.first)
-        reply.relay = relay
-    reply.native = True
-    return reply
+        body = orjson.dumps(dialect.write_answer(completion, document))
+        return WholeReply(reply.status, b"application/json", body, native=True)
+    relay = PresentedRelay(reply.relay, dialect.presenter(document))
+    return StreamReply(relay.present(reply.first), reply.source, relay, native=True, broken=reply.broken)

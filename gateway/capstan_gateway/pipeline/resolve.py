@@ -1,21 +1,29 @@
-"""Stage: from the name in the request to a model of the config."""
+"""From the name in a request to a model of the config: from here on there is an ask."""
 
 from capstan_gateway.errors import InvalidRequest, ModelNotFound
-from capstan_gateway.pipeline.context import RequestContext
-from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.delivery import Delivery
+from capstan_gateway.pipeline.request import Request
 
 
-def resolve_model(context: RequestContext, _: Deps) -> None:
-    """Find the model; refuse one that does another task than the route's."""
-    model = context.runtime.models.get(context.model_name) or context.runtime.find(context.model_name)
+def resolve(delivery: Delivery, request: Request) -> Ask:
+    """Give what the client asks of the model that it names; refuse one that does another task than the route's."""
+    name = request.document["model"]
+    runtime = delivery.runtime
+    model = runtime.models.get(name) or runtime.find(name)
     if model is None:
-        raise ModelNotFound(f"the model `{context.model_name}` does not exist", param="model")
-    if model.task not in context.route.tasks and model is not context.runtime.auto:
+        raise ModelNotFound(f"the model `{name}` does not exist", param="model")
+    route = delivery.route
+    if model.task not in route.tasks and model is not runtime.auto:
         raise InvalidRequest(
-            f"the model `{context.model_name}` does the task {model.task}, which {context.route.path} does not serve",
+            f"the model `{name}` does the task {model.task}, which {route.path} does not serve",
             code="invalid_value",
             param="model",
         )
-    context.model = context.answered_by = model
-    context.expires_at = context.started + model.timeouts.totalSeconds
+    delivery.expires_at = expires_at = delivery.started + model.timeouts.totalSeconds
+    ask = Ask(request, model, runtime=runtime, started=delivery.started, expires_at=expires_at)
+    ask.request_id, ask.trace, ask.session = delivery.request_id, delivery.trace, delivery.session
+    ask.holders = 1
+    delivery.ask = ask
     model.metrics.in_flight.value += 1
+    return ask

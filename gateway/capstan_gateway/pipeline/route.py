@@ -8,7 +8,7 @@ from capstan_contract.names import AUTO
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.adapters import adapter_for
-from capstan_gateway.pipeline.context import RequestContext
+from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.selection.filters import Condition, Member, narrow
 from capstan_gateway.selection.order import order, sticky_key
@@ -27,45 +27,43 @@ class Routed:
     explanation: str
 
 
-def rank(context: RequestContext, deps: Deps, model: ServedModel) -> Routed:
+def rank(ask: Ask, deps: Deps, model: ServedModel) -> Routed:
     """Put the members of a router in order; InvalidRequest says which condition left none."""
     plan = model.plan
     if not isinstance(plan, RouterPlan):
         raise TypeError(f"{model.id} is not a router")
-    needs = needs_of(context)
-    members, explanation = usable_members(context, model, needs)
+    needs = needs_of(ask)
+    members, explanation = usable_members(ask, model, needs)
     if plan.strategy is Strategy.WEIGHTED:
         # Before readiness is looked at: a ready member of weight 0 must not hide one with weight that is down.
         members = tuple(member for member in members if member.weight > 0)
         if not members:
             raise _nothing_fits(f"{explanation}, 0 of them have a weight above 0")
-    ready = [member for member in members if is_usable(context, member.model, deps)]
+    ready = [member for member in members if is_usable(ask, member.model, deps)]
     ordered = order(
         ready or members,
         plan.strategy,
         needs,
         route=model.id,
         memory=deps.memory,
-        load=_load_in(context),
-        sticky=_sticky(context, plan),
-        stream=context.stream,
+        load=_load_in(ask),
+        sticky=_sticky(ask, plan),
+        stream=ask.request.stream,
     )
     return Routed([member.model for member in ordered], plan.strategy, explanation)
 
 
-def needs_of(context: RequestContext) -> Requirements:
+def needs_of(ask: Ask) -> Requirements:
     """Read what the request needs."""
-    return read_requirements(context.document, len(context.body))
+    return read_requirements(ask.request.document, ask.request.size)
 
 
-def usable_members(
-    context: RequestContext, model: ServedModel, needs: Requirements
-) -> tuple[tuple[Member[ServedModel], ...], str]:
+def usable_members(ask: Ask, model: ServedModel, needs: Requirements) -> tuple[tuple[Member[ServedModel], ...], str]:
     """Give the members that can answer, and how they were found; InvalidRequest when there are none."""
-    tasks = context.route.tasks
-    members = context.runtime.members(model, tasks)
+    tasks = ask.request.route.tasks
+    members = ask.runtime.members(model, tasks)
     serves = f"serve {' or '.join(sorted(tasks))}"
-    speaks: Condition[ServedModel] = (f"can answer at {context.route.path}", _speaks_in(context))
+    speaks: Condition[ServedModel] = (f"can answer at {ask.request.route.path}", _speaks_in(ask))
     narrowed = narrow(members, needs, serves=serves, extra=(speaks,))
     if not narrowed.members:
         raise _nothing_fits(narrowed.explanation)
@@ -84,17 +82,17 @@ def _nothing_fits(explanation: str) -> InvalidRequest:
     return InvalidRequest(f"no model can answer: {explanation}", code="no_model_fits", param="model")
 
 
-def _speaks_in(context: RequestContext) -> Callable[[ServedModel], bool]:
+def _speaks_in(ask: Ask) -> Callable[[ServedModel], bool]:
     """Give the condition that a model can be sent this request, in the client's own dialect if it must be."""
 
     def speaks(model: ServedModel) -> bool:
         if isinstance(model.plan, CascadePlan):
-            return context.untranslatable is None
+            return ask.request.untranslatable is None
         try:
-            adapter = adapter_for(context, model) if model.provider else None
+            adapter = adapter_for(ask.request, model) if model.provider else None
         except InvalidRequest:
             return False
-        return context.untranslatable is None or (adapter is not None and adapter.native)
+        return ask.request.untranslatable is None or (adapter is not None and adapter.native)
 
     return speaks
 
@@ -109,36 +107,36 @@ def is_ready(model: ServedModel, deps: Deps) -> bool:
     return False
 
 
-def is_usable(context: RequestContext, model: ServedModel, deps: Deps) -> bool:
+def is_usable(ask: Ask, model: ServedModel, deps: Deps) -> bool:
     """Whether a model, or a member of a cascade, is ready."""
     if isinstance(model.plan, CascadePlan):
-        return any(is_ready(context.runtime.by_id[member], deps) for member in model.plan.members)
+        return any(is_ready(ask.runtime.by_id[member], deps) for member in model.plan.members)
     return is_ready(model, deps)
 
 
-def _load_in(context: RequestContext) -> Callable[[ServedModel], float]:
+def _load_in(ask: Ask) -> Callable[[ServedModel], float]:
     """Give the measure of load: requests in flight for each endpoint; of a cascade that of its first member."""
 
     def load(model: ServedModel) -> float:
         if isinstance(model.plan, CascadePlan):
-            model = context.runtime.by_id[model.plan.members[0]]
+            model = ask.runtime.by_id[model.plan.members[0]]
         states = model.endpoints.states
         return sum(state.in_flight for state in states) / len(states) if states else 0.0
 
     return load
 
 
-def _sticky(context: RequestContext, plan: RouterPlan) -> bytes | None:
+def _sticky(ask: Ask, plan: RouterPlan) -> bytes | None:
     """Give the key of who keeps a member: what the client calls its user, or its session; None: everybody in turn."""
     if plan.strategy is not Strategy.WEIGHTED or plan.sticky_by is StickyBy.NONE:
         return None
     if plan.sticky_by is StickyBy.SESSION:
-        return sticky_key("session", context.session or _text(context, "prompt_cache_key"))
-    return sticky_key("user", _text(context, "safety_identifier") or _text(context, "user")) or sticky_key(
-        "session", context.session
+        return sticky_key("session", ask.session or _text(ask, "prompt_cache_key"))
+    return sticky_key("user", _text(ask, "safety_identifier") or _text(ask, "user")) or sticky_key(
+        "session", ask.session
     )
 
 
-def _text(context: RequestContext, name: str) -> str:
-    value = context.document.get(name)
+def _text(ask: Ask, name: str) -> str:
+    value = ask.request.document.get(name)
     return value if isinstance(value, str) else ""

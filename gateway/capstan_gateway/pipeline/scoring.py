@@ -8,9 +8,11 @@ import orjson
 from capstan_contract.config import CascadeEstimator, EstimatorType, Provider, Task
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, UpstreamFailed
-from capstan_gateway.pipeline.context import RequestContext, Route, WholeReply
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.dispatch import ask
+from capstan_gateway.pipeline.reply import WholeReply
+from capstan_gateway.pipeline.request import Route
 from capstan_gateway.pipeline.settle import settle_call
 from capstan_gateway.quality.checks import check_answer
 from capstan_gateway.quality.estimate import USES, combine
@@ -25,11 +27,11 @@ _ROUTE: Final = Route("/v1/chat/completions", b"/chat/completions", frozenset((T
 class Scorer:
     """Scores the answers of one request."""
 
-    def __init__(self, context: RequestContext, deps: Deps, estimator: CascadeEstimator) -> None:
-        self._context = context
+    def __init__(self, ask: Ask, deps: Deps, estimator: CascadeEstimator) -> None:
+        self._ask = ask
         self._deps = deps
         self._uses = USES[estimator.type]
-        self._judge = context.runtime.by_id.get(estimator.judge or "")
+        self._judge = ask.runtime.by_id.get(estimator.judge or "")
         self._judge_seconds = estimator.judgeTimeoutSeconds
         self.notes: list[str] = []
         """What went wrong with the judge, in words for a header."""
@@ -40,7 +42,7 @@ class Scorer:
 
     async def score(self, answer: dict[str, Any]) -> float | None:
         """Give the mean of the estimators that could tell; None when none could, which no threshold accepts."""
-        request, scores = self._context.document, list[float | None]()
+        request, scores = self._ask.request.document, list[float | None]()
         if self.uses(EstimatorType.CHECKS):
             scores.append(check_answer(answer, request))
         if self.uses(EstimatorType.LOG_PROBABILITY):
@@ -64,17 +66,20 @@ class Scorer:
         return grade
 
     async def _grade(self, judge: ServedModel, answer: dict[str, Any]) -> float | None:
-        document = {"model": judge.upstream_name, **judge_request(self._context.document, answer)}
+        document = {"model": judge.upstream_name, **judge_request(self._ask.request.document, answer)}
         if judge.provider == Provider.OPENAI:
             # Their newer models refuse the older name.
             document["max_completion_tokens"] = document.pop("max_tokens")
-        child = self._context.fork(document=document, route=_ROUTE)
+        child = self._ask.fork(self._ask.request.rewritten(document, route=_ROUTE))
+        child.may_wait = False
+        child.hold()
         try:
-            reply = await ask(child, self._deps, judge, may_wait=False)
+            reply = await call_model(child, self._deps, judge)
         finally:
-            self._context.join(child, answers=False)
+            self._ask.join(child, answers=False)
+            child.leave()
         if child.usage is not None:
-            self._context.spent_dollars += settle_call(judge, child.usage)
+            self._ask.spent_dollars += settle_call(judge, child.usage)
         if not isinstance(reply, WholeReply):
             return None
         return read_grade(read_object(reply))

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamTimeout
-from capstan_gateway.pipeline.context import RequestContext
+from capstan_gateway.pipeline.delivery import Delivery
 
 TICK_SECONDS: Final = 0.1
 OVERTIME_SECONDS: Final = 1.0
@@ -24,7 +24,7 @@ class InFlight:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._requests: set[RequestContext] = set()
+        self._requests: set[Delivery] = set()
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -34,11 +34,11 @@ class InFlight:
         """Whether no further request may begin."""
         return len(self._requests) >= self.limit
 
-    def add(self, request: RequestContext) -> None:
+    def add(self, request: Delivery) -> None:
         """Begin to look after a request."""
         self._requests.add(request)
 
-    def remove(self, request: RequestContext) -> None:
+    def remove(self, request: Delivery) -> None:
         """The request is over."""
         request.ended = True
         self._requests.discard(request)
@@ -57,7 +57,7 @@ class InFlight:
                 request.interrupt(_overtime(request))
 
 
-def _overtime(request: RequestContext) -> GatewayError:
+def _overtime(request: Delivery) -> GatewayError:
     if not request.body_complete:
         return RequestTimeout("the request's body did not arrive in time")
     return UpstreamTimeout("the model did not finish its answer in time")

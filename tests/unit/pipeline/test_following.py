@@ -7,7 +7,7 @@ import pytest
 from capstan_contract.config import ModelEntry, StaticBackend
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamRejected
-from capstan_gateway.pipeline.answer import following
+from capstan_gateway.pipeline.fallbacks import following
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.errors import NoEndpoint
 from capstan_gateway.routing.registry import EndpointRegistry

@@ -1,4 +1,4 @@
-"""Stage: an answer from the model, from a member of it when it is virtual, or from a fallback."""
+"""An answer from the model, from a member of it when it is virtual, or from a fallback."""
 
 from collections.abc import Awaitable, Sequence
 from typing import Final
@@ -6,10 +6,11 @@ from typing import Final
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, InvalidRequest, ModelNotReady, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import retry_after_headers
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.cascade import Cascade
-from capstan_gateway.pipeline.context import Reply, RequestContext
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.dispatch import ask
+from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.route import Routed, is_usable, rank
 from capstan_gateway.routing.errors import NoEndpoint, RoutingError
 from capstan_gateway.selection.plan import CascadePlan, RouterPlan
@@ -21,71 +22,67 @@ CONTENT_FILTER: Final = "content_filter"
 _REFUSALS: Final = frozenset((400, 404, 413, 422))
 
 
-def answer(context: RequestContext, deps: Deps) -> Awaitable[Reply]:
+def answer(ask: Ask, deps: Deps) -> Awaitable[Reply]:
     """Give the reply of the first model that answers; what the last one raised when none does."""
-    asked = context.served
+    asked = ask.model
     if asked.plan is None and not asked.fallbacks:
-        return ask(context, deps, asked, may_wait=True)
-    return _answer(context, deps, asked)
+        return call_model(ask, deps, asked)
+    return _answer(ask, deps, asked)
 
 
-async def _answer(context: RequestContext, deps: Deps, asked: ServedModel) -> Reply:
-    routed = rank(context, deps, asked) if isinstance(asked.plan, RouterPlan) else None
+async def _answer(ask: Ask, deps: Deps, asked: ServedModel) -> Reply:
+    routed = rank(ask, deps, asked) if isinstance(asked.plan, RouterPlan) else None
     first = [asked] if routed is None else routed.models
-    models = _with_fallbacks(context, deps, asked, first)
+    models = _with_fallbacks(ask, deps, asked, first)
     try:
-        reply = await _first_of(context, deps, models, first)
+        reply = await _first_of(ask, deps, models, first)
     except NoEndpoint as error:
         if routed is None:
             raise
         message = f"no model can answer: {routed.explanation}, 0 of them are ready"
         raise ModelNotReady(message, headers=retry_after_headers(error.retry_after)) from error
     if routed is not None:
-        _note(context, deps, asked, routed)
+        _note(ask, deps, asked, routed)
     return reply
 
 
-def _with_fallbacks(
-    context: RequestContext, deps: Deps, asked: ServedModel, first: Sequence[ServedModel]
-) -> list[ServedModel]:
+def _with_fallbacks(ask: Ask, deps: Deps, asked: ServedModel, first: Sequence[ServedModel]) -> list[ServedModel]:
     """Give the models to ask, in order. One without an endpoint is passed over when another one has some.
 
     Those that fail, or asked to be left alone, come last: a dead engine is tried now and then, not with each request.
     """
     found = list(first)
     for name in asked.fallbacks[:MAX_FALLBACKS]:
-        model = context.runtime.find(name)
+        model = ask.runtime.find(name)
         if model is None or model.task is not asked.task:
             continue
-        more = rank(context, deps, model).models if isinstance(model.plan, RouterPlan) else [model]
+        more = rank(ask, deps, model).models if isinstance(model.plan, RouterPlan) else [model]
         found.extend(one for one in more if one not in found)
-    there = [model for model in found if _has_endpoints(context, model)] or found[:1]
-    return sorted(there, key=lambda model: not is_usable(context, model, deps)) if len(there) > 1 else there
+    there = [model for model in found if _has_endpoints(ask, model)] or found[:1]
+    return sorted(there, key=lambda model: not is_usable(ask, model, deps)) if len(there) > 1 else there
 
 
-def _has_endpoints(context: RequestContext, model: ServedModel) -> bool:
+def _has_endpoints(ask: Ask, model: ServedModel) -> bool:
     if isinstance(model.plan, CascadePlan):
-        return any(context.runtime.by_id[member].endpoints.states for member in model.plan.members)
+        return any(ask.runtime.by_id[member].endpoints.states for member in model.plan.members)
     return bool(model.endpoints.states)
 
 
-async def _first_of(
-    context: RequestContext, deps: Deps, models: Sequence[ServedModel], asked: Sequence[ServedModel]
-) -> Reply:
+async def _first_of(ask: Ask, deps: Deps, models: Sequence[ServedModel], asked: Sequence[ServedModel]) -> Reply:
     left = list(models)
-    routed = context.served.plan is not None
+    routed = ask.model.plan is not None
     told: Exception | None = None
     while left:
         model = left.pop(0)
         began = deps.clock()
         try:
-            reply = await _reply_of(context, deps, model, may_wait=not left)
+            reply = await _reply_of(ask, deps, model, may_wait=not left)
             if routed:
-                deps.memory.observe(model.id, deps.clock() - began, stream=context.stream)
+                deps.memory.observe(model.id, deps.clock() - began, stream=ask.request.stream)
             return reply
         except (RoutingError, UpstreamError, GatewayError) as error:
             if routed:
-                deps.memory.look(model.id, stream=context.stream)
+                deps.memory.look(model.id, stream=ask.request.stream)
             failed = told is not None and not _cannot_take(told, routed=routed)
             if (failed or model not in asked) and _cannot_take(error, routed=routed):
                 # That one more model cannot take the request says nothing about the model that was asked for.
@@ -95,14 +92,15 @@ async def _first_of(
                 told = error
         if not left or not deps.allow_fallback():
             raise told
-        deps.metrics.retries.at(context.served.name, "fallback").value += 1
+        deps.metrics.retries.at(ask.model.name, "fallback").value += 1
     raise UpstreamFailed("no model could answer")
 
 
-async def _reply_of(context: RequestContext, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
+async def _reply_of(ask: Ask, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
     if isinstance(model.plan, CascadePlan):
-        return await Cascade(context, deps, model, model.plan).run()
-    return await ask(context, deps, model, may_wait=may_wait)
+        return await Cascade(ask, deps, model, model.plan).run()
+    ask.may_wait = may_wait
+    return await call_model(ask, deps, model)
 
 
 def _cannot_take(error: Exception, *, routed: bool) -> bool:
@@ -134,11 +132,11 @@ def may_fall_back(error: Exception) -> bool:
     return not isinstance(error, GatewayError) or error.status >= 500
 
 
-def _note(context: RequestContext, deps: Deps, asked: ServedModel, routed: Routed) -> None:
+def _note(ask: Ask, deps: Deps, asked: ServedModel, routed: Routed) -> None:
     """Say how it was routed: in a header and in the metrics."""
-    model = context.answered_by or asked
+    model = ask.answered_by or asked
     strategy = routed.strategy.lower()
-    by = b"fallback" if model not in routed.models[:1] and not context.route_note else b""
-    parts = [strategy.encode(), by, context.route_note]
-    context.route_note = b"; ".join(part for part in parts if part)
+    by = b"fallback" if model not in routed.models[:1] and not ask.route_note else b""
+    parts = [strategy.encode(), by, ask.route_note]
+    ask.route_note = b"; ".join(part for part in parts if part)
     deps.metrics.route_decisions.at(asked.name, model.name, strategy).value += 1

@@ -10,9 +10,11 @@ from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
-from capstan_gateway.pipeline.context import Reply, RequestContext, StreamReply, WholeReply
+from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
+from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
+from capstan_gateway.pipeline.request import Request
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.retry import Again, judge
@@ -37,35 +39,36 @@ _UNFINISHED: Final = "the model's engine answered without a finish reason"
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
 
-async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
+async def call_model(ask: Ask, deps: Deps, model: ServedModel) -> Reply:
     """Give the reply of this model; raises RoutingError, UpstreamError or GatewayError when it gives none."""
-    context.answered_by = model
-    adapter = adapter_for(context, model) if model.provider or context.native is not None else None
-    if context.untranslatable is not None and (adapter is None or not adapter.native):
-        raise context.untranslatable
+    request = ask.request
+    adapter = adapter_for(request, model) if model.provider or request.route.dialect is not None else None
+    if request.untranslatable is not None and (adapter is None or not adapter.native):
+        raise request.untranslatable
     timeouts = model.timeouts
-    waits = may_wait and not model.external
+    waits = ask.may_wait and not model.external
     call = Call(
         endpoints=model.endpoints,
-        path=context.route.upstream_path if adapter is None else adapter.path,
-        headers=b"" if model.external else engine_lines(context),
-        headers_of=_keyed(context, deps, model) if model.external else None,
-        body=build_body(context, model) if adapter is None else adapter.body(context, model),
-        expires_at=context.expires_at,
+        path=request.route.upstream_path if adapter is None else adapter.path,
+        headers=b"" if model.external else engine_lines(ask),
+        headers_of=_keyed(ask, deps, model) if model.external else None,
+        body=build_body(request, model) if adapter is None else adapter.body(request, model),
+        expires_at=ask.expires_at,
         first_token_seconds=timeouts.firstTokenSeconds,
         idle_seconds=timeouts.idleSeconds,
         wait_seconds=min(deps.endpoint_wait_seconds, timeouts.firstTokenSeconds) if waits else 0.0,
-        whole_bytes=0 if context.stream else MAX_ANSWER_BYTES,
-        affinity=_affinity(context, model),
+        whole_bytes=0 if request.stream else MAX_ANSWER_BYTES,
+        affinity=_affinity(ask, model),
         hosted=model.external,
-        stats=context.stats,
+        stats=ask.stats,
     )
     while True:
         answer = await deps.dispatcher.dispatch(call)
         try:
             if answer.whole is not None and answer.status == OK:
-                return _whole_reply(context, model, answer, adapter, answer.whole)
-            return await _reply(context, model, answer, adapter)
+                reply = _whole_reply(ask, model, answer, adapter, answer.whole)
+            else:
+                reply = await _reply(request, model, answer, adapter)
         except BaseException as error:
             nonsense = answer.status < CLIENT_ERROR and isinstance(error, GatewayError) and error.status >= SERVER_ERROR
             if nonsense:
@@ -75,44 +78,45 @@ async def ask(context: RequestContext, deps: Deps, model: ServedModel, *, may_wa
             broken = nonsense or (isinstance(error, UpstreamError) and judge(error) is Again.BUDGETED)
             if not broken or not deps.dispatcher.again(call, answer, type(error).__name__):
                 raise
+        else:
+            ask.answered_by = model
+            return reply
 
 
-def _keyed(context: RequestContext, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:
+def _keyed(ask: Ask, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:
     """Give what each endpoint of a hosted API is sent: every one may have a key of its own."""
-    return partial(with_key, hosted_headers(context, model), model, deps.credentials)
+    return partial(with_key, hosted_headers(ask, model), model, deps.credentials)
 
 
-def _affinity(context: RequestContext, model: ServedModel) -> bytes | None:
+def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
     """Give the key by which requests with one prefix find the same engine; pointless with only one."""
     count = len(model.endpoints.states)
     if count < 2:
         return None
-    return affinity_key(context.document, model.endpoints.heads, endpoints=count, session=context.session)
+    return affinity_key(ask.request.document, model.endpoints.heads, endpoints=count, session=ask.session)
 
 
 def _whole_reply(
-    context: RequestContext, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None, body: bytes
+    ask: Ask, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None, body: bytes
 ) -> Reply:
     content_type = header(answer.headers, b"content-type")
     if content_type.startswith(EVENT_STREAM):
         raise UpstreamFailed(_OTHER_FORM)
     if adapter is not None:
-        body, context.usage = adapter.read(body, model)
+        body, ask.usage = adapter.read(body, model)
         answer.close()
         return WholeReply(OK, content_type, body, adapter.native)
-    context.usage = _usage_of(body, finishes=context.route.upstream_path in _FINISHING)
+    ask.usage = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING)
     answer.close()
     return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
 
 
-async def _reply(
-    context: RequestContext, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None
-) -> Reply:
+async def _reply(request: Request, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None) -> Reply:
     if answer.status != OK:
         await _reject(model, answer)
-    if not context.stream or not header(answer.headers, b"content-type").startswith(EVENT_STREAM):
+    if not request.stream or not header(answer.headers, b"content-type").startswith(EVENT_STREAM):
         raise UpstreamFailed(_OTHER_FORM)
-    return await _begin_stream(context, model, answer, adapter)
+    return await _begin_stream(request, model, answer, adapter)
 
 
 async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
@@ -124,10 +128,10 @@ async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
 
 
 async def _begin_stream(
-    context: RequestContext, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None
+    request: Request, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None
 ) -> StreamReply:
     """Read up to the first event: what goes wrong before it is an HTTP error, not a frame."""
-    relay = _relay(context, model) if adapter is None else adapter.relay(context, model)
+    relay = _relay(request, model) if adapter is None else adapter.relay(request, model)
     first = b""
     try:
         while not relay.events and not relay.done and relay.error is None:
@@ -148,8 +152,8 @@ async def _begin_stream(
     return StreamReply(first, answer, relay, adapter is not None and adapter.native)
 
 
-def _relay(context: RequestContext, model: ServedModel) -> Relay:
-    return StreamRelay(strip_usage=not context.usage_asked, rename=model.rename)
+def _relay(request: Request, model: ServedModel) -> Relay:
+    return StreamRelay(strip_usage=not request.usage_asked, rename=model.rename)
 
 
 def _usage_of(body: bytes, *, finishes: bool) -> Usage | None:

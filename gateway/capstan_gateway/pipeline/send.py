@@ -5,8 +5,10 @@ from typing import Final
 
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import header_lines
-from capstan_gateway.pipeline.context import RequestContext, StreamReply, WholeReply
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.reply import StreamReply, WholeReply
 from capstan_gateway.pipeline.settle import price_of
 from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.serving.refusals import respond_error
@@ -26,63 +28,63 @@ END_SECONDS: Final = 0.5
 """How long to wait for the end of an upstream's body behind its last frame, to be able to use its connection again."""
 
 
-def _own_lines(context: RequestContext, deps: Deps) -> bytes:
+def _own_lines(delivery: Delivery, ask: Ask, deps: Deps) -> bytes:
     """Give the header lines that every answer has."""
-    stats = context.stats
-    overhead = deps.clock() - context.body_at - stats.first_byte - stats.waited - stats.read
-    context.overhead = overhead = overhead if overhead > 0.0 else 0.0
+    stats = ask.stats
+    overhead = deps.clock() - delivery.body_at - stats.first_byte - stats.waited - stats.read
+    delivery.overhead = overhead = overhead if overhead > 0.0 else 0.0
     lines = b"%bx-request-id: %b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\n" % (
-        (context.answered_by or context.served).name_lines,
-        context.request_id,
+        (ask.answered_by or ask.model).name_lines,
+        ask.request_id,
         stats.attempts,
         overhead * 1000,
     )
-    if context.route_note or context.native is not None:
-        lines += _further_lines(context)
+    if ask.route_note or delivery.client_document is not None:
+        lines += _further_lines(delivery, ask)
     return lines
 
 
-def _further_lines(context: RequestContext) -> bytes:
+def _further_lines(delivery: Delivery, ask: Ask) -> bytes:
     headers = []
-    if context.route_note:
-        headers.append((b"x-capstan-route", context.route_note))
-    if context.native is not None:
-        headers.append((b"request-id", context.request_id))
+    if ask.route_note:
+        headers.append((b"x-capstan-route", ask.route_note))
+    if delivery.client_document is not None:
+        headers.append((b"request-id", ask.request_id))
     return header_lines(headers)
 
 
-def _cost_line(context: RequestContext) -> bytes:
+def _cost_line(ask: Ask) -> bytes:
     """Say what an answer that is there as a whole has cost; nothing where nobody has said what tokens cost."""
-    model, usage = context.answered_by, context.usage
-    if model is None or usage is None or (model.price is None and not context.spent_dollars):
+    model, usage = ask.answered_by, ask.usage
+    if model is None or usage is None or (model.price is None and not ask.spent_dollars):
         return b""
-    last = 0.0 if context.usage_settled else price_of(model, usage)
-    return b"x-capstan-cost: %.8f\r\n" % (context.spent_dollars + last)
+    last = 0.0 if ask.usage_settled else price_of(model, usage)
+    return b"x-capstan-cost: %.8f\r\n" % (ask.spent_dollars + last)
 
 
-def deliver_whole(context: RequestContext, reply: WholeReply, deps: Deps) -> None:
+def send_whole(delivery: Delivery, ask: Ask, reply: WholeReply, deps: Deps) -> None:
     """Send an answer that is there as a whole."""
     body = reply.body
     lines = b"content-type: %b\r\ncontent-length: %d\r\n%b" % (
-        reply.content_type, len(body), _own_lines(context, deps)
+        reply.content_type, len(body), _own_lines(delivery, ask, deps)
     )  # fmt: skip
-    model = context.answered_by
-    if model is not None and (model.price is not None or context.spent_dollars):
-        lines += _cost_line(context)
-    context.begun = True
-    context.exchange.respond(reply.status, lines, body)
-    context.status = 200
+    model = ask.answered_by
+    if model is not None and (model.price is not None or ask.spent_dollars):
+        lines += _cost_line(ask)
+    delivery.begun = True
+    delivery.exchange.respond(reply.status, lines, body)
+    delivery.status = 200
 
 
-async def deliver_stream(context: RequestContext, reply: StreamReply, deps: Deps) -> None:
+async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: Deps) -> None:
     """Send a stream to its end. Raises UpstreamError and StreamBroken when it cannot go on."""
-    exchange, relay, source = context.exchange, reply.relay, reply.source
-    lines = STREAM_LINES + _own_lines(context, deps)
-    if context.usage_settled:
-        lines += _cost_line(context)
-    context.begun = True
+    exchange, relay, source = delivery.exchange, reply.relay, reply.source
+    lines = STREAM_LINES + _own_lines(delivery, ask, deps)
+    if ask.usage_settled:
+        lines += _cost_line(ask)
+    delivery.begun = True
     exchange.start(200, lines, reply.first)
-    context.first_sent_at = deps.clock()
+    delivery.first_sent_at = deps.clock()
     if reply.broken is not None:
         source.blame(type(reply.broken).__name__)
         raise reply.broken
@@ -101,12 +103,12 @@ async def deliver_stream(context: RequestContext, reply: StreamReply, deps: Deps
             exchange.write(broken.before)
         raise
     exchange.finish(run)
-    context.ended = True
+    delivery.ended = True
     if relay.error is not None:
-        context.error = relay.error
+        delivery.error = relay.error
         if relay.error.status >= SERVER_ERROR:
             source.blame("error-event")
-    context.status = 200
+    delivery.status = 200
     if not source.complete:
         await _read_end(source)
 
@@ -121,16 +123,16 @@ async def _read_end(source: DispatchedResponse) -> None:
         return
 
 
-async def deliver_error(context: RequestContext, error: GatewayError, relay: Relay | None = None) -> None:
+async def send_error(delivery: Delivery, error: GatewayError, relay: Relay | None = None) -> None:
     """Answer with an error: as HTTP as long as nothing was sent, as a last frame of the stream otherwise."""
-    context.error = error
-    context.status = error.status
-    exchange = context.exchange
-    if context.begun:
+    delivery.error = error
+    delivery.status = error.status
+    exchange = delivery.exchange
+    if delivery.begun:
         if exchange.paused:
             await exchange.drained()
         if not exchange.complete:
             exchange.finish(error_end(error) if relay is None else relay.failure(error))
         return
-    context.begun = True
-    context.status = respond_error(exchange, error, context.request_id, context.route.dialect)
+    delivery.begun = True
+    delivery.status = respond_error(exchange, error, delivery.request_id, delivery.route.dialect)

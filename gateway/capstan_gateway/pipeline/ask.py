@@ -1,0 +1,186 @@
+"""What is asked of a model, by a client or by the gateway itself, and what becomes of it.
+
+It knows nothing of who waits for the answer, and may outlive them: it lasts as long as somebody holds it.
+
+    ask.hold()         one more has a use for it: the client, a request that waits for the same answer, a job
+    ask.on_end(close)  whatever is opened on its behalf is closed by what is registered here: once, on every path
+    ask.leave()        one fewer; the last one ends it, and stops the task that works on it
+"""
+
+import logging
+from asyncio import Task
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from capstan_gateway.config.runtime import Runtime, ServedModel
+from capstan_gateway.headers import Header
+from capstan_gateway.pipeline.reply import Reply, StreamReply
+from capstan_gateway.pipeline.request import Request
+from capstan_gateway.pipeline.settle import settle_call, stream_usage
+from capstan_gateway.routing.dispatch import MAX_NOTES
+from capstan_gateway.routing.port import CallStats
+from capstan_gateway.streaming.usage import Usage
+
+Closer = Callable[[], object]
+"""Closes what was opened for an ask. It does not wait: what takes time is handed to whoever does that."""
+log: Final = logging.getLogger(__name__)
+
+
+class Ask:
+    """One request on its way to an answer. It keeps the Runtime that it began with to its end."""
+
+    # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
+    __slots__ = (
+        "_closers", "answered_by", "ended", "expires_at", "holders", "may_wait", "model", "price_dollars", "reply",
+        "request", "request_id", "route_note", "runtime", "session", "spent_dollars", "started", "stats", "task",
+        "trace", "usage", "usage_settled",
+    )  # fmt: skip
+
+    def __init__(
+        self, request: Request, model: ServedModel, *, runtime: Runtime, started: float, expires_at: float
+    ) -> None:
+        self.request = request
+        """What is asked now: a policy may have rewritten it."""
+        self.model: Final = model
+        """The model that was asked for."""
+        self.runtime: Final = runtime
+        self.started: Final = started
+        """In the loop's time, like every other time here."""
+        self.expires_at: Final = expires_at
+        """The total deadline."""
+        self.request_id = b""
+        self.trace: Sequence[Header] = ()
+        """Headers that name the trace."""
+        self.session = ""
+        """What the client calls its session: requests of one session prefer one endpoint."""
+        self.may_wait = True
+        """Whether it may wait for an endpoint of a model that has none: not while another model may answer."""
+        self.answered_by: ServedModel | None = None
+        """The model that answered: another one after a fallback. None as long as none did."""
+        self.stats = CallStats()
+        self.usage: Usage | None = None
+        """Of the call that answered."""
+        self.usage_settled = False
+        """Whether `usage` is counted already, or by somebody else."""
+        self.spent_dollars = 0.0
+        """Price of the calls that are settled already, beside the one that answers: those of a cascade."""
+        self.price_dollars = 0.0
+        """Price of the whole request, once it is settled."""
+        self.route_note = b""
+        """How a virtual model came to its answer, for a header."""
+        self.reply: Reply | None = None
+        self.task: Task[Any] | None = None
+        """Who works on it, when that is nobody who holds it."""
+        self.holders = 0
+        self.ended = False
+        self._closers: list[Closer] | None = None
+
+    def fork(self, request: Request | None = None) -> "Ask":
+        """Give one call within this ask, or one that does its work for several: with the same deadline.
+
+        Whoever makes it holds it, and counts what it has used.
+        """
+        child = Ask(
+            self.request if request is None else request, self.model,
+            runtime=self.runtime, started=self.started, expires_at=self.expires_at,
+        )  # fmt: skip
+        child.request_id, child.trace, child.session = self.request_id, self.trace, self.session
+        child.usage_settled = True
+        return child
+
+    def join(self, child: "Ask", *, answers: bool) -> None:
+        """Take over what a call within this ask has done; with `answers` it is the one whose answer is given."""
+        self.stats.attempts += child.stats.attempts
+        self.stats.retries += child.stats.retries
+        self.stats.hedges += child.stats.hedges
+        self.stats.failures.extend(child.stats.failures[: max(0, MAX_NOTES - len(self.stats.failures))])
+        if not answers:
+            self.stats.waited += child.stats.first_byte + child.stats.waited + child.stats.read
+            return
+        self.stats.waited += child.stats.waited
+        self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
+        self.usage, self.answered_by = child.usage, child.answered_by
+
+    # --- its end ----------------------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keep it from ending until `leave`; RuntimeError when it has ended already."""
+        if self.ended:
+            raise RuntimeError("the ask has ended")
+        self.holders += 1
+
+    def leave(self) -> None:
+        """Hold it no more. The last one to leave stops whoever works on it, and ends it."""
+        self.holders -= 1
+        if self.holders > 0:
+            return
+        if self.task is not None:
+            self.task.cancel()  # It ends the ask as soon as it has stopped.
+        else:
+            self.end()
+
+    def on_end(self, closer: Closer) -> None:
+        """Have this called once when the ask ends, or the part of it in which this is said fails; now when it is over.
+
+        What was opened last is closed first. One that raises is logged, and keeps none of the others from being called.
+        """
+        if self.ended:
+            _call(closer, self.request_id)
+        elif self._closers is None:
+            self._closers = [closer]
+        else:
+            self._closers.append(closer)
+
+    def opened(self) -> int:
+        """Give the mark to `close_since` what is opened from now on."""
+        return 0 if self._closers is None else len(self._closers)
+
+    def close_since(self, mark: int) -> None:
+        """Close what was opened since that mark, the last first: the part that opened it has failed."""
+        closers = self._closers
+        if closers is None:
+            return
+        interruption: BaseException | None = None
+        while len(closers) > mark:
+            try:
+                _call(closers.pop(), self.request_id)
+            except BaseException as error:  # noqa: BLE001 - raised behind the others
+                interruption = interruption or error
+        if interruption is not None:
+            raise interruption
+
+    def end(self) -> None:
+        """Stop the upstream, settle what was used, and close what was opened: in this order, and once."""
+        if self.ended:
+            return
+        self.ended = True
+        try:
+            if isinstance(self.reply, StreamReply):
+                _call(self.reply.source.close, self.request_id)
+            _call(self.settle, self.request_id)
+        finally:
+            self.close_since(0)
+
+    def settle(self) -> None:
+        """Count tokens and their price for the model that answered.
+
+        The engine's own numbers count. Of a stream that was cut off before it told them, its events are counted:
+        engines send one for each token.
+        """
+        self.price_dollars = self.spent_dollars
+        if self.usage_settled:
+            return
+        if isinstance(self.reply, StreamReply):
+            self.usage = stream_usage(self.reply.relay)
+        if self.usage is not None and self.answered_by is not None:
+            self.price_dollars += settle_call(self.answered_by, self.usage)
+
+
+def _call(closer: Closer, request_id: bytes) -> None:
+    try:
+        closer()
+    except Exception as error:
+        log.exception(
+            "something that was opened for a request could not be closed",
+            extra={"request_id": request_id.decode(), "reason": type(error).__name__},
+        )

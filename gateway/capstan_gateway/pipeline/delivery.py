@@ -1,0 +1,75 @@
+"""The client's side of a request: from its first byte to its record. What is asked stands in its `Ask`."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from capstan_gateway.config.runtime import Runtime
+from capstan_gateway.errors import ClientGone, GatewayError
+from capstan_gateway.headers import Header
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.reply import Reply
+from capstan_gateway.pipeline.request import Route
+from capstan_gateway.serving.exchange import Exchange
+
+
+class Delivery:
+    """One client that waits for an answer."""
+
+    # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
+    __slots__ = (
+        "ask", "begun", "body_at", "body_complete", "client_document", "client_gone", "content_encoding",
+        "content_length", "content_type", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
+        "overhead", "reply", "request_id", "route", "runtime", "session", "started", "status", "trace",
+    )  # fmt: skip
+
+    def __init__(
+        self, exchange: Exchange, *, route: Route, runtime: Runtime, started: float, expires_at: float
+    ) -> None:
+        self.exchange: Final = exchange
+        self.route: Final = route
+        self.runtime: Final = runtime
+        """The one that was current when the request came."""
+        self.started: Final = started
+        """In the loop's time, like every other time here."""
+        self.expires_at = expires_at
+        """When the client is told that it took too long: first the deadline of its body, then the ask's total one."""
+        self.request_id = b""
+        self.content_type: bytes | None = None
+        self.content_length: bytes | None = None
+        self.content_encoding: bytes | None = None
+        self.trace: Sequence[Header] = ()
+        """Headers that name the trace."""
+        self.session = ""
+        """What the client calls its session."""
+        self.body_complete = False
+        """Whether the body was read to its end."""
+        self.body_at = started
+        self.client_document: dict[str, Any] | None = None
+        """On a route with a dialect: what the client sent, which its answer refers to."""
+        self.ask: Ask | None = None
+        """What it asks; None until the body is read and names a model that there is."""
+        self.reply: Reply | None = None
+        """The answer, as the client is sent it."""
+        self.overhead = 0.0
+        """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
+        self.status = 0
+        self.error: GatewayError | None = None
+        self.begun = False
+        """Whether the head of the answer was sent."""
+        self.first_sent_at = 0.0
+        self.ended = False
+        self.client_gone = False
+        self.interruption: Exception | None = None
+
+    def interrupt(self, reason: Exception) -> None:
+        """Stop the delivery at whatever it waits for; `reason` is raised there in the end."""
+        if self.ended or self.interruption is not None:
+            return
+        self.interruption = reason
+        self.client_gone = isinstance(reason, ClientGone)
+        if self.exchange.task is not None:
+            self.exchange.task.cancel()
+
+    def leave(self) -> None:
+        """The client has gone: it waits for the answer no more."""
+        self.interrupt(ClientGone())

@@ -1,0 +1,82 @@
+"""The end of a delivery: the request is counted, and its line written, exactly once and on every path."""
+
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.delivery import Delivery
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.reply import StreamReply
+from capstan_gateway.telemetry.metrics import CLIENT_GONE, UNKNOWN_MODEL
+
+
+def record(delivery: Delivery, deps: Deps) -> None:
+    """Count the request and write its line. Its ask has been settled, unless that outlives the client."""
+    now = deps.clock()
+    status = CLIENT_GONE if delivery.client_gone else delivery.status or 500
+    ask = delivery.ask
+    if ask is None:
+        deps.metrics.requests.at(UNKNOWN_MODEL, str(status)).value += 1
+    else:
+        _count(delivery, ask, status, now, deps)
+    if deps.request_log.enabled:
+        deps.request_log.write(_line(delivery, ask, status, now))
+
+
+def _count(delivery: Delivery, ask: Ask, status: int, now: float, deps: Deps) -> None:
+    stats = ask.stats
+    metrics = ask.model.metrics
+    metrics.in_flight.value -= 1
+    if status == 200:
+        metrics.succeeded.value += 1
+    else:
+        metrics.count(status)
+    metrics.latency.observe(now - delivery.started)
+    if delivery.begun and delivery.error is None:
+        metrics.overhead.observe(delivery.overhead)
+    if stats.retries:
+        deps.metrics.retries.at(ask.model.name, "endpoint").value += stats.retries
+    for outcome in stats.hedges:
+        deps.metrics.hedges.at(ask.model.name, outcome).value += 1
+    if delivery.client_gone:
+        metrics.aborted("client_gone")
+    if delivery.first_sent_at:
+        metrics.first_token.observe(delivery.first_sent_at - delivery.started)
+        reply = delivery.reply
+        if isinstance(reply, StreamReply) and reply.relay.events > 1:
+            metrics.inter_token.observe((now - delivery.first_sent_at) / (reply.relay.events - 1))
+
+
+def _line(delivery: Delivery, ask: Ask | None, status: int, now: float) -> dict[str, object]:
+    line: dict[str, object] = {
+        "request_id": delivery.request_id.decode(),
+        "route": delivery.route.path,
+        "model": UNKNOWN_MODEL if ask is None else ask.model.name,
+        "status": status,
+        "stream": ask is not None and ask.request.stream,
+        "duration_ms": round((now - delivery.started) * 1000, 2),
+        "attempts": 0 if ask is None else ask.stats.attempts,
+    }
+    if delivery.begun and delivery.error is None:
+        line["overhead_ms"] = round(delivery.overhead * 1000, 3)
+    if delivery.first_sent_at:
+        line["first_token_ms"] = round((delivery.first_sent_at - delivery.started) * 1000, 2)
+    if delivery.error is not None:
+        line["error"] = delivery.error.code or delivery.error.type
+    if ask is not None:
+        line |= _work(ask)
+    if isinstance(delivery.reply, StreamReply):
+        line["endpoint"] = delivery.reply.source.endpoint.id
+    return line
+
+
+def _work(ask: Ask) -> dict[str, object]:
+    """Say what was done for the answer."""
+    said: dict[str, object] = {}
+    if ask.usage is not None:
+        said["input_tokens"] = ask.usage.prompt_tokens
+        said["output_tokens"] = ask.usage.completion_tokens
+    if ask.stats.failures:
+        said["failures"] = ask.stats.failures
+    if ask.answered_by is not None and ask.answered_by is not ask.model:
+        said["answered_by"] = ask.answered_by.name
+    if ask.route_note:
+        said["routed"] = ask.route_note.decode()
+    return said

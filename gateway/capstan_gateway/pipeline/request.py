@@ -1,0 +1,119 @@
+"""What is asked of a model: one value, from which everything that is sent follows.
+
+as it came ──► Request(document, raw bytes)            nobody has rewritten it: the bytes go out as they are
+in a dialect ─► Request(document, native)              the same; `document` is its translation into chat
+rewritten(d) ─► Request(d)                             neither: what is sent is written from `d`, for every provider
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from capstan_contract.config import Task
+from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.headers import Header
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An inference route."""
+
+    path: str
+    upstream_path: bytes
+    """Appended to an endpoint's base path."""
+    tasks: frozenset[Task]
+    """Tasks of the models that can answer here."""
+    required: tuple[str, ...] = ()
+    """Fields that a body must have beside `model`."""
+    streams: bool = False
+    """Whether `stream: true` has a meaning here."""
+    dialect: Dialect | None = None
+    """What clients speak here; None: what the engines speak."""
+
+
+class NativeRequest:
+    """A request in the dialect of its route."""
+
+    __slots__ = ("_raw", "document")
+
+    def __init__(self, document: dict[str, Any], raw: bytes | None = None) -> None:
+        self.document: Final = document
+        self._raw: Final = raw
+
+    @property
+    def body(self) -> bytes:
+        """The bytes to send: those that came, unless only the document is left."""
+        return orjson.dumps(self.document) if self._raw is None else self._raw
+
+
+class Request:
+    """One request. It is never changed: who wants another one makes it, with `rewritten`."""
+
+    __slots__ = ("document", "headers", "native", "raw", "route", "stream", "untranslatable", "usage_asked")
+
+    def __init__(
+        self,
+        route: Route,
+        document: dict[str, Any],
+        *,
+        stream: bool,
+        usage_asked: bool,
+        raw: bytes | None = None,
+        native: NativeRequest | None = None,
+        untranslatable: InvalidRequest | None = None,
+        headers: Sequence[Header] = (),
+    ) -> None:
+        self.route: Final = route
+        self.document: Final = document
+        """The request as the engines understand it, whatever the client speaks. Nobody writes into it."""
+        self.raw: Final = raw
+        """The bytes that say what `document` says, as they came; None when there are none."""
+        self.native: Final = native
+        """On a route with a dialect: what the client sent, for models that speak the dialect too. None: no model is
+        spoken to in the client's own dialect."""
+        self.untranslatable: Final = untranslatable
+        """Why `document` does not hold the whole request: only a model that gets `native` can answer."""
+        self.stream: Final = stream
+        self.usage_asked: Final = usage_asked
+        """Whether a stream ends with its usage."""
+        self.headers: Final = headers
+        """What the client says to a provider that speaks its dialect: versions, beta features."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes the request has."""
+        if self.raw is not None:
+            return len(self.raw)
+        return len(orjson.dumps(self.document) if self.native is None else self.native.body)
+
+    def rewritten(self, document: dict[str, Any], *, route: Route | None = None) -> "Request":
+        """Give the request that asks for this instead, of any model: nothing that came from the client is left in it.
+
+        `document` is a chat completion request, or what else the route's engines understand.
+        """
+        stream = document.get("stream") is True
+        options = document.get("stream_options")
+        usage_asked = stream and isinstance(options, dict) and bool(options.get("include_usage"))
+        return Request(
+            self.route if route is None else route,
+            document, stream=stream, usage_asked=usage_asked, headers=self.headers,
+        )  # fmt: skip
+
+    def read(self) -> "Request":
+        """Give the request that sends what its document says, for who decides by the document.
+
+        JSON that could be read in two ways (a key that stands there twice) is written anew, so that the engine reads
+        what was judged here. Raises what makes the request untranslatable: nobody has read such a one.
+        """
+        if self.untranslatable is not None:
+            raise self.untranslatable
+        if self.raw is None and self.native is None:
+            return self
+        native = None if self.native is None else NativeRequest(self.native.document)
+        return Request(
+            self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, native=native,
+            headers=self.headers,
+        )  # fmt: skip
