@@ -5,7 +5,7 @@ import os
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.policies import Policies, PolicyKind
 from capstan_gateway.pipeline.probed import ProbeTargets
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.routing.budget import RetryBudget
@@ -44,7 +45,10 @@ from capstan_process.settings import SettingsError
 class Gateway:
     """One gateway: what is shared by all requests, and the work in the background. Make it inside the loop."""
 
-    def __init__(self, settings: Settings, *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, rng: random.Random | None = None, kinds: Sequence[PolicyKind[Any]] = ()
+    ) -> None:
+        self._kinds = kinds
         self.settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter and choice of endpoints, not secrets
         self._draining = False
@@ -167,10 +171,14 @@ class Gateway:
         return jobs
 
     def _compile(self, config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Runtime]:
+        before = None if previous is None else previous.answering
         runtime = yield from compile_runtime(
             config,
             endpoints_of=self.table.set_of,
             metrics=self.metrics,
+            answering=Policies(
+                self._kinds, config, self.deps, previous=before if isinstance(before, Policies) else None
+            ),
             previous=previous,
             auto=self.settings.auto_strategy,
         )

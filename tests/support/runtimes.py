@@ -1,11 +1,23 @@
 """Compiling a gateway config at one stretch."""
 
 from collections.abc import Callable
+from typing import Any
 
 from capstan_contract.config import GatewayConfig, ModelEntry
-from capstan_gateway.config.runtime import Runtime, compile_runtime
+from capstan_gateway.config.runtime import Runtime, ServedModel, compile_runtime
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.telemetry.metrics import Metrics
+
+
+class Unanswered:
+    """Gives no model an answer function."""
+
+    def layers_of(self, entry: ModelEntry) -> tuple[Any, ...]:
+        """Give none."""
+        return ()
+
+    def compose(self, model: ServedModel, layers: tuple[Any, ...]) -> None:
+        """Leave the model without one."""
 
 
 def compile_whole(
@@ -13,7 +25,9 @@ def compile_whole(
 ) -> Runtime:
     """Give the Runtime of these models."""
     config = GatewayConfig.build(models)
-    steps = compile_runtime(config, endpoints_of=endpoints_of, metrics=Metrics(), previous=previous)
+    steps = compile_runtime(
+        config, endpoints_of=endpoints_of, metrics=Metrics(), answering=Unanswered(), previous=previous
+    )
     while True:
         try:
             next(steps)

@@ -1,6 +1,8 @@
 """What a request runs against: one immutable object, compiled from one config and replaced as a whole."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from operator import is_
+from typing import Any, Protocol
 
 import orjson
 
@@ -30,9 +32,9 @@ class ServedModel:
     """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
 
     __slots__ = (
-        "auto", "capabilities", "context_window", "created", "endpoints", "external", "fallbacks", "id",
-        "max_output_tokens", "metrics", "name", "name_lines", "plan", "price", "provider", "rename", "speaks_anthropic",
-        "task", "timeouts", "upstream_name", "weight",
+        "answer", "answer_alone", "auto", "capabilities", "context_window", "created", "endpoints", "external",
+        "fallbacks", "id", "layers", "max_output_tokens", "metrics", "name", "name_lines", "plan", "price", "provider",
+        "rename", "speaks_anthropic", "task", "timeouts", "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -70,22 +72,46 @@ class ServedModel:
         self.external = isinstance(backend, ExternalBackend)
         self.provider = backend.provider if isinstance(backend, ExternalBackend) else ""
         self.speaks_anthropic = self.provider == Provider.ANTHROPIC
+        self.layers: tuple[Any, ...] = ()
+        """What is in force on it: `pipeline.layers.Layer`, the outermost first."""
+        self.answer: Callable[[Any], Awaitable[Any]] = _not_composed
+        """From a `pipeline.ask.Ask` to a `pipeline.reply.Reply`, as the model is asked for by its name."""
+        self.answer_alone: Callable[[Any], Awaitable[Any]] = _not_composed
+        """The same as one of several that may answer: without its own fallbacks."""
+
+
+async def _not_composed(ask: object) -> object:
+    raise RuntimeError(f"no answer function was composed for {ask!r}")
+
+
+class Answering(Protocol):
+    """Who gives the models of one config their answer functions: the pipeline, which stands above this room."""
+
+    def layers_of(self, entry: ModelEntry) -> tuple[Any, ...]:
+        """Give what is in force on a model; the same objects as in the config before, where nothing has changed."""
+        ...
+
+    def compose(self, model: ServedModel, layers: tuple[Any, ...]) -> None:
+        """Set `layers`, `answer` and `answer_alone`."""
+        ...
 
 
 class Runtime:
     """One config, ready to serve."""
 
-    __slots__ = ("_entries", "_members", "_served", "auto", "by_id", "hash", "listing", "models")
+    __slots__ = ("_entries", "_members", "_served", "answering", "auto", "by_id", "hash", "listing", "models")
 
     def __init__(
         self,
         config: GatewayConfig,
         served: Mapping[str, Mapping[str, ServedModel]],
+        answering: Answering,
         auto: ServedModel | None = None,
     ) -> None:
         self.hash = config.hash
         self._entries = {entry.id: entry for entry in config.models}
         self._served = served
+        self.answering = answering
         self.models = {name: model for names in served.values() for name, model in names.items()}
         """By every name that clients may use: served names, aliases, adapters."""
         self.by_id = {name: served[name][self._entries[name].servedName] for name in sorted(self._entries)}
@@ -121,11 +147,15 @@ class Runtime:
                 if model.plan is None and model.auto:
                     yield Member(model, model.weight)
 
-    def compiled(self, entry: ModelEntry) -> Mapping[str, ServedModel] | None:
-        """Give what this very entry was compiled to, by name; None when it is another one, or new."""
+    def compiled(self, entry: ModelEntry, layers: tuple[Any, ...]) -> Mapping[str, ServedModel] | None:
+        """Give what this very entry with these layers was compiled to, by name; None when either is another one."""
         known = self._entries.get(entry.id)
         # Identity first: to compare a thousand entries field by field takes milliseconds.
-        return self._served.get(entry.id) if known is entry or known == entry else None
+        if known is None or (known is not entry and known != entry):
+            return None
+        before = self.by_id[entry.id].layers
+        same = len(before) == len(layers) and all(map(is_, before, layers))
+        return self._served[entry.id] if same else None
 
 
 def _card(name: str, model: ServedModel) -> dict[str, object]:
@@ -143,6 +173,7 @@ def compile_runtime(
     *,
     endpoints_of: Callable[[ModelEntry], EndpointSet],
     metrics: Metrics,
+    answering: Answering,
     previous: Runtime | None = None,
     auto: Strategy = Strategy.CHEAPEST,
 ) -> Generator[None, None, Runtime]:
@@ -153,12 +184,19 @@ def compile_runtime(
     """
     served: dict[str, Mapping[str, ServedModel]] = {}
     for entry in config.models:
-        kept = None if previous is None else previous.compiled(entry)
-        served[entry.id] = kept or _compile_model(entry, endpoints_of(entry), metrics)
+        layers = answering.layers_of(entry)
+        kept = None if previous is None else previous.compiled(entry, layers)
+        if kept is None:
+            kept = _compile_model(entry, endpoints_of(entry), metrics)
+            for model in dict.fromkeys(kept.values()):
+                answering.compose(model, layers)
+        served[entry.id] = kept
         yield
     entry = ModelEntry(id=AUTO, servedName=AUTO, upstreamName=AUTO, backend=StaticBackend(urls=()))
     plan = RouterPlan(auto, StickyBy.USER, None)
-    return Runtime(config, served, _compile_model(entry, endpoints_of(entry), metrics, plan)[AUTO])
+    chooses = _compile_model(entry, endpoints_of(entry), metrics, plan)[AUTO]
+    answering.compose(chooses, answering.layers_of(entry))
+    return Runtime(config, served, answering, chooses)
 
 
 def _compile_model(

@@ -10,7 +10,7 @@ It knows nothing of who waits for the answer, and may outlive them: it lasts as 
 import logging
 from asyncio import Task
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.headers import Header
@@ -20,6 +20,9 @@ from capstan_gateway.pipeline.settle import settle_call, stream_usage
 from capstan_gateway.routing.dispatch import MAX_NOTES
 from capstan_gateway.routing.port import CallStats
 from capstan_gateway.streaming.usage import Usage
+
+if TYPE_CHECKING:
+    from capstan_gateway.pipeline.layers import Layer
 
 Closer = Callable[[], object]
 """Closes what was opened for an ask. It does not wait: what takes time is handed to whoever does that."""
@@ -31,9 +34,9 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "answered_by", "ended", "expires_at", "holders", "may_wait", "model", "price_dollars", "reply",
-        "request", "request_id", "route_note", "runtime", "session", "spent_dollars", "started", "stats", "task",
-        "trace", "usage", "usage_settled",
+        "_closers", "answered_by", "ended", "expires_at", "holders", "inside", "may_wait", "model", "price_dollars",
+        "reply", "request", "request_id", "route_note", "runtime", "session", "spent_dollars", "started", "stats",
+        "task", "trace", "usage", "usage_settled",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +56,8 @@ class Ask:
         """Headers that name the trace."""
         self.session = ""
         """What the client calls its session: requests of one session prefer one endpoint."""
+        self.inside: tuple[Layer, ...] = ()
+        """The layers that it is on its way through, the outermost first."""
         self.may_wait = True
         """Whether it may wait for an endpoint of a model that has none: not while another model may answer."""
         self.answered_by: ServedModel | None = None
@@ -85,6 +90,7 @@ class Ask:
             runtime=self.runtime, started=self.started, expires_at=self.expires_at,
         )  # fmt: skip
         child.request_id, child.trace, child.session = self.request_id, self.trace, self.session
+        child.inside = self.inside
         child.usage_settled = True
         return child
 
@@ -150,13 +156,11 @@ class Ask:
             raise interruption
 
     def end(self) -> None:
-        """Stop the upstream, settle what was used, and close what was opened: in this order, and once."""
+        """Settle what was used, then close what was opened, the upstream first: once."""
         if self.ended:
             return
         self.ended = True
         try:
-            if isinstance(self.reply, StreamReply):
-                _call(self.reply.source.close, self.request_id)
             _call(self.settle, self.request_id)
         finally:
             self.close_since(0)

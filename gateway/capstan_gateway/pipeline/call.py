@@ -39,7 +39,7 @@ _UNFINISHED: Final = "the model's engine answered without a finish reason"
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
 
-async def call_model(ask: Ask, deps: Deps, model: ServedModel) -> Reply:
+async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     """Give the reply of this model; raises RoutingError, UpstreamError or GatewayError when it gives none."""
     request = ask.request
     adapter = adapter_for(request, model) if model.provider or request.route.dialect is not None else None
@@ -80,6 +80,8 @@ async def call_model(ask: Ask, deps: Deps, model: ServedModel) -> Reply:
                 raise
         else:
             ask.answered_by = model
+            if type(reply) is StreamReply:
+                ask.on_end(answer.close)
             return reply
 
 

@@ -17,7 +17,6 @@ from capstan_contract.config import EstimatorType
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, UpstreamFailed, UpstreamRejected
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
@@ -34,6 +33,11 @@ from capstan_gateway.streaming.usage import Usage
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
 
 _FAILURES: Final = (RoutingError, UpstreamError, GatewayError)
+
+
+async def cascade_answer(deps: Deps, model: ServedModel, plan: CascadePlan, ask: Ask) -> Reply:
+    """Give the answer of a cascade; what its last member raised when there is none at all."""
+    return await Cascade(ask, deps, model, plan).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Cascade:
         self._model = model
         self._plan = plan
         self._needs = needs_of(ask)
-        self._scorer = Scorer(ask, deps, plan.estimator)
+        self._scorer = Scorer(ask, plan.estimator)
         self._best: Held | None = None
         self._usage: Usage | None = None
 
@@ -99,7 +103,7 @@ class Cascade:
         # Its answer is the whole ask's: it ends when that does.
         self._ask.on_end(child.leave)
         try:
-            reply = await call_model(child, self._deps, member)
+            reply: Reply = await member.answer_alone(child)
         except BaseException:
             self._ask.join(child, answers=False)
             raise
@@ -133,7 +137,7 @@ class Cascade:
         child.may_wait = False
         child.hold()
         try:
-            reply = await call_model(child, self._deps, member)
+            reply: Reply = await member.answer_alone(child)
         finally:
             self._ask.join(child, answers=False)
             child.leave()

@@ -1,15 +1,14 @@
 """An answer from the model, from a member of it when it is virtual, or from a fallback."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, InvalidRequest, ModelNotReady, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.call import call_model
-from capstan_gateway.pipeline.cascade import Cascade
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.layers import Answer, compose
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.route import Routed, is_usable, rank
 from capstan_gateway.routing.errors import NoEndpoint, RoutingError
@@ -22,20 +21,13 @@ CONTENT_FILTER: Final = "content_filter"
 _REFUSALS: Final = frozenset((400, 404, 413, 422))
 
 
-def answer(ask: Ask, deps: Deps) -> Awaitable[Reply]:
+async def first_answer(deps: Deps, asked: ServedModel, ask: Ask) -> Reply:
     """Give the reply of the first model that answers; what the last one raised when none does."""
-    asked = ask.model
-    if asked.plan is None and not asked.fallbacks:
-        return call_model(ask, deps, asked)
-    return _answer(ask, deps, asked)
-
-
-async def _answer(ask: Ask, deps: Deps, asked: ServedModel) -> Reply:
     routed = rank(ask, deps, asked) if isinstance(asked.plan, RouterPlan) else None
     first = [asked] if routed is None else routed.models
-    models = _with_fallbacks(ask, deps, asked, first)
+    models, via = _with_fallbacks(ask, deps, asked, first)
     try:
-        reply = await _first_of(ask, deps, models, first)
+        reply = await _first_of(ask, deps, models, first, via)
     except NoEndpoint as error:
         if routed is None:
             raise
@@ -46,20 +38,28 @@ async def _answer(ask: Ask, deps: Deps, asked: ServedModel) -> Reply:
     return reply
 
 
-def _with_fallbacks(ask: Ask, deps: Deps, asked: ServedModel, first: Sequence[ServedModel]) -> list[ServedModel]:
-    """Give the models to ask, in order. One without an endpoint is passed over when another one has some.
+def _with_fallbacks(
+    ask: Ask, deps: Deps, asked: ServedModel, first: Sequence[ServedModel]
+) -> tuple[list[ServedModel], Mapping[ServedModel, ServedModel]]:
+    """Give the models to ask, in order, and the router that each came from if that is itself a fallback.
 
-    Those that fail, or asked to be left alone, come last: a dead engine is tried now and then, not with each request.
+    One without an endpoint is passed over when another one has some. Those that fail, or asked to be left alone, come
+    last: a dead engine is tried now and then, not with each request.
     """
-    found = list(first)
+    found, via = list(first), dict[ServedModel, ServedModel]()
     for name in asked.fallbacks[:MAX_FALLBACKS]:
         model = ask.runtime.find(name)
         if model is None or model.task is not asked.task:
             continue
         more = rank(ask, deps, model).models if isinstance(model.plan, RouterPlan) else [model]
-        found.extend(one for one in more if one not in found)
+        for one in more:
+            if one not in found:
+                found.append(one)
+                via[one] = model
     there = [model for model in found if _has_endpoints(ask, model)] or found[:1]
-    return sorted(there, key=lambda model: not is_usable(ask, model, deps)) if len(there) > 1 else there
+    if len(there) > 1:
+        there.sort(key=lambda model: not is_usable(ask, model, deps))
+    return there, via
 
 
 def _has_endpoints(ask: Ask, model: ServedModel) -> bool:
@@ -68,7 +68,13 @@ def _has_endpoints(ask: Ask, model: ServedModel) -> bool:
     return bool(model.endpoints.states)
 
 
-async def _first_of(ask: Ask, deps: Deps, models: Sequence[ServedModel], asked: Sequence[ServedModel]) -> Reply:
+async def _first_of(
+    ask: Ask,
+    deps: Deps,
+    models: Sequence[ServedModel],
+    asked: Sequence[ServedModel],
+    via: Mapping[ServedModel, ServedModel],
+) -> Reply:
     left = list(models)
     routed = ask.model.plan is not None
     told: Exception | None = None
@@ -76,7 +82,8 @@ async def _first_of(ask: Ask, deps: Deps, models: Sequence[ServedModel], asked: 
         model = left.pop(0)
         began = deps.clock()
         try:
-            reply = await _reply_of(ask, deps, model, may_wait=not left)
+            ask.may_wait = not left
+            reply = await _answer_of(model, via.get(model, model))(ask)
             if routed:
                 deps.memory.observe(model.id, deps.clock() - began, stream=ask.request.stream)
             return reply
@@ -96,11 +103,10 @@ async def _first_of(ask: Ask, deps: Deps, models: Sequence[ServedModel], asked: 
     raise UpstreamFailed("no model could answer")
 
 
-async def _reply_of(ask: Ask, deps: Deps, model: ServedModel, *, may_wait: bool) -> Reply:
-    if isinstance(model.plan, CascadePlan):
-        return await Cascade(ask, deps, model, model.plan).run()
-    ask.may_wait = may_wait
-    return await call_model(ask, deps, model)
+def _answer_of(model: ServedModel, via: ServedModel) -> Answer:
+    """Give the answer function of a model with its layers, and inside those of the router that it came from."""
+    answer: Answer = model.answer_alone
+    return answer if via is model else compose(via.layers, answer)
 
 
 def _cannot_take(error: Exception, *, routed: bool) -> bool:

@@ -43,7 +43,7 @@ def _received(delivery: Delivery, deps: Deps, body: bytes) -> Request:
     route = delivery.route
     if route.dialect is None:
         return parse(route, body)
-    request = _translate(route, route.dialect, body, _own_headers(delivery.exchange.headers))
+    request = translate(route, route.dialect, body, _own_headers(delivery.exchange.headers))
     if request.native is not None:
         delivery.client_document = request.native.document
     return request
@@ -62,7 +62,7 @@ def parse(route: Route, body: bytes) -> Request:
     return Request(route, document, stream=stream, usage_asked=usage_asked, raw=body)
 
 
-def _translate(route: Route, dialect: Dialect, body: bytes, headers: list[Header]) -> Request:
+def translate(route: Route, dialect: Dialect, body: bytes, headers: list[Header]) -> Request:
     """Take a request in another dialect. What chat cannot say is refused later, unless the model speaks it too."""
     given = _load(body)
     _check_model(given)

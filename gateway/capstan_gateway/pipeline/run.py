@@ -8,11 +8,10 @@ from capstan_gateway.errors import ClientGone, GatewayError
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.failures import to_gateway_error
-from capstan_gateway.pipeline.fallbacks import answer
 from capstan_gateway.pipeline.parse import receive, receive_later
 from capstan_gateway.pipeline.present import present
 from capstan_gateway.pipeline.record import record
-from capstan_gateway.pipeline.reply import StreamReply, WholeReply
+from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.resolve import resolve
 from capstan_gateway.pipeline.send import send_error, send_stream, send_whole
 from capstan_gateway.streaming.relay import StreamBroken
@@ -29,8 +28,11 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
         if request is None:
             request = await receive_later(delivery, deps)
         ask = resolve(delivery, request)
-        ask.reply = reply = await answer(ask, deps)
-        delivery.reply = reply = reply if delivery.client_document is None else present(delivery, reply)
+        reply: Reply = await ask.model.answer(ask)
+        ask.reply = reply
+        if delivery.client_document is not None:
+            reply = present(delivery, reply)
+        delivery.reply = reply
         if isinstance(reply, WholeReply):
             send_whole(delivery, ask, reply, deps)
         else:

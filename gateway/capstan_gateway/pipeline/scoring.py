@@ -9,9 +9,8 @@ from capstan_contract.config import CascadeEstimator, EstimatorType, Provider, T
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.call import call_model
-from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.reply import WholeReply
+from capstan_gateway.pipeline.layers import of_its_own
+from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.pipeline.settle import settle_call
 from capstan_gateway.quality.checks import check_answer
@@ -27,9 +26,8 @@ _ROUTE: Final = Route("/v1/chat/completions", b"/chat/completions", frozenset((T
 class Scorer:
     """Scores the answers of one request."""
 
-    def __init__(self, ask: Ask, deps: Deps, estimator: CascadeEstimator) -> None:
+    def __init__(self, ask: Ask, estimator: CascadeEstimator) -> None:
         self._ask = ask
-        self._deps = deps
         self._uses = USES[estimator.type]
         self._judge = ask.runtime.by_id.get(estimator.judge or "")
         self._judge_seconds = estimator.judgeTimeoutSeconds
@@ -71,10 +69,11 @@ class Scorer:
             # Their newer models refuse the older name.
             document["max_completion_tokens"] = document.pop("max_tokens")
         child = self._ask.fork(self._ask.request.rewritten(document, route=_ROUTE))
+        child.inside = of_its_own(child.inside)
         child.may_wait = False
         child.hold()
         try:
-            reply = await call_model(child, self._deps, judge)
+            reply: Reply = await judge.answer_alone(child)
         finally:
             self._ask.join(child, answers=False)
             child.leave()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from capstan_contract.config import Timeouts
-from capstan_gateway import wiring
+from capstan_gateway import composition
 from capstan_gateway.pipeline import run, watch
 from capstan_gateway.serving import reading, wire
 from fakes.openai_upstream import FakeUpstream, Received, Wire, delta, frame
@@ -38,7 +38,7 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LoopClock]:
     """The clock by which the gateway keeps its deadlines, and that by which requests begin."""
     with loop_clock() as held:
-        monkeypatch.setattr(wiring, "time", SimpleNamespace(monotonic=held.time))
+        monkeypatch.setattr(composition, "time", SimpleNamespace(monotonic=held.time))
         yield held
 
 

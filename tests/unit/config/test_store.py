@@ -13,6 +13,7 @@ from capstan_gateway.config.store import DIRECTORY, KUBERNETES, ConfigStore
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.telemetry.metrics import Metrics
+from support.runtimes import Unanswered
 
 
 class Compiler:
@@ -34,7 +35,11 @@ class Compiler:
         while not self.waits_for.is_set():
             yield
         runtime = yield from compile_runtime(
-            config, endpoints_of=lambda _: EndpointSet(registry), metrics=self.metrics, previous=previous
+            config,
+            endpoints_of=lambda _: EndpointSet(registry),
+            metrics=self.metrics,
+            answering=Unanswered(),
+            previous=previous,
         )
         self.at_work -= 1
         return runtime

@@ -1,0 +1,105 @@
+"""The order in which what is in force on a model acts on a request: here, and nowhere else.
+
+    client ─► Delivery: who asks ─► body read ─► model found
+                  │
+                  ▼  the model's answer function, composed once, when the Runtime is compiled
+              limits ──── reserve, else refuse      settle to what was used ◄─┐
+                  ▼                                                           │
+              guards ──── judge, rewrite the request    judge, filter ◄───────┤
+                  ▼                                                           │
+              cache  ──── look up, else be the one who asks       store ◄─────┤
+                  ▼                                                           │
+              the model itself: a call ─► endpoints, retries ─────────────────┘
+              a virtual one: its members, each through the layers of its own
+                  │
+                  ▼
+              in the client's dialect ─► sent ─► the ask ends: upstream stopped, settled, closers ─► recorded
+
+A layer that is in force on a router and on the member that answers acts once, at the outermost place. A call that the
+gateway makes on its own behalf (a judge) is a request of its own to guards and caches, and part of the client's request
+to limits. Where nothing is in force on a model, its answer function is the call, and nothing is paid.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
+from typing import Final, Protocol
+
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.reply import Reply
+
+Answer = Callable[[Ask], Awaitable[Reply]]
+"""Gives the reply to an ask, or raises a RoutingError, UpstreamError or GatewayError."""
+
+
+class Order(IntEnum):
+    """Where a layer stands: the lower, the further outside."""
+
+    LIMITS = 1
+    GUARDS = 2
+    CACHE = 3
+
+
+class Layer(Protocol):
+    """What one policy does with requests. It is made once for a Runtime, and never changes.
+
+    It may answer itself, rewrite `ask.request` before it goes on, look at the reply or replace it, and raise a
+    GatewayError. What it opens it closes by `ask.on_end`, which is called once whatever happens: also when it, or
+    something further inside, raises, and when the client has gone.
+    """
+
+    order: Order
+    reads: bool
+    """Whether it decides by the request's document. Then what is sent is what the document says."""
+
+    def answer(self, ask: Ask, inner: Answer) -> Awaitable[Reply]:
+        """Give the reply, of `inner` or another one."""
+        ...
+
+
+def compose(layers: Sequence[Layer], answer: Answer) -> Answer:
+    """Give limits(guards(cache(answer))); of one order, in the order given. With no layers that is `answer` itself."""
+    if not layers:
+        return answer
+    outermost_first = sorted(layers, key=_order)
+    for layer in reversed(outermost_first):
+        answer = _around(layer, answer)
+    return _closing(answer)
+
+
+def _order(layer: Layer) -> int:
+    return layer.order
+
+
+def _around(layer: Layer, inner: Answer) -> Answer:
+    async def answer(ask: Ask) -> Reply:
+        if any(outer is layer for outer in ask.inside):
+            return await inner(ask)
+        ask.inside = (*ask.inside, layer)
+        if layer.reads:
+            ask.request = ask.request.read()
+        return await layer.answer(ask, inner)
+
+    return answer
+
+
+def _closing(onion: Answer) -> Answer:
+    """Leave the ask as it was when there is no reply: another model may be asked, and what is open is not needed."""
+
+    async def answer(ask: Ask) -> Reply:
+        mark, request, inside = ask.opened(), ask.request, ask.inside
+        try:
+            return await onion(ask)
+        except BaseException:
+            ask.request, ask.inside = request, inside
+            ask.close_since(mark)
+            raise
+
+    return answer
+
+
+COUNTED_WITH: Final = (Order.LIMITS,)
+
+
+def of_its_own(inside: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Give the layers that a call on the gateway's own behalf is still inside of; see above."""
+    return tuple(layer for layer in inside if layer.order in COUNTED_WITH)

@@ -1,0 +1,74 @@
+"""From the policies of a config to the answer function of each model."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from capstan_contract.config import GatewayConfig, ModelEntry
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.pipeline.call import call_model
+from capstan_gateway.pipeline.cascade import cascade_answer
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.fallbacks import first_answer
+from capstan_gateway.pipeline.layers import Answer, Layer, compose
+from capstan_gateway.selection.plan import CascadePlan
+
+Spec = TypeVar("Spec")
+
+
+class PolicyKind(Protocol[Spec]):
+    """One kind of policy: how the config says what is in force, and what acts on it."""
+
+    def in_force(self, config: GatewayConfig, entry: ModelEntry) -> Iterable[tuple[str, Spec]]:
+        """Give the policies on this model, each with the id of its resource; the outermost first. Pure."""
+        ...
+
+    def build(self, id: str, spec: Spec) -> Layer:
+        """Give what acts on requests. Its state, if it has any that survives a Runtime, lives elsewhere, by its id."""
+        ...
+
+
+class Policies:
+    """The policies of one config, each built once: `config.runtime.Answering`.
+
+    One that is as it was in the config before is the same object, so that a model whose entry and policies are what
+    they were keeps its answer function too.
+    """
+
+    def __init__(
+        self, kinds: Sequence[PolicyKind[Any]], config: GatewayConfig, deps: Deps, previous: "Policies | None" = None
+    ) -> None:
+        self._kinds = kinds
+        self._config = config
+        self._deps = deps
+        self._previous = previous._built if previous is not None else {}
+        self._built: dict[Hashable, tuple[Any, Layer]] = {}
+
+    def layers_of(self, entry: ModelEntry) -> tuple[Layer, ...]:
+        """Give the layers in force on a model."""
+        if not self._kinds:
+            return ()
+        return tuple(
+            self._layer(kind, id, spec) for kind in self._kinds for id, spec in kind.in_force(self._config, entry)
+        )
+
+    def _layer(self, kind: PolicyKind[Any], id: str, spec: Any) -> Layer:
+        known = self._built.get((kind, id))
+        if known is None:
+            known = self._previous.get((kind, id))
+            if known is None or known[0] != spec:
+                known = spec, kind.build(id, spec)
+            self._built[kind, id] = known
+        return known[1]
+
+    def compose(self, model: ServedModel, layers: tuple[Layer, ...]) -> None:
+        """Give a model its answer functions: as it is asked for, and as one of several that may answer."""
+        deps = self._deps
+        if isinstance(model.plan, CascadePlan):
+            alone: Answer = partial(cascade_answer, deps, model, model.plan)
+        else:
+            alone = partial(call_model, deps, model)
+        whole = partial(first_answer, deps, model) if model.plan is not None or model.fallbacks else alone
+        model.layers = layers
+        model.answer_alone = compose(layers, alone)
+        model.answer = model.answer_alone if whole is alone else compose(layers, whole)

@@ -1,0 +1,138 @@
+"""The one request value: what is sent follows from what it says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from capstan_contract.config import ExternalBackend, ExternalEndpoint, ModelEntry, Provider, StaticBackend, Task
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.pipeline.adapters import adapter_for
+from capstan_gateway.pipeline.outgoing import build_body
+from capstan_gateway.pipeline.parse import parse, translate
+from capstan_gateway.pipeline.request import Request, Route
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
+
+CHAT = Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)), ("messages",), streams=True)
+ANTHROPIC = Route("/v1/messages", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=MESSAGES)
+COUNT = Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset((Task.CHAT,)), dialect=MESSAGES)
+OPENAI = Route("/v1/responses", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES)
+EMBED = Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",))
+
+
+def model(provider: Provider | None = None, name: str = "m") -> ServedModel:
+    """Give a model, hosted by this provider or an engine's."""
+    backend: Any = StaticBackend(urls=("http://127.0.0.1:1",))
+    if provider is not None:
+        backend = ExternalBackend(provider=provider, endpoints=(ExternalEndpoint(name="a", url="http://127.0.0.1:1"),))
+    entry = ModelEntry(id="t/m", servedName="m", upstreamName=name, backend=backend)
+    return ServedModel(
+        entry, name="m", upstream_name=name,
+        endpoints=EndpointSet(EndpointRegistry()), metrics=ModelMetrics(Metrics(), "m"),
+    )  # fmt: skip
+
+
+def request(route: Route, document: dict[str, Any] | bytes) -> Request:
+    """Give a request as it comes from a client."""
+    body = document if isinstance(document, bytes) else orjson.dumps(document)
+    return parse(route, body) if route.dialect is None else translate(route, route.dialect, body, [])
+
+
+def sent(asked: Request, to: ServedModel) -> bytes:
+    """Give the bytes that the model would be sent."""
+    adapter = adapter_for(asked, to) if to.provider or asked.route.dialect is not None else None
+    return build_body(asked, to) if adapter is None else adapter.body(asked, to)
+
+
+SECRET = "my-secret"
+TURN = {"role": "user", "content": SECRET}
+ASKED: list[tuple[str, Route, dict[str, Any]]] = [
+    ("chat", CHAT, {"model": "m", "messages": [TURN]}),
+    ("a chat stream", CHAT, {"model": "m", "messages": [TURN], "stream": True}),
+    ("messages", ANTHROPIC, {"model": "m", "max_tokens": 9, "messages": [TURN]}),
+    ("a messages stream", ANTHROPIC, {"model": "m", "max_tokens": 9, "messages": [TURN], "stream": True}),
+    ("counting", COUNT, {"model": "m", "max_tokens": 9, "messages": [TURN]}),
+    ("responses", OPENAI, {"model": "m", "input": SECRET}),
+    ("a responses stream", OPENAI, {"model": "m", "input": SECRET, "stream": True}),
+    ("embeddings", EMBED, {"model": "m", "input": SECRET}),
+]
+MODELS: list[tuple[str, Callable[[], ServedModel]]] = [
+    ("an engine", model),
+    ("an engine under another name", lambda: model(name="other")),
+    ("OpenAI", lambda: model(Provider.OPENAI)),
+    ("Anthropic", lambda: model(Provider.ANTHROPIC)),
+    ("a compatible API", lambda: model(Provider.OPENAI_COMPATIBLE)),
+]
+
+
+@pytest.mark.parametrize(("_kind", "served"), MODELS, ids=[kind for kind, _ in MODELS])
+@pytest.mark.parametrize(("_what", "route", "document"), ASKED, ids=[what for what, _, _ in ASKED])
+def test_what_is_rewritten_is_what_is_sent(
+    _what: str, route: Route, document: dict[str, Any], _kind: str, served: Callable[[], ServedModel]
+) -> None:
+    """What is taken out of the document reaches no provider, whatever dialect the client and the model speak."""
+    asked, to = request(route, document), served()
+    rewritten = asked.rewritten(orjson.loads(orjson.dumps(asked.document).replace(SECRET.encode(), b"[REDACTED]")))
+    try:
+        assert SECRET.encode() in sent(asked, to)
+    except InvalidRequest:
+        # This model has no such route.
+        with pytest.raises(InvalidRequest):
+            sent(rewritten, to)
+        return
+    body = sent(rewritten, to)
+    assert SECRET.encode() not in body
+    assert b"[REDACTED]" in body
+    assert (rewritten.stream, rewritten.usage_asked) == (asked.stream, asked.usage_asked)
+
+
+TWICE = [
+    (CHAT, b'{"model":"m","messages":[{"role":"user","content":"my-secret","content":"harmless"}]}'),
+    (
+        CHAT,
+        b'{"messages":[{"role":"user","content":"my-secret"}],"model":"m","messages":[{"role":"user","content":"x"}]}',
+    ),
+    (EMBED, b'{"model":"m","input":"my-secret","input":"x"}'),
+    (ANTHROPIC, b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"my-secret","content":"x"}]}'),
+    (OPENAI, b'{"model":"m","input":"my-secret","input":"x"}'),
+]
+
+
+@pytest.mark.parametrize(("_kind", "served"), MODELS, ids=[kind for kind, _ in MODELS])
+@pytest.mark.parametrize(("route", "body"), TWICE)
+def test_what_is_read_is_what_is_sent(route: Route, body: bytes, _kind: str, served: Callable[[], ServedModel]) -> None:
+    """Of a key that stands there twice the engine gets the one that was read here, and no other."""
+    asked = request(route, body).read()
+    assert SECRET not in str(asked.document)
+    try:
+        assert SECRET.encode() not in sent(asked, served())
+    except InvalidRequest:
+        assert served().provider
+
+
+def test_bytes_pass_unless_somebody_reads_them() -> None:
+    """A request that no policy reads goes out as the bytes that came in."""
+    body = b'{ "model": "m",  "messages": [{"role": "user", "content": "x", "content": "y"}] }'
+    assert sent(request(CHAT, body), model()) is body
+
+
+def test_a_request_that_chat_cannot_say_is_not_read() -> None:
+    """Who decides by the document does not let a request pass of which the document holds nothing."""
+    asked = request(ANTHROPIC, {"model": "m", "max_tokens": 9, "messages": [TURN], "mcp_servers": [{"url": "x"}]})
+    assert SECRET.encode() in sent(asked, model(Provider.ANTHROPIC))
+    with pytest.raises(InvalidRequest, match="mcp_servers"):
+        asked.read()
+
+
+def test_what_a_rewritten_request_says_of_streams_counts() -> None:
+    """A rewritten document that asks for no stream is answered in one piece."""
+    asked = request(CHAT, {"model": "m", "messages": [TURN], "stream": True, "stream_options": {"include_usage": True}})
+    whole = asked.rewritten({"model": "m", "messages": [TURN]})
+    assert (whole.stream, whole.usage_asked) == (False, False)
+    again = whole.rewritten(asked.document)
+    assert (again.stream, again.usage_asked) == (True, True)
