@@ -109,6 +109,7 @@ def _smg(_: Path, port: int) -> list[str]:
     """As the other router; what it would fetch from a hub, or ask of its workers while it routes, is left out."""
     command = [str(SMG / "bin" / "smg"), "launch", "--worker-urls", f"http://127.0.0.1:{UPSTREAM_PORT}"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin", "--log-level", "error"]
+    command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(port + 1000)]
     return [*command, "--disable-tokenizer-autoload", "--disable-load-monitoring"]
 
 

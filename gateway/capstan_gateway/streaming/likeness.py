@@ -1,0 +1,132 @@
+"""Frames of one stream that are alike but for one piece of text, told from each other without being parsed. Pure.
+
+An engine writes all but a few of a stream's frames from one mould: the same id, model and keys, and each time another
+piece of the answer. Of a frame that was parsed the mould is what is around its text:
+
+    data: {"id":"c-1","choices":[{"index":0,"delta":{"content":"     before, to the quote that opens the text
+     fox                                                             the text
+    "},"finish_reason":null}]}                                       after, from the quote that closes it
+
+Another frame that begins and ends like this is the same JSON document with another string in one place exactly when
+what lies between is the inside of a JSON string: no bare quote, no control character, whole escapes, UTF-8. A run of 64
+such frames is known in a quarter of the time that parsing them takes.
+"""
+
+import re
+from operator import itemgetter
+from typing import Any, Final
+
+import orjson
+
+TRIES: Final = 3
+"""So many moulds are learned in vain until no more is: some engines write something new into each frame."""
+_SPECIAL: Final = re.compile(rb'[\x00-\x1f"\\]')
+"""What cannot stand inside of a JSON string as it is, or is more than it looks."""
+_TEXTS: Final = ("content", "reasoning_content", "reasoning")
+_MARK: Final = "a text that no model writes by itself: 5ba4b2ec"
+
+
+class Likeness:
+    """What the frames of one stream have in common, once one was learned."""
+
+    __slots__ = ("_after", "_before", "_between", "frames", "tries")
+
+    def __init__(self) -> None:
+        self._before = self._after = self._between = b""
+        self.tries = TRIES
+        """How many more moulds may be learned; as many again as soon as one has been of use."""
+        self.frames = 0
+        """How many frames the last `match` has found."""
+
+    def match(self, run: bytes, start: int = 0) -> int:
+        """Say up to where this run of whole frames is of the mould, from `start` on; `start` when its first is not."""
+        before, after, between = self._before, self._after, self._between
+        if not before or not run.startswith(before, start):
+            return start
+        first = start + len(before)
+        last = run.rfind(between, first)
+        end = run.find(after, first if last < 0 else last + len(between))
+        if end < 0:
+            end = last
+        if end < 0:
+            return start
+        texts = [run[first:end]] if last < 0 else self._texts(run[start : end + len(after)])
+        if not texts or not _are_insides(texts):
+            return start
+        self.frames = len(texts)
+        self.tries = TRIES
+        return end + len(after)
+
+    def learn(self, chunk: Any, frame: bytes) -> None:
+        """Take the mould of a whole frame `data: {...}`, which was parsed to this chunk, if its text has one place.
+
+        The frame must be one that was passed on as it is, and told nothing: no error, no usage, no end of a choice.
+        """
+        text = _text_of(chunk)
+        if not text or text == _MARK or b"\n" in frame[:-2]:
+            return
+        self.tries -= 1
+        self._before = b""
+        quoted = orjson.dumps(text)
+        at = frame.rfind(quoted)
+        before, after = frame[: at + 1], frame[at + len(quoted) - 1 :]
+        # What stands at this place may be something else that reads the same.
+        if at >= 0 and _text_of(_parsed(before + _MARK.encode() + after)) == _MARK:
+            self._before, self._after, self._between = before, after, after + before
+
+    def _texts(self, run: bytes) -> list[bytes] | None:
+        """Give the texts of a run whose first and last frame are of the mould; None when one in between is not.
+
+        They are cut out of where they would be, and put together again: comparing is much faster than searching.
+        """
+        frames = run.split(b"\n")[:-2:2]
+        texts = list(map(itemgetter(slice(len(self._before), 2 - len(self._after))), frames))
+        return texts if self._before + self._between.join(texts) + self._after == run else None
+
+
+def _are_insides(texts: list[bytes]) -> bool:
+    """Whether each of them is the inside of a JSON string."""
+    # NB: a space between them, so that two halves of a character do not become one.
+    joined = texts[0] if len(texts) == 1 else b" ".join(texts)
+    if _SPECIAL.search(joined) is None:
+        return joined.isascii() or _is_utf8(joined)
+    if b'"' not in joined:
+        # Escapes alone cannot make up for a string that one of them joins to the next.
+        return _strings(b'["%b"]' % b'","'.join(texts)) == len(texts)
+    return all(_strings(b'["%b"]' % text) == 1 for text in texts)
+
+
+def _strings(document: bytes) -> int:
+    """Give the length of a list; 0 when it is not JSON."""
+    try:
+        return len(orjson.loads(document))
+    except orjson.JSONDecodeError:
+        return 0
+
+
+def _text_of(chunk: Any) -> str:
+    """Give the piece of the answer in a chunk of one choice that goes on; "" when it has none."""
+    choices = chunk.get("choices") if type(chunk) is dict else None
+    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+        return ""
+    choice = choices[0]
+    if choice.get("finish_reason"):
+        return ""
+    delta = choice.get("delta")
+    found = [choice.get("text")] if type(delta) is not dict else [delta.get(name) for name in _TEXTS]
+    return next((text for text in found if type(text) is str and text), "")
+
+
+def _parsed(frame: bytes) -> Any:
+    try:
+        return orjson.loads(frame.removeprefix(b"data: "))
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
