@@ -35,12 +35,6 @@ class Metrics(Collector):
         self.tokens = NumberFamily("counter", "llm_tokens_total", "Tokens, as engines report.", ("model", "direction"))
         # NB: a gauge only in type, because a counter's name would have to end in _total.
         self.cost = NumberFamily("gauge", "llm_cost_dollars", "Price of the tokens so far, in US dollars.", model)
-        self.cache_hits = NumberFamily("counter", "llm_cache_hits_total", "Cached answers.", ("cache_level",))
-        self.cache_misses = NumberFamily("counter", "llm_cache_misses_total", "Cache look-ups without a hit.")
-        self.eval_score = NumberFamily("gauge", "llm_eval_score", "Evaluation score.", ("model", "eval_type"))
-        self.guardrail_blocks = NumberFamily(
-            "counter", "llm_guardrail_blocks_total", "Blocked requests and answers.", ("guard_type", "stage")
-        )
         self.first_token = HistogramFamily(
             "llm_time_to_first_token_seconds", "Time from a request's arrival to its stream's first bytes.",
             model, FIRST_TOKEN,
@@ -88,7 +82,6 @@ class Metrics(Collector):
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []
         """Called before every scrape, for gauges that somebody else keeps."""
-        self.cache_misses.at()
         self.registry = CollectorRegistry()
         self.registry.register(self)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):

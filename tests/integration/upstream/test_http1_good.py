@@ -7,7 +7,6 @@ import pytest
 
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.limits import Limits
-from capstan_gateway.upstream.lines import iterate_lines
 from capstan_gateway.upstream.port import Endpoint
 from support.rawserver import Peer, ok, raw_server
 from support.wait import eventually
@@ -289,26 +288,6 @@ async def test_a_name_is_called_like_an_address(client: Http1Client) -> None:
     async with raw_server(script) as server:
         assert await get(client, Endpoint(id="named", host="localhost", port=server.port)) == (200, b"hello")
         assert b"\r\nhost: localhost:%d\r\n" % server.port in server.heads[0]
-
-
-async def test_lines_of_a_long_response_come_one_by_one(client: Http1Client) -> None:
-    """A watch gives each event as soon as its line is complete."""
-    proceed = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(b'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\n{"a":1\r\n')
-        await peer.send(b"3\r\n}\n{\r\n")
-        await proceed.wait()
-        await peer.send(b"3\r\n}\n!\r\n0\r\n\r\n")
-
-    async with raw_server(script) as server:
-        response = await client.send(at(server.port), method=b"GET", path=b"/", idle_timeout=float("inf"))
-        got = []
-        async for line in iterate_lines(response, endpoint_id="e", max_bytes=100):
-            got.append(line)
-            proceed.set()
-        assert got == [b'{"a":1}', b"{}", b"!"]
 
 
 async def test_sockets_do_not_wait_to_fill_a_segment(client: Http1Client) -> None:
