@@ -33,7 +33,13 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGE = ROOT / ".cache" / "mutants"
 DOCS = ROOT / "docs" / "testing.md"
 EQUIVALENT = ROOT / "tests" / "mutants" / "equivalent.toml"
-SOURCES = ("operator/capstan_operator", "gateway/capstan_contract", "gateway/capstan_gateway", "worker/capstan_worker")
+SOURCES = (
+    "operator/capstan_operator",
+    "gateway/capstan_contract",
+    "gateway/capstan_gateway",
+    "gateway/capstan_process",
+    "worker/capstan_worker",
+)
 BESIDE = ("tests", "crds", "docs", "examples", "helm", "scripts", "pyproject.toml")
 
 # mutmut changes each string in three ways, two of which are its case. One is enough to see that a test reads it.
@@ -97,10 +103,18 @@ class Settings:
     rooms: dict[str, list[str]]
     """Patterns of sources, by room."""
     tests: list[str]
+    """Those that have to notice what is changed in a room."""
+    own_tests: dict[str, list[str]]
+    """Those of a room that has others than that, by room."""
     ignore: list[str]
     """Tests that cannot run on mutants."""
     leave: list[str]
     """Patterns of lines that are not changed."""
+
+    def tests_of(self, rooms: Iterable[str]) -> list[str]:
+        """Give the tests of some rooms, each once; a folder that is not there yet has none."""
+        named = dict.fromkeys(path for room in rooms for path in self.own_tests.get(room, self.tests))
+        return [path for path in named if (ROOT / path).exists()]
 
 
 def read_settings() -> Settings:
@@ -121,7 +135,7 @@ def read_equivalent() -> list[dict[str, str]]:
     return list(tomllib.loads(EQUIVALENT.read_text()).get("equivalent", []))
 
 
-def lay_out(sources: Sequence[str], settings: Settings) -> None:
+def lay_out(sources: Sequence[str], tests: Sequence[str], settings: Settings) -> None:
     """Make the stage: packages side by side, tests, and a pyproject.toml that tells mutmut what to do."""
     shutil.rmtree(STAGE, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
@@ -137,7 +151,7 @@ def lay_out(sources: Sequence[str], settings: Settings) -> None:
         "only_mutate": [source.split("/", 1)[1] for source in sources],
         "do_not_mutate_patterns": settings.leave,
         "also_copy": [name for name in BESIDE if name not in ("tests", "pyproject.toml")],
-        "pytest_add_cli_args_test_selection": settings.tests,
+        "pytest_add_cli_args_test_selection": tests,
         "pytest_add_cli_args": ["-p", "no:cacheprovider", *(f"--ignore={path}" for path in settings.ignore)],
         "timeout_constant": 2.0,
         "timeout_multiplier": 5.0,
@@ -269,7 +283,7 @@ def main() -> None:
         parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(rooms)}")
     chosen = {room: find_sources(rooms[room], asked.only) for room in asked.rooms or rooms}
     if not asked.again:
-        lay_out([source for sources in chosen.values() for source in sources], settings)
+        lay_out([source for sources in chosen.values() for source in sources], settings.tests_of(chosen), settings)
         run_mutmut(asked.jobs)
     tallies = judge(chosen)
     for room, tally in tallies.items():
