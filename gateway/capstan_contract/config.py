@@ -234,7 +234,7 @@ Backend = Annotated[
 
 
 def referenced_models(backend: Backend) -> tuple[str, ...]:
-    """Give the ids of the models that a virtual model needs; none for any other."""
+    """The ids of the models that a virtual model needs; none for any other."""
     if isinstance(backend, RouterBackend):
         return tuple(member.model for member in backend.members)
     if isinstance(backend, CascadeBackend):
@@ -267,7 +267,7 @@ class _Entry(_Document):
         return canonical(self.model_dump(mode="json"))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Give a copy. What is cached of the original is not in it."""
+        """A copy. What is cached of the original is not in it."""
         copy = super().model_copy(update=update, deep=deep)
         copy.__dict__.pop("text", None)
         return copy
@@ -351,7 +351,7 @@ class GatewayConfig(_Document):
         return draft.model_copy(update={"hash": hashlib.sha256(draft.text()).hexdigest()})
 
     def text(self) -> bytes:
-        """Give the canonical JSON of the whole config."""
+        """The canonical JSON of the whole config."""
         parts = [b'"hash":', canonical(self.hash), b',"models":[', b",".join(model.text for model in self.models), b"]"]
         if self.policies:
             parts += [b',"policies":[', b",".join(policy.text for policy in self.policies), b"]"]
@@ -423,7 +423,7 @@ def _may_refer(backend: Backend, to: Backend) -> bool:
 
 
 def spread(entry_id: str) -> bytes:
-    """Give the place of an entry in the order of a config: the same for ever, and evenly spread over all entries."""
+    """The place of an entry in the order of a config: the same for ever, and evenly spread over all entries."""
     return hashlib.sha256(entry_id.encode()).digest()
 
 
@@ -432,10 +432,10 @@ def _order(entry: _Entry) -> bytes:
 
 
 def canonical(document: object) -> bytes:
-    """Give the one way to write a document as JSON."""
+    """The one way to write a document as JSON."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """Give the hash of a config, whatever `hash` it says itself."""
+    """The hash of a config, whatever `hash` it says itself."""
     return hashlib.sha256(canonical({**document, "hash": ""})).hexdigest()

@@ -64,7 +64,7 @@ class ConfigReader:
         self._entries: dict[bytes, ModelEntry] = {}
 
     def read(self, documents: Mapping[str, str | bytes]) -> Reading:
-        """Give the config in these documents, by file name, and what of it is refused.
+        """The config in these documents, by file name, and what of it is refused.
 
         Fields that this release does not know are dropped. Raises ConfigError for anything that is wrong with the
         whole: JSON, schema version, a requirement, a missing shard, a hash that does not fit, a name with two owners.
@@ -143,7 +143,7 @@ def _id_of(raw: object, part: str, number: int) -> str:
 
 
 def _parse_all(documents: Mapping[str, str | bytes]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Give the whole config as one document, and apart from it the shards that it came in."""
+    """The whole config as one document, and apart from it the shards that it came in."""
     if CONFIG_FILE not in documents:
         raise ConfigError(f"{CONFIG_FILE} is missing")
     parsed = parse(documents[CONFIG_FILE], CONFIG_FILE)

@@ -32,7 +32,7 @@ KNOWN: Final = Known()
 
 
 def unknown_requirements(raw: Mapping[str, Any], known: Known) -> tuple[str, ...]:
-    """Give the requirements of an entry, or of a config, that are not known. It need not be readable otherwise."""
+    """The requirements of an entry, or of a config, that are not known. It need not be readable otherwise."""
     requires = raw.get("requires", [])
     if not isinstance(requires, list) or not all(isinstance(name, str) for name in requires):
         return ("requires/unreadable",)
@@ -59,7 +59,7 @@ def objections_to_model(raw: Mapping[str, Any], known: Known, policies: Collecti
 def without_refused(
     models: Iterable[ModelEntry], refused: Mapping[str, tuple[str, ...]]
 ) -> tuple[list[ModelEntry], dict[str, tuple[str, ...]]]:
-    """Give the models that may be served when some are refused, and all that are refused.
+    """The models that may be served when some are refused, and all that are refused.
 
     A virtual model does without its refused members, and is refused when nothing of it is left.
     """
@@ -82,7 +82,7 @@ def _missing(members: Sequence[str], gone: Collection[str]) -> tuple[str, ...]:
 
 
 def _without(backend: RouterBackend | CascadeBackend, gone: Collection[str]) -> RouterBackend | CascadeBackend | None:
-    """Give a backend without these members; None when it cannot answer any more."""
+    """A backend without these members; None when it cannot answer any more."""
     if isinstance(backend, RouterBackend):
         members = tuple(member for member in backend.members if member.model not in gone)
         return backend.model_copy(update={"members": members}) if members else None

@@ -40,7 +40,7 @@ Bucket = tuple[list[ModelEntry], list[PolicyEntry]]
 def split_config(
     config: GatewayConfig, *, shard_bytes: int = SHARD_BYTES, shard_set: str = SHARD_SETS[0], present: int = 1
 ) -> dict[str, str]:
-    """Give the documents to write, by file name: one, or an index and the shards of a set.
+    """The documents to write, by file name: one, or an index and the shards of a set.
 
     `present` is into how many buckets the live config is split: it stays so while the config needs not many less.
     Raises ConfigTooLargeError when it does not fit, whatever is tried.
@@ -67,7 +67,7 @@ def split_config(
 
 
 def _count(config: GatewayConfig, whole: int, limit: int, *, otherwise: int | None = None) -> int:
-    """Give the least number of buckets that fit; 1: the config fits into one document. Without one: `otherwise`."""
+    """The least number of buckets that fit; 1: the config fits into one document. Without one: `otherwise`."""
     if whole <= limit:
         return 1
     count = 2
@@ -92,7 +92,7 @@ def _buckets(config: GatewayConfig, count: int) -> list[Bucket]:
 
 
 def bucket_of(entry_id: str, count: int) -> int:
-    """Give the bucket of an entry, counted from 0, when there are `count` of them (a power of two)."""
+    """The bucket of an entry, counted from 0, when there are `count` of them (a power of two)."""
     return int.from_bytes(spread(entry_id)[:2]) * count >> 16
 
 
@@ -109,12 +109,12 @@ def _shard(bucket: Bucket) -> bytes:
 
 
 def shards_named_by(main_document: str | bytes) -> tuple[str, ...]:
-    """Give the shard files that the main document needs beside it; none when it is a whole config."""
+    """The shard files that the main document needs beside it; none when it is a whole config."""
     return shards_of(parse(main_document, CONFIG_FILE))
 
 
 def shards_of(parsed: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give the shard files that a main document names. Raises ConfigError when they are none."""
+    """The shard files that a main document names. Raises ConfigError when they are none."""
     shards = parsed.get("shards", [])
     if not isinstance(shards, list) or not all(isinstance(name, str) and is_shard(name) for name in shards):
         raise ConfigError(f"{CONFIG_FILE}: `shards` must be a list of file names of shards")
@@ -129,25 +129,25 @@ def is_shard(file: str) -> bool:
 
 
 def other_set(shards: Sequence[str]) -> str:
-    """Give the set to write when the live index names these shards."""
+    """The set to write when the live index names these shards."""
     used = {found[1] for name in shards if (found := _FILE.fullmatch(name))}
     return SHARD_SETS[1] if SHARD_SETS[0] in used else SHARD_SETS[0]
 
 
 def set_of(shards: Sequence[str]) -> str | None:
-    """Give the set that these shards are of; None when there are none, or they are of no set."""
+    """The set that these shards are of; None when there are none, or they are of no set."""
     found = _FILE.fullmatch(shards[0]) if shards else None
     return found[1] if found else None
 
 
 def buckets_of(shards: Sequence[str]) -> int:
-    """Give the number of buckets that these shards are of, at least; 1 without shards (empty ones are not written)."""
+    """The number of buckets that these shards are of, at least; 1 without shards (empty ones are not written)."""
     highest = max((int(found[2]) for name in shards if (found := _FILE.fullmatch(name))), default=1)
     return min(1 << (highest - 1).bit_length(), MAX_CONFIG_SHARDS)
 
 
 def parse(document: str | bytes, name: str) -> dict[str, Any]:
-    """Give the JSON object in a document. Raises ConfigError when it is something else."""
+    """The JSON object in a document. Raises ConfigError when it is something else."""
     try:
         parsed = orjson.loads(document)
     except orjson.JSONDecodeError as error:

@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from capstan_gateway.composition import Gateway
 from capstan_gateway.inference.handler import InferenceHandler
 from capstan_gateway.inference.routes import ROUTES
+from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
-from capstan_gateway.pages.routes import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from capstan_contract.config import Capability, Price
 from capstan_gateway.selection.filters import Member
-from capstan_gateway.selection.requirements import Requirements
+from capstan_gateway.selection.needs import Needs
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def members(draw: st.DrawFn, *, least: int = 0) -> list[Member[PlainModel]]:
 
 
 REQUIREMENTS = st.builds(
-    Requirements,
+    Needs,
     capabilities=st.frozensets(st.sampled_from(list(Capability))),
     text_bytes=st.integers(0, 100_000),
     max_tokens=st.none() | st.integers(1, 10_000),

@@ -9,7 +9,7 @@ from capstan_gateway.streaming.usage import Usage, parse_usage
 
 
 def first_choice(completion: Mapping[str, Any]) -> tuple[Document, Document]:
-    """Give the first choice of a whole answer, and its message."""
+    """The first choice of a whole answer, and its message."""
     choices = completion.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
@@ -19,7 +19,7 @@ def first_choice(completion: Mapping[str, Any]) -> tuple[Document, Document]:
 
 
 def first_deltas(chunk: Mapping[str, Any]) -> list[tuple[Document, Document]]:
-    """Give the pieces of the first choice in a chunk, each with its delta; none in a chunk with usage."""
+    """The pieces of the first choice in a chunk, each with its delta; none in a chunk with usage."""
     choices = chunk.get("choices")
     if not isinstance(choices, list):
         return []
@@ -31,25 +31,25 @@ def first_deltas(chunk: Mapping[str, Any]) -> list[tuple[Document, Document]]:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """Give the text of a message or a delta; a refusal is text as well."""
+    """The text of a message or a delta; a refusal is text as well."""
     value = message.get("content") or message.get("refusal")
     return value if isinstance(value, str) else ""
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str:
-    """Give the reasoning of a message or a delta, under either of its names."""
+    """The reasoning of a message or a delta, under either of its names."""
     value = message.get("reasoning") or message.get("reasoning_content")
     return value if isinstance(value, str) else ""
 
 
 def calls_of(message: Mapping[str, Any]) -> list[Document]:
-    """Give the tool calls of a message or a delta."""
+    """The tool calls of a message or a delta."""
     calls = message.get("tool_calls")
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
 def function_of(call: Mapping[str, Any]) -> tuple[str, str]:
-    """Give name and arguments of a call, or of a piece of one."""
+    """Name and arguments of a call, or of a piece of one."""
     function = call.get("function")
     if not isinstance(function, dict):
         return "", ""
@@ -57,7 +57,7 @@ def function_of(call: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def usage_of(document: Mapping[str, Any]) -> tuple[Usage, int, int]:
-    """Give usage, tokens written to a cache, and reasoning tokens; zeros where the engine says nothing."""
+    """Usage, tokens written to a cache, and reasoning tokens; zeros where the engine says nothing."""
     found = document.get("usage")
     usage = parse_usage(found) or Usage(0, 0)
     return (

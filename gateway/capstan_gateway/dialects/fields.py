@@ -9,24 +9,24 @@ Document = dict[str, Any]
 
 
 def wrong(field: str, must: str) -> InvalidRequest:
-    """Give the refusal of a value."""
+    """A value that cannot be: `must` says what is allowed, after the path of its field."""
     return InvalidRequest(f"`{field}` {must}", code="invalid_value", param=field)
 
 
 def missing(field: str) -> InvalidRequest:
-    """Give the refusal of a request without this field."""
+    """A field that must be there, and is not."""
     return InvalidRequest(f"`{field}` is required", code="missing_required_parameter", param=field)
 
 
 def unsupported(field: str, instead: str) -> InvalidRequest:
-    """Give the refusal of something that exists, but cannot be translated; `instead` says what is allowed."""
+    """Something that the dialect has and we cannot translate; `instead` says what is allowed."""
     return InvalidRequest(
         f"`{field}` is not supported for this model: {instead}", code="unsupported_value", param=field
     )
 
 
 def read_text(document: Mapping[str, Any], key: str, at: str) -> str:
-    """Give a string that must be there."""
+    """The string under `key`. InvalidRequest names the field as it stands `at` its place."""
     value = document.get(key)
     if not isinstance(value, str):
         raise wrong(f"{at}.{key}", "must be a string")
@@ -34,33 +34,33 @@ def read_text(document: Mapping[str, Any], key: str, at: str) -> str:
 
 
 def word(value: Any) -> str:
-    """Give a value that is looked up in a table; what is no string is in none."""
+    """A value as a key to look up in a table; what is no string becomes "", which is in none."""
     return value if isinstance(value, str) else ""
 
 
 def read_object(value: Any, field: str) -> Document:
-    """Give an object."""
+    """The value, when it is an object; InvalidRequest names the field otherwise."""
     if not isinstance(value, dict):
         raise wrong(field, "must be an object")
     return value
 
 
 def read_objects(value: Any, field: str) -> list[tuple[str, Document]]:
-    """Give the objects of a list, each with its path."""
+    """The objects of a list, each with its path; InvalidRequest names the first that is none."""
     if not isinstance(value, list):
         raise wrong(field, "must be a list")
     return [(f"{field}.{position}", read_object(item, f"{field}.{position}")) for position, item in enumerate(value)]
 
 
 def read_limit(value: Any, field: str) -> int:
-    """Give a number of tokens."""
+    """A number of tokens, at least 1; InvalidRequest otherwise."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise wrong(field, "must be a whole number of at least 1")
     return value
 
 
 def read_switch(document: Mapping[str, Any], key: str) -> bool:
-    """Give a switch; one that is not there is off."""
+    """A switch; one that is not there is off, and one that is neither true nor false is refused."""
     value = document.get(key)
     if value is None:
         return False

@@ -25,7 +25,7 @@ class EventRelay(ABC):
         self.done = False
 
     def feed(self, data: bytes) -> bytes:
-        """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
+        """The bytes to send; raises StreamBroken when the stream makes no sense."""
         try:
             run = self._splitter.feed(data)
         except FrameTooLarge as error:
@@ -33,7 +33,7 @@ class EventRelay(ABC):
         return each_frame(run, self._frame)
 
     def finish(self) -> bytes:
-        """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
+        """What remains to be sent when the body is over; raises StreamBroken if that was too early."""
         rest = self._splitter.rest().strip(b"\n")
         tail = self.feed(rest + b"\n\n") if rest else b""
         if not self.done:
@@ -42,7 +42,7 @@ class EventRelay(ABC):
 
     @abstractmethod
     def failure(self, error: GatewayError) -> bytes:
-        """Give the frames that end a stream which cannot go on."""
+        """The frames that end a stream which cannot go on."""
 
     def _frame(self, frame: bytes) -> bytes:
         if not frame or self.done:
@@ -63,7 +63,7 @@ class EventRelay(ABC):
 
     @abstractmethod
     def _other(self, frame: bytes) -> bytes:
-        """Give what to send for any other frame: a comment, a ping, what is new since this was written."""
+        """What to send for any other frame: a comment, a ping, what is new since this was written."""
 
 
 def each_frame(run: bytes, write: Callable[[bytes], bytes]) -> bytes:
@@ -79,7 +79,7 @@ def each_frame(run: bytes, write: Callable[[bytes], bytes]) -> bytes:
 
 
 def ended_early(before: bytes) -> StreamBroken:
-    """Give the error of a stream that ended before its end, behind these bytes."""
+    """The error of a stream that ended before its end, behind these bytes."""
     broken = StreamBroken("the model's answer ended before it was finished")
     broken.before = before
     return broken

@@ -59,7 +59,7 @@ def is_ready(endpoint: dict[str, Any]) -> bool:
 
 
 def addresses(slices: Iterable[Slice], key: ServicePort) -> tuple[Address, ...]:
-    """Give the ready addresses of a Service's port, sorted, each pod once.
+    """The ready addresses of a Service's port, sorted, each pod once.
 
     A dual-stack pod is in a slice of each family; IPv4 is taken when there is any.
     """

@@ -31,7 +31,7 @@ class EndpointTable:
         self._keys: dict[str, ServicePort] = {}
 
     def set_of(self, entry: ModelEntry) -> EndpointSet:
-        """Give the set of this model, filled as its backend says now.
+        """The set of this model, filled as its backend says now.
 
         A backend of another kind, or of another provider, gets a set of its own: a request that is under way was
         written for the former one, and must not go to the new one.
@@ -85,7 +85,7 @@ class EndpointTable:
 
 
 def service_port(backend: ServiceBackend) -> ServicePort:
-    """Give the key of a Service backend."""
+    """The key of a Service backend."""
     return ServicePort(backend.namespace, backend.service, backend.portName)
 
 
@@ -95,7 +95,7 @@ def _endpoint(model_id: str, address: Address) -> Endpoint:
 
 
 def fixed_endpoints(model_id: str, backend: Backend, *, region: str = "") -> list[Endpoint]:
-    """Give the endpoints of a backend that names its addresses itself; those of `region` come before their equals."""
+    """The endpoints of a backend that names its addresses itself; those of `region` come before their equals."""
     if isinstance(backend, StaticBackend):
         return [endpoint_at(model_id, url, base_path="/v1") for url in backend.urls]
     if isinstance(backend, ExternalBackend):
@@ -104,7 +104,7 @@ def fixed_endpoints(model_id: str, backend: Backend, *, region: str = "") -> lis
 
 
 def hosted_endpoints(model_id: str, backend: ExternalBackend, region: str) -> list[Endpoint]:
-    """Give the endpoints of a hosted API: by priority, then the own region; weight 0 is none."""
+    """The endpoints of a hosted API: by priority, then the own region; weight 0 is none."""
     used = [found for found in backend.endpoints if found.weight > 0]
     ranks = {found.name: (found.priority, bool(region) and found.region != region) for found in used}
     tiers = {rank: tier for tier, rank in enumerate(sorted(set(ranks.values())))}
@@ -121,7 +121,7 @@ def hosted_endpoints(model_id: str, backend: ExternalBackend, region: str) -> li
 
 
 def endpoint_at(model_id: str, url: str, *, base_path: str = "") -> Endpoint:
-    """Give the endpoint at a URL."""
+    """The endpoint at a URL."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)

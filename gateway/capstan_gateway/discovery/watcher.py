@@ -22,7 +22,7 @@ class SliceIndex:
         self._services: dict[tuple[str, str], dict[str, Slice]] = {}
 
     def addresses(self, key: ServicePort) -> tuple[Address, ...]:
-        """Give the ready addresses of a Service's port."""
+        """The ready addresses of a Service's port."""
         return addresses(self._services.get((key.namespace, key.service), {}).values(), key)
 
     def replace(self, items: Sequence[Json], *, namespace: str | None) -> None:

@@ -11,9 +11,9 @@ from capstan_gateway.pipeline.adapters import adapter_for
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.selection.filters import Condition, Member, narrow
+from capstan_gateway.selection.needs import Needs, read_needs
 from capstan_gateway.selection.order import order, sticky_key
 from capstan_gateway.selection.plan import CascadePlan, RouterPlan
-from capstan_gateway.selection.requirements import Requirements, read_requirements
 
 _GENERATIVE = frozenset((Task.CHAT, Task.COMPLETION))
 
@@ -53,12 +53,12 @@ def rank(ask: Ask, deps: Deps, model: ServedModel) -> Routed:
     return Routed([member.model for member in ordered], plan.strategy, explanation)
 
 
-def needs_of(ask: Ask) -> Requirements:
+def needs_of(ask: Ask) -> Needs:
     """Read what the request needs."""
-    return read_requirements(ask.request.document, ask.request.size)
+    return read_needs(ask.request.document, ask.request.size)
 
 
-def usable_members(ask: Ask, model: ServedModel, needs: Requirements) -> tuple[tuple[Member[ServedModel], ...], str]:
+def usable_members(ask: Ask, model: ServedModel, needs: Needs) -> tuple[tuple[Member[ServedModel], ...], str]:
     """Give the members that can answer, and how they were found; InvalidRequest when there are none."""
     tasks = ask.request.route.tasks
     members = ask.runtime.members(model, tasks)

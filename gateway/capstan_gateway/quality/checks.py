@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from capstan_gateway.quality.schema import fits
-from capstan_gateway.selection.requirements import read_max_tokens
+from capstan_gateway.selection.needs import read_max_tokens
 
 FINE: Final = 1.0
 CUT_OFF: Final = 0.4
@@ -39,7 +39,7 @@ _REFUSAL: Final = re.compile(
 
 
 def check_answer(answer: Mapping[str, Any], request: Mapping[str, Any]) -> float:
-    """Give the score of a chat completion, or of a text completion."""
+    """The score of a chat completion, or of a text completion."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         return USELESS
@@ -92,7 +92,7 @@ def _check_calls(message: Mapping[str, Any], request: Mapping[str, Any]) -> floa
 
 
 def _offered(tools: Any) -> Iterator[tuple[str, Any]]:
-    """Give the names of the functions that the request offers, with the schemas of their parameters."""
+    """The names of the functions that the request offers, with the schemas of their parameters."""
     for tool in tools if isinstance(tools, list) else ():
         function = tool.get("function") if isinstance(tool, dict) else None
         if isinstance(function, dict) and isinstance(function.get("name"), str):

@@ -7,7 +7,7 @@ from capstan_gateway.streaming.sse import DONE, data_frame
 
 
 def to_frames(answer: Mapping[str, Any], *, usage: bool) -> bytes:
-    """Give the SSE frames of a chat or text completion: each choice, each finish, usage if asked for, the end."""
+    """The SSE frames of a chat or text completion: each choice, each finish, usage if asked for, the end."""
     chat = str(answer.get("object", "")).startswith("chat")
     head = {name: answer[name] for name in ("id", "created", "model", "system_fingerprint") if name in answer}
     head["object"] = "chat.completion.chunk" if chat else "text_completion"

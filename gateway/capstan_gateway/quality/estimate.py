@@ -15,6 +15,6 @@ USES: Final = {
 
 
 def combine(scores: Iterable[float | None]) -> float | None:
-    """Give the mean of the scores that are there; None when none is."""
+    """The mean of the scores that are there; None when none is."""
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known else None

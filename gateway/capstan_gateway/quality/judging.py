@@ -21,7 +21,7 @@ _NUMBER: Final = re.compile(r"(?<![\w.,/-])(?:0(?:\.\d+)?|1(?:\.0+)?|\.\d+)(?![\
 
 
 def judge_request(request: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the chat request, without its model, that asks for the grade of `answer`."""
+    """The chat request, without its model, that asks for the grade of `answer`."""
     text = (
         f"<conversation>\n{conversation_text(request)[-MAX_CHARS:]}\n</conversation>\n"
         f"<answer>\n{answer_text(answer)[:MAX_CHARS]}\n</answer>\nThe grade of the answer:"
@@ -31,13 +31,13 @@ def judge_request(request: Mapping[str, Any], answer: Mapping[str, Any]) -> dict
 
 
 def read_grade(answer: Mapping[str, Any]) -> float | None:
-    """Give the last number from 0 to 1 in the judge's answer; None when there is none."""
+    """The last number from 0 to 1 in the judge's answer; None when there is none."""
     numbers: list[str] = _NUMBER.findall(_THOUGHTS.sub(" ", answer_text(answer)))
     return float(numbers[-1]) if numbers else None
 
 
 def conversation_text(request: Mapping[str, Any]) -> str:
-    """Give the text of a chat or a prompt; what is not text is named."""
+    """The text of a chat or a prompt; what is not text is named."""
     messages = request.get("messages")
     if not isinstance(messages, list):
         prompt = request.get("prompt")

@@ -6,14 +6,14 @@ from typing import Any
 
 
 def ask_for_logprobs(request: dict[str, Any], *, chat: bool) -> dict[str, Any]:
-    """Give the request with log-probabilities asked for, in the way of its route. Those of the client stay."""
+    """The request with log-probabilities asked for, in the way of its route. Those of the client stay."""
     if request.get("logprobs"):
         return request
     return {**request, "logprobs": True if chat else 1}
 
 
 def mean_probability(answer: Mapping[str, Any]) -> float | None:
-    """Give exp of the mean token log-probability, of the worst choice; None when the engine gave none."""
+    """Exp of the mean token log-probability, of the worst choice; None when the engine gave none."""
     choices = answer.get("choices")
     scores = [_of_choice(choice) for choice in choices] if isinstance(choices, list) else []
     known = [score for score in scores if score is not None]
@@ -37,7 +37,7 @@ def _values(logprobs: Any) -> Iterator[float]:
 
 
 def without_logprobs(answer: dict[str, Any]) -> dict[str, Any]:
-    """Give the answer as it would be if nobody had asked for log-probabilities."""
+    """The answer as it would be if nobody had asked for log-probabilities."""
     choices = answer.get("choices")
     if not isinstance(choices, list):
         return answer

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def answer_text(answer: Mapping[str, Any]) -> str:
-    """Give the text of the first choice, its tool calls written out."""
+    """The text of the first choice, its tool calls written out."""
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):

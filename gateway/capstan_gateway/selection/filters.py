@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from capstan_contract.config import Capability, Price
-from capstan_gateway.selection.requirements import Requirements
+from capstan_gateway.selection.needs import Needs
 
 _ABILITIES: Final = {
     Capability.TOOLS: "can use tools",
@@ -82,7 +82,7 @@ Condition = tuple[str, Callable[[Model], bool]]
 
 def narrow(
     members: Sequence[Member[Model]],
-    needs: Requirements,
+    needs: Needs,
     *,
     serves: str,
     extra: Sequence[Condition[Model]] = (),
@@ -103,7 +103,7 @@ def narrow(
     return Narrowed(left, tuple(steps))
 
 
-def _conditions(needs: Requirements) -> Iterator[tuple[str, Callable[[Selectable], bool]]]:
+def _conditions(needs: Needs) -> Iterator[tuple[str, Callable[[Selectable], bool]]]:
     for ability in sorted(needs.capabilities):
         yield _ABILITIES[ability], partial(_has, ability)
     wanted = needs.max_tokens
@@ -121,6 +121,6 @@ def _at_most(value: int, limit: int | None) -> bool:
     return limit is None or value <= limit
 
 
-def is_tight(model: Selectable, needs: Requirements) -> bool:
+def is_tight(model: Selectable, needs: Needs) -> bool:
     """Whether the request probably does not fit into the model's context window, although it may."""
     return not _at_most(needs.prompt_tokens + (needs.max_tokens or 1), model.context_window)

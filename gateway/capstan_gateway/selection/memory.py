@@ -24,7 +24,7 @@ class RouteMemory:
         self._clock = 0
 
     def next_turn(self, route: str, shares: Sequence[tuple[str, int]]) -> str:
-        """Give the member whose turn it is: over `sum of weights` requests each gets exactly its weight.
+        """The member whose turn it is: over `sum of weights` requests each gets exactly its weight.
 
         Smooth weighted round robin: what is due to a member grows by its weight with each request, and the one that is
         served pays with the sum of all weights. Members that are left out this time keep what is due to them.
@@ -57,11 +57,11 @@ class RouteMemory:
         self._looked_at[model, stream] = self._clock
 
     def speed(self, model: str, *, stream: bool) -> float | None:
-        """Give the average time to the first byte; None when it was never measured."""
+        """The average time to the first byte; None when it was never measured."""
         return self._speeds.get((model, stream))
 
     def looked_at(self, model: str, *, stream: bool) -> int:
-        """Give a number that is larger the later the model was asked; 0 when it never was."""
+        """A number that is larger the later the model was asked; 0 when it never was."""
         return self._looked_at.get((model, stream), 0)
 
     def retain(self, models: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from capstan_contract.config import Price, Strategy
 from capstan_gateway.selection.filters import Member, Model, is_tight
 from capstan_gateway.selection.memory import RouteMemory
-from capstan_gateway.selection.requirements import Requirements
+from capstan_gateway.selection.needs import Needs
 
 MILLION = 1_000_000
 
@@ -15,7 +15,7 @@ MILLION = 1_000_000
 def order(
     members: Sequence[Member[Model]],
     strategy: Strategy,
-    needs: Requirements,
+    needs: Needs,
     *,
     route: str,
     memory: RouteMemory,
@@ -23,7 +23,7 @@ def order(
     sticky: bytes | None = None,
     stream: bool = False,
 ) -> list[Member[Model]]:
-    """Give the members, best first; those that must not be asked are left out. The order of `members` does not matter.
+    """The members, best first; those that must not be asked are left out. The order of `members` does not matter.
 
     Where a strategy has no preference, the less loaded model comes first. Models whose context window the request
     probably exceeds come last, except for weights, which are kept as they are.
@@ -41,8 +41,8 @@ def order(
     return sorted(members, key=key)
 
 
-def estimated_cost(price: Price | None, needs: Requirements) -> float | None:
-    """Give what a request would cost in US dollars; None when nobody knows."""
+def estimated_cost(price: Price | None, needs: Needs) -> float | None:
+    """What a request would cost in US dollars; None when nobody knows."""
     if price is None:
         return None
     return (needs.prompt_tokens * price.inputPerMillion + needs.output_tokens * price.outputPerMillion) / MILLION
@@ -72,7 +72,7 @@ def _rank(member: Member[Model], sticky: bytes) -> float:
 
 def _by_speed(
     members: Sequence[Member[Model]],
-    needs: Requirements,
+    needs: Needs,
     route: str,
     memory: RouteMemory,
     load: Callable[[Model], float],
@@ -93,5 +93,5 @@ def _by_speed(
 
 
 def sticky_key(kind: str, value: str) -> bytes | None:
-    """Give the key that keeps a user or a session with one member; None for nobody in particular."""
+    """The key that keeps a user or a session with one member; None for nobody in particular."""
     return blake2b(f"{kind}\n{value}".encode("utf-8", "surrogatepass"), digest_size=16).digest() if value else None

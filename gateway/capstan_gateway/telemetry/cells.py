@@ -52,7 +52,7 @@ class Family(Generic[Cell]):
         self.cells: dict[Labels, Cell] = {}
 
     def at(self, *values: str) -> Cell:
-        """Give the cell of these label values. Hot paths keep what they get."""
+        """The cell of these label values. Hot paths keep what they get."""
         cell = self.cells.get(values)
         if cell is None:
             if len(values) != len(self.labels):
@@ -76,7 +76,7 @@ class NumberFamily(Family[Number]):
         self._kind = kind
 
     def collect(self) -> Metric:
-        """Give the family as `prometheus_client` wants it."""
+        """The family as `prometheus_client` wants it."""
         family = CounterMetricFamily if self._kind == "counter" else GaugeMetricFamily
         metric = family(self.name, self.text, labels=self.labels)
         for values, cell in list(self.cells.items()):
@@ -91,7 +91,7 @@ class HistogramFamily(Family[Histogram]):
         super().__init__(name, text, labels, lambda: Histogram(bounds))
 
     def collect(self) -> Metric:
-        """Give the family as `prometheus_client` wants it; what was never observed is left out."""
+        """The family as `prometheus_client` wants it; what was never observed is left out."""
         metric = HistogramMetricFamily(self.name, self.text, labels=self.labels)
         for values, cell in list(self.cells.items()):
             if any(cell.counts):

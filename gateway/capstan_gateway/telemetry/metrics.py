@@ -88,13 +88,13 @@ class Metrics(Collector):
             collector(registry=self.registry)
 
     def collect(self) -> Iterable[Metric]:
-        """Give all families; called when Prometheus scrapes."""
+        """All families; called when Prometheus scrapes."""
         for read in self.before_collect:
             read()
         return [family.collect() for family in self.families]
 
     def render(self) -> bytes:
-        """Give the text that Prometheus reads."""
+        """The text that Prometheus reads."""
         return generate_latest(self.registry)
 
     def retain_models(self, names: Iterable[str]) -> None:

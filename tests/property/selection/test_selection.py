@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from capstan_contract.config import Capability, Strategy
 from capstan_gateway.selection.filters import Member, narrow
 from capstan_gateway.selection.memory import EXPLORE_EVERY, RouteMemory
+from capstan_gateway.selection.needs import Needs
 from capstan_gateway.selection.order import estimated_cost, order, sticky_key
-from capstan_gateway.selection.requirements import Requirements
 from support.selection import REQUIREMENTS, PlainModel, load_of, members
 
 WEIGHTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 20), min_size=1, max_size=6)
-NOTHING = Requirements()
+NOTHING = Needs()
 
 
 def weighted(weights: dict[str, int]) -> list[Member[PlainModel]]:
@@ -26,7 +26,7 @@ def ask(
     given: list[Member[PlainModel]],
     strategy: Strategy,
     memory: RouteMemory,
-    needs: Requirements = NOTHING,
+    needs: Needs = NOTHING,
     sticky: bytes | None = None,
 ) -> list[str]:
     """Give the names in the order in which they are asked."""
@@ -35,7 +35,7 @@ def ask(
 
 
 @given(members(), REQUIREMENTS, st.sampled_from(list(Capability)))
-def test_filters_are_monotone(given: list[Member[PlainModel]], needs: Requirements, more: Capability) -> None:
+def test_filters_are_monotone(given: list[Member[PlainModel]], needs: Needs, more: Capability) -> None:
     """A request that needs more has fewer models, never others."""
     harder = replace(needs, capabilities=needs.capabilities | {more}, text_bytes=needs.text_bytes + 800)
     some = narrow(given, needs, serves="serve chat").members
@@ -44,9 +44,7 @@ def test_filters_are_monotone(given: list[Member[PlainModel]], needs: Requiremen
 
 
 @given(members(), REQUIREMENTS)
-def test_the_last_condition_named_is_the_one_that_left_none(
-    given: list[Member[PlainModel]], needs: Requirements
-) -> None:
+def test_the_last_condition_named_is_the_one_that_left_none(given: list[Member[PlainModel]], needs: Needs) -> None:
     """The explanation counts down, and ends at zero exactly when nothing is left."""
     narrowed = narrow(given, needs, serves="serve chat")
     counts = [count for count, _ in narrowed.steps]
@@ -56,7 +54,7 @@ def test_the_last_condition_named_is_the_one_that_left_none(
 
 @given(members(), REQUIREMENTS, st.sampled_from(list(Strategy)), st.none() | st.binary(min_size=16, max_size=16))
 def test_the_order_of_members_does_not_matter(
-    given: list[Member[PlainModel]], needs: Requirements, strategy: Strategy, sticky: bytes | None
+    given: list[Member[PlainModel]], needs: Needs, strategy: Strategy, sticky: bytes | None
 ) -> None:
     """The same members in any order are asked in the same order; nobody is asked twice."""
     one = ask(given, strategy, RouteMemory(), needs, sticky)
@@ -103,7 +101,7 @@ def test_sticky_users_come_to_the_shares() -> None:
 
 
 @given(members(least=1), REQUIREMENTS)
-def test_the_cheapest_comes_first(given: list[Member[PlainModel]], needs: Requirements) -> None:
+def test_the_cheapest_comes_first(given: list[Member[PlainModel]], needs: Needs) -> None:
     """Among models that fit equally well nobody cheaper comes later, and unknown prices come last."""
     names = ask(given, Strategy.CHEAPEST, RouteMemory(), needs)
     models = {member.model.id: member.model for member in given}
@@ -121,7 +119,7 @@ def test_the_cheapest_comes_first(given: list[Member[PlainModel]], needs: Requir
 def test_priorities_are_kept(given: list[Member[PlainModel]]) -> None:
     """A lower priority comes first, the less loaded of equals before the other."""
     by_name = {member.model.id: member for member in given}
-    needs = Requirements(text_bytes=0)
+    needs = Needs(text_bytes=0)
     keys = [
         (by_name[name].priority, by_name[name].model.in_flight)
         for name in ask(given, Strategy.PRIORITY, RouteMemory(), needs)

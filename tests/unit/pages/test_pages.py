@@ -7,8 +7,8 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
+from capstan_gateway.pages.application import install_error_handlers
 from capstan_gateway.pages.asgi import MAX_BODY, AsgiHandler
-from capstan_gateway.pages.routes import install_error_handlers
 from capstan_gateway.serving.request_ids import RequestIds
 from support.serving import Answer, Client, read_answers, turns
 

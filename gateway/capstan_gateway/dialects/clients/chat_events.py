@@ -38,7 +38,7 @@ class ChatEvents(ABC):
         """The chunk's `usage`, as it is in a whole answer."""
 
     def chunk(self, chunk: Document) -> bytes:
-        """Give the events of one chunk."""
+        """The events of one chunk."""
         if self._over:
             return b""
         events = self._start(chunk)
@@ -56,7 +56,7 @@ class ChatEvents(ABC):
         return events
 
     def end(self) -> bytes:
-        """Give the last events; nothing after a failure."""
+        """The last events; nothing after a failure."""
         if self._over:
             return b""
         events = self._start({}) + self._close()
@@ -64,7 +64,7 @@ class ChatEvents(ABC):
         return events + self._stream_ends()
 
     def failure(self, error: GatewayError) -> bytes:
-        """Give the events of a stream that cannot go on."""
+        """The events of a stream that cannot go on."""
         if self._over:
             return b""
         self._over = True
@@ -105,28 +105,28 @@ class ChatEvents(ABC):
 
     @abstractmethod
     def _stream_begins(self, chunk: Document) -> bytes:
-        """Give the first events; the chunk is empty where a stream ends before it began."""
+        """The first events; the chunk is empty where a stream ends before it began."""
 
     @abstractmethod
     def _stream_ends(self) -> bytes:
-        """Give the last events. No part is open."""
+        """The last events. No part is open."""
 
     @abstractmethod
     def _stream_fails(self, error: GatewayError) -> bytes:
-        """Give the last events of a stream that cannot go on, begun or not."""
+        """The last events of a stream that cannot go on, begun or not."""
 
     @abstractmethod
     def _text_begins(self, kind: Kind) -> bytes:
-        """Give the events that open a part of text or reasoning."""
+        """The events that open a part of text or reasoning."""
 
     @abstractmethod
     def _call_begins(self, call_id: object, name: str) -> bytes:
-        """Give the events that open a tool call, number `self._call`. Not every engine gives it an id."""
+        """The events that open a tool call, number `self._call`. Not every engine gives it an id."""
 
     @abstractmethod
     def _piece(self, kind: Kind, text: str) -> bytes:
-        """Give the events of a piece of the open part: text, or a call's arguments."""
+        """The events of a piece of the open part: text, or a call's arguments."""
 
     @abstractmethod
     def _part_ends(self, kind: Kind) -> bytes:
-        """Give the events that close the open part."""
+        """The events that close the open part."""

@@ -51,7 +51,7 @@ def to_message(completion: Mapping[str, Any]) -> Document:
 
 
 def message_head(document: Mapping[str, Any]) -> Document:
-    """Give the fields that a message begins with."""
+    """The fields that a message begins with."""
     number = str(document.get("id") or "0").removeprefix("chatcmpl-").removeprefix("msg_")
     return {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": document.get("model")}
 
@@ -91,16 +91,16 @@ def _tool_use(call: Document, *, cut: bool) -> Document:
 
 
 def error_type(error: GatewayError) -> str:
-    """Give Anthropic's word for an error."""
+    """Anthropic's word for an error."""
     return _ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
 
 
 def error_document(error: GatewayError) -> Document:
-    """Give an error in Anthropic's shape."""
+    """An error in Anthropic's shape."""
     return {"type": "error", "error": {"type": error_type(error), "message": error.message}}
 
 
 def write_error(error: GatewayError, request_id: str) -> tuple[int, bytes]:
-    """Give status and body of an error answer."""
+    """Status and body of an error answer; a 503 becomes what Anthropic says then."""
     status = _OVERLOADED if error.status == 503 else error.status
     return status, orjson.dumps({**error_document(error), "request_id": request_id})

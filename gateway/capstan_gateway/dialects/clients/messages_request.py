@@ -99,7 +99,7 @@ def _blocks(content: Any, field: str) -> list[tuple[str, Document]]:
 
 
 def _user_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
-    """Give the results of tools, which chat wants first and each as a message of its own, then what the user says."""
+    """The results of tools, which chat wants first and each as a message of its own, then what the user says."""
     results: list[Document] = []
     parts: list[Document] = []
     for field, block in blocks:

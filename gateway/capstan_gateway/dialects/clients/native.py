@@ -35,7 +35,7 @@ class NativeMessagesRelay(NativeRelay):
         self._counts: Document = {}
 
     def failure(self, error: GatewayError) -> bytes:
-        """Give the events that end a stream which cannot go on."""
+        """The events that end a stream which cannot go on."""
         return event(error_document(error))
 
     def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
@@ -70,7 +70,7 @@ class NativeResponsesRelay(NativeRelay):
         self._sequence = -1
 
     def failure(self, error: GatewayError) -> bytes:
-        """Give the events that end a stream which cannot go on."""
+        """The events that end a stream which cannot go on."""
         response = {**self._head, **failed(error)}
         return event({"type": "response.failed", "sequence_number": self._sequence + 1, "response": response})
 
@@ -112,12 +112,12 @@ def read_responses_usage(response: Document) -> Usage | None:
 
 
 def read_native_message(body: bytes) -> Usage | None:
-    """Give the usage of a whole message of Anthropic's; UpstreamFailed when it is none."""
+    """The usage of a whole message of Anthropic's; UpstreamFailed when it is none."""
     return read_usage(_load(body, "message")["usage"])
 
 
 def read_native_response(body: bytes) -> Usage | None:
-    """Give the usage of a whole response of OpenAI's; UpstreamFailed when it is none."""
+    """The usage of a whole response of OpenAI's; UpstreamFailed when it is none."""
     return read_responses_usage(_load(body, "response"))
 
 

@@ -14,15 +14,15 @@ class Presenter(Protocol):
     """Writes one stream of chat completion chunks in the client's dialect."""
 
     def chunk(self, chunk: Document) -> bytes:
-        """Give the events of one chunk."""
+        """The events of one chunk."""
         ...
 
     def end(self) -> bytes:
-        """Give the last events; nothing after a failure."""
+        """The last events; nothing after a failure."""
         ...
 
     def failure(self, error: GatewayError) -> bytes:
-        """Give the events of a stream that has begun and cannot go on."""
+        """The events of a stream that has begun and cannot go on."""
         ...
 
 
@@ -38,9 +38,9 @@ class Dialect(Protocol):
         ...
 
     def presenter(self, request: Document) -> Presenter:
-        """Give what translates a stream."""
+        """What translates a stream."""
         ...
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
-        """Give the status and the body of an error answer."""
+        """The status and the body of an error answer."""
         ...

@@ -48,15 +48,15 @@ class PresentedRelay:
         return self._inner.done
 
     def feed(self, data: bytes) -> bytes:
-        """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
+        """The bytes to send; raises StreamBroken when the stream makes no sense."""
         return self._presented(lambda: self._inner.feed(data))
 
     def finish(self) -> bytes:
-        """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
+        """What remains to be sent when the body is over; raises StreamBroken if that was too early."""
         return self._presented(self._inner.finish)
 
     def failure(self, error: GatewayError) -> bytes:
-        """Give the events that end a stream which cannot go on."""
+        """The events that end a stream which cannot go on."""
         return self._presenter.failure(error)
 
     def present(self, run: bytes) -> bytes:

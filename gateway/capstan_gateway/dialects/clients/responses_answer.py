@@ -43,12 +43,12 @@ def to_response(completion: Mapping[str, Any], request: Document) -> Document:
 
 
 def number_of(document: Mapping[str, Any]) -> str:
-    """Give what is unique in an answer's id."""
+    """What is unique in an answer's id."""
     return str(document.get("id") or "0").removeprefix("chatcmpl-").removeprefix("msg_")
 
 
 def response_head(document: Mapping[str, Any], request: Document) -> Document:
-    """Give a response of which nothing is known yet but its request."""
+    """A response of which nothing is known yet but its request."""
     echoed = {name: request.get(name) if request.get(name) is not None else default for name, default in _ECHOED}
     return {
         "id": f"resp_{number_of(document)}",
@@ -70,30 +70,30 @@ def response_head(document: Mapping[str, Any], request: Document) -> Document:
 
 
 def status_of(finish: object) -> str:
-    """Give the status of an answer, and of its last item."""
+    """The status of an answer, and of its last item."""
     return INCOMPLETE if finish in _INCOMPLETE_REASONS else COMPLETED
 
 
 def outcome(finish: object) -> Document:
-    """Give the fields that say how an answer ended."""
+    """The fields that say how an answer ended."""
     reason = _INCOMPLETE_REASONS.get(str(finish))
     return {"status": status_of(finish), "incomplete_details": {"reason": reason} if reason else None}
 
 
 def failed(error: GatewayError) -> Document:
-    """Give the fields that say that an answer broke off."""
+    """The fields that say that an answer broke off."""
     code = "rate_limit_exceeded" if error.status == 429 else "invalid_prompt" if error.status == 400 else "server_error"
     return {"status": "failed", "error": {"code": code, "message": error.message}}
 
 
 def reasoning_item(number: str, index: int, text: str) -> Document:
-    """Give an item of reasoning."""
+    """An item of `output` with reasoning, at this place of it."""
     content = [{"type": "reasoning_text", "text": text}]
     return {"id": f"rs_{number}_{index}", "type": "reasoning", "summary": [], "content": content, "status": COMPLETED}
 
 
 def message_item(number: str, index: int, text: str, status: str) -> Document:
-    """Give an item of text."""
+    """An item of `output` with the text of the assistant, at this place of it."""
     return {
         "id": f"msg_{number}_{index}", "type": "message", "role": "assistant", "status": status,
         "content": [text_part(text)],
@@ -101,12 +101,12 @@ def message_item(number: str, index: int, text: str, status: str) -> Document:
 
 
 def text_part(text: str) -> Document:
-    """Give the content of a message."""
+    """The one part that the content of a message has."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def call_item(number: str, index: int, call_id: object, name: str, arguments: str, status: str) -> Document:
-    """Give a call of a function."""
+    """An item of `output` that calls a function, at this place of it."""
     return {
         "id": f"fc_{number}_{index}", "type": "function_call", "call_id": str(call_id), "name": name,
         "arguments": arguments, "status": status,

@@ -95,7 +95,7 @@ class ResponseEvents(ChatEvents):
         return events
 
     def _item(self, kind: Kind, status: str) -> Document:
-        """Give the open item as it is now."""
+        """The open item as it is now."""
         index, text = len(self._output), "".join(self._pieces)
         if kind is Kind.CALL:
             return call_item(self._number, index, *self._named, text, status)

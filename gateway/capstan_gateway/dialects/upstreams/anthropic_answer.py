@@ -70,7 +70,7 @@ def to_chat_completion(body: bytes, *, model: str, created: int) -> tuple[bytes,
 
 
 def stop_reason(found: Mapping[str, Any]) -> Document:
-    """Give what vLLM tells beside a finish reason: the sequence that ended the answer."""
+    """What vLLM tells beside a finish reason: the sequence that ended the answer."""
     matched = found.get("stop_sequence")
     return {"stop_reason": matched} if isinstance(matched, str) else {}
 

@@ -93,7 +93,7 @@ def _temperature(value: Any) -> float:
 
 
 def _split_messages(given: Any) -> tuple[list[Document], list[Document]]:
-    """Give the system prompt and the turns: theirs alternate, so neighbours of one role become one."""
+    """The system prompt and the turns: theirs alternate, so neighbours of one role become one."""
     system: list[Document] = []
     turns: list[Document] = []
     for field, message in read_objects(given, "messages"):

@@ -45,7 +45,7 @@ class AnthropicRelay(EventRelay):
         """Input of the open tool call, as long as no piece of it came."""
 
     def failure(self, error: GatewayError) -> bytes:
-        """Give the chunks that end a stream which cannot go on."""
+        """The chunks that end a stream which cannot go on."""
         return error_end(error)
 
     def _event(self, kind: str, payload: Document) -> bytes | None:
@@ -88,7 +88,7 @@ class AnthropicRelay(EventRelay):
         return b""
 
     def _block_ends(self) -> bytes:
-        """Give the arguments of a call whose input came whole, or is empty: no arguments would not be JSON."""
+        """The arguments of a call whose input came whole, or is empty: no arguments would not be JSON."""
         silent, self._silent_call = self._silent_call, None
         return b"" if silent is None else self._arguments(orjson.dumps(silent).decode())
 

@@ -1,4 +1,4 @@
-"""Models, health and admin: the routes that FastAPI serves, and its own errors in the OpenAI envelope."""
+"""Models, health and admin: what FastAPI serves, and its own errors in the OpenAI envelope."""
 
 import asyncio
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def admin_routes(store: ConfigStore, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics")
     async def get_metrics() -> Response:
-        """Give all metrics as Prometheus reads them."""
+        """All metrics as Prometheus reads them."""
         metrics.tasks.at().value = len(asyncio.all_tasks())
         return Response(await asyncio.to_thread(metrics.render), media_type=CONTENT_TYPE_LATEST)
 

@@ -17,7 +17,7 @@ _AUDIO_PARTS: Final = frozenset(("input_audio", "audio_url", "audio"))
 
 
 @dataclass(frozen=True, slots=True)
-class Requirements:
+class Needs:
     """What a request needs. Token counts are estimates from bytes: good for choosing, never for billing."""
 
     capabilities: frozenset[Capability] = frozenset()
@@ -42,7 +42,7 @@ class Requirements:
         return USUAL_OUTPUT_TOKENS if self.max_tokens is None else self.max_tokens
 
 
-def read_requirements(document: Mapping[str, Any], body_bytes: int) -> Requirements:
+def read_needs(document: Mapping[str, Any], body_bytes: int) -> Needs:
     """Read what a chat, completion or other request needs; fields of a wrong type need nothing."""
     needed: set[Capability] = set()
     media = 0
@@ -62,11 +62,11 @@ def read_requirements(document: Mapping[str, Any], body_bytes: int) -> Requireme
     wanted = document.get("response_format")
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
         needed.add(Capability.JSON_SCHEMA)
-    return Requirements(frozenset(needed), max(0, body_bytes - media), read_max_tokens(document))
+    return Needs(frozenset(needed), max(0, body_bytes - media), read_max_tokens(document))
 
 
 def read_max_tokens(document: Mapping[str, Any]) -> int | None:
-    """Give the client's own limit of the answer, under either of its names."""
+    """The client's own limit of the answer, under either of its names."""
     for name in ("max_completion_tokens", "max_tokens"):
         value = document.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -86,7 +86,7 @@ def _parts(messages: object) -> Iterator[dict[str, Any]]:
 
 
 def _media_bytes(part: Mapping[str, Any]) -> int:
-    """Give the length of the strings that hold a picture or a sound: they are not text."""
+    """The length of the strings that hold a picture or a sound: they are not text."""
     total = 0
     for value in part.values():
         for inner in value.values() if isinstance(value, dict) else (value,):

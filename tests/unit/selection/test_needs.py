@@ -6,8 +6,8 @@ import pytest
 
 from capstan_contract.config import Capability
 from capstan_gateway.selection.filters import Member, narrow
+from capstan_gateway.selection.needs import read_needs
 from capstan_gateway.selection.order import estimated_cost
-from capstan_gateway.selection.requirements import read_requirements
 from support.selection import PlainModel
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4000}}
@@ -36,12 +36,12 @@ def _chat(*parts: dict[str, Any], **fields: Any) -> dict[str, Any]:
 )
 def test_capabilities_are_read(document: dict[str, Any], needed: set[Capability]) -> None:
     """Tools, pictures, sounds and schemas need a capability; fields of a wrong type need nothing."""
-    assert read_requirements(document, 100).capabilities == needed
+    assert read_needs(document, 100).capabilities == needed
 
 
 def test_pictures_are_not_text() -> None:
     """The bytes of a picture or a sound do not count as tokens of the prompt."""
-    needs = read_requirements(_chat(PICTURE, SOUND, {"type": "text", "text": "what?"}), 8400)
+    needs = read_needs(_chat(PICTURE, SOUND, {"type": "text", "text": "what?"}), 8400)
     assert needs.prompt_tokens < 100
 
 
@@ -56,13 +56,13 @@ def test_pictures_are_not_text() -> None:
 )
 def test_the_limit_of_the_answer_is_read(fields: dict[str, Any], limit: int | None) -> None:
     """The newer name wins, and no limit is none."""
-    assert read_requirements(_chat(**fields), 10).max_tokens == limit
+    assert read_needs(_chat(**fields), 10).max_tokens == limit
 
 
 def test_the_explanation_names_the_filter() -> None:
     """It says how many models there are, and which condition left none of them."""
     members = [Member(PlainModel(name, frozenset((Capability.TOOLS,)))) for name in "abc"]
-    narrowed = narrow(members, read_requirements(_chat(PICTURE, tools=[{}]), 100), serves="serve chat")
+    narrowed = narrow(members, read_needs(_chat(PICTURE, tools=[{}]), 100), serves="serve chat")
     assert narrowed.explanation == "3 models serve chat, 0 of them can do vision"
 
 
@@ -71,7 +71,7 @@ def test_estimates_exclude_only_what_surely_does_not_fit() -> None:
     members = [Member(PlainModel("small", context_window=1000, max_output_tokens=200))]
 
     def fits(size: int, **fields: Any) -> bool:
-        return bool(narrow(members, read_requirements(_chat(**fields), size), serves="serve chat").members)
+        return bool(narrow(members, read_needs(_chat(**fields), size), serves="serve chat").members)
 
     assert fits(6000)
     assert not fits(8100)
@@ -81,4 +81,4 @@ def test_estimates_exclude_only_what_surely_does_not_fit() -> None:
 
 def test_unknown_prices_have_no_estimate() -> None:
     """No price is not a price of zero."""
-    assert estimated_cost(None, read_requirements(_chat(), 100)) is None
+    assert estimated_cost(None, read_needs(_chat(), 100)) is None
