@@ -30,7 +30,10 @@ SWITCHING_PROTOCOLS: Final = 101
 
 
 class Owner(Protocol):
-    """Who keeps the connections: told once when one is open, once when it is gone, and whenever it is free again."""
+    """Who keeps the connections: told when one is open, when it is gone, and whenever it is free again.
+
+    One that was given up before it was made is never open.
+    """
 
     def on_open(self, connection: "Connection") -> None:
         """Take note that a connection came about."""
@@ -65,7 +68,6 @@ class Connection(asyncio.Protocol):
         self._informational = False
         self._reusable = True
         self._paused = False
-        self._large_request = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._deadline = math.inf
@@ -90,8 +92,7 @@ class Connection(asyncio.Protocol):
         self._response = response
         self._message_over = False
         self._overhead = 0
-        self._large_request = len(body) > JOIN_BYTES
-        if self._large_request:
+        if len(body) > JOIN_BYTES:
             transport.write(head)
             transport.write(body)
         else:
@@ -139,6 +140,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; asyncio and uvloop set TCP_NODELAY on it."""
         self._transport = cast(asyncio.Transport, transport)
+        if not self._reusable:
+            self._transport.abort()  # Whoever wanted it has given it up meanwhile.
+            return
         self._owner.on_open(self)
 
     def data_received(self, data: bytes) -> None:
@@ -254,7 +258,7 @@ class Connection(asyncio.Protocol):
         response.on_complete()
         if transport is None:
             return
-        if self._large_request and transport.get_write_buffer_size():
+        if transport.get_write_buffer_size():
             self._reusable = False  # It answered without reading the whole request.
         if self._reusable:
             if self._paused:

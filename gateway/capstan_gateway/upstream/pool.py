@@ -113,22 +113,34 @@ class Pool:
         server_name = None if context is None else self.endpoint.server_name or self.endpoint.host
         for left in range(len(addresses), 0, -1):
             address = addresses[len(addresses) - left]
+            # Made here, so that it is known however the waiting ends: who is cancelled, or runs out of time, in the
+            # turn of the loop in which the connection comes about never gets it from the loop.
+            connection = Connection(self.endpoint.id, self._limits, self)
             try:
                 async with asyncio.timeout((deadline - self._loop.time()) / left):
-                    _, connection = await self._loop.create_connection(
-                        self._make, address, self.endpoint.port, ssl=context, server_hostname=server_name
+                    await self._loop.create_connection(
+                        lambda made=connection: made, address, self.endpoint.port, ssl=context, server_hostname=server_name
                     )
             except OSError:
+                self._give_up(connection)
                 if left == 1:
                     raise
                 continue
+            except BaseException:
+                self._give_up(connection)
+                raise
             if connection.usable:
                 return connection
             raise ConnectionResetError
         raise OSError("the name has no address")
 
-    def _make(self) -> Connection:
-        return Connection(self.endpoint.id, self._limits, self)
+    def _give_up(self, connection: Connection) -> None:
+        """Close a connection that nobody waits for any more, and count it no longer.
+
+        NB: uvloop tells a connection that is cut off while it comes about neither that it was made nor that it is lost.
+        """
+        connection.abort()
+        self.on_closed(connection)
 
     # --- for the connections ----------------------------------------------------------------------------------------
 
