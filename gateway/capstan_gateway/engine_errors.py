@@ -1,13 +1,38 @@
-"""What engines say when they refuse or fail, in whatever form, turned into errors of ours."""
+"""What engines say when they refuse or fail, in whatever form, turned into errors of ours.
 
+who       status         what the client is told
+engine    4xx            its message: it is about the client's request
+hosted    4xx            the same, without what tells whose account the gateway uses there
+hosted    401, 402, 403  our own words: it is about the gateway's key, or its account; so is a 4xx that says so
+hosted    429            our own words: the limits are those of the account
+any       5xx            our own words: what an engine says of itself stays inside
+"""
+
+import re
 from typing import Any, Final
 
 import orjson
 
 from capstan_gateway.errors import INVALID_REQUEST, SERVER_ERROR, UpstreamRejected
 from capstan_gateway.headers import Header
+from capstan_gateway.redaction import without_account
 
 MAX_MESSAGE: Final = 2000
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+"""What may be the code of an error: a word, which is logged and counted. Anything else an engine says there is text."""
+_PARAM: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,200}")
+_QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
+_OF_THE_ACCOUNT: Final = re.compile(
+    r"credit balance|billing|\bapi[ -]?keys?\b|insufficient[_ ](?:quota|funds|balance)|deactivated|suspended|quota",
+    re.IGNORECASE,
+)
+_CUT_MESSAGE: Final = re.compile(rb'"(?:message|detail)"\s*:\s*"((?:[^"\\]|\\.){0,16000})', re.DOTALL)
+_CUT_CODE: Final = re.compile(rb'"code"\s*:\s*"([A-Za-z0-9_.-]{1,64})"')
+_ESCAPE: Final = re.compile(
+    r"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{0,4}|\\.|\\)"
+)
+_REFUSED_CREDENTIALS: Final = "the hosted model refused the gateway's credentials"
+_HOSTED_LIMIT: Final = "the hosted model takes no more of the gateway's requests for now; try again later"
 _OPENAI_TYPES: Final = frozenset(
     (
         INVALID_REQUEST, SERVER_ERROR, "insufficient_quota", "requests", "tokens", "rate_limit_error",
@@ -27,40 +52,46 @@ _STATUS_OF_ENGINE_FAILURE: Final = {503: 503, 504: 504, 529: 503}
 def normalise_error(
     status: int, body: bytes, *, external: bool = False, headers: tuple[Header, ...] = ()
 ) -> UpstreamRejected:
-    """Turn the error answer of an engine into ours.
-
-    A 4xx is about the client's request, so its message is passed on. A 5xx is about the engine, so what it says of
-    itself stays inside. The same holds for a hosted API that refuses our credentials.
-    """
+    """Turn the error answer of an engine into ours; of a long one its beginning is enough."""
     if status >= 500:
         return _engine_failure(status, headers)
-    if external and status in (401, 403):
-        return UpstreamRejected("the hosted model refused the gateway's credentials", status=502, code="upstream_error")
     found = _read(body)
-    message = _text(found.get("message")) or f"the model's engine refused the request ({status})"
-    param = found.get("param")
-    code, kind = found.get("code"), found.get("type")
+    message = _text(found.get("message"))
+    if external and (status in (401, 402, 403) or _is_of_the_account(status, message)):
+        return UpstreamRejected(_REFUSED_CREDENTIALS, status=502, code="upstream_error")
+    if external:
+        message = _HOSTED_LIMIT if status == 429 else without_account(message[: 2 * MAX_MESSAGE])
+    param, code, kind = found.get("param"), found.get("code"), found.get("type")
     error = UpstreamRejected(
-        message[:MAX_MESSAGE],
+        message[:MAX_MESSAGE] or f"the model's engine refused the request ({status})",
         status=status,
         type=kind if kind in _OPENAI_TYPES else _type_of(status),
-        param=param if isinstance(param, str) and param else None,
+        param=param if isinstance(param, str) and _fits(_PARAM, param, external=external) else None,
         headers=headers,
     )
-    error.code = code if isinstance(code, str) and not code.isdigit() else _code_of(status)
+    error.code = code if isinstance(code, str) and _fits(_CODE, code, external=external) else _code_of(status)
     if status == 400 and any(word in message.lower() for word in _CONTEXT_WORDS):
         error.code, error.param = "context_length_exceeded", "messages"
     return error
 
 
-def upstream_error_event(chunk: dict[str, Any]) -> UpstreamRejected:
-    """Turn an error that an engine sent inside a stream into ours."""
+def _is_of_the_account(status: int, message: str) -> bool:
+    """Whether a hosted API's 4xx is about the account that the gateway uses. What is in quotes may be the client's."""
+    return status != 429 and _OF_THE_ACCOUNT.search(_QUOTED.sub("", message[: 2 * MAX_MESSAGE])) is not None
+
+
+def _fits(form: re.Pattern[str], text: str, *, external: bool) -> bool:
+    return form.fullmatch(text) is not None and not (external and without_account(text) != text)
+
+
+def upstream_error_event(chunk: dict[str, Any], *, external: bool = False) -> UpstreamRejected:
+    """Turn an error that an engine sent inside a stream, or with status 200, into ours."""
     found = chunk.get("error")
     code = found.get("code") if isinstance(found, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     if isinstance(code, str) and code.isdigit() and 400 <= int(code) < 600:
         status = int(code)
-    return normalise_error(status, orjson.dumps(chunk))
+    return normalise_error(status, orjson.dumps(chunk), external=external)
 
 
 def _engine_failure(status: int, headers: tuple[Header, ...]) -> UpstreamRejected:
@@ -84,7 +115,7 @@ def _read(body: bytes) -> dict[str, Any]:
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return {}
+        return _read_cut(body)
     if not isinstance(parsed, dict):
         return {}
     inner = parsed.get("error")
@@ -95,6 +126,27 @@ def _read(body: bytes) -> dict[str, Any]:
     if "message" in parsed:
         return parsed
     return {"message": parsed.get("detail")}
+
+
+def _read_cut(body: bytes) -> dict[str, Any]:
+    """Find message and code in the beginning of a document that goes on."""
+    if not body.lstrip().startswith(b"{"):
+        return {}
+    message, code = _CUT_MESSAGE.search(body), _CUT_CODE.search(body)
+    found: dict[str, Any] = {} if code is None else {"code": code[1].decode()}
+    if message is not None:
+        # An escape, or a character, may be cut in two at its end.
+        text = message[1][: 8 * MAX_MESSAGE].decode(errors="ignore")
+        found["message"] = _ESCAPE.sub(_unescaped, text)
+    return found
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    try:
+        text = orjson.loads(f'"{escape[0]}"')
+    except orjson.JSONDecodeError:
+        return "\N{REPLACEMENT CHARACTER}"
+    return str(text)
 
 
 def _text(value: object) -> str:

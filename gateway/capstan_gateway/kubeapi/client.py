@@ -6,6 +6,7 @@
 The token is read again for every request, because the kubelet renews the file every hour.
 """
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ TLS_NAME: Final = "kubernetes"
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
+WHOLE_ANSWER_SECONDS: Final = 120.0
+"""For all of an answer: one that drips is none."""
 WATCH_IDLE_SECONDS: Final = 100.0
 """A watch that allows bookmarks gets one about every minute: longer silence means that the connection is dead."""
 
@@ -66,7 +69,7 @@ class KubeClient:
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """Give the object or list at this path; KubeError otherwise."""
         try:
-            response = await self._send(path, query or {}, idle=ANSWER_SECONDS)
+            response = await self._send(path, query or {}, idle=ANSWER_SECONDS, whole=WHOLE_ANSWER_SECONDS)
             body = await response.read(MAX_BODY_BYTES)
         except UpstreamError as error:
             raise KubeUnreachable(str(error)) from error
@@ -74,18 +77,18 @@ class KubeClient:
             raise KubeError(f"GET {path} answered {response.status}", response.status)
         return _object(body, path)
 
-    async def open_watch(self, path: str, query: Mapping[str, str]) -> UpstreamResponse:
-        """Open a watch; the caller reads its lines and aborts it."""
+    async def open_watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> UpstreamResponse:
+        """Open a watch that lasts so long at most; the caller reads its lines and aborts it."""
         try:
-            response = await self._send(path, query, idle=WATCH_IDLE_SECONDS)
+            response = await self._send(path, query, idle=WATCH_IDLE_SECONDS, whole=seconds)
             if response.status != 200:
-                await response.read(MAX_BODY_BYTES)
+                response.abort()
                 raise KubeError(f"WATCH {path} answered {response.status}", response.status)
         except UpstreamError as error:
             raise KubeUnreachable(str(error)) from error
         return response
 
-    async def _send(self, path: str, query: Mapping[str, str], *, idle: float) -> UpstreamResponse:
+    async def _send(self, path: str, query: Mapping[str, str], *, idle: float, whole: float) -> UpstreamResponse:
         headers = [(b"accept", b"application/json"), (b"user-agent", b"capstan-gateway")]
         token = self._token()
         if token:
@@ -99,6 +102,7 @@ class KubeClient:
             connect_timeout=CONNECT_SECONDS,
             first_byte_timeout=idle,
             idle_timeout=idle,
+            expires_at=asyncio.get_running_loop().time() + whole,
         )
 
     def _token(self) -> bytes:

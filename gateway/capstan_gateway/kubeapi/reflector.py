@@ -21,6 +21,9 @@ from capstan_gateway.upstream.port import UpstreamResponse
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS: Final = 270
+"""How long a watch is asked to last, and up to 30 seconds more."""
+LONGEST_WATCH_SECONDS: Final = WATCH_SECONDS + 60.0
+"""What lasts longer is a server that drips."""
 BACKOFF_FIRST: Final = 0.2
 BACKOFF_MOST: Final = 10.0
 PAGE_SIZE: Final = "500"
@@ -95,7 +98,7 @@ class Reflector:
             "resourceVersion": self._version or "0",
         }
         try:
-            response = await self._client.open_watch(self._path, query)
+            response = await self._client.open_watch(self._path, query, seconds=LONGEST_WATCH_SECONDS)
         except KubeError as error:
             if error.status == 410:
                 raise Gone(str(error), 410) from error

@@ -134,7 +134,8 @@ class _NativeResponses:
         return native_body(own(request), model)
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
-        return renamed(body, model), read_native_response(body)
+        body, usage = read_native_response(body)
+        return renamed(body, model), usage
 
     def relay(self, request: Request, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
         return NativeResponsesRelay(model.rename)

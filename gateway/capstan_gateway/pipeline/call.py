@@ -26,10 +26,12 @@ from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 SMALL_ANSWER_BYTES: Final = 16 * 1024
+MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
 CLIENT_ERROR: Final = 400
 SERVER_ERROR: Final = 500
+JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"text/event-stream"
 _OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
 _FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
@@ -104,11 +106,13 @@ def _whole_reply(
     content_type = header(answer.headers, b"content-type")
     if content_type.startswith(EVENT_STREAM):
         raise UpstreamFailed(_OTHER_FORM)
+    if content_type != JSON and not is_short_text(content_type):
+        content_type = JSON
     if adapter is not None:
         body, ask.usage = adapter.read(body, model)
         answer.close()
         return WholeReply(OK, content_type, body, adapter.native)
-    ask.usage = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING)
+    ask.usage = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
     answer.close()
     return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
 
@@ -124,8 +128,8 @@ async def _reply(request: Request, model: ServedModel, answer: DispatchedRespons
 async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
     if answer.status < CLIENT_ERROR:
         raise UpstreamFailed(f"the model's engine answered with an unexpected status ({answer.status})")
-    body = await answer.read(MAX_ERROR_BYTES)
-    headers = tuple(item for item in answer.headers if item[0] in _PASSED_ON)
+    body = await answer.read_beginning(MAX_ERROR_BYTES)
+    headers = tuple(item for item in answer.headers if item[0] in _PASSED_ON and is_short_text(item[1]))
     raise normalise_error(answer.status, body, external=model.external, headers=headers)
 
 
@@ -155,10 +159,10 @@ async def _begin_stream(
 
 
 def _relay(request: Request, model: ServedModel) -> Relay:
-    return StreamRelay(strip_usage=not request.usage_asked, rename=model.rename)
+    return StreamRelay(strip_usage=not request.usage_asked, rename=model.rename, hosted=model.external)
 
 
-def _usage_of(body: bytes, *, finishes: bool) -> Usage | None:
+def _usage_of(body: bytes, *, finishes: bool, hosted: bool = False) -> Usage | None:
     """Give the usage of an answer in one piece; UpstreamFailed when it is none, or has no finish reason where it must.
 
     A small one is simply read. A large one is only searched: inside JSON strings quotes are escaped, so that the name
@@ -177,7 +181,7 @@ def _usage_of(body: bytes, *, finishes: bool) -> Usage | None:
             document = None
         if type(document) is dict:
             if document.get("error") is not None:
-                raise upstream_error_event(document)
+                raise upstream_error_event(document, external=hosted)
             if finishes and not _is_finished(document.get("choices")):
                 raise UpstreamFailed(_UNFINISHED)
             return parse_usage(document.get("usage"))
@@ -200,3 +204,8 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
         if key == name:
             return value
     return b""
+
+
+def is_short_text(value: bytes) -> bool:
+    """Whether what an engine says in a header may be said to a client: a short line of printable ASCII."""
+    return 0 < len(value) <= MAX_HEADER_VALUE and value.isascii() and value.decode("ascii").isprintable()

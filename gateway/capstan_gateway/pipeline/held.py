@@ -27,6 +27,10 @@ class HeldSource:
         return
         yield b""
 
+    async def read_beginning(self, max_bytes: int) -> bytes:  # noqa: ARG002 - one signature
+        """Give nothing: the body is over."""
+        return b""
+
     async def read(self, max_bytes: int) -> bytes:  # noqa: ARG002 - one signature
         """Give nothing: the body is over."""
         return b""

@@ -83,6 +83,10 @@ class Answer:
             record_error(self._state, error, self._now())
             raise
 
+    async def read_beginning(self, max_bytes: int) -> bytes:
+        """Give the first `max_bytes` of the rest of the body, or as much as comes of it; the rest is aborted."""
+        return await self._response.read_beginning(max_bytes)
+
     def blame(self, word: str) -> None:
         """Count the answer as the endpoint's failure, for what only its reader can see: no finish reason, not JSON."""
         self._failed = True

@@ -96,6 +96,13 @@ class DispatchedResponse(Protocol):
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge."""
         ...
 
+    async def read_beginning(self, max_bytes: int) -> bytes:
+        """Give the first `max_bytes` of the rest of the body, or all of it if that is less; the rest is aborted.
+
+        What breaks off or stalls is given as far as it came. Raises DeadlineExceeded when the total deadline passes.
+        """
+        ...
+
     def blame(self, word: str) -> None:
         """Count the answer as the endpoint's failure, for what only its reader can see: no finish reason, not JSON."""
         ...

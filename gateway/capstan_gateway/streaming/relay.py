@@ -55,11 +55,13 @@ class StreamRelay:
     """One stream: feed it what the engine sends, send on what it gives back."""
 
     __slots__ = (
-        "_finished", "_likeness", "_rename", "_splitter", "_strip_usage", "_unfinished", "done", "error", "events",
-        "usage",
+        "_finished", "_hosted", "_likeness", "_rename", "_splitter", "_strip_usage", "_unfinished", "done", "error",
+        "events", "usage",
     )  # fmt: skip
 
-    def __init__(self, *, strip_usage: bool, rename: Rename | None = None) -> None:
+    def __init__(self, *, strip_usage: bool, rename: Rename | None = None, hosted: bool = False) -> None:
+        self._hosted = hosted
+        """Whether its errors may tell whose account it is."""
         self._splitter = FrameSplitter()
         self._likeness = Likeness()
         self._strip_usage = strip_usage
@@ -246,7 +248,7 @@ class StreamRelay:
         if type(chunk) is not dict:
             raise StreamBroken("the model's answer held an event that is not an object")
         if chunk.get("error") is not None:
-            self.error = upstream_error_event(chunk)
+            self.error = upstream_error_event(chunk, external=self._hosted)
             return data_frame(error_payload(self.error))
         choices = chunk.get("choices")
         usage = parse_usage(chunk.get("usage"))

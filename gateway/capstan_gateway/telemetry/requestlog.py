@@ -11,6 +11,9 @@ from capstan_process.logs import one_line
 
 FLUSH_SECONDS: Final = 0.25
 MAX_BUFFERED: Final = 4096
+MAX_LINE_BYTES: Final = 8192
+"""A line that would be longer has its values cut."""
+_OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _HEAD: Final = b'{"level":"info","logger":"request","message":"served request",'
 
 
@@ -60,6 +63,13 @@ class RequestLog:
         now = datetime.now(UTC)
         if self._as_json:
             fields["time"] = now
-            return _HEAD + orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)[1:]
+            try:
+                line = orjson.dumps(fields, option=_OPTIONS)
+            except TypeError:
+                line = b""  # A value that UTF-8 cannot hold.
+            if not 0 < len(line) <= MAX_LINE_BYTES:
+                tame = {key: one_line(value) if isinstance(value, str) else value for key, value in fields.items()}
+                line = orjson.dumps(tame, default=str, option=_OPTIONS)
+            return _HEAD + line[1:]
         shown = "".join(f" {key}={one_line(str(value))}" for key, value in fields.items())
         return f"{now:%Y-%m-%d %H:%M:%S} INFO    request: served request{shown}\n".encode()

@@ -119,7 +119,11 @@ class Pool:
             try:
                 async with asyncio.timeout((deadline - self._loop.time()) / left):
                     await self._loop.create_connection(
-                        lambda made=connection: made, address, self.endpoint.port, ssl=context, server_hostname=server_name
+                        lambda made=connection: made,
+                        address,
+                        self.endpoint.port,
+                        ssl=context,
+                        server_hostname=server_name,
                     )
             except OSError:
                 self._give_up(connection)

@@ -68,6 +68,13 @@ class UpstreamResponse(Protocol):
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts."""
         ...
 
+    async def read_beginning(self, max_bytes: int) -> bytes:
+        """Give the first `max_bytes` of the rest of the body, or all of it if that is less; the rest is aborted.
+
+        What breaks off or stalls is given as far as it came. Raises DeadlineExceeded when the total deadline passes.
+        """
+        ...
+
     def abort(self) -> None:
         """Close the connection now, so that the engine stops; harmless when the body is over, and when called twice."""
         ...

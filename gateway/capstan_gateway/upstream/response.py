@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
-from capstan_gateway.upstream.errors import BodyBroken, BodyTooLarge, DeadlineKind, UpstreamError
+from capstan_gateway.upstream.errors import BodyBroken, BodyTooLarge, DeadlineExceeded, DeadlineKind, UpstreamError
 
 # NB: a member of an enumeration is looked up anew each time that its class is asked for it.
 _FIRST_TOKEN: Final = DeadlineKind.FIRST_TOKEN
@@ -117,6 +117,23 @@ class Response:
                 raise BodyTooLarge(self._endpoint_id, f"the body is larger than {max_bytes} bytes")
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_beginning(self, max_bytes: int) -> bytes:
+        """Give the first `max_bytes` of the rest of the body, or all of it if that is less; the rest is aborted.
+
+        What breaks off or stalls is given as far as it came. Raises DeadlineExceeded when the total deadline passes.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size < max_bytes and (piece := await self.receive()):
+                pieces.append(piece)
+                size += len(piece)
+        except UpstreamError as error:
+            if isinstance(error, DeadlineExceeded) and error.kind is _TOTAL:
+                raise
+        self.abort()
+        return b"".join(pieces)[:max_bytes]
 
     def abort(self) -> None:
         """Close the connection now, so that the engine stops; harmless when the body is over, and when called twice."""

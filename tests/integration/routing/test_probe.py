@@ -195,3 +195,26 @@ async def test_only_so_many_probes_run_at_once() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await client.aclose()
+
+
+@pytest.mark.parametrize("where", [b"GET /health", b"POST /v1/chat"])
+async def test_an_answer_that_drips_is_too_late(where: bytes) -> None:
+    """A probe has a deadline for all of its answer: what comes byte by byte fails it, and holds no slot."""
+
+    async def drips(peer: Peer) -> None:
+        while True:
+            head = await peer.request()
+            if not head.startswith(where):
+                await peer.send(ok(b"{}"))
+                continue
+            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+            while True:
+                await peer.send(b"x")
+                await asyncio.sleep(0.01)
+
+    kind = "readiness" if where.startswith(b"GET") else "request"
+    settings = replace(READINESS_ONLY if kind == "readiness" else FAST, readiness_timeout=0.1, request_timeout=0.1)
+    async with raw_server(drips) as server, watching(server.port, settings=settings) as watched:
+        await eventually(lambda: watched.counts[kind, "failed"] >= 3, what="failed probes")
+        await watched.until(BreakerState.OPEN)
+        assert watched.counts[kind, "passed"] == 0

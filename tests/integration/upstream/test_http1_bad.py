@@ -449,9 +449,7 @@ async def test_an_answer_before_the_whole_request_was_sent_is_taken_and_the_conn
     async with raw_server(script) as server:
         endpoint = at(server.port)
         for number in (1, 2):
-            response = await client.send(
-                endpoint, method=b"POST", path=b"/x", body=b"x" * (32 << 20), repeatable=True
-            )
+            response = await client.send(endpoint, method=b"POST", path=b"/x", body=b"x" * (32 << 20), repeatable=True)
             assert (response.status, await response.read(10)) == (413, b"big")
             assert client.connections()[endpoint.id][1] == 0, "at once, and not when it has been idle for long"
             assert server.connections == number

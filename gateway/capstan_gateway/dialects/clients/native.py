@@ -83,6 +83,9 @@ class NativeResponsesRelay(NativeRelay):
             self.events += 1
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
             self._end(payload["response"])
+            if self.error is not None:
+                told = event({**payload, "response": {**payload["response"], **failed(self.error)}})
+                return told if self._rename is None else self._rename(told)
         elif kind == "error":
             self.error = normalise_error(_status(payload.get("code")), orjson.dumps(payload), external=True)
             self.done = True
@@ -116,9 +119,17 @@ def read_native_message(body: bytes) -> Usage | None:
     return read_usage(_load(body, "message")["usage"])
 
 
-def read_native_response(body: bytes) -> Usage | None:
-    """The usage of a whole response of OpenAI's; UpstreamFailed when it is none."""
-    return read_responses_usage(_load(body, "response"))
+def read_native_response(body: bytes) -> tuple[bytes, Usage | None]:
+    """A whole response of OpenAI's, and its usage; UpstreamFailed when it is none.
+
+    What it says of its failure is told without whose account it was.
+    """
+    found = _load(body, "response")
+    error = found.get("error")
+    if isinstance(error, dict):
+        told = normalise_error(_status(error.get("code")), orjson.dumps({"error": error}), external=True)
+        body = orjson.dumps({**found, **failed(told)})
+    return body, read_responses_usage(found)
 
 
 def check_count(body: bytes) -> None:
