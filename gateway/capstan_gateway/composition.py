@@ -21,6 +21,7 @@ from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
+from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.policies import Policies, PolicyKind
 from capstan_gateway.pipeline.probed import ProbeTargets
@@ -72,6 +73,7 @@ class Gateway:
             request_log=RequestLog(
                 enabled=settings.log_level in ("debug", "info"), as_json=settings.log_format == "json"
             ),
+            background=Background(),
             allow_fallback=lambda: budget.spend(loop.time()),
             clock=time.monotonic,
             loop_time=loop.time,
@@ -119,6 +121,7 @@ class Gateway:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.deps.background.close()
             await self.client.aclose()
 
     def _prober(self) -> Prober:

@@ -11,8 +11,8 @@ CHAT = Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,
 NOTHING: Any = None
 
 
-def an_ask(model: ServedModel | None = None, *, document: dict[str, Any] | None = None) -> Ask:
+def an_ask(model: ServedModel | None = None, *, document: dict[str, Any] | None = None, expires_at: float = 1e9) -> Ask:
     """Give an ask that nobody holds yet."""
     said = {"model": "m", "messages": [{"role": "user", "content": "hello"}]} if document is None else document
     request = Request(CHAT, said, stream=said.get("stream") is True, usage_asked=False)
-    return Ask(request, cast(ServedModel, model), runtime=cast(Runtime, NOTHING), started=0.0, expires_at=float("inf"))
+    return Ask(request, cast(ServedModel, model), runtime=cast(Runtime, NOTHING), started=0.0, expires_at=expires_at)

@@ -80,10 +80,10 @@ class Ask:
         self.ended = False
         self._closers: list[Closer] | None = None
 
-    def fork(self, request: Request | None = None) -> "Ask":
+    def fork(self, request: Request | None = None, *, settles: bool = False) -> "Ask":
         """Give one call within this ask, or one that does its work for several: with the same deadline.
 
-        Whoever makes it holds it, and counts what it has used.
+        Nobody holds it yet. With `settles` it counts what it has used itself; else whoever makes it does.
         """
         child = Ask(
             self.request if request is None else request, self.model,
@@ -91,7 +91,7 @@ class Ask:
         )  # fmt: skip
         child.request_id, child.trace, child.session = self.request_id, self.trace, self.session
         child.inside = self.inside
-        child.usage_settled = True
+        child.usage_settled = not settles
         return child
 
     def join(self, child: "Ask", *, answers: bool) -> None:

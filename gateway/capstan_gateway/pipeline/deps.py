@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.pipeline.background import Background
 from capstan_gateway.routing.port import DispatchPort
 from capstan_gateway.selection.memory import RouteMemory
 from capstan_gateway.telemetry.metrics import Metrics
@@ -20,6 +21,8 @@ class Deps:
     memory: RouteMemory
     """What the routes of virtual models remember."""
     request_log: RequestLog
+    background: Background
+    """Work that belongs to no client."""
     allow_fallback: Callable[[], bool]
     """Whether the retry budget has room for trying another model; takes from it when it has."""
     clock: Callable[[], float]
