@@ -1,6 +1,6 @@
 """A real gateway in the test's own loop: its own server on a free port, its config in a directory."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from openai import AsyncOpenAI
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
 from capstan_contract.sharding import split_config
 from capstan_gateway.composition import Gateway
+from capstan_gateway.pipeline.policies import PolicyKind
 from capstan_gateway.process import listen
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.settings import Settings
@@ -76,7 +77,11 @@ class RunningGateway:
 
 @asynccontextmanager
 async def running_gateway(
-    directory: Path, *models: ModelEntry, credentials: dict[str, str] | None = None, **settings: Any
+    directory: Path,
+    *models: ModelEntry,
+    credentials: dict[str, str] | None = None,
+    kinds: Sequence[PolicyKind[Any]] = (),
+    **settings: Any,
 ) -> AsyncIterator[RunningGateway]:
     """Start a gateway on these models; end it, and see that it leaves no request behind."""
     config_dir = directory / "config"
@@ -96,7 +101,7 @@ async def running_gateway(
         "probe_seconds": 0.0,  # Tests count what they send; those of the probes turn them on.
         **settings,
     }
-    gateway = Gateway(Settings(**options))
+    gateway = Gateway(Settings(**options), kinds=kinds)
     async with gateway.running():
         listener = await listen(api_listener(gateway), gateway.settings, port)
         running = RunningGateway(gateway, listener, config_dir, port)
