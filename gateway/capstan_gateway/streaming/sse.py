@@ -18,12 +18,14 @@ class FrameSplitter:
 
     Line ends come out as LF whatever came in (CRLF, CR), so that everything behind this sees one form. What comes out
     depends only on the bytes, not on how they were split: an unfinished frame is kept until its blank line is there.
+    The work is linear in the bytes, also when one large frame comes in many small pieces: each byte is put into the
+    buffer once, searched once, and taken out once.
     """
 
     __slots__ = ("_kept", "_pending_cr")
 
     def __init__(self) -> None:
-        self._kept = b""
+        self._kept = bytearray()
         self._pending_cr = False
 
     def feed(self, data: bytes) -> bytes:
@@ -34,8 +36,8 @@ class FrameSplitter:
 
     def rest(self) -> bytes:
         """Give what was left without a blank line when the stream ended."""
-        rest = self._kept + (b"\n" if self._pending_cr else b"")
-        self._kept, self._pending_cr = b"", False
+        rest = bytes(self._kept) + (b"\n" if self._pending_cr else b"")
+        self._kept, self._pending_cr = bytearray(), False
         return rest
 
     def _feed_slowly(self, data: bytes) -> bytes:
@@ -47,14 +49,18 @@ class FrameSplitter:
             data = data[:-1]
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        joined = self._kept + data
-        cut = joined.rfind(b"\n\n") + 2
-        if cut == 1:
-            cut = 0
-        self._kept = joined[cut:]
-        if len(self._kept) > MAX_FRAME_BYTES:
+        kept = self._kept
+        # What was kept before holds no blank line, but its last byte may be half of one.
+        searched = max(0, len(kept) - 1)
+        kept += data
+        cut = kept.rfind(b"\n\n", searched) + 2
+        whole = b""
+        if cut > 1:
+            whole = bytes(kept[:cut])
+            del kept[:cut]
+        if len(kept) > MAX_FRAME_BYTES:
             raise FrameTooLarge
-        return joined[:cut]
+        return whole
 
 
 def frame_data(frame: bytes) -> bytes | None:
