@@ -115,12 +115,18 @@ class EstimatorType(StrEnum):
     ENSEMBLE = "Ensemble"
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Price(_Document):
     """US dollars per million tokens."""
 
     inputPerMillion: float = Field(default=0.0, ge=0)
     cachedInputPerMillion: float | None = Field(default=None, ge=0)
     """None: a cached input token costs as much as any other input token."""
+    cacheWritePerMillion: float | None = Field(default=None, ge=0, exclude_if=_is_none)
+    """Input tokens that the engine writes into a cache. None: they cost as much as any other input token."""
     outputPerMillion: float = Field(default=0.0, ge=0)
 
 

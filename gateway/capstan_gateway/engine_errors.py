@@ -46,6 +46,7 @@ _CONTEXT_WORDS: Final = (
     "context window",
     "prompt is too long",
 )
+_STATUS_DIGITS: Final = 3
 _STATUS_OF_ENGINE_FAILURE: Final = {503: 503, 504: 504, 529: 503}
 
 
@@ -55,7 +56,12 @@ def normalise_error(
     """Turn the error answer of an engine into ours; of a long one its beginning is enough."""
     if status >= 500:
         return _engine_failure(status, headers)
-    found = _read(body)
+    return _refusal(status, _read(body), external=external, headers=headers)
+
+
+def _refusal(
+    status: int, found: dict[str, Any], *, external: bool = False, headers: tuple[Header, ...] = ()
+) -> UpstreamRejected:
     message = _text(found.get("message"))
     if external and (status in (401, 402, 403) or _is_of_the_account(status, message)):
         return UpstreamRejected(_REFUSED_CREDENTIALS, status=502, code="upstream_error")
@@ -65,7 +71,7 @@ def normalise_error(
     error = UpstreamRejected(
         message[:MAX_MESSAGE] or f"the model's engine refused the request ({status})",
         status=status,
-        type=kind if kind in _OPENAI_TYPES else _type_of(status),
+        type=kind if isinstance(kind, str) and kind in _OPENAI_TYPES else _type_of(status),
         param=param if isinstance(param, str) and _fits(_PARAM, param, external=external) else None,
         headers=headers,
     )
@@ -88,10 +94,10 @@ def upstream_error_event(chunk: dict[str, Any], *, external: bool = False) -> Up
     """Turn an error that an engine sent inside a stream, or with status 200, into ours."""
     found = chunk.get("error")
     code = found.get("code") if isinstance(found, dict) else None
+    if isinstance(code, str) and len(code) == _STATUS_DIGITS and code.isascii() and code.isdigit():
+        code = int(code)
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
-    if isinstance(code, str) and code.isdigit() and 400 <= int(code) < 600:
-        status = int(code)
-    return normalise_error(status, orjson.dumps(chunk), external=external)
+    return _engine_failure(status, ()) if status >= 500 else _refusal(status, _find(chunk), external=external)
 
 
 def _engine_failure(status: int, headers: tuple[Header, ...]) -> UpstreamRejected:
@@ -116,6 +122,10 @@ def _read(body: bytes) -> dict[str, Any]:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _read_cut(body)
+    return _find(parsed)
+
+
+def _find(parsed: Any) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         return {}
     inner = parsed.get("error")
@@ -154,6 +164,7 @@ def _text(value: object) -> str:
         return value
     if isinstance(value, list) and value and isinstance(value[0], dict):
         first = value[0]
-        where = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
+        loc = first.get("loc")
+        where = ".".join(str(part) for part in loc if part != "body") if isinstance(loc, list) else ""
         return f"{where}: {first.get('msg', '')}" if where else str(first.get("msg", ""))
     return ""

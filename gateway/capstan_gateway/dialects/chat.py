@@ -3,18 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import UpstreamFailed
-from capstan_gateway.streaming.usage import Usage, parse_usage
+from capstan_gateway.streaming.deltas import delta_texts, texts_of
+from capstan_gateway.tokens.usage import Usage, count_of, parse_usage
 
 
-def first_choice(completion: Mapping[str, Any]) -> tuple[Document, Document]:
-    """The first choice of a whole answer, and its message."""
-    choices = completion.get("choices")
+def first_choice(completion: Any) -> tuple[Document, Document]:
+    """The first choice of a whole answer, and its message; UpstreamFailed when nobody could read them."""
+    choices = completion.get("choices") if isinstance(completion, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise UpstreamFailed("the model's engine answered without a message")
+    for _ in (*texts_of(choice), *delta_texts(message)):
+        pass
     return choice, message
 
 
@@ -26,20 +31,31 @@ def first_deltas(chunk: Mapping[str, Any]) -> list[tuple[Document, Document]]:
     return [
         (choice, choice.get("delta") or {})
         for choice in choices
-        if isinstance(choice, dict) and choice.get("index", 0) == 0
+        if isinstance(choice, dict) and not choice.get("index")
     ]
 
 
 def text_of(message: Mapping[str, Any]) -> str:
     """The text of a message or a delta; a refusal is text as well."""
-    value = message.get("content") or message.get("refusal")
-    return value if isinstance(value, str) else ""
+    return _joined(message.get("content") or message.get("refusal"), "text")
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str:
-    """The reasoning of a message or a delta, under either of its names."""
-    value = message.get("reasoning") or message.get("reasoning_content")
-    return value if isinstance(value, str) else ""
+    """The reasoning of a message or a delta, under either of its names, or as parts of the content."""
+    found = message.get("reasoning") or message.get("reasoning_content")
+    if not found and isinstance(message.get("content"), list):
+        found = [part.get("thinking") for part in message["content"] if isinstance(part, dict)]
+    return _joined(found, "text")
+
+
+def _joined(value: Any, field: str) -> str:
+    """A text that may come in parts, and in parts of parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        value = value.get(field)
+        return value if isinstance(value, str) else ""
+    return "".join(_joined(part, field) for part in value) if isinstance(value, list) else ""
 
 
 def calls_of(message: Mapping[str, Any]) -> list[Document]:
@@ -53,7 +69,15 @@ def function_of(call: Mapping[str, Any]) -> tuple[str, str]:
     function = call.get("function")
     if not isinstance(function, dict):
         return "", ""
-    return str(function.get("name") or ""), str(function.get("arguments") or "")
+    name, arguments = function.get("name") or "", function.get("arguments") or ""
+    if not isinstance(name, str):
+        raise UpstreamFailed("the model's engine sent a malformed answer: `tool_calls.function.name` must be a string")
+    return name, arguments_text(arguments)
+
+
+def arguments_text(arguments: Any) -> str:
+    """A call's arguments as the JSON text that clients expect; some engines send them as an object."""
+    return arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
 
 
 def usage_of(document: Mapping[str, Any]) -> tuple[Usage, int, int]:
@@ -62,17 +86,11 @@ def usage_of(document: Mapping[str, Any]) -> tuple[Usage, int, int]:
     usage = parse_usage(found) or Usage(0, 0)
     return (
         usage,
-        _detail(found, "prompt_tokens_details", _WRITTEN),
-        _detail(found, "completion_tokens_details", _REASONING),
+        usage.written_tokens,
+        _reasoning_tokens(found),
     )
 
 
-_WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "created_cache_tokens")
-_REASONING = ("reasoning_tokens",)
-
-
-def _detail(usage: Any, group: str, names: tuple[str, ...]) -> int:
-    details = usage.get(group) if isinstance(usage, dict) else None
-    if not isinstance(details, dict):
-        return 0
-    return next((value for name in names if isinstance(value := details.get(name), int) and value > 0), 0)
+def _reasoning_tokens(usage: Any) -> int:
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    return count_of(details.get("reasoning_tokens")) if isinstance(details, dict) else 0

@@ -8,9 +8,10 @@ import orjson
 
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import GatewayError
-from capstan_gateway.streaming.relay import StreamBroken
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.sse import FrameSplitter, FrameTooLarge, frame_data
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.tokens.estimate import TextCount
+from capstan_gateway.tokens.usage import Usage
 
 
 class EventRelay(ABC):
@@ -20,6 +21,8 @@ class EventRelay(ABC):
         self._splitter = FrameSplitter()
         self.usage: Usage | None = None
         self.events = 0
+        self.begun = False
+        self.text = TextCount()
         self.finished = False
         self.error: GatewayError | None = None
         self.done = False
@@ -44,6 +47,15 @@ class EventRelay(ABC):
     def failure(self, error: GatewayError) -> bytes:
         """The frames that end a stream which cannot go on."""
 
+    def _note(self, text: object) -> None:
+        """Count an event with a piece of the answer; TypeError when it is no text."""
+        if text is not None:
+            if type(text) is not str:
+                raise TypeError("a piece of an answer is a string")
+            self.text.add(text)
+        self.events += 1
+        self.begun = True
+
     def _frame(self, frame: bytes) -> bytes:
         if not frame or self.done:
             return b""
@@ -53,7 +65,7 @@ class EventRelay(ABC):
         try:
             payload = orjson.loads(data)
             written = self._event(payload["type"], payload)
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StreamBroken("the model's answer held an event that is not one") from error
         return self._other(frame) if written is None else written
 

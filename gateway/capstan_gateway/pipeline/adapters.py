@@ -28,7 +28,7 @@ from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.request import NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.tokens.usage import Usage
 
 _COUNTED: Final = frozenset(("messages", "model", "system", "thinking", "tool_choice", "tools"))
 """What counts; the rest of a request is not taken there."""

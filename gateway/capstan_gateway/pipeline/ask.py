@@ -19,7 +19,7 @@ from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.settle import settle_call, stream_usage
 from capstan_gateway.routing.dispatch import MAX_NOTES
 from capstan_gateway.routing.port import CallStats
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.tokens.usage import Usage
 
 if TYPE_CHECKING:
     from capstan_gateway.pipeline.layers import Layer
@@ -168,14 +168,13 @@ class Ask:
     def settle(self) -> None:
         """Count tokens and their price for the model that answered.
 
-        The engine's own numbers count. Of a stream that was cut off before it told them, its events are counted:
-        engines send one for each token.
+        The engine's own numbers count. Of a stream that was cut off before it told them, the text that came is.
         """
         self.price_dollars = self.spent_dollars
         if self.usage_settled:
             return
         if isinstance(self.reply, StreamReply):
-            self.usage = stream_usage(self.reply.relay)
+            self.usage = stream_usage(self.reply.relay, self.request.document)
         if self.usage is not None and self.answered_by is not None:
             self.price_dollars += settle_call(self.answered_by, self.usage)
 

@@ -18,9 +18,10 @@ from capstan_gateway.pipeline.request import Request
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.retry import Again, judge
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import StreamBroken, StreamRelay
-from capstan_gateway.streaming.usage import Usage, find_usage, parse_usage
+from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import Endpoint, Headers
 

@@ -29,7 +29,7 @@ from capstan_gateway.routing.errors import RoutingError
 from capstan_gateway.selection.order import MILLION
 from capstan_gateway.selection.plan import CascadePlan
 from capstan_gateway.streaming.relay import StreamRelay
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.tokens.usage import Usage
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
 
 _FAILURES: Final = (RoutingError, UpstreamError, GatewayError)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from capstan_gateway.routing.port import DispatchedResponse
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import StreamBroken
 
 
 @dataclass(slots=True)

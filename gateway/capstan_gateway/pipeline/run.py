@@ -14,7 +14,7 @@ from capstan_gateway.pipeline.record import record
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.resolve import resolve
 from capstan_gateway.pipeline.send import send_error, send_stream, send_whole
-from capstan_gateway.streaming.relay import StreamBroken
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.upstream.errors import UpstreamError
 
 LAST_WORD_SECONDS: Final = 1.0

@@ -12,8 +12,9 @@ from capstan_gateway.pipeline.reply import StreamReply, WholeReply
 from capstan_gateway.pipeline.settle import price_of
 from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.serving.refusals import respond_error
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import StreamBroken, error_end
+from capstan_gateway.streaming.relay import error_end
 from capstan_gateway.upstream.errors import UpstreamError
 
 STREAM_LINES: Final = header_lines(

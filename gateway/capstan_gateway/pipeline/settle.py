@@ -1,12 +1,15 @@
 """What a call has used, and what that costs."""
 
-from typing import Final
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.usage import Usage
-
-MILLION: Final = 1_000_000
+from capstan_gateway.tokens.bill import weigh
+from capstan_gateway.tokens.estimate import prompt_tokens
+from capstan_gateway.tokens.price import Rates, to_dollars
+from capstan_gateway.tokens.usage import Usage
 
 
 def settle_call(model: ServedModel, usage: Usage) -> float:
@@ -20,23 +23,13 @@ def settle_call(model: ServedModel, usage: Usage) -> float:
     return price
 
 
-def stream_usage(relay: Relay) -> Usage | None:
-    """Give what a stream has used as far as it came."""
-    usage = relay.usage
-    if usage is None:
-        return Usage(0, relay.events) if relay.events else None
-    if not relay.finished and relay.events > usage.completion_tokens:
-        # Anthropic tells the input at the beginning, and the output at the end.
-        return usage._replace(completion_tokens=relay.events)
-    return usage
+def stream_usage(relay: Relay, document: Mapping[str, Any]) -> Usage:
+    """Give what a stream has used as far as it came; `document` is its request."""
+    return weigh(relay.usage, whole=relay.finished, prompt=partial(prompt_tokens, document), output=relay.text.tokens)[
+        0
+    ]
 
 
 def price_of(model: ServedModel, usage: Usage) -> float:
     """Give the price of an answer in US dollars."""
-    price = model.price
-    if price is None:
-        return 0.0
-    cached = min(usage.cached_tokens, usage.prompt_tokens)
-    cached_rate = price.inputPerMillion if price.cachedInputPerMillion is None else price.cachedInputPerMillion
-    input_price = (usage.prompt_tokens - cached) * price.inputPerMillion + cached * cached_rate
-    return (input_price + usage.completion_tokens * price.outputPerMillion) / MILLION
+    return 0.0 if model.price is None else to_dollars(Rates.of(model.price).cost(usage))

@@ -18,6 +18,9 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.streaming.deltas import texts_of
+from capstan_gateway.tokens.estimate import TextCount
+
 TRIES: Final = 3
 """So many moulds are learned in vain until no more is: some engines write something new into each frame."""
 _SPECIAL: Final = re.compile(rb'[\x00-\x1f"\\]')
@@ -29,9 +32,11 @@ _MARK: Final = "a text that no model writes by itself: 5ba4b2ec"
 class Likeness:
     """What the frames of one stream have in common, once one was learned."""
 
-    __slots__ = ("_after", "_before", "_between", "frames", "tries")
+    __slots__ = ("_after", "_before", "_between", "_count", "frames", "tries")
 
-    def __init__(self) -> None:
+    def __init__(self, count: TextCount) -> None:
+        self._count = count
+        """Where the text of the frames that are matched is counted."""
         self._before = self._after = self._between = b""
         self.tries = TRIES
         """How many more moulds may be learned; as many again as soon as one has been of use."""
@@ -51,7 +56,7 @@ class Likeness:
         if end < 0:
             return start
         texts = [run[first:end]] if last < 0 else self._texts(run[start : end + len(after)])
-        if not texts or not _are_insides(texts):
+        if not texts or not add_insides(texts, self._count):
             return start
         self.frames = len(texts)
         self.tries = TRIES
@@ -65,6 +70,8 @@ class Likeness:
         text = _text_of(chunk)
         if not text or text == _MARK or b"\n" in frame[:-2]:
             return
+        if [piece for piece in texts_of(chunk["choices"][0]) if piece] != [text]:
+            return  # What is said beside it would not be counted.
         self.tries -= 1
         self._before = b""
         quoted = orjson.dumps(text)
@@ -84,24 +91,41 @@ class Likeness:
         return texts if self._before + self._between.join(texts) + self._after == run else None
 
 
-def _are_insides(texts: list[bytes]) -> bool:
-    """Whether each of them is the inside of a JSON string."""
+def add_insides(texts: list[bytes], count: TextCount) -> bool:
+    """Count the text in these insides of JSON strings; False, and nothing is counted, when one of them is none."""
     # NB: a space between them, so that two halves of a character do not become one.
     joined = texts[0] if len(texts) == 1 else b" ".join(texts)
     if _SPECIAL.search(joined) is None:
-        return joined.isascii() or _is_utf8(joined)
+        if joined.isascii():
+            count.ascii += len(joined) - len(texts) + 1
+            return True
+        decoded = _decoded(joined)
+        if decoded:
+            count.add(decoded)
+            count.ascii -= len(texts) - 1
+        return bool(decoded)
     if b'"' not in joined:
         # Escapes alone cannot make up for a string that one of them joins to the next.
-        return _strings(b'["%b"]' % b'","'.join(texts)) == len(texts)
-    return all(_strings(b'["%b"]' % text) == 1 for text in texts)
+        found = _strings(b'["%b"]' % b'","'.join(texts))
+        if len(found) != len(texts):
+            return False
+    else:
+        each = [_strings(b'["%b"]' % text) for text in texts]
+        if any(len(strings) != 1 for strings in each):
+            return False
+        found = [strings[0] for strings in each]
+    for string in found:
+        count.add(string)
+    return True
 
 
-def _strings(document: bytes) -> int:
-    """Give the length of a list; 0 when it is not JSON."""
+def _strings(document: bytes) -> list[str]:
+    """Give a list of strings; none when it is not JSON."""
     try:
-        return len(orjson.loads(document))
+        found: list[str] = orjson.loads(document)
     except orjson.JSONDecodeError:
-        return 0
+        return []
+    return found
 
 
 def _text_of(chunk: Any) -> str:
@@ -124,9 +148,9 @@ def _parsed(frame: bytes) -> Any:
         return None
 
 
-def _is_utf8(data: bytes) -> bool:
+def _decoded(data: bytes) -> str:
+    """Give a text; "" when it is not UTF-8."""
     try:
-        data.decode()
+        return data.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return ""

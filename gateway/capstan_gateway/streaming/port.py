@@ -3,7 +3,8 @@
 from typing import Protocol
 
 from capstan_gateway.errors import GatewayError
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.tokens.estimate import TextCount
+from capstan_gateway.tokens.usage import Usage
 
 
 class Relay(Protocol):
@@ -17,6 +18,16 @@ class Relay(Protocol):
     @property
     def events(self) -> int:
         """Events with something for the client."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """A first token came: comments, pings and the empty delta with the role are none."""
+        ...
+
+    @property
+    def text(self) -> TextCount:
+        """The text that came so far: what the tokens of a stream that is cut off are estimated from."""
         ...
 
     @property

@@ -11,10 +11,13 @@ import orjson
 
 from capstan_gateway.engine_errors import upstream_error_event
 from capstan_gateway.envelope import error_payload
-from capstan_gateway.errors import GatewayError, UpstreamFailed
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.deltas import Said, choices_of
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.likeness import Likeness
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
-from capstan_gateway.streaming.usage import Usage, parse_usage
+from capstan_gateway.tokens.estimate import TextCount
+from capstan_gateway.tokens.usage import Usage, parse_usage
 
 _PREFIX: Final = b"data: "
 _BETWEEN: Final = b"\n\ndata: "
@@ -23,13 +26,6 @@ LONG_RUN_BYTES: Final = 1024
 """Of a run as long as this it is worth to know a first frame before the others are read."""
 FIRST_FRAMES: Final = 2
 """The first one of a stream often names the role, and has no text."""
-
-
-class StreamBroken(UpstreamFailed):
-    """The stream stopped making sense, or stopped before it was finished."""
-
-    before: bytes = b""
-    """What made sense in the same bytes, in front of what did not: the client still gets it."""
 
 
 class Rename:
@@ -55,23 +51,22 @@ class StreamRelay:
     """One stream: feed it what the engine sends, send on what it gives back."""
 
     __slots__ = (
-        "_finished", "_hosted", "_likeness", "_rename", "_splitter", "_strip_usage", "_unfinished", "done", "error",
-        "events", "usage",
+        "_hosted", "_known", "_likeness", "_rename", "_said", "_splitter", "_strip_usage", "done", "error", "events",
+        "usage",
     )  # fmt: skip
 
     def __init__(self, *, strip_usage: bool, rename: Rename | None = None, hosted: bool = False) -> None:
         self._hosted = hosted
         """Whether its errors may tell whose account it is."""
         self._splitter = FrameSplitter()
-        self._likeness = Likeness()
         self._strip_usage = strip_usage
         self._rename = rename
+        self._said = Said()
+        self._likeness = Likeness(self._said.text)
+        self._known: int | None = None
+        """A choice that has begun and is not over: a chunk with but one more piece of its text says nothing new."""
         self.usage: Usage | None = None
         self.events = 0
-        self._finished: set[int] = set()
-        """The choices whose finish reason was seen, by index."""
-        self._unfinished: set[int] = set()
-        """The choices that have begun without one."""
         self.error: GatewayError | None = None
         """What the engine reported inside the stream."""
         self.done = False
@@ -80,7 +75,17 @@ class StreamRelay:
     @property
     def finished(self) -> bool:
         """A finish reason was seen of every choice that has begun."""
-        return bool(self._finished) and not self._unfinished
+        return self._said.whole
+
+    @property
+    def begun(self) -> bool:
+        """A first token came."""
+        return self._said.begun
+
+    @property
+    def text(self) -> TextCount:
+        """The text that came, in all choices."""
+        return self._said.text
 
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send to the client; raises StreamBroken when the stream makes no sense."""
@@ -146,7 +151,7 @@ class StreamRelay:
         for _ in range(FIRST_FRAMES):
             end = run.find(b"\n\n", start) + 2
             chunks = _read_run(run[start:end])
-            if end == len(run) or chunks is None or not self._take(chunks):
+            if end == len(run) or chunks is None or not self._takes(chunks, run[:start]):
                 break
             self._likeness.learn(chunks[0], run[start:end])
             start = self._likeness.match(run, end)
@@ -155,64 +160,67 @@ class StreamRelay:
                 break
         return start
 
+    def _takes(self, chunks: list[Any], before: bytes) -> int:
+        """Take as many of these chunks as can simply be passed on; what is in front of a break is told in it."""
+        taken = self.events
+        try:
+            self._take(chunks)
+        except StreamBroken as broken:
+            broken.before = before
+            raise
+        return self.events - taken
+
     def _read(self, run: bytes) -> bytes:
         """Pass whole frames on. Only the last one of them is often special: it has the usage."""
         chunks = _read_run(run)
         if chunks is None:
             return self._sift(run)
-        plain = self._take(chunks)
+        before = self.events
+        try:
+            self._take(chunks)
+        except StreamBroken as broken:
+            broken.before = run[: _offset(run, self.events - before)]
+            raise
+        plain = self.events - before
         if plain == len(chunks):
             if self._likeness.tries:
                 self._likeness.learn(chunks[-1], run[run.rfind(_BETWEEN, 0, -2) + 2 :] if plain > 1 else run)
             return run
-        if plain < len(chunks) - 1:
-            # NB: the frames that were taken are read once more, and must not be counted twice.
-            self.events -= plain
-            return self._sift(run)
-        cut = run.rfind(_BETWEEN, 0, -2) + 2 if plain else 0
+        last = plain == len(chunks) - 1
+        cut = (run.rfind(_BETWEEN, 0, -2) + 2 if plain else 0) if last else _offset(run, plain)
         try:
-            return run[:cut] + self._chunk(chunks[-1], run[cut:-2])
+            # NB: frames that were taken are not read once more, so that nothing in them counts twice.
+            rest = self._chunk(chunks[-1], run[cut:-2]) if last else self._sift(run[cut:])
         except StreamBroken as broken:
-            broken.before = run[:cut]
+            broken.before = run[:cut] + broken.before
             raise
+        return run[:cut] + rest
 
-    def _take(self, chunks: list[Any]) -> int:
-        """Note what these chunks say, up to the first that cannot simply be passed on; give how many that were."""
-        taken = 0
-        known: object = None
-        """A choice that is not over: a chunk that has but one more piece of it says nothing new."""
-        for chunk in chunks:
-            if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None:
-                break
-            taken += 1
-            choices = chunk.get("choices")
-            if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
-                index = choices[0].get("index")
-                if index is not None and index == known and not choices[0].get("finish_reason"):
-                    continue
-                self._note(choices)
-                known = index if index in self._unfinished else None
-            else:
-                self._note(choices)
-                known = None
-        self.events += taken
-        return taken
-
-    def _note(self, choices: Any) -> None:
-        """Note which choices have begun, and which are over."""
-        if type(choices) is not list:
-            return
-        for choice in choices:
-            if type(choice) is not dict:
-                continue
-            index = choice.get("index")
-            if type(index) is not int:
-                index = 0
-            if choice.get("finish_reason"):
-                self._finished.add(index)
-                self._unfinished.discard(index)
-            elif index not in self._finished:
-                self._unfinished.add(index)
+    def _take(self, chunks: list[Any]) -> None:
+        """Note what these chunks say, and count them, up to the first that cannot simply be passed on."""
+        said, known = self._said, self._known
+        taken = counted = 0
+        try:
+            for chunk in chunks:
+                if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None:
+                    break
+                choices = chunk.get("choices")
+                if known is not None and type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
+                    choice = choices[0]
+                    delta = choice.get("delta")
+                    if choice.get("index") == known and not choice.get("finish_reason") and type(delta) is dict:
+                        content = delta.get("content")
+                        if type(content) is str and len(delta) == 1 and content.isascii():
+                            counted += len(content)
+                            taken += 1
+                            continue
+                said.note(choices_of(chunk))
+                known = said.open_choice
+                taken += 1
+        finally:
+            said.text.ascii += counted
+            self.events += taken
+            self._known = known
 
     def _sift(self, run: bytes) -> bytes:
         kept: list[bytes] = []
@@ -250,14 +258,15 @@ class StreamRelay:
         if chunk.get("error") is not None:
             self.error = upstream_error_event(chunk, external=self._hosted)
             return data_frame(error_payload(self.error))
-        choices = chunk.get("choices")
+        choices = choices_of(chunk)
         usage = parse_usage(chunk.get("usage"))
         if usage is not None:
             self.usage = usage
             if not choices and self._strip_usage:
                 return b""
+        self._said.note(choices)
+        self._known = self._said.open_choice
         self.events += 1
-        self._note(choices)
         return frame + b"\n\n"
 
 
@@ -273,6 +282,14 @@ def _read_run(run: bytes) -> list[Any] | None:
     except orjson.JSONDecodeError:
         return None
     return chunks if len(chunks) == frames else None
+
+
+def _offset(run: bytes, frames: int) -> int:
+    """Give where the frame behind so many begins."""
+    at = 0
+    for _ in range(frames):
+        at = run.index(b"\n\n", at) + 2
+    return at
 
 
 def error_end(error: GatewayError) -> bytes:

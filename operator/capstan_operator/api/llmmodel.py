@@ -175,6 +175,9 @@ class PriceSpec(Part):
     """Input tokens."""
     cachedInputPerMillion: Dollars | None = None
     """Input tokens that the engine had in its prefix cache. Default: as `inputPerMillion`."""
+    cacheWritePerMillion: Dollars | None = None
+    """Input tokens that a hosted API writes into its cache, which Anthropic charges more for. Default: as
+    `inputPerMillion`."""
     outputPerMillion: Dollars = "0"
     """Output tokens."""
 

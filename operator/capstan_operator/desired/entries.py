@@ -135,10 +135,11 @@ def _aliases(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:
 def _price(price: PriceSpec | None) -> Price | None:
     if price is None:
         return None
-    cached = price.cachedInputPerMillion
+    cached, written = price.cachedInputPerMillion, price.cacheWritePerMillion
     return Price(
         inputPerMillion=float(Decimal(price.inputPerMillion)),
         cachedInputPerMillion=None if cached is None else float(Decimal(cached)),
+        cacheWritePerMillion=None if written is None else float(Decimal(written)),
         outputPerMillion=float(Decimal(price.outputPerMillion)),
     )
 

@@ -265,7 +265,7 @@ async def test_hosted_stream_that_breaks_raises(
     assert seen[-1] == "content_block_delta"
     await gateway.settled()
     assert gateway.metric("llm_tokens_total", model="claude", direction="input") == 17
-    assert gateway.metric("llm_tokens_total", model="claude", direction="output") == 2
+    assert gateway.metric("llm_tokens_total", model="claude", direction="output") == 3
 
 
 async def test_error_before_the_first_token_is_an_http_error(

@@ -12,9 +12,10 @@ from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
 from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import Rename, StreamBroken, StreamRelay
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.streaming.relay import Rename, StreamRelay
+from capstan_gateway.tokens.usage import Usage
 from fakes.anthropic_upstream import message, stream_events, text, tool_use
 from fakes.openai_upstream import DONE, frame
 from support.dialects import frames, read_chat, read_messages, read_responses
@@ -171,7 +172,7 @@ def test_chat_of_anthropic(data: st.DataObject) -> None:
     expected = orjson.loads(whole)
     del expected["object"], expected["choices"][0]["logprobs"]
     assert _parsed(read_chat(out)) == _parsed(expected)
-    assert relay.usage == counted == Usage(17, 9, 4)
+    assert relay.usage == counted == Usage(17, 9, 4, 3)
 
 
 def _parsed(completion: Document) -> Document:
@@ -187,7 +188,7 @@ def test_native_stream_is_not_touched(data: st.DataObject) -> None:
     whole = b"".join(stream_events(data.draw(contents()), data.draw(REASONS)))
     relay = NativeMessagesRelay(Rename("claude-x", "served"))
     assert run(relay, data.draw(cuts(whole))) == whole.replace(b'"model": "claude-x"', b'"model":"served"')
-    assert relay.usage == Usage(17, 9, 4)
+    assert relay.usage == Usage(17, 9, 4, 3)
 
 
 @given(st.data())

@@ -4,9 +4,11 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.likeness import Likeness
-from capstan_gateway.streaming.relay import StreamBroken, StreamRelay
+from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.sse import DONE
+from capstan_gateway.tokens.estimate import TextCount
 
 INSIDES = st.one_of(
     st.text(max_size=8).map(lambda text: orjson.dumps(text)[1:-1]),
@@ -87,7 +89,17 @@ def _told(relay: StreamRelay, pieces: list[bytes]) -> tuple[object, ...]:
         out += relay.finish()
     except StreamBroken as error:
         out, broken = out + error.before, str(error)
-    return out, broken, relay.events, relay.usage, relay.finished, relay.done, str(relay.error)
+    return (
+        out,
+        broken,
+        relay.events,
+        relay.usage,
+        relay.finished,
+        relay.done,
+        str(relay.error),
+        relay.begun,
+        relay.text.tokens,
+    )
 
 
 LONG = [b"fox"] * 30
@@ -113,7 +125,7 @@ def test_frames_alike_are_read_as_if_each_were_parsed(given_frames: list[bytes],
 def test_only_insides_of_strings_are_alike(first: bytes, texts: list[bytes]) -> None:
     """A run is recognised as far as each of its frames is the same JSON document with another text, and no further."""
     before, after = b'data: {"choices":[{"index":0,"delta":{"content":"', b'"}}]}\n\n'
-    likeness = Likeness()
+    likeness = Likeness(TextCount())
     mould = before + first + after
     likeness.learn(orjson.loads(mould[6:]), mould)
     run = b"".join(before + text + after for text in texts)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.streaming.relay import Rename, StreamBroken, StreamRelay
+from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.relay import Rename, StreamRelay
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, frame_data
-from capstan_gateway.streaming.usage import Usage, find_usage
+from capstan_gateway.tokens.usage import Usage, find_usage
 
 TEXT = st.text(max_size=20)
 USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}

@@ -50,7 +50,12 @@ def test_everything_of_serving_arrives() -> None:
             "capabilities": ["Vision", "Tools"],
             "contextWindow": 100,
             "maxOutputTokens": 10,
-            "price": {"inputPerMillion": "0.15", "cachedInputPerMillion": "0.075", "outputPerMillion": "3"},
+            "price": {
+                "inputPerMillion": "0.15",
+                "cachedInputPerMillion": "0.075",
+                "cacheWritePerMillion": "0.1875",
+                "outputPerMillion": "3",
+            },
             "weight": 7,
             "fallbacks": ["second", "first"],
             "timeouts": {"firstTokenSeconds": 1, "idleSeconds": 2, "totalSeconds": 3},
@@ -63,11 +68,9 @@ def test_everything_of_serving_arrives() -> None:
     assert entry.task is Task.CHAT
     assert entry.capabilities == ("Tools", "Vision")
     assert entry.price is not None
-    assert (entry.price.inputPerMillion, entry.price.cachedInputPerMillion, entry.price.outputPerMillion) == (
-        0.15,
-        0.075,
-        3.0,
-    )
+    price = entry.price
+    assert (price.inputPerMillion, price.cachedInputPerMillion, price.outputPerMillion) == (0.15, 0.075, 3.0)
+    assert price.cacheWritePerMillion == 0.1875
     assert (entry.weight, entry.fallbacks) == (7, ("second", "first"))
     assert (entry.timeouts.firstTokenSeconds, entry.timeouts.idleSeconds, entry.timeouts.totalSeconds) == (1, 2, 3)
 

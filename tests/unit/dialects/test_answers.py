@@ -10,7 +10,7 @@ from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.errors import GatewayError, UpstreamFailed
-from capstan_gateway.streaming.relay import StreamBroken
+from capstan_gateway.streaming.errors import StreamBroken
 from fakes.anthropic_upstream import STOP, begin, end, event, text_delta, tool_use
 from fakes.openai_upstream import completion
 from support.dialects import frames, read_chat

@@ -6,6 +6,7 @@ import pytest
 from capstan_gateway.streaming import relay as relays
 from capstan_gateway.streaming.likeness import TRIES, Likeness
 from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.tokens.estimate import TextCount
 
 
 def _frame(text: str, **extra: object) -> bytes:
@@ -14,7 +15,7 @@ def _frame(text: str, **extra: object) -> bytes:
 
 
 def _learned(frame: bytes) -> Likeness:
-    likeness = Likeness()
+    likeness = Likeness(TextCount())
     likeness.learn(orjson.loads(frame[6:]), frame)
     return likeness
 
@@ -57,7 +58,7 @@ def test_what_is_no_mould_is_none(frame: bytes) -> None:
 
 def test_an_engine_that_never_repeats_itself_is_not_learned_for_ever() -> None:
     """An id that is new in each frame ends the learning after a few tries; a mould that was of use starts it anew."""
-    likeness = Likeness()
+    likeness = Likeness(TextCount())
     for number in range(TRIES):
         frame = _frame("x", number=number)
         assert likeness.tries == TRIES - number

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from capstan_gateway.streaming.relay import StreamBroken, StreamRelay, error_end
+from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.relay import StreamRelay, error_end
 from capstan_gateway.streaming.sse import DONE, MAX_FRAME_BYTES
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'

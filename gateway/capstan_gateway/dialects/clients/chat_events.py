@@ -10,7 +10,7 @@ from enum import Enum
 from capstan_gateway.dialects.chat import calls_of, first_deltas, function_of, reasoning_of, text_of
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import GatewayError
-from capstan_gateway.streaming.relay import StreamBroken
+from capstan_gateway.streaming.errors import StreamBroken
 
 
 class Kind(Enum):
@@ -86,7 +86,9 @@ class ChatEvents(ABC):
 
     def _call_piece(self, call: Document) -> bytes:
         events = b""
-        number = call.get("index", self._call if self._open is Kind.CALL else self._call + 1)
+        number = call.get("index")
+        if number is None:
+            number = self._call if self._open is Kind.CALL else self._call + 1
         name, arguments = function_of(call)
         if number > self._call:
             events = self._close()

@@ -1,6 +1,6 @@
 """Streams that stay in their dialect: the client's is the hosted model's own. They are read, not written anew."""
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -13,7 +13,10 @@ from capstan_gateway.dialects.upstreams.anthropic_stream import read_error
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.streaming.relay import Rename
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.tokens.usage import Usage, count_of, written_of
+
+_PIECES: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+"""Types of Anthropic's deltas that are output, with the field that holds it."""
 
 
 class NativeRelay(EventRelay):
@@ -40,12 +43,14 @@ class NativeMessagesRelay(NativeRelay):
 
     def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
         if kind == "content_block_delta":
-            self.events += 1
+            delta = payload["delta"]
+            self._note(delta.get(_PIECES.get(delta["type"], "")))
         elif kind == "message_start":
             self._count(payload["message"]["usage"])
         elif kind == "message_delta":
             self._count(payload.get("usage") or {})
-            self.finished = self.finished or payload["delta"].get("stop_reason") is not None
+            if payload["delta"].get("stop_reason") is not None:
+                self.finished = self.begun = True
         elif kind == "message_stop":
             if not self.finished:
                 raise ended_early(b"")
@@ -80,7 +85,8 @@ class NativeResponsesRelay(NativeRelay):
         if kind == "response.created":
             self._head = payload["response"]
         elif kind.endswith(".delta"):
-            self.events += 1
+            delta = payload.get("delta")
+            self._note(delta if type(delta) is str else None)
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
             self._end(payload["response"])
             if self.error is not None:
@@ -93,7 +99,7 @@ class NativeResponsesRelay(NativeRelay):
         return None
 
     def _end(self, response: Document) -> None:
-        self.finished = self.done = True
+        self.finished = self.done = self.begun = True
         self.usage = read_responses_usage(response)
         if response.get("status") == "failed":
             found = response.get("error") or {}
@@ -110,8 +116,8 @@ def read_responses_usage(response: Document) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     details = usage.get("input_tokens_details")
-    counts = (usage.get("input_tokens"), usage.get("output_tokens"), (details or {}).get("cached_tokens"))
-    return Usage(*(value if isinstance(value, int) else 0 for value in counts))
+    cached, written = (count_of(details.get("cached_tokens")), written_of(details)) if type(details) is dict else (0, 0)
+    return Usage(count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens")), cached, written)
 
 
 def read_native_message(body: bytes) -> Usage | None:

@@ -9,10 +9,11 @@ from capstan_gateway.dialects.clients.port import Presenter
 from capstan_gateway.dialects.frames import each_frame
 from capstan_gateway.engine_errors import upstream_error_event
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import StreamBroken
 from capstan_gateway.streaming.sse import frame_data
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.tokens.estimate import TextCount
+from capstan_gateway.tokens.usage import Usage
 
 
 class PresentedRelay:
@@ -31,6 +32,16 @@ class PresentedRelay:
     def events(self) -> int:
         """Events with something for the client."""
         return self._inner.events
+
+    @property
+    def begun(self) -> bool:
+        """A first token came."""
+        return self._inner.begun
+
+    @property
+    def text(self) -> TextCount:
+        """The text that came."""
+        return self._inner.text
 
     @property
     def finished(self) -> bool:
@@ -81,4 +92,8 @@ class PresentedRelay:
         chunk: dict[str, Any] = orjson.loads(data)
         if chunk.get("error") is not None:
             return self._presenter.failure(self._inner.error or upstream_error_event(chunk))
-        return self._presenter.chunk(chunk)
+        try:
+            return self._presenter.chunk(chunk)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            # NB: the relay has checked what is usual. What remains is an engine's doing all the same, and no bug here.
+            raise StreamBroken("the model's engine sent a malformed answer") from error

@@ -7,7 +7,7 @@ import orjson
 
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import UpstreamFailed
-from capstan_gateway.streaming.usage import Usage
+from capstan_gateway.tokens.usage import Usage, count_of
 
 FINISH_REASONS: Final = {
     "end_turn": "stop",
@@ -22,18 +22,11 @@ FINISH_REASONS: Final = {
 
 def read_usage(found: Mapping[str, Any]) -> Usage:
     """Read their usage: what came from a cache, or went into one, is input as well."""
-    fresh, cached, output = (
-        _count(found, name) for name in ("input_tokens", "cache_read_input_tokens", "output_tokens")
+    fresh, cached, written, output = (
+        count_of(found.get(name))
+        for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
     )
-    return Usage(fresh + _count(found, _WRITTEN) + cached, output, cached)
-
-
-_WRITTEN: Final = "cache_creation_input_tokens"
-
-
-def _count(found: Mapping[str, Any], name: str) -> int:
-    value = found.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
+    return Usage(fresh + written + cached, output, cached, written)
 
 
 def write_usage(found: Mapping[str, Any]) -> Document:
@@ -45,7 +38,7 @@ def write_usage(found: Mapping[str, Any]) -> Document:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {
             "cached_tokens": usage.cached_tokens,
-            "cache_write_tokens": _count(found, _WRITTEN),
+            "cache_write_tokens": usage.written_tokens,
         },
     }
 
@@ -54,11 +47,16 @@ def to_chat_completion(body: bytes, *, model: str, created: int) -> tuple[bytes,
     """Translate an answer; UpstreamFailed when it is none."""
     try:
         found = orjson.loads(body)
-        usage, message = read_usage(found["usage"]), _message(found["content"])
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        usage = read_usage(found["usage"])
+        return orjson.dumps(_completion(found, model=model, created=created)), usage
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UpstreamFailed("the hosted model answered with something that is not a message") from error
-    finish = FINISH_REASONS.get(found.get("stop_reason"), "stop")
-    completion = {
+
+
+def _completion(found: Document, *, model: str, created: int) -> Document:
+    message = _message(found["content"])
+    finish = FINISH_REASONS.get(str(found.get("stop_reason")), "stop")
+    return {
         "id": found.get("id"),
         "object": "chat.completion",
         "created": created,
@@ -66,7 +64,6 @@ def to_chat_completion(body: bytes, *, model: str, created: int) -> tuple[bytes,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish, **stop_reason(found)}],
         "usage": write_usage(found["usage"]),
     }
-    return orjson.dumps(completion), usage
 
 
 def stop_reason(found: Mapping[str, Any]) -> Document:

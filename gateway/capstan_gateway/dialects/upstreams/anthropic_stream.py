@@ -79,12 +79,12 @@ class AnthropicRelay(EventRelay):
             self._calls += 1
             self._silent_call = block.get("input") or {}
             function = {"name": block["name"], "arguments": ""}
-            return self._say({"tool_calls": [{"index": self._calls, "id": block["id"], "type": "function",
-                                              "function": function}]})  # fmt: skip
+            call = {"index": self._calls, "id": block["id"], "type": "function", "function": function}
+            return self._say({"tool_calls": [call]}, block["name"])
         if kind == "text" and block.get("text"):
-            return self._say({"content": block["text"]})
+            return self._say({"content": block["text"]}, block["text"])
         if kind == "thinking" and block.get("thinking"):
-            return self._say({"reasoning": block["thinking"]})
+            return self._say({"reasoning": block["thinking"]}, block["thinking"])
         return b""
 
     def _block_ends(self) -> bytes:
@@ -95,23 +95,23 @@ class AnthropicRelay(EventRelay):
     def _delta(self, delta: Document) -> bytes:
         kind = delta["type"]
         if kind == "text_delta":
-            return self._say({"content": delta["text"]})
+            return self._say({"content": delta["text"]}, delta["text"])
         if kind == "thinking_delta":
-            return self._say({"reasoning": delta["thinking"]})
+            return self._say({"reasoning": delta["thinking"]}, delta["thinking"])
         if kind == "input_json_delta" and delta["partial_json"]:
             self._silent_call = None
             return self._arguments(delta["partial_json"])
         return b""
 
     def _arguments(self, piece: str) -> bytes:
-        return self._say({"tool_calls": [{"index": self._calls, "function": {"arguments": piece}}]})
+        return self._say({"tool_calls": [{"index": self._calls, "function": {"arguments": piece}}]}, piece)
 
     def _message_delta(self, event: Document) -> bytes:
         self._count(event.get("usage") or {})
         reason = event["delta"].get("stop_reason")
         if reason is None:
             return b""
-        self.finished = True
+        self.finished = self.begun = True
         return self._chunk({}, finish_reason=FINISH_REASONS.get(reason, "stop"), **stop_reason(event["delta"]))
 
     def _stop(self) -> bytes:
@@ -127,8 +127,8 @@ class AnthropicRelay(EventRelay):
         self._counts.update({name: value for name, value in usage.items() if value is not None})
         self.usage = read_usage(self._counts)
 
-    def _say(self, delta: Document) -> bytes:
-        self.events += 1
+    def _say(self, delta: Document, text: object) -> bytes:
+        self._note(text)
         return self._chunk(delta)
 
     def _chunk(self, delta: Document, *, finish_reason: str | None = None, **extra: Any) -> bytes:

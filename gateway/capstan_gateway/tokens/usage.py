@@ -17,8 +17,23 @@ class Usage(NamedTuple):
     """What one answer cost, in tokens."""
 
     prompt_tokens: int
+    """All of the input, cached or not."""
     completion_tokens: int
     cached_tokens: int = 0
+    """Of the input, what was in a cache of the engine."""
+    written_tokens: int = 0
+    """Of the input, what the engine wrote into a cache, where that has a price of its own."""
+    bare: bool = False
+    """Whether only the sum of input and output was told; it stands in `prompt_tokens`."""
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Give the sum of two answers."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.written_tokens + other.written_tokens,
+        )
 
 
 def find_usage(document: bytes) -> Usage | None:
@@ -37,16 +52,40 @@ def parse_usage(found: Any) -> Usage | None:
     """Read a usage object as OpenAI, vLLM and their kin write it; None when it is not one."""
     if not isinstance(found, dict):
         return None
-    details = found.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
+    ins, out = count_of(prompt), count_of(completion)
+    cached = written = 0
+    details = found.get("prompt_tokens_details")
+    if type(details) is dict:
+        cached, written = count_of(details.get("cached_tokens")), written_of(details)
+    if prompt is not None and completion is not None:
+        return Usage(ins, out, cached, written)
+    total = count_of(found.get("total_tokens"))
     if prompt is None and completion is None:
-        return None
-    return Usage(_count(prompt), _count(completion), cached)
+        return Usage(total, 0, bare=True) if total else None
+    # One of the two and the sum: embeddings have no output, and some engines leave out what they did not count.
+    rest = max(0, total - ins - out)
+    return Usage(ins + rest, out, cached, written) if prompt is None else Usage(ins, out + rest, cached, written)
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+WRITTEN_NAMES: Final = ("cache_write_tokens", "cache_creation_tokens", "created_cache_tokens")
+"""Under which names hosted APIs tell what went into their caches."""
+
+
+def written_of(details: dict[str, Any]) -> int:
+    """Give what these details of the input tell of tokens written into a cache."""
+    return next((count for name in WRITTEN_NAMES if (count := count_of(details.get(name)))), 0)
+
+
+def count_of(value: object) -> int:
+    """Read a number of tokens; 0 for what is none."""
+    if type(value) is float and 0 < value < MOST_TOKENS:
+        value = int(value)
+    return value if type(value) is int and 0 < value < MOST_TOKENS else 0
+
+
+MOST_TOKENS: Final = 1 << 40
+"""What is larger is no count, and must not become money."""
 
 
 def _read_object(document: bytes, start: int) -> dict[str, Any] | None:

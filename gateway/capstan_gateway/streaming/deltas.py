@@ -1,0 +1,161 @@
+"""The pieces of chat and text completion chunks: whether they are well formed, and the text in them.
+
+What engines are known to send in place of the right form is taken: `null` for any field, content in parts, a tool
+call's arguments as an object. Anything else of a wrong type is no answer: no client could make sense of it.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.tokens.estimate import TextCount
+
+TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
+"""Fields of a delta or a message that hold what the model said."""
+
+
+def choices_of(chunk: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the choices of a chunk; StreamBroken when they are none."""
+    choices = chunk.get("choices")
+    if choices is None:
+        return []
+    if type(choices) is not list:
+        raise malformed("choices", "a list")
+    for choice in choices:
+        if type(choice) is not dict:
+            raise malformed("choices", "a list of objects")
+    return choices
+
+
+def texts_of(choice: dict[str, Any]) -> Iterator[str]:
+    """Give every piece of text in one choice of a chunk; StreamBroken for what a client could not read."""
+    if choice.get("text") is not None:
+        yield _text(choice, "text")
+    finish = choice.get("finish_reason")
+    if finish is not None and type(finish) is not str:
+        raise malformed("finish_reason", "a string")
+    delta = choice.get("delta")
+    if delta is None:
+        return
+    if type(delta) is not dict:
+        raise malformed("delta", "an object")
+    yield from delta_texts(delta)
+
+
+def delta_texts(delta: dict[str, Any]) -> Iterator[str]:
+    """Give every piece of text in a delta, or in a message."""
+    content = delta.get("content")
+    if type(content) is list:
+        yield from _part_texts(content)
+    elif content is not None:
+        yield _text(delta, "content")
+    for name in TEXTS[1:]:
+        if delta.get(name) is not None:
+            yield _text(delta, name)
+    if delta.get("role") is not None:
+        _text(delta, "role")
+    if delta.get("function_call") is not None:
+        yield from _function_texts(delta["function_call"], "function_call")
+    calls = delta.get("tool_calls")
+    if calls is None:
+        return
+    if type(calls) is not list:
+        raise malformed("tool_calls", "a list")
+    for call in calls:
+        yield from _call_texts(call)
+
+
+def _part_texts(parts: list[Any]) -> Iterator[str]:
+    for part in parts:
+        if type(part) is not dict:
+            raise malformed("content", "a string, or a list of objects")
+        for name in ("text", "thinking"):
+            value = part.get(name)
+            if type(value) is list:
+                yield from _part_texts(value)  # Mistral's thoughts are parts within a part.
+            elif value is not None:
+                yield _text(part, name)
+
+
+def _call_texts(call: Any) -> Iterator[str]:
+    if type(call) is not dict:
+        raise malformed("tool_calls", "a list of objects")
+    index = call.get("index")
+    if index is not None and type(index) is not int:
+        raise malformed("tool_calls.index", "a whole number")
+    for name in ("id", "type"):
+        if call.get(name) is not None:
+            _text(call, name)
+    if call.get("function") is not None:
+        yield from _function_texts(call["function"], "tool_calls.function")
+
+
+def _function_texts(function: Any, field: str) -> Iterator[str]:
+    if type(function) is not dict:
+        raise malformed(field, "an object")
+    if function.get("name") is not None:
+        yield _text(function, "name")
+    arguments = function.get("arguments")
+    if type(arguments) is dict:
+        yield orjson.dumps(arguments).decode()
+    elif arguments is not None:
+        yield _text(function, "arguments")
+
+
+def _text(holder: dict[str, Any], name: str) -> str:
+    value = holder[name]
+    if type(value) is not str:
+        raise malformed(name, "a string")
+    return value
+
+
+def malformed(field: str, must: str) -> StreamBroken:
+    """Give the error of a chunk that no client could read. It names the field and never what was in it."""
+    return StreamBroken(f"the model's engine sent a malformed answer: `{field}` must be {must}")
+
+
+class Said:
+    """What a stream of chunks has said so far: which choices are over, and how much text came."""
+
+    __slots__ = ("begun", "finished", "text", "unfinished")
+
+    def __init__(self) -> None:
+        self.text = TextCount()
+        self.begun = False
+        """Whether a first token came: text, a call, or the finish of an answer that has none. What has neither, such as
+        an empty delta with the role, is not one: engines send it before they have begun to work."""
+        self.finished: set[int] = set()
+        """The choices whose finish reason was seen, by index."""
+        self.unfinished: set[int] = set()
+        """The choices that have begun without one."""
+
+    @property
+    def whole(self) -> bool:
+        """A finish reason was seen of every choice that has begun."""
+        return bool(self.finished) and not self.unfinished
+
+    @property
+    def open_choice(self) -> int | None:
+        """The one choice that has begun to speak and is not over; None of any other number of them."""
+        return next(iter(self.unfinished)) if self.begun and len(self.unfinished) == 1 else None
+
+    def note(self, choices: list[dict[str, Any]]) -> None:
+        """Take the choices of one chunk; StreamBroken when they are malformed."""
+        for choice in choices:
+            for text in texts_of(choice):
+                if text:
+                    self.text.add(text)
+                    self.begun = True
+            index = choice.get("index")
+            if index is None:
+                index = 0
+            elif type(index) is not int:
+                raise malformed("index", "a whole number")
+            if choice.get("finish_reason"):
+                self.begun = True
+                self.finished.add(index)
+                self.unfinished.discard(index)
+            elif index not in self.finished:
+                self.unfinished.add(index)

@@ -1,0 +1,120 @@
+"""What tokens cost, and what is on a bill, whatever an engine tells."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capstan_contract.config import Price
+from capstan_gateway.tokens.bill import Bill, How, OpenCall, Settled, weigh
+from capstan_gateway.tokens.price import MILLION, Rates, dollars_text, to_nano
+from capstan_gateway.tokens.usage import MOST_TOKENS, Usage, parse_usage
+
+COUNTS = st.integers(0, MOST_TOKENS - 1)
+USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, bare=st.just(False))
+DOLLARS = st.one_of(st.just(0.0), st.decimals(0, 1000, places=4).map(float))
+PRICES = st.builds(
+    Price,
+    inputPerMillion=DOLLARS,
+    cachedInputPerMillion=st.none() | DOLLARS,
+    cacheWritePerMillion=st.none() | DOLLARS,
+    outputPerMillion=DOLLARS,
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"])
+DETAILS = st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens"]), JSON)
+
+
+@given(PRICES, USAGES)
+def test_no_tokens_make_a_price_negative(price: Price, usage: Usage) -> None:
+    """However many cached and written tokens an engine tells of, no part of them is paid back."""
+    rates = Rates.of(price)
+    cost = rates.cost(usage)
+    assert cost >= 0
+    assert cost >= rates.cost(usage._replace(completion_tokens=0))
+    cheapest = min(rates.input, rates.cached, rates.written)
+    assert cost * MILLION >= usage.prompt_tokens * cheapest
+
+
+@given(PRICES, COUNTS, COUNTS, COUNTS)
+def test_each_kind_of_input_has_its_own_price(price: Price, plain: int, cached: int, written: int) -> None:
+    """Cached tokens cost what cached ones cost, written ones what written ones cost, the rest what input costs."""
+    usage = Usage(plain + cached + written, 0, cached, written)
+    rates = Rates.of(price)
+    exact = plain * rates.input + cached * rates.cached + written * rates.written
+    assert 0 <= rates.cost(usage) * MILLION - exact < MILLION
+
+
+@given(st.lists(st.tuples(PRICES, USAGES), max_size=8), st.randoms())
+def test_a_bill_does_not_depend_on_the_order_of_its_calls(calls: list[tuple[Price, Usage]], rng: object) -> None:
+    """Money is added as whole numbers: no order of the calls gives another sum."""
+    settled = [Settled("m", usage, How.TOLD, Rates.of(price).cost(usage)) for price, usage in calls]
+    bills = Bill(), Bill()
+    for call in settled:
+        bills[0].add(call)
+    rng.shuffle(settled)  # type: ignore[attr-defined]
+    for call in settled:
+        bills[1].add(call)
+    assert bills[0].nano_dollars == bills[1].nano_dollars == sum(call.nano_dollars or 0 for call in settled)
+    assert bills[0].usage == bills[1].usage
+
+
+@given(st.lists(USAGES, min_size=1, max_size=4))
+def test_a_call_is_settled_once(usages: list[Usage]) -> None:
+    """Whoever settles a call again, on whatever path, changes nothing."""
+    bill, told = Bill(), list[Settled]()
+    call = OpenCall(bill, "m", Rates(1, 1, 1, 1), told.append)
+    for usage in usages:
+        call.settle(usage, How.TOLD)
+    assert bill.calls == len(told) == 1
+    assert bill.usage == usages[0].plus(Usage(0, 0))
+
+
+@given(st.none() | USAGES, st.booleans(), COUNTS, COUNTS)
+def test_a_cut_off_call_is_settled_at_the_larger_count(
+    told: Usage | None, whole: bool, prompt: int, output: int
+) -> None:
+    """Of a call that was cut off, neither what was told nor what was seen is left out; a whole one is told."""
+    usage, how = weigh(told, whole=whole, prompt=lambda: prompt, output=output)
+    if told is not None and whole:
+        assert (usage, how) == (told, How.TOLD)
+        return
+    assert how is How.ESTIMATED
+    assert usage.completion_tokens == max(output, 0 if told is None else told.completion_tokens)
+    assert usage.prompt_tokens == (told.prompt_tokens if told is not None and told.prompt_tokens else prompt)
+
+
+@given(COUNTS, COUNTS, st.booleans())
+def test_a_bare_sum_is_charged_as_a_whole(total: int, output: int, whole: bool) -> None:
+    """Of an engine that tells only the sum, the sum counts, and the text says how much of it is output."""
+    told = parse_usage({"total_tokens": total})
+    if told is None:
+        assert total == 0
+        return
+    usage, _ = weigh(told, whole=whole, prompt=lambda: 0, output=output)
+    assert usage.prompt_tokens + usage.completion_tokens >= total
+    assert usage.completion_tokens >= min(output, total)
+
+
+@given(st.dictionaries(NAMES, JSON | DETAILS, max_size=4) | JSON)
+def test_any_usage_is_read(found: object) -> None:
+    """Whatever stands where usage should be: counts are whole numbers, not negative, or there are none."""
+    usage = parse_usage(found)
+    if usage is not None:
+        assert all(type(count) is int and 0 <= count <= 2 * MOST_TOKENS for count in usage[:4])
+
+
+@given(st.integers(0, 10**18))
+def test_dollars_are_written_exactly(nano: int) -> None:
+    """What is shown is the exact sum, rounded up to the eighth digit."""
+    whole, digits = dollars_text(nano).split(b".")
+    assert len(digits) == 8
+    assert 0 <= (int(whole) * 10**8 + int(digits)) * 10 - nano < 10
+
+
+def test_a_price_is_read_by_its_digits() -> None:
+    """0.15 dollars are 150 million nano-dollars, although 0.15 is no float."""
+    assert to_nano(0.15) == 150_000_000
+    assert to_nano(0.1 + 0.2) == 300_000_000
