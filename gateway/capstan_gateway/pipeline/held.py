@@ -1,6 +1,5 @@
 """The source of a stream whose frames are all there already."""
 
-from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -21,11 +20,6 @@ class HeldSource:
     async def receive(self) -> bytes:
         """Give nothing: the body is over."""
         return b""
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over nothing."""
-        return
-        yield b""
 
     async def read_beginning(self, max_bytes: int) -> bytes:  # noqa: ARG002 - one signature
         """Give nothing: the body is over."""

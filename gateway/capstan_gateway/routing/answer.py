@@ -1,6 +1,6 @@
 """An answer that has begun, and the slot that it holds."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -68,11 +68,6 @@ class Answer:
             self._failed = True
             record_error(self._state, error, self._now())
             raise
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over `receive` until the body is over."""
-        while piece := await self.receive():
-            yield piece
 
     async def read(self, max_bytes: int) -> bytes:
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge."""

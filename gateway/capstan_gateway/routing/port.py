@@ -5,13 +5,13 @@
 
     async with await dispatcher.dispatch(call) as answer:  # leaving the block releases the slot and aborts what is left
         answer.status, answer.headers                      # any status: what the last endpoint tried said
-        async for piece in answer.chunks(): ...            # or: answer.whole, when that was asked for
+        while piece := await answer.receive(): ...         # or: answer.whole, when that was asked for
 
 Nothing of an answer has reached the client when `dispatch` returns, and its first piece is there, so everything that
 can be retried has been. Cancelling the task, at any wait, aborts the upstream.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -86,10 +86,6 @@ class DispatchedResponse(Protocol):
 
     async def receive(self) -> bytes:
         """Give all that has arrived since the last call; b"" when the body is over. Raises UpstreamError."""
-        ...
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over `receive` until the body is over."""
         ...
 
     async def read(self, max_bytes: int) -> bytes:

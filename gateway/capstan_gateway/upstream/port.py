@@ -1,7 +1,7 @@
 """The port through which everything else calls an upstream; `http1.Http1Client` is what stands behind it."""
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -58,10 +58,6 @@ class UpstreamResponse(Protocol):
 
     async def receive(self) -> bytes:
         """Give all that has arrived since the last call, waiting if that is nothing; b"" when the body is over."""
-        ...
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over `receive` until the body is over."""
         ...
 
     async def read(self, max_bytes: int) -> bytes:

@@ -1,7 +1,6 @@
 """A response as its reader sees it; `connection.Connection` fills it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from capstan_gateway.upstream.errors import BodyBroken, BodyTooLarge, DeadlineExceeded, DeadlineKind, UpstreamError
@@ -98,11 +97,6 @@ class Response:
                 return b""
             await self.wait_body()
         return self._take()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over `receive` until the body is over."""
-        while piece := await self.receive():
-            yield piece
 
     async def read(self, max_bytes: int) -> bytes:
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts."""

@@ -169,7 +169,7 @@ async def test_pieces_of_a_stream_arrive_as_they_are_sent(client: Http1Client) -
     async with raw_server(script) as server:
         response = await client.send(at(server.port), method=b"GET", path=b"/")
         got = []
-        async for piece in response.chunks():
+        while piece := await response.receive():
             got.append(piece)
             proceed.set()
         assert got == [b"one", b"two", b"abc"]
@@ -197,7 +197,7 @@ async def test_a_slow_reader_stops_the_sender(client: Http1Client) -> None:
         await eventually(lambda: connection._paused, every=0.01)
         assert sent < size / 2
         total = 0
-        async for piece in response.chunks():
+        while piece := await response.receive():
             total += len(piece)
         assert total == size
 

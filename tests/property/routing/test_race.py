@@ -3,7 +3,6 @@
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -58,11 +57,6 @@ class Reply:
         self.complete = True
         self.ended += 1
         return b"answer"
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Give the pieces."""
-        while piece := await self.receive():
-            yield piece
 
     async def read_beginning(self, max_bytes: int) -> bytes:
         return b""
