@@ -21,6 +21,8 @@ from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
+from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.policies import Policies, PolicyKind
@@ -35,6 +37,7 @@ from capstan_gateway.routing.probing import ProbeSettings
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.selection.memory import RouteMemory
 from capstan_gateway.serving.request_ids import RequestIds
+from capstan_gateway.serving.turned_away import TurnedAway
 from capstan_gateway.settings import Settings
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
@@ -55,6 +58,7 @@ class Gateway:
         self._draining = False
         self.metrics = Metrics()
         self.ids = RequestIds()
+        self.memory = MemoryBudget(settings.memory_bytes or default_budget())
         self.requests = InFlight(settings.max_concurrency)
         self.credentials = Credentials(settings.credentials_dir)
         self.client = Http1Client(tls=_tls_contexts(settings))
@@ -63,6 +67,8 @@ class Gateway:
         self.table = EndpointTable(lambda: EndpointSet(self._registry), self._index.addresses, region=settings.region)
         self.store = ConfigStore(self._compile, self.metrics)
         self._watcher: SliceWatcher | None = None
+        request_log = RequestLog(enabled=settings.log_level in ("debug", "info"), as_json=settings.log_format == "json")
+        self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         budget = RetryBudget()
         loop = asyncio.get_running_loop()
         self.deps = Deps(
@@ -70,9 +76,7 @@ class Gateway:
             credentials=self.credentials,
             metrics=self.metrics,
             memory=RouteMemory(),
-            request_log=RequestLog(
-                enabled=settings.log_level in ("debug", "info"), as_json=settings.log_format == "json"
-            ),
+            request_log=request_log,
             background=Background(),
             allow_fallback=lambda: budget.spend(loop.time()),
             clock=time.monotonic,
@@ -189,8 +193,14 @@ class Gateway:
         self.deps.memory.retain((*runtime.by_id, AUTO))
         return runtime
 
+    def _count_turned_away(self, reason: str) -> None:
+        self.metrics.rejected.at(reason).value += 1
+
     def _read_gauges(self) -> None:
         """Read what is kept elsewhere, when Prometheus asks."""
+        self.metrics.memory_held.at().value = self.memory.held
+        self.metrics.memory_limit.at().value = self.memory.limit
+        self.metrics.memory_refused.at().value = self.memory.refused
         self.metrics.discovery_synced.at().value = float(self._watcher is None or self._watcher.synced)
         if self.store.runtime is None:
             return

@@ -5,8 +5,11 @@
     │   ├── RequestTooLarge   413
     │   ├── HeadersTooLarge   431
     │   ├── NotJson           415
+    │   ├── RequestTimeout    408
     │   ├── RouteNotFound     404
-    │   └── MethodNotAllowed  405
+    │   ├── MethodNotAllowed  405
+    │   ├── CodingNotSupported  501
+    │   └── VersionNotSupported 505
     ├── ModelNotFound         404   use a model that exists
     ├── ModelNotReady         503   try again later: the model has no ready endpoint
     ├── Overloaded            503   try again in a second: this gateway is full
@@ -85,6 +88,13 @@ class NotJson(InvalidRequest):
     code = "unsupported_media_type"
 
 
+class RequestTimeout(InvalidRequest):
+    """The body did not arrive in time, or not fast enough."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class RouteNotFound(InvalidRequest):
     """No such path."""
 
@@ -97,6 +107,20 @@ class MethodNotAllowed(InvalidRequest):
 
     status = 405
     code = "method_not_allowed"
+
+
+class CodingNotSupported(InvalidRequest):
+    """The body is framed in a way that this server does not know."""
+
+    status = 501
+    code = "transfer_coding_not_supported"
+
+
+class VersionNotSupported(InvalidRequest):
+    """The request is of another version of HTTP."""
+
+    status = 505
+    code = "http_version_not_supported"
 
 
 class ModelNotFound(GatewayError):

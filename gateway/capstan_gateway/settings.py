@@ -3,6 +3,7 @@
 Every flag is also an environment variable: `--drain-seconds` is CAPSTAN_GATEWAY_DRAIN_SECONDS.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,12 @@ ENV_PREFIX: Final = "CAPSTAN_GATEWAY_"
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MEBIBYTE: Final = 1024 * 1024
 MAX_PORT: Final = 65535
+EXPOSED_HEADERS: Final = (
+    "x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-capstan-model",
+    "x-capstan-route", "x-capstan-cost", "x-gateway-attempts", "x-gateway-overhead-ms",
+)  # fmt: skip
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +79,22 @@ class Settings:
     )
     grace_seconds: float = setting(600.0, "how long running answers may go on after that", least=0)
     max_body_bytes: int = setting(32 * MEBIBYTE, "largest request body; 413 above it", least=1)
+    memory_bytes: int = setting(
+        0, "what requests and answers may hold together; 503 above it; 0: half of the container's memory limit", least=0
+    )
+    write_seconds: float = setting(
+        30.0, "how long a client may take to read what it was sent, or a part of it", least=0.1
+    )
     max_header_bytes: int = setting(64 * 1024, "largest request head; 431 above it", least=1)
     max_concurrency: int = setting(2048, "most requests in flight; 503 above it", least=1)
     max_connections: int = setting(16384, "most connections of clients to one port; 503 and closed above it", least=1)
+    cors_origins: tuple[str, ...] = setting(
+        (), "comma-separated origins whose pages may use the gateway from a browser, or * (default: none)"
+    )
+    cors_methods: tuple[str, ...] = setting(("GET", "HEAD", "POST"), "what such pages may do")
+    cors_headers: tuple[str, ...] = setting(("*",), "headers that such pages may send; *: all that they ask for")
+    cors_exposed_headers: tuple[str, ...] = setting(EXPOSED_HEADERS, "headers of answers that such pages may read")
+    cors_max_age_seconds: int = setting(600, "how long browsers may remember that", least=0)
     log_level: str = setting("info", "what is logged; a line for each request is at info", choices=LEVELS)
     log_format: str = setting("json", "form of the log", choices=FORMATS)
 
@@ -112,3 +132,18 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("a config source is needed: --config-dir, or --kube-namespace with --kube-config-map")
     if settings.admin_port is not None and settings.admin_port == settings.port:
         raise SettingsError("--admin-port must differ from --port")
+    _check_cors(settings)
+
+
+def _check_cors(settings: Settings) -> None:
+    for origin in settings.cors_origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise SettingsError(f"--cors-origins: {origin!r} is not an origin such as https://app.example.com, or *")
+    for flag, names in (
+        ("--cors-methods", settings.cors_methods),
+        ("--cors-headers", settings.cors_headers),
+        ("--cors-exposed-headers", settings.cors_exposed_headers),
+    ):
+        for name in names:
+            if not _TOKEN.fullmatch(name):
+                raise SettingsError(f"{flag}: {name!r} is not a name")

@@ -9,7 +9,9 @@ from capstan_gateway.inference.handler import InferenceHandler
 from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
+from capstan_gateway.serving.cors import CorsSettings
 from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
+from capstan_gateway.settings import Settings
 
 
 def api_listener(gateway: Gateway) -> Listener:
@@ -23,6 +25,7 @@ def api_listener(gateway: Gateway) -> Listener:
             requests=gateway.requests,
             ids=gateway.ids,
             draining=gateway.is_draining,
+            turned_away=gateway.turned_away,
         )
         for route in ROUTES
     }
@@ -54,17 +57,42 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
     return app
 
 
+def cors_settings(settings: Settings) -> CorsSettings | None:
+    """What browsers' pages of other origins may do; None: nothing."""
+    if not settings.cors_origins:
+        return None
+    return CorsSettings(
+        origins=settings.cors_origins,
+        methods=settings.cors_methods,
+        headers=settings.cors_headers,
+        exposed=settings.cors_exposed_headers,
+        max_age_seconds=settings.cors_max_age_seconds,
+    )
+
+
 def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAPI, port: str) -> Listener:
     settings, metrics = gateway.settings, gateway.metrics
-    connections, refused = metrics.connections.at(port), metrics.rejected.at("connections")
+    connections = metrics.connections.at(port)
 
-    def on_refused() -> None:
-        refused.value += 1
+    def on_cut_off(reason: str) -> None:
+        metrics.cut_off.at(reason).value += 1
 
     def read_gauge() -> None:
         connections.value = len(listener.connections)
 
-    limits = ServingLimits(max_head_bytes=settings.max_header_bytes, max_connections=settings.max_connections)
-    listener = Listener(handlers, AsgiHandler(pages), limits, on_refused)
+    limits = ServingLimits(
+        max_head_bytes=settings.max_header_bytes,
+        max_connections=settings.max_connections,
+        write_seconds=settings.write_seconds,
+    )
+    listener = Listener(
+        handlers,
+        AsgiHandler(pages),
+        limits,
+        memory=gateway.memory,
+        turned_away=gateway.turned_away,
+        cors=cors_settings(settings) if port == "api" else None,
+        on_cut_off=on_cut_off,
+    )
     metrics.before_collect.append(read_gauge)
     return listener

@@ -8,11 +8,18 @@ from typing import Any
 
 import httptools
 
+from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.serving.client_connection import ClientConnection
+from capstan_gateway.serving.cors import CorsSettings
+from capstan_gateway.serving.dates import DateLine
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
+from capstan_gateway.serving.request_ids import RequestIds
+from capstan_gateway.serving.turned_away import TurnedAway
 
 HIGH_WATER = 64 * 1024
+DATE = b"date: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
+"""What it always is here."""
 
 
 class FakeTransport(asyncio.Transport):
@@ -184,6 +191,13 @@ def _read_one(data: bytes) -> tuple[Answer, bytes]:
     return reader.answer, b""
 
 
+class FixedIds(RequestIds):
+    """Gives every request the same id, so that answers can be compared."""
+
+    def make(self) -> bytes:
+        return b"req_test"
+
+
 @dataclass
 class Seen:
     """One request as a handler got it."""
@@ -205,11 +219,20 @@ class Client:
         max_head_bytes: int = 4000,
         max_connections: int = 10,
         listener: Listener | None = None,
+        memory: MemoryBudget | None = None,
+        cors: CorsSettings | None = None,
+        write_seconds: float = 30.0,
     ) -> None:
         self.seen: list[Seen] = []
         """By the default handler, which answers with the body that it read."""
-        limits = ServingLimits(max_head_bytes=max_head_bytes, max_connections=max_connections)
-        self.listener = listener or Listener(handlers or {}, handler or self.echo, limits)
+        limits = ServingLimits(
+            max_head_bytes=max_head_bytes, max_connections=max_connections, write_seconds=write_seconds
+        )
+        self.listener = listener or Listener(
+            handlers or {}, handler or self.echo, limits,
+            memory=memory, cors=cors, turned_away=TurnedAway(FixedIds()),
+        )  # fmt: skip
+        self.listener.date_line = DateLine(lambda: 1_700_000_000.0)
         self.connection = ClientConnection(self.listener)
         self.transport = FakeTransport(self.connection)
         self.connection.connection_made(self.transport)

@@ -15,6 +15,7 @@ from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.refusals import respond_error
 from capstan_gateway.serving.request_ids import RequestIds
+from capstan_gateway.serving.turned_away import Reason, TurnedAway
 
 BODY_SECONDS: Final = 60.0
 """How long the body of a request may take to arrive."""
@@ -39,6 +40,7 @@ class InferenceHandler:
         requests: InFlight,
         ids: RequestIds,
         draining: Callable[[], bool],
+        turned_away: TurnedAway,
     ) -> None:
         self._route = route
         self._deps = deps
@@ -46,6 +48,7 @@ class InferenceHandler:
         self._requests = requests
         self._ids = ids
         self._draining = draining
+        self._turned_away = turned_away
 
     def __call__(self, exchange: Exchange) -> Awaitable[None] | None:
         """Begin to serve one request; give what serves it to its end, unless it has its answer already."""
@@ -85,15 +88,18 @@ class InferenceHandler:
 
     def _refuse(self, exchange: Exchange, runtime: Runtime | None) -> None:
         """Answer outside of the pipeline."""
-        given = next((value for name, value in exchange.headers if name == _REQUEST_ID), b"")
-        respond_error(exchange, self._refusal(exchange, runtime), self._ids.accept(given), self._route.dialect)
+        reason, error = self._refusal(exchange, runtime)
+        request_id = self._turned_away.request_id(exchange.headers)
+        self._turned_away.note(reason, error, request_id, self._route.path)
+        respond_error(exchange, error, request_id, self._route.dialect)
 
-    def _refusal(self, exchange: Exchange, runtime: Runtime | None) -> GatewayError:
+    def _refusal(self, exchange: Exchange, runtime: Runtime | None) -> tuple[Reason, GatewayError]:
         if exchange.method != b"POST":
-            return MethodNotAllowed(f"{self._route.path} takes POST", headers=((b"allow", b"POST"),))
+            allow = ((b"allow", b"POST"),)
+            return Reason.METHOD, MethodNotAllowed(f"{self._route.path} takes POST", headers=allow)
         # To a client that waits a moment, a connection of another replica is as good.
         exchange.keep_alive = False
         if runtime is None:
-            return Overloaded("the gateway has no configuration yet; try again", headers=retry_after_headers(1.0))
-        self._deps.metrics.rejected.at("concurrency").value += 1
-        return Overloaded("the gateway is full; try again", headers=retry_after_headers(1.0))
+            error = Overloaded("the gateway has no configuration yet; try again", headers=retry_after_headers(1.0))
+            return Reason.NO_CONFIG, error
+        return Reason.CONCURRENCY, Overloaded("the gateway is full; try again", headers=retry_after_headers(1.0))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +15,7 @@ from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime, model_card
 from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, ModelNotFound, RouteNotFound
+from capstan_gateway.headers import Header
 from capstan_gateway.serving.refusals import error_response
 from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.telemetry.metrics import Metrics
@@ -35,6 +37,7 @@ def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
     @router.get("/v1/models/{name:path}")
     async def get_model(name: str) -> dict[str, object]:
         """Describe one model."""
+        name = unquote(name)
         runtime = current()
         card = None if runtime is None else model_card(runtime, name)
         if card is None:
@@ -102,7 +105,7 @@ def install_error_handlers(app: FastAPI, ids: RequestIds) -> None:
         if status == 404:
             return respond(request, RouteNotFound(f"unknown route: {path}"))
         if status == 405:
-            return respond(request, MethodNotAllowed(f"method not allowed: {path}"))
+            return respond(request, MethodNotAllowed(f"method not allowed: {path}", headers=(_allow(error),)))
         return respond(request, InvalidRequest("the request cannot be served", status=status))
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
@@ -114,3 +117,10 @@ def install_error_handlers(app: FastAPI, ids: RequestIds) -> None:
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(Exception, on_gateway_error)
+
+
+def _allow(error: Exception) -> Header:
+    """Say which methods there are. Whoever takes GET takes HEAD."""
+    given = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+    methods = {method.strip() for method in given.split(",") if method.strip()}
+    return b"allow", ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set()))).encode()

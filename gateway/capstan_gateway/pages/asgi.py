@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
-from urllib.parse import unquote
 
 import httptools
 
@@ -68,15 +67,17 @@ def _scope(exchange: Exchange) -> Message | None:
     try:
         url = httptools.parse_url(exchange.target)
         raw_path = url.path or b""
-        path = unquote(raw_path.decode("ascii"))
+        path = raw_path.decode("ascii")
     except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
         return None
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
-        "method": exchange.method.decode("ascii"),
+        # NB: to answer HEAD is to answer GET and leave the body out, which the exchange does.
+        "method": "GET" if exchange.method == b"HEAD" else exchange.method.decode("ascii"),
         "scheme": "http",
+        # As it came: a route is matched by its raw path, and an escaped slash is part of a name.
         "path": path,
         "raw_path": raw_path,
         "query_string": url.query or b"",

@@ -3,20 +3,13 @@
 import asyncio
 from typing import Final
 
-from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamTimeout
+from capstan_gateway.errors import GatewayError, RequestTimeout, UpstreamTimeout
 from capstan_gateway.pipeline.delivery import Delivery
 
 TICK_SECONDS: Final = 0.1
 OVERTIME_SECONDS: Final = 1.0
 """How long after its deadline a request is cut off here. The upstream client keeps the deadlines of its own waits; what
 is left are a body that does not arrive and a client that does not read."""
-
-
-class RequestTimeout(InvalidRequest):
-    """The body did not arrive in time."""
-
-    status = 408
-    code = "request_timeout"
 
 
 class InFlight:

@@ -1,20 +1,24 @@
 """One connection of a client: requests come one after the other, and are answered in that order.
 
 Everything about it is bounded: the size of heads and trailers, the number of headers, the bytes of a body that nobody
-has read, and the time for everything that the client has to do.
+has read, how many requests wait, and the time for everything that the client has to do. It is put together of a reader,
+which makes requests of bytes, and a wire, which has the transport and the deadlines.
 """
 
 import asyncio
 import logging
-import math
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from capstan_gateway.errors import ClientGone, GatewayError, Overloaded
+from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTimeout
 from capstan_gateway.headers import header_lines, retry_after_headers
-from capstan_gateway.serving.exchange import STATUS_LINES, Exchange
-from capstan_gateway.serving.reading import RequestReader
+from capstan_gateway.memory import Share
+from capstan_gateway.serving.exchange import FREE_BYTES, STATUS_LINES, Exchange
+from capstan_gateway.serving.reading import Head, RequestReader
 from capstan_gateway.serving.refusals import error_response, respond_error
+from capstan_gateway.serving.turned_away import Reason
+from capstan_gateway.serving.wire import ClientWire
 
 if TYPE_CHECKING:
     from capstan_gateway.serving.listener import Handler, Listener
@@ -23,50 +27,57 @@ log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS: Final = 75.0
 """How long it may be idle between two requests."""
+HEAD_SECONDS: Final = 30.0
+"""How long a connection may take to send the head of its first request, or to end what it began after an answer."""
+UPLOAD_SECONDS: Final = 5.0
+"""How often it is looked whether a large body comes fast enough; within the first such time it need not come at all."""
+UPLOAD_RATE: Final = 16 * 1024
+"""Bytes a second that a body must come with, on the whole, while it holds memory that others could use."""
+WAITING_BYTES: Final = 2048
+"""What a request takes that waits for those before it, beside its body."""
 
 
-class ClientConnection(RequestReader):
+class ClientConnection(asyncio.Protocol):
     """asyncio protocol of one connection."""
 
     def __init__(self, listener: "Listener") -> None:
-        super().__init__(listener)
+        self._listener = listener
+        self._loop = listener.loop
+        self.date_line: Callable[[], bytes] = listener.date_line
+        self.wire = ClientWire(
+            listener.loop,
+            write_seconds=listener.limits.write_seconds,
+            on_deadline=self._on_deadline,
+            on_stalled=self._on_stalled,
+        )
+        self._reader = RequestReader(self, max_head_bytes=listener.limits.max_head_bytes)
+        self._arriving: Exchange | None = None
+        """Whose body comes now, or came last."""
+        self._current: Exchange | None = None
+        """Whose answer is being made."""
         self._pipelined: deque[Exchange] = deque()
+        self._unparsed = b""
+        """What came behind requests that wait."""
+        self._head_memory: Share | None = None
+        """What half a head holds, when it is large."""
+        self._awaits_head = True
+        """Whether the deadline is that of a head, and not of being idle."""
+        self._refused: GatewayError | None = None
+        """What is wrong with what came behind the requests that are still to be answered."""
+        self._upload_from = 0.0
+        """Since when a large body is awaited; 0: none is."""
 
-    # --- for the listener and the exchanges -------------------------------------------------------------------------
+    # --- for the listener -------------------------------------------------------------------------------------------
 
-    def resume_reading(self) -> None:
-        """Read again, but not while requests wait that were read already."""
-        if not self._pipelined:
-            super().resume_reading()
-
-    def on_answered(self, exchange: Exchange) -> None:
-        """Go on with the next request, or close."""
-        self._current = None
-        if not exchange.keep_alive:
-            self.close()
-        elif self.paused:
-            # A client that does not read its answers gets no further ones.
-            self.pause_reading()
-            self._awaits_head = False
-            self._set_deadline(KEEP_ALIVE_SECONDS)
-        elif self._pipelined:
-            self._begin_next()
-        else:
-            if self._reading_paused:
-                self.resume_reading()
-            if not self._in_head:
-                self._awaits_head = False
-                self._set_deadline(KEEP_ALIVE_SECONDS)
-
-    def on_abandoned(self) -> None:
-        """Close in the middle of an answer, or without one."""
-        self._current = None
-        self._close_now()
+    @property
+    def paused(self) -> bool:
+        """Whether what was sent waits for the client to read."""
+        return self.wire.paused
 
     def shut_down(self) -> None:
         """Close when nothing is to be answered any more."""
         if self._current is None:
-            self.close()
+            self._close()
         else:
             self._last_pending(self._current).keep_alive = False
 
@@ -74,122 +85,283 @@ class ClientConnection(RequestReader):
         """Cut off what is being answered, or what was answered and is not read."""
         if self._current is not None and self._current.task is not None:
             self._current.task.cancel()
-        elif self._transport is not None:
-            self._transport.abort()
+        else:
+            self.wire.abort()
 
-    def close(self) -> None:
-        """Close behind what was sent; what the client is still sending is not left unread."""
-        transport, arriving = self._transport, self._arriving
-        if transport is None or transport.is_closing() or self._discarding:
-            return
-        if self._parser is not None and (arriving is None or arriving.body_complete):
-            self._close_now()
-            return
-        self._parser = None
-        self._pipelined.clear()
-        self._close_behind_upload()
+    # --- for the exchanges ------------------------------------------------------------------------------------------
+
+    def share(self) -> Share:
+        """Open an account for what a request holds."""
+        return self._listener.memory.share()
+
+    def resume_reading(self) -> None:
+        """Read again, but not while requests wait that were read already."""
+        if not self._pipelined and not self._unparsed:
+            self.wire.resume_reading()
+
+    def on_awaiting_body(self) -> None:
+        """Begin to look how fast the body comes."""
+        if not self._upload_from and not self._in_head:
+            self._upload_from = self._loop.time()
+            self.wire.set_deadline(UPLOAD_SECONDS)
+
+    def on_answered(self, exchange: Exchange) -> None:
+        """Go on with the next request, or close."""
+        self._current = None
+        if not exchange.keep_alive:
+            self._close()
+        elif self.wire.paused:
+            # A client that does not read its answers gets no further ones.
+            self.wire.pause_reading()
+            self._awaits_head = False
+            self.wire.clear_deadline()
+        elif self._pipelined:
+            self._begin_next()
+        else:
+            self._go_on()
+
+    def on_abandoned(self) -> None:
+        """Close in the middle of an answer, or without one."""
+        self._current = None
+        self.wire.close()
 
     # --- asyncio protocol -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse when there are too many connections."""
-        self._transport = cast(asyncio.Transport, transport)
+        self.wire.attach(cast(asyncio.Transport, transport))
         listener = self._listener
         listener.connections.add(self)
         if listener.closing:
-            self._close_now()
+            self.wire.close()
             return
         if len(listener.connections) > listener.limits.max_connections:
-            listener.on_refused()
-            self._write_refusal(
-                Overloaded("the gateway has too many connections; try again", headers=retry_after_headers(1.0))
-            )
-            self._close_now()
+            error = Overloaded("the gateway has too many connections; try again", headers=retry_after_headers(1.0))
+            self._reader.stop()
+            self._write_refusal(error, Reason.CONNECTIONS)
+            self.wire.close()
             return
         self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, within bounds."""
+        if self._unparsed:
+            self._unparsed += data  # It was on its way when reading was paused.
+            return
+        self._parse(data)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it ended makes no difference
         """Let everybody know who waits for the client."""
         self._listener.on_lost(self)
-        self._stop_timer()
-        self._transport = None
-        # Both hold us, and would leave that to the garbage collector.
-        self._parser = self._arriving = None
+        self.wire.detach()
+        self._reader.close()
+        self._release_head()
+        self._arriving = self._refused = None
+        self._unparsed = b""
         current, self._current = self._current, None
         if current is not None:
             current.on_lost()
-        for exchange in self._pipelined:
-            exchange.on_lost()
-        self._pipelined.clear()
+        self._drop_pipelined()
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
-        self.paused = True
+        self.wire.pause_writing()
 
     def resume_writing(self) -> None:
         """It has caught up."""
-        self.paused = False
+        self.wire.resume_writing()
         if self._current is not None:
             self._current.wake()
-        elif self._transport is not None and not self._transport.is_closing():
+        elif not self.wire.closing:
             if self._pipelined:
                 if self._in_head:
                     self._await_head()
-                else:
-                    self._deadline = math.inf
                 self._begin_next()
             else:
-                self.resume_reading()
-
-    def on_deadline(self) -> None:
-        """Close, behind answers that are on their way."""
-        if self._current is None:
-            self.close()
-        else:
-            self._last_pending(self._current).keep_alive = False
+                self._go_on()
 
     def eof_received(self) -> None:
         """The client has gone, or is taken for that: nobody who waits for an answer closes one direction alone."""
-        if self._current is not None and self._transport is not None:
-            self._transport.abort()
-        else:
-            self._close_now()
-
-    def on_request(self, exchange: Exchange) -> None:
-        """Serve a request, or let it wait for those before it."""
         if self._current is not None:
-            self._pipelined.append(exchange)
-            self.pause_reading()
+            self.wire.abort()
+        else:
+            self.wire.close()
+
+    # --- for the reader ---------------------------------------------------------------------------------------------
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being answered."""
+        return self._current is not None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether requests wait for those before them."""
+        return bool(self._pipelined)
+
+    def on_head(self, head: Head) -> None:
+        """Serve a request, or let it wait for those before it."""
+        exchange = Exchange(self, head)
+        self._arriving = exchange
+        self.wire.clear_deadline()
+        self._awaits_head = False
+        self._upload_from = 0.0
+        if self._head_memory is not None:
+            # The headers stay as long as the request does.
+            exchange.adopt(self._head_memory)
+            self._head_memory = None
+        if self._current is None:
+            self._begin(exchange)
             return
-        self._current = exchange
-        handler = self._listener.handlers.get(exchange.target) or self._listener.handler(exchange.target)
-        exchange.task = self._loop.create_task(self._serve(exchange, handler))
+        self._pipelined.append(exchange)
+        self.wire.pause_reading()
+        if not exchange.memory.grow(WAITING_BYTES):
+            exchange.on_broken(Overloaded("the gateway holds as much as it may", headers=retry_after_headers(1.0)))
+
+    def on_body(self, piece: bytes) -> None:
+        """Hand a piece of a body on, unless its request has its answer already."""
+        exchange = self._arriving
+        if exchange is not None and exchange.takes_body:
+            exchange.on_body(piece)
+
+    def on_complete(self) -> None:
+        """The request that came last is complete."""
+        if self._upload_from:
+            self._upload_from = 0.0
+            self.wire.clear_deadline()
+        if self._arriving is not None:
+            self._arriving.on_body_complete()
+
+    def on_half_head(self, size: int) -> bool:
+        """A head grows; False when there is no room for it."""
+        if size <= FREE_BYTES:
+            return True
+        if self._head_memory is None:
+            self._head_memory = self.share()
+        if self._head_memory.grow_to(2 * size):
+            return True
+        self._release_head()
+        self.on_refused(Overloaded("the gateway holds as much as it may; try again", headers=retry_after_headers(1.0)))
+        return False
 
     def on_refused(self, error: GatewayError) -> None:
         """Read no further, and say why: in the answer to the request that is broken, or else behind all others."""
-        transport, current = self._transport, self._current
-        if transport is None or transport.is_closing():
+        if self.wire.closing:
             return
-        self._parser = None
+        self._reader.stop()
+        current = self._current
         if current is None:
-            self._write_refusal(error)
-            self.close()
+            self._write_refusal(error, Reason.of(error))
+            self._close()
             return
         last = self._last_pending(current)
         if last.body_complete:
-            # It could not tell which request is meant: to end behind the others is clear.
-            last.keep_alive = False
+            self._refused = error
         else:
             last.on_broken(error)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _begin_next(self) -> None:
-        self.on_request(self._pipelined.popleft())
+    @property
+    def _in_head(self) -> bool:
+        return self._reader.in_head
+
+    def _parse(self, data: bytes) -> None:
+        self._unparsed = self._reader.feed(data)
+        reader = self._reader
+        if (reader.in_head or self._current is None) and not self._awaits_head and not reader.stopped:
+            # What came is half a head, or belongs to a request that has its answer already.
+            self._await_head()
+
+    def _go_on(self) -> None:
+        """Nothing waits to be answered: go on with what came behind, or read."""
+        if self._refused is not None:
+            self._write_refusal(self._refused, Reason.of(self._refused))
+            self._close()
+            return
+        if self._unparsed:
+            unparsed, self._unparsed = self._unparsed, b""
+            self._parse(unparsed)
+            if self._current is not None or self.wire.ending:
+                return
         self.resume_reading()
+        if not self._in_head:
+            self._awaits_head = False
+            self.wire.set_deadline(KEEP_ALIVE_SECONDS)
+
+    def _begin(self, exchange: Exchange) -> None:
+        listener = self._listener
+        self._current = exchange
+        handler = listener.handlers.get(exchange.target) or listener.handler(exchange.target)
+        if listener.cors is not None:
+            exchange.extra_lines = listener.cors.lines(exchange.headers)
+            preflight = listener.cors.preflight(exchange.method, exchange.headers)
+            if preflight is not None:
+                handler = preflight_handler(preflight)
+        exchange.task = self._loop.create_task(self._serve(exchange, handler))
+
+    def _begin_next(self) -> None:
+        self._begin(self._pipelined.popleft())
+        if not self._pipelined and self._unparsed:
+            unparsed, self._unparsed = self._unparsed, b""
+            self._parse(unparsed)
+        self.resume_reading()
+
+    def _drop_pipelined(self) -> None:
+        for exchange in self._pipelined:
+            exchange.on_lost()
+            _release(exchange)
+        self._pipelined.clear()
 
     def _last_pending(self, current: Exchange) -> Exchange:
         return self._pipelined[-1] if self._pipelined else current
+
+    def _await_head(self) -> None:
+        self._awaits_head = True
+        self.wire.set_deadline(HEAD_SECONDS)
+
+    def _release_head(self) -> None:
+        if self._head_memory is not None:
+            self._head_memory.release()
+            self._head_memory = None
+
+    def _on_deadline(self) -> None:
+        """Look how fast a body comes, or close, behind answers that are on their way."""
+        if self._upload_from:
+            self._look_at_upload(self._upload_from)
+        elif self._current is None:
+            self._close()
+        else:
+            self._last_pending(self._current).keep_alive = False
+
+    def _look_at_upload(self, began: float) -> None:
+        exchange = self._arriving
+        if exchange is None or exchange.body_complete or not exchange.takes_body:
+            self._upload_from = 0.0
+            return
+        due = (self._loop.time() - began - UPLOAD_SECONDS + 0.1) * UPLOAD_RATE
+        if exchange.holds_upload and exchange.received < max(due, 1.0):
+            self._upload_from = 0.0
+            self._listener.on_cut_off("slow_upload")
+            exchange.on_broken(RequestTimeout("the request's body comes too slowly"))
+            return
+        self.wire.set_deadline(UPLOAD_SECONDS)
+
+    def _on_stalled(self) -> None:
+        self._listener.on_cut_off("not_reading")
+
+    def _close(self) -> None:
+        """Close behind what was sent; what the client is still sending is not left unread."""
+        wire, arriving = self.wire, self._arriving
+        if wire.ending:
+            return
+        if not self._reader.stopped and (arriving is None or arriving.body_complete):
+            wire.close()
+            return
+        self._reader.stop()
+        self._unparsed = b""
+        self._drop_pipelined()
+        wire.close_behind_upload()
 
     async def _serve(self, exchange: Exchange, handler: "Handler") -> None:
         try:
@@ -203,11 +375,33 @@ class ClientConnection(RequestReader):
                 log.exception("a request's handler failed")
                 error = GatewayError("the gateway failed")
             if not exchange.started:
-                respond_error(exchange, error, b"none")
+                respond_error(exchange, error, self._listener.turned_away.request_id(exchange.headers))
         finally:
             if not exchange.complete:
                 exchange.abandon()
+            share = exchange.take_memory()
+            if share is not None:
+                self.wire.keep(share)
 
-    def _write_refusal(self, error: GatewayError) -> None:
-        status, headers, body = error_response(error, b"none")
-        self.write(b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINES[status], header_lines(headers), body))
+    def _write_refusal(self, error: GatewayError, reason: Reason) -> None:
+        request_id = self._listener.turned_away.request_id(())
+        status, headers, body = error_response(error, request_id)
+        head = STATUS_LINES[status] + self.date_line() + header_lines(headers) + b"connection: close\r\n\r\n"
+        self.wire.write(head + body)
+        self._listener.turned_away.note(reason, error, request_id)
+
+
+def preflight_handler(lines: bytes) -> "Handler":
+    """Give a handler that answers a preflight with these header lines."""
+
+    def answer(exchange: Exchange) -> None:
+        exchange.extra_lines = b""
+        exchange.respond(204, lines, b"")
+
+    return answer
+
+
+def _release(exchange: Exchange) -> None:
+    share = exchange.take_memory()
+    if share is not None:
+        share.release()

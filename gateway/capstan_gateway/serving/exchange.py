@@ -3,15 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
-from capstan_gateway.errors import ClientGone, GatewayError, RequestTooLarge
-
-if TYPE_CHECKING:
-    from capstan_gateway.serving.reading import RequestReader
+from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTooLarge
+from capstan_gateway.headers import retry_after_headers
+from capstan_gateway.memory import Share
+from capstan_gateway.serving.body import Body
+from capstan_gateway.serving.reading import Head
+from capstan_gateway.serving.wire import ClientWire
 
 HIGH_WATER: Final = 64 * 1024
 """Unread bytes of a body above which its connection is not read."""
+FREE_BYTES: Final = 4096
+"""What a request may hold without taking it from the budget: what bounds it is the number of requests."""
+BODY_FACTOR: Final = 3
+"""How many times its size a body costs: the body itself, the texts in the document, and the copy that is sent."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TWICE: Final = "a request is answered once"
 STATUS_LINES: Final = {
@@ -23,36 +29,59 @@ STATUS_LINES: Final = {
 }
 
 
+class Owner(Protocol):
+    """What an exchange needs of its connection."""
+
+    wire: ClientWire
+    date_line: Callable[[], bytes]
+
+    def share(self) -> Share:
+        """Open an account for what the request holds."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Read again, if nothing speaks against it."""
+        ...
+
+    def on_awaiting_body(self) -> None:
+        """Take note that a body is awaited: it has a time."""
+        ...
+
+    def on_answered(self, exchange: "Exchange") -> None:
+        """Take note that a request has its whole answer."""
+        ...
+
+    def on_abandoned(self) -> None:
+        """Take note that a request will not have a whole answer."""
+        ...
+
+
 class Exchange:
     """What a handler gets: a request whose body may still be on its way, and the means to answer it once.
 
     The answer is `respond`, or `start`, any number of `write`, and `finish`. None of them waits; a stream that its
     client does not read fast enough is `paused`, and its writer waits for `drained`.
+
+    Whoever holds more than a little for the request takes it from the process' budget with `reserve`. The connection
+    releases all of it when the handler has ended and the client has read the answer.
     """
 
     __slots__ = (
-        "_broken", "_chunked", "_connection", "_continue", "_pieces", "_unread", "_waiter", "body_complete", "complete",
-        "gone", "headers", "keep_alive", "method", "on_gone", "started", "target", "task",
+        "_body", "_broken", "_chunked", "_connection", "_continue", "_length", "_memory", "_reserved", "_waiter",
+        "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "keep_alive", "method", "on_gone",
+        "received", "started", "target", "task",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        connection: "RequestReader",
-        method: bytes,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        *,
-        keep_alive: bool,
-        chunked: bool,
-        expects_continue: bool,
-    ) -> None:
-        self.method = method
-        self.target = target
+    def __init__(self, connection: Owner, head: Head) -> None:
+        self.method = head.method
+        self.target = head.target
         """As it came: path and query."""
-        self.headers = headers
+        self.headers = head.headers
         """In order, names in lower case."""
         self.body_complete = False
         """Whether all of the body has arrived (it may still wait to be read)."""
+        self.received = 0
+        """How many bytes of the body have arrived."""
         self.started = False
         """Whether the answer has begun."""
         self.complete = False
@@ -61,15 +90,21 @@ class Exchange:
         """Whether the client closed the connection before that."""
         self.on_gone: Callable[[], object] | None = None
         """Called once when that happens."""
-        self.keep_alive = keep_alive
+        self.keep_alive = head.keep_alive
         """Whether the connection may serve another request. Set it to False before the answer begins to end it."""
+        self.extra_lines = b""
+        """Header lines that the answer has beside its own, whatever it is."""
         self.task: asyncio.Task[Any] | None = None
         self._connection = connection
-        self._chunked = chunked
+        self._wire = connection.wire
+        self._chunked = head.modern
         """Whether the client knows chunks; the stream of one that doesn't ends with its connection."""
-        self._continue = expects_continue
-        self._pieces: list[bytes] = []
-        self._unread = 0
+        self._continue = head.expects_continue
+        self._length = head.length
+        self._body = Body()
+        self._reserved = FREE_BYTES
+        """How much of the body may be held."""
+        self._memory: Share | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._broken: list[GatewayError] | None = None
 
@@ -77,28 +112,30 @@ class Exchange:
 
     def whole_body(self, limit: int) -> bytes | None:
         """Give the body if all of it has come in one piece, as most do. Raises RequestTooLarge above `limit` bytes."""
-        pieces = self._pieces
-        if not self.body_complete or len(pieces) != 1 or self.gone:
+        body = self._body
+        if not self.body_complete or self._broken is not None or self.gone or not body.in_one_piece:
             return None
-        unread = self._unread
+        unread = len(body)
         if unread > limit:
             raise RequestTooLarge(f"the body is larger than {limit} bytes")
         if unread > HIGH_WATER:
             self._connection.resume_reading()
-        self._unread = 0
-        return pieces.pop()
+        return body.take()
 
     async def read_body(self, limit: int) -> bytes:
-        """Give the whole body. Raises RequestTooLarge above `limit` bytes, ClientGone, and what is wrong with it."""
-        pieces: list[bytes] = []
-        size = 0
-        while True:
-            size += self._unread
-            if size > limit:
+        """Give the whole body.
+
+        Raises RequestTooLarge above `limit` bytes, Overloaded when there is no memory for it, ClientGone, and what is
+        wrong with the body.
+        """
+        if self._length is not None:
+            if self._length > limit:
                 raise RequestTooLarge(f"the body is larger than {limit} bytes")
-            pieces += self._pieces
-            self._pieces.clear()
-            self._unread = 0
+            self._reserve_body(self._length)
+        while True:
+            if len(self._body) > limit:
+                self._body.clear()
+                raise RequestTooLarge(f"the body is larger than {limit} bytes")
             if self.gone:
                 raise ClientGone
             if self._broken is not None:
@@ -106,8 +143,34 @@ class Exchange:
                 raise self._broken.pop()
             if self.body_complete:
                 self._connection.resume_reading()
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                return self._body.take()
             await self._more()
+
+    def reserve(self, size: int) -> None:
+        """Take so many bytes more from the process' budget, until the request is over.
+
+        Raises Overloaded when there is no room now, RequestTooLarge when there never is.
+        """
+        share = self.memory
+        if not share.grow(size):
+            raise self._no_room(share.held + size)
+
+    @property
+    def memory(self) -> Share:
+        """What the request holds of the process' budget."""
+        share = self._memory
+        if share is None:
+            share = self._memory = self._connection.share()
+        return share
+
+    def adopt(self, share: Share) -> None:
+        """Hold this share from now on, which nobody else releases."""
+        self._memory = share
+
+    def take_memory(self) -> Share | None:
+        """Hand over what the request holds of the budget, to be released by the caller; None when that is nothing."""
+        share, self._memory = self._memory, None
+        return share
 
     def respond(self, status: int, lines: bytes, body: bytes) -> None:
         """Answer in one piece. `lines` are the headers as `headers.header_lines` writes them, the length among them."""
@@ -118,8 +181,8 @@ class Exchange:
             # Nobody reads the rest of it: only closing ends an upload that goes on, or never does.
             self.keep_alive = False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        head = STATUS_LINES[status] + lines + end
-        self._connection.write(head if self.method == b"HEAD" else head + body)
+        head = STATUS_LINES[status] + self._connection.date_line() + self.extra_lines + lines + end
+        self._wire.write(head if self.method == b"HEAD" else head + body)
         self._end()
 
     def start(self, status: int, lines: bytes, first: bytes) -> None:
@@ -132,15 +195,16 @@ class Exchange:
             self.keep_alive = False
         if not self.keep_alive:
             framing += b"connection: close\r\n"
-        self._connection.write(STATUS_LINES[status] + lines + framing + b"\r\n" + self._framed(first))
+        head = STATUS_LINES[status] + self._connection.date_line() + self.extra_lines + lines + framing + b"\r\n"
+        self._wire.write(head + self._framed(first))
 
     def write(self, data: bytes) -> None:
         """Send the next piece."""
-        self._connection.write(self._framed(data))
+        self._wire.write(self._framed(data))
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last piece, and end the answer."""
-        self._connection.write(self._framed(data) + b"0\r\n\r\n" if self._chunked else data)
+        self._wire.write(self._framed(data) + b"0\r\n\r\n" if self._chunked else data)
         self._end()
 
     def abandon(self) -> None:
@@ -153,21 +217,42 @@ class Exchange:
     @property
     def paused(self) -> bool:
         """Whether the client reads more slowly than it is sent to."""
-        return self._connection.paused
+        return self._wire.paused
 
     async def drained(self) -> None:
         """Return when the client has read enough of what was sent, or has gone."""
-        while self._connection.paused and not self.gone:
+        while self._wire.paused and not self.gone:
             await self._wait()
 
     # --- for the connection -----------------------------------------------------------------------------------------
 
+    @property
+    def takes_body(self) -> bool:
+        """Whether pieces of the body are of use to anybody."""
+        return not self.complete and self._broken is None
+
+    @property
+    def holds_upload(self) -> bool:
+        """Whether a body that is still on its way takes of the process' budget."""
+        return self._memory is not None and not self.body_complete
+
     def on_body(self, piece: bytes) -> None:
         """Take a piece of the body."""
-        self._pieces.append(piece)
-        self._unread += len(piece)
-        if self._unread > HIGH_WATER:
-            self._connection.pause_reading()
+        body = self._body
+        body.add(piece)
+        self.received += len(piece)
+        unread = len(body)
+        if unread > self._reserved:
+            try:
+                # By half as much again, so that a body in small pieces asks seldom.
+                more = unread + unread // 2
+                self._reserve_body(more if self._length is None else min(more, self._length))
+            except GatewayError as error:
+                body.clear()
+                self.on_broken(error.with_traceback(None))
+                return
+        if unread > HIGH_WATER and self._waiter is None:
+            self._wire.pause_reading()
         if self._waiter is not None:
             self.wake()
 
@@ -201,6 +286,20 @@ class Exchange:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _reserve_body(self, size: int) -> None:
+        """Make room for so many bytes of body."""
+        if size <= self._reserved:
+            return
+        wanted = BODY_FACTOR * size
+        if not self.memory.grow_to(wanted):
+            raise self._no_room(wanted)
+        self._reserved = size
+
+    def _no_room(self, size: int) -> GatewayError:
+        if not self.memory.ever_fits(size):
+            return RequestTooLarge("the request needs more memory than this gateway has for requests")
+        return Overloaded("the gateway holds as much as it may; try again", headers=retry_after_headers(1.0))
+
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if data and self._chunked else data
 
@@ -210,9 +309,10 @@ class Exchange:
         self._connection.on_answered(self)
 
     async def _more(self) -> None:
-        if self._continue and not self._pieces:
-            self._connection.write(_CONTINUE)
+        if self._continue and not self._body:
+            self._wire.write(_CONTINUE)
         self._continue = False
+        self._connection.on_awaiting_body()
         self._connection.resume_reading()
         await self._wait()
 

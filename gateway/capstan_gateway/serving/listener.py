@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.serving.client_connection import ClientConnection
+from capstan_gateway.serving.cors import Cors, CorsSettings
+from capstan_gateway.serving.dates import DateLine
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.serving.turned_away import TurnedAway
 
 BACKLOG: Final = 4096
+MEMORY_BYTES: Final = 512 * 1024 * 1024
+"""What requests may hold where nobody says it."""
 CANCEL_SECONDS: Final = 2.0
 """How long handlers may take to end once they are cut off."""
 
@@ -27,6 +32,8 @@ class ServingLimits:
     """A head may be larger by what one read brings. Trailers are bounded alike."""
     max_connections: int
     """One more is told so, and closed."""
+    write_seconds: float = 30.0
+    """How long a client may take to read what it was sent, or a part of it."""
 
 
 class Listener:
@@ -37,7 +44,11 @@ class Listener:
         handlers: Mapping[bytes, Handler],
         otherwise: Handler,
         limits: ServingLimits,
-        on_refused: Callable[[], object] = lambda: None,
+        *,
+        memory: MemoryBudget | None = None,
+        turned_away: TurnedAway | None = None,
+        cors: CorsSettings | None = None,
+        on_cut_off: Callable[[str], object] = lambda reason: None,  # noqa: ARG005 - nobody wants to know
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.limits = limits
@@ -46,8 +57,13 @@ class Listener:
         """By path."""
         self.closing = False
         """Whether no further connection is accepted."""
-        self.on_refused = on_refused
-        """Called for each connection that is one too many."""
+        self.memory = memory or MemoryBudget(MEMORY_BYTES)
+        """What all requests may hold together."""
+        self.turned_away = turned_away or TurnedAway()
+        self.cors = Cors(cors) if cors is not None else None
+        self.date_line = DateLine()
+        self.on_cut_off = on_cut_off
+        """Called with the reason for each connection that is cut off because its client is too slow."""
         self._otherwise = otherwise
         self._server: asyncio.Server | None = None
         self._closed = asyncio.Event()
@@ -57,9 +73,11 @@ class Listener:
         self._server = await self.loop.create_server(lambda: ClientConnection(self), host, port, backlog=BACKLOG)
 
     def handler(self, target: bytes) -> Handler:
-        """Give who serves requests of this target: by its path, whatever its query is."""
-        path = path_of(target)
-        return self.handlers.get(unquote_to_bytes(path) if b"%" in path else path, self._otherwise)
+        """Give who serves requests of this target: by its path as it came, whatever its query is.
+
+        An escape stays one: what stands behind `%2F` is part of a name, not a path of its own.
+        """
+        return self.handlers.get(path_of(target), self._otherwise)
 
     def on_lost(self, connection: ClientConnection) -> None:
         """Forget a connection."""

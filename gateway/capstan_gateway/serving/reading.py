@@ -1,72 +1,149 @@
-"""The reading half of a client's connection: from bytes to requests, within bounds.
+"""From the bytes of a connection to its requests, within bounds. Knows no transport: whoever feeds it reads.
 
-asyncio protocol and httptools parser in one object: a second one would cost a call for everything that comes.
+However the bytes are split, the same requests come out. No more is parsed than can be served: when a request waits for
+those before it, what lies behind it stays as it came.
 """
 
-import math
-from abc import abstractmethod
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import httptools
 
 from capstan_gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest
-from capstan_gateway.headers import header_lines
-from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.serving.wire import ClientWire
+from capstan_gateway.headers import Header, header_lines
+from capstan_gateway.serving.head import FRAMING, fault_of
 
-if TYPE_CHECKING:
-    from capstan_gateway.serving.listener import Listener
-
-HEAD_SECONDS: Final = 30.0
-"""How long a connection may take to send the head of its first request, or to end what it began after an answer."""
 MAX_HEADERS: Final = 200
+SLICE: Final = 4096
+"""Bytes that are parsed at once where requests may end: it bounds how many wait, parsed, for one that is answered."""
 CONNECT: Final = b"CONNECT"
+_MODERN: Final = "1.1"
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 
-class RequestReader(ClientWire):
-    """The part of a connection that knows what a request looks like."""
+class Sink(Protocol):
+    """What the requests of a connection are given to."""
 
-    def __init__(self, listener: "Listener") -> None:
-        super().__init__(listener.loop)
-        self._listener = listener
-        self._max_head_bytes = listener.limits.max_head_bytes
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being answered."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether requests wait for those before them."""
+        ...
+
+    def on_head(self, head: "Head") -> None:
+        """Serve a request, or let it wait for those before it; its body may still be on its way."""
+        ...
+
+    def on_body(self, piece: bytes) -> None:
+        """Take a piece of the body of the request that came last."""
+        ...
+
+    def on_complete(self) -> None:
+        """The request that came last has all of its body."""
+        ...
+
+    def on_refused(self, error: GatewayError) -> None:
+        """What comes is no request, or none that could be served; nothing more will be understood."""
+        ...
+
+    def on_half_head(self, size: int) -> bool:
+        """So many bytes of a head have come that is not complete; False when they are not to be kept."""
+        ...
+
+
+class Head:
+    """Everything that a request says in front of its body."""
+
+    __slots__ = ("expects_continue", "headers", "keep_alive", "length", "method", "modern", "size", "target")
+
+    def __init__(self, method: bytes, target: bytes, headers: list[Header]) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.length: int | None = None
+        """Of the body, in bytes; None when it is not told."""
+        self.keep_alive = False
+        self.modern = False
+        """Whether it is of HTTP/1.1."""
+        self.expects_continue = False
+        self.size = 0
+        """Bytes of a large head; 0 for the ordinary ones that came in one read."""
+
+
+class RequestReader:
+    """Parses what a client sends."""
+
+    __slots__ = (
+        "_body_left", "_codings", "_expects_continue", "_fault", "_head_bytes", "_headers", "_hosts", "_in_head",
+        "_known_host", "_length", "_max_head_bytes", "_parser", "_read_bytes", "_sink", "_target", "_trailing_bytes",
+        "_without_upgrade",
+    )  # fmt: skip
+
+    def __init__(self, sink: Sink, *, max_head_bytes: int) -> None:
+        self._sink: Sink | None = sink
+        self._max_head_bytes = max_head_bytes
         self._parser: httptools.HttpRequestParser | None = _make_parser(self)
         """None when nothing more is to be understood of what comes."""
         self._without_upgrade = b""
         """A head that asks for another protocol, as it is without that."""
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: list[Header] = []
+        self._hosts: list[bytes] = []
+        self._codings: list[bytes] = []
+        self._length: int | None = None
         self._expects_continue = False
+        self._known_host = b""
+        """A host that was found good: a client says the same one in all its requests."""
+        self._fault: GatewayError | None = None
         self._in_head = False
         self._head_bytes = 0
         self._read_bytes = 0
+        self._body_left = 0
+        """What is still to come of a body whose length was told."""
         self._trailing_bytes = 0
         """What came since the last piece of a body: once a head is complete, only trailers can make it grow."""
-        self._arriving: Exchange | None = None
-        """Whose body comes now, or came last."""
-        self._current: Exchange | None = None
-        """Whose answer is being made."""
-        self._awaits_head = True
-        """Whether the deadline is that of a head, and not of being idle."""
 
-    @abstractmethod
-    def on_request(self, exchange: Exchange) -> None:
-        """Serve a request, or let it wait for those before it; its body may still be on its way."""
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more is understood of what comes."""
+        return self._parser is None
 
-    @abstractmethod
-    def on_answered(self, exchange: Exchange) -> None:
-        """Take note that a request has its whole answer."""
+    @property
+    def in_head(self) -> bool:
+        """Whether a head has begun and is not complete."""
+        return self._in_head
 
-    @abstractmethod
-    def on_abandoned(self) -> None:
-        """Take note that a request will not have a whole answer."""
+    def stop(self) -> None:
+        """Understand nothing more."""
+        self._parser = None
 
-    @abstractmethod
-    def on_refused(self, error: GatewayError) -> None:
-        """Take note that what comes is no request, or none that could be served."""
+    def close(self) -> None:
+        """Let go of everything: the parser holds us, and would leave that to the garbage collector."""
+        self._parser = self._sink = self._fault = None
+        self._headers = []
 
-    def data_received(self, data: bytes) -> None:
-        """Parse, within bounds."""
+    def feed(self, data: bytes) -> bytes:
+        """Parse, within bounds; gives what was not parsed because a request waits for those before it."""
+        size = len(data)
+        if size <= SLICE:
+            self._feed(data)
+            return b""
+        view, at = memoryview(data), 0
+        while at < size and self._parser is not None and self._sink is not None:
+            if self._sink.waiting:
+                return data[at:]
+            step = self._body_left
+            if not step:
+                end = data.find(_END_OF_HEAD, at, at + SLICE)
+                step = end + len(_END_OF_HEAD) - at if end >= 0 else SLICE
+            self._feed(view[at : at + step])
+            at += step
+        return b""
+
+    def _feed(self, data: "bytes | memoryview[int]") -> None:
         size, parser = len(data), self._parser
         if parser is None:
             return
@@ -76,35 +153,32 @@ class RequestReader(ClientWire):
                 return
             self._head_bytes += size
         elif self._trailing_bytes > self._max_head_bytes:
-            self.on_refused(HeadersTooLarge(f"the request's trailers are larger than {self._max_head_bytes} bytes"))
+            self._refuse(HeadersTooLarge(f"the request's trailers are larger than {self._max_head_bytes} bytes"))
             return
         self._read_bytes = size
         self._trailing_bytes += size
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            self._ignore_upgrade(bytes(data[upgrade.args[0] :]))
         except httptools.HttpParserError:
-            if self._head_bytes > self._max_head_bytes:
-                self._refuse_head()
-            else:
-                self.on_refused(InvalidRequest("the request is not HTTP/1.1"))
+            # What a callback of ours raises ends here as well.
+            self._refuse(self._fault or InvalidRequest("the request is not HTTP/1.1"))
             return
-        if self._in_head and not self._head_bytes:
-            # What came may have been the end of another request as well: only what is known of this one counts.
-            self._head_bytes = self._size_of_head()
-        if (self._in_head or self._current is None) and not self._awaits_head:
-            # What came is half a head, or belongs to a request that has its answer already.
-            self._await_head()
+        if self._in_head:
+            self._look_at_half_head()
 
     # --- httptools callbacks ----------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A head begins."""
         self._in_head = True
-        self._head_bytes = self._trailing_bytes = 0
+        self._head_bytes = self._trailing_bytes = self._body_left = 0
         self._target = b""
         self._headers = []
+        self._hosts = []
+        self._codings = []
+        self._length = None
         self._expects_continue = False
 
     def on_url(self, url: bytes) -> None:
@@ -116,63 +190,110 @@ class RequestReader(ClientWire):
         if not self._in_head:
             return
         name = name.lower()
-        if name == b"expect" and value.strip().lower() == b"100-continue":
-            self._expects_continue = True
+        if name in FRAMING:
+            self._note(name, value)
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Serve the request, or let it wait for those before it."""
-        parser, headers = self._parser, self._headers
-        if parser is None:
+        parser, sink, headers = self._parser, self._sink, self._headers
+        if parser is None or sink is None:
             return
         self._in_head = False
-        # A head that is larger than the bound can only come with a read that is.
-        too_large = self._read_bytes > self._max_head_bytes and self._size_of_head() > self._max_head_bytes
-        if too_large or len(headers) > MAX_HEADERS:
-            # The parser makes an error of its own of this one, which ends in `data_received`.
-            self._head_bytes = self._max_head_bytes + 1
-            raise ValueError("head too large")
+        # A head that is larger than the bound comes in several steps, or with a read that is.
+        suspicious = self._head_bytes or self._read_bytes > self._max_head_bytes
+        if (suspicious and self._size_of_head() > self._max_head_bytes) or len(headers) > MAX_HEADERS:
+            self._fail(self._too_large())
         method, version, upgrade = parser.get_method(), parser.get_http_version(), parser.should_upgrade()
+        if not self._is_ordinary(version):
+            self._check(method, version)
         if upgrade and method != CONNECT:
             self._leave_upgrade_out(method, version)
             return
-        modern = version == "1.1"
-        exchange = Exchange(
-            self, method, self._target, headers,
-            keep_alive=modern and not upgrade and parser.should_keep_alive(),
-            chunked=modern,
-            expects_continue=modern and self._expects_continue,
-        )  # fmt: skip
-        self._arriving = exchange
-        self._deadline, self._awaits_head = math.inf, False
-        self.on_request(exchange)
+        head = Head(method, self._target, headers)
+        head.modern = modern = version == _MODERN
+        head.keep_alive = modern and not upgrade and parser.should_keep_alive()
+        head.expects_continue = modern and self._expects_continue
+        head.size = self._head_bytes
+        head.length = length = self._length
+        self._body_left = length or 0
+        sink.on_head(head)
 
     def on_body(self, body: bytes) -> None:
-        """Hand a piece of a body on, unless its request has its answer already."""
+        """Hand a piece of a body on."""
         self._trailing_bytes = 0
-        exchange = self._arriving
-        if exchange is not None and not exchange.complete:
-            exchange.on_body(body)
+        if self._length is not None:
+            self._body_left -= len(body)
+        if self._sink is not None:
+            self._sink.on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        if self._arriving is not None:
-            self._arriving.on_body_complete()
+        self._body_left = 0
+        if self._sink is not None and not self._without_upgrade:
+            self._sink.on_complete()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _await_head(self) -> None:
-        self._awaits_head = True
-        self._set_deadline(HEAD_SECONDS)
+    def _note(self, name: bytes, value: bytes) -> None:
+        """Take note of a header that says where the request ends, or whom it is for."""
+        if name == b"host":
+            self._hosts.append(value)
+        elif name == b"content-length":
+            self._length = int(value) if value.strip().isdigit() else None
+        elif name == b"transfer-encoding":
+            self._codings.append(value)
+        elif value.strip().lower() == b"100-continue":
+            self._expects_continue = True
 
-    def _receive_head(self, data: bytes) -> None:
+    def _is_ordinary(self, version: str) -> bool:
+        """Whether the head is like the one before it, which is told quickly and said of nearly all."""
+        hosts, target = self._hosts, self._target
+        if version != _MODERN or self._codings or len(hosts) != 1 or hosts[0] != self._known_host:
+            return False
+        return target.startswith(b"/") and b"#" not in target
+
+    def _check(self, method: bytes, version: str) -> None:
+        fault = fault_of(
+            method=method,
+            target=self._target,
+            version=version,
+            hosts=self._hosts,
+            codings=self._codings,
+            has_length=self._length is not None,
+        )
+        if fault is not None:
+            self._fail(fault)
+        if self._hosts:
+            self._known_host = self._hosts[0]
+
+    def _fail(self, fault: GatewayError) -> None:
+        """Leave the parser, within one of its callbacks."""
+        self._fault = fault
+        raise ValueError("refused")
+
+    def _refuse(self, error: GatewayError) -> None:
+        self._parser = None
+        if self._sink is not None:
+            self._sink.on_refused(error)
+
+    def _look_at_half_head(self) -> None:
+        if not self._head_bytes:
+            # What came may have been the end of another request as well: only what is known of this one counts.
+            self._head_bytes = self._size_of_head()
+        if len(self._headers) > MAX_HEADERS:
+            self._refuse(self._too_large())
+        elif self._sink is not None and not self._sink.on_half_head(self._head_bytes):
+            self._parser = None
+
+    def _receive_head(self, data: "bytes | memoryview[int]") -> None:
         """Take a read that may be larger than what is left of a head: what lies behind the head does not count."""
         while data and self._parser is not None:
             left = self._max_head_bytes - self._head_bytes if self._in_head else len(data)
             if left <= 0:
-                self._refuse_head()
+                self._refuse(self._too_large())
                 return
-            self.data_received(data[:left])
+            self._feed(data[:left])
             data = data[left:]
 
     def _size_of_head(self) -> int:
@@ -180,8 +301,8 @@ class RequestReader(ClientWire):
 
     def _leave_upgrade_out(self, method: bytes, version: str) -> None:
         """Note the head as it is without its wish for another protocol: to the parser it would have no body."""
-        if self._current is not None:
-            raise ValueError("an upgrade behind other requests")
+        if self._sink is None or self._sink.answering:
+            self._fail(InvalidRequest("an upgrade behind other requests"))
         lines = header_lines([header for header in self._headers if header[0] != b"upgrade"])
         self._without_upgrade = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version.encode(), lines)
 
@@ -191,10 +312,10 @@ class RequestReader(ClientWire):
         if head:
             self._parser = _make_parser(self)
             self._trailing_bytes = 0
-            self.data_received(head + rest)
+            self._feed(head + rest)
 
-    def _refuse_head(self) -> None:
-        self.on_refused(HeadersTooLarge(f"the request's head is larger than {self._max_head_bytes} bytes"))
+    def _too_large(self) -> GatewayError:
+        return HeadersTooLarge(f"the request's head is larger than {self._max_head_bytes} bytes")
 
 
 def _make_parser(reader: RequestReader) -> httptools.HttpRequestParser:
@@ -204,5 +325,5 @@ def _make_parser(reader: RequestReader) -> httptools.HttpRequestParser:
     return parser
 
 
-def _size(header: tuple[bytes, bytes]) -> int:
+def _size(header: Header) -> int:
     return len(header[0]) + len(header[1]) + 4

@@ -1,25 +1,44 @@
 """The transport of a client's connection: what is sent, when it is read, how long things may take, and how it ends.
 
 There is one timer, which is not moved when a deadline moves later: when it fires it looks at the deadline in force and
-is set again if that lies ahead.
+is set again if that lies ahead. A second one runs only while the client does not read what it was sent.
 """
 
 import asyncio
+import fcntl
 import math
-from abc import abstractmethod
+import sys
+import termios
+from collections.abc import Callable
 from typing import Final
+
+from capstan_gateway.memory import Share
 
 LINGER_SECONDS: Final = 10.0
 """How long a connection that is to be closed may go without taking anything of what it is still to get."""
 DISCARD_SECONDS: Final = 5.0
 """How long what a client still sends is thrown away behind the last answer. To close at once, with bytes unread, would
 reset the connection, and the client might lose the answer that says why."""
+PROGRESS_BYTES: Final = 16 * 1024
+"""What a client must take of what waits for it within the time for writing, if it does not take all of it."""
 
 
-class ClientWire(asyncio.Protocol):
-    """The part of a connection that knows nothing of HTTP."""
+class ClientWire:
+    """The part of a connection that knows nothing of HTTP. For one transport, which it lets go when it is lost."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = (
+        "_deadline", "_discarding", "_kept", "_loop", "_on_deadline", "_on_stalled", "_reading_paused", "_stall_timer",
+        "_timer", "_timer_at", "_transport", "_unsent", "_write_seconds", "paused",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        write_seconds: float,
+        on_deadline: Callable[[], object],
+        on_stalled: Callable[[], object],
+    ) -> None:
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._discarding = False
@@ -30,10 +49,51 @@ class ClientWire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._deadline = math.inf
+        self._on_deadline: Callable[[], object] | None = on_deadline
+        """Called when a deadline is over; it decides what becomes of the connection."""
+        self._write_seconds = write_seconds
+        self._on_stalled: Callable[[], object] | None = on_stalled
+        """Called before a connection is cut off whose client does not read."""
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._unsent = 0
+        """What waited for the client when the time for writing began."""
+        self._kept: list[Share] = []
+        """What is released when the client has read what was sent."""
 
-    @abstractmethod
-    def on_deadline(self) -> None:
-        """Decide what becomes of a connection whose deadline is over."""
+    # --- the transport ----------------------------------------------------------------------------------------------
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Begin with a transport."""
+        self._transport = transport
+
+    def detach(self) -> None:
+        """Let go of a transport that is lost, and of everybody who waits for something of it."""
+        self._transport = self._on_deadline = self._on_stalled = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = math.inf
+        self._caught_up()
+
+    @property
+    def lost(self) -> bool:
+        """Whether there is no transport (any more)."""
+        return self._transport is None
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more can be sent: it is closed, or only waits for the client to stop sending."""
+        return self._transport is None or self._discarding or self._transport.is_closing()
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is closed, or lost."""
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether nothing is read for now."""
+        return self._reading_paused
 
     def write(self, data: bytes) -> None:
         """Send, unless the connection is gone."""
@@ -52,9 +112,61 @@ class ClientWire(asyncio.Protocol):
             self._reading_paused = False
             self._transport.resume_reading()
 
+    # --- clients that do not read -----------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: from now on it has so long to catch up, or to take a part of it."""
+        self.paused = True
+        self._unsent = self._waiting()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._caught_up()
+
+    def keep(self, share: Share) -> None:
+        """Release a share when the client has read what was sent, which is at once if nothing waits for it."""
+        if self.paused:
+            self._kept.append(share)
+        else:
+            share.release()
+
+    def _watch(self) -> None:
+        if self._stall_timer is None:
+            self._stall_timer = self._loop.call_later(self._write_seconds, self._look_at_stall)
+
+    def _look_at_stall(self) -> None:
+        self._stall_timer = None
+        if not self.paused or self._transport is None:
+            return
+        waiting = self._waiting()
+        if waiting > self._unsent - PROGRESS_BYTES:
+            if self._on_stalled is not None:
+                self._on_stalled()
+            self.abort()
+            return
+        self._unsent = waiting
+        self._watch()
+
+    def _caught_up(self) -> None:
+        self.paused = False
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        if self._kept:
+            for share in self._kept:
+                share.release()
+            self._kept.clear()
+
+    def _waiting(self) -> int:
+        """How many bytes the client has not taken, those that the kernel holds among them where it tells."""
+        if self._transport is None:
+            return 0
+        return self._transport.get_write_buffer_size() + _unacknowledged(self._transport)
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def _close_now(self) -> None:
+    def close(self) -> None:
         """Close when what was sent has arrived; a client that does not read it is not waited for."""
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -64,13 +176,18 @@ class ClientWire(asyncio.Protocol):
         if left:
             self._loop.call_later(LINGER_SECONDS, self._linger, left)
 
-    def _close_behind_upload(self) -> None:
+    def close_behind_upload(self) -> None:
         """Say that this was all, and throw away for a moment what still comes."""
         if self._transport is not None:
             self._discarding = True
             self.resume_reading()
             self._transport.write_eof()
-            self._set_deadline(DISCARD_SECONDS)
+            self.set_deadline(DISCARD_SECONDS)
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _linger(self, before: int) -> None:
         if self._transport is None:
@@ -83,7 +200,8 @@ class ClientWire(asyncio.Protocol):
 
     # --- deadlines --------------------------------------------------------------------------------------------------
 
-    def _set_deadline(self, seconds: float) -> None:
+    def set_deadline(self, seconds: float) -> None:
+        """Have `on_deadline` called in so many seconds, in place of the deadline that was in force."""
         self._deadline = at = self._loop.time() + seconds
         if at < self._timer_at:
             if self._timer is not None:
@@ -91,20 +209,29 @@ class ClientWire(asyncio.Protocol):
             self._timer_at = at
             self._timer = self._loop.call_at(at, self._look_at_deadline)
 
+    def clear_deadline(self) -> None:
+        """Have no deadline."""
+        self._deadline = math.inf
+
     def _look_at_deadline(self) -> None:
         self._timer = None
         self._timer_at = math.inf
         if self._loop.time() >= self._deadline:
             if self._discarding:
-                self._close_now()
-            else:
-                self.on_deadline()
+                self.close()
+            elif self._on_deadline is not None:
+                self._on_deadline()
         elif self._deadline < math.inf:
             self._timer_at = self._deadline
             self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._timer_at = math.inf
+
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """What the kernel has taken and the client has not: without it a slow reader of a large buffer looks like none."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+    except OSError:
+        return 0  # Not every system tells.

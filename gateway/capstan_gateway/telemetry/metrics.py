@@ -66,7 +66,15 @@ class Metrics(Collector):
         self.truncated = NumberFamily(
             "counter", "gateway_stream_truncated_total", "Streams that ended without a finish.", model
         )
-        self.rejected = NumberFamily("counter", "gateway_admission_rejected_total", "Turned away.", ("reason",))
+        self.rejected = NumberFamily(
+            "counter", "gateway_admission_rejected_total", "Turned away before they were read.", ("reason",)
+        )
+        self.cut_off = NumberFamily(
+            "counter", "gateway_clients_cut_off_total", "Connections of clients that were too slow.", ("reason",)
+        )
+        self.memory_held = NumberFamily("gauge", "gateway_memory_held_bytes", "Held by requests and their answers.")
+        self.memory_limit = NumberFamily("gauge", "gateway_memory_limit_bytes", "What requests may hold together.")
+        self.memory_refused = NumberFamily("counter", "gateway_memory_refused_total", "How often there was no room.")
         self.config_info = NumberFamily("gauge", "gateway_config_info", "1 for the config in use.", ("hash",))
         self.config_refused = NumberFamily(
             "gauge", "gateway_config_refused_entries", "Entries of the config in use that this release does not serve."

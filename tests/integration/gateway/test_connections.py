@@ -13,7 +13,7 @@ import pytest
 from capstan_contract.config import Timeouts
 from capstan_gateway import composition
 from capstan_gateway.pipeline import run, watch
-from capstan_gateway.serving import reading, wire
+from capstan_gateway.serving import client_connection, wire
 from fakes.openai_upstream import FakeUpstream, Received, Wire, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.loopclock import LoopClock, loop_clock
@@ -153,7 +153,7 @@ async def test_the_head_of_a_second_request_has_a_deadline(
     """A connection that has served is closed when the next head stops halfway."""
     reader, writer = await connect(gateway, WHOLE)
     assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
-    monkeypatch.setattr(reading, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(client_connection, "HEAD_SECONDS", 0.1)
     writer.write(HEAD)
     assert await read_to_end(reader) == b""
     writer.close()
@@ -174,7 +174,7 @@ async def test_a_half_head_does_not_cut_the_answer_before_it(
     reader, writer = await connect(gateway, WHOLE)
     await eventually(lambda: upstream.active == 1, what="the call of the engine")
     other_reader, other = await connect(gateway, b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
-    monkeypatch.setattr(reading, "HEAD_SECONDS", 0.0)
+    monkeypatch.setattr(client_connection, "HEAD_SECONDS", 0.0)
     writer.write(HEAD)
     # The other connection's answer comes after the deadline of this one's head, which is at once.
     other.write(b"\r\n")

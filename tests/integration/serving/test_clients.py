@@ -156,8 +156,8 @@ async def test_refused_connections_are_counted(gateway: RunningGateway) -> None:
 async def test_nonsense_in_a_body_is_the_request_s_fault(gateway: RunningGateway, upstream: FakeUpstream) -> None:
     """A body that breaks the framing is answered once, with an id, counted once, and no engine hears of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    head = b"POST /v1/chat/completions HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
-    writer.write(head + b"x-request-id: mine\r\n\r\n2\r\n{}\r\nno chunk")
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    writer.write(head + b"transfer-encoding: chunked\r\nx-request-id: mine\r\n\r\n2\r\n{}\r\nno chunk")
     said = await reader.read(-1)
     writer.close()
     assert said.startswith(b"HTTP/1.1 400 ")

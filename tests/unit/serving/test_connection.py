@@ -8,17 +8,18 @@ import pytest
 from capstan_gateway.errors import InvalidRequest, RequestTooLarge
 from capstan_gateway.serving import reading
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
-from support.serving import Client, read_answers, turns
+from capstan_gateway.serving.turned_away import TurnedAway
+from support.serving import DATE, Client, read_answers, turns
 
 GET = b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n"
-BAD = b"GET /x HTTP/1.1\r\nno colon\r\n\r\n"
-CLOSE = b"GET /last HTTP/1.1\r\nconnection: close\r\n\r\n"
+BAD = b"GET /x HTTP/1.1\r\nhost: x\r\nno colon\r\n\r\n"
+CLOSE = b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 
 
 def post(body: bytes, path: bytes = b"/x", *lines: bytes) -> bytes:
     """Give a whole request."""
     head = b"".join(line + b"\r\n" for line in lines)
-    return b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (path, head, len(body), body)
+    return b"POST %b HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b" % (path, head, len(body), body)
 
 
 class Gate:
@@ -41,17 +42,16 @@ class Gate:
         b"GET /x HTTP/1.1\r\nhost: x\r\n folded\r\n\r\n",
         b"GET /x HTTP/1.1\r\nhost: x\0y\r\n\r\n",
         b"GET /x HTTP/1.1\nhost: x\n\n",
-        b"GET /\xc3\xa4 HTTP/1.1\r\n\r\n",
-        b"GET /x HTTP/1.1\r\nx: a\rb\r\n\r\n",
-        b"POST /x HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
-        b"POST /x HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello",
-        b"POST /x HTTP/1.1\r\ncontent-length: +5\r\n\r\nhello",
-        b"POST /x HTTP/1.1\r\ncontent-length: 99999999999999999999999\r\n\r\n",
-        b"POST /x HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\nhello",
-        b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-        b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
-        b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+        b"GET /\xc3\xa4 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nhost: x\r\nx: a\rb\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: +5\r\n\r\nhello",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999999\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
@@ -67,7 +67,9 @@ async def test_what_two_servers_could_read_differently_is_refused(request_line: 
 
 async def test_a_head_in_one_read_is_bounded() -> None:
     """A head above the bound is refused, whether headers or the target make it large."""
-    for large in (b"GET /x HTTP/1.1\r\nx: %b\r\n\r\n" % (b"y" * 5000), b"GET /%b HTTP/1.1\r\n\r\n" % (b"y" * 5000)):
+    large_header = b"GET /x HTTP/1.1\r\nhost: x\r\nx: %b\r\n\r\n" % (b"y" * 5000)
+    large_target = b"GET /%b HTTP/1.1\r\nhost: x\r\n\r\n" % (b"y" * 5000)
+    for large in (large_header, large_target):
         client = Client()
         await client.say(large)
         assert client.statuses == [431]
@@ -77,14 +79,14 @@ async def test_a_head_in_one_read_is_bounded() -> None:
 async def test_a_head_in_many_reads_is_bounded() -> None:
     """A head that goes on and on is refused at the bound."""
     client = Client()
-    await client.say(b"GET /x HTTP/1.1\r\nx: ", *[b"y" * 1000] * 10)
+    await client.say(b"GET /x HTTP/1.1\r\nhost: x\r\nx: ", *[b"y" * 1000] * 10)
     assert client.statuses == [431]
 
 
 async def test_the_number_of_headers_is_bounded() -> None:
     """Many small headers are refused like few large ones."""
     client = Client(max_head_bytes=100_000)
-    await client.say(b"GET /x HTTP/1.1\r\n" + b"a: b\r\n" * (reading.MAX_HEADERS + 1) + b"\r\n")
+    await client.say(b"GET /x HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * (reading.MAX_HEADERS + 1) + b"\r\n")
     assert client.statuses == [431]
 
 
@@ -106,7 +108,7 @@ async def test_half_a_head_behind_a_body_is_no_large_head() -> None:
 async def test_a_body_that_breaks_off_is_the_fault_of_its_request() -> None:
     """Nonsense within a body is the answer to that request, of its handler; those before it have theirs."""
     client = Client()
-    chunked = b"POST /broken HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n"
+    chunked = b"POST /broken HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n"
     reached: list[Exception] = []
 
     async def handler(exchange: Exchange) -> None:
@@ -124,14 +126,14 @@ async def test_a_body_that_breaks_off_is_the_fault_of_its_request() -> None:
 
 
 async def test_nonsense_behind_a_request_does_not_spoil_its_answer() -> None:
-    """Requests that were whole are answered, also those of a pipeline; then the connection ends."""
+    """Requests that were whole are answered, also those of a pipeline; then comes the refusal, and the end."""
     gate = Gate()
     client = Client(gate)
     await client.say(GET + GET + BAD + GET)
     assert client.transport.sent == b""
     gate.open.set()
-    await turns()
-    assert client.statuses == [200, 200]
+    await turns(20)
+    assert client.statuses == [200, 200, 400]
     assert client.ended
 
 
@@ -210,7 +212,7 @@ async def test_an_unread_body_is_bounded() -> None:
         await client.echo(exchange)
 
     client = Client(handler)
-    await client.say(b"POST /x HTTP/1.1\r\ncontent-length: 200000\r\n\r\n", *[b"z" * 50_000] * 4)
+    await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n", *[b"z" * 50_000] * 4)
     assert not client.transport.is_reading()
     read.set()
     await turns()
@@ -231,7 +233,7 @@ async def test_a_body_above_the_limit() -> None:
                 exchange.respond(413, b"content-length: 0\r\n", b"")
 
         client = Client(handler)
-        await client.say(b"POST /x HTTP/1.1\r\n" + body, b"zzzz", GET)
+        await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\n" + body, b"zzzz", GET)
         assert errors == [RequestTooLarge]
         assert client.statuses == [413]
         assert client.transport.eof_sent
@@ -257,7 +259,7 @@ async def test_what_is_still_sent_behind_the_last_answer_is_thrown_away() -> Non
         exchange.respond(413, b"content-length: 0\r\n", b"")
 
     client = Client(handler)
-    await client.say(b"POST /x HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n", *[b"z" * 100_000] * 5)
+    await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n", *[b"z" * 100_000] * 5)
     assert client.transport.eof_sent
     assert client.transport.is_reading()
     assert not client.transport.is_closing()
@@ -272,7 +274,7 @@ async def test_expect_100_continue() -> None:
     async def refuse(exchange: Exchange) -> None:
         exchange.respond(413, b"content-length: 0\r\n", b"")
 
-    head = b"POST /x HTTP/1.1\r\nExpect: 100-Continue\r\ncontent-length: 2\r\n\r\n"
+    head = b"POST /x HTTP/1.1\r\nhost: x\r\nExpect: 100-Continue\r\ncontent-length: 2\r\n\r\n"
     client = Client()
     assert await client.say(head) == b"HTTP/1.1 100 Continue\r\n\r\n"
     said = await client.say(b"h", b"i")
@@ -287,7 +289,7 @@ async def test_http_1_0() -> None:
     """A client of HTTP/1.0 gets no chunks; the end of a stream, and of any answer, is the end of the connection."""
     client = Client()
     said = await client.say(b"POST /stream HTTP/1.0\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nhi")
-    assert said == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n<hi>"
+    assert said == b"HTTP/1.1 200 OK\r\n%bconnection: close\r\n\r\n<hi>" % DATE
     assert client.ended
 
 
@@ -295,7 +297,7 @@ async def test_a_stream_in_chunks() -> None:
     """A stream of HTTP/1.1 has chunks, none of them empty but the last, and leaves the connection open."""
     client = Client()
     said = await client.say(post(b"", b"/stream"))
-    assert said == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n<\r\n1\r\n>\r\n0\r\n\r\n"
+    assert said == b"HTTP/1.1 200 OK\r\n%btransfer-encoding: chunked\r\n\r\n1\r\n<\r\n1\r\n>\r\n0\r\n\r\n" % DATE
     assert not client.ended
 
 
@@ -319,7 +321,7 @@ async def test_an_upgrade_is_ignored(upgrade: bytes, pieces: int) -> None:
 async def test_trailers_are_bounded() -> None:
     """Trailers without an end are the fault of their request, and end the connection."""
     client = Client()
-    head = b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n"
+    head = b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n"
     await client.say(head, *[b"x: " + b"y" * 996 + b"\r\n"] * 9)
     assert client.statuses == [431]
     assert client.ended
@@ -327,19 +329,19 @@ async def test_trailers_are_bounded() -> None:
 
 
 async def test_an_upgrade_behind_other_requests() -> None:
-    """An upgrade that does not wait for its turn ends the connection behind the answers to the others."""
+    """An upgrade that does not wait for its turn is refused behind the answers to the others."""
     client = Client()
     upgrade = post(b"hello", b"/y", b"connection: upgrade", b"upgrade: h2c")
     await client.say(upgrade + upgrade * 2000)
     assert [seen.target for seen in client.seen] == [b"/y"]
-    assert client.statuses == [200]
+    assert client.statuses == [200, 400]
     assert client.ended
 
 
 async def test_connect_is_no_tunnel() -> None:
     """CONNECT is a request like others, and the last one of its connection."""
     client = Client()
-    await client.say(b"CONNECT host:443 HTTP/1.1\r\n\r\n\x16\x03\x01" + GET)
+    await client.say(b"CONNECT host:443 HTTP/1.1\r\nhost: x\r\n\r\n\x16\x03\x01" + GET)
     assert len(client.statuses) == 1
     assert client.ended
 
@@ -422,14 +424,14 @@ async def test_a_handler_that_fails() -> None:
 
 async def test_one_connection_too_many() -> None:
     """The connection above the limit is told so at once, and counted; the others are served."""
-    refused: list[bool] = []
+    counted: list[str] = []
     first = Client(max_connections=1)
-    first.listener.on_refused = lambda: refused.append(True)
+    first.listener.turned_away = TurnedAway(count=counted.append)
     second = Client(listener=first.listener)
     await turns()
     assert second.statuses == [503]
     assert second.transport.closed
-    assert refused == [True]
+    assert counted == ["connections"]
     await first.say(GET)
     assert first.statuses == [200]
     first.transport.hang_up()

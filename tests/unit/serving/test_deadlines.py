@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from capstan_gateway.serving.client_connection import KEEP_ALIVE_SECONDS
+from capstan_gateway.serving.client_connection import HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.serving.reading import HEAD_SECONDS
 from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS
 from support.serving import Client, turns
 from support.virtualtime import run_virtually
@@ -113,15 +112,17 @@ def test_half_a_head_behind_a_pipeline_ends_it_behind_its_answers() -> None:
 
 
 def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
-    """An answer that nobody takes keeps the connection for the idle time and a moment, not for ever."""
+    """An answer that nobody takes keeps the connection for the time for writing, not for ever, and is counted."""
 
     async def main() -> None:
         client = Client()
         client.transport.stuck = True
         await client.say(GET)
-        await client.say(b"POST /x HTTP/1.1\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000)
-        taken = await seconds_until_end(client)
-        assert taken == pytest.approx(KEEP_ALIVE_SECONDS + LINGER_SECONDS, abs=2)
+        await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000)
+        counted: list[str] = []
+        client.listener.on_cut_off = counted.append
+        assert await seconds_until_end(client) == pytest.approx(client.listener.limits.write_seconds, abs=2)
+        assert counted == ["not_reading"]
 
     run_virtually(main())
 
@@ -133,7 +134,7 @@ def test_a_client_that_reads_slowly_gets_all() -> None:
         body = b"x" * 1000
         client = Client()
         client.transport.stuck = True
-        await client.say(b"POST /x HTTP/1.1\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n" + body)
+        await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n" + body)
         for _ in range(5):
             await asyncio.sleep(LINGER_SECONDS - 1)
             assert not client.transport.closed
@@ -153,7 +154,7 @@ def test_an_upload_is_not_thrown_away_for_ever() -> None:
             exchange.respond(413, b"content-length: 0\r\n", b"")
 
         client = Client(refuse)
-        await client.say(b"POST /x HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n")
+        await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
         for _ in range(int(DISCARD_SECONDS) + 1):
             client.transport.feed(b"x" * 1000)
             await asyncio.sleep(1)
@@ -214,7 +215,7 @@ def test_half_a_head_behind_an_unread_answer_has_a_deadline() -> None:
     async def main() -> None:
         client = Client()
         client.transport.stuck = True
-        large = b"POST /x HTTP/1.1\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000
+        large = b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000
         await client.say(large + GET + GET[:9])
         client.transport.unstick()
         assert await seconds_until_end(client) == pytest.approx(HEAD_SECONDS, abs=1)
