@@ -6,7 +6,7 @@ import pytest
 
 from capstan_gateway.serving.client_connection import HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS
+from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS, PROGRESS_BYTES
 from support.serving import Client, turns
 from support.virtualtime import run_virtually
 
@@ -220,5 +220,31 @@ def test_half_a_head_behind_an_unread_answer_has_a_deadline() -> None:
         client.transport.unstick()
         assert await seconds_until_end(client) == pytest.approx(HEAD_SECONDS, abs=1)
         assert client.transport.sent.count(b"HTTP/1.1 200 ") == 2
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_must_take_something(stream: bool) -> None:
+    """A client that takes a part of what waits within the time for writing keeps its connection; else it is cut off."""
+
+    async def main() -> None:
+        async def flood(exchange: Exchange) -> None:
+            if stream:
+                exchange.start(200, b"", b"x" * 1_000_000)
+                await exchange.drained()
+                exchange.finish()
+            else:
+                exchange.respond(200, b"content-length: 1000000\r\n", b"x" * 1_000_000)
+
+        client = Client(flood, write_seconds=20)
+        client.transport.stuck = True
+        await client.say(GET)
+        for _ in range(5):
+            await asyncio.sleep(19)
+            client.transport.take(PROGRESS_BYTES)
+        assert not client.transport.closed
+        client.transport.take(PROGRESS_BYTES - 1)
+        assert await seconds_until_end(client) <= 41
 
     run_virtually(main())

@@ -1,0 +1,70 @@
+"""The budget of bytes: who gets what, and that all of it comes back."""
+
+from pathlib import Path
+
+import pytest
+
+from capstan_gateway.memory import KEPT_PART, LARGE_PART, MemoryBudget
+from capstan_gateway.memory_limit import UNLIMITED_BUDGET, default_budget, memory_limit
+
+
+def test_what_is_taken_is_held_until_it_is_released() -> None:
+    """A share holds what it has grown by, and gives it back once, however often it is released."""
+    budget = MemoryBudget(1000)
+    share, other = budget.share(), budget.share()
+    assert share.grow(3)
+    assert share.grow_to(2)
+    assert share.grow_to(3)
+    assert other.grow(2)
+    assert (share.held, other.held, budget.held) == (3, 2, 5)
+    share.release()
+    share.release()
+    assert (share.held, budget.held) == (0, 2)
+    other.shrink_to(1)
+    assert (other.held, budget.held) == (1, 1)
+
+
+def test_without_room_nothing_is_taken() -> None:
+    """Who gets no room holds what it held before, and that is counted."""
+    budget = MemoryBudget(LARGE_PART * 4)
+    share = budget.share()
+    while share.grow(4):
+        pass
+    assert share.held == budget.held == budget.limit
+    assert budget.refused == 1
+    assert not budget.share().grow(1)
+    assert share.grow_to(1)
+
+
+def test_a_released_share_takes_nothing() -> None:
+    """What comes late, for a request that is over, is refused: nobody would give it back."""
+    budget = MemoryBudget(1000)
+    share = budget.share()
+    share.release()
+    assert not share.grow(1)
+    assert budget.held == 0
+
+
+def test_large_ones_leave_room_for_small_ones() -> None:
+    """However many large bodies come, a quarter of the budget is kept for small ones."""
+    budget = MemoryBudget(LARGE_PART * 100)
+    large = 101
+    while budget.share().grow(large):
+        pass
+    assert budget.held <= budget.limit - budget.limit // KEPT_PART
+    assert budget.held > budget.limit - budget.limit // KEPT_PART - large
+    assert budget.share().grow(100)
+    assert not budget.ever_fits(budget.limit)
+    assert budget.ever_fits(budget.limit - budget.limit // KEPT_PART)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("1073741824\n", 1 << 30), ("max\n", None), ("9223372036854771712\n", None), ("", None)]
+)
+def test_the_limit_of_the_container(tmp_path: Path, text: str, limit: int | None) -> None:
+    """The limit is what the first file that has one says, in either version of cgroups; half of it is the budget."""
+    file = tmp_path / "memory.max"
+    file.write_text(text)
+    files = (tmp_path / "none", file)
+    assert memory_limit(files) == limit
+    assert default_budget(files) == (UNLIMITED_BUDGET if limit is None else limit // 2)

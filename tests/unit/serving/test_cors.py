@@ -1,0 +1,122 @@
+"""Pages of other origins: what a browser is told."""
+
+import pytest
+
+from capstan_gateway.serving.cors import Cors, CorsSettings
+from capstan_gateway.serving.exchange import Exchange
+from support.serving import Client, read_answers
+
+APP = "https://app.example"
+EXACT = CorsSettings(origins=(APP,), headers=("authorization", "content-type"), exposed=("x-request-id",))
+ANY = CorsSettings(origins=("*",), exposed=("x-request-id",))
+
+
+def request(*lines: bytes, method: bytes = b"GET") -> bytes:
+    """Give a request with these headers."""
+    return b"%b /x HTTP/1.1\r\nhost: x\r\n" % method + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+async def told(cors: CorsSettings | None, sent: bytes) -> dict[str, str]:
+    """Give the status and the headers of the answer that have to do with origins."""
+    client = Client(cors=cors)
+    await client.say(sent)
+    (answer,) = read_answers(bytes(client.transport.sent), sent.split(b" ")[0])
+    found = {name: value for name, value in answer.headers.items() if name.startswith("access-") or name == "vary"}
+    return {"status": str(answer.status), **found}
+
+
+async def test_without_origins_nothing_is_said() -> None:
+    """Where no origin is allowed, an answer says nothing of origins, and OPTIONS is a method like others."""
+    assert await told(None, request(b"origin: https://app.example")) == {"status": "200"}
+
+
+async def test_an_allowed_origin() -> None:
+    """The answer to a page of an allowed origin says so, what it may read, and that it is different for others."""
+    assert await told(EXACT, request(b"origin: https://app.example")) == {
+        "status": "200", "access-control-allow-origin": APP, "access-control-expose-headers": "x-request-id",
+        "vary": "origin",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "origin", [b"https://app.example.evil", b"https://APP.example", b"null", b"http://app.example"]
+)
+async def test_another_origin(origin: bytes) -> None:
+    """Origins are compared letter by letter; another one is served and not allowed, and caches know the difference."""
+    assert await told(EXACT, request(b"origin: " + origin)) == {"status": "200", "vary": "origin"}
+
+
+async def test_every_origin() -> None:
+    """Where all origins are allowed the answer is the same for each."""
+    assert await told(ANY, request(b"origin: null")) == {
+        "status": "200", "access-control-allow-origin": "*", "access-control-expose-headers": "x-request-id",
+    }  # fmt: skip
+
+
+async def test_a_preflight_is_answered_before_any_handler() -> None:
+    """A preflight says which methods and headers are allowed and for how long, and no handler hears of it."""
+    served = []
+
+    async def handler(exchange: Exchange) -> None:
+        served.append(exchange)
+
+    client = Client(handler, cors=EXACT)
+    await client.say(
+        request(
+            b"origin: https://app.example", b"access-control-request-method: POST",
+            b"access-control-request-headers: authorization", method=b"OPTIONS",
+        )
+    )  # fmt: skip
+    (answer,) = read_answers(bytes(client.transport.sent))
+    assert answer.status == 204
+    assert answer.headers["access-control-allow-origin"] == APP
+    assert answer.headers["access-control-allow-methods"] == "GET, HEAD, POST"
+    assert answer.headers["access-control-allow-headers"] == "authorization, content-type"
+    assert answer.headers["access-control-max-age"] == "600"
+    assert answer.headers["vary"].startswith("origin")
+    assert served == []
+    assert not client.ended
+
+
+async def test_every_header_may_be_sent() -> None:
+    """With `*` a page may send what it asks for: browsers do not take the asterisk for `authorization`."""
+    asked = b"access-control-request-headers: authorization, x-anything"
+    sent = request(b"origin: null", b"access-control-request-method: POST", asked, method=b"OPTIONS")
+    assert (await told(ANY, sent))["access-control-allow-headers"] == "authorization, x-anything"
+
+
+def test_what_a_page_asks_for_is_not_repeated_unseen() -> None:
+    """What cannot be a list of header names is not written into an answer."""
+    for asked in (b"a\x01b", b"x" * 5000 + b"\x01", b'"x"'):
+        lines = Cors(ANY).preflight(
+            b"OPTIONS",
+            [
+                (b"origin", b"null"),
+                (b"access-control-request-method", b"POST"),
+                (b"access-control-request-headers", asked),
+            ],
+        )
+        assert lines is not None
+        assert b"\x01" not in lines
+        assert b'"' not in lines
+
+
+async def test_no_preflight() -> None:
+    """OPTIONS without a method that is asked for, or of an origin that is not allowed, is a request like others."""
+    for lines in (
+        (b"origin: https://app.example",),
+        (b"origin: https://x.example", b"access-control-request-method: POST"),
+    ):
+        assert (await told(EXACT, request(*lines, method=b"OPTIONS")))["status"] == "200"
+
+
+async def test_refusals_of_handlers_say_it_too() -> None:
+    """A page can read why its request was refused: errors say which origin is allowed like other answers."""
+
+    async def fails(exchange: Exchange) -> None:
+        raise LookupError("a bug")
+
+    client = Client(fails, cors=EXACT)
+    await client.say(request(b"origin: https://app.example"))
+    (answer,) = read_answers(bytes(client.transport.sent))
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (500, APP)

@@ -1,0 +1,243 @@
+"""What requests hold of the process' budget, in every state, and that it comes back."""
+
+import asyncio
+import tracemalloc
+
+import pytest
+
+from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.serving.client_connection import UPLOAD_SECONDS, WAITING_BYTES
+from capstan_gateway.serving.exchange import BODY_FACTOR, FREE_BYTES, Exchange
+from support.serving import Client, read_answers, turns
+from support.virtualtime import run_virtually
+
+MEBIBYTE = 1000 * 1000
+GET = b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+def head(length: int) -> bytes:
+    """Give the head of a request with a body."""
+    return b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % length
+
+
+CHUNKED = b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def chunk(body: bytes) -> bytes:
+    """Give one chunk."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+async def test_a_body_is_taken_from_the_budget_when_its_length_is_told() -> None:
+    """A body is admitted as a whole before it is read, and given back when its request is over."""
+    budget = MemoryBudget(100 * MEBIBYTE)
+    client = Client(memory=budget)
+    await client.say(head(100_000), b"x")
+    assert budget.held == BODY_FACTOR * 100_000
+    await client.say(b"x" * 99_999)
+    assert client.statuses == [200]
+    client.transport.hang_up()
+    await turns()
+    assert budget.held == 0
+
+
+async def test_a_small_body_costs_nothing() -> None:
+    """A body up to a bound is not counted."""
+    budget = MemoryBudget(100 * MEBIBYTE)
+    client = Client(memory=budget)
+    await client.say(head(FREE_BYTES), b"x" * (FREE_BYTES - 1))
+    assert budget.held == 0
+
+
+async def test_a_body_without_a_length_grows() -> None:
+    """Chunks take what they need as they come, in few steps."""
+    budget = MemoryBudget(100 * MEBIBYTE)
+    client = Client(memory=budget)
+    await client.say(CHUNKED, *[chunk(b"x" * 1000)] * 100)
+    assert BODY_FACTOR * 100_000 <= budget.held <= BODY_FACTOR * 150_000
+    await client.say(b"0\r\n\r\n")
+    assert client.statuses == [200]
+    assert budget.held == 0
+
+
+async def test_without_room_a_body_is_refused_and_others_are_served() -> None:
+    """Over the budget there is 503 with a time to come back, before the body is read; small requests are served."""
+    budget = MemoryBudget(6 * MEBIBYTE)
+    first = Client(memory=budget)
+    await first.say(head(MEBIBYTE), b"x")
+    second = Client(listener=first.listener)
+    await second.say(head(MEBIBYTE), b"x")
+    (answer,) = read_answers(bytes(second.transport.sent))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert second.ended
+    small = Client(listener=first.listener)
+    small.seen = []
+    await small.say(head(3), b"abc", GET)
+    assert small.statuses == [200, 200]
+    first.transport.hang_up()
+    await turns()
+    assert budget.held == 0
+    third = Client(listener=first.listener)
+    await third.say(head(MEBIBYTE), b"x" * MEBIBYTE)
+    assert third.statuses == [200]
+
+
+async def test_a_body_that_can_never_fit() -> None:
+    """What is larger than all the room for requests is not worth another try: 413."""
+    budget = MemoryBudget(MEBIBYTE)
+    for sent in (head(500_000), CHUNKED + chunk(b"x" * 500_000)):
+        client = Client(memory=budget)
+        await client.say(sent)
+        assert client.statuses == [413]
+        client.transport.hang_up()
+        await turns()
+        assert budget.held == 0
+
+
+async def test_what_waits_is_counted() -> None:
+    """Requests that wait for the one before them take of the budget, with their bodies and large heads."""
+    budget = MemoryBudget(100 * MEBIBYTE)
+    held = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await held.wait()
+        exchange.respond(200, b"content-length: 0\r\n", b"")
+
+    client = Client(slow, memory=budget)
+    await client.say(GET * 3)
+    assert budget.held == 2 * WAITING_BYTES
+    client.transport.hang_up()
+    held.set()
+    await turns()
+    assert budget.held == 0
+
+
+async def test_no_more_is_parsed_than_can_be_served() -> None:
+    """However many requests come at once, few are made of them before the first one is answered; all are served."""
+    budget = MemoryBudget(100 * MEBIBYTE)
+    held = asyncio.Event()
+    count = 0
+
+    async def slow(exchange: Exchange) -> None:
+        nonlocal count
+        count += 1
+        await held.wait()
+        exchange.respond(200, b"content-length: 0\r\n", b"")
+
+    client = Client(slow, memory=budget)
+    await client.say(GET * 5000)
+    assert budget.held <= 4096 // len(GET) * WAITING_BYTES
+    held.set()
+    await turns(20_000)
+    assert count == 5000
+    assert budget.held == 0
+
+
+async def test_half_heads_are_counted() -> None:
+    """A head that grows takes of the budget, and without room it is refused."""
+    budget = MemoryBudget(100_000)
+    first = Client(memory=budget, max_head_bytes=60_000)
+    await first.say(b"GET /x HTTP/1.1\r\nhost: x\r\n", *[b"x: " + b"y" * 3000 + b"\r\n"] * 10)
+    assert budget.held == pytest.approx(2 * 30_000, rel=0.1)
+    second = Client(listener=first.listener)
+    await second.say(b"GET /x HTTP/1.1\r\nhost: x\r\n", *[b"x: " + b"y" * 3000 + b"\r\n"] * 10)
+    assert second.statuses == [503]
+    await first.say(b"\r\n")
+    assert first.statuses == [200]
+    first.transport.hang_up()
+    await turns()
+    assert budget.held == 0
+
+
+async def test_an_answer_that_is_not_read_is_held() -> None:
+    """What a client has not read of its answer stays in the budget until it has, or is gone."""
+    budget = MemoryBudget(100 * MEBIBYTE)
+    for leaves in (True, False):
+        client = Client(memory=budget)
+        client.transport.stuck = True
+        await client.say(head(200_000) + b"x" * 200_000)
+        assert budget.held == BODY_FACTOR * 200_000
+        client.transport.hang_up() if leaves else client.transport.unstick()
+        if leaves:
+            client.transport.abort()
+        await turns()
+        assert budget.held == 0
+
+
+async def test_pieces_of_two_bytes_cost_little() -> None:
+    """A body in the smallest of chunks is held in one piece of memory, not in one object for each."""
+
+    async def waits(exchange: Exchange) -> None:
+        await exchange.read_body(10 * MEBIBYTE)
+
+    client = Client(waits)
+    await client.say(CHUNKED)
+    blob = b"2\r\nab\r\n" * 10_000
+    tracemalloc.start()
+    try:
+        for _ in range(25):
+            client.transport.feed(blob)
+            await turns(2)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 3 * 500_000 + 200_000
+
+
+@pytest.mark.parametrize(("rate", "status"), [(0, 408), (1000, 408), (50_000, 200)])
+def test_a_large_body_must_come(rate: int, status: int) -> None:
+    """An upload that holds memory and comes too slowly is told so; one that comes fast enough is served."""
+
+    async def main() -> None:
+        budget = MemoryBudget(100 * MEBIBYTE)
+        client = Client(memory=budget)
+        counted: list[str] = []
+        client.listener.on_cut_off = counted.append
+        size = 500_000
+        await client.say(head(size) + b"x")
+        for _ in range(30):
+            await asyncio.sleep(1)
+            if rate and not client.transport.eof_sent:
+                client.transport.feed(b"x" * min(rate, size - 1))
+                size -= rate
+            if client.statuses:
+                break
+        assert client.statuses == [status]
+        assert counted == (["slow_upload"] if status == 408 else [])
+        await asyncio.sleep(100)
+        assert budget.held == 0
+
+    run_virtually(main())
+
+
+def test_a_small_body_may_take_its_time() -> None:
+    """The rate is asked of those only who hold what others could use."""
+
+    async def main() -> None:
+        client = Client()
+        await client.say(head(10) + b"x")
+        await asyncio.sleep(10 * UPLOAD_SECONDS)
+        await client.say(b"x" * 9)
+        assert client.statuses == [200]
+
+    run_virtually(main())
+
+
+async def test_reading_waits_for_pipelined_requests() -> None:
+    """No more is read while pipelined requests wait, also when a handler asks for the rest of its body."""
+    reading: list[bool] = []
+    held = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.read_body(MEBIBYTE)
+        reading.append(client.transport.is_reading())
+        await held.wait()
+        exchange.respond(200, b"content-length: 0\r\n", b"")
+
+    client = Client(slow)
+    await client.say(head(100_000) + b"x" * 100_000 + GET + GET)
+    assert reading == [False]
+    held.set()
+    await turns(30)
+    assert client.statuses == [200] * 3
+    assert client.transport.is_reading()
