@@ -10,7 +10,7 @@ It knows nothing of who waits for the answer, and may outlive them: it lasts as 
 import logging
 from asyncio import Task
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.headers import Header
@@ -21,12 +21,18 @@ from capstan_gateway.routing.dispatch import MAX_NOTES
 from capstan_gateway.routing.port import CallStats
 from capstan_gateway.tokens.usage import Usage
 
-if TYPE_CHECKING:
-    from capstan_gateway.pipeline.layers import Layer
-
 Closer = Callable[[], object]
 """Closes what was opened for an ask. It does not wait: what takes time is handed to whoever does that."""
 log: Final = logging.getLogger(__name__)
+
+
+class Outer(Protocol):
+    """What an ask knows of a layer that it is inside of; `layers.Layer` is one."""
+
+    @property
+    def order(self) -> int:
+        """Where it stands: the lower, the further outside."""
+        ...
 
 
 class Ask:
@@ -56,7 +62,7 @@ class Ask:
         """Headers that name the trace."""
         self.session = ""
         """What the client calls its session: requests of one session prefer one endpoint."""
-        self.inside: tuple[Layer, ...] = ()
+        self.inside: tuple[Outer, ...] = ()
         """The layers that it is on its way through, the outermost first."""
         self.may_wait = True
         """Whether it may wait for an endpoint of a model that has none: not while another model may answer."""

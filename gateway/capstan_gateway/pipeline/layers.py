@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import Final, Protocol
 
-from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.ask import Ask, Outer
 from capstan_gateway.pipeline.reply import Reply
 
 Answer = Callable[[Ask], Awaitable[Reply]]
@@ -100,6 +100,6 @@ def _closing(onion: Answer) -> Answer:
 COUNTED_WITH: Final = (Order.LIMITS,)
 
 
-def of_its_own(inside: Sequence[Layer]) -> tuple[Layer, ...]:
+def of_its_own(inside: Sequence[Outer]) -> tuple[Outer, ...]:
     """Give the layers that a call on the gateway's own behalf is still inside of; see above."""
     return tuple(layer for layer in inside if layer.order in COUNTED_WITH)
