@@ -3,13 +3,18 @@
 
     scripts/mutants.py [ROOM ...]     the rooms of pyproject.toml's [tool.capstan.mutants], all without a name
         --only NAME                   only the modules of this name, again and again if need be
+        --survivors                   only what the last run of these rooms has not seen killed, with the tests of now
         --record                      write the rooms' numbers into docs/testing.md
         --jobs N                      processes (default 1)
         --equivalent                  only write the list of equivalent mutants into docs/testing.md
         --check                       only say whether that list is fresh
 
 mutmut makes the mutants and runs, for each one, the tests that reach the changed function. It finds a module's name
-by its path from the root, so the packages are laid out flat in .cache/mutants, with the tests beside them.
+by its path from the root, so the packages are laid out flat in .cache/mutants, a folder for each choice of rooms and
+modules, with the tests beside them.
+
+A run of a large room takes hours. It may be stopped at any time: `--survivors` goes on with what has no verdict yet or
+was alive, and judges anew whatever function has changed. `--again --record` then writes down what all of it came to.
 
 A mutant that lives is either a rule that no test holds, or no change of behaviour at all. Which of them are the latter,
 and why, is said in tests/mutants/equivalent.toml. The script fails when any other one lives, and when an entry there
@@ -30,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGE = ROOT / ".cache" / "mutants"
+STAGES = ROOT / ".cache" / "mutants"
 DOCS = ROOT / "docs" / "testing.md"
 EQUIVALENT = ROOT / "tests" / "mutants" / "equivalent.toml"
 SOURCES = (
@@ -40,17 +45,62 @@ SOURCES = (
     "gateway/capstan_process",
     "worker/capstan_worker",
 )
-BESIDE = ("tests", "crds", "docs", "examples", "helm", "scripts", "pyproject.toml")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", ".hypothesis")
+BESIDE = ("tests", "crds", "docs", "examples", "helm", "scripts")
 
 # mutmut changes each string in three ways, two of which are its case. One is enough to see that a test reads it.
+#
+# It would collect the tests anew for each mutant, which takes longer than to run them until one fails: here they are
+# collected once, before it forks. And every test has passed when it was seen which functions it reaches, so they need
+# not all run once more before the first mutant does.
 MUTMUT = """
+import gc
+import sys
 from itertools import islice
 from mutmut import __main__
 from mutmut.mutation import file_mutation, mutators
+from mutmut.runners.harness import PytestRunner, change_cwd
+from mutmut.workers.isolation import ForkRunner
+
+def string_once(node):
+    return islice(mutators.operator_string(node), 1)
+
 file_mutation.mutation_operators = [
-    (kind, (lambda node: islice(mutators.operator_string(node), 1)) if make is mutators.operator_string else make)
-    for kind, make in mutators.mutation_operators
+    (kind, string_once if make is mutators.operator_string else make) for kind, make in mutators.mutation_operators
 ]
+
+def collect_once(self):
+    from _pytest.config import _prepareconfig
+    from _pytest.main import Session
+    runner = self.test_runner
+    with change_cwd("mutants"):
+        config = _prepareconfig(["--rootdir=.", "--tb=no", "-x", "-q", "--capture=no", *runner._pytest_add_cli_args,
+                                 *runner._pytest_add_cli_args_test_selection])
+        config._do_configure()
+        session = Session.from_config(config)
+        config.hook.pytest_sessionstart(session=session)
+        session.perform_collect()
+    runner.session, runner.items = session, {item.nodeid: item for item in session.items}
+    gc.freeze()
+
+def run_collected(self, *, mutant_name, tests):
+    if mutant_name is None:
+        return run_tests(self, mutant_name=mutant_name, tests=tests)
+    session = self.session
+    session.items = [self.items[test] for test in tests]
+    try:
+        with change_cwd("mutants"):
+            session.config.hook.pytest_runtestloop(session=session)
+    except session.Failed:
+        return 1
+    except BaseException:
+        return 3
+    return int(bool(session.testsfailed))
+
+run_tests, PytestRunner.run_tests, ForkRunner.startup = PytestRunner.run_tests, run_collected, collect_once
+if "--fresh" in sys.argv:
+    sys.argv.remove("--fresh")
+    ForkRunner.run_clean_tests = lambda self, tests: 0
 __main__.cli()
 """
 
@@ -135,57 +185,106 @@ def read_equivalent() -> list[dict[str, str]]:
     return list(tomllib.loads(EQUIVALENT.read_text()).get("equivalent", []))
 
 
-def lay_out(sources: Sequence[str], tests: Sequence[str], settings: Settings) -> None:
-    """Make the stage: packages side by side, tests, and a pyproject.toml that tells mutmut what to do."""
-    shutil.rmtree(STAGE, ignore_errors=True)
-    ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
+def lay_out(stage: Path, sources: Sequence[str], tests: Sequence[str], settings: Settings) -> None:
+    """Make the stage: packages and tests side by side."""
+    shutil.rmtree(stage, ignore_errors=True)
+    # Python never looks again into a folder of its path that was not there when it started.
+    (stage / "mutants").mkdir(parents=True)
     for source in SOURCES:
-        shutil.copytree(ROOT / source, STAGE / Path(source).name, ignore=ignore)
-    for name in BESIDE:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, STAGE / name, ignore=ignore)
-        else:
-            shutil.copy2(ROOT / name, STAGE / name)
+        shutil.copytree(ROOT / source, stage / Path(source).name, ignore=LEFT_OUT)
+    copy_tests(stage)
+    write_settings(stage, sources, tests, settings)
+
+
+def write_settings(stage: Path, sources: Sequence[str], tests: Sequence[str], settings: Settings) -> None:
+    """Tell mutmut what to change, which tests have to notice, and when one takes too long."""
     lines = {
         "source_paths": [Path(source).name for source in SOURCES],
         "only_mutate": [source.split("/", 1)[1] for source in sources],
         "do_not_mutate_patterns": settings.leave,
-        "also_copy": [name for name in BESIDE if name not in ("tests", "pyproject.toml")],
+        "also_copy": [name for name in BESIDE if name != "tests"],
         "pytest_add_cli_args_test_selection": tests,
         "pytest_add_cli_args": ["-p", "no:cacheprovider", *(f"--ignore={path}" for path in settings.ignore)],
-        "timeout_constant": 2.0,
+        # Who shares the machine with others must not take a slow run for one that never ends.
+        "timeout_constant": 6.0,
         "timeout_multiplier": 5.0,
         "use_git_change_detection": False,
     }
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in lines.items())
-    with (STAGE / "pyproject.toml").open("a") as out:
-        out.write(f"\n[tool.mutmut]\n{table}\n")
+    project = (ROOT / "pyproject.toml").read_text()
+    (stage / "pyproject.toml").write_text(f"{project}\n[tool.mutmut]\n{table}\n")
 
 
-def run_mutmut(jobs: int) -> None:
+def copy_tests(stage: Path) -> None:
+    """Put everything there that is not mutated."""
+    for name in BESIDE:
+        shutil.rmtree(stage / name, ignore_errors=True)
+        shutil.rmtree(stage / "mutants" / name, ignore_errors=True)
+        shutil.copytree(ROOT / name, stage / name, ignore=LEFT_OUT)
+
+
+def refresh(stage: Path) -> None:
+    """Bring a stage up to now: mutmut then runs what has no verdict, what lived and what is in a changed function."""
+    for source in SOURCES:
+        for path in (ROOT / source).rglob("*.py"):
+            staged = stage / Path(source).name / path.relative_to(ROOT / source)
+            if not staged.exists() or staged.read_bytes() != path.read_bytes():
+                staged.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, staged)
+    forget_changed_tests(stage)
+    copy_tests(stage)
+    for meta in (stage / "mutants").rglob("*.py.meta"):
+        content = json.loads(meta.read_text())
+        codes = content["exit_code_by_key"]
+        content["exit_code_by_key"] = {name: code if is_killed(code) else None for name, code in codes.items()}
+        meta.write_text(json.dumps(content))
+
+
+def forget_changed_tests(stage: Path) -> None:
+    """Let mutmut look anew which functions the tests of a changed file reach."""
+    stats = stage / "mutants" / "mutmut-stats.json"
+    content = json.loads(stats.read_text())
+    files = {name.split("::")[0] for name in content["duration_by_test"]}
+    changed = {file for file in files if not is_same(ROOT / file, stage / file)}
+    times = content["duration_by_test"].items()
+    content["duration_by_test"] = {name: time for name, time in times if name.split("::")[0] not in changed}
+    stats.write_text(json.dumps(content))
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Say whether both files are there and equal."""
+    return one.exists() and other.exists() and one.read_bytes() == other.read_bytes()
+
+
+def run_mutmut(stage: Path, jobs: int, *, fresh: bool) -> None:
     """Make the mutants and run the tests on each one."""
     environment = {
         **os.environ,
         "CAPSTAN_HYPOTHESIS_PROFILE": "mutants",
         "CAPSTAN_TEST_PATIENCE": "3",
-        "PYTHONPATH": str(STAGE / "mutants"),
+        "PYTHONPATH": str(stage / "mutants"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    # Python never looks again into a folder of its path that was not there when it started.
-    (STAGE / "mutants").mkdir()
-    command = [sys.executable, "-c", MUTMUT, "run", "--max-children", str(jobs)]
-    done = subprocess.run(command, cwd=STAGE, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-c", MUTMUT, "run", "--max-children", str(jobs), *(["--fresh"] if fresh else [])]
+    done = subprocess.run(command, cwd=stage, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{done.stdout[-4000:]}\nmutmut ended with {done.returncode}")
 
 
-def read_results(sources: Iterable[str]) -> Iterator[tuple[str, str, Path]]:
+def is_killed(code: int | None) -> bool:
+    """Say whether a mutant that ended so was noticed by a test."""
+    from mutmut.stats import status_by_exit_code
+
+    return status_by_exit_code[code] in KILLED
+
+
+def read_results(stage: Path, sources: Iterable[str]) -> Iterator[tuple[str, str, Path]]:
     """Give name, status and module of every mutant of some files."""
     from mutmut.stats import status_by_exit_code
 
     for source in sources:
         module = Path(*Path(source).parts[1:])
-        meta = STAGE / "mutants" / f"{module}.meta"
+        meta = stage / "mutants" / f"{module}.meta"
         if meta.exists():
             for name, code in json.loads(meta.read_text())["exit_code_by_key"].items():
                 yield name, status_by_exit_code[code], module
@@ -203,15 +302,15 @@ def describe(name: str, module: Path) -> Mutant:
     return Mutant(function, " ".join(was), " ".join(now))
 
 
-def judge(rooms: dict[str, list[str]]) -> dict[str, Tally]:
+def judge(stage: Path, rooms: dict[str, list[str]]) -> dict[str, Tally]:
     """Count what became of the mutants; take the named equivalents out of those that live."""
     named = {Mutant(item["where"], item["was"], item["now"]): item["room"] for item in read_equivalent()}
     met: set[Mutant] = set()
     tallies = {}
-    os.chdir(STAGE)
+    os.chdir(stage)
     for room, sources in rooms.items():
         tally = tallies[room] = Tally()
-        for name, status, module in read_results(sources):
+        for name, status, module in read_results(stage, sources):
             tally.count[status] += 1
             if status in KILLED:
                 continue
@@ -265,6 +364,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write the numbers into docs/testing.md")
     parser.add_argument("--equivalent", action="store_true", help="write only the equivalents into docs/testing.md")
     parser.add_argument("--check", action="store_true", help="say whether docs/testing.md lists the equivalents")
+    parser.add_argument("--survivors", action="store_true", help="only what the last run has not seen killed")
     parser.add_argument("--again", action="store_true", help="judge the last run again, without running it")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     asked = parser.parse_args()
@@ -282,10 +382,16 @@ def main() -> None:
     if unknown := set(asked.rooms) - rooms.keys():
         parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(rooms)}")
     chosen = {room: find_sources(rooms[room], asked.only) for room in asked.rooms or rooms}
+    stage = STAGES / ("-".join((*asked.rooms, *(asked.only or ()))) or "all")
+    changed = [source for sources in chosen.values() for source in sources]
+    if asked.survivors:
+        refresh(stage)
+        write_settings(stage, changed, settings.tests_of(chosen), settings)
+    elif not asked.again:
+        lay_out(stage, changed, settings.tests_of(chosen), settings)
     if not asked.again:
-        lay_out([source for sources in chosen.values() for source in sources], settings.tests_of(chosen), settings)
-        run_mutmut(asked.jobs)
-    tallies = judge(chosen)
+        run_mutmut(stage, asked.jobs, fresh=not asked.survivors)
+    tallies = judge(stage, chosen)
     for room, tally in tallies.items():
         for status, mutant in sorted(tally.alive):
             print(f"\n{room}: {status}: {mutant.where}\n  - {mutant.was}\n  + {mutant.now}")

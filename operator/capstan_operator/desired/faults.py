@@ -54,13 +54,13 @@ def find_hindrances(model: Model) -> tuple[Fault, ...]:
 
     It is no fault of a model in a cluster, which may be one that can, or may run it since long.
     """
-    return tuple(_claim_hindrances(model)) if model.spec is not None else ()
-
-
-def _claim_hindrances(model: Model) -> Iterator[Fault]:
     spec = model.spec
-    most = 1 if spec is None else spec.scaling.max if spec.scaling else spec.replicas
-    if spec is None or most <= 1 or exclusive_claim(model, {}) is None:
+    return () if spec is None else tuple(_claim_hindrances(model, spec))
+
+
+def _claim_hindrances(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
+    most = spec.scaling.max if spec.scaling else spec.replicas
+    if most <= 1 or exclusive_claim(model, {}) is None:
         return
     field = "scaling.max" if spec.scaling else "replicas"
     message = (

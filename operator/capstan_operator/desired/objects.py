@@ -133,6 +133,6 @@ def is_thrown_away(claim: Manifest) -> bool:
 
 
 def _largest(size: str | None, live: Manifest | None) -> str:
-    requested = ((live or {}).get("spec", {}).get("resources") or {}).get("requests", {}).get("storage", "0")
+    requested = ((live or {}).get("spec", {}).get("resources") or {}).get("requests", {}).get("storage")
     wanted, present = parse_quantity(size), parse_quantity(requested)
-    return str(requested) if wanted is None or (present is not None and present > wanted) else str(size)
+    return str(requested) if wanted is not None and present is not None and present > wanted else str(size)

@@ -123,7 +123,7 @@ def _placement(spec: LLMModelSpec) -> dict[str, Any]:
 
 
 def _toleration(toleration: Toleration) -> dict[str, Any]:
-    return toleration.model_dump(mode="json", exclude_none=True)
+    return toleration.model_dump(exclude_none=True)
 
 
 def _engine_container(spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings) -> dict[str, Any]:

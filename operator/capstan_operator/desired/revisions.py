@@ -79,5 +79,5 @@ def generation_of(revision: Manifest) -> int | None:
 
 
 def _integer(revision: Manifest, annotation: str) -> int | None:
-    text = str((revision["metadata"].get("annotations") or {}).get(annotation, ""))
+    text = str((revision["metadata"].get("annotations") or {}).get(annotation))
     return int(text) if text.isdecimal() else None

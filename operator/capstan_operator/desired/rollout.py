@@ -139,7 +139,7 @@ def _held_claim(pods: Sequence[Manifest], pod_hash: PodHash, policy: Policy, now
 def waits_for_claim(pod: Manifest, old_nodes: set[str]) -> bool:
     """Say whether a pod waits for a claim that pods on other nodes hold."""
     if refused := unschedulable(pod):
-        return any(words in str(refused.get("message", "")) for words in _CLAIM_SAYS)
+        return any(words in str(refused.get("message")) for words in _CLAIM_SAYS)
     prepared = condition_of(pod, "PodReadyToStartContainers") or {}
     return bool(_node(pod)) and _node(pod) not in old_nodes and not is_ready(pod) and prepared.get("status") == "False"
 

@@ -86,7 +86,7 @@ def find_shortage(
 def asks_for_nodes(pods: Iterable[Manifest]) -> bool:
     """Say whether a rollout may depend on what the nodes of its old pods are like."""
     active = [pod for pod in pods if is_active(pod)]
-    verdicts = [str((unschedulable(pod) or {}).get("message", "")) for pod in active]
+    verdicts = [str((unschedulable(pod) or {}).get("message")) for pod in active]
     waits = any(_INSUFFICIENT.search(says) and _leaves_nodes_open(says) for says in verdicts)
     return waits and any((pod.get("spec") or {}).get("nodeName") for pod in active)
 
@@ -104,7 +104,7 @@ def moment_of(text: object) -> datetime | None:
 def _told_by_scheduler(new: Iterable[Manifest], gpu_resource: str) -> tuple[str, datetime | None, list[_Asks]] | None:
     for pod in new:
         condition = unschedulable(pod)
-        says = str((condition or {}).get("message", "")).strip()
+        says = str((condition or {}).get("message")).strip()
         lacking = {name.rstrip(".") for name in _INSUFFICIENT.findall(says)}
         if condition and gpu_resource in lacking:
             since = condition.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp")
@@ -139,7 +139,7 @@ def _told_by_quota(
     live: Manifest, new: Sequence[Manifest], gpu_resource: str, began: datetime | None
 ) -> tuple[str, datetime | None, list[_Asks]] | None:
     condition = condition_of(live, "ReplicaFailure") or {}
-    says = str(condition.get("message", ""))
+    says = str(condition.get("message"))
     if condition.get("status") != "True" or EXCEEDED_QUOTA not in says or not all(map(is_ready, new)):
         return None
     since = moment_of(condition.get("lastTransitionTime"))

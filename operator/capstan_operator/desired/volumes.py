@@ -109,7 +109,7 @@ def exclusive_claim(model: Model, claims: Mapping[ObjectKey, Manifest]) -> str |
 def prefixes_json(spec: LLMModelSpec) -> str:
     """Give the file with the prefixes that the worker warms up."""
     prefixes = [{"name": prefix.name, "system": prefix.system} for prefix in spec.prefixes]
-    return json.dumps(prefixes, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return json.dumps(prefixes, ensure_ascii=False, separators=(",", ":"))
 
 
 def pod_volumes(model: Model, spec: LLMModelSpec) -> list[dict[str, Any]]:

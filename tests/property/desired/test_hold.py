@@ -215,3 +215,54 @@ def test_a_router_may_be_edited_while_its_members_are_held() -> None:
     held = Compiler().compile(models, live=live, rules=rules, held=hold.verdicts(free, "config"))
     assert held.verdicts[edited.key].accepted
     assert len(referenced_models(_entries(held)["team/x-r"].backend)) == 2
+
+
+def _dropping(dropped: int, of: int, percent: int) -> Hold | None:
+    live, models, rules = _case(["dropped"] * dropped + ["stays"] * (of - dropped))
+    return decide_hold(live, models, compile_gateway(models, live=live, rules=rules), percent=percent)
+
+
+def test_the_brake_begins_above_a_few_and_above_the_share() -> None:
+    """As many as allowed may go; one more is held."""
+    assert _dropping(2, 3, 20) is None
+    assert _dropping(3, 4, 20) is not None
+    assert _dropping(5, 10, 50) is None
+    assert _dropping(5, 10, 49) is not None
+    assert _dropping(6, 10, 50) is not None
+
+
+def test_many_are_missed_above_a_few_and_above_the_share() -> None:
+    """As many as allowed may be gone."""
+
+    def missing(gone: int, of: int, percent: int) -> int:
+        live, models, _ = _case(["gone"] * gone + ["stays"] * (of - gone))
+        return len(vanished(live, models, percent=percent))
+
+    assert (missing(2, 2, 1), missing(3, 3, 1), missing(3, 300, 20)) == (0, 3, 0)
+    assert (missing(3, 5, 60), missing(3, 5, 59), missing(3, 5, 90)) == (0, 3, 0)
+
+
+def test_a_model_that_cannot_be_read_was_moved_by_nobody() -> None:
+    """What a rule would take from a namespace that cannot be read is held; what else is not known is not."""
+    before = [make_model(f"m{number}") for number in range(5)]
+    live = LiveConfig.of(compile_gateway(before).config)
+    rules = NameRules(allowed={"team": ()})
+    compiled = Compiler().compile([], live=live, rules=rules, unread=frozenset({"team"}))
+    hold = decide_hold(live, [], compiled, percent=20)
+    assert hold is not None
+    assert hold.dropped == tuple(model.key for model in before)
+    refused = replace(compiled, verdicts={model.key: REFUSED for model in before})
+    assert decide_hold(live, [], refused, percent=20) is None
+
+
+def test_whoever_is_held_is_told_what_to_do() -> None:
+    """The ConfigMap, and the annotation that lets exactly these go."""
+    model = make_model()
+    hold = Hold((model.key,))
+    assert hold.message("gateway-config") == (
+        "the newest gateway config would drop this model, and others, although nobody has changed them: what the"
+        " gateway has of them stays as it is; if that is meant, annotate the ConfigMap 'gateway-config' with"
+        f" capstan.dev/release-held={hold.token}"
+    )
+    verdicts = hold.verdicts(compile_gateway([model]), "gateway-config")
+    assert {key: verdict.held for key, verdict in verdicts.items()} == {model.key: hold.message("gateway-config")}

@@ -47,6 +47,7 @@ def _state(*pods: Manifest, available: str, since: str, past: bool = True, **spe
     ("ready", "available", "since", "past", "keeps"),
     [
         (False, "False", "2026-05-04T09:00:00Z", True, False),
+        (False, "False", BEGAN, True, False),
         (False, "False", "2026-05-04T09:00:00Z", False, True),
         (False, "False", "2026-05-04T11:30:00Z", True, True),
         (False, "True", "2026-05-04T09:00:00Z", True, True),

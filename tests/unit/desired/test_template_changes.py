@@ -21,7 +21,7 @@ from capstan_operator.desired.template_changes import CAUSE_ANNOTATION, SPEC_ANN
 from capstan_operator.desired.types import Action, DesiredModel, Pending
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
-from support.plainmodels import SETTINGS, deployment_of, make_model, snapshot_of
+from support.plainmodels import SETTINGS, as_deleting, deployment_of, make_model, snapshot_of
 
 UPGRADED = replace(SETTINGS, worker_image="ghcr.io/capstan/worker:0.2.0")
 KEY = make_model().key
@@ -226,3 +226,38 @@ def test_pull_policy_that_is_not_said_is_no_setting() -> None:
         container["imagePullPolicy"] = "Always"
     live["spec"]["template"]["spec"] = spec
     assert _build(model, live).pending is Pending.NEXT_CHANGE
+
+
+@pytest.mark.parametrize(
+    ("engine", "changed"),
+    [
+        ("vLLM", replace(SETTINGS, worker_image="other:2")),
+        ("TGI", replace(SETTINGS, worker_image="other:2")),
+        ("TGI", replace(SETTINGS, tgi_image="other:2")),
+        ("TGI", replace(SETTINGS, image_pull_policy="Always")),
+        ("vLLM", replace(SETTINGS, image_pull_secrets=("another",))),
+        ("vLLM", replace(SETTINGS, image_pull_secrets=())),
+    ],
+)
+def test_images_and_how_they_are_pulled_are_settings(engine: str, changed: BuildSettings) -> None:
+    """Of the engine and of the worker beside it; a secret that comes or goes as well."""
+    before = replace(SETTINGS, image_pull_secrets=("registry",))
+    changed = replace(changed, image_pull_secrets=changed.image_pull_secrets or ("registry",))
+    model = make_model(engine={"type": engine})
+    live = next(item for item in build_model(model, snapshot_of(model), before).objects if item["kind"] == "Deployment")
+    assert _build(model, live, before).pending is None
+    after = replace(changed, image_pull_secrets=()) if changed == before else changed
+    assert _build(model, live, after).pending is Pending.ADOPTION
+
+
+def test_only_a_model_with_a_deployment_and_pods_of_its_own_has_a_template_that_changes() -> None:
+    """Of one that goes, is faulty, or is answered elsewhere, none would be built."""
+    model = _model()
+    live = deployment_of(_model(engine={"args": ["--other"]}))
+    assert is_template_changing(model, snapshot_of(model, live), SETTINGS)
+    assert not is_template_changing(model, snapshot_of(model, deployment_of(model)), SETTINGS)
+    assert not is_template_changing(model, snapshot_of(model), SETTINGS)
+    unpatchable = _model(template={"spec": {"$nothing": 1}})
+    hosted = _model(external={"url": "https://api.example.com/v1"})
+    for other in (as_deleting(model), _model(replicas=-1), unpatchable, hosted):
+        assert not is_template_changing(other, snapshot_of(other, live), SETTINGS)

@@ -1,0 +1,62 @@
+"""What a cluster can hardly run as it is meant, what is hardly meant, and labels that are none."""
+
+from typing import Any
+
+import pytest
+
+from capstan_operator.desired.faults import find_doubts, find_faults, find_hindrances
+from support.plainmodels import make_model
+
+SMALL = {"size": "1Gi"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"cache": SMALL, "replicas": 2}, "replicas"),
+        ({"cache": SMALL, "scaling": {"min": 0, "max": 2}}, "scaling.max"),
+        ({"cache": SMALL, "scaling": {"min": 0, "max": 1}}, None),
+        ({"cache": SMALL, "replicas": 1}, None),
+        ({"cache": {**SMALL, "accessMode": "ReadWriteMany"}, "replicas": 2}, None),
+        ({"cache": {"claimName": "own"}, "replicas": 2}, None),
+        ({"replicas": 2}, None),
+        ({"replicas": -1}, None),
+    ],
+)
+def test_several_replicas_cannot_share_a_claim_of_one_node(spec: dict[str, Any], field: str | None) -> None:
+    """Only what the manifest itself says is judged: of a claim that is there already nothing is known."""
+    message = (
+        f"`spec.cache.accessMode` must be ReadWriteMany when `{field}` is greater than 1: one node at a time can attach"
+        " a ReadWriteOnce claim"
+    )
+    assert [str(one) for one in find_hindrances(make_model(**spec))] == ([message] if field else [])
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"replicas": 2, "scaling": {"min": 1, "max": 3}}, ""),
+        ({"replicas": 1, "scaling": {"min": 1, "max": 3}}, ""),
+        ({"replicas": 3, "scaling": {"min": 1, "max": 3}}, ""),
+        ({"replicas": 4, "scaling": {"min": 1, "max": 3}}, ", and is not within its bounds"),
+        ({"replicas": 0, "scaling": {"min": 1, "max": 3}}, ", and is not within its bounds"),
+        ({"scaling": {"min": 1, "max": 3}}, None),
+        ({"replicas": 4}, None),
+        ({"replicas": -1}, None),
+    ],
+)
+def test_replicas_beside_scaling_are_only_where_it_begins(spec: dict[str, Any], said: str | None) -> None:
+    """Whoever writes both is told which of them counts."""
+    message = f"`spec.replicas` is only where `scaling` begins{said}: then the autoscaler says how many there are"
+    assert [str(one) for one in find_doubts(make_model(**spec))] == ([] if said is None else [message])
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_fault"),
+    [({"a": "b"}, False), ({"a": None}, False), ({"a": 1}, True), ({"a": "b", "c": ["d"]}, True), (["a"], True)],
+)
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+def test_metadata_of_a_template_is_text(field: str, labels: object, is_fault: bool) -> None:
+    """Null takes one away; the API server would refuse anything else."""
+    faults = find_faults(make_model(template={"metadata": {field: labels}}))
+    assert (f"`spec.template.metadata.{field}` must be a map of strings" in map(str, faults)) is is_fault

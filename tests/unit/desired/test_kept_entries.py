@@ -1,0 +1,165 @@
+"""What is kept of a model whose edit is faulty: whose entry it is, under which names, with which members."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from capstan_contract.config import CascadeBackend, ModelEntry, RouterBackend, StaticBackend
+from capstan_operator.api.kinds import Model
+from capstan_operator.desired.candidates import NOWHERE, Drafts
+from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.desired.live import LiveConfig
+from capstan_operator.desired.name_rules import NameRules
+from capstan_operator.desired.types import CompiledGateway
+from support.plainmodels import make_model
+
+BACKEND = StaticBackend(urls=("http://127.0.0.1:1",))
+CREATED = "2026-01-01T00:00:00Z"
+
+
+def _faulty(name: str = "llama", **options: Any) -> Model:
+    return make_model(name, generation=2, replicas=-1, **options)
+
+
+def _former(**update: Any) -> LiveConfig:
+    """Give a live config of an earlier release, which wrote no uid."""
+    entry = compile_gateway([make_model()]).config.models[0].model_copy(update={"uid": "", **update})
+    return LiveConfig({entry.id: entry})
+
+
+def test_a_draft_is_remembered_while_nothing_of_it_has_changed() -> None:
+    """Another object, generation or time of creation, another spec and another backend make another one."""
+    drafts, model = Drafts(), make_model()
+    first = drafts.draft(model, BACKEND, auto=True)
+    assert drafts.draft(replace(model, status={"any": "thing"}), BACKEND, auto=True) is first
+    assert drafts.draft(replace(model, uid="other"), BACKEND, auto=True).uid == "other"
+    assert drafts.draft(replace(model, created="2026-02-01T00:00:00Z"), BACKEND, auto=True).created > first.created
+    assert drafts.draft(make_model(serving={"weight": 7}), BACKEND, auto=True).weight == 7
+    assert drafts.draft(make_model(), NOWHERE, auto=True).backend == NOWHERE
+    assert not drafts.draft(make_model(), NOWHERE, auto=False).auto
+    assert drafts.draft(make_model(), NOWHERE, auto=True).auto
+
+
+def test_drafts_of_models_that_are_gone_are_forgotten() -> None:
+    """What is remembered has the bounds of what there is."""
+    drafts, one, other = Drafts(), make_model("a"), make_model("b")
+    kept = drafts.draft(one, BACKEND, auto=True)
+    drafts.draft(other, BACKEND, auto=True)
+    drafts.keep_only([one.key])
+    assert list(drafts.known) == [one.key]
+    assert drafts.draft(one, BACKEND, auto=True) is kept
+
+
+@pytest.mark.parametrize(
+    ("created", "model_created", "conditions", "keeps"),
+    [
+        (1767225600, CREATED, [], True),
+        (1767225600, "2026-01-01T00:00:01Z", [], False),
+        (0, "", [], False),
+        (0, CREATED, [{"type": "Accepted", "status": "True"}], True),
+        (0, CREATED, [{"type": "Ready"}, "odd", {"type": "Accepted", "status": "True"}], True),
+        (0, CREATED, [{"type": "Accepted", "status": "False"}, {"type": "Ready", "status": "True"}], False),
+        (0, CREATED, [{"type": "Ready", "status": "True"}], False),
+        (0, CREATED, [{"status": "True"}, {"type": "Accepted"}], False),
+        (0, CREATED, "odd", False),
+        (0, CREATED, None, False),
+    ],
+)
+def test_an_entry_without_a_uid_is_of_whoever_was_made_then_or_was_accepted(
+    created: int, model_created: str, conditions: Any, keeps: bool
+) -> None:
+    """A time that neither of them knows is the same for nobody, and only the condition Accepted counts."""
+    model = replace(_faulty(status={"conditions": conditions}), created=model_created)
+    compiled = compile_gateway([model], live=_former(created=created))
+    assert [entry.id for entry in compiled.config.models] == (["team/llama"] if keeps else [])
+
+
+def test_a_kept_entry_of_an_earlier_release_says_from_now_on_whose_it_is() -> None:
+    """And nothing of a generation, which the config of this release does not depend on."""
+    (entry,) = compile_gateway([_faulty()], live=_former(generation=3)).config.models
+    assert (entry.uid, entry.generation) == (make_model().uid, 0)
+
+
+def test_a_kept_name_is_judged_by_the_rules_of_its_own_namespace() -> None:
+    """Not by those of the namespaces that are not listed."""
+    live = LiveConfig.of(compile_gateway([make_model()]).config)
+    own, others = NameRules(allowed={"team": ("llama",), "*": ()}), NameRules(allowed={"team": (), "*": ("llama",)})
+    assert compile_gateway([_faulty()], live=live, rules=own).config.models
+    assert not compile_gateway([_faulty()], live=live, rules=others).config.models
+
+
+def test_what_the_contract_refuses_is_said_of_the_spec() -> None:
+    """Where in the entry, and what is wrong with it."""
+    model = make_model()
+    compiled = compile_gateway([model], backend_of=lambda _: StaticBackend(urls=("http://h:99999",)))
+    assert compiled.verdicts[model.key].message.startswith("`spec` cannot be served by a gateway: ")
+
+
+MEMBERS = tuple(make_model(name) for name in "abj")
+JUDGE = {"type": "Judge", "judge": {"name": "j"}}
+ENSEMBLE = {"type": "Ensemble", "judge": {"name": "j"}}
+STATUS = {"conditions": [{"type": "Accepted", "status": "True"}]}
+
+
+def _virtual(kind: str, *members: str, **spec: Any) -> Model:
+    return make_model("v", **{kind: {"members": [{"name": name} for name in members], **spec}})
+
+
+def _after(model: Model, *there: Model, before: tuple[Model, ...] = MEMBERS) -> CompiledGateway:
+    """Compile a virtual model that is edited into a fault, with the models that are there now."""
+    live = LiveConfig.of(compile_gateway([model, *before]).config)
+    kind = "router" if model.spec and model.spec.router else "cascade"
+    broken = make_model("v", generation=2, status=STATUS, **{kind: {"members": []}})
+    return compile_gateway([broken, *there], live=live)
+
+
+def _kept(compiled: CompiledGateway) -> ModelEntry | None:
+    return next((entry for entry in compiled.config.models if entry.id == "team/v"), None)
+
+
+def _asked(compiled: CompiledGateway) -> list[str] | None:
+    entry = _kept(compiled)
+    if entry is None:
+        return None
+    assert isinstance(entry.backend, RouterBackend | CascadeBackend)
+    return [one if isinstance(one, str) else one.model for one in entry.backend.members]
+
+
+A, B, J = MEMBERS
+
+
+@pytest.mark.parametrize(
+    ("estimator", "there", "asked"),
+    [
+        (JUDGE, (A, B, J), ["team/a", "team/b"]),
+        (JUDGE, (B, J), ["team/b"]),
+        (JUDGE, (J,), None),
+        (JUDGE, (A, B), None),
+        (ENSEMBLE, (A, J), ["team/a"]),
+        ({"type": "LogProbability"}, (A, B), ["team/a", "team/b"]),
+        ({"type": "LogProbability"}, (A,), ["team/a"]),
+        ({"type": "LogProbability"}, (), None),
+    ],
+)
+def test_a_kept_cascade_asks_the_members_that_are_left(
+    estimator: dict[str, Any], there: tuple[Model, ...], asked: list[str] | None
+) -> None:
+    """Without any, or without its judge, there is nothing left of it to keep."""
+    compiled = _after(_virtual("cascade", "a", "b", estimator=estimator), *there)
+    assert _asked(compiled) == asked
+    verdict = compiled.verdicts[make_model("v").key]
+    assert (verdict.kept, verdict.kept_backend) == ((True, "Cascade") if asked else (False, ""))
+
+
+def test_a_kept_virtual_model_does_without_members_that_have_become_virtual_themselves() -> None:
+    """A cascade without every virtual one, a router without routers: it goes on with a cascade."""
+    router = make_model("b", router={"members": [{"name": "a"}]})
+    cascade = make_model("b", cascade={"members": [{"name": "a"}, {"name": "j"}]})
+    for kind, became, asked in (
+        ("router", router, ["team/a"]),
+        ("router", cascade, ["team/a", "team/b"]),
+        ("cascade", router, ["team/a"]),
+        ("cascade", cascade, ["team/a"]),
+    ):
+        assert _asked(_after(_virtual(kind, "a", "b"), A, became, J)) == asked
