@@ -84,7 +84,7 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
     if ask.usage_settled:
         lines += _cost_line(ask)
     delivery.begun = True
-    exchange.start(200, lines, reply.first)
+    exchange.start(200, lines, reply.first, last=relay.done and reply.broken is None)
     delivery.first_sent_at = deps.clock()
     if reply.broken is not None:
         source.blame(type(reply.broken).__name__)
@@ -103,7 +103,8 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
         if broken.before:
             exchange.write(broken.before)
         raise
-    exchange.finish(run)
+    if not exchange.complete:
+        exchange.finish(run)
     delivery.ended = True
     if relay.error is not None:
         delivery.error = relay.error

@@ -19,6 +19,7 @@ FREE_BYTES: Final = 4096
 BODY_FACTOR: Final = 3
 """How many times its size a body costs: the body itself, the texts in the document, and the copy that is sent."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 _TWICE: Final = "a request is answered once"
 STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, phrase)
@@ -185,8 +186,11 @@ class Exchange:
         self._wire.write(head if self.method == b"HEAD" else head + body)
         self._end()
 
-    def start(self, status: int, lines: bytes, first: bytes) -> None:
-        """Begin an answer whose length is not known, with its first piece. HEAD has no such answers."""
+    def start(self, status: int, lines: bytes, first: bytes, *, last: bool = False) -> None:
+        """Begin an answer whose length is not known, with its first piece; with `last` that is all of it, in one write.
+
+        HEAD has no such answers.
+        """
         if self.started:
             raise RuntimeError(_TWICE)
         self.started = True
@@ -196,7 +200,12 @@ class Exchange:
         if not self.keep_alive:
             framing += b"connection: close\r\n"
         head = STATUS_LINES[status] + self._connection.date_line() + self.extra_lines + lines + framing + b"\r\n"
-        self._wire.write(head + self._framed(first))
+        data = head + self._framed(first)
+        if last:
+            self._wire.write(data + _LAST_CHUNK if self._chunked else data)
+            self._end()
+        else:
+            self._wire.write(data)
 
     def write(self, data: bytes) -> None:
         """Send the next piece."""
@@ -204,7 +213,7 @@ class Exchange:
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last piece, and end the answer."""
-        self._wire.write(self._framed(data) + b"0\r\n\r\n" if self._chunked else data)
+        self._wire.write(self._framed(data) + _LAST_CHUNK if self._chunked else data)
         self._end()
 
     def abandon(self) -> None:
