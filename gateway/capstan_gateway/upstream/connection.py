@@ -58,10 +58,15 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._parts: list[bytes] = []
+        """Parts of the body that came in one read, of what lies behind it as well."""
+        self.on_body: Final = self._parts.append
+        """httptools calls it for each chunk: a method that does the same takes twice as long."""
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._parts: list[bytes] = []
+        self._parts_over = 0
+        """How many of the parts belong to a response that is over."""
         self._overhead = 0
         self._violation: str | None = None
         self._message_over = False
@@ -211,11 +216,6 @@ class Connection(asyncio.Protocol):
         response.headers = headers
         response.status = status
 
-    def on_body(self, body: bytes) -> None:
-        """Collect a part of the body; parts of one read are delivered together."""
-        if not self._message_over:
-            self._parts.append(body)
-
     def on_message_complete(self) -> None:
         """The response is over, unless it was an informational one."""
         if self._informational:
@@ -223,7 +223,9 @@ class Connection(asyncio.Protocol):
             return
         if self._headers:
             self._headers = []
-        self._message_over = True
+        if not self._message_over:
+            self._message_over = True
+            self._parts_over = len(self._parts)
         if self._parser is not None and not self._parser.should_keep_alive():
             self._reusable = False
 
@@ -231,10 +233,12 @@ class Connection(asyncio.Protocol):
 
     def _deliver(self, response: Response, size: int) -> None:
         parts = self._parts
+        if parts and self._message_over:
+            del parts[self._parts_over :]
         if parts:
             self._overhead = 0
             unread = response.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
-            self._parts = []
+            parts.clear()
             if unread > self._limits.high_water and not self._message_over:
                 self._pause()
         elif not self._message_over:
