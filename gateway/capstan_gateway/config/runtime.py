@@ -26,6 +26,7 @@ from capstan_gateway.selection.filters import Member
 from capstan_gateway.selection.plan import CascadePlan, Plan, RouterPlan
 from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
+from capstan_gateway.tokens.price import Rates
 
 
 class ServedModel:
@@ -34,7 +35,7 @@ class ServedModel:
     __slots__ = (
         "answer", "answer_alone", "auto", "capabilities", "context_window", "created", "endpoints", "external",
         "fallbacks", "id", "layers", "max_output_tokens", "metrics", "name", "name_lines", "plan", "price", "provider",
-        "rename", "speaks_anthropic", "task", "timeouts", "upstream_name", "weight",
+        "rates", "rename", "speaks_anthropic", "task", "timeouts", "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,8 @@ class ServedModel:
         self.plan = plan
         """What a virtual model does with a request; None for a model that answers itself."""
         self.price: Price | None = entry.price
+        self.rates = None if entry.price is None else Rates.of(entry.price)
+        """The same, as what is charged is reckoned with."""
         self.fallbacks = entry.fallbacks
         self.endpoints = endpoints
         self.metrics = metrics

@@ -41,6 +41,8 @@ class Adapter(Protocol):
     """Behind the endpoint's base path."""
     native: bool
     """Whether the answers are in the client's dialect already."""
+    billed: bool
+    """Whether an answer is made of tokens that somebody pays."""
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         """Give the body of the request."""
@@ -82,6 +84,7 @@ def _count_tokens(request: Request, model: ServedModel) -> Adapter:
 class _CountTokens:
     path = b"/messages/count_tokens"
     native = True
+    billed = False
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         if request.native is not None:
@@ -100,6 +103,7 @@ class _CountTokens:
 class _TranslatedMessages:
     path = b"/messages"
     native = False
+    billed = True
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         limit = model.max_output_tokens
@@ -115,6 +119,7 @@ class _TranslatedMessages:
 class _NativeMessages:
     path = b"/messages"
     native = True
+    billed = True
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         return native_body(own(request), model)
@@ -129,6 +134,7 @@ class _NativeMessages:
 class _NativeResponses:
     path = b"/responses"
     native = True
+    billed = True
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         return native_body(own(request), model)

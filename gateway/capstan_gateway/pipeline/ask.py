@@ -14,12 +14,11 @@ from typing import Any, Final, Protocol
 
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.headers import Header
-from capstan_gateway.pipeline.reply import Reply, StreamReply
+from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.pipeline.settle import settle_call, stream_usage
 from capstan_gateway.routing.dispatch import MAX_NOTES
 from capstan_gateway.routing.port import CallStats
-from capstan_gateway.tokens.usage import Usage
+from capstan_gateway.tokens.bill import Bill
 
 Closer = Callable[[], object]
 """Closes what was opened for an ask. It does not wait: what takes time is handed to whoever does that."""
@@ -40,13 +39,20 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "answered_by", "ended", "expires_at", "holders", "inside", "may_wait", "model", "price_dollars",
-        "reply", "request", "request_id", "route_note", "runtime", "session", "spent_dollars", "started", "stats",
-        "task", "trace", "usage", "usage_settled",
+        "_closers", "answered_by", "bill", "ended", "expires_at", "holders", "inside", "may_wait", "model",
+        "reply", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
+        "task", "trace",
     )  # fmt: skip
 
     def __init__(
-        self, request: Request, model: ServedModel, *, runtime: Runtime, started: float, expires_at: float
+        self,
+        request: Request,
+        model: ServedModel,
+        *,
+        runtime: Runtime,
+        started: float,
+        expires_at: float,
+        bill: Bill | None = None,
     ) -> None:
         self.request = request
         """What is asked now: a policy may have rewritten it."""
@@ -69,14 +75,8 @@ class Ask:
         self.answered_by: ServedModel | None = None
         """The model that answered: another one after a fallback. None as long as none did."""
         self.stats = CallStats()
-        self.usage: Usage | None = None
-        """Of the call that answered."""
-        self.usage_settled = False
-        """Whether `usage` is counted already, or by somebody else."""
-        self.spent_dollars = 0.0
-        """Price of the calls that are settled already, beside the one that answers: those of a cascade."""
-        self.price_dollars = 0.0
-        """Price of the whole request, once it is settled."""
+        self.bill = Bill() if bill is None else bill
+        """Every call that is made for it."""
         self.route_note = b""
         """How a virtual model came to its answer, for a header."""
         self.reply: Reply | None = None
@@ -89,15 +89,15 @@ class Ask:
     def fork(self, request: Request | None = None, *, settles: bool = False) -> "Ask":
         """Give one call within this ask, or one that does its work for several: with the same deadline.
 
-        Nobody holds it yet. With `settles` it counts what it has used itself; else whoever makes it does.
+        Nobody holds it yet. With `settles` it has a bill of its own; else what it uses is on this one's.
         """
         child = Ask(
             self.request if request is None else request, self.model,
             runtime=self.runtime, started=self.started, expires_at=self.expires_at,
+            bill=None if settles else self.bill,
         )  # fmt: skip
         child.request_id, child.trace, child.session = self.request_id, self.trace, self.session
         child.inside = self.inside
-        child.usage_settled = not settles
         return child
 
     def join(self, child: "Ask", *, answers: bool) -> None:
@@ -111,7 +111,7 @@ class Ask:
             return
         self.stats.waited += child.stats.waited
         self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
-        self.usage, self.answered_by = child.usage, child.answered_by
+        self.answered_by = child.answered_by
 
     # --- its end ----------------------------------------------------------------------------------------------------
 
@@ -162,27 +162,10 @@ class Ask:
             raise interruption
 
     def end(self) -> None:
-        """Settle what was used, then close what was opened, the upstream first: once."""
-        if self.ended:
-            return
-        self.ended = True
-        try:
-            _call(self.settle, self.request_id)
-        finally:
+        """Close what was opened, what was opened last first: once. That settles what is not settled yet."""
+        if not self.ended:
+            self.ended = True
             self.close_since(0)
-
-    def settle(self) -> None:
-        """Count tokens and their price for the model that answered.
-
-        The engine's own numbers count. Of a stream that was cut off before it told them, the text that came is.
-        """
-        self.price_dollars = self.spent_dollars
-        if self.usage_settled:
-            return
-        if isinstance(self.reply, StreamReply):
-            self.usage = stream_usage(self.reply.relay, self.request.document)
-        if self.usage is not None and self.answered_by is not None:
-            self.price_dollars += settle_call(self.answered_by, self.usage)
 
 
 def _call(closer: Closer, request_id: bytes) -> None:

@@ -15,6 +15,7 @@ from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
+from capstan_gateway.pipeline.settle import settle_lost, settle_stream_later, settle_whole
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.retry import Again, judge
@@ -65,27 +66,42 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         hosted=model.external,
         stats=ask.stats,
     )
-    while True:
-        answer = await deps.dispatcher.dispatch(call)
-        try:
-            if answer.whole is not None and answer.status == OK:
-                reply = _whole_reply(ask, model, answer, adapter, answer.whole)
-            else:
-                reply = await _reply(request, model, answer, adapter)
-        except BaseException as error:
-            nonsense = answer.status < CLIENT_ERROR and isinstance(error, GatewayError) and error.status >= SERVER_ERROR
-            if nonsense:
-                answer.blame(type(error).__name__)
-            answer.close()
-            # Nothing has reached the client yet: what began well and is no answer may be had from another endpoint.
-            broken = nonsense or (isinstance(error, UpstreamError) and judge(error) is Again.BUDGETED)
-            if not broken or not deps.dispatcher.again(call, answer, type(error).__name__):
-                raise
-        else:
-            ask.answered_by = model
-            if type(reply) is StreamReply:
-                ask.on_end(answer.close)
-            return reply
+    billed = adapter is None or adapter.billed
+    before = len(ask.stats.tried)
+    try:
+        while True:
+            answer = await deps.dispatcher.dispatch(call)
+            try:
+                if answer.whole is not None and answer.status == OK:
+                    reply = _whole_reply(ask, model, answer, adapter, answer.whole)
+                else:
+                    reply = await _reply(request, model, answer, adapter)
+                break
+            except BaseException as error:
+                nonsense = _is_nonsense(answer, error)
+                if nonsense:
+                    answer.blame(type(error).__name__)
+                answer.close()
+                # Nothing has reached the client yet: what began well and is no answer may be had elsewhere.
+                broken = nonsense or (isinstance(error, UpstreamError) and judge(error) is Again.BUDGETED)
+                if not broken or not deps.dispatcher.again(call, answer, type(error).__name__):
+                    raise
+    except BaseException:
+        if billed:
+            settle_lost(ask.bill, model, request, ask.stats.tried[before:], answered=False)
+        raise
+    if billed and len(ask.stats.tried) - before > 1:
+        settle_lost(ask.bill, model, request, ask.stats.tried[before:], answered=True)
+    ask.answered_by = model
+    if type(reply) is StreamReply:
+        ask.on_end(answer.close)
+        settle_stream_later(ask, model, reply.relay)
+    return reply
+
+
+def _is_nonsense(answer: DispatchedResponse, error: BaseException) -> bool:
+    """Whether an answer that began well is none."""
+    return answer.status < CLIENT_ERROR and isinstance(error, GatewayError) and error.status >= SERVER_ERROR
 
 
 def _keyed(ask: Ask, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:
@@ -110,11 +126,14 @@ def _whole_reply(
     if content_type != JSON and not is_short_text(content_type):
         content_type = JSON
     if adapter is not None:
-        body, ask.usage = adapter.read(body, model)
+        body, told = adapter.read(body, model)
         answer.close()
+        if adapter.billed:
+            settle_whole(ask.bill, model, ask.request, told, body)
         return WholeReply(OK, content_type, body, adapter.native)
-    ask.usage = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
+    told = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
     answer.close()
+    settle_whole(ask.bill, model, ask.request, told, body)
     return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
 
 

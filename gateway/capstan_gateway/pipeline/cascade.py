@@ -5,7 +5,7 @@
     member 2 ─► ...       │ unless it would cost more than maxCost: then the best answer so far is given
     last     ─► goes to the client as it comes, unscored; if it fails, the best answer so far is given
 
-Every call that was answered is settled once, where it ends: tokens and price count for the member that it was.
+Every call is on the bill of the request: tokens and price count for the member that it was.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,12 @@ from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.route import needs_of, usable_members
 from capstan_gateway.pipeline.scoring import Scorer, read_object
-from capstan_gateway.pipeline.settle import settle_call
 from capstan_gateway.quality.chunks import to_frames
 from capstan_gateway.quality.logprobs import ask_for_logprobs, without_logprobs
 from capstan_gateway.routing.errors import RoutingError
-from capstan_gateway.selection.order import MILLION
 from capstan_gateway.selection.plan import CascadePlan
 from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.tokens.price import to_nano
 from capstan_gateway.tokens.usage import Usage
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
 
@@ -49,7 +48,6 @@ class Held:
     model: ServedModel
     answer: dict[str, Any]
     reply: WholeReply
-    usage: Usage | None
     score: float | None
 
 
@@ -120,19 +118,19 @@ class Cascade:
         if self._scorer.uses(EstimatorType.LOG_PROBABILITY) and not member.speaks_anthropic:
             asked = ask_for_logprobs(plain, chat="messages" in plain)
         try:
-            reply, usage = await self._ask_whole(member, asked)
+            reply = await self._ask_whole(member, asked)
         except UpstreamRejected as error:
             if asked is plain or error.status != 400 or "logprob" not in f"{error.param} {error.message}":
                 raise
-            reply, usage = await self._ask_whole(member, plain)
+            reply = await self._ask_whole(member, plain)
         answer = read_object(reply)
         score = await self._scorer.score(answer)
         if asked is not plain:
             answer = without_logprobs(answer)
             reply.body = orjson.dumps(answer)
-        return Held(number, member, answer, reply, usage, score)
+        return Held(number, member, answer, reply, score)
 
-    async def _ask_whole(self, member: ServedModel, document: dict[str, Any]) -> tuple[WholeReply, Usage | None]:
+    async def _ask_whole(self, member: ServedModel, document: dict[str, Any]) -> WholeReply:
         child = self._ask.fork(self._ask.request.rewritten(document))
         child.may_wait = False
         child.hold()
@@ -143,15 +141,13 @@ class Cascade:
             child.leave()
         if not isinstance(reply, WholeReply):
             raise UpstreamFailed("the model's engine answered in another form than was asked for")
-        if child.usage is not None:
-            self._usage = child.usage
-            self._ask.spent_dollars += settle_call(member, child.usage)
-        return reply, child.usage
+        self._usage = child.bill.last
+        return reply
 
     def _give(self, held: Held, why: str) -> Reply:
         """Give a held answer, in the form that the client asked for."""
         ask = self._ask
-        ask.answered_by, ask.usage, ask.usage_settled = held.model, held.usage, True
+        ask.answered_by = held.model
         how = "best" if why else "accepted"
         score = "" if held.score is None else f"score={held.score:.2f}"
         self._note(f"{how}={held.number}", held.model, score, why)
@@ -175,15 +171,14 @@ class Cascade:
         The length of the prompt is known from the call before; the answer is taken to be as long as allowed, or as
         long as the one before. What has no price costs nothing here.
         """
-        limit, price = self._plan.max_cost, member.price
-        if limit is None or price is None:
+        limit, rates = self._plan.max_cost, member.rates
+        if limit is None or rates is None:
             return False
         prompt = self._usage.prompt_tokens if self._usage is not None else self._needs.prompt_tokens
         output = self._needs.output_tokens
         if self._needs.max_tokens is None and self._usage is not None:
             output = self._usage.completion_tokens
-        estimate = (prompt * price.inputPerMillion + output * price.outputPerMillion) / MILLION
-        return self._ask.spent_dollars + estimate > limit
+        return self._ask.bill.nano_dollars + rates.cost(Usage(prompt, output)) > to_nano(limit)
 
 
 def _is_final(error: Exception) -> bool:

@@ -5,6 +5,7 @@ from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.reply import StreamReply
 from capstan_gateway.telemetry.metrics import CLIENT_GONE, UNKNOWN_MODEL
+from capstan_gateway.tokens.price import to_dollars
 
 
 def record(delivery: Delivery, deps: Deps) -> None:
@@ -70,9 +71,13 @@ def _line(delivery: Delivery, ask: Ask | None, status: int, now: float) -> dict[
 def _work(ask: Ask) -> dict[str, object]:
     """Say what was done for the answer."""
     said: dict[str, object] = {}
-    if ask.usage is not None:
-        said["input_tokens"] = ask.usage.prompt_tokens
-        said["output_tokens"] = ask.usage.completion_tokens
+    bill = ask.bill
+    if bill.calls:
+        said["input_tokens"] = bill.input_tokens
+        said["output_tokens"] = bill.output_tokens
+        said["tokens"] = bill.how
+    if bill.priced:
+        said["cost_dollars"] = to_dollars(bill.nano_dollars)
     if ask.stats.failures:
         said["failures"] = ask.stats.failures
     if ask.answered_by is not None and ask.answered_by is not ask.model:

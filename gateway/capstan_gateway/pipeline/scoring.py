@@ -12,7 +12,6 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.layers import of_its_own
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import Route
-from capstan_gateway.pipeline.settle import settle_call
 from capstan_gateway.quality.checks import check_answer
 from capstan_gateway.quality.estimate import USES, combine
 from capstan_gateway.quality.judging import judge_request, read_grade
@@ -77,8 +76,6 @@ class Scorer:
         finally:
             self._ask.join(child, answers=False)
             child.leave()
-        if child.usage is not None:
-            self._ask.spent_dollars += settle_call(judge, child.usage)
         if not isinstance(reply, WholeReply):
             return None
         return read_grade(read_object(reply))

@@ -9,12 +9,12 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.reply import StreamReply, WholeReply
-from capstan_gateway.pipeline.settle import price_of
 from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.serving.refusals import respond_error
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import error_end
+from capstan_gateway.tokens.price import dollars_text
 from capstan_gateway.upstream.errors import UpstreamError
 
 STREAM_LINES: Final = header_lines(
@@ -55,12 +55,9 @@ def _further_lines(delivery: Delivery, ask: Ask) -> bytes:
 
 
 def _cost_line(ask: Ask) -> bytes:
-    """Say what an answer that is there as a whole has cost; nothing where nobody has said what tokens cost."""
-    model, usage = ask.answered_by, ask.usage
-    if model is None or usage is None or (model.price is None and not ask.spent_dollars):
-        return b""
-    last = 0.0 if ask.usage_settled else price_of(model, usage)
-    return b"x-capstan-cost: %.8f\r\n" % (ask.spent_dollars + last)
+    """Say what the request has cost, when all of it is known; nothing where nobody has said what tokens cost."""
+    bill = ask.bill
+    return b"x-capstan-cost: %b\r\n" % dollars_text(bill.nano_dollars) if bill.priced and not bill.open else b""
 
 
 def send_whole(delivery: Delivery, ask: Ask, reply: WholeReply, deps: Deps) -> None:
@@ -69,8 +66,7 @@ def send_whole(delivery: Delivery, ask: Ask, reply: WholeReply, deps: Deps) -> N
     lines = b"content-type: %b\r\ncontent-length: %d\r\n%b" % (
         reply.content_type, len(body), _own_lines(delivery, ask, deps)
     )  # fmt: skip
-    model = ask.answered_by
-    if model is not None and (model.price is not None or ask.spent_dollars):
+    if ask.bill.priced:
         lines += _cost_line(ask)
     delivery.begun = True
     delivery.exchange.respond(reply.status, lines, body)
@@ -81,7 +77,7 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
     """Send a stream to its end. Raises UpstreamError and StreamBroken when it cannot go on."""
     exchange, relay, source = delivery.exchange, reply.relay, reply.source
     lines = STREAM_LINES + _own_lines(delivery, ask, deps)
-    if ask.usage_settled:
+    if ask.bill.priced:
         lines += _cost_line(ask)
     delivery.begun = True
     exchange.start(200, lines, reply.first, last=relay.done and reply.broken is None)

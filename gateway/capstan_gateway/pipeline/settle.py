@@ -1,35 +1,84 @@
-"""What a call has used, and what that costs."""
+"""Every call that was sent is settled once, where it ends, on the bill of its request.
 
-from collections.abc import Mapping
+an answer in one piece    when it is there
+a stream                  when its ask ends, as far as it came
+an attempt in vain        when its call is over: it failed after it was sent, lost a race, or its client has gone;
+                          what was refused with a status, or never sent, has cost nothing
+"""
+
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.request import Request
+from capstan_gateway.streaming.deltas import said_in
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.tokens.bill import weigh
+from capstan_gateway.tokens.bill import Bill, How, weigh
 from capstan_gateway.tokens.estimate import prompt_tokens
-from capstan_gateway.tokens.price import Rates, to_dollars
 from capstan_gateway.tokens.usage import Usage
 
 
-def settle_call(model: ServedModel, usage: Usage) -> float:
-    """Count the tokens of one call of a model, and give their price. Called once for each call."""
-    model.metrics.input_tokens.value += usage.prompt_tokens
-    model.metrics.output_tokens.value += usage.completion_tokens
-    if model.price is None:
-        return 0.0
-    price = price_of(model, usage)
-    model.metrics.cost.value += price
-    return price
+class Sent(Protocol):
+    """An attempt, as far as it matters here."""
+
+    @property
+    def may_have_worked(self) -> bool:
+        """Whether an engine may have computed for it, and somebody may charge for that."""
+        ...
 
 
-def stream_usage(relay: Relay, document: Mapping[str, Any]) -> Usage:
-    """Give what a stream has used as far as it came; `document` is its request."""
-    return weigh(relay.usage, whole=relay.finished, prompt=partial(prompt_tokens, document), output=relay.text.tokens)[
-        0
-    ]
+def settle_whole(bill: Bill, model: ServedModel, request: Request, told: Usage | None, body: bytes) -> None:
+    """Settle an answer that is there as a whole."""
+    if told is not None and not told.bare:
+        _settle(bill, model, told, How.TOLD)
+        return
+    usage, how = weigh(told, whole=True, prompt=partial(asked_tokens, request), output=lambda: said_in(body).tokens)
+    _settle(bill, model, usage, how)
 
 
-def price_of(model: ServedModel, usage: Usage) -> float:
-    """Give the price of an answer in US dollars."""
-    return 0.0 if model.price is None else to_dollars(Rates.of(model.price).cost(usage))
+def settle_stream_later(ask: Ask, model: ServedModel, relay: Relay) -> None:
+    """Have a stream settled when its ask ends, before its upstream is closed."""
+    ask.bill.open += 1
+    ask.on_end(partial(_settle_stream, ask.bill, model, ask.request, relay))
+
+
+def _settle_stream(bill: Bill, model: ServedModel, request: Request, relay: Relay) -> None:
+    bill.open -= 1
+    usage, how = weigh(
+        relay.usage,
+        whole=relay.finished and relay.error is None,
+        prompt=partial(asked_tokens, request),
+        output=lambda: relay.text.tokens,
+    )
+    _settle(bill, model, usage, how)
+
+
+def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iterable[Sent], *, answered: bool) -> None:
+    """Settle the attempts of one call that were in vain; with `answered` the last one that worked was not."""
+    worked = sum(attempt.may_have_worked for attempt in attempts) - answered
+    if worked > 0:
+        usage = Usage(asked_tokens(request), 0)
+        for _ in range(worked):
+            _settle(bill, model, usage, How.ESTIMATED)
+
+
+def asked_tokens(request: Request) -> int:
+    """Estimate the input of a request."""
+    native = request.native
+    # NB: the document of a request that cannot be translated holds nothing of it.
+    unread = request.untranslatable is not None and native is not None
+    return prompt_tokens(native.document if unread and native is not None else request.document)
+
+
+def _settle(bill: Bill, model: ServedModel, usage: Usage, how: How) -> None:
+    metrics, rates = model.metrics, model.rates
+    metrics.input_tokens.value += usage.prompt_tokens
+    metrics.output_tokens.value += usage.completion_tokens
+    (metrics.told if how is How.TOLD else metrics.estimated).value += 1
+    price = None
+    if rates is not None:
+        price = rates.cost(usage)
+        metrics.cost.value += price
+    bill.add(usage, how, price)

@@ -24,7 +24,7 @@ from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint,
 from capstan_gateway.routing.hedge import Hedging
 from capstan_gateway.routing.outcome import describe, record_error, record_status
 from capstan_gateway.routing.picker import pick
-from capstan_gateway.routing.port import Call, CallStats, DispatchedResponse
+from capstan_gateway.routing.port import Call, CallStats, DispatchedResponse, Tried
 from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.retry import RETRIED_STATUSES, RETRIED_WITH_KEYS, Again, judge, may_wait
@@ -199,6 +199,8 @@ class Dispatcher:
         if headers is None:
             raise KeyMissing(endpoint.id, "the gateway has no key for it")
         stats.attempts += 1
+        tried = Tried(may_have_worked=True)  # As long as nothing else is known: a race leaves it as it is.
+        stats.tried.append(tried)
         if stats.attempts > 1 and not hedge:
             stats.retries += 1
         state.breaker.begin(self._now())
@@ -225,13 +227,17 @@ class Dispatcher:
             if call.whole_bytes and response.status < CLIENT_ERROR:
                 body = await response.read(call.whole_bytes)
                 stats.read = time.perf_counter() - began - seconds
-        except BaseException:
+        except BaseException as error:
+            tried.may_have_worked = error.sent if isinstance(error, UpstreamError) else True
+            if response is not None and response.status >= CLIENT_ERROR:
+                tried.may_have_worked = False
             slot.release()
             if response is not None:
                 response.abort()
             raise
         failed = False
-        if response.status < CLIENT_ERROR:
+        tried.may_have_worked = response.status < CLIENT_ERROR
+        if tried.may_have_worked:
             state.observe(seconds, self._now())
         else:
             failed = record_status(

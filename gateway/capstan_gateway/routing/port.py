@@ -51,12 +51,22 @@ class Call:
 
 
 @dataclass(slots=True)
+class Tried:
+    """One attempt, for whoever reckons what it has cost."""
+
+    may_have_worked: bool = False
+    """Whether an engine may have computed for it, and somebody may charge for that: it was sent, and not refused."""
+
+
+@dataclass(slots=True)
 class CallStats:
     """What happened to a call; the caller reads it afterwards, also when `dispatch` raised or was cancelled."""
 
     attempts: int = 0
     retries: int = 0
     """Attempts after the first one."""
+    tried: list[Tried] = field(default_factory=list)
+    """The attempts, in the order in which they began; hedges are among them."""
     waited: float = 0.0
     """Seconds spent without an endpoint to send to."""
     first_byte: float = 0.0

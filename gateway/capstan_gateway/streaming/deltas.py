@@ -159,3 +159,17 @@ class Said:
                 self.unfinished.discard(index)
             elif index not in self.finished:
                 self.unfinished.add(index)
+
+
+def said_in(body: bytes) -> TextCount:
+    """Count the text in a whole chat or text completion; none in any other answer, and in one that is malformed."""
+    count = TextCount()
+    try:
+        document = orjson.loads(body)
+        for choice in choices_of(document) if type(document) is dict else ():
+            message = choice.get("message")
+            for text in (*texts_of(choice), *(delta_texts(message) if type(message) is dict else ())):
+                count.add(text)
+    except (orjson.JSONDecodeError, StreamBroken):
+        pass
+    return count

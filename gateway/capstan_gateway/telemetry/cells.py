@@ -71,16 +71,20 @@ class Family(Generic[Cell]):
 class NumberFamily(Family[Number]):
     """A counter or a gauge."""
 
-    def __init__(self, kind: Literal["counter", "gauge"], name: str, text: str, labels: Labels = ()) -> None:
+    def __init__(
+        self, kind: Literal["counter", "gauge"], name: str, text: str, labels: Labels = (), *, unit: int = 1
+    ) -> None:
         super().__init__(name, text, labels, Number)
         self._kind = kind
+        self._unit = unit
+        """So many of what is counted make one of what is shown: what must be exact is counted in whole numbers."""
 
     def collect(self) -> Metric:
         """The family as `prometheus_client` wants it."""
         family = CounterMetricFamily if self._kind == "counter" else GaugeMetricFamily
         metric = family(self.name, self.text, labels=self.labels)
         for values, cell in list(self.cells.items()):
-            metric.add_metric(values, cell.value)
+            metric.add_metric(values, cell.value / self._unit if self._unit > 1 else cell.value)
         return metric
 
 

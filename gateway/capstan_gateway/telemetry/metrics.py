@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from capstan_gateway.telemetry.cells import Histogram, HistogramFamily, Number, NumberFamily
+from capstan_gateway.tokens.price import NANO
 
 LATENCY: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 FIRST_TOKEN: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -32,9 +33,15 @@ class Metrics(Collector):
         self.latency = HistogramFamily(
             "llm_request_latency_seconds", "Time from a request's arrival to its answer's end.", model, LATENCY
         )
-        self.tokens = NumberFamily("counter", "llm_tokens_total", "Tokens, as engines report.", ("model", "direction"))
+        self.tokens = NumberFamily("counter", "llm_tokens_total", "Tokens of all calls.", ("model", "direction"))
         # NB: a gauge only in type, because a counter's name would have to end in _total.
-        self.cost = NumberFamily("gauge", "llm_cost_dollars", "Price of the tokens so far, in US dollars.", model)
+        self.cost = NumberFamily(
+            "gauge", "llm_cost_dollars", "Price of the tokens so far, in US dollars.", model, unit=NANO
+        )
+        self.settled = NumberFamily(
+            "counter", "llm_calls_settled_total", "Calls that were sent, by where their tokens are known from.",
+            ("model", "how"),
+        )  # fmt: skip
         self.first_token = HistogramFamily(
             "llm_time_to_first_token_seconds", "Time from a request's arrival to its stream's first bytes.",
             model, FIRST_TOKEN,
@@ -117,8 +124,8 @@ class ModelMetrics:
     """The cells of one model, looked up once for each Runtime."""
 
     __slots__ = (
-        "_aborts", "_model", "_requests", "_statuses", "cost", "first_token", "in_flight", "input_tokens",
-        "inter_token", "latency", "output_tokens", "overhead", "queue_depth", "succeeded", "truncated",
+        "_aborts", "_model", "_requests", "_statuses", "cost", "estimated", "first_token", "in_flight", "input_tokens",
+        "inter_token", "latency", "output_tokens", "overhead", "queue_depth", "succeeded", "told", "truncated",
     )  # fmt: skip
 
     def __init__(self, metrics: Metrics, model: str) -> None:
@@ -134,6 +141,9 @@ class ModelMetrics:
         self.input_tokens: Number = metrics.tokens.at(model, "input")
         self.output_tokens: Number = metrics.tokens.at(model, "output")
         self.cost: Number = metrics.cost.at(model)
+        """In nano-dollars."""
+        self.told: Number = metrics.settled.at(model, "told")
+        self.estimated: Number = metrics.settled.at(model, "estimated")
         self.in_flight: Number = metrics.in_flight.at(model)
         self.queue_depth: Number = metrics.queue_depth.at(model)
         self.truncated: Number = metrics.truncated.at(model)

@@ -26,15 +26,6 @@ class Usage(NamedTuple):
     bare: bool = False
     """Whether only the sum of input and output was told; it stands in `prompt_tokens`."""
 
-    def plus(self, other: "Usage") -> "Usage":
-        """Give the sum of two answers."""
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.written_tokens + other.written_tokens,
-        )
-
 
 def find_usage(document: bytes) -> Usage | None:
     """Give the usage that this JSON document, or run of SSE frames, reports last; None when there is none."""

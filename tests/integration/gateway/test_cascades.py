@@ -207,6 +207,15 @@ async def test_cost_bounds_the_steps(steps: Steps) -> None:
     assert float(headers["x-capstan-cost"]) == pytest.approx(11 * 7e-6)
 
 
+async def test_the_bound_counts_what_was_spent(steps: Steps) -> None:
+    """A member whose price alone is within the bound is not asked when it is not together with the calls before it."""
+    steps.upstreams["small"].respond = says("I cannot assist with that.")
+    for bound, asked in ((75e-6, 0), (78e-6, 1)):
+        await steps.configure(CHECKS, "small", "middle", threshold=0.9, maxCost=bound)
+        await steps.ask()
+        assert steps.asked("middle") == asked
+
+
 async def test_a_member_that_fails_is_skipped(steps: Steps) -> None:
     """A failure is as good as a bad answer; when the last one fails, the best answer so far is given."""
     await steps.configure()

@@ -1,20 +1,134 @@
-"""What a request has cost in the end."""
+"""Which calls are on the bill of a request, and what for."""
 
-from typing import Any, cast
+from typing import Any
 
-from capstan_gateway.config.runtime import Runtime, ServedModel
-from capstan_gateway.pipeline.ask import Ask
+import pytest
+
+from capstan_contract.config import Price
 from capstan_gateway.pipeline.request import Request, Route
+from capstan_gateway.pipeline.settle import settle_lost, settle_stream_later, settle_whole
+from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.tokens.bill import Bill, How
+from capstan_gateway.tokens.price import Rates
+from capstan_gateway.tokens.usage import Usage
+from fakes.openai_upstream import DONE, delta, frame, usage_chunk
+from support.asks import an_ask
 
 ROUTE = Route("/v1/chat/completions", b"/chat/completions", frozenset())
-NOTHING: Any = None
+REQUEST = Request(ROUTE, {"messages": [{"role": "user", "content": "x" * 400}]}, stream=True, usage_asked=False)
+PROMPT_TOKENS = 106
+"""By the rule: a quarter of the text, and what is around a message."""
 
 
-def test_calls_that_were_paid_count_without_an_answer() -> None:
-    """A request that fails, or whose client leaves, after calls that were settled has cost what they cost."""
-    request = Request(ROUTE, {}, stream=False, usage_asked=False)
-    ask = Ask(request, cast(ServedModel, NOTHING), runtime=cast(Runtime, NOTHING), started=0.0, expires_at=1.0)
+class Cell:
+    """A number of the metrics."""
+
+    value = 0
+
+
+class Cells:
+    """The metrics of a model."""
+
+    def __init__(self) -> None:
+        self.input_tokens, self.output_tokens, self.cost = Cell(), Cell(), Cell()
+        self.told, self.estimated = Cell(), Cell()
+
+
+class Model:
+    """What of a model is needed to settle a call."""
+
+    def __init__(self, price: Price | None = None) -> None:
+        self.rates = None if price is None else Rates.of(price)
+        self.metrics = Cells()
+
+
+class Tried:
+    """An attempt."""
+
+    def __init__(self, may_have_worked: bool) -> None:
+        self.may_have_worked = may_have_worked
+
+
+def _model(**price: float) -> Any:
+    return Model(Price(**price) if price else None)
+
+
+@pytest.mark.parametrize(
+    ("ending", "usage", "how"),
+    [
+        (b"", Usage(PROMPT_TOKENS, 3), How.ESTIMATED),
+        (frame(delta("m", None, "stop")) + frame(usage_chunk("m")) + DONE, Usage(5, 3), How.TOLD),
+        (frame(delta("m", None, "stop")) + DONE, Usage(PROMPT_TOKENS, 3), How.ESTIMATED),
+        (frame({"choices": [], "usage": {"total_tokens": 8}}), Usage(5, 3), How.ESTIMATED),
+        (
+            frame(delta("m", None, "stop")) + frame({"choices": [], "usage": {"total_tokens": 8}}) + DONE,
+            Usage(5, 3),
+            How.TOLD,
+        ),
+        (
+            frame({**delta("m", "b"), "usage": {"prompt_tokens": 50, "completion_tokens": 9}}),
+            Usage(50, 9),
+            How.ESTIMATED,
+        ),
+    ],
+    ids=["cut off", "told", "not told", "cut off behind a sum", "told as a sum", "told more than was seen"],
+)
+def test_a_stream_is_settled_as_far_as_it_came(ending: bytes, usage: Usage, how: How) -> None:
+    """The engine's numbers of a whole answer count; else the larger one of what was told and what was seen."""
+    relay, model = StreamRelay(strip_usage=True), _model(inputPerMillion=1, outputPerMillion=2)
+    relay.feed(b"".join(frame(delta("m", word)) for word in ("Hello", " ", "there"))[:-2] + b"\n\n")
+    relay.feed(ending)
+    ask = an_ask()
+    ask.request = REQUEST
     ask.hold()
-    ask.spent_dollars = 0.25
+    settle_stream_later(ask, model, relay)
+    assert ask.bill.open == 1
     ask.leave()
-    assert ask.price_dollars == 0.25
+    assert (ask.bill.input_tokens, ask.bill.output_tokens, ask.bill.how) == (*usage[:2], how)
+    assert ask.bill.nano_dollars == model.metrics.cost.value == usage[0] * 1000 + usage[1] * 2000
+    assert (ask.bill.calls, ask.bill.open) == (1, 0)
+    assert (model.metrics.told.value, model.metrics.estimated.value) == ((1, 0) if how is How.TOLD else (0, 1))
+
+
+def test_attempts_in_vain_are_settled_each() -> None:
+    """What was sent and failed, or lost a race, costs its prompt; what was refused or never sent costs nothing."""
+    tried = [Tried(True), Tried(False), Tried(True), Tried(True)]
+    for answered, calls in ((False, 3), (True, 2)):
+        bill, model = Bill(), _model(inputPerMillion=1)
+        settle_lost(bill, model, REQUEST, tried, answered=answered)
+        assert (bill.calls, bill.estimated) == (calls, calls)
+        assert bill.input_tokens == model.metrics.input_tokens.value == calls * PROMPT_TOKENS
+        assert bill.nano_dollars == calls * PROMPT_TOKENS * 1000
+
+
+def test_cached_and_written_tokens_have_their_own_prices() -> None:
+    """Of one prompt each part costs what it costs, and a price that nobody has said is none."""
+    usage = Usage(100, 10, cached_tokens=60, written_tokens=30)
+    model = _model(inputPerMillion=1, cachedInputPerMillion=0.1, cacheWritePerMillion=1.25, outputPerMillion=5)
+    bill = Bill()
+    settle_whole(bill, model, REQUEST, usage, b"{}")
+    assert bill.nano_dollars == 10 * 1000 + 60 * 100 + 30 * 1250 + 10 * 5000
+    free = Bill()
+    settle_whole(free, _model(), REQUEST, usage, b"{}")
+    assert (free.nano_dollars, free.priced, free.input_tokens) == (0, False, 100)
+
+
+def test_a_whole_answer_without_usage_is_estimated() -> None:
+    """An engine that tells nothing is no engine that is free."""
+    body = b'{"choices":[{"message":{"content":"Hello there"},"finish_reason":"stop"}]}'
+    bill = Bill()
+    settle_whole(bill, _model(), REQUEST, None, body)
+    assert (bill.input_tokens, bill.output_tokens, bill.how) == (PROMPT_TOKENS, 3, How.ESTIMATED)
+
+
+def test_what_was_settled_stays_when_the_request_fails() -> None:
+    """A request that fails, or whose client leaves, after calls that were settled has cost what they cost; once."""
+    ask = an_ask()
+    ask.hold()
+    ask.bill.add(Usage(1, 1), How.TOLD, 250)
+    child = ask.fork()
+    child.bill.add(Usage(2, 2), How.TOLD, 50)
+    ask.leave()
+    ask.end()
+    assert (ask.bill.calls, ask.bill.nano_dollars) == (2, 300)
+    assert ask.fork(settles=True).bill is not ask.bill

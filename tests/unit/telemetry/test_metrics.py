@@ -36,7 +36,7 @@ def test_models_that_are_gone_are_forgotten() -> None:
     metrics.requests.at("unknown", "404").value += 1
     metrics.retain_models(["new"])
     assert set(metrics.requests.cells) == {("new", "200"), ("unknown", "404")}
-    assert "old" not in metrics.render().decode()
+    assert '"old"' not in metrics.render().decode()
 
 
 def test_wrong_number_of_labels_is_a_bug() -> None:

@@ -1,0 +1,160 @@
+"""What a request has cost, in the metrics and the header: every call that was sent, settled once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from capstan_contract.config import ExternalBackend, ExternalEndpoint, Price, Provider
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame
+from support.gateway import RunningGateway, entry, running_gateway
+from support.wait import eventually
+
+PROMPT = {"messages": [{"role": "user", "content": "x" * 4000}]}
+PROMPT_TOKENS = 1006
+Respond = Callable[[Received, Wire], Awaitable[None]]
+
+
+async def _ask(gateway: RunningGateway, path: str = "chat/completions", **fields: Any) -> httpx2.Response:
+    async with httpx2.AsyncClient() as client:
+        reply = await client.post(f"{gateway.url}/v1/{path}", json={"model": "m", **PROMPT, **fields}, timeout=20)
+    await gateway.settled()
+    return reply
+
+
+def _tokens(gateway: RunningGateway, model: str = "m") -> tuple[float, float]:
+    told = [gateway.metric("llm_tokens_total", model=model, direction=way) for way in ("input", "output")]
+    return told[0], told[1]
+
+
+def _calls(gateway: RunningGateway, how: str, model: str = "m") -> float:
+    return gateway.metric("llm_calls_settled_total", model=model, how=how)
+
+
+async def test_a_stream_that_its_client_leaves_has_cost_its_prompt_and_its_text(tmp_path: Path) -> None:
+    """Nobody told the tokens of a stream that was cut off: its prompt and the text that came are estimated."""
+
+    async def hangs(_: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        for word in ("one two ", "three four "):
+            await wire.chunk(frame(delta("m", word)))
+        await asyncio.Event().wait()
+
+    price = Price(inputPerMillion=1000, outputPerMillion=2000)
+    async with FakeUpstream(hangs) as upstream, running_gateway(tmp_path, entry("m", upstream.url, price=price)) as gw:
+        async with (
+            httpx2.AsyncClient() as client,
+            client.stream(
+                "POST", f"{gw.url}/v1/chat/completions", json={"model": "m", "stream": True, **PROMPT}
+            ) as got,
+        ):
+            seen = b""
+            async for piece in got.aiter_bytes():
+                seen += piece
+                if b"four" in seen:
+                    break
+        await gw.settled()
+        assert _tokens(gw) == (PROMPT_TOKENS, 5)
+        assert gw.metric("llm_cost_dollars", model="m") == pytest.approx((PROMPT_TOKENS * 1000 + 5 * 2000) / 1e6)
+        assert (_calls(gw, "told"), _calls(gw, "estimated")) == (0, 1)
+
+
+async def test_an_attempt_that_failed_behind_its_head_is_on_the_bill(tmp_path: Path) -> None:
+    """A call that broke off may have been charged, and its retry as well: both are on the one bill."""
+    asked = 0
+
+    async def breaks_once(_: Received, wire: Wire) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await wire.json(completion("m"))
+            return
+        await wire.head(200, "content-type: application/json", length=1000)
+        await wire.raw(b"{")
+        wire.reset()
+
+    price = Price(inputPerMillion=1, outputPerMillion=1)
+    async with (
+        FakeUpstream(breaks_once) as one,
+        FakeUpstream(breaks_once) as two,
+        running_gateway(tmp_path, entry("m", one.url, two.url, price=price)) as gateway,
+    ):
+        reply = await _ask(gateway)
+        assert reply.status_code == 200
+        assert _tokens(gateway) == (PROMPT_TOKENS + 5, 2)
+        assert (_calls(gateway, "told"), _calls(gateway, "estimated")) == (1, 1)
+        assert reply.headers["x-capstan-cost"] == f"{(PROMPT_TOKENS + 7) / 1e6:.8f}"
+
+
+@pytest.mark.parametrize("status", [400, 429, 500])
+async def test_what_was_refused_has_cost_nothing(tmp_path: Path, status: int) -> None:
+    """An engine that answers with an error status charges nobody."""
+
+    async def refuses(_: Received, wire: Wire) -> None:
+        await wire.json({"error": {"message": "no"}}, status)
+
+    async with FakeUpstream(refuses) as upstream, running_gateway(tmp_path, entry("m", upstream.url)) as gateway:
+        assert (await _ask(gateway)).status_code >= 400
+        assert _tokens(gateway) == (0, 0)
+        assert (_calls(gateway, "told"), _calls(gateway, "estimated")) == (0, 0)
+
+
+async def test_what_was_never_sent_has_cost_nothing(tmp_path: Path) -> None:
+    """Nobody works on a request for which there was no connection."""
+    async with running_gateway(tmp_path, entry("m", "http://127.0.0.1:1"), endpoint_wait_seconds=0.1) as gateway:
+        assert (await _ask(gateway)).status_code >= 500
+        assert _calls(gateway, "estimated") == 0
+
+
+async def test_the_loser_of_a_race_is_on_the_bill(tmp_path: Path) -> None:
+    """Of two attempts at one stream both have worked, though the client sees one of them."""
+
+    async def first_hangs(request: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        if sum(len(one.requests) for one in (slow, quick)) == 1:
+            await asyncio.Event().wait()
+        await wire.chunk(frame(delta("m", "four")) + frame(delta("m", None, "stop")))
+        await wire.chunk(frame({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}) + DONE)
+        await wire.end()
+
+    async with FakeUpstream(first_hangs) as slow, FakeUpstream(first_hangs) as quick:
+        settings = {"hedge_percent": 100.0, "hedge_after_seconds": 0.05}
+        async with running_gateway(tmp_path, entry("m", slow.url, quick.url), **settings) as gateway:
+            await _ask(gateway, stream=True)
+            await eventually(lambda: _calls(gateway, "estimated") == 1, what="the loser to be settled")
+            assert _tokens(gateway) == (PROMPT_TOKENS + 7, 1)
+            assert _calls(gateway, "told") == 1
+
+
+async def test_what_anthropic_writes_into_its_cache_has_its_own_price(tmp_path: Path) -> None:
+    """Input, input from the cache, input into the cache and output are four prices."""
+    usage = {
+        "input_tokens": 10, "cache_creation_input_tokens": 1000, "cache_read_input_tokens": 100, "output_tokens": 5,
+    }  # fmt: skip
+    message = {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "usage": usage, "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "Hello"}],
+    }  # fmt: skip
+
+    async def answers(request: Received, wire: Wire) -> None:
+        await wire.json({"input_tokens": 1000} if request.path.endswith("count_tokens") else message)
+
+    async with FakeUpstream(answers) as upstream:
+        claude = entry(
+            "m",
+            backend=ExternalBackend(
+                provider=Provider.ANTHROPIC, endpoints=(ExternalEndpoint(name="a", url=upstream.url),)
+            ),
+            price=Price(inputPerMillion=3, cachedInputPerMillion=0.3, cacheWritePerMillion=3.75, outputPerMillion=15),
+        )
+        async with running_gateway(tmp_path, claude) as gateway:
+            cost = (10 * 3 + 1000 * 3.75 + 100 * 0.3 + 5 * 15) / 1e6
+            for path, fields in (("chat/completions", {}), ("messages", {"max_tokens": 9})):
+                reply = await _ask(gateway, path, **fields)
+                assert float(reply.headers["x-capstan-cost"]) == pytest.approx(cost)
+            assert _tokens(gateway) == (2 * 1110, 10)
+            await _ask(gateway, "messages/count_tokens")
+            assert _calls(gateway, "told") + _calls(gateway, "estimated") == 2
