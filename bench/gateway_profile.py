@@ -29,7 +29,8 @@ from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.routing.port import Call
 from capstan_gateway.serving.client_connection import ClientConnection
 from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
+from capstan_gateway.serving.listener import Listener
+from capstan_gateway.serving.service import Handler, Service, ServingLimits
 from capstan_gateway.settings import Settings
 from capstan_gateway.surface import api_listener
 from capstan_gateway.upstream.connection import Connection
@@ -97,7 +98,7 @@ async def turn(listener: Listener, sent: bytes, end: bytes) -> float:
     loop = asyncio.get_running_loop()
     clients = []
     for _ in range(CONNECTIONS):
-        connection, socket = ClientConnection(listener), ClientSocket(end)
+        connection, socket = ClientConnection(listener.service), ClientSocket(end)
         connection.connection_made(socket)
         clients.append((connection, socket))
     began = time.process_time()
@@ -182,7 +183,7 @@ async def measure(rounds: int) -> None:
             model = runtime.models["bench"]
             body, sent = request(stream=False)
             table: list[tuple[str, Callable[[], Awaitable[float]]]] = [
-                (name, partial(turn, Listener({PATH: handler}, handler, limits), sent, b"}"))
+                (name, partial(turn, Listener(Service({PATH: handler}, handler, limits)), sent, b"}"))
                 for name, handler in layers(gateway, model, body).items()
             ]
             table.append(("+ pipeline: all of the gateway, JSON", partial(turn, api_listener(gateway), sent, b"}")))

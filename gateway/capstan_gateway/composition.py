@@ -35,7 +35,7 @@ from capstan_gateway.routing.hedge import HedgeSettings, Hedging
 from capstan_gateway.routing.probe import Prober
 from capstan_gateway.routing.probing import ProbeSettings
 from capstan_gateway.routing.registry import EndpointRegistry
-from capstan_gateway.selection.memory import RouteMemory
+from capstan_gateway.selection.route_memory import RouteMemory
 from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.serving.turned_away import TurnedAway
 from capstan_gateway.settings import Settings

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.errors import INVALID_REQUEST, SERVER_ERROR, UpstreamRejected
+from capstan_gateway.errors import INVALID_REQUEST_TYPE, SERVER_ERROR_TYPE, UpstreamRejected
 from capstan_gateway.headers import Header
 from capstan_gateway.redaction import without_account
 
@@ -35,7 +35,7 @@ _REFUSED_CREDENTIALS: Final = "the hosted model refused the gateway's credential
 _HOSTED_LIMIT: Final = "the hosted model takes no more of the gateway's requests for now; try again later"
 _OPENAI_TYPES: Final = frozenset(
     (
-        INVALID_REQUEST, SERVER_ERROR, "insufficient_quota", "requests", "tokens", "rate_limit_error",
+        INVALID_REQUEST_TYPE, SERVER_ERROR_TYPE, "insufficient_quota", "requests", "tokens", "rate_limit_error",
         "authentication_error", "permission_error",
     )
 )  # fmt: skip
@@ -104,12 +104,12 @@ def _engine_failure(status: int, headers: tuple[Header, ...]) -> UpstreamRejecte
     ours = _STATUS_OF_ENGINE_FAILURE.get(status, 502)
     code = {503: "overloaded", 504: "timeout"}.get(ours, "upstream_error")
     return UpstreamRejected(
-        f"the model's engine failed ({status})", status=ours, type=SERVER_ERROR, code=code, headers=headers
+        f"the model's engine failed ({status})", status=ours, type=SERVER_ERROR_TYPE, code=code, headers=headers
     )
 
 
 def _type_of(status: int) -> str:
-    return {429: "requests", 403: "permission_error"}.get(status, INVALID_REQUEST)
+    return {429: "requests", 403: "permission_error"}.get(status, INVALID_REQUEST_TYPE)
 
 
 def _code_of(status: int) -> str | None:

@@ -26,15 +26,15 @@ from typing import Final
 
 from capstan_gateway.headers import Header
 
-INVALID_REQUEST: Final = "invalid_request_error"
-SERVER_ERROR: Final = "server_error"
+INVALID_REQUEST_TYPE: Final = "invalid_request_error"
+SERVER_ERROR_TYPE: Final = "server_error"
 
 
 class GatewayError(Exception):
     """A request that gets an error answer."""
 
     status: int = 500
-    type: str = SERVER_ERROR
+    type: str = SERVER_ERROR_TYPE
     code: str | None = "internal_error"
 
     def __init__(
@@ -63,7 +63,7 @@ class InvalidRequest(GatewayError):
     """The request itself is wrong; the same request fails again."""
 
     status = 400
-    type = INVALID_REQUEST
+    type = INVALID_REQUEST_TYPE
     code: str | None = None
 
 
@@ -127,7 +127,7 @@ class ModelNotFound(GatewayError):
     """No model of this name is configured."""
 
     status = 404
-    type = INVALID_REQUEST
+    type = INVALID_REQUEST_TYPE
     code = "model_not_found"
 
 

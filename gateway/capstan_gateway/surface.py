@@ -10,7 +10,8 @@ from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
 from capstan_gateway.serving.cors import CorsSettings
-from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
+from capstan_gateway.serving.listener import Listener
+from capstan_gateway.serving.service import Handler, Service, ServingLimits
 from capstan_gateway.settings import Settings
 
 
@@ -78,14 +79,14 @@ def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAP
         metrics.cut_off.at(reason).value += 1
 
     def read_gauge() -> None:
-        connections.value = len(listener.connections)
+        connections.value = len(service.connections)
 
     limits = ServingLimits(
         max_head_bytes=settings.max_header_bytes,
         max_connections=settings.max_connections,
         write_seconds=settings.write_seconds,
     )
-    listener = Listener(
+    service = Service(
         handlers,
         AsgiHandler(pages),
         limits,
@@ -95,4 +96,4 @@ def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAP
         on_cut_off=on_cut_off,
     )
     metrics.before_collect.append(read_gauge)
-    return listener
+    return Listener(service)

@@ -13,8 +13,9 @@ from capstan_gateway.serving.client_connection import ClientConnection
 from capstan_gateway.serving.cors import CorsSettings
 from capstan_gateway.serving.dates import DateLine
 from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
+from capstan_gateway.serving.listener import Listener
 from capstan_gateway.serving.request_ids import RequestIds
+from capstan_gateway.serving.service import Handler, Service, ServingLimits
 from capstan_gateway.serving.turned_away import TurnedAway
 
 HIGH_WATER = 64 * 1024
@@ -229,11 +230,14 @@ class Client:
             max_head_bytes=max_head_bytes, max_connections=max_connections, write_seconds=write_seconds
         )
         self.listener = listener or Listener(
-            handlers or {}, handler or self.echo, limits,
-            memory=memory, cors=cors, turned_away=TurnedAway(FixedIds()),
+            Service(
+                handlers or {}, handler or self.echo, limits,
+                memory=memory, cors=cors, turned_away=TurnedAway(FixedIds()),
+            )
         )  # fmt: skip
-        self.listener.date_line = DateLine(lambda: 1_700_000_000.0)
-        self.connection = ClientConnection(self.listener)
+        self.service = self.listener.service
+        self.service.date_line = DateLine(lambda: 1_700_000_000.0)
+        self.connection = ClientConnection(self.service)
         self.transport = FakeTransport(self.connection)
         self.connection.connection_made(self.transport)
 

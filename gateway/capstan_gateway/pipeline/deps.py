@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.routing.port import DispatchPort
-from capstan_gateway.selection.memory import RouteMemory
+from capstan_gateway.selection.route_memory import RouteMemory
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 

@@ -13,7 +13,7 @@ from capstan_gateway.pipeline.layers import of_its_own
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.quality.checks import check_answer
-from capstan_gateway.quality.estimate import USES, combine
+from capstan_gateway.quality.combined import USES, combine
 from capstan_gateway.quality.judging import judge_request, read_grade
 from capstan_gateway.quality.logprobs import mean_probability
 from capstan_gateway.routing.errors import RoutingError

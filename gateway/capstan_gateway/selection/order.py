@@ -6,8 +6,8 @@ from hashlib import blake2b
 
 from capstan_contract.config import Price, Strategy
 from capstan_gateway.selection.filters import Member, Model, is_tight
-from capstan_gateway.selection.memory import RouteMemory
 from capstan_gateway.selection.needs import Needs
+from capstan_gateway.selection.route_memory import RouteMemory
 
 MILLION = 1_000_000
 

@@ -1,7 +1,8 @@
 """The gateway's own HTTP/1.1 server: asyncio protocols on httptools, made for answers that are forwarded.
 
-    Listener ── ClientConnection ── Exchange ──► a handler: the inference routes, or the pages of FastAPI
-                 on RequestReader (bytes to requests) on ClientWire (transport, deadlines, the end)
+    Listener ── ClientConnection ── Exchange ──► a handler of the Service: the inference routes, or the pages of FastAPI
+                 ├─ RequestReader    bytes to requests
+                 └─ ClientWire       transport, deadlines, the end
 
-docs/performance.md says why, and what it saves.
+A `Service` is what all connections of one port share. docs/performance.md says why, and what it saves.
 """

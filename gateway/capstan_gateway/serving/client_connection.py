@@ -9,19 +9,17 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTimeout
 from capstan_gateway.headers import header_lines, retry_after_headers
 from capstan_gateway.memory import Share
 from capstan_gateway.serving.exchange import FREE_BYTES, STATUS_LINES, Exchange
-from capstan_gateway.serving.reading import Head, RequestReader
 from capstan_gateway.serving.refusals import error_response, respond_error
+from capstan_gateway.serving.request_reader import Head, RequestReader
+from capstan_gateway.serving.service import Handler, Service
 from capstan_gateway.serving.turned_away import Reason
 from capstan_gateway.serving.wire import ClientWire
-
-if TYPE_CHECKING:
-    from capstan_gateway.serving.listener import Handler, Listener
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +38,17 @@ WAITING_BYTES: Final = 2048
 class ClientConnection(asyncio.Protocol):
     """asyncio protocol of one connection."""
 
-    def __init__(self, listener: "Listener") -> None:
-        self._listener = listener
-        self._loop = listener.loop
-        self.date_line: Callable[[], bytes] = listener.date_line
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._loop = service.loop
+        self.date_line: Callable[[], bytes] = service.date_line
         self.wire = ClientWire(
-            listener.loop,
-            write_seconds=listener.limits.write_seconds,
+            service.loop,
+            write_seconds=service.limits.write_seconds,
             on_deadline=self._on_deadline,
             on_stalled=self._on_stalled,
         )
-        self._reader = RequestReader(self, max_head_bytes=listener.limits.max_head_bytes)
+        self._reader = RequestReader(self, max_head_bytes=service.limits.max_head_bytes)
         self._arriving: Exchange | None = None
         """Whose body comes now, or came last."""
         self._current: Exchange | None = None
@@ -92,7 +90,7 @@ class ClientConnection(asyncio.Protocol):
 
     def share(self) -> Share:
         """Open an account for what a request holds."""
-        return self._listener.memory.share()
+        return self._service.memory.share()
 
     def resume_reading(self) -> None:
         """Read again, but not while requests wait that were read already."""
@@ -130,12 +128,12 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse when there are too many connections."""
         self.wire.attach(cast(asyncio.Transport, transport))
-        listener = self._listener
-        listener.connections.add(self)
-        if listener.closing:
+        service = self._service
+        service.connections.add(self)
+        if service.closing:
             self.wire.close()
             return
-        if len(listener.connections) > listener.limits.max_connections:
+        if len(service.connections) > service.limits.max_connections:
             error = Overloaded("the gateway has too many connections; try again", headers=retry_after_headers(1.0))
             self._reader.stop()
             self._write_refusal(error, Reason.CONNECTIONS)
@@ -152,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it ended makes no difference
         """Let everybody know who waits for the client."""
-        self._listener.on_lost(self)
+        self._service.on_lost(self)
         self.wire.detach()
         self._reader.close()
         self._release_head()
@@ -290,12 +288,12 @@ class ClientConnection(asyncio.Protocol):
             self.wire.set_deadline(KEEP_ALIVE_SECONDS)
 
     def _begin(self, exchange: Exchange) -> None:
-        listener = self._listener
+        service = self._service
         self._current = exchange
-        handler = listener.handlers.get(exchange.target) or listener.handler(exchange.target)
-        if listener.cors is not None:
-            exchange.extra_lines = listener.cors.lines(exchange.headers)
-            preflight = listener.cors.preflight(exchange.method, exchange.headers)
+        handler = service.handlers.get(exchange.target) or service.handler(exchange.target)
+        if service.cors is not None:
+            exchange.extra_lines = service.cors.lines(exchange.headers)
+            preflight = service.cors.preflight(exchange.method, exchange.headers)
             if preflight is not None:
                 handler = preflight_handler(preflight)
         exchange.task = self._loop.create_task(self._serve(exchange, handler))
@@ -342,13 +340,13 @@ class ClientConnection(asyncio.Protocol):
         due = (self._loop.time() - began - UPLOAD_SECONDS + 0.1) * UPLOAD_RATE
         if exchange.holds_upload and exchange.received < max(due, 1.0):
             self._upload_from = 0.0
-            self._listener.on_cut_off("slow_upload")
+            self._service.on_cut_off("slow_upload")
             exchange.on_broken(RequestTimeout("the request's body comes too slowly"))
             return
         self.wire.set_deadline(UPLOAD_SECONDS)
 
     def _on_stalled(self) -> None:
-        self._listener.on_cut_off("not_reading")
+        self._service.on_cut_off("not_reading")
 
     def _close(self) -> None:
         """Close behind what was sent; what the client is still sending is not left unread."""
@@ -363,7 +361,7 @@ class ClientConnection(asyncio.Protocol):
         self._drop_pipelined()
         wire.close_behind_upload()
 
-    async def _serve(self, exchange: Exchange, handler: "Handler") -> None:
+    async def _serve(self, exchange: Exchange, handler: Handler) -> None:
         try:
             waits = handler(exchange)
             if waits is not None:
@@ -375,7 +373,7 @@ class ClientConnection(asyncio.Protocol):
                 log.exception("a request's handler failed")
                 error = GatewayError("the gateway failed")
             if not exchange.started:
-                respond_error(exchange, error, self._listener.turned_away.request_id(exchange.headers))
+                respond_error(exchange, error, self._service.turned_away.request_id(exchange.headers))
         finally:
             if not exchange.complete:
                 exchange.abandon()
@@ -384,14 +382,14 @@ class ClientConnection(asyncio.Protocol):
                 self.wire.keep(share)
 
     def _write_refusal(self, error: GatewayError, reason: Reason) -> None:
-        request_id = self._listener.turned_away.request_id(())
+        request_id = self._service.turned_away.request_id(())
         status, headers, body = error_response(error, request_id)
         head = STATUS_LINES[status] + self.date_line() + header_lines(headers) + b"connection: close\r\n\r\n"
         self.wire.write(head + body)
-        self._listener.turned_away.note(reason, error, request_id)
+        self._service.turned_away.note(reason, error, request_id)
 
 
-def preflight_handler(lines: bytes) -> "Handler":
+def preflight_handler(lines: bytes) -> Handler:
     """Give a handler that answers a preflight with these header lines."""
 
     def answer(exchange: Exchange) -> None:

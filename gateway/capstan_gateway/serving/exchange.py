@@ -9,7 +9,7 @@ from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, Request
 from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.memory import Share
 from capstan_gateway.serving.body import Body
-from capstan_gateway.serving.reading import Head
+from capstan_gateway.serving.request_reader import Head
 from capstan_gateway.serving.wire import ClientWire
 
 HIGH_WATER: Final = 64 * 1024

@@ -13,7 +13,8 @@ import uvloop
 
 from capstan_gateway.serving import wire
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
-from capstan_gateway.serving.listener import Handler, Listener, ServingLimits
+from capstan_gateway.serving.listener import Listener
+from capstan_gateway.serving.service import Handler, Service, ServingLimits
 from support.ports import free_port
 from support.serving import read_answers
 from support.wait import eventually
@@ -60,13 +61,13 @@ class Server:
 async def serving(handler: Handler) -> AsyncIterator[Server]:
     """Serve until the block ends; see that no connection is left then."""
     port = free_port()
-    listener = Listener({}, handler, ServingLimits(max_head_bytes=4000, max_connections=10))
+    listener = Listener(Service({}, handler, ServingLimits(max_head_bytes=4000, max_connections=10)))
     await listener.listen("127.0.0.1", port)
     try:
         yield Server(listener, port)
     finally:
         await listener.close(grace_seconds=5)
-    assert not listener.connections
+    assert not listener.service.connections
 
 
 async def echo(exchange: Exchange) -> None:
@@ -158,7 +159,7 @@ def test_a_client_that_leaves_within_its_body(run: Run) -> None:
         async with serving(wait) as server:
             _, writer = await server.connect()
             writer.write(post(b"hello")[:-1])
-            await eventually(lambda: len(server.listener.connections) == 1, what="the connection")
+            await eventually(lambda: len(server.listener.service.connections) == 1, what="the connection")
             writer.close()
             await ended.wait()
 
@@ -249,7 +250,7 @@ def test_nonsense_and_uploads_while_closing(run: Run) -> None:
                 for piece in pieces:
                     writer.write(piece)
                 writer.write_eof()
-                await eventually(lambda: not server.listener.connections, every=0.005, what="the end")
+                await eventually(lambda: not server.listener.service.connections, every=0.005, what="the end")
                 writer.close()
         assert problems == []
 
@@ -268,7 +269,7 @@ def test_nothing_is_left_for_the_garbage_collector(run: Run) -> None:
             try:
                 await server.say(post(b"z" * 100_000), BYE)
                 await server.say(GET + b"nonsense\0")
-                await eventually(lambda: not server.listener.connections, every=0.005, what="the end")
+                await eventually(lambda: not server.listener.service.connections, every=0.005, what="the end")
                 gc.collect()
                 kinds = [type(item).__module__ for item in gc.garbage]
             finally:

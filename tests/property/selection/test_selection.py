@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from capstan_contract.config import Capability, Strategy
 from capstan_gateway.selection.filters import Member, narrow
-from capstan_gateway.selection.memory import EXPLORE_EVERY, RouteMemory
 from capstan_gateway.selection.needs import Needs
 from capstan_gateway.selection.order import estimated_cost, order, sticky_key
+from capstan_gateway.selection.route_memory import EXPLORE_EVERY, RouteMemory
 from support.selection import REQUIREMENTS, PlainModel, load_of, members
 
 WEIGHTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 20), min_size=1, max_size=6)

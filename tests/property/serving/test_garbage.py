@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_gateway.pages.asgi import AsgiHandler
-from capstan_gateway.serving.listener import path_of
+from capstan_gateway.serving.service import path_of
 from support.serving import Client, read_answers
 from support.virtualtime import run_virtually
 

@@ -6,7 +6,7 @@ import gc
 import pytest
 
 from capstan_gateway.errors import InvalidRequest, RequestTooLarge
-from capstan_gateway.serving import reading
+from capstan_gateway.serving import request_reader
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
 from capstan_gateway.serving.turned_away import TurnedAway
 from support.serving import DATE, Client, read_answers, turns
@@ -86,7 +86,7 @@ async def test_a_head_in_many_reads_is_bounded() -> None:
 async def test_the_number_of_headers_is_bounded() -> None:
     """Many small headers are refused like few large ones."""
     client = Client(max_head_bytes=100_000)
-    await client.say(b"GET /x HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * (reading.MAX_HEADERS + 1) + b"\r\n")
+    await client.say(b"GET /x HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * (request_reader.MAX_HEADERS + 1) + b"\r\n")
     assert client.statuses == [431]
 
 
@@ -426,7 +426,7 @@ async def test_one_connection_too_many() -> None:
     """The connection above the limit is told so at once, and counted; the others are served."""
     counted: list[str] = []
     first = Client(max_connections=1)
-    first.listener.turned_away = TurnedAway(count=counted.append)
+    first.service.turned_away = TurnedAway(count=counted.append)
     second = Client(listener=first.listener)
     await turns()
     assert second.statuses == [503]

@@ -120,8 +120,8 @@ def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
         await client.say(GET)
         await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000)
         counted: list[str] = []
-        client.listener.on_cut_off = counted.append
-        assert await seconds_until_end(client) == pytest.approx(client.listener.limits.write_seconds, abs=2)
+        client.service.on_cut_off = counted.append
+        assert await seconds_until_end(client) == pytest.approx(client.service.limits.write_seconds, abs=2)
         assert counted == ["not_reading"]
 
     run_virtually(main())

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.serving.listener import CANCEL_SECONDS, Handler, path_of
+from capstan_gateway.serving.listener import CANCEL_SECONDS
+from capstan_gateway.serving.service import Handler, path_of
 from support.serving import Client, turns
 from support.virtualtime import run_virtually
 
@@ -123,7 +124,7 @@ async def test_a_connection_that_comes_while_closing() -> None:
     late = Client(listener=first.listener)
     await closing
     assert late.transport.closed
-    assert first.listener.connections == set()
+    assert first.listener.service.connections == set()
 
 
 async def test_closing_without_connections() -> None:

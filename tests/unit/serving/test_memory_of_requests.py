@@ -192,7 +192,7 @@ def test_a_large_body_must_come(rate: int, status: int) -> None:
         budget = MemoryBudget(100 * MEBIBYTE)
         client = Client(memory=budget)
         counted: list[str] = []
-        client.listener.on_cut_off = counted.append
+        client.service.on_cut_off = counted.append
         size = 500_000
         await client.say(head(size) + b"x")
         for _ in range(30):
