@@ -17,7 +17,7 @@ from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.kubernetes import ConfigMapSource
 from capstan_gateway.config.kubernetes_credentials import SecretSource
 from capstan_gateway.config.runtime import Runtime, compile_runtime
-from capstan_gateway.config.store import ConfigStore
+from capstan_gateway.config.store import ConfigStore, Prepared
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
@@ -177,11 +177,12 @@ class Gateway:
             jobs.append(self._watcher.run())
         return jobs
 
-    def _compile(self, config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Runtime]:
+    def _compile(self, config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Prepared]:
+        draft = self.table.draft()
         before = None if previous is None else previous.answering
         runtime = yield from compile_runtime(
             config,
-            endpoints_of=self.table.set_of,
+            endpoints_of=draft.set_of,
             metrics=self.metrics,
             answering=Policies(
                 self._kinds, config, self.deps, previous=before if isinstance(before, Policies) else None
@@ -189,9 +190,12 @@ class Gateway:
             previous=previous,
             auto=self.settings.auto_strategy,
         )
-        self.table.retain(runtime.by_id)
-        self.deps.memory.retain((*runtime.by_id, AUTO))
-        return runtime
+
+        def commit() -> None:
+            draft.commit(runtime.by_id)
+            self.deps.memory.retain((*runtime.by_id, AUTO))
+
+        return Prepared(runtime, commit)
 
     def _count_turned_away(self, reason: str) -> None:
         self.metrics.rejected.at(reason).value += 1

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Mapping
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from capstan_contract.config import ConfigError, ConfigReport, GatewayConfig
 from capstan_contract.reading import ConfigReader, Reading
@@ -21,8 +21,21 @@ MOST_NAMED: Final = 20
 SLICE_SECONDS: Final = 0.001
 """How long a config is worked on at a stretch before requests have their turn."""
 
-Build = Callable[[GatewayConfig, Runtime | None], Generator[None, None, Runtime]]
-"""Compiles a config in steps, each as small as one model."""
+
+def _nothing() -> None:
+    """Change nothing."""
+
+
+class Prepared(NamedTuple):
+    """A config that is compiled aside: nothing that is in use knows of it yet."""
+
+    runtime: Runtime
+    commit: Callable[[], None] = _nothing
+    """Changes what outlives configs, in the turn of the loop in which the Runtime is taken into use; never before."""
+
+
+Build = Callable[[GatewayConfig, Runtime | None], Generator[None, None, Prepared]]
+"""Compiles a config in steps, each as small as one model. It changes nothing: it may be given up at any step."""
 
 
 class ConfigStore:
@@ -66,27 +79,28 @@ class ConfigStore:
             return False
         if self.runtime is None or self.runtime.hash != reading.config.hash:
             try:
-                runtime = await self._compile(reading.config)
+                prepared = await self._compile(reading.config)
             except Exception as error:
                 # A bug, since the config is valid; but the same config reaches every replica, and none must end by it.
                 log.exception("a config could not be compiled", extra={"source": source})
                 self.reject(f"the config could not be compiled: {type(error).__name__}", source=source)
+                self._forget_metrics()
                 return False
-            self._swap(runtime, reading, source)
+            self._swap(prepared, reading, source)
         self._source = source
         self.error = None
         self._metrics.config_success.at().value = 1
         return True
 
-    async def _compile(self, config: GatewayConfig) -> Runtime:
+    async def _compile(self, config: GatewayConfig) -> Prepared:
         steps = self._build(config, self.runtime)
         turn = time.monotonic()
         while True:
             try:
                 next(steps)
             except StopIteration as end:
-                runtime: Runtime = end.value
-                return runtime
+                prepared: Prepared = end.value
+                return prepared
             if time.monotonic() - turn > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.monotonic()
@@ -109,21 +123,29 @@ class ConfigStore:
             hash=self.runtime.hash, generations=dict(self._reported), error=self.error, refused=dict(self.refused)
         )
 
-    def _swap(self, runtime: Runtime, reading: Reading, source: str) -> None:
+    def _swap(self, prepared: Prepared, reading: Reading, source: str) -> None:
+        runtime = prepared.runtime
+        prepared.commit()
         self.runtime = runtime
         self.refused = reading.refused
         self._reported = {entry.id: entry.generation for entry in reading.config.models if entry.generation}
-        names = {model.name for model in runtime.models.values()}
-        if runtime.auto is not None:
-            names.add(runtime.auto.name)
-        self._metrics.retain_models(names)
+        names = self._forget_metrics()
         self._metrics.config_info.cells.clear()
         self._metrics.config_info.at(runtime.hash).value = 1
         self._metrics.config_reloads.at("success").value += 1
         self._metrics.config_refused.at().value = len(self.refused)
         for entry, objections in islice(self.refused.items(), MOST_NAMED):
             log.error("refused an entry of the config", extra={"entry": entry, "reason": ", ".join(objections)})
-        log.info("swapped the config", extra={"config_hash": runtime.hash, "models": len(names), "source": source})
+        log.info("swapped the config", extra={"config_hash": runtime.hash, "models": names, "source": source})
+
+    def _forget_metrics(self) -> int:
+        """Keep the metrics of the models in use only; give how many there are."""
+        runtime = self.runtime
+        names = set() if runtime is None else {model.name for model in runtime.models.values()}
+        if runtime is not None and runtime.auto is not None:
+            names.add(runtime.auto.name)
+        self._metrics.retain_models(names)
+        return len(names)
 
 
 def _rests(seconds: float) -> Callable[[], None]:

@@ -1,7 +1,7 @@
 """The endpoints of every model, by model id. They outlive configs, and stay as last known while the API is away."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from capstan_contract.config import Backend, ExternalBackend, ModelEntry, ServiceBackend, StaticBackend
@@ -10,8 +10,39 @@ from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.upstream.port import Endpoint
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one model gets when a config is taken into use."""
+
+    endpoints: EndpointSet
+    identity: tuple[object, ...]
+    service: ServicePort | None
+    fixed: tuple[Endpoint, ...]
+    """Without a Service: the endpoints that the backend names itself."""
+
+
+class Draft:
+    """What a config would make of the endpoints. Nothing that is in use changes before `commit`, and then at once."""
+
+    def __init__(self, table: "EndpointTable") -> None:
+        self._table = table
+        self._plans: dict[str, _Plan] = {}
+
+    def set_of(self, entry: ModelEntry) -> EndpointSet:
+        """Give the set that this model will have; a new one is filled when the draft is committed.
+
+        Raises ValueError for a backend with addresses that cannot be.
+        """
+        plan = self._plans[entry.id] = self._table.plan(entry)
+        return plan.endpoints
+
+    def commit(self, model_ids: Iterable[str]) -> None:
+        """The config is in use: it has these models. Those that the draft was not asked for stay as they are."""
+        self._table.adopt(self._plans, set(model_ids))
+
+
 class EndpointTable:
-    """Gives each model its EndpointSet, and keeps the sets as the config and the cluster say."""
+    """Gives each model its EndpointSet, and keeps the sets as the config in use and the cluster say."""
 
     def __init__(
         self,
@@ -24,45 +55,55 @@ class EndpointTable:
         self._make_set = make_set
         self._discovered = discovered
         self._sets: dict[str, EndpointSet] = {}
-        self._kinds: dict[str, tuple[object, ...]] = {}
-        self._replaced: list[EndpointSet] = []
-        """Sets of models whose backend became one of another kind, until the config that says so is in use."""
+        self._identities: dict[str, tuple[object, ...]] = {}
         self._services: dict[ServicePort, set[str]] = {}
         self._keys: dict[str, ServicePort] = {}
 
-    def set_of(self, entry: ModelEntry) -> EndpointSet:
-        """The set of this model, filled as its backend says now.
+    def draft(self) -> Draft:
+        """Begin to prepare another config."""
+        return Draft(self)
 
-        A backend of another kind, or of another provider, gets a set of its own: a request that is under way was
-        written for the former one, and must not go to the new one.
+    def plan(self, entry: ModelEntry) -> _Plan:
+        """Say what a model gets; changes nothing.
+
+        A backend of another kind or provider, or a model with another name there, gets a set of its own: a request
+        that is under way was written for the former one, and must not go to the new one.
         """
+        backend = entry.backend
+        identity = (type(backend), getattr(backend, "provider", None), entry.upstreamName)
         found = self._sets.get(entry.id)
-        kind = (type(entry.backend), getattr(entry.backend, "provider", None))
-        if found is not None and self._kinds[entry.id] != kind:
-            self._replaced.append(found)
-            found = None
-        if found is None:
-            found = self._sets[entry.id] = self._make_set()
-            self._kinds[entry.id] = kind
-        self._forget(entry.id)
-        if isinstance(entry.backend, ServiceBackend):
-            key = service_port(entry.backend)
-            self._services.setdefault(key, set()).add(entry.id)
-            self._keys[entry.id] = key
-            found.replace(_endpoint(entry.id, address) for address in self._discovered(key))
-        else:
-            found.replace(fixed_endpoints(entry.id, entry.backend, region=self._region))
-        return found
+        if found is None or self._identities[entry.id] != identity:
+            found = self._make_set()
+        if isinstance(backend, ServiceBackend):
+            return _Plan(found, identity, service_port(backend), ())
+        return _Plan(found, identity, None, tuple(fixed_endpoints(entry.id, backend, region=self._region)))
 
-    def retain(self, model_ids: Iterable[str]) -> None:
-        """Forget every other model; requests that are being served keep what they have."""
-        for gone in self._sets.keys() - set(model_ids):
+    def adopt(self, plans: Mapping[str, _Plan], model_ids: Set[str]) -> None:
+        """Let models have what was planned, and forget every model that is not one of these.
+
+        Requests that are being served keep what they have; those that wait on a set that nobody has any more find it
+        empty.
+        """
+        for gone in self._sets.keys() - model_ids:
             self._forget(gone)
-            del self._kinds[gone]
+            del self._identities[gone]
             self._sets.pop(gone).replace(())
-        for former in self._replaced:
+        for model_id, plan in plans.items():
+            if model_id in model_ids:
+                self._adopt(model_id, plan)
+
+    def _adopt(self, model_id: str, plan: _Plan) -> None:
+        former = self._sets.get(model_id)
+        self._sets[model_id], self._identities[model_id] = plan.endpoints, plan.identity
+        self._forget(model_id)
+        if plan.service is None:
+            plan.endpoints.replace(plan.fixed)
+        else:
+            self._services.setdefault(plan.service, set()).add(model_id)
+            self._keys[model_id] = plan.service
+            plan.endpoints.replace(_endpoint(model_id, address) for address in self._discovered(plan.service))
+        if former is not None and former is not plan.endpoints:
             former.replace(())
-        self._replaced.clear()
 
     def discovered(self, key: ServicePort, found: Iterable[Address]) -> None:
         """The cluster says that these are the ready addresses of a Service's port."""
@@ -126,7 +167,8 @@ def endpoint_at(model_id: str, url: str, *, base_path: str = "") -> Endpoint:
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     return Endpoint(
-        id=f"{model_id}@{parts.netloc}",
+        # NB: without the name and password that a URL may have: the id is in the log.
+        id=f"{model_id}@{parts.netloc.rpartition('@')[2]}",
         host=host,
         port=port,
         scheme="https" if secure else "http",

@@ -10,7 +10,7 @@ import pytest
 from capstan_contract.config import ExternalBackend, ExternalEndpoint, GatewayConfig, Provider
 from capstan_contract.sharding import split_config
 from capstan_gateway.config.runtime import Runtime
-from capstan_gateway.config.store import DIRECTORY, ConfigStore
+from capstan_gateway.config.store import DIRECTORY, ConfigStore, Prepared
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.upstream.errors import ConnectFailed
 from capstan_gateway.upstream.http1 import Http1Client
@@ -39,7 +39,7 @@ async def test_a_url_that_cannot_be_costs_its_own_model_only(tmp_path: Path) -> 
 async def test_a_config_that_cannot_be_compiled_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever goes wrong in compiling: the error is shown, logged with its trace, and nothing is raised."""
 
-    def build(config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Runtime]:
+    def build(config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Prepared]:
         yield
         raise LookupError("a bug")
 

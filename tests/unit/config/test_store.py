@@ -9,7 +9,7 @@ from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
 from capstan_contract.reading import Reading
 from capstan_contract.sharding import split_config
 from capstan_gateway.config.runtime import Runtime, compile_runtime
-from capstan_gateway.config.store import DIRECTORY, KUBERNETES, ConfigStore
+from capstan_gateway.config.store import DIRECTORY, KUBERNETES, ConfigStore, Prepared
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.telemetry.metrics import Metrics
@@ -26,7 +26,7 @@ class Compiler:
         self.at_work = 0
         self.most_at_work = 0
 
-    def build(self, config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Runtime]:
+    def build(self, config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Prepared]:
         """Go on for as long as nobody else in the loop has set the event."""
         registry = EndpointRegistry()
         self.begun.set()
@@ -42,7 +42,7 @@ class Compiler:
             previous=previous,
         )
         self.at_work -= 1
-        return runtime
+        return Prepared(runtime)
 
 
 def documents(name: str) -> dict[str, str]:
@@ -122,3 +122,29 @@ async def test_models_that_did_not_change_are_kept_from_config_to_config() -> No
     assert store.runtime is not None
     assert store.runtime.models["a"] is before.models["a"]
     assert set(store.runtime.models) == {"a", "b"}
+
+
+async def test_a_config_that_fails_half_way_changes_nothing() -> None:
+    """Neither what outlives configs, nor a metric, nor the Runtime: the one before is in use as if nothing had come."""
+    compiler = Compiler()
+    compiler.waits_for.set()
+    committed: list[str] = []
+    broken = False
+
+    def build(config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Prepared]:
+        prepared = yield from compiler.build(config, previous)
+        if broken:
+            raise LookupError("a bug")
+        return Prepared(prepared.runtime, lambda: committed.append(config.models[0].servedName))
+
+    store = ConfigStore(build, compiler.metrics)
+    assert await store.offer(documents("a"), source=DIRECTORY)
+    before, page = store.runtime, set(compiler.metrics.in_flight.cells)
+    broken = True
+    assert not await store.offer(documents("b"), source=DIRECTORY)
+    assert store.runtime is before
+    assert committed == ["a"]
+    assert set(compiler.metrics.in_flight.cells) == page, "no series of models that are not in use"
+    broken = False
+    assert await store.offer(documents("b"), source=DIRECTORY)
+    assert committed == ["a", "b"]
