@@ -26,10 +26,12 @@ def main() -> None:
         log.info("started the gateway", extra={"configuration": describe(settings)})
         gc.set_threshold(*GC_THRESHOLDS)
         gc.freeze()
-        uvloop.run(serve(settings))
+        code = uvloop.run(serve(settings))
     except SettingsError as error:
         print(f"capstan-gateway: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
         raise SystemExit(2) from None
+    if code:
+        raise SystemExit(code)
 
 
 if __name__ == "__main__":

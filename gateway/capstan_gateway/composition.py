@@ -5,7 +5,7 @@ import os
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from capstan_gateway.config.store import ConfigStore, Prepared
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
+from capstan_gateway.life.jobs import Job, Jobs
+from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
+from capstan_gateway.life.refusals import Refusals
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
@@ -39,6 +42,7 @@ from capstan_gateway.selection.route_memory import RouteMemory
 from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.serving.turned_away import TurnedAway
 from capstan_gateway.settings import Settings
+from capstan_gateway.telemetry.cells import NumberFamily
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.upstream.http1 import Http1Client
@@ -57,17 +61,23 @@ class Gateway:
         self._rng = rng or random.Random()  # noqa: S311 - jitter and choice of endpoints, not secrets
         self._draining = False
         self.metrics = Metrics()
+        self.refusals = Refusals(self._count(self.metrics.refused_objects))
+        self.jobs = Jobs(rng=self._rng, on_failure=self._count(self.metrics.job_failures))
+        self.lifecycle = Lifecycle()
+        """The parts that end in an order; add stores before `running`."""
         self.ids = RequestIds()
         self.memory = MemoryBudget(settings.memory_bytes or default_budget())
         self.requests = InFlight(settings.max_concurrency)
         self.credentials = Credentials(settings.credentials_dir)
         self.client = Http1Client(tls=_tls_contexts(settings))
         self._registry = EndpointRegistry()
-        self._index = SliceIndex(lambda namespace, service: self.table.service_changed(namespace, service))
+        self._index = SliceIndex(
+            lambda namespace, service: self.table.service_changed(namespace, service), self.refusals
+        )
         self.table = EndpointTable(lambda: EndpointSet(self._registry), self._index.addresses, region=settings.region)
         self.store = ConfigStore(self._compile, self.metrics)
         self._watcher: SliceWatcher | None = None
-        request_log = RequestLog(enabled=settings.log_level in ("debug", "info"), as_json=settings.log_format == "json")
+        request_log = self._request_log()
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         budget = RetryBudget()
         loop = asyncio.get_running_loop()
@@ -85,6 +95,9 @@ class Gateway:
             endpoint_wait_seconds=settings.endpoint_wait_seconds,
         )
         self.metrics.before_collect.append(self._read_gauges)
+        self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
+        self.lifecycle.add(request_log, Phase.OUTBOX)
+        self.lifecycle.add(Closing("upstream", self.client.aclose), Phase.CLIENT)
 
     def current(self) -> Runtime | None:
         """Give the Runtime that new requests take."""
@@ -100,33 +113,59 @@ class Gateway:
 
     def not_ready(self) -> str | None:
         """Say why requests should not come here; None when they should."""
+        if self.jobs.given_up is not None:
+            return f"background work failed: {self.jobs.given_up}"
         if self._draining:
             return "draining"
         if self.store.runtime is None:
             return "no config yet"
         if self._watcher is not None and not self._watcher.synced:
             return "endpoints not yet known"
-        return None
+        return self.lifecycle.not_ready()
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what is wrong and keeps no request away: work that is begun anew, objects that are refused."""
+        return (*(f"work that failed is tried again: {job}" for job in self.jobs.failing), *self.refusals.notes)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Do the background work while the block lasts; a bug in it ends the process rather than serving blindly."""
+        """Do the background work while the block lasts; then end all parts in their order.
+
+        When work fails again and again, `jobs.is_given_up` is set: who listens is to drain and to end.
+        """
         jobs = [
-            self.requests.run(),
-            self.deps.request_log.run(),
-            self.credentials.run(),
-            self._prober().run(),
+            Job("requests", self.requests.run),
+            Job("credentials", self.credentials.run),
+            Job("probes", self._prober().run),
             *self._sources(),
         ]
-        tasks = [asyncio.create_task(_endless(job)) for job in jobs]
+        working = asyncio.create_task(self.jobs.run(jobs))
+        living = asyncio.create_task(self.jobs.run(self.lifecycle.jobs))
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self.deps.background.close()
-            await self.client.aclose()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            # While parts end they still work: what waits in an outbox is written by whoever always writes it.
+            await self.lifecycle.aclose()
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
+
+    def _request_log(self) -> RequestLog:
+        dropped = self.metrics.outbox_dropped.at(RequestLog.name)
+
+        def count(lines: int) -> None:
+            dropped.value += lines
+
+        level, form = self.settings.log_level, self.settings.log_format
+        return RequestLog(enabled=level in ("debug", "info"), as_json=form == "json", on_dropped=count)
+
+    @staticmethod
+    def _count(family: NumberFamily) -> Callable[[str], None]:
+        def count(label: str) -> None:
+            family.at(label).value += 1
+
+        return count
 
     def _prober(self) -> Prober:
         def count(model: str, kind: str, outcome: str) -> None:
@@ -145,36 +184,39 @@ class Gateway:
             settings=settings,
         )
 
-    def _sources(self) -> list[Coroutine[Any, Any, None]]:
+    def _sources(self) -> list[Job]:
         settings = self.settings
-        jobs: list[Coroutine[Any, Any, None]] = []
+        jobs: list[Job] = []
         if settings.config_dir is not None:
-            jobs.append(DirectorySource(settings.config_dir, self.store).run())
+            jobs.append(Job("config-directory", DirectorySource(settings.config_dir, self.store).run))
         if settings.kube_namespace is not None and settings.kube_config_map is not None:
             client = KubeClient(
                 self.client, api_endpoint(_kube_url(settings)), settings.kube_service_account_dir / "token"
             )
-            jobs.append(
-                ConfigMapSource(
+            config_map = ConfigMapSource(
+                client,
+                namespace=settings.kube_namespace,
+                name=settings.kube_config_map,
+                store=self.store,
+                rng=self._rng,
+                refusals=self.refusals,
+            )
+            jobs.append(Job("config-map", config_map.run))
+            if settings.kube_credentials is not None:
+                secrets = SecretSource(
                     client,
                     namespace=settings.kube_namespace,
-                    name=settings.kube_config_map,
-                    store=self.store,
+                    name=settings.kube_credentials,
+                    credentials=self.credentials,
                     rng=self._rng,
-                ).run()
-            )
-            if settings.kube_credentials is not None:
-                jobs.append(
-                    SecretSource(
-                        client,
-                        namespace=settings.kube_namespace,
-                        name=settings.kube_credentials,
-                        credentials=self.credentials,
-                        rng=self._rng,
-                    ).run()
+                    refusals=self.refusals,
                 )
-            self._watcher = SliceWatcher(client, self._index, namespaces=settings.discovery_namespaces, rng=self._rng)
-            jobs.append(self._watcher.run())
+                jobs.append(Job("credentials-secret", secrets.run))
+            namespaces = settings.discovery_namespaces
+            self._watcher = SliceWatcher(
+                client, self._index, namespaces=namespaces, rng=self._rng, refusals=self.refusals
+            )
+            jobs.append(Job("endpointslices", self._watcher.run))
         return jobs
 
     def _compile(self, config: GatewayConfig, previous: Runtime | None) -> Generator[None, None, Prepared]:
@@ -211,15 +253,6 @@ class Gateway:
         for model in self.store.runtime.models.values():
             model.metrics.queue_depth.value = model.endpoints.waiting
             self.metrics.endpoints.at(model.name).value = len(model.endpoints.states)
-
-
-async def _endless(job: Coroutine[Any, Any, None]) -> None:
-    try:
-        await job
-    except Exception as error:
-        # What outside can cause is handled inside; this is a bug, and a gateway that no longer hears of changes must
-        # not go on looking healthy.
-        raise SystemExit(f"background work failed: {error!r}") from error
 
 
 def _hedging(settings: Settings) -> Hedging | None:

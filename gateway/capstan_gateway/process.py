@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from typing import Final
 
 from capstan_gateway.composition import Gateway
 from capstan_gateway.serving.listener import Listener
@@ -9,11 +10,14 @@ from capstan_gateway.settings import Settings
 from capstan_gateway.surface import admin_listener, api_listener
 from capstan_process.settings import SettingsError
 
+FAILED: Final = 1
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; then drain, finish what runs, and return.
 
-    A second signal ends the grace at once.
+async def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; then drain, finish what runs, and give the exit code.
+
+    A second signal ends the grace at once. Work in the background that fails again and again ends the process in the
+    same way, with another exit code.
     """
     gateway = Gateway(settings)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -31,13 +35,14 @@ async def serve(settings: Settings) -> None:
         admin = None
         if settings.admin_port is not None:
             admin = await listen(admin_listener(gateway), settings, settings.admin_port)
-        await stop.wait()
+        await _first(stop, gateway.jobs.is_given_up)
         gateway.drain()
         await _either(hurry, settings.drain_seconds)
         await api.close(grace_seconds=settings.grace_seconds, hurry=hurry)
         if admin is not None:
             # It stays until the API is done, so that the last metrics can be read.
             await admin.close(grace_seconds=1.0, hurry=hurry)
+    return FAILED if gateway.jobs.given_up is not None else 0
 
 
 async def listen(listener: Listener, settings: Settings, port: int) -> Listener:
@@ -47,6 +52,17 @@ async def listen(listener: Listener, settings: Settings, port: int) -> Listener:
     except OSError as error:
         raise SettingsError(f"cannot listen on {settings.host}:{port}: {error.strerror or error}") from error
     return listener
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return when one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

@@ -42,7 +42,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     """Make the application beside the inference routes."""
     app = FastAPI(title="Capstan gateway", redoc_url=None)
     app.include_router(model_routes(gateway.current))
-    app.include_router(health_routes(gateway.not_ready))
+    app.include_router(health_routes(gateway.not_ready, gateway.notes))
     if gateway.settings.admin_port is None:
         app.include_router(admin_routes(gateway.store, gateway.metrics))
     install_error_handlers(app, gateway.ids)
@@ -52,7 +52,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
 def create_admin_pages(gateway: Gateway) -> FastAPI:
     """Make the application of the admin port."""
     app = FastAPI(title="Capstan gateway admin", redoc_url=None)
-    app.include_router(health_routes(gateway.not_ready))
+    app.include_router(health_routes(gateway.not_ready, gateway.notes))
     app.include_router(admin_routes(gateway.store, gateway.metrics))
     install_error_handlers(app, gateway.ids)
     return app

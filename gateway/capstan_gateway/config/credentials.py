@@ -1,10 +1,10 @@
 """API keys of hosted models: one file each, read again when they change. Never logged, never in an error."""
 
-import asyncio
 import logging
 from pathlib import Path
 
 from capstan_gateway.config.files import changes, read_files
+from capstan_gateway.life.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +14,7 @@ class Credentials:
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory
+        self._threads = Threads("credentials")
         self._keys: dict[str, bytes] = {}
         self._api_speaks = False
 
@@ -25,8 +26,8 @@ class Credentials:
         """Watch for ever; returns at once without a directory."""
         if self._directory is None:
             return
-        async for _ in changes(self._directory):
-            files = await asyncio.to_thread(read_files, self._directory)
+        async for _ in changes(self._directory, self._threads):
+            files = await self._threads.run(read_files, self._directory)
             # Mounted files lag behind the API: once it has spoken, they could only bring an older key back.
             if not self._api_speaks:
                 self.take(files)

@@ -8,6 +8,8 @@ from typing import Final
 
 from watchfiles import awatch
 
+from capstan_gateway.life.threads import Threads
+
 log = logging.getLogger(__name__)
 
 RECHECK_MILLISECONDS: Final = 1000
@@ -21,21 +23,21 @@ MAX_FILE_BYTES: Final = 2 * 1024 * 1024
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
-async def changes(directory: Path) -> AsyncIterator[None]:
+async def changes(directory: Path, threads: Threads) -> AsyncIterator[None]:
     """Yield at the start, then whenever the files in `directory` are other ones. Never ends by itself."""
     seen: Signature | None = None
-    async for _ in _hints(directory):
-        signature = await asyncio.to_thread(_signature, directory)
+    async for _ in _hints(directory, threads):
+        signature = await threads.run(_signature, directory)
         if signature != seen:
             seen = signature
             yield
 
 
-async def _hints(directory: Path) -> AsyncIterator[None]:
+async def _hints(directory: Path, threads: Threads) -> AsyncIterator[None]:
     polling = False
     while True:
         yield
-        if not await asyncio.to_thread(directory.is_dir):
+        if not await threads.run(directory.is_dir):
             await asyncio.sleep(ABSENT_SECONDS)
             continue
         try:
@@ -50,7 +52,7 @@ async def _hints(directory: Path) -> AsyncIterator[None]:
                 poll_delay_ms=300,
             ):
                 yield
-                if not await asyncio.to_thread(directory.is_dir):
+                if not await threads.run(directory.is_dir):
                     break
         except FileNotFoundError:
             continue

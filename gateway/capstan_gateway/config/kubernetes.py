@@ -11,6 +11,7 @@ from capstan_contract.sharding import shards_named_by
 from capstan_gateway.config.store import KUBERNETES, ConfigStore
 from capstan_gateway.kubeapi.client import Json, KubeClient, KubeError
 from capstan_gateway.kubeapi.reflector import Reflector
+from capstan_gateway.life.refusals import Refusals
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,14 @@ class ConfigMapSource:
     """Offers the config whenever its ConfigMap changes. Only the newest version is worked on."""
 
     def __init__(
-        self, client: KubeClient, *, namespace: str, name: str, store: ConfigStore, rng: random.Random
+        self,
+        client: KubeClient,
+        *,
+        namespace: str,
+        name: str,
+        store: ConfigStore,
+        rng: random.Random,
+        refusals: Refusals | None = None,
     ) -> None:
         self._client = client
         self._namespace = namespace
@@ -38,6 +46,7 @@ class ConfigMapSource:
             replaced=self._replaced,
             changed=self._changed,
             rng=rng,
+            refusals=refusals,
         )
 
     async def run(self) -> None:
@@ -57,7 +66,11 @@ class ConfigMapSource:
             self._latest = None
             self._store.reject(f"ConfigMap {self._namespace}/{self._name} was deleted", source=KUBERNETES)
             return
-        self._latest = item.get("data") or {}
+        data = item.get("data") or {}
+        if not isinstance(data, dict) or not all(isinstance(text, str) for text in data.values()):
+            self._store.reject(f"ConfigMap {self._namespace}/{self._name} does not hold texts", source=KUBERNETES)
+            return
+        self._latest = data
         self._arrived.set()
 
     async def _work(self) -> None:

@@ -15,6 +15,7 @@ from capstan_contract.names import CREDENTIAL_SHARDS_ANNOTATION, MAX_CREDENTIAL_
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.kubeapi.client import Json, KubeClient
 from capstan_gateway.kubeapi.reflector import Reflector
+from capstan_gateway.life.refusals import Refusals
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,11 @@ class SecretShards:
             self._files[shard] = {}
 
     @property
+    def known(self) -> tuple[int, ...]:
+        """The numbers of all Secrets that are to be watched."""
+        return tuple(self._files)
+
+    @property
     def complete(self) -> bool:
         """Whether every Secret was heard of."""
         return None not in self._files.values()
@@ -60,8 +66,16 @@ class SecretSource:
     """Hands the Secrets' keys to the credentials whenever they change. A Secret that is deleted changes nothing."""
 
     def __init__(
-        self, client: KubeClient, *, namespace: str, name: str, credentials: Credentials, rng: random.Random
+        self,
+        client: KubeClient,
+        *,
+        namespace: str,
+        name: str,
+        credentials: Credentials,
+        rng: random.Random,
+        refusals: Refusals | None = None,
     ) -> None:
+        self._refusals = refusals
         self._client = client
         self._namespace = namespace
         self._name = name
@@ -70,9 +84,10 @@ class SecretSource:
         self._shards = SecretShards()
 
     async def run(self) -> None:
-        """Watch for ever."""
+        """Watch for ever: also the further Secrets that were found before it was begun anew."""
         async with asyncio.TaskGroup() as group:
-            self._watch(group, FIRST)
+            for shard in self._shards.known:
+                self._watch(group, shard)
 
     def _watch(self, group: asyncio.TaskGroup, shard: int) -> None:
         def replaced(items: list[Json]) -> None:
@@ -96,6 +111,7 @@ class SecretSource:
             replaced=replaced,
             changed=changed,
             rng=self._rng,
+            refusals=self._refusals,
         )
         group.create_task(reflector.run())
 

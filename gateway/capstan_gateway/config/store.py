@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from capstan_contract.config import ConfigError, ConfigReport, GatewayConfig
 from capstan_contract.reading import ConfigReader, Reading
 from capstan_gateway.config.runtime import Runtime
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class ConfigStore:
         self._build = build
         self._metrics = metrics
         self._reader = ConfigReader(rest=_rests(SLICE_SECONDS))
+        self._threads = Threads("config")
         self._compiling = asyncio.Lock()
         self._source: str | None = None
         self._reported: Mapping[str, int] = {}
@@ -62,7 +64,7 @@ class ConfigStore:
         Requests go on meanwhile: the config is checked in a thread, and compiled in slices.
         """
         try:
-            reading = await asyncio.to_thread(self._reader.read, documents)
+            reading = await self._threads.run(self._reader.read, documents)
         except ConfigError as error:
             self.reject(str(error), source=source)
             return False

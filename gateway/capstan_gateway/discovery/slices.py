@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+MAX_PORT: Final = 65535
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 
 
@@ -33,9 +34,14 @@ class Slice:
     ports: tuple[tuple[str, int], ...]
     hosts: tuple[str, ...]
 
+    @property
+    def id(self) -> str:
+        """`namespace/name`"""
+        return f"{self.namespace}/{self.name}"
+
 
 def read_slice(item: dict[str, Any]) -> Slice | None:
-    """Read one EndpointSlice; None when it belongs to no Service."""
+    """Read one EndpointSlice; None when it belongs to no Service. Raises ValueError or TypeError for what is none."""
     metadata = item.get("metadata") or {}
     service = (metadata.get("labels") or {}).get(SERVICE_NAME_LABEL)
     if not service:
@@ -48,7 +54,14 @@ def read_slice(item: dict[str, Any]) -> Slice | None:
         for endpoint in item.get("endpoints") or ()
         if endpoint.get("addresses") and is_ready(endpoint)
     )
-    return Slice(metadata["namespace"], metadata["name"], service, str(item.get("addressType")), ports, hosts)
+    if not all(isinstance(port, int) and 0 < port <= MAX_PORT for _, port in ports):
+        raise ValueError(f"a port must be from 1 to {MAX_PORT}")
+    if not all(isinstance(host, str) and host for host in hosts):
+        raise ValueError("an address must be a text")
+    namespace, name = metadata.get("namespace"), metadata.get("name")
+    if not (isinstance(namespace, str) and isinstance(name, str) and isinstance(service, str)):
+        raise ValueError("an EndpointSlice has a namespace, a name and a Service")
+    return Slice(namespace, name, service, str(item.get("addressType")), ports, hosts)
 
 
 def is_ready(endpoint: dict[str, Any]) -> bool:

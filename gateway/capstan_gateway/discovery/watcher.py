@@ -8,8 +8,10 @@ from typing import Final
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from capstan_gateway.discovery.slices import Address, ServicePort, Slice, addresses, read_slice
 from capstan_gateway.kubeapi.client import Json, KubeClient
-from capstan_gateway.kubeapi.reflector import Reflector
+from capstan_gateway.kubeapi.reflector import Reflector, name_of
+from capstan_gateway.life.refusals import Refusals
 
+SOURCE: Final = "endpointslices"
 SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 """EndpointSlices inherit the labels of their Service."""
 
@@ -17,8 +19,9 @@ SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 class SliceIndex:
     """All known slices, by Service; says which Service changed. What it knows survives an absent API."""
 
-    def __init__(self, notify: Callable[[str, str], None]) -> None:
+    def __init__(self, notify: Callable[[str, str], None], refusals: Refusals | None = None) -> None:
         self._notify = notify
+        self._refusals = refusals or Refusals()
         self._services: dict[tuple[str, str], dict[str, Slice]] = {}
 
     def addresses(self, key: ServicePort) -> tuple[Address, ...]:
@@ -28,8 +31,9 @@ class SliceIndex:
     def replace(self, items: Sequence[Json], *, namespace: str | None) -> None:
         """These are all slices of this namespace (None: of the cluster)."""
         fresh: dict[tuple[str, str], dict[str, Slice]] = {}
+        self._refusals.retain(SOURCE, {name_of(item) for item in items})
         for item in items:
-            found = read_slice(item)
+            found = self._read(item)
             if found is not None:
                 fresh.setdefault((found.namespace, found.service), {})[found.name] = found
         old = {key for key in self._services if namespace in (None, key[0])}
@@ -41,7 +45,9 @@ class SliceIndex:
 
     def change(self, kind: str, item: Json) -> None:
         """One slice was added, modified or deleted."""
-        found = read_slice(item)
+        found = self._read(item)
+        if kind == "DELETED":
+            self._refusals.accept(SOURCE, name_of(item))
         if found is None:
             return
         key = (found.namespace, found.service)
@@ -54,12 +60,32 @@ class SliceIndex:
             slices[found.name] = found
         self._notify(*key)
 
+    def _read(self, item: Json) -> Slice | None:
+        """Read a slice. Of one that cannot be read, what it said last is still believed."""
+        name = name_of(item)
+        try:
+            found = read_slice(item)
+        except Exception as error:  # noqa: BLE001 - it is logged there; no object may end the watch
+            self._refusals.refuse(SOURCE, name, error)
+            return next((one for slices in self._services.values() for one in slices.values() if one.id == name), None)
+        self._refusals.accept(SOURCE, name)
+        return found
+
 
 class SliceWatcher:
     """Keeps a SliceIndex as the cluster is, with one watch for the cluster or one for each namespace."""
 
-    def __init__(self, client: KubeClient, index: SliceIndex, *, namespaces: Sequence[str], rng: random.Random) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        index: SliceIndex,
+        *,
+        namespaces: Sequence[str],
+        rng: random.Random,
+        refusals: Refusals | None = None,
+    ) -> None:
         self._index = index
+        self._refusals = refusals
         self._missing: set[str | None] = set(namespaces or (None,))
         self._reflectors = [self._reflector(client, namespace, rng) for namespace in namespaces or (None,)]
 
@@ -87,4 +113,5 @@ class SliceWatcher:
             replaced=replaced,
             changed=self._index.change,
             rng=rng,
+            refusals=self._refusals,
         )

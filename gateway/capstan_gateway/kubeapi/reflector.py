@@ -15,6 +15,7 @@ from typing import Final
 import orjson
 
 from capstan_gateway.kubeapi.client import Json, KubeClient, KubeError, KubeUnreachable
+from capstan_gateway.life.refusals import Refusals
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import UpstreamResponse
 
@@ -27,7 +28,16 @@ LONGEST_WATCH_SECONDS: Final = WATCH_SECONDS + 60.0
 BACKOFF_FIRST: Final = 0.2
 BACKOFF_MOST: Final = 10.0
 PAGE_SIZE: Final = "500"
+MAX_NAME_CHARS: Final = 512
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
+
+
+def name_of(item: object) -> str:
+    """Give `namespace/name` of an object, whatever it is."""
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    if not isinstance(metadata, dict):
+        return "?"
+    return f"{metadata.get('namespace') or ''}/{metadata.get('name') or '?'}"[:MAX_NAME_CHARS]
 
 
 class Gone(KubeError):
@@ -46,7 +56,9 @@ class Reflector:
         replaced: Callable[[list[Json]], None],
         changed: Callable[[str, Json], None],
         rng: random.Random,
+        refusals: Refusals | None = None,
     ) -> None:
+        self._refusals = refusals or Refusals()
         self._client = client
         self._path = path
         self._query = dict(query)
@@ -57,7 +69,8 @@ class Reflector:
         self._failures = 0
 
     async def run(self) -> None:
-        """Follow the collection for ever."""
+        """Follow the collection for ever, from its list on."""
+        self._version = None
         while True:
             try:
                 if self._version is None:
@@ -81,13 +94,21 @@ class Reflector:
                 if error.status == 410 and "continue" in query:
                     raise Gone(str(error), 410) from error
                 raise
-            items.extend(page.get("items") or ())
-            metadata = page.get("metadata") or {}
+            found, metadata = page.get("items") or [], page.get("metadata") or {}
+            if not isinstance(found, list) or not isinstance(metadata, dict):
+                raise KubeError(f"GET {self._path} did not give a list")
+            items.extend(found)
             if not metadata.get("continue"):
                 break
             query["continue"] = metadata["continue"]
         self._version = metadata.get("resourceVersion")
-        self._replaced(items)
+        try:
+            self._replaced(items)
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            # A bug, that one of these objects has found: it is the same for every replica, and none must end by it.
+            self._refusals.refuse(self._path, "its list", error)
+        else:
+            self._refusals.accept(self._path, "its list")
 
     async def _watch(self) -> None:
         query = {
@@ -133,7 +154,17 @@ class Reflector:
                 raise Gone(f"WATCH {self._path} ended: {item.get('reason')}", int(item.get("code") or 0))
             self._version = metadata.get("resourceVersion") or self._version
             if kind != "BOOKMARK":
-                self._changed(kind, item)
+                self._hand_on(kind, item)
+
+    def _hand_on(self, kind: str, item: Json) -> None:
+        """Give one object to who wants it; one that cannot be taken is left out, and named."""
+        name = name_of(item)
+        try:
+            self._changed(kind, item)
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            self._refusals.refuse(self._path, name, error)
+        else:
+            self._refusals.accept(self._path, name)
 
     async def _back_off(self, error: KubeError) -> None:
         self._failures += 1

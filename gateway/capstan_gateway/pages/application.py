@@ -1,7 +1,7 @@
 """Models, health and admin: what FastAPI serves, and its own errors in the OpenAI envelope."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote
 
@@ -14,8 +14,16 @@ from capstan_contract.config import ConfigReport
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime, model_card
 from capstan_gateway.config.store import ConfigStore
-from capstan_gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, ModelNotFound, RouteNotFound
+from capstan_gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    Overloaded,
+    RouteNotFound,
+)
 from capstan_gateway.headers import Header
+from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.serving.refusals import error_response
 from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.telemetry.metrics import Metrics
@@ -47,7 +55,7 @@ def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
     return router
 
 
-def health_routes(not_ready: Callable[[], str | None]) -> APIRouter:
+def health_routes(not_ready: Callable[[], str | None], notes: Callable[[], Sequence[str]]) -> APIRouter:
     """GET /healthz: the process works. GET /readyz: it should get requests."""
     router = APIRouter(tags=["health"])
 
@@ -57,13 +65,14 @@ def health_routes(not_ready: Callable[[], str | None]) -> APIRouter:
         return {"status": "ok"}
 
     @router.get("/readyz")
-    async def readyz(response: Response) -> dict[str, str]:
-        """Say whether requests should come here, and why not."""
-        reason = not_ready()
+    async def readyz(response: Response) -> dict[str, str | list[str]]:
+        """Say whether requests should come here, and why not; and what is wrong that keeps none away."""
+        reason, noted = not_ready(), list(notes())
+        more: dict[str, str | list[str]] = {"notes": noted} if noted else {}
         if reason is None:
-            return {"status": "ready"}
+            return {"status": "ready", **more}
         response.status_code = 503
-        return {"status": "not ready", "reason": reason}
+        return {"status": "not ready", "reason": reason, **more}
 
     return router
 
@@ -71,12 +80,17 @@ def health_routes(not_ready: Callable[[], str | None]) -> APIRouter:
 def admin_routes(store: ConfigStore, metrics: Metrics) -> APIRouter:
     """GET /metrics for Prometheus, GET /internal/config for the operator."""
     router = APIRouter(tags=["admin"])
+    threads = Threads("metrics", queued=16)
 
     @router.get("/metrics")
     async def get_metrics() -> Response:
         """All metrics as Prometheus reads them."""
         metrics.tasks.at().value = len(asyncio.all_tasks())
-        return Response(await asyncio.to_thread(metrics.render), media_type=CONTENT_TYPE_LATEST)
+        try:
+            page = await threads.run(metrics.render)
+        except Busy:
+            raise Overloaded("too many readers of the metrics; try again") from None
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/internal/config")
     async def get_config_report() -> ConfigReport:

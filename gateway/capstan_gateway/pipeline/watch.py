@@ -1,10 +1,13 @@
 """One timer for all requests: who is over time. Who has gone away, the connections tell."""
 
 import asyncio
+import logging
 from typing import Final
 
 from capstan_gateway.errors import GatewayError, RequestTimeout, UpstreamTimeout
 from capstan_gateway.pipeline.delivery import Delivery
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.1
 OVERTIME_SECONDS: Final = 1.0
@@ -47,7 +50,11 @@ class InFlight:
         """Look after every request once."""
         for request in tuple(self._requests):
             if now > request.expires_at + OVERTIME_SECONDS:
-                request.interrupt(_overtime(request))
+                try:
+                    request.interrupt(_overtime(request))
+                except Exception:
+                    log.exception("a request could not be interrupted")
+                    self._requests.discard(request)
 
 
 def _overtime(request: Delivery) -> GatewayError:

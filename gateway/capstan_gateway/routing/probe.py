@@ -1,6 +1,7 @@
 """The task that probes endpoints, so that one which hangs is out before a client meets it."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,8 @@ from capstan_gateway.routing.probing import (
 from capstan_gateway.routing.retry import blames_endpoint
 from capstan_gateway.upstream.errors import DeadlineExceeded, UpstreamError
 from capstan_gateway.upstream.port import Endpoint, UpstreamClient
+
+log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 1024 * 1024
 SERVER_ERROR: Final = 500
@@ -115,6 +118,12 @@ class Prober:
                 plan.next_at = self._now() + settings.retry_seconds
                 return
             well = False
+        except Exception:
+            # A bug that this endpoint has found: the other ones are to be probed all the same.
+            log.exception("a probe failed with a bug", extra={"endpoint": target.state.endpoint.id})
+            plan.next_at = self._now() + settings.request_seconds
+            self._count(target.model, kind, "failed")
+            return
         conclude(target, plan, kind, well, self._now(), settings, self._rng)
         self._count(target.model, kind, "passed" if well else "failed")
 

@@ -93,6 +93,15 @@ class Metrics(Collector):
         self.discovery_synced = NumberFamily("gauge", "gateway_discovery_synced", "1 when endpoints are known.")
         self.endpoints = NumberFamily("gauge", "gateway_endpoints_ready", "Ready endpoints.", model)
         self.connections = NumberFamily("gauge", "gateway_connections", "Connections of clients.", ("port",))
+        self.job_failures = NumberFamily(
+            "counter", "gateway_background_failures_total", "Failures of work in the background.", ("job",)
+        )
+        self.refused_objects = NumberFamily(
+            "counter", "gateway_refused_objects_total", "Objects that could not be taken.", ("source",)
+        )
+        self.outbox_dropped = NumberFamily(
+            "counter", "gateway_outbox_dropped_total", "Items that were to be written, and were not.", ("outbox",)
+        )
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []

@@ -1,12 +1,14 @@
 """One line for each request, written in batches: a call of `logging` per request costs more than the routing."""
 
-import asyncio
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.life.outbox import Outbox
+from capstan_gateway.life.threads import Threads
 from capstan_process.logs import one_line
 
 FLUSH_SECONDS: Final = 0.25
@@ -18,46 +20,65 @@ _HEAD: Final = b'{"level":"info","logger":"request","message":"served request",'
 
 
 class RequestLog:
-    """Collects lines and writes them together. When nobody reads the pipe, lines are dropped and counted, not kept."""
+    """Collects lines and writes them together. When nobody reads the pipe, lines are dropped and counted, not kept.
 
-    def __init__(self, descriptor: int = 2, *, enabled: bool = True, as_json: bool = True) -> None:
+    It is a `life.lifecycle.Part`.
+    """
+
+    name = "request-log"
+
+    def __init__(
+        self,
+        descriptor: int = 2,
+        *,
+        enabled: bool = True,
+        as_json: bool = True,
+        on_dropped: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._descriptor = descriptor
         self.enabled = enabled
         self._as_json = as_json
-        self._lines: list[bytes] = []
-        self.dropped = 0
+        self._threads = Threads(self.name, queued=1)
+        self._outbox: Outbox[bytes] = Outbox(
+            self.name, self._write, capacity=MAX_BUFFERED, batch=MAX_BUFFERED, every_seconds=FLUSH_SECONDS,
+            attempts=1, on_dropped=on_dropped,
+        )  # fmt: skip
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were not written."""
+        return self._outbox.dropped
 
     def write(self, fields: dict[str, Any]) -> None:
         """Take one line."""
-        if not self.enabled:
-            return
-        if len(self._lines) >= MAX_BUFFERED:
-            self.dropped += 1
-            return
-        self._lines.append(self._encode(fields))
+        if self.enabled:
+            self._outbox.put(self._encode(fields))
 
     async def run(self) -> None:
-        """Write what has come together, for ever; what is left is written at the end."""
-        try:
-            while True:
-                await asyncio.sleep(FLUSH_SECONDS)
-                if self._lines:
-                    await asyncio.to_thread(self.flush)
-        finally:
-            self.flush()
+        """Write what has come together, for ever."""
+        await self._outbox.run()
+
+    def not_ready(self) -> str | None:
+        """Keep no request away."""
+        return None
+
+    async def aclose(self) -> None:
+        """Write what is left."""
+        await self._outbox.aclose()
+        self._threads.close()
 
     def flush(self) -> None:
-        """Write all lines."""
-        lines, self._lines = self._lines, []
-        if not lines:
-            return
+        """Write all lines at once; OSError when nobody reads them."""
+        self._write_now(self._outbox.take_all())
+
+    async def _write(self, lines: list[bytes]) -> None:
+        # NB: what fails is not tried again: whoever closed the pipe does not come back.
+        await self._threads.run(self._write_now, lines)
+
+    def _write_now(self, lines: list[bytes]) -> None:
         data = memoryview(b"".join(lines))
-        try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        except OSError:
-            # Nobody reads the log any more; serving goes on.
-            self.dropped += len(lines)
+        while data:
+            data = data[os.write(self._descriptor, data) :]
 
     def _encode(self, fields: dict[str, Any]) -> bytes:
         now = datetime.now(UTC)

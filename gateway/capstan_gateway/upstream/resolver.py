@@ -5,9 +5,13 @@ import ipaddress
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
+
+from capstan_gateway.life.threads import Threads
 
 MAX_NAMES: Final = 256
+DNS_THREADS: Final = 4
+"""A resolver that does not answer for one name holds one of them for some seconds."""
 STALE_SECONDS: Final = 300.0
 """How long an answer is better than none: while the resolver is down, old addresses are used."""
 
@@ -20,7 +24,8 @@ class Resolver:
 
     def __init__(self, ttl_seconds: float, *, look_up: LookUp | None = None) -> None:
         self._ttl = ttl_seconds
-        self._ask = look_up or ask_system
+        self._threads = Threads("dns", workers=DNS_THREADS, queued=MAX_NAMES)
+        self._ask = look_up or self._ask_system
         self._known: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
         self._running: dict[str, asyncio.Task[tuple[str, ...]]] = {}
 
@@ -50,6 +55,13 @@ class Resolver:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._threads.close()
+
+    async def _ask_system(self, host: str) -> tuple[str, ...]:
+        """Give the addresses that the system's resolver knows, in its order."""
+        # NB: not the loop's own getaddrinfo: its few threads are those of everything else that blocks.
+        found = await self._threads.run(_ask_system, host)
+        return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
     async def _look_up(self, host: str) -> tuple[str, ...]:
         try:
@@ -71,10 +83,8 @@ class Resolver:
             task.exception()  # Retrieved here as well, for the case that every caller has gone.
 
 
-async def ask_system(host: str) -> tuple[str, ...]:
-    """Give the addresses that the system's resolver knows, in its order."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+def _ask_system(host: str) -> list[tuple[Any, ...]]:
+    return [*socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
 
 
 def _is_address(host: str) -> bool:

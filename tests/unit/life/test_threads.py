@@ -1,0 +1,62 @@
+"""Blocking work of one kind."""
+
+import asyncio
+import threading
+
+import pytest
+
+from capstan_gateway.life.threads import Busy, Threads
+
+
+async def test_gives_what_the_function_gives_or_raises() -> None:
+    """Result and error are the function's own."""
+    threads = Threads("t")
+    assert await threads.run(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(divmod, 7, 0)
+    threads.close()
+
+
+async def test_one_kind_that_hangs_holds_up_no_other_kind() -> None:
+    """Not the loop's default executor, nor other threads of ours; and it is daemons that hang."""
+    gate = threading.Event()
+    hangs, other = Threads("hangs", workers=2), Threads("other")
+    waiting = [asyncio.create_task(hangs.run(gate.wait, 30)) for _ in range(10)]
+    async with asyncio.timeout(10):
+        assert await other.run(int, "1") == 1
+        assert await asyncio.to_thread(int, "2") == 2
+    assert [one.daemon for one in threading.enumerate() if one.name.startswith("hangs")] == [True, True]
+    gate.set()
+    assert await asyncio.gather(*waiting) == [True] * 10
+    hangs.close()
+    other.close()
+
+
+async def test_what_waits_is_bounded() -> None:
+    """More than may wait is refused at once; there is room again when something is done."""
+    gate = threading.Event()
+    threads = Threads("t", workers=1, queued=2)
+    waiting = [asyncio.create_task(threads.run(gate.wait, 30)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy, match="'t'"):
+        await threads.run(int)
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert await threads.run(int) == 0
+    threads.close()
+
+
+async def test_work_that_nobody_waits_for_any_more_is_left_out() -> None:
+    """Unless it has begun; and its place in the queue is free."""
+    gate, done = threading.Event(), []
+    threads = Threads("t", workers=1, queued=1)
+    first = asyncio.create_task(threads.run(gate.wait, 30))
+    second = asyncio.create_task(threads.run(done.append, "second"))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    gate.set()
+    await first
+    assert await threads.run(int) == 0
+    assert done == []
+    threads.close()
