@@ -10,7 +10,7 @@ import orjson
 from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.layers import Answer, Order
+from capstan_gateway.pipeline.layers import AnswerFunction, Order
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 
 
@@ -37,7 +37,7 @@ class Counting:
     order: Order = Order.LIMITS
     reads: bool = False
 
-    async def answer(self, ask: Ask, inner: Answer) -> Reply:
+    async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Open, and go on."""
         self.ledger.opened[self.id] += 1
         ask.on_end(self._close)
@@ -58,7 +58,7 @@ class Redacting:
     order: Order = Order.GUARDS
     reads: bool = True
 
-    async def answer(self, ask: Ask, inner: Answer) -> Reply:
+    async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Rewrite the request, and go on."""
         self.ledger.opened[self.id] += 1
         ask.on_end(self._close)
@@ -84,7 +84,7 @@ class Remembering:
     order: Order = Order.CACHE
     reads: bool = True
 
-    async def answer(self, ask: Ask, inner: Answer) -> Reply:
+    async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Look up, or ask and store."""
         key = orjson.dumps(ask.request.document, option=orjson.OPT_SORT_KEYS)
         found = self.known.get(key)

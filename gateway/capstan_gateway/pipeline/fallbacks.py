@@ -8,7 +8,7 @@ from capstan_gateway.errors import GatewayError, InvalidRequest, ModelNotReady, 
 from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.layers import Answer, compose
+from capstan_gateway.pipeline.layers import AnswerFunction, compose
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.route import Routed, is_usable, rank
 from capstan_gateway.routing.errors import NoEndpoint, RoutingError
@@ -103,9 +103,9 @@ async def _first_of(
     raise UpstreamFailed("no model could answer")
 
 
-def _answer_of(model: ServedModel, via: ServedModel) -> Answer:
+def _answer_of(model: ServedModel, via: ServedModel) -> AnswerFunction:
     """Give the answer function of a model with its layers, and inside those of the router that it came from."""
-    answer: Answer = model.answer_alone
+    answer: AnswerFunction = model.answer_alone
     return answer if via is model else compose(via.layers, answer)
 
 

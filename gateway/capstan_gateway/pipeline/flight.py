@@ -14,7 +14,7 @@ from typing import Final
 from capstan_gateway.errors import GatewayError, UpstreamTimeout
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
-from capstan_gateway.pipeline.layers import Answer
+from capstan_gateway.pipeline.layers import AnswerFunction
 from capstan_gateway.pipeline.reply import Reply
 
 OVERTIME_SECONDS: Final = 1.0
@@ -24,7 +24,7 @@ OVERTIME_SECONDS: Final = 1.0
 class Flight:
     """One answer in the making, for whoever joins."""
 
-    def __init__(self, ask: Ask, answer: Answer, background: Background) -> None:
+    def __init__(self, ask: Ask, answer: AnswerFunction, background: Background) -> None:
         """Begin. `ask` is the flight's own, as `Ask.fork` gives it: its joiners hold it, nobody else need."""
         self.ask: Final = ask
         self._reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -48,7 +48,7 @@ class Flight:
         # Who stops waiting cancels its own wait only.
         return await asyncio.shield(self._reply)
 
-    async def _run(self, answer: Answer) -> None:
+    async def _run(self, answer: AnswerFunction) -> None:
         deadline = asyncio.timeout_at(self.ask.expires_at + OVERTIME_SECONDS)
         try:
             async with deadline:

@@ -27,7 +27,7 @@ from typing import Final, Protocol
 from capstan_gateway.pipeline.ask import Ask, Outer
 from capstan_gateway.pipeline.reply import Reply
 
-Answer = Callable[[Ask], Awaitable[Reply]]
+AnswerFunction = Callable[[Ask], Awaitable[Reply]]
 """Gives the reply to an ask, or raises a RoutingError, UpstreamError or GatewayError."""
 
 
@@ -51,12 +51,12 @@ class Layer(Protocol):
     reads: bool
     """Whether it decides by the request's document. Then what is sent is what the document says."""
 
-    def answer(self, ask: Ask, inner: Answer) -> Awaitable[Reply]:
+    def answer(self, ask: Ask, inner: AnswerFunction) -> Awaitable[Reply]:
         """Give the reply, of `inner` or another one."""
         ...
 
 
-def compose(layers: Sequence[Layer], answer: Answer) -> Answer:
+def compose(layers: Sequence[Layer], answer: AnswerFunction) -> AnswerFunction:
     """Give limits(guards(cache(answer))); of one order, in the order given. With no layers that is `answer` itself."""
     if not layers:
         return answer
@@ -70,7 +70,7 @@ def _order(layer: Layer) -> int:
     return layer.order
 
 
-def _around(layer: Layer, inner: Answer) -> Answer:
+def _around(layer: Layer, inner: AnswerFunction) -> AnswerFunction:
     async def answer(ask: Ask) -> Reply:
         if any(outer is layer for outer in ask.inside):
             return await inner(ask)
@@ -82,7 +82,7 @@ def _around(layer: Layer, inner: Answer) -> Answer:
     return answer
 
 
-def _closing(onion: Answer) -> Answer:
+def _closing(onion: AnswerFunction) -> AnswerFunction:
     """Leave the ask as it was when there is no reply: another model may be asked, and what is open is not needed."""
 
     async def answer(ask: Ask) -> Reply:

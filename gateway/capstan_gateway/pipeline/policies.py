@@ -10,7 +10,7 @@ from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.cascade import cascade_answer
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.fallbacks import first_answer
-from capstan_gateway.pipeline.layers import Answer, Layer, compose
+from capstan_gateway.pipeline.layers import AnswerFunction, Layer, compose
 from capstan_gateway.selection.plan import CascadePlan
 
 Spec = TypeVar("Spec")
@@ -65,7 +65,7 @@ class Policies:
         """Give a model its answer functions: as it is asked for, and as one of several that may answer."""
         deps = self._deps
         if isinstance(model.plan, CascadePlan):
-            alone: Answer = partial(cascade_answer, deps, model, model.plan)
+            alone: AnswerFunction = partial(cascade_answer, deps, model, model.plan)
         else:
             alone = partial(call_model, deps, model)
         whole = partial(first_answer, deps, model) if model.plan is not None or model.fallbacks else alone

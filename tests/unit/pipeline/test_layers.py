@@ -8,7 +8,7 @@ import pytest
 
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.layers import Answer, Order, compose, of_its_own
+from capstan_gateway.pipeline.layers import AnswerFunction, Order, compose, of_its_own
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import Request
 from support.asks import an_ask
@@ -25,7 +25,7 @@ class Traced:
     failure: Exception | None = None
     reply: WholeReply | None = None
 
-    async def answer(self, ask: Ask, inner: Answer) -> Reply:
+    async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Open, go on, and say how it went."""
         self.said.append(f"{self.name} in")
         ask.on_end(lambda: self.said.append(f"{self.name} closed"))
@@ -38,7 +38,7 @@ class Traced:
         return reply
 
 
-def answering(said: list[str], failure: BaseException | None = None) -> Answer:
+def answering(said: list[str], failure: BaseException | None = None) -> AnswerFunction:
     """Give a model's answer function."""
 
     async def answer(_: Ask) -> Reply:
@@ -136,7 +136,7 @@ class Redacts:
     order = Order.GUARDS
     reads = True
 
-    async def answer(self, ask: Ask, inner: Answer) -> Reply:
+    async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Rewrite the request, then go on."""
         content = ask.request.document["messages"][0]["content"].replace("hello", "[GONE]")
         ask.request = ask.request.rewritten(
