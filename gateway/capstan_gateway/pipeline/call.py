@@ -1,5 +1,6 @@
 """Asking one model: its endpoints one after the other, as long as nothing has reached the client."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -19,7 +20,9 @@ from capstan_gateway.pipeline.settle import settle_lost, settle_stream_later, se
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.retry import Again, judge
+from capstan_gateway.streaming.deltas import check_answer
 from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
@@ -27,7 +30,8 @@ from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-SMALL_ANSWER_BYTES: Final = 16 * 1024
+READ_AT_ONCE_BYTES: Final = 256 * 1024
+"""Larger answers are read step by step, and others are served meanwhile."""
 MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
@@ -39,6 +43,7 @@ _OTHER_FORM: Final = "the model's engine answered in another form than was asked
 _FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
 """Where every answer says why it ended."""
 _FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
+_NO_JSON: Final = "the model's engine answered with something that is not JSON"
 _UNFINISHED: Final = "the model's engine answered without a finish reason"
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
@@ -73,6 +78,8 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
             answer = await deps.dispatcher.dispatch(call)
             try:
                 if answer.whole is not None and answer.status == OK:
+                    if adapter is None and len(answer.whole) > READ_AT_ONCE_BYTES:
+                        await _check_large(answer.whole)
                     reply = _whole_reply(ask, model, answer, adapter, answer.whole)
                 else:
                     reply = await _reply(request, model, answer, adapter)
@@ -131,6 +138,8 @@ def _whole_reply(
         if adapter.billed:
             settle_whole(ask.bill, model, ask.request, told, body)
         return WholeReply(OK, content_type, body, adapter.native)
+    if ask.request.route.dialect is not None:
+        check_answer(body)  # It will be translated.
     told = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
     answer.close()
     settle_whole(ask.bill, model, ask.request, told, body)
@@ -185,12 +194,11 @@ def _relay(request: Request, model: ServedModel) -> Relay:
 def _usage_of(body: bytes, *, finishes: bool, hosted: bool = False) -> Usage | None:
     """Give the usage of an answer in one piece; UpstreamFailed when it is none, or has no finish reason where it must.
 
-    A small one is simply read. A large one is only searched: inside JSON strings quotes are escaped, so that the name
-    of a field in quotes is never part of a text.
+    A small one is simply read. A large one is JSON, as was seen before, and only searched: inside JSON strings quotes
+    are escaped, so that the name of a field in quotes is never part of a text.
     """
-    if len(body) > SMALL_ANSWER_BYTES:
-        stripped = body.strip()
-        if stripped.startswith(b"{") and stripped.endswith(b"}"):
+    if len(body) > READ_AT_ONCE_BYTES:
+        if body.lstrip().startswith(b"{"):
             if finishes and not any(found in body for found in _FINISHED):
                 raise UpstreamFailed(_UNFINISHED)
             return find_usage(body)
@@ -205,7 +213,16 @@ def _usage_of(body: bytes, *, finishes: bool, hosted: bool = False) -> Usage | N
             if finishes and not _is_finished(document.get("choices")):
                 raise UpstreamFailed(_UNFINISHED)
             return parse_usage(document.get("usage"))
-    raise UpstreamFailed("the model's engine answered with something that is not JSON")
+    raise UpstreamFailed(_NO_JSON)
+
+
+async def _check_large(body: bytes) -> None:
+    """Raise UpstreamFailed unless this is JSON, and serve others meanwhile."""
+    try:
+        for _ in check_json(body):
+            await asyncio.sleep(0)
+    except NotJson as error:
+        raise UpstreamFailed(_NO_JSON) from error
 
 
 def _is_finished(choices: Any) -> bool:

@@ -5,6 +5,7 @@ call's arguments as an object. Anything else of a wrong type is no answer: no cl
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -165,11 +166,26 @@ def said_in(body: bytes) -> TextCount:
     """Count the text in a whole chat or text completion; none in any other answer, and in one that is malformed."""
     count = TextCount()
     try:
-        document = orjson.loads(body)
-        for choice in choices_of(document) if type(document) is dict else ():
-            message = choice.get("message")
-            for text in (*texts_of(choice), *(delta_texts(message) if type(message) is dict else ())):
-                count.add(text)
+        for text in _answer_texts(body):
+            count.add(text)
     except (orjson.JSONDecodeError, StreamBroken):
         pass
     return count
+
+
+def check_answer(body: bytes) -> None:
+    """Raise StreamBroken for a chat completion that is malformed; what is no JSON is somebody else's to see."""
+    with suppress(orjson.JSONDecodeError):
+        for _ in _answer_texts(body):
+            pass
+
+
+def _answer_texts(body: bytes) -> Iterator[str]:
+    document = orjson.loads(body)
+    for choice in choices_of(document) if type(document) is dict else ():
+        yield from texts_of(choice)
+        message = choice.get("message")
+        if message is not None and type(message) is not dict:
+            raise malformed("message", "an object")
+        if message is not None:
+            yield from delta_texts(message)

@@ -70,6 +70,9 @@ BAD_WHOLE = {
     "no finish reason": with_choices(choice(None)),
     "one of two without": with_choices(choice("stop"), choice(None, index=1)),
     "large without": with_choices(choice(None, LARGE)),
+    "17 KB that are not JSON": b'{"choices":[{"finish_reason":"stop"}],' + b"x" * 17_000 + b"}",
+    "300 KB that are not JSON": b'{"choices":[{"finish_reason":"stop"}],' + b"x" * 300_000 + b"}",
+    "300 KB without": with_choices(choice(None, LARGE * 8)),
 }
 BAD_STREAMS = {
     "not JSON": (b"data: {oops\n\n",),
@@ -78,6 +81,10 @@ BAD_STREAMS = {
     "no finish reason": (TOKEN,),
     "an error": (ERROR,),
     "an error, later": (TOKEN, ERROR, b"data: [DONE]\n\n"),
+    "a delta that is a text": (frame({"choices": [{"index": 0, "delta": "one"}]}),),
+    "a number for a text, later": (TOKEN, frame({"choices": [{"index": 0, "delta": {"content": 1}}]})),
+    "a text for tool calls": (frame({"choices": [{"index": 0, "delta": {"tool_calls": "f"}}]}),),
+    "a text for choices": (frame({"choices": "one"}),),
 }
 
 
@@ -113,6 +120,23 @@ async def test_stream(gateway: RunningGateway, upstream: FakeUpstream, pieces: t
         _, text = await ask(gateway, stream=True)
         assert '"upstream_error"' in text
     await gateway.settled()
+    assert breaker(gateway) is not BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize(
+    "message", ["text", {"content": 7}, {"tool_calls": "f"}, {"tool_calls": [{"function": 1}]}, {"content": [1]}]
+)
+async def test_malformed_for_another_dialect(
+    gateway: RunningGateway, upstream: FakeUpstream, path: str, message: object
+) -> None:
+    """What cannot be translated because it is malformed is the engine's fault, and never a bug of the gateway."""
+    upstream.respond = whole(with_choices({"index": 0, "message": message, "finish_reason": "stop"}))
+    document = {"model": "chat", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "input": "x"}
+    async with aiohttp.ClientSession(gateway.url) as http:
+        for _ in range(DEFAULT.threshold):
+            async with http.post(path, json=document) as response:
+                assert response.status == 502
     assert breaker(gateway) is not BreakerState.CLOSED
 
 
