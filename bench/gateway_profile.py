@@ -167,7 +167,7 @@ async def measure(rounds: int) -> None:
         current = answers["JSON"]
 
         async def connect(pool: Pool, _: float) -> Connection:
-            connection = pool._make()
+            connection = Connection(pool.endpoint.id, pool._limits, pool)
             socket = EngineSocket(loop, current)
             socket.connection = connection
             connection.connection_made(socket)
