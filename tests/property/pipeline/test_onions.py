@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.layers import Answer, Layer, Order, compose
+from capstan_gateway.pipeline.layers import AnswerFunction, Layer, Order, compose
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from support.asks import an_ask
 
@@ -31,7 +31,7 @@ class Waiting:
     closed: list[int] = field(compare=False, repr=False)
     reads: bool = False
 
-    async def answer(self, ask: Ask, inner: Answer) -> Reply:
+    async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Open, wait, go on, and wait again."""
         self.opened.append(self.number)
         ask.on_end(self._close)
