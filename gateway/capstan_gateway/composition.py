@@ -6,6 +6,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ class Gateway:
         self.store = ConfigStore(self._compile, self.metrics)
         self._watcher: SliceWatcher | None = None
         request_log = self._request_log()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="documents")
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         budget = RetryBudget()
         loop = asyncio.get_running_loop()
@@ -87,6 +89,8 @@ class Gateway:
             metrics=self.metrics,
             memory=RouteMemory(),
             request_log=request_log,
+            budget=self.memory,
+            executor=self._executor,
             background=Background(),
             allow_fallback=lambda: budget.spend(loop.time()),
             clock=time.monotonic,
@@ -150,6 +154,7 @@ class Gateway:
             await self.lifecycle.aclose()
             living.cancel()
             await asyncio.gather(living, return_exceptions=True)
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _request_log(self) -> RequestLog:
         dropped = self.metrics.outbox_dropped.at(RequestLog.name)

@@ -74,6 +74,11 @@ class Share:
         """Hold at least so many bytes; False, and nothing taken, when there is no room."""
         return size <= self.held or self.grow(size - self.held)
 
+    def grow_easily(self, size: int) -> bool:
+        """Take so many bytes more if half of the budget is still free behind that; it is no refusal if it is not."""
+        budget = self._budget
+        return budget.held + size <= budget.limit // 2 and self.grow(size)
+
     def shrink_to(self, size: int) -> None:
         """Hold at most so many bytes."""
         if size < self.held:

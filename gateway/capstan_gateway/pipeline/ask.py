@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.headers import Header
+from capstan_gateway.memory import MemoryBudget, Share
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.routing.dispatch import MAX_NOTES
@@ -39,8 +40,8 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "answered_by", "bill", "ended", "expires_at", "holders", "inside", "may_wait", "model",
-        "reply", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
+        "_closers", "_memory", "answered_by", "bill", "ended", "expires_at", "holders", "inside", "may_wait",
+        "model", "reply", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
         "task", "trace",
     )  # fmt: skip
 
@@ -85,6 +86,7 @@ class Ask:
         self.holders = 0
         self.ended = False
         self._closers: list[Closer] | None = None
+        self._memory: Share | None = None
 
     def fork(self, request: Request | None = None, *, settles: bool = False) -> "Ask":
         """Give one call within this ask, or one that does its work for several: with the same deadline.
@@ -112,6 +114,14 @@ class Ask:
         self.stats.waited += child.stats.waited
         self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
         self.answered_by = child.answered_by
+
+    def memory(self, budget: MemoryBudget) -> Share:
+        """What it holds of the process' budget beside its request, until it ends: answers that are there as a whole."""
+        share = self._memory
+        if share is None:
+            share = self._memory = budget.share()
+            self.on_end(share.release)
+        return share
 
     # --- its end ----------------------------------------------------------------------------------------------------
 

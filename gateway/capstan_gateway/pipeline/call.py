@@ -67,6 +67,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         idle_seconds=timeouts.idleSeconds,
         wait_seconds=min(deps.endpoint_wait_seconds, timeouts.firstTokenSeconds) if waits else 0.0,
         whole_bytes=0 if request.stream else MAX_ANSWER_BYTES,
+        memory=None if request.stream else partial(ask.memory, deps.budget),
         affinity=_affinity(ask, model),
         hosted=model.external,
         stats=ask.stats,

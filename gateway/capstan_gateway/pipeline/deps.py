@@ -1,9 +1,11 @@
 """What the stages need of the process. Made once, passed to every stage."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.routing.port import DispatchPort
 from capstan_gateway.selection.route_memory import RouteMemory
@@ -21,6 +23,10 @@ class Deps:
     memory: RouteMemory
     """What the routes of virtual models remember."""
     request_log: RequestLog
+    budget: MemoryBudget
+    """What all requests and answers may hold together."""
+    executor: Executor
+    """A thread of its own for parsing what is large."""
     background: Background
     """Work that belongs to no client."""
     allow_fallback: Callable[[], bool]

@@ -5,7 +5,14 @@ import logging
 from capstan_gateway.errors import GatewayError, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
 from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint, RoutingError, TooManyWaiting
-from capstan_gateway.upstream.errors import BodyTooLarge, ConnectFailed, DeadlineExceeded, DeadlineKind, UpstreamError
+from capstan_gateway.upstream.errors import (
+    BodyTooLarge,
+    ConnectFailed,
+    DeadlineExceeded,
+    DeadlineKind,
+    NoMemory,
+    UpstreamError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +58,8 @@ def _of_upstream(error: UpstreamError) -> GatewayError:
         return UpstreamFailed(_NO_KEY)
     if isinstance(error, ConnectFailed):
         return UpstreamFailed("the model's engine could not be reached")
+    if isinstance(error, NoMemory):
+        return Overloaded("the gateway holds as much as it may; try again", headers=retry_after_headers(1.0))
     if isinstance(error, BodyTooLarge):
         return UpstreamFailed("the model's answer is too large")
     return UpstreamFailed("the model's engine broke off before its answer was complete")

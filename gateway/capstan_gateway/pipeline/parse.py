@@ -2,13 +2,14 @@
 
 from typing import Any, Final
 
-import orjson
-
 from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.errors import ClientGone, InvalidRequest, NotJson, RequestTooLarge
 from capstan_gateway.headers import Header
+from capstan_gateway.pipeline.decompress import ACCEPTED, CODINGS
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.loading import decompress, load, load_large, load_small
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 
 MAX_MODEL_NAME: Final = 256
@@ -23,8 +24,11 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
     None when it has not arrived in one piece yet; see `receive_later`.
     """
     _check_head(delivery, deps.max_body_bytes)
-    body = delivery.exchange.whole_body(deps.max_body_bytes)
-    return None if body is None else _received(delivery, deps, body)
+    exchange = delivery.exchange
+    if exchange.received > INLINE_BYTES or delivery.content_encoding is not None:
+        return None
+    body = exchange.whole_body(deps.max_body_bytes)
+    return None if body is None else _received(delivery, deps, body, load_small(exchange, body))
 
 
 async def receive_later(delivery: Delivery, deps: Deps) -> Request:
@@ -34,24 +38,28 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
     except ClientGone:
         delivery.client_gone = True
         raise
-    return _received(delivery, deps, body)
+    coding = delivery.content_encoding
+    if coding is not None and coding in CODINGS:
+        body = await decompress(delivery.exchange, coding, body, deps.max_body_bytes, deps.executor)
+    return _received(delivery, deps, body, await load_large(delivery.exchange, body, deps.executor))
 
 
-def _received(delivery: Delivery, deps: Deps, body: bytes) -> Request:
+def _received(delivery: Delivery, deps: Deps, body: bytes, document: dict[str, Any]) -> Request:
     delivery.body_complete = True
     delivery.body_at = deps.clock()
     route = delivery.route
     if route.dialect is None:
-        return parse(route, body)
-    request = translate(route, route.dialect, body, _own_headers(delivery.exchange.headers))
+        return parse(route, body, document)
+    request = translate(route, route.dialect, body, _own_headers(delivery.exchange.headers), document)
     if request.native is not None:
         delivery.client_document = request.native.document
     return request
 
 
-def parse(route: Route, body: bytes) -> Request:
-    """Give the request of a route without a dialect."""
-    document = _load(body)
+def parse(route: Route, body: bytes, document: dict[str, Any] | None = None) -> Request:
+    """Give the request of a route without a dialect; `document` is the body, where it is parsed already."""
+    if document is None:
+        document = load(body)
     _check_model(document)
     for field in route.required:
         if document.get(field) is None:
@@ -62,9 +70,12 @@ def parse(route: Route, body: bytes) -> Request:
     return Request(route, document, stream=stream, usage_asked=usage_asked, raw=body)
 
 
-def translate(route: Route, dialect: Dialect, body: bytes, headers: list[Header]) -> Request:
+def translate(
+    route: Route, dialect: Dialect, body: bytes, headers: list[Header], given: dict[str, Any] | None = None
+) -> Request:
     """Take a request in another dialect. What chat cannot say is refused later, unless the model speaks it too."""
-    given = _load(body)
+    if given is None:
+        given = load(body)
     _check_model(given)
     stream = given.get("stream")
     if stream is not None and not isinstance(stream, bool):
@@ -93,23 +104,17 @@ def _check_head(delivery: Delivery, limit: int) -> None:
         raise RequestTooLarge(f"the body is larger than {limit} bytes")
     if kind is not None and kind != JSON and not _is_json(kind):
         raise NotJson("the content type must be application/json")
-    if encoding is not None and encoding != b"identity":
-        raise NotJson("compressed request bodies are not supported", param="content-encoding")
+    if encoding is not None:
+        delivery.content_encoding = encoding = encoding.strip().lower()
+        if encoding != b"identity" and encoding not in CODINGS:
+            accepted = ((b"accept-encoding", ACCEPTED),)
+            message = f"the body may be compressed with one of {ACCEPTED.decode()}"
+            raise NotJson(message, param="content-encoding", headers=accepted)
 
 
 def _is_json(content_type: bytes) -> bool:
     kind = content_type.split(b";", 1)[0].strip().lower()
     return kind == JSON or kind.endswith(b"+json")
-
-
-def _load(body: bytes) -> dict[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from error
-    if not isinstance(document, dict):
-        raise InvalidRequest("the body must be a JSON object", code="invalid_json")
-    return document
 
 
 def _check_model(document: dict[str, Any]) -> None:

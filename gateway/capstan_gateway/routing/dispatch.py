@@ -225,7 +225,7 @@ class Dispatcher:
             seconds = stats.first_byte = time.perf_counter() - began
             body = None
             if call.whole_bytes and response.status < CLIENT_ERROR:
-                body = await response.read(call.whole_bytes)
+                body = await response.read(call.whole_bytes, call.memory)
                 stats.read = time.perf_counter() - began - seconds
         except BaseException as error:
             tried.may_have_worked = error.sent if isinstance(error, UpstreamError) else True

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
+from capstan_gateway.memory import Share
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.upstream.port import Endpoint, Headers
 
@@ -43,6 +44,8 @@ class Call:
     whole_bytes: int = 0
     """Not 0: read the whole body, up to so many bytes, before giving the answer, so that one that breaks off can be
     retried elsewhere. For answers that are sent in one piece."""
+    memory: Callable[[], Share] | None = None
+    """Opens, or gives, the share of the process' budget from which a whole answer is taken; None: it is not counted."""
     avoid: tuple[Endpoint, ...] = ()
     """Endpoints that are not asked (again) as long as there are others."""
     hosted: bool = False

@@ -68,9 +68,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_broken", "_chunked", "_connection", "_continue", "_length", "_memory", "_reserved", "_waiter",
-        "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "keep_alive", "method", "on_gone",
-        "received", "started", "target", "task",
+        "_body", "_body_memory", "_broken", "_chunked", "_connection", "_continue", "_length", "_memory", "_reserved",
+        "_waiter", "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "keep_alive", "method",
+        "on_gone", "received", "started", "target", "task",
     )  # fmt: skip
 
     def __init__(self, connection: Owner, head: Head) -> None:
@@ -105,6 +105,8 @@ class Exchange:
         self._body = Body()
         self._reserved = FREE_BYTES
         """How much of the body may be held."""
+        self._body_memory = 0
+        """What was taken for it."""
         self._memory: Share | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._broken: list[GatewayError] | None = None
@@ -132,7 +134,7 @@ class Exchange:
         if self._length is not None:
             if self._length > limit:
                 raise RequestTooLarge(f"the body is larger than {limit} bytes")
-            self._reserve_body(self._length)
+            self.reserve_body(self._length)
         while True:
             if len(self._body) > limit:
                 self._body.clear()
@@ -155,6 +157,15 @@ class Exchange:
         share = self.memory
         if not share.grow(size):
             raise self._no_room(share.held + size)
+
+    def reserve_body(self, size: int) -> None:
+        """Make room for a body of so many bytes, with what was taken for it before; raises as `reserve`."""
+        if size <= self._reserved:
+            return
+        wanted = BODY_FACTOR * size
+        if not self.memory.grow(wanted - self._body_memory):
+            raise self._no_room(wanted)
+        self._reserved, self._body_memory = size, wanted
 
     @property
     def memory(self) -> Share:
@@ -184,6 +195,9 @@ class Exchange:
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         head = STATUS_LINES[status] + self._connection.date_line() + self.extra_lines + lines + end
         self._wire.write(head if self.method == b"HEAD" else head + body)
+        if self._wire.paused and len(body) > HIGH_WATER and not self.memory.grow_to(len(body)):
+            # The client does not read it, and there is no room to wait until it does.
+            self._wire.abort()
         self._end()
 
     def start(self, status: int, lines: bytes, first: bytes, *, last: bool = False) -> None:
@@ -255,7 +269,7 @@ class Exchange:
             try:
                 # By half as much again, so that a body in small pieces asks seldom.
                 more = unread + unread // 2
-                self._reserve_body(more if self._length is None else min(more, self._length))
+                self.reserve_body(more if self._length is None else min(more, self._length))
             except GatewayError as error:
                 body.clear()
                 self.on_broken(error.with_traceback(None))
@@ -294,15 +308,6 @@ class Exchange:
             waiter.set_result(None)
 
     # --- inside -----------------------------------------------------------------------------------------------------
-
-    def _reserve_body(self, size: int) -> None:
-        """Make room for so many bytes of body."""
-        if size <= self._reserved:
-            return
-        wanted = BODY_FACTOR * size
-        if not self.memory.grow_to(wanted):
-            raise self._no_room(wanted)
-        self._reserved = size
 
     def _no_room(self, size: int) -> GatewayError:
         if not self.memory.ever_fits(size):

@@ -7,6 +7,7 @@
     ├── ProtocolError          what came back is not HTTP/1.1, or is larger than a limit
     ├── BodyBroken             the head came, the body did not come to its end
     ├── BodyTooLarge           `read(max_bytes)` would have passed its limit
+    │   └── NoMemory           the process has no room for it now
     └── DeadlineExceeded       a wait took too long; `kind` says which one
 
 Messages hold the endpoint's id and the kind of failure, never a header or a byte of a body, so that they can be logged.
@@ -63,6 +64,10 @@ class BodyBroken(UpstreamError):
 
 class BodyTooLarge(UpstreamError):
     """The body is larger than the reader allows."""
+
+
+class NoMemory(BodyTooLarge):
+    """What requests and answers may hold together has no room for the body now. That is nobody's fault upstream."""
 
 
 class DeadlineExceeded(UpstreamError):

@@ -1,11 +1,12 @@
 """The port through which everything else calls an upstream; `http1.Http1Client` is what stands behind it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from capstan_gateway.headers import Header
+from capstan_gateway.memory import Share
 
 Headers = bytes | Sequence[Header]
 """Headers in order; or already written by `headers.header_lines`, which spares that for each request."""
@@ -60,8 +61,11 @@ class UpstreamResponse(Protocol):
         """Give all that has arrived since the last call, waiting if that is nothing; b"" when the body is over."""
         ...
 
-    async def read(self, max_bytes: int) -> bytes:
-        """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts."""
+    async def read(self, max_bytes: int, memory: Callable[[], Share] | None = None) -> bytes:
+        """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts.
+
+        A large one is taken from the share that `memory` gives; NoMemory, and it is aborted, when there is no room.
+        """
         ...
 
     async def read_beginning(self, max_bytes: int) -> bytes:

@@ -1,14 +1,29 @@
 """A response as its reader sees it; `connection.Connection` fills it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from capstan_gateway.upstream.errors import BodyBroken, BodyTooLarge, DeadlineExceeded, DeadlineKind, UpstreamError
+from capstan_gateway.memory import Share
+from capstan_gateway.upstream.errors import (
+    BodyBroken,
+    BodyTooLarge,
+    DeadlineExceeded,
+    DeadlineKind,
+    NoMemory,
+    UpstreamError,
+)
 
 # NB: a member of an enumeration is looked up anew each time that its class is asked for it.
 _FIRST_TOKEN: Final = DeadlineKind.FIRST_TOKEN
 _IDLE: Final = DeadlineKind.IDLE
 _TOTAL: Final = DeadlineKind.TOTAL
+
+
+FREE_BYTES: Final = 16 * 1024
+"""What a body may hold without taking it from the process' budget."""
+Memory = Callable[[], Share]
+"""Opens the account from which a body is taken, or gives it when it is open."""
 
 
 class Carrier(Protocol):
@@ -98,19 +113,30 @@ class Response:
             await self.wait_body()
         return self._take()
 
-    async def read(self, max_bytes: int) -> bytes:
-        """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts."""
+    async def read(self, max_bytes: int, memory: Memory | None = None) -> bytes:
+        """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts, and so does NoMemory."""
         if self.complete and self._buffered <= max_bytes:
+            self._reserve(self._buffered, memory)
             return self._take()
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await self.receive():
-            size += len(piece)
-            if size > max_bytes:
+        # One piece of memory that grows: an engine may send pieces of one byte.
+        whole, piece = bytearray(), await self.receive()
+        if self.complete and not self._pieces and len(piece) <= max_bytes:
+            self._reserve(len(piece), memory)
+            return piece
+        while piece:
+            whole += piece
+            if len(whole) > max_bytes:
                 self.abort()
                 raise BodyTooLarge(self._endpoint_id, f"the body is larger than {max_bytes} bytes")
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._reserve(len(whole), memory)
+            piece = await self.receive()
+        return bytes(whole)
+
+    def _reserve(self, size: int, memory: Memory | None) -> None:
+        """Take what a large body needs: it is held once as it comes, and once as a whole."""
+        if memory is not None and size > FREE_BYTES and not memory().grow_to(2 * size):
+            self.abort()
+            raise NoMemory(self._endpoint_id, "the gateway has no room for the body")
 
     async def read_beginning(self, max_bytes: int) -> bytes:
         """Give the first `max_bytes` of the rest of the body, or all of it if that is less; the rest is aborted.

@@ -1,0 +1,60 @@
+"""From the bytes of a large or compressed body to its document, within bounds of memory and of time."""
+
+import asyncio
+from concurrent.futures import Executor
+from typing import Any, Final
+
+import orjson
+
+from capstan_gateway.documents import INLINE_BYTES, WORST_FACTOR, count_values, is_too_much, memory_of
+from capstan_gateway.errors import InvalidRequest, RequestTooLarge
+from capstan_gateway.pipeline.decompress import decompressed
+from capstan_gateway.serving.exchange import FREE_BYTES, Exchange
+
+_END: Final = b""
+
+
+def load(body: bytes) -> dict[str, Any]:
+    """Parse a document. Raises InvalidRequest when it is no JSON object."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object", code="invalid_json")
+    return document
+
+
+def load_small(exchange: Exchange, body: bytes) -> dict[str, Any]:
+    """Parse a body of at most INLINE_BYTES, and take from the budget what its document may need.
+
+    While there is plenty of room that is the worst that it could be, which costs nothing to find out.
+    """
+    if len(body) > FREE_BYTES and not exchange.memory.grow_easily(WORST_FACTOR * len(body)):
+        exchange.reserve(memory_of(body, count_values(body)))
+    return load(body)
+
+
+async def load_large(exchange: Exchange, body: bytes, executor: Executor) -> dict[str, Any]:
+    """Parse a body beside the loop, once it is known that it is not too much. Raises RequestTooLarge, Overloaded."""
+    if len(body) <= INLINE_BYTES:
+        return load_small(exchange, body)
+    loop = asyncio.get_running_loop()
+    counts = await loop.run_in_executor(executor, count_values, body)
+    if is_too_much(counts):
+        raise RequestTooLarge(f"the body holds too many JSON values (about {counts.values})")
+    exchange.reserve(memory_of(body, counts))
+    return await loop.run_in_executor(executor, load, body)
+
+
+async def decompress(exchange: Exchange, coding: bytes, body: bytes, limit: int, executor: Executor) -> bytes:
+    """Decompress a body beside the loop. Raises RequestTooLarge above `limit` bytes, Overloaded, InvalidRequest."""
+    loop = asyncio.get_running_loop()
+    steps = decompressed(coding, body)
+    whole = bytearray()
+    while piece := await loop.run_in_executor(executor, next, steps, _END):
+        if len(whole) + len(piece) > limit:
+            raise RequestTooLarge(f"the decompressed body is larger than {limit} bytes")
+        exchange.reserve_body(len(body) + len(whole) + len(piece))
+        whole += piece
+    return bytes(whole)

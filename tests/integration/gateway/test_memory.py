@@ -1,0 +1,150 @@
+"""What a gateway holds: large and compressed bodies, whole answers, and that all of it comes back."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from backports import zstd
+
+from capstan_gateway.documents import INLINE_BYTES, MAX_CONTAINERS
+from fakes.openai_upstream import FakeUpstream, Received, Wire, stall
+from support.gateway import RunningGateway, entry, running_gateway
+from support.wait import eventually
+
+CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
+MEBIBYTE = 1024 * 1024
+
+
+def body(size: int = 1, **fields: object) -> bytes:
+    """Give the body of a chat request."""
+    return json.dumps({"model": "chat", "messages": [{"role": "user", "content": "x" * size}], **fields}).encode()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """A healthy engine, until a test says otherwise."""
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[RunningGateway]:
+    """A gateway with little memory for requests, which has all of it back at the end."""
+    model = entry("chat", upstream.url)
+    async with running_gateway(tmp_path, model, max_body_bytes=8 * MEBIBYTE, memory_bytes=12 * MEBIBYTE) as running:
+        yield running
+        await eventually(lambda: running.gateway.memory.held == 0, what="all memory back")
+
+
+@pytest.fixture
+async def http(gateway: RunningGateway) -> AsyncIterator[aiohttp.ClientSession]:
+    """A plain HTTP client."""
+    async with aiohttp.ClientSession(gateway.url) as session:
+        yield session
+
+
+@pytest.mark.parametrize("size", [10, 30_000, 2 * MEBIBYTE])
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress), ("ZSTD", zstd.compress)],
+)
+async def test_compressed_bodies(
+    http: aiohttp.ClientSession, upstream: FakeUpstream, coding: str, compress: "type[bytes]", size: int
+) -> None:
+    """A compressed body reaches the engine decompressed, and is otherwise a body like others."""
+    sent = compress(body(size))
+    async with http.post(CHAT, data=sent, headers={**JSON, "content-encoding": coding}) as response:
+        assert response.status == 200
+    assert upstream.requests[-1].body == body(size)
+    assert "content-encoding" not in upstream.requests[-1].headers
+
+
+@pytest.mark.parametrize(
+    ("coding", "sent", "status"),
+    [
+        ("gzip", gzip.compress(b" " * 100 * MEBIBYTE), 413),
+        ("zstd", zstd.compress(b" " * 100 * MEBIBYTE), 413),
+        ("deflate", zlib.compress(b" " * 100 * MEBIBYTE), 413),
+        ("gzip", gzip.compress(body())[:-5], 400),
+        ("zstd", b"nothing of the kind", 400),
+        ("br", body(), 415),
+        ("gzip, gzip", gzip.compress(gzip.compress(body())), 415),
+    ],
+)
+async def test_compressed_bodies_that_are_refused(
+    http: aiohttp.ClientSession, upstream: FakeUpstream, coding: str, sent: bytes, status: int
+) -> None:
+    """Bombs are too large, broken ones wrong, and of unknown codings the answer says which are known."""
+    async with http.post(CHAT, data=sent, headers={**JSON, "content-encoding": coding}) as response:
+        document = await response.json()
+    assert response.status == status
+    assert document["error"].keys() == {"message", "type", "param", "code"}
+    assert response.headers.get("accept-encoding") == ("gzip, deflate, zstd" if status == 415 else None)
+    assert upstream.requests == []
+
+
+async def test_a_document_of_too_many_values(http: aiohttp.ClientSession, upstream: FakeUpstream) -> None:
+    """A large body that would take long to parse is refused before it is parsed."""
+    wide = b'{"model":"chat","messages":[{"role":"user","content":[' + b"{}," * MAX_CONTAINERS + b"{}]}]}"
+    assert len(wide) > INLINE_BYTES
+    async with http.post(CHAT, data=wide, headers=JSON) as response:
+        assert response.status == 413
+    assert upstream.requests == []
+
+
+async def test_a_large_document_is_served(http: aiohttp.ClientSession, upstream: FakeUpstream) -> None:
+    """A large body of texts is parsed beside the loop and reaches the engine as it came; texts may hold anything."""
+    sent = body(800_000, user='{},[]:"\\' * 10_000)
+    async with http.post(CHAT, data=sent, headers=JSON) as response:
+        assert response.status == 200
+    assert upstream.requests[-1].body == sent
+    async with http.post(CHAT, data=sent[:-1], headers=JSON) as response:
+        assert response.status == 400
+
+
+async def test_requests_over_the_budget(gateway: RunningGateway, upstream: FakeUpstream) -> None:
+    """When large requests hold all that they may, a further one is told to come back, and small ones are served."""
+    good, upstream.respond = upstream.respond, stall
+    async with aiohttp.ClientSession(gateway.url) as session:
+        running = [asyncio.create_task(session.post(CHAT, data=body(900_000), headers=JSON)) for _ in range(3)]
+        await eventually(lambda: upstream.active == 3, what="three large requests")
+        upstream.respond = good
+        async with session.post(CHAT, data=body(900_000), headers=JSON) as response:
+            assert (response.status, response.headers["retry-after"]) == (503, "1")
+        async with session.post(CHAT, data=body(20), headers=JSON) as response:
+            assert response.status == 200
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await gateway.settled()
+        await eventually(lambda: gateway.gateway.memory.held == 0, what="all memory back")
+        async with session.post(CHAT, data=body(900_000), headers=JSON) as response:
+            assert response.status == 200
+        async with session.get("/metrics") as response:
+            page = await response.text()
+    assert "gateway_memory_limit_bytes 1.2582912e+07" in page
+    assert gateway.metric("gateway_memory_refused_total") == 1
+
+
+@pytest.mark.parametrize(("size", "status"), [(18 * MEBIBYTE, 503), (3 * MEBIBYTE, 200)])
+async def test_whole_answers_are_counted(
+    http: aiohttp.ClientSession, gateway: RunningGateway, upstream: FakeUpstream, size: int, status: int
+) -> None:
+    """An answer in one piece is taken from the budget as it comes; without room for it the client is told so."""
+    answer = json.dumps({"choices": [{"finish_reason": "stop", "message": {"content": "x" * size}}]}).encode()
+
+    async def respond(_: Received, wire: Wire) -> None:
+        await wire.json(answer)
+
+    upstream.respond = respond
+    async with http.post(CHAT, data=body(), headers=JSON) as response:
+        said = await response.read()
+    assert response.status == status
+    assert (said == answer) is (status == 200)
+    assert gateway.metric("gateway_memory_refused_total") == (status == 503)
