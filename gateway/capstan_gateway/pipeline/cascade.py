@@ -22,11 +22,11 @@ from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.route import needs_of, usable_members
 from capstan_gateway.pipeline.scoring import Scorer, read_object
-from capstan_gateway.quality.chunks import to_frames
 from capstan_gateway.quality.logprobs import ask_for_logprobs, without_logprobs
 from capstan_gateway.routing.errors import RoutingError
 from capstan_gateway.selection.plan import CascadePlan
 from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.streaming.replay import to_frames
 from capstan_gateway.tokens.price import to_nano
 from capstan_gateway.tokens.usage import Usage
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError

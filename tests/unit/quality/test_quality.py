@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from capstan_gateway.quality.checks import CUT_OFF, FINE, REFUSED, USELESS, check_answer
-from capstan_gateway.quality.chunks import to_frames
 from capstan_gateway.quality.combined import combine
 from capstan_gateway.quality.judging import judge_request, read_grade
 from capstan_gateway.quality.logprobs import ask_for_logprobs, mean_probability, without_logprobs
 from capstan_gateway.quality.schema import fits
 from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.streaming.replay import to_frames
 
 SCHEMA = {
     "type": "object",
