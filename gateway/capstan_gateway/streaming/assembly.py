@@ -1,7 +1,7 @@
 """The whole answer that a stream of chunks adds up to: the inverse of `streaming.replay`.
 
 However an engine cuts an answer into chunks, they assemble to the same: several choices, tool calls whose arguments
-come in pieces, log-probabilities, reasoning, refusals, usage. Fields that are not known here are kept as they came last.
+come in pieces, log-probabilities, reasoning, refusals, usage. Fields that are not known here stay as they came last.
 """
 
 from typing import Any, Final
