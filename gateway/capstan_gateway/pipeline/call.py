@@ -13,6 +13,7 @@ from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
@@ -69,6 +70,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         whole_bytes=0 if request.stream else MAX_ANSWER_BYTES,
         memory=None if request.stream else partial(ask.memory, deps.budget),
         affinity=_affinity(ask, model),
+        repeatable=is_repeatable(request, native=adapter is not None and adapter.native),
         hosted=model.external,
         stats=ask.stats,
     )

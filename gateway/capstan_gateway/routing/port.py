@@ -35,6 +35,8 @@ class Call:
     body: bytes = b""
     affinity: bytes | None = None
     """Requests with the same key prefer the same endpoint; see routing.affinity."""
+    repeatable: bool = True
+    """Whether it may be sent twice. False for what has side effects: sent once, it is neither retried nor hedged."""
     expires_at: float
     """Total deadline, in the loop's time."""
     first_token_seconds: float = 120.0
