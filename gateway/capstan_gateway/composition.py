@@ -81,10 +81,9 @@ class Gateway:
         request_log = self._request_log()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="documents")
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
-        budget = RetryBudget()
         loop = asyncio.get_running_loop()
         self.deps = Deps(
-            dispatcher=Dispatcher(self.client, budget=budget, rng=self._rng, hedging=_hedging(settings)),
+            dispatcher=Dispatcher(self.client, budget=RetryBudget(), rng=self._rng, hedging=_hedging(settings)),
             credentials=self.credentials,
             metrics=self.metrics,
             memory=RouteMemory(),
@@ -92,7 +91,6 @@ class Gateway:
             budget=self.memory,
             executor=self._executor,
             background=Background(),
-            allow_fallback=lambda: budget.spend(loop.time()),
             clock=time.monotonic,
             loop_time=loop.time,
             max_body_bytes=settings.max_body_bytes,

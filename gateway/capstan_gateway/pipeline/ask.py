@@ -17,8 +17,7 @@ from capstan_gateway.headers import Header
 from capstan_gateway.memory import MemoryBudget, Share
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.routing.dispatch import MAX_NOTES
-from capstan_gateway.routing.port import CallStats
+from capstan_gateway.routing.port import MAX_NOTES, CallStats
 from capstan_gateway.tokens.bill import Bill
 
 Closer = Callable[[], object]

@@ -1,7 +1,7 @@
 """Asking one model: its endpoints one after the other, as long as nothing has reached the client."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -9,7 +9,8 @@ import orjson
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
-from capstan_gateway.errors import GatewayError, UpstreamFailed
+from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
@@ -20,14 +21,13 @@ from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.settle import settle_lost, settle_stream_later, settle_whole
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.port import Call, DispatchedResponse
-from capstan_gateway.routing.retry import Again, judge
+from capstan_gateway.routing.verdicts import CLIENT_ERROR
 from capstan_gateway.streaming.deltas import check_answer
-from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.json_check import NotJson, check_json
+from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
-from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -36,8 +36,6 @@ READ_AT_ONCE_BYTES: Final = 256 * 1024
 MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
-CLIENT_ERROR: Final = 400
-SERVER_ERROR: Final = 500
 JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"text/event-stream"
 _OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
@@ -66,6 +64,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         expires_at=ask.expires_at,
         first_token_seconds=timeouts.firstTokenSeconds,
         idle_seconds=timeouts.idleSeconds,
+        opening=partial(_opening, request, model, adapter) if request.stream else None,
         wait_seconds=min(deps.endpoint_wait_seconds, timeouts.firstTokenSeconds) if waits else 0.0,
         whole_bytes=0 if request.stream else MAX_ANSWER_BYTES,
         memory=None if request.stream else partial(ask.memory, deps.budget),
@@ -85,16 +84,11 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
                         await _check_large(answer.whole)
                     reply = _whole_reply(ask, model, answer, adapter, answer.whole)
                 else:
-                    reply = await _reply(request, model, answer, adapter)
+                    reply = await _reply(model, answer, adapter)
                 break
             except BaseException as error:
-                nonsense = _is_nonsense(answer, error)
-                if nonsense:
-                    answer.blame(type(error).__name__)
-                answer.close()
                 # Nothing has reached the client yet: what began well and is no answer may be had elsewhere.
-                broken = nonsense or (isinstance(error, UpstreamError) and judge(error) is Again.BUDGETED)
-                if not broken or not deps.dispatcher.again(call, answer, type(error).__name__):
+                if not deps.dispatcher.again(call, answer, error):
                     raise
     except BaseException:
         if billed:
@@ -107,11 +101,6 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         ask.on_end(answer.close)
         settle_stream_later(ask, model, reply.relay)
     return reply
-
-
-def _is_nonsense(answer: DispatchedResponse, error: BaseException) -> bool:
-    """Whether an answer that began well is none."""
-    return answer.status < CLIENT_ERROR and isinstance(error, GatewayError) and error.status >= SERVER_ERROR
 
 
 def _keyed(ask: Ask, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:
@@ -149,12 +138,13 @@ def _whole_reply(
     return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
 
 
-async def _reply(request: Request, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None) -> Reply:
+async def _reply(model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None) -> Reply:
     if answer.status != OK:
         await _reject(model, answer)
-    if not request.stream or not header(answer.headers, b"content-type").startswith(EVENT_STREAM):
+    opening = answer.opening
+    if not isinstance(opening, StreamOpening):
         raise UpstreamFailed(_OTHER_FORM)
-    return await _begin_stream(request, model, answer, adapter)
+    return _begin_stream(model, answer, adapter, opening)
 
 
 async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
@@ -165,29 +155,27 @@ async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
     raise normalise_error(answer.status, body, external=model.external, headers=headers)
 
 
-async def _begin_stream(
-    request: Request, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None
+def _opening(
+    request: Request, model: ServedModel, adapter: Adapter | None, status: int, headers: Sequence[Header]
+) -> StreamOpening | None:
+    """Give what reads the beginning of this answer; None when it is not the stream that was asked for."""
+    if status != OK or not header(headers, b"content-type").startswith(EVENT_STREAM):
+        return None
+    return StreamOpening(_relay(request, model) if adapter is None else adapter.relay(request, model))
+
+
+def _begin_stream(
+    model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None, opening: StreamOpening
 ) -> StreamReply:
-    """Read up to the first event: what goes wrong before it is an HTTP error, not a frame."""
-    relay = _relay(request, model) if adapter is None else adapter.relay(request, model)
-    first = b""
-    try:
-        while not relay.events and not relay.done and relay.error is None:
-            data = await answer.receive()
-            if not data:
-                first += relay.finish()
-                break
-            first += relay.feed(data)
-    except StreamBroken as broken:
-        if not relay.events:
+    """Go on behind the first token: what went wrong before it is an HTTP error, not a frame."""
+    relay, broken = opening.relay, opening.broken
+    if not opening.begun:
+        if broken is not None:
             model.metrics.truncated.value += 1
-            raise
-        # It broke behind its first events: that is a stream which fails in the middle.
-        native = adapter is not None and adapter.native
-        return StreamReply(first + broken.before, answer, relay, native, broken)
-    if relay.error is not None and not relay.events:
-        raise relay.error
-    return StreamReply(first, answer, relay, adapter is not None and adapter.native)
+            raise broken
+        if relay.error is not None:
+            raise relay.error
+    return StreamReply(opening.first, answer, relay, adapter is not None and adapter.native, broken)
 
 
 def _relay(request: Request, model: ServedModel) -> Relay:
@@ -238,7 +226,7 @@ def _is_finished(choices: Any) -> bool:
     return True
 
 
-def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
+def header(headers: Sequence[Header], name: bytes) -> bytes:
     """Give the value of a header, b"" without one."""
     for key, value in headers:
         if key == name:

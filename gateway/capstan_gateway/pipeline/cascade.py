@@ -23,13 +23,14 @@ from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.route import needs_of, usable_members
 from capstan_gateway.pipeline.scoring import Scorer, read_object
 from capstan_gateway.quality.logprobs import ask_for_logprobs, without_logprobs
-from capstan_gateway.routing.errors import RoutingError
+from capstan_gateway.routing.unroutable import RoutingError
+from capstan_gateway.routing.verdicts import Elsewhere, another_model, is_out_of_time
 from capstan_gateway.selection.plan import CascadePlan
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.replay import to_frames
 from capstan_gateway.tokens.price import to_nano
 from capstan_gateway.tokens.usage import Usage
-from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
+from capstan_gateway.upstream.errors import UpstreamError
 
 _FAILURES: Final = (RoutingError, UpstreamError, GatewayError)
 
@@ -77,11 +78,11 @@ class Cascade:
                     return await self._last(member, number)
                 held = await self._hold(member, number)
             except _FAILURES as error:
-                if _is_final(error) and not (self._best is not None and isinstance(error, DeadlineExceeded)):
-                    raise
-                failure = error
-                if isinstance(error, DeadlineExceeded) and error.kind is DeadlineKind.TOTAL:
+                if another_model(error) is Elsewhere.NOWHERE:
+                    if self._best is None or not is_out_of_time(error):
+                        raise
                     break
+                failure = error
                 self._count_escalation(member, "failed")
                 continue
             if held.score is not None and held.score >= self._plan.threshold:
@@ -179,15 +180,3 @@ class Cascade:
         if self._needs.max_tokens is None and self._usage is not None:
             output = self._usage.completion_tokens
         return self._ask.bill.nano_dollars + rates.cost(Usage(prompt, output)) > to_nano(limit)
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether no other member may be asked: a guard's block, the request's own fault, or the end of its time.
-
-    A prompt that is too long for one member may fit into the next one's window.
-    """
-    if isinstance(error, DeadlineExceeded):
-        return error.kind is DeadlineKind.TOTAL
-    if not isinstance(error, GatewayError) or error.code == "context_length_exceeded":
-        return False
-    return error.status < 500 and error.status not in (408, 429)

@@ -29,8 +29,6 @@ class Deps:
     """A thread of its own for parsing what is large."""
     background: Background
     """Work that belongs to no client."""
-    allow_fallback: Callable[[], bool]
-    """Whether the retry budget has room for trying another model; takes from it when it has."""
     clock: Callable[[], float]
     """Seconds, on the same clock as the loop but finer: uvloop counts its own in milliseconds."""
     loop_time: Callable[[], float]

@@ -4,7 +4,7 @@ import logging
 
 from capstan_gateway.errors import GatewayError, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
 from capstan_gateway.headers import retry_after_headers
-from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint, RoutingError, TooManyWaiting
+from capstan_gateway.routing.unroutable import KeyMissing, NoCredential, NoEndpoint, RoutingError, TooManyWaiting
 from capstan_gateway.upstream.errors import (
     BodyTooLarge,
     ConnectFailed,

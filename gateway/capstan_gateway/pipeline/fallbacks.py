@@ -4,21 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import GatewayError, InvalidRequest, ModelNotReady, UpstreamFailed, UpstreamRejected
+from capstan_gateway.errors import GatewayError, ModelNotReady, UpstreamFailed
 from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.layers import AnswerFunction, compose
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.route import Routed, is_usable, rank
-from capstan_gateway.routing.errors import NoEndpoint, RoutingError
+from capstan_gateway.routing.unroutable import NoEndpoint, RoutingError
+from capstan_gateway.routing.verdicts import Elsewhere, another_model, cannot_take
 from capstan_gateway.selection.plan import CascadePlan, RouterPlan
-from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
+from capstan_gateway.upstream.errors import UpstreamError
 
 MAX_FALLBACKS: Final = 5
-CONTEXT_LENGTH: Final = "context_length_exceeded"
-CONTENT_FILTER: Final = "content_filter"
-_REFUSALS: Final = frozenset((400, 404, 413, 422))
 
 
 async def first_answer(deps: Deps, asked: ServedModel, ask: Ask) -> Reply:
@@ -90,14 +88,14 @@ async def _first_of(
         except (RoutingError, UpstreamError, GatewayError) as error:
             if routed:
                 deps.memory.look(model.id, stream=ask.request.stream)
-            failed = told is not None and not _cannot_take(told, routed=routed)
-            if (failed or model not in asked) and _cannot_take(error, routed=routed):
+            failed = told is not None and not cannot_take(told, routed=routed)
+            if (failed or model not in asked) and cannot_take(error, routed=routed):
                 # That one more model cannot take the request says nothing about the model that was asked for.
                 told = told or error
             else:
                 left = following(error, model, left, routed=routed)
                 told = error
-        if not left or not deps.allow_fallback():
+        if not left or not deps.dispatcher.pay_for_fallback():
             raise told
         deps.metrics.retries.at(ask.model.name, "fallback").value += 1
     raise UpstreamFailed("no model could answer")
@@ -109,33 +107,20 @@ def _answer_of(model: ServedModel, via: ServedModel) -> AnswerFunction:
     return answer if via is model else compose(via.layers, answer)
 
 
-def _cannot_take(error: Exception, *, routed: bool) -> bool:
-    """Whether a model refuses a request that another one may take. A guard's block is never such a refusal."""
-    if not isinstance(error, UpstreamRejected | InvalidRequest) or error.status not in _REFUSALS:
-        return False
-    return error.code != CONTENT_FILTER and not (routed and error.code == CONTEXT_LENGTH)
-
-
-def following(error: Exception, model: ServedModel, left: Sequence[ServedModel], *, routed: bool) -> list[ServedModel]:
-    """Give those of the models that may answer after this error of `model`.
+def following(
+    error: Exception, model: ServedModel, left: Sequence[ServedModel], *, routed: bool, spent: bool = False
+) -> list[ServedModel]:
+    """Give those of the models that may answer after this error of `model`; `spent` as in `verdicts.another_model`.
 
     None after the request's own fault, or when time is up. Too long a prompt goes to members with a larger window.
     """
-    if isinstance(error, GatewayError) and error.code == CONTEXT_LENGTH:
+    elsewhere = another_model(error, spent=spent)
+    if elsewhere is Elsewhere.LARGER_WINDOW:
         window = model.context_window
         if not routed or window is None:
             return []
         return [other for other in left if other.context_window is not None and other.context_window > window]
-    return list(left) if may_fall_back(error) else []
-
-
-def may_fall_back(error: Exception) -> bool:
-    """Whether another model may answer instead. Never around the request's own fault, and not when time is up."""
-    if isinstance(error, UpstreamRejected):
-        return error.status in (408, 429) or error.status >= 500
-    if isinstance(error, DeadlineExceeded):
-        return error.kind is not DeadlineKind.TOTAL
-    return not isinstance(error, GatewayError) or error.status >= 500
+    return list(left) if elsewhere is Elsewhere.ANYWHERE else []
 
 
 def _note(ask: Ask, deps: Deps, asked: ServedModel, routed: Routed) -> None:

@@ -18,7 +18,7 @@ from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.reply import StreamReply
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.settle import asked_tokens
-from capstan_gateway.routing.port import DispatchedResponse
+from capstan_gateway.routing.port import DispatchedResponse, Opening
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, HeldTooMuch, StreamFilter
 from capstan_gateway.streaming.port import Relay
@@ -205,6 +205,15 @@ class _FilteredSource:
     async def read_beginning(self, max_bytes: int) -> bytes:
         """Give the beginning of the rest of the body."""
         return await self.inner.read_beginning(max_bytes)
+
+    @property
+    def opening(self) -> Opening | None:
+        """What has read the engine's beginning."""
+        return self.inner.opening
+
+    def finish(self) -> None:
+        """Take the engine's answer for whole; one that a filter has ended was closed before that."""
+        self.inner.finish()
 
     def blame(self, word: str) -> None:
         """Count the answer as the endpoint's failure."""

@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Self
 
+from capstan_gateway.routing.port import Opening
 from capstan_gateway.upstream.port import Endpoint
 
 
@@ -12,6 +13,7 @@ class HeldSource:
     status = 200
     complete = True
     whole: bytes | None = None
+    opening: Opening | None = None
 
     def __init__(self, model_id: str) -> None:
         self.endpoint = Endpoint(id=f"{model_id}@held", host="", port=0)
@@ -28,6 +30,9 @@ class HeldSource:
     async def read(self, max_bytes: int) -> bytes:  # noqa: ARG002 - one signature
         """Give nothing: the body is over."""
         return b""
+
+    def finish(self) -> None:
+        """It is whole."""
 
     def blame(self, word: str) -> None:
         """Blame nobody: the call ended well before."""

@@ -16,7 +16,7 @@ from capstan_gateway.quality.checks import check_answer
 from capstan_gateway.quality.combined import USES, combine
 from capstan_gateway.quality.judging import judge_request, read_grade
 from capstan_gateway.quality.logprobs import mean_probability
-from capstan_gateway.routing.errors import RoutingError
+from capstan_gateway.routing.unroutable import RoutingError
 from capstan_gateway.upstream.errors import UpstreamError
 
 _ROUTE: Final = Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)))

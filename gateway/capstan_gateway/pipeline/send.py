@@ -106,6 +106,7 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
         delivery.error = relay.error
         if relay.error.status >= SERVER_ERROR:
             source.blame("error-event")
+    source.finish()
     delivery.status = 200
     if not source.complete:
         await _read_end(source)

@@ -9,12 +9,17 @@ key that is refused. Any other 4xx is the request's fault and counts as a succes
 open one trial runs at a time: the next one starts when it succeeded, or when its lease is over, so that a trial that
 hangs does not keep the endpoint out for ever.
 
+Every request takes a ticket, and its outcome counts only in the phase in which it began. What began before the breaker
+opened says nothing new when it ends: its failure must not end a trial, nor its success bring a dead endpoint back. A
+trial whose lease is over is late, and not a straggler: answers that take longer than a lease close the breaker too.
+
 A breaker only says what it would rather not use. That the last endpoint of a model is used all the same is the
 picker's rule. The clock is an argument everywhere.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class BreakerState(StrEnum):
@@ -48,6 +53,8 @@ class BreakerSettings:
 
 
 DEFAULT = BreakerSettings()
+UNCOUNTED: Final = -1
+"""The ticket of a request that goes to an endpoint whose breaker would rather not: there is no other one."""
 
 
 class Breaker:
@@ -59,8 +66,10 @@ class Breaker:
         "_failures",
         "_next_trial",
         "_opens",
+        "_phase",
         "_settings",
         "_successes",
+        "_ticket",
         "_trial",
     )
 
@@ -71,8 +80,12 @@ class Breaker:
         self._successes = 0
         self._next_trial: float | None = None
         """None: closed. Otherwise when the next trial may start."""
-        self._trial = False
-        """Whether a trial is under way."""
+        self._ticket = 0
+        """The latest ticket. While closed all requests have the same one; each trial has its own."""
+        self._phase = 0
+        """The first ticket since the breaker last opened or closed; smaller ones are those of stragglers."""
+        self._trial = UNCOUNTED
+        """The ticket of the latest trial, while that is under way."""
         self._deferred_until = 0.0
         self._closed_at = 0.0
 
@@ -94,46 +107,74 @@ class Breaker:
         """Name the state."""
         if self._next_trial is None:
             return BreakerState.CLOSED
-        return (
-            BreakerState.HALF_OPEN if self._trial or self._successes or now >= self._next_trial else BreakerState.OPEN
-        )
+        tried = self._trial != UNCOUNTED or self._successes
+        return BreakerState.HALF_OPEN if tried or now >= self._next_trial else BreakerState.OPEN
 
-    def begin(self, now: float) -> None:
-        """Take note that a request goes to the endpoint: while half-open it is the trial."""
-        if self._next_trial is not None and now >= self._next_trial:
-            self._trial = True
-            self._next_trial = now + self._settings.trial_lease_seconds
+    def begin(self, now: float) -> int:
+        """Take note that a request goes to the endpoint (while half-open it is the trial), and give its ticket."""
+        if self._next_trial is None:
+            return self._ticket
+        if now < self._next_trial:
+            return UNCOUNTED
+        self._ticket += 1
+        self._trial = self._ticket
+        self._next_trial = now + self._settings.trial_lease_seconds
+        return self._ticket
 
-    def succeed(self, now: float) -> None:
-        """Take note that the endpoint answered."""
+    def counts(self, ticket: int) -> bool:
+        """Whether an outcome of the request with this ticket would count: it is of the phase that is now."""
+        return ticket >= self._phase
+
+    def succeed(self, now: float, ticket: int | None = None) -> bool:
+        """Take note that the endpoint answered; True when the breaker is closed after that, and the answer counted.
+
+        Without a ticket the answer is that of a request of now: of the trial, if one is under way.
+        """
+        if ticket is None:
+            ticket = self._of_now()
+        if ticket < self._phase:
+            return False
         self._failures = 0
-        if self._next_trial is None or not self._trial:
-            return
-        self._trial = False
+        if self._next_trial is None:
+            return True
         self._successes += 1
         if self._successes >= self._settings.successes_to_close:
             self._next_trial = None
             self._closed_at = now
-        else:
+            self._turn()
+            return True
+        if ticket == self._trial:
+            self._trial = UNCOUNTED
             self._next_trial = now
+        return False
 
-    def fail(self, now: float) -> bool:
-        """Take note that the endpoint failed; True when this opened the breaker."""
+    def fail(self, now: float, ticket: int | None = None) -> bool:
+        """Take note that the endpoint failed; True when this opened the breaker. `ticket` as in `succeed`."""
+        if ticket is None:
+            ticket = self._of_now()
+        if ticket < self._phase:
+            return False
         if self._next_trial is None:
             self._failures += 1
             if self._failures < self._settings.threshold:
                 return False
             if now - self._closed_at > self._settings.forget_seconds:
                 self._opens = 0
-        elif not self._trial:
-            return False  # A straggler from before it opened: it says nothing new.
         seconds = min(self._settings.open_seconds * 2.0 ** min(self._opens, 16), self._settings.max_open_seconds)
         self._opens += 1
-        self._failures = 0
-        self._successes = 0
-        self._trial = False
         self._next_trial = now + seconds
+        self._turn()
         return True
+
+    def _turn(self) -> None:
+        """Begin a new phase: nothing is known in it yet, and what began before counts no more."""
+        self._ticket += 1
+        self._phase = self._ticket
+        self._trial = UNCOUNTED
+        self._failures = self._successes = 0
+
+    def _of_now(self) -> int:
+        return self._ticket if self._next_trial is None else self._trial
 
     def defer(self, now: float, seconds: float) -> None:
         """Honour a Retry-After of the upstream, as far as the settings allow."""

@@ -1,40 +1,51 @@
 """From a call to an answer that has begun: pick, send, and try again elsewhere while nothing has reached the client.
 
-    pick ──► send ──► first piece is there ──► answer
+    pick ──► send ──► first token is there ──► answer
      ▲        │ never sent: elsewhere at once          (free)
      │        │ sent and failed, or 429/5xx: elsewhere (retry budget, attempts bounded)
      └────────┘
-    first piece late ──► sent to a second endpoint as well: the first piece of either is the answer (hedge budget)
+    first token late ──► sent to a second endpoint as well: the first token of either is the answer (hedge budget)
     none left ──► wait for the set of endpoints to change, or a moment, then all are candidates again
 
 A pod that goes away is nothing special: its connections are refused or reset, and the request goes elsewhere within
-the same turn of the loop or so.
+the same turn of the loop or so. What follows from which failure is said in `verdicts`.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Final
 
-from capstan_gateway.routing.answer import Answer, Slot
+from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.budget import RetryBudget
-from capstan_gateway.routing.errors import KeyMissing, NoCredential, NoEndpoint, TooManyWaiting
+from capstan_gateway.routing.dispatched import Answer
 from capstan_gateway.routing.hedge import Hedging
-from capstan_gateway.routing.outcome import describe, record_error, record_status
 from capstan_gateway.routing.picker import pick
-from capstan_gateway.routing.port import Call, CallStats, DispatchedResponse, Tried
+from capstan_gateway.routing.port import Call, DispatchedResponse, Opening
+from capstan_gateway.routing.progress import Progress
 from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
-from capstan_gateway.routing.retry import RETRIED_STATUSES, RETRIED_WITH_KEYS, Again, judge, may_wait
 from capstan_gateway.routing.tiers import pick_by_tier
-from capstan_gateway.upstream.errors import UpstreamError
-from capstan_gateway.upstream.port import Endpoint, Headers, UpstreamClient
+from capstan_gateway.routing.unroutable import KeyMissing, NoEndpoint, TooManyWaiting
+from capstan_gateway.routing.verdicts import (
+    CLIENT_ERROR,
+    Again,
+    another_attempt,
+    another_reading,
+    describe,
+    is_nonsense,
+    same_endpoint_may_do,
+    status_is_retried,
+)
+from capstan_gateway.upstream.errors import ProtocolError, UpstreamError
+from capstan_gateway.upstream.port import UpstreamClient, UpstreamResponse
 
 RETRY_AFTER_SECONDS = 5.0
-CLIENT_ERROR = 400
-_NONE_EXCLUDED: frozenset[EndpointState] = frozenset()
+MAX_OPENING_BYTES: Final = 16 * 1024 * 1024
+"""Most that is read of a stream before its first token: twice the largest frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +62,6 @@ class DispatchSettings:
     max_pause_seconds: float = 1.0
     retry_after_seconds: float = RETRY_AFTER_SECONDS
     """What a client is told when no endpoint is there."""
-
-
-class _Progress:
-    """What one dispatch has tried so far."""
-
-    __slots__ = ("call", "error", "excluded", "pause", "sent", "wait_until")
-
-    def __init__(self, call: Call, pause: float, now: float) -> None:
-        self.call = call
-        self.excluded = _NONE_EXCLUDED
-        self.error: UpstreamError | None = None
-        self.sent = 0
-        self.pause = pause
-        self.wait_until = min(now + call.wait_seconds, call.expires_at)
-
-    def exclude(self, *states: EndpointState) -> None:
-        """Leave these out from now on."""
-        self.excluded = self.excluded.union(states)
-
-    def exclude_unusable(self, headers_of: Callable[[Endpoint], Headers | None]) -> None:
-        """Leave out the endpoints for which there are no headers (no key); raise NoCredential if that leaves none."""
-        states = self.call.endpoints.states
-        unusable = [state for state in states if headers_of(state.endpoint) is None]
-        self.exclude(*unusable)
-        if states and len(unusable) == len(states):
-            raise NoCredential("no endpoint has its credential", retry_after=RETRY_AFTER_SECONDS)
 
 
 class Dispatcher:
@@ -102,14 +87,12 @@ class Dispatcher:
 
     async def dispatch(self, call: Call) -> Answer:
         """Pick, send, and retry on other endpoints until an answer has begun; see `port.DispatchPort`."""
-        self._budget.deposit()
+        if not call.stats.attempts:
+            self._budget.deposit()  # Not again for a further attempt, or a fallback: it is the same request.
         now = self._now()
-        progress = _Progress(call, self._settings.first_pause_seconds, now)
-        if call.avoid:
-            progress.exclude(*(state for state in call.endpoints.states if state.endpoint in call.avoid))
-            progress.sent = len(call.avoid)
+        progress = Progress(call, pause=self._settings.first_pause_seconds, now=now)
         if call.headers_of is not None:
-            progress.exclude_unusable(call.headers_of)
+            progress.exclude_unusable(call.headers_of, retry_after=self._settings.retry_after_seconds)
         try:
             while True:
                 endpoints = call.endpoints
@@ -137,74 +120,83 @@ class Dispatcher:
         finally:
             progress.error = None  # Its traceback holds this frame.
 
-    def again(self, call: Call, answer: DispatchedResponse, why: str) -> bool:
-        """Whether to dispatch once more, elsewhere; see `port.DispatchPort`."""
+    def again(self, call: Call, answer: DispatchedResponse, error: BaseException) -> bool:
+        """End an answer that turned out to be none; say whether to dispatch once more; see `port.DispatchPort`."""
+        word = type(error).__name__
+        if is_nonsense(answer.status, error):
+            answer.blame(word)
+        answer.close()
+        if another_reading(answer.status, error, repeatable=call.repeatable) is not Again.BUDGETED:
+            return False
         now = self._now()
         avoided = (*call.avoid, answer.endpoint)
         fit = any(state.endpoint not in avoided and state.breaker.allows(now) for state in call.endpoints.states)
         if not fit or not self._may_retry(call, len(avoided), now):
             return False
         call.avoid = avoided
-        _note(call.stats, why)
+        call.stats.note(word)
         return True
 
-    async def _ask(self, progress: _Progress, state: EndpointState, hedging: Hedging) -> Answer:
-        """Send to this endpoint, and when the first piece of a stream is late perhaps to a second one."""
+    def pay_for_fallback(self) -> bool:
+        """Take from the retry budget for asking another model; see `port.DispatchPort`."""
+        return self._budget.spend(self._now())
+
+    async def _ask(self, progress: Progress, state: EndpointState, hedging: Hedging) -> Answer:
+        """Send to this endpoint, and when the first token of a stream is late perhaps to a second one."""
         call = progress.call
         after = hedging.delay(call)
         if after is None:
             answer = await self._attempt(progress, state)
         else:
             answer = await self._race(progress, state, hedging, after)
-        if answer.status < CLIENT_ERROR:
+        if answer.status < CLIENT_ERROR and _fault_of(answer) is None:
             call.endpoints.first_bytes.observe(call.stats.first_byte)
         return answer
 
-    async def _race(self, progress: _Progress, state: EndpointState, hedging: Hedging, after: float) -> Answer:
+    async def _race(self, progress: Progress, state: EndpointState, hedging: Hedging, after: float) -> Answer:
         call = progress.call
-        began = time.perf_counter()
+        began, began_at = time.perf_counter(), self._now()
 
         def second() -> Coroutine[Any, Any, Answer] | None:
             other = hedging.second(call, state, progress.excluded, self._now())
             return None if other is None else self._hedge(progress, other)
 
-        race = Race(second, lambda answer: not self._is_retried(progress, answer.status))
+        race = Race(second, lambda answer: not self._is_retried(progress, answer.status) and _fault_of(answer) is None)
         try:
             answer = await race.run(self._attempt(progress, state), after=after)
         finally:
             if race.outcome is not None:
                 call.stats.hedges += (race.outcome,)
         call.stats.first_byte = time.perf_counter() - began
-        if answer.endpoint is not state.endpoint:
-            # It took at least so long; what is slow should be asked less.
-            state.observe(max(call.stats.first_byte, state.latency(self._now()) or 0.0), self._now())
+        if race.overtaken:
+            now = self._now()
+            state.observe_silence(now - began_at, now)
         return answer
 
-    async def _hedge(self, progress: _Progress, state: EndpointState) -> Answer:
-        """Send to a second endpoint; when it fails, that is noted, and it is not tried again for this call."""
+    async def _hedge(self, progress: Progress, state: EndpointState) -> Answer:
+        """Send to a second endpoint, which is not tried again for this call."""
         progress.exclude(state)
-        try:
-            return await self._attempt(progress, state, hedge=True)
-        except UpstreamError as error:
-            record_error(state, error, self._now())
-            _note(progress.call.stats, describe(error))
-            raise
+        answer = await self._attempt(progress, state, hedge=True)
+        fault = _fault_of(answer)
+        if fault is not None:
+            progress.call.stats.note(fault)
+        return answer
 
-    async def _attempt(self, progress: _Progress, state: EndpointState, *, hedge: bool = False) -> Answer:
-        """Send to this endpoint, and wait until the answer's body has begun (or is whole, if asked for)."""
+    async def _attempt(self, progress: Progress, state: EndpointState, *, hedge: bool = False) -> Answer:
+        """Send to this endpoint, and wait until its first token is there (or the whole body, if asked for).
+
+        Whatever becomes of it is told to its endpoint's breaker here, or by the answer that is given.
+        """
         call = progress.call
         # Asked for anew: the endpoint, or the loss of its key, may be younger than the call.
         endpoint, stats = state.endpoint, call.stats
         headers = call.headers if call.headers_of is None else call.headers_of(endpoint)
         if headers is None:
+            stats.note(KeyMissing.__name__)
             raise KeyMissing(endpoint.id, "the gateway has no key for it")
-        stats.attempts += 1
-        tried = Tried(may_have_worked=True)  # As long as nothing else is known: a race leaves it as it is.
-        stats.tried.append(tried)
-        if stats.attempts > 1 and not hedge:
-            stats.retries += 1
-        state.breaker.begin(self._now())
-        slot = Slot(state)
+        plain = bool(call.whole_bytes)
+        attempt = Attempt(state, self._now(), hedge=hedge)
+        stats.begin(attempt)
         began = time.perf_counter()
         response = None
         try:
@@ -215,67 +207,69 @@ class Dispatcher:
                 headers=headers,
                 body=call.body,
                 connect_timeout=self._connect_seconds(progress),
-                first_byte_timeout=call.first_token_seconds,
+                first_byte_timeout=math.inf if plain else call.first_token_seconds,
                 idle_timeout=call.idle_seconds,
                 expires_at=call.expires_at,
-                repeatable=True,
+                repeatable=call.repeatable,
+                on_sent=attempt.mark_sent,
             )
-            if not response.body_began:
-                await response.wait_body()
+            attempt.sent, attempt.status = True, response.status
+            opening = await _open(call, response, endpoint.id)
             seconds = stats.first_byte = time.perf_counter() - began
             body = None
-            if call.whole_bytes and response.status < CLIENT_ERROR:
+            if plain and response.status < CLIENT_ERROR:
                 body = await response.read(call.whole_bytes, call.memory)
                 stats.read = time.perf_counter() - began - seconds
         except BaseException as error:
-            tried.may_have_worked = error.sent if isinstance(error, UpstreamError) else True
-            if response is not None and response.status >= CLIENT_ERROR:
-                tried.may_have_worked = False
-            slot.release()
+            self._end(attempt, call, error)
             if response is not None:
                 response.abort()
             raise
-        failed = False
-        tried.may_have_worked = response.status < CLIENT_ERROR
-        if tried.may_have_worked:
-            state.observe(seconds, self._now())
+        fault = None if opening is None else opening.fault
+        if response.status >= CLIENT_ERROR:
+            attempt.answered(response.headers, self._now(), self._wall_clock, keyed=progress.keyed)
+            if self._is_retried(progress, response.status):
+                stats.note(str(response.status))
+        elif fault is not None:
+            attempt.blame(fault, self._now())
         else:
-            failed = record_status(
-                state, response.status, response.headers, self._now(), self._wall_clock,
-                keyed=call.headers_of is not None,
-            )  # fmt: skip
-        return Answer(response, slot, state, self._now, body, failed=failed)
+            state.observe(seconds, self._now())
+        return Answer(response, attempt, self._now, whole=body, opening=opening)
 
-    def _consider(self, progress: _Progress, state: EndpointState, error: UpstreamError) -> bool:
-        """Take note of a failed attempt; say whether there may be another one."""
+    def _end(self, attempt: Attempt, call: Call, error: BaseException) -> None:
+        """Settle an attempt that came to no answer: it failed, or is cut off."""
         now = self._now()
-        record_error(state, error, now)
-        _note(progress.call.stats, describe(error))
+        attempt.release()
+        if isinstance(error, UpstreamError):
+            attempt.fail(error, now)
+            call.stats.end(attempt, describe(error))
+        else:
+            deadline = math.inf if call.whole_bytes else call.first_token_seconds
+            attempt.leave(now, silent=now - attempt.began_at, deadline=deadline)
+
+    def _consider(self, progress: Progress, state: EndpointState, error: UpstreamError) -> bool:
+        """Go on behind a failed attempt; say whether there may be another one."""
+        now = self._now()
         progress.error = error
         progress.exclude(state)
-        again = judge(error)
-        if again is Again.FREELY:
+        verdict = another_attempt(error, repeatable=progress.call.repeatable)
+        if verdict is Again.FREELY:
             return True
         progress.sent += 1
-        elsewhere = any(other not in progress.excluded for other in progress.call.endpoints.states)
-        possible = elsewhere or (may_wait(error) and progress.wait_until > now)
-        return again is not Again.NEVER and possible and self._may_retry(progress.call, progress.sent, now)
+        possible = progress.others() or (same_endpoint_may_do(error) and progress.wait_until > now)
+        return verdict is Again.BUDGETED and possible and self._may_retry(progress.call, progress.sent, now)
 
-    def _try_elsewhere(self, progress: _Progress, state: EndpointState, answer: Answer) -> bool:
+    def _try_elsewhere(self, progress: Progress, state: EndpointState, answer: Answer) -> bool:
         """Whether another endpoint should be asked although this one answered."""
         if not self._is_retried(progress, answer.status):
             return False
-        _note(progress.call.stats, str(answer.status))
         progress.exclude(state)
         progress.sent += 1
         now = self._now()
-        fit = any(
-            other not in progress.excluded and other.breaker.allows(now) for other in progress.call.endpoints.states
-        )
-        return fit and self._may_retry(progress.call, progress.sent, now)
+        return progress.fit_others(now) and self._may_retry(progress.call, progress.sent, now)
 
-    def _is_retried(self, progress: _Progress, status: int) -> bool:
-        return status in (RETRIED_STATUSES if progress.call.headers_of is None else RETRIED_WITH_KEYS)
+    def _is_retried(self, progress: Progress, status: int) -> bool:
+        return status_is_retried(status, keyed=progress.keyed, repeatable=progress.call.repeatable)
 
     def _may_retry(self, call: Call, sent: int, now: float) -> bool:
         """Whether there may be another attempt behind those that were sent; pays for it when there may."""
@@ -283,11 +277,12 @@ class Dispatcher:
             return False
         return self._budget.spend(now)
 
-    async def _wait(self, progress: _Progress, version: int) -> None:
+    async def _wait(self, progress: Progress, version: int) -> None:
         """Wait until there may be an endpoint again; raise when the time for that is over."""
-        endpoints, settings = progress.call.endpoints, self._settings
+        call, settings = progress.call, self._settings
+        endpoints = call.endpoints
         left = progress.wait_until - self._now()
-        if progress.error is not None and (progress.call.wait_seconds <= 0 or not may_wait(progress.error)):
+        if progress.error is not None and (call.wait_seconds <= 0 or not same_endpoint_may_do(progress.error)):
             raise progress.error
         if left <= 0:
             raise NoEndpoint("no endpoint is available", retry_after=settings.retry_after_seconds) from progress.error
@@ -304,17 +299,40 @@ class Dispatcher:
             else:
                 await endpoints.changed(version, timeout=left)
         finally:
-            progress.call.stats.waited += time.perf_counter() - began
-        progress.excluded = _NONE_EXCLUDED
+            call.stats.waited += time.perf_counter() - began
+        progress.exclude_none()
 
-    def _connect_seconds(self, progress: _Progress) -> float:
+    def _connect_seconds(self, progress: Progress) -> float:
         others = len(progress.call.endpoints.states) - len(progress.excluded) > 1
         return self._settings.quick_connect_seconds if others else self._settings.connect_seconds
 
 
-MAX_NOTES = 20
+async def _open(call: Call, response: UpstreamResponse, endpoint_id: str) -> Opening | None:
+    """Wait for the first token; of an answer without one for the first piece of its body."""
+    if response.status >= CLIENT_ERROR:
+        response.awaits_token = False  # A refusal is not computed: it comes at once, or is cut off.
+        return None
+    opening = None
+    if call.opening is not None and not call.whole_bytes:
+        opening = call.opening(response.status, response.headers)
+    if opening is None:
+        if not response.body_began:
+            await response.wait_body()
+        # A plain answer may pause as it likes: its deadline is the total one, to its end.
+        response.awaits_token = bool(call.whole_bytes)
+        return None
+    response.awaits_token = True
+    size = 0
+    while True:
+        data = await response.receive()
+        if opening.feed(data) or not data:
+            break
+        size += len(data)
+        if size > MAX_OPENING_BYTES:
+            raise ProtocolError(endpoint_id, f"more than {MAX_OPENING_BYTES} bytes without a token")
+    response.awaits_token = False
+    return opening
 
 
-def _note(stats: CallStats, word: str) -> None:
-    if len(stats.failures) < MAX_NOTES:
-        stats.failures.append(word)
+def _fault_of(answer: Answer) -> str | None:
+    return None if answer.opening is None else answer.opening.fault

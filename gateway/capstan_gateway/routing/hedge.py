@@ -1,12 +1,13 @@
 """When a first token is late, the same request to a second endpoint. Pure: clock and load come in.
 
-    sent to A ──── p95 of the times to a first byte ────► still nothing: sent to B as well, if B has room
+    sent to A ──── p95 of the times to a first token ───► still nothing: sent to B as well, if B has room
                                                            │
-                                     the first byte of either wins; the other one is cut off
+                                    the first token of either wins; the other one is cut off
 
 Only streams are hedged: an answer in one piece has no first token that could be late, and its length says nothing about
-its endpoint. Hosted APIs charge for both answers, so they are left alone unless that is allowed. What is sent twice is
-a share of what is asked, by a budget of its own: retries cannot starve hedges, nor hedges retries.
+its endpoint. What must not be sent twice is not. Hosted APIs charge for both answers, so they are left alone unless
+that is allowed. What is sent twice is a share of what is asked, by a budget of its own: retries cannot starve hedges,
+nor hedges retries.
 """
 
 from collections.abc import Collection, Sequence
@@ -47,7 +48,9 @@ class Hedging:
     def delay(self, call: Call) -> float | None:
         """Count a request, and give the seconds after which its first token is late; None: it is not to be hedged."""
         endpoints, settings = call.endpoints, self.settings
-        if call.whole_bytes or len(endpoints.states) < 2 or (call.hosted and not settings.hosted):
+        if call.whole_bytes or not call.repeatable or len(endpoints.states) < 2:
+            return None
+        if call.hosted and not settings.hosted:
             return None
         self._budget.deposit()
         if settings.after_seconds is not None:

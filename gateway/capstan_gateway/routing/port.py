@@ -7,18 +7,40 @@
         answer.status, answer.headers                      # any status: what the last endpoint tried said
         while piece := await answer.receive(): ...         # or: answer.whole, when that was asked for
 
-Nothing of an answer has reached the client when `dispatch` returns, and its first piece is there, so everything that
+Nothing of an answer has reached the client when `dispatch` returns, and its first token is there, so everything that
 can be retried has been. Cancelling the task, at any wait, aborts the upstream.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
+from capstan_gateway.headers import Header
 from capstan_gateway.memory import Share
+from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.upstream.port import Endpoint, Headers
+
+MAX_NOTES: Final = 20
+"""Attempts and words about them that are kept of one call. What was sent is kept always: it is bounded anyway."""
+
+
+class Opening(Protocol):
+    """Reads the beginning of one answer, up to its first token: only the dialect knows what that is.
+
+    Up to there the first-token deadline is in force, and a second endpoint may be sooner; comments, pings and frames
+    without a token change nothing.
+    """
+
+    def feed(self, data: bytes) -> bool:
+        """Take the next bytes, b"" for the end of the body; give whether a token is there, or none will come."""
+        ...
+
+    @property
+    def fault(self) -> str | None:
+        """One word for what makes this no answer, for which its endpoint is to blame; None when nothing does."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,9 +60,14 @@ class Call:
     repeatable: bool = True
     """Whether it may be sent twice. False for what has side effects: sent once, it is neither retried nor hedged."""
     expires_at: float
-    """Total deadline, in the loop's time."""
+    """Total deadline, in the loop's time. The only one of an answer in one piece, which has no first token."""
     first_token_seconds: float = 120.0
+    """Of a stream, from before it is sent to the first token."""
     idle_seconds: float = 60.0
+    """Of a stream behind its first token, between two pieces."""
+    opening: Callable[[int, Sequence[Header]], Opening | None] | None = None
+    """Makes what reads up to the first token of an answer with this status and these headers; None: there is nothing to
+    read, and the first piece of the body will do. Made anew for each attempt."""
     wait_seconds: float = 0.0
     """How long to wait for an endpoint when there is none; 0 for hosted APIs, which are there or are not."""
     whole_bytes: int = 0
@@ -56,33 +83,49 @@ class Call:
 
 
 @dataclass(slots=True)
-class Tried:
-    """One attempt, for whoever reckons what it has cost."""
-
-    may_have_worked: bool = False
-    """Whether an engine may have computed for it, and somebody may charge for that: it was sent, and not refused."""
-
-
-@dataclass(slots=True)
 class CallStats:
     """What happened to a call; the caller reads it afterwards, also when `dispatch` raised or was cancelled."""
 
     attempts: int = 0
     retries: int = 0
     """Attempts after the first one."""
-    tried: list[Tried] = field(default_factory=list)
-    """The attempts, in the order in which they began; hedges are among them."""
     waited: float = 0.0
     """Seconds spent without an endpoint to send to."""
+    tried: list[Attempt] = field(default_factory=list)
+    """The attempts, in the order in which they began: those that answered, failed, lost and were given up. All that
+    were sent, and of those that never were at most 20."""
     first_byte: float = 0.0
-    """Seconds from the start of the last attempt to its first piece of body (of an empty body: to its end). Of two at a
-    time, from the start of the first one."""
+    """Seconds from the start of the last attempt to its first token; of an answer without one to its first piece of
+    body (of an empty body: to its end). Of two at a time, from the start of the first one."""
     read: float = 0.0
     """With `whole_bytes`: seconds from that first piece to the end of the body."""
     hedges: tuple[str, ...] = ()
     """How each second attempt that was sent on a late first token ended; see `race.HedgeOutcome`."""
     failures: list[str] = field(default_factory=list)
     """One word per failed attempt: the error's class, or the status. At most 20."""
+
+    def begin(self, attempt: Attempt) -> None:
+        """Take an attempt in."""
+        self.attempts += 1
+        if self.attempts > 1 and not attempt.hedge:
+            self.retries += 1
+        self.tried.append(attempt)
+
+    def end(self, attempt: Attempt, word: str) -> None:
+        """Take note that an attempt failed, for this reason."""
+        if not attempt.sent and len(self.tried) > MAX_NOTES:
+            self.tried.remove(attempt)
+        self.note(word)
+
+    def note(self, word: str) -> None:
+        """Keep a word about what went wrong."""
+        if len(self.failures) < MAX_NOTES:
+            self.failures.append(word)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the request was sent to an endpoint, which may have acted on it."""
+        return any(attempt.sent for attempt in self.tried)
 
 
 class DispatchedResponse(Protocol):
@@ -93,6 +136,8 @@ class DispatchedResponse(Protocol):
     headers: list[tuple[bytes, bytes]]
     whole: bytes | None
     """The whole body, if it was asked for and the status is not an error."""
+    opening: Opening | None
+    """What has read its beginning, if the call asked for that; `receive` goes on behind it."""
 
     @property
     def complete(self) -> bool:
@@ -112,6 +157,10 @@ class DispatchedResponse(Protocol):
 
         What breaks off or stalls is given as far as it came. Raises DeadlineExceeded when the total deadline passes.
         """
+        ...
+
+    def finish(self) -> None:
+        """Take the answer for whole, though its body has no end yet: its last frame was there."""
         ...
 
     def blame(self, word: str) -> None:
@@ -139,9 +188,14 @@ class DispatchPort(Protocol):
         """
         ...
 
-    def again(self, call: Call, answer: DispatchedResponse, why: str) -> bool:
-        """Whether to dispatch once more because this answer, which began well, turned out to be none.
+    def again(self, call: Call, answer: DispatchedResponse, error: BaseException) -> bool:
+        """End an answer that began and turned out to be none; say whether to dispatch once more.
 
-        If so the retry budget has paid for it, and its endpoint is left out.
+        `error` is what reading it raised. If there may be another attempt the retry budget has paid for it, and the
+        endpoint of this one is left out.
         """
+        ...
+
+    def pay_for_fallback(self) -> bool:
+        """Whether the retry budget has room for asking another model; takes from it when it has."""
         ...

@@ -8,7 +8,6 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from capstan_gateway.routing.answer import Slot
 from capstan_gateway.routing.probing import (
     ProbeKind,
     ProbeSettings,
@@ -19,7 +18,7 @@ from capstan_gateway.routing.probing import (
     decide,
     first_plan,
 )
-from capstan_gateway.routing.retry import blames_endpoint
+from capstan_gateway.routing.verdicts import blames_endpoint
 from capstan_gateway.upstream.errors import DeadlineExceeded, UpstreamError
 from capstan_gateway.upstream.port import Endpoint, UpstreamClient
 
@@ -106,7 +105,7 @@ class Prober:
         if headers is None:
             plan.next_at = self._now() + settings.idle_seconds
             return
-        begin(target.state, self._now())
+        ticket = begin(target.state, self._now())
         try:
             if kind is ProbeKind.READINESS:
                 well = await self._is_ready(target, plan, list(headers))
@@ -124,7 +123,7 @@ class Prober:
             plan.next_at = self._now() + settings.request_seconds
             self._count(target.model, kind, "failed")
             return
-        conclude(target, plan, kind, well, self._now(), settings, self._rng)
+        conclude(target, plan, kind, well, self._now(), settings, self._rng, ticket=ticket)
         self._count(target.model, kind, "passed" if well else "failed")
 
     async def _is_ready(self, target: Target, plan: Schedule, headers: list[tuple[bytes, bytes]]) -> bool:
@@ -141,12 +140,13 @@ class Prober:
         return await self._status(endpoint, b"GET", path, headers, b"", seconds)
 
     async def _answers(self, target: Target, headers: list[tuple[bytes, bytes]]) -> bool:
-        slot = Slot(target.state)
+        state = target.state
+        state.in_flight += 1
         try:
             seconds = self._settings.request_timeout
-            status = await self._status(target.state.endpoint, b"POST", target.path, headers, target.body, seconds)
+            status = await self._status(state.endpoint, b"POST", target.path, headers, target.body, seconds)
         finally:
-            slot.release()
+            state.in_flight -= 1
         return status < SERVER_ERROR
 
     async def _status(

@@ -1,6 +1,7 @@
 """When an endpoint is probed, how, and what the outcome means for its breaker. Pure; `probe.Prober` does the asking.
 
-    breaker closed,    nothing heard for a while   readiness; now and then one token, if it does nothing else
+    breaker closed,    nothing heard for a while   readiness; now and then one token, if it does nothing else,
+                                                   or if it has had requests all the time and answered none
     breaker open                                   nothing, until a trial is due
     breaker half-open, connections failed          readiness is the trial
     breaker half-open, answers failed              one token is the trial; without leave for that, a client's request
@@ -87,9 +88,17 @@ def decide(target: Target, plan: Schedule, now: float, settings: ProbeSettings) 
         return ProbeKind.REQUEST if may_request else None
     if now - state.answered_at < settings.idle_seconds:
         return None
-    if may_request and not state.in_flight and (now >= plan.request_at or state.last_error == NO_ANSWER):
+    if may_request and (now >= plan.request_at or state.last_error == NO_ANSWER) and _is_doubtful(state, now, settings):
         return ProbeKind.REQUEST
     return None if target.hosted else ProbeKind.READINESS
+
+
+def _is_doubtful(state: EndpointState, now: float, settings: ProbeSettings) -> bool:
+    """Whether only a request tells more: it does nothing, or has long done nothing that anybody saw.
+
+    An endpoint that hangs always has requests: those whose clients or hedges have not given it up yet.
+    """
+    return not state.in_flight or now - state.answered_at >= settings.request_seconds
 
 
 def needs_answer(state: EndpointState) -> bool:
@@ -97,24 +106,33 @@ def needs_answer(state: EndpointState) -> bool:
     return state.last_error not in _CONNECTION_WORDS
 
 
-def begin(state: EndpointState, now: float) -> None:
-    """Take note that a probe goes out: on a breaker that is not closed it is the trial."""
-    state.breaker.begin(now)
+def begin(state: EndpointState, now: float) -> int:
+    """Take note that a probe goes out, and give its ticket: on a breaker that is not closed it is the trial."""
+    return state.breaker.begin(now)
 
 
 def conclude(
-    target: Target, plan: Schedule, kind: ProbeKind, well: bool, now: float, settings: ProbeSettings, rng: Random
+    target: Target,
+    plan: Schedule,
+    kind: ProbeKind,
+    well: bool,
+    now: float,
+    settings: ProbeSettings,
+    rng: Random,
+    *,
+    ticket: int | None = None,
 ) -> None:
-    """Feed an outcome to the breaker, and say when the next probe is due."""
+    """Feed an outcome to the breaker, by the ticket that `begin` gave, and say when the next probe is due."""
     state = target.state
     jitter = 0.75 + rng.random() / 2
     if kind is ProbeKind.REQUEST:
         plan.request_at = now + settings.request_seconds * jitter
     if not well:
-        state.last_error = UNREADY if kind is ProbeKind.READINESS else NO_ANSWER
-        state.breaker.fail(now)
+        if ticket is None or state.breaker.counts(ticket):
+            state.last_error = UNREADY if kind is ProbeKind.READINESS else NO_ANSWER
+        state.breaker.fail(now, ticket)
     elif kind is ProbeKind.REQUEST or not needs_answer(state):
-        state.breaker.succeed(now)
+        state.breaker.succeed(now, ticket)
     calm = well and state.breaker.state(now) is BreakerState.CLOSED
     if calm and (kind is ProbeKind.REQUEST or not needs_answer(state)):
         state.last_error = None  # Not earlier: the trials that are still to come are to be of the same kind.

@@ -1,4 +1,8 @@
-"""Two attempts at one request: the second begins when the first is late, and one answer is left at the end."""
+"""Two attempts at one request: the second begins when the first is late, and one answer is left at the end.
+
+What becomes of each attempt is told to its endpoint where it ends (`dispatch.Dispatcher`, `dispatched.Answer`), also of
+the one whose error or answer nobody gets to see.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,7 +10,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
-from capstan_gateway.routing.answer import Answer
+from capstan_gateway.routing.dispatched import Answer
 from capstan_gateway.upstream.errors import UpstreamError
 
 
@@ -44,6 +48,11 @@ class Race:
         self._decided = False
         self.outcome: HedgeOutcome | None = None
         """None: there was no second attempt."""
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether the first attempt was still without an answer when the second one won."""
+        return self._overtaken and self.outcome is HedgeOutcome.WON
 
     async def run(self, first: Coroutine[Any, Any, Answer], *, after: float) -> Answer:
         """Give the answer that began first and is good; without one, what the first attempt gave or raised."""

@@ -19,7 +19,9 @@ STALE_SECONDS: Final = 30.0
 class EndpointState:
     """Load, latency and health of one endpoint. Shared by all requests; only the loop's thread touches it."""
 
-    __slots__ = ("_latency", "_sampled_at", "breaker", "endpoint", "in_flight", "last_error", "references", "seed")
+    __slots__ = (
+        "_latency", "_sampled_at", "answered_at", "breaker", "endpoint", "in_flight", "last_error", "references", "seed"
+    )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, settings: BreakerSettings = DEFAULT) -> None:
         self.endpoint = endpoint
@@ -28,26 +30,37 @@ class EndpointState:
         self.breaker = Breaker(settings)
         self.in_flight = 0
         self.last_error: str | None = None
-        """One word: the class of the last failure, or its status. Cleared by a success."""
+        """One word: the class of the last failure that the breaker counted, or its status. Cleared by a success that
+        finds the breaker closed, or closes it: until then the trials are to be of the kind that it calls for."""
         self.references = 0
         self._latency = 0.0
         self._sampled_at = -math.inf
+        self.answered_at = -math.inf
+        """When an answer last began."""
 
     def latency(self, now: float) -> float | None:
-        """Give the average time to the first byte; None when there is no recent sample.
+        """Give the average time to the first token; None when there is no recent sample.
 
         It fades with the age of the last sample, so that an endpoint that was slow once is tried again.
         """
         age = now - self._sampled_at
         return self._latency * math.exp(-age / LATENCY_SECONDS) if age <= STALE_SECONDS else None
 
-    @property
-    def answered_at(self) -> float:
-        """When an answer last began."""
-        return self._sampled_at
-
     def observe(self, seconds: float, now: float) -> None:
-        """Take a time to first byte into the average: the longer since the last sample, the more it weighs."""
+        """Take note of an answer that has begun, after so many seconds."""
+        self.answered_at = now
+        self._average(seconds, now)
+
+    def observe_silence(self, seconds: float, now: float) -> None:
+        """Take note that no answer had begun after so many seconds, when nobody waited for it any more.
+
+        It takes at least so long, and what is slow should be asked less. It has not answered, though: whether it still
+        does is for the prober to find out.
+        """
+        self._average(max(seconds, self.latency(now) or 0.0), now)
+
+    def _average(self, seconds: float, now: float) -> None:
+        """Take a time to a first token into the average: the longer since the last sample, the more it weighs."""
         gap = now - self._sampled_at
         weight = LEAST_WEIGHT
         if gap > LEAST_WEIGHT * LATENCY_SECONDS:

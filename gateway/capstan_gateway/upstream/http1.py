@@ -7,7 +7,7 @@ and come back as they are.
 import asyncio
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from capstan_gateway.headers import header_lines
@@ -53,6 +53,7 @@ class Http1Client:
         idle_timeout: float = 60.0,
         expires_at: float = math.inf,
         repeatable: bool = False,
+        on_sent: Callable[[], None] | None = None,
     ) -> Response:
         """Send a request and return as soon as the head of its response is there; see `port.UpstreamClient`."""
         pool = self._pools.get(endpoint.id)
@@ -78,6 +79,8 @@ class Http1Client:
                 expires_at=expires_at,
                 head_only=method == b"HEAD",
             )
+            if on_sent is not None:
+                on_sent()
             try:
                 while not response.status:
                     await response.arrival()

@@ -40,17 +40,27 @@ class UpstreamResponse(Protocol):
     """A response whose head is there and whose body comes piece by piece.
 
     Whoever holds one reads it to its end or calls `abort`; then the connection is free again. Deadlines are those given
-    to `send`: first byte up to the first piece, idle between pieces, total over everything.
+    to `send`: first byte up to the first piece, idle between pieces, unless `awaits_token` says otherwise; total over
+    everything.
     """
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body_began: bool
     """Whether a piece of the body has come."""
+    awaits_token: bool | None
+    """Set by a reader who knows which deadline is in force: True, the one for the first byte, for it waits for more
+    than a first piece; False, the one between pieces. None: the one for the first byte up to the first piece."""
+    idle_seconds: float
+    """The deadline between pieces, as it was given."""
 
     @property
     def complete(self) -> bool:
         """Whether the body has come to its end (it may still wait to be read)."""
+        ...
+
+    def silent_for(self, now: float) -> float:
+        """Give the seconds for which its reader has waited for the next piece by now; 0.0 when it does not wait."""
         ...
 
     async def wait_body(self) -> None:
@@ -96,13 +106,14 @@ class UpstreamClient(Protocol):
         idle_timeout: float = 60.0,
         expires_at: float = math.inf,
         repeatable: bool = False,
+        on_sent: Callable[[], None] | None = None,
     ) -> UpstreamResponse:
         """Send a request and return as soon as the head of its response is there.
 
         `host`, `content-length` and `accept-encoding: identity` are added; the caller gives every other header.
         `expires_at` is in the loop's time. `repeatable` says that a request whose reused connection dies before any
-        byte of a response may be sent once more; GET and HEAD always are. Cancelling closes the connection at once.
-        Raises UpstreamError.
+        byte of a response may be sent once more; GET and HEAD always are. `on_sent` is called when the request is on
+        its way, so that whoever is cancelled knows. Cancelling closes the connection at once. Raises UpstreamError.
         """
         ...
 

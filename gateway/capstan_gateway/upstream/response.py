@@ -58,15 +58,17 @@ class Response:
         "_error",
         "_expires_at",
         "_first_byte_at",
-        "_idle_seconds",
         "_loop",
         "_pieces",
         "_waiter",
+        "_waits_since",
+        "awaits_token",
         "began",
         "body_began",
         "complete",
         "head_only",
         "headers",
+        "idle_seconds",
         "status",
     )
 
@@ -86,17 +88,20 @@ class Response:
         self.began = False
         """Whether a single byte of it has arrived."""
         self.body_began = False
+        self.awaits_token: bool | None = None
+        """Set by a reader who knows better than `body_began` which deadline is in force."""
         self.head_only = head_only
         self._endpoint_id = connection.endpoint_id
         self._connection: Carrier | None = connection
         self._loop = loop
         self._first_byte_at = first_byte_at
-        self._idle_seconds = idle_seconds
+        self.idle_seconds = idle_seconds
         self._expires_at = expires_at
         self._pieces: list[bytes] = []
         self._buffered = 0
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._waits_since = 0.0
 
     # --- for the reader ---------------------------------------------------------------------------------------------
 
@@ -163,14 +168,20 @@ class Response:
         self.on_error(BodyBroken(self._endpoint_id, "aborted"))
         connection.abort()
 
+    def silent_for(self, now: float) -> float:
+        """Give the seconds for which its reader has waited for the next piece by now; 0.0 when it does not wait."""
+        return now - self._waits_since if self._waiter is not None and self._waits_since else 0.0
+
     def arrival(self) -> asyncio.Future[None]:
         """Give what is done when more has come, within the deadline in force. Raises UpstreamError when none will."""
         if self._error is not None:
             raise self._error
         connection = self._connection
         assert connection is not None, "without a connection the response is over or broken"  # noqa: S101
-        if self.body_began:
-            deadline, kind = self._loop.time() + self._idle_seconds, _IDLE
+        awaits = self.awaits_token
+        if not awaits and (self.body_began or awaits is not None):
+            self._waits_since = now = self._loop.time()
+            deadline, kind = now + self.idle_seconds, _IDLE
         else:
             deadline, kind = self._first_byte_at, _FIRST_TOKEN
         if self._expires_at < deadline:

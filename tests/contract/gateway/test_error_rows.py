@@ -143,7 +143,7 @@ def upstream(engine: FakeUpstream) -> FakeUpstream:
 
 
 def _models(upstream: FakeUpstream) -> list[ModelEntry]:
-    impatient = entry("impatient", upstream.url, timeouts=Timeouts(firstTokenSeconds=0.3, totalSeconds=60))
+    impatient = entry("impatient", upstream.url, timeouts=Timeouts(firstTokenSeconds=0.3, totalSeconds=0.5))
     return [entry("chat", upstream.url), impatient, entry("embed", upstream.url, task=Task.EMBED), entry("idle")]
 
 

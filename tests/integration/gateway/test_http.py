@@ -207,8 +207,8 @@ async def test_deadlines(tmp_path: Path, upstream: FakeUpstream) -> None:
     long = entry("long", upstream.url, timeouts=Timeouts(firstTokenSeconds=90, idleSeconds=90, totalSeconds=1))
     async with running_gateway(tmp_path, slow, stalls, long) as gateway, aiohttp.ClientSession(gateway.url) as http:
         upstream.respond = stall
-        for model in ("slow", "long"):
-            async with http.post(CHAT, json={**BODY, "model": model}) as response:
+        for model, stream in (("slow", True), ("long", False)):
+            async with http.post(CHAT, json={**BODY, "model": model, "stream": stream}) as response:
                 document = await response.json()
             assert (response.status, document["error"]["code"]) == (504, "timeout")
         upstream.respond = one_token

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
-from capstan_gateway.routing.retry import Again, judge, may_wait, retry_after
+from capstan_gateway.routing.retry_after import retry_after
+from capstan_gateway.routing.verdicts import Again, another_attempt, same_endpoint_may_do
 from capstan_gateway.upstream.errors import (
     BodyBroken,
     BodyTooLarge,
@@ -74,8 +75,8 @@ def test_errors_say_whether_the_request_may_be_repeated() -> None:
         DeadlineExceeded("e", DeadlineKind.TOTAL): Again.NEVER,
         BodyTooLarge("e", "large"): Again.NEVER,
     }
-    assert {error: judge(error) for error in verdicts} == verdicts
-    assert [type(error).__name__ for error in verdicts if may_wait(error)] == [
+    assert {error: another_attempt(error) for error in verdicts} == verdicts
+    assert [type(error).__name__ for error in verdicts if same_endpoint_may_do(error)] == [
         "ConnectFailed",
         "DeadlineExceeded",
         "ConnectionLost",

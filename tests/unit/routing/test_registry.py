@@ -1,8 +1,10 @@
 """What is known about endpoints, and how much of it is kept."""
 
+import math
+
 import pytest
 
-from capstan_gateway.routing.answer import Slot
+from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import STALE_SECONDS, EndpointRegistry, EndpointState
 from capstan_gateway.upstream.port import Endpoint
@@ -77,10 +79,23 @@ def test_latency_follows_recent_samples_and_is_forgotten() -> None:
     assert state.latency(100) == 5.0
 
 
+def test_an_endpoint_that_was_cut_off_is_slow_and_has_not_answered() -> None:
+    """Silence moves the average up, never down, and not the time of the last answer, by which probes are due."""
+    state = EndpointState(endpoint("a"))
+    assert state.answered_at == -math.inf
+    state.observe(1.0, 100)
+    assert state.answered_at == 100
+    state.observe_silence(0.1, 100)
+    assert state.latency(100) == 1.0, "that it was cut off early does not make it quick"
+    state.observe_silence(9.0, 109)
+    assert (state.latency(109) or 0) > 4
+    assert state.answered_at == 100
+
+
 def test_a_slot_is_released_once() -> None:
     """However often it is given back, it counts once."""
     state = EndpointState(endpoint("a"))
-    slots = [Slot(state) for _ in range(3)]
+    slots = [Attempt(state, 0.0) for _ in range(3)]
     assert state.in_flight == 3
     for _ in range(5):
         slots[0].release()

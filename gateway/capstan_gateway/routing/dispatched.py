@@ -1,59 +1,40 @@
-"""An answer that has begun, and the slot that it holds."""
+"""An answer that has begun, and the attempt that it belongs to."""
 
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from capstan_gateway.routing.outcome import record_end, record_error
-from capstan_gateway.routing.registry import EndpointState
+from capstan_gateway.routing.attempt import Attempt
+from capstan_gateway.routing.port import Opening
+from capstan_gateway.routing.verdicts import CLIENT_ERROR
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import Endpoint, UpstreamResponse
-
-
-class Slot:
-    """One request in flight on an endpoint: counted from here to the first `release`."""
-
-    __slots__ = ("_state",)
-
-    def __init__(self, state: EndpointState) -> None:
-        state.in_flight += 1
-        self._state: EndpointState | None = state
-
-    def release(self) -> bool:
-        """Give the slot back; False, and nothing else, when it was given back already."""
-        state = self._state
-        if state is None:
-            return False
-        self._state = None
-        state.in_flight -= 1
-        return True
 
 
 class Answer:
     """Implements `port.DispatchedResponse`."""
 
-    __slots__ = ("_failed", "_now", "_response", "_slot", "_state", "endpoint", "headers", "status", "whole")
+    __slots__ = ("_finished", "_now", "_response", "attempt", "endpoint", "headers", "opening", "status", "whole")
 
     def __init__(
         self,
         response: UpstreamResponse,
-        slot: Slot,
-        state: EndpointState,
+        attempt: Attempt,
         now: Callable[[], float],
-        whole: bytes | None,
         *,
-        failed: bool = False,
+        whole: bytes | None = None,
+        opening: Opening | None = None,
     ) -> None:
-        self.endpoint: Endpoint = state.endpoint
+        self.endpoint: Endpoint = attempt.endpoint
         self.status = response.status
         self.headers = response.headers
-        self._response = response
-        self._slot = slot
-        self._state = state
-        self._now = now
-        self._failed = failed
-        """Whether the answer counts as a failure of its endpoint already: its status may be one."""
+        self.attempt = attempt
         self.whole = whole
+        self.opening = opening
+        self._response = response
+        self._now = now
+        self._finished = False
+        """Whether its reader has all that it waited for, although the body has not come to its end."""
 
     @property
     def complete(self) -> bool:
@@ -65,8 +46,7 @@ class Answer:
         try:
             return await self._response.receive()
         except UpstreamError as error:
-            self._failed = True
-            record_error(self._state, error, self._now())
+            self.attempt.fail(error, self._now())
             raise
 
     async def read(self, max_bytes: int) -> bytes:
@@ -74,26 +54,32 @@ class Answer:
         try:
             return await self._response.read(max_bytes)
         except UpstreamError as error:
-            self._failed = True
-            record_error(self._state, error, self._now())
+            self.attempt.fail(error, self._now())
             raise
 
     async def read_beginning(self, max_bytes: int) -> bytes:
         """Give the first `max_bytes` of the rest of the body, or as much as comes of it; the rest is aborted."""
         return await self._response.read_beginning(max_bytes)
 
+    def finish(self) -> None:
+        """Take the answer for whole, though its body has no end yet: its last frame was there."""
+        self._finished = True
+
     def blame(self, word: str) -> None:
         """Count the answer as the endpoint's failure, for what only its reader can see: no finish reason, not JSON."""
-        self._failed = True
-        self._state.last_error = word
-        self._state.breaker.fail(self._now())
+        self.attempt.blame(word, self._now())
 
     def close(self) -> None:
-        """Release the slot, and abort the upstream if the body is not over."""
-        if self._slot.release() and not self._failed:
-            record_end(self._state, self._now())
-        if not self._response.complete:
-            self._response.abort()
+        """Release the slot, settle the attempt, and abort the upstream if the body is not over."""
+        response, attempt = self._response, self.attempt
+        if attempt.release():
+            now = self._now()
+            if response.complete or self._finished or self.status >= CLIENT_ERROR:
+                attempt.succeed(now)
+            else:
+                attempt.leave(now, silent=response.silent_for(now), deadline=response.idle_seconds)
+        if not response.complete:
+            response.abort()
 
     async def __aenter__(self) -> Self:
         return self
