@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 
 from capstan_contract.config import CascadeBackend, Timeouts
 from capstan_gateway.routing.breaker import BreakerState
-from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, delta, frame
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, delta, frame, stall
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
 
 PAUSE = 0.003
 SERVING = ("ClientConnection._serve", "Dispatcher._hedge")
+SHORT = Timeouts(firstTokenSeconds=0.2, idleSeconds=0.2, totalSeconds=1)
 TIMEOUTS = Timeouts(firstTokenSeconds=5, idleSeconds=5, totalSeconds=20)
 
 
@@ -127,6 +128,18 @@ async def floods(_: Received, wire: Wire) -> None:
     await wire.end()
 
 
+async def mute(received: Received, wire: Wire) -> None:
+    """Never say anything."""
+    await stall(received, wire)
+
+
+async def halts(received: Received, wire: Wire) -> None:
+    """Say one piece, and nothing more."""
+    await wire.stream_head()
+    await wire.chunk(frame(delta("m", "a")))
+    await stall(received, wire)
+
+
 async def refuses(_: Received, wire: Wire) -> None:
     """Refuse, with a body that comes in pieces."""
     await wire.head(400, "content-type: application/json")
@@ -164,6 +177,10 @@ CASES = [
     Case("does not read", "flood", stream=True, reads=False),
     Case("refusal", "refused"),
     Case("cascade", "cascade", stream=True),
+    # What never ends by itself: only the end of the request ends it.
+    Case("mute", "mute", faults=True),
+    Case("mute hedge", "mute-hedged", stream=True, faults=True),
+    Case("halts", "halts", stream=True, faults=True),
 ]
 """Every kind of wait that the pipeline has."""
 
@@ -270,7 +287,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Ru
             engines = {}
             for name, respond in (
                 ("slow", slow), ("quick", answer), ("fails", fails), ("late", late), ("floods", floods),
-                ("refuses", refuses),
+                ("refuses", refuses), ("mute", mute), ("mute2", mute), ("halts", halts),
             ):  # fmt: skip
                 engines[name] = (await stack.enter_async_context(FakeUpstream(respond))).url
             slow_url, fails_url = engines["slow"], engines["fails"]
@@ -283,6 +300,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Ru
                 entry("falls-back", fails_url, fallbacks=("plain",), timeouts=TIMEOUTS),
                 entry("flood", engines["floods"], timeouts=TIMEOUTS),
                 entry("refused", engines["refuses"], timeouts=TIMEOUTS),
+                entry("mute", engines["mute"], timeouts=SHORT),
+                entry("mute-hedged", engines["mute"], engines["mute2"], timeouts=SHORT),
+                entry("halts", engines["halts"], timeouts=SHORT),
                 entry("cascade", backend=cascade(), timeouts=TIMEOUTS),
             )
             options = {"hedge_percent": 100.0, "hedge_after_seconds": 2 * PAUSE, "endpoint_wait_seconds": 10 * PAUSE}
