@@ -2,6 +2,7 @@
 
     score  what
     1      nothing is wrong; or a content filter ended it, which is never asked around
+    0.5    nothing is known to be wrong, and its form could not be checked: the schema asks for too much work
     0.4    it was cut off at a limit that the client did not set
     0.1    it refuses, in one of the usual English phrases at its beginning
     0      it is empty; it is not the JSON that was asked for; a tool call is not one of the tools offered
@@ -15,10 +16,11 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.quality.schema import fits
+from capstan_gateway.quality.schema import Steps, fits
 from capstan_gateway.selection.needs import read_max_tokens
 
 FINE: Final = 1.0
+UNCHECKED: Final = 0.5
 CUT_OFF: Final = 0.4
 REFUSED: Final = 0.1
 USELESS: Final = 0.0
@@ -43,10 +45,11 @@ def check_answer(answer: Mapping[str, Any], request: Mapping[str, Any]) -> float
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         return USELESS
-    return min(_check_choice(choice, request) for choice in choices)
+    steps, offered = Steps(), dict(_offered(request.get("tools")))
+    return min(_check_choice(choice, request, offered, steps) for choice in choices)
 
 
-def _check_choice(choice: Any, request: Mapping[str, Any]) -> float:
+def _check_choice(choice: Any, request: Mapping[str, Any], offered: Mapping[str, Any], steps: Steps) -> float:
     if not isinstance(choice, dict):
         return USELESS
     finish = choice.get("finish_reason")
@@ -56,25 +59,35 @@ def _check_choice(choice: Any, request: Mapping[str, Any]) -> float:
     message = message if isinstance(message, dict) else {"content": choice.get("text")}
     text = message.get("content")
     text = text.strip() if isinstance(text, str) else ""
-    score = _check_calls(message, request) if message.get("tool_calls") else _check_text(text, message, request)
+    if message.get("tool_calls"):
+        score = _check_calls(message["tool_calls"], offered, steps)
+    else:
+        score = _check_text(text, message, request, steps)
     if finish == "length" and read_max_tokens(request) is None:
         score = min(score, CUT_OFF)
     return score
 
 
-def _check_text(text: str, message: Mapping[str, Any], request: Mapping[str, Any]) -> float:
+def _check_text(text: str, message: Mapping[str, Any], request: Mapping[str, Any], steps: Steps) -> float:
     if message.get("refusal"):
         return REFUSED
     if not text or request.get("tool_choice") == "required":
         return USELESS
     wanted = request.get("response_format")
     kind = wanted.get("type") if isinstance(wanted, dict) else None
-    if kind in ("json_object", "json_schema") and not _is_wanted_json(text, wanted if kind == "json_schema" else None):
+    known: bool | None = True
+    if kind in ("json_object", "json_schema"):
+        known = _is_wanted_json(text, wanted if kind == "json_schema" else None, steps)
+    if known is False:
         return USELESS
-    return REFUSED if _REFUSAL.search(text[:HEAD_CHARS]) else FINE
+    return REFUSED if _REFUSAL.search(text[:HEAD_CHARS]) else _score_of(known)
 
 
-def _is_wanted_json(text: str, wanted: Mapping[str, Any] | None) -> bool:
+def _score_of(known: bool | None) -> float:
+    return UNCHECKED if known is None else FINE if known else USELESS
+
+
+def _is_wanted_json(text: str, wanted: Mapping[str, Any] | None, steps: Steps) -> bool | None:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -83,12 +96,13 @@ def _is_wanted_json(text: str, wanted: Mapping[str, Any] | None) -> bool:
         return isinstance(value, dict)
     inner = wanted.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, dict) else None
-    return fits(value, schema) if isinstance(schema, dict) else True
+    return fits(value, schema, steps) if isinstance(schema, dict) else True
 
 
-def _check_calls(message: Mapping[str, Any], request: Mapping[str, Any]) -> float:
-    calls, offered = message["tool_calls"], dict(_offered(request.get("tools")))
-    return FINE if isinstance(calls, list) and all(_is_call(call, offered) for call in calls) else USELESS
+def _check_calls(calls: Any, offered: Mapping[str, Any], steps: Steps) -> float:
+    if not isinstance(calls, list):
+        return USELESS
+    return min(_score_of(_is_call(call, offered, steps)) for call in calls)
 
 
 def _offered(tools: Any) -> Iterator[tuple[str, Any]]:
@@ -99,7 +113,7 @@ def _offered(tools: Any) -> Iterator[tuple[str, Any]]:
             yield function["name"], function.get("parameters")
 
 
-def _is_call(call: Any, offered: Mapping[str, Any]) -> bool:
+def _is_call(call: Any, offered: Mapping[str, Any], steps: Steps) -> bool | None:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         return isinstance(call, dict) and call.get("type") not in (None, "function")
@@ -110,4 +124,4 @@ def _is_call(call: Any, offered: Mapping[str, Any]) -> bool:
         value = orjson.loads(arguments or "{}")
     except orjson.JSONDecodeError:
         return False
-    return isinstance(value, dict) and fits(value, offered[name])
+    return fits(value, offered[name], steps) if isinstance(value, dict) else False
