@@ -47,6 +47,7 @@ from capstan_gateway.telemetry.cells import NumberFamily
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.upstream.http1 import Http1Client
+from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.tls import context_for_authority
 from capstan_process.settings import SettingsError
 
@@ -70,7 +71,8 @@ class Gateway:
         self.memory = MemoryBudget(settings.memory_bytes or default_budget())
         self.requests = InFlight(settings.max_concurrency)
         self.credentials = Credentials(settings.credentials_dir)
-        self.client = Http1Client(tls=_tls_contexts(settings))
+        limits = Limits(idle_seconds=settings.upstream_keep_alive_seconds)
+        self.client = Http1Client(limits=limits, tls=_tls_contexts(settings))
         self._registry = EndpointRegistry()
         self._index = SliceIndex(
             lambda namespace, service: self.table.service_changed(namespace, service), self.refusals

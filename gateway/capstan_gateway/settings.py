@@ -77,6 +77,14 @@ class Settings:
     drain_seconds: float = setting(
         5.0, "how long new requests are served after SIGTERM, so that load balancers can notice", least=0
     )
+    client_keep_alive_seconds: float = setting(
+        75.0, "how long a client's connection is kept for its next request; longer than a load balancer does",
+        above=0,
+    )  # fmt: skip
+    upstream_keep_alive_seconds: float = setting(
+        4.0, "how long an engine's connection is kept for the next request; less than the engine does (uvicorn: 5 s)",
+        above=0,
+    )  # fmt: skip
     grace_seconds: float = setting(600.0, "how long running answers may go on after that", least=0)
     max_body_bytes: int = setting(32 * MEBIBYTE, "largest request body; 413 above it", least=1)
     memory_bytes: int = setting(

@@ -85,6 +85,7 @@ def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAP
         max_head_bytes=settings.max_header_bytes,
         max_connections=settings.max_connections,
         write_seconds=settings.write_seconds,
+        keep_alive_seconds=settings.client_keep_alive_seconds,
     )
     service = Service(
         handlers,

@@ -16,6 +16,7 @@ dataclass of this kind is read in the same way, a field without `setting` keeps 
 import argparse
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ T = TypeVar("T")
 MAX_SHOWN: Final = 100
 """Characters of a wrong value that an error repeats."""
 _KEY: Final = "capstan.setting"
+_USER: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#]*@")
+"""Up to the last @ of what a URL has before its path: a password may hold one."""
 
 
 class SettingsError(Exception):
@@ -125,9 +128,17 @@ def describe(settings: Any) -> dict[str, Any]:
             shown[field.name] = describe(value)
         elif about is not None and about.secret:
             shown[field.name] = "(set)" if value else None
+        elif isinstance(value, tuple):
+            shown[field.name] = tuple(without_password(item) if isinstance(item, str) else item for item in value)
         else:
-            shown[field.name] = value if isinstance(value, bool | int | float | tuple | None) else str(value)
+            plain = isinstance(value, bool | int | float | None)
+            shown[field.name] = value if plain else without_password(str(value))
     return shown
+
+
+def without_password(text: str) -> str:
+    """Take the name and the password out of a URL; any other text stays."""
+    return _USER.sub(r"\1(set)@", text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +181,7 @@ class _Known:
         try:
             return self._value(given)
         except ValueError as error:
-            shown = "" if self.about.secret else f", not '{str(given)[:MAX_SHOWN]}'"
+            shown = "" if self.about.secret else f", not '{without_password(str(given))[:MAX_SHOWN]}'"
             raise SettingsError(f"{source} {error}{shown}") from None
 
     def _value(self, given: Any) -> Any:

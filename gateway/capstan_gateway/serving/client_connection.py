@@ -23,7 +23,6 @@ from capstan_gateway.serving.wire import ClientWire
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE_SECONDS: Final = 75.0
 """How long it may be idle between two requests."""
 HEAD_SECONDS: Final = 30.0
 """How long a connection may take to send the head of its first request, or to end what it began after an answer."""
@@ -285,7 +284,7 @@ class ClientConnection(asyncio.Protocol):
         self.resume_reading()
         if not self._in_head:
             self._awaits_head = False
-            self.wire.set_deadline(KEEP_ALIVE_SECONDS)
+            self.wire.set_deadline(self._service.limits.keep_alive_seconds)
 
     def _begin(self, exchange: Exchange) -> None:
         service = self._service

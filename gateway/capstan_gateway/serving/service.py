@@ -30,6 +30,8 @@ class ServingLimits:
     """One more is told so, and closed."""
     write_seconds: float = 30.0
     """How long a client may take to read what it was sent, or a part of it."""
+    keep_alive_seconds: float = 75.0
+    """How long a connection is kept for its next request."""
 
 
 class Connected(Protocol):

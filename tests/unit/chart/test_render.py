@@ -351,6 +351,8 @@ def test_the_gateway_understands_its_environment() -> None:
 GATEWAY_VALUES = {
     "drainSeconds": ("drain_seconds", 7.0),
     "graceSeconds": ("grace_seconds", 90.0),
+    "clientKeepAliveSeconds": ("client_keep_alive_seconds", 120.0),
+    "upstreamKeepAliveSeconds": ("upstream_keep_alive_seconds", 2.5),
     "endpointWaitSeconds": ("endpoint_wait_seconds", 3.0),
     "region": ("region", "eu-west"),
     "autoStrategy": ("auto_strategy", "Fastest"),

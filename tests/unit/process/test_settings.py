@@ -171,3 +171,43 @@ def test_an_option_of_a_setting_is_one_that_there_is() -> None:
     unknown: dict[str, Any] = {"lest": 1}
     with pytest.raises(TypeError, match="lest"):
         setting(1, "x", **unknown)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:{}@10.0.0.1:6379/0",
+        "https://user:{}@api.example.com/v1",
+        "rediss+sentinel://u:{}@h1,h2/x",
+        "http://{}@h",
+    ],
+)
+@pytest.mark.parametrize("password", ["hunter2", "p@ss:word", "%40x", "ünïcode"])
+def test_a_password_in_a_url_is_in_no_log(url: str, password: str) -> None:
+    """Whatever field it is in, marked or not, alone or in a list; what else the URL says stays."""
+    given = url.format(password)
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Urls:
+        one: str = setting("", "a URL")
+        several: tuple[str, ...] = setting((), "URLs")
+        marked: str | None = setting(None, "a URL", secret=True)
+
+    shown = str(describe(Urls(one=given, several=(given, "plain"), marked=given)))
+    assert password not in shown
+    assert given.split("://")[0] in shown
+    assert given.rpartition("@")[2] in shown
+    assert "plain" in shown
+
+
+def test_a_wrong_url_is_repeated_without_its_password() -> None:
+    """An error is printed, and printed is logged."""
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Choice:
+        url: str = setting("a", "one of two", choices=("a", "b"))
+
+    with pytest.raises(SettingsError) as raised:
+        read_settings(Choice, prefix="X_", environ={"X_URL": "redis://u:hunter2@h"})
+    assert "hunter2" not in str(raised.value)
+    assert "redis://(set)@h" in str(raised.value)

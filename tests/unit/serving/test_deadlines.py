@@ -4,11 +4,14 @@ import asyncio
 
 import pytest
 
-from capstan_gateway.serving.client_connection import HEAD_SECONDS, KEEP_ALIVE_SECONDS
+from capstan_gateway.serving.client_connection import HEAD_SECONDS
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.serving.service import ServingLimits
 from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS, PROGRESS_BYTES
 from support.serving import Client, turns
 from support.virtualtime import run_virtually
+
+KEEP_ALIVE_SECONDS = ServingLimits(max_head_bytes=1, max_connections=1).keep_alive_seconds
 
 GET = b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n"
 

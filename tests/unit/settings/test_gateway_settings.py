@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from capstan_contract.config import Strategy
+from capstan_gateway.composition import Gateway
 from capstan_gateway.settings import parse_settings
+from capstan_gateway.surface import api_listener
 from capstan_process.settings import SettingsError
 
 BASE = ["--insecure-no-auth", "--config-dir", "/config"]
@@ -79,3 +81,17 @@ def test_region_and_strategy_are_read() -> None:
     assert parse_settings(BASE, {}).auto_strategy is Strategy.CHEAPEST
     with pytest.raises(SettingsError, match=r"--auto-strategy must be one of .*Cheapest.*, not 'best'"):
         parse_settings([*BASE, "--auto-strategy", "best"], {})
+
+
+async def test_how_long_connections_are_kept_is_a_setting_on_both_sides() -> None:
+    """A load balancer that keeps its connections for longer, and an engine that does for less, can be served."""
+    settings = parse_settings([*BASE, "--client-keep-alive-seconds", "350", "--upstream-keep-alive-seconds", "1.5"], {})
+    gateway = Gateway(settings)
+    try:
+        assert api_listener(gateway).service.limits.keep_alive_seconds == 350.0
+        assert gateway.client._limits.idle_seconds == 1.5
+    finally:
+        await gateway.client.aclose()
+    for flag in ("--client-keep-alive-seconds", "--upstream-keep-alive-seconds"):
+        with pytest.raises(SettingsError, match="greater than 0"):
+            parse_settings([*BASE, flag, "0"], {})
