@@ -11,9 +11,9 @@ from capstan_gateway.routing.breaker import BreakerSettings
 from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher, DispatchSettings
 from capstan_gateway.routing.endpoints import EndpointSet
-from capstan_gateway.routing.unroutable import KeyMissing, NoEndpoint, TooManyWaiting
 from capstan_gateway.routing.port import Call, CallStats
 from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.routing.unroutable import KeyMissing, NoEndpoint, TooManyWaiting
 from capstan_gateway.upstream.errors import (
     BodyBroken,
     ConnectFailed,

@@ -9,8 +9,8 @@ from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.pipeline.fallbacks import following
 from capstan_gateway.routing.endpoints import EndpointSet
-from capstan_gateway.routing.unroutable import NoEndpoint
 from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.routing.unroutable import NoEndpoint
 from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind
 
