@@ -59,6 +59,7 @@ class _FilteredSource:
         self.endpoint: Endpoint = reply.source.endpoint
         self.status = reply.source.status
         self.headers = reply.source.headers
+        self.opening: Opening | None = reply.source.opening
         self.over = False
         """Whether the end was given out."""
         self.broken: StreamBroken | None = None
@@ -205,11 +206,6 @@ class _FilteredSource:
     async def read_beginning(self, max_bytes: int) -> bytes:
         """Give the beginning of the rest of the body."""
         return await self.inner.read_beginning(max_bytes)
-
-    @property
-    def opening(self) -> Opening | None:
-        """What has read the engine's beginning."""
-        return self.inner.opening
 
     def finish(self) -> None:
         """Take the engine's answer for whole; one that a filter has ended was closed before that."""
