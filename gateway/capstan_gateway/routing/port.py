@@ -136,8 +136,11 @@ class DispatchedResponse(Protocol):
     headers: list[tuple[bytes, bytes]]
     whole: bytes | None
     """The whole body, if it was asked for and the status is not an error."""
-    opening: Opening | None
-    """What has read its beginning, if the call asked for that; `receive` goes on behind it."""
+
+    @property
+    def opening(self) -> Opening | None:
+        """What has read its beginning, if the call asked for that; `receive` goes on behind it."""
+        ...
 
     @property
     def complete(self) -> bool:
