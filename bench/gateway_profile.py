@@ -72,6 +72,10 @@ class EngineSocket(FakeSocket):
         assert self.connection is not None
         self._loop.call_soon(self.connection.data_received, self._answer)
 
+    def abort(self) -> None:
+        assert self.connection is not None
+        self._loop.call_soon(self.connection.connection_lost, None)
+
 
 class ClientSocket(FakeSocket):
     """Notices the end of an answer."""

@@ -17,11 +17,6 @@ class Body:
     def __len__(self) -> int:
         return len(self._piece) if self._buffer is None else len(self._buffer)
 
-    @property
-    def in_one_piece(self) -> bool:
-        """Whether taking it copies nothing."""
-        return self._buffer is None
-
     def add(self, piece: bytes) -> None:
         """Take one more piece."""
         if self._buffer is not None:
@@ -32,6 +27,13 @@ class Body:
             self._piece = b""
         else:
             self._piece = piece
+
+    def take_piece(self) -> bytes | None:
+        """Give what has come, and begin anew, if that copies nothing."""
+        if self._buffer is not None:
+            return None
+        piece, self._piece = self._piece, b""
+        return piece
 
     def take(self) -> bytes:
         """Give what has come, and begin anew."""

@@ -216,9 +216,9 @@ class ClientConnection(asyncio.Protocol):
             exchange.on_broken(Overloaded("the gateway holds as much as it may", headers=retry_after_headers(1.0)))
 
     def on_body(self, piece: bytes) -> None:
-        """Hand a piece of a body on, unless its request has its answer already."""
+        """Hand a piece of a body on; a request that has its answer already leaves it."""
         exchange = self._arriving
-        if exchange is not None and exchange.takes_body:
+        if exchange is not None:
             exchange.on_body(piece)
 
     def on_complete(self) -> None:
@@ -264,9 +264,9 @@ class ClientConnection(asyncio.Protocol):
         return self._reader.in_head
 
     def _parse(self, data: bytes) -> None:
-        self._unparsed = self._reader.feed(data)
         reader = self._reader
-        if (reader.in_head or self._current is None) and not self._awaits_head and not reader.stopped:
+        self._unparsed = reader.feed(data)
+        if (self._current is None or reader.in_head) and not self._awaits_head and not reader.stopped:
             # What came is half a head, or belongs to a request that has its answer already.
             self._await_head()
 
@@ -281,8 +281,9 @@ class ClientConnection(asyncio.Protocol):
             self._parse(unparsed)
             if self._current is not None or self.wire.ending:
                 return
-        self.resume_reading()
-        if not self._in_head:
+        if self.wire.reading_paused:
+            self.resume_reading()
+        if not self._reader.in_head:
             self._awaits_head = False
             self.wire.set_deadline(self._service.limits.keep_alive_seconds)
 

@@ -115,15 +115,17 @@ class Exchange:
 
     def whole_body(self, limit: int) -> bytes | None:
         """Give the body if all of it has come in one piece, as most do. Raises RequestTooLarge above `limit` bytes."""
-        body = self._body
-        if not self.body_complete or self._broken is not None or self.gone or not body.in_one_piece:
+        if not self.body_complete or self._broken is not None or self.gone:
             return None
-        unread = len(body)
+        piece = self._body.take_piece()
+        if piece is None:
+            return None
+        unread = len(piece)
         if unread > limit:
             raise RequestTooLarge(f"the body is larger than {limit} bytes")
         if unread > HIGH_WATER:
             self._connection.resume_reading()
-        return body.take()
+        return piece
 
     async def read_body(self, limit: int) -> bytes:
         """Give the whole body.
@@ -261,9 +263,13 @@ class Exchange:
 
     def on_body(self, piece: bytes) -> None:
         """Take a piece of the body."""
+        if self.complete or self._broken is not None:
+            return  # Of no use to anybody.
         body = self._body
         body.add(piece)
         self.received += len(piece)
+        if self.received <= FREE_BYTES and self._waiter is None:
+            return
         unread = len(body)
         if unread > self._reserved:
             try:

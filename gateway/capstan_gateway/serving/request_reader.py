@@ -77,9 +77,9 @@ class RequestReader:
     """Parses what a client sends."""
 
     __slots__ = (
-        "_body_left", "_codings", "_expects_continue", "_fault", "_head_bytes", "_headers", "_hosts", "_in_head",
-        "_known_host", "_length", "_max_head_bytes", "_parser", "_read_bytes", "_sink", "_target", "_trailing_bytes",
-        "_without_upgrade",
+        "_body_left", "_codings", "_expects_continue", "_fault", "_head_bytes", "_headers", "_hosts", "_known_host",
+        "_length", "_max_head_bytes", "_parser", "_read_bytes", "_sink", "_target", "_trailing_bytes",
+        "_without_upgrade", "in_head",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, *, max_head_bytes: int) -> None:
@@ -98,7 +98,8 @@ class RequestReader:
         self._known_host = b""
         """A host that was found good: a client says the same one in all its requests."""
         self._fault: GatewayError | None = None
-        self._in_head = False
+        self.in_head = False
+        """Whether a head has begun and is not complete."""
         self._head_bytes = 0
         self._read_bytes = 0
         self._body_left = 0
@@ -110,11 +111,6 @@ class RequestReader:
     def stopped(self) -> bool:
         """Whether nothing more is understood of what comes."""
         return self._parser is None
-
-    @property
-    def in_head(self) -> bool:
-        """Whether a head has begun and is not complete."""
-        return self._in_head
 
     def stop(self) -> None:
         """Understand nothing more."""
@@ -147,7 +143,7 @@ class RequestReader:
         size, parser = len(data), self._parser
         if parser is None:
             return
-        if self._in_head:
+        if self.in_head:
             if self._head_bytes + size > self._max_head_bytes:
                 self._receive_head(data)
                 return
@@ -165,14 +161,14 @@ class RequestReader:
             # What a callback of ours raises ends here as well.
             self._refuse(self._fault or InvalidRequest("the request is not HTTP/1.1"))
             return
-        if self._in_head:
+        if self.in_head:
             self._look_at_half_head()
 
     # --- httptools callbacks ----------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._in_head = True
+        self.in_head = True
         self._head_bytes = self._trailing_bytes = self._body_left = 0
         self._target = b""
         self._headers = []
@@ -187,7 +183,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header; trailers are dropped."""
-        if not self._in_head:
+        if not self.in_head:
             return
         name = name.lower()
         if name in FRAMING:
@@ -199,7 +195,7 @@ class RequestReader:
         parser, sink, headers = self._parser, self._sink, self._headers
         if parser is None or sink is None:
             return
-        self._in_head = False
+        self.in_head = False
         # A head that is larger than the bound comes in several steps, or with a read that is.
         suspicious = self._head_bytes or self._read_bytes > self._max_head_bytes
         if (suspicious and self._size_of_head() > self._max_head_bytes) or len(headers) > MAX_HEADERS:
@@ -289,7 +285,7 @@ class RequestReader:
     def _receive_head(self, data: "bytes | memoryview[int]") -> None:
         """Take a read that may be larger than what is left of a head: what lies behind the head does not count."""
         while data and self._parser is not None:
-            left = self._max_head_bytes - self._head_bytes if self._in_head else len(data)
+            left = self._max_head_bytes - self._head_bytes if self.in_head else len(data)
             if left <= 0:
                 self._refuse(self._too_large())
                 return

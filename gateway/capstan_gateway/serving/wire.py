@@ -27,8 +27,9 @@ class ClientWire:
     """The part of a connection that knows nothing of HTTP. For one transport, which it lets go when it is lost."""
 
     __slots__ = (
-        "_deadline", "_discarding", "_kept", "_loop", "_on_deadline", "_on_stalled", "_reading_paused", "_stall_timer",
+        "_deadline", "_discarding", "_kept", "_loop", "_on_deadline", "_on_stalled", "_stall_timer",
         "_timer", "_timer_at", "_transport", "_unsent", "_write_seconds", "paused",
+        "reading_paused",
     )  # fmt: skip
 
     def __init__(
@@ -43,7 +44,8 @@ class ClientWire:
         self._transport: asyncio.Transport | None = None
         self._discarding = False
         """Whether the connection only waits for the client to stop sending."""
-        self._reading_paused = False
+        self.reading_paused = False
+        """Whether nothing is read for now."""
         self.paused = False
         """Whether what was sent waits for the client to read."""
         self._timer: asyncio.TimerHandle | None = None
@@ -90,11 +92,6 @@ class ClientWire:
         """Whether it is closed, or lost."""
         return self._transport is None or self._transport.is_closing()
 
-    @property
-    def reading_paused(self) -> bool:
-        """Whether nothing is read for now."""
-        return self._reading_paused
-
     def write(self, data: bytes) -> None:
         """Send, unless the connection is gone."""
         if self._transport is not None:
@@ -102,14 +99,14 @@ class ClientWire:
 
     def pause_reading(self) -> None:
         """Read no more for now."""
-        if not self._reading_paused and self._transport is not None:
-            self._reading_paused = True
+        if not self.reading_paused and self._transport is not None:
+            self.reading_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again: only so is a client noticed that goes away."""
-        if self._reading_paused and self._transport is not None:
-            self._reading_paused = False
+        if self.reading_paused and self._transport is not None:
+            self.reading_paused = False
             self._transport.resume_reading()
 
     # --- clients that do not read -----------------------------------------------------------------------------------
