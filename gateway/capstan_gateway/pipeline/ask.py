@@ -174,7 +174,8 @@ class Ask:
         """Close what was opened, what was opened last first: once. That settles what is not settled yet."""
         if not self.ended:
             self.ended = True
-            self.close_since(0)
+            if self._closers is not None:
+                self.close_since(0)
 
 
 def _call(closer: Closer, request_id: bytes) -> None:

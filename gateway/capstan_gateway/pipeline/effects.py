@@ -26,6 +26,8 @@ def is_repeatable(request: Request, *, native: bool) -> bool:
     What is stored, what runs in the background, and what a provider's own tools do (search, run code, call a server) is
     not undone when its answer is thrown away. A tool of a kind that is not known is taken for the provider's.
     """
+    if not native and _TELLING.isdisjoint(request.document):
+        return True
     if request.route.upstream_path == _COUNTS:
         return True
     if native and request.native is not None:

@@ -7,6 +7,7 @@ which makes requests of bytes, and a wire, which has the transport and the deadl
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
@@ -145,7 +146,11 @@ class ClientConnection(asyncio.Protocol):
         if self._unparsed:
             self._unparsed += data  # It was on its way when reading was paused.
             return
-        self._parse(data)
+        reader = self._reader
+        self._unparsed = reader.feed(data)
+        if (self._current is None or reader.in_head) and not self._awaits_head and not reader.stopped:
+            # What came is half a head, or belongs to a request that has its answer already.
+            self._await_head()
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it ended makes no difference
         """Let everybody know who waits for the client."""
@@ -200,7 +205,7 @@ class ClientConnection(asyncio.Protocol):
         """Serve a request, or let it wait for those before it."""
         exchange = Exchange(self, head)
         self._arriving = exchange
-        self.wire.clear_deadline()
+        self.wire.deadline = math.inf
         self._awaits_head = False
         self._upload_from = 0.0
         if self._head_memory is not None:
@@ -263,13 +268,6 @@ class ClientConnection(asyncio.Protocol):
     def _in_head(self) -> bool:
         return self._reader.in_head
 
-    def _parse(self, data: bytes) -> None:
-        reader = self._reader
-        self._unparsed = reader.feed(data)
-        if (self._current is None or reader.in_head) and not self._awaits_head and not reader.stopped:
-            # What came is half a head, or belongs to a request that has its answer already.
-            self._await_head()
-
     def _go_on(self) -> None:
         """Nothing waits to be answered: go on with what came behind, or read."""
         if self._refused is not None:
@@ -278,7 +276,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._unparsed:
             unparsed, self._unparsed = self._unparsed, b""
-            self._parse(unparsed)
+            self.data_received(unparsed)
             if self._current is not None or self.wire.ending:
                 return
         if self.wire.reading_paused:
@@ -302,7 +300,7 @@ class ClientConnection(asyncio.Protocol):
         self._begin(self._pipelined.popleft())
         if not self._pipelined and self._unparsed:
             unparsed, self._unparsed = self._unparsed, b""
-            self._parse(unparsed)
+            self.data_received(unparsed)
         self.resume_reading()
 
     def _drop_pipelined(self) -> None:
@@ -377,9 +375,9 @@ class ClientConnection(asyncio.Protocol):
         finally:
             if not exchange.complete:
                 exchange.abandon()
-            share = exchange.take_memory()
-            if share is not None:
-                self.wire.keep(share)
+            if exchange.held is not None:
+                self.wire.keep(exchange.held)
+                exchange.held = None
 
     def _write_refusal(self, error: GatewayError, reason: Reason) -> None:
         request_id = self._service.turned_away.request_id(())

@@ -68,9 +68,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_body_memory", "_broken", "_chunked", "_connection", "_continue", "_length", "_memory", "_reserved",
-        "_waiter", "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "keep_alive", "method",
-        "on_gone", "received", "started", "target", "task",
+        "_body", "_body_memory", "_broken", "_chunked", "_connection", "_continue", "_length", "_piece", "_reserved",
+        "_waiter", "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "held", "keep_alive",
+        "method", "on_gone", "received", "started", "target", "task",
     )  # fmt: skip
 
     def __init__(self, connection: Owner, head: Head) -> None:
@@ -102,12 +102,16 @@ class Exchange:
         """Whether the client knows chunks; the stream of one that doesn't ends with its connection."""
         self._continue = head.expects_continue
         self._length = head.length
-        self._body = Body()
+        self._piece = b""
+        """The body, as long as it is one small piece."""
+        self._body: Body | None = None
+        """The body, when it is more."""
         self._reserved = FREE_BYTES
         """How much of the body may be held."""
         self._body_memory = 0
         """What was taken for it."""
-        self._memory: Share | None = None
+        self.held: Share | None = None
+        """What the request holds of the process' budget; None when that is nothing."""
         self._waiter: asyncio.Future[None] | None = None
         self._broken: list[GatewayError] | None = None
 
@@ -117,7 +121,11 @@ class Exchange:
         """Give the body if all of it has come in one piece, as most do. Raises RequestTooLarge above `limit` bytes."""
         if not self.body_complete or self._broken is not None or self.gone:
             return None
-        piece = self._body.take_piece()
+        piece: bytes | None
+        if self._body is None:
+            piece, self._piece = self._piece, b""
+        else:
+            piece = self._body.take_piece()
         if piece is None:
             return None
         unread = len(piece)
@@ -137,9 +145,10 @@ class Exchange:
             if self._length > limit:
                 raise RequestTooLarge(f"the body is larger than {limit} bytes")
             self.reserve_body(self._length)
+        body = self._gathered()
         while True:
-            if len(self._body) > limit:
-                self._body.clear()
+            if len(body) > limit:
+                body.clear()
                 raise RequestTooLarge(f"the body is larger than {limit} bytes")
             if self.gone:
                 raise ClientGone
@@ -148,7 +157,7 @@ class Exchange:
                 raise self._broken.pop()
             if self.body_complete:
                 self._connection.resume_reading()
-                return self._body.take()
+                return body.take()
             await self._more()
 
     def reserve(self, size: int) -> None:
@@ -172,18 +181,18 @@ class Exchange:
     @property
     def memory(self) -> Share:
         """What the request holds of the process' budget."""
-        share = self._memory
+        share = self.held
         if share is None:
-            share = self._memory = self._connection.share()
+            share = self.held = self._connection.share()
         return share
 
     def adopt(self, share: Share) -> None:
         """Hold this share from now on, which nobody else releases."""
-        self._memory = share
+        self.held = share
 
     def take_memory(self) -> Share | None:
         """Hand over what the request holds of the budget, to be released by the caller; None when that is nothing."""
-        share, self._memory = self._memory, None
+        share, self.held = self.held, None
         return share
 
     def respond(self, status: int, lines: bytes, body: bytes) -> None:
@@ -259,17 +268,18 @@ class Exchange:
     @property
     def holds_upload(self) -> bool:
         """Whether a body that is still on its way takes of the process' budget."""
-        return self._memory is not None and not self.body_complete
+        return self.held is not None and not self.body_complete
 
     def on_body(self, piece: bytes) -> None:
         """Take a piece of the body."""
         if self.complete or self._broken is not None:
             return  # Of no use to anybody.
-        body = self._body
-        body.add(piece)
-        self.received += len(piece)
-        if self.received <= FREE_BYTES and self._waiter is None:
+        self.received = received = self.received + len(piece)
+        if received == len(piece) <= FREE_BYTES and self._body is None:
+            self._piece = piece
             return
+        body = self._gathered()
+        body.add(piece)
         unread = len(body)
         if unread > self._reserved:
             try:
@@ -315,6 +325,16 @@ class Exchange:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _gathered(self) -> Body:
+        """Give the body, which may come in any number of pieces from now on."""
+        body = self._body
+        if body is None:
+            body = self._body = Body()
+            if self._piece:
+                body.add(self._piece)
+                self._piece = b""
+        return body
+
     def _no_room(self, size: int) -> GatewayError:
         if not self.memory.ever_fits(size):
             return RequestTooLarge("the request needs more memory than this gateway has for requests")
@@ -329,7 +349,7 @@ class Exchange:
         self._connection.on_answered(self)
 
     async def _more(self) -> None:
-        if self._continue and not self._body:
+        if self._continue and not self._gathered():
             self._wire.write(_CONTINUE)
         self._continue = False
         self._connection.on_awaiting_body()

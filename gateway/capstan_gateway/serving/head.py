@@ -9,8 +9,6 @@ from typing import Final
 
 from capstan_gateway.errors import CodingNotSupported, GatewayError, InvalidRequest, VersionNotSupported
 
-FRAMING: Final = frozenset((b"host", b"expect", b"transfer-encoding", b"content-length"))
-"""Headers that say where a request ends, or whom it is for."""
 CHUNKED: Final = b"chunked"
 _VERSIONS: Final = frozenset(("1.0", "1.1"))
 _SCHEMES: Final = (b"http://", b"https://")

@@ -10,7 +10,7 @@ import httptools
 
 from capstan_gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest
 from capstan_gateway.headers import Header, header_lines
-from capstan_gateway.serving.head import FRAMING, fault_of
+from capstan_gateway.serving.head import fault_of
 
 MAX_HEADERS: Final = 200
 SLICE: Final = 4096
@@ -186,8 +186,14 @@ class RequestReader:
         if not self.in_head:
             return
         name = name.lower()
-        if name in FRAMING:
-            self._note(name, value)
+        if name == b"host":
+            self._hosts.append(value)
+        elif name == b"content-length":
+            self._length = int(value) if value.strip().isdigit() else None
+        elif name == b"transfer-encoding":
+            self._codings.append(value)
+        elif name == b"expect":
+            self._expects_continue = value.strip().lower() == b"100-continue" or self._expects_continue
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -230,17 +236,6 @@ class RequestReader:
             self._sink.on_complete()
 
     # --- inside -----------------------------------------------------------------------------------------------------
-
-    def _note(self, name: bytes, value: bytes) -> None:
-        """Take note of a header that says where the request ends, or whom it is for."""
-        if name == b"host":
-            self._hosts.append(value)
-        elif name == b"content-length":
-            self._length = int(value) if value.strip().isdigit() else None
-        elif name == b"transfer-encoding":
-            self._codings.append(value)
-        elif value.strip().lower() == b"100-continue":
-            self._expects_continue = True
 
     def _is_ordinary(self, version: str) -> bool:
         """Whether the head is like the one before it, which is told quickly and said of nearly all."""

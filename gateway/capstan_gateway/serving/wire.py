@@ -27,8 +27,8 @@ class ClientWire:
     """The part of a connection that knows nothing of HTTP. For one transport, which it lets go when it is lost."""
 
     __slots__ = (
-        "_deadline", "_discarding", "_kept", "_loop", "_on_deadline", "_on_stalled", "_stall_timer",
-        "_timer", "_timer_at", "_transport", "_unsent", "_write_seconds", "paused",
+        "_discarding", "_kept", "_loop", "_on_deadline", "_on_stalled", "_stall_timer",
+        "_timer", "_timer_at", "_transport", "_unsent", "_write_seconds", "deadline", "paused",
         "reading_paused",
     )  # fmt: skip
 
@@ -50,7 +50,8 @@ class ClientWire:
         """Whether what was sent waits for the client to read."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._deadline = math.inf
+        self.deadline = math.inf
+        """The deadline in force, in the loop's time."""
         self._on_deadline: Callable[[], object] | None = on_deadline
         """Called when a deadline is over; it decides what becomes of the connection."""
         self._write_seconds = write_seconds
@@ -199,7 +200,7 @@ class ClientWire:
 
     def set_deadline(self, seconds: float) -> None:
         """Have `on_deadline` called in so many seconds, in place of the deadline that was in force."""
-        self._deadline = at = self._loop.time() + seconds
+        self.deadline = at = self._loop.time() + seconds
         if at < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -208,19 +209,19 @@ class ClientWire:
 
     def clear_deadline(self) -> None:
         """Have no deadline."""
-        self._deadline = math.inf
+        self.deadline = math.inf
 
     def _look_at_deadline(self) -> None:
         self._timer = None
         self._timer_at = math.inf
-        if self._loop.time() >= self._deadline:
+        if self._loop.time() >= self.deadline:
             if self._discarding:
                 self.close()
             elif self._on_deadline is not None:
                 self._on_deadline()
-        elif self._deadline < math.inf:
-            self._timer_at = self._deadline
-            self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
+        elif self.deadline < math.inf:
+            self._timer_at = self.deadline
+            self._timer = self._loop.call_at(self.deadline, self._look_at_deadline)
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:

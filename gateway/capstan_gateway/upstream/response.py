@@ -121,7 +121,8 @@ class Response:
     async def read(self, max_bytes: int, memory: Memory | None = None) -> bytes:
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts, and so does NoMemory."""
         if self.complete and self._buffered <= max_bytes:
-            self._reserve(self._buffered, memory)
+            if self._buffered > FREE_BYTES:
+                self._reserve(self._buffered, memory)
             return self._take()
         # One piece of memory that grows: an engine may send pieces of one byte.
         whole, piece = bytearray(), await self.receive()
