@@ -74,4 +74,5 @@ def requested(pod_spec: Mapping[str, Any], resource: str, *, of: str = "requests
     inits = pod_spec.get("initContainers") or []
     sidecars = sum(one(container) for container in inits if container.get("restartPolicy") == "Always")
     together = sum(one(container) for container in pod_spec.get("containers") or []) + sidecars
-    return max([Decimal(together), *(one(c) for c in inits if c.get("restartPolicy") != "Always")])
+    # A sidecar by itself is never more than all together.
+    return max([Decimal(together), *map(one, inits)])

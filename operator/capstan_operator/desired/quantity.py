@@ -11,8 +11,6 @@ _BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 
 def parse_quantity(value: object) -> Decimal | None:
     """Give the value of a quantity; None for what is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
     match = _QUANTITY.fullmatch(str(value))
     if match is None:
         return None

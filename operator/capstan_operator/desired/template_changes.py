@@ -88,8 +88,7 @@ def choose_template(
     what a change of settings makes of it, `gradually` that there are such turns."""
     template, pod_hash = built
     spec_hash = hash_of_spec(spec)
-    present = PodHash(template_hash(live)) if live else PodHash("")
-    if live is None or not present:
+    if live is None or not (present := PodHash(template_hash(live))):
         return InForce(template, pod_hash, _annotations(Cause.SPEC, spec_hash))
     known = live["metadata"].get("annotations") or {}
     if present == pod_hash:

@@ -42,7 +42,7 @@ def find_template_faults(before: Manifest, after: Manifest, patch: Mapping[str, 
             path = f"{ROOT}.spec.{_place(patch, kind, name)}"
             if theirs is None:
                 yield Fault(path, f"must not remove the container `{name}`")
-            elif name == _ENGINE and kind == "containers":
+            elif kind == "containers":  # Capstan makes one of each kind: the engine, and the worker beside it
                 yield from _engine_faults(ours, theirs, path, facts)
             else:
                 yield from _worker_faults(ours, theirs, path)
@@ -75,8 +75,7 @@ def _engine_faults(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str
     before, after = _variables(ours), _variables(theirs)
     values = resolve_environment(environment_of(theirs))
     for name in sorted(reserved_variables(facts)):
-        removed = name not in after
-        if before.get(name) != after.get(name) and (removed or why_reserved(name, values.get(name), facts)):
+        if before.get(name) != after.get(name) and why_reserved(name, values.get(name), facts):
             yield Fault(f"{path}.env", f"must not set {name}, which Capstan relies on: see `spec.engine.env`")
     yield from _unnamed_variables(theirs, path, reserved_variables(facts) - after.keys())
 

@@ -83,7 +83,7 @@ def find_wiring_doubts(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
     if not spec.has_engine:
         return
     facts, table = Facts(model.key.name, spec), TABLES[spec.engine.type]
-    seen: dict[str, GivenOption] = {}
+    seen: set[str] = set()
     for given in read_command_line(spec.engine.args).options:
         path = f"{ARGS}[{given.index}]"
         entry = _reserved_by(given, table, facts)
@@ -93,7 +93,7 @@ def find_wiring_doubts(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
             yield Fault(path, "names adapters that the gateway does not offer: use `spec.adapters`")
         elif table.is_parsed and given.flag in seen and given.flag not in _REPEATABLE:
             yield Fault(path, "repeats an earlier option: the last one counts")
-        seen[given.flag] = given
+        seen.add(given.flag)
     yield from find_unread_files(spec)
     yield from _window_doubts(spec)
 

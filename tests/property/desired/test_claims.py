@@ -15,7 +15,7 @@ def _claimants(draw: st.DrawFn) -> list[Claimant]:
         Claimant(
             ObjectKey("ns", f"m{number}"),
             draw(st.sampled_from(["1", "2", "3"])),
-            (draw(THINGS),),
+            tuple(draw(st.lists(THINGS, min_size=1, max_size=2, unique=True))),
             tuple(draw(st.lists(THINGS, max_size=3, unique=True))),
         )
         for number in range(draw(st.integers(0, 7)))
@@ -86,3 +86,71 @@ def test_newcomers_take_nothing_from_those_that_have_it(
     ]
     after = award([*claimants, *others], before.owners)
     assert {thing: after.owners[thing] for thing in before.owners} == dict(before.owners)
+
+
+def _key(name: str) -> ObjectKey:
+    return ObjectKey("ns", name)
+
+
+def test_of_a_circle_the_senior_one_gets_what_it_wants() -> None:
+    """Each has what another one cannot do without: somebody has to begin, and the others follow from that."""
+    a = Claimant(_key("a"), "2", ("x", "y"))
+    b = Claimant(_key("b"), "1", ("y", "x"), ("z",))
+    c = Claimant(_key("c"), "3", (), ("x", "y", "z"))
+    awards = award([a, b, c], {"x": a.key, "y": b.key})
+    assert dict(awards.owners) == {"x": b.key, "y": b.key, "z": b.key}
+    assert dict(awards.out) == {a.key: "x"}
+    elder = Claimant(a.key, "0", a.essential)
+    awards = award([elder, b, c], {"x": a.key, "y": b.key})
+    assert dict(awards.owners) == {"x": a.key, "y": a.key, "z": c.key}
+    assert dict(awards.out) == {b.key: "y"}
+
+
+def test_who_is_in_already_is_not_put_out_by_a_circle() -> None:
+    """And who is out already comes back for nobody."""
+    a, b = Claimant(_key("a"), "2", ("x", "y")), Claimant(_key("b"), "3", ("y", "x"))
+    first = Claimant(_key("first"), "4", ("w",), ("x",))
+    out = Claimant(_key("out"), "1", ("w", "x", "y"))
+    awards = award([a, b, first, out], {"w": first.key, "x": a.key, "y": b.key})
+    assert dict(awards.owners) == {"w": first.key, "x": a.key, "y": a.key}
+    assert dict(awards.out) == {b.key: "y", out.key: "w"}
+
+
+@given(_claimants(), INCUMBENTS)
+def test_it_is_what_deciding_one_after_the_other_gives(
+    claimants: list[Claimant], incumbents: dict[str, ObjectKey]
+) -> None:
+    """The same as when each claimant is looked at again and again, until nobody can be decided any more."""
+    awards = award(claimants, incumbents)
+    owners, out = _plain(claimants, incumbents)
+    assert (dict(awards.owners), set(awards.out)) == (owners, out)
+
+
+def _plain(claimants: list[Claimant], incumbents: dict[str, ObjectKey]) -> tuple[dict[str, ObjectKey], set[ObjectKey]]:
+    waiting = sorted(claimants, key=lambda one: one.seniority)
+    lines = {
+        thing: sorted(
+            (one for one in waiting if thing in _things(one)),
+            key=lambda one: (incumbents.get(thing) != one.key, one.seniority),  # noqa: B023
+        )
+        for thing in "abcde"
+    }
+    within: set[ObjectKey] = set()
+    out: set[ObjectKey] = set()
+
+    def before(one: Claimant, thing: str) -> list[ObjectKey]:
+        keys = [other.key for other in lines[thing]]
+        return keys[: keys.index(one.key)]
+
+    while waiting:
+        for one in waiting:
+            lost = any(not within.isdisjoint(before(one, thing)) for thing in one.essential)
+            if lost or all(set(before(one, thing)) <= out for thing in one.essential):
+                (out if lost else within).add(one.key)
+                waiting.remove(one)
+                break
+        else:
+            for thing in waiting[0].essential:
+                lines[thing].sort(key=lambda one: one is not waiting[0])
+    owners = ((thing, next((one.key for one in line if one.key in within), None)) for thing, line in lines.items())
+    return {thing: owner for thing, owner in owners if owner is not None}, out

@@ -3,7 +3,7 @@
 from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend
 from capstan_contract.names import CONFIG_FILE
 from capstan_contract.reading import join_config
-from capstan_contract.sharding import split_config
+from capstan_contract.sharding import shards_named_by, split_config
 from capstan_operator.desired.config_maps import build_config_maps, plan_writes
 from capstan_operator.settings import Settings
 
@@ -50,3 +50,23 @@ def test_an_index_that_somebody_has_damaged_is_written_again() -> None:
     bare = {**index, "metadata": {**index["metadata"], "labels": {}}}
     plan = plan_writes(config_of(1), {name: bare}, Settings())
     assert (plan.index, plan.shards, plan.prune) == (index, (), ())
+
+
+def test_a_config_that_shrinks_a_little_stays_in_as_many_parts() -> None:
+    """So that few of them are written again: it keeps the number that is live, until it needs many less."""
+
+    def parts(count: int, present: int = 1) -> int:
+        return len(split_config(config_of(count), shard_bytes=4096, present=present)) - 1
+
+    before = parts(40)
+    fewer = next(count for count in range(39, 0, -1) if parts(count) < before)
+    assert parts(fewer, present=before) == before
+    live = {item["metadata"]["name"]: item for item in build_config_maps(_split(40), Settings())}
+    plan = plan_writes(config_of(fewer), live, Settings(), shard_bytes=4096)
+    assert plan.index is not None
+    index = plan.index["data"][CONFIG_FILE]
+    assert len(shards_named_by(index)) == before
+
+
+def _split(count: int) -> dict[str, str]:
+    return split_config(config_of(count), shard_bytes=4096)

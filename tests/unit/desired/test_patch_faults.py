@@ -25,6 +25,7 @@ SCALAR = "must be a string, a number, a boolean, a list or a map"
         ({"env": [{"name": "A"}, {"value": "x"}]}, f"spec.env[1].name: {KEYED}"),
         ({"env": [{"name": True}]}, f"spec.env[0].name: {KEYED}"),
         ({"env": [{"name": None}]}, f"spec.env[0].name: {KEYED}"),
+        ({"env": [{"name": True, "$patch": "replace"}]}, f"spec.env[0].name: {KEYED}"),
         ({"env": ["A"]}, "spec.env[0]: must be a map"),
         ({"env": [{"$patch": "delete"}]}, f"spec.env[0].name: {KEYED}"),
         ({"ports": [{"port": 1}]}, f"spec.ports[0].containerPort: {KEYED}"),
@@ -84,4 +85,6 @@ def test_every_keyed_list_is_merged_item_by_item(field: str, key: str) -> None:
     assert merged[field] == [{key: "a", "x": 1, "y": 2}, {key: "b", "x": 1}, {key: "c", "x": 2}]
     assert strategic_merge(base, {field: [{key: "a", "$patch": "delete"}]})[field] == [{key: "b", "x": 1}]
     assert strategic_merge(base, {field: [{"$patch": "replace"}]})[field] == []
-    assert strategic_merge(base, {field: [{key: "a", "$patch": "replace", "y": 2}]})[field][0] == {key: "a", "y": 2}
+    again = {key: "a", "$patch": "replace", "y": 2}
+    assert strategic_merge(base, {field: [again]})[field] == [{key: "a", "y": 2}, {key: "b", "x": 1}]
+    assert strategic_merge(base, {field: [{"$patch": "replace"}, again]})[field] == [{key: "a", "y": 2}]

@@ -6,11 +6,31 @@ from typing import Any
 import pytest
 
 from capstan_operator.api.llmmodel import RolloutStrategy
-from capstan_operator.desired.rollout import CHOSEN, NO_ROOM, Policy, decide_rollout, waits_for_claim
+from capstan_operator.desired.model import build_model
+from capstan_operator.desired.rollout import (
+    BEGAN_ANNOTATION,
+    CHOSEN,
+    NO_ROOM,
+    Policy,
+    decide_rollout,
+    rollout_annotations,
+    strategy,
+    waits_for_claim,
+)
 from capstan_operator.desired.snapshot import PodHash
 from capstan_operator.desired.types import Obstacle, Rollout, RolloutMode
 from capstan_operator.resources.resource import Manifest
-from support.plainmodels import NOW, deployment_of, gpu_pod, hash_of, make_model, make_pod, unschedulable_pod
+from support.plainmodels import (
+    NOW,
+    SETTINGS,
+    deployment_of,
+    gpu_pod,
+    hash_of,
+    make_model,
+    make_pod,
+    snapshot_of,
+    unschedulable_pod,
+)
 
 GPU = "nvidia.com/gpu"
 MODEL = make_model(resources={"gpus": 1})
@@ -62,6 +82,42 @@ def test_a_deployment_that_knows_no_rolling_update_is_not_in_place() -> None:
     for strategy in ({"type": "Recreate"}, None):
         live["spec"] = {**live["spec"], "strategy": strategy}
         assert decide_rollout(live, HASH, pods=[OLD], policy=policy, now=NOW) == Rollout(RolloutMode.SURGE)
+
+
+def test_a_rollout_that_goes_in_place_says_so_to_its_end() -> None:
+    """The reason stays the same when there is room again."""
+    live = deployment_of(MODEL)
+    live["spec"] = {**live["spec"], "strategy": strategy(RolloutMode.IN_PLACE)}
+    policy = Policy(strategy=RolloutStrategy.AUTO, patience=300, replicas=2, gpu_resource=GPU)
+    found = decide_rollout(live, HASH, pods=[OLD], policy=policy, now=NOW)
+    assert found == Rollout(RolloutMode.IN_PLACE, NO_ROOM)
+
+
+def test_a_surge_adds_a_pod_and_in_place_takes_one_away() -> None:
+    """One at a time, and never both."""
+    assert strategy(RolloutMode.SURGE)["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert strategy(RolloutMode.IN_PLACE)["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_a_deployment_that_does_not_say_when_its_template_came_is_left_so() -> None:
+    """An earlier release wrote no time, and nobody knows it any more."""
+    assert rollout_annotations(deployment_of(MODEL), HASH, NOW) == {}
+    assert rollout_annotations(None, HASH, NOW) == {}
+    other = PodHash("other")
+    assert rollout_annotations(deployment_of(MODEL), other, NOW) == {BEGAN_ANNOTATION: "2026-05-04T12:00:00Z"}
+    assert rollout_annotations(deployment_of(MODEL), other, None) == {}
+
+
+def test_replicas_that_an_autoscaler_made_count() -> None:
+    """Of several an old one may go, whatever number the spec began with."""
+    model = make_model(resources={"gpus": 1}, scaling={"min": 1, "max": 3}, replicas=1)
+    waits = unschedulable_pod("new", hash_of(model), LACKS, since=BEGAN)
+    for replicas, mode in ((2, RolloutMode.IN_PLACE), (1, RolloutMode.SURGE)):
+        live = deployment_of(model)
+        live["spec"] = {**live["spec"], "replicas": replicas}
+        rollout = build_model(model, snapshot_of(model, live, pods=(OLD, OLD, waits), now=NOW), SETTINGS).rollout
+        assert rollout is not None
+        assert rollout.mode is mode
 
 
 def test_in_place_by_choice_needs_no_reason() -> None:

@@ -261,3 +261,68 @@ def test_only_a_model_with_a_deployment_and_pods_of_its_own_has_a_template_that_
     hosted = _model(external={"url": "https://api.example.com/v1"})
     for other in (as_deleting(model), _model(replicas=-1), unpatchable, hosted):
         assert not is_template_changing(other, snapshot_of(other, live), SETTINGS)
+
+
+def test_a_deployment_whose_template_is_not_ours_gets_the_one_that_is_built() -> None:
+    """Nobody knows what its pods are made from, so nothing of it is kept, whatever the settings are."""
+    live = deployment_of(_model())
+    template = {**live["spec"]["template"], "metadata": {"labels": {}}}
+    live["spec"] = {**live["spec"], "template": template}
+    desired = _build(_model(), live, UPGRADED)
+    assert desired.pending is None
+    assert template_hash({"spec": {"template": _template(desired)}}) == desired.pod_hash
+
+
+def test_what_caused_the_template_is_said_as_long_as_it_is_in_force() -> None:
+    """Also by an operator that begins anew: a change of settings is one until the next template."""
+    model = _model(5)
+    live = deployment_of(model)
+    live["metadata"]["annotations"] |= {CAUSE_ANNOTATION: "Settings"}
+    desired = _build(model, live)
+    deployment = next(item for item in desired.objects if item["kind"] == "Deployment")
+    assert deployment["metadata"]["annotations"][CAUSE_ANNOTATION] == "Settings"
+    assert _revision(desired)["metadata"]["annotations"]["capstan.dev/generation"] == "5"
+
+
+def _notes(desired: DesiredModel) -> tuple[str, str]:
+    """Give what the Deployment says of its template: its cause, and the hash of the spec."""
+    notes = next(item for item in desired.objects if item["kind"] == "Deployment")["metadata"]["annotations"]
+    return notes[CAUSE_ANNOTATION], notes[SPEC_ANNOTATION]
+
+
+def _spec_hash(model: Model) -> str:
+    assert model.spec
+    return hash_of_spec(model.spec)
+
+
+def test_a_deployment_says_where_its_template_comes_from() -> None:
+    """The cause and the spec of the template that is in force, and not of the one that waits."""
+    model, live = _model(), deployment_of(_model())
+    assert _notes(_build(model, live)) == ("Spec", _spec_hash(model))
+    changed = _model(2, engine={"args": ["--new"]})
+    assert _notes(_build(changed, live)) == ("Spec", _spec_hash(changed))
+    assert _notes(_build(model, live, UPGRADED, adopt=True)) == ("Settings", _spec_hash(model))
+    live["metadata"]["annotations"] |= {CAUSE_ANNOTATION: "Settings", SPEC_ANNOTATION: "former"}
+    assert _notes(_build(model, live)) == ("Settings", _spec_hash(model))
+    seen = _build(model, live, UPGRADED, revisions=(_revision(_build(model, live)),))
+    assert (seen.pending, _notes(seen)) == (Pending.ADOPTION, ("Settings", "former"))
+
+
+def test_a_deployment_that_says_nothing_is_of_its_spec() -> None:
+    """The first release wrote neither; what the operator has seen is of this spec."""
+    model = _model(3, observed=3)
+    live = deployment_of(model)
+    live["metadata"]["annotations"] = {}
+    assert _notes(_build(model, live)) == ("Spec", _spec_hash(model))
+    assert _notes(_build(model, live, UPGRADED)) == ("Spec", _spec_hash(model))
+
+
+def test_a_release_that_reads_a_spec_otherwise_rolls_no_model_for_it() -> None:
+    """The hash on the Deployment is of another reading, but its revision is of this very generation."""
+    model = _model(4)
+    live = deployment_of(model)
+    revision = _revision(_build(model, live))
+    live["metadata"]["annotations"] |= {SPEC_ANNOTATION: "as another release had it"}
+    assert _build(model, live, UPGRADED, revisions=(revision,)).pending is Pending.ADOPTION
+    assert _build(_model(5), live, UPGRADED, revisions=(revision,)).pending is None
+    assert _build(model, live, UPGRADED).pending is None

@@ -7,6 +7,7 @@ import pytest
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.engine import build_engine, vllm_arguments
 from capstan_operator.desired.faults import find_doubts, find_faults
+from capstan_operator.desired.template_wiring import environment_of
 from support.plainmodels import SETTINGS, make_model
 
 IMAGES = {"OpenAICompatible": {"image": "registry.example.com/server:1"}}
@@ -447,3 +448,15 @@ def test_a_server_of_the_users_may_have_a_command() -> None:
     assert faults_of(make_model(engine=engine, template=command)) == {}
     arguments = {"spec": {"containers": [{**ENGINE, "args": ["--x"]}]}}
     assert "spec.template.spec.containers[0].args" in faults_of(make_model(engine=engine, template=arguments))
+
+
+def test_a_variable_is_worth_what_the_container_says() -> None:
+    """Nothing where it says nothing; what comes from elsewhere, or is no text, is not known."""
+    variables = [
+        {"name": "A"},
+        {"name": "B", "value": "x"},
+        {"name": "C", "value": 5},
+        {"name": "D", "value": "y", "valueFrom": SECRET},
+        {"name": "E", "value": None, "valueFrom": None},
+    ]
+    assert environment_of({"env": variables}) == [("A", ""), ("B", "x"), ("C", None), ("D", None), ("E", "")]
