@@ -131,4 +131,4 @@ def _dashed(flag: str) -> str:
 
 def _normalized(argument: str) -> str:
     """`--max_model_len=5` and `--max-model-len` are one option, and so are `--x` and `--no-x`."""
-    return [*spellings_of(_dashed(argument.split("=", 1)[0]))][-1]
+    return [*spellings_of(_dashed(argument.partition("=")[0]))][-1]

@@ -131,7 +131,7 @@ def _plain(claimants: list[Claimant], incumbents: dict[str, ObjectKey]) -> tuple
     lines = {
         thing: sorted(
             (one for one in waiting if thing in _things(one)),
-            key=lambda one: (incumbents.get(thing) != one.key, one.seniority),  # noqa: B023
+            key=lambda one: (incumbents.get(thing) != one.key, one.seniority),
         )
         for thing in "abcde"
     }

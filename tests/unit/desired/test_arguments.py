@@ -1,6 +1,18 @@
 import pytest
 
 from capstan_contract.config import Task
+from capstan_operator.desired.arguments import (
+    HOLE,
+    CommandLine,
+    GivenOption,
+    expand_variables,
+    is_given,
+    merge_arguments,
+    option,
+    read_command_line,
+    resolve_environment,
+    without_options,
+)
 from capstan_operator.desired.engine import build_engine, vllm_arguments
 from support.plainmodels import SETTINGS, make_model
 
@@ -97,3 +109,37 @@ def test_version_replaces_the_tag_only(image: str, expected: str) -> None:
     assert model.spec is not None
     settings = type(SETTINGS)(tgi_image=image)
     assert build_engine(model, model.spec, settings).image == expected
+
+
+def test_options_are_taken_out_with_their_values() -> None:
+    """With all of them, whether they stand in the same word or after it; what only follows the word stays."""
+    words = ["--a", "b", "--host", "h", "i", "--c", "--port=1", "d", "--host=x", "--e"]
+    assert without_options(("--host", "--port"), words) == ["--a", "b", "--c", "d", "--e"]
+    assert without_options(("--x",), words) == words
+
+
+def test_words_before_the_first_option_are_told_apart() -> None:
+    """They belong to no option."""
+    assert read_command_line(["a", "b"]) == CommandLine((), ("a", "b"))
+    line = CommandLine((GivenOption(1, "--b-c", ("d", "e"), inline=True), GivenOption(3, "-f", ())), ("a",))
+    assert read_command_line(["a", "--b_c=d", "e", "-f"]) == line
+
+
+def test_variables_are_expanded_as_the_kubelet_does() -> None:
+    """Two dollars are one, and keep what follows from being a variable; what is not known leaves a hole."""
+    assert expand_variables(["$$(A) $(A)$(B)", "$$", "$A"], {"A": "x"}) == [f"$(A) x{HOLE}", "$", "$A"]
+
+
+def test_a_variable_that_comes_from_elsewhere_is_not_known_any_more() -> None:
+    """The last one of a name counts, for those that name it after that too."""
+    environment = [("A", "x"), ("B", "$(A)"), ("A", None), ("C", "$(A)")]
+    assert resolve_environment(environment) == {"B": "x", "C": HOLE}
+
+
+@pytest.mark.parametrize("word", ["--max-x", "--max_x", "--max-x=1", "--max_x=a=b", "--no-max-x"])
+def test_an_option_is_given_in_any_spelling(word: str) -> None:
+    """With or without its value, and as its contrary."""
+    assert is_given("--max-x", [word])
+    assert not is_given("--max", [word])
+    assert not is_given("--max-x", [f"x{word}"])
+    assert merge_arguments([option("--max-x", "9"), option("--y")], [word]) == ["--y", word]

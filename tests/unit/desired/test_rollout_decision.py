@@ -79,8 +79,8 @@ def test_a_deployment_that_knows_no_rolling_update_is_not_in_place() -> None:
     """Somebody may have written another strategy over ours."""
     live = deployment_of(MODEL)
     policy = Policy(strategy=RolloutStrategy.AUTO, patience=300, replicas=2, gpu_resource=GPU)
-    for strategy in ({"type": "Recreate"}, None):
-        live["spec"] = {**live["spec"], "strategy": strategy}
+    for written in ({"type": "Recreate"}, None):
+        live["spec"] = {**live["spec"], "strategy": written}
         assert decide_rollout(live, HASH, pods=[OLD], policy=policy, now=NOW) == Rollout(RolloutMode.SURGE)
 
 
