@@ -159,6 +159,12 @@ def rolling_in_place() -> Told:
     return tell(model, live(model, *pods))
 
 
+def giving_way(*old: Manifest, says: str) -> Told:
+    """Old pods are to give way, if there are any, and no node takes the new one."""
+    model = make_model(rollout={"strategy": "InPlace"}, resources={"gpus": 1})
+    return tell(model, live(model, *old, unschedulable_pod("new", hash_of(model), says)), minutes=9)
+
+
 def unseen() -> Told:
     """A Deployment that its controller has not looked at."""
     model = make_model()
@@ -269,6 +275,15 @@ SCENES: dict[str, Callable[[], Told]] = {
     "rollout, nothing ready": lambda: rolling(2, ("old", False), ("new", False)),
     "rollout, old pods serve": lambda: rolling(2, ("old", True), ("new", False)),
     "rollout in place, old pods serve": rolling_in_place,
+    "rollout in place, an old pod will give its GPU": lambda: giving_way(
+        gpu_pod("old", "old"), says="0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    ),
+    "rollout in place, no old pod is left": lambda: giving_way(
+        says="0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    ),
+    "rollout in place, what is lacking no old pod has": lambda: giving_way(
+        gpu_pod("old", "old"), says="0/1 nodes are available: 1 had a taint."
+    ),
     "newer template that waits for its turn": lambda: outdated(Pending.ADOPTION),
     "newer template that waits for a change": lambda: outdated(Pending.NEXT_CHANGE),
     "two problems": lambda: tell(

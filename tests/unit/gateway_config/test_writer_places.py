@@ -101,3 +101,24 @@ async def test_no_write_goes_on_after_a_failure_was_told() -> None:
     for _ in range(50):
         await asyncio.sleep(0)
     assert (written, NAME in written) == (told, False)
+
+
+async def test_an_annotation_of_a_person_is_emptied_in_the_index_that_was_read() -> None:
+    """Nothing else is said of it, by a manager of its own, and not when somebody has written it since."""
+    kube, writes = ApplyKube(), []
+    writer = ConfigWriter(kube, SETTINGS)
+    await writer.write(config_of(1))
+    version = (await config_maps(kube))[NAME]["metadata"]["resourceVersion"]
+    apply = kube.apply
+
+    async def note(manifest: Manifest, **more: Any) -> Manifest:
+        writes.append((manifest, more))
+        return await apply(manifest, **more)
+
+    kube.apply = note  # type: ignore[method-assign]
+    await writer.empty_annotation("capstan.dev/any")
+    metadata = {"name": NAME, "namespace": HOME, "resourceVersion": version, "annotations": {"capstan.dev/any": ""}}
+    assert writes == [
+        ({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}, {"manager": "capstan-operator-release"})
+    ]
+    assert (await config_maps(kube))[NAME]["metadata"]["annotations"]["capstan.dev/any"] == ""

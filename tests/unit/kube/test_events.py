@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from capstan_operator.kube import events
 from capstan_operator.kube.errors import Forbidden, Unavailable
-from capstan_operator.kube.events import MOST_NOTE, EventRecorder, Subject
+from capstan_operator.kube.events import MOST_NOTE, PATIENCE, EventRecorder, Subject
 from capstan_operator.resources.api_resource import EVENTS
 from fakes.apply_kube import ApplyKube
 from support.wait import eventually
@@ -203,6 +204,57 @@ async def test_events_of_one_namespace_are_written_in_their_order_one_at_a_time(
         await asyncio.sleep(0)
     assert kube.hanging == ["ns"]
     running.cancel()
+
+
+@pytest.mark.parametrize(
+    ("answer", "takes", "hung"),
+    [
+        (None, PATIENCE - 1, False),
+        (None, PATIENCE, True),
+        (Unavailable("no"), 0.0, False),
+        (Unavailable("no"), PATIENCE + 1, True),
+        (Forbidden("no"), 0.0, False),
+        (RuntimeError("a bug"), 0.0, False),
+        (TimeoutError(), 0.0, True),
+    ],
+)
+async def test_a_namespace_counts_as_slow_when_its_write_hung_or_took_long(
+    answer: Exception | None, takes: float, hung: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when it failed at once: then the next one is tried as soon as any other."""
+    now = 1000.0
+    told: list[bool] = []
+    monkeypatch.setattr(events, "monotonic", lambda: now)
+    world = World()
+    write, done = world.kube.apply, world.recorder._lanes.done
+
+    async def slow(manifest: Any, **more: Any) -> Any:
+        nonlocal now
+        now += takes
+        return await write(manifest, **more)
+
+    def note(lane: str, at: float, *, hung: bool) -> None:
+        told.append(hung)
+        done(lane, at, hung=hung)
+
+    monkeypatch.setattr(world.kube, "apply", slow)
+    monkeypatch.setattr(world.recorder._lanes, "done", note)
+    if answer is not None:
+        world.kube.answer("apply", answer)
+    world.recorder.record(SUBJECT, "Normal", "Ready", "note")
+    await world.written()
+    assert told == [hung]
+
+
+async def test_why_an_event_is_not_written_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """In the words of the API server, or how long it did not answer."""
+    world = World()
+    world.kube.answer("apply", Unavailable("no leader"), TimeoutError())
+    for note in ("a", "b"):
+        world.recorder.record(SUBJECT, "Normal", "Ready", note)
+    await world.written()
+    told = [one.__dict__["error"] for one in caplog.records if one.getMessage() == "could not write an event"]
+    assert told == ["no leader", "no answer within 10 s"]
 
 
 async def test_series_are_bounded() -> None:

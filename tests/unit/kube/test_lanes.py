@@ -72,3 +72,21 @@ def test_the_newest_of_the_longest_lane_goes_when_there_is_no_room() -> None:
     assert made.add("b", "b again") == "b again"
     assert len(made) == 3
     assert taken(made) == ["a0", "b"]
+
+
+def test_the_longest_lane_gives_way_whatever_it_is_called() -> None:
+    """Neither the last by name nor the first that came."""
+    made = lanes("z", "a", "a", most=3)
+    assert made.add("b", "b") == "a2"
+    assert taken(made) == ["z0", "a1", "b"]
+
+
+def test_of_an_odd_number_of_places_the_smaller_half_is_for_lanes_that_hung() -> None:
+    """And one at least: otherwise they would never be served again."""
+    for places, served in ((3, 1), (1, 1), (5, 2)):
+        made = lanes(*"abc", places=places)
+        while (one := made.take(0.0)) is not None:
+            made.done(one[0], 0.0, hung=True)
+        for lane in "abc":
+            made.add(lane, lane)
+        assert len(taken(made)) == served

@@ -216,9 +216,10 @@ def test_a_lease_whose_writing_took_long_is_written_again_before_it_counts(late:
     assert lease_of(kube)["leaseTransitions"] == 1
 
 
-def test_an_answer_that_is_worth_nothing_any_more_is_no_lease() -> None:
+@pytest.mark.parametrize("late", [TIMING.fence, 20.0])
+def test_an_answer_that_is_worth_nothing_any_more_is_no_lease(late: float) -> None:
     """A loop that was blocked sees answer and deadline at once: the fence is never told to end the process for it."""
-    kube, fence = SlowWrites(20.0, blocking=True), NotedFence()
+    kube, fence = SlowWrites(late, blocking=True), NotedFence()
 
     async def scenario() -> None:
         candidate = Leader(kube, namespace="ns", identity="me", timing=TIMING, fence=fence)

@@ -113,3 +113,18 @@ def test_an_object_of_no_namespace_has_a_key_too() -> None:
     versions.saw(PODS, {"metadata": {"name": "node", "resourceVersion": "3"}})
     versions.saw(PODS, {"metadata": {"resourceVersion": "5"}})
     assert (versions.of(PODS, ObjectKey("", "node")), versions.of(PODS, ObjectKey("", ""))) == (3, 5)
+
+
+def test_a_kind_of_which_nothing_is_known_can_be_forgotten() -> None:
+    """Whoever finds that out may be the first to ask."""
+    versions = Versions()
+    versions.forget(PODS)
+    assert versions.newest(PODS) is None
+
+
+def test_each_time_that_versions_go_back_begins_another_history() -> None:
+    """And nothing else does: what was parsed before is then no more than a memory."""
+    versions = Versions()
+    for known, newest, histories in (("9", "3", 1), ("3", "4", 1), ("5", "2", 2), (None, "1", 2), ("2", "2", 2)):
+        assert versions.went_back(known, newest) is (known in ("9", "5"))
+        assert versions.histories == histories
