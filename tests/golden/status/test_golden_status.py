@@ -109,11 +109,24 @@ def unprepared(minutes: int) -> Told:
     return tell(model, live(model, make_pod("new", hash_of(model), conditions=conditions)), minutes=minutes)
 
 
-def overdue() -> Told:
-    """A rollout that makes no progress."""
+def overdue(*, ready: bool = False) -> Told:
+    """A rollout that has made no progress for too long."""
     model = make_model()
     condition = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
-    return tell(model, live(model, make_pod("new", hash_of(model)), conditions=[condition]))
+    return tell(model, live(model, make_pod("new", hash_of(model), ready=ready), conditions=[condition]))
+
+
+def written_before() -> Told:
+    """A Deployment that has not got its new template yet."""
+    return tell(make_model(engine={"args": ["--new"]}), live(make_model()))
+
+
+def uncounted() -> Told:
+    """A Deployment that says nothing of generations."""
+    model = make_model()
+    deployment = deployment_of(model, observedGeneration=None)
+    del deployment["metadata"]["generation"]
+    return tell(model, snapshot_of(model, deployment, pods=(make_pod("p", hash_of(model), ready=True),)))
 
 
 def refused(says: str) -> Told:
@@ -271,6 +284,9 @@ SCENES: dict[str, Callable[[], Told]] = {
     "pods that a quota refuses": lambda: refused("exceeded quota: gpus"),
     "pods that are refused": lambda: refused("violates PodSecurity"),
     "rollout that is overdue": overdue,
+    "rollout that was overdue and has come up": lambda: overdue(ready=True),
+    "Deployment of the template before": written_before,
+    "Deployment without generations": uncounted,
     "rollout, half done": lambda: rolling(2, ("old", True), ("new", True)),
     "rollout, nothing ready": lambda: rolling(2, ("old", False), ("new", False)),
     "rollout, old pods serve": lambda: rolling(2, ("old", True), ("new", False)),

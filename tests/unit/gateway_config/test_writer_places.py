@@ -122,3 +122,19 @@ async def test_an_annotation_of_a_person_is_emptied_in_the_index_that_was_read()
         ({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}, {"manager": "capstan-operator-release"})
     ]
     assert (await config_maps(kube))[NAME]["metadata"]["annotations"]["capstan.dev/any"] == ""
+
+
+async def test_only_the_namespace_of_the_install_is_listed() -> None:
+    """The operator need not have the right to ConfigMaps anywhere else."""
+    kube, asked = ApplyKube(), []
+    list_ = kube.list
+
+    async def note(*kinds: Any, **more: Any) -> Any:
+        asked.append(more.get("namespace"))
+        return await list_(*kinds, **more)
+
+    kube.list = note  # type: ignore[method-assign]
+    writer = ConfigWriter(kube, SETTINGS, shard_bytes=4096)
+    for count in (40, 3, 3):
+        await writer.write(config_of(count))
+    assert set(asked) == {HOME}
