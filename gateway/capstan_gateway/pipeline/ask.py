@@ -105,6 +105,7 @@ class Ask:
         """Take over what a call within this ask has done; with `answers` it is the one whose answer is given."""
         self.stats.attempts += child.stats.attempts
         self.stats.retries += child.stats.retries
+        self.stats.spent = self.stats.spent or child.stats.spent
         self.stats.hedges += child.stats.hedges
         self.stats.failures.extend(child.stats.failures[: max(0, MAX_NOTES - len(self.stats.failures))])
         if not answers:

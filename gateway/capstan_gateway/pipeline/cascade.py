@@ -3,6 +3,7 @@
     member 1 ─► held ─► score >= threshold? ─yes─► given (as a stream if the client wants one)
                           │ no, or it failed
     member 2 ─► ...       │ unless it would cost more than maxCost: then the best answer so far is given
+                          │ or the request has side effects: then the first answer is given
     last     ─► goes to the client as it comes, unscored; if it fails, the best answer so far is given
 
 Every call is on the bill of the request: tokens and price count for the member that it was.
@@ -78,7 +79,7 @@ class Cascade:
                     return await self._last(member, number)
                 held = await self._hold(member, number)
             except _FAILURES as error:
-                if another_model(error) is Elsewhere.NOWHERE:
+                if another_model(error, spent=self._ask.stats.spent) is Elsewhere.NOWHERE:
                     if self._best is None or not is_out_of_time(error):
                         raise
                     break
@@ -87,6 +88,8 @@ class Cascade:
                 continue
             if held.score is not None and held.score >= self._plan.threshold:
                 return self._give(held, "")
+            if self._ask.stats.spent:
+                return self._give(held, "stopped=sent-once")
             self._count_escalation(member, "score")
             if self._best is None or (held.score or 0.0) > (self._best.score or 0.0):
                 self._best = held

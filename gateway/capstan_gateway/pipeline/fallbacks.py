@@ -89,11 +89,12 @@ async def _first_of(
             if routed:
                 deps.memory.look(model.id, stream=ask.request.stream)
             failed = told is not None and not cannot_take(told, routed=routed)
-            if (failed or model not in asked) and cannot_take(error, routed=routed):
+            spent = ask.stats.spent
+            if not spent and (failed or model not in asked) and cannot_take(error, routed=routed):
                 # That one more model cannot take the request says nothing about the model that was asked for.
                 told = told or error
             else:
-                left = following(error, model, left, routed=routed)
+                left = following(error, model, left, routed=routed, spent=spent)
                 told = error
         if not left or not deps.dispatcher.pay_for_fallback():
             raise told

@@ -225,6 +225,7 @@ class Dispatcher:
             if response is not None:
                 response.abort()
             raise
+        stats.spent = stats.spent or not call.repeatable
         fault = None if opening is None else opening.fault
         if response.status >= CLIENT_ERROR:
             attempt.answered(response.headers, self._now(), self._wall_clock, keyed=progress.keyed)
@@ -246,6 +247,7 @@ class Dispatcher:
         else:
             deadline = math.inf if call.whole_bytes else call.first_token_seconds
             attempt.leave(now, silent=now - attempt.began_at, deadline=deadline)
+        call.stats.spent = call.stats.spent or (attempt.sent and not call.repeatable)
 
     def _consider(self, progress: Progress, state: EndpointState, error: UpstreamError) -> bool:
         """Go on behind a failed attempt; say whether there may be another one."""

@@ -104,6 +104,9 @@ class CallStats:
     failures: list[str] = field(default_factory=list)
     """One word per failed attempt: the error's class, or the status. At most 20."""
 
+    spent: bool = False
+    """Whether a request that is not repeatable was sent: nobody else is asked then, no other model either."""
+
     def begin(self, attempt: Attempt) -> None:
         """Take an attempt in."""
         self.attempts += 1
@@ -121,11 +124,6 @@ class CallStats:
         """Keep a word about what went wrong."""
         if len(self.failures) < MAX_NOTES:
             self.failures.append(word)
-
-    @property
-    def spent(self) -> bool:
-        """Whether the request was sent to an endpoint, which may have acted on it."""
-        return any(attempt.sent for attempt in self.tried)
 
 
 class DispatchedResponse(Protocol):
