@@ -97,7 +97,7 @@ async def served(gateway: RunningGateway) -> bool:
 async def test_a_client_that_does_not_read_is_cut_off(
     gateway: RunningGateway, upstream: FakeUpstream, clock: LoopClock
 ) -> None:
-    """A stream that nobody reads ends at the model's deadline: the request, the engine's work and the connection."""
+    """A stream that nobody reads ends in time: the request, the engine's work and the connection."""
     good = upstream.respond
 
     async def flood(_: Received, wire: Wire) -> None:
@@ -112,17 +112,18 @@ async def test_a_client_that_does_not_read_is_cut_off(
             client = clients.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
             client.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
         # Only what does not fit into the client's and the kernel's buffers shows that the client does not read.
-        connections = gateway.listener.connections
+        connections = gateway.listener.service.connections
         await eventually(
             lambda: len(connections) == MAX_CONNECTIONS and all(one.paused for one in connections),
             what="connections that take no more",
         )
         upstream.respond = good
-        clock.put_forward(TOTAL)
+        clock.put_forward(gateway.gateway.settings.write_seconds + 1)
         await eventually(lambda: len(gateway.gateway.requests) == 0, what="the end of the requests")
         await eventually(lambda: upstream.gone == MAX_CONNECTIONS, what="the end of the engine's work")
         await eventually(lambda: served(gateway), what="the end of the connections")
-    assert gateway.metric("llm_requests_total", model="brief", status="504") == MAX_CONNECTIONS
+    assert gateway.metric("llm_requests_total", model="brief", status="499") == MAX_CONNECTIONS
+    assert gateway.metric("gateway_clients_cut_off_total", reason="not_reading") == MAX_CONNECTIONS
 
 
 async def test_trailers_are_not_headers(gateway: RunningGateway) -> None:
