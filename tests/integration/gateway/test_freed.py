@@ -19,7 +19,7 @@ CHAT = "/v1/chat/completions"
 def post(path: str, **fields: object) -> bytes:
     """Give a whole request."""
     body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "x"}], **fields}).encode()
-    head = f"POST {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -79,7 +79,7 @@ async def say(gateway: RunningGateway, request: bytes) -> bytes:
         (post(CHAT)[:-1] + b"{", 400),
         (post(CHAT, model="dead"), 503),
         (post(CHAT).replace(b"content-length", b"transfer-encoding: chunked\r\nx"), 400),
-        (b"GET /v1/models HTTP/1.1\r\nconnection: close\r\n\r\n", 200),
+        (b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 200),
     ],
 )
 async def test_answered(gateway: RunningGateway, request_bytes: bytes, status: int) -> None:
