@@ -121,36 +121,24 @@ class RequestReader:
         self._parser = self._sink = self._fault = None
         self._headers = []
 
-    def feed(self, data: bytes) -> bytes:
-        """Parse, within bounds; gives what was not parsed because a request waits for those before it."""
-        size = len(data)
-        if size <= SLICE:
-            self._feed(data)
-            return b""
-        view, at = memoryview(data), 0
-        while at < size and self._parser is not None and self._sink is not None:
-            if self._sink.waiting:
-                return data[at:]
-            step = self._body_left
-            if not step:
-                end = data.find(_END_OF_HEAD, at, at + SLICE)
-                step = end + len(_END_OF_HEAD) - at if end >= 0 else SLICE
-            self._feed(view[at : at + step])
-            at += step
-        return b""
+    def feed(self, data: "bytes | memoryview[int]", *, in_steps: bool = False) -> bytes:
+        """Parse, within bounds; gives what was not parsed because a request waits for those before it.
 
-    def _feed(self, data: "bytes | memoryview[int]") -> None:
+        `in_steps` says that the bytes are one step of more.
+        """
         size, parser = len(data), self._parser
+        if size > SLICE and not in_steps:
+            return self._in_steps(bytes(data))
         if parser is None:
-            return
+            return b""
         if self.in_head:
             if self._head_bytes + size > self._max_head_bytes:
                 self._receive_head(data)
-                return
+                return b""
             self._head_bytes += size
         elif self._trailing_bytes > self._max_head_bytes:
             self._refuse(HeadersTooLarge(f"the request's trailers are larger than {self._max_head_bytes} bytes"))
-            return
+            return b""
         self._read_bytes = size
         self._trailing_bytes += size
         try:
@@ -160,9 +148,24 @@ class RequestReader:
         except httptools.HttpParserError:
             # What a callback of ours raises ends here as well.
             self._refuse(self._fault or InvalidRequest("the request is not HTTP/1.1"))
-            return
+            return b""
         if self.in_head:
             self._look_at_half_head()
+        return b""
+
+    def _in_steps(self, data: bytes) -> bytes:
+        """Parse one head, or one body, at a time."""
+        size, view, at = len(data), memoryview(data), 0
+        while at < size and self._parser is not None and self._sink is not None:
+            if self._sink.waiting:
+                return data[at:]
+            step = self._body_left
+            if not step:
+                end = data.find(_END_OF_HEAD, at, at + SLICE)
+                step = end + len(_END_OF_HEAD) - at if end >= 0 else SLICE
+            self.feed(view[at : at + step], in_steps=True)
+            at += step
+        return b""
 
     # --- httptools callbacks ----------------------------------------------------------------------------------------
 
@@ -284,7 +287,7 @@ class RequestReader:
             if left <= 0:
                 self._refuse(self._too_large())
                 return
-            self._feed(data[:left])
+            self.feed(data[:left], in_steps=True)
             data = data[left:]
 
     def _size_of_head(self) -> int:
@@ -303,7 +306,7 @@ class RequestReader:
         if head:
             self._parser = _make_parser(self)
             self._trailing_bytes = 0
-            self._feed(head + rest)
+            self.feed(head + rest, in_steps=True)
 
     def _too_large(self) -> GatewayError:
         return HeadersTooLarge(f"the request's head is larger than {self._max_head_bytes} bytes")

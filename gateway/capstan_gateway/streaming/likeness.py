@@ -18,14 +18,17 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.streaming.deltas import texts_of
+from capstan_gateway.streaming.deltas import TEXTS
 from capstan_gateway.tokens.estimate import TextCount
 
 TRIES: Final = 3
 """So many moulds are learned in vain until no more is: some engines write something new into each frame."""
 _SPECIAL: Final = re.compile(rb'[\x00-\x1f"\\]')
 """What cannot stand inside of a JSON string as it is, or is more than it looks."""
-_TEXTS: Final = ("content", "reasoning_content", "reasoning")
+_PLACES: Final = frozenset((*TEXTS, "text"))
+"""Where the text may stand: every name under which text is counted."""
+_SILENT: Final = frozenset(("index", "role"))
+"""What a choice or its delta may hold beside the text."""
 _MARK: Final = "a text that no model writes by itself: 5ba4b2ec"
 
 
@@ -70,8 +73,6 @@ class Likeness:
         text = _text_of(chunk)
         if not text or text == _MARK or b"\n" in frame[:-2]:
             return
-        if [piece for piece in texts_of(chunk["choices"][0]) if piece] != [text]:
-            return  # What is said beside it would not be counted.
         self.tries -= 1
         self._before = b""
         quoted = orjson.dumps(text)
@@ -129,16 +130,23 @@ def _strings(document: bytes) -> list[str]:
 
 
 def _text_of(chunk: Any) -> str:
-    """Give the piece of the answer in a chunk of one choice that goes on; "" when it has none."""
+    """Give the text of a chunk of one choice that goes on, and that says nothing else; "" when there is none."""
     choices = chunk.get("choices") if type(chunk) is dict else None
     if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
         return ""
     choice = choices[0]
-    if choice.get("finish_reason"):
-        return ""
     delta = choice.get("delta")
-    found = [choice.get("text")] if type(delta) is not dict else [delta.get(name) for name in _TEXTS]
-    return next((text for text in found if type(text) is str and text), "")
+    if delta is None:
+        delta = choice
+    if type(delta) is not dict or choice.get("finish_reason") or (delta is not choice and choice.get("text")):
+        return ""
+    text = ""
+    for name, value in delta.items():
+        if value and name not in _SILENT:
+            if text or type(value) is not str or name not in _PLACES:
+                return ""
+            text = value
+    return text
 
 
 def _parsed(frame: bytes) -> Any:

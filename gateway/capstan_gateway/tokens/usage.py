@@ -70,9 +70,9 @@ def written_of(details: dict[str, Any]) -> int:
 
 def count_of(value: object) -> int:
     """Read a number of tokens; 0 for what is none."""
-    if type(value) is float and 0 < value < MOST_TOKENS:
-        value = int(value)
-    return value if type(value) is int and 0 < value < MOST_TOKENS else 0
+    if type(value) is int:
+        return value if 0 < value < MOST_TOKENS else 0
+    return int(value) if type(value) is float and 0 < value < MOST_TOKENS else 0
 
 
 MOST_TOKENS: Final = 1 << 40
