@@ -15,7 +15,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.streaming.deltas import said_in
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.tokens.bill import Bill, How, weigh
+from capstan_gateway.tokens.bill import ESTIMATED, TOLD, Bill, How, weigh
 from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.usage import Usage
 
@@ -32,7 +32,7 @@ class Sent(Protocol):
 def settle_whole(bill: Bill, model: ServedModel, request: Request, told: Usage | None, body: bytes) -> None:
     """Settle an answer that is there as a whole."""
     if told is not None and not told.bare:
-        _settle(bill, model, told, How.TOLD)
+        _settle(bill, model, told, TOLD)
         return
     usage, how = weigh(told, whole=True, prompt=partial(asked_tokens, request), output=lambda: said_in(body).tokens)
     _settle(bill, model, usage, how)
@@ -61,7 +61,7 @@ def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iter
     if worked > 0:
         usage = Usage(asked_tokens(request), 0)
         for _ in range(worked):
-            _settle(bill, model, usage, How.ESTIMATED)
+            _settle(bill, model, usage, ESTIMATED)
 
 
 def asked_tokens(request: Request) -> int:
@@ -76,7 +76,7 @@ def _settle(bill: Bill, model: ServedModel, usage: Usage, how: How) -> None:
     metrics, rates = model.metrics, model.rates
     metrics.input_tokens.value += usage.prompt_tokens
     metrics.output_tokens.value += usage.completion_tokens
-    (metrics.told if how is How.TOLD else metrics.estimated).value += 1
+    (metrics.told if how is TOLD else metrics.estimated).value += 1
     price = None
     if rates is not None:
         price = rates.cost(usage)

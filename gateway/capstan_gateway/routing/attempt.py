@@ -32,6 +32,13 @@ class AttemptOutcome(StrEnum):
     """Given up before it was over: the client has gone, another attempt was sooner, time was up."""
 
 
+# NB: a member of an enumeration is looked up anew each time that its class is asked for it.
+_RUNNING: Final = AttemptOutcome.RUNNING
+_SUCCEEDED: Final = AttemptOutcome.SUCCEEDED
+_FAILED: Final = AttemptOutcome.FAILED
+_LEFT: Final = AttemptOutcome.LEFT
+
+
 class Attempt:
     """From just before a request is sent to the end of its answer. Shared by dispatch, its answer and the bill.
 
@@ -51,7 +58,7 @@ class Attempt:
         """Whether the endpoint may have seen the request."""
         self.status = 0
         """That of its answer; 0: none came."""
-        self.outcome = AttemptOutcome.RUNNING
+        self.outcome = _RUNNING
         self._ticket = state.breaker.begin(now)
         self._holds_slot = True
         state.in_flight += 1
@@ -78,9 +85,9 @@ class Attempt:
 
         Only then: an endpoint that begins every answer well and breaks off in the middle must not look healthy.
         """
-        if self.outcome is not AttemptOutcome.RUNNING:
+        if self.outcome is not _RUNNING:
             return
-        self.outcome = AttemptOutcome.SUCCEEDED
+        self.outcome = _SUCCEEDED
         if self.state.breaker.succeed(now, self._ticket):
             self.state.last_error = None
 
@@ -89,14 +96,14 @@ class Attempt:
         self.sent = self.sent or error.sent
         if blames_endpoint(error):
             self.blame(describe(error), now)
-        elif self.outcome is AttemptOutcome.RUNNING:
-            self.outcome = AttemptOutcome.LEFT
+        elif self.outcome is _RUNNING:
+            self.outcome = _LEFT
 
     def blame(self, word: str, now: float) -> None:
         """The endpoint failed, for this reason."""
-        if self.outcome is not AttemptOutcome.RUNNING:
+        if self.outcome is not _RUNNING:
             return
-        self.outcome = AttemptOutcome.FAILED
+        self.outcome = _FAILED
         breaker = self.state.breaker
         if breaker.counts(self._ticket):
             self.state.last_error = word
@@ -107,12 +114,12 @@ class Attempt:
 
         Unless its endpoint had been silent for long by then, measured by the `deadline` that was in force.
         """
-        if self.outcome is not AttemptOutcome.RUNNING:
+        if self.outcome is not _RUNNING:
             return
         if silent > deadline * SUSPICIOUS_SHARE:
             self.blame(SILENT, now)
         else:
-            self.outcome = AttemptOutcome.LEFT
+            self.outcome = _LEFT
 
     def answered(self, headers: Sequence[Header], now: float, wall_clock: Callable[[], float], *, keyed: bool) -> None:
         """An answer with an error status has begun. Some are the endpoint's failure; some ask for a pause."""

@@ -11,6 +11,7 @@ metrics, the log, limits and budgets.
 
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Final
 
 from capstan_gateway.tokens.usage import Usage
 
@@ -20,6 +21,11 @@ class How(StrEnum):
 
     TOLD = "told"
     ESTIMATED = "estimated"
+
+
+TOLD: Final[How] = How.TOLD
+ESTIMATED: Final[How] = How.ESTIMATED
+"""NB: a member of an enumeration is looked up anew each time that its class is asked for it."""
 
 
 def weigh(
@@ -32,18 +38,18 @@ def weigh(
     compared with its estimate.
     """
     if told is not None and whole and not told.bare:
-        return told, How.TOLD
+        return told, TOLD
     if told is None:
-        return Usage(prompt(), output()), How.ESTIMATED
+        return Usage(prompt(), output()), ESTIMATED
     if told.bare:
         # Only the sum was told. The text says how much of it is output, and all of it is charged.
         out = min(output(), told.prompt_tokens)
         told = Usage(told.prompt_tokens - out, out)
         if whole:
-            return told, How.TOLD
+            return told, TOLD
     if not told.prompt_tokens:
         told = told._replace(prompt_tokens=prompt())
-    return told._replace(completion_tokens=max(told.completion_tokens, output())), How.ESTIMATED
+    return told._replace(completion_tokens=max(told.completion_tokens, output())), ESTIMATED
 
 
 class Bill:
@@ -71,7 +77,7 @@ class Bill:
     def add(self, usage: Usage, how: How, nano_dollars: int | None) -> None:
         """Put a call on the bill; its price is None where nobody has said what the model's tokens cost."""
         self.calls += 1
-        if how is How.ESTIMATED:
+        if how is ESTIMATED:
             self.estimated += 1
         self.input_tokens += usage.prompt_tokens
         self.output_tokens += usage.completion_tokens
@@ -83,4 +89,4 @@ class Bill:
     @property
     def how(self) -> How:
         """Where the numbers come from: estimated as soon as one call is."""
-        return How.ESTIMATED if self.estimated else How.TOLD
+        return ESTIMATED if self.estimated else TOLD
