@@ -151,7 +151,7 @@ def _joined_function(known: Document | None, piece: Document) -> Document:
     for name, value in piece.items():
         if name == "arguments" and value is not None:
             text = value if isinstance(value, str) else orjson.dumps(value).decode()
-            function[name] = function.get(name, "") + text
+            function[name] = (function.get(name) or "") + text
         elif function.get(name) is None:
             function[name] = value
     return function
