@@ -53,7 +53,7 @@ def _check_url(url: str) -> str:
         raise ValueError("must be an http or https URL with a host, and a port from 1 to 65535 if any")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("must be a URL of printable ASCII characters without spaces")
-    if ":" not in host and not all(0 < len(part) <= MAX_HOST_LABEL for part in host.removesuffix(".").split(".")):
+    if not all(0 < len(part) <= MAX_HOST_LABEL for part in host.removesuffix(".").split(".")):
         raise ValueError(f"the parts of a URL's host must have 1 to {MAX_HOST_LABEL} characters")
     return url
 

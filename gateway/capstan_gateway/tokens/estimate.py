@@ -88,8 +88,8 @@ class _Prompt:
         self.tokens = 0
         """What is not text."""
 
-    def add_messages(self, messages: Any) -> None:
-        for message in messages if isinstance(messages, list) else ():
+    def add_messages(self, messages: list[Any]) -> None:
+        for message in messages:
             self.tokens += MESSAGE_TOKENS
             self.add(message, 0)
 

@@ -31,7 +31,7 @@ def find_usage(document: bytes) -> Usage | None:
     """Give the usage that this JSON document, or run of SSE frames, reports last; None when there is none."""
     end = len(document)
     while (at := document.rfind(KEY, 0, end)) >= 0:
-        if at == 0 or document[at - 1 : at] != b"\\":
+        if not document.endswith(b"\\", 0, at):
             found = _read_object(document, at + len(KEY))
             if found is not None:
                 return parse_usage(found)
@@ -81,20 +81,20 @@ MOST_TOKENS: Final = 1 << 40
 
 def _read_object(document: bytes, start: int) -> dict[str, Any] | None:
     window = document[start : start + MAX_OBJECT_BYTES]
-    stripped = window.lstrip(b" \t\r\n")
+    stripped = window.lstrip()
     if not stripped.startswith(b":"):
         return None
-    stripped = stripped[1:].lstrip(b" \t\r\n")
+    stripped = stripped[1:].lstrip()
     if not stripped.startswith(b"{"):
         return None
     end = _end_of_object(stripped)
     if end is None:
         return None
     try:
-        parsed = orjson.loads(stripped[:end])
+        parsed: dict[str, Any] = orjson.loads(stripped[:end])
     except orjson.JSONDecodeError:
         return None
-    return parsed if isinstance(parsed, dict) else None
+    return parsed
 
 
 def _end_of_object(text: bytes) -> int | None:

@@ -119,12 +119,14 @@ def test_an_entry_that_cannot_be_read_costs_nobody_else() -> None:
     assert objection.startswith("field/weight: ")
 
 
-@pytest.mark.parametrize("change", [{"requires": "guard"}, {"requires": [1]}, {"policies": {"a": 1}}])
+@pytest.mark.parametrize(
+    "change", [{"requires": "guard"}, {"requires": [1]}, {"policies": {"a": 1}}, {"policies": [7]}]
+)
 def test_requirements_of_another_form_are_not_taken_for_none(change: dict[str, Any]) -> None:
     """What does not look like requirements is no licence to serve."""
     reading = edited(change, model("a"), model("b"))
     assert served(reading) == {"b"}
-    assert set(reading.refused) == {"team/a"}
+    assert reading.refused == {"team/a": tuple(f"{field}/unreadable" for field in change)}
 
 
 def test_an_entry_without_an_id_is_no_config() -> None:
