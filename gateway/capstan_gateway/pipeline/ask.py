@@ -39,7 +39,7 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "_memory", "answered_by", "bill", "ended", "expires_at", "holders", "inside", "may_wait",
+        "_closers", "_memory", "answered_by", "bill", "budget", "ended", "expires_at", "holders", "inside", "may_wait",
         "model", "reply", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
         "task", "trace",
     )  # fmt: skip
@@ -52,6 +52,7 @@ class Ask:
         runtime: Runtime,
         started: float,
         expires_at: float,
+        budget: MemoryBudget,
         bill: Bill | None = None,
     ) -> None:
         self.request = request
@@ -63,6 +64,8 @@ class Ask:
         """In the loop's time, like every other time here."""
         self.expires_at: Final = expires_at
         """The total deadline."""
+        self.budget: Final = budget
+        """That of the process: whatever is held for the ask is taken from it."""
         self.request_id = b""
         self.trace: Sequence[Header] = ()
         """Headers that name the trace."""
@@ -94,7 +97,7 @@ class Ask:
         """
         child = Ask(
             self.request if request is None else request, self.model,
-            runtime=self.runtime, started=self.started, expires_at=self.expires_at,
+            runtime=self.runtime, started=self.started, expires_at=self.expires_at, budget=self.budget,
             bill=None if settles else self.bill,
         )  # fmt: skip
         child.request_id, child.trace, child.session = self.request_id, self.trace, self.session
@@ -115,12 +118,17 @@ class Ask:
         self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
         self.answered_by = child.answered_by
 
-    def memory(self, budget: MemoryBudget) -> Share:
+    def memory(self) -> Share:
         """What it holds of the process' budget beside its request, until it ends: answers that are there as a whole."""
         share = self._memory
         if share is None:
-            share = self._memory = budget.share()
-            self.on_end(share.release)
+            share = self._memory = self.share()
+        return share
+
+    def share(self) -> Share:
+        """Open an account for one more thing that is held for it; what that has is given back when the ask ends."""
+        share = self.budget.share()
+        self.on_end(share.release)
         return share
 
     # --- its end ----------------------------------------------------------------------------------------------------

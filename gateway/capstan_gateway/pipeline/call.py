@@ -67,7 +67,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         opening=partial(_opening, request, model, adapter) if request.stream else None,
         wait_seconds=min(deps.endpoint_wait_seconds, timeouts.firstTokenSeconds) if waits else 0.0,
         whole_bytes=0 if request.stream else MAX_ANSWER_BYTES,
-        memory=None if request.stream else partial(ask.memory, deps.budget),
+        memory=None if request.stream else ask.memory,
         affinity=_affinity(ask, model),
         repeatable=is_repeatable(request, native=adapter is not None and adapter.native),
         hosted=model.external,

@@ -7,6 +7,7 @@ What the filters do with the first chunks is known when this returns: no byte of
 they refuse by then is an HTTP error.
 """
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from types import TracebackType
@@ -15,37 +16,37 @@ from typing import Final, Self
 import orjson
 
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.filtered_relay import FilteredRelay
+from capstan_gateway.pipeline.hold_back import HoldBack
 from capstan_gateway.pipeline.reply import StreamReply
-from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.settle import asked_tokens
 from capstan_gateway.routing.port import DispatchedResponse, Opening
+from capstan_gateway.streaming.chain import Chain
 from capstan_gateway.streaming.errors import StreamBroken
-from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, HeldTooMuch, StreamFilter
-from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import error_end
+from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, HoldLimits, StreamFilter
 from capstan_gateway.streaming.sse import DONE, data_frame, frame_data
 from capstan_gateway.tokens.bill import weigh
-from capstan_gateway.tokens.estimate import TextCount
-from capstan_gateway.tokens.usage import Usage
 from capstan_gateway.upstream.port import Endpoint
 
-MAX_HELD_BYTES: Final = 1024 * 1024
-"""Of one stream, by all of its filters together."""
+LIMITS: Final = HoldLimits()
 _HEAD: Final = ("id", "object", "created", "model", "system_fingerprint")
 
 
 async def filtered(
-    reply: StreamReply, filters: Sequence[StreamFilter], *, request: Request, max_held_bytes: int = MAX_HELD_BYTES
+    reply: StreamReply, filters: Sequence[StreamFilter], *, ask: Ask, limits: HoldLimits = LIMITS
 ) -> StreamReply:
     """Put filters on a stream, the first one next to the engine; raises what they raise at its first chunks.
 
-    The stream is one of chat completion chunks: a request that is judged is not sent in the client's own dialect.
+    The stream is one of chat completion chunks: a request that is judged is not sent in the client's own dialect. What
+    the filters hold is taken from the process' budget, until the stream or the ask ends.
     """
     if reply.native:
         raise TypeError("a stream in the client's own dialect cannot be filtered")
-    source = _FilteredSource(reply, filters, request, max_held_bytes)
+    source = _FilteredSource(reply, filters, ask, limits)
+    ask.on_end(source.close)
     first = await source.begin()
-    return StreamReply(first, source, _FilteredRelay(source), broken=source.broken)
+    return StreamReply(first, source, FilteredRelay(reply.relay, lambda: source.over), broken=source.broken)
 
 
 class _FilteredSource:
@@ -53,7 +54,7 @@ class _FilteredSource:
 
     whole: bytes | None = None
 
-    def __init__(self, reply: StreamReply, filters: Sequence[StreamFilter], request: Request, max_held: int) -> None:
+    def __init__(self, reply: StreamReply, filters: Sequence[StreamFilter], ask: Ask, limits: HoldLimits) -> None:
         self.inner: Final[DispatchedResponse] = reply.source
         self.relay: Final = reply.relay
         self.endpoint: Endpoint = reply.source.endpoint
@@ -64,21 +65,27 @@ class _FilteredSource:
         """Whether the end was given out."""
         self.broken: StreamBroken | None = None
         self._reply = reply
-        self._filters = tuple(filters)
-        self._request = request
-        self._max_held = max_held
+        self._chain = Chain(filters, self._of)
+        self._request = ask.request
+        self._hold = HoldBack(ask.share(), limits, asyncio.get_running_loop().time)
+        self._receiving: asyncio.Task[bytes] | None = None
+        """The wait for the engine, which goes on while the filters are asked."""
         self._stopped = False
         """Whether a filter has ended it, and its engine was cut off."""
+        self._failure: GatewayError | None = None
+        """What a filter has raised behind something that passed."""
         self._head: Document = {}
         self._given = False
         """Whether anything of the answer passed; comments are nothing of it."""
-        self._open: dict[int, None] = {}
-        """The choices that the client has seen begin and not end."""
+        self._seen: dict[int, None] = {}
+        """The choices that have begun."""
+        self._finished: set[int] = set()
+        """Those that the client has seen end."""
 
     async def begin(self) -> bytes:
         """Give the first bytes that are for the client."""
         out = await self._pass(self._reply.first)
-        if self._reply.broken is not None:
+        if self._reply.broken is not None and not self._is_ended:
             self.broken = self._reply.broken
             if not self._given:
                 raise self.broken
@@ -92,6 +99,7 @@ class _FilteredSource:
                 out, self.broken = broken.before, broken
         if self.relay.error is not None and not self._given:
             raise self.relay.error
+        self._hold.leave()
         return out
 
     @property
@@ -103,32 +111,79 @@ class _FilteredSource:
         """Give the next frames for the client; behind the end what else the engine sends, which is for nobody."""
         if self.over:
             return b"" if self._stopped else await self.inner.receive()
+        self._hold.come_back()
         out = b""
         while not out and not self.over:
             out = await self._next()
+        self._hold.leave()
         return out
 
     async def _next(self) -> bytes:
-        data = b"" if self.relay.done else await self.inner.receive()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        data = b"" if self.relay.done else await self._receive()
+        if data is None:
+            return await self._ask_idle()
         try:
             run = self.relay.feed(data) if data else self.relay.finish()
         except StreamBroken as broken:
             broken.before = await self._pass(broken.before)
+            if self._is_ended:
+                return broken.before
             raise
         return await self._pass(run)
+
+    @property
+    def _is_ended(self) -> bool:
+        """Whether a filter has ended it, well or badly: what its engine does behind that is of no interest."""
+        return self.over or self._failure is not None
+
+    async def _receive(self) -> bytes | None:
+        """Give what the engine sends next; None when it is silent while something is held back."""
+        waiting = self._receiving
+        if waiting is None:
+            if not self._hold.held:
+                return await self.inner.receive()
+            # NB: a task, because a wait that is cancelled and begun anew would never see the engine's deadline.
+            self._receiving = waiting = asyncio.create_task(_received(self.inner))
+            waiting.add_done_callback(_hear)
+        done, _ = await asyncio.wait((waiting,), timeout=self._hold.patience)
+        if not done:
+            return None
+        self._receiving = None
+        return waiting.result()
+
+    async def _ask_idle(self) -> bytes:
+        """Ask the filters what may go on although the engine is silent. Raises HeldTooMuch when it is time."""
+        out: list[bytes] = []
+        try:
+            self._write(await self._chain.idle(), out)
+            self._reckon()
+        except EndOfStream as end:
+            self._stop(end, out)
+        if not out:
+            self._hold.check_time()
+        return b"".join(out)
 
     async def _pass(self, run: bytes) -> bytes:
         """Send whole frames through the filters."""
         out: list[bytes] = []
+        self._hold.something_came()
         try:
             for frame in run.split(b"\n\n"):
                 if self.over:
                     break
                 if frame:
                     await self._frame(frame, out)
-            self._check_held()
+                    self._reckon()  # For each, so that how an engine's bytes are cut makes no difference.
         except EndOfStream as end:
-            await self._stop(end, out)
+            self._stop(end, out)
+        except GatewayError as error:
+            # What passed before it, goes out before it.
+            if not (out and self._given):
+                raise
+            self._failure = error
         return b"".join(out)
 
     async def _frame(self, frame: bytes, out: list[bytes]) -> None:
@@ -137,8 +192,8 @@ class _FilteredSource:
             out.append(frame + b"\n\n")  # A comment keeps the connection alive, and says nothing of the answer.
         elif data == b"[DONE]":
             # What is held when the engine fails is given to nobody: it was not judged.
-            for position, one in enumerate(self._filters if self.relay.error is None else ()):
-                self._write(await self._through(position + 1, await _of(one.end())), out)
+            if self.relay.error is None:
+                self._write(await self._chain.end(), out)
             out.append(DONE)
             self.over = True
         else:
@@ -147,44 +202,42 @@ class _FilteredSource:
                 out.append(frame + b"\n\n")
                 return
             self._head = self._head or {name: chunk[name] for name in _HEAD if name in chunk}
-            self._write(await self._through(0, (chunk,)), out)
+            for choice in chunk.get("choices") or ():
+                self._seen[choice.get("index") or 0] = None
+            self._write(await self._chain.chunk(chunk), out)
 
-    async def _through(self, position: int, chunks: Chunks) -> Chunks:
-        """Give what comes out of the filters from this one on."""
-        for number, one in enumerate(self._filters[position:], position):
-            passed: list[Document] = []
-            for chunk in chunks:
-                try:
-                    passed.extend(await _of(one.chunk(chunk)))
-                except EndOfStream as end:
-                    # What it gave before, and gives now, goes through those behind it, like everything else.
-                    last = await self._through(number + 1, (*passed, *end.chunks))
-                    raise EndOfStream(end.finish_reason, last) from end
-            chunks = passed
-        return chunks
+    async def _of(self, given: Chunks | Awaitable[Chunks]) -> Chunks:
+        """Give what a filter gives, which may have to ask somebody first, but not for ever."""
+        if not isinstance(given, Awaitable):
+            return given
+        deadline = asyncio.timeout(self._hold.seconds_left)
+        try:
+            async with deadline:
+                return await given
+        except TimeoutError as error:
+            if deadline.expired():
+                raise self._hold.too_long() from error
+            raise
 
     def _write(self, chunks: Chunks, out: list[bytes]) -> None:
         for chunk in chunks:
             self._given = True
+            self._hold.something_went_on()
             for choice in chunk.get("choices") or ():
-                index = choice.get("index") or 0
                 if choice.get("finish_reason"):
-                    self._open.pop(index, None)
-                else:
-                    self._open[index] = None
+                    self._finished.add(choice.get("index") or 0)
             out.append(data_frame(chunk))
 
-    def _check_held(self) -> None:
-        if sum(one.held for one in self._filters) > self._max_held:
-            raise HeldTooMuch("the answer could not be checked: more of it would have to be held back than may be")
+    def _reckon(self) -> None:
+        self._hold.reckon(0 if self.over else self._chain.held)
 
-    async def _stop(self, end: EndOfStream, out: list[bytes]) -> None:
+    def _stop(self, end: EndOfStream, out: list[bytes]) -> None:
         """End the stream as a proper answer, and stop its engine."""
         self.over = self._stopped = True
-        self.inner.close()
+        self.close()
         self._write(end.chunks, out)
         delta: Document = {} if "chat" in str(self._head.get("object")) else {"text": ""}
-        for index in tuple(self._open) or (0,):
+        for index in [one for one in self._seen or (0,) if one not in self._finished]:
             choice = {"index": index, **(delta or {"delta": {}}), "logprobs": None, "finish_reason": end.finish_reason}
             out.append(data_frame({**self._head, "choices": [choice]}))
         if self._request.usage_asked:
@@ -216,8 +269,12 @@ class _FilteredSource:
         self.inner.blame(word)
 
     def close(self) -> None:
-        """Release the slot, and abort the upstream if the body is not over."""
+        """Release the slot, abort the upstream if the body is not over, and let go of what is held."""
+        if self._receiving is not None:
+            self._receiving.cancel()
         self.inner.close()
+        self._chain = Chain((), self._of)
+        self._hold.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -228,60 +285,11 @@ class _FilteredSource:
         self.close()
 
 
-class _FilteredRelay:
-    """Implements `streaming.port.Relay` for frames that went through the engine's relay already."""
-
-    def __init__(self, source: _FilteredSource) -> None:
-        self._source = source
-        self._inner: Relay = source.relay
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the engine counted."""
-        return self._inner.usage
-
-    @property
-    def events(self) -> int:
-        """Events of the engine with something for the client."""
-        return self._inner.events
-
-    @property
-    def begun(self) -> bool:
-        """A first token came."""
-        return self._inner.begun
-
-    @property
-    def text(self) -> TextCount:
-        """The text that the engine has written."""
-        return self._inner.text
-
-    @property
-    def finished(self) -> bool:
-        """A finish reason was seen."""
-        return self._inner.finished
-
-    @property
-    def error(self) -> GatewayError | None:
-        """What the engine reported inside the stream."""
-        return self._inner.error
-
-    @property
-    def done(self) -> bool:
-        """The end was given out."""
-        return self._source.over
-
-    def feed(self, data: bytes) -> bytes:
-        """Give the frames, which are whole."""
-        return data
-
-    def finish(self) -> bytes:
-        """Give nothing: the end was among the frames."""
-        return b""
-
-    def failure(self, error: GatewayError) -> bytes:
-        """Give the frames that end a stream which has begun and cannot go on."""
-        return error_end(error)
+async def _received(source: DispatchedResponse) -> bytes:
+    return await source.receive()
 
 
-async def _of(given: Chunks | Awaitable[Chunks]) -> Chunks:
-    return await given if isinstance(given, Awaitable) else given
+def _hear(task: asyncio.Task[bytes]) -> None:
+    """Hear of a failure that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -1,12 +1,13 @@
 """From the name in a request to a model of the config: from here on there is an ask."""
 
 from capstan_gateway.errors import InvalidRequest, ModelNotFound
+from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.request import Request
 
 
-def resolve(delivery: Delivery, request: Request) -> Ask:
+def resolve(delivery: Delivery, request: Request, budget: MemoryBudget) -> Ask:
     """Give what the client asks of the model that it names; refuse one that does another task than the route's."""
     name = request.document["model"]
     runtime = delivery.runtime
@@ -21,7 +22,7 @@ def resolve(delivery: Delivery, request: Request) -> Ask:
             param="model",
         )
     delivery.expires_at = expires_at = delivery.started + model.timeouts.totalSeconds
-    ask = Ask(request, model, runtime=runtime, started=delivery.started, expires_at=expires_at)
+    ask = Ask(request, model, runtime=runtime, started=delivery.started, expires_at=expires_at, budget=budget)
     ask.request_id, ask.trace, ask.session = delivery.request_id, delivery.trace, delivery.session
     ask.holders = 1
     delivery.ask = ask

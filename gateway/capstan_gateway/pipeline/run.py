@@ -27,7 +27,7 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
         request = receive(delivery, deps)
         if request is None:
             request = await receive_later(delivery, deps)
-        ask = resolve(delivery, request)
+        ask = resolve(delivery, request, deps.budget)
         reply: Reply = await ask.model.answer(ask)
         ask.reply = reply
         if delivery.client_document is not None:

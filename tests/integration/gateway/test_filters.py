@@ -10,12 +10,12 @@ import orjson
 import pytest
 
 from capstan_gateway.errors import InvalidRequest
-from capstan_gateway.pipeline import filtered as room
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.filtered import filtered
+from capstan_gateway.pipeline.hold_back import HELD_FACTOR
 from capstan_gateway.pipeline.layers import AnswerFunction, Order
 from capstan_gateway.pipeline.reply import Reply, StreamReply
-from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream
+from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, HoldLimits
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, frame, usage_chunk
 from support.dialects import read_messages, read_responses
 from support.gateway import RunningGateway, entry, running_gateway
@@ -33,6 +33,10 @@ class Filter:
     def chunk(self, chunk: Document) -> Chunks:
         """Take a chunk."""
         return (chunk,)
+
+    def idle(self) -> Chunks:
+        """Give what may go on."""
+        return ()
 
     def end(self) -> Chunks:
         """Give what is held."""
@@ -112,15 +116,16 @@ class Layer:
     order = Order.GUARDS
     reads = True
 
-    def __init__(self, make: Callable[[], list[Any]]) -> None:
+    def __init__(self, make: Callable[[], list[Any]], limits: HoldLimits) -> None:
         self._make = make
+        self._limits = limits
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Ask, and filter."""
         ask.request = ask.request.rewritten(ask.request.document)
         reply = await inner(ask)
         if isinstance(reply, StreamReply):
-            return await filtered(reply, self._make(), request=ask.request)
+            return await filtered(reply, self._make(), ask=ask, limits=self._limits)
         return reply
 
 
@@ -150,6 +155,11 @@ class Filtered:
         self.upstream = upstream
         self.filters = filters
 
+    @property
+    def held(self) -> int:
+        """What the process holds for requests and answers, in bytes."""
+        return self.gateway.gateway.memory.held
+
     async def ask(self, path: str = "chat/completions", **fields: Any) -> httpx2.Response:
         """Ask for a stream; give what came of it when all is over."""
         document = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}], **fields}
@@ -168,15 +178,24 @@ class Filtered:
 
 
 @pytest.fixture
-async def model(tmp_path: Path) -> AsyncIterator[Filtered]:
+def limits() -> HoldLimits:
+    """What filters may hold back."""
+    return HoldLimits()
+
+
+@pytest.fixture
+async def model(tmp_path: Path, limits: HoldLimits) -> AsyncIterator[Filtered]:
     """A model that streams five words."""
     filters: list[Callable[[], Any]] = []
-    kind = Attached(lambda *_: Layer(lambda: [make() for make in filters]), Ledger(), {"m": ("filters",)})
+    kind = Attached(lambda *_: Layer(lambda: [make() for make in filters], limits), Ledger(), {"m": ("filters",)})
     async with (
         FakeUpstream(streams) as upstream,
         running_gateway(tmp_path, entry("m", upstream.url), kinds=[kind]) as gateway,
     ):
-        yield Filtered(gateway, upstream, filters)
+        found = Filtered(gateway, upstream, filters)
+        yield found
+        await gateway.settled()
+        assert found.held == 0
 
 
 def _said(body: bytes) -> str:
@@ -270,9 +289,9 @@ async def test_a_stream_can_be_ended_well(model: Filtered, path: str) -> None:
     await eventually(lambda: model.upstream.gone == 1, what="the end of the engine's work")
 
 
-async def test_what_is_held_back_is_bounded(model: Filtered, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limits", [HoldLimits(bytes=300)])
+async def test_what_is_held_back_is_bounded(model: Filtered) -> None:
     """A filter that would hold more than it may ends the request, and gives nothing of what it holds."""
-    monkeypatch.setattr(room.filtered, "__kwdefaults__", {"max_held_bytes": 300})
     model.filters[:] = [Holding]
     reply = await model.ask()
     assert reply.status_code == 502
@@ -296,3 +315,112 @@ async def test_nothing_held_goes_out_when_the_engine_fails(model: Filtered) -> N
         reply = await model.ask()
         assert b"secret" not in reply.content
         assert b"upstream_error" in reply.content
+
+
+class Releasing(Holding):
+    """Holds everything back until the engine is silent."""
+
+    def idle(self) -> Chunks:
+        """Give what is held."""
+        given, self._chunks = self._chunks, []
+        return given
+
+
+async def words_and_silence(_: Received, wire: Wire) -> None:
+    """Send two words, and nothing more."""
+    await wire.stream_head()
+    await wire.chunk(frame(delta("m", "one ")) + frame(delta("m", "two ")))
+    await asyncio.Event().wait()
+
+
+async def test_what_is_held_is_in_the_budget_of_the_process(model: Filtered) -> None:
+    """What filters hold back takes from the one budget as long as it is held, and a client that goes gives it back."""
+    model.upstream.respond = words_and_silence
+    model.filters[:] = [Holding]
+    asking = asyncio.create_task(model.ask())
+    size = sum(len(orjson.dumps(delta("m", word))) for word in ("one ", "two "))
+    await eventually(lambda: model.held == HELD_FACTOR * size, what="two chunks on the account")
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await eventually(lambda: model.held == 0, what="nothing held")
+    await eventually(lambda: model.upstream.gone == 1, what="the end of the engine's work")
+
+
+async def test_no_room_for_what_is_held(model: Filtered) -> None:
+    """Where the process holds all that it may, a stream that would hold more ends with 503, and gives nothing."""
+    memory = model.gateway.gateway.memory
+    other = memory.share()
+    assert other.grow(memory.limit - memory.limit // 4)
+    while other.grow(64):
+        pass
+    model.filters[:] = [Holding]
+    reply = await model.ask()
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert reply.json()["error"]["code"] == "overloaded"
+    assert memory.held == other.held
+    other.release()
+
+
+@pytest.mark.parametrize("limits", [HoldLimits(seconds=0.2, silence_seconds=0.02)])
+async def test_what_is_held_for_too_long_is_refused(model: Filtered) -> None:
+    """When the engine falls silent and no filter lets go, the stream ends at the deadline, without what was held."""
+    model.upstream.respond = words_and_silence
+    model.filters[:] = [Holding]
+    reply = await model.ask()
+    assert (reply.status_code, reply.json()["error"]["code"]) == (502, "answer_not_checked")
+    assert b"one" not in reply.content
+    await eventually(lambda: model.upstream.gone == 1, what="the end of the engine's work")
+
+
+@pytest.mark.parametrize("limits", [HoldLimits(seconds=0.2, silence_seconds=0.02)])
+async def test_a_judgement_has_a_deadline(model: Filtered) -> None:
+    """A filter that takes for ever to judge a chunk ends the stream, and does not keep it."""
+
+    class Pondering(Filter):
+        def chunk(self, chunk: Document) -> Any:
+            return self._ponder()
+
+        async def _ponder(self) -> Chunks:
+            await asyncio.Event().wait()
+            return ()
+
+    model.filters[:] = [Pondering]
+    reply = await model.ask()
+    assert (reply.status_code, reply.json()["error"]["code"]) == (502, "answer_not_checked")
+
+
+@pytest.mark.parametrize("limits", [HoldLimits(seconds=30, silence_seconds=0.02)])
+async def test_a_silent_engine_lets_filters_go_on(model: Filtered) -> None:
+    """After a moment of silence the filters are asked, and what they give reaches the client at once."""
+    goes_on = asyncio.Event()
+
+    async def pauses(_: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(frame(delta("m", "one ")))
+        await goes_on.wait()
+        await wire.chunk(frame(delta("m", "two", "stop")) + DONE)
+        await wire.end()
+
+    model.upstream.respond = pauses
+    model.filters[:] = [Shouting, Releasing, Releasing]
+    document = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+    body = b""
+    async with (
+        httpx2.AsyncClient() as client,
+        client.stream("POST", f"{model.gateway.url}/v1/chat/completions", json=document) as reply,
+    ):
+        async for piece in reply.aiter_bytes():
+            assert goes_on.is_set() or _said(body + piece) == "ONE "
+            body += piece
+            goes_on.set()
+    assert _said(body) == "ONE TWO"
+    assert body.endswith(DONE)
+
+
+async def test_an_end_reaches_those_behind_it(model: Filtered) -> None:
+    """Who ends a stream well lets those behind it give what they hold: it has passed all others."""
+    model.upstream.respond = never_ends
+    model.filters[:] = [Limiting, Holding, Shouting, Holding]
+    reply = await model.ask()
+    assert _said(reply.content) == "ONE TWO "
+    assert reply.content.count(b'"finish_reason":"length"') == 1
