@@ -356,6 +356,29 @@ async def test_nonsense_goes_elsewhere_once_for_each_endpoint() -> None:
 
 
 @virtually
+async def test_nonsense_and_failures_share_one_bound() -> None:
+    """An answer that was none is an attempt like any other: three are sent, whatever became of each."""
+    client, endpoints = Upstreams(WELL, LOST, LOST, LOST), endpoint_set(5)
+    shared, one = dispatcher(client, retries=9), call(endpoints)
+    answer = await shared.dispatch(one)
+    assert shared.again(one, answer, UpstreamFailed("nonsense"))
+    with pytest.raises(ConnectionLost):
+        await shared.dispatch(one)
+    assert len(client.asked) == 3
+
+
+@virtually
+async def test_nothing_is_retried_when_time_is_up() -> None:
+    """An attempt that could not end is not paid for."""
+    client, endpoints = Upstreams(WELL), endpoint_set(2)
+    shared, one = dispatcher(client, retries=9), call(endpoints)
+    answer = await shared.dispatch(one)
+    await asyncio.sleep(100)
+    assert not shared.again(one, answer, UpstreamFailed("nonsense"))
+    assert shared._budget.tokens == 9
+
+
+@virtually
 async def test_one_request_fills_the_budget_once() -> None:
     """Further attempts at it, and its fallbacks, are no requests of their own: retries cannot pay for retries."""
     client, endpoints = Upstreams(WELL), endpoint_set(3)

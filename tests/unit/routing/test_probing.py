@@ -77,3 +77,14 @@ def test_readiness_says_nothing_about_answers() -> None:
     conclude(probed, due(), ProbeKind.READINESS, True, 1.0, SETTINGS, RNG)
     assert probed.state.last_error == "500"
     assert probed.state.breaker.fail(2.0), "the third failure opens it"
+
+
+def test_an_endpoint_that_has_requests_and_answers_none_is_asked_for_a_token() -> None:
+    """One that hangs is never idle: its clients and hedges have not given it up yet. /health says nothing of that."""
+    hanging = target()
+    hanging.state.observe(0.1, 0.0)
+    hanging.state.in_flight = 3
+    assert decide(hanging, due(), SETTINGS.request_seconds - 1, SETTINGS) is ProbeKind.READINESS
+    assert decide(hanging, due(), SETTINGS.request_seconds, SETTINGS) is ProbeKind.REQUEST
+    hanging.state.observe_silence(9.0, SETTINGS.request_seconds)
+    assert decide(hanging, due(), SETTINGS.request_seconds, SETTINGS) is ProbeKind.REQUEST, "silence is no answer"
