@@ -16,6 +16,9 @@ STEP: Final = 64 * 1024
 """Bytes that one step gives at most."""
 CODINGS: Final = frozenset((b"gzip", b"x-gzip", b"deflate", b"zstd"))
 ACCEPTED: Final = b"gzip, deflate, zstd"
+MAX_MEMBERS: Final = 4096
+"""Members of gzip, or frames of zstd, that a body may have. Tools that write many give each 64 KiB; an empty one takes
+20 bytes, and as much work as a full one."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _WINDOW_LOG: Final = 23
 """8 MiB, the largest window of the content coding (RFC 9659): a decompressor takes so much memory."""
@@ -34,38 +37,66 @@ def decompressed(coding: bytes, body: bytes) -> Iterator[bytes]:
 
 def _zlib(body: bytes, bits: int, *, many: bool) -> Iterator[bytes]:
     """gzip may be several members one after the other (RFC 1952)."""
-    left = body
-    while True:
-        decoder = zlib.decompressobj(bits)
+    source, members = _Windows(body), 0
+    while source.left:
+        members = _one_more(members)
+        decoder, given = zlib.decompressobj(bits), b""
         while not decoder.eof:
-            piece = decoder.decompress(left, STEP)
-            left = decoder.unconsumed_tail
+            given = given or source.take()
+            piece = decoder.decompress(given, STEP)
             if piece:
                 yield piece
-            elif not left and not decoder.eof:
+            elif not given and not decoder.eof:
                 raise _broken()
-        left = decoder.unused_data
-        if not left:
-            return
-        if not many:
+            given = decoder.unconsumed_tail
+        source.give_back(len(decoder.unused_data))
+        if source.left and not many:
             raise _broken()
 
 
 def _zstd(body: bytes) -> Iterator[bytes]:
     """A body may be several frames one after the other (RFC 8878)."""
-    left = body
-    while True:
+    source, members = _Windows(body), 0
+    while source.left:
+        members = _one_more(members)
         decoder: Any = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
         while not decoder.eof:
-            piece = decoder.decompress(left, STEP)
-            left = b""
+            wanted = decoder.needs_input
+            given = source.take() if wanted else b""
+            piece = decoder.decompress(given, STEP)
             if piece:
                 yield piece
-            elif decoder.needs_input and not decoder.eof:
+            elif wanted and not given and not decoder.eof:
                 raise _broken()
-        left = decoder.unused_data
-        if not left:
-            return
+        source.give_back(len(decoder.unused_data))
+
+
+class _Windows:
+    """A body in small pieces. A decoder copies what it leaves of its input: of one piece that is little."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._body) - self._at
+
+    def take(self) -> bytes:
+        piece = self._body[self._at : self._at + STEP]
+        self._at += len(piece)
+        return piece
+
+    def give_back(self, size: int) -> None:
+        self._at -= size
+
+
+def _one_more(members: int) -> int:
+    if members >= MAX_MEMBERS:
+        raise InvalidRequest(
+            f"the body is compressed in more than {MAX_MEMBERS} parts", code="invalid_value", param="content-encoding"
+        )
+    return members + 1
 
 
 def _deflate_bits(body: bytes) -> int:

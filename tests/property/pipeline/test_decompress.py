@@ -1,6 +1,7 @@
 """Compressed bodies: whatever was compressed comes back, in bounded steps, and what is broken is refused."""
 
 import gzip
+import random
 import zlib
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_gateway.errors import InvalidRequest
-from capstan_gateway.pipeline.decompress import STEP, decompressed
+from capstan_gateway.pipeline.decompress import MAX_MEMBERS, STEP, decompressed
 
 Compress = Callable[[bytes], bytes]
 
@@ -62,3 +63,36 @@ def test_nonsense_is_refused_or_short(name: bytes, body: bytes) -> None:
             assert len(piece) <= STEP
     except InvalidRequest:
         pass
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_what_cannot_be_made_smaller_comes_back(coding: tuple[bytes, Compress]) -> None:
+    """A compressed body of many steps is read to its end, wherever the steps cut it."""
+    name, compress = coding
+    data = random.Random(7).randbytes(5 * STEP + 1)  # noqa: S311 - a test
+    assert b"".join(decompressed(name, compress(data))) == data
+
+
+@pytest.mark.parametrize("coding", [CODINGS[0], CODINGS[4]])
+def test_a_body_of_countless_parts_is_refused(coding: tuple[bytes, Compress]) -> None:
+    """Empty members take no room and much work: only so many are read."""
+    name, compress = coding
+    assert b"".join(decompressed(name, compress(b"a") * MAX_MEMBERS)) == b"a" * MAX_MEMBERS
+    with pytest.raises(InvalidRequest, match="more than 4096 parts"):
+        list(decompressed(name, compress(b"") * (MAX_MEMBERS + 1)))
+
+
+def test_no_step_copies_what_is_left_of_a_body() -> None:
+    """The work is linear in the body: what is behind a piece is not copied with it."""
+    member = gzip.compress(b"a" * 100)
+    taken: list[int] = []
+
+    class Watched(bytes):
+        def __getitem__(self, key: object) -> bytes:  # type: ignore[override]
+            piece = super().__getitem__(key)  # type: ignore[index]
+            taken.append(len(piece) if isinstance(piece, bytes) else 1)
+            return piece  # type: ignore[return-value]
+
+    body = Watched(member * 4000)
+    assert len(b"".join(decompressed(b"gzip", body))) == 400_000
+    assert max(taken) <= STEP
