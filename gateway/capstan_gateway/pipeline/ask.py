@@ -121,7 +121,7 @@ class Ask:
     def memory(self) -> Share:
         """What it holds of the process' budget beside its request, until it ends: answers that are there as a whole."""
         share = self._memory
-        if share is None:
+        if share is None or share.released:  # A model that failed may have closed it, before the next one is asked.
             share = self._memory = self.share()
         return share
 

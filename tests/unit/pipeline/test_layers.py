@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
+from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, compose, of_its_own
 from capstan_gateway.pipeline.reply import Reply, WholeReply
@@ -169,3 +170,23 @@ async def test_a_request_that_cannot_be_read_is_refused_where_it_is_read() -> No
     with pytest.raises(InvalidRequest):
         await compose([Traced("guard", Order.GUARDS, said, reads=True)], answering(said))(ask)
     assert said == ["limit in", "model", "limit out"]
+
+
+async def test_the_next_model_has_memory_for_its_answer() -> None:
+    """What a failed model held of the process' budget is given back; the next one takes its own, until the end."""
+    budget = MemoryBudget(1 << 20)
+    ask = an_ask(budget=budget)
+    ask.hold()
+
+    async def fails(ask: Ask) -> Reply:
+        assert ask.memory().grow_to(1000)
+        raise UpstreamFailed("x")
+
+    limit = Traced("limit", Order.LIMITS, [])
+    with pytest.raises(UpstreamFailed):
+        await compose([limit], fails)(ask)
+    assert budget.held == 0
+    assert ask.memory().grow_to(500)
+    assert (budget.held, budget.refused) == (500, 0)
+    ask.leave()
+    assert budget.held == 0
