@@ -1,6 +1,8 @@
 """An answer from the model, from a member of it when it is virtual, or from a fallback."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from capstan_gateway.config.runtime import ServedModel
@@ -10,7 +12,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.layers import AnswerFunction, compose
 from capstan_gateway.pipeline.reply import Reply
-from capstan_gateway.pipeline.route import Routed, is_usable, rank
+from capstan_gateway.pipeline.route import Routed, is_usable, rank, takers
 from capstan_gateway.routing.unroutable import NoEndpoint, RoutingError
 from capstan_gateway.routing.verdicts import Elsewhere, another_model, cannot_take
 from capstan_gateway.selection.plan import CascadePlan, RouterPlan
@@ -19,13 +21,35 @@ from capstan_gateway.upstream.errors import UpstreamError
 MAX_FALLBACKS: Final = 5
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A model that may be asked."""
+
+    model: ServedModel
+    """A router only as a fallback, until its members stand in its place."""
+    via: ServedModel | None = None
+    """The router that it came from, if that is itself a fallback."""
+    asked_for: bool = False
+    """Whether it is what the client named, or a member of that."""
+    members: tuple[ServedModel, ...] | None = None
+    """Of a router: those that could take the request, in no order yet."""
+
+    def any(self, holds: Callable[[ServedModel], bool]) -> bool:
+        """Whether this holds of the model, or of a member of the router that it is."""
+        return holds(self.model) if self.members is None else any(map(holds, self.members))
+
+    def answer(self) -> AnswerFunction:
+        """Give the model's answer function with its layers, and inside those of the router that it came from."""
+        alone: AnswerFunction = self.model.answer_alone
+        return alone if self.via is None else compose(self.via.layers, alone)
+
+
 async def first_answer(deps: Deps, asked: ServedModel, ask: Ask) -> Reply:
     """Give the reply of the first model that answers; what the last one raised when none does."""
     routed = rank(ask, deps, asked) if isinstance(asked.plan, RouterPlan) else None
     first = [asked] if routed is None else routed.models
-    models, via = _with_fallbacks(ask, deps, asked, first)
     try:
-        reply = await _first_of(ask, deps, models, first, via)
+        reply = await _first_of(ask, deps, _with_fallbacks(ask, deps, asked, first))
     except NoEndpoint as error:
         if routed is None:
             raise
@@ -36,28 +60,25 @@ async def first_answer(deps: Deps, asked: ServedModel, ask: Ask) -> Reply:
     return reply
 
 
-def _with_fallbacks(
-    ask: Ask, deps: Deps, asked: ServedModel, first: Sequence[ServedModel]
-) -> tuple[list[ServedModel], Mapping[ServedModel, ServedModel]]:
-    """Give the models to ask, in order, and the router that each came from if that is itself a fallback.
+def _with_fallbacks(ask: Ask, deps: Deps, asked: ServedModel, first: Sequence[ServedModel]) -> list[Candidate]:
+    """Give the models to ask, in order.
 
-    One without an endpoint is passed over when another one has some. Those that fail, or asked to be left alone, come
+    Those without an endpoint are left out as long as another has one. Those that are not ready, by their breakers, come
     last: a dead engine is tried now and then, not with each request.
     """
-    found, via = list(first), dict[ServedModel, ServedModel]()
+    found = {model: Candidate(model, asked_for=True) for model in first}
     for name in asked.fallbacks[:MAX_FALLBACKS]:
         model = ask.runtime.find(name)
-        if model is None or model.task is not asked.task:
+        if model is None or model.task is not asked.task or model is asked or model in found:
             continue
-        more = rank(ask, deps, model).models if isinstance(model.plan, RouterPlan) else [model]
-        for one in more:
-            if one not in found:
-                found.append(one)
-                via[one] = model
-    there = [model for model in found if _has_endpoints(ask, model)] or found[:1]
+        members = takers(ask, model) if isinstance(model.plan, RouterPlan) else None
+        if members is None or members:
+            found[model] = Candidate(model, members=members)
+    candidates = list(found.values())
+    there = [one for one in candidates if one.any(partial(_has_endpoints, ask))] or candidates[:1]
     if len(there) > 1:
-        there.sort(key=lambda model: not is_usable(ask, model, deps))
-    return there, via
+        there.sort(key=lambda one: not one.any(lambda model: is_usable(ask, model, deps)))
+    return there
 
 
 def _has_endpoints(ask: Ask, model: ServedModel) -> bool:
@@ -66,22 +87,35 @@ def _has_endpoints(ask: Ask, model: ServedModel) -> bool:
     return bool(model.endpoints.states)
 
 
-async def _first_of(
-    ask: Ask,
-    deps: Deps,
-    models: Sequence[ServedModel],
-    asked: Sequence[ServedModel],
-    via: Mapping[ServedModel, ServedModel],
-) -> Reply:
-    left = list(models)
+def _expanded(ask: Ask, deps: Deps, left: Sequence[Candidate], tried: Container[ServedModel]) -> list[Candidate]:
+    """Put the members of routers in the place of these, in order.
+
+    NB: only when they are next, or may be: to put members in order is a turn of theirs.
+    """
+    if all(one.members is None for one in left):
+        return list(left)
+    found: dict[ServedModel, Candidate] = {}
+    for one in left:
+        router = None if one.members is None else one.model
+        for model in (one.model,) if router is None else rank(ask, deps, router).models:
+            if model not in tried:
+                found.setdefault(model, one if router is None else Candidate(model, router))
+    return list(found.values())
+
+
+async def _first_of(ask: Ask, deps: Deps, models: Sequence[Candidate]) -> Reply:
     routed = ask.model.plan is not None
     told: Exception | None = None
+    tried: set[ServedModel] = set()
+    left = list(models) if models[0].members is None else _expanded(ask, deps, models, tried)
     while left:
-        model = left.pop(0)
+        one = left.pop(0)
+        model = one.model
+        tried.add(model)
         began = deps.clock()
         try:
             ask.may_wait = not left
-            reply = await _answer_of(model, via.get(model, model))(ask)
+            reply = await one.answer()(ask)
             if routed:
                 deps.memory.observe(model.id, deps.clock() - began, stream=ask.request.stream)
             return reply
@@ -90,7 +124,9 @@ async def _first_of(
                 deps.memory.look(model.id, stream=ask.request.stream)
             failed = told is not None and not cannot_take(told, routed=routed)
             spent = ask.stats.spent
-            if not spent and (failed or model not in asked) and cannot_take(error, routed=routed):
+            if not spent:
+                left = _expanded(ask, deps, left, tried)
+            if not spent and (failed or not one.asked_for) and cannot_take(error, routed=routed):
                 # That one more model cannot take the request says nothing about the model that was asked for.
                 told = told or error
             else:
@@ -102,16 +138,10 @@ async def _first_of(
     raise UpstreamFailed("no model could answer")
 
 
-def _answer_of(model: ServedModel, via: ServedModel) -> AnswerFunction:
-    """Give the answer function of a model with its layers, and inside those of the router that it came from."""
-    answer: AnswerFunction = model.answer_alone
-    return answer if via is model else compose(via.layers, answer)
-
-
 def following(
-    error: Exception, model: ServedModel, left: Sequence[ServedModel], *, routed: bool, spent: bool = False
-) -> list[ServedModel]:
-    """Give those of the models that may answer after this error of `model`; `spent` as in `verdicts.another_model`.
+    error: Exception, model: ServedModel, left: Sequence[Candidate], *, routed: bool, spent: bool = False
+) -> list[Candidate]:
+    """Give those of the candidates that may answer after this error of `model`; `spent` as in `verdicts.another_model`.
 
     None after the request's own fault, or when time is up. Too long a prompt goes to members with a larger window.
     """
@@ -120,7 +150,7 @@ def following(
         window = model.context_window
         if not routed or window is None:
             return []
-        return [other for other in left if other.context_window is not None and other.context_window > window]
+        return [other for other in left if (other.model.context_window or 0) > window]
     return list(left) if elsewhere is Elsewhere.ANYWHERE else []
 
 

@@ -78,6 +78,16 @@ def usable_members(ask: Ask, model: ServedModel, needs: Needs) -> tuple[tuple[Me
     return narrowed.members, narrowed.explanation
 
 
+def takers(ask: Ask, router: ServedModel) -> tuple[ServedModel, ...]:
+    """Give the members of a router that could take the request, in no order; none when nothing fits."""
+    try:
+        members = usable_members(ask, router, needs_of(ask))[0]
+    except InvalidRequest:
+        return ()
+    weighted = isinstance(router.plan, RouterPlan) and router.plan.strategy is Strategy.WEIGHTED
+    return tuple(member.model for member in members if member.weight > 0 or not weighted)
+
+
 def _nothing_fits(explanation: str) -> InvalidRequest:
     return InvalidRequest(f"no model can answer: {explanation}", code="no_model_fits", param="model")
 

@@ -299,6 +299,35 @@ async def test_a_fallback_may_be_a_router(fleet: Fleet) -> None:
     assert await fleet.who("a") == "b"
 
 
+async def test_a_fallback_that_cannot_take_the_request_changes_nothing(fleet: Fleet) -> None:
+    """A router of which no member fits is no fallback: the model that was asked for answers, or says what is wrong."""
+    picture: dict[str, Any] = {"capabilities": (Capability.VISION,)}
+    first = entry("a", fleet.upstreams["a"].url, fallbacks=("any",), **picture)
+    await fleet.gateway.configure(first, entry("b", fleet.upstreams["b"].url), router("any", member("b")))
+    assert await fleet.who("a", PICTURE) == "a"
+    fleet.upstreams["a"].respond = fails
+    with pytest.raises(InternalServerError, match="the model's engine failed"):
+        await fleet.ask("a", PICTURE)
+    assert not fleet.upstreams["b"].requests
+
+
+async def test_a_fallback_takes_no_turns_while_it_is_not_needed(fleet: Fleet) -> None:
+    """The shares of a router are those of the requests that it gets, whoever has it for a fallback."""
+    models = [entry(name, one.url) for name, one in fleet.upstreams.items() if name != "a"]
+    first = entry("a", fleet.upstreams["a"].url, fallbacks=("split",))
+    split = router("split", member("b"), member("c"), strategy=Strategy.WEIGHTED)
+    await fleet.gateway.configure(first, *models, split)
+    answered = Counter[str]()
+    for _ in range(4):
+        answered[await fleet.who("split")] += 1
+        assert await fleet.who("a") == "a"
+    assert answered == {"b": 2, "c": 2}
+    fleet.upstreams["a"].respond = fails
+    for _ in range(2):
+        answered[await fleet.who("a")] += 1
+    assert answered == {"b": 3, "c": 3}
+
+
 async def test_a_router_may_have_a_cascade(fleet: Fleet) -> None:
     """A member of a router may be a cascade; the header tells both."""
     cascade = entry("steps", backend=CascadeBackend(members=("test/a", "test/b")))

@@ -7,7 +7,7 @@ import pytest
 from capstan_contract.config import ModelEntry, StaticBackend
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamRejected
-from capstan_gateway.pipeline.fallbacks import following
+from capstan_gateway.pipeline.fallbacks import Candidate, following
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.routing.unroutable import NoEndpoint
@@ -27,7 +27,7 @@ def _model(name: str, window: int | None) -> ServedModel:
 
 
 FAILED = _model("failed", 100)
-LEFT = [_model("same", 100), _model("larger", 200), _model("unknown", None)]
+LEFT = [Candidate(_model("same", 100)), Candidate(_model("larger", 200)), Candidate(_model("unknown", None))]
 TOO_LONG: Any = {"status": 400, "code": "context_length_exceeded"}
 
 
@@ -47,10 +47,10 @@ TOO_LONG: Any = {"status": 400, "code": "context_length_exceeded"}
 )
 def test_who_may_answer_after_an_error(error: Exception, routed: bool, names: list[str]) -> None:
     """Failures go on; faults, blocks and the end of time do not; a prompt that is too long goes to larger windows."""
-    assert [model.name for model in following(error, FAILED, LEFT, routed=routed)] == names
+    assert [one.model.name for one in following(error, FAILED, LEFT, routed=routed)] == names
 
 
 def test_a_window_that_nobody_knows_is_not_larger() -> None:
     """Without the window of the model that failed there is no telling which one is larger."""
     error: GatewayError = UpstreamRejected("x", **TOO_LONG)
-    assert following(error, LEFT[2], [FAILED], routed=True) == []
+    assert following(error, LEFT[2].model, [Candidate(FAILED)], routed=True) == []
