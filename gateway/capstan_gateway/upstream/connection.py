@@ -62,7 +62,9 @@ class Connection(asyncio.Protocol):
         """Parts of the body that came in one read, of what lies behind it as well."""
         self.on_body: Final = self._parts.append
         """httptools calls it for each chunk: a method that does the same takes twice as long."""
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
+        """It holds our bound methods, so the pair is a circle: there is one only while there is a transport, whose
+        loss parts it. Nobody tells a connection that was refused."""
         self._response: Response | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._parts_over = 0
@@ -148,6 +150,7 @@ class Connection(asyncio.Protocol):
         if not self._reusable:
             self._transport.abort()  # Whoever wanted it has given it up meanwhile.
             return
+        self._parser = httptools.HttpResponseParser(self)
         self._owner.on_open(self)
 
     def data_received(self, data: bytes) -> None:
@@ -179,7 +182,7 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         response, self._response = self._response, None
         self._transport = None
-        self._parser = None  # It holds our bound methods: without this only the garbage collector frees the pair.
+        self._parser = None
         if response is not None:
             how = "closed" if error is None else f"lost ({type(error).__name__})"
             where = "in the body" if response.status else "before the response"
