@@ -159,3 +159,20 @@ async def test_readiness_is_that_of_all_parts() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_part_that_only_ends_keeps_no_request_away() -> None:
+    """Connections that others use: they run nothing, are ready, and are named for whoever reports of them."""
+    ended: list[str] = []
+
+    async def close() -> None:
+        ended.append("client")
+
+    life = Lifecycle()
+    life.add(Closing("client", close), Phase.CLIENT)
+    (job,) = life.jobs
+    assert (job.name, life.not_ready()) == ("client", None)
+    await job.run()
+    assert ended == []
+    await life.aclose()
+    assert ended == ["client"]
