@@ -1,6 +1,8 @@
 """Work in the background that fails."""
 
 import asyncio
+import logging
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -64,11 +66,15 @@ class Flaky:
 
 async def _watch(*jobs: Job, seconds: float, settings: RestartSettings = FAST) -> tuple[Jobs, list[str]]:
     failed: list[str] = []
+    unhandled: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     watched = Jobs(rng=rng(), on_failure=failed.append, settings=settings)
     task = asyncio.create_task(watched.run(jobs))
     await asyncio.sleep(seconds)
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    (ended,) = await asyncio.gather(task, return_exceptions=True)
+    assert ended is None or isinstance(ended, asyncio.CancelledError)
+    assert unhandled == []
     return watched, failed
 
 
@@ -104,6 +110,8 @@ def test_failures_that_are_far_apart_never_give_the_process_up() -> None:
     watched, failed = run_virtually(_watch(Job("flaky", flaky.run), seconds=3000))
     assert len(failed) == 20
     assert watched.given_up is None
+    pauses = [later - sooner - 61.0 for sooner, later in pairwise(flaky.begun)]
+    assert all(0.5 <= pause <= 1.5 for pause in pauses), "each time it is the first pause"
 
 
 async def test_cancelling_ends_all_jobs() -> None:
@@ -128,3 +136,31 @@ def test_a_job_with_nothing_to_do_is_no_failure() -> None:
 
     watched, failed = run_virtually(_watch(Job("nothing", nothing), seconds=100))
     assert (begun, failed, watched.failing) == (1, [], ())
+
+
+def test_a_job_that_ends_after_it_failed_is_well() -> None:
+    """It has nothing more to do, and is not shown as failing."""
+    left = 1
+
+    async def fails_once() -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            raise LookupError("a bug")
+
+    watched, failed = run_virtually(_watch(Job("once", fails_once), seconds=10))
+    assert (failed, watched.failing) == (["once"], ())
+
+
+def test_what_is_told_of_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Which job, how often in a row, with its traceback, and when it begins anew; never is None."""
+    with caplog.at_level(logging.ERROR):
+        run_virtually(_watch(Job("broken", Flaky(1000).run), seconds=100))
+    told = [record.__dict__ for record in caplog.records]
+    assert [(one["job"], one["failures"]) for one in told] == [("broken", number) for number in range(1, 5)]
+    assert [one["exc_info"][0] for one in told] == [LookupError] * 4
+    *pauses, last = [one["retry_seconds"] for one in told]
+    assert last is None
+    for pause, wanted in zip(pauses, (1.0, 2.0, 4.0), strict=True):
+        assert wanted / 2 <= pause <= wanted * 1.5
+        assert pause == round(pause, 2) != round(pause)

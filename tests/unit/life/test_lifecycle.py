@@ -1,6 +1,8 @@
 """Outboxes, stores, and the end in order."""
 
 import asyncio
+import logging
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
-from capstan_gateway.life.outbox import Outbox
+from capstan_gateway.life.outbox import FIRST_PAUSE, MOST_PAUSE, Outbox
 from support.virtualtime import run_virtually
 
 
@@ -176,3 +178,152 @@ async def test_a_part_that_only_ends_keeps_no_request_away() -> None:
     assert ended == []
     await life.aclose()
     assert ended == ["client"]
+
+
+class Least(Random):
+    """Jitter that is always at one end."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
+class Most(Random):
+    """The other end."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+class Timed(Sink):
+    """A sink that remembers when it was asked."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__(failures)
+        self.asked: list[float] = []
+
+    async def write(self, batch: list[int]) -> None:
+        self.asked.append(asyncio.get_running_loop().time())
+        await super().write(batch)
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds from the end of one write to the next one."""
+        return [later - sooner - 0.01 for sooner, later in pairwise(self.asked)]
+
+
+@pytest.mark.parametrize(("jitter", "factor"), [(Least, 0.5), (Most, 1.5)])
+def test_pauses_behind_failures_double_up_to_a_bound(jitter: type[Random], factor: float) -> None:
+    """With jitter, so that replicas do not come back together; a write that goes well starts them anew."""
+
+    async def main() -> None:
+        sink = Timed(failures=8)
+        box = Outbox("t", sink.write, rng=jitter(), attempts=9)  # type: ignore[abstract]
+        task = asyncio.create_task(box.run())
+        box.put(1)
+        await asyncio.sleep(100)
+        pauses = [min(FIRST_PAUSE * 2**number, MOST_PAUSE) * factor for number in range(8)]
+        assert sink.gaps == pytest.approx(pauses)
+        assert max(pauses) == MOST_PAUSE * factor
+        assert (sink.written, box.dropped) == ([1], 0)
+        sink.failures = 1
+        box.put(2)
+        await asyncio.sleep(100)
+        assert sink.gaps[-1] == pytest.approx(FIRST_PAUSE * factor)
+        task.cancel()
+        await asyncio.wait([task])
+
+    run_virtually(main())
+
+
+def test_what_is_dropped_starts_the_pauses_anew_too() -> None:
+    """The next batch has all of its attempts."""
+
+    async def main() -> None:
+        sink = Timed(failures=5)
+        box = Outbox("t", sink.write, rng=Most(), attempts=3, batch=1)
+        for item in range(3):
+            box.put(item)
+        await _run(box, 60.0)
+        first, second = FIRST_PAUSE * 1.5, FIRST_PAUSE * 3
+        assert sink.gaps == pytest.approx([first, second, 0.0, first, second, 0.0])
+        assert (sink.written, box.dropped) == ([1, 2], 1)
+
+    run_virtually(main())
+
+
+def test_what_came_together_is_written_together_and_then_nothing_is_looked_at() -> None:
+    """A moment after the first item, batch after batch without a pause; then no timer is left."""
+
+    async def main() -> None:
+        sink = Timed()
+        box = outbox(sink, batch=2)
+        task = asyncio.create_task(box.run())
+        for _ in range(2):
+            await asyncio.sleep(1)
+            sink.asked.clear()
+            began = asyncio.get_running_loop().time()
+            for item in range(5):
+                box.put(item)
+            await asyncio.sleep(1)
+            assert sink.asked[0] == pytest.approx(began + 0.25)
+            assert sink.gaps == pytest.approx([0.0, 0.0])
+            timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+            assert [timer for timer in timers if not timer.cancelled()] == []
+        assert sink.written == [0, 1, 2, 3, 4] * 2
+        task.cancel()
+        await asyncio.wait([task])
+
+    run_virtually(main())
+
+
+def test_what_an_outbox_is_without_more_said() -> None:
+    """Some thousand items, some hundred in one write, and eight attempts; it has a name and keeps no request away."""
+
+    async def main() -> None:
+        sink = Timed(failures=8)
+        box: Outbox[int] = Outbox("audit", sink.write)
+        assert (box.name, box.not_ready()) == ("audit", None)
+        assert [box.put(item) for item in range(4098)] == [True] * 4096 + [False] * 2
+        assert box.dropped == 2
+        await _run(box, 100.0)
+        assert box.dropped == 2 + 512
+        assert [len(batch) for batch in sink.batches] == [512] * 7
+        assert len(sink.asked) == 8 + 7
+
+    run_virtually(main())
+
+
+def test_what_is_taken_away_is_not_written() -> None:
+    """Somebody else writes it, in order; and what comes behind is written as ever."""
+
+    async def main() -> None:
+        sink = Timed()
+        box = outbox(sink)
+        box.put(1)
+        box.put(2)
+        assert box.take_all() == [1, 2]
+        assert (box.take_all(), len(box), box.dropped) == ([], 0, 0)
+        await _run(box, 10.0)
+        assert sink.asked == []
+        box.put(3)
+        await _run(box, 10.0)
+        assert sink.written == [3]
+
+    run_virtually(main())
+
+
+def test_a_store_that_is_away_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Not for each attempt: once in a row of failures, and again in the next row."""
+
+    async def main() -> None:
+        sink = Sink(failures=4)
+        box = outbox(sink)
+        box.put(1)
+        await _run(box, 60.0)
+        sink.failures = 2
+        box.put(2)
+        await _run(box, 60.0)
+
+    with caplog.at_level(logging.WARNING):
+        run_virtually(main())
+    assert len(caplog.records) == 2

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from capstan_gateway.life.threads import Busy, Threads
+from support.wait import eventually
 
 
 async def test_gives_what_the_function_gives_or_raises() -> None:
@@ -59,4 +60,38 @@ async def test_work_that_nobody_waits_for_any_more_is_left_out() -> None:
     await first
     assert await threads.run(int) == 0
     assert done == []
+    threads.close()
+
+
+async def test_without_more_said_there_is_one_thread_and_a_short_queue() -> None:
+    """One at work and 64 that wait; the bound is the same however much was done before."""
+    threads = Threads("plain")
+    for _ in range(5):
+        await threads.run(int)
+    for _ in range(2):
+        gate = threading.Event()
+        waiting = [asyncio.create_task(threads.run(gate.wait, 30)) for _ in range(65)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await threads.run(int)
+        assert sum(one.name.startswith("plain-") for one in threading.enumerate()) == 1
+        gate.set()
+        assert await asyncio.gather(*waiting) == [True] * 65
+    threads.close()
+
+
+async def test_what_comes_behind_the_end_is_done_all_the_same() -> None:
+    """Its threads begin anew, and those before have ended."""
+    threads = Threads("ending", workers=2)
+    gate = threading.Event()
+    waiting = [asyncio.create_task(threads.run(gate.wait, 30)) for _ in range(2)]
+    await asyncio.sleep(0)
+    before = [one for one in threading.enumerate() if one.name.startswith("ending-")]
+    assert len(before) == 2
+    threads.close()
+    gate.set()
+    await asyncio.gather(*waiting)
+    await eventually(lambda: not any(one.is_alive() for one in before), every=0.01)
+    async with asyncio.timeout(10):
+        assert await threads.run(int, "3") == 3
     threads.close()
