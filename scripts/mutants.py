@@ -47,6 +47,7 @@ SOURCES = (
 )
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".hypothesis")
 HANGS_SECONDS = 12
+"""After which a test has failed on a mutant, although the machine is busy."""
 BESIDE = ("tests", "crds", "docs", "examples", "helm", "scripts")
 
 # mutmut changes each string in three ways, two of which are its case. One is enough to see that a test reads it.
@@ -205,8 +206,8 @@ def write_settings(stage: Path, sources: Sequence[str], tests: Sequence[str], se
         "do_not_mutate_patterns": settings.leave,
         "also_copy": [name for name in BESIDE if name != "tests"],
         "pytest_add_cli_args_test_selection": tests,
-        # A test that hangs has noticed. To mutmut's own limit, which is several times what all tests of a function take,
-        # it would be idle for half a minute or more.
+        # A test that hangs has noticed. It would be idle for half a minute or more up to mutmut's own limit, which is
+        # several times what all tests of a function take.
         "pytest_add_cli_args": ["-p", "no:cacheprovider", f"--timeout={HANGS_SECONDS}"]
         + [f"--ignore={path}" for path in settings.ignore],
         # Who shares the machine with others must not take a slow run for one that never ends.

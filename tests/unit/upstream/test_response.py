@@ -80,7 +80,8 @@ async def deliver(response: Response, pieces: list[bytes], end: UpstreamError | 
 def test_which_deadline_is_in_force(
     awaits_token: bool | None, began: bool, expires_at: float, deadline: tuple[float, DeadlineKind]
 ) -> None:
-    """Up to the first piece the first token's, then the idle one, unless the reader knows better; the total over all."""
+    """Up to the first piece that of the first token, then the idle one, unless the reader knows better; never later
+    than the total one."""
 
     async def main() -> None:
         wire, response = begun(expires_at=expires_at)
