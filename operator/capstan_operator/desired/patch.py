@@ -42,7 +42,7 @@ class PatchError(Exception):
 
 def strategic_merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Give `base` with `patch` merged in; neither is changed. The patch must have passed `check_patch`."""
-    strategy = patch.get(DIRECTIVE, "merge")
+    strategy = patch.get(DIRECTIVE)
     content = {key: value for key, value in patch.items() if key not in (DIRECTIVE, RETAIN)}
     if strategy == "delete":
         return {}

@@ -186,7 +186,7 @@ def _drain_path(engine: EngineContainer) -> str:
 
 def _environment(ours: dict[str, str], spec: LLMModelSpec) -> list[dict[str, Any]]:
     """Give our variables by name and then the user's in their order, which win."""
-    theirs = [variable.model_dump(mode="json", exclude_none=True) for variable in spec.engine.env]
+    theirs = [variable.model_dump(exclude_none=True) for variable in spec.engine.env]
     overruled = {variable["name"] for variable in theirs}
     return [{"name": name, "value": value} for name, value in sorted(ours.items()) if name not in overruled] + theirs
 

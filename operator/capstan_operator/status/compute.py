@@ -104,7 +104,7 @@ def _transitions(present: Mapping[str, Mapping[str, Any]], findings: Mapping[str
     news = [
         _transition(kind, findings[kind])
         for kind, before in _BEFORE.items()
-        if _is_news(kind, present.get(kind) or {"status": before, "reason": None}, findings[kind])
+        if _is_news(kind, present.get(kind) or {"status": before}, findings[kind])
     ]
     told = {(one.reason, one.message): one for one in sorted(news, key=lambda one: one.type == "Warning")}
     return list(dict.fromkeys(told[one.reason, one.message] for one in news))

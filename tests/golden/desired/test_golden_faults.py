@@ -84,6 +84,7 @@ ARGUMENTS: dict[str, Scene] = {
 PATCHES: dict[str, Scene] = {
     "a label of ours": lambda: patched(labels={"capstan.dev/model": "other", "team": "a"}),
     "an annotation of ours": lambda: patched(annotations={"team": "a", "capstan.dev/anything": "x"}),
+    "a label of ours, as it is": lambda: patched(labels={"capstan.dev/track": "stable"}),
     "labels that are none": lambda: patched(labels={"a": 1}),
     "the engine's command": lambda: container(command=["sh"]),
     "the engine's arguments": lambda: container(args=["--x"]),
@@ -133,6 +134,7 @@ EMBEDS = make_model("e", model={"task": "embed"})
 FAULTY = make_model("f", replicas=-1)
 VERDICTS: dict[str, Scene] = {
     "two that are served": lambda: judged(A, B),
+    "one with two faults": lambda: judged(make_model("a", replicas=-1, serving={"weight": -1})),
     "one that goes": lambda: judged(as_deleting(A)),
     "a name that is taken": lambda: judged(
         A, make_model("b", model={"servedName": "a"}, created="2026-02-01T00:00:00Z")

@@ -172,10 +172,53 @@ def rolling_in_place() -> Told:
     return tell(model, live(model, *pods))
 
 
-def giving_way(*old: Manifest, says: str) -> Told:
+def giving_way(*old: Manifest, says: str, minutes: int = 9) -> Told:
     """Old pods are to give way, if there are any, and no node takes the new one."""
     model = make_model(rollout={"strategy": "InPlace"}, resources={"gpus": 1})
-    return tell(model, live(model, *old, unschedulable_pod("new", hash_of(model), says)), minutes=9)
+    return tell(model, live(model, *old, unschedulable_pod("new", hash_of(model), says)), minutes=minutes)
+
+
+def crashing_before() -> Told:
+    """A rollout whose old pod keeps ending, and whose new one is on its way."""
+    model = make_model()
+    old = waiting_pod("old", "old", restarts=9, state=BACKS_OFF, lastState=ENDED)
+    return tell(model, live(model, old, make_pod("new", hash_of(model))))
+
+
+def kept(backend: str, *pods: Manifest) -> Told:
+    """A faulty model of which the gateway goes on with what was accepted last."""
+    model = make_model(replicas=-1)
+    verdict = Verdict(False, "Invalid", "`spec.replicas` is wrong", kept=True, kept_backend=backend)
+    return tell(model, live(make_model(), *pods), verdict=verdict)
+
+
+def unpatchable() -> Told:
+    """A model whose spec is one, with a patch that has no meaning."""
+    model = make_model(template={"spec": {"$nothing": 1}})
+    return tell(model, live(make_model(), make_pod("p", "old", ready=True)))
+
+
+def hosted_now() -> Told:
+    """A model that a hosted API answers by now, whose Deployment of before was overdue."""
+    condition = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    deployment = deployment_of(make_model(), conditions=[condition])
+    model = make_model(external={"url": "https://api.example.com/v1"})
+    return tell(model, snapshot_of(model, deployment))
+
+
+def sharing(*pods: tuple[str, str, bool]) -> Told:
+    """Several replicas on a claim of one node: pods by template, node, and whether they are ready."""
+    model = make_model(cache={"size": "1Gi"}, replicas=2)
+
+    def pod(template: str, node: str, ready: bool) -> Manifest:
+        conditions = [
+            {"type": "Ready", "status": str(ready)},
+            {"type": "PodReadyToStartContainers", "status": str(ready)},
+        ]
+        hash_ = hash_of(model) if template == "new" else template
+        return make_pod(node, hash_, spec={"nodeName": node}, conditions=conditions)
+
+    return tell(model, live(model, *(pod(*one) for one in pods)))
 
 
 def unseen() -> Told:
@@ -221,8 +264,16 @@ SCENES: dict[str, Callable[[], Told]] = {
         model={"source": None},
     ),
     "serving, a simulator": lambda: serving(engine={"type": "Simulator"}),
+    "serving, with options in a file": lambda: serving(engine={"args": ["--config", "/x.yaml"]}),
     "idle": lambda: tell(make_model(replicas=0), live(make_model(replicas=0))),
     "faulty": lambda: tell(make_model(replicas=-1), snapshot_of(make_model(replicas=-1))),
+    "faulty, its pods serve on": lambda: kept("Service", make_pod("p", "old", ready=True)),
+    "faulty, it has no ready pod": lambda: kept("Service"),
+    "faulty, a hosted API answers still": lambda: kept("External"),
+    "faulty, its members answer still": lambda: kept("Router"),
+    "faulty, its cascade is asked still": lambda: kept("Cascade"),
+    "patched without meaning": unpatchable,
+    "external, with a Deployment of before": hosted_now,
     "external": lambda: tell(
         make_model(external={"url": "https://api.example.com/v1"}),
         snapshot_of(make_model(external={"url": "https://api.example.com/v1"})),
@@ -233,6 +284,11 @@ SCENES: dict[str, Callable[[], Told]] = {
     "gateway that is behind": lambda: acknowledged(Acknowledgement(AckState.PENDING, acknowledged=1, ready=2)),
     "gateway that is too old": lambda: acknowledged(
         Acknowledgement(AckState.REFUSED, acknowledged=1, ready=2, missing=("guards", "limits"))
+    ),
+    "gateway that runs this while the newest config is too large": lambda: acknowledged(
+        Acknowledgement(
+            AckState.ACKNOWLEDGED, acknowledged=2, ready=2, problem=Problem("ConfigTooLarge", "the config is too large")
+        )
     ),
     "gateway whose config is too large": lambda: acknowledged(
         Acknowledgement(AckState.BLOCKED, problem=Problem("ConfigTooLarge", "the config is too large"))
@@ -249,6 +305,11 @@ SCENES: dict[str, Callable[[], Told]] = {
     "own claim that waits": lambda: claimed("Pending", cache={"size": "1Gi"}),
     "own claim that is lost": lambda: claimed("Lost", cache={"size": "1Gi"}),
     "own claim that is bound": lambda: claimed("Bound", cache={"size": "1Gi"}),
+    "own claim that nobody has listed": lambda: tell(
+        make_model(cache={"size": "1Gi"}), Snapshot(models={make_model().key: make_model(cache={"size": "1Gi"})})
+    ),
+    "replicas on a claim of one node": lambda: sharing(("new", "a", True), ("new", "b", False)),
+    "rollout on a claim of one node": lambda: sharing(("old", "a", True), ("new", "b", False)),
     "storage class that does not exist": lambda: tell(
         make_model(cache={"size": "1Gi", "storageClassName": "fast"}),
         snapshot_of(make_model(cache={"size": "1Gi", "storageClassName": "fast"})),
@@ -294,6 +355,10 @@ SCENES: dict[str, Callable[[], Told]] = {
     "rollout in place, an old pod will give its GPU": lambda: giving_way(
         gpu_pod("old", "old"), says="0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
     ),
+    "rollout in place, an old pod will give its GPU soon": lambda: giving_way(
+        gpu_pod("old", "old"), says="0/1 nodes are available: 1 Insufficient nvidia.com/gpu.", minutes=0
+    ),
+    "rollout, the old pod keeps ending": crashing_before,
     "rollout in place, no old pod is left": lambda: giving_way(
         says="0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
     ),

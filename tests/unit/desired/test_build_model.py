@@ -6,6 +6,8 @@ import pytest
 from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL, TRACK_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.model import build_model
+from capstan_operator.desired.naming import child_labels
+from capstan_operator.desired.pod import build_template
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import Action, Rollout, RolloutMode, Wanted
 from capstan_operator.resources.resource import Fault, Manifest, ObjectKey
@@ -386,3 +388,19 @@ def test_a_budget_never_holds_pods_that_are_not_ready() -> None:
     budget = next(manifest for manifest in objects if manifest["kind"] == "PodDisruptionBudget")
     assert budget["spec"]["maxUnavailable"] == 1
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+@pytest.mark.parametrize("spec", [{}, {"replicas": -1}, {"external": {"url": "https://api.example.com/v1"}}])
+def test_what_is_wanted_says_of_which_model_it_is(spec: dict[str, Any]) -> None:
+    """Also when nothing is."""
+    model = make_model(**spec)
+    assert build_model(model, snapshot_of(model), SETTINGS).key == model.key
+
+
+def test_a_template_whose_metadata_somebody_replaces_has_our_labels_all_the_same() -> None:
+    """Without them its pods would be nobody's."""
+    model = make_model(template={"metadata": {"$patch": "replace"}})
+    assert model.spec
+    template, pod_hash = build_template(model, model.spec, SETTINGS)
+    labels = {**child_labels("llama", "stable"), "capstan.dev/pod-hash": pod_hash}
+    assert template["metadata"] == {"labels": labels}

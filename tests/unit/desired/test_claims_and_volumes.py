@@ -6,7 +6,16 @@ import pytest
 
 from capstan_operator.api.llmmodel import WeightsCache
 from capstan_operator.desired.objects import build_claim
-from capstan_operator.desired.volumes import has_image_volume, prefixes_json
+from capstan_operator.desired.volumes import (
+    Source,
+    exclusive_claim,
+    has_image_volume,
+    named_claims,
+    parse_source,
+    prefixes_json,
+    weights_claim,
+)
+from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import make_model
 
 
@@ -54,3 +63,33 @@ def test_an_image_volume_is_there_when_it_has_its_image(volumes: Any, has: bool)
     assert has_image_volume({"spec": {"template": {"spec": {"volumes": volumes}}}}) is has
     assert not has_image_volume({"spec": {"template": {}}})
     assert not has_image_volume({"spec": {}})
+
+
+def test_a_source_is_parted_at_its_scheme() -> None:
+    """Whatever comes after it."""
+    assert parse_source("s3://bucket/a://b") == Source("s3", "bucket/a://b")
+
+
+def test_a_faulty_model_needs_no_claim() -> None:
+    """Nothing of its manifest is known."""
+    faulty = make_model(replicas=-1)
+    assert (named_claims(faulty), weights_claim(faulty), exclusive_claim(faulty, {})) == ((), None, None)
+
+
+@pytest.mark.parametrize(
+    ("modes", "exclusive"),
+    [
+        (["ReadWriteOnce"], True),
+        (["ReadWriteOncePod"], True),
+        (["ReadOnlyMany"], False),
+        (["ReadWriteOnce", "ReadWriteMany"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_a_claim_that_many_nodes_may_attach_is_not_exclusive(modes: list[str] | None, exclusive: bool) -> None:
+    """By any of its modes; of one that says none nothing is known."""
+    model = make_model(model={"source": "pvc://weights/llama"})
+    claims = {ObjectKey("team", "weights"): {"spec": {"accessModes": modes}}}
+    assert exclusive_claim(model, claims) == ("weights" if exclusive else None)
+    assert exclusive_claim(model, {}) is None

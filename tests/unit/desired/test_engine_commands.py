@@ -46,6 +46,42 @@ def test_sglang_is_told_all_that_the_spec_says() -> None:
     assert "--is-embedding" in engine("SGLang", model={"task": "embed"}).args
 
 
+VLLM = ("example/model", "--served-model-name", "llama")
+AT = ("--host", "0.0.0.0", "--port", "8000")
+OWN = {"version": "v0.18.0"}
+
+
+def test_vllm_is_told_all_that_the_spec_says() -> None:
+    """In an image of its own; what the user says stays as it is, at the end."""
+    bare = engine("vLLM", engine=OWN)
+    assert bare.args == (*VLLM, *AT, "--enable-prompt-tokens-details")
+    assert bare.env == {"VLLM_NO_USAGE_STATS": "1"}
+    whole = engine(
+        "vLLM",
+        *("--host", "0.0.0.0", "--seed", "1"),
+        engine=OWN,
+        model={"revision": "r1"},
+        resources={"gpus": 4},
+        parallelism={"pipeline": 2},
+        serving=WINDOW,
+        adapters=ADAPTERS,
+    )
+    assert whole.args == (
+        *(*VLLM, "--port", "8000", "--tensor-parallel-size", "2", "--pipeline-parallel-size", "2"),
+        *("--enable-prompt-tokens-details", "--revision", "r1", "--max-model-len", "4096"),
+        *("--enable-lora", "--lora-modules", "one=a/one", "two=/mnt/claims/claim/two"),
+        *("--host", "0.0.0.0", "--seed", "1"),
+    )
+
+
+def test_vllm_is_told_once_which_model_it_is_and_what_it_does() -> None:
+    """The path is an argument without an option, and an older option says what two of the newer ones do."""
+    assert engine("vLLM", "--model", "example/model", engine=OWN).args[:2] == VLLM[1:]
+    assert "--runner" in engine("vLLM", engine=OWN, model={"task": "embed"}).args
+    older = engine("vLLM", "--task", "embed", engine=OWN, model={"task": "embed"}).args
+    assert not {"--runner", "--convert"} & set(older)
+
+
 TGI = ("--model-id", "example/model", "--hostname", "0.0.0.0", "--port", "8000")
 
 

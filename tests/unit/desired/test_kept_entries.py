@@ -163,3 +163,33 @@ def test_a_kept_virtual_model_does_without_members_that_have_become_virtual_them
         ("cascade", cascade, ["team/a"]),
     ):
         assert _asked(_after(_virtual(kind, "a", "b"), A, became, J)) == asked
+
+
+def test_a_member_that_stays_is_judged_by_what_it_is_and_not_by_its_faulty_edit() -> None:
+    """A kept router is one still, and so is a kept cascade."""
+    for kind in ("router", "cascade"):
+        live = LiveConfig.of(compile_gateway([_virtual(kind, "a", "b"), *MEMBERS]).config)
+        broken = make_model("v", generation=2, status=STATUS, **{kind: {"members": []}})
+        outer = make_model("z", **{kind: {"members": [{"name": "a"}, {"name": "v"}]}})
+        compiled = compile_gateway([broken, outer, *MEMBERS], live=live)
+        assert compiled.verdicts[broken.key].kept
+        (left_out,) = compiled.verdicts[outer.key].left_out
+        assert left_out.reason == f"is a {kind} itself"
+
+
+def test_a_kept_router_promises_what_it_promised() -> None:
+    """Nobody has said that it may have a larger window, though the member whose window is not known has gone."""
+    a, b = make_model("a", serving={"contextWindow": 10}), make_model("b")
+    compiled = _after(_virtual("router", "a", "b"), a, before=(a, b))
+    kept = _kept(compiled)
+    assert kept is not None
+    assert (_asked(compiled), kept.contextWindow) == (["team/a"], None)
+
+
+def test_reserved_names_are_judged_by_the_rules_of_their_own_namespace() -> None:
+    """Those of a router that is faulty and has no member left; not by those of the namespaces that are not listed."""
+    live = LiveConfig.of(compile_gateway([_virtual("router", "gone")]).config)
+    broken = make_model("v", generation=2, status=STATUS, router={"members": []})
+    own, others = NameRules(allowed={"team": ("v",), "*": ()}), NameRules(allowed={"team": (), "*": ("v",)})
+    assert compile_gateway([broken], live=live, rules=own).config.reserved == {"v": "team/v"}
+    assert compile_gateway([broken], live=live, rules=others).config.reserved == {}

@@ -19,6 +19,7 @@ from capstan_contract.config import (
 )
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.desired.members import find_left_out, virtual_backend
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.naming import credential_file, owner_of_credential
 from capstan_operator.desired.types import CompiledGateway, Verdict
@@ -267,3 +268,36 @@ def test_credential_file_tells_whose_it_is(endpoint: str | None) -> None:
     """From the name of a credential's file follow the model and the endpoint."""
     key = ObjectKey("team", "gpt")
     assert owner_of_credential(credential_file(key, endpoint)) == (key, endpoint)
+
+
+def test_a_virtual_model_without_members_tells_of_its_lost_names_too() -> None:
+    """One look is enough to put both right."""
+    router = _router("r", "gone", model={"aliases": ["a"]}, created=YOUNG)
+    verdict = _verdict(_compile(router, make_model("a")), "r")
+    assert verdict.reason == "MembersMissing"
+    assert [one.name for one in verdict.lost_names] == ["a"]
+
+
+def test_an_ensemble_without_its_judge_has_none_to_wait_for() -> None:
+    """It goes on with what else it has."""
+    estimator = {"type": "Ensemble", "judge": {"name": "gone", "timeoutSeconds": 3}}
+    compiled = _compile(_cascade("c", "a", "b", cascade={"estimator": estimator}), make_model("a"), make_model("b"))
+    backend = _backend(compiled, "c")
+    assert isinstance(backend, CascadeBackend)
+    assert backend.estimator == CascadeEstimator(type=EstimatorType.ENSEMBLE)
+
+
+def test_a_router_may_write_as_much_as_the_member_that_may_write_most() -> None:
+    """And nobody knows how much when that of one is not known."""
+    a, b = make_model("a", serving={"maxOutputTokens": 5}), make_model("b", serving={"maxOutputTokens": 7})
+    assert _entry(_compile(_router("r", "a", "b"), a, b), "r").maxOutputTokens == 7
+    assert _entry(_compile(_router("r", "a", "b"), a, make_model("b")), "r").maxOutputTokens is None
+
+
+def test_a_model_that_is_not_virtual_has_no_members() -> None:
+    """Who asks for them has made a mistake, and so has who asks before a member is judged."""
+    with pytest.raises(ValueError, match="'team/a' is not virtual"):
+        virtual_backend(make_model("a"), ())
+    member = make_model("a")
+    with pytest.raises(ValueError, match="the verdict on 'team/a' is not given yet"):
+        find_left_out(_router("r", "a"), {member.key: member}, {}, {})

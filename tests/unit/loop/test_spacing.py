@@ -23,6 +23,14 @@ def test_batches_that_are_no_longer_small_are_spaced_narrower_step_by_step() -> 
     assert FEW_KEYS * STEP < FEW_MODELS
 
 
+def test_as_many_keys_as_are_not_many_yet_are_spaced_narrower_by_one_step() -> None:
+    """The next one more is a large batch."""
+    spacing = Spacing(0.25)
+    for _ in range(4):
+        spacing.after(1, at_once=True)
+    assert spacing.after(MANY_KEYS, at_once=True) == pytest.approx(1.0 / STEP)
+
+
 @pytest.mark.parametrize(("keys", "at_once"), [(1, False), (MANY_KEYS + 1, True)])
 def test_a_pause_and_a_large_batch_make_it_narrow_at_once(keys: int, at_once: bool) -> None:
     """Who comes after a pause waits for nobody; a batch of many is worth its LISTs."""

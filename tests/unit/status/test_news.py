@@ -79,6 +79,21 @@ def test_one_fact_of_two_conditions_is_told_as_the_worse() -> None:
     assert reasons(look(after(model, well), verdict=refused("Conflicted"))) == ["Warning Conflicted"]
 
 
+def test_one_fact_is_a_warning_although_a_condition_that_tells_it_later_calls_it_none() -> None:
+    """Accepted calls it bad, and Progressing only says why nothing goes on; Degraded and Ready say it already."""
+    conditions = [
+        {"type": "Accepted", "status": "True", "reason": "Accepted"},
+        {"type": "Progressing", "status": "True", "reason": "RollingOut"},
+        {"type": "Degraded", "status": "True", "reason": "Invalid"},
+        {"type": "Ready", "status": "False", "reason": "Invalid"},
+    ]
+    model = make_model(replicas=-1, status={"conditions": conditions})
+    snapshot = snapshot_of(model)
+    verdict = compile_gateway([model]).verdicts[model.key]
+    result = compute_status(model, build_model(model, snapshot, SETTINGS), snapshot, verdict, RUNS, NOW)
+    assert reasons(result) == ["Warning Invalid"]
+
+
 def test_what_is_over_is_called_so() -> None:
     """Degraded that ends is Recovered, with what is true now."""
     model = make_model()
@@ -141,6 +156,7 @@ def test_a_condition_that_somebody_took_away_is_written_again() -> None:
         ("https://llm.example.com/", "gateway", "https://llm.example.com/v1"),
         ("https://llm.example.com/v1", "", "https://llm.example.com/v1"),
         ("https://llm.example.com/v1/", "", "https://llm.example.com/v1"),
+        ("https://llm.example.com/X/", "", "https://llm.example.com/X/v1"),
     ],
 )
 def test_the_endpoint_is_where_clients_point_their_sdk(url: str, service: str, endpoint: str | None) -> None:
