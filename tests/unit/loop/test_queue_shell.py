@@ -183,6 +183,19 @@ def test_a_batch_that_cannot_be_prepared_backs_off_and_frees_its_place() -> None
     assert world.queue.core.failing == 0
 
 
+def test_keys_of_a_batch_that_cannot_be_prepared_leave_the_room_of_their_groups() -> None:
+    """Each that of its own."""
+
+    async def scenario(world: World) -> None:
+        world.unprepared = 1
+        for key in ("a1", "a2", "b1"):
+            world.queue.wake(key)
+        await asyncio.sleep(1)
+
+    world = in_world(scenario, queue={"group_of": lambda key: key[0]})
+    assert (world.queue.core.failing, world.queue._shares._ahead) == (3, {})
+
+
 @pytest.mark.parametrize("how", ["fails", "breaks"])
 def test_a_run_that_fails_backs_off_alone(how: str) -> None:
     """Whether it says so or raises: the others of its batch are through."""

@@ -1,6 +1,6 @@
 """Who may run next, on plain data."""
 
-from capstan_operator.loop.shares import Limits, Shares
+from capstan_operator.loop.shares import NEWCOMERS_EVERY, Limits, Shares
 
 LIMITS = Limits(workers=16, patience=2.0)
 Key = tuple[str, int]
@@ -248,3 +248,36 @@ def test_a_slow_group_runs_in_places_of_the_slow_alone() -> None:
     assert shares.start(0.0) == []
     shares.end((groups[0], 1), 9.0)
     assert shares.start(0.0) == [(groups[8], 2)]
+
+
+def test_what_is_prepared_of_a_group_follows_its_own_pace() -> None:
+    """One whose runs last long has no more ahead than it will begin; it is filled up when half of that is used up."""
+    shares = make(lasts=80)
+    now = finish(shares, runs=80, each=12.0)
+
+    def prepared() -> int:
+        admits = shares.intake(now, seconds=6.0)
+        return sum(admits(("lasts", number)) for number in range(1000))
+
+    most = prepared()
+    assert 12 <= most <= 12 + 12 * 6 // 11
+    for number in range(most - most // 2 - 1):
+        shares.withdraw(("lasts", number))
+    assert prepared() == 0, "more than half of it is still to come"
+    shares.withdraw(("lasts", 0))
+    assert prepared() == most - most // 2
+    assert taken(shares, "other", now=now) > 100
+
+
+def test_a_newcomer_that_was_refused_may_be_prepared_a_moment_later() -> None:
+    """Nothing else need happen for that, so somebody has to look again then; without one nobody has to."""
+    shares = make(a=600)
+    now = finish(shares, runs=600, each=1.0)
+    assert shares.next_intake() is None
+    taken(shares, "a", now=now)
+    shares.start(now)
+    assert shares.next_intake() is None
+    assert taken(shares, "b", now=now) == 4
+    assert shares.next_intake() is None
+    assert taken(shares, "c", now=now + 0.5) == 0
+    assert shares.next_intake() == now + NEWCOMERS_EVERY

@@ -11,7 +11,7 @@ from capstan_operator.desired.model import build_model
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.status.compute import compute_status
-from capstan_operator.status.standings import standing_of
+from capstan_operator.status.standings import UNKNOWN, gather_members, standing_of
 from capstan_operator.status.types import Acknowledgement, AckState, StatusResult
 from support.plainmodels import NOW, SETTINGS, make_member, make_model
 
@@ -191,3 +191,11 @@ def test_what_is_ready_stays_so_while_a_member_changes(generation: int, status: 
     assert router.generation == 1
     changed = make_member("a", ready="GatewayPending")
     assert _told(_status(router, changed, make_member("b", "False", "Loading")))["Ready"][0] == status
+
+
+def test_of_a_member_that_is_gone_by_now_nothing_is_known() -> None:
+    """The verdict may be older than the snapshot."""
+    model, a = make_model("router", **ROUTER), make_member("a")
+    verdict = compile_gateway([model, a, make_member("b")]).verdicts[model.key]
+    members = gather_members(model, verdict, Snapshot(models={one.key: one for one in (model, a)}))
+    assert [member.standing for member in members.all] == [standing_of(a.status), UNKNOWN]
