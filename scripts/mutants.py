@@ -238,11 +238,16 @@ def refresh(stage: Path) -> None:
                 shutil.copy(path, staged)
     forget_changed_tests(stage)
     copy_tests(stage)
+    named = {Mutant(item["where"], item["was"], item["now"]) for item in read_equivalent()}
+    os.chdir(stage)
     for meta in (stage / "mutants").rglob("*.py.meta"):
-        content = json.loads(meta.read_text())
+        content, module = json.loads(meta.read_text()), meta.relative_to(stage / "mutants").with_suffix("")
         codes = content["exit_code_by_key"]
-        content["exit_code_by_key"] = {name: code if is_killed(code) else None for name, code in codes.items()}
+        # One that is named as equivalent would run through all of its tests, and live.
+        again = [name for name, code in codes.items() if code is not None and not is_killed(code)]
+        codes |= {name: None for name in again if describe(name, module) not in named}
         meta.write_text(json.dumps(content))
+    os.chdir(ROOT)
 
 
 def forget_changed_tests(stage: Path) -> None:

@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.entries import credential_origins
 from capstan_operator.desired.name_rules import NameRules
+from capstan_operator.desired.naming import credential_file, origin_of
+from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
 from support.plainmodels import make_model
 
@@ -36,3 +40,30 @@ def test_a_credential_goes_to_the_origin_of_its_endpoint() -> None:
         "b": "http://b.example:8080",
     }
     assert credential_origins(compile_gateway([make_model()]).config.models[0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://a.example/v1", "https://a.example:443"),
+        ("http://A.example", "http://a.example:80"),
+        ("https://a.example:8443/v1?x=y", "https://a.example:8443"),
+        ("ftp://a.example/x", "ftp://a.example:"),
+        ("file:///x", "file://:"),
+        ("", "://:"),
+        ("https://a:99999999", "https://a:99999999"),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url: str, origin: str) -> None:
+    """With the usual port where none is said; of what is no URL, all of it."""
+    assert origin_of(url) == origin
+
+
+def test_a_credential_s_file_says_which_reference_it_is_of() -> None:
+    """Each part of it, and where it is sent, makes another file; what is not said is as if it were empty."""
+    key = ObjectKey("ns", "m")
+    said = {"uid": "u", "secret": "s", "secret_key": "k", "url": "https://a.example/v1"}
+    files = {credential_file(key, **said)} | {credential_file(key, **{**said, part: "other"}) for part in said}
+    assert len(files) == 5
+    assert credential_file(key, **{**said, "url": "https://a.example/v2"}) in files, "of the same host"
+    assert credential_file(key) == credential_file(key, None, uid="", secret="", secret_key="", url="")

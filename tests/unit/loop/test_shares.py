@@ -281,3 +281,66 @@ def test_a_newcomer_that_was_refused_may_be_prepared_a_moment_later() -> None:
     assert shares.next_intake() is None
     assert taken(shares, "c", now=now + 0.5) == 0
     assert shares.next_intake() == now + NEWCOMERS_EVERY
+
+
+def _prepare(shares: Shares[Key], now: float = 0.0, **counts: int) -> dict[str, int]:
+    """Ask at one moment for so many keys of each group, in turns; give how many are prepared of each."""
+    admits = shares.intake(now, seconds=0.0)
+    found = dict.fromkeys(counts, 0)
+    for number in range(max(counts.values())):
+        for group, count in counts.items():
+            found[group] += number < count and admits((group, number))
+    return found
+
+
+def test_more_is_prepared_as_soon_as_half_of_what_can_begin_is_left() -> None:
+    """Of sixteen workers eight: one more that is left, and nothing is filled up."""
+    shares: Shares[Key] = Shares(LIMITS, group_of=lambda key: key[0])
+    assert _prepare(shares, a=4, b=4) == {"a": 4, "b": 4}
+    assert _prepare(shares, a=1) == {"a": 1}
+    assert _prepare(shares, a=1, b=1) == {"a": 0, "b": 0}
+
+
+def test_what_is_prepared_of_all_has_a_bound_and_newcomers_have_one_beyond_it() -> None:
+    """As many as can begin; and as many again of groups of which nothing was under way, however many they are."""
+    shares: Shares[Key] = Shares(LIMITS, group_of=lambda key: key[0])
+    assert sum(_prepare(shares, **{f"g{number}": 5 for number in range(6)}).values()) == 16
+    assert sum(_prepare(shares, **{f"new{number}": 9 for number in range(20)}).values()) == 16
+    assert sum(_prepare(shares, 9.0, **{f"newer{number}": 9 for number in range(20)}).values()) == 0
+
+
+def test_a_slow_group_is_prepared_however_much_is_ahead_of_others() -> None:
+    """It has places of its own, which nobody else takes, and what waits of it counts for nobody."""
+    shares = make(hangs=1)
+    make_slow(shares, shares.start(0.0))
+    _prepare(shares, **{f"g{number}": 5 for number in range(6)})
+    _prepare(shares, **{f"new{number}": 9 for number in range(20)})
+    before = shares._ahead_in_time
+    assert _prepare(shares, hangs=9) == {"hangs": 3}
+    assert shares._ahead_in_time == before == 32
+
+
+def test_a_newcomer_that_was_refused_is_remembered_although_others_were_refused_after_it() -> None:
+    """They will be prepared when something ends; it need not wait for that."""
+    shares: Shares[Key] = Shares(LIMITS, group_of=lambda key: key[0])
+    _prepare(shares, a=8, b=8)
+    assert _prepare(shares, first=1) == {"first": 1}
+    assert _prepare(shares, 0.5, second=1, a=1) == {"second": 0, "a": 0}
+    assert shares.next_intake() == NEWCOMERS_EVERY
+    assert _prepare(shares, 0.6, a=1) == {"a": 0}
+    assert shares.next_intake() is None
+
+
+def test_who_was_refused_because_enough_is_prepared_waits_for_what_ends() -> None:
+    """A newcomer among many, and one of many when all is filled up: to look again a moment later would be in vain."""
+    shares: Shares[Key] = Shares(LIMITS, group_of=lambda key: key[0])
+    _prepare(shares, a=8, b=8)
+    assert sum(_prepare(shares, **{f"new{number}": 4 for number in range(9)}).values()) == 16
+    assert shares.next_intake() is None
+    for number in range(4):
+        for group in range(4):
+            shares.withdraw((f"new{group}", number))
+    for number in range(8):
+        shares.withdraw(("a", number))
+    assert sum(_prepare(shares, 0.5, **{f"more{number}": 9 for number in range(9)}).values()) == 8
+    assert shares.next_intake() is None
