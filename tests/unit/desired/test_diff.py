@@ -1,5 +1,6 @@
 """When an object is as it should be: what is the same although it looks otherwise, and what is not."""
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -127,3 +128,14 @@ def test_what_is_not_there_is_applied() -> None:
     assert needs_apply(manifest, None)
     assert not needs_apply(manifest, {**manifest, "status": {"x": 1}})
     assert needs_apply(manifest, {**manifest, "spec": {"a": 2}})
+
+
+def test_a_map_is_one_of_whatever_type() -> None:
+    """What is parsed may be a read-only one, on either side."""
+    one, more = {"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}
+    for desired in (one, MappingProxyType(one), {"a": MappingProxyType(one["a"])}):
+        for live in (more, MappingProxyType(more), {"a": MappingProxyType(more["a"])}):
+            assert is_subset(desired, live)
+            assert not is_subset(live, desired)
+    assert not is_subset(MappingProxyType(one), "a")
+    assert not is_subset("a", MappingProxyType(one))

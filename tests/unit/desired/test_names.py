@@ -231,6 +231,16 @@ def test_an_entry_that_has_not_changed_is_the_same_object() -> None:
     assert second.config.models[1].weight == 3
 
 
+def test_the_entry_of_a_virtual_model_is_the_same_object_while_its_members_are() -> None:
+    """It is made from theirs each time, and nobody who has looked at it has to look again."""
+    compiler = Compiler()
+    router, member = make_model("r", router={"members": [{"name": "m"}]}), make_model("m")
+    first = compiler.compile([router, member]).config.models[1]
+    assert compiler.compile([router, member]).config.models[1] is first
+    wider = compiler.compile([router, make_model("m", generation=2, serving={"contextWindow": 9})]).config.models[1]
+    assert (wider.contextWindow, first.contextWindow) == (9, None)
+
+
 def test_a_status_reserves_a_name_only_for_what_the_model_is_now() -> None:
     """What was said of an older generation, or while another model has the name, says nothing about it."""
     lacking = {"observedGeneration": 1, "conditions": [{"type": "Accepted", "status": "False"}]}
