@@ -43,10 +43,15 @@ def has_effects(document: Mapping[str, Any], *, stored: bool = False) -> bool:
     store = document.get("store")
     if stored if store is None else store:
         return True
-    if any(document.get(field) for field in _PROVIDERS):
+    if any(_is_on(document.get(field)) for field in _PROVIDERS):
         return True
     tools = document.get("tools")
     return isinstance(tools, list) and any(map(_is_providers, tools))
+
+
+def _is_on(value: object) -> bool:
+    """NB: `"web_search_options": {}` turns the search on."""
+    return value is not None and value is not False and value != []
 
 
 def _is_providers(tool: object) -> bool:

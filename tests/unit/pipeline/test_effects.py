@@ -28,6 +28,8 @@ SEARCH = {"type": "web_search_20250305", "name": "web_search"}
         (CHAT, {"background": True}, False),
         (CHAT, {"background": False}, True),
         (CHAT, {"web_search_options": {"user_location": None}}, False),
+        (CHAT, {"web_search_options": {}}, False),
+        (CHAT, {"web_search_options": None}, True),
         (CHAT, {"tools": [FUNCTION, {"type": "nobody-knows"}]}, False),
         (CHAT, {"tools": "nonsense"}, True),
         (CHAT, {"tools": ["nonsense", 1, {"type": 1}, {}]}, True),
