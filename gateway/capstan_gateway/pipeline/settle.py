@@ -61,7 +61,7 @@ def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iter
     if worked > 0:
         usage = Usage(asked_tokens(request), 0)
         for _ in range(worked):
-            _settle(bill, model, usage, ESTIMATED)
+            _settle(bill, model, usage, ESTIMATED, answered=False)
 
 
 def asked_tokens(request: Request) -> int:
@@ -72,7 +72,7 @@ def asked_tokens(request: Request) -> int:
     return prompt_tokens(native.document if unread and native is not None else request.document)
 
 
-def _settle(bill: Bill, model: ServedModel, usage: Usage, how: How) -> None:
+def _settle(bill: Bill, model: ServedModel, usage: Usage, how: How, *, answered: bool = True) -> None:
     metrics, rates = model.metrics, model.rates
     metrics.input_tokens.value += usage.prompt_tokens
     metrics.output_tokens.value += usage.completion_tokens
@@ -81,4 +81,4 @@ def _settle(bill: Bill, model: ServedModel, usage: Usage, how: How) -> None:
     if rates is not None:
         price = rates.cost(usage)
         metrics.cost.value += price
-    bill.add(usage, how, price)
+    bill.add(usage, how, price, answered=answered)

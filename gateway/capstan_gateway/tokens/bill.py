@@ -56,7 +56,7 @@ class Bill:
     """What one request has cost so far. Whole numbers only: nothing is lost by adding them."""
 
     __slots__ = (
-        "calls", "estimated", "input_tokens", "last", "nano_dollars", "open", "output_tokens", "priced",
+        "answer", "calls", "estimated", "input_tokens", "nano_dollars", "open", "output_tokens", "priced",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -71,17 +71,18 @@ class Bill:
         self.nano_dollars = 0
         self.priced = False
         """Whether any call had a price: of others nobody knows what they cost."""
-        self.last: Usage | None = None
-        """What the call used that was settled last."""
+        self.answer: Usage | None = None
+        """What the newest answer used; attempts in vain are none."""
 
-    def add(self, usage: Usage, how: How, nano_dollars: int | None) -> None:
+    def add(self, usage: Usage, how: How, nano_dollars: int | None, *, answered: bool = True) -> None:
         """Put a call on the bill; its price is None where nobody has said what the model's tokens cost."""
         self.calls += 1
         if how is ESTIMATED:
             self.estimated += 1
         self.input_tokens += usage.prompt_tokens
         self.output_tokens += usage.completion_tokens
-        self.last = usage
+        if answered:
+            self.answer = usage
         if nano_dollars is not None:
             self.priced = True
             self.nano_dollars += nano_dollars

@@ -132,3 +132,11 @@ def test_what_was_settled_stays_when_the_request_fails() -> None:
     ask.end()
     assert (ask.bill.calls, ask.bill.nano_dollars) == (2, 300)
     assert ask.fork(settles=True).bill is not ask.bill
+
+
+def test_attempts_in_vain_are_no_answers() -> None:
+    """What is expected of the next member of a cascade follows from the newest answer, not from what was lost."""
+    bill, model = Bill(), _model(inputPerMillion=1, outputPerMillion=2)
+    settle_whole(bill, model, REQUEST, Usage(5, 7), b"{}")
+    settle_lost(bill, model, REQUEST, [Tried(True), Tried(True)], answered=True)
+    assert (bill.calls, bill.answer) == (2, Usage(5, 7))

@@ -12,7 +12,13 @@ def test_a_bill_adds_up_its_calls() -> None:
     """Every number is the sum over all calls; an estimate or a price of one of them is not forgotten by the next."""
     bill = Bill()
     assert (bill.calls, bill.estimated, bill.open, bill.how) == (0, 0, 0, How.TOLD)
-    assert (bill.input_tokens, bill.output_tokens, bill.nano_dollars, bill.priced, bill.last) == (0, 0, 0, False, None)
+    assert (bill.input_tokens, bill.output_tokens, bill.nano_dollars, bill.priced, bill.answer) == (
+        0,
+        0,
+        0,
+        False,
+        None,
+    )
     bill.add(Usage(1, 2), How.TOLD, None)
     assert (bill.how, bill.priced) == (How.TOLD, False)
     bill.add(Usage(10, 20), How.ESTIMATED, 0)
@@ -21,7 +27,7 @@ def test_a_bill_adds_up_its_calls() -> None:
     bill.add(Usage(1000, 2000), How.ESTIMATED, None)
     assert (bill.calls, bill.estimated, bill.how) == (4, 2, How.ESTIMATED)
     assert (bill.input_tokens, bill.output_tokens, bill.nano_dollars, bill.priced) == (1111, 2222, 7, True)
-    assert bill.last == Usage(1000, 2000)
+    assert bill.answer == Usage(1000, 2000)
 
 
 BARE = Usage(9, 0, bare=True)
