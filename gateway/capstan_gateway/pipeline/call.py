@@ -12,6 +12,7 @@ from capstan_gateway.engine_errors import normalise_error, upstream_error_event
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
+from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
@@ -82,6 +83,8 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
                 if answer.whole is not None and answer.status == OK:
                     if adapter is None and len(answer.whole) > READ_AT_ONCE_BYTES:
                         await _check_large(answer.whole)
+                    if adapter is not None or request.route.dialect is not None:
+                        await admit(answer.whole, ask.memory, deps.executor, whose=answer.endpoint.id)
                     reply = _whole_reply(ask, model, answer, adapter, answer.whole)
                 else:
                     reply = await _reply(model, answer, adapter)

@@ -17,6 +17,7 @@ import orjson
 from capstan_contract.config import EstimatorType
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, UpstreamFailed, UpstreamRejected
+from capstan_gateway.pipeline.answers import keep
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.held import HeldSource
@@ -51,6 +52,8 @@ class Held:
     answer: dict[str, Any]
     reply: WholeReply
     score: float | None
+    size: int
+    """Bytes of the process' budget that it takes."""
 
 
 class Cascade:
@@ -91,11 +94,21 @@ class Cascade:
             if self._ask.stats.spent:
                 return self._give(held, "stopped=sent-once")
             self._count_escalation(member, "score")
-            if self._best is None or (held.score or 0.0) > (self._best.score or 0.0):
-                self._best = held
+            self._best = self._better(held)
         if self._best is not None:
             return self._give(self._best, "stopped=failed")
         raise failure
+
+    def _better(self, held: Held) -> Held:
+        """Give the better one of this answer and the best so far; the other one is kept no longer."""
+        best = self._best
+        if best is None:
+            return held
+        best, worse = (held, best) if (held.score or 0.0) > (best.score or 0.0) else (best, held)
+        if worse.size:
+            share = self._ask.memory()
+            share.shrink_to(share.held - worse.size)
+        return best
 
     async def _last(self, member: ServedModel, number: int) -> Reply:
         """Give the answer of the last member as it comes."""
@@ -127,12 +140,13 @@ class Cascade:
             if asked is plain or error.status != 400 or "logprob" not in f"{error.param} {error.message}":
                 raise
             reply = await self._ask_whole(member, plain)
+        size = await keep(reply.body, self._ask.memory, self._deps.executor, whose=member.id)
         answer = read_object(reply)
         score = await self._scorer.score(answer)
         if asked is not plain:
             answer = without_logprobs(answer)
             reply.body = orjson.dumps(answer)
-        return Held(number, member, answer, reply, score)
+        return Held(number, member, answer, reply, score, size)
 
     async def _ask_whole(self, member: ServedModel, document: dict[str, Any]) -> WholeReply:
         child = self._ask.fork(self._ask.request.rewritten(document))
@@ -145,7 +159,7 @@ class Cascade:
             child.leave()
         if not isinstance(reply, WholeReply):
             raise UpstreamFailed("the model's engine answered in another form than was asked for")
-        self._usage = child.bill.last
+        self._usage = child.bill.answer
         return reply
 
     def _give(self, held: Held, why: str) -> Reply:

@@ -7,6 +7,7 @@ import orjson
 
 from capstan_contract.config import CascadeEstimator, EstimatorType, Provider, Task
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.layers import of_its_own
@@ -76,7 +77,7 @@ class Scorer:
         finally:
             self._ask.join(child, answers=False)
             child.leave()
-        if not isinstance(reply, WholeReply):
+        if not isinstance(reply, WholeReply) or len(reply.body) > INLINE_BYTES:
             return None
         return read_grade(read_object(reply))
 

@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 from backports import zstd
 
+from capstan_contract.config import CascadeBackend, CascadeEstimator, EstimatorType
 from capstan_gateway.documents import INLINE_BYTES, MAX_CONTAINERS
-from fakes.openai_upstream import FakeUpstream, Received, Wire, stall
+from fakes.openai_upstream import FakeUpstream, Received, Respond, Wire, stall
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
 
@@ -148,3 +149,55 @@ async def test_whole_answers_are_counted(
     assert response.status == status
     assert (said == answer) is (status == 200)
     assert gateway.metric("gateway_memory_refused_total") == (status == 503)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", CHAT])
+async def test_answers_of_too_many_values(
+    http: aiohttp.ClientSession, gateway: RunningGateway, upstream: FakeUpstream, path: str
+) -> None:
+    """A whole answer that would take long to parse is no answer where it is read, and others do not wait for it."""
+    message = {"content": "x"}
+    choice = {"finish_reason": "stop", "message": message, "more": [{}] * MAX_CONTAINERS}
+    wide = json.dumps({"choices": [choice]}).encode()
+
+    async def respond(_: Received, wire: Wire) -> None:
+        await wire.json(wide)
+
+    upstream.respond = respond
+    said = {"model": "chat", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "input": "x"}
+    async with http.post(path, json=said) as response:
+        text = await response.text()
+    # A client of chat completions gets it as it is: nobody reads it here.
+    assert response.status == (200 if path == CHAT else 502)
+    assert path == CHAT or "too many JSON values" in text
+
+
+async def test_answers_that_a_cascade_keeps_are_counted(tmp_path: Path) -> None:
+    """What is kept while the next member is asked is held in the budget; the worse one of two is let go."""
+    seen: list[int] = []
+
+    def says(size: int) -> Respond:
+        async def respond(_: Received, wire: Wire) -> None:
+            seen.append(gateway.gateway.memory.held)
+            choice = {"finish_reason": "length", "message": {"content": "x" * size}}
+            await wire.json({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+
+        return respond
+
+    async with FakeUpstream() as one, FakeUpstream() as other, FakeUpstream() as last:
+        cascade = CascadeBackend(
+            members=("test/one", "test/other", "test/last"), threshold=0.9,
+            estimator=CascadeEstimator(type=EstimatorType.CHECKS),
+        )  # fmt: skip
+        models = [entry("one", one.url), entry("other", other.url), entry("last", last.url)]
+        async with running_gateway(tmp_path, *models, entry("steps", backend=cascade)) as gateway:
+            one.respond, other.respond, last.respond = says(100_000), says(200_000), says(1)
+            async with (
+                aiohttp.ClientSession(gateway.url) as session,
+                session.post(CHAT, data=body().replace(b'"chat"', b'"steps"'), headers=JSON) as response,
+            ):
+                assert response.status == 200
+            await eventually(lambda: gateway.gateway.memory.held == 0, what="all memory back")
+    assert seen[0] < 10_000
+    assert 200_000 < seen[1] < 250_000
+    assert 200_000 < seen[2] < 250_000
