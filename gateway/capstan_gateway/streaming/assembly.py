@@ -100,7 +100,7 @@ class _Choice:
         """The call that a piece belongs to; a piece without an index goes on with the newest, unless its id is new."""
         index, calls = piece.get("index"), self._calls
         if index is None:
-            if calls and piece.get("id") in (None, calls[-1].id):
+            if calls and (not piece.get("id") or piece["id"] == calls[-1].id):
                 return calls[-1]
             index = calls[-1].index + 1 if calls else 0
         for call in calls:

@@ -150,8 +150,8 @@ class StreamRelay:
         start = 0
         for _ in range(FIRST_FRAMES):
             end = run.find(b"\n\n", start) + 2
-            chunks = _read_run(run[start:end])
-            if end == len(run) or chunks is None or not self._takes(chunks, run[:start]):
+            chunks = None if end == len(run) else _read_run(run[start:end])
+            if chunks is None or not self._takes(chunks, run[:start]):
                 break
             self._likeness.learn(chunks[0], run[start:end])
             start = self._likeness.match(run, end)
@@ -275,6 +275,8 @@ def _read_run(run: bytes) -> list[Any] | None:
     if not run.startswith(_PREFIX):
         return None
     frames = run.count(b"\n\n")
+    if run.count(b"\n") != 2 * frames:
+        return None  # A line end is a space in JSON, and the end of the data to a client.
     try:
         if frames == 1:
             return [orjson.loads(run[len(_PREFIX) :])]
@@ -305,8 +307,6 @@ def _is_whole(frame: bytes) -> bool:
     data = frame_data(frame)
     if data is None:
         return False
-    if data.strip() == b"[DONE]":
-        return True
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -94,7 +94,7 @@ def test_all_text_is_counted() -> None:
 def test_a_message_is_joined_where_it_came_in_pieces() -> None:
     """Texts are joined, what is not known stays as it came last, null says nothing, and there is always a content."""
     assert deltas({}) == {"role": "assistant", "content": None}
-    assert deltas({"role": "tool", "x": 1}, {"x": 2}, {"x": None, "content": None}) == {
+    assert deltas({"role": "tool", "x": 1}, {"y": None, "x": 2}, {"x": None, "content": None}) == {
         "role": "tool", "content": None, "x": 2,
     }  # fmt: skip
     for name in ("content", "refusal", "reasoning", "reasoning_content"):
@@ -131,6 +131,8 @@ def call(index: int | None = None, **more: Any) -> Document:
         ),
         ([call(id="a"), call(id="b"), call(x=1)], [{"id": "a"}, {"id": "b", "x": 1}]),
         ([call(7, id="a"), call(id="b"), call(8, x=1)], [{"id": "a"}, {"id": "b", "x": 1}]),
+        ([call(id="a"), call(0, x=1)], [{"id": "a", "x": 1}]),
+        ([call(id="a"), call(id="", x=1)], [{"id": "a", "x": 1}]),
         ([call(id=None), call(id="a")], [{"id": None}, {"id": "a"}]),
         ([call(0, function=None), call(0, function={"name": "f"})], [{"function": {"name": "f"}}]),
         (
@@ -211,6 +213,16 @@ def test_a_completion_is_replayed_as_its_choices() -> None:
         {"id": "c", "object": "text_completion", "choices": [{"text": "a", "index": 0, "finish_reason": "stop"}]},
         {"id": "c", "object": "text_completion", "choices": [{"index": 1, "text": "b", "finish_reason": "length"}]},
     ]
+
+
+def test_a_choice_that_says_little_is_replayed_too() -> None:
+    """One without an index is the first; what is no list of calls stays as it is."""
+    message = {"content": "hi", "tool_calls": {"a": 1}}
+    first, last = to_chunks({"object": "chat.completion", "choices": [{"message": message}]}, usage=False)
+    assert first["choices"][0] == {
+        "index": 0, "delta": {"role": "assistant", **message}, "finish_reason": None, "logprobs": None,
+    }  # fmt: skip
+    assert last["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop", "logprobs": None}
 
 
 def test_an_answer_without_choices_is_a_stream_too() -> None:

@@ -63,6 +63,7 @@ def test_every_short_run_of_tokens_is_told() -> None:
         (b"[" * (MAX_DEPTH + 1), "something else than must follow"),
         (b"[" * MAX_DEPTH, "it ends too early"),
         (b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH, None),
+        (b'{"a":1,"b":2,"c":[3,4]}', None),
         (b" \t\r\n[ 1 , 2.5e-3 , -0 , true , false , null , \"\\u00e9\\n\" , {} ] \n", None),
     ],
 )  # fmt: skip
@@ -98,4 +99,7 @@ def test_others_have_their_turn_after_so_many_tokens_or_bytes(monkeypatch: pytes
     assert steps(b'"a"') == looked
     assert steps(b"[" + b"{}," * 30 + b"{}]") == looked + (2 + 31 * 3 - 1) // 10
     assert steps(b'"' + b"x" * 3000 + b'"') == 4 + 4
+    assert steps(b"[" + b"1," * 30 + b"1]") == looked
+    assert steps(b"[" + b"1," * 2000 + b"1]") == 5 + 4
+    assert steps(b"[" + b'"a",' * 3 + b'"' + b"x" * 100 + b'"' + b',"a"' * 3 + b"]") == looked + 1
     assert steps(b"[" + b" " * 900 + b"1" + b" " * 99 + b"]" + b" " * 2000) == 4 + 1

@@ -53,6 +53,7 @@ def test_a_frame_is_written_as_it_is_read() -> None:
         ([b"a\r", b""], [b"", b""], b"a\n"),
         ([b"x\r\n\r\n", b"a\n\n"], [b"x\n\n", b"a\n\n"], b""),
         ([b"", b"a"], [b"", b""], b"a"),
+        ([b"a\r\n\r\nb\n\n"], [b"a\n\nb\n\n"], b""),
     ],
 )
 def test_frames_go_out_with_their_blank_line(pieces: list[bytes], runs: list[bytes], rest: bytes) -> None:
