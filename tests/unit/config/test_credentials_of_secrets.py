@@ -10,7 +10,7 @@ from capstan_gateway.config.kubernetes_credentials import SecretShards, decode_s
 
 def test_decodes_what_is_base64_and_leaves_out_the_rest() -> None:
     """A Secret's values are decoded one by one; a broken one does not take the others away."""
-    assert decode_secret({"data": {"a": "a2V5", "b": "not base64!", "c": None}}) == {"a": b"key"}
+    assert decode_secret({"data": {"a": "a2V5", "b": "a2V5!", "c": None, "d": "a2V"}}) == {"a": b"key"}
     assert decode_secret({"data": None}) == {}
 
 
@@ -44,6 +44,20 @@ def test_the_first_secret_says_how_many_others_are_to_be_watched() -> None:
     assert shards.heard(0, secret(a="1")) == []
     assert shards.heard(0, secret("2", a="1")) == [1, 2]
     assert shards.heard(0, secret("3", a="1")) == [3]
+
+
+def test_a_secret_that_went_takes_nothing_away() -> None:
+    """The first one is on its way back; of another one what it held stays, and one that never came holds nothing."""
+    shards = SecretShards()
+    shards.absent(0)
+    assert not shards.complete
+    shards.heard(0, secret("2", a="1"))
+    shards.heard(1, secret(b="2"))
+    shards.absent(0)
+    shards.absent(1)
+    assert (shards.files, shards.complete, shards.known) == ({"a": b"1", "b": b"2"}, False, (0, 1, 2))
+    shards.absent(2)
+    assert (shards.files, shards.complete) == ({"a": b"1", "b": b"2"}, True)
 
 
 def test_keys_of_all_secrets_are_used_and_one_on_the_move_is_never_without_a_value() -> None:
