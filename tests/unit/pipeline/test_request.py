@@ -115,6 +115,43 @@ def test_what_is_read_is_what_is_sent(route: Route, body: bytes, _kind: str, ser
         assert served().provider
 
 
+def test_what_is_asked_besides_stays_when_the_request_is_another_one() -> None:
+    """Read or rewritten, it is of its route, or the one that is said, and a provider hears the same versions."""
+    headers = [(b"anthropic-beta", b"x")]
+    said = {"model": "m", "max_tokens": 9, "messages": [TURN], "stream": True}
+    asked = translate(ANTHROPIC, MESSAGES, orjson.dumps(said), headers)
+    read = asked.read()
+    assert (read.route, read.stream, read.usage_asked, read.headers) == (ANTHROPIC, True, True, headers)
+    assert (read.document, read.raw) == (asked.document, None)
+    assert read.native is not None
+    assert read.native.document == said
+    assert orjson.loads(read.native.body) == said
+    assert asked.rewritten({}).headers == headers
+    assert (asked.rewritten({}).route, asked.rewritten({}, route=CHAT).route) == (ANTHROPIC, CHAT)
+    plain = asked.rewritten({"stream": True})
+    assert plain.read() is plain
+    assert parse(CHAT, orjson.dumps({"model": "m", "messages": [TURN]})).read().native is None
+
+
+@pytest.mark.parametrize("options", [None, 7, {}, {"include_usage": 0}, {"include_usage": None}])
+def test_usage_is_asked_for_in_so_many_words(options: Any) -> None:
+    """A rewritten document that does not say so does not get it; nor does one that is no stream."""
+    asked = request(CHAT, {"model": "m", "messages": [TURN]})
+    assert not asked.rewritten({"stream": True, "stream_options": options}).usage_asked
+    assert not asked.rewritten({"stream": 1, "stream_options": {"include_usage": True}}).usage_asked
+    assert not asked.rewritten({"stream": 1}).stream
+
+
+def test_the_size_of_a_request_is_what_is_sent() -> None:
+    """The bytes that came, in whichever dialect; of a document that was rewritten its JSON."""
+    chat = request(CHAT, b' {"model":"m","messages":[{"role":"user"}]} ')
+    assert chat.size == len(b' {"model":"m","messages":[{"role":"user"}]} ')
+    assert chat.rewritten({"a": 1}).size == len(b'{"a":1}')
+    native = request(ANTHROPIC, b' {"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}')
+    assert native.size == len(b' {"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}')
+    assert native.read().size == native.size - 1
+
+
 def test_bytes_pass_unless_somebody_reads_them() -> None:
     """A request that no policy reads goes out as the bytes that came in."""
     body = b'{ "model": "m",  "messages": [{"role": "user", "content": "x", "content": "y"}] }'

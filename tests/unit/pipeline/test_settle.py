@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from capstan_contract.config import Price
-from capstan_gateway.pipeline.request import Request, Route
-from capstan_gateway.pipeline.settle import settle_lost, settle_stream_later, settle_whole
+from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.pipeline.request import NativeRequest, Request, Route
+from capstan_gateway.pipeline.settle import asked_tokens, settle_lost, settle_stream_later, settle_whole
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.tokens.bill import Bill, How
 from capstan_gateway.tokens.price import Rates
@@ -88,6 +89,55 @@ def test_a_stream_is_settled_as_far_as_it_came(ending: bytes, usage: Usage, how:
     assert ask.bill.nano_dollars == model.metrics.cost.value == usage[0] * 1000 + usage[1] * 2000
     assert (ask.bill.calls, ask.bill.open) == (1, 0)
     assert (model.metrics.told.value, model.metrics.estimated.value) == ((1, 0) if how is How.TOLD else (0, 1))
+
+
+def test_each_call_adds_to_what_was_there() -> None:
+    """On the bill, in the metrics of the model, and among the answers that are on their way."""
+    model, ask = _model(inputPerMillion=1, outputPerMillion=2), an_ask()
+    ask.request = REQUEST
+    ask.hold()
+    for _ in range(2):
+        settle_whole(ask.bill, model, REQUEST, Usage(5, 3), b"{}")
+        settle_stream_later(ask, model, StreamRelay(strip_usage=True))
+        settle_lost(ask.bill, model, REQUEST, [Tried(True)], answered=False)
+    assert (ask.bill.open, ask.bill.calls) == (2, 4)
+    ask.leave()
+    cells = model.metrics
+    assert (ask.bill.open, ask.bill.calls, cells.told.value, cells.estimated.value) == (0, 6, 2, 4)
+    assert (cells.input_tokens.value, cells.output_tokens.value) == (10 + 4 * PROMPT_TOKENS, 6)
+    assert cells.cost.value == ask.bill.nano_dollars == 1000 * (10 + 4 * PROMPT_TOKENS) + 2000 * 6
+
+
+WHOLE_ANSWER = b'{"choices":[{"message":{"content":"eightyes"}}]}'
+
+
+@pytest.mark.parametrize(
+    ("told", "usage", "how"),
+    [
+        (Usage(5, 3, 1, 1), Usage(5, 3), How.TOLD),
+        (None, Usage(PROMPT_TOKENS, 2), How.ESTIMATED),
+        (Usage(9, 0, bare=True), Usage(7, 2), How.TOLD),
+    ],
+)
+def test_a_whole_answer_is_settled_as_told(told: Usage | None, usage: Usage, how: How) -> None:
+    """A sum is parted by the text; what nobody told is estimated, and said to be."""
+    bill = Bill()
+    settle_whole(bill, _model(), REQUEST, told, WHOLE_ANSWER)
+    assert (bill.input_tokens, bill.output_tokens, bill.how, bill.calls) == (usage[0], usage[1], how, 1)
+
+
+def test_the_input_of_a_request_that_cannot_be_translated_is_what_the_client_sent() -> None:
+    """Its document holds nothing of it; that of any other request is what the engine reads."""
+    native, refusal = NativeRequest({"system": "x" * 40}), InvalidRequest("x")
+    chat = {"messages": [{"role": "user", "content": "x" * 400}]}
+    for untranslatable, spoken, tokens in (
+        (refusal, native, 10), (refusal, None, PROMPT_TOKENS), (None, native, PROMPT_TOKENS),
+        (None, None, PROMPT_TOKENS),
+    ):  # fmt: skip
+        asked = Request(
+            ROUTE, chat, stream=False, usage_asked=False, native=spoken, untranslatable=untranslatable
+        )  # fmt: skip
+        assert asked_tokens(asked) == tokens
 
 
 def test_attempts_in_vain_are_settled_each() -> None:
