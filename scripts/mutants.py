@@ -3,6 +3,7 @@
 
     scripts/mutants.py [ROOM ...]     the rooms of pyproject.toml's [tool.capstan.mutants], all without a name
         --only NAME                   only the modules of this name, again and again if need be
+        --tests PATH                  only those of the rooms' tests that are below this path
         --survivors                   only what the last run of these rooms has not seen killed, with the tests of now
         --record                      write the rooms' numbers into docs/testing.md
         --jobs N                      processes (default 1)
@@ -15,6 +16,8 @@ modules, with the tests beside them.
 
 A run of a large room takes hours. It may be stopped at any time: `--survivors` goes on with what has no verdict yet or
 was alive, and judges anew whatever function has changed. `--again --record` then writes down what all of it came to.
+Where the rooms have slow tests, a first run with the quick ones (`--tests tests/unit`) and then `--survivors` without
+them comes to the same, sooner: what some of the tests have killed need not be shown to the others.
 
 A mutant that lives is either a rule that no test holds, or no change of behaviour at all. Which of them are the latter,
 and why, is said in tests/mutants/equivalent.toml. The script fails when any other one lives, and when an entry there
@@ -163,10 +166,11 @@ class Settings:
     leave: list[str]
     """Patterns of lines that are not changed."""
 
-    def tests_of(self, rooms: Iterable[str]) -> list[str]:
-        """Give the tests of some rooms, each once; a folder that is not there yet has none."""
+    def tests_of(self, rooms: Iterable[str], below: Sequence[str] = ()) -> list[str]:
+        """Give the tests of some rooms, each once, or those below these paths; a folder that is not there has none."""
         named = dict.fromkeys(path for room in rooms for path in self.own_tests.get(room, self.tests))
-        return [path for path in named if (ROOT / path).exists()]
+        there = [path for path in named if (ROOT / path).exists()]
+        return [path for path in there if not below or any(Path(path).is_relative_to(folder) for folder in below)]
 
 
 def read_settings() -> Settings:
@@ -371,6 +375,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Which changes of the code does no test notice?")
     parser.add_argument("rooms", nargs="*", metavar="ROOM")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this module, e.g. workqueue")
+    parser.add_argument("--tests", action="append", default=[], metavar="PATH", help="only the tests below this path")
     parser.add_argument("--record", action="store_true", help="write the numbers into docs/testing.md")
     parser.add_argument("--equivalent", action="store_true", help="write only the equivalents into docs/testing.md")
     parser.add_argument("--check", action="store_true", help="say whether docs/testing.md lists the equivalents")
@@ -394,11 +399,12 @@ def main() -> None:
     chosen = {room: find_sources(rooms[room], asked.only) for room in asked.rooms or rooms}
     stage = STAGES / ("-".join((*asked.rooms, *(asked.only or ()))) or "all")
     changed = [source for sources in chosen.values() for source in sources]
+    tests = settings.tests_of(chosen, asked.tests)
     if asked.survivors:
         refresh(stage)
-        write_settings(stage, changed, settings.tests_of(chosen), settings)
+        write_settings(stage, changed, tests, settings)
     elif not asked.again:
-        lay_out(stage, changed, settings.tests_of(chosen), settings)
+        lay_out(stage, changed, tests, settings)
     if not asked.again:
         run_mutmut(stage, asked.jobs, fresh=not asked.survivors)
     tallies = judge(stage, chosen)

@@ -87,16 +87,15 @@ def test_the_number_of_shards_is_halved_only_with_room_to_grow() -> None:
     assert len(split_config(given, shard_bytes=size * 2, present=16)) == 1
 
 
-def test_a_config_that_no_longer_fits_into_fewer_shards_stays_in_as_many_as_it_has() -> None:
-    """Where the room to shrink is not there in any number, that is no error, as long as the config itself fits."""
-    given = config(60)
-    most = 13 + max(sum(bucket_of(model.id, 8) == number for model in given.models) for number in range(8)) * (
-        len(given.models[0].text) + 1
-    )
-    now = split_config(given, shard_bytes=most)
-    assert buckets_of(shards_named_by(now[CONFIG_FILE])) == 8
-    again = split_config(given, shard_bytes=most, present=16)
-    assert buckets_of(shards_named_by(again[CONFIG_FILE])) == 16
+def test_a_config_without_room_to_shrink_stays_in_as_many_shards_as_it_has() -> None:
+    """An entry that fits alone, but leaves no room beside it in any number of shards, is no error of the config."""
+    entry = config(1).models[0].model_copy(update={"revision": "r" * 4000})
+    given = GatewayConfig.build([entry])
+    size = len(given.text())
+    assert len(split_config(given, shard_bytes=size)) == 1
+    for present in (2, 8):
+        shards = shards_named_by(split_config(given, shard_bytes=size, present=present)[CONFIG_FILE])
+        assert shards == (f"shard-a-{bucket_of(entry.id, present) + 1}.json",)
 
 
 def test_an_index_says_what_the_whole_says_of_all_entries() -> None:

@@ -84,6 +84,8 @@ def test_depth_is_bounded_and_what_is_not_as_deep_counts() -> None:
         assert [prompt_tokens({"system": form(depth)}) for depth in (MAX_DEPTH, MAX_DEPTH + 1)] == [10, 0]
     # A message is an object itself, and its content one deeper.
     assert [said(objects(depth)) for depth in (MAX_DEPTH - 1, MAX_DEPTH)] == [10, 0]
+    calls = [[{"function": {"arguments": objects(depth)}}] for depth in (MAX_DEPTH - 2, MAX_DEPTH - 1)]
+    assert [said(None, tool_calls=call) for call in calls] == [10, 0]
     assert [said([nested(depth)]) for depth in (MAX_DEPTH - 1, MAX_DEPTH)] == [101, 1]
     assert prompt_tokens({"prompt": lists(100_000)}) == 0
 
@@ -100,7 +102,7 @@ def test_calls_of_tools_count_with_their_arguments() -> None:
     call = {"id": "x" * 100, "type": "function", "function": {"name": "a" * 4, "arguments": "b" * 36}}
     assert said(None, tool_calls=[call, 7, call]) == 20
     assert said(None, tool_calls={"function": call}) == 0
-    assert said(None, tool_calls=None) == 0
+    assert [said(None, tool_calls=calls) for calls in (None, 7, "x")] == [0, 0, 0]
     assert said([{"type": "tool_use", "id": "x" * 100, "name": "abcd", "input": {"a": "x" * 28}}]) == 1 + 9
     assert said([{"type": "x", "input": "x" * 400}]) == 0
 
