@@ -42,9 +42,9 @@ class MemoryBudget:
         """Whether a holder could have so many bytes if it were alone."""
         return size <= self._bound(size)
 
-    def has_room(self, size: int) -> bool:
-        """Whether so many bytes more may be held now."""
-        return self.held + size <= self._bound(size)
+    def has_room(self, size: int, *, beside: int = 0) -> bool:
+        """Whether a holder that has `beside` bytes may hold so many more now: what grows slowly gets large too."""
+        return self.held + size <= self._bound(beside + size)
 
     def _bound(self, size: int) -> int:
         return self._for_large if size > self._large else self.limit
@@ -63,7 +63,7 @@ class Share:
     def grow(self, size: int) -> bool:
         """Take so many bytes more; False, and nothing taken, when there is no room or the share was released."""
         budget = self._budget
-        if self.released or not budget.has_room(size):
+        if self.released or not budget.has_room(size, beside=self.held):
             budget.refused += 1
             return False
         budget.held += size

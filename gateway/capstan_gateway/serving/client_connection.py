@@ -24,7 +24,6 @@ from capstan_gateway.serving.wire import ClientWire
 
 log = logging.getLogger(__name__)
 
-"""How long it may be idle between two requests."""
 HEAD_SECONDS: Final = 30.0
 """How long a connection may take to send the head of its first request, or to end what it began after an answer."""
 UPLOAD_SECONDS: Final = 5.0
@@ -56,6 +55,8 @@ class ClientConnection(asyncio.Protocol):
         self._pipelined: deque[Exchange] = deque()
         self._unparsed = b""
         """What came behind requests that wait."""
+        self._unparsed_memory: Share | None = None
+        """What that holds, when it is much."""
         self._head_memory: Share | None = None
         """What half a head holds, when it is large."""
         self._awaits_head = True
@@ -144,10 +145,12 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse, within bounds."""
         if self._unparsed:
-            self._unparsed += data  # It was on its way when reading was paused.
+            self._keep_unparsed(self._take_unparsed() + data)  # It was on its way when reading was paused.
             return
         reader = self._reader
-        self._unparsed = reader.feed(data)
+        unparsed = reader.feed(data)
+        if unparsed:
+            self._keep_unparsed(unparsed)
         if (self._current is None or reader.in_head) and not self._awaits_head and not reader.stopped:
             # What came is half a head, or belongs to a request that has its answer already.
             self._await_head()
@@ -159,7 +162,7 @@ class ClientConnection(asyncio.Protocol):
         self._reader.close()
         self._release_head()
         self._arriving = self._refused = None
-        self._unparsed = b""
+        self._take_unparsed()
         current, self._current = self._current, None
         if current is not None:
             current.on_lost()
@@ -275,8 +278,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
             return
         if self._unparsed:
-            unparsed, self._unparsed = self._unparsed, b""
-            self.data_received(unparsed)
+            self.data_received(self._take_unparsed())
             if self._current is not None or self.wire.ending:
                 return
         if self.wire.reading_paused:
@@ -284,6 +286,24 @@ class ClientConnection(asyncio.Protocol):
         if not self._reader.in_head:
             self._awaits_head = False
             self.wire.set_deadline(self._service.limits.keep_alive_seconds)
+
+    def _keep_unparsed(self, unparsed: bytes) -> None:
+        """Keep what came behind requests that wait; without room for it they are the last ones."""
+        self._unparsed = unparsed
+        if len(unparsed) <= FREE_BYTES:
+            return
+        share = self._unparsed_memory = self.share()
+        if not share.grow(len(unparsed)):
+            self._take_unparsed()
+            retry = retry_after_headers(1.0)
+            self.on_refused(Overloaded("the gateway holds as much as it may; try again", headers=retry))
+
+    def _take_unparsed(self) -> bytes:
+        if self._unparsed_memory is not None:
+            self._unparsed_memory.release()
+            self._unparsed_memory = None
+        unparsed, self._unparsed = self._unparsed, b""
+        return unparsed
 
     def _begin(self, exchange: Exchange) -> None:
         service = self._service
@@ -299,8 +319,7 @@ class ClientConnection(asyncio.Protocol):
     def _begin_next(self) -> None:
         self._begin(self._pipelined.popleft())
         if not self._pipelined and self._unparsed:
-            unparsed, self._unparsed = self._unparsed, b""
-            self.data_received(unparsed)
+            self.data_received(self._take_unparsed())
         self.resume_reading()
 
     def _drop_pipelined(self) -> None:
@@ -355,7 +374,7 @@ class ClientConnection(asyncio.Protocol):
             wire.close()
             return
         self._reader.stop()
-        self._unparsed = b""
+        self._take_unparsed()
         self._drop_pipelined()
         wire.close_behind_upload()
 

@@ -28,9 +28,10 @@ def test_without_room_nothing_is_taken() -> None:
     """Who gets no room holds what it held before, and that is counted."""
     budget = MemoryBudget(LARGE_PART * 4)
     share = budget.share()
-    while share.grow(4):
+    assert share.grow(4)
+    while budget.share().grow(4):
         pass
-    assert share.held == budget.held == budget.limit
+    assert (share.held, budget.held) == (4, budget.limit)
     assert budget.refused == 1
     assert not budget.share().grow(1)
     assert share.grow_to(1)
@@ -56,6 +57,16 @@ def test_large_ones_leave_room_for_small_ones() -> None:
     assert budget.share().grow(100)
     assert not budget.ever_fits(budget.limit)
     assert budget.ever_fits(budget.limit - budget.limit // KEPT_PART)
+
+
+def test_what_grows_in_small_steps_gets_large_too() -> None:
+    """How much a holder has counts, and not the last piece of it: small ones are kept room from it all the same."""
+    budget = MemoryBudget(LARGE_PART * 100)
+    growing = budget.share()
+    while growing.grow(100):
+        pass
+    assert budget.held == budget.limit - budget.limit // KEPT_PART
+    assert budget.share().grow(100)
 
 
 @pytest.mark.parametrize(

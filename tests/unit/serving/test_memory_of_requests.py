@@ -133,6 +133,30 @@ async def test_no_more_is_parsed_than_can_be_served() -> None:
     assert budget.held == 0
 
 
+@pytest.mark.parametrize("room", [True, False])
+async def test_what_is_not_parsed_yet_is_counted(room: bool) -> None:
+    """A read that holds more than can be served takes of the budget; without room, what was understood is the last."""
+    budget = MemoryBudget((100 if room else 2) * MEBIBYTE // 10)
+    held = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await held.wait()
+        exchange.respond(200, b"content-length: 0\r\n", b"")
+
+    client = Client(slow, memory=budget)
+    await client.say(GET + GET + head(250_000) + b"x" * 245_000)
+    assert budget.held == WAITING_BYTES + (len(head(250_000)) + 245_000 if room else 0)
+    if room:
+        await client.say(b"x" * 1000)
+        client.transport.hang_up()
+        client.transport.abort()
+    held.set()
+    await turns(30)
+    assert client.statuses == ([] if room else [200, 200, 503])
+    assert client.ended
+    assert budget.held == 0
+
+
 async def test_half_heads_are_counted() -> None:
     """A head that grows takes of the budget, and without room it is refused."""
     budget = MemoryBudget(100_000)
