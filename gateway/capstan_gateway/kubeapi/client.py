@@ -107,9 +107,14 @@ class KubeClient:
 
     def _token(self) -> bytes:
         try:
-            return self._token_file.read_bytes().strip()
+            token = self._token_file.read_bytes().strip()
         except FileNotFoundError:
             return b""
+        except OSError as error:
+            raise KubeError(f"the service account's token cannot be read: {type(error).__name__}") from error
+        if not token.isascii() or not token.decode("ascii").isprintable():
+            raise KubeError("the service account's token is none: it holds more than one line of text")
+        return token
 
 
 def _object(body: bytes, path: str) -> Json:

@@ -148,11 +148,13 @@ class Reflector:
                 event = orjson.loads(line)
                 kind, item = event["type"], event["object"]
                 metadata = item.get("metadata") or {}
+                version = metadata.get("resourceVersion")
             except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
                 raise Gone(f"WATCH {self._path} sent something that is not an event") from error
             if kind == "ERROR":
-                raise Gone(f"WATCH {self._path} ended: {item.get('reason')}", int(item.get("code") or 0))
-            self._version = metadata.get("resourceVersion") or self._version
+                code = item.get("code")
+                raise Gone(f"WATCH {self._path} ended: {item.get('reason')}", code if isinstance(code, int) else 0)
+            self._version = version or self._version
             if kind != "BOOKMARK":
                 self._hand_on(kind, item)
 

@@ -87,7 +87,9 @@ class Jobs:
             well = loop.call_later(self._settings.well_seconds, self._failing.pop, job.name, None)
             try:
                 await job.run()
-            except Exception as error:  # noqa: BLE001 - a bug in one job must not end the others
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
                 failures = 1 if loop.time() - began >= self._settings.well_seconds else failures + 1
                 pause = self._take_note(job, error, failures)
             else:
@@ -99,7 +101,7 @@ class Jobs:
                 return
             await asyncio.sleep(pause)
 
-    def _take_note(self, job: Job, error: Exception, failures: int) -> float | None:
+    def _take_note(self, job: Job, error: BaseException, failures: int) -> float | None:
         self._failing[job.name] = type(error).__name__
         self._on_failure(job.name)
         pause = pause_after(failures, self._settings, self._rng)
@@ -109,3 +111,9 @@ class Jobs:
             self.given_up = job.name
             self.is_given_up.set()
         return pause
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants this task to end; what it awaits may also have been cancelled by somebody else."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -33,19 +33,18 @@ class Threads:
         """Only the loop's thread touches it, as it does the count of workers."""
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Give what the function returns, or raises. Raises Busy when too much is waiting.
+        """Give what the function returns, or raises. Raises Busy when too much is waiting, or no thread can be had.
 
         When the caller is cancelled, work that has begun goes on unheard, and work that has not is left out.
         """
         if self._unfinished >= self._most:
             raise Busy(f"too much work waits for the threads of '{self._name}'")
+        if self._workers < min(self._unfinished + 1, self._most_workers):
+            self._add_worker()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._unfinished += 1
         self._work.put(lambda: self._do(loop, future, function, arguments))
-        if self._workers < min(self._unfinished, self._most_workers):
-            self._workers += 1
-            threading.Thread(target=self._serve, name=f"{self._name}-{self._workers}", daemon=True).start()
         return await future
 
     def close(self) -> None:
@@ -53,6 +52,17 @@ class Threads:
         for _ in range(self._workers):
             self._work.put(None)
         self._workers = 0
+
+    def _add_worker(self) -> None:
+        thread = threading.Thread(target=self._serve, name=f"{self._name}-{self._workers + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The container has no thread left. One that is there does the work too; without any, nobody would.
+            if not self._workers:
+                raise Busy(f"there is no thread for '{self._name}'") from error
+        else:
+            self._workers += 1
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:

@@ -78,13 +78,13 @@ def test_a_body_of_countless_parts_is_refused(coding: tuple[bytes, Compress]) ->
     """Empty members take no room and much work: only so many are read."""
     name, compress = coding
     assert b"".join(decompressed(name, compress(b"a") * MAX_MEMBERS)) == b"a" * MAX_MEMBERS
-    with pytest.raises(InvalidRequest, match="more than 4096 parts"):
+    with pytest.raises(InvalidRequest, match="more than 1024 parts"):
         list(decompressed(name, compress(b"") * (MAX_MEMBERS + 1)))
 
 
 def test_no_step_copies_what_is_left_of_a_body() -> None:
     """The work is linear in the body: what is behind a piece is not copied with it."""
-    member = gzip.compress(b"a" * 100)
+    member = gzip.compress(random.Random(7).randbytes(400))  # noqa: S311 - a test
     taken: list[int] = []
 
     class Watched(bytes):
@@ -93,6 +93,6 @@ def test_no_step_copies_what_is_left_of_a_body() -> None:
             taken.append(len(piece) if isinstance(piece, bytes) else 1)
             return piece  # type: ignore[return-value]
 
-    body = Watched(member * 4000)
+    body = Watched(member * 1000)
     assert len(b"".join(decompressed(b"gzip", body))) == 400_000
     assert max(taken) <= STEP

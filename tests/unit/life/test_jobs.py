@@ -104,6 +104,24 @@ def test_a_job_that_keeps_failing_gives_the_process_up_and_the_others_go_on() ->
     assert len(steady.begun) == 1
 
 
+def test_a_job_whose_work_was_cancelled_by_somebody_else_is_begun_anew() -> None:
+    """It has not been told to end: to leave it out would end it for ever, and nobody would know."""
+    begun = 0
+
+    async def job() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            work = asyncio.create_task(asyncio.sleep(3600))
+            asyncio.get_running_loop().call_soon(work.cancel)
+            await work
+        await asyncio.Event().wait()
+
+    watched, failed = run_virtually(_watch(Job("job", job), seconds=10))
+    assert (begun, failed) == (2, ["job"])
+    assert watched.failing == ("job: CancelledError",)
+
+
 def test_failures_that_are_far_apart_never_give_the_process_up() -> None:
     """A job that has worked for long enough has not failed again."""
     flaky = Flaky(20, works=61.0)

@@ -94,4 +94,28 @@ async def test_what_comes_behind_the_end_is_done_all_the_same() -> None:
     await eventually(lambda: not any(one.is_alive() for one in before), every=0.01)
     async with asyncio.timeout(10):
         assert await threads.run(int, "3") == 3
+
+
+async def test_without_a_thread_work_is_refused_and_done_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that is out of threads is told so at once: nothing waits for a thread that never came about."""
+    threads = Threads("t", workers=2, queued=0)
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        for _ in range(5):
+            with pytest.raises(Busy, match="no thread"):
+                await asyncio.wait_for(threads.run(int), 10)
+    assert await asyncio.wait_for(threads.run(int), 10) == 0
+    gate = threading.Event()
+    waiting = asyncio.create_task(threads.run(gate.wait, 30))
+    await asyncio.sleep(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        second = asyncio.create_task(threads.run(int))
+        await asyncio.sleep(0)
+    gate.set()
+    assert await asyncio.wait_for(asyncio.gather(waiting, second), 10) == [True, 0]
     threads.close()
