@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from typing import Final
 
 from capstan_gateway.composition import Gateway
@@ -13,13 +14,13 @@ from capstan_process.settings import SettingsError
 FAILED: Final = 1
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, *, make: Callable[[Settings], Gateway] = Gateway) -> int:
     """Serve until SIGTERM or SIGINT; then drain, finish what runs, and give the exit code.
 
     A second signal ends the grace at once. Work in the background that fails again and again ends the process in the
-    same way, with another exit code.
+    same way, with another exit code. `make` gives another build of the gateway, with policies of its own.
     """
-    gateway = Gateway(settings)
+    gateway = make(settings)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -73,16 +73,20 @@ def sample(text: str, name: str, **labels: str) -> float:
 
 @contextmanager
 def gateway_process(
-    folder: Path, models: Sequence[ModelEntry], *flags: str, environ: Mapping[str, str] = NO_PROBES
+    folder: Path,
+    models: Sequence[ModelEntry],
+    *flags: str,
+    environ: Mapping[str, str] = NO_PROBES,
+    module: str = "capstan_gateway",
 ) -> Iterator[GatewayProcess]:
-    """Run a gateway on these models until the block ends."""
+    """Run a gateway, or another build of it, on these models until the block ends."""
     directory, log, port = folder / "config", folder / "log", free_port()
     directory.mkdir(exist_ok=True)
     write_config(directory, models)
     options = ["--insecure-no-auth", "--port", str(port), "--config-dir", str(directory), "--log-level", "warning"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "capstan_gateway", *options, *flags],
+            [sys.executable, "-m", module, *options, *flags],
             stdout=output, stderr=output, env={**os.environ, **environ},
         )  # fmt: skip
     running = GatewayProcess(process, directory, port, log)

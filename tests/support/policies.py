@@ -10,7 +10,7 @@ import orjson
 from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.layers import AnswerFunction, Order
+from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 
 
@@ -35,7 +35,7 @@ class Counting:
     id: str
     ledger: Ledger = field(compare=False)
     order: Order = Order.LIMITS
-    reads: bool = False
+    reads: Reads = Reads.NOTHING
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Open, and go on."""
@@ -56,7 +56,7 @@ class Redacting:
     id: str
     ledger: Ledger = field(compare=False)
     order: Order = Order.GUARDS
-    reads: bool = True
+    reads: Reads = Reads.DOCUMENT
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Rewrite the request, and go on."""
@@ -82,7 +82,7 @@ class Remembering:
     ledger: Ledger = field(compare=False)
     known: dict[bytes, WholeReply] = field(default_factory=dict, compare=False)
     order: Order = Order.CACHE
-    reads: bool = True
+    reads: Reads = Reads.DOCUMENT
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Look up, or ask and store."""

@@ -20,15 +20,16 @@ from capstan_gateway.dialects.clients.native import (
     check_count,
     read_native_message,
     read_native_response,
+    read_responses_usage,
 )
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
-from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
+from capstan_gateway.dialects.upstreams.anthropic_answer import read_usage, to_chat_completion
 from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
 from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.request import NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.tokens.usage import Usage
+from capstan_gateway.tokens.usage import Usage, find_object
 
 _COUNTED: Final = frozenset(("messages", "model", "system", "thinking", "tool_choice", "tools"))
 """What counts; the rest of a request is not taken there."""
@@ -50,6 +51,10 @@ class Adapter(Protocol):
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
         """Give the answer for the client, and its usage; UpstreamFailed when it is none."""
+        ...
+
+    def told(self, body: bytes) -> Usage | None:
+        """Give what an answer tells of its usage that is none otherwise; None when it tells nothing."""
         ...
 
     def relay(self, request: Request, model: ServedModel) -> Relay:
@@ -81,7 +86,13 @@ def _count_tokens(request: Request, model: ServedModel) -> Adapter:
     return _COUNT_TOKENS
 
 
-class _CountTokens:
+class _TellsAsMessages:
+    def told(self, body: bytes) -> Usage | None:
+        found = find_object(body)
+        return None if found is None else read_usage(found)
+
+
+class _CountTokens(_TellsAsMessages):
     path = b"/messages/count_tokens"
     native = True
     billed = False
@@ -100,7 +111,7 @@ class _CountTokens:
         raise UpstreamFailed("the model's engine answered in another form than was asked for")
 
 
-class _TranslatedMessages:
+class _TranslatedMessages(_TellsAsMessages):
     path = b"/messages"
     native = False
     billed = True
@@ -116,7 +127,7 @@ class _TranslatedMessages:
         return AnthropicRelay(model=model.name, usage_asked=request.usage_asked, created=int(time.time()))
 
 
-class _NativeMessages:
+class _NativeMessages(_TellsAsMessages):
     path = b"/messages"
     native = True
     billed = True
@@ -142,6 +153,9 @@ class _NativeResponses:
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
         body, usage = read_native_response(body)
         return renamed(body, model), usage
+
+    def told(self, body: bytes) -> Usage | None:
+        return read_responses_usage({"usage": find_object(body)})
 
     def relay(self, request: Request, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
         return NativeResponsesRelay(model.rename)

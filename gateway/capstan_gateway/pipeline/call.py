@@ -19,8 +19,9 @@ from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.pipeline.settle import settle_lost, settle_stream_later, settle_whole
+from capstan_gateway.pipeline.settle import settle_lost, settle_nonsense, settle_stream_later, settle_whole
 from capstan_gateway.routing.affinity import affinity_key
+from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.verdicts import CLIENT_ERROR
 from capstan_gateway.streaming.deltas import check_answer
@@ -76,6 +77,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     )
     billed = adapter is None or adapter.billed
     before = len(ask.stats.tried)
+    settled: list[Attempt | None] = []
     try:
         while True:
             answer = await deps.dispatcher.dispatch(call)
@@ -90,20 +92,35 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
                     reply = await _reply(model, answer, adapter)
                 break
             except BaseException as error:
+                if billed and answer.whole is not None and answer.status == OK:
+                    told = find_usage(answer.whole) if adapter is None else adapter.told(answer.whole)
+                    settle_nonsense(ask.bill, model, request, told, answer.whole)
+                    settled.append(_attempt_of(ask.stats.tried[before:], answer))
                 # Nothing has reached the client yet: what began well and is no answer may be had elsewhere.
                 if not deps.dispatcher.again(call, answer, error):
                     raise
     except BaseException:
         if billed:
-            settle_lost(ask.bill, model, request, ask.stats.tried[before:], answered=False)
+            settle_lost(ask.bill, model, request, _without(ask.stats.tried[before:], settled))
         raise
     if billed and len(ask.stats.tried) - before > 1:
-        settle_lost(ask.bill, model, request, ask.stats.tried[before:], answered=True)
+        settled.append(_attempt_of(ask.stats.tried[before:], answer))
+        settle_lost(ask.bill, model, request, _without(ask.stats.tried[before:], settled))
     ask.answered_by = model
     if type(reply) is StreamReply:
         ask.on_end(answer.close)
         settle_stream_later(ask, model, reply.relay)
     return reply
+
+
+def _attempt_of(tried: Sequence[Attempt], answer: DispatchedResponse) -> Attempt | None:
+    """Give the attempt that this is the answer of: the last one, but of two streams at a time the sooner one."""
+    worked = (attempt for attempt in reversed(tried) if attempt.may_have_worked)
+    return next((attempt for attempt in worked if attempt.opening is answer.opening), None)
+
+
+def _without(tried: Sequence[Attempt], settled: Sequence[Attempt | None]) -> list[Attempt]:
+    return [attempt for attempt in tried if attempt not in settled]
 
 
 def _keyed(ask: Ask, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:

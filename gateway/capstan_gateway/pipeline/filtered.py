@@ -273,7 +273,7 @@ class _FilteredSource:
         if self._receiving is not None:
             self._receiving.cancel()
         self.inner.close()
-        self._chain = Chain((), self._of)
+        self._chain = _NONE  # The other one holds us: it would be left to the garbage collector.
         self._hold.close()
 
     async def __aenter__(self) -> Self:
@@ -283,6 +283,13 @@ class _FilteredSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+async def _given(chunks: Chunks | Awaitable[Chunks]) -> Chunks:
+    return await chunks if isinstance(chunks, Awaitable) else chunks
+
+
+_NONE: Final = Chain((), _given)
 
 
 async def _received(source: DispatchedResponse) -> bytes:

@@ -28,6 +28,7 @@ class Flight:
         """Begin. `ask` is the flight's own, as `Ask.fork` gives it: its joiners hold it, nobody else need."""
         self.ask: Final = ask
         self._reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        ask.on_end(self._let_go)
         # NB: it begins in the next turn of the loop, when those have joined for whom it was made.
         ask.task = background.start(self._run(answer))
         ask.task.add_done_callback(self._over)
@@ -47,6 +48,11 @@ class Flight:
         ask.on_end(self.ask.leave)
         # Who stops waiting cancels its own wait only.
         return await asyncio.shield(self._reply)
+
+    def _let_go(self) -> None:
+        """Nobody joins any more. A failure's traceback holds the frames of those who waited, and they this flight."""
+        if self._reply.done():
+            self._reply = asyncio.get_running_loop().create_future()
 
     async def _run(self, answer: AnswerFunction) -> None:
         deadline = asyncio.timeout_at(self.ask.expires_at + OVERTIME_SECONDS)

@@ -39,6 +39,18 @@ class Order(IntEnum):
     CACHE = 3
 
 
+class Reads(IntEnum):
+    """What of a request a layer decides by. Nothing is sent that it has not had before it."""
+
+    NOTHING = 0
+    DOCUMENT = 1
+    """The chat completion request. What is sent to any provider is written from that: also on routes with a dialect,
+    where the client's own document may say more, such as earlier thoughts, and is dropped."""
+    EVERYTHING = 2
+    """Also what the client said in its own dialect (`Request.native`; the texts of both: `Request.texts`). A model that
+    speaks it may be sent that. Who rewrites the request, or filters its stream, drops that: `Request.as_read`."""
+
+
 class Layer(Protocol):
     """What one policy does with requests. It is made once for a Runtime, and never changes.
 
@@ -48,8 +60,8 @@ class Layer(Protocol):
     """
 
     order: Order
-    reads: bool
-    """Whether it decides by the request's document. Then what is sent is what the document says."""
+    reads: Reads
+    """What of the request it decides by; see there what follows for what is sent."""
 
     def answer(self, ask: Ask, inner: AnswerFunction) -> Awaitable[Reply]:
         """Give the reply, of `inner` or another one."""
@@ -76,7 +88,8 @@ def _around(layer: Layer, inner: AnswerFunction) -> AnswerFunction:
             return await inner(ask)
         ask.inside = (*ask.inside, layer)
         if layer.reads:
-            ask.request = ask.request.read()
+            request = ask.request
+            ask.request = request.as_read() if layer.reads is Reads.DOCUMENT else request.as_one_reading()
         return await layer.answer(ask, inner)
 
     return answer

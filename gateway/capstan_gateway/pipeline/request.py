@@ -2,10 +2,11 @@
 
 as it came ──► Request(document, raw bytes)            nobody has rewritten it: the bytes go out as they are
 in a dialect ─► Request(document, native)              the same; `document` is its translation into chat
-rewritten(d) ─► Request(d)                             neither: what is sent is written from `d`, for every provider
+as_read() ────► Request(document)                      neither: who decides by the document has seen all that is sent
+rewritten(d) ─► Request(d)                             the same of another document
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,6 +43,11 @@ class NativeRequest:
     def __init__(self, document: dict[str, Any], raw: bytes | None = None) -> None:
         self.document: Final = document
         self._raw: Final = raw
+
+    @property
+    def is_written_anew(self) -> bool:
+        """Whether what is sent is what `document` says, in one reading."""
+        return self._raw is None
 
     @property
     def body(self) -> bytes:
@@ -92,8 +98,11 @@ class Request:
     def rewritten(self, document: dict[str, Any], *, route: Route | None = None) -> "Request":
         """Give the request that asks for this instead, of any model: nothing that came from the client is left in it.
 
-        `document` is a chat completion request, or what else the route's engines understand.
+        `document` is a chat completion request, or what else the route's engines understand. Raises what makes this
+        request untranslatable: its document holds nothing of it.
         """
+        if self.untranslatable is not None:
+            raise self.untranslatable
         stream = document.get("stream") is True
         options = document.get("stream_options")
         usage_asked = stream and isinstance(options, dict) and bool(options.get("include_usage"))
@@ -102,18 +111,40 @@ class Request:
             document, stream=stream, usage_asked=usage_asked, headers=self.headers,
         )  # fmt: skip
 
-    def read(self) -> "Request":
-        """Give the request that sends what its document says, for who decides by the document.
+    def as_read(self) -> "Request":
+        """Give the request that sends what its document says and nothing else, for who decides by the document.
 
         JSON that could be read in two ways (a key that stands there twice) is written anew, so that the engine reads
-        what was judged here. Raises what makes the request untranslatable: nobody has read such a one.
+        what was judged here; what the client said in its own dialect goes nowhere, because the document may not hold
+        all of it. Raises what makes the request untranslatable: nobody has read such a one.
         """
         if self.untranslatable is not None:
             raise self.untranslatable
         if self.raw is None and self.native is None:
             return self
+        return Request(
+            self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, headers=self.headers
+        )  # fmt: skip
+
+    def as_one_reading(self) -> "Request":
+        """Give the request that sends what it says in one reading, for who decides by everything that it says."""
+        if self.raw is None and (self.native is None or self.native.is_written_anew):
+            return self
         native = None if self.native is None else NativeRequest(self.native.document)
         return Request(
             self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, native=native,
-            headers=self.headers,
+            untranslatable=self.untranslatable, headers=self.headers,
         )  # fmt: skip
+
+    def texts(self) -> Iterator[str]:
+        """Give every text that may be sent of it, names of fields among them, of both documents."""
+        waiting: list[Any] = [self.document] if self.native is None else [self.native.document, self.document]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, str):
+                yield value
+            elif isinstance(value, dict):
+                yield from value
+                waiting.extend(reversed(value.values()))
+            elif isinstance(value, list):
+                waiting.extend(reversed(value))

@@ -2,22 +2,27 @@
 
 an answer in one piece    when it is there
 a stream                  when its ask ends, as far as it came
+an answer that is none    when that is seen, by what it told: its provider has counted it all the same
 an attempt in vain        when its call is over: it failed after it was sent, lost a race, or its client has gone;
                           what was refused with a status, or never sent, has cost nothing
 """
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.streaming.deltas import said_in
+from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.bill import ESTIMATED, TOLD, Bill, How, weigh
 from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.usage import Usage
+
+MAX_SEARCHED_BYTES: Final = 256 * 1024
+"""In what is larger and no answer nobody looks for text."""
 
 
 class Sent(Protocol):
@@ -26,6 +31,11 @@ class Sent(Protocol):
     @property
     def may_have_worked(self) -> bool:
         """Whether an engine may have computed for it, and somebody may charge for that."""
+        ...
+
+    @property
+    def opening(self) -> object | None:
+        """What has read the beginning of its answer."""
         ...
 
 
@@ -55,13 +65,32 @@ def _settle_stream(bill: Bill, model: ServedModel, request: Request, relay: Rela
     _settle(bill, model, usage, how)
 
 
-def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iterable[Sent], *, answered: bool) -> None:
-    """Settle the attempts of one call that were in vain; with `answered` the last one that worked was not."""
-    worked = sum(attempt.may_have_worked for attempt in attempts) - answered
-    if worked > 0:
-        usage = Usage(asked_tokens(request), 0)
-        for _ in range(worked):
+def settle_nonsense(bill: Bill, model: ServedModel, request: Request, told: Usage | None, body: bytes) -> None:
+    """Settle an answer in one piece that turned out to be none."""
+    usage, how = weigh(
+        told,
+        whole=False,
+        prompt=partial(asked_tokens, request),
+        output=lambda: said_in(body).tokens if len(body) <= MAX_SEARCHED_BYTES else 0,
+    )
+    _settle(bill, model, usage, how, answered=False)
+
+
+def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iterable[Sent]) -> None:
+    """Settle attempts that were in vain: by what the beginning of their answer told, if it told anything."""
+    for attempt in attempts:
+        if attempt.may_have_worked:
+            opening, prompt = attempt.opening, partial(asked_tokens, request)
+            if isinstance(opening, StreamOpening):
+                output = partial(_tokens_of, opening.relay)
+                usage, _ = weigh(opening.relay.usage, whole=False, prompt=prompt, output=output)
+            else:
+                usage = Usage(prompt(), 0)
             _settle(bill, model, usage, ESTIMATED, answered=False)
+
+
+def _tokens_of(relay: Relay) -> int:
+    return relay.text.tokens
 
 
 def asked_tokens(request: Request) -> int:

@@ -46,7 +46,18 @@ class Attempt:
     failure. Times are the loop's, in seconds.
     """
 
-    __slots__ = ("_holds_slot", "_ticket", "began_at", "endpoint", "hedge", "outcome", "sent", "state", "status")
+    __slots__ = (
+        "_holds_slot",
+        "_ticket",
+        "began_at",
+        "endpoint",
+        "hedge",
+        "opening",
+        "outcome",
+        "sent",
+        "state",
+        "status",
+    )
 
     def __init__(self, state: EndpointState, now: float, *, hedge: bool = False) -> None:
         self.state = state
@@ -58,6 +69,8 @@ class Attempt:
         """Whether the endpoint may have seen the request."""
         self.status = 0
         """That of its answer; 0: none came."""
+        self.opening: object | None = None
+        """What has read the beginning of its answer, for whoever knows what that is: it may have told what it cost."""
         self.outcome = _RUNNING
         self._ticket = state.breaker.begin(now)
         self._holds_slot = True

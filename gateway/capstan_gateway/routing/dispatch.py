@@ -214,7 +214,7 @@ class Dispatcher:
                 on_sent=attempt.mark_sent,
             )
             attempt.sent, attempt.status = True, response.status
-            opening = await _open(call, response, endpoint.id)
+            opening = await _open(call, response, attempt)
             seconds = stats.first_byte = time.perf_counter() - began
             body = None
             if plain and response.status < CLIENT_ERROR:
@@ -309,14 +309,14 @@ class Dispatcher:
         return self._settings.quick_connect_seconds if others else self._settings.connect_seconds
 
 
-async def _open(call: Call, response: UpstreamResponse, endpoint_id: str) -> Opening | None:
+async def _open(call: Call, response: UpstreamResponse, attempt: Attempt) -> Opening | None:
     """Wait for the first token; of an answer without one for the first piece of its body."""
     if response.status >= CLIENT_ERROR:
         response.awaits_token = False  # A refusal is not computed: it comes at once, or is cut off.
         return None
     opening = None
     if call.opening is not None and not call.whole_bytes:
-        opening = call.opening(response.status, response.headers)
+        attempt.opening = opening = call.opening(response.status, response.headers)
     if opening is None:
         if not response.body_began:
             await response.wait_body()
@@ -331,7 +331,7 @@ async def _open(call: Call, response: UpstreamResponse, endpoint_id: str) -> Ope
             break
         size += len(data)
         if size > MAX_OPENING_BYTES:
-            raise ProtocolError(endpoint_id, f"more than {MAX_OPENING_BYTES} bytes without a token")
+            raise ProtocolError(attempt.endpoint.id, f"more than {MAX_OPENING_BYTES} bytes without a token")
     response.awaits_token = False
     return opening
 

@@ -29,12 +29,18 @@ class Usage(NamedTuple):
 
 def find_usage(document: bytes) -> Usage | None:
     """Give the usage that this JSON document, or run of SSE frames, reports last; None when there is none."""
+    found = find_object(document)
+    return None if found is None else parse_usage(found)
+
+
+def find_object(document: bytes) -> dict[str, Any] | None:
+    """Give the last usage object in it, whatever API wrote it; None when there is none. It need not be whole JSON."""
     end = len(document)
     while (at := document.rfind(KEY, 0, end)) >= 0:
         if not document.endswith(b"\\", 0, at):
             found = _read_object(document, at + len(KEY))
             if found is not None:
-                return parse_usage(found)
+                return found
         end = at
     return None
 

@@ -158,3 +158,37 @@ async def test_what_anthropic_writes_into_its_cache_has_its_own_price(tmp_path: 
             assert _tokens(gateway) == (2 * 1110, 10)
             await _ask(gateway, "messages/count_tokens")
             assert _calls(gateway, "told") + _calls(gateway, "estimated") == 2
+
+
+NONSENSE: dict[str, tuple[dict[str, Any], Provider | None, Any]] = {
+    "chat/completions": ({}, None, {
+        "choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 2000, "completion_tokens": 30},
+    }),
+    "messages": ({"max_tokens": 9}, Provider.ANTHROPIC, {
+        "type": "something else", "usage": {"input_tokens": 2000, "output_tokens": 30},
+    }),
+    "responses": ({"input": "x", "store": False}, Provider.OPENAI, {
+        "object": "something else", "usage": {"input_tokens": 2000, "output_tokens": 30},
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", NONSENSE)
+async def test_nonsense_that_is_retried_costs_what_it_told(tmp_path: Path, path: str) -> None:
+    """An answer that is none and is had elsewhere is on the bill as its provider counted it, once, in every dialect."""
+    fields, provider, nonsense = NONSENSE[path]
+
+    async def answers(_: Received, wire: Wire) -> None:
+        await wire.json({**nonsense, "model": "m", "id": "1"})
+
+    async with FakeUpstream(answers) as one, FakeUpstream(answers) as other:
+        urls = {"a": one.url, "b": other.url}
+        model = entry("m", *urls.values())
+        if provider is not None:
+            hosts = tuple(ExternalEndpoint(name=name, url=f"{url}/v1") for name, url in urls.items())
+            model = entry("m", backend=ExternalBackend(provider=provider, endpoints=hosts))
+        async with running_gateway(tmp_path, model) as gateway:
+            assert (await _ask(gateway, path, **fields)).status_code == 502
+            assert len(one.requests) + len(other.requests) == 2
+            assert _tokens(gateway) == (4000, 60)
+            assert _calls(gateway, "estimated") == 2

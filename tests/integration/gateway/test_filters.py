@@ -13,7 +13,7 @@ from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.filtered import filtered
 from capstan_gateway.pipeline.hold_back import HELD_FACTOR
-from capstan_gateway.pipeline.layers import AnswerFunction, Order
+from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.reply import Reply, StreamReply
 from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, HoldLimits
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, frame, usage_chunk
@@ -114,7 +114,7 @@ class Layer:
     """Puts filters on every stream."""
 
     order = Order.GUARDS
-    reads = True
+    reads = Reads.DOCUMENT
 
     def __init__(self, make: Callable[[], list[Any]], limits: HoldLimits) -> None:
         self._make = make

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.layers import AnswerFunction, Layer, Order, compose
+from capstan_gateway.pipeline.layers import AnswerFunction, Layer, Order, Reads, compose
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from support.asks import an_ask
 
@@ -29,7 +29,7 @@ class Waiting:
     raises: bool
     opened: list[int] = field(compare=False, repr=False)
     closed: list[int] = field(compare=False, repr=False)
-    reads: bool = False
+    reads: Reads = Reads.NOTHING
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Open, wait, go on, and wait again."""

@@ -19,7 +19,7 @@ MODEL: Any = object()
 def test_a_call_within_has_what_it_needs_and_a_holder_of_its_own() -> None:
     """The same deadline, identity and layers, what it uses on the same bill; nobody holds it, and nothing was tried."""
     runtime: Any = object()
-    ask = Ask(an_ask().request, MODEL, runtime=runtime, started=5.0, expires_at=9.0)
+    ask = Ask(an_ask().request, MODEL, runtime=runtime, started=5.0, expires_at=9.0, budget=MemoryBudget(1))
     ask.request_id, ask.trace, ask.session = b"r-1", [(b"traceparent", b"x")], "s"
     ask.inside, ask.may_wait, ask.answered_by, ask.holders = (cast(Any, "limit"),), False, MODEL, 3
     ask.stats.attempts = 4
@@ -50,7 +50,10 @@ def test_an_ask_begins_with_nothing() -> None:
 def test_a_bill_may_be_somebody_elses() -> None:
     """Whoever works for another request puts it on that one's bill."""
     bill, ask = Bill(), an_ask()
-    assert Ask(ask.request, MODEL, runtime=ask.runtime, started=0.0, expires_at=1.0, bill=bill).bill is bill
+    assert (
+        Ask(ask.request, MODEL, runtime=ask.runtime, started=0.0, expires_at=1.0, budget=ask.budget, bill=bill).bill
+        is bill
+    )
 
 
 def worked(**fields: Any) -> CallStats:
@@ -103,9 +106,10 @@ def test_no_more_failures_are_noted_than_there_may_be() -> None:
 
 def test_memory_is_one_share_until_the_end() -> None:
     """What it holds beside its request is given back when it ends, by whatever way."""
-    ask, budget = an_ask(), MemoryBudget(1000)
-    share = ask.memory(budget)
-    assert ask.memory(budget) is share
+    budget = MemoryBudget(1000)
+    ask = an_ask(budget=budget)
+    share = ask.memory()
+    assert ask.memory() is share
     assert share.grow(100)
     ask.hold()
     ask.leave()

@@ -9,9 +9,9 @@ import pytest
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.layers import AnswerFunction, Order, compose, of_its_own
+from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads, compose, of_its_own
 from capstan_gateway.pipeline.reply import Reply, WholeReply
-from capstan_gateway.pipeline.request import Request
+from capstan_gateway.pipeline.request import NativeRequest, Request
 from support.asks import an_ask
 
 
@@ -22,7 +22,7 @@ class Traced:
     name: str
     order: Order
     said: list[str] = field(compare=False)
-    reads: bool = False
+    reads: Reads = Reads.NOTHING
     failure: Exception | None = None
     reply: WholeReply | None = None
 
@@ -92,7 +92,7 @@ async def test_what_is_opened_is_closed_when_the_model_fails(failure: BaseExcept
     ask.hold()
     ask.on_end(lambda: said.append("outer closed"))
     request = ask.request
-    layers = [Traced("limit", Order.LIMITS, said), Traced("guard", Order.GUARDS, said, reads=True)]
+    layers = [Traced("limit", Order.LIMITS, said), Traced("guard", Order.GUARDS, said, reads=Reads.DOCUMENT)]
     with pytest.raises(type(failure)):
         await compose(layers, answering(said, failure))(ask)
     assert said == ["limit in", "guard in", "model", "guard closed", "limit closed"]
@@ -135,7 +135,7 @@ class Redacts:
     """A guard that takes a word out of what is asked."""
 
     order = Order.GUARDS
-    reads = True
+    reads = Reads.DOCUMENT
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Rewrite the request, then go on."""
@@ -168,7 +168,7 @@ async def test_a_request_that_cannot_be_read_is_refused_where_it_is_read() -> No
     )  # fmt: skip
     await compose([Traced("limit", Order.LIMITS, said)], answering(said))(ask)
     with pytest.raises(InvalidRequest):
-        await compose([Traced("guard", Order.GUARDS, said, reads=True)], answering(said))(ask)
+        await compose([Traced("guard", Order.GUARDS, said, reads=Reads.DOCUMENT)], answering(said))(ask)
     assert said == ["limit in", "model", "limit out"]
 
 
@@ -190,3 +190,25 @@ async def test_the_next_model_has_memory_for_its_answer() -> None:
     assert (budget.held, budget.refused) == (500, 0)
     ask.leave()
     assert budget.held == 0
+
+
+async def test_who_reads_everything_sees_what_the_client_said() -> None:
+    """The client's own document stays as long as every layer reads it, and goes with the first that does not."""
+    said: list[str] = []
+    seen: list[bool] = []
+
+    async def model(ask: Ask) -> Reply:
+        seen.append(ask.request.native is not None)
+        return WholeReply(200, b"application/json", b"{}")
+
+    for reads in Reads:
+        ask = an_ask()
+        route, document = ask.request.route, ask.request.document
+        native = NativeRequest({"model": "m"}, b'{"model":"m"}')
+        ask.request = Request(route, document, stream=False, usage_asked=False, native=native)
+        layers = [
+            Traced("guard", Order.GUARDS, said, reads=Reads.EVERYTHING),
+            Traced("cache", Order.CACHE, said, reads=reads),
+        ]
+        await compose(layers, model)(ask)
+    assert seen == [True, False, True]

@@ -107,7 +107,7 @@ TWICE = [
 @pytest.mark.parametrize(("route", "body"), TWICE)
 def test_what_is_read_is_what_is_sent(route: Route, body: bytes, _kind: str, served: Callable[[], ServedModel]) -> None:
     """Of a key that stands there twice the engine gets the one that was read here, and no other."""
-    asked = request(route, body).read()
+    asked = request(route, body).as_read()
     assert SECRET not in str(asked.document)
     try:
         assert SECRET.encode() not in sent(asked, served())
@@ -120,7 +120,7 @@ def test_what_is_asked_besides_stays_when_the_request_is_another_one() -> None:
     headers = [(b"anthropic-beta", b"x")]
     said = {"model": "m", "max_tokens": 9, "messages": [TURN], "stream": True}
     asked = translate(ANTHROPIC, MESSAGES, orjson.dumps(said), headers)
-    read = asked.read()
+    read = asked.as_one_reading()
     assert (read.route, read.stream, read.usage_asked, read.headers) == (ANTHROPIC, True, True, headers)
     assert (read.document, read.raw) == (asked.document, None)
     assert read.native is not None
@@ -129,8 +129,8 @@ def test_what_is_asked_besides_stays_when_the_request_is_another_one() -> None:
     assert asked.rewritten({}).headers == headers
     assert (asked.rewritten({}).route, asked.rewritten({}, route=CHAT).route) == (ANTHROPIC, CHAT)
     plain = asked.rewritten({"stream": True})
-    assert plain.read() is plain
-    assert parse(CHAT, orjson.dumps({"model": "m", "messages": [TURN]})).read().native is None
+    assert plain.as_one_reading() is plain
+    assert parse(CHAT, orjson.dumps({"model": "m", "messages": [TURN]})).as_one_reading().native is None
 
 
 @pytest.mark.parametrize("options", [None, 7, {}, {"include_usage": 0}, {"include_usage": None}])
@@ -149,7 +149,66 @@ def test_the_size_of_a_request_is_what_is_sent() -> None:
     assert chat.rewritten({"a": 1}).size == len(b'{"a":1}')
     native = request(ANTHROPIC, b' {"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}')
     assert native.size == len(b' {"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}')
-    assert native.read().size == native.size - 1
+    assert native.as_one_reading().size == native.size - 1
+
+
+THOUGHTS: list[tuple[Route, dict[str, Any]]] = [
+    (
+        ANTHROPIC,
+        {
+            "model": "m", "max_tokens": 9,
+            "messages": [
+                {"role": "user", "content": "x"},
+                {"role": "assistant", "content": [
+                    {"type": "thinking", "thinking": SECRET, "signature": "s"}, {"type": "text", "text": "y"},
+                ]},
+                {"role": "user", "content": [{"type": "text", "text": "z", "cache_control": {"ttl": SECRET}}]},
+            ],
+        },
+    ),
+    (OPENAI, {"model": "m", "input": "x", "metadata": {"note": SECRET}}),
+    (OPENAI, {"model": "m", "input": "x", "store": False, "service_tier": SECRET}),
+]  # fmt: skip
+"""Requests whose translation does not hold all that they say."""
+
+
+@pytest.mark.parametrize(("_kind", "served"), MODELS, ids=[kind for kind, _ in MODELS])
+@pytest.mark.parametrize(("route", "body"), THOUGHTS)
+def test_nothing_is_sent_that_was_not_read(
+    route: Route, body: dict[str, Any], _kind: str, served: Callable[[], ServedModel]
+) -> None:
+    """Earlier thoughts, hints and notes that the chat request does not hold reach no model behind who reads that."""
+    asked = request(route, body).as_read()
+    assert SECRET not in str(asked.document)
+    try:
+        assert SECRET.encode() not in sent(asked, served())
+    except InvalidRequest:
+        assert served().provider
+
+
+@pytest.mark.parametrize(("route", "body"), THOUGHTS)
+def test_who_reads_everything_is_shown_every_text(route: Route, body: dict[str, Any]) -> None:
+    """What a model that speaks the client's dialect may be sent is among the texts, names of fields among them."""
+    asked = request(route, body).as_one_reading()
+    texts = list(asked.texts())
+    assert SECRET in texts
+    assert {"model", "m", "x"} <= set(texts)
+    assert asked.native is not None
+    assert asked.native.body == orjson.dumps(body)
+    assert asked.as_one_reading() is asked
+
+
+def test_everything_is_sent_in_one_reading() -> None:
+    """Also for who reads everything a key that stands there twice is sent as it was read; what chat cannot say too."""
+    for route, body in TWICE:
+        asked = request(route, body).as_one_reading()
+        assert SECRET not in list(asked.texts())
+        sends = orjson.dumps(asked.document) if asked.native is None else asked.native.body
+        assert SECRET.encode() not in sends
+    untold = {"model": "m", "max_tokens": 9, "messages": [TURN], "mcp_servers": [{"url": SECRET}]}
+    asked = request(ANTHROPIC, untold).as_one_reading()
+    assert SECRET in list(asked.texts())
+    assert asked.untranslatable is not None
 
 
 def test_bytes_pass_unless_somebody_reads_them() -> None:
@@ -163,7 +222,9 @@ def test_a_request_that_chat_cannot_say_is_not_read() -> None:
     asked = request(ANTHROPIC, {"model": "m", "max_tokens": 9, "messages": [TURN], "mcp_servers": [{"url": "x"}]})
     assert SECRET.encode() in sent(asked, model(Provider.ANTHROPIC))
     with pytest.raises(InvalidRequest, match="mcp_servers"):
-        asked.read()
+        asked.as_read()
+    with pytest.raises(InvalidRequest, match="mcp_servers"):
+        asked.rewritten(asked.document)
 
 
 def test_what_a_rewritten_request_says_of_streams_counts() -> None:

@@ -7,7 +7,14 @@ import pytest
 from capstan_contract.config import Price
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
-from capstan_gateway.pipeline.settle import asked_tokens, settle_lost, settle_stream_later, settle_whole
+from capstan_gateway.pipeline.settle import (
+    asked_tokens,
+    settle_lost,
+    settle_nonsense,
+    settle_stream_later,
+    settle_whole,
+)
+from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.tokens.bill import Bill, How
 from capstan_gateway.tokens.price import Rates
@@ -46,8 +53,9 @@ class Model:
 class Tried:
     """An attempt."""
 
-    def __init__(self, may_have_worked: bool) -> None:
+    def __init__(self, may_have_worked: bool, opening: object | None = None) -> None:
         self.may_have_worked = may_have_worked
+        self.opening = opening
 
 
 def _model(**price: float) -> Any:
@@ -99,7 +107,7 @@ def test_each_call_adds_to_what_was_there() -> None:
     for _ in range(2):
         settle_whole(ask.bill, model, REQUEST, Usage(5, 3), b"{}")
         settle_stream_later(ask, model, StreamRelay(strip_usage=True))
-        settle_lost(ask.bill, model, REQUEST, [Tried(True)], answered=False)
+        settle_lost(ask.bill, model, REQUEST, [Tried(True)])
     assert (ask.bill.open, ask.bill.calls) == (2, 4)
     ask.leave()
     cells = model.metrics
@@ -143,12 +151,32 @@ def test_the_input_of_a_request_that_cannot_be_translated_is_what_the_client_sen
 def test_attempts_in_vain_are_settled_each() -> None:
     """What was sent and failed, or lost a race, costs its prompt; what was refused or never sent costs nothing."""
     tried = [Tried(True), Tried(False), Tried(True), Tried(True)]
-    for answered, calls in ((False, 3), (True, 2)):
-        bill, model = Bill(), _model(inputPerMillion=1)
-        settle_lost(bill, model, REQUEST, tried, answered=answered)
-        assert (bill.calls, bill.estimated) == (calls, calls)
-        assert bill.input_tokens == model.metrics.input_tokens.value == calls * PROMPT_TOKENS
-        assert bill.nano_dollars == calls * PROMPT_TOKENS * 1000
+    bill, model = Bill(), _model(inputPerMillion=1)
+    settle_lost(bill, model, REQUEST, tried)
+    assert (bill.calls, bill.estimated) == (3, 3)
+    assert bill.input_tokens == model.metrics.input_tokens.value == 3 * PROMPT_TOKENS
+    assert bill.nano_dollars == 3 * PROMPT_TOKENS * 1000
+
+
+def test_an_attempt_that_told_is_settled_by_that() -> None:
+    """What the beginning of an answer told before it failed counts, where that is more than the estimate."""
+    opening, silent = (StreamOpening(StreamRelay(strip_usage=True)) for _ in range(2))
+    opening.feed(frame({**delta("m", ""), "usage": {"prompt_tokens": 500, "completion_tokens": 7}}))
+    opening.feed(b"data: {]\n\n")
+    assert opening.fault
+    bill = Bill()
+    settle_lost(bill, _model(), REQUEST, [Tried(True, opening), Tried(True, silent)])
+    assert (bill.input_tokens, bill.output_tokens, bill.how) == (500 + PROMPT_TOKENS, 7, How.ESTIMATED)
+
+
+@pytest.mark.parametrize(
+    ("told", "usage"), [(None, (PROMPT_TOKENS, 3)), (Usage(9, 2), (9, 3)), (Usage(9, 40), (9, 40))]
+)
+def test_nonsense_is_settled_by_what_it_told(told: Usage | None, usage: tuple[int, int]) -> None:
+    """An answer in one piece that is none costs what it told, or what can be read of it if that is more."""
+    bill = Bill()
+    settle_nonsense(bill, _model(), REQUEST, told, b'{"choices":[{"message":{"content":"Hello there"}}]}')
+    assert (bill.input_tokens, bill.output_tokens, bill.how) == (*usage, How.ESTIMATED)
 
 
 def test_cached_and_written_tokens_have_their_own_prices() -> None:
@@ -188,5 +216,5 @@ def test_attempts_in_vain_are_no_answers() -> None:
     """What is expected of the next member of a cascade follows from the newest answer, not from what was lost."""
     bill, model = Bill(), _model(inputPerMillion=1, outputPerMillion=2)
     settle_whole(bill, model, REQUEST, Usage(5, 7), b"{}")
-    settle_lost(bill, model, REQUEST, [Tried(True), Tried(True)], answered=True)
+    settle_lost(bill, model, REQUEST, [Tried(True)])
     assert (bill.calls, bill.answer) == (2, Usage(5, 7))
