@@ -15,7 +15,10 @@ from capstan_operator.local.errors import LocalError
 from capstan_operator.local.launch import Choices
 
 HELP = "serve a folder of manifests on this machine, without a cluster"
-NEEDED = ("aiohttp", "fastapi", "httptools", "uvicorn", "uvloop", "watchfiles")
+NEEDED = (
+    "aiohttp", "fastapi", "httptools", "uvicorn", "uvloop", "watchfiles",
+    *(() if sys.version_info >= (3, 14) else ("backports.zstd",)),
+)  # fmt: skip
 """What the extra `local` installs: this process, the gateway's and the engines' import it."""
 INSTALL = "pip install 'capstan[local]'"
 LOCAL_ENGINES = (EngineType.VLLM.value, EngineType.SIMULATOR.value)

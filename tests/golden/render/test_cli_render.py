@@ -89,7 +89,7 @@ def test_a_wrong_setting_is_named(capsys: pytest.CaptureFixture[str], monkeypatc
     """A variable that cannot be used is an error that names it."""
     monkeypatch.setenv("CAPSTAN_WORKERS", "many")
     assert main(["render", str(QUICKSTART)]) == 1
-    assert "CAPSTAN_WORKERS must be a number" in capsys.readouterr().err
+    assert "CAPSTAN_WORKERS must be a whole number" in capsys.readouterr().err
 
 
 def test_members_that_are_elsewhere_are_warned_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """The command line's frame."""
 
-import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from capstan_operator.cli.main import COMMANDS, main
 from capstan_operator.cli.up import NEEDED
@@ -63,7 +63,8 @@ def _modules_of(*extras: str) -> set[str]:
     """Give the packages that only these extras install; each is imported by its own name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [line for extra in extras for line in project["optional-dependencies"][extra]]
-    return {re.split(r"[\[>=<~! ]", line)[0] for line in wanted}
+    found = [Requirement(line) for line in wanted]
+    return {one.name for one in found if one.marker is None or one.marker.evaluate()}
 
 
 def _without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
