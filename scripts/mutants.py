@@ -49,8 +49,6 @@ SOURCES = (
     "worker/capstan_worker",
 )
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".hypothesis")
-HANGS_SECONDS = 12
-"""After which a test has failed on a mutant, although the machine is busy."""
 BESIDE = ("tests", "crds", "docs", "examples", "helm", "scripts")
 
 # mutmut changes each string in three ways, two of which are its case. One is enough to see that a test reads it.
@@ -58,6 +56,9 @@ BESIDE = ("tests", "crds", "docs", "examples", "helm", "scripts")
 # It would collect the tests anew for each mutant, which takes longer than to run them until one fails: here they are
 # collected once, before it forks. And every test has passed when it was seen which functions it reaches, so they need
 # not all run once more before the first mutant does.
+#
+# A test that hangs on a mutant has noticed. Up to mutmut's own limit, several times what all tests of a function take,
+# it would be idle for half a minute or more.
 MUTMUT = """
 import gc
 import sys
@@ -79,7 +80,8 @@ def collect_once(self):
     from _pytest.main import Session
     runner = self.test_runner
     with change_cwd("mutants"):
-        config = _prepareconfig(["--rootdir=.", "--tb=no", "-x", "-q", "--capture=no", *runner._pytest_add_cli_args,
+        config = _prepareconfig(["--rootdir=.", "--tb=no", "-x", "-q", "--capture=no", "--timeout=20",
+                                 *runner._pytest_add_cli_args,
                                  *runner._pytest_add_cli_args_test_selection])
         config._do_configure()
         session = Session.from_config(config)
@@ -210,10 +212,7 @@ def write_settings(stage: Path, sources: Sequence[str], tests: Sequence[str], se
         "do_not_mutate_patterns": settings.leave,
         "also_copy": [name for name in BESIDE if name != "tests"],
         "pytest_add_cli_args_test_selection": tests,
-        # A test that hangs has noticed. It would be idle for half a minute or more up to mutmut's own limit, which is
-        # several times what all tests of a function take.
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", f"--timeout={HANGS_SECONDS}"]
-        + [f"--ignore={path}" for path in settings.ignore],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", *(f"--ignore={path}" for path in settings.ignore)],
         # Who shares the machine with others must not take a slow run for one that never ends.
         "timeout_constant": 6.0,
         "timeout_multiplier": 5.0,

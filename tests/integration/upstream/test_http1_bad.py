@@ -205,23 +205,6 @@ async def test_a_trickle_passes_the_total_deadline(client: Http1Client) -> None:
         assert raised.value.kind is DeadlineKind.TOTAL
 
 
-async def test_deadlines_of_one_request_do_not_reach_the_next(client: Http1Client) -> None:
-    """A timer that was set for an earlier request on the connection leaves a later one alone."""
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(ok())
-        await peer.request()
-        await asyncio.sleep(1.2)
-        await peer.send(ok(b"later"))
-
-    async with raw_server(script) as server:
-        endpoint = at(server.port)
-        assert await call(client, endpoint, first_byte_timeout=1, repeatable=True) == b"hello"
-        assert await call(client, endpoint, first_byte_timeout=60, repeatable=True) == b"later"
-        assert server.connections == 1
-
-
 @pytest.mark.parametrize(
     "endless",
     [
@@ -500,9 +483,12 @@ async def test_tls_trusts_the_authority_it_was_given_and_no_other(authority: Pat
     """The same server is believed with its authority, and is a failed connection without it or under another name."""
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(authority / "cert.pem", authority / "key.pem")
+    serving.set_alpn_protocols(["h2", "http/1.1"])
     client = Http1Client(tls={"own": context_for_authority(str(authority / "ca.pem"))})
 
     async def script(peer: Peer) -> None:
+        chosen = peer.writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        assert chosen == "http/1.1", "we speak nothing else"
         while True:
             await peer.request()
             await peer.send(CHUNKED, b"5\r\nhello\r\n", b"0\r\n\r\n")

@@ -186,6 +186,7 @@ async def test_closing_gives_up_what_is_asked() -> None:
     caller = asyncio.create_task(resolver.resolve("engine.test"))
     await asyncio.sleep(0)
     await resolver.aclose()
+    assert {task.get_name() for task in asyncio.all_tasks()} & {"resolve engine.test"} == set()
     await asyncio.wait([caller])
     assert caller.cancelled()
     assert unhandled == []

@@ -119,6 +119,24 @@ async def test_a_connection_that_is_lost_as_it_comes_about_is_none() -> None:
         await pool_of(Lost()).connect(5.0)
 
 
+@virtually
+async def test_a_connection_that_comes_about_too_late_is_counted_no_more() -> None:
+    """Also where the loop never tells of its end, as uvloop does not."""
+
+    class Late(Dial):
+        async def __call__(self, factory: Callable[[], Connection], *given: object, **options: object) -> object:  # type: ignore[override]
+            await super().__call__(factory, *given, **options)  # type: ignore[arg-type]
+            self.transports[-1].deaf = True
+            return await asyncio.Event().wait()
+
+    dial = Late()
+    pool = pool_of(dial)
+    with pytest.raises(DeadlineExceeded):
+        await pool.connect(5.0)
+    assert dial.transports[0].aborted
+    assert (pool.size, pool.idle) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "has_context", "name"),
     [

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -165,17 +166,32 @@ def test_a_body_that_is_larger_than_allowed_ends_its_connection_when_that_is_kno
     async def main() -> None:
         wire, response = begun()
         response.on_body(b"12345")
-        with pytest.raises(BodyTooLarge):
+        with pytest.raises(BodyTooLarge) as raised:
             await response.read(4)
+        assert (raised.value.endpoint_id, "4 bytes" in str(raised.value)) == ("e", True)
         assert wire.aborted == 1
-        with pytest.raises(BodyBroken):
+        with pytest.raises(BodyBroken) as broken:
             response.arrival()
+        assert str(broken.value).startswith("e: ")
+
+
+@pytest.mark.parametrize("cuts", [[0, 5], [0, 2, 5], [0, 1, 2, 3, 4, 5]])
+def test_a_body_of_just_the_size_that_is_allowed(cuts: list[int]) -> None:
+    """Is allowed, however it comes."""
+
+    async def main() -> None:
+        wire, response = begun()
+        reading = asyncio.ensure_future(response.read(5))
+        await asyncio.sleep(0)
+        await deliver(response, [b"12345"[start:end] for start, end in pairwise(cuts)], None)
+        assert await reading == b"12345"
+        assert wire.aborted == 0
 
     run_virtually(main())
 
 
 @pytest.mark.parametrize("size", [FREE_BYTES, FREE_BYTES + 1, 5 * FREE_BYTES])
-@pytest.mark.parametrize("way", ["complete", "at once", "in pieces"])
+@pytest.mark.parametrize("way", ["complete", "at once", "together", "in pieces"])
 def test_a_large_body_is_taken_from_the_budget_twice(size: int, way: str) -> None:
     """It is held as it comes and as a whole; a small one costs nothing; where there is no room it is not read."""
 
@@ -184,21 +200,26 @@ def test_a_large_body_is_taken_from_the_budget_twice(size: int, way: str) -> Non
             budget = MemoryBudget(limit)
             wire, response = begun()
             share = budget.share()
-            if way != "in pieces":
+            if way in ("complete", "at once"):
                 response.on_body(b"x" * size)
             if way == "complete":
                 response.on_complete()
             reading = asyncio.ensure_future(response.read(10 * size, lambda share=share: share))
             await asyncio.sleep(0)
-            if way != "complete":
+            if way == "together":
+                response.on_body(b"x" * size)
+                response.on_complete()
+                response.wake()
+            elif way != "complete":
                 await deliver(response, [] if way == "at once" else [b"x" * (size - 1), b"x"], None)
             if fits:
                 assert await reading == b"x" * size
                 assert share.held == (0 if size <= FREE_BYTES else 2 * size)
             else:
-                with pytest.raises(NoMemory):
+                with pytest.raises(NoMemory) as raised:
                     await reading
-                assert wire.aborted == (way != "complete")
+                assert str(raised.value).startswith("e: ")
+                assert wire.aborted == (way in ("at once", "in pieces")), "otherwise it is over"
                 assert share.held < 2 * size
 
     run_virtually(main())

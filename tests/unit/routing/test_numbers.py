@@ -1,0 +1,315 @@
+"""What routing computes: averages, places in rendezvous hashing, shares, quantiles and budgets, by number."""
+
+import asyncio
+import math
+from hashlib import blake2b
+from random import Random
+
+import pytest
+
+from capstan_gateway.routing.breaker import Breaker, BreakerSettings
+from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
+from capstan_gateway.routing.firstbytes import EVERY, LEAST_SAMPLES, SAMPLES, FirstBytes
+from capstan_gateway.routing.hedge import HedgeSettings, Hedging, with_room
+from capstan_gateway.routing.picker import mix, pick
+from capstan_gateway.routing.registry import (
+    LATENCY_SECONDS,
+    LEAST_WEIGHT,
+    STALE_SECONDS,
+    EndpointRegistry,
+    EndpointState,
+)
+from capstan_gateway.routing.tiers import pick_by_tier
+from capstan_gateway.routing.unroutable import NoCredential
+from capstan_gateway.upstream.port import Endpoint
+from support.scripted import Plan, Upstreams, call, dispatcher, endpoint_set
+from support.virtualtime import run_virtually
+
+
+def state_of(name: str = "e", tier: int = 0, weight: int | None = None) -> EndpointState:
+    """An endpoint that is out after one failure, and back after one success."""
+    settings = BreakerSettings(threshold=1, open_seconds=1, successes_to_close=1)
+    return EndpointState(Endpoint(name, "127.0.0.1", 1, tier=tier, weight=weight), settings)
+
+
+class Dice(Random):
+    """Throws what the test says, again and again."""
+
+    def __init__(self, *throws: float) -> None:
+        super().__init__(0)
+        self.throws = list(throws)
+
+    def random(self) -> float:
+        self.throws.append(self.throws.pop(0))
+        return self.throws[-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "mixed"),
+    [
+        (0, 0),
+        (0x9E3779B97F4A7C15, 0xE220A8397B1DCDAF),
+        (2 * 0x9E3779B97F4A7C15 % 2**64, 0x6E789E6AA1B965F4),
+        (3 * 0x9E3779B97F4A7C15 % 2**64, 0x06C45D188009454F),
+    ],
+)
+def test_the_finaliser_is_that_of_splitmix64(value: int, mixed: int) -> None:
+    """The first outputs of the generator whose state begins at zero."""
+    assert mix(value) == mixed
+
+
+def test_an_endpoint_has_the_same_place_in_every_gateway() -> None:
+    """Gateways side by side send one conversation to one engine: the place is a hash of the id and nothing else."""
+    assert state_of("a").seed == int.from_bytes(blake2b(b"a", digest_size=8).digest(), "big")
+
+
+def test_the_average_weighs_a_sample_by_what_passed_since_the_last_one() -> None:
+    """As an exponential average of ten seconds: never less than a twentieth, and all behind half a minute."""
+    for gap, weight in (
+        (0.0, LEAST_WEIGHT),
+        (LEAST_WEIGHT * LATENCY_SECONDS, LEAST_WEIGHT),
+        (1.0, 1 - math.exp(-0.1)),
+        (LATENCY_SECONDS, 1 - math.exp(-1)),
+        (STALE_SECONDS, 1 - math.exp(-3)),
+        (STALE_SECONDS + 0.1, 1.0),
+    ):
+        state = state_of()
+        state.observe(4.0, 100.0)
+        state.observe(2.0, 100.0 + gap)
+        assert state.latency(100.0 + gap) == pytest.approx(4.0 - 2.0 * weight)
+        assert state.answered_at == 100.0 + gap
+
+
+def test_the_average_fades_and_ends() -> None:
+    """By a factor e in ten seconds; behind half a minute it says nothing."""
+    state = state_of()
+    state.observe(4.0, 100.0)
+    assert state.latency(105.0) == pytest.approx(4.0 * math.exp(-0.5))
+    assert state.latency(130.0) == pytest.approx(4.0 * math.exp(-3))
+    assert state.latency(130.1) is None
+
+
+def test_silence_counts_for_at_least_what_is_known() -> None:
+    """Nothing known: what it lasted; something known: what is more of the two."""
+    state = state_of()
+    state.observe_silence(3.0, 100.0)
+    assert state.latency(100.0) == 3.0
+    state.observe_silence(9.0, 110.0)
+    known = 3.0 * math.exp(-1)
+    assert state.latency(110.0) == pytest.approx(3.0 + (1 - math.exp(-1)) * (9.0 - 3.0))
+    assert known < 3.0
+
+
+def test_late_is_computed_anew_now_and_then() -> None:
+    """As soon as enough is known, and then with every sixteenth sample, of the latest ones."""
+    times = FirstBytes()
+    for _ in range(LEAST_SAMPLES):
+        times.observe(1.0)
+    assert times.late() == 1.0
+    for since in range(1, 3 * EVERY + 1):
+        times.observe(float(since))
+        last = since - since % EVERY
+        assert times.late() == (1.0 if last == 0 else pytest.approx(quantile(LEAST_SAMPLES, last)))
+    for _ in range(SAMPLES):
+        times.observe(0.5)
+    assert times.late() == 0.5
+
+
+def quantile(ones: int, count: int) -> float:
+    """The time that nineteen of twenty stay below, of so many ones and the numbers up to a count."""
+    values = sorted([1.0] * ones + [float(number) for number in range(1, count + 1)])
+    return values[int(0.95 * (len(values) - 1))]
+
+
+def test_a_tier_whose_endpoints_are_all_coming_back() -> None:
+    """What the dice leave to no tier goes to the first one; a tier that was never away takes all that reaches it."""
+    home, away = state_of("home", weight=1), state_of("away", tier=1, weight=1)
+    for state in (home, away):
+        state.breaker.fail(0.0)
+        state.breaker.succeed(1.0, state.breaker.begin(1.0))
+    assert pick_by_tier([away, home], 1.0, Dice(0.0999)) is home
+    assert pick_by_tier([away, home], 1.0, Dice(0.1)) is home, "somebody has to"
+    assert pick_by_tier([away, home], 1.0, Dice(0.5, 0.1, 0.5, 0.05)) is away
+    assert pick_by_tier([away, home], 11.0, Dice(0.99)) is home
+
+
+def test_shares_and_weights_decide_within_a_tier() -> None:
+    """One that is coming back has a tenth of its weight; with a key as well, and then always the same endpoint."""
+    old, back = state_of("old", weight=30), state_of("back", weight=70)
+    back.breaker.fail(0.0)
+    back.breaker.succeed(1.0, back.breaker.begin(1.0))
+    bound = 30 / 37
+    assert pick_by_tier([old, back], 1.0, Dice(bound - 0.001)) is old
+    assert pick_by_tier([old, back], 1.0, Dice(bound + 0.001)) is back
+    keys = [Random(number).randbytes(8) for number in range(2000)]  # noqa: S311
+    share = sum(pick_by_tier([old, back], 1.0, Dice(0.5), affinity=key) is old for key in keys) / len(keys)
+    assert share == pytest.approx(bound, abs=0.03)
+    share = sum(pick_by_tier([old, back], 100.0, Dice(0.5), affinity=key) is old for key in keys) / len(keys)
+    assert share == pytest.approx(0.3, abs=0.03)
+
+
+def test_an_endpoint_without_a_weight_counts_one() -> None:
+    """Beside one that has a weight of one it gets half."""
+    plain, weighed = state_of("plain"), state_of("weighed", weight=1)
+    assert pick_by_tier([plain, weighed], 0.0, Dice(0.499)) is plain
+    assert pick_by_tier([plain, weighed], 0.0, Dice(0.501)) is weighed
+
+
+def test_without_a_fit_one_the_first_tier_is_asked_all_the_same() -> None:
+    """The last endpoint is never ejected; excluded ones are left out, and of none there is none."""
+    home, away = state_of("home", weight=1), state_of("away", tier=1, weight=1)
+    for state in (home, away):
+        state.breaker.fail(0.0)
+    assert pick_by_tier([away, home], 0.5, Dice(0.5)) is home
+    assert pick_by_tier([away, home], 0.5, Dice(0.5), excluded=(home,)) is away
+    assert pick_by_tier([away, home], 0.5, Dice(0.5), excluded=(home, away)) is None
+
+
+def test_any_two_of_many_may_be_compared() -> None:
+    """Each pair is drawn, none with itself; the better one of it is chosen."""
+    states = [state_of(f"e{number}") for number in range(3)]
+    states[2].in_flight = 9
+    drawn = {(a, b): pick(states, 0.0, Dice(a, b)) for a in (0.0, 0.34, 0.67, 0.999) for b in (0.0, 0.49, 0.51, 0.999)}
+    assert set(drawn.values()) == {states[0], states[1]}
+    assert drawn[0.0, 0.0] is states[0], "the first of the two, where they are equal"
+    assert drawn[0.34, 0.0] is states[1]
+    assert drawn[0.67, 0.0] is states[0]
+    assert drawn[0.67, 0.999] is states[1]
+    assert pick(states[:1], 0.0, Dice(0.5)) is states[0]
+
+
+def test_a_budget_counts_exactly() -> None:
+    """Shares of requests and time come in up to the most that is saved; a retry takes one, or nothing."""
+    budget = RetryBudget(BudgetSettings(share=0.5, floor_per_second=2.0, burst=3.0))
+    assert budget.tokens == 3.0
+    budget.deposit()
+    assert budget.tokens == 3.0
+    assert [budget.spend(10.0) for _ in range(4)] == [True, True, True, False]
+    assert budget.tokens == 0.0
+    budget.deposit()
+    assert not budget.spend(10.0)
+    budget.deposit()
+    assert budget.spend(10.0)
+    assert not budget.spend(10.25)
+    assert budget.tokens == 0.5
+    assert budget.spend(10.5)
+    assert budget.tokens == 0.0
+    assert budget.spend(100.0)
+    assert budget.tokens == 2.0
+    default = RetryBudget()
+    assert default.tokens == 100.0
+
+
+def test_the_pause_of_a_breaker_is_bounded_however_often_it_opens() -> None:
+    """It doubles to the most; what is far beyond overflows nothing."""
+    breaker = Breaker(BreakerSettings(threshold=1, open_seconds=1, max_open_seconds=1e9))
+    now = 0.0
+    for count in range(2000):
+        assert breaker.fail(now, breaker.begin(now))
+        pause = 2.0 ** min(count, 16)
+        assert not breaker.allows(now + pause - 0.01)
+        now += pause
+        assert breaker.allows(now)
+
+
+def test_a_hedge_goes_to_the_lowest_tier_with_room() -> None:
+    """Then to the least loaded; as full as the first is room, fuller is not, nor more than its share."""
+    first, near, far = state_of("first"), state_of("near"), state_of("far", tier=1)
+    states = (first, far, near)
+    assert with_room(states, first, (), 0.0) is near
+    near.in_flight = 1
+    assert with_room(states, first, (), 0.0) is None, "the nearest one decides"
+    first.in_flight = 1
+    assert with_room(states, first, (), 0.0) is near
+    assert with_room(states, first, (near,), 0.0) is far
+    near.breaker.defer(0.0, 10.0)
+    assert with_room(states, first, (), 5.0) is far
+    first.in_flight = near.in_flight = far.in_flight = 4
+    assert with_room((first, near), first, (), 20.0) is near, "four of a bound of six"
+    first.in_flight, near.in_flight = 5, 5
+    assert with_room((first, near), first, (), 20.0) is near
+    first.in_flight, near.in_flight = 20, 20
+    assert with_room((first, near), first, (), 20.0) is near
+    first.in_flight, near.in_flight, far.in_flight = 20, 20, 0
+    assert with_room((first, near, far), first, (far,), 20.0) is None, "its share of forty among three is fewer"
+
+
+def test_whom_nobody_may_hedge_takes_nothing_from_the_budget() -> None:
+    """No other endpoint with room, or no time left: the hedge is there for the next request."""
+
+    async def main() -> None:
+        hedging = Hedging(HedgeSettings(share=0.0, burst=1.0, after_seconds=0.1))
+        endpoints = endpoint_set(2)
+        one = call(endpoints, expires_at=50.0)
+        first, other = endpoints.states
+        assert hedging.delay(one) == 0.1
+        assert hedging.second(one, first, (), 50.0) is None
+        assert hedging.second(one, first, (other,), 1.0) is None
+        assert hedging.second(one, first, (), 1.0) is other
+        assert hedging.second(one, first, (), 1.0) is None
+        assert Hedging().settings == HedgeSettings()
+
+    run_virtually(main())
+
+
+def test_endpoints_without_a_key_are_left_out() -> None:
+    """As long as one has its key; where none has there is nobody to ask, and it is said when to come again."""
+
+    async def main() -> None:
+        for missing, asked in (({"e0"}, {"e1"}), ({"e1"}, {"e0"}), (set(), {"e0", "e1"})):
+            client, endpoints = Upstreams(Plan()), endpoint_set(2)
+
+            def headers_of(endpoint: Endpoint, missing: set[str] = missing) -> tuple[()] | None:
+                return None if endpoint.id in missing else ()
+
+            shared = dispatcher(client)
+            for _ in range(20):
+                (await shared.dispatch(call(endpoints, headers_of=headers_of))).close()
+            assert set(client.asked) == asked
+        with pytest.raises(NoCredential, match="credential") as raised:
+            await dispatcher(client).dispatch(call(endpoints, headers_of=lambda _: None))
+        assert raised.value.retry_after == 5.0
+
+    run_virtually(main())
+
+
+def test_what_is_kept_of_endpoints_that_nobody_uses() -> None:
+    """The last ones to leave; one that comes back is no longer among them; one that others use too does not leave."""
+    registry = EndpointRegistry(max_unused=2)
+    ends = [Endpoint(f"e{number}", "127.0.0.1", number) for number in range(4)]
+    held = [registry.acquire(end) for end in ends]
+    assert registry.acquire(ends[0]) is held[0]
+    registry.release(held[0])
+    assert registry.states() == tuple(held)
+    for state in held:
+        registry.release(state)
+    assert registry.states() == ()
+    again = [registry.acquire(end) for end in reversed(ends)]
+    assert [new is old for new, old in zip(again, reversed(held), strict=True)] == [True, True, False, False]
+    assert registry.states() == tuple(again)
+    assert not registry._unused
+
+
+def test_what_a_registry_keeps_without_more_said() -> None:
+    """A thousand, with breakers of the usual settings."""
+    registry = EndpointRegistry()
+    state = registry.acquire(Endpoint("e", "127.0.0.1", 1))
+    assert [state.breaker.fail(0.0) for _ in range(3)] == [False, False, True]
+    assert registry._max_unused == 1024
+
+
+def test_a_race_that_the_first_wins_cuts_the_second_off_at_once() -> None:
+    """Its slot is free and its request ended when the answer is given, and not at its own deadline."""
+
+    async def main() -> None:
+        client, endpoints = Upstreams(Plan(head=2.0), Plan(head=60.0)), endpoint_set(2)
+        one = call(endpoints, first_token_seconds=90)
+        async with await dispatcher(client, hedge_after=1.0).dispatch(one) as answer:
+            assert answer.endpoint.id == client.asked[0]
+            await asyncio.sleep(0)
+            assert sum(state.in_flight for state in endpoints.states) == 1
+            assert client.open == 0
+        assert one.stats.hedges == ("lost",)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtually(main())
