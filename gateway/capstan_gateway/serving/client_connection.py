@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTimeout
-from capstan_gateway.headers import header_lines, retry_after_headers
+from capstan_gateway.headers import Header, header_lines, retry_after_headers
 from capstan_gateway.memory import Share
 from capstan_gateway.serving.exchange import FREE_BYTES, STATUS_LINES, Exchange
 from capstan_gateway.serving.refusals import error_response, respond_error
-from capstan_gateway.serving.request_reader import Head, RequestReader
+from capstan_gateway.serving.request_reader import RequestReader
 from capstan_gateway.serving.service import Handler, Service
 from capstan_gateway.serving.turned_away import Reason
 from capstan_gateway.serving.wire import ClientWire
@@ -40,6 +40,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._loop = service.loop
+        self._keep_alive_seconds = service.limits.keep_alive_seconds
         self.date_line: Callable[[], bytes] = service.date_line
         self.wire = ClientWire(
             service.loop,
@@ -104,20 +105,30 @@ class ClientConnection(asyncio.Protocol):
             self._upload_from = self._loop.time()
             self.wire.set_deadline(UPLOAD_SECONDS)
 
+    def on_body_arrived(self) -> None:
+        """It is there."""
+        if self._upload_from:
+            self._upload_from = 0.0
+            self.wire.clear_deadline()
+
     def on_answered(self, exchange: Exchange) -> None:
         """Go on with the next request, or close."""
         self._current = None
+        wire = self.wire
         if not exchange.keep_alive:
             self._close()
-        elif self.wire.paused:
+        elif wire.paused:
             # A client that does not read its answers gets no further ones.
-            self.wire.pause_reading()
+            wire.pause_reading()
             self._awaits_head = False
-            self.wire.clear_deadline()
+            wire.clear_deadline()
         elif self._pipelined:
             self._begin_next()
-        else:
+        elif self._refused is not None or self._unparsed or wire.reading_paused or self._reader.in_head:
             self._go_on()
+        else:
+            self._awaits_head = False
+            wire.set_deadline(self._keep_alive_seconds)
 
     def on_abandoned(self) -> None:
         """Close in the middle of an answer, or without one."""
@@ -204,11 +215,23 @@ class ClientConnection(asyncio.Protocol):
         """Whether requests wait for those before them."""
         return bool(self._pipelined)
 
-    def on_head(self, head: Head) -> None:
+    def on_head(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: list[Header],
+        *,
+        length: int | None,
+        modern: bool,
+        keep_alive: bool,
+        expects_continue: bool,
+    ) -> Exchange:
         """Serve a request, or let it wait for those before it."""
-        exchange = Exchange(self, head)
-        self._arriving = exchange
-        self.wire.deadline = math.inf
+        wire = self.wire
+        self._arriving = exchange = Exchange(
+            self, wire, method, target, headers, length, modern, keep_alive, expects_continue
+        )
+        wire.deadline = math.inf
         self._awaits_head = False
         self._upload_from = 0.0
         if self._head_memory is not None:
@@ -217,25 +240,13 @@ class ClientConnection(asyncio.Protocol):
             self._head_memory = None
         if self._current is None:
             self._begin(exchange)
-            return
-        self._pipelined.append(exchange)
-        self.wire.pause_reading()
-        if not exchange.memory.grow(WAITING_BYTES):
-            exchange.on_broken(Overloaded("the gateway holds as much as it may", headers=retry_after_headers(1.0)))
-
-    def on_body(self, piece: bytes) -> None:
-        """Hand a piece of a body on; a request that has its answer already leaves it."""
-        exchange = self._arriving
-        if exchange is not None:
-            exchange.on_body(piece)
-
-    def on_complete(self) -> None:
-        """The request that came last is complete."""
-        if self._upload_from:
-            self._upload_from = 0.0
-            self.wire.clear_deadline()
-        if self._arriving is not None:
-            self._arriving.on_body_complete()
+        else:
+            self._pipelined.append(exchange)
+            wire.pause_reading()
+            if not exchange.memory.grow(WAITING_BYTES):
+                error = Overloaded("the gateway holds as much as it may", headers=retry_after_headers(1.0))
+                exchange.on_broken(error)
+        return exchange
 
     def on_half_head(self, size: int) -> bool:
         """A head grows; False when there is no room for it."""
@@ -285,7 +296,7 @@ class ClientConnection(asyncio.Protocol):
             self.resume_reading()
         if not self._reader.in_head:
             self._awaits_head = False
-            self.wire.set_deadline(self._service.limits.keep_alive_seconds)
+            self.wire.set_deadline(self._keep_alive_seconds)
 
     def _keep_unparsed(self, unparsed: bytes) -> None:
         """Keep what came behind requests that wait; without room for it they are the last ones."""

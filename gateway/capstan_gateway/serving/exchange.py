@@ -6,10 +6,9 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTooLarge
-from capstan_gateway.headers import retry_after_headers
+from capstan_gateway.headers import Header, retry_after_headers
 from capstan_gateway.memory import Share
 from capstan_gateway.serving.body import Body
-from capstan_gateway.serving.request_reader import Head
 from capstan_gateway.serving.wire import ClientWire
 
 HIGH_WATER: Final = 64 * 1024
@@ -48,6 +47,10 @@ class Owner(Protocol):
         """Take note that a body is awaited: it has a time."""
         ...
 
+    def on_body_arrived(self) -> None:
+        """Take note that it is there."""
+        ...
+
     def on_answered(self, exchange: "Exchange") -> None:
         """Take note that a request has its whole answer."""
         ...
@@ -73,11 +76,22 @@ class Exchange:
         "method", "on_gone", "received", "started", "target", "task",
     )  # fmt: skip
 
-    def __init__(self, connection: Owner, head: Head) -> None:
-        self.method = head.method
-        self.target = head.target
+    def __init__(
+        self,
+        connection: Owner,
+        wire: ClientWire,
+        method: bytes,
+        target: bytes,
+        headers: list[Header],
+        length: int | None,
+        modern: bool,
+        keep_alive: bool,
+        expects_continue: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
         """As it came: path and query."""
-        self.headers = head.headers
+        self.headers = headers
         """In order, names in lower case."""
         self.body_complete = False
         """Whether all of the body has arrived (it may still wait to be read)."""
@@ -91,17 +105,17 @@ class Exchange:
         """Whether the client closed the connection before that."""
         self.on_gone: Callable[[], object] | None = None
         """Called once when that happens."""
-        self.keep_alive = head.keep_alive
+        self.keep_alive = keep_alive
         """Whether the connection may serve another request. Set it to False before the answer begins to end it."""
         self.extra_lines = b""
         """Header lines that the answer has beside its own, whatever it is."""
         self.task: asyncio.Task[Any] | None = None
         self._connection = connection
-        self._wire = connection.wire
-        self._chunked = head.modern
+        self._wire = wire
+        self._chunked = modern
         """Whether the client knows chunks; the stream of one that doesn't ends with its connection."""
-        self._continue = head.expects_continue
-        self._length = head.length
+        self._continue = expects_continue
+        self._length = length
         self._piece = b""
         """The body, as long as it is one small piece."""
         self._body: Body | None = None
@@ -299,6 +313,7 @@ class Exchange:
         """Take note that the body is over."""
         self.body_complete = True
         if self._waiter is not None:
+            self._connection.on_body_arrived()
             self.wake()
 
     def on_broken(self, error: GatewayError) -> None:

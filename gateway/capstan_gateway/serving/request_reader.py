@@ -16,6 +16,7 @@ MAX_HEADERS: Final = 200
 SLICE: Final = 4096
 """Bytes that are parsed at once where requests may end: it bounds how many wait, parsed, for one that is answered."""
 CONNECT: Final = b"CONNECT"
+_FRAMING: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
 _MODERN: Final = "1.1"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -33,16 +34,21 @@ class Sink(Protocol):
         """Whether requests wait for those before them."""
         ...
 
-    def on_head(self, head: "Head") -> None:
-        """Serve a request, or let it wait for those before it; its body may still be on its way."""
-        ...
+    def on_head(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: list[Header],
+        *,
+        length: int | None,
+        modern: bool,
+        keep_alive: bool,
+        expects_continue: bool,
+    ) -> "Receiver":
+        """Serve a request, or let it wait for those before it; give who takes its body, which may be on its way.
 
-    def on_body(self, piece: bytes) -> None:
-        """Take a piece of the body of the request that came last."""
-        ...
-
-    def on_complete(self) -> None:
-        """The request that came last has all of its body."""
+        `length` is that of the body, None when it is not told; `modern` says that the request is of HTTP/1.1.
+        """
         ...
 
     def on_refused(self, error: GatewayError) -> None:
@@ -54,36 +60,31 @@ class Sink(Protocol):
         ...
 
 
-class Head:
-    """Everything that a request says in front of its body."""
+class Receiver(Protocol):
+    """Who takes the body of one request."""
 
-    __slots__ = ("expects_continue", "headers", "keep_alive", "length", "method", "modern", "size", "target")
+    def on_body(self, piece: bytes) -> None:
+        """Take a piece of the body."""
+        ...
 
-    def __init__(self, method: bytes, target: bytes, headers: list[Header]) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.length: int | None = None
-        """Of the body, in bytes; None when it is not told."""
-        self.keep_alive = False
-        self.modern = False
-        """Whether it is of HTTP/1.1."""
-        self.expects_continue = False
-        self.size = 0
-        """Bytes of a large head; 0 for the ordinary ones that came in one read."""
+    def on_body_complete(self) -> None:
+        """Take note that this was all of it."""
+        ...
 
 
 class RequestReader:
     """Parses what a client sends."""
 
     __slots__ = (
-        "_body_left", "_codings", "_expects_continue", "_fault", "_head_bytes", "_headers", "_hosts", "_known_host",
-        "_length", "_max_head_bytes", "_parser", "_read_bytes", "_sink", "_target", "_trailing_bytes",
+        "_body_left", "_codings", "_expects_continue", "_fault", "_head_bytes", "_headers", "_hosts", "_known_hosts",
+        "_length", "_max_head_bytes", "_parser", "_read_bytes", "_receiver", "_sink", "_target", "_trailing_bytes",
         "_without_upgrade", "in_head",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, *, max_head_bytes: int) -> None:
         self._sink: Sink | None = sink
+        self._receiver: Receiver | None = None
+        """Of the request that came last."""
         self._max_head_bytes = max_head_bytes
         self._parser: httptools.HttpRequestParser | None = _make_parser(self)
         """None when nothing more is to be understood of what comes."""
@@ -91,11 +92,11 @@ class RequestReader:
         """A head that asks for another protocol, as it is without that."""
         self._target = b""
         self._headers: list[Header] = []
-        self._hosts: list[bytes] = []
-        self._codings: list[bytes] = []
+        self._hosts: tuple[bytes, ...] = ()
+        self._codings: tuple[bytes, ...] = ()
         self._length: int | None = None
         self._expects_continue = False
-        self._known_host = b""
+        self._known_hosts: tuple[bytes, ...] | None = None
         """A host that was found good: a client says the same one in all its requests."""
         self._fault: GatewayError | None = None
         self.in_head = False
@@ -118,7 +119,7 @@ class RequestReader:
 
     def close(self) -> None:
         """Let go of everything: the parser holds us, and would leave that to the garbage collector."""
-        self._parser = self._sink = self._fault = None
+        self._parser = self._sink = self._receiver = self._fault = None
         self._headers = []
 
     def feed(self, data: "bytes | memoryview[int]", *, in_steps: bool = False) -> bytes:
@@ -175,8 +176,7 @@ class RequestReader:
         self._head_bytes = self._trailing_bytes = self._body_left = 0
         self._target = b""
         self._headers = []
-        self._hosts = []
-        self._codings = []
+        self._hosts = self._codings = ()
         self._length = None
         self._expects_continue = False
 
@@ -189,14 +189,15 @@ class RequestReader:
         if not self.in_head:
             return
         name = name.lower()
-        if name == b"host":
-            self._hosts.append(value)
-        elif name == b"content-length":
-            self._length = int(value) if value.strip().isdigit() else None
-        elif name == b"transfer-encoding":
-            self._codings.append(value)
-        elif name == b"expect":
-            self._expects_continue = value.strip().lower() == b"100-continue" or self._expects_continue
+        if name in _FRAMING:
+            if name == b"host":
+                self._hosts += (value,)
+            elif name == b"content-length":
+                self._length = int(value) if value.strip().isdigit() else None
+            elif name == b"transfer-encoding":
+                self._codings += (value,)
+            else:
+                self._expects_continue = value.strip().lower() == b"100-continue" or self._expects_continue
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -210,42 +211,41 @@ class RequestReader:
         if (suspicious and self._size_of_head() > self._max_head_bytes) or len(headers) > MAX_HEADERS:
             self._fail(self._too_large())
         method, version, upgrade = parser.get_method(), parser.get_http_version(), parser.should_upgrade()
-        if not self._is_ordinary(version):
+        modern, target = version == _MODERN, self._target
+        # Nearly every head is like the one before it, which is told quickly.
+        if self._hosts != self._known_hosts or not modern or self._codings or b"#" in target or target[:1] != b"/":
             self._check(method, version)
         if upgrade and method != CONNECT:
             self._leave_upgrade_out(method, version)
             return
-        head = Head(method, self._target, headers)
-        head.modern = modern = version == _MODERN
-        head.keep_alive = modern and not upgrade and parser.should_keep_alive()
-        head.expects_continue = modern and self._expects_continue
-        head.size = self._head_bytes
-        head.length = length = self._length
+        length = self._length
         self._body_left = length or 0
-        sink.on_head(head)
+        self._receiver = sink.on_head(
+            method,
+            target,
+            headers,
+            length=length,
+            modern=modern,
+            keep_alive=modern and not upgrade and parser.should_keep_alive(),
+            expects_continue=modern and self._expects_continue,
+        )
 
     def on_body(self, body: bytes) -> None:
         """Hand a piece of a body on."""
         self._trailing_bytes = 0
-        if self._length is not None:
+        if self._body_left:
             self._body_left -= len(body)
-        if self._sink is not None:
-            self._sink.on_body(body)
+        if self._receiver is not None:
+            self._receiver.on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._body_left = 0
-        if self._sink is not None and not self._without_upgrade:
-            self._sink.on_complete()
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.on_body_complete()
 
     # --- inside -----------------------------------------------------------------------------------------------------
-
-    def _is_ordinary(self, version: str) -> bool:
-        """Whether the head is like the one before it, which is told quickly and said of nearly all."""
-        hosts, target = self._hosts, self._target
-        if version != _MODERN or self._codings or len(hosts) != 1 or hosts[0] != self._known_host:
-            return False
-        return target.startswith(b"/") and b"#" not in target
 
     def _check(self, method: bytes, version: str) -> None:
         fault = fault_of(
@@ -258,8 +258,8 @@ class RequestReader:
         )
         if fault is not None:
             self._fail(fault)
-        if self._hosts:
-            self._known_host = self._hosts[0]
+        if len(self._hosts) == 1:
+            self._known_hosts = self._hosts
 
     def _fail(self, fault: GatewayError) -> None:
         """Leave the parser, within one of its callbacks."""
