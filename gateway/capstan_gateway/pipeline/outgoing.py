@@ -1,11 +1,15 @@
 """The request as an upstream gets it: its body, its headers. Bytes pass through unless a field changes."""
 
+import re
+from typing import Final
+
 import orjson
 
 from capstan_contract.config import Provider
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
+from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.request import Request
@@ -13,13 +17,19 @@ from capstan_gateway.upstream.port import Endpoint
 
 _WHOLE_LINES = b"content-type: application/json\r\naccept: application/json\r\nx-request-id: %b\r\n"
 _STREAM_LINES = b"content-type: application/json\r\naccept: text/event-stream\r\nx-request-id: %b\r\n"
+_MODEL: Final = b'"model"'
+_COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 
 
 def build_body(request: Request, model: ServedModel) -> bytes:
     """Give the body for this model: its own name in it, and usage always asked for in streams."""
     raw = request.raw
     wants_usage = request.stream and not request.usage_asked
-    if raw is not None and request.document["model"] == model.upstream_name:
+    if raw is not None and request.document["model"] != model.upstream_name:
+        # To write a large one anew would take the loop up to half a second, in another thread as well.
+        known = request.document["model"]
+        raw = renamed_bytes(raw, known, model.upstream_name) if len(raw) > INLINE_BYTES else None
+    if raw is not None:
         if not wants_usage:
             return raw
         if "stream_options" not in request.document:
@@ -32,6 +42,22 @@ def build_body(request: Request, model: ServedModel) -> bytes:
         # Their newer models refuse the older name, which other engines know best.
         document["max_completion_tokens"] = document.pop("max_tokens")
     return orjson.dumps(document)
+
+
+def renamed_bytes(raw: bytes, known: str, name: str) -> bytes | None:
+    """Give the JSON object with `name` as its `model` in place of `known`; None when that is not sure without parsing.
+
+    Raw quotes stand only at the ends of texts, so that `"model"` is a name, a value, or the end of a text. Where it
+    stands once, and no name can be written with escapes, it is the field of the object itself.
+    """
+    at = raw.find(_MODEL)
+    if at < 0 or raw.find(_MODEL, at + 1) >= 0 or b"\\u00" in raw:
+        return None
+    colon = _COLON.match(raw, at + len(_MODEL))
+    old = orjson.dumps(known)
+    if colon is None or not raw.startswith(old, colon.end()):
+        return None
+    return b"".join((memoryview(raw)[: colon.end()], orjson.dumps(name), memoryview(raw)[colon.end() + len(old) :]))
 
 
 def engine_lines(ask: Ask) -> bytes:

@@ -14,6 +14,7 @@ from capstan_contract.config import Timeouts
 from capstan_gateway import composition
 from capstan_gateway.pipeline import run, watch
 from capstan_gateway.serving import client_connection, wire
+from capstan_gateway.telemetry.metrics import Metrics
 from fakes.openai_upstream import FakeUpstream, Received, Wire, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.loopclock import LoopClock, loop_clock
@@ -124,6 +125,41 @@ async def test_a_client_that_does_not_read_is_cut_off(
         await eventually(lambda: served(gateway), what="the end of the connections")
     assert gateway.metric("llm_requests_total", model="brief", status="499") == MAX_CONNECTIONS
     assert gateway.metric("gateway_clients_cut_off_total", reason="not_reading") == MAX_CONNECTIONS
+
+
+async def test_a_page_that_is_not_read_holds_nobody_up(
+    gateway: RunningGateway, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that are pipelined and not read are made only as far as they fit, keep nobody waiting, and end in time."""
+    render, made = Metrics.render, list[int]()
+
+    def counted(metrics: Metrics) -> bytes:
+        made.append(1)
+        return render(metrics)
+
+    monkeypatch.setattr(Metrics, "render", counted)
+    page = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+        client.setblocking(False)
+        asked = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client, page * 20_000))
+        try:
+            connections = gateway.listener.service.connections
+            await eventually(lambda: any(one.paused for one in connections), what="a client that takes no more")
+            before = len(made)
+            for _ in range(5):
+                assert await served(gateway)
+                reader, writer = await connect(gateway, page)
+                assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
+                writer.close()
+            assert len(made) == before + 5
+            assert gateway.metric("gateway_memory_held_bytes") < 1024 * 1024
+            clock.put_forward(gateway.gateway.settings.write_seconds + 1)
+            await eventually(lambda: len(connections) == 0, what="the end of the connection")
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+    assert gateway.metric("gateway_clients_cut_off_total", reason="not_reading") == 1
+    assert gateway.metric("gateway_memory_held_bytes") == 0
 
 
 async def test_trailers_are_not_headers(gateway: RunningGateway) -> None:

@@ -234,3 +234,18 @@ def test_what_a_rewritten_request_says_of_streams_counts() -> None:
     assert (whole.stream, whole.usage_asked) == (False, False)
     again = whole.rewritten(asked.document)
     assert (again.stream, again.usage_asked) == (True, True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_large_body_is_renamed_and_not_written_anew(stream: bool) -> None:
+    """Of a large body that goes to a model of another name only the name changes, to the byte; a small one is written."""
+    for size, kept in ((100_000, True), (10, False)):
+        text = b"x" * size
+        raw = b'{"stream": %b, "model":  "m", "messages": [{"role": "user", "content": "%b"}]}'
+        flag = b"true" if stream else b"false"
+        body = build_body(request(CHAT, raw % (flag, text)), model(name="other"))
+        wanted = orjson.loads(raw % (flag, text)) | {"model": "other"}
+        if stream:
+            wanted["stream_options"] = {"include_usage": True}
+        assert orjson.loads(body) == wanted
+        assert (b'"model":  "other"' in body) is kept
