@@ -238,7 +238,7 @@ def test_what_a_rewritten_request_says_of_streams_counts() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_large_body_is_renamed_and_not_written_anew(stream: bool) -> None:
-    """Of a large body that goes to a model of another name only the name changes, to the byte; a small one is written."""
+    """Of a large body for a model of another name only the name changes, to the byte; a small one is written."""
     for size, kept in ((100_000, True), (10, False)):
         text = b"x" * size
         raw = b'{"stream": %b, "model":  "m", "messages": [{"role": "user", "content": "%b"}]}'
