@@ -21,6 +21,10 @@ from capstan_gateway.tokens.usage import Usage, parse_usage
 
 _PREFIX: Final = b"data: "
 _BETWEEN: Final = b"\n\ndata: "
+_RARE: Final = b"\x7f"
+"""A byte that hardly any answer holds."""
+_MARK: Final = _RARE.decode()
+_MARKED: Final = b',"%b",' % _RARE
 _DONE_FRAME: Final = DONE.strip()
 LONG_RUN_BYTES: Final = 1024
 """Of a run as long as this it is worth to know a first frame before the others are read."""
@@ -271,7 +275,11 @@ class StreamRelay:
 
 
 def _read_run(run: bytes) -> list[Any] | None:
-    """Give the payloads of a run of frames that are all of the form `data: {...}`; None for any other run."""
+    """Give the payloads of a run of frames that are all of the form `data: {...}`; None for any other run.
+
+    They are parsed as one list, with a mark between two frames. A frame that is not whole by itself has its mark
+    somewhere inside of a value, where it does not count: the marks are all there, at their places, only if each is.
+    """
     if not run.startswith(_PREFIX):
         return None
     frames = run.count(b"\n\n")
@@ -280,10 +288,12 @@ def _read_run(run: bytes) -> list[Any] | None:
     try:
         if frames == 1:
             return [orjson.loads(run[len(_PREFIX) :])]
-        chunks = orjson.loads(b"[" + run[len(_PREFIX) : -2].replace(_BETWEEN, b",") + b"]")
+        if _RARE in run:
+            return None
+        found = orjson.loads(b"[" + run[len(_PREFIX) : -2].replace(_BETWEEN, _MARKED) + b"]")
     except orjson.JSONDecodeError:
         return None
-    return chunks if len(chunks) == frames else None
+    return found[::2] if len(found) == 2 * frames - 1 and found[1::2].count(_MARK) == frames - 1 else None
 
 
 def _offset(run: bytes, frames: int) -> int:

@@ -189,3 +189,55 @@ def test_known_forms_of_engines_pass(delta: Any) -> None:
     """A delta that is null, or whose content is null or in parts, is what engines in the field send."""
     run = _frames([{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}])
     assert StreamRelay(strip_usage=True).feed(run) == run
+
+
+_CHUNK: Final = {"choices": [{"index": 0, "delta": {"content": "x"}}]}
+
+
+@given(
+    st.lists(st.just(_CHUNK) | st.fixed_dictionaries({"choices": st.just([]), "x": _VALUES}), min_size=2, max_size=5),
+    st.data(),
+)
+def test_frames_are_whole_each_by_itself(chunks: list[Any], choice: st.DataObject) -> None:
+    """Documents that are cut at other commas than those between them are no answer, though together they are JSON."""
+    text = orjson.dumps(chunks)[1:-1]
+    commas = [at for at in range(len(text)) if text[at : at + 1] == b","]
+    count = len(chunks) - 1
+    cuts = sorted(choice.draw(st.lists(st.sampled_from(commas), min_size=count, max_size=count, unique=True)))
+    pieces = [text[begin + 1 : end] for begin, end in zip([-1, *cuts], [*cuts, len(text)], strict=True)]
+    relay = StreamRelay(strip_usage=False)
+    try:
+        out = relay.feed(b"".join(b"data: %b\n\n" % piece for piece in pieces))
+    except StreamBroken as broken:
+        out = broken.before
+    for frame in out.split(b"\n\n")[:-1]:
+        assert isinstance(orjson.loads(frame.removeprefix(b"data: ")), dict)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b'{"choices":[]},{"choices":[],"x":[1', b"2]}"),
+        (b'{"choices":[],"x":[1', b'2]},"\x7f",{"choices":[]}'),
+        (b'{"choices":[],"x":[{}', b'{}]},{"choices":[]}'),
+        (b'{"choices":[],"x":[1', b'2]},{"choices":[]},{"choices":[],"x":[1', b"2]}"),
+    ],
+)
+def test_frames_that_are_whole_only_together_are_no_answer(pieces: tuple[bytes, ...]) -> None:
+    """However they fit each other, nothing of them goes out that a client could not parse."""
+    for presented in (False, True):
+        relay: Relay = StreamRelay(strip_usage=False)
+        relay = PresentedRelay(relay, MESSAGES.presenter({})) if presented else relay
+        with pytest.raises(StreamBroken) as broken:
+            relay.feed(b"".join(b"data: %b\n\n" % piece for piece in pieces))
+        assert broken.value.before == b""
+
+
+@pytest.mark.parametrize("response", [None, "x", 1, ["x"]])
+def test_a_response_that_is_no_object_is_no_answer(response: object) -> None:
+    """A stream of OpenAI's whose head is none breaks there, and its end can still be told."""
+    relay = NativeResponsesRelay()
+    payload = orjson.dumps({"type": "response.created", "sequence_number": 0, "response": response})
+    with pytest.raises(StreamBroken):
+        relay.feed(b"data: %b\n\n" % payload)
+    assert b"response.failed" in relay.failure(UpstreamFailed("x"))

@@ -83,7 +83,7 @@ class NativeResponsesRelay(NativeRelay):
         number = payload.get("sequence_number")
         self._sequence = number if isinstance(number, int) else self._sequence
         if kind == "response.created":
-            self._head = payload["response"]
+            self._head = {**payload["response"]}
         elif kind.endswith(".delta"):
             delta = payload.get("delta")
             self._note(delta if type(delta) is str else None)
