@@ -17,6 +17,9 @@ FREE_BYTES: Final = 4096
 """What a request may hold without taking it from the budget: what bounds it is the number of requests."""
 BODY_FACTOR: Final = 3
 """How many times its size a body costs: the body itself, the texts in the document, and the copy that is sent."""
+SLOW_STREAM_BYTES: Final = 256 * 1024
+"""What a stream costs whose client has once read too slowly: what waits for it here, and behind that at the engine's
+connection."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _TWICE: Final = "a request is answered once"
@@ -72,8 +75,8 @@ class Exchange:
 
     __slots__ = (
         "_body", "_body_memory", "_broken", "_chunked", "_connection", "_continue", "_length", "_piece", "_reserved",
-        "_waiter", "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "held", "keep_alive",
-        "method", "on_gone", "received", "started", "target", "task",
+        "_slow", "_waiter", "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "held",
+        "keep_alive", "method", "on_gone", "received", "started", "target", "task",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +127,8 @@ class Exchange:
         """How much of the body may be held."""
         self._body_memory = 0
         """What was taken for it."""
+        self._slow = False
+        """Whether the answer was taken from the budget because its client reads slowly."""
         self.held: Share | None = None
         """What the request holds of the process' budget; None when that is nothing."""
         self._waiter: asyncio.Future[None] | None = None
@@ -268,7 +273,14 @@ class Exchange:
         return self._wire.paused
 
     async def drained(self) -> None:
-        """Return when the client has read enough of what was sent, or has gone."""
+        """Return when the client has read enough of what was sent, or has gone.
+
+        The first time it takes what slow streams hold from the budget; without room the connection is cut off.
+        """
+        if not self._slow and self._wire.paused:
+            self._slow = True
+            if not self.memory.grow(SLOW_STREAM_BYTES):
+                self._wire.abort()
         while self._wire.paused and not self.gone:
             await self._wait()
 

@@ -7,6 +7,8 @@ the verdicts in a table.
 from collections.abc import Sequence
 from typing import Final
 
+import httptools
+
 from capstan_gateway.errors import CodingNotSupported, GatewayError, InvalidRequest, VersionNotSupported
 
 CHUNKED: Final = b"chunked"
@@ -55,4 +57,13 @@ def _target_fault(method: bytes, target: bytes) -> GatewayError | None:
         return None if method == b"OPTIONS" else InvalidRequest("the target `*` is for OPTIONS")
     if not target.lower().startswith(_SCHEMES):
         return InvalidRequest("the request's target is neither a path nor an http URL")
-    return None
+    return None if _is_url(target) else InvalidRequest("the request's target is not a valid URL")
+
+
+def _is_url(target: bytes) -> bool:
+    """Whether it has a host and a port that can be; a name and a password are refused (RFC 9110, 4.2.4)."""
+    try:
+        url = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        return False
+    return bool(url.host) and url.userinfo is None

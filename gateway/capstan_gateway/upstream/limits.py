@@ -17,7 +17,7 @@ class Limits:
     idle_seconds: float = 4.0
     """How long a connection is kept without a request. Less than the 5 s of uvicorn, which is what vLLM runs: a
     connection that both sides use until the last moment is one that dies under a request."""
-    high_water: int = 256 * 1024
+    high_water: int = 64 * 1024
     """Unread bytes of one body at which the connection stops reading, until the consumer has taken them."""
     dns_seconds: float = 10.0
     """How long a resolved name is believed."""

@@ -7,7 +7,7 @@ import pytest
 
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.serving.client_connection import UPLOAD_SECONDS, WAITING_BYTES
-from capstan_gateway.serving.exchange import BODY_FACTOR, FREE_BYTES, Exchange
+from capstan_gateway.serving.exchange import BODY_FACTOR, FREE_BYTES, SLOW_STREAM_BYTES, Exchange
 from support.serving import Client, read_answers, turns
 from support.virtualtime import run_virtually
 
@@ -186,6 +186,35 @@ async def test_an_answer_that_is_not_read_is_held() -> None:
             client.transport.abort()
         await turns()
         assert budget.held == 0
+
+
+@pytest.mark.parametrize("room", [True, False])
+async def test_a_stream_that_is_read_too_slowly_is_held(room: bool) -> None:
+    """It takes of the budget once, when its client falls behind, until its answer is over; without room it ends."""
+    budget = MemoryBudget(100 * MEBIBYTE if room else SLOW_STREAM_BYTES)
+    seen: list[int] = []
+
+    async def stream(exchange: Exchange) -> None:
+        exchange.start(200, b"", b"<")
+        for _ in range(3):
+            exchange.write(b"x" * 100_000)
+            seen.append(budget.held)
+            await exchange.drained()
+            if exchange.gone:
+                return
+        exchange.finish(b">")
+
+    client = Client(stream, memory=budget)
+    client.transport.stuck = True
+    await client.say(GET)
+    assert budget.held == (SLOW_STREAM_BYTES if room else 0)
+    assert client.transport.closed is not room
+    if room:
+        client.transport.unstick()
+        await turns(20)
+        assert client.statuses == [200]
+        assert seen == [0, SLOW_STREAM_BYTES, SLOW_STREAM_BYTES]
+    assert budget.held == 0
 
 
 async def test_pieces_of_two_bytes_cost_little() -> None:
