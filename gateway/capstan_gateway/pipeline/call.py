@@ -14,6 +14,7 @@ from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
@@ -24,17 +25,16 @@ from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.verdicts import CLIENT_ERROR
-from capstan_gateway.streaming.deltas import check_answer
+from capstan_gateway.streaming.deltas import check_answer, said_in
 from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-READ_AT_ONCE_BYTES: Final = 256 * 1024
-"""Larger answers are read step by step, and others are served meanwhile."""
 MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
@@ -62,7 +62,9 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         path=request.route.upstream_path if adapter is None else adapter.path,
         headers=b"" if model.external else engine_lines(ask),
         headers_of=_keyed(ask, deps, model) if model.external else None,
-        body=build_body(request, model) if adapter is None else adapter.body(request, model),
+        body=_body(request, model, adapter)
+        if request.came <= LARGE_BYTES
+        else await beside(deps.executor, partial(_body, request, model, adapter)),
         expires_at=ask.expires_at,
         first_token_seconds=timeouts.firstTokenSeconds,
         idle_seconds=timeouts.idleSeconds,
@@ -83,11 +85,12 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
             answer = await deps.dispatcher.dispatch(call)
             try:
                 if answer.whole is not None and answer.status == OK:
-                    if adapter is None and len(answer.whole) > READ_AT_ONCE_BYTES:
-                        await _check_large(answer.whole)
                     if adapter is not None or request.route.dialect is not None:
                         await admit(answer.whole, ask.memory, deps.executor, whose=answer.endpoint.id)
-                    reply = _whole_reply(ask, model, answer, adapter, answer.whole)
+                    if len(answer.whole) > LARGE_BYTES:
+                        reply = await _large_reply(deps, ask, model, answer, adapter, answer.whole)
+                    else:
+                        reply = _whole_reply(ask, model, answer, adapter, answer.whole)
                 else:
                     reply = await _reply(model, answer, adapter)
                 break
@@ -136,25 +139,55 @@ def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
     return affinity_key(ask.request.document, model.endpoints.heads, endpoints=count, session=ask.session)
 
 
-def _whole_reply(
-    ask: Ask, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None, body: bytes
+def _body(request: Request, model: ServedModel, adapter: Adapter | None) -> bytes:
+    return build_body(request, model) if adapter is None else adapter.body(request, model)
+
+
+async def _large_reply(
+    deps: Deps, ask: Ask, model: ServedModel, answer: DispatchedResponse, adapter: Adapter | None, body: bytes
 ) -> Reply:
+    """Do the same with a large answer, and serve others meanwhile."""
+    if adapter is not None:
+        read = await beside(deps.executor, lambda: adapter.read(body, model))
+        return _whole_reply(ask, model, answer, adapter, body, read=read)
+    await _check_large(body)
+    if ask.request.route.dialect is not None:
+        await beside(deps.executor, lambda: check_answer(body))
+    told, said = find_usage(body), None
+    if (told is None or told.bare) and ask.request.route.upstream_path in _FINISHING:
+        await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)
+        said = await beside(deps.executor, lambda: said_in(body))
+    return _whole_reply(ask, model, answer, None, body, said=said, checked=True)
+
+
+def _whole_reply(
+    ask: Ask,
+    model: ServedModel,
+    answer: DispatchedResponse,
+    adapter: Adapter | None,
+    body: bytes,
+    *,
+    read: tuple[bytes, Usage | None] | None = None,
+    said: TextCount | None = None,
+    checked: bool = False,
+) -> Reply:
+    """Give the reply of an answer in one piece; of a large one parts of the work have been done."""
     content_type = header(answer.headers, b"content-type")
     if content_type.startswith(EVENT_STREAM):
         raise UpstreamFailed(_OTHER_FORM)
     if content_type != JSON and not is_short_text(content_type):
         content_type = JSON
     if adapter is not None:
-        body, told = adapter.read(body, model)
+        body, told = adapter.read(body, model) if read is None else read
         answer.close()
         if adapter.billed:
             settle_whole(ask.bill, model, ask.request, told, body)
         return WholeReply(OK, content_type, body, adapter.native)
-    if ask.request.route.dialect is not None:
+    if ask.request.route.dialect is not None and not checked:
         check_answer(body)  # It will be translated.
     told = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
     answer.close()
-    settle_whole(ask.bill, model, ask.request, told, body)
+    settle_whole(ask.bill, model, ask.request, told, body, said)
     return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
 
 
@@ -208,7 +241,7 @@ def _usage_of(body: bytes, *, finishes: bool, hosted: bool = False) -> Usage | N
     A small one is simply read. A large one is JSON, as was seen before, and only searched: inside JSON strings quotes
     are escaped, so that the name of a field in quotes is never part of a text.
     """
-    if len(body) > READ_AT_ONCE_BYTES:
+    if len(body) > LARGE_BYTES:
         if body.lstrip().startswith(b"{"):
             if finishes and not any(found in body for found in _FINISHED):
                 raise UpstreamFailed(_UNFINISHED)

@@ -1,11 +1,13 @@
 """The body, read once and parsed once: from bytes to a request."""
 
+from functools import partial
 from typing import Any, Final
 
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.errors import ClientGone, InvalidRequest, NotJson, RequestTooLarge
 from capstan_gateway.headers import Header
+from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.decompress import ACCEPTED, CODINGS
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
@@ -41,16 +43,29 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
     coding = delivery.content_encoding
     if coding is not None and coding in CODINGS:
         body = await decompress(delivery.exchange, coding, body, deps.max_body_bytes, deps.executor)
-    return _received(delivery, deps, body, await load_large(delivery.exchange, body, deps.executor))
+    document = await load_large(delivery.exchange, body, deps.executor)
+    dialect = delivery.route.dialect
+    if dialect is None or len(body) <= INLINE_BYTES:
+        return _received(delivery, deps, body, document)
+    delivery.exchange.reserve(len(body))  # Texts that the translation joins are there twice.
+    headers = _own_headers(delivery.exchange.headers)
+    request = await beside(deps.executor, partial(translate, delivery.route, dialect, body, headers, document))
+    return _translated(delivery, deps, request)
 
 
 def _received(delivery: Delivery, deps: Deps, body: bytes, document: dict[str, Any]) -> Request:
-    delivery.body_complete = True
-    delivery.body_at = deps.clock()
     route = delivery.route
     if route.dialect is None:
+        delivery.body_complete = True
+        delivery.body_at = deps.clock()
         return parse(route, body, document)
     request = translate(route, route.dialect, body, _own_headers(delivery.exchange.headers), document)
+    return _translated(delivery, deps, request)
+
+
+def _translated(delivery: Delivery, deps: Deps, request: Request) -> Request:
+    delivery.body_complete = True
+    delivery.body_at = deps.clock()
     if request.native is not None:
         delivery.client_document = request.native.document
     return request
@@ -67,7 +82,7 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None) -> 
     if "messages" in route.required:
         _check_messages(document["messages"])
     stream, usage_asked = _read_stream(document, route)
-    return Request(route, document, stream=stream, usage_asked=usage_asked, raw=body)
+    return Request(route, document, stream=stream, usage_asked=usage_asked, raw=body, came=len(body))
 
 
 def translate(
@@ -90,7 +105,7 @@ def translate(
         document = {"model": given["model"], "messages": [], "stream": bool(stream)}
     return Request(
         route, document, stream=bool(stream), usage_asked=bool(stream), native=NativeRequest(given, body),
-        untranslatable=untranslatable, headers=headers,
+        untranslatable=untranslatable, headers=headers, came=len(body),
     )  # fmt: skip
 
 

@@ -1,11 +1,18 @@
 """From the chat completion that everything inside speaks of to the dialect of the client."""
 
+from concurrent.futures import Executor
+from typing import Any, Final
+
 import orjson
 
+from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
+
+JSON: Final = b"application/json"
 
 
 def present(delivery: Delivery, reply: Reply) -> Reply:
@@ -14,11 +21,23 @@ def present(delivery: Delivery, reply: Reply) -> Reply:
     if dialect is None or document is None or reply.native:
         return reply
     if isinstance(reply, WholeReply):
-        try:
-            completion = orjson.loads(reply.body)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamFailed("the model's engine answered with something that is not JSON") from error
-        body = orjson.dumps(dialect.write_answer(completion, document))
-        return WholeReply(reply.status, b"application/json", body, native=True)
+        return WholeReply(reply.status, JSON, _written(dialect, document, reply.body), native=True)
     relay = PresentedRelay(reply.relay, dialect.presenter(document))
     return StreamReply(relay.present(reply.first), reply.source, relay, native=True, broken=reply.broken)
+
+
+async def present_large(delivery: Delivery, reply: WholeReply, executor: Executor) -> Reply:
+    """Do the same with a large answer in one piece, beside the loop."""
+    dialect, document = delivery.route.dialect, delivery.client_document
+    if dialect is None or document is None or reply.native:
+        return reply
+    body = await beside(executor, lambda: _written(dialect, document, reply.body))
+    return WholeReply(reply.status, JSON, body, native=True)
+
+
+def _written(dialect: Dialect, document: dict[str, Any], body: bytes) -> bytes:
+    try:
+        completion = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamFailed("the model's engine answered with something that is not JSON") from error
+    return orjson.dumps(dialect.write_answer(completion, document))

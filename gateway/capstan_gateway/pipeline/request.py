@@ -58,7 +58,7 @@ class NativeRequest:
 class Request:
     """One request. It is never changed: who wants another one makes it, with `rewritten`."""
 
-    __slots__ = ("document", "headers", "native", "raw", "route", "stream", "untranslatable", "usage_asked")
+    __slots__ = ("came", "document", "headers", "native", "raw", "route", "stream", "untranslatable", "usage_asked")
 
     def __init__(
         self,
@@ -71,7 +71,10 @@ class Request:
         native: NativeRequest | None = None,
         untranslatable: InvalidRequest | None = None,
         headers: Sequence[Header] = (),
+        came: int = 0,
     ) -> None:
+        self.came: Final = came
+        """How many bytes came in for it: about as many are to be written."""
         self.route: Final = route
         self.document: Final = document
         """The request as the engines understand it, whatever the client speaks. Nobody writes into it."""
@@ -108,7 +111,7 @@ class Request:
         usage_asked = stream and isinstance(options, dict) and bool(options.get("include_usage"))
         return Request(
             self.route if route is None else route,
-            document, stream=stream, usage_asked=usage_asked, headers=self.headers,
+            document, stream=stream, usage_asked=usage_asked, headers=self.headers, came=self.came,
         )  # fmt: skip
 
     def as_read(self) -> "Request":
@@ -123,7 +126,8 @@ class Request:
         if self.raw is None and self.native is None:
             return self
         return Request(
-            self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, headers=self.headers
+            self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, headers=self.headers,
+            came=self.came,
         )  # fmt: skip
 
     def as_one_reading(self) -> "Request":
@@ -133,7 +137,7 @@ class Request:
         native = None if self.native is None else NativeRequest(self.native.document)
         return Request(
             self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, native=native,
-            untranslatable=self.untranslatable, headers=self.headers,
+            untranslatable=self.untranslatable, headers=self.headers, came=self.came,
         )  # fmt: skip
 
     def texts(self) -> Iterator[str]:

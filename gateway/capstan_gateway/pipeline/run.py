@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Final
 
 from capstan_gateway.errors import ClientGone, GatewayError
+from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.failures import to_gateway_error
 from capstan_gateway.pipeline.parse import receive, receive_later
-from capstan_gateway.pipeline.present import present
+from capstan_gateway.pipeline.present import present, present_large
 from capstan_gateway.pipeline.record import record
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.resolve import resolve
@@ -31,7 +32,10 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
         reply: Reply = await ask.model.answer(ask)
         ask.reply = reply
         if delivery.client_document is not None:
-            reply = present(delivery, reply)
+            if isinstance(reply, WholeReply) and len(reply.body) > LARGE_BYTES:
+                reply = await present_large(delivery, reply, deps.executor)
+            else:
+                reply = present(delivery, reply)
         delivery.reply = reply
         if isinstance(reply, WholeReply):
             send_whole(delivery, ask, reply, deps)

@@ -18,7 +18,7 @@ from capstan_gateway.streaming.deltas import said_in
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.bill import ESTIMATED, TOLD, Bill, How, weigh
-from capstan_gateway.tokens.estimate import prompt_tokens
+from capstan_gateway.tokens.estimate import TextCount, prompt_tokens
 from capstan_gateway.tokens.usage import Usage
 
 MAX_SEARCHED_BYTES: Final = 256 * 1024
@@ -39,12 +39,16 @@ class Sent(Protocol):
         ...
 
 
-def settle_whole(bill: Bill, model: ServedModel, request: Request, told: Usage | None, body: bytes) -> None:
-    """Settle an answer that is there as a whole."""
+def settle_whole(
+    bill: Bill, model: ServedModel, request: Request, told: Usage | None, body: bytes, said: TextCount | None = None
+) -> None:
+    """Settle an answer that is there as a whole; `said` is its text, where that has been counted already."""
     if told is not None and not told.bare:
         _settle(bill, model, told, TOLD)
         return
-    usage, how = weigh(told, whole=True, prompt=partial(asked_tokens, request), output=lambda: said_in(body).tokens)
+    usage, how = weigh(
+        told, whole=True, prompt=partial(asked_tokens, request), output=lambda: (said or said_in(body)).tokens
+    )
     _settle(bill, model, usage, how)
 
 

@@ -1,0 +1,108 @@
+"""Large requests and answers in other dialects: translated beside the loop, to the same as small ones."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider
+from capstan_gateway.dialects.clients import messages_answer, messages_request, responses_answer, responses_request
+from capstan_gateway.pipeline import adapters, call
+from capstan_gateway.pipeline.beside import LARGE_BYTES
+from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
+from support.gateway import entry, running_gateway
+
+LARGE, SMALL = 2 * LARGE_BYTES, 100
+USAGE = {"input_tokens": 7, "output_tokens": 5}
+MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "stop_reason": "end_turn", "usage": USAGE}
+RESPONSE = {"id": "resp_1", "object": "response", "status": "completed", "usage": USAGE}
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Where translations are made."""
+    seen: set[str] = set()
+
+    def spied(function: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(*arguments: Any, **options: Any) -> Any:
+            seen.add(threading.current_thread().name.partition("_")[0])
+            return function(*arguments, **options)
+
+        return spy
+
+    for room, names in {
+        messages_request: ["to_chat_request"], responses_request: ["to_chat_request"],
+        messages_answer: ["to_message"], responses_answer: ["to_response"],
+        adapters: ["to_chat_completion", "to_messages_request", "read_native_message", "read_native_response"],
+        call: ["check_answer", "build_body"],
+    }.items():  # fmt: skip
+        for name in names:
+            monkeypatch.setattr(room, name, spied(getattr(room, name)))
+    return seen
+
+
+def asked(path: str, size: int) -> dict[str, Any]:
+    """Give a request of about so many bytes."""
+    if path == "responses":
+        return {"model": "m", "input": "x" * size, "store": False}
+    return {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x" * size}]}
+
+
+def answered(path: str, provider: Provider | None, size: int) -> dict[str, Any]:
+    """Give an answer of about so many bytes."""
+    if provider is Provider.ANTHROPIC:
+        return {**MESSAGE, "model": "m", "content": [{"type": "text", "text": "y" * size}]}
+    if provider is Provider.OPENAI and path == "responses":
+        return {**RESPONSE, "model": "m", "output": [{"type": "message", "content": [{"text": "y" * size}]}]}
+    return completion("m", "y" * size)
+
+
+@pytest.mark.parametrize(("size", "where"), [(SMALL, "MainThread"), (LARGE, "documents")])
+@pytest.mark.parametrize(
+    ("path", "provider"),
+    [
+        ("messages", None), ("responses", None), ("chat/completions", Provider.ANTHROPIC),
+        ("messages", Provider.ANTHROPIC), ("responses", Provider.ANTHROPIC), ("responses", Provider.OPENAI),
+        ("messages", Provider.OPENAI),
+    ],
+)  # fmt: skip
+async def test_large_ones_are_translated_beside_the_loop(
+    tmp_path: Path, threads: set[str], path: str, provider: Provider | None, size: int, where: str
+) -> None:
+    """In every dialect, both ways, and with nothing held in the end; small ones need no other thread."""
+
+    async def answers(_: Received, wire: Wire) -> None:
+        await wire.json(answered(path, provider, size))
+
+    async with FakeUpstream(answers) as upstream:
+        model = entry("m", upstream.url)
+        if provider is not None:
+            host = ExternalEndpoint(name="main", url=f"{upstream.url}/v1")
+            model = entry("m", backend=ExternalBackend(provider=provider, endpoints=(host,)))
+        async with running_gateway(tmp_path, model) as gateway, httpx2.AsyncClient() as client:
+            reply = await client.post(f"{gateway.url}/v1/{path}", json=asked(path, size), timeout=30)
+            assert reply.status_code == 200
+            assert "y" * size in reply.text
+            assert "x" * size in upstream.requests[0].body.decode()
+            await gateway.settled()
+            assert gateway.gateway.memory.held == 0
+            assert gateway.metric("llm_calls_settled_total", model="m", how="told") == 1
+    assert threads == {where}
+
+
+@pytest.mark.parametrize("path", ["messages", "responses"])
+async def test_what_is_wrong_with_a_large_request_is_said(tmp_path: Path, path: str) -> None:
+    """Also of a large request the field is named that cannot be translated."""
+    async with (
+        FakeUpstream() as upstream,
+        running_gateway(tmp_path, entry("m", upstream.url)) as gateway,
+        httpx2.AsyncClient() as client,
+    ):
+        wrong = {"mcp_servers": [{"url": "x"}]} if path == "messages" else {"previous_response_id": "x"}
+        reply = await client.post(f"{gateway.url}/v1/{path}", json={**asked(path, LARGE), **wrong})
+        assert reply.status_code == 400
+        assert next(iter(wrong)) in reply.text
+        assert upstream.requests == []
