@@ -18,7 +18,7 @@ from capstan_gateway.memory import Share
 from capstan_gateway.serving.exchange import FREE_BYTES, STATUS_LINES, Exchange
 from capstan_gateway.serving.refusals import error_response, respond_error
 from capstan_gateway.serving.request_reader import RequestReader
-from capstan_gateway.serving.service import Handler, Service
+from capstan_gateway.serving.service import Handler, Service, cross_origin
 from capstan_gateway.serving.turned_away import Reason
 from capstan_gateway.serving.wire import ClientWire
 
@@ -111,11 +111,11 @@ class ClientConnection(asyncio.Protocol):
             self._upload_from = 0.0
             self.wire.clear_deadline()
 
-    def on_answered(self, exchange: Exchange) -> None:
+    def on_answered(self, keep_alive: bool) -> None:
         """Go on with the next request, or close."""
         self._current = None
         wire = self.wire
-        if not exchange.keep_alive:
+        if not keep_alive:
             self._close()
         elif wire.paused:
             # A client that does not read its answers gets no further ones.
@@ -321,10 +321,7 @@ class ClientConnection(asyncio.Protocol):
         self._current = exchange
         handler = service.handlers.get(exchange.target) or service.handler(exchange.target)
         if service.cors is not None:
-            exchange.extra_lines = service.cors.lines(exchange.headers)
-            preflight = service.cors.preflight(exchange.method, exchange.headers)
-            if preflight is not None:
-                handler = preflight_handler(preflight)
+            handler = cross_origin(service.cors, exchange, handler)
         exchange.task = self._loop.create_task(self._serve(exchange, handler))
 
     def _begin_next(self) -> None:
@@ -415,16 +412,6 @@ class ClientConnection(asyncio.Protocol):
         head = STATUS_LINES[status] + self.date_line() + header_lines(headers) + b"connection: close\r\n\r\n"
         self.wire.write(head + body)
         self._service.turned_away.note(reason, error, request_id)
-
-
-def preflight_handler(lines: bytes) -> Handler:
-    """Give a handler that answers a preflight with these header lines."""
-
-    def answer(exchange: Exchange) -> None:
-        exchange.extra_lines = b""
-        exchange.respond(204, lines, b"")
-
-    return answer
 
 
 def _release(exchange: Exchange) -> None:

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTooLarge
 from capstan_gateway.headers import Header, retry_after_headers
 from capstan_gateway.memory import Share
 from capstan_gateway.serving.body import Body
+from capstan_gateway.serving.port import Owner
 from capstan_gateway.serving.wire import ClientWire
 
 HIGH_WATER: Final = 64 * 1024
@@ -30,37 +31,6 @@ STATUS_LINES: Final = {
         *((known.value, known.phrase.encode()) for known in HTTPStatus),
     ]
 }
-
-
-class Owner(Protocol):
-    """What an exchange needs of its connection."""
-
-    wire: ClientWire
-    date_line: Callable[[], bytes]
-
-    def share(self) -> Share:
-        """Open an account for what the request holds."""
-        ...
-
-    def resume_reading(self) -> None:
-        """Read again, if nothing speaks against it."""
-        ...
-
-    def on_awaiting_body(self) -> None:
-        """Take note that a body is awaited: it has a time."""
-        ...
-
-    def on_body_arrived(self) -> None:
-        """Take note that it is there."""
-        ...
-
-    def on_answered(self, exchange: "Exchange") -> None:
-        """Take note that a request has its whole answer."""
-        ...
-
-    def on_abandoned(self) -> None:
-        """Take note that a request will not have a whole answer."""
-        ...
 
 
 class Exchange:
@@ -160,6 +130,9 @@ class Exchange:
         Raises RequestTooLarge above `limit` bytes, Overloaded when there is no memory for it, ClientGone, and what is
         wrong with the body.
         """
+        whole = self.whole_body(limit)
+        if whole is not None:
+            return whole
         if self._length is not None:
             if self._length > limit:
                 raise RequestTooLarge(f"the body is larger than {limit} bytes")
@@ -373,7 +346,7 @@ class Exchange:
     def _end(self) -> None:
         self.complete = True
         self.on_gone = None  # It holds its owner, who holds us.
-        self._connection.on_answered(self)
+        self._connection.on_answered(self.keep_alive)
 
     async def _more(self) -> None:
         if self._continue and not self._gathered():

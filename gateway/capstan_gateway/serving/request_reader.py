@@ -4,13 +4,14 @@ However the bytes are split, the same requests come out. No more is parsed than 
 those before it, what lies behind it stays as it came.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 import httptools
 
 from capstan_gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest
 from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.serving.head import fault_of
+from capstan_gateway.serving.port import Receiver, Sink
 
 MAX_HEADERS: Final = 200
 SLICE: Final = 4096
@@ -19,57 +20,6 @@ CONNECT: Final = b"CONNECT"
 _FRAMING: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
 _MODERN: Final = "1.1"
 _END_OF_HEAD: Final = b"\r\n\r\n"
-
-
-class Sink(Protocol):
-    """What the requests of a connection are given to."""
-
-    @property
-    def answering(self) -> bool:
-        """Whether a request is being answered."""
-        ...
-
-    @property
-    def waiting(self) -> bool:
-        """Whether requests wait for those before them."""
-        ...
-
-    def on_head(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: list[Header],
-        *,
-        length: int | None,
-        modern: bool,
-        keep_alive: bool,
-        expects_continue: bool,
-    ) -> "Receiver":
-        """Serve a request, or let it wait for those before it; give who takes its body, which may be on its way.
-
-        `length` is that of the body, None when it is not told; `modern` says that the request is of HTTP/1.1.
-        """
-        ...
-
-    def on_refused(self, error: GatewayError) -> None:
-        """What comes is no request, or none that could be served; nothing more will be understood."""
-        ...
-
-    def on_half_head(self, size: int) -> bool:
-        """So many bytes of a head have come that is not complete; False when they are not to be kept."""
-        ...
-
-
-class Receiver(Protocol):
-    """Who takes the body of one request."""
-
-    def on_body(self, piece: bytes) -> None:
-        """Take a piece of the body."""
-        ...
-
-    def on_body_complete(self) -> None:
-        """Take note that this was all of it."""
-        ...
 
 
 class RequestReader:
@@ -193,7 +143,7 @@ class RequestReader:
             if name == b"host":
                 self._hosts += (value,)
             elif name == b"content-length":
-                self._length = int(value) if value.strip().isdigit() else None
+                self._length = int(value) if value.isdigit() or value.strip().isdigit() else None
             elif name == b"transfer-encoding":
                 self._codings += (value,)
             else:

@@ -92,6 +92,21 @@ class Service:
             self.closed.set()
 
 
+def cross_origin(cors: Cors, exchange: Exchange, handler: Handler) -> Handler:
+    """Give who answers a request that may come from a page of another origin: a preflight is answered here."""
+    exchange.extra_lines = cors.lines(exchange.headers)
+    preflight = cors.preflight(exchange.method, exchange.headers)
+    if preflight is None:
+        return handler
+    exchange.extra_lines = b""
+    lines = preflight
+
+    def answer(exchange: Exchange) -> None:
+        exchange.respond(204, lines, b"")
+
+    return answer
+
+
 def path_of(target: bytes) -> bytes:
     """The path of a request's target, which may be an absolute URL; b"" when it is none."""
     try:
