@@ -13,7 +13,7 @@
               a virtual one: its members, each through the layers of its own
                   │
                   ▼
-              in the client's dialect ─► sent ─► the ask ends: upstream stopped, settled, closers ─► recorded
+              in the client's dialect ─► sent ─► the ask ends: settled, upstream stopped, closers ─► recorded
 
 A layer that is in force on a router and on the member that answers acts once, at the outermost place. A call that the
 gateway makes on its own behalf (a judge) is a request of its own to guards and caches, and part of the client's request

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.memory import KEPT_PART, LARGE_PART
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.filtered import filtered
 from capstan_gateway.pipeline.hold_back import HELD_FACTOR
@@ -349,16 +350,18 @@ async def test_what_is_held_is_in_the_budget_of_the_process(model: Filtered) -> 
 async def test_no_room_for_what_is_held(model: Filtered) -> None:
     """Where the process holds all that it may, a stream that would hold more ends with 503, and gives nothing."""
     memory = model.gateway.gateway.memory
-    other = memory.share()
-    assert other.grow(memory.limit - memory.limit // 4)
-    while other.grow(64):
-        pass
+    others = [memory.share()]
+    assert others[0].grow(memory.limit - memory.limit // KEPT_PART)
+    while left := memory.limit - memory.held:
+        others.append(memory.share())
+        assert others[-1].grow(min(left, memory.limit // LARGE_PART))
     model.filters[:] = [Holding]
     reply = await model.ask()
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
     assert reply.json()["error"]["code"] == "overloaded"
-    assert memory.held == other.held
-    other.release()
+    assert memory.held == memory.limit
+    for other in others:
+        other.release()
 
 
 @pytest.mark.parametrize("limits", [HoldLimits(seconds=0.2, silence_seconds=0.02)])
