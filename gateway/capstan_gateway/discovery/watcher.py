@@ -31,7 +31,8 @@ class SliceIndex:
     def replace(self, items: Sequence[Json], *, namespace: str | None) -> None:
         """These are all slices of this namespace (None: of the cluster)."""
         fresh: dict[tuple[str, str], dict[str, Slice]] = {}
-        self._refusals.retain(SOURCE, {name_of(item) for item in items})
+        within = "" if namespace is None else f"{namespace}/"
+        self._refusals.retain(SOURCE, {name_of(item) for item in items}, within=within)
         for item in items:
             found = self._read(item)
             if found is not None:

@@ -25,6 +25,8 @@ WATCH_SECONDS: Final = 270
 """How long a watch is asked to last, and up to 30 seconds more."""
 LONGEST_WATCH_SECONDS: Final = WATCH_SECONDS + 60.0
 """What lasts longer is a server that drips."""
+SHORT_WATCH_SECONDS: Final = 5.0
+"""A watch that ends sooner was ended by something between; when that goes on, the pauses before the next one grow."""
 BACKOFF_FIRST: Final = 0.2
 BACKOFF_MOST: Final = 10.0
 PAGE_SIZE: Final = "500"
@@ -67,17 +69,23 @@ class Reflector:
         self._rng = rng
         self._version: str | None = None
         self._failures = 0
+        self._short = 0
+        """How many watches in a row ended at once."""
 
     async def run(self) -> None:
         """Follow the collection for ever, from its list on."""
         self._version = None
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 if self._version is None:
                     await self._list()
+                began = loop.time()
                 await self._watch()
-                # A watch ends every few minutes by itself; a pause, in case something between ends it at once.
-                await asyncio.sleep(BACKOFF_FIRST * self._rng.uniform(0.2, 0.5))
+                # A watch ends every few minutes by itself.
+                self._short = self._short + 1 if loop.time() - began < SHORT_WATCH_SECONDS else 0
+                pause = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self._short, 10))
+                await asyncio.sleep(pause * self._rng.uniform(0.2, 0.5))
             except Gone as error:
                 self._version = None
                 await self._back_off(error)

@@ -34,10 +34,11 @@ class Refusals:
         if self._known:
             self._known.pop((source, name), None)
 
-    def retain(self, source: str, names: set[str]) -> None:
-        """There are no other objects of this source."""
+    def retain(self, source: str, names: set[str], *, within: str = "") -> None:
+        """There are no other objects of this source, or none whose name begins with `within`."""
         for key in [key for key in self._known if key[0] == source and key[1] not in names]:
-            del self._known[key]
+            if key[1].startswith(within):
+                del self._known[key]
 
     @property
     def notes(self) -> tuple[str, ...]:

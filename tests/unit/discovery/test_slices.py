@@ -6,6 +6,7 @@ import pytest
 
 from capstan_gateway.discovery.slices import Address, ServicePort, addresses, is_ready, read_slice
 from capstan_gateway.discovery.watcher import SliceIndex
+from capstan_gateway.life.refusals import Refusals
 
 KEY = ServicePort("ns", "svc", "http")
 
@@ -90,3 +91,15 @@ def test_events_change_one_slice() -> None:
     index.change("DELETED", _item("2"))
     assert index.addresses(KEY) == ()
     assert len(told) == 6
+
+
+def test_what_is_refused_in_one_namespace_stays_so_when_another_one_is_listed() -> None:
+    """Each namespace has a watch of its own, whose list says nothing about the objects of the others."""
+    refusals = Refusals()
+    index = SliceIndex(lambda *_: None, refusals)
+    bad = {**_item("bad"), "ports": [{"name": "http", "port": -1}]}
+    index.replace([bad], namespace="ns")
+    index.replace([_item("good", namespace="ns2")], namespace="ns2")
+    assert refusals.notes == ("1 of endpointslices refused: ns/bad",)
+    index.replace([], namespace="ns")
+    assert refusals.notes == ()
