@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from capstan_contract.config import (
 )
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.desired.entries import unix_seconds
 from capstan_operator.desired.naming import credential_file
 from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import as_deleting, make_model
@@ -175,3 +177,25 @@ def test_a_backend_that_the_contract_refuses_costs_its_model_only() -> None:
     assert compiled.verdicts[bad.key].reason == "Invalid"
     assert "urls.0" in compiled.verdicts[bad.key].message
     assert compiled.verdicts[good.key].accepted
+
+
+@pytest.mark.parametrize(
+    ("created", "seconds"),
+    [
+        ("2026-01-01T00:00:00Z", 1767225600),
+        ("2026-01-01T01:00:00+01:00", 1767225600),
+        ("2026-01-01T00:00:00", 1767225600),
+        ("2026-01-01", 1767225600),
+        ("", 0),
+        ("yesterday", 0),
+    ],
+)
+def test_a_time_of_creation_is_told_in_utc(created: str, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever zone it says, also none, and whatever that of the machine is."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert unix_seconds(created) == seconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()

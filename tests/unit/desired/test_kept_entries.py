@@ -193,3 +193,44 @@ def test_reserved_names_are_judged_by_the_rules_of_their_own_namespace() -> None
     own, others = NameRules(allowed={"team": ("v",), "*": ()}), NameRules(allowed={"team": (), "*": ("v",)})
     assert compile_gateway([broken], live=live, rules=own).config.reserved == {"v": "team/v"}
     assert compile_gateway([broken], live=live, rules=others).config.reserved == {}
+
+
+def test_members_are_judged_before_whoever_names_them() -> None:
+    """Whatever they are called, and whether they are as their specs say or stay as they were."""
+    plain = [make_model(name) for name in ("m", "z")]
+    faulty = make_model("z", generation=2, replicas=-1)
+    asked = {"members": [{"name": "m"}, {"name": "z"}]}
+    cascades = {name: make_model(name, cascade=asked) for name in ("a", "b")}
+    routers = {name: make_model(name, router={"members": [{"name": "m"}, {"name": "zz"}]}) for name in ("a", "b")}
+    inner = make_model("zz", cascade=asked)
+    live = LiveConfig.of(compile_gateway([*plain, inner, cascades["b"], routers["a"]]).config)
+    assert len(live.entries) == 5
+
+    def left_out(*models: Model) -> dict[str, int]:
+        verdicts = compile_gateway(models, live=live).verdicts
+        return {key.name: len(verdict.left_out) for key, verdict in verdicts.items() if verdict.left_out}
+
+    assert left_out(*plain, inner, cascades["b"], routers["a"]) == {}
+    assert left_out(plain[0], faulty, cascades["b"], inner, routers["a"]) == {}
+    broken = make_model("zz", generation=2, cascade={"members": []})
+    assert left_out(*plain, broken, routers["a"]) == {}
+    first = make_model("b", generation=2, cascade={"members": []})
+    compiled = compile_gateway([*plain, first], live=live)
+    assert {entry.id for entry in compiled.config.models} == {"team/m", "team/z", "team/b"}
+
+
+def test_a_name_that_is_not_allowed_says_which_field_names_it() -> None:
+    """That of an alias, or of an adapter."""
+    adapters = [{"name": "x", "source": "hf://a/x", "servedName": "y"}]
+    model = make_model(model={"aliases": ["x"]}, adapters=adapters)
+    verdict = compile_gateway([model], rules=NameRules(allowed={"team": ("llama",)})).verdicts[model.key]
+    assert [(one.field, one.name) for one in verdict.lost_names] == [
+        ("spec.model.aliases", "x"),
+        ("spec.adapters", "y"),
+    ]
+
+
+def test_a_model_without_a_spec_has_no_draft() -> None:
+    """Whoever asks for one has not looked for faults."""
+    with pytest.raises(ValueError, match="'team/llama' has no spec"):
+        Drafts().draft(make_model(replicas=-1), BACKEND, auto=True)

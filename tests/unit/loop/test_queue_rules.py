@@ -214,3 +214,14 @@ def test_keys_that_fail_are_counted_once_each(count: int) -> None:
         run(core, "a", now, Outcome(failed=True))
         now += 100.0
     assert core.failing == 1
+
+
+def test_a_key_is_ready_at_the_very_moment_that_was_told() -> None:
+    """Not a moment before: whoever waits until then finds it, and need not look again."""
+    core = make_core()
+    ready = core.wake("a", 10.0)
+    assert core.take(ready - 2**-20) == []
+    assert core.take(ready) == ["a"]
+    core.done("a", Outcome(after=5.0), 20.0)
+    assert core.take(25.0 - 2**-20) == []
+    assert core.take(25.0) == ["a"]
