@@ -1,5 +1,6 @@
 """What a cluster can hardly run as it is meant, what is hardly meant, and labels that are none."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,3 +61,9 @@ def test_metadata_of_a_template_is_text(field: str, labels: object, is_fault: bo
     """Null takes one away; the API server would refuse anything else."""
     faults = find_faults(make_model(template={"metadata": {field: labels}}))
     assert (f"`spec.template.metadata.{field}` must be a map of strings" in map(str, faults)) is is_fault
+
+
+def test_a_model_without_a_spec_is_faulty() -> None:
+    """Whatever was said of it when it was read."""
+    model = replace(make_model(), spec=None, faults=(), judged=None)
+    assert [str(one) for one in find_faults(model)] == ["`spec` is missing"]

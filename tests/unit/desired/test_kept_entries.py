@@ -7,6 +7,7 @@ import pytest
 
 from capstan_contract.config import CascadeBackend, ModelEntry, RouterBackend, StaticBackend
 from capstan_operator.api.kinds import Model
+from capstan_operator.desired import candidates
 from capstan_operator.desired.candidates import NOWHERE, Drafts
 from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.live import LiveConfig
@@ -234,3 +235,26 @@ def test_a_model_without_a_spec_has_no_draft() -> None:
     """Whoever asks for one has not looked for faults."""
     with pytest.raises(ValueError, match="'team/llama' has no spec"):
         Drafts().draft(make_model(replicas=-1), BACKEND, auto=True)
+
+
+def test_an_entry_that_is_too_large_costs_its_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be the config that does not fit: what was accepted last stays, and what is wrong is said."""
+    model, other = make_model("a"), make_model("b")
+    live = LiveConfig.of(compile_gateway([model, other]).config)
+    large = make_model("a", generation=2, model={"aliases": [f"alias-{number}" for number in range(30)]})
+    monkeypatch.setattr(candidates, "MAX_ENTRY_BYTES", len(live.entries["team/b"].text) + 100)
+    compiled = compile_gateway([large, other], live=live)
+    verdict = compiled.verdicts[large.key]
+    assert (verdict.reason, verdict.kept, compiled.verdicts[other.key].accepted) == ("Invalid", True, True)
+    most = candidates.MAX_ENTRY_BYTES
+    assert verdict.message == f"`spec` takes more than {most} bytes of a gateway's config"
+    assert compiled.config.models[0].aliases == ()
+
+
+def test_what_the_contract_refuses_keeps_what_was_accepted_last() -> None:
+    """Like every other fault."""
+    model = make_model()
+    live = LiveConfig.of(compile_gateway([model]).config)
+    compiled = compile_gateway([model], live=live, backend_of=lambda _: StaticBackend(urls=("http://h:99999",)))
+    assert compiled.verdicts[model.key].kept
+    assert [entry.id for entry in compiled.config.models] == ["team/llama"]

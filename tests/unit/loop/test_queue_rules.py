@@ -225,3 +225,12 @@ def test_a_key_is_ready_at_the_very_moment_that_was_told() -> None:
     core.done("a", Outcome(after=5.0), 20.0)
     assert core.take(25.0 - 2**-20) == []
     assert core.take(25.0) == ["a"]
+
+
+def test_keys_that_come_once_are_forgotten() -> None:
+    """A cluster that makes and deletes models for years costs no memory."""
+    core = make_core()
+    for number in range(500):
+        run(core, f"k{number}", number * 4.0)
+    assert len(core._started) < 5
+    assert not (core._valid or core._failures or core._later)
