@@ -241,7 +241,7 @@ def test_an_entry_that_is_too_large_costs_its_model_alone(monkeypatch: pytest.Mo
     """It must not be the config that does not fit: what was accepted last stays, and what is wrong is said."""
     model, other = make_model("a"), make_model("b")
     live = LiveConfig.of(compile_gateway([model, other]).config)
-    large = make_model("a", generation=2, model={"aliases": [f"alias-{number}" for number in range(30)]})
+    large = make_model("a", generation=2, model={"aliases": [f"{number}-{'x' * 50}" for number in range(16)]})
     monkeypatch.setattr(candidates, "MAX_ENTRY_BYTES", len(live.entries["team/b"].text) + 100)
     compiled = compile_gateway([large, other], live=live)
     verdict = compiled.verdicts[large.key]

@@ -233,4 +233,4 @@ def test_keys_that_come_once_are_forgotten() -> None:
     for number in range(500):
         run(core, f"k{number}", number * 4.0)
     assert len(core._started) < 5
-    assert not (core._valid or core._failures or core._later)
+    assert core._valid == core._later == {}
