@@ -32,6 +32,7 @@ from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
+from capstan_gateway.upstream.errors import NoMemory
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -155,8 +156,13 @@ async def _large_reply(
         await beside(deps.executor, lambda: check_answer(body))
     told, said = find_usage(body), None
     if (told is None or told.bare) and ask.request.route.upstream_path in _FINISHING:
-        await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)
-        said = await beside(deps.executor, lambda: said_in(body))
+        try:
+            await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)
+            said = await beside(deps.executor, lambda: said_in(body))
+        except (UpstreamFailed, NoMemory):
+            # It goes out as it is, and costs as if all of it were text.
+            said = TextCount()
+            said.ascii = len(body)
     return _whole_reply(ask, model, answer, None, body, said=said, checked=True)
 
 
