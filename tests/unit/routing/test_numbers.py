@@ -11,7 +11,7 @@ from capstan_gateway.routing.breaker import Breaker, BreakerSettings
 from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
 from capstan_gateway.routing.firstbytes import EVERY, LEAST_SAMPLES, SAMPLES, FirstBytes
 from capstan_gateway.routing.hedge import HedgeSettings, Hedging, with_room
-from capstan_gateway.routing.picker import mix, pick
+from capstan_gateway.routing.picker import mix, pick, preferred
 from capstan_gateway.routing.registry import (
     LATENCY_SECONDS,
     LEAST_WEIGHT,
@@ -61,6 +61,20 @@ def test_the_finaliser_is_that_of_splitmix64(value: int, mixed: int) -> None:
 def test_an_endpoint_has_the_same_place_in_every_gateway() -> None:
     """Gateways side by side send one conversation to one engine: the place is a hash of the id and nothing else."""
     assert state_of("a").seed == int.from_bytes(blake2b(b"a", digest_size=8).digest(), "big")
+
+
+def test_a_key_prefers_the_endpoint_of_the_highest_hash() -> None:
+    """The finaliser over the place of the endpoint and the key, one against the other; by weight where there are some.
+
+    Gateways of every version come to the same endpoint.
+    """
+    states = [state_of(f"e{number}", weight=1) for number in range(5)]
+    for number in range(100):
+        key = Random(number).randbytes(8)  # noqa: S311
+        best = max(states, key=lambda state: mix(state.seed ^ int.from_bytes(key, "big")))
+        assert preferred(states, key) is best
+        assert pick_by_tier(states, 0.0, Dice(0.5), affinity=key) is best
+        assert pick(states, 0.0, Dice(0.5), affinity=key) is best
 
 
 def test_the_average_weighs_a_sample_by_what_passed_since_the_last_one() -> None:

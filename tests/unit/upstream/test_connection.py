@@ -112,6 +112,8 @@ def ask(
         (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", False, False),
         (b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", False, False),
         (b"HTTP/1.1 200 OK\r\n\r\nok", True, False),
+        (b"HTTP/1.1 200 OK\r\nx: chunked\r\n\r\nok", True, False),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nok", True, False),
         (b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 103 Early\r\n\r\n" + ANSWER, False, True),
         (ANSWER + ANSWER, False, False),
         (ANSWER + b"x", False, False),

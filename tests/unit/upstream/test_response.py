@@ -174,6 +174,8 @@ def test_a_body_that_is_larger_than_allowed_ends_its_connection_when_that_is_kno
             response.arrival()
         assert str(broken.value).startswith("e: ")
 
+    run_virtually(main())
+
 
 @pytest.mark.parametrize("cuts", [[0, 5], [0, 2, 5], [0, 1, 2, 3, 4, 5]])
 def test_a_body_of_just_the_size_that_is_allowed(cuts: list[int]) -> None:
