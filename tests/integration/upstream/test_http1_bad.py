@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -515,6 +516,29 @@ async def test_tls_trusts_the_authority_it_was_given_and_no_other(authority: Pat
         with pytest.raises(ConnectFailed):
             await call(client, at(free_port()))
     await client.aclose()
+
+
+async def test_the_systems_authorities_are_trusted_where_no_other_is_named(
+    client: Http1Client, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over HTTP/1.1 as well; a name of which there is no context is a bug of ours, and named."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(authority / "cert.pem", authority / "key.pem")
+    serving.set_alpn_protocols(["h2", "http/1.1"])
+    chosen: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        chosen.append(peer.writer.get_extra_info("ssl_object").selected_alpn_protocol())
+        await peer.request()
+        await peer.send(ok())
+
+    async with raw_server(script, tls=serving) as server:
+        end = Endpoint(id="e", host="127.0.0.1", port=server.port, scheme="https", server_name="engine.test")
+        assert await call(client, end) == b"hello"
+        assert chosen == ["http/1.1"]
+        with pytest.raises(LookupError, match="'missing'"):
+            await call(client, replace(end, id="other", tls="missing"))
 
 
 async def test_tls_to_a_server_that_speaks_plain_http_is_a_failed_connection(client: Http1Client) -> None:

@@ -279,14 +279,16 @@ async def test_an_endpoint_that_moves_is_called_at_its_new_address(client: Http1
 
 
 async def test_a_name_is_called_like_an_address(client: Http1Client) -> None:
-    """An endpoint may be a name."""
+    """An endpoint may be a name, which is looked up for each connection, and remembered."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(ok())
+        await peer.send(ok(b"hello", b"connection: close"))
 
     async with raw_server(script) as server:
-        assert await get(client, Endpoint(id="named", host="localhost", port=server.port)) == (200, b"hello")
+        for _ in range(2):
+            assert await get(client, Endpoint(id="named", host="localhost", port=server.port)) == (200, b"hello")
+        assert server.connections == 2
         assert b"\r\nhost: localhost:%d\r\n" % server.port in server.heads[0]
 
 

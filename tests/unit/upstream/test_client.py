@@ -163,6 +163,9 @@ async def test_defaults_of_a_call() -> None:
     with pytest.raises(DeadlineExceeded):
         await response.receive()
     assert now() - began == pytest.approx(60.0)
+    assert bench.transports[0].written == [
+        b"GET / HTTP/1.1\r\nhost: 10.0.0.1:8000\r\naccept-encoding: identity\r\n\r\n"
+    ]
     assert bench.transports[-1].written == [
         b"POST / HTTP/1.1\r\nhost: 10.0.0.1:8000\r\naccept-encoding: identity\r\ncontent-length: 0\r\n\r\n"
     ]
@@ -182,6 +185,7 @@ def test_what_may_be_sent_twice_shares_connections(method: bytes, repeatable: bo
         task = bench.ask(method=method, repeatable=repeatable)
         await turns()
         assert len(bench.transports) == (1 if shared else 2)
+        assert bench.transports[-1].written[-1].startswith(b"%b /x HTTP/1.1\r\n" % method)
         answer = OK.replace(b"\r\n\r\nok", b"\r\n\r\n") if method == b"HEAD" else OK
         bench.transports[-1].protocol.data_received(answer)
         response = await task
