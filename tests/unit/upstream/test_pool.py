@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -70,15 +72,46 @@ async def test_addresses_are_tried_in_order_and_share_the_time() -> None:
     with pytest.raises(DeadlineExceeded) as raised:
         await pool_of(dial, *names).connect(8.0)
     assert (raised.value.kind, raised.value.sent) == (DeadlineKind.CONNECT, False)
+    assert raised.value.endpoint_id == "e"
     assert [(at - began, host) for at, host in dial.dialled] == [
         (pytest.approx(2.0 * number), names[number]) for number in range(MAX_ADDRESSES)
     ]
     assert asyncio.get_running_loop().time() - began == pytest.approx(8.0)
     dial = Dial({names[0]: REFUSED, names[1]: math.inf})
     began = asyncio.get_running_loop().time()
-    assert (await pool_of(dial, *names[:3]).connect(8.0)).usable
+    made = await pool_of(dial, *names[:3]).connect(8.0)
+    assert (made.usable, made.endpoint_id) == (True, "e")
     assert dial.hosts == names[:3]
     assert asyncio.get_running_loop().time() - began == pytest.approx(4.0)
+
+
+@virtually
+async def test_a_name_that_nobody_resolves_is_a_connection_that_comes_too_late() -> None:
+    """The time to connect holds for the look-up too."""
+
+    async def look_up(host: str) -> tuple[str, ...]:
+        return await asyncio.Event().wait() and ()
+
+    dial = Dial()
+    dial.install(pytest.MonkeyPatch())
+    resolver = Resolver(10.0, look_up=look_up)
+    pool = Pool(NAMED, limits=Limits(), resolver=resolver, contexts=TlsContexts())
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded):
+        await asyncio.wait_for(pool.connect(5.0), 100)
+    assert asyncio.get_running_loop().time() == pytest.approx(began + 5.0)
+    assert pool.size == 0
+    await resolver.aclose()
+
+
+def test_the_context_that_trusts_the_system_is_made_once() -> None:
+    """It reads hundreds of certificates; others are given, by name."""
+    own = ssl.create_default_context()
+    contexts = TlsContexts({"own": own})
+    https = Endpoint(id="e", host="h", port=443, scheme="https")
+    assert contexts.get(https) is contexts.get(https) is not None
+    assert contexts.get(replace(https, tls="own")) is own
+    assert contexts.get(replace(https, scheme="http", tls="own")) is None
 
 
 @virtually
@@ -89,7 +122,7 @@ async def test_what_the_last_address_says_is_the_failure() -> None:
         pool = pool_of(dial, *addresses)
         with pytest.raises(ConnectFailed) as raised:
             await pool.connect(5.0)
-        assert raised.value.reason == "no connection: ConnectionRefusedError"
+        assert str(raised.value) == "e: no connection: ConnectionRefusedError"
         assert dial.hosts == addresses
         assert (pool.size, pool.idle) == (0, 0)
 
@@ -168,8 +201,9 @@ async def test_connections_under_way_count() -> None:
     first, second = (asyncio.ensure_future(pool.connect(5.0)) for _ in range(2))
     await asyncio.sleep(0.5)
     assert (pool.size, pool.idle) == (2, 0)
-    with pytest.raises(TooManyConnections):
+    with pytest.raises(TooManyConnections) as raised:
         await pool.connect(5.0)
+    assert raised.value.endpoint_id == "e"
     await asyncio.gather(first, second)
     assert pool.size == 2
     with pytest.raises(TooManyConnections):
