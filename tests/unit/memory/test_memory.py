@@ -37,6 +37,39 @@ def test_without_room_nothing_is_taken() -> None:
     assert share.grow_to(1)
 
 
+def test_what_would_only_be_nice_to_have_leaves_half_of_the_budget() -> None:
+    """And is no refusal where it does not: up to half, exactly; what was released takes nothing."""
+    budget = MemoryBudget(LARGE_PART * 4 + 1)
+    half = budget.limit // 2
+    share = budget.share()
+    while share.held < half - 2:
+        assert share.grow(min(4, half - 2 - share.held))
+    assert not share.grow_easily(3)
+    assert share.grow_easily(2)
+    assert not share.grow_easily(1)
+    assert (share.held, budget.held, budget.refused) == (half, half, 0)
+    assert share.grow_to(half)
+    assert budget.refused == 0
+    share.release()
+    assert not share.grow_easily(1)
+    assert budget.held == 0
+
+
+def test_what_is_held_already_asks_for_nothing() -> None:
+    """To hold as much as one holds is no question of room, and never a refusal: also not when there is none."""
+    budget = MemoryBudget(LARGE_PART)
+    share = budget.share()
+    while share.grow(1):
+        pass
+    refused = budget.refused
+    assert share.grow_to(share.held)
+    other = budget.share()
+    assert other.grow_to(0)
+    share.release()
+    assert share.grow_to(0), "nothing is always there"
+    assert budget.refused == refused
+
+
 def test_a_released_share_takes_nothing() -> None:
     """What comes late, for a request that is over, is refused: nobody would give it back."""
     budget = MemoryBudget(1000)

@@ -19,6 +19,7 @@ from capstan_gateway.routing.registry import (
     EndpointRegistry,
     EndpointState,
 )
+from capstan_gateway.routing.retry_after import retry_after
 from capstan_gateway.routing.tiers import pick_by_tier
 from capstan_gateway.routing.unroutable import NoCredential
 from capstan_gateway.upstream.port import Endpoint
@@ -106,12 +107,39 @@ def test_the_average_fades_and_ends() -> None:
 def test_silence_counts_for_at_least_what_is_known() -> None:
     """Nothing known: what it lasted; something known: what is more of the two."""
     state = state_of()
+    state.observe_silence(0.5, 100.0)
+    assert state.latency(100.0) == 0.5
+    state = state_of()
     state.observe_silence(3.0, 100.0)
     assert state.latency(100.0) == 3.0
     state.observe_silence(9.0, 110.0)
     known = 3.0 * math.exp(-1)
     assert state.latency(110.0) == pytest.approx(3.0 + (1 - math.exp(-1)) * (9.0 - 3.0))
     assert known < 3.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({b"retry-after": b"2"}, 2.0),
+        ({b"retry-after": b"2", b"retry-after-ms": b"1500"}, 1.5),
+        ({b"retry-after": b"2", b"retry-after-ms": b"soon"}, 2.0),
+        ({b"retry-after-ms": b"Mon, 12 Jan 1970 13:47:10 GMT"}, None),
+        ({b"retry-after": b"Mon, 12 Jan 1970 13:47:10 GMT"}, 30.0),
+        ({b"retry-after": b"Mon, 12 Jan 1970 13:46:30 GMT"}, 0.0),
+        ({b"retry-after": b"Mon, \xff Jan 1970"}, None),
+        ({b"retry-after": b"-1"}, None),
+        ({b"retry-after": b"0"}, 0.0),
+        ({b"retry-after": b"inf"}, None),
+        ({b"retry-after": b"nan"}, None),
+        ({b"retry-after": b"7" + b" " * 63}, 7.0),
+        ({b"retry-after": b"7" + b" " * 64}, None),
+    ],
+)
+def test_how_long_an_upstream_asks_to_be_left_alone(headers: dict[bytes, bytes], seconds: float | None) -> None:
+    """Milliseconds before seconds before a date; what is none of it, or too long to be one, says nothing."""
+    assert retry_after([*headers.items()], lambda: 1_000_000.0) == seconds
 
 
 def test_late_is_computed_anew_now_and_then() -> None:

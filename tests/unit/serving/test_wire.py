@@ -1,6 +1,7 @@
 """The transport of a client's connection in virtual time: deadlines, clients that do not read, and the end."""
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -138,6 +139,20 @@ def test_a_client_takes_a_part_in_time_or_is_cut_off(taken: int, stalled: bool) 
             return
         await asyncio.sleep(WRITE_SECONDS)
         assert told == [("stalled", 2 * WRITE_SECONDS)]
+
+    run_virtually(main())
+
+
+def test_the_deadline_in_force_is_told() -> None:
+    """In the loop's time; infinite when there is none."""
+
+    async def main() -> None:
+        wire, _, _ = made()
+        assert wire.deadline == math.inf
+        wire.set_deadline(5)
+        assert wire.deadline == asyncio.get_running_loop().time() + 5
+        wire.clear_deadline()
+        assert wire.deadline == math.inf
 
     run_virtually(main())
 
