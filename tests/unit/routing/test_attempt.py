@@ -180,3 +180,35 @@ def test_what_somebody_may_charge_for() -> None:
     assert not unsent.may_have_worked
     unsent.fail(ConnectionLost("e", "reset"), 0.0)
     assert unsent.may_have_worked
+
+
+def test_each_attempt_speaks_for_itself() -> None:
+    """A straggler that ends well while a trial is under way is not taken for it: only the trial closes the breaker."""
+    settings = BreakerSettings(threshold=1, successes_to_close=1, slow_start_seconds=10)
+    state = EndpointState(Endpoint("e", "127.0.0.1", 1), settings)
+    straggler, failed = Attempt(state, 0.0), Attempt(state, 0.0)
+    failed.blame("500", 0.0)
+    trial = Attempt(state, 1.0)
+    straggler.succeed(1.1)
+    assert state.breaker.state(1.1) is BreakerState.HALF_OPEN
+    trial.succeed(2.0)
+    assert state.breaker.state(2.0) is BreakerState.CLOSED
+    assert state.breaker.share(7.0) == 0.5, "counted from when it closed"
+
+
+def test_silence_may_open_a_breaker() -> None:
+    """From when it was noticed, as any failure."""
+    state = EndpointState(Endpoint("e", "127.0.0.1", 1), BreakerSettings(threshold=1, open_seconds=1))
+    Attempt(state, 0.0).leave(40.0, silent=31.0, deadline=60.0)
+    assert not state.breaker.allows(40.9)
+    assert state.breaker.allows(41.0)
+
+
+def test_a_pause_may_end_at_a_date() -> None:
+    """Counted by the clock on the wall, and kept by that of the loop."""
+    state = endpoint_state()
+    attempt = Attempt(state, 0.0)
+    attempt.status = 503
+    attempt.answered([(b"retry-after", b"Mon, 12 Jan 1970 13:47:10 GMT")], 5.0, lambda: 1_000_000.0, keyed=False)
+    assert not state.breaker.allows(34.9)
+    assert state.breaker.allows(35.0)

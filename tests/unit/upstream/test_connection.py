@@ -116,6 +116,7 @@ def ask(
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nok", True, False),
         (b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 103 Early\r\n\r\n" + ANSWER, False, True),
         (ANSWER + ANSWER, False, False),
+        (ANSWER + b"HTTP/1.1 418 No\r\nx: y\r\ncontent-length: 2\r\n\r\nno", False, False),
         (ANSWER + b"x", False, False),
     ],
 )
@@ -130,6 +131,7 @@ def test_a_connection_is_kept_only_behind_a_clean_end(answer: bytes, closes: boo
             assert not response.complete
             connection.eof_received()
         assert (response.status, response.complete, await response.read(10)) == (200, True, b"ok")
+        assert (b"x", b"y") not in response.headers
         assert (connection.usable, transport.aborted) == (kept, not kept)
         assert owner.told == ["open", "idle"][: 1 + kept]
 
