@@ -23,7 +23,7 @@ from capstan_gateway.upstream.errors import (
     DeadlineKind,
     UpstreamError,
 )
-from capstan_gateway.upstream.port import Endpoint, Headers
+from capstan_gateway.upstream.port import Endpoint, Headers, Sending
 
 TOKEN = b"token"
 PING = b": ping\n\n"
@@ -97,6 +97,10 @@ class Reply:
         piece, self._pending = self._pending, b""
         return piece
 
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """Let it be awaited."""
+        del max_bytes
+
     async def read(self, max_bytes: int, memory: Callable[[], Share] | None = None) -> bytes:
         """Give the body."""
         del memory
@@ -162,7 +166,7 @@ class Upstreams:
         idle_timeout: float = 60.0,
         expires_at: float = math.inf,
         repeatable: bool = False,
-        on_sent: Callable[[], None] | None = None,
+        sending: Sending | None = None,
     ) -> Reply:
         """Follow the plan of this endpoint, or the next one."""
         plan = self._by_id.get(endpoint.id) or self._plans[len(self.asked) % len(self._plans)]
@@ -175,8 +179,8 @@ class Upstreams:
             if plan.status == -1:
                 await asyncio.sleep(min(plan.head, connect_timeout))
                 raise ConnectFailed(endpoint.id, "refused")
-            if on_sent is not None:
-                on_sent()
+            if sending is not None:
+                sending.sent = True
             await reply.until(plan.head)
             if not plan.status:
                 raise ConnectionLost(endpoint.id, "lost")

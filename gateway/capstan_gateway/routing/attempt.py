@@ -47,17 +47,8 @@ class Attempt:
     """
 
     __slots__ = (
-        "_holds_slot",
-        "_ticket",
-        "began_at",
-        "endpoint",
-        "hedge",
-        "opening",
-        "outcome",
-        "sent",
-        "state",
-        "status",
-    )
+        "_ticket", "began_at", "endpoint", "hedge", "holds_slot", "opening", "outcome", "sent", "state", "status",
+    )  # fmt: skip
 
     def __init__(self, state: EndpointState, now: float, *, hedge: bool = False) -> None:
         self.state = state
@@ -66,14 +57,15 @@ class Attempt:
         self.hedge = hedge
         """Whether it was the second one, sent because a first token was late."""
         self.sent = False
-        """Whether the endpoint may have seen the request."""
+        """Whether the endpoint may have seen the request; whoever sends it says so."""
         self.status = 0
         """That of its answer; 0: none came."""
         self.opening: object | None = None
         """What has read the beginning of its answer, for whoever knows what that is: it may have told what it cost."""
         self.outcome = _RUNNING
         self._ticket = state.breaker.begin(now)
-        self._holds_slot = True
+        self.holds_slot = True
+        """Whether its endpoint is still busy with it."""
         state.in_flight += 1
 
     @property
@@ -81,28 +73,25 @@ class Attempt:
         """Whether an engine may have computed for it, and somebody may charge for that."""
         return self.sent and self.status < CLIENT_ERROR
 
-    def mark_sent(self) -> None:
-        """Take note that the request is on its way."""
-        self.sent = True
-
-    def release(self) -> bool:
-        """Give the slot back; False, and nothing else, when it was given back already."""
-        if not self._holds_slot:
-            return False
-        self._holds_slot = False
-        self.state.in_flight -= 1
-        return True
+    def release(self) -> None:
+        """Give the slot back, if that has not happened already."""
+        if self.holds_slot:
+            self.holds_slot = False
+            self.state.in_flight -= 1
 
     def succeed(self, now: float) -> None:
-        """The answer is over and nothing went wrong with it.
+        """The answer is over and nothing went wrong with it: the slot is given back as well.
 
         Only then: an endpoint that begins every answer well and breaks off in the middle must not look healthy.
         """
-        if self.outcome is not _RUNNING:
-            return
-        self.outcome = _SUCCEEDED
-        if self.state.breaker.succeed(now, self._ticket):
-            self.state.last_error = None
+        state = self.state
+        if self.holds_slot:  # As in `release`: every request comes by here.
+            self.holds_slot = False
+            state.in_flight -= 1
+        if self.outcome is _RUNNING:
+            self.outcome = _SUCCEEDED
+            if state.breaker.succeed(now, self._ticket):
+                state.last_error = None
 
     def fail(self, error: UpstreamError, now: float) -> None:
         """The attempt, or its answer in the middle, ended with this error."""

@@ -90,7 +90,7 @@ class Dispatcher:
         if not call.stats.attempts:
             self._budget.deposit()  # Not again for a further attempt, or a fallback: it is the same request.
         now = self._now()
-        progress = Progress(call, pause=self._settings.first_pause_seconds, now=now)
+        progress = Progress(call, now)
         if call.headers_of is not None:
             progress.exclude_unusable(call.headers_of, retry_after=self._settings.retry_after_seconds)
         try:
@@ -105,7 +105,7 @@ class Dispatcher:
                     continue
                 try:
                     if call.whole_bytes or self._hedging is None:
-                        answer = await self._attempt(progress, state)
+                        answer = await self._attempt(progress, state, now)
                     else:
                         answer = await self._ask(progress, state, self._hedging)
                 except UpstreamError as error:
@@ -146,7 +146,7 @@ class Dispatcher:
         call = progress.call
         after = hedging.delay(call)
         if after is None:
-            answer = await self._attempt(progress, state)
+            answer = await self._attempt(progress, state, self._now())
         else:
             answer = await self._race(progress, state, hedging, after)
         if answer.status < CLIENT_ERROR and _fault_of(answer) is None:
@@ -163,7 +163,7 @@ class Dispatcher:
 
         race = Race(second, lambda answer: not self._is_retried(progress, answer.status) and _fault_of(answer) is None)
         try:
-            answer = await race.run(self._attempt(progress, state), after=after)
+            answer = await race.run(self._attempt(progress, state, began_at), after=after)
         finally:
             if race.outcome is not None:
                 call.stats.hedges += (race.outcome,)
@@ -176,13 +176,13 @@ class Dispatcher:
     async def _hedge(self, progress: Progress, state: EndpointState) -> Answer:
         """Send to a second endpoint, which is not tried again for this call."""
         progress.exclude(state)
-        answer = await self._attempt(progress, state, hedge=True)
+        answer = await self._attempt(progress, state, self._now(), hedge=True)
         fault = _fault_of(answer)
         if fault is not None:
             progress.call.stats.note(fault)
         return answer
 
-    async def _attempt(self, progress: Progress, state: EndpointState, *, hedge: bool = False) -> Answer:
+    async def _attempt(self, progress: Progress, state: EndpointState, now: float, *, hedge: bool = False) -> Answer:
         """Send to this endpoint, and wait until its first token is there (or the whole body, if asked for).
 
         Whatever becomes of it is told to its endpoint's breaker here, or by the answer that is given.
@@ -195,7 +195,7 @@ class Dispatcher:
             stats.note(KeyMissing.__name__)
             raise KeyMissing(endpoint.id, "the gateway has no key for it")
         plain = bool(call.whole_bytes)
-        attempt = Attempt(state, self._now(), hedge=hedge)
+        attempt = Attempt(state, now, hedge=hedge)
         stats.begin(attempt)
         began = time.perf_counter()
         response = None
@@ -206,18 +206,27 @@ class Dispatcher:
                 path=call.path,
                 headers=headers,
                 body=call.body,
-                connect_timeout=self._connect_seconds(progress),
+                connect_timeout=(
+                    self._settings.quick_connect_seconds
+                    if len(call.endpoints.states) - len(progress.excluded) > 1
+                    else self._settings.connect_seconds
+                ),
                 first_byte_timeout=math.inf if plain else call.first_token_seconds,
                 idle_timeout=call.idle_seconds,
                 expires_at=call.expires_at,
                 repeatable=call.repeatable,
-                on_sent=attempt.mark_sent,
+                sending=attempt,
             )
-            attempt.sent, attempt.status = True, response.status
-            opening = await _open(call, response, attempt)
+            attempt.sent = True
+            attempt.status = status = response.status
+            opening = None
+            body = response.read_now(call.whole_bytes) if plain and status < CLIENT_ERROR else None
+            if body is None:
+                opening = await _open(call, response, attempt)
             seconds = stats.first_byte = time.perf_counter() - began
-            body = None
-            if plain and response.status < CLIENT_ERROR:
+            if body is not None:
+                stats.read = 0.0
+            elif plain and status < CLIENT_ERROR:
                 body = await response.read(call.whole_bytes, call.memory)
                 stats.read = time.perf_counter() - began - seconds
         except BaseException as error:
@@ -225,14 +234,14 @@ class Dispatcher:
             if response is not None:
                 response.abort()
             raise
-        stats.spent = stats.spent or not call.repeatable
-        fault = None if opening is None else opening.fault
-        if response.status >= CLIENT_ERROR:
+        if not call.repeatable:
+            stats.spent = True
+        if status >= CLIENT_ERROR:
             attempt.answered(response.headers, self._now(), self._wall_clock, keyed=progress.keyed)
-            if self._is_retried(progress, response.status):
-                stats.note(str(response.status))
-        elif fault is not None:
-            attempt.blame(fault, self._now())
+            if self._is_retried(progress, status):
+                stats.note(str(status))
+        elif opening is not None and opening.fault is not None:
+            attempt.blame(opening.fault, self._now())
         else:
             state.observe(seconds, self._now())
         return Answer(response, attempt, self._now, whole=body, opening=opening)
@@ -295,18 +304,15 @@ class Dispatcher:
         began = time.perf_counter()
         try:
             if endpoints.states:  # They are there, and could not be connected to.
-                pause = progress.pause * (0.5 + self._rng.random() / 2)
-                progress.pause = min(progress.pause * 2, settings.max_pause_seconds)
+                pause = min(settings.first_pause_seconds * 2.0 ** min(progress.pauses, 16), settings.max_pause_seconds)
+                pause *= 0.5 + self._rng.random() / 2
+                progress.pauses += 1
                 await endpoints.changed(version, timeout=min(left, pause))
             else:
                 await endpoints.changed(version, timeout=left)
         finally:
             call.stats.waited += time.perf_counter() - began
         progress.exclude_none()
-
-    def _connect_seconds(self, progress: Progress) -> float:
-        others = len(progress.call.endpoints.states) - len(progress.excluded) > 1
-        return self._settings.quick_connect_seconds if others else self._settings.connect_seconds
 
 
 async def _open(call: Call, response: UpstreamResponse, attempt: Attempt) -> Opening | None:

@@ -72,13 +72,15 @@ class Answer:
     def close(self) -> None:
         """Release the slot, settle the attempt, and abort the upstream if the body is not over."""
         response, attempt = self._response, self.attempt
-        if attempt.release():
-            now = self._now()
-            if response.complete or self._finished or self.status >= CLIENT_ERROR:
-                attempt.succeed(now)
+        complete = response.complete
+        if attempt.holds_slot:
+            if complete or self._finished or self.status >= CLIENT_ERROR:
+                attempt.succeed(self._now())
             else:
+                attempt.release()
+                now = self._now()
                 attempt.leave(now, silent=response.silent_for(now), deadline=response.idle_seconds)
-        if not response.complete:
+        if not complete:
             response.abort()
 
     async def __aenter__(self) -> Self:

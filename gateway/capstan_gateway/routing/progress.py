@@ -15,20 +15,26 @@ _NONE_EXCLUDED: Final[frozenset[EndpointState]] = frozenset()
 class Progress:
     """One dispatch on its way from endpoint to endpoint."""
 
-    __slots__ = ("call", "error", "excluded", "pause", "sent", "wait_until")
+    __slots__ = ("began_at", "call", "error", "excluded", "pauses", "sent")
 
-    def __init__(self, call: Call, *, pause: float, now: float) -> None:
+    def __init__(self, call: Call, now: float) -> None:
         self.call = call
         self.excluded = _NONE_EXCLUDED
         self.error: UpstreamError | None = None
         """What the last attempt failed with."""
         self.sent = 0
         """Attempts that may have made an engine work."""
-        self.pause = pause
-        self.wait_until = min(now + call.wait_seconds, call.expires_at)
+        self.pauses = 0
+        """How often it has waited for endpoints that could not be connected to."""
+        self.began_at = now
         if call.avoid:
             self.exclude(*(state for state in call.endpoints.states if state.endpoint in call.avoid))
             self.sent = len(call.avoid)
+
+    @property
+    def wait_until(self) -> float:
+        """Until when it may wait for an endpoint, in the loop's time."""
+        return min(self.began_at + self.call.wait_seconds, self.call.expires_at)
 
     @property
     def keyed(self) -> bool:

@@ -47,9 +47,17 @@ class EndpointState:
         return self._latency * math.exp(-age / LATENCY_SECONDS) if age <= STALE_SECONDS else None
 
     def observe(self, seconds: float, now: float) -> None:
-        """Take note of an answer that has begun, after so many seconds."""
+        """Take note of an answer that has begun, after so many seconds.
+
+        That goes into the average: the longer since the last sample, the more it weighs.
+        """
         self.answered_at = now
-        self._average(seconds, now)
+        gap = now - self._sampled_at
+        weight = LEAST_WEIGHT
+        if gap > LEAST_WEIGHT * LATENCY_SECONDS:
+            weight = 1.0 if gap > STALE_SECONDS else max(1.0 - math.exp(-gap / LATENCY_SECONDS), LEAST_WEIGHT)
+        self._latency += weight * (seconds - self._latency)
+        self._sampled_at = now
 
     def observe_silence(self, seconds: float, now: float) -> None:
         """Take note that no answer had begun after so many seconds, when nobody waited for it any more.
@@ -57,16 +65,9 @@ class EndpointState:
         It takes at least so long, and what is slow should be asked less. It has not answered, though: whether it still
         does is for the prober to find out.
         """
-        self._average(max(seconds, self.latency(now) or 0.0), now)
-
-    def _average(self, seconds: float, now: float) -> None:
-        """Take a time to a first token into the average: the longer since the last sample, the more it weighs."""
-        gap = now - self._sampled_at
-        weight = LEAST_WEIGHT
-        if gap > LEAST_WEIGHT * LATENCY_SECONDS:
-            weight = 1.0 if gap > STALE_SECONDS else max(1.0 - math.exp(-gap / LATENCY_SECONDS), LEAST_WEIGHT)
-        self._latency += weight * (seconds - self._latency)
-        self._sampled_at = now
+        answered_at = self.answered_at
+        self.observe(max(seconds, self.latency(now) or 0.0), now)
+        self.answered_at = answered_at
 
 
 class EndpointRegistry:

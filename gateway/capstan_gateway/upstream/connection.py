@@ -67,13 +67,14 @@ class Connection(asyncio.Protocol):
         loss parts it. Nobody tells a connection that was refused."""
         self._response: Response | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._parts_over = 0
-        """How many of the parts belong to a response that is over."""
+        self._parts_over = -1
+        """How many of the parts belong to a response that is over, once something came behind it."""
         self._overhead = 0
         self._violation: str | None = None
         self._message_over = False
         self._informational = False
-        self._reusable = True
+        self.reusable = True
+        """Whether it may serve another exchange behind the one that it is busy with; False as soon as it is lost."""
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -109,7 +110,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, without sending what is not sent yet."""
         self._response = None
-        self._reusable = False
+        self.reusable = False
         self._stop_timer()
         if self._transport is not None:
             self._transport.abort()
@@ -124,7 +125,7 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request may be sent."""
-        return self._reusable and self._response is None and self._transport is not None
+        return self.reusable and self._response is None and self._transport is not None
 
     def set_deadline(self, at: float, kind: DeadlineKind) -> None:
         """Fail the response when its reader still waits at this time."""
@@ -147,7 +148,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; asyncio and uvloop set TCP_NODELAY on it."""
         self._transport = cast(asyncio.Transport, transport)
-        if not self._reusable:
+        if not self.reusable:
             self._transport.abort()  # Whoever wanted it has given it up meanwhile.
             return
         self._parser = httptools.HttpResponseParser(self)
@@ -163,14 +164,14 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._reusable = False
+            self.reusable = False
             if not self._message_over:
                 self._violation = self._violation or f"malformed response: {type(error).__name__}"
         self._deliver(response, len(data))
 
     def eof_received(self) -> None:
         """The server is done: a body without a length ends here, everything else is cut short."""
-        self._reusable = False
+        self.reusable = False
         response = self._response
         if response is not None and response.status and not _has_length(response.headers):
             self._end(response)
@@ -178,7 +179,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail whoever waits, and forget the connection."""
-        self._reusable = False
+        self.reusable = False
         self._stop_timer()
         response, self._response = self._response, None
         self._transport = None
@@ -195,7 +196,9 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A second message where one was asked for: the connection is out of step."""
         if self._message_over:
-            self._reusable = False
+            self.reusable = False
+            if self._parts_over < 0:
+                self._parts_over = len(self._parts)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header (or a trailer, which nobody reads)."""
@@ -226,17 +229,15 @@ class Connection(asyncio.Protocol):
             return
         if self._headers:
             self._headers = []
-        if not self._message_over:
-            self._message_over = True
-            self._parts_over = len(self._parts)
+        self._message_over = True
         if self._parser is not None and not self._parser.should_keep_alive():
-            self._reusable = False
+            self.reusable = False
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _deliver(self, response: Response, size: int) -> None:
         parts = self._parts
-        if parts and self._message_over:
+        if self._parts_over >= 0:
             del parts[self._parts_over :]
         if parts:
             self._overhead = 0
@@ -253,7 +254,7 @@ class Connection(asyncio.Protocol):
             return
         if response.head_only and response.status:
             self._message_over = True
-            self._reusable = False  # The parser does not know that no body follows, so it is not fit for another one.
+            self.reusable = False  # The parser does not know that no body follows, so it is not fit for another one.
         if self._message_over:
             self._end(response)
         response.wake()
@@ -266,8 +267,8 @@ class Connection(asyncio.Protocol):
         if transport is None:
             return
         if transport.get_write_buffer_size():
-            self._reusable = False  # It answered without reading the whole request.
-        if self._reusable:
+            self.reusable = False  # It answered without reading the whole request.
+        if self.reusable:
             if self._paused:
                 self.resume()
             self._owner.on_idle(self)

@@ -7,7 +7,7 @@ and come back as they are.
 import asyncio
 import math
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from capstan_gateway.headers import header_lines
@@ -15,7 +15,7 @@ from capstan_gateway.upstream.connection import Connection
 from capstan_gateway.upstream.errors import ConnectionLost, DeadlineExceeded, DeadlineKind, UpstreamError
 from capstan_gateway.upstream.limits import DEFAULT, Limits
 from capstan_gateway.upstream.pool import Pool
-from capstan_gateway.upstream.port import Endpoint, Headers
+from capstan_gateway.upstream.port import Endpoint, Headers, Sending
 from capstan_gateway.upstream.resolver import Resolver
 from capstan_gateway.upstream.response import Response
 from capstan_gateway.upstream.tls import TlsContexts
@@ -53,13 +53,17 @@ class Http1Client:
         idle_timeout: float = 60.0,
         expires_at: float = math.inf,
         repeatable: bool = False,
-        on_sent: Callable[[], None] | None = None,
+        sending: Sending | None = None,
     ) -> Response:
         """Send a request and return as soon as the head of its response is there; see `port.UpstreamClient`."""
         pool = self._pools.get(endpoint.id)
         if pool is None or pool.endpoint is not endpoint:
             pool = self._pool(endpoint)
-        head = build_head(pool.start_line(method, endpoint.base_path, path), method, headers, body)
+        start = pool.start_line(method, endpoint.base_path, path)
+        if body and type(headers) is bytes:  # As every request of a client's; a call less than `build_head`.
+            head = b"%b%bcontent-length: %d\r\n\r\n" % (start, headers, len(body))
+        else:
+            head = build_head(start, method, headers, body)
         repeatable = repeatable or method == b"GET" or method == b"HEAD"
         first_byte_at = self._loop.time() + first_byte_timeout
         # A request that must not be sent twice gets a connection of its own: nothing else makes sure that the server
@@ -79,8 +83,8 @@ class Http1Client:
                 expires_at=expires_at,
                 head_only=method == b"HEAD",
             )
-            if on_sent is not None:
-                on_sent()
+            if sending is not None:
+                sending.sent = True
             try:
                 while not response.status:
                     await response.arrival()

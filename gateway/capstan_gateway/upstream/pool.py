@@ -40,7 +40,7 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.usable:
+            if connection.reusable:  # All that `usable` asks of one that is idle.
                 return connection
         return None
 

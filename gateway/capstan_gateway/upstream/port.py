@@ -36,6 +36,13 @@ class Endpoint:
     """Name of the file with the key that this endpoint wants."""
 
 
+class Sending(Protocol):
+    """Whoever must know whether a request is on its way."""
+
+    sent: bool
+    """Set to True as soon as it is."""
+
+
 class UpstreamResponse(Protocol):
     """A response whose head is there and whose body comes piece by piece.
 
@@ -69,6 +76,10 @@ class UpstreamResponse(Protocol):
 
     async def receive(self) -> bytes:
         """Give all that has arrived since the last call, waiting if that is nothing; b"" when the body is over."""
+        ...
+
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """Give the rest of the body if all of it is there in one small piece, as most are; else None, and it stays."""
         ...
 
     async def read(self, max_bytes: int, memory: Callable[[], Share] | None = None) -> bytes:
@@ -106,14 +117,14 @@ class UpstreamClient(Protocol):
         idle_timeout: float = 60.0,
         expires_at: float = math.inf,
         repeatable: bool = False,
-        on_sent: Callable[[], None] | None = None,
+        sending: Sending | None = None,
     ) -> UpstreamResponse:
         """Send a request and return as soon as the head of its response is there.
 
         `host`, `content-length` and `accept-encoding: identity` are added; the caller gives every other header.
         `expires_at` is in the loop's time. `repeatable` says that a request whose reused connection dies before any
-        byte of a response may be sent once more; GET and HEAD always are. `on_sent` is called when the request is on
-        its way, so that whoever is cancelled knows. Cancelling closes the connection at once. Raises UpstreamError.
+        byte of a response may be sent once more; GET and HEAD always are. `sending` is told when the request is on its
+        way, so that whoever is cancelled knows. Cancelling closes the connection at once. Raises UpstreamError.
         """
         ...
 

@@ -118,6 +118,14 @@ class Response:
             await self.wait_body()
         return self._take()
 
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """Give the rest of the body if all of it is there in one small piece, as most are; else None, and it stays."""
+        pieces = self._pieces
+        if not self.complete or len(pieces) != 1 or not len(pieces[0]) <= FREE_BYTES <= max_bytes:
+            return None
+        self._buffered = 0
+        return pieces.pop()
+
     async def read(self, max_bytes: int, memory: Memory | None = None) -> bytes:
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts, and so does NoMemory."""
         if self.complete and self._buffered <= max_bytes:

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from capstan_gateway.routing.attempt import Attempt
+from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.upstream.errors import ConnectionLost
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.port import Endpoint
@@ -50,14 +52,14 @@ async def test_what_is_not_repeatable_never_goes_out_on_a_used_connection(client
             await peer.request()
             await peer.send(ok(b"good"))
 
-    sent: list[int] = []
+    attempts = [Attempt(EndpointState(Endpoint("e", "h", 1)), 0.0) for _ in range(2)]
     async with raw_server(script) as server:
         endpoint = Endpoint(id="e", host="127.0.0.1", port=server.port)
-        for number in range(2):
+        for attempt in attempts:
             response = await client.send(
                 endpoint, method=b"POST", path=b"/x", body=b"{}", repeatable=False,
-                on_sent=lambda number=number: sent.append(number),
+                sending=attempt,
             )  # fmt: skip
             await response.read(100)
         assert len(peers) == 2
-        assert sent == [0, 1]
+        assert [attempt.sent for attempt in attempts] == [True, True]

@@ -172,8 +172,7 @@ def test_what_a_status_says(
 def test_what_somebody_may_charge_for() -> None:
     """What was sent and not refused: also when no answer came."""
     sent, refused, unsent = (Attempt(endpoint_state(), 0.0) for _ in range(3))
-    sent.mark_sent()
-    refused.mark_sent()
+    sent.sent = refused.sent = True
     refused.status = 429
     assert (sent.may_have_worked, refused.may_have_worked, unsent.may_have_worked) == (True, False, False)
     unsent.fail(ConnectFailed("e", "refused"), 0.0)
