@@ -23,7 +23,7 @@ BODY_SECONDS: Final = 60.0
 _REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _TRACE: Final = frozenset((b"traceparent", b"tracestate"))
 _SESSION: Final = b"x-session-id"
-_READ: Final = frozenset((_REQUEST_ID, _SESSION, *_TRACE, b"content-type", b"content-length", b"content-encoding"))
+_READ: Final = frozenset((_REQUEST_ID, _SESSION, *_TRACE, b"content-type", b"content-encoding"))
 _MAX_SESSION_BYTES: Final = 256
 _MAX_TRACE_BYTES: Final = 1024
 
@@ -53,7 +53,8 @@ class InferenceHandler:
     def __call__(self, exchange: Exchange) -> Awaitable[None] | None:
         """Begin to serve one request; give what serves it to its end, unless it has its answer already."""
         runtime = self._current()
-        if runtime is None or exchange.method != b"POST" or self._requests.full:
+        requests = self._requests
+        if runtime is None or exchange.method != b"POST" or len(requests) >= requests.limit:
             self._refuse(exchange, runtime)
             return None
         now = self._deps.clock()
@@ -63,19 +64,16 @@ class InferenceHandler:
             # The client's next request is better sent to another replica.
             exchange.keep_alive = False
         exchange.on_gone = delivery.leave
-        self._requests.add(delivery)
-        return serve(delivery, self._deps, self._requests.remove)
+        requests.add(delivery)
+        return serve(delivery, self._deps, requests.remove)
 
     def _read_headers(self, delivery: Delivery) -> None:
         given = b""
-        for header in delivery.exchange.headers:
-            name, value = header
+        for name, value in delivery.exchange.headers:
             if name not in _READ:
                 continue
             if name == b"content-type":
                 delivery.content_type = value
-            elif name == b"content-length":
-                delivery.content_length = value
             elif name == _REQUEST_ID:
                 given = value
             elif name == _SESSION:
@@ -83,7 +81,7 @@ class InferenceHandler:
             elif name == b"content-encoding":
                 delivery.content_encoding = value
             elif len(value) <= _MAX_TRACE_BYTES:
-                delivery.trace = [*delivery.trace, header]
+                delivery.trace = [*delivery.trace, (name, value)]
         delivery.request_id = self._ids.accept(given) if given else self._ids.make()
 
     def _refuse(self, exchange: Exchange, runtime: Runtime | None) -> None:

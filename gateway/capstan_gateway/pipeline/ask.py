@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.headers import Header
 from capstan_gateway.memory import MemoryBudget, Share
-from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.routing.port import MAX_NOTES, CallStats
 from capstan_gateway.tokens.bill import Bill
@@ -40,7 +39,7 @@ class Ask:
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
         "_closers", "_memory", "answered_by", "bill", "budget", "ended", "expires_at", "holders", "inside", "may_wait",
-        "model", "reply", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
+        "model", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
         "task", "trace",
     )  # fmt: skip
 
@@ -54,6 +53,10 @@ class Ask:
         expires_at: float,
         budget: MemoryBudget,
         bill: Bill | None = None,
+        request_id: bytes = b"",
+        trace: Sequence[Header] = (),
+        session: str = "",
+        holders: int = 0,
     ) -> None:
         self.request = request
         """What is asked now: a policy may have rewritten it."""
@@ -66,10 +69,10 @@ class Ask:
         """The total deadline."""
         self.budget: Final = budget
         """That of the process: whatever is held for the ask is taken from it."""
-        self.request_id = b""
-        self.trace: Sequence[Header] = ()
+        self.request_id: Final = request_id
+        self.trace: Final = trace
         """Headers that name the trace."""
-        self.session = ""
+        self.session: Final = session
         """What the client calls its session: requests of one session prefer one endpoint."""
         self.inside: tuple[Outer, ...] = ()
         """The layers that it is on its way through, the outermost first."""
@@ -82,10 +85,9 @@ class Ask:
         """Every call that is made for it."""
         self.route_note = b""
         """How a virtual model came to its answer, for a header."""
-        self.reply: Reply | None = None
         self.task: Task[Any] | None = None
         """Who works on it, when that is nobody who holds it."""
-        self.holders = 0
+        self.holders = holders
         self.ended = False
         self._closers: list[Closer] | None = None
         self._memory: Share | None = None
@@ -99,8 +101,8 @@ class Ask:
             self.request if request is None else request, self.model,
             runtime=self.runtime, started=self.started, expires_at=self.expires_at, budget=self.budget,
             bill=None if settles else self.bill,
+            request_id=self.request_id, trace=self.trace, session=self.session,
         )  # fmt: skip
-        child.request_id, child.trace, child.session = self.request_id, self.trace, self.session
         child.inside = self.inside
         return child
 
@@ -146,6 +148,8 @@ class Ask:
             return
         if self.task is not None:
             self.task.cancel()  # It ends the ask as soon as it has stopped.
+        elif self._closers is None:
+            self.ended = True  # There is nothing to close: of most there is not.
         else:
             self.end()
 

@@ -20,7 +20,7 @@ from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.pipeline.settle import settle_lost, settle_nonsense, settle_stream_later, settle_whole
+from capstan_gateway.pipeline.settle import settle, settle_lost, settle_nonsense, settle_stream_later, settle_whole
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
@@ -30,6 +30,7 @@ from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.tokens.bill import TOLD
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
 from capstan_gateway.upstream.errors import NoMemory
@@ -56,34 +57,18 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     adapter = adapter_for(request, model) if model.provider or request.route.dialect is not None else None
     if request.untranslatable is not None and (adapter is None or not adapter.native):
         raise request.untranslatable
-    timeouts = model.timeouts
-    waits = ask.may_wait and not model.external
-    call = Call(
-        endpoints=model.endpoints,
-        path=request.route.upstream_path if adapter is None else adapter.path,
-        headers=b"" if model.external else engine_lines(ask),
-        headers_of=_keyed(ask, deps, model) if model.external else None,
-        body=_body(request, model, adapter)
-        if request.came <= LARGE_BYTES
-        else await beside(deps.executor, partial(_body, request, model, adapter)),
-        expires_at=ask.expires_at,
-        first_token_seconds=timeouts.firstTokenSeconds,
-        idle_seconds=timeouts.idleSeconds,
-        opening=partial(_opening, request, model, adapter) if request.stream else None,
-        wait_seconds=min(deps.endpoint_wait_seconds, timeouts.firstTokenSeconds) if waits else 0.0,
-        whole_bytes=0 if request.stream else MAX_ANSWER_BYTES,
-        memory=None if request.stream else ask.memory,
-        affinity=_affinity(ask, model),
-        repeatable=is_repeatable(request, native=adapter is not None and adapter.native),
-        hosted=model.external,
-        stats=ask.stats,
-    )
+    if request.came <= LARGE_BYTES:
+        body = _body(request, model, adapter)
+    else:
+        body = await beside(deps.executor, partial(_body, request, model, adapter))
+    call = _call(deps, model, ask, adapter, body)
+    dispatcher, tried = deps.dispatcher, call.stats.tried
     billed = adapter is None or adapter.billed
-    before = len(ask.stats.tried)
+    before = len(tried)
     settled: list[Attempt | None] = []
     try:
         while True:
-            answer = await deps.dispatcher.dispatch(call)
+            answer = await dispatcher.dispatch(call)
             try:
                 if answer.whole is not None and answer.status == OK:
                     if adapter is not None or request.route.dialect is not None:
@@ -99,17 +84,17 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
                 if billed and answer.whole is not None and answer.status == OK:
                     told = find_usage(answer.whole) if adapter is None else adapter.told(answer.whole)
                     settle_nonsense(ask.bill, model, request, told, answer.whole)
-                    settled.append(_attempt_of(ask.stats.tried[before:], answer))
+                    settled.append(_attempt_of(tried[before:], answer))
                 # Nothing has reached the client yet: what began well and is no answer may be had elsewhere.
-                if not deps.dispatcher.again(call, answer, error):
+                if not dispatcher.again(call, answer, error):
                     raise
     except BaseException:
         if billed:
-            settle_lost(ask.bill, model, request, _without(ask.stats.tried[before:], settled))
+            settle_lost(ask.bill, model, request, _without(tried[before:], settled))
         raise
-    if billed and len(ask.stats.tried) - before > 1:
-        settled.append(_attempt_of(ask.stats.tried[before:], answer))
-        settle_lost(ask.bill, model, request, _without(ask.stats.tried[before:], settled))
+    if billed and len(tried) - before > 1:
+        settled.append(_attempt_of(tried[before:], answer))
+        settle_lost(ask.bill, model, request, _without(tried[before:], settled))
     ask.answered_by = model
     if type(reply) is StreamReply:
         ask.on_end(answer.close)
@@ -127,6 +112,36 @@ def _without(tried: Sequence[Attempt], settled: Sequence[Attempt | None]) -> lis
     return [attempt for attempt in tried if attempt not in settled]
 
 
+def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, body: bytes) -> Call:
+    """Say what the endpoints of this model are to be sent, and within which bounds."""
+    request = ask.request
+    call = Call(
+        endpoints=model.endpoints,
+        path=request.route.upstream_path if adapter is None else adapter.path,
+        body=body,
+        expires_at=ask.expires_at,
+        repeatable=is_repeatable(request, native=adapter is not None and adapter.native),
+        affinity=_affinity(ask, model) if len(model.endpoints.states) > 1 else None,
+        stats=ask.stats,
+    )
+    # NB: what is not so by default is set where it applies: most requests need little of it.
+    if model.external:
+        call.hosted = True
+        call.headers_of = _keyed(ask, deps, model)
+    else:
+        call.headers = engine_lines(ask)
+        if ask.may_wait:
+            call.wait_seconds = min(deps.endpoint_wait_seconds, model.timeouts.firstTokenSeconds)
+    if request.stream:
+        call.first_token_seconds = model.timeouts.firstTokenSeconds
+        call.idle_seconds = model.timeouts.idleSeconds
+        call.opening = partial(_opening, request, model, adapter)
+    else:
+        call.whole_bytes = MAX_ANSWER_BYTES
+        call.memory = ask.memory
+    return call
+
+
 def _keyed(ask: Ask, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:
     """Give what each endpoint of a hosted API is sent: every one may have a key of its own."""
     return partial(with_key, hosted_headers(ask, model), model, deps.credentials)
@@ -134,10 +149,8 @@ def _keyed(ask: Ask, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Hea
 
 def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
     """Give the key by which requests with one prefix find the same engine; pointless with only one."""
-    count = len(model.endpoints.states)
-    if count < 2:
-        return None
-    return affinity_key(ask.request.document, model.endpoints.heads, endpoints=count, session=ask.session)
+    endpoints = model.endpoints
+    return affinity_key(ask.request.document, endpoints.heads, endpoints=len(endpoints.states), session=ask.session)
 
 
 def _body(request: Request, model: ServedModel, adapter: Adapter | None) -> bytes:
@@ -179,10 +192,11 @@ def _whole_reply(
 ) -> Reply:
     """Give the reply of an answer in one piece; of a large one parts of the work have been done."""
     content_type = header(answer.headers, b"content-type")
-    if content_type.startswith(EVENT_STREAM):
-        raise UpstreamFailed(_OTHER_FORM)
-    if content_type != JSON and not is_short_text(content_type):
-        content_type = JSON
+    if content_type != JSON:
+        if content_type.startswith(EVENT_STREAM):
+            raise UpstreamFailed(_OTHER_FORM)
+        if not is_short_text(content_type):
+            content_type = JSON
     if adapter is not None:
         body, told = adapter.read(body, model) if read is None else read
         answer.close()
@@ -193,7 +207,10 @@ def _whole_reply(
         check_answer(body)  # It will be translated.
     told = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
     answer.close()
-    settle_whole(ask.bill, model, ask.request, told, body, said)
+    if told is not None and not told.bare:
+        settle(ask.bill, model, told, TOLD)
+    else:
+        settle_whole(ask.bill, model, ask.request, told, body, said)
     return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
 
 

@@ -17,8 +17,8 @@ class Delivery:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "ask", "begun", "body_at", "body_complete", "client_document", "client_gone", "content_encoding",
-        "content_length", "content_type", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
+        "ask", "body_at", "client_document", "client_gone", "content_encoding",
+        "content_type", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
         "overhead", "reply", "request_id", "route", "runtime", "session", "started", "status", "trace",
     )  # fmt: skip
 
@@ -35,15 +35,13 @@ class Delivery:
         """When the client is told that it took too long: first the deadline of its body, then the ask's total one."""
         self.request_id = b""
         self.content_type: bytes | None = None
-        self.content_length: bytes | None = None
         self.content_encoding: bytes | None = None
         self.trace: Sequence[Header] = ()
         """Headers that name the trace."""
         self.session = ""
         """What the client calls its session."""
-        self.body_complete = False
-        """Whether the body was read to its end."""
-        self.body_at = started
+        self.body_at = 0.0
+        """When the body was there to its end; 0 before."""
         self.client_document: dict[str, Any] | None = None
         """On a route with a dialect: what the client sent, which its answer refers to."""
         self.ask: Ask | None = None
@@ -54,8 +52,6 @@ class Delivery:
         """Seconds up to the head of the answer in which the gateway itself was at work, further attempts among them."""
         self.status = 0
         self.error: GatewayError | None = None
-        self.begun = False
-        """Whether the head of the answer was sent."""
         self.first_sent_at = 0.0
         self.ended = False
         self.client_gone = False

@@ -65,7 +65,6 @@ class Flight:
         except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
             self._reply.set_exception(error)
         else:
-            self.ask.reply = reply
             self._reply.set_result(reply)
 
     def _over(self, _: asyncio.Task[None]) -> None:

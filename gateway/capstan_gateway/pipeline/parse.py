@@ -13,6 +13,7 @@ from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.loading import decompress, load, load_large, load_small
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
+from capstan_gateway.serving.exchange import FREE_BYTES
 
 MAX_MODEL_NAME: Final = 256
 JSON: Final = b"application/json"
@@ -25,12 +26,18 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
 
     None when it has not arrived in one piece yet; see `receive_later`.
     """
-    _check_head(delivery, deps.max_body_bytes)
     exchange = delivery.exchange
+    if exchange.length is not None and exchange.length > deps.max_body_bytes:
+        raise RequestTooLarge(f"the body is larger than {deps.max_body_bytes} bytes")
+    if delivery.content_type != JSON or delivery.content_encoding is not None:
+        _check_head(delivery)
     if exchange.received > INLINE_BYTES or delivery.content_encoding is not None:
         return None
     body = exchange.whole_body(deps.max_body_bytes)
-    return None if body is None else _received(delivery, deps, body, load_small(exchange, body))
+    if body is None:
+        return None
+    document = load(body) if len(body) <= FREE_BYTES else load_small(exchange, body)
+    return _received(delivery, deps, body, document)
 
 
 async def receive_later(delivery: Delivery, deps: Deps) -> Request:
@@ -56,7 +63,6 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
 def _received(delivery: Delivery, deps: Deps, body: bytes, document: dict[str, Any]) -> Request:
     route = delivery.route
     if route.dialect is None:
-        delivery.body_complete = True
         delivery.body_at = deps.clock()
         return parse(route, body, document)
     request = translate(route, route.dialect, body, _own_headers(delivery.exchange.headers), document)
@@ -64,7 +70,6 @@ def _received(delivery: Delivery, deps: Deps, body: bytes, document: dict[str, A
 
 
 def _translated(delivery: Delivery, deps: Deps, request: Request) -> Request:
-    delivery.body_complete = True
     delivery.body_at = deps.clock()
     if request.native is not None:
         delivery.client_document = request.native.document
@@ -77,11 +82,14 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None) -> 
         document = load(body)
     _check_model(document)
     for field in route.required:
-        if document.get(field) is None:
+        value = document.get(field)
+        if value is None:
             raise InvalidRequest(f"`{field}` is required", code="missing_required_parameter", param=field)
-    if "messages" in route.required:
-        _check_messages(document["messages"])
-    stream, usage_asked = _read_stream(document, route)
+        if field == "messages":
+            _check_messages(value)
+    stream = usage_asked = False
+    if "stream" in document or "stream_options" in document:
+        stream, usage_asked = _read_stream(document, route)
     return Request(route, document, stream=stream, usage_asked=usage_asked, raw=body, came=len(body))
 
 
@@ -113,10 +121,8 @@ def _own_headers(headers: list[Header]) -> list[Header]:
     return [header for header in headers if header[0] in _PROVIDERS_OWN and len(header[1]) <= _MAX_HEADER_BYTES]
 
 
-def _check_head(delivery: Delivery, limit: int) -> None:
-    length, kind, encoding = delivery.content_length, delivery.content_type, delivery.content_encoding
-    if length is not None and length.isdigit() and int(length) > limit:
-        raise RequestTooLarge(f"the body is larger than {limit} bytes")
+def _check_head(delivery: Delivery) -> None:
+    kind, encoding = delivery.content_type, delivery.content_encoding
     if kind is not None and kind != JSON and not _is_json(kind):
         raise NotJson("the content type must be application/json")
     if encoding is not None:
@@ -143,11 +149,16 @@ def _check_model(document: dict[str, Any]) -> None:
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list) or not messages:
         raise _invalid("messages", "must be a list of at least one message")
-    for position, message in enumerate(messages):
+    for message in messages:
         if not isinstance(message, dict):
-            raise _invalid(f"messages.{position}", "must be an object")
+            raise _invalid(f"messages.{_place(message, messages)}", "must be an object")
         if not isinstance(message.get("role"), str):
-            raise _invalid(f"messages.{position}.role", "must be a string")
+            raise _invalid(f"messages.{_place(message, messages)}.role", "must be a string")
+
+
+def _place(message: Any, messages: list[Any]) -> int:
+    """Where this very object stands: counted when it is to be told, not for each message."""
+    return next(place for place, other in enumerate(messages) if other is message)
 
 
 def _read_stream(document: dict[str, Any], route: Route) -> tuple[bool, bool]:

@@ -16,22 +16,24 @@ def record(delivery: Delivery, deps: Deps) -> None:
     if ask is None:
         deps.metrics.requests.at(UNKNOWN_MODEL, str(status)).value += 1
     else:
-        _count(delivery, ask, status, now, deps)
+        metrics, stats = ask.model.metrics, ask.stats
+        metrics.in_flight.value -= 1
+        metrics.latency.observe(now - delivery.started)
+        if delivery.error is None and delivery.exchange.started:
+            metrics.overhead.observe(delivery.overhead)
+        if status == 200:
+            metrics.succeeded.value += 1
+        else:
+            metrics.count(status)
+        if delivery.first_sent_at or stats.retries or stats.hedges or delivery.client_gone:
+            _count_more(delivery, ask, now, deps)
     if deps.request_log.enabled:
         deps.request_log.write(_line(delivery, ask, status, now))
 
 
-def _count(delivery: Delivery, ask: Ask, status: int, now: float, deps: Deps) -> None:
-    stats = ask.stats
-    metrics = ask.model.metrics
-    metrics.in_flight.value -= 1
-    if status == 200:
-        metrics.succeeded.value += 1
-    else:
-        metrics.count(status)
-    metrics.latency.observe(now - delivery.started)
-    if delivery.begun and delivery.error is None:
-        metrics.overhead.observe(delivery.overhead)
+def _count_more(delivery: Delivery, ask: Ask, now: float, deps: Deps) -> None:
+    """Count what an answer in one piece at the first attempt does not have."""
+    stats, metrics = ask.stats, ask.model.metrics
     if stats.retries:
         deps.metrics.retries.at(ask.model.name, "endpoint").value += stats.retries
     for outcome in stats.hedges:
@@ -55,7 +57,7 @@ def _line(delivery: Delivery, ask: Ask | None, status: int, now: float) -> dict[
         "duration_ms": round((now - delivery.started) * 1000, 2),
         "attempts": 0 if ask is None else ask.stats.attempts,
     }
-    if delivery.begun and delivery.error is None:
+    if delivery.exchange.started and delivery.error is None:
         line["overhead_ms"] = round(delivery.overhead * 1000, 3)
     if delivery.first_sent_at:
         line["first_token_ms"] = round((delivery.first_sent_at - delivery.started) * 1000, 2)

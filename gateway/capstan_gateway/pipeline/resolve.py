@@ -22,9 +22,9 @@ def resolve(delivery: Delivery, request: Request, budget: MemoryBudget) -> Ask:
             param="model",
         )
     delivery.expires_at = expires_at = delivery.started + model.timeouts.totalSeconds
-    ask = Ask(request, model, runtime=runtime, started=delivery.started, expires_at=expires_at, budget=budget)
-    ask.request_id, ask.trace, ask.session = delivery.request_id, delivery.trace, delivery.session
-    ask.holders = 1
-    delivery.ask = ask
+    delivery.ask = ask = Ask(
+        request, model, runtime=runtime, started=delivery.started, expires_at=expires_at, budget=budget,
+        request_id=delivery.request_id, trace=delivery.trace, session=delivery.session, holders=1,
+    )  # fmt: skip
     model.metrics.in_flight.value += 1
     return ask

@@ -30,7 +30,6 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
             request = await receive_later(delivery, deps)
         ask = resolve(delivery, request, deps.budget)
         reply: Reply = await ask.model.answer(ask)
-        ask.reply = reply
         if delivery.client_document is not None:
             if isinstance(reply, WholeReply) and len(reply.body) > LARGE_BYTES:
                 reply = await present_large(delivery, reply, deps.executor)
@@ -49,22 +48,18 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
     except Exception as error:  # noqa: BLE001 - this is the one place where every error becomes an answer
         await _fail_unless_interrupted(delivery, error)
     finally:
-        _end(delivery, deps, leave)
-
-
-def _end(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None]) -> None:
-    """Give up the ask, record the request, and leave: each whatever becomes of the one before."""
-    try:
-        if delivery.ask is not None:
-            delivery.ask.leave()
-    finally:
+        # Give up the ask, record the request, and leave: each whatever becomes of the one before.
         try:
-            record(delivery, deps)
+            if delivery.ask is not None:
+                delivery.ask.leave()
         finally:
-            leave(delivery)
-            # Its traceback holds our frames, and they the request: with the body and the connection that would be left
-            # to the garbage collector.
-            delivery.error = None
+            try:
+                record(delivery, deps)
+            finally:
+                leave(delivery)
+                # Its traceback holds our frames, and they the request: with the body and the connection that would be
+                # left to the garbage collector.
+                delivery.error = None
 
 
 async def _fail_unless_interrupted(delivery: Delivery, error: Exception) -> None:

@@ -68,7 +68,6 @@ def send_whole(delivery: Delivery, ask: Ask, reply: WholeReply, deps: Deps) -> N
     )  # fmt: skip
     if ask.bill.priced:
         lines += _cost_line(ask)
-    delivery.begun = True
     delivery.exchange.respond(reply.status, lines, body)
     delivery.status = 200
 
@@ -79,7 +78,6 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
     lines = STREAM_LINES + _own_lines(delivery, ask, deps)
     if ask.bill.priced:
         lines += _cost_line(ask)
-    delivery.begun = True
     exchange.start(200, lines, reply.first, last=relay.done and reply.broken is None)
     delivery.first_sent_at = deps.clock()
     if reply.broken is not None:
@@ -127,11 +125,10 @@ async def send_error(delivery: Delivery, error: GatewayError, relay: Relay | Non
     delivery.error = error
     delivery.status = error.status
     exchange = delivery.exchange
-    if delivery.begun:
+    if exchange.started:
         if exchange.paused:
             await exchange.drained()
         if not exchange.complete:
             exchange.finish(error_end(error) if relay is None else relay.failure(error))
         return
-    delivery.begun = True
     delivery.status = respond_error(exchange, error, delivery.request_id, delivery.route.dialect)

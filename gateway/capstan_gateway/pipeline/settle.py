@@ -44,12 +44,12 @@ def settle_whole(
 ) -> None:
     """Settle an answer that is there as a whole; `said` is its text, where that has been counted already."""
     if told is not None and not told.bare:
-        _settle(bill, model, told, TOLD)
+        settle(bill, model, told, TOLD)
         return
     usage, how = weigh(
         told, whole=True, prompt=partial(asked_tokens, request), output=lambda: (said or said_in(body)).tokens
     )
-    _settle(bill, model, usage, how)
+    settle(bill, model, usage, how)
 
 
 def settle_stream_later(ask: Ask, model: ServedModel, relay: Relay) -> None:
@@ -66,7 +66,7 @@ def _settle_stream(bill: Bill, model: ServedModel, request: Request, relay: Rela
         prompt=partial(asked_tokens, request),
         output=lambda: relay.text.tokens,
     )
-    _settle(bill, model, usage, how)
+    settle(bill, model, usage, how)
 
 
 def settle_nonsense(bill: Bill, model: ServedModel, request: Request, told: Usage | None, body: bytes) -> None:
@@ -77,7 +77,7 @@ def settle_nonsense(bill: Bill, model: ServedModel, request: Request, told: Usag
         prompt=partial(asked_tokens, request),
         output=lambda: said_in(body).tokens if len(body) <= MAX_SEARCHED_BYTES else 0,
     )
-    _settle(bill, model, usage, how, answered=False)
+    settle(bill, model, usage, how, answered=False)
 
 
 def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iterable[Sent]) -> None:
@@ -90,7 +90,7 @@ def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iter
                 usage, _ = weigh(opening.relay.usage, whole=False, prompt=prompt, output=output)
             else:
                 usage = Usage(prompt(), 0)
-            _settle(bill, model, usage, ESTIMATED, answered=False)
+            settle(bill, model, usage, ESTIMATED, answered=False)
 
 
 def _tokens_of(relay: Relay) -> int:
@@ -105,7 +105,8 @@ def asked_tokens(request: Request) -> int:
     return prompt_tokens(native.document if unread and native is not None else request.document)
 
 
-def _settle(bill: Bill, model: ServedModel, usage: Usage, how: How, *, answered: bool = True) -> None:
+def settle(bill: Bill, model: ServedModel, usage: Usage, how: How, *, answered: bool = True) -> None:
+    """Count what a call has used, and put it on the bill; `answered` says that it was not in vain."""
     metrics, rates = model.metrics, model.rates
     metrics.input_tokens.value += usage.prompt_tokens
     metrics.output_tokens.value += usage.completion_tokens

@@ -15,29 +15,19 @@ OVERTIME_SECONDS: Final = 1.0
 is left are a body that does not arrive and a client that does not read."""
 
 
-class InFlight:
-    """All requests being served."""
+class InFlight(set[Delivery]):
+    """All requests being served. To `add` one is to look after it from then on."""
+
+    __slots__ = ("limit",)
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._requests: set[Delivery] = set()
-
-    def __len__(self) -> int:
-        return len(self._requests)
-
-    @property
-    def full(self) -> bool:
-        """Whether no further request may begin."""
-        return len(self._requests) >= self.limit
-
-    def add(self, request: Delivery) -> None:
-        """Begin to look after a request."""
-        self._requests.add(request)
+        """With so many of them, no further one may begin."""
 
     def remove(self, request: Delivery) -> None:
         """The request is over."""
         request.ended = True
-        self._requests.discard(request)
+        self.discard(request)
 
     async def run(self) -> None:
         """Look after the requests for ever."""
@@ -48,16 +38,16 @@ class InFlight:
 
     def look(self, now: float) -> None:
         """Look after every request once."""
-        for request in tuple(self._requests):
+        for request in tuple(self):
             if now > request.expires_at + OVERTIME_SECONDS:
                 try:
                     request.interrupt(_overtime(request))
                 except Exception:
                     log.exception("a request could not be interrupted")
-                    self._requests.discard(request)
+                    self.discard(request)
 
 
 def _overtime(request: Delivery) -> GatewayError:
-    if not request.body_complete:
+    if not request.body_at:
         return RequestTimeout("the request's body did not arrive in time")
     return UpstreamTimeout("the model did not finish its answer in time")

@@ -82,36 +82,37 @@ class Call:
     stats: "CallStats" = field(default_factory=lambda: CallStats())
 
 
-@dataclass(slots=True)
 class CallStats:
     """What happened to a call; the caller reads it afterwards, also when `dispatch` raised or was cancelled."""
 
-    attempts: int = 0
-    retries: int = 0
-    """Attempts after the first one."""
-    waited: float = 0.0
-    """Seconds spent without an endpoint to send to."""
-    tried: list[Attempt] = field(default_factory=list)
-    """The attempts, in the order in which they began: those that answered, failed, lost and were given up. All that
-    were sent, and of those that never were at most 20."""
-    first_byte: float = 0.0
-    """Seconds from the start of the last attempt to its first token; of an answer without one to its first piece of
-    body (of an empty body: to its end). Of two at a time, from the start of the first one."""
-    read: float = 0.0
-    """With `whole_bytes`: seconds from that first piece to the end of the body."""
-    hedges: tuple[str, ...] = ()
-    """How each second attempt that was sent on a late first token ended; see `race.HedgeOutcome`."""
-    failures: list[str] = field(default_factory=list)
-    """One word per failed attempt: the error's class, or the status. At most 20."""
+    __slots__ = ("attempts", "failures", "first_byte", "hedges", "read", "retries", "spent", "tried", "waited")
 
-    spent: bool = False
-    """Whether a request that is not repeatable was sent: nobody else is asked then, no other model either."""
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.retries = 0
+        """Attempts after the first one."""
+        self.waited = 0.0
+        """Seconds spent without an endpoint to send to."""
+        self.tried: list[Attempt] = []
+        """The attempts, in the order in which they began: those that answered, failed, lost and were given up. All that
+        were sent, and of those that never were at most 20."""
+        self.first_byte = 0.0
+        """Seconds from the start of the last attempt to its first token; of an answer without one to its first piece of
+        body (of one that is there at once, or empty: to its end). Of two at a time, from the start of the first one."""
+        self.read = 0.0
+        """With `whole_bytes`: seconds from that first piece to the end of the body."""
+        self.hedges: tuple[str, ...] = ()
+        """How each second attempt that was sent on a late first token ended; see `race.HedgeOutcome`."""
+        self.failures: list[str] = []
+        """One word per failed attempt: the error's class, or the status. At most 20."""
+        self.spent = False
+        """Whether a request that is not repeatable was sent: nobody else is asked then, no other model either."""
 
     def begin(self, attempt: Attempt) -> None:
         """Take an attempt in."""
-        self.attempts += 1
-        if self.attempts > 1 and not attempt.hedge:
+        if self.attempts and not attempt.hedge:
             self.retries += 1
+        self.attempts += 1
         self.tried.append(attempt)
 
     def end(self, attempt: Attempt, word: str) -> None:

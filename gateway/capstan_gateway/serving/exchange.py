@@ -44,9 +44,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_body_memory", "_broken", "_chunked", "_connection", "_continue", "_length", "_piece", "_reserved",
-        "_slow", "_waiter", "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "held",
-        "keep_alive", "method", "on_gone", "received", "started", "target", "task",
+        "_body", "_body_memory", "_broken", "_chunked", "_connection", "_continue", "_piece", "_reserved", "_slow",
+        "_waiter", "_wire", "body_complete", "complete", "extra_lines", "gone", "headers", "held", "keep_alive",
+        "length", "method", "on_gone", "received", "started", "target", "task",
     )  # fmt: skip
 
     def __init__(
@@ -88,7 +88,8 @@ class Exchange:
         self._chunked = modern
         """Whether the client knows chunks; the stream of one that doesn't ends with its connection."""
         self._continue = expects_continue
-        self._length = length
+        self.length = length
+        """Of the body, in bytes, as its head says; None when that does not say it."""
         self._piece = b""
         """The body, as long as it is one small piece."""
         self._body: Body | None = None
@@ -133,10 +134,10 @@ class Exchange:
         whole = self.whole_body(limit)
         if whole is not None:
             return whole
-        if self._length is not None:
-            if self._length > limit:
+        if self.length is not None:
+            if self.length > limit:
                 raise RequestTooLarge(f"the body is larger than {limit} bytes")
-            self.reserve_body(self._length)
+            self.reserve_body(self.length)
         body = self._gathered()
         while True:
             if len(body) > limit:
@@ -284,7 +285,7 @@ class Exchange:
             try:
                 # By half as much again, so that a body in small pieces asks seldom.
                 more = unread + unread // 2
-                self.reserve_body(more if self._length is None else min(more, self._length))
+                self.reserve_body(more if self.length is None else min(more, self.length))
             except GatewayError as error:
                 body.clear()
                 self.on_broken(error.with_traceback(None))

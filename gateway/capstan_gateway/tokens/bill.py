@@ -55,37 +55,49 @@ def weigh(
 class Bill:
     """What one request has cost so far. Whole numbers only: nothing is lost by adding them."""
 
-    __slots__ = (
-        "answer", "calls", "estimated", "input_tokens", "nano_dollars", "open", "output_tokens", "priced",
-    )  # fmt: skip
+    # NB: most requests make one call, and nobody asks for a sum: what is added up is added up when it is asked for.
+    __slots__ = ("_settled", "nano_dollars", "open", "priced")
 
     def __init__(self) -> None:
-        self.calls = 0
-        """How many calls were settled."""
-        self.estimated = 0
-        """How many of them by an estimate."""
+        self._settled: list[tuple[Usage, How, bool]] = []
+        """A request makes a bounded number of calls."""
         self.open = 0
         """How many answers are on their way: what they cost is not known yet."""
-        self.input_tokens = 0
-        self.output_tokens = 0
         self.nano_dollars = 0
         self.priced = False
         """Whether any call had a price: of others nobody knows what they cost."""
-        self.answer: Usage | None = None
-        """What the newest answer used; attempts in vain are none."""
 
     def add(self, usage: Usage, how: How, nano_dollars: int | None, *, answered: bool = True) -> None:
         """Put a call on the bill; its price is None where nobody has said what the model's tokens cost."""
-        self.calls += 1
-        if how is ESTIMATED:
-            self.estimated += 1
-        self.input_tokens += usage.prompt_tokens
-        self.output_tokens += usage.completion_tokens
-        if answered:
-            self.answer = usage
+        self._settled.append((usage, how, answered))
         if nano_dollars is not None:
             self.priced = True
             self.nano_dollars += nano_dollars
+
+    @property
+    def calls(self) -> int:
+        """How many calls were settled."""
+        return len(self._settled)
+
+    @property
+    def estimated(self) -> int:
+        """How many of them by an estimate."""
+        return sum(how is ESTIMATED for _, how, _ in self._settled)
+
+    @property
+    def input_tokens(self) -> int:
+        """All of the input, of all calls."""
+        return sum(usage.prompt_tokens for usage, _, _ in self._settled)
+
+    @property
+    def output_tokens(self) -> int:
+        """All of the output, of all calls."""
+        return sum(usage.completion_tokens for usage, _, _ in self._settled)
+
+    @property
+    def answer(self) -> Usage | None:
+        """What the newest answer used; attempts in vain are none."""
+        return next((usage for usage, _, answered in reversed(self._settled) if answered), None)
 
     @property
     def how(self) -> How:

@@ -50,9 +50,11 @@ def parse_usage(found: Any) -> Usage | None:
     if not isinstance(found, dict):
         return None
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
+    details = found.get("prompt_tokens_details")
+    if details is None and type(prompt) is int is type(completion) and not (prompt | completion) >> MOST_BITS:
+        return Usage(prompt, completion)  # As nearly all say it: neither is negative, and neither too large.
     ins, out = count_of(prompt), count_of(completion)
     cached = written = 0
-    details = found.get("prompt_tokens_details")
     if type(details) is dict:
         cached, written = count_of(details.get("cached_tokens")), written_of(details)
     if prompt is not None and completion is not None:
@@ -81,7 +83,8 @@ def count_of(value: object) -> int:
     return int(value) if type(value) is float and 0 < value < MOST_TOKENS else 0
 
 
-MOST_TOKENS: Final = 1 << 40
+MOST_BITS: Final = 40
+MOST_TOKENS: Final = 1 << MOST_BITS
 """What is larger is no count, and must not become money."""
 
 
