@@ -80,7 +80,9 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None) -> 
     """Give the request of a route without a dialect; `document` is the body, where it is parsed already."""
     if document is None:
         document = load(body)
-    _check_model(document)
+    name = document.get("model")
+    if type(name) is not str or not 0 < len(name) <= MAX_MODEL_NAME:
+        raise _model_fault(name)
     for field in route.required:
         value = document.get(field)
         if value is None:
@@ -99,7 +101,9 @@ def translate(
     """Take a request in another dialect. What chat cannot say is refused later, unless the model speaks it too."""
     if given is None:
         given = load(body)
-    _check_model(given)
+    name = given.get("model")
+    if type(name) is not str or not 0 < len(name) <= MAX_MODEL_NAME:
+        raise _model_fault(name)
     stream = given.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise _invalid("stream", "must be true or false")
@@ -138,12 +142,10 @@ def _is_json(content_type: bytes) -> bool:
     return kind == JSON or kind.endswith(b"+json")
 
 
-def _check_model(document: dict[str, Any]) -> None:
-    name = document.get("model")
+def _model_fault(name: object) -> InvalidRequest:
     if name is None:
-        raise InvalidRequest("`model` is required", code="missing_required_parameter", param="model")
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_MODEL_NAME:
-        raise _invalid("model", f"must be a string of 1 to {MAX_MODEL_NAME} characters")
+        return InvalidRequest("`model` is required", code="missing_required_parameter", param="model")
+    return _invalid("model", f"must be a string of 1 to {MAX_MODEL_NAME} characters")
 
 
 def _check_messages(messages: Any) -> None:

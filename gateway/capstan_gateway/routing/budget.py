@@ -25,24 +25,26 @@ class BudgetSettings:
 class RetryBudget:
     """A token bucket that requests and time fill. The clock is an argument."""
 
-    __slots__ = ("_settings", "_tokens", "_updated_at")
+    __slots__ = ("_deposits", "_settings", "_tokens", "_updated_at")
 
     def __init__(self, settings: BudgetSettings | None = None) -> None:
         self._settings = settings or BudgetSettings()
         self._tokens = self._settings.burst
+        self._deposits = 0
+        """Requests that are not in `_tokens` yet: each is counted, and few ever ask what is there."""
         self._updated_at: float | None = None
 
     def deposit(self) -> None:
         """Count a request."""
-        tokens = self._tokens + self._settings.share
-        burst = self._settings.burst
-        self._tokens = tokens if tokens < burst else burst
+        self._deposits += 1
 
     def spend(self, now: float) -> bool:
         """Take one retry; False when there is none, and then nothing is taken."""
+        tokens, self._deposits = self.tokens, 0
         if self._updated_at is not None and now > self._updated_at:
             refill = (now - self._updated_at) * self._settings.floor_per_second
-            self._tokens = min(self._tokens + refill, self._settings.burst)
+            tokens = min(tokens + refill, self._settings.burst)
+        self._tokens = tokens
         self._updated_at = now if self._updated_at is None else max(now, self._updated_at)
         if self._tokens < 1.0:
             return False
@@ -52,4 +54,4 @@ class RetryBudget:
     @property
     def tokens(self) -> float:
         """How many retries are left, for metrics."""
-        return self._tokens
+        return min(self._tokens + self._deposits * self._settings.share, self._settings.burst)

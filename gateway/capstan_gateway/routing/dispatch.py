@@ -97,8 +97,12 @@ class Dispatcher:
             while True:
                 endpoints = call.endpoints
                 version = endpoints.version
-                choose = pick_by_tier if endpoints.tiered else pick
-                state = choose(endpoints.states, now, self._rng, excluded=progress.excluded, affinity=call.affinity)
+                states, excluded = endpoints.states, progress.excluded
+                if len(states) == 1 and not excluded:
+                    state: EndpointState | None = states[0]
+                else:
+                    choose = pick_by_tier if endpoints.tiered else pick
+                    state = choose(states, now, self._rng, excluded=excluded, affinity=call.affinity)
                 if state is None:
                     await self._wait(progress, version)
                     now = self._now()
@@ -196,7 +200,10 @@ class Dispatcher:
             raise KeyMissing(endpoint.id, "the gateway has no key for it")
         plain = bool(call.whole_bytes)
         attempt = Attempt(state, now, hedge=hedge)
-        stats.begin(attempt)
+        if stats.attempts and not hedge:
+            stats.retries += 1
+        stats.attempts += 1
+        stats.tried.append(attempt)
         began = time.perf_counter()
         response = None
         try:

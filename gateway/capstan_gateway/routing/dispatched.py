@@ -14,7 +14,7 @@ from capstan_gateway.upstream.port import Endpoint, UpstreamResponse
 class Answer:
     """Implements `port.DispatchedResponse`."""
 
-    __slots__ = ("_finished", "_now", "_response", "attempt", "endpoint", "headers", "opening", "status", "whole")
+    __slots__ = ("_finished", "_now", "_response", "attempt", "headers", "opening", "status", "whole")
 
     def __init__(
         self,
@@ -25,7 +25,6 @@ class Answer:
         whole: bytes | None = None,
         opening: Opening | None = None,
     ) -> None:
-        self.endpoint: Endpoint = attempt.endpoint
         self.status = response.status
         self.headers = response.headers
         self.attempt = attempt
@@ -35,6 +34,11 @@ class Answer:
         self._now = now
         self._finished = False
         """Whether its reader has all that it waited for, although the body has not come to its end."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Who answered."""
+        return self.attempt.endpoint
 
     @property
     def complete(self) -> bool:

@@ -108,13 +108,6 @@ class CallStats:
         self.spent = False
         """Whether a request that is not repeatable was sent: nobody else is asked then, no other model either."""
 
-    def begin(self, attempt: Attempt) -> None:
-        """Take an attempt in."""
-        if self.attempts and not attempt.hedge:
-            self.retries += 1
-        self.attempts += 1
-        self.tried.append(attempt)
-
     def end(self, attempt: Attempt, word: str) -> None:
         """Take note that an attempt failed, for this reason."""
         if not attempt.sent and len(self.tried) > MAX_NOTES:
@@ -130,11 +123,15 @@ class CallStats:
 class DispatchedResponse(Protocol):
     """A response that has begun, and the slot that it holds. Close it exactly when done; twice is harmless."""
 
-    endpoint: Endpoint
     status: int
     headers: list[tuple[bytes, bytes]]
     whole: bytes | None
     """The whole body, if it was asked for and the status is not an error."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Who answered."""
+        ...
 
     @property
     def opening(self) -> Opening | None:

@@ -120,11 +120,10 @@ class Response:
 
     def read_now(self, max_bytes: int) -> bytes | None:
         """Give the rest of the body if all of it is there in one small piece, as most are; else None, and it stays."""
-        pieces = self._pieces
-        if not self.complete or len(pieces) != 1 or not len(pieces[0]) <= FREE_BYTES <= max_bytes:
+        if not self.complete or not self._buffered <= FREE_BYTES <= max_bytes or len(self._pieces) != 1:
             return None
         self._buffered = 0
-        return pieces.pop()
+        return self._pieces.pop()
 
     async def read(self, max_bytes: int, memory: Memory | None = None) -> bytes:
         """Give the rest of the body; more than `max_bytes` raises BodyTooLarge and aborts, and so does NoMemory."""
@@ -187,8 +186,7 @@ class Response:
             raise self._error
         connection = self._connection
         assert connection is not None, "without a connection the response is over or broken"  # noqa: S101
-        awaits = self.awaits_token
-        if not awaits and (self.body_began or awaits is not None):
+        if self.body_began if self.awaits_token is None else not self.awaits_token:
             self._waits_since = now = self._loop.time()
             deadline, kind = now + self.idle_seconds, _IDLE
         else:

@@ -60,6 +60,23 @@ async def turns(count: int = 4) -> None:
         await asyncio.sleep(0)
 
 
+class Sendings:
+    """Notes when it is told that the request is on its way."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    @property
+    def sent(self) -> bool:
+        """Whether it is."""
+        return bool(self.times)
+
+    @sent.setter
+    def sent(self, value: bool) -> None:
+        assert value
+        self.times.append(now())
+
+
 def virtually(scenario: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     """Make a test of a coroutine function whose time is virtual."""
 
@@ -73,9 +90,9 @@ def virtually(scenario: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 @virtually
 async def test_a_request_over_a_connection_that_the_server_had_closed_is_sent_again() -> None:
     """Once, over a fresh one; with all of its deadlines, and its sender knows of both times."""
-    bench, sent = Bench(), []
+    bench, sending = Bench(), Sendings()
     first = await bench.answered()
-    task = bench.ask(first_byte_timeout=10.0, on_sent=lambda: sent.append(now()))
+    task = bench.ask(first_byte_timeout=10.0, sending=sending)
     await turns()
     began = now()
     await asyncio.sleep(STALE_SECONDS)
@@ -83,7 +100,7 @@ async def test_a_request_over_a_connection_that_the_server_had_closed_is_sent_ag
     await turns()
     assert len(bench.transports) == 2
     assert bench.transports[1].written == [first.written[1]]
-    assert sent == [began, began + STALE_SECONDS]
+    assert sending.times == [began, began + STALE_SECONDS]
     with pytest.raises(DeadlineExceeded) as raised:
         await task
     assert raised.value.kind is DeadlineKind.FIRST_TOKEN
