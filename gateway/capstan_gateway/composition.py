@@ -61,7 +61,6 @@ class Gateway:
         self._kinds = kinds
         self.settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter and choice of endpoints, not secrets
-        self._draining = False
         self.metrics = Metrics()
         self.refusals = Refusals(self._count(self.metrics.refused_objects))
         self.jobs = Jobs(rng=self._rng, on_failure=self._count(self.metrics.job_failures))
@@ -107,19 +106,15 @@ class Gateway:
         """Give the Runtime that new requests take."""
         return self.store.runtime
 
-    def is_draining(self) -> bool:
-        """Whether this process is on its way out."""
-        return self._draining
-
     def drain(self) -> None:
         """Tell load balancers, and clients with every answer, to go elsewhere; requests are still served."""
-        self._draining = True
+        self.requests.draining = True
 
     def not_ready(self) -> str | None:
         """Say why requests should not come here; None when they should."""
         if self.jobs.given_up is not None:
             return f"background work failed: {self.jobs.given_up}"
-        if self._draining:
+        if self.requests.draining:
             return "draining"
         if self.store.runtime is None:
             return "no config yet"

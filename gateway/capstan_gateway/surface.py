@@ -22,10 +22,9 @@ def api_listener(gateway: Gateway) -> Listener:
         route.path.encode(): InferenceHandler(
             route,
             gateway.deps,
-            current=gateway.current,
+            store=gateway.store,
             requests=gateway.requests,
             ids=gateway.ids,
-            draining=gateway.is_draining,
             turned_away=gateway.turned_away,
         )
         for route in ROUTES

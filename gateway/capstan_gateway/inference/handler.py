@@ -1,7 +1,7 @@
 """Handlers of the server itself, found by their path before any framework looks at a request."""
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable
+from typing import Final, Protocol
 
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime
@@ -28,6 +28,12 @@ _MAX_SESSION_BYTES: Final = 256
 _MAX_TRACE_BYTES: Final = 1024
 
 
+class Holder(Protocol):
+    """Who holds the Runtime that new requests take; None before there is one."""
+
+    runtime: Runtime | None
+
+
 class InferenceHandler:
     """Serves one route."""
 
@@ -36,23 +42,21 @@ class InferenceHandler:
         route: Route,
         deps: Deps,
         *,
-        current: Callable[[], Runtime | None],
+        store: Holder,
         requests: InFlight,
         ids: RequestIds,
-        draining: Callable[[], bool],
         turned_away: TurnedAway,
     ) -> None:
         self._route = route
         self._deps = deps
-        self._current = current
+        self._store = store
         self._requests = requests
         self._ids = ids
-        self._draining = draining
         self._turned_away = turned_away
 
     def __call__(self, exchange: Exchange) -> Awaitable[None] | None:
         """Begin to serve one request; give what serves it to its end, unless it has its answer already."""
-        runtime = self._current()
+        runtime = self._store.runtime
         requests = self._requests
         if runtime is None or exchange.method != b"POST" or len(requests) >= requests.limit:
             self._refuse(exchange, runtime)
@@ -60,8 +64,7 @@ class InferenceHandler:
         now = self._deps.clock()
         delivery = Delivery(exchange, route=self._route, runtime=runtime, started=now, expires_at=now + BODY_SECONDS)
         self._read_headers(delivery)
-        if self._draining():
-            # The client's next request is better sent to another replica.
+        if requests.draining:
             exchange.keep_alive = False
         exchange.on_gone = delivery.leave
         requests.add(delivery)

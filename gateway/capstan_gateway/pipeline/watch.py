@@ -18,11 +18,13 @@ is left are a body that does not arrive and a client that does not read."""
 class InFlight(set[Delivery]):
     """All requests being served. To `add` one is to look after it from then on."""
 
-    __slots__ = ("limit",)
+    __slots__ = ("draining", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         """With so many of them, no further one may begin."""
+        self.draining = False
+        """Whether this process is on its way out: the next requests are better sent to another one."""
 
     def remove(self, request: Delivery) -> None:
         """The request is over."""

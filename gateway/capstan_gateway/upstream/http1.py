@@ -65,7 +65,8 @@ class Http1Client:
         else:
             head = build_head(start, method, headers, body)
         repeatable = repeatable or method == b"GET" or method == b"HEAD"
-        first_byte_at = self._loop.time() + first_byte_timeout
+        started = self._loop.time()
+        first_byte_at = started + first_byte_timeout
         # A request that must not be sent twice gets a connection of its own: nothing else makes sure that the server
         # does not close it at this moment.
         connection = pool.take() if repeatable else None
@@ -74,7 +75,7 @@ class Http1Client:
             reused = connection is not None
             if connection is None:
                 connection = await self._connect(pool, connect_timeout, expires_at, lost)
-            started = self._loop.time()
+                started = self._loop.time()
             response = connection.start(
                 head,
                 body,
