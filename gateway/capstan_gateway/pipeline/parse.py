@@ -13,7 +13,6 @@ from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.loading import decompress, load, load_large, load_small
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
-from capstan_gateway.serving.exchange import FREE_BYTES
 
 MAX_MODEL_NAME: Final = 256
 JSON: Final = b"application/json"
@@ -36,8 +35,7 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
     body = exchange.whole_body(deps.max_body_bytes)
     if body is None:
         return None
-    document = load(body) if len(body) <= FREE_BYTES else load_small(exchange, body)
-    return _received(delivery, deps, body, document)
+    return _received(delivery, deps, body, load_small(exchange, body))
 
 
 async def receive_later(delivery: Delivery, deps: Deps) -> Request:

@@ -25,7 +25,7 @@ WHOLE = WholeReply(200, b"application/json", b"{}")
 class Recorded:
     """A delivery of a minute and a half, and what is known of it when it is over."""
 
-    def __init__(self, *, asked: bool = True, enabled: bool = True, **fields: Any) -> None:
+    def __init__(self, *, asked: bool = True, enabled: bool = True, begun: bool = False, **fields: Any) -> None:
         self.metrics = Metrics()
         self.lines: list[dict[str, object]] = []
         entry = ModelEntry(id="t/m", servedName="m", upstreamName="m", backend=StaticBackend(urls=()))
@@ -34,7 +34,9 @@ class Recorded:
             entry, name="m", upstream_name="m", endpoints=EndpointSet(EndpointRegistry()), metrics=cells
         )
         runtime: Any = None
-        self.delivery = Delivery(cast(Any, None), route=CHAT, runtime=runtime, started=10.0, expires_at=99.0)
+        self.delivery = Delivery(
+            cast(Any, SimpleNamespace(started=begun)), route=CHAT, runtime=runtime, started=10.0, expires_at=99.0
+        )
         self.delivery.request_id = b"r-1"
         self.ask = an_ask(self.model)
         if asked:
