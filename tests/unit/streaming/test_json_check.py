@@ -102,4 +102,5 @@ def test_others_have_their_turn_after_so_many_tokens_or_bytes(monkeypatch: pytes
     assert steps(b"[" + b"1," * 30 + b"1]") == looked
     assert steps(b"[" + b"1," * 2000 + b"1]") == 5 + 4
     assert steps(b"[" + b'"a",' * 3 + b'"' + b"x" * 100 + b'"' + b',"a"' * 3 + b"]") == looked + 1
+    assert steps(b'["' + b"x" * 1500 + b'"' + b',"a"' * 3 + b"]") == 2 + 2
     assert steps(b"[" + b" " * 900 + b"1" + b" " * 99 + b"]" + b" " * 2000) == 4 + 1

@@ -348,6 +348,7 @@ def test_a_run_is_alike_as_far_as_it_goes() -> None:
     assert likeness.match(one * 3 + USAGE) == 3 * len(one)
     assert likeness.match(USAGE + one) == 0
     assert likeness.match(USAGE + one, len(USAGE)) == len(USAGE + one)
+    assert likeness.match(one * 2 + USAGE + one, len(one * 2 + USAGE)) == len(one * 2 + USAGE + one)
     assert likeness.match(one + USAGE + one) == len(one)
     assert likeness.match(one + USAGE + one * 2) == 0
     assert Likeness(TextCount()).match(one) == 0
@@ -373,7 +374,7 @@ def test_a_run_is_alike_as_far_as_it_goes() -> None:
         ([b'a","b', b'\\"'], None),
         ([b"\\", b"a"], None),
         ([b"a\\", b"b"], None),
-        ([b'a","b', b"c\\", b"d"], None),
+        ([b"a", b"c\\", b',"d'], None),
         ([b"\n"], None),
         ([b"\x00", b"a"], None),
         ([b"\x1f"], None),
