@@ -108,6 +108,7 @@ def played(api: Api, *steps: Callable[[Watched], object] | float) -> None:
                 await asyncio.sleep(step)
             else:
                 step(api.watched[0])
+        assert not task.done(), "it watches for ever"
         task.cancel()
 
     run_virtually(play())

@@ -112,6 +112,7 @@ async def test_metrics_are_those_of_the_config_in_use() -> None:
         assert await store.offer(split_config(given), source=DIRECTORY)
     assert store.sample("info", hash=before.hash) is None
     assert store.sample("info", hash=after.hash) == 1
+    assert store.sample("reload_total", result="success") == 2
     for name, there in (("a", False), ("b", True), ("auto", True)):
         sample = store.metrics.registry.get_sample_value("llm_requests_total", {"model": name, "status": "200"})
         assert (sample is not None) == there

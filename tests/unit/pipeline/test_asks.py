@@ -33,6 +33,7 @@ def test_a_call_within_has_what_it_needs_and_a_holder_of_its_own() -> None:
     assert (child.may_wait, child.answered_by, child.holders, child.ended) == (True, None, 0, False)
     assert (child.stats.attempts, child.task, child.route_note) == (0, None, b"")
     assert child.bill is ask.bill
+    assert child.budget is ask.budget
     other = ask.request.rewritten({"model": "o"})
     settles = ask.fork(other, settles=True)
     assert (settles.request, settles.model) == (other, MODEL)

@@ -63,3 +63,6 @@ def test_what_is_sent_decides() -> None:
     request = Request(OPENAI, {"messages": []}, stream=False, usage_asked=False, native=NativeRequest({"input": "x"}))
     assert is_repeatable(request, native=False)
     assert not is_repeatable(request, native=True)
+    chat = {"messages": [], "tools": [FUNCTION]}
+    asked = Request(OPENAI, chat, stream=False, usage_asked=False, native=NativeRequest({"input": "x"}))
+    assert is_repeatable(asked, native=False)

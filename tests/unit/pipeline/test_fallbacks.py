@@ -222,6 +222,8 @@ async def test_members_of_a_router_are_asked_in_its_order() -> None:
         with pytest.raises(UpstreamRejected) as refused:
             await models.give("r", b=refusal)
         assert (refused.value, models.asked) == (refusal, ["b"])
+    assert await models.give("r") == "b"
+    assert models.sample("llm_route_decisions_total", route_model="r", model="b", strategy="priority") == 2
 
 
 async def test_a_plain_model_is_not_remembered() -> None:

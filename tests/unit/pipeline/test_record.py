@@ -34,8 +34,9 @@ class Recorded:
             entry, name="m", upstream_name="m", endpoints=EndpointSet(EndpointRegistry()), metrics=cells
         )
         runtime: Any = None
+        started = fields.pop("started", 10.0)
         self.delivery = Delivery(
-            cast(Any, SimpleNamespace(started=begun)), route=CHAT, runtime=runtime, started=10.0, expires_at=99.0
+            cast(Any, SimpleNamespace(started=begun)), route=CHAT, runtime=runtime, started=started, expires_at=99.0
         )
         self.delivery.request_id = b"r-1"
         self.ask = an_ask(self.model)
@@ -88,6 +89,25 @@ def test_a_plain_answer_has_a_plain_line() -> None:
         "request_id": "r-1", "route": CHAT.path, "model": "m", "status": 200, "stream": False,
         "duration_ms": 90125.0, "attempts": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_each_request_adds_to_those_before(asked: bool) -> None:
+    """Those of a model, and those that named none."""
+    recorded = Recorded(asked=asked, status=200)
+    recorded.ask.stats.retries = 3
+    for _ in range(2):
+        record(recorded.delivery, recorded.deps)
+    model = "m" if asked else UNKNOWN_MODEL
+    assert recorded.sample("llm_requests_total", model=model, status="200") == 2
+    assert recorded.sample("gateway_retries_total", model="m", kind="endpoint") == (6 if asked else 0)
+    assert len(recorded.lines) == 2
+
+
+def test_times_are_said_in_hundredths_of_a_millisecond() -> None:
+    """More digits would say nothing."""
+    line = Recorded(status=200, started=10.0012344, first_sent_at=10.1234567).over()
+    assert (line["duration_ms"], line["first_token_ms"]) == (90123.77, 122.22)
 
 
 def test_nothing_is_written_where_nobody_reads() -> None:

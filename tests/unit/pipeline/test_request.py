@@ -126,6 +126,9 @@ def test_what_is_asked_besides_stays_when_the_request_is_another_one() -> None:
     assert read.native is not None
     assert read.native.document == said
     assert orjson.loads(read.native.body) == said
+    alone = asked.as_read()
+    assert (alone.route, alone.stream, alone.usage_asked, alone.headers) == (ANTHROPIC, True, True, headers)
+    assert (alone.document, alone.raw, alone.native) == (asked.document, None, None)
     assert asked.rewritten({}).headers == headers
     assert (asked.rewritten({}).route, asked.rewritten({}, route=CHAT).route) == (ANTHROPIC, CHAT)
     plain = asked.rewritten({"stream": True})

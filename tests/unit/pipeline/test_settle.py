@@ -8,6 +8,7 @@ from capstan_contract.config import Price
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 from capstan_gateway.pipeline.settle import (
+    MAX_SEARCHED_BYTES,
     asked_tokens,
     settle_lost,
     settle_nonsense,
@@ -132,6 +133,24 @@ def test_a_whole_answer_is_settled_as_told(told: Usage | None, usage: Usage, how
     bill = Bill()
     settle_whole(bill, _model(), REQUEST, told, WHOLE_ANSWER)
     assert (bill.input_tokens, bill.output_tokens, bill.how, bill.calls) == (usage[0], usage[1], how, 1)
+
+
+@pytest.mark.parametrize(("size", "tokens"), [(MAX_SEARCHED_BYTES, 2), (MAX_SEARCHED_BYTES + 1, 0)])
+def test_nonsense_is_searched_for_text_up_to_a_size(size: int, tokens: int) -> None:
+    """A larger body is not read for it; what was no answer is none to reckon with later."""
+    bill = Bill()
+    settle_nonsense(bill, _model(), REQUEST, None, WHOLE_ANSWER.ljust(size))
+    assert (bill.input_tokens, bill.output_tokens, bill.how) == (PROMPT_TOKENS, tokens, How.ESTIMATED)
+    assert (bill.calls, bill.answer) == (1, None)
+
+
+def test_what_a_lost_stream_has_said_is_charged_if_more_came() -> None:
+    """Of what it told and what was seen the larger count, as of any answer that is not whole."""
+    opening = StreamOpening(StreamRelay(strip_usage=True))
+    opening.feed(frame({**delta("m", "x" * 40), "usage": {"prompt_tokens": 500, "completion_tokens": 7}}))
+    bill = Bill()
+    settle_lost(bill, _model(), REQUEST, [Tried(True, opening)])
+    assert (bill.input_tokens, bill.output_tokens) == (500, 10)
 
 
 def test_the_input_of_a_request_that_cannot_be_translated_is_what_the_client_sent() -> None:
