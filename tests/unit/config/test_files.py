@@ -15,7 +15,7 @@ from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.files import MAX_FILE_BYTES, changes, read_files
 from capstan_gateway.config.store import DIRECTORY, ConfigStore
 from capstan_gateway.life.threads import Threads
-from support.wait import eventually
+from support.wait import PATIENCE, eventually
 
 
 def test_regular_files_are_read_and_nothing_else(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_a_directory_that_is_not_there_is_waited_for(tmp_path: Path, hints
     """There are no files until there are some; and again when it went."""
     folder = tmp_path / "later"
     changed = changes(folder, Threads("files"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await anext(changed)
         task = asyncio.ensure_future(anext(changed))
         folder.mkdir()
@@ -133,7 +133,7 @@ async def test_without_notifications_it_is_looked_again_and_again(tmp_path: Path
     await eventually(lambda: len(hints.watched) == 3, what="the third watch")
     (tmp_path / "a").write_bytes(b"1")
     hints.put_nowait(None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await task
     assert [options["force_polling"] for options in hints.watched] == [None, None, True]
     assert all(options["yield_on_timeout"] and options["watch_filter"] is None for options in hints.watched)

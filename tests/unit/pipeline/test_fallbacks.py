@@ -273,3 +273,47 @@ async def test_a_router_may_be_a_fallback() -> None:
     models.runtime.models["r"].layers = (Guard(),)
     assert await models.give("a", a=FAILED, c=FAILED) == "b"
     assert (models.asked, seen) == (["a", "c", "b"], ["guard", "guard"])
+
+
+async def test_a_router_may_be_the_first_that_there_is() -> None:
+    """Where the model asked for has no endpoint its members are asked at once, and then the next fallback."""
+    models = Models(
+        entry("a", fallbacks=("r", "d")), entry("b"), entry("c"), entry("d"), router("r", "b", "c"), without="a"
+    )
+    assert await models.give("a") == "b"
+    assert await models.give("a", b=FAILED, c=FAILED) == "d"
+    assert models.asked == ["b", "c", "d"]
+
+
+async def test_a_model_is_no_fallback_of_its_own() -> None:
+    """It stays the one that was asked for: its refusal is the answer."""
+    models = Models(entry("a", fallbacks=("a", "b")), entry("b"))
+    with pytest.raises(UpstreamRejected):
+        await models.give("a", a=REJECTED)
+    assert models.asked == ["a"]
+
+
+async def test_of_two_the_one_that_is_ready_comes_first() -> None:
+    """A cascade is as ready as one of its members."""
+    models = Models(entry("a", fallbacks=("b",)), entry("b"), failing="a")
+    assert await models.give("a") == "b"
+    steps = entry("s", backend=CascadeBackend(members=("t/b", "t/c")))
+    models = Models(entry("a", fallbacks=("s",)), entry("b"), entry("c"), steps, failing="ab")
+    assert await models.give("a") == "s"
+    models = Models(entry("a", fallbacks=("s",)), entry("b"), entry("c"), steps, failing="bc")
+    assert await models.give("a") == "a"
+
+
+async def test_a_member_that_cannot_take_a_request_which_others_failed_says_nothing() -> None:
+    """The next one is asked, and in the end the failure is told; too long a prompt narrows those that are left."""
+    windows = {"a": 100_000, "b": 100_000, "c": None, "d": 200_000}
+    models = Models(*(entry(name, contextWindow=window) for name, window in windows.items()), router("r", *windows))
+    assert await models.give("r", a=FAILED, b=REJECTED) == "c"
+    with pytest.raises(UpstreamFailed):
+        await models.give("r", a=FAILED, b=REJECTED, c=REJECTED, d=REJECTED)
+    assert models.asked == ["a", "b", "c", "d"]
+    assert await models.give("r", a=FAILED, b=TOO_LONG) == "d"
+    assert models.asked == ["a", "b", "d"]
+    with pytest.raises(UpstreamRejected) as refused:
+        await models.give("r", a=TOO_LONG, d=REJECTED)
+    assert (refused.value, models.asked) == (TOO_LONG, ["a", "d"])
