@@ -36,13 +36,28 @@ def test_regular_files_are_read_and_nothing_else(tmp_path: Path) -> None:
     assert read_files(tmp_path / "nowhere") == {}
 
 
+def test_a_file_that_went_meanwhile_takes_no_other_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the listing and the reading it may go; the others are read all the same."""
+    read = Path.read_bytes
+    for name in "abc":
+        (tmp_path / name).write_bytes(name.encode())
+
+    def reading(path: Path) -> bytes:
+        if path.name == "b":
+            raise FileNotFoundError(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    assert read_files(tmp_path) == {"a": b"a", "c": b"c"}
+
+
 @pytest.fixture
 def hints(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[BaseException | None]:
     """What the notifications of a directory would say: None for a change, or an error."""
     said: asyncio.Queue[BaseException | None] = asyncio.Queue()
 
     async def awatch(directory: Path, **options: Any) -> AsyncIterator[set[object]]:
-        watched.append(options)
+        watched.append({**options, "directory": directory})
         while True:
             hint = await said.get()
             if hint is not None:
@@ -136,7 +151,11 @@ async def test_without_notifications_it_is_looked_again_and_again(tmp_path: Path
     async with asyncio.timeout(PATIENCE):
         await task
     assert [options["force_polling"] for options in hints.watched] == [None, None, True]
-    assert all(options["yield_on_timeout"] and options["watch_filter"] is None for options in hints.watched)
+    for options in hints.watched:
+        assert (options["directory"], options["yield_on_timeout"], options["watch_filter"]) == (tmp_path, True, None)
+        assert (options["debounce"], options["step"], options["rust_timeout"]) == (
+            watching.DEBOUNCE_MILLISECONDS, watching.STEP_MILLISECONDS, watching.RECHECK_MILLISECONDS,
+        )  # fmt: skip
 
 
 class Offered:

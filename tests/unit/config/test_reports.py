@@ -87,9 +87,10 @@ async def test_before_the_first_config_there_is_only_the_fault() -> None:
     store = Store()
     assert not await store.offer({}, source=DIRECTORY)
     assert store.report() == ConfigReport(hash=None, error="config.json is missing")
+    assert store.refused == {}
 
 
-async def test_what_the_api_says_counts_from_its_first_config_on() -> None:
+async def test_what_the_api_says_counts_from_its_first_config_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then the directory serves; afterwards neither its configs nor its faults are heard."""
     store, old, new = Store(), config("old"), config("new")
     store.reject("no such ConfigMap", source=KUBERNETES)
@@ -98,6 +99,10 @@ async def test_what_the_api_says_counts_from_its_first_config_on() -> None:
     assert await store.offer(split_config(new), source=KUBERNETES)
     assert not await store.offer(split_config(old), source=DIRECTORY)
     store.reject("no files", source=DIRECTORY)
+    assert not await store.offer({}, source=DIRECTORY)
+    with monkeypatch.context() as patch:
+        patch.setattr(store._reader, "read", lambda _: 1 / 0)
+        assert not await store.offer({}, source=DIRECTORY)
     assert store.report() == ConfigReport(hash=new.hash)
     store.reject("deleted", source=KUBERNETES)
     assert store.report() == ConfigReport(hash=new.hash, error="deleted")
@@ -146,7 +151,7 @@ async def test_not_every_refused_entry_is_named_in_the_log(caplog: pytest.LogCap
     assert {record.reason for record in named} == {"x, y"}  # type: ignore[attr-defined]
     assert store.sample("refused_entries") == len(store.report().refused) == MOST_NAMED + 5
     (swapped,) = [record for record in caplog.records if record.message == "swapped the config"]
-    assert swapped.models == 0  # type: ignore[attr-defined]
+    assert (swapped.models, swapped.source) == (0, DIRECTORY)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("at", "sleeps"), [([0.0, 0.9, 1.0], 0), ([0.0, 1.1, 1.2, 2.3], 2), ([5.0, 6.1, 7.0], 1)])

@@ -29,7 +29,7 @@ from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.selection.filters import Member
 from capstan_gateway.selection.plan import CascadePlan, RouterPlan
-from capstan_gateway.telemetry.metrics import Metrics
+from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
 from capstan_gateway.tokens.price import Rates
 from support.runtimes import compile_whole
 
@@ -211,6 +211,30 @@ def test_a_model_is_composed_again_when_its_layers_are_other_ones() -> None:
         after = compiled(changed, *models, previous=before)
         assert sorted(changed.composed) == ["a", "auto", "t"]
         assert after.models["b"] is before.models["b"]
+
+
+def test_a_model_has_the_endpoints_and_the_layers_that_are_its_own() -> None:
+    """Also the gateway's own one; a name that differs from the engine's is renamed in answers."""
+    registry, one = EndpointRegistry(), [1]
+    sets: dict[str, EndpointSet] = {}
+    answering = Layered(auto=(one,))
+    steps = compile_runtime(
+        GatewayConfig.build((_entry("a", upstreamName="engine"),)), metrics=Metrics(), answering=answering,
+        endpoints_of=lambda entry: sets.setdefault(entry.id, EndpointSet(registry)),
+    )  # fmt: skip
+    next(steps)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    runtime: Runtime = end.value.value
+    model, auto = runtime.models["a"], runtime.auto
+    assert auto is not None
+    assert (model.endpoints, auto.endpoints) == (sets["ns/a"], sets["auto"])
+    assert (runtime.answering, auto.layers, model.layers) == (answering, (one,), ())
+    assert isinstance(model.metrics, ModelMetrics)
+    assert isinstance(auto.plan, RouterPlan)
+    assert auto.plan.strategy is Strategy.CHEAPEST
+    assert model.rename is not None
+    assert model.rename(b'{"model":"engine"}') == b'{"model":"a"}'
 
 
 def test_auto_is_a_router_over_all() -> None:
