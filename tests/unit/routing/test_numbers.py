@@ -11,7 +11,7 @@ from capstan_gateway.routing.breaker import Breaker, BreakerSettings
 from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
 from capstan_gateway.routing.firstbytes import EVERY, LEAST_SAMPLES, SAMPLES, FirstBytes
 from capstan_gateway.routing.hedge import HedgeSettings, Hedging, with_room
-from capstan_gateway.routing.picker import mix, pick, preferred
+from capstan_gateway.routing.picker import SLACK, better, mix, pick, preferred
 from capstan_gateway.routing.registry import (
     LATENCY_SECONDS,
     LEAST_WEIGHT,
@@ -22,6 +22,7 @@ from capstan_gateway.routing.registry import (
 from capstan_gateway.routing.retry_after import retry_after
 from capstan_gateway.routing.tiers import pick_by_tier
 from capstan_gateway.routing.unroutable import NoCredential
+from capstan_gateway.upstream.errors import ConnectionLost
 from capstan_gateway.upstream.port import Endpoint
 from support.scripted import Plan, Upstreams, call, dispatcher, endpoint_set
 from support.virtualtime import run_virtually
@@ -355,3 +356,128 @@ def test_a_race_that_the_first_wins_cuts_the_second_off_at_once() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run_virtually(main())
+
+
+def test_a_race_without_a_second_attempt_has_no_outcome() -> None:
+    """Nothing is counted as hedged; and a second attempt that fails as well is told as failed."""
+
+    async def main() -> None:
+        client, endpoints = Upstreams(Plan(head=0.5)), endpoint_set(2)
+        one = call(endpoints)
+        (await dispatcher(client, hedge_after=1.0).dispatch(one)).close()
+        assert one.stats.hedges == ()
+        client, one = Upstreams(Plan(head=3.0, status=0), Plan(head=1.0, status=0)), call(endpoints)
+        with pytest.raises(ConnectionLost):
+            await dispatcher(client, hedge_after=1.0).dispatch(one)
+        assert one.stats.hedges == ("failed",)
+        assert len(client.asked) == 2
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("second", [Plan(head=3.0, status=0), Plan(head=3.0, status=503)])
+def test_a_first_answer_that_is_no_good_and_a_second_one_neither(second: Plan) -> None:
+    """What the first one gave is the answer, or what it raised; the second one's end changes nothing of it."""
+
+    async def main() -> None:
+        client, endpoints = Upstreams(Plan(head=2.0, status=503), second), endpoint_set(2)
+        one = call(endpoints)
+        answer = await dispatcher(client, hedge_after=1.0).dispatch(one)
+        assert (answer.status, answer.endpoint.id) == (503, client.asked[0])
+        assert one.stats.hedges == ("failed",)
+        answer.close()
+        client, one = Upstreams(Plan(head=2.0, status=0), second), call(endpoints)
+        with pytest.raises(ConnectionLost):
+            await dispatcher(client, hedge_after=1.0).dispatch(one)
+        assert [state.in_flight for state in endpoints.states] == [0, 0]
+        assert all(reply.ended == 1 for reply in client.replies)
+
+    run_virtually(main())
+
+
+def test_a_client_that_leaves_in_the_moment_in_which_the_second_wins_has_left() -> None:
+    """It is cancelled, and not given an answer that nobody reads."""
+
+    async def main() -> None:
+        client, endpoints = Upstreams(Plan(head=60.0), Plan(head=1.0)), endpoint_set(2)
+        task = asyncio.ensure_future(dispatcher(client, hedge_after=1.0).dispatch(call(endpoints)))
+        asyncio.get_running_loop().call_later(2.0, task.cancel)
+        await asyncio.wait([task])
+        assert task.cancelled()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [state.in_flight for state in endpoints.states] == [0, 0]
+        assert all(reply.ended == 1 for reply in client.replies)
+        assert client.open == 0
+
+    run_virtually(main())
+
+
+def test_two_answers_in_one_turn_of_the_loop() -> None:
+    """The first one is given, the second one closed, and its caller is not cancelled behind the race."""
+
+    async def main() -> None:
+        client, endpoints = Upstreams(Plan(head=2.0), Plan(head=1.0)), endpoint_set(2)
+        one = call(endpoints)
+        answer = await dispatcher(client, hedge_after=1.0).dispatch(one)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        answer.close()
+        assert [state.in_flight for state in endpoints.states] == [0, 0]
+        assert all(reply.ended == 1 for reply in client.replies)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    run_virtually(main())
+
+
+def test_time_fills_no_budget_of_hedges() -> None:
+    """Only requests do: a model that is seldom asked must not have all that is late sent twice."""
+
+    async def main() -> None:
+        hedging = Hedging(HedgeSettings(share=0.5, burst=1.0, after_seconds=0.1))
+        endpoints = endpoint_set(2)
+        one, first = call(endpoints, expires_at=math.inf), endpoints.states[0]
+        assert hedging.second(one, first, (), 10.0) is not None
+        assert hedging.second(one, first, (), 10_000.0) is None
+        hedging.delay(one)
+        assert hedging.second(one, first, (), 10_001.0) is None
+        hedging.delay(one)
+        assert hedging.second(one, first, (), 10_002.0) is not None
+
+    run_virtually(main())
+
+
+def test_load_counts_with_the_request_that_is_to_come() -> None:
+    """One more in flight here than there is twice the load where that one has nothing to do; equals go to the first."""
+    one, other = state_of("one"), state_of("other")
+    for first, second, loads, wanted in (
+        (0.2, 0.2, (0, 0), one), (0.2, 0.39, (1, 0), other), (0.2, 0.41, (1, 0), one), (0.2, 0.4, (1, 0), one),
+        (0.3, 0.2, (1, 2), one), (0.31, 0.2, (1, 2), other),
+    ):  # fmt: skip
+        one, other = state_of("one"), state_of("other")
+        one.observe(first, 0.0)
+        other.observe(second, 0.0)
+        one.in_flight, other.in_flight = loads
+        assert better(one, other, 0.0).endpoint.id == wanted.endpoint.id
+
+
+def test_an_endpoint_at_its_bound_is_passed_over() -> None:
+    """Exactly as many in flight as make it overloaded; without load its own keys come to it."""
+    states = [state_of(f"e{number}") for number in range(3)]
+    key = Random(1).randbytes(8)  # noqa: S311
+    best = preferred(states, key)
+    best.in_flight = SLACK - 1
+    assert preferred(states, key) is best
+    best.in_flight = SLACK
+    assert preferred(states, key) is not best
+
+
+def test_a_clock_that_went_back_gives_nothing_twice() -> None:
+    """What was counted up to a time is not counted again behind it."""
+    budget = RetryBudget(BudgetSettings(share=0, floor_per_second=1, burst=1))
+    assert budget.spend(100.0)
+    assert not budget.spend(50.0)
+    assert not budget.spend(100.9)
+    assert budget.spend(101.0)
