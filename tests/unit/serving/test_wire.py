@@ -2,11 +2,13 @@
 
 import asyncio
 import math
+import socket
 from typing import Any
 
 import pytest
 
 from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.serving import wire as wires
 from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS, PROGRESS_BYTES, ClientWire
 from support.virtualtime import run_virtually
 
@@ -292,3 +294,20 @@ def test_a_transport_that_is_lost_while_it_lingers() -> None:
         assert transport.told == ["close"]
 
     run_virtually(main())
+
+
+def test_what_the_kernel_holds_for_a_client_counts_as_not_taken() -> None:
+    """As many bytes as it has sent on and the other side has not read; nothing where there is no socket to ask."""
+
+    class Real(Transport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return ours if name == "socket" else default
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert wires._unacknowledged(Real()) == 0
+        ours.send(b"x" * 1000)
+        assert 1000 <= wires._unacknowledged(Real()) < 100_000
+        theirs.recv(1000)
+        assert wires._unacknowledged(Real()) == 0
+    assert wires._unacknowledged(Transport()) == 0
