@@ -201,6 +201,22 @@ def test_silence_may_open_a_breaker() -> None:
     Attempt(state, 0.0).leave(40.0, silent=31.0, deadline=60.0)
     assert not state.breaker.allows(40.9)
     assert state.breaker.allows(41.0)
+    state = EndpointState(Endpoint("e", "127.0.0.1", 1), BreakerSettings(threshold=1, open_seconds=1))
+    Attempt(state, 0.0).fail(ConnectionLost("e", "reset"), 40.0)
+    assert not state.breaker.allows(40.9)
+    assert state.breaker.state(40.9) is BreakerState.OPEN
+    assert state.breaker.allows(41.0)
+    assert state.breaker.state(41.0) is BreakerState.HALF_OPEN
+
+
+def test_an_attempt_that_has_just_begun() -> None:
+    """It is no hedge, has no answer, and holds a slot that is given back once."""
+    state = endpoint_state()
+    attempt = Attempt(state, 7.0)
+    assert (attempt.hedge, attempt.sent, attempt.status, attempt.began_at) == (False, False, 0, 7.0)
+    assert attempt.outcome is AttemptOutcome.RUNNING
+    assert [attempt.release() for _ in range(3)] == [True, False, False]
+    assert state.in_flight == 0
 
 
 def test_a_pause_may_end_at_a_date() -> None:

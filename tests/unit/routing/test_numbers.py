@@ -45,6 +45,9 @@ class Dice(Random):
         self.throws.append(self.throws.pop(0))
         return self.throws[-1]
 
+    def sample(self, *given: object, **more: object) -> list[object]:  # type: ignore[override]
+        raise AssertionError("two throws are enough, and quicker")
+
 
 @pytest.mark.parametrize(
     ("value", "mixed"),
@@ -209,16 +212,63 @@ def test_without_a_fit_one_the_first_tier_is_asked_all_the_same() -> None:
 
 
 def test_any_two_of_many_may_be_compared() -> None:
-    """Each pair is drawn, none with itself; the better one of it is chosen."""
-    states = [state_of(f"e{number}") for number in range(3)]
-    states[2].in_flight = 9
-    drawn = {(a, b): pick(states, 0.0, Dice(a, b)) for a in (0.0, 0.34, 0.67, 0.999) for b in (0.0, 0.49, 0.51, 0.999)}
-    assert set(drawn.values()) == {states[0], states[1]}
-    assert drawn[0.0, 0.0] is states[0], "the first of the two, where they are equal"
-    assert drawn[0.34, 0.0] is states[1]
-    assert drawn[0.67, 0.0] is states[0]
-    assert drawn[0.67, 0.999] is states[1]
+    """Each pair is drawn in two throws, none with itself; the better one of it is chosen."""
+    for count in (2, 3, 5):
+        states = [state_of(f"e{number}") for number in range(count)]
+        for number, state in enumerate(states):
+            state.in_flight = number
+        for first in range(count):
+            for second in range(count - 1):
+                dice = Dice((first + 0.5) / count, (second + 0.5) / (count - 1))
+                other = [number for number in range(count) if number != first][second]
+                assert pick(states, 0.0, dice) is states[min(first, other)]
     assert pick(states[:1], 0.0, Dice(0.5)) is states[0]
+
+
+def test_a_pair_with_one_that_is_out_is_no_pair() -> None:
+    """Whichever of the two it is, one of those that are well is asked."""
+    for broken in range(2):
+        states = [state_of(f"e{number}") for number in range(3)]
+        states[broken].breaker.fail(0.0)
+        states[1 - broken].in_flight = states[2].in_flight = 9
+        for throws in ((0.1, 0.1), (0.4, 0.1), (0.4, 0.9), (0.9, 0.1)):
+            dice = Dice(*throws)
+            dice.sample = Random(1).sample  # type: ignore[method-assign]  # noqa: S311
+            assert pick(states, 0.5, dice) is not states[broken]
+
+
+def unmixed(value: int) -> int:
+    """The number that the finaliser of splitmix64 makes this one of."""
+
+    def undo_shift(number: int, shift: int) -> int:
+        found = number
+        for _ in range(64 // shift):
+            found = number ^ (found >> shift)
+        return found
+
+    value = undo_shift(value, 31) * pow(0x94D049BB133111EB, -1, 2**64) % 2**64
+    value = undo_shift(value, 27) * pow(0xBF58476D1CE4E5B9, -1, 2**64) % 2**64
+    return undo_shift(value, 30)
+
+
+@pytest.mark.parametrize("hashed", [0, 1, 2**64 - 1, 2**64 - 2**10])
+def test_the_extremes_of_a_hash_are_hashes(hashed: int) -> None:
+    """The least and the greatest of them divide by nothing that is zero; the greatest wins, the least does not."""
+    assert mix(unmixed(hashed)) == hashed
+    states = [state_of("a", weight=1), state_of("b", weight=1)]
+    key = (states[0].seed ^ unmixed(hashed)).to_bytes(8, "big")
+    chosen = pick_by_tier(states, 0.0, Dice(0.5), affinity=key)
+    assert chosen is states[0 if hashed > 1 else 1]
+
+
+def test_the_first_tier_has_the_last_word() -> None:
+    """When the dice leave nothing to any tier it is the endpoint that was drawn in the first one."""
+    states = [state_of("h1", weight=1), state_of("h2", weight=9), state_of("away", tier=1, weight=1)]
+    for state in states:
+        state.breaker.fail(0.0)
+        state.breaker.succeed(1.0, state.breaker.begin(1.0))
+    assert pick_by_tier(states, 1.0, Dice(0.5)) is states[1]
+    assert pick_by_tier(states, 1.0, Dice(0.09)) is states[0]
 
 
 def test_a_budget_counts_exactly() -> None:
