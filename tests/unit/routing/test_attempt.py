@@ -215,7 +215,11 @@ def test_an_attempt_that_has_just_begun() -> None:
     attempt = Attempt(state, 7.0)
     assert (attempt.hedge, attempt.sent, attempt.status, attempt.began_at) == (False, False, 0, 7.0)
     assert attempt.outcome is AttemptOutcome.RUNNING
-    assert [attempt.release() for _ in range(3)] == [True, False, False]
+    assert state.in_flight == 1
+    for _ in range(3):
+        attempt.release()
+        assert state.in_flight == 0
+    attempt.succeed(8.0)
     assert state.in_flight == 0
 
 
