@@ -90,6 +90,7 @@ async def soon(changed: AsyncIterator[None], hints: asyncio.Queue[BaseException 
 @pytest.mark.parametrize("change", ["size", "time", "name", "inode", "gone", "none"])
 async def test_a_change_is_one_of_the_files(tmp_path: Path, hints: Any, change: str) -> None:
     """By name, identity, time and size; a notification without any is none."""
+    (tmp_path / "A").symlink_to(tmp_path / "nowhere")
     file = tmp_path / "a"
     file.write_bytes(b"1")
     changed = changes(tmp_path, Threads("files"))
@@ -110,6 +111,7 @@ async def test_a_change_is_one_of_the_files(tmp_path: Path, hints: Any, change: 
     elif change == "gone":
         file.unlink()
     assert await soon(changed, hints) == (change != "none")
+    assert len(hints.watched) == 1, "it is watched as long as it is there"
 
 
 async def test_a_directory_that_is_not_there_is_waited_for(tmp_path: Path, hints: Any) -> None:
