@@ -3,11 +3,12 @@
 import asyncio
 import gc
 import socket
+import threading
 from typing import Any
 
 import pytest
 
-from capstan_gateway.upstream.resolver import MAX_NAMES, STALE_SECONDS, Resolver
+from capstan_gateway.upstream.resolver import DNS_THREADS, MAX_NAMES, STALE_SECONDS, Resolver
 from support.loopclock import loop_clock
 
 
@@ -190,3 +191,25 @@ async def test_closing_gives_up_what_is_asked() -> None:
     await asyncio.wait([caller])
     assert caller.cancelled()
     assert unhandled == []
+
+
+async def test_names_that_hang_hold_up_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While some wait for a resolver that does not answer, others are resolved; and many may wait for their turn."""
+    gate = threading.Event()
+
+    def getaddrinfo(host: str, *given: Any, **more: Any) -> list[tuple[Any, ...]]:
+        if host.startswith("hangs"):
+            gate.wait(30)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    resolver = Resolver(10.0)
+    hanging = [asyncio.create_task(resolver.resolve(f"hangs{number}.test")) for number in range(DNS_THREADS - 1)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        assert await resolver.resolve("engine.test") == ("10.0.0.1",)
+    more = [asyncio.create_task(resolver.resolve(f"hangs{number}.test")) for number in range(DNS_THREADS, 200)]
+    await asyncio.sleep(0)
+    gate.set()
+    assert set(await asyncio.gather(*hanging, *more)) == {("10.0.0.1",)}
+    await resolver.aclose()

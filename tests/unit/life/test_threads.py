@@ -65,7 +65,7 @@ async def test_work_that_nobody_waits_for_any_more_is_left_out() -> None:
 
 async def test_without_more_said_there_is_one_thread_and_a_short_queue() -> None:
     """One at work and 64 that wait; the bound is the same however much was done before."""
-    threads = Threads("plain")
+    threads, known = Threads("plain"), threading.enumerate()
     for _ in range(5):
         await threads.run(int)
     for _ in range(2):
@@ -74,7 +74,7 @@ async def test_without_more_said_there_is_one_thread_and_a_short_queue() -> None
         await asyncio.sleep(0)
         with pytest.raises(Busy):
             await threads.run(int)
-        assert sum(one.name.startswith("plain-") for one in threading.enumerate()) == 1
+        assert [one.name for one in threading.enumerate() if one not in known] == ["plain-1"]
         gate.set()
         assert await asyncio.gather(*waiting) == [True] * 65
     threads.close()
@@ -82,11 +82,11 @@ async def test_without_more_said_there_is_one_thread_and_a_short_queue() -> None
 
 async def test_what_comes_behind_the_end_is_done_all_the_same() -> None:
     """Its threads begin anew, and those before have ended."""
-    threads = Threads("ending", workers=2)
+    threads, known = Threads("ending", workers=2), threading.enumerate()
     gate = threading.Event()
     waiting = [asyncio.create_task(threads.run(gate.wait, 30)) for _ in range(2)]
     await asyncio.sleep(0)
-    before = [one for one in threading.enumerate() if one.name.startswith("ending-")]
+    before = [one for one in threading.enumerate() if one not in known]
     assert len(before) == 2
     threads.close()
     gate.set()

@@ -55,6 +55,22 @@ def test_what_would_only_be_nice_to_have_leaves_half_of_the_budget() -> None:
     assert budget.held == 0
 
 
+def test_the_bounds_are_exact() -> None:
+    """What is just not large has all of the budget, what is one byte larger has three quarters, rounded up."""
+    budget = MemoryBudget(LARGE_PART * 100 + 3)
+    for_large = budget.limit - budget.limit // KEPT_PART
+    assert (budget.ever_fits(for_large), budget.ever_fits(for_large + 1)) == (True, False)
+    share, other = budget.share(), budget.share()
+    assert share.grow(for_large)
+    while other.held < 100:
+        assert other.grow(100 - other.held)
+    assert budget.has_room(100)
+    assert not budget.has_room(101)
+    assert not budget.has_room(100, beside=1), "what grows slowly gets large too"
+    assert [other.grow(1), other.grow(1)] == [False, False]
+    assert budget.refused == 2
+
+
 def test_what_is_held_already_asks_for_nothing() -> None:
     """To hold as much as one holds is no question of room, and never a refusal: also not when there is none."""
     budget = MemoryBudget(LARGE_PART)

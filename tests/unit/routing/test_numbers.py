@@ -213,15 +213,15 @@ def test_without_a_fit_one_the_first_tier_is_asked_all_the_same() -> None:
 
 def test_any_two_of_many_may_be_compared() -> None:
     """Each pair is drawn in two throws, none with itself; the better one of it is chosen."""
-    for count in (2, 3, 5):
+    for count, better_of in ((2, min), (3, min), (5, min), (2, max), (3, max), (5, max)):
         states = [state_of(f"e{number}") for number in range(count)]
         for number, state in enumerate(states):
-            state.in_flight = number
+            state.in_flight = number if better_of is min else count - number
         for first in range(count):
             for second in range(count - 1):
                 dice = Dice((first + 0.5) / count, (second + 0.5) / (count - 1))
                 other = [number for number in range(count) if number != first][second]
-                assert pick(states, 0.0, dice) is states[min(first, other)]
+                assert pick(states, 0.0, dice) is states[better_of(first, other)]
     assert pick(states[:1], 0.0, Dice(0.5)) is states[0]
 
 
@@ -289,8 +289,28 @@ def test_a_budget_counts_exactly() -> None:
     assert budget.tokens == 0.0
     assert budget.spend(100.0)
     assert budget.tokens == 2.0
+    for _ in range(3):
+        budget.deposit()
+    assert budget.tokens == 3.0
+    assert [budget.spend(100.0) for _ in range(4)] == [True, True, True, False]
+    for _ in range(2):
+        budget.deposit()
+    assert budget.spend(100.0), "each of them was counted"
     default = RetryBudget()
     assert default.tokens == 100.0
+
+
+def test_a_breaker_that_opens_again_soon_is_out_for_longer() -> None:
+    """Counted from when it closed, whatever time it is; a minute later it begins anew."""
+    settings = BreakerSettings(threshold=1, open_seconds=1, successes_to_close=1, forget_seconds=60)
+    for well_for, pause in ((30.0, 2.0), (61.0, 1.0)):
+        breaker = Breaker(settings)
+        breaker.fail(5000.0, breaker.begin(5000.0))
+        assert breaker.succeed(5001.0, breaker.begin(5001.0))
+        now = 5001.0 + well_for
+        breaker.fail(now, breaker.begin(now))
+        assert not breaker.allows(now + pause - 0.01)
+        assert breaker.allows(now + pause)
 
 
 def test_the_pause_of_a_breaker_is_bounded_however_often_it_opens() -> None:
@@ -325,6 +345,8 @@ def test_a_hedge_goes_to_the_lowest_tier_with_room() -> None:
     assert with_room((first, near), first, (), 20.0) is near
     first.in_flight, near.in_flight, far.in_flight = 20, 20, 0
     assert with_room((first, near, far), first, (far,), 20.0) is None, "its share of forty among three is fewer"
+    first.in_flight, near.in_flight, far.in_flight = 4, 4, 0
+    assert with_room((first, near, far), first, (far,), 20.0) is None, "four of a bound of four"
 
 
 def test_whom_nobody_may_hedge_takes_nothing_from_the_budget() -> None:

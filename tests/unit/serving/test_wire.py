@@ -85,6 +85,7 @@ def timers() -> int:
         ([(0, 10), (5, None), (7, 10)], 17),
         ([(0, 10), (5, None), (20, 10)], 30),
         ([(0, 30), (1, 10), (2, 40)], 42),
+        ([(0, 10), (5, 20), (12, 5)], 17),
     ],
 )
 def test_the_deadline_that_was_set_last_holds(steps: list[tuple[float, float | None]], at: float | None) -> None:

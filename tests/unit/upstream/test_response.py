@@ -285,3 +285,36 @@ def test_whoever_waits_is_awaited() -> None:
             await response.receive()
 
     run_virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("pieces", "complete", "most", "given"),
+    [
+        ([b"abc"], True, FREE_BYTES, True),
+        ([b"abc"], True, 10 * FREE_BYTES, True),
+        ([b"x" * FREE_BYTES], True, FREE_BYTES, True),
+        ([b"x" * (FREE_BYTES + 1)], True, 10 * FREE_BYTES, False),
+        ([b"abc"], True, FREE_BYTES - 1, False),
+        ([b"abc"], False, FREE_BYTES, False),
+        ([b"ab", b"c"], True, FREE_BYTES, False),
+        ([], True, FREE_BYTES, False),
+    ],
+)
+def test_a_small_body_that_is_there_is_given_at_once(
+    pieces: list[bytes], complete: bool, most: int, given: bool
+) -> None:
+    """In one piece, all of it, and as small as costs nothing; else it stays, to be read in the other way."""
+
+    async def main() -> None:
+        _, response = begun()
+        for piece in pieces:
+            response.on_body(piece)
+        if complete:
+            response.on_complete()
+        assert response.read_now(most) == (pieces[0] if given else None)
+        if not complete:
+            response.on_complete()
+        assert response._buffered == (0 if given else len(b"".join(pieces)))
+        assert await response.receive() == (b"" if given else b"".join(pieces))
+
+    run_virtually(main())
