@@ -15,7 +15,7 @@ from capstan_contract.config import (
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.entries import unix_seconds
-from capstan_operator.desired.naming import credential_file
+from capstan_operator.desired.naming import credential_file, served_name, upstream_name
 from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import as_deleting, make_model
 
@@ -199,3 +199,8 @@ def test_a_time_of_creation_is_told_in_utc(created: str, seconds: int, monkeypat
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_faulty_model_is_called_by_its_own_name() -> None:
+    """Nobody knows another one."""
+    assert served_name(make_model(replicas=-1)) == upstream_name(make_model(replicas=-1)) == "llama"

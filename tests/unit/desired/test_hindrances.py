@@ -67,3 +67,10 @@ def test_a_model_without_a_spec_is_faulty() -> None:
     """Whatever was said of it when it was read."""
     model = replace(make_model(), spec=None, faults=(), judged=None)
     assert [str(one) for one in find_faults(model)] == ["`spec` is missing"]
+
+
+@pytest.mark.parametrize("part", ["metadata", "spec"])
+def test_both_parts_of_a_template_are_looked_at(part: str) -> None:
+    """A directive that is none is one in neither."""
+    (fault,) = find_faults(make_model(template={part: {"$nothing": 1}}))
+    assert fault.field == f"spec.template.{part}.$nothing"

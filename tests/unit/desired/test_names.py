@@ -235,9 +235,10 @@ def test_the_entry_of_a_virtual_model_is_the_same_object_while_its_members_are()
     """It is made from theirs each time, and nobody who has looked at it has to look again."""
     compiler = Compiler()
     router, member = make_model("r", router={"members": [{"name": "m"}]}), make_model("m")
-    first = compiler.compile([router, member]).config.models[1]
-    assert compiler.compile([router, member]).config.models[1] is first
-    wider = compiler.compile([router, make_model("m", generation=2, serving={"contextWindow": 9})]).config.models[1]
+    first = _entry(compiler.compile([router, member]), router.key)
+    assert _entry(compiler.compile([router, member]), router.key) is first
+    other = make_model("m", generation=2, serving={"contextWindow": 9})
+    wider = _entry(compiler.compile([router, other]), router.key)
     assert (wider.contextWindow, first.contextWindow) == (9, None)
 
 
