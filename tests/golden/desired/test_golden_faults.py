@@ -79,6 +79,16 @@ ARGUMENTS: dict[str, Scene] = {
     "a window that is too small": lambda: told("--seed", "1", "--max-model-len", "10", serving={"contextWindow": 100}),
     "a window of nothing": lambda: told("--max-model-len", "0"),
     "one that begins like a family": lambda: told("--sslfoo", "x"),
+    "a bucket for an engine that reads none": lambda: told(type_="TGI", model={"source": "s3://bucket/x"}),
+    "an adapter in a bucket": lambda: told(adapters=[{"name": "x", "source": "s3://bucket/x"}]),
+    "adapters for a server of the user": lambda: told(
+        type_="OpenAICompatible", engine=IMAGE, adapters=[{"name": "x", "source": "hf://a/x"}]
+    ),
+    "an adapter with a name of the model": lambda: told(
+        model={"aliases": ["z"]},
+        adapters=[{"name": name, "source": "hf://a/x", "servedName": name} for name in ("x", "z", "llama", "x")],
+    ),
+    "white space for another server": lambda: told("x", " --port", "--seed 1", type_="OpenAICompatible", engine=IMAGE),
     "a short option with its value": lambda: told("-p8", type_="TGI"),
 }
 PATCHES: dict[str, Scene] = {

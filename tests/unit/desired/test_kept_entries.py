@@ -9,7 +9,7 @@ from capstan_contract.config import CascadeBackend, ModelEntry, RouterBackend, S
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired import candidates
 from capstan_operator.desired.candidates import NOWHERE, Drafts
-from capstan_operator.desired.compile import compile_gateway
+from capstan_operator.desired.compile import Compiler, compile_gateway
 from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.types import CompiledGateway
@@ -258,3 +258,14 @@ def test_what_the_contract_refuses_keeps_what_was_accepted_last() -> None:
     compiled = compile_gateway([model], live=live, backend_of=lambda _: StaticBackend(urls=("http://h:99999",)))
     assert compiled.verdicts[model.key].kept
     assert [entry.id for entry in compiled.config.models] == ["team/llama"]
+
+
+def test_what_is_kept_of_a_namespace_that_cannot_be_read_is_said_to_be_so() -> None:
+    """It is of the object that it was of, and nothing of it is another one."""
+    model = make_model()
+    live = LiveConfig.of(compile_gateway([model]).config)
+    compiled = Compiler().compile([], live=live, unread=frozenset({"team"}))
+    assert {entry.id: entry for entry in compiled.config.models} == dict(live.entries)
+    verdict = compiled.verdicts[model.key]
+    assert (verdict.accepted, verdict.reason, verdict.message) == (False, "Unread", "its namespace cannot be read")
+    assert (verdict.kept, verdict.kept_backend) == (True, "Service")
