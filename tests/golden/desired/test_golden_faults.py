@@ -88,6 +88,12 @@ ARGUMENTS: dict[str, Scene] = {
         model={"aliases": ["z"]},
         adapters=[{"name": name, "source": "hf://a/x", "servedName": name} for name in ("x", "z", "llama", "x")],
     ),
+    "an adapter that is called like an alias": lambda: told(
+        model={"aliases": ["llama:x"]}, adapters=[{"name": "x", "source": "hf://a/x"}]
+    ),
+    "an adapter that is called like another one": lambda: told(
+        adapters=[{"name": "x", "source": "hf://a/x"}, {"name": "y", "source": "hf://a/y", "servedName": "llama:x"}]
+    ),
     "white space for another server": lambda: told("x", " --port", "--seed 1", type_="OpenAICompatible", engine=IMAGE),
     "a short option with its value": lambda: told("-p8", type_="TGI"),
 }

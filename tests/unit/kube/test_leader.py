@@ -222,6 +222,9 @@ def test_an_answer_that_is_worth_nothing_any_more_is_no_lease(late: float) -> No
     kube, fence = SlowWrites(late, blocking=True), NotedFence()
 
     async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        loop.time = lambda: now  # type: ignore[method-assign]
         candidate = Leader(kube, namespace="ns", identity="me", timing=TIMING, fence=fence)
         with pytest.raises(TimeoutError):
             await candidate._hold(held_by(""), taking=True)

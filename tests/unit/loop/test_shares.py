@@ -335,12 +335,25 @@ def test_who_was_refused_because_enough_is_prepared_waits_for_what_ends() -> Non
     """A newcomer among many, and one of many when all is filled up: to look again a moment later would be in vain."""
     shares: Shares[Key] = Shares(LIMITS, group_of=lambda key: key[0])
     _prepare(shares, a=8, b=8)
-    assert sum(_prepare(shares, **{f"new{number}": 4 for number in range(9)}).values()) == 16
+    assert sum(_prepare(shares, **{f"new{number}": 1 for number in range(20)}).values()) == 16
     assert shares.next_intake() is None
-    for number in range(4):
-        for group in range(4):
-            shares.withdraw((f"new{group}", number))
+    for number in range(16):
+        shares.withdraw((f"new{number}", 0))
     for number in range(8):
         shares.withdraw(("a", number))
     assert sum(_prepare(shares, 0.5, **{f"more{number}": 9 for number in range(9)}).values()) == 8
     assert shares.next_intake() is None
+
+
+def test_a_group_that_is_busy_keeps_no_other_one_from_being_forgotten() -> None:
+    """Whichever has run first; and with a group its pace is forgotten."""
+    shares = make(busy=1, gone=1)
+    shares.start(0.0)
+    shares.end(("busy", 0), 50.0)
+    shares.end(("gone", 0), 50.0)
+    arrive(shares, ("busy", 1))
+    before = taken(shares, "gone", now=60.0, seconds=6.0)
+    for number in range(before):
+        shares.withdraw(("gone", number))
+    shares._waiting.pop("gone")
+    assert taken(shares, "gone", now=60.0 + 2000.0, seconds=6.0) > before
