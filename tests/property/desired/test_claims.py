@@ -106,6 +106,20 @@ def test_of_a_circle_the_senior_one_gets_what_it_wants() -> None:
     assert dict(awards.out) == {b.key: "y"}
 
 
+def test_who_comes_next_when_somebody_is_out_keeps_what_it_has() -> None:
+    """There is no circle in that, however late it turns out: an older one takes nothing from it."""
+    out, heir, elder = _key("out"), _key("heir"), _key("elder")
+    claimants = [
+        Claimant(elder, "0", ("y",)),
+        Claimant(out, "1", ("w", "x")),
+        Claimant(heir, "2", ("x", "y")),
+        Claimant(_key("last"), "9", ("w",)),
+    ]
+    awards = award(claimants, {"w": _key("last"), "x": out, "y": heir})
+    assert dict(awards.owners) == {"w": _key("last"), "x": heir, "y": heir}
+    assert dict(awards.out) == {out: "w", elder: "y"}
+
+
 def test_who_is_in_already_is_not_put_out_by_a_circle() -> None:
     """And who is out already comes back for nobody."""
     a, b = Claimant(_key("a"), "2", ("x", "y")), Claimant(_key("b"), "3", ("y", "x"))
