@@ -16,10 +16,11 @@ _RESOURCE_NAME: Final = re.compile(
 _MARKED: Final = re.compile(
     r"\b(?:org|proj|acct|sk|pk|rk|gsk|xai|wrkspc|svcacct)[-_][\w*.-]*[\w*]"
     r"|\b(?:user|req|request|key|ws|workspace|account|project|organi[sz]ation|team|tenant)[-_]"
-    r"(?=[\w*.-]*[\d*])[\w*.-]*[\w*]"
+    r"(?=[\w*.-]{0,128}[\d*])[\w*.-]*[\w*]"
     r"|\b(?:AIza|AKIA|ASIA)[\w-]{6,}"
 )
-"""Ids and keys say by their first letters what they are."""
+"""Ids and keys say by their first letters what they are. How far is looked ahead is bounded: else `key-key-key-...`
+would take quadratic time."""
 _UUID: Final = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE)
 _LONG: Final = re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])[\w*]{20,}|\b\d{12,}\b")
 _ACCOUNT_WORD: Final = "organi[sz]ation|project|account|workspace|resource|subscription|tenant|team"

@@ -30,6 +30,7 @@ from capstan_gateway.tokens.bill import weigh
 from capstan_gateway.upstream.port import Endpoint
 
 LIMITS: Final = HoldLimits()
+COMMENT: Final = b":\n\n"
 _HEAD: Final = ("id", "object", "created", "model", "system_fingerprint")
 
 
@@ -189,7 +190,7 @@ class _FilteredSource:
     async def _frame(self, frame: bytes, out: list[bytes]) -> None:
         data = frame_data(frame)
         if data is None:
-            out.append(frame + b"\n\n")  # A comment keeps the connection alive, and says nothing of the answer.
+            out.append(COMMENT)  # It keeps the connection alive. What the engine wrote there, no filter has seen.
         elif data == b"[DONE]":
             # What is held when the engine fails is given to nobody: it was not judged.
             if self.relay.error is None:

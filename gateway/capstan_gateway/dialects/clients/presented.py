@@ -9,54 +9,18 @@ from capstan_gateway.dialects.clients.port import Presenter
 from capstan_gateway.dialects.frames import each_frame
 from capstan_gateway.engine_errors import upstream_error_event
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.around import RelayAround
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.sse import frame_data
-from capstan_gateway.tokens.estimate import TextCount
-from capstan_gateway.tokens.usage import Usage
 
 
-class PresentedRelay:
+class PresentedRelay(RelayAround):
     """A relay around another one: that one knows what a whole stream is, this one only writes it anew."""
 
     def __init__(self, inner: Relay, presenter: Presenter) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._presenter = presenter
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the engine counted."""
-        return self._inner.usage
-
-    @property
-    def events(self) -> int:
-        """Events with something for the client."""
-        return self._inner.events
-
-    @property
-    def begun(self) -> bool:
-        """A first token came."""
-        return self._inner.begun
-
-    @property
-    def text(self) -> TextCount:
-        """The text that came."""
-        return self._inner.text
-
-    @property
-    def finished(self) -> bool:
-        """A finish reason was seen."""
-        return self._inner.finished
-
-    @property
-    def error(self) -> GatewayError | None:
-        """What the engine reported inside the stream."""
-        return self._inner.error
-
-    @property
-    def done(self) -> bool:
-        """The end was given out."""
-        return self._inner.done
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to send; raises StreamBroken when the stream makes no sense."""
