@@ -262,4 +262,4 @@ async def test_a_wrong_setting_ends_the_process(kube: KubeClient, namespace: str
     operator = start_operator(CAPSTAN_WORKERS="many")
     await eventually(lambda: operator.exit_code is not None, what="the end")
     assert operator.exit_code == 2
-    assert "CAPSTAN_WORKERS must be a number" in operator.log
+    assert "CAPSTAN_WORKERS must be a whole number" in operator.log
