@@ -355,7 +355,7 @@ class KubeClient:
 
 
 _cut = msgspec.json.Decoder(_Page).decode
-"""To decode 5,000 Deployments in one piece would hold the loop for a third of a second, and need 150 MiB."""
+"""Of 5,000 objects of 2 KB this takes 10 ms; to decode them in one piece holds the loop for 260 ms."""
 
 
 def _read(request: _Request, data: bytes) -> Any:
