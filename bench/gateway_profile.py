@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -144,7 +145,7 @@ def layers(gateway: Gateway, model: ServedModel, body: bytes) -> dict[str, Handl
             endpoints=model.endpoints, path=b"/chat/completions", headers=LINES, body=body,
             expires_at=loop.time() + 600, whole_bytes=WHOLE,
         )  # fmt: skip
-        async with await gateway.deps.dispatcher.dispatch(call) as response:
+        with closing(await gateway.deps.dispatcher.dispatch(call)) as response:
             answer(exchange, response.whole or b"")
 
     return {

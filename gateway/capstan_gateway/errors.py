@@ -13,6 +13,7 @@
     ├── ModelNotFound         404   use a model that exists
     ├── ModelNotReady         503   try again later: the model has no ready endpoint
     ├── Overloaded            503   try again in a second: this gateway is full
+    ├── ShuttingDown          503   try again: another replica answers
     ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
     ├── UpstreamTimeout       504   the engine was too slow
     └── UpstreamRejected      any   the engine's own error answer, normalised
@@ -24,10 +25,13 @@ under the request id.
 
 from typing import Final
 
-from capstan_gateway.headers import Header
+from capstan_gateway.headers import Header, retry_after_headers
 
 INVALID_REQUEST_TYPE: Final = "invalid_request_error"
 SERVER_ERROR_TYPE: Final = "server_error"
+NO_ROOM: Final = "the gateway holds as much as it may; try again"
+TRY_AGAIN: Final = retry_after_headers(1.0)
+OUT_OF_TIME: Final = "the model did not finish its answer in time"
 
 
 class GatewayError(Exception):
@@ -139,10 +143,23 @@ class ModelNotReady(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """The gateway serves as many requests as it may."""
+    """The gateway serves as many requests as it may, or holds as much; its client is told when to come back."""
 
     status = 503
     code = "overloaded"
+
+    def __init__(self, message: str = NO_ROOM, *, headers: tuple[Header, ...] = TRY_AGAIN) -> None:
+        super().__init__(message, headers=headers)
+
+
+class ShuttingDown(GatewayError):
+    """The process ends before the answer does."""
+
+    status = 503
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("the gateway is shutting down")
 
 
 class UpstreamFailed(GatewayError):

@@ -1,9 +1,11 @@
 """HTTP headers as bytes, on both sides of the gateway."""
 
 from collections.abc import Sequence
+from typing import Final
 
 Header = tuple[bytes, bytes]
 """A name in lower case, and a value."""
+JSON: Final = b"application/json"
 
 
 def header_lines(headers: Sequence[Header]) -> bytes:
@@ -12,6 +14,14 @@ def header_lines(headers: Sequence[Header]) -> bytes:
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
         raise ValueError("a header holds a character that is not allowed in it")
     return lines
+
+
+def find_header(headers: Sequence[Header], wanted: bytes) -> bytes:
+    """The value of the first header of this name, which is in lower case; b"" without one."""
+    for name, value in headers:
+        if name == wanted:
+            return value
+    return b""
 
 
 def retry_after_headers(seconds: float) -> tuple[Header, ...]:

@@ -6,7 +6,6 @@ from typing import Final, Protocol
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
-from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.request import Route
@@ -101,6 +100,6 @@ class InferenceHandler:
         # To a client that waits a moment, a connection of another replica is as good.
         exchange.keep_alive = False
         if runtime is None:
-            error = Overloaded("the gateway has no configuration yet; try again", headers=retry_after_headers(1.0))
+            error = Overloaded("the gateway has no configuration yet; try again")
             return Reason.NO_CONFIG, error
-        return Reason.CONCURRENCY, Overloaded("the gateway is full; try again", headers=retry_after_headers(1.0))
+        return Reason.CONCURRENCY, Overloaded("the gateway is full; try again")

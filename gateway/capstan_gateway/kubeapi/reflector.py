@@ -15,6 +15,7 @@ from typing import Final
 import orjson
 
 from capstan_gateway.kubeapi.client import Json, KubeClient, KubeError, KubeUnreachable
+from capstan_gateway.life.pauses import doubled
 from capstan_gateway.life.refusals import Refusals
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import UpstreamResponse
@@ -84,7 +85,7 @@ class Reflector:
                 await self._watch()
                 # A watch ends every few minutes by itself.
                 self._short = self._short + 1 if loop.time() - began < SHORT_WATCH_SECONDS else 0
-                pause = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self._short, 10))
+                pause = doubled(BACKOFF_FIRST, BACKOFF_MOST, self._short)
                 await asyncio.sleep(pause * self._rng.uniform(0.2, 0.5))
             except Gone as error:
                 self._version = None
@@ -178,7 +179,7 @@ class Reflector:
 
     async def _back_off(self, error: KubeError) -> None:
         self._failures += 1
-        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self._failures - 1, 10)) * self._rng.uniform(0.5, 1.0)
+        delay = doubled(BACKOFF_FIRST, BACKOFF_MOST, self._failures - 1) * self._rng.uniform(0.5, 1.0)
         log.warning(
             "lost the Kubernetes API, kept what was known",
             extra={"path": self._path, "reason": str(error), "retry_seconds": round(delay, 2)},

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from capstan_gateway.life.pauses import doubled
+
 log = logging.getLogger(__name__)
 
 
@@ -50,8 +52,7 @@ def pause_after(failures: int, settings: RestartSettings, rng: Random) -> float 
     """Give the pause in seconds after so many failures in a row; None: the process is given up."""
     if failures >= settings.most_failures:
         return None
-    pause: float = min(settings.most_seconds, settings.first_seconds * 2 ** (failures - 1))
-    return pause * rng.uniform(0.5, 1.5)
+    return doubled(settings.first_seconds, settings.most_seconds, failures - 1) * rng.uniform(0.5, 1.5)
 
 
 class Jobs:

@@ -13,6 +13,8 @@ from itertools import islice
 from random import Random
 from typing import Final, Generic, TypeVar
 
+from capstan_gateway.life.pauses import doubled
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -118,7 +120,7 @@ class Outbox(Generic[T]):
             self._arrived.clear()
 
     def _pause(self) -> float:
-        return float(min(MOST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))) * self._rng.uniform(0.5, 1.5)
+        return doubled(FIRST_PAUSE, MOST_PAUSE, self._failures - 1) * self._rng.uniform(0.5, 1.5)
 
     def _drop(self, count: int) -> None:
         if count:

@@ -89,7 +89,7 @@ def admin_routes(store: ConfigStore, metrics: Metrics) -> APIRouter:
         try:
             page = await threads.run(metrics.render)
         except Busy:
-            raise Overloaded("too many readers of the metrics; try again") from None
+            raise Overloaded("too many readers of the metrics; try again", headers=()) from None
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/internal/config")

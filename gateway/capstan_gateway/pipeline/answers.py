@@ -1,12 +1,13 @@
 """Whole answers that are read here, and not only passed on: within the same bounds as requests."""
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 
 from capstan_gateway.documents import INLINE_BYTES, count_values, is_too_much, memory_of
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.memory import Share
+from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.serving.exchange import FREE_BYTES
 from capstan_gateway.upstream.errors import NoMemory
 
@@ -18,7 +19,7 @@ async def admit(body: bytes, memory: Callable[[], Share], executor: Executor, *,
     """
     if len(body) <= INLINE_BYTES:
         return
-    counts = await asyncio.get_running_loop().run_in_executor(executor, count_values, body)
+    counts = await beside(executor, partial(count_values, body))
     if is_too_much(counts):
         raise UpstreamFailed("the model's answer holds too many JSON values")
     if not memory().grow(memory_of(body, counts)):

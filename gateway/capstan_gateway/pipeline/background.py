@@ -5,7 +5,6 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from capstan_gateway.errors import Overloaded
-from capstan_gateway.headers import retry_after_headers
 
 MAX_TASKS: Final = 4096
 
@@ -25,7 +24,7 @@ class Background:
         """Begin to work; Overloaded when there is too much already, or the process ends."""
         if self._closed or len(self._tasks) >= self._limit:
             work.close()
-            raise Overloaded("the gateway is full; try again", headers=retry_after_headers(1.0))
+            raise Overloaded("the gateway is full; try again")
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -10,7 +10,7 @@ import orjson
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
 from capstan_gateway.errors import UpstreamFailed
-from capstan_gateway.headers import Header
+from capstan_gateway.headers import JSON, Header, find_header
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
@@ -40,7 +40,6 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
-JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"text/event-stream"
 _OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
 _FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
@@ -65,7 +64,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     dispatcher, tried = deps.dispatcher, call.stats.tried
     billed = adapter is None or adapter.billed
     before = len(tried)
-    settled: list[Attempt | None] = []
+    settled: list[Attempt] = []
     try:
         while True:
             answer = await dispatcher.dispatch(call)
@@ -84,7 +83,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
                 if billed and answer.whole is not None and answer.status == OK:
                     told = find_usage(answer.whole) if adapter is None else adapter.told(answer.whole)
                     settle_nonsense(ask.bill, model, request, told, answer.whole)
-                    settled.append(_attempt_of(tried[before:], answer))
+                    settled.append(answer.attempt)
                 # Nothing has reached the client yet: what began well and is no answer may be had elsewhere.
                 if not dispatcher.again(call, answer, error):
                     raise
@@ -93,7 +92,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
             settle_lost(ask.bill, model, request, _without(tried[before:], settled))
         raise
     if billed and len(tried) - before > 1:
-        settled.append(_attempt_of(tried[before:], answer))
+        settled.append(answer.attempt)
         settle_lost(ask.bill, model, request, _without(tried[before:], settled))
     ask.answered_by = model
     if type(reply) is StreamReply:
@@ -102,13 +101,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     return reply
 
 
-def _attempt_of(tried: Sequence[Attempt], answer: DispatchedResponse) -> Attempt | None:
-    """Give the attempt that this is the answer of: the last one, but of two streams at a time the sooner one."""
-    worked = (attempt for attempt in reversed(tried) if attempt.may_have_worked)
-    return next((attempt for attempt in worked if attempt.opening is answer.opening), None)
-
-
-def _without(tried: Sequence[Attempt], settled: Sequence[Attempt | None]) -> list[Attempt]:
+def _without(tried: Sequence[Attempt], settled: Sequence[Attempt]) -> list[Attempt]:
     return [attempt for attempt in tried if attempt not in settled]
 
 
@@ -170,7 +163,8 @@ async def _large_reply(
     told, said = find_usage(body), None
     if (told is None or told.bare) and ask.request.route.upstream_path in _FINISHING:
         try:
-            await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)
+            if ask.request.route.dialect is None:  # Of the others it was done before.
+                await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)
             said = await beside(deps.executor, lambda: said_in(body))
         except (UpstreamFailed, NoMemory):
             # It goes out as it is, and costs as if all of it were text.
@@ -191,7 +185,7 @@ def _whole_reply(
     checked: bool = False,
 ) -> Reply:
     """Give the reply of an answer in one piece; of a large one parts of the work have been done."""
-    content_type = header(answer.headers, b"content-type")
+    content_type = find_header(answer.headers, b"content-type")
     if content_type != JSON:
         if content_type.startswith(EVENT_STREAM):
             raise UpstreamFailed(_OTHER_FORM)
@@ -208,7 +202,7 @@ def _whole_reply(
     told = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
     answer.close()
     if told is not None and not told.bare:
-        settle(ask.bill, model, told, TOLD)
+        settle(ask.bill, model, told, TOLD)  # As `settle_whole` does in the end: nearly every answer comes by here.
     else:
         settle_whole(ask.bill, model, ask.request, told, body, said)
     return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
@@ -235,7 +229,7 @@ def _opening(
     request: Request, model: ServedModel, adapter: Adapter | None, status: int, headers: Sequence[Header]
 ) -> StreamOpening | None:
     """Give what reads the beginning of this answer; None when it is not the stream that was asked for."""
-    if status != OK or not header(headers, b"content-type").startswith(EVENT_STREAM):
+    if status != OK or not find_header(headers, b"content-type").startswith(EVENT_STREAM):
         return None
     return StreamOpening(_relay(request, model) if adapter is None else adapter.relay(request, model))
 
@@ -300,14 +294,6 @@ def _is_finished(choices: Any) -> bool:
         if type(choice) is not dict or not choice.get("finish_reason"):
             return False
     return True
-
-
-def header(headers: Sequence[Header], name: bytes) -> bytes:
-    """Give the value of a header, b"" without one."""
-    for key, value in headers:
-        if key == name:
-            return value
-    return b""
 
 
 def is_short_text(value: bytes) -> bool:

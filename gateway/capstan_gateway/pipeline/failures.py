@@ -2,7 +2,7 @@
 
 import logging
 
-from capstan_gateway.errors import GatewayError, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
+from capstan_gateway.errors import OUT_OF_TIME, GatewayError, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
 from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.routing.unroutable import KeyMissing, NoCredential, NoEndpoint, RoutingError, TooManyWaiting
 from capstan_gateway.upstream.errors import (
@@ -20,7 +20,7 @@ _DEADLINES = {
     DeadlineKind.CONNECT: "the model's engine did not accept a connection in time",
     DeadlineKind.FIRST_TOKEN: "the model did not begin to answer in time",
     DeadlineKind.IDLE: "the model stopped answering",
-    DeadlineKind.TOTAL: "the model did not finish its answer in time",
+    DeadlineKind.TOTAL: OUT_OF_TIME,
 }
 _NO_KEY = "the gateway has no credentials for this hosted model"
 
@@ -59,7 +59,7 @@ def _of_upstream(error: UpstreamError) -> GatewayError:
     if isinstance(error, ConnectFailed):
         return UpstreamFailed("the model's engine could not be reached")
     if isinstance(error, NoMemory):
-        return Overloaded("the gateway holds as much as it may; try again", headers=retry_after_headers(1.0))
+        return Overloaded()
     if isinstance(error, BodyTooLarge):
         return UpstreamFailed("the model's answer is too large")
     return UpstreamFailed("the model's engine broke off before its answer was complete")

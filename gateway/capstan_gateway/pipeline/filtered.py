@@ -10,8 +10,7 @@ they refuse by then is an HTTP error.
 import asyncio
 from collections.abc import Awaitable, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import orjson
 
@@ -276,14 +275,6 @@ class _FilteredSource:
         self.inner.close()
         self._chain = _NONE  # The other one holds us: it would be left to the garbage collector.
         self._hold.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 async def _given(chunks: Chunks | Awaitable[Chunks]) -> Chunks:

@@ -11,14 +11,12 @@ is cancelled and the upstream with it. That A's client goes takes nothing from B
 import asyncio
 from typing import Final
 
-from capstan_gateway.errors import GatewayError, UpstreamTimeout
+from capstan_gateway.errors import OUT_OF_TIME, ShuttingDown, UpstreamTimeout
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.layers import AnswerFunction
 from capstan_gateway.pipeline.reply import Reply
-
-OVERTIME_SECONDS: Final = 1.0
-"""How long after its deadline an ask is cut off here; what it waits for keeps that deadline itself."""
+from capstan_gateway.pipeline.watch import OVERTIME_SECONDS
 
 
 class Flight:
@@ -60,7 +58,7 @@ class Flight:
             async with deadline:
                 reply = await answer(self.ask)
         except TimeoutError as error:
-            late = UpstreamTimeout("the model did not finish its answer in time")
+            late = UpstreamTimeout(OUT_OF_TIME)
             self._reply.set_exception(late if deadline.expired() else error)
         except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
             self._reply.set_exception(error)
@@ -70,7 +68,7 @@ class Flight:
     def _over(self, _: asyncio.Task[None]) -> None:
         """Take note that the work is done, or was cancelled: perhaps before it began."""
         if not self._reply.done():
-            self._reply.set_exception(GatewayError("the gateway is shutting down", status=503, code="overloaded"))
+            self._reply.set_exception(ShuttingDown())
         self._reply.exception()  # Whoever has left need not hear of it.
         self.ask.task = None
         if self.ask.holders <= 0:

@@ -1,8 +1,5 @@
 """The source of a stream whose frames are all there already."""
 
-from types import TracebackType
-from typing import Self
-
 from capstan_gateway.routing.port import Opening
 from capstan_gateway.upstream.port import Endpoint
 
@@ -39,11 +36,3 @@ class HeldSource:
 
     def close(self) -> None:
         """Do nothing: the slot was given back when the answer was whole."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

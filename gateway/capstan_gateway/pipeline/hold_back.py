@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Final
 
 from capstan_gateway.errors import GatewayError, Overloaded
-from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.memory import Share
 from capstan_gateway.streaming.filters import HeldTooMuch, HoldLimits
 
@@ -32,7 +31,7 @@ class HoldBack:
             raise HeldTooMuch("the answer could not be checked: more of it would have to be held back than may be")
         wanted = HELD_FACTOR * held
         if not share.grow_to(wanted):
-            raise Overloaded("the gateway holds as much as it may; try again", headers=retry_after_headers(1.0))
+            raise Overloaded()
         share.shrink_to(wanted)
         self.held = held
 

@@ -1,13 +1,14 @@
 """From the bytes of a large or compressed body to its document, within bounds of memory and of time."""
 
-import asyncio
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from capstan_gateway.documents import INLINE_BYTES, WORST_FACTOR, count_values, is_too_much, memory_of
 from capstan_gateway.errors import InvalidRequest, RequestTooLarge
+from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.decompress import decompressed
 from capstan_gateway.serving.exchange import FREE_BYTES, Exchange
 
@@ -39,20 +40,18 @@ async def load_large(exchange: Exchange, body: bytes, executor: Executor) -> dic
     """Parse a body beside the loop, once it is known that it is not too much. Raises RequestTooLarge, Overloaded."""
     if len(body) <= INLINE_BYTES:
         return load_small(exchange, body)
-    loop = asyncio.get_running_loop()
-    counts = await loop.run_in_executor(executor, count_values, body)
+    counts = await beside(executor, partial(count_values, body))
     if is_too_much(counts):
         raise RequestTooLarge(f"the body holds too many JSON values (about {counts.values})")
     exchange.reserve(memory_of(body, counts))
-    return await loop.run_in_executor(executor, load, body)
+    return await beside(executor, partial(load, body))
 
 
 async def decompress(exchange: Exchange, coding: bytes, body: bytes, limit: int, executor: Executor) -> bytes:
     """Decompress a body beside the loop. Raises RequestTooLarge above `limit` bytes, Overloaded, InvalidRequest."""
-    loop = asyncio.get_running_loop()
     steps = decompressed(coding, body)
     whole = bytearray()
-    while piece := await loop.run_in_executor(executor, next, steps, _END):
+    while piece := await beside(executor, partial(next, steps, _END)):
         if len(whole) + len(piece) > limit:
             raise RequestTooLarge(f"the decompressed body is larger than {limit} bytes")
         exchange.reserve_body(len(body) + len(whole) + len(piece))

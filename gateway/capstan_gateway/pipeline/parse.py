@@ -6,7 +6,7 @@ from typing import Any, Final
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.errors import ClientGone, InvalidRequest, NotJson, RequestTooLarge
-from capstan_gateway.headers import Header
+from capstan_gateway.headers import JSON, Header
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.decompress import ACCEPTED, CODINGS
 from capstan_gateway.pipeline.delivery import Delivery
@@ -15,7 +15,6 @@ from capstan_gateway.pipeline.loading import decompress, load, load_large, load_
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 
 MAX_MODEL_NAME: Final = 256
-JSON: Final = b"application/json"
 _PROVIDERS_OWN: Final = frozenset((b"anthropic-version", b"anthropic-beta"))
 _MAX_HEADER_BYTES: Final = 1024
 

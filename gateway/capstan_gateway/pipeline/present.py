@@ -1,18 +1,17 @@
 """From the chat completion that everything inside speaks of to the dialect of the client."""
 
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.headers import JSON
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
-
-JSON: Final = b"application/json"
 
 
 def present(delivery: Delivery, reply: Reply) -> Reply:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from capstan_gateway.errors import ClientGone, GatewayError
+from capstan_gateway.errors import ClientGone, ShuttingDown
 from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
@@ -42,7 +42,7 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
             await send_stream(delivery, ask, reply, deps)
     except asyncio.CancelledError:
         if delivery.interruption is None:
-            await _fail_in_time(delivery, GatewayError("the gateway is shutting down", status=503, code="overloaded"))
+            await _fail_in_time(delivery, ShuttingDown())
             raise
         await _end_interrupted(delivery, delivery.interruption)
     except Exception as error:  # noqa: BLE001 - this is the one place where every error becomes an answer

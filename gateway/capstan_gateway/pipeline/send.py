@@ -10,6 +10,7 @@ from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.reply import StreamReply, WholeReply
 from capstan_gateway.routing.port import DispatchedResponse
+from capstan_gateway.routing.verdicts import SERVER_ERROR
 from capstan_gateway.serving.refusals import respond_error
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
@@ -24,7 +25,6 @@ STREAM_LINES: Final = header_lines(
         (b"x-accel-buffering", b"no"),
     )
 )
-SERVER_ERROR: Final = 500
 END_SECONDS: Final = 0.5
 """How long to wait for the end of an upstream's body behind its last frame, to be able to use its connection again."""
 

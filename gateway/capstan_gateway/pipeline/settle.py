@@ -43,9 +43,6 @@ def settle_whole(
     bill: Bill, model: ServedModel, request: Request, told: Usage | None, body: bytes, said: TextCount | None = None
 ) -> None:
     """Settle an answer that is there as a whole; `said` is its text, where that has been counted already."""
-    if told is not None and not told.bare:
-        settle(bill, model, told, TOLD)
-        return
     usage, how = weigh(
         told, whole=True, prompt=partial(asked_tokens, request), output=lambda: (said or said_in(body)).tokens
     )

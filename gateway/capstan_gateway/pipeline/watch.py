@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
-from capstan_gateway.errors import GatewayError, RequestTimeout, UpstreamTimeout
+from capstan_gateway.errors import OUT_OF_TIME, GatewayError, RequestTimeout, UpstreamTimeout
 from capstan_gateway.pipeline.delivery import Delivery
 
 log = logging.getLogger(__name__)
@@ -52,4 +52,4 @@ class InFlight(set[Delivery]):
 def _overtime(request: Delivery) -> GatewayError:
     if not request.body_at:
         return RequestTimeout("the request's body did not arrive in time")
-    return UpstreamTimeout("the model did not finish its answer in time")
+    return UpstreamTimeout(OUT_OF_TIME)

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from capstan_gateway.life.pauses import doubled
+
 
 class BreakerState(StrEnum):
     """For metrics and reports."""
@@ -160,7 +162,7 @@ class Breaker:
                 return False
             if now - self._closed_at > self._settings.forget_seconds:
                 self._opens = 0
-        seconds = min(self._settings.open_seconds * 2.0 ** min(self._opens, 16), self._settings.max_open_seconds)
+        seconds = doubled(self._settings.open_seconds, self._settings.max_open_seconds, self._opens)
         self._opens += 1
         self._next_trial = now + seconds
         self._turn()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
+from capstan_gateway.life.pauses import doubled
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatched import Answer
@@ -311,7 +312,7 @@ class Dispatcher:
         began = time.perf_counter()
         try:
             if endpoints.states:  # They are there, and could not be connected to.
-                pause = min(settings.first_pause_seconds * 2.0 ** min(progress.pauses, 16), settings.max_pause_seconds)
+                pause = doubled(settings.first_pause_seconds, settings.max_pause_seconds, progress.pauses)
                 pause *= 0.5 + self._rng.random() / 2
                 progress.pauses += 1
                 await endpoints.changed(version, timeout=min(left, pause))

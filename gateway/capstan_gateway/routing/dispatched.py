@@ -1,8 +1,6 @@
 """An answer that has begun, and the attempt that it belongs to."""
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Opening
@@ -86,11 +84,3 @@ class Answer:
                 attempt.leave(now, silent=response.silent_for(now), deadline=response.idle_seconds)
         if not complete:
             response.abort()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

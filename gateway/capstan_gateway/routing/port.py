@@ -3,7 +3,7 @@
     endpoints = EndpointSet(registry)                      # one per model, kept across configs; see .replace()
     dispatcher = Dispatcher(client, budget=..., ...)       # one per process (routing.dispatch)
 
-    async with await dispatcher.dispatch(call) as answer:  # leaving the block releases the slot and aborts what is left
+    with closing(await dispatcher.dispatch(call)) as answer:  # its end releases the slot and aborts what is left
         answer.status, answer.headers                      # any status: what the last endpoint tried said
         while piece := await answer.receive(): ...         # or: answer.whole, when that was asked for
 
@@ -13,8 +13,7 @@ can be retried has been. Cancelling the task, at any wait, aborts the upstream.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 from capstan_gateway.headers import Header
 from capstan_gateway.memory import Share
@@ -170,17 +169,20 @@ class DispatchedResponse(Protocol):
         """Release the slot, and abort the upstream if the body is not over."""
         ...
 
-    async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+class SentResponse(DispatchedResponse, Protocol):
+    """One that an endpoint has begun."""
+
+    @property
+    def attempt(self) -> Attempt:
+        """Whose answer it is; among the `CallStats.tried` of its call."""
+        ...
 
 
 class DispatchPort(Protocol):
     """What `routing.dispatch.Dispatcher` promises."""
 
-    async def dispatch(self, call: Call) -> DispatchedResponse:
+    async def dispatch(self, call: Call) -> SentResponse:
         """Pick, send, and retry on other endpoints until an answer has begun.
 
         Raises RoutingError when there was no endpoint, UpstreamError when the last one tried failed without a status.

@@ -18,14 +18,13 @@ from capstan_gateway.routing.probing import (
     decide,
     first_plan,
 )
-from capstan_gateway.routing.verdicts import blames_endpoint
+from capstan_gateway.routing.verdicts import SERVER_ERROR, blames_endpoint
 from capstan_gateway.upstream.errors import DeadlineExceeded, UpstreamError
 from capstan_gateway.upstream.port import Endpoint, UpstreamClient
 
 log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 1024 * 1024
-SERVER_ERROR: Final = 500
 NOT_THERE: Final = frozenset((404, 405, 501))
 
 

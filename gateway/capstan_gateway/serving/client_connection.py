@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTimeout
-from capstan_gateway.headers import Header, header_lines, retry_after_headers
+from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.memory import Share
 from capstan_gateway.serving.exchange import FREE_BYTES, STATUS_LINES, Exchange
 from capstan_gateway.serving.refusals import error_response, respond_error
@@ -146,7 +146,7 @@ class ClientConnection(asyncio.Protocol):
             self.wire.close()
             return
         if len(service.connections) > service.limits.max_connections:
-            error = Overloaded("the gateway has too many connections; try again", headers=retry_after_headers(1.0))
+            error = Overloaded("the gateway has too many connections; try again")
             self._reader.stop()
             self._write_refusal(error, Reason.CONNECTIONS)
             self.wire.close()
@@ -244,8 +244,7 @@ class ClientConnection(asyncio.Protocol):
             self._pipelined.append(exchange)
             wire.pause_reading()
             if not exchange.memory.grow(WAITING_BYTES):
-                error = Overloaded("the gateway holds as much as it may", headers=retry_after_headers(1.0))
-                exchange.on_broken(error)
+                exchange.on_broken(Overloaded("the gateway holds as much as it may"))
         return exchange
 
     def on_half_head(self, size: int) -> bool:
@@ -257,7 +256,7 @@ class ClientConnection(asyncio.Protocol):
         if self._head_memory.grow_to(2 * size):
             return True
         self._release_head()
-        self.on_refused(Overloaded("the gateway holds as much as it may; try again", headers=retry_after_headers(1.0)))
+        self.on_refused(Overloaded())
         return False
 
     def on_refused(self, error: GatewayError) -> None:
@@ -306,8 +305,7 @@ class ClientConnection(asyncio.Protocol):
         share = self._unparsed_memory = self.share()
         if not share.grow(len(unparsed)):
             self._take_unparsed()
-            retry = retry_after_headers(1.0)
-            self.on_refused(Overloaded("the gateway holds as much as it may; try again", headers=retry))
+            self.on_refused(Overloaded())
 
     def _take_unparsed(self) -> bytes:
         if self._unparsed_memory is not None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from capstan_gateway.headers import Header, header_lines
+from capstan_gateway.headers import Header, find_header, header_lines
 
 ANY: Final = "*"
 MAX_REQUESTED: Final = 1024
@@ -51,26 +51,22 @@ class Cors:
 
     def preflight(self, method: bytes, headers: Sequence[Header]) -> bytes | None:
         """What answers a preflight of an allowed origin; None when the request is none, or its origin not allowed."""
-        if method != b"OPTIONS" or not _one(headers, _METHOD) or not self._allows(headers):
+        if method != b"OPTIONS" or not find_header(headers, _METHOD) or not self._allows(headers):
             return None
         allowed = self._headers
         if self._any_header:
-            asked = _one(headers, _HEADERS)[:MAX_REQUESTED]
+            asked = find_header(headers, _HEADERS)[:MAX_REQUESTED]
             harmless = asked and not asked.translate(None, _TOKENS)
             allowed = b"access-control-allow-headers: %b\r\n" % asked if harmless else b""
         return self._allow(headers) + self._methods + allowed + self._max_age + _VARY_PREFLIGHT
 
     def _allows(self, headers: Sequence[Header]) -> bool:
-        origin = _one(headers, _ORIGIN)
+        origin = find_header(headers, _ORIGIN)
         return bool(origin) and (self._any or origin in self._origins)
 
     def _allow(self, headers: Sequence[Header]) -> bytes:
-        origin = b"*" if self._any else _one(headers, _ORIGIN)
+        origin = b"*" if self._any else find_header(headers, _ORIGIN)
         return header_lines(((b"access-control-allow-origin", origin),))
-
-
-def _one(headers: Sequence[Header], wanted: bytes) -> bytes:
-    return next((value for name, value in headers if name == wanted), b"")
 
 
 def _line(name: bytes, values: Sequence[str]) -> bytes:

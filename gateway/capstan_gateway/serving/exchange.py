@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTooLarge
-from capstan_gateway.headers import Header, retry_after_headers
+from capstan_gateway.headers import Header
 from capstan_gateway.memory import Share
 from capstan_gateway.serving.body import Body
 from capstan_gateway.serving.port import Owner
@@ -339,7 +339,7 @@ class Exchange:
     def _no_room(self, size: int) -> GatewayError:
         if not self.memory.ever_fits(size):
             return RequestTooLarge("the request needs more memory than this gateway has for requests")
-        return Overloaded("the gateway holds as much as it may; try again", headers=retry_after_headers(1.0))
+        return Overloaded()
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if data and self._chunked else data

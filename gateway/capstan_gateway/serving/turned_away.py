@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.errors import GatewayError, HeadersTooLarge, Overloaded
-from capstan_gateway.headers import Header
+from capstan_gateway.headers import Header, find_header
 from capstan_gateway.serving.request_ids import RequestIds
 
 _REQUEST_ID = REQUEST_ID_HEADER.encode()
@@ -64,7 +64,7 @@ class TurnedAway:
 
     def request_id(self, headers: Sequence[Header]) -> bytes:
         """Give the id of a request with these headers: the client's own if it is harmless."""
-        return self._ids.accept(next((value for name, value in headers if name == _REQUEST_ID), b""))
+        return self._ids.accept(find_header(headers, _REQUEST_ID))
 
     def note(self, reason: Reason, error: GatewayError, request_id: bytes, route: str = "") -> None:
         """Count one refusal and write its line."""

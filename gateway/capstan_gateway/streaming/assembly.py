@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.streaming.deltas import choices_of, texts_of
+from capstan_gateway.streaming.deltas import TEXTS, choices_of, texts_of
 from capstan_gateway.tokens.estimate import TextCount
 
 Document = dict[str, Any]
-_JOINED: Final = frozenset(("content", "refusal", "reasoning", "reasoning_content"))
+_JOINED: Final = frozenset(TEXTS)
 """Fields of a message that come in pieces."""
 _OWN: Final = frozenset(("object", "choices", "usage"))
 _PLACED: Final = frozenset(("index", "delta", "logprobs", "finish_reason", "text"))

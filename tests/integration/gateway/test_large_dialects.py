@@ -10,7 +10,9 @@ import pytest
 
 from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider
 from capstan_gateway.dialects.clients import messages_answer, messages_request, responses_answer, responses_request
+from capstan_gateway.documents import Counts, count_values
 from capstan_gateway.pipeline import adapters, call
+from capstan_gateway.pipeline import answers as pipeline_answers
 from capstan_gateway.pipeline.beside import LARGE_BYTES
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import entry, running_gateway
@@ -91,6 +93,37 @@ async def test_large_ones_are_translated_beside_the_loop(
             assert gateway.gateway.memory.held == 0
             assert gateway.metric("llm_calls_settled_total", model="m", how="told") == 1
     assert threads == {where}
+
+
+@pytest.mark.parametrize("path", ["messages", "responses", "chat/completions"])
+async def test_a_large_answer_that_told_no_usage_is_admitted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Its values are counted, and its document's memory is taken, once, whatever it is read for."""
+    counted: list[int] = []
+
+    def count(body: bytes) -> Counts:
+        counted.append(len(body))
+        return count_values(body)
+
+    async def answers(_: Received, wire: Wire) -> None:
+        document = completion("m", "y" * LARGE)
+        del document["usage"]
+        await wire.json(document)
+
+    monkeypatch.setattr(pipeline_answers, "count_values", count)
+    async with (
+        FakeUpstream(answers) as upstream,
+        running_gateway(tmp_path, entry("m", upstream.url)) as gateway,
+        httpx2.AsyncClient() as client,
+    ):
+        reply = await client.post(f"{gateway.url}/v1/{path}", json=asked(path, SMALL), timeout=30)
+        assert reply.status_code == 200
+        await gateway.settled()
+        assert gateway.metric("llm_calls_settled_total", model="m", how="estimated") == 1
+        assert gateway.metric("llm_tokens_total", model="m", direction="output") == LARGE // 4
+        assert gateway.gateway.memory.held == 0
+    assert len(counted) == 1
 
 
 @pytest.mark.parametrize("path", ["messages", "responses"])

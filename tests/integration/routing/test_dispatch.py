@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator, Iterable
+from contextlib import closing
 
 import pytest
 
@@ -64,7 +65,7 @@ class Bench:
 
     async def ask(self, endpoints: EndpointSet, **options: object) -> tuple[int, bytes]:
         """Dispatch a call; give status and body."""
-        async with await self.dispatcher().dispatch(self.call(endpoints, **options)) as answer:
+        with closing(await self.dispatcher().dispatch(self.call(endpoints, **options))) as answer:
             body = await answer.read(1 << 20) if answer.whole is None else answer.whole
             return answer.status, body
 
@@ -173,7 +174,7 @@ async def test_an_answer_can_be_blamed_by_its_reader(bench: Bench) -> None:
         bad = endpoints.states[0]
 
         async def ask() -> None:
-            async with await bench.dispatcher().dispatch(bench.call(endpoints)) as answer:
+            with closing(await bench.dispatcher().dispatch(bench.call(endpoints))) as answer:
                 await answer.read(1000)
                 if answer.endpoint is bad.endpoint:
                     answer.blame("no-finish-reason")
@@ -251,7 +252,7 @@ async def test_a_stream_that_breaks_off_is_not_repeated(bench: Bench) -> None:
 
     async with raw_server(cut) as first, raw_server(cut) as second:
         endpoints = bench.endpoints([first.port, second.port])
-        async with await bench.dispatcher().dispatch(bench.call(endpoints)) as answer:
+        with closing(await bench.dispatcher().dispatch(bench.call(endpoints))) as answer:
             assert await answer.receive() == b"hello"
             with pytest.raises(BodyBroken):
                 await answer.receive()

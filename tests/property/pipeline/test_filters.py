@@ -4,8 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from hypothesis import given, settings
@@ -78,14 +77,6 @@ class Source:
     def close(self) -> None:
         """Give back the slot."""
         self.closed += 1
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 Make = Callable[[int], Any]

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,7 +67,7 @@ def test_whatever_happens_everything_is_given_back(
 
         async def client_side() -> None:
             while True:
-                async with await shared.dispatch(one) as answer:
+                with closing(await shared.dispatch(one)) as answer:
                     await asyncio.sleep(0)
                     assert sum(state.in_flight for state in states) == 1, "one answer is left"
                     if rereads and answer.status == 200:

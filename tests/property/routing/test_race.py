@@ -3,7 +3,7 @@
 import asyncio
 import math
 import random
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +52,7 @@ def test_one_answer_is_left_and_everything_else_is_ended_once(first: Plan, secon
 
         async def client_side() -> None:
             nonlocal status, took
-            async with await dispatcher(client, hedge_after=AFTER).dispatch(one) as answer:
+            with closing(await dispatcher(client, hedge_after=AFTER).dispatch(one)) as answer:
                 assert sum(state.in_flight for state in endpoints.states) >= 1
                 status, took = answer.status, asyncio.get_running_loop().time() - began
                 begun = b"" if answer.opening is None else answer.opening.seen
@@ -106,7 +106,7 @@ def test_the_budget_of_hedges_is_never_exceeded(late: list[bool], share: float) 
             client = Upstreams(plan(3.0 if is_late else 0.1, 0.0, 200), plan(0.1, 0.0, 200))
             budget = RetryBudget()
             shared = Dispatcher(client, budget=budget, rng=random.Random(number), hedging=hedging)  # noqa: S311
-            async with await shared.dispatch(call(endpoints)) as answer:
+            with closing(await shared.dispatch(call(endpoints))) as answer:
                 assert answer.status == 200
             sent += len(client.asked) - 1
             assert sent <= 5 + share * number
@@ -121,7 +121,7 @@ def test_a_late_first_token_is_overtaken_and_the_slow_endpoint_remembered() -> N
     async def scenario() -> None:
         client, endpoints = Upstreams(plan(60, 0, 200), plan(0.5, 0, 200)), endpoint_set()
         one = call(endpoints)
-        async with await dispatcher(client, hedge_after=AFTER).dispatch(one) as answer:
+        with closing(await dispatcher(client, hedge_after=AFTER).dispatch(one)) as answer:
             assert answer.endpoint.id == client.asked[1]
         assert one.stats.hedges == ("won",)
         assert (one.stats.attempts, one.stats.retries) == (2, 0)
@@ -137,7 +137,7 @@ def test_a_first_answer_that_is_no_good_waits_for_the_second() -> None:
     async def scenario() -> None:
         client, endpoints = Upstreams(plan(2, 0, 503), plan(3, 0, 200)), endpoint_set()
         one = call(endpoints)
-        async with await dispatcher(client, hedge_after=AFTER).dispatch(one) as answer:
+        with closing(await dispatcher(client, hedge_after=AFTER).dispatch(one)) as answer:
             assert answer.status == 200
             assert sum(state.in_flight for state in endpoints.states) == 1
             assert [reply.ended for reply in client.replies] == [1, 0]

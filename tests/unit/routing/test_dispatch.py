@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -226,7 +227,7 @@ async def _half_read(plan: Plan, *, idle: float, stay: float) -> EndpointState:
     state.breaker.fail(now())
 
     async def read() -> None:
-        async with await dispatcher(client).dispatch(call(endpoints, idle_seconds=idle)) as answer:
+        with closing(await dispatcher(client).dispatch(call(endpoints, idle_seconds=idle))) as answer:
             while await answer.receive():
                 pass
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextlib import closing
 from hashlib import blake2b
 from random import Random
 
@@ -419,7 +420,7 @@ def test_a_race_that_the_first_wins_cuts_the_second_off_at_once() -> None:
     async def main() -> None:
         client, endpoints = Upstreams(Plan(head=2.0), Plan(head=60.0)), endpoint_set(2)
         one = call(endpoints, first_token_seconds=90)
-        async with await dispatcher(client, hedge_after=1.0).dispatch(one) as answer:
+        with closing(await dispatcher(client, hedge_after=1.0).dispatch(one)) as answer:
             assert answer.endpoint.id == client.asked[0]
             await asyncio.sleep(0)
             assert sum(state.in_flight for state in endpoints.states) == 1
