@@ -131,6 +131,13 @@ class OperatorProcess:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=30) as response:
             return str(response.read().decode())
 
+    def is_ready(self) -> bool:
+        """Whether it says that it is ready; it is not while the port does not answer yet."""
+        try:
+            return self.read("/readyz").startswith("ok")
+        except OSError:
+            return False
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's values with these labels; 0 while the port does not answer yet."""
         try:

@@ -29,8 +29,8 @@ async def test_a_leader_that_is_killed_is_followed(kube: KubeClient, namespace: 
     leads, waits = (first, second) if first.metric(LEADER) else (second, first)
     await kube.apply(simulated("one", namespace), manager="user")
     await eventually(lambda: settled(kube, "one", namespace), what="the model to settle")
-    await eventually(lambda: waits.read("/readyz").startswith("ok"), what="the other one")
-    assert leads.read("/readyz").startswith("ok")
+    await eventually(waits.is_ready, what="the other one")
+    assert leads.is_ready()
     assert leads.read("/healthz") == waits.read("/healthz") == "ok"
     assert waits.metric("capstan_operator_reconciles_total") == 0
     assert waits.metric("capstan_operator_watch_events_total") == 0
