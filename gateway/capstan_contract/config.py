@@ -115,8 +115,46 @@ class EstimatorType(StrEnum):
     ENSEMBLE = "Ensemble"
 
 
+class SystemMessages(StrEnum):
+    """What becomes of system and developer messages behind the first of a conversation."""
+
+    FIRST = "First"
+    AS_USER = "AsUser"
+    ANYWHERE = "Anywhere"
+
+
+class ReasoningHistory(StrEnum):
+    """Whether a model gets back what it thought in earlier turns."""
+
+    PASS = "Pass"  # noqa: S105
+    DROP = "Drop"
+
+
+class MaxTokens(StrEnum):
+    """What becomes of a request for more tokens than a model may answer with."""
+
+    CLAMP = "Clamp"
+    REFUSE = "Refuse"
+
+
+class HostedTools(StrEnum):
+    """What becomes of tools that only a hosted API runs."""
+
+    DROP = "Drop"
+    REFUSE = "Refuse"
+
+
 def _is_none(value: object) -> bool:
     return value is None
+
+
+class Compatibility(_Document):
+    """How requests are written for a model that does not take all that clients say. None: as its kind of backend."""
+
+    systemMessages: SystemMessages | None = Field(default=None, exclude_if=_is_none)
+    reasoningHistory: ReasoningHistory | None = Field(default=None, exclude_if=_is_none)
+    maxTokens: MaxTokens | None = Field(default=None, exclude_if=_is_none)
+    hostedTools: HostedTools | None = Field(default=None, exclude_if=_is_none)
 
 
 class Price(_Document):
@@ -317,6 +355,8 @@ class ModelEntry(_Entry):
     capabilities: tuple[Capability, ...] = ()
     contextWindow: int | None = None
     maxOutputTokens: int | None = None
+    compatibility: Compatibility | None = Field(default=None, exclude_if=_is_none)
+    """Readers from before the field write requests as they always did."""
     price: Price | None = None
     weight: int = Field(default=100, ge=0)
     auto: bool = Field(default=True, exclude_if=bool)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from capstan_contract.config import Capability, Task
+from capstan_contract.config import Capability, HostedTools, MaxTokens, ReasoningHistory, SystemMessages, Task
 from capstan_operator.api.backends import Cascade as Cascade
 from capstan_operator.api.backends import External as External
 from capstan_operator.api.backends import Router as Router
@@ -217,6 +217,25 @@ class Serving(Part):
     rules: ClassVar[tuple[Rule, ...]] = serving.SERVING
 
 
+class CompatibilitySpec(Part):
+    """How requests are written for a model that does not take all that clients say. What is not set is as the kind of
+    backend needs it: see docs/gateway.md."""
+
+    systemMessages: Annotated[SystemMessages, Field(strict=False)] | None = None
+    """What becomes of system and developer messages behind the first turn, which many chat templates refuse. First:
+    they join the first one. AsUser: each is a user's turn, marked as a reminder of the system, and keeps its place, so
+    that the engine's prefix cache holds. Anywhere: they stay."""
+    reasoningHistory: Annotated[ReasoningHistory, Field(strict=False)] | None = None
+    """Whether what the model thought in earlier turns goes back to it. Pass: as `reasoning_content`, which DeepSeek,
+    Kimi and Qwen want. Drop: never."""
+    maxTokens: Annotated[MaxTokens, Field(strict=False)] | None = None
+    """What becomes of a request for more tokens than `serving.maxOutputTokens`. Clamp: it gets as many as there may be.
+    Refuse: an error that says so. Default: Clamp."""
+    hostedTools: Annotated[HostedTools, Field(strict=False)] | None = None
+    """What becomes of tools that only a hosted API runs, such as web_search. Drop: the model does without, and the
+    response header `x-capstan-dropped-tools` names them. Refuse: an error that names them. Default: Drop."""
+
+
 class WeightsCache(Part):
     """Where downloaded weights stay: an existing claim, or one that the operator makes. Without it, in the pod."""
 
@@ -300,6 +319,8 @@ class LLMModelSpec(Part):
     """How the pods are replaced when their template changes."""
     serving: Serving = Field(default_factory=Serving)
     """How the gateway offers it."""
+    compatibility: CompatibilitySpec | None = None
+    """How requests are written for it."""
     cache: WeightsCache | None = None
     """Where downloaded weights stay."""
     adapters: tuple[AdapterSpec, ...] = bounded_list(32, json_schema_extra=listed_by("name"))

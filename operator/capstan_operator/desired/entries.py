@@ -7,6 +7,7 @@ from typing import Final
 
 from capstan_contract.config import (
     Backend,
+    Compatibility,
     ExternalBackend,
     ExternalEndpoint,
     LoraAdapter,
@@ -17,7 +18,7 @@ from capstan_contract.config import (
 )
 from capstan_contract.names import ENGINE_PORT_NAME
 from capstan_operator.api.kinds import Model
-from capstan_operator.api.llmmodel import External, LLMModelSpec, PriceSpec
+from capstan_operator.api.llmmodel import CompatibilitySpec, External, LLMModelSpec, PriceSpec
 from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.desired.naming import (
     adapter_served_name,
@@ -57,6 +58,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         capabilities=tuple(sorted(serving.capabilities)),
         contextWindow=serving.contextWindow,
         maxOutputTokens=serving.maxOutputTokens,
+        compatibility=_compatibility(spec.compatibility),
         price=_price(serving.price),
         weight=serving.weight,
         fallbacks=serving.fallbacks,
@@ -142,6 +144,11 @@ def _price(price: PriceSpec | None) -> Price | None:
         cacheWritePerMillion=None if written is None else float(Decimal(written)),
         outputPerMillion=float(Decimal(price.outputPerMillion)),
     )
+
+
+def _compatibility(wanted: CompatibilitySpec | None) -> Compatibility | None:
+    said = {} if wanted is None else wanted.model_dump(exclude_none=True)
+    return Compatibility(**said) if said else None
 
 
 def unix_seconds(created: str) -> int:

@@ -44,6 +44,7 @@ _NOT_IN_PODS: Final[Mapping[str, Any]] = {
         "fallbacks": True,
         "timeouts": {"firstTokenSeconds", "idleSeconds"},
     },
+    "compatibility": True,
     "cache": {"retain"},
     "adapters": {"__all__": {"servedName"}},
 }

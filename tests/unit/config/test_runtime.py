@@ -9,10 +9,12 @@ from capstan_contract.config import (
     Capability,
     CascadeBackend,
     CascadeEstimator,
+    Compatibility,
     ExternalBackend,
     ExternalEndpoint,
     GatewayConfig,
     LoraAdapter,
+    MaxTokens,
     ModelEntry,
     Price,
     Provider,
@@ -134,9 +136,12 @@ def test_what_a_model_is_comes_from_its_entry() -> None:
     said = {
         "task": Task.CHAT, "created": 7, "contextWindow": 100, "maxOutputTokens": 50, "weight": 3, "auto": False,
         "fallbacks": ("b",), "capabilities": (Capability.TOOLS,), "price": price, "timeouts": timeouts,
+        "compatibility": Compatibility(maxTokens=MaxTokens.REFUSE),
     }  # fmt: skip
     model = _compile(_entry("a", **said), _entry("b")).models["a"]
     assert (model.id, model.name, model.name_lines) == ("ns/a", "a", b"x-capstan-model: a\r\n")
+    assert model.compatibility == Compatibility(maxTokens=MaxTokens.REFUSE)
+    assert _compile(_entry("b")).models["b"].compatibility == Compatibility()
     assert (model.task, model.created, model.context_window, model.max_output_tokens) == (Task.CHAT, 7, 100, 50)
     assert (model.weight, model.auto, model.fallbacks, model.capabilities) == (3, False, ("b",), {Capability.TOOLS})
     assert (model.price, model.rates, model.timeouts) == (price, Rates.of(price), timeouts)

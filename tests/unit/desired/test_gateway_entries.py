@@ -204,3 +204,12 @@ def test_a_time_of_creation_is_told_in_utc(created: str, seconds: int, monkeypat
 def test_a_faulty_model_is_called_by_its_own_name() -> None:
     """Nobody knows another one."""
     assert served_name(make_model(replicas=-1)) == upstream_name(make_model(replicas=-1)) == "llama"
+
+
+def test_how_requests_are_written_arrives_and_says_nothing_where_nothing_is_set() -> None:
+    """What a model needs of requests is in its entry; without the setting the entry is as it always was."""
+    said = {"systemMessages": "AsUser", "reasoningHistory": "Pass", "maxTokens": "Refuse", "hostedTools": "Drop"}
+    assert _entry(make_model(compatibility=said)).model_dump(mode="json")["compatibility"] == said
+    assert b"compatibility" not in _entry(make_model()).text
+    assert _entry(make_model(compatibility={})).text == _entry(make_model()).text
+    assert b'"compatibility":{"maxTokens":"Clamp"}' in _entry(make_model(compatibility={"maxTokens": "Clamp"})).text

@@ -92,6 +92,7 @@ def test_change_that_concerns_no_pod_is_no_wish_for_others(change: dict[str, Any
         {"model": {"servedName": "other", "aliases": ["a"]}},
         {"rollout": {"strategy": "InPlace", "patienceSeconds": 3, "progressDeadlineSeconds": 50}},
         {"serving": {"price": {"inputPerMillion": "1"}, "weight": 5, "fallbacks": ["b"], "maxOutputTokens": 5}},
+        {"compatibility": {"systemMessages": "First"}},
         {"serving": {"timeouts": {"firstTokenSeconds": 5, "idleSeconds": 9}, "capabilities": ["Tools"]}},
     ],
 )

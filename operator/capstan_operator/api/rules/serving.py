@@ -32,4 +32,10 @@ SPEC = (
         holds=lambda self: not self.prefixes or self.model.task in ("chat", "completion"),
         field_path=".prefixes",
     ),
+    Rule(
+        cel="!has(self.compatibility) || (!has(self.router) && !has(self.cascade))",
+        message="must not be set together with `router` or `cascade`: their members say how they want requests",
+        holds=lambda self: self.compatibility is None or not self.is_virtual,
+        field_path=".compatibility",
+    ),
 )
