@@ -23,6 +23,7 @@ step lint "$bin/ruff" check --quiet .
 step types "$bin/mypy"
 step layers "$bin/lint-imports"
 step generated scripts/generate.sh --check
+step compatibility "$bin/python" scripts/compatibility.py --check
 
 if [ -n "$failed" ]; then
     echo "failed:$failed" >&2

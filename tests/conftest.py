@@ -13,10 +13,18 @@ from hypothesis import HealthCheck, Phase, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from support import compatibility
 from support.apiserver import api_server
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the names of the files that docs/compatibility.md is made of and compared with."""
+    group = parser.getgroup("compatibility")
+    group.addoption("--compatibility-collected", type=Path, help="write the rows of all collected tests to this file")
+    group.addoption("--compatibility-passed", type=Path, help="write the rows of all tests that passed to this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Give properties no time limit, take SIGTERM for Ctrl-C, and say that there is no event loop outside of tests.
 
     Otherwise Python 3.11 makes one for the first who asks for the current loop (pytest-asyncio), and nobody closes it.
@@ -38,6 +46,14 @@ def pytest_configure() -> None:
         database=None,
     )
     settings.load_profile(os.environ.get("CAPSTAN_HYPOTHESIS_PROFILE", "capstan"))
+    # The process that hears of all tests writes, and not those that run a part of them.
+    of_all = not hasattr(config, "workerinput")
+    config.pluginmanager.register(
+        compatibility.Plugin(
+            collected=config.getoption("--compatibility-collected") if of_all else None,
+            passed=config.getoption("--compatibility-passed") if of_all else None,
+        )
+    )
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

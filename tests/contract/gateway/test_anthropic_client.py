@@ -15,6 +15,8 @@ from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
 
+CLIENT = {"table": "clients", "row": "anthropic (Python)", "package": "pypi:anthropic"}
+"""This client's row in docs/compatibility.md."""
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 TOOLS: list[Any] = [{"name": "weather", "description": "Tells it.", "input_schema": {"type": "object"}}]
 ASK: dict[str, Any] = {"model": "chat", "max_tokens": 50, "messages": MESSAGES}
@@ -66,6 +68,7 @@ async def read(client: anthropic.AsyncAnthropic, request: dict[str, Any], seen: 
         seen.append(happened.type)
 
 
+@pytest.mark.compatibility(**CLIENT, does="chat")
 async def test_message(gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
     """An engine's answer is a message under the served name, with usage and the gateway's request id."""
     said = await client.messages.create(
@@ -86,6 +89,7 @@ async def test_message(gateway: RunningGateway, client: anthropic.AsyncAnthropic
     assert gateway.metric("llm_tokens_total", model="chat", direction="input") == 5
 
 
+@pytest.mark.compatibility(**CLIENT, does="stream")
 async def test_stream(gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
     """The client's own accumulation of the events gives the text, the reason and the usage."""
     async with client.messages.stream(**ASK) as stream:
@@ -101,6 +105,7 @@ async def test_stream(gateway: RunningGateway, client: anthropic.AsyncAnthropic,
     assert gateway.metric("llm_time_to_first_token_seconds_count", model="chat") == 1
 
 
+@pytest.mark.compatibility(**CLIENT, does="tools")
 async def test_tools_both_ways(client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
     """A call of a tool, whole and streamed, can be answered with its result in the next request."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
@@ -135,6 +140,7 @@ async def test_tools_both_ways(client: anthropic.AsyncAnthropic, engine: FakeUps
     assert engine.requests[0].document["tool_choice"] == "required"
 
 
+@pytest.mark.compatibility(**CLIENT, does="errors")
 @pytest.mark.parametrize(
     ("change", "raised", "kind", "says"),
     [
@@ -160,6 +166,7 @@ async def test_refusals(
     assert caught.value.request_id == caught.value.body["request_id"]
 
 
+@pytest.mark.compatibility(**CLIENT, does="errors")
 @pytest.mark.parametrize("model", ["chat", "claude"])
 @pytest.mark.parametrize(
     ("status", "raised", "kind"),
@@ -283,6 +290,7 @@ async def test_error_before_the_first_token_is_an_http_error(
         await client.messages.create(**{**ASK, "model": "claude"}, stream=True)
 
 
+@pytest.mark.compatibility(**CLIENT, does="counting")
 @pytest.mark.parametrize("model", ["chat", "claude"])
 async def test_tokens_are_counted_by_who_can(
     gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream, hosted: FakeUpstream, model: str

@@ -11,6 +11,8 @@ from capstan_contract.config import Price, Task
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
 
+CLIENT = {"table": "clients", "row": "openai (Python), chat", "package": "pypi:openai"}
+"""This client's row in docs/compatibility.md."""
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
@@ -33,6 +35,7 @@ async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Runni
         yield running
 
 
+@pytest.mark.compatibility(**CLIENT, does="chat")
 async def test_chat_answer(gateway: RunningGateway, upstream: FakeUpstream) -> None:
     """A chat request gets the engine's answer, under the served name, with a request id and usage counted."""
     async with gateway.client() as client:
@@ -60,6 +63,7 @@ async def test_alias_is_counted_under_the_served_name(gateway: RunningGateway) -
     assert gateway.metric("llm_requests_total", model="chat", status="200") == 1
 
 
+@pytest.mark.compatibility(**CLIENT, does="stream")
 @pytest.mark.parametrize("asked", [False, True])
 async def test_stream_with_and_without_usage(gateway: RunningGateway, upstream: FakeUpstream, asked: bool) -> None:
     """The engine is always asked for usage; the client sees it only when it asked."""
@@ -115,6 +119,7 @@ async def test_models_are_listed_also_at_zero(gateway: RunningGateway) -> None:
     assert caught.value.code == "model_not_found"
 
 
+@pytest.mark.compatibility(**CLIENT, does="errors")
 @pytest.mark.parametrize(
     ("model", "messages", "extra", "raised", "code", "param"),
     [
@@ -137,6 +142,7 @@ async def test_refusals(
     assert caught.value.request_id
 
 
+@pytest.mark.compatibility(**CLIENT, does="errors")
 @pytest.mark.parametrize(
     ("status", "raised", "code"),
     [

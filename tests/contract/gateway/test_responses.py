@@ -14,6 +14,8 @@ from fakes.anthropic_upstream import anthropic_answer
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, completion, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 
+CLIENT = {"table": "clients", "row": "openai (Python), Responses", "package": "pypi:openai"}
+"""This client's row in docs/compatibility.md."""
 ASK: dict[str, Any] = {"model": "chat", "input": "hi"}
 TOOLS: list[Any] = [
     {
@@ -58,6 +60,7 @@ async def read(client: openai.AsyncOpenAI, request: dict[str, Any]) -> list[Any]
     return [happened async for happened in await client.responses.create(**request, stream=True)]
 
 
+@pytest.mark.compatibility(**CLIENT, does="chat")
 async def test_response(gateway: RunningGateway, client: openai.AsyncOpenAI, engine: FakeUpstream) -> None:
     """An engine's answer is a response under the served name, with the request's fields, usage and an id."""
     said = await client.responses.create(**ASK, instructions="Be brief.", max_output_tokens=50, metadata={"a": "b"})
@@ -76,6 +79,7 @@ async def test_response(gateway: RunningGateway, client: openai.AsyncOpenAI, eng
     assert gateway.metric("llm_tokens_total", model="chat", direction="input") == 5
 
 
+@pytest.mark.compatibility(**CLIENT, does="stream")
 async def test_stream(gateway: RunningGateway, client: openai.AsyncOpenAI) -> None:
     """The client's own accumulation of the events ends in a completed response."""
     async with client.responses.stream(**ASK) as stream:
@@ -94,6 +98,7 @@ async def test_stream(gateway: RunningGateway, client: openai.AsyncOpenAI) -> No
     assert gateway.metric("llm_tokens_total", model="chat", direction="output") == 3
 
 
+@pytest.mark.compatibility(**CLIENT, does="tools")
 async def test_tools_both_ways(client: openai.AsyncOpenAI, engine: FakeUpstream) -> None:
     """A function call, whole and streamed, can be answered with its output in the next request."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
@@ -132,6 +137,7 @@ class City(BaseModel):
     name: str
 
 
+@pytest.mark.compatibility(**CLIENT, does="structured output")
 async def test_structured_output(client: openai.AsyncOpenAI, engine: FakeUpstream) -> None:
     """The schema of `text.format` reaches the engine as a response format, and the client parses the answer."""
 
@@ -168,6 +174,7 @@ async def test_cut_answer_is_incomplete(client: openai.AsyncOpenAI, engine: Fake
         assert response.output[0].status == "incomplete"
 
 
+@pytest.mark.compatibility(**CLIENT, does="errors")
 @pytest.mark.parametrize(
     ("change", "param"),
     [

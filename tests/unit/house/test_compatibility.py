@@ -1,0 +1,123 @@
+"""docs/compatibility.md says what the marks of tests say, no more and no less."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.compatibility import Row, checked, read
+from support.needs import ROOT
+
+SCRIPT = str(ROOT / "scripts" / "compatibility.py")
+SAID: dict[str, Any] = {"table": "engines", "row": "Index 0 twice", "does": "numbers anew"}
+AGENT: dict[str, Any] = {"table": "agents", "row": "Codex", "does": "shell", "package": "npm:@openai/codex"}
+
+
+def test_the_page_is_fresh() -> None:
+    """The page is what scripts/compatibility.py makes of the tests, each of which can be collected."""
+    done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({**SAID, "source_of": "x"}, "no source_of"),
+        ({**SAID, "fails": "x"}, "no fails"),
+        ({"table": "engines", "row": "x"}, "needs does"),
+        ({**SAID, "row": ""}, "needs row"),
+        ({**SAID, "table": "motors"}, "table='motors' is none of engines, requests, agents, clients"),
+        ({**SAID, "on": "models"}, "on='models' is none of chat, messages, responses"),
+        ({**AGENT, "does": "dance"}, "does='dance' is none of plain answer, shell"),
+        ({**AGENT, "package": "codex"}, "neither npm:NAME nor pypi:NAME"),
+    ],
+)
+def test_a_wrong_mark_is_refused_with_its_test(said: dict[str, Any], complaint: str) -> None:
+    """What a mark may not say is said with the test that bears it."""
+    with pytest.raises(ValueError) as refused:
+        checked(said, test="tests/test_x.py::test_x")
+    assert str(refused.value).startswith("tests/test_x.py::test_x: ")
+    assert complaint in str(refused.value)
+
+
+INSIDE = """
+import pytest
+from support import compatibility
+
+def mark(does):
+    return pytest.mark.compatibility(table="engines", row="a shape", does=does)
+
+@mark("passes")
+def test_passes(): pass
+
+@mark("fails")
+def test_fails(): assert False
+
+@mark("is skipped")
+@pytest.mark.skip
+def test_skipped(): pass
+
+@mark("is to come")
+@pytest.mark.xfail(strict=True, reason="nobody has built it")
+def test_to_come(): assert False
+
+@mark("has come")
+@pytest.mark.xfail(strict=True, reason="nobody has built it")
+def test_has_come(): pass
+
+@mark("cannot begin")
+def test_cannot_begin(nothing_gives_this): pass
+"""
+
+
+@pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["one process", "two processes"])
+def test_only_what_passed_is_written_down(tmp_path: Path, processes: list[str]) -> None:
+    """All rows are collected; of those only what passed, or failed as foretold, counts as held."""
+    (tmp_path / "test_inside.py").write_text(INSIDE)
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "pytest.ini").write_text(
+        f"[pytest]\naddopts = --import-mode=importlib\nasyncio_mode = auto\npythonpath = {ROOT / 'tests'}\n"
+        "markers =\n    compatibility: a row\n"
+    )
+    collected, passed = tmp_path / "collected.json", tmp_path / "passed.json"
+    options = [f"--compatibility-collected={collected}", f"--compatibility-passed={passed}"]
+    subprocess.run([sys.executable, "-m", "pytest", "-q", *options, *processes], cwd=tmp_path, check=False)
+    assert {row.does for row in read(passed)} == {"passes", "is to come"}
+    if not processes:
+        assert [row.does for row in read(collected)] == [
+            "passes", "fails", "is skipped", "is to come", "has come", "cannot begin",
+        ]  # fmt: skip
+        assert read(collected)[3].fails == "nobody has built it"
+
+
+def test_a_row_whose_test_did_not_pass_is_named(tmp_path: Path) -> None:
+    """The comparison with a run names each row of the page that the run does not hold, and fails."""
+    nothing = tmp_path / "passed.json"
+    nothing.write_text("[]\n")
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--passed", str(nothing)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "no test of these rows has passed" in done.stderr
+    assert "clients: openai (Python), chat: stream" in done.stderr
+
+
+def test_rows_are_grouped_and_what_is_to_come_is_said() -> None:
+    """A row that several tests hold stands once; one that does not hold says so with its reason."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from compatibility import render
+    finally:
+        sys.path.pop(0)
+    issue = "https://github.com/ollama/ollama/issues/15457"
+    page = render(
+        [
+            Row(**SAID, on="chat", sends="Ollama", source=issue),
+            Row(**SAID, on="messages", sends="Dynamo"),
+            Row(table="engines", row="No id", does="makes one | up", fails="to come"),
+        ]
+    )
+    assert f"| Index 0 twice | Ollama, Dynamo | chat, Messages: numbers anew | [ollama/ollama#15457]({issue}) |" in page
+    assert "| No id |  | makes one \\| up (*not yet*: to come) |  |" in page
