@@ -20,7 +20,7 @@ MEBIBYTE: Final = 1024 * 1024
 MAX_PORT: Final = 65535
 EXPOSED_HEADERS: Final = (
     "x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-capstan-model",
-    "x-capstan-route", "x-capstan-cost", "x-gateway-attempts", "x-gateway-overhead-ms",
+    "x-capstan-route", "x-capstan-cost", "x-capstan-dropped-tools", "x-gateway-attempts", "x-gateway-overhead-ms",
 )  # fmt: skip
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")

@@ -1,5 +1,6 @@
 """Reading streams of the three dialects back into whole answers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -84,8 +85,19 @@ def _fill(block: Document, whole: str) -> None:
         block[block["type"]] = whole
 
 
+_WHOLE: dict[str, Callable[[Document], str]] = {
+    "message": lambda item: item["content"][0]["text"],
+    "reasoning": lambda item: item["content"][0]["text"],
+    "function_call": lambda item: item["arguments"],
+    "custom_tool_call": lambda item: item["input"],
+}
+"""What the deltas of an item add up to."""
+
+
 def read_responses(stream: bytes) -> Document:
     """Give the response at the end of a stream; check that the events before it add up to it."""
+    assert stream.endswith(b"\n\ndata: [DONE]\n\n")
+    assert stream.count(b"[DONE]") == 1
     events = frames(stream)
     assert all(name == data["type"] for name, data in events)
     assert [data["sequence_number"] for _, data in events] == list(range(len(events)))
@@ -100,6 +112,6 @@ def read_responses(stream: bytes) -> Document:
             deltas[data["output_index"]] = deltas.get(data["output_index"], "") + data["delta"]
             assert data["item_id"] == done[data["output_index"]]["id"]
     for index, item in enumerate(done):
-        whole = item["arguments"] if item["type"] == "function_call" else item["content"][0]["text"]
-        assert deltas.get(index, "") == whole
+        if item["type"] in _WHOLE:
+            assert deltas.get(index, "") == _WHOLE[item["type"]](item)
     return response

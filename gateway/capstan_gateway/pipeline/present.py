@@ -19,6 +19,7 @@ def present(delivery: Delivery, reply: Reply) -> Reply:
     dialect, document = delivery.route.dialect, delivery.client_document
     if dialect is None or document is None or reply.native:
         return reply
+    _note(delivery, dialect, document)
     if isinstance(reply, WholeReply):
         return WholeReply(reply.status, JSON, _written(dialect, document, reply.body), native=True)
     relay = PresentedRelay(reply.relay, dialect.presenter(document))
@@ -30,8 +31,14 @@ async def present_large(delivery: Delivery, reply: WholeReply, executor: Executo
     dialect, document = delivery.route.dialect, delivery.client_document
     if dialect is None or document is None or reply.native:
         return reply
+    _note(delivery, dialect, document)
     body = await beside(executor, lambda: _written(dialect, document, reply.body))
     return WholeReply(reply.status, JSON, body, native=True)
+
+
+def _note(delivery: Delivery, dialect: Dialect, document: dict[str, Any]) -> None:
+    """Note what the translation of the request left out: the client is told in a header."""
+    delivery.dropped_tools = [tool.kind for tool in dialect.dropped_tools(document)]
 
 
 def _written(dialect: Dialect, document: dict[str, Any], body: bytes) -> bytes:

@@ -1,6 +1,8 @@
 """Sending the reply: in one piece, or frame by frame as the engine produces them."""
 
 import asyncio
+import re
+from collections.abc import Sequence
 from typing import Final
 
 from capstan_gateway.errors import GatewayError
@@ -25,6 +27,9 @@ STREAM_LINES: Final = header_lines(
         (b"x-accel-buffering", b"no"),
     )
 )
+_UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]")
+_LONGEST_NAME: Final = 64
+_MOST_NAMES: Final = 64
 END_SECONDS: Final = 0.5
 """How long to wait for the end of an upstream's body behind its last frame, to be able to use its connection again."""
 
@@ -51,7 +56,16 @@ def _further_lines(delivery: Delivery, ask: Ask) -> bytes:
         headers.append((b"x-capstan-route", ask.route_note))
     if delivery.client_document is not None:
         headers.append((b"request-id", ask.request_id))
+        if delivery.dropped_tools:
+            headers.append((b"x-capstan-dropped-tools", _names(delivery.dropped_tools)))
     return header_lines(headers)
+
+
+def _names(kinds: Sequence[str]) -> bytes:
+    """Write a list of what a client wrote: each once, and nothing that a header could not hold."""
+    return ", ".join(
+        _UNFIT.sub("_", kind)[:_LONGEST_NAME] for kind in list(dict.fromkeys(kinds))[:_MOST_NAMES]
+    ).encode()
 
 
 def _cost_line(ask: Ask) -> bytes:

@@ -180,12 +180,15 @@ async def test_cut_answer_is_incomplete(client: openai.AsyncOpenAI, engine: Fake
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"conversation": "conv_1"}, "conversation"),
-        ({"store": True}, "store"),
+        ({"store": "yes"}, "store"),
         ({"background": True}, "background"),
-        ({"truncation": "auto"}, "truncation"),
-        ({"include": ["message.output_text.logprobs"]}, "include"),
-        ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+        ({"truncation": "middle"}, "truncation"),
+        ({"include": "message.output_text.logprobs"}, "include"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"tools": [{"type": "teleport"}]}, "tools.0.type"),
         ({"tools": TOOLS, "tool_choice": {"type": "file_search"}}, "tool_choice.type"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "name": "nobody"}}, "tool_choice"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0.type"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "input.0.content.0"),
         ({"input": []}, "input"),
@@ -205,10 +208,10 @@ async def test_refusals(client: openai.AsyncOpenAI, engine: FakeUpstream, change
 async def test_defaults_that_mean_nothing_are_tolerated(client: openai.AsyncOpenAI) -> None:
     """Clients that spell the defaults out are served."""
     said = await client.responses.create(
-        **ASK, store=False, background=False, truncation="disabled", include=["reasoning.encrypted_content"],
+        **ASK, store=True, background=False, truncation="auto", include=["reasoning.encrypted_content"],
         service_tier="auto", reasoning={"effort": "low", "summary": "auto"},
     )  # fmt: skip
-    assert said.output_text == "Hello there"
+    assert (said.output_text, said.store, said.truncation) == ("Hello there", False, "auto")
 
 
 @pytest.mark.parametrize("how", ["reset", "clean end", "engine error"])

@@ -24,7 +24,7 @@ TRANSLATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "messages_to_chat": messages_request.to_chat_request,
     "responses_to_chat": responses_request.to_chat_request,
     "chat_to_message": lambda given: to_message(given["completion"]),
-    "chat_to_response": lambda given: to_response(given["completion"], given["request"]),
+    "chat_to_response": lambda given: to_response(given["completion"], given["request"], now=1_700_000_009),
     "message_to_chat": lambda given: orjson.loads(
         to_chat_completion(orjson.dumps(given), model="served", created=1_700_000_000)[0]
     ),

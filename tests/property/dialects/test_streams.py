@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from capstan_gateway.dialects.clients.native import NativeMessagesRelay, NativeResponsesRelay
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.presented import PresentedRelay
-from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.dialects.clients.spoken import MESSAGES, Responses
 from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
 from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.streaming.errors import StreamBroken
@@ -20,6 +20,7 @@ from fakes.anthropic_upstream import message, stream_events, text, tool_use
 from fakes.openai_upstream import DONE, frame
 from support.dialects import frames, read_chat, read_messages, read_responses
 
+RESPONSES = Responses(clock=lambda: 1_700_000_000.5)
 Document = dict[str, Any]
 TEXT = st.text(min_size=1, max_size=12)
 ARGUMENTS = st.dictionaries(
@@ -195,7 +196,7 @@ def test_native_stream_is_not_touched(data: st.DataObject) -> None:
 def test_native_responses_are_not_touched(data: st.DataObject) -> None:
     """The same for those who speak the Responses API."""
     completion = data.draw(completions())
-    whole = run(presented(RESPONSES), [data.draw(chunked(completion))])
+    whole = run(presented(RESPONSES), [data.draw(chunked(completion))]).removesuffix(DONE)
     relay = NativeResponsesRelay(Rename("sim", "served"))
     assert run(relay, data.draw(cuts(whole))) == whole.replace(b'"model":"sim"', b'"model":"served"')
     usage = completion["usage"]

@@ -4,10 +4,19 @@ client's request ─► read_request ─► chat request  ─► routing, limits
 client's answer  ◄─ write_answer / Presenter      ◄─ chat completion / its chunks   ◄─
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import GatewayError
+
+
+class DroppedTool(NamedTuple):
+    """A tool that only the API's own host can run: a translation leaves it out."""
+
+    field: str
+    """Its path in the client's request."""
+    kind: str
+    """Its type."""
 
 
 class Presenter(Protocol):
@@ -31,6 +40,10 @@ class Dialect(Protocol):
 
     def read_request(self, document: Document) -> Document:
         """Translate a request into a chat completion request; InvalidRequest names the field that cannot be."""
+        ...
+
+    def dropped_tools(self, document: Document) -> tuple[DroppedTool, ...]:
+        """The tools that `read_request` leaves out of a request that it takes."""
         ...
 
     def write_answer(self, completion: Document, request: Document) -> Document:

@@ -4,23 +4,32 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of
+from capstan_gateway.dialects.clients.responses_items import (
+    COMPLETED,
+    call_item,
+    logprobs_of,
+    message_item,
+    reasoning_item,
+)
+from capstan_gateway.dialects.clients.responses_tools import ToolKind, Tools
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import GatewayError
 
-COMPLETED: Final = "completed"
 INCOMPLETE: Final = "incomplete"
 IN_PROGRESS: Final = "in_progress"
 _INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_TOO_LONG: Final = "context_length_exceeded"
 _ECHOED: Final[tuple[tuple[str, Any], ...]] = (
-    ("instructions", None), ("max_output_tokens", None), ("metadata", {}), ("parallel_tool_calls", True),
-    ("prompt_cache_key", None), ("reasoning", None), ("safety_identifier", None), ("temperature", None),
-    ("text", {"format": {"type": "text"}}), ("tool_choice", "auto"), ("tools", []), ("top_p", None), ("user", None),
+    ("frequency_penalty", 0.0), ("instructions", None), ("max_output_tokens", None), ("max_tool_calls", None),
+    ("metadata", {}), ("parallel_tool_calls", True), ("presence_penalty", 0.0), ("prompt_cache_key", None),
+    ("safety_identifier", None), ("temperature", 1.0), ("tool_choice", "auto"), ("top_logprobs", 0), ("top_p", 1.0),
+    ("truncation", "disabled"), ("user", None),
 )  # fmt: skip
 """Fields of a response that repeat the request's, with the defaults."""
 
 
-def to_response(completion: Mapping[str, Any], request: Document) -> Document:
-    """Translate an answer; UpstreamFailed when it is none."""
+def to_response(completion: Mapping[str, Any], request: Document, *, now: int) -> Document:
+    """Translate an answer that is whole `now`, in seconds since 1970; UpstreamFailed when it is none."""
     choice, message = first_choice(completion)
     number, finish = number_of(completion), choice.get("finish_reason")
     output: list[Document] = []
@@ -28,18 +37,17 @@ def to_response(completion: Mapping[str, Any], request: Document) -> Document:
     if reasoning:
         output.append(reasoning_item(number, len(output), reasoning))
     if text:
-        output.append(message_item(number, len(output), text, COMPLETED))
-    for call in calls_of(message):
+        output.append(message_item(number, len(output), text, COMPLETED, logprobs_of(choice)))
+    calls = calls_of(message)
+    tools = Tools.of(request).by_chat_name if calls else {}
+    for call in calls:
         name, arguments = function_of(call)
-        output.append(call_item(number, len(output), call.get("id"), name, arguments, COMPLETED))
+        item = call_item(number, len(output), call.get("id"), name, arguments, COMPLETED, tools.get(name))
+        output.append(item)
     if output and output[-1]["type"] != "reasoning":
         output[-1]["status"] = status_of(finish)
-    return {
-        **response_head(completion, request),
-        **outcome(finish),
-        "output": output,
-        "usage": write_usage(completion),
-    }
+    head = response_head(completion, request, now=now)
+    return {**head, **outcome(finish, head, now=now), "output": output, "usage": write_usage(completion)}
 
 
 def number_of(document: Mapping[str, Any]) -> str:
@@ -47,26 +55,44 @@ def number_of(document: Mapping[str, Any]) -> str:
     return str(document.get("id") or "0").removeprefix("chatcmpl-").removeprefix("msg_")
 
 
-def response_head(document: Mapping[str, Any], request: Document) -> Document:
+def response_head(document: Mapping[str, Any], request: Document, *, now: int) -> Document:
     """A response of which nothing is known yet but its request."""
     echoed = {name: request.get(name) if request.get(name) is not None else default for name, default in _ECHOED}
+    created = document.get("created")
     return {
         "id": f"resp_{number_of(document)}",
         "object": "response",
-        "created_at": document.get("created") or 0,
-        "model": document.get("model"),
+        "created_at": int(created) if isinstance(created, int | float) and created else now,
+        "completed_at": None,
+        "model": document.get("model") or request.get("model"),
         "status": IN_PROGRESS,
         "background": False,
         "error": None,
         "incomplete_details": None,
         "output": [],
         "previous_response_id": None,
+        "reasoning": _reasoning(request.get("reasoning")),
         "service_tier": "default",
         "store": False,
-        "truncation": "disabled",
+        "text": _text(request.get("text")),
+        "tools": [_tool(tool) for tool in request.get("tools") or []],
         "usage": None,
         **echoed,
     }
+
+
+def _reasoning(asked: Any) -> Document | None:
+    return None if asked is None else {"effort": None, "summary": None, **asked}
+
+
+def _text(asked: Any) -> Document:
+    return {**(asked or {}), "format": (asked or {}).get("format") or {"type": "text"}}
+
+
+def _tool(tool: Document) -> Document:
+    if tool.get("type") != ToolKind.FUNCTION.value:
+        return tool
+    return {"description": None, "parameters": None, "strict": None, **tool}
 
 
 def status_of(finish: object) -> str:
@@ -74,43 +100,24 @@ def status_of(finish: object) -> str:
     return INCOMPLETE if finish in _INCOMPLETE_REASONS else COMPLETED
 
 
-def outcome(finish: object) -> Document:
-    """The fields that say how an answer ended."""
+def outcome(finish: object, head: Document, *, now: int) -> Document:
+    """The fields that say how an answer ended, and when."""
     reason = _INCOMPLETE_REASONS.get(str(finish))
-    return {"status": status_of(finish), "incomplete_details": {"reason": reason} if reason else None}
+    return {
+        "status": status_of(finish),
+        "incomplete_details": {"reason": reason} if reason else None,
+        # The engine's clock may be ahead.
+        "completed_at": None if reason else max(now, head["created_at"]),
+    }
 
 
 def failed(error: GatewayError) -> Document:
     """The fields that say that an answer broke off."""
-    code = "rate_limit_exceeded" if error.status == 429 else "invalid_prompt" if error.status == 400 else "server_error"
+    code = {429: "rate_limit_exceeded", 400: "invalid_prompt"}.get(error.status, "server_error")
+    if error.code == _TOO_LONG:
+        # By this code, and by no words, agents know to make the conversation shorter.
+        code = _TOO_LONG
     return {"status": "failed", "error": {"code": code, "message": error.message}}
-
-
-def reasoning_item(number: str, index: int, text: str) -> Document:
-    """An item of `output` with reasoning, at this place of it."""
-    content = [{"type": "reasoning_text", "text": text}]
-    return {"id": f"rs_{number}_{index}", "type": "reasoning", "summary": [], "content": content, "status": COMPLETED}
-
-
-def message_item(number: str, index: int, text: str, status: str) -> Document:
-    """An item of `output` with the text of the assistant, at this place of it."""
-    return {
-        "id": f"msg_{number}_{index}", "type": "message", "role": "assistant", "status": status,
-        "content": [text_part(text)],
-    }  # fmt: skip
-
-
-def text_part(text: str) -> Document:
-    """The one part that the content of a message has."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def call_item(number: str, index: int, call_id: object, name: str, arguments: str, status: str) -> Document:
-    """An item of `output` that calls a function, at this place of it."""
-    return {
-        "id": f"fc_{number}_{index}", "type": "function_call", "call_id": str(call_id), "name": name,
-        "arguments": arguments, "status": status,
-    }  # fmt: skip
 
 
 def write_usage(document: Mapping[str, Any]) -> Document | None:

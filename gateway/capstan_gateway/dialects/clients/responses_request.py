@@ -3,32 +3,30 @@
 Nothing is stored here, so what refers to something stored is refused. Fields that neither API knows pass through.
 """
 
-from collections.abc import Callable
 from itertools import takewhile
 from typing import Any, Final
 
+from capstan_gateway.dialects.clients.responses_input import to_messages
+from capstan_gateway.dialects.clients.responses_tools import Tool, Tools
 from capstan_gateway.dialects.fields import (
     Document,
-    missing,
     read_limit,
     read_object,
     read_objects,
     read_switch,
-    read_text,
     unsupported,
-    word,
     wrong,
 )
 
-_HINTS: Final = frozenset(
+_IGNORED: Final = frozenset(
     (
-        "include", "max_tool_calls", "metadata", "prompt_cache_options", "prompt_cache_retention", "service_tier",
-        "stream_options",
+        "client_metadata", "include", "max_tool_calls", "metadata", "prompt_cache_options", "prompt_cache_retention",
+        "service_tier", "store", "stream_options",
     )
 )  # fmt: skip
 _TRANSLATED: Final = frozenset(
     (
-        "background", "input", "instructions", "max_output_tokens", "reasoning", "store", "stream", "text",
+        "background", "input", "instructions", "max_output_tokens", "reasoning", "stream", "text",
         "tool_choice", "tools", "top_logprobs", "truncation",
     )
 )  # fmt: skip
@@ -37,21 +35,31 @@ _STATEFUL: Final = {
     "conversation": "nothing is stored; send the whole conversation as `input`",
     "prompt": "prompts are not stored; send `instructions` and `input`",
     "background": "only false is allowed; use `stream` for long answers",
-    "store": "only false is allowed; responses are not stored and cannot be retrieved",
-    "top_logprobs": "use /v1/chat/completions with `logprobs`",
     "context_management": "leave it out",
     "moderation": "leave it out",
 }
+_NUMBER: Final = ((int, float), "must be a number")
+_STRING: Final = (str, "must be a string")
+_SWITCH: Final = (bool, "must be true or false")
+_TYPES: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
+    "temperature": _NUMBER, "top_p": _NUMBER, "presence_penalty": _NUMBER, "frequency_penalty": _NUMBER,
+    "instructions": _STRING, "prompt_cache_key": _STRING, "safety_identifier": _STRING, "parallel_tool_calls": _SWITCH,
+    "store": _SWITCH, "include": (list, "must be a list"), "metadata": (dict, "must be an object"),
+    "max_tool_calls": (int, "must be a whole number"),
+}  # fmt: skip
+"""Fields that the response repeats, or that are read here."""
 _LOGPROBS: Final = "message.output_text.logprobs"
-_NO_TOOL: Final = "only function tools are allowed"
+_MOST_LOGPROBS: Final = 20
 
 
 def to_chat_request(document: Document) -> Document:
     """Translate a request; InvalidRequest names the field that cannot be."""
     _refuse(document)
-    dropped = _TRANSLATED | _HINTS | _STATEFUL.keys()
+    dropped = _TRANSLATED | _IGNORED | _STATEFUL.keys()
     request = {key: value for key, value in document.items() if key not in dropped}
-    request["messages"] = _one_system([*_instructions(document.get("instructions")), *_messages(document.get("input"))])
+    tools = Tools.of(document)
+    messages = [*_instructions(document.get("instructions")), *to_messages(document.get("input"), tools)]
+    request["messages"] = _one_system(messages)
     if document.get("max_output_tokens") is not None:
         request["max_tokens"] = read_limit(document["max_output_tokens"], "max_output_tokens")
     if read_switch(document, "stream"):
@@ -60,7 +68,8 @@ def to_chat_request(document: Document) -> Document:
     if reasoning.get("effort") is not None:
         request["reasoning_effort"] = reasoning["effort"]
     _add_text(request, read_object(document.get("text") or {}, "text"))
-    _add_tools(request, document)
+    _add_tools(request, tools, document.get("tool_choice"))
+    _add_logprobs(request, document)
     return request
 
 
@@ -68,21 +77,17 @@ def _refuse(document: Document) -> None:
     for field, instead in _STATEFUL.items():
         if document.get(field):
             raise unsupported(field, instead)
-    if document.get("truncation") not in (None, "disabled"):
-        raise unsupported("truncation", "only disabled is allowed")
-    include = document.get("include") or []
-    if not isinstance(include, list):
-        raise wrong("include", "must be a list")
-    if _LOGPROBS in include:
-        raise unsupported("include", f"{_LOGPROBS} is not available; use /v1/chat/completions with `logprobs`")
+    for field, (kinds, must) in _TYPES.items():
+        value = document.get(field)
+        # NB: to Python, true is a number.
+        if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool)):
+            raise wrong(field, must)
+    if document.get("truncation") not in (None, "auto", "disabled"):
+        raise wrong("truncation", "must be auto or disabled")
 
 
-def _instructions(value: Any) -> list[Document]:
-    if value is None or value == "":
-        return []
-    if not isinstance(value, str):
-        raise wrong("instructions", "must be a string")
-    return [{"role": "system", "content": value}]
+def _instructions(value: str | None) -> list[Document]:
+    return [{"role": "system", "content": value}] if value else []
 
 
 def _one_system(messages: list[Document]) -> list[Document]:
@@ -93,85 +98,13 @@ def _one_system(messages: list[Document]) -> list[Document]:
     return [{"role": "system", "content": "\n\n".join(leading)}, *messages[len(leading) :]]
 
 
-def _messages(value: Any) -> list[Document]:
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}]
-    if value is None:
-        raise missing("input")
-    messages: list[Document] = []
-    for field, item in read_objects(value, "input"):
-        kind = word(item.get("type", "message"))
-        read = _ITEMS.get(kind)
-        if read is None:
-            raise unsupported(f"{field}.type", f"allowed are {', '.join(_ITEMS)}")
-        read(messages, item, field)
-    if not messages:
-        raise wrong("input", "must be a string or a list of at least one message")
-    return messages
-
-
-def _add_message(messages: list[Document], item: Document, field: str) -> None:
-    role = item.get("role")
-    if role not in ("user", "assistant", "system", "developer"):
-        raise wrong(f"{field}.role", "must be user, assistant, system or developer")
-    content = item.get("content")
-    if not isinstance(content, str):
-        parts = [_part(part, at) for at, part in read_objects(content, f"{field}.content")]
-        texts = [part["text"] for part in parts if part["type"] == "text"]
-        # What is text alone is sent as a string: not every engine takes parts from everybody.
-        content = parts if len(texts) < len(parts) else "\n".join(texts) if role != "assistant" else "".join(texts)
-    messages.append({"role": "system" if role == "developer" else role, "content": content})
-
-
-def _part(part: Document, field: str) -> Document:
-    kind = part.get("type")
-    if kind in ("input_text", "output_text"):
-        return {"type": "text", "text": read_text(part, "text", field)}
-    if kind == "refusal":
-        return {"type": "text", "text": read_text(part, "refusal", field)}
-    if kind == "input_image":
-        if not isinstance(part.get("image_url"), str):
-            raise unsupported(field, "`image_url` is required; files are not stored")
-        detail = {"detail": part["detail"]} if part.get("detail") not in (None, "auto") else {}
-        return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
-    if kind == "input_file":
-        if not isinstance(part.get("file_data"), str):
-            raise unsupported(field, "`file_data` is required; files are not stored")
-        named = {"filename": part["filename"]} if isinstance(part.get("filename"), str) else {}
-        return {"type": "file", "file": {**named, "file_data": part["file_data"]}}
-    raise unsupported(f"{field}.type", "allowed are input_text, input_image, input_file, output_text and refusal")
-
-
-def _add_call(messages: list[Document], item: Document, field: str) -> None:
-    function = {"name": read_text(item, "name", field), "arguments": read_text(item, "arguments", field)}
-    call = {"id": read_text(item, "call_id", field), "type": "function", "function": function}
-    if messages and messages[-1]["role"] == "assistant":
-        # What the model said and called in one turn is one message of chat.
-        messages[-1].setdefault("tool_calls", []).append(call)
-    else:
-        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
-
-
-def _add_result(messages: list[Document], item: Document, field: str) -> None:
-    output = item.get("output")
-    if not isinstance(output, str):
-        parts = [_part(part, at) for at, part in read_objects(output, f"{field}.output")]
-        if any(part["type"] != "text" for part in parts):
-            raise unsupported(f"{field}.output", "only text is allowed")
-        output = "\n".join(part["text"] for part in parts)
-    messages.append({"role": "tool", "tool_call_id": read_text(item, "call_id", field), "content": output})
-
-
-def _skip(messages: list[Document], item: Document, field: str) -> None:
-    """Leave out earlier reasoning: models are not given it again in chat."""
-
-
-_ITEMS: Final[dict[str, Callable[[list[Document], Document, str], None]]] = {
-    "message": _add_message,
-    "function_call": _add_call,
-    "function_call_output": _add_result,
-    "reasoning": _skip,
-}
+def _add_logprobs(request: Document, document: Document) -> None:
+    top = document.get("top_logprobs")
+    if top is not None and (type(top) is not int or not 0 <= top <= _MOST_LOGPROBS):
+        raise wrong("top_logprobs", f"must be a whole number from 0 to {_MOST_LOGPROBS}")
+    if top or _LOGPROBS in (document.get("include") or ()):
+        request["logprobs"] = True
+        request["top_logprobs"] = top or 0
 
 
 def _add_text(request: Document, config: Document) -> None:
@@ -191,28 +124,32 @@ def _add_text(request: Document, config: Document) -> None:
         raise wrong("text.format.type", "must be text, json_object or json_schema")
 
 
-def _add_tools(request: Document, document: Document) -> None:
-    tools = document.get("tools")
-    if not tools:
+def _add_tools(request: Document, tools: Tools, choice: Any) -> None:
+    offered = tools.tools
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        offered, choice = _allowed(tools, choice)
+    if isinstance(choice, dict):
+        chosen = tools.named(choice, "tool_choice")
+        if len(chosen) != 1:
+            raise unsupported("tool_choice.type", "a tool that only a hosted API runs cannot be chosen")
+        choice = {"type": "function", "function": {"name": chosen[0].chat_name}}
+    elif choice not in (None, "auto", "none", "required"):
+        raise wrong("tool_choice", "must be auto, none, required or a tool")
+    if not offered:
+        if choice == "required" and tools.dropped:
+            raise unsupported("tool_choice", "none of `tools` is one that the client runs")
+        # Chat refuses a choice among no tools.
         request.pop("parallel_tool_calls", None)
         return
-    request["tools"] = [_tool(tool, field) for field, tool in read_objects(tools, "tools")]
-    choice = document.get("tool_choice")
-    if isinstance(choice, dict):
-        if choice.get("type") != "function":
-            raise unsupported("tool_choice.type", _NO_TOOL)
-        request["tool_choice"] = {"type": "function", "function": {"name": read_text(choice, "name", "tool_choice")}}
-    elif choice is not None:
-        if choice not in ("auto", "none", "required"):
-            raise wrong("tool_choice", "must be auto, none, required or a function")
+    request["tools"] = [tool.function for tool in offered]
+    if choice is not None:
         request["tool_choice"] = choice
 
 
-def _tool(tool: Document, field: str) -> Document:
-    if tool.get("type") != "function":
-        raise unsupported(f"{field}.type", _NO_TOOL)
-    function: Document = {"name": read_text(tool, "name", field)}
-    for key in ("description", "parameters", "strict"):
-        if tool.get(key) is not None:
-            function[key] = tool[key]
-    return {"type": "function", "function": function}
+def _allowed(tools: Tools, choice: Document) -> tuple[tuple[Tool, ...], Any]:
+    """Give the tools that are allowed, and how to choose among them: the model is shown no others."""
+    if choice.get("mode") not in (None, "auto", "required"):
+        raise wrong("tool_choice.mode", "must be auto or required")
+    entries = read_objects(choice.get("tools"), "tool_choice.tools")
+    allowed = {tool.chat_name for field, entry in entries for tool in tools.named(entry, field)}
+    return tuple(tool for tool in tools.tools if tool.chat_name in allowed), choice.get("mode") or "auto"

@@ -1,27 +1,35 @@
 """Chat completion chunks as events of OpenAI's Responses API.
 
     response.created, response.in_progress, (one item after the other)...,
-    response.completed | response.incomplete | response.failed
+    response.completed | response.incomplete | response.failed, [DONE]
 
 Every event has the next `sequence_number`. What an item came to is in its `done` event, and all items are in the last.
 """
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
 from capstan_gateway.dialects.clients.responses_answer import (
     IN_PROGRESS,
-    call_item,
     failed,
-    message_item,
     number_of,
     outcome,
-    reasoning_item,
     response_head,
     status_of,
-    text_part,
     write_usage,
 )
+from capstan_gateway.dialects.clients.responses_arguments import InputText
+from capstan_gateway.dialects.clients.responses_items import (
+    call_item,
+    is_written_at_once,
+    logprobs_of,
+    message_item,
+    reasoning_item,
+    text_part,
+)
+from capstan_gateway.dialects.clients.responses_tools import Tool, ToolKind, Tools
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import event
 from capstan_gateway.errors import GatewayError
@@ -30,14 +38,18 @@ _PREFIXES: Final = {Kind.REASONING: "rs", Kind.TEXT: "msg", Kind.CALL: "fc"}
 """Of the ids of items."""
 _PARTS: Final = {Kind.REASONING: "reasoning_text", Kind.TEXT: "output_text"}
 _ARGUMENTS: Final = "response.function_call_arguments"
+_INPUT: Final = "response.custom_tool_call_input"
+_DONE: Final = b"data: [DONE]\n\n"
+"""The end of a stream, by the Open Responses specification."""
 
 
 class ResponseEvents(ChatEvents):
     """One stream for a client of `/v1/responses`."""
 
-    def __init__(self, request: Document) -> None:
+    def __init__(self, request: Document, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
         self._request = request
+        self._clock = clock
         self._head: Document = {}
         self._number = ""
         self._sequence = -1
@@ -45,72 +57,126 @@ class ResponseEvents(ChatEvents):
         """Of the open item."""
         self._named: tuple[object, str] = (None, "")
         """Id and name of the open call."""
+        self._tools: dict[str, Tool] | None = None
+        """By the names that the model calls; read when it first calls one."""
+        self._tool: Tool | None = None
+        """What the open call calls, of a kind that needs to be known."""
+        self._input: InputText | None = None
+        """Reads the open call's arguments, where the tool takes plain text."""
+        self._logprobs: list[Document] = []
+        """Of the open text."""
+        self._fresh: list[Document] = []
+        """Those that no event has told yet."""
         self._output: list[Document] = []
+
+    def chunk(self, chunk: Document) -> bytes:
+        """The events of one chunk."""
+        choices = chunk.get("choices")
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, dict) and choice.get("logprobs") is not None and not choice.get("index"):
+                    self._fresh += logprobs_of(choice)
+        return super().chunk(chunk)
 
     def _stream_begins(self, chunk: Document) -> bytes:
         self._number = number_of(chunk)
-        self._head = response_head(chunk, self._request)
+        self._head = response_head(chunk, self._request, now=self._now())
         return self._event("response.created", response=self._head) + self._event(
             "response.in_progress", response=self._head
         )
 
     def _stream_ends(self) -> bytes:
-        ended = {**self._head, **outcome(self._finish), "output": self._output, "usage": write_usage(self._usage)}
-        return self._event(f"response.{ended['status']}", response=ended)
+        ended = {**self._head, **outcome(self._finish, self._head, now=self._now())}
+        ended |= {"output": self._output, "usage": write_usage(self._usage)}
+        return self._event(f"response.{ended['status']}", response=ended) + _DONE
 
     def _stream_fails(self, error: GatewayError) -> bytes:
         events = self._start({})
-        return events + self._event("response.failed", response={**self._head, **failed(error), "output": self._output})
+        ended = {**self._head, **failed(error), "output": self._output}
+        return events + self._event("response.failed", response=ended) + _DONE
 
     def _text_begins(self, kind: Kind) -> bytes:
-        self._pieces = []
+        self._pieces, self._logprobs = [], []
         part = text_part("") if kind is Kind.TEXT else {"type": _PARTS[kind], "text": ""}
         events = self._item_added({**self._item(kind, IN_PROGRESS), "content": [], "status": IN_PROGRESS})
         return events + self._event("response.content_part.added", **self._where(kind), content_index=0, part=part)
 
     def _call_begins(self, call_id: object, name: str) -> bytes:
         self._pieces, self._named = [], (call_id or f"call_{self._call}", name)
-        return self._item_added(self._item(Kind.CALL, IN_PROGRESS))
+        if self._tools is None:
+            self._tools = Tools.of(self._request).by_chat_name
+        self._tool = self._tools.get(name)
+        custom = self._tool is not None and self._tool.kind is ToolKind.CUSTOM
+        self._input = InputText() if custom else None
+        return b"" if is_written_at_once(self._tool) else self._item_added(self._item(Kind.CALL, IN_PROGRESS))
 
     def _item_added(self, item: Document) -> bytes:
         return self._event("response.output_item.added", output_index=len(self._output), item=item)
 
     def _piece(self, kind: Kind, text: str) -> bytes:
         self._pieces.append(text)
-        where = self._where(kind)
         if kind is Kind.CALL:
-            return self._event(f"{_ARGUMENTS}.delta", **where, delta=text)
-        return self._event(f"response.{_PARTS[kind]}.delta", **where, content_index=0, delta=text, **_extra(kind))
+            return self._call_piece_event(text)
+        extra: Document = {}
+        if kind is Kind.TEXT:
+            extra["logprobs"], self._fresh = self._fresh, []
+            self._logprobs += extra["logprobs"]
+        where = self._where(kind)
+        return self._event(f"response.{_PARTS[kind]}.delta", **where, content_index=0, delta=text, **extra)
+
+    def _call_piece_event(self, text: str) -> bytes:
+        if is_written_at_once(self._tool):
+            return b""
+        if self._input is None:
+            return self._event(f"{_ARGUMENTS}.delta", **self._where(Kind.CALL), delta=text)
+        known = self._input.feed(text)
+        return self._event(f"{_INPUT}.delta", **self._where(Kind.CALL), delta=known) if known else b""
 
     def _part_ends(self, kind: Kind) -> bytes:
-        item, where, text = self._item(kind, status_of(self._finish)), self._where(kind), "".join(self._pieces)
-        if kind is Kind.CALL:
-            events = self._event(f"{_ARGUMENTS}.done", **where, name=self._named[1], arguments=text)
-        else:
-            part = item["content"][0]
-            events = self._event(f"response.{_PARTS[kind]}.done", **where, content_index=0, text=text, **_extra(kind))
-            events += self._event("response.content_part.done", **where, content_index=0, part=part)
+        item = self._item(kind, status_of(self._finish))
+        events = self._call_ends(item) if kind is Kind.CALL else self._text_ends(kind, item)
         events += self._event("response.output_item.done", output_index=len(self._output), item=item)
         self._output.append(item)
         return events
+
+    def _text_ends(self, kind: Kind, item: Document) -> bytes:
+        part, where = item["content"][0], self._where(kind)
+        extra = {"logprobs": self._logprobs} if kind is Kind.TEXT else {}
+        events = self._event(f"response.{_PARTS[kind]}.done", **where, content_index=0, text=part["text"], **extra)
+        return events + self._event("response.content_part.done", **where, content_index=0, part=part)
+
+    def _call_ends(self, item: Document) -> bytes:
+        where = {"item_id": item["id"], "output_index": len(self._output)}
+        events = b""
+        if is_written_at_once(self._tool):
+            if item["type"] != "function_call":
+                return self._item_added({**item, "status": IN_PROGRESS})
+            events = self._item_added({**item, "status": IN_PROGRESS, "arguments": ""})
+            events += self._event(f"{_ARGUMENTS}.delta", **where, delta=item["arguments"])
+        if self._input is None:
+            return events + self._event(f"{_ARGUMENTS}.done", **where, name=item["name"], arguments=item["arguments"])
+        rest = self._input.finish()
+        events = self._event(f"{_INPUT}.delta", **where, delta=rest) if rest else b""
+        return events + self._event(f"{_INPUT}.done", **where, input=item["input"])
 
     def _item(self, kind: Kind, status: str) -> Document:
         """The open item as it is now."""
         index, text = len(self._output), "".join(self._pieces)
         if kind is Kind.CALL:
-            return call_item(self._number, index, *self._named, text, status)
+            return call_item(self._number, index, *self._named, text, status, self._tool)
         if kind is Kind.TEXT:
-            return message_item(self._number, index, text, status)
+            return message_item(self._number, index, text, status, self._logprobs)
         return reasoning_item(self._number, index, text)
 
     def _where(self, kind: Kind) -> Document:
-        index = len(self._output)
-        return {"item_id": f"{_PREFIXES[kind]}_{self._number}_{index}", "output_index": index}
+        """What places an event at the open item."""
+        custom = kind is Kind.CALL and self._input is not None
+        prefix = "ctc" if custom else _PREFIXES[kind]
+        return {"item_id": f"{prefix}_{self._number}_{len(self._output)}", "output_index": len(self._output)}
+
+    def _now(self) -> int:
+        return int(self._clock())
 
     def _event(self, kind: str, **fields: object) -> bytes:
         self._sequence += 1
         return event({"type": kind, "sequence_number": self._sequence, **fields})
-
-
-def _extra(kind: Kind) -> Document:
-    return {"logprobs": []} if kind is Kind.TEXT else {}

@@ -1,11 +1,14 @@
 """The dialects that clients may speak beside chat completions."""
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from capstan_gateway.dialects.clients import messages_answer, messages_request, responses_answer, responses_request
 from capstan_gateway.dialects.clients.messages_stream import MessageEvents
-from capstan_gateway.dialects.clients.port import Dialect, Presenter
+from capstan_gateway.dialects.clients.port import Dialect, DroppedTool, Presenter
 from capstan_gateway.dialects.clients.responses_stream import ResponseEvents
+from capstan_gateway.dialects.clients.responses_tools import Tools
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.envelope import error_body
 from capstan_gateway.errors import GatewayError
@@ -17,6 +20,9 @@ class _Messages:
     def read_request(self, document: Document) -> Document:
         return messages_request.to_chat_request(document)
 
+    def dropped_tools(self, document: Document) -> tuple[DroppedTool, ...]:  # noqa: ARG002 - one signature
+        return ()
+
     def write_answer(self, completion: Document, request: Document) -> Document:  # noqa: ARG002 - one signature
         return messages_answer.to_message(completion)
 
@@ -27,21 +33,32 @@ class _Messages:
         return messages_answer.write_error(error, request_id)
 
 
-class _Responses:
-    """OpenAI's Responses API, the stateless part; `port.Dialect`."""
+class Responses:
+    """OpenAI's Responses API, the stateless part; `port.Dialect`. The clock gives seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
 
     def read_request(self, document: Document) -> Document:
+        """Translate a request."""
         return responses_request.to_chat_request(document)
 
+    def dropped_tools(self, document: Document) -> tuple[DroppedTool, ...]:
+        """Tools that OpenAI runs itself."""
+        return Tools.of(document).dropped
+
     def write_answer(self, completion: Document, request: Document) -> Document:
-        return responses_answer.to_response(completion, request)
+        """Translate an answer."""
+        return responses_answer.to_response(completion, request, now=int(self._clock()))
 
     def presenter(self, request: Document) -> Presenter:
-        return ResponseEvents(request)
+        """What translates a stream."""
+        return ResponseEvents(request, self._clock)
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002 - one signature
+        """OpenAI's envelope."""
         return error.status, error_body(error)
 
 
 MESSAGES: Final[Dialect] = _Messages()
-RESPONSES: Final[Dialect] = _Responses()
+RESPONSES: Final[Dialect] = Responses()
