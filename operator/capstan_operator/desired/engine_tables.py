@@ -75,7 +75,8 @@ _ONE_VALUE_SIMULATOR = frozenset(
         *("--alias", "--context-window", "--kv-blocks", "--prefix-cache", "--ttft-ms", "--prefill-tokens-per-second"),
         *("--tpot-ms", "--jitter", "--batch-slowdown", "--concurrency", "--answer-tokens", "--chunk-tokens", "--seed"),
         *("--embedding-size", "--label", "--startup-seconds", "--keep-alive-seconds", "--fault", "--settle-seconds"),
-        *("--log-level", "--log-format"),
+        *("--log-level", "--log-format", "--reasoning-tokens", "--reasoning-field", "--refusal-rate", "--accuracy"),
+        "--parallel-calls",
     }
 )
 

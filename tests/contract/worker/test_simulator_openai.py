@@ -168,7 +168,7 @@ def test_the_second_turn_hits_the_prefix_cache(chat: OpenAI):
         ({"model": "other", "messages": MESSAGES}, openai.NotFoundError, "The model `other` does not exist."),
         ({"messages": []}, openai.BadRequestError, "at least one message"),
         ({"messages": MESSAGES, "max_tokens": 0}, openai.BadRequestError, "max_tokens must be at least 1, got 0."),
-        ({"messages": MESSAGES, "temperature": -1}, openai.BadRequestError, "temperature must be in"),
+        ({"messages": MESSAGES, "temperature": -1}, openai.BadRequestError, "temperature must be non-neg"),
         ({"messages": MESSAGES, "max_tokens": 1024}, openai.BadRequestError, "maximum context length is 1024 tokens"),
         (
             {"messages": [{"role": "user", "content": "a b " * 600}]},

@@ -8,6 +8,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from capstan_worker.simulator.tokens import split
 
@@ -21,6 +22,25 @@ _WORDS = tuple(" " + word for word in _VOCABULARY.split() if len(word) <= 6)
 _SENTENCE = 12
 
 
+class Kind(StrEnum):
+    """What a part of an answer is."""
+
+    TEXT = "text"
+    REASONING = "reasoning"
+    REFUSAL = "refusal"
+    CALL = "call"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an answer: from one token up to the next part."""
+
+    kind: Kind
+    start: int = 0
+    tool: str = ""
+    """Of a call: the tool's name. Its tokens are the arguments."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One choice, whole."""
@@ -28,11 +48,25 @@ class Answer:
     tokens: tuple[str, ...]
     finish_reason: str
     stop_reason: str | None = None
+    parts: tuple[Part, ...] = (Part(Kind.TEXT),)
+    """In their order; the first begins with the first token. Parts that begin behind the last token are not there."""
+    wrong: bool = False
+    """Whether it is one of those that are wrong on purpose: its tokens are less probable."""
 
     @property
     def text(self) -> str:
-        """The answer as text."""
+        """The answer as text, with all its parts."""
         return "".join(self.tokens)
+
+    def pieces(self, start: int, end: int) -> list[tuple[int, Part, str]]:
+        """Give what the tokens from `start` to `end` hold: number, part and text of each part."""
+        found = []
+        for number, part in enumerate(self.parts):
+            following = self.parts[number + 1].start if number + 1 < len(self.parts) else len(self.tokens)
+            low, high = max(start, part.start), min(end, following)
+            if low < high:
+                found.append((number, part, "".join(self.tokens[low:high])))
+        return found
 
 
 @dataclass(frozen=True)
@@ -56,8 +90,13 @@ def make_seed(*parts: str) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def write_prose(seed: int, *, model: str, mean_tokens: int, bounds: Bounds) -> Answer:
-    """Write an answer of about `mean_tokens` tokens, cut by the bounds."""
+def write_prose(seed: int, *, model: str, mean_tokens: int, bounds: Bounds, opening: str = "") -> Answer:
+    """Write an answer of about `mean_tokens` tokens behind the opening, cut by the bounds."""
+    return cut([*split(opening), *prose(seed, model=model, mean_tokens=mean_tokens, bounds=bounds)], bounds)
+
+
+def prose(seed: int, *, model: str, mean_tokens: int, bounds: Bounds) -> list[str]:
+    """Give the tokens of an answer of about `mean_tokens` tokens, before it is cut."""
     rng = random.Random(seed)  # noqa: S311  # reproducible on purpose
     natural = rng.randint(max(mean_tokens // 2, 1), max(mean_tokens * 3 // 2, 1))
     length = bounds.max_tokens if bounds.ignore_eos else max(natural, bounds.min_tokens)
@@ -68,18 +107,27 @@ def write_prose(seed: int, *, model: str, mean_tokens: int, bounds: Bounds) -> A
         for place in (*range(_SENTENCE - 1, missing - 2, _SENTENCE), missing - 1):
             words[place] = "."
         tokens += words
-    return cut(tokens, bounds)
+    return tokens
 
 
-def cut(tokens: Sequence[str], bounds: Bounds) -> Answer:
+def thoughts(seed: int, mean_tokens: int) -> list[str]:
+    """Give the tokens of a reasoning that is about so long."""
+    rng = random.Random(seed ^ 0x7E1)  # noqa: S311  # reproducible on purpose
+    length = rng.randint(max(mean_tokens // 2, 1), max(mean_tokens * 3 // 2, 1))
+    return [*split("Simulated reasoning:"), *rng.choices(_WORDS, k=length), "."]
+
+
+def cut(
+    tokens: Sequence[str], bounds: Bounds, *, parts: tuple[Part, ...] = (Part(Kind.TEXT),), wrong: bool = False
+) -> Answer:
     """Apply the bounds to a whole answer: a stop string first met ends it, then `max_tokens`."""
     kept = list(tokens[: bounds.max_tokens])
     stopped = _first_stop("".join(kept), bounds) if bounds.stop else None
     if stopped is not None:
         end, reason = stopped
-        return Answer(tuple(_up_to(kept, end)), "stop", reason)
+        return Answer(tuple(_up_to(kept, end)), "stop", reason, parts, wrong)
     reached = len(tokens) > bounds.max_tokens or (bounds.ignore_eos and len(tokens) >= bounds.max_tokens)
-    return Answer(tuple(kept), "length" if reached else "stop")
+    return Answer(tuple(kept), "length" if reached else "stop", None, parts, wrong)
 
 
 def _first_stop(text: str, bounds: Bounds) -> tuple[int, str] | None:
@@ -103,10 +151,13 @@ def _up_to(tokens: Sequence[str], end: int) -> list[str]:
     return kept
 
 
-def logprob(seed: int, index: int, rank: int) -> float:
-    """Give the log-probability of the token at `index` among its alternatives: made up, but always the same."""
+def logprob(seed: int, index: int, rank: int, *, wrong: bool = False) -> float:
+    """Give the log-probability of the token at `index` among its alternatives: made up, but always the same.
+
+    A wrong answer's tokens are less probable, so that who judges by them can tell.
+    """
     spread = random.Random(seed * 1_000_003 + index).random()  # noqa: S311  # reproducible on purpose
-    return -0.02 - spread * 0.5 - rank * 1.5
+    return -0.02 - spread * 0.5 - rank * 1.5 - (1.0 if wrong else 0.0)
 
 
 def alternatives(seed: int, index: int, token: str, number: int) -> list[str]:

@@ -18,7 +18,8 @@ from capstan_worker.simulator.faults import Fault, FaultBook, parse_fault
 from capstan_worker.simulator.generate import Generator
 from capstan_worker.simulator.metrics import Metrics
 from capstan_worker.simulator.pooling import POOLING
-from capstan_worker.simulator.requests import Body, check_model, parse_body, parse_chat, parse_completion
+from capstan_worker.simulator.protocol import Body
+from capstan_worker.simulator.requests import check_model, parse_body, parse_chat, parse_completion, prompt_texts
 from capstan_worker.simulator.scheduler import Scheduler
 from capstan_worker.simulator.settings import Dials, SimulatorSettings
 from capstan_worker.simulator.tokens import split, token_id
@@ -137,12 +138,12 @@ class Simulator:
         return parse_body(body)
 
     async def _chat(self, exchange: Exchange, body: Body, number: str) -> None:
-        request = parse_chat(body, self.settings, self.dials.answer_tokens)
+        request = parse_chat(body, self.settings, self.dials)
         self._strike_length(exchange.fault)
         await self._generator.run(exchange, request, self.dials, number)
 
     async def _completion(self, exchange: Exchange, body: Body, number: str) -> None:
-        request = parse_completion(body, self.settings, self.dials.answer_tokens)
+        request = parse_completion(body, self.settings, self.dials)
         self._strike_length(exchange.fault)
         await self._generator.run(exchange, request, self.dials, number)
 
@@ -172,9 +173,10 @@ class Simulator:
     async def _tokenize(self, exchange: Exchange, body: Body, _number: str) -> None:
         check_model(body, self.settings)
         if "messages" in body:
-            tokens = list(parse_chat({**body, "stream": False}, self.settings, 1).prompts[0])
+            asked = {name: body[name] for name in ("model", "messages", "tools") if name in body}
+            tokens = list(parse_chat(asked, self.settings, self.dials).prompts[0])
         else:
-            tokens = split(str(body.get("prompt", "")))
+            tokens = split(prompt_texts(body.get("prompt"), "prompt")[0])
         numbers = [token_id(token) for token in tokens]
         window = self.settings.context_window
         await exchange.whole({"count": len(tokens), "max_model_len": window, "tokens": numbers, "token_strs": None})

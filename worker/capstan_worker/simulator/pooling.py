@@ -7,7 +7,8 @@ from typing import Any
 
 from capstan_worker.simulator.answers import make_seed
 from capstan_worker.simulator.errors import ApiError
-from capstan_worker.simulator.requests import Body, content_text, prompt_texts
+from capstan_worker.simulator.protocol import Body
+from capstan_worker.simulator.requests import content_text, prompt_texts
 from capstan_worker.simulator.settings import SimulatorSettings
 from capstan_worker.simulator.tokens import count
 from capstan_worker.simulator.vectors import embed, encode_base64, similarity
@@ -81,7 +82,11 @@ def ranking(body: Body, model: str, settings: SimulatorSettings, number: str) ->
         for index, text in enumerate(documents)
     ]
     results.sort(key=lambda item: (-item["relevance_score"], item["index"]))
-    most = body.get("top_n") or len(results)
+    most = body.get("top_n")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int)):
+        raise ApiError(400, "`top_n` must be a whole number.", param="top_n")
+    if most is None or most < 1:
+        most = len(results)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return Pooled({"id": "rerank-" + number, "model": model, "usage": usage, "results": results[:most]}, tokens)
 
@@ -99,8 +104,9 @@ POOLING: Mapping[str, tuple[str, Callable[[Body, str, SimulatorSettings, str], P
 
 
 def _inputs(body: Body) -> list[str]:
-    if "input" not in body and isinstance(body.get("messages"), list):
-        return ["".join(content_text(message) for message in body["messages"])]
+    messages = body.get("messages")
+    if "input" not in body and isinstance(messages, list) and all(isinstance(message, dict) for message in messages):
+        return ["".join(content_text(message) for message in messages)]
     return prompt_texts(body.get("input"), "input")
 
 

@@ -6,10 +6,14 @@ within the schema. What it does not know (patterns, conditions) it ignores.
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+from capstan_worker.simulator.errors import ApiError
 
 Json = Any
 _DEEPEST = 12
+_MOST_VALUES: Final = 10_000
+_LONGEST_TEXT: Final = 100_000
 _FORMATS = {
     "date-time": "2026-01-01T00:00:00Z",
     "date": "2026-01-01",
@@ -21,12 +25,24 @@ _FORMATS = {
 }
 
 
+class _Draws(random.Random):
+    """What an example is drawn from, and how many values it may still have."""
+
+    left = _MOST_VALUES
+
+
 def example(schema: Mapping[str, Json], seed: int) -> Json:
-    """Make a value that the schema allows, the same for the same seed."""
-    return _value(schema, schema, random.Random(seed), 0)  # noqa: S311  # reproducible on purpose
+    """Make a value that the schema allows, the same for the same seed. Raises ApiError for what is no schema."""
+    try:
+        return _value(schema, schema, _Draws(seed), 0)
+    except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise ApiError(400, "Invalid JSON schema: the simulator cannot make an example of it") from error
 
 
-def _value(schema: Json, root: Mapping[str, Json], rng: random.Random, depth: int) -> Json:
+def _value(schema: Json, root: Mapping[str, Json], rng: _Draws, depth: int) -> Json:
+    rng.left -= 1
+    if rng.left < 0:
+        raise ApiError(400, f"Invalid JSON schema: its values have more than {_MOST_VALUES} parts")
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return "simulated" if depth <= _DEEPEST else None
     schema = _resolve(schema, root)
@@ -77,7 +93,7 @@ def _type_of(schema: Mapping[str, Json]) -> str:
     return "array" if "items" in schema else "string"
 
 
-def _of_type(kind: str, schema: Mapping[str, Json], root: Mapping[str, Json], rng: random.Random, depth: int) -> Json:
+def _of_type(kind: str, schema: Mapping[str, Json], root: Mapping[str, Json], rng: _Draws, depth: int) -> Json:
     if kind == "object":
         required = set(schema.get("required", ()))
         names = schema.get("properties", {})
@@ -101,7 +117,7 @@ def _narrow(schema: Mapping[str, Json]) -> bool:
     return "minimum" in schema and "maximum" in schema and schema["maximum"] - schema["minimum"] < 1
 
 
-def _integer(schema: Mapping[str, Json], rng: random.Random) -> int:
+def _integer(schema: Mapping[str, Json], rng: _Draws) -> int:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     if low is None and high is None:
@@ -117,6 +133,8 @@ def _integer(schema: Mapping[str, Json], rng: random.Random) -> int:
 def _string(schema: Mapping[str, Json]) -> str:
     text = _FORMATS.get(str(schema.get("format")), "simulated")
     least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
+    if least > _LONGEST_TEXT:
+        raise ApiError(400, f"Invalid JSON schema: minLength is above {_LONGEST_TEXT}")
     if len(text) < least:
         text = (text + "." * least)[:least]
     return text[: int(most)] if most is not None else text

@@ -12,6 +12,7 @@ from capstan_worker.simulator.blocks import BLOCK_SIZE, blocks_for
 from capstan_worker.simulator.faults import Fault, parse_fault
 
 DEFAULT_BLOCKS: Final = 8192
+_LONGEST_REASONING: Final = 1 << 20
 
 
 def _read_on_off(text: str) -> bool:
@@ -31,6 +32,10 @@ class Dials:
     batch_slowdown: float = setting(0.0, "with a full batch a token takes this share longer: 1 means twice as long")
     concurrency: int = setting(64, "requests that run at once; others wait")
     answer_tokens: int = setting(48, "mean length of an answer")
+    reasoning_tokens: int = setting(0, "mean length of the reasoning before a chat answer; 0: none")
+    refusal_rate: float = setting(0.0, "share of the requests that are answered with a refusal")
+    accuracy: float = setting(1.0, "share of the questions with a known answer that are answered rightly")
+    parallel_calls: int = setting(8, "most tools called in one answer")
     prefix_cache: bool = setting(True, "cache KV blocks of prompts: on or off", read=_read_on_off)
     accepting: bool = True
     """False: the port is closed and every connection is reset."""
@@ -61,7 +66,10 @@ class SimulatorSettings:
         ("LABEL_0", "LABEL_1"), "a label of classify (repeatable)", flag="label", repeated=True
     )
     startup_seconds: float = setting(0.0, 'how long "loading the model" takes', least=0)
-    seed: int = setting(0, "changes answers, jitter and the draw of faults")
+    seed: int = setting(0, "changes answers, jitter, the draw of faults and which questions are hard")
+    reasoning_field: str = setting(
+        "reasoning", "the name of the reasoning in answers", choices=("reasoning", "reasoning_content", "both")
+    )
     keep_alive_seconds: float = setting(5.0, "an idle connection is closed after this, as by vLLM", least=0)
     chunk_tokens: int = setting(1, "tokens per event of a stream", least=1)
     allow_fault_headers: bool = setting(False, "obey the header x-simulator-fault of a request")
@@ -83,11 +91,14 @@ def check_dials(dials: Dials) -> Dials:
     for name in ("ttft_ms", "prefill_tokens_per_second", "tpot_ms", "batch_slowdown"):
         if not 0 <= getattr(dials, name) < 1e9:
             raise UsageError(f"{_camel(name)} must be 0 or more")
-    if not 0 <= dials.jitter <= 1:
-        raise UsageError("jitter must be from 0 to 1")
-    for name in ("concurrency", "answer_tokens"):
+    for name in ("jitter", "refusal_rate", "accuracy"):
+        if not 0 <= getattr(dials, name) <= 1:
+            raise UsageError(f"{_camel(name)} must be from 0 to 1")
+    for name in ("concurrency", "answer_tokens", "parallel_calls"):
         if getattr(dials, name) < 1:
             raise UsageError(f"{_camel(name)} must be at least 1")
+    if not 0 <= dials.reasoning_tokens < _LONGEST_REASONING:
+        raise UsageError(f"reasoningTokens must be from 0 to {_LONGEST_REASONING - 1}")
     return dials
 
 

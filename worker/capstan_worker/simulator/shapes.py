@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from capstan_worker.simulator.answers import Answer, alternatives, logprob
+from capstan_worker.simulator.answers import Answer, Kind, Part, alternatives, logprob, make_seed
 from capstan_worker.simulator.requests import Generation
 
 FINGERPRINT = "capstan-simulator"
@@ -17,7 +17,6 @@ class Shapes:
         self.request = request
         self._prompt_tokens = sum(len(prompt) for prompt in request.prompts)
         self._cached_tokens = cached_tokens
-        self._tool_ids = [f"chatcmpl-tool-{seed:016x}" for seed in request.seeds]
         kind = "chat.completion" if request.chat else "text_completion"
         self._id = ("chatcmpl-" if request.chat else "cmpl-") + number
         self._head = {"id": self._id, "created": created, "model": request.model, "system_fingerprint": FINGERPRINT}
@@ -58,10 +57,8 @@ class Shapes:
         choice: Document = {"index": index, "logprobs": self._logprobs(index, answer, start, end)}
         if not self.request.chat:
             choice["text"] = self._echo(index) + text if start == 0 else text
-        elif self.request.tool is None:
-            choice["delta"] = {"content": text}
         else:
-            choice["delta"] = {"tool_calls": [self._tool_delta(index, text, first=start == 0)]}
+            choice["delta"] = self._delta(index, answer, start, end)
         choice["finish_reason"] = reason
         if last:
             choice["stop_reason"] = answer.stop_reason
@@ -71,27 +68,53 @@ class Shapes:
         choice: Document = {"index": index, "logprobs": self._logprobs(index, answer, 0, len(answer.tokens))}
         if not self.request.chat:
             choice["text"] = self._echo(index) + answer.text
-        elif self.request.tool is None:
-            choice["message"] = {"role": "assistant", "content": answer.text, "tool_calls": []}
         else:
-            call = {
-                "id": self._tool_ids[index],
-                "type": "function",
-                "function": {"name": self.request.tool, "arguments": answer.text},
-            }
-            choice["message"] = {"role": "assistant", "content": None, "tool_calls": [call]}
+            choice["message"] = self._message(index, answer)
         choice["finish_reason"] = self._finish_reason(answer)
         choice["stop_reason"] = answer.stop_reason
         return choice
 
-    def _tool_delta(self, index: int, text: str, *, first: bool) -> Document:
-        if not first:
-            return {"index": 0, "function": {"arguments": text}}
-        function = {"name": self.request.tool, "arguments": text}
-        return {"index": 0, "id": self._tool_ids[index], "type": "function", "function": function}
+    def _message(self, index: int, answer: Answer) -> Document:
+        message: Document = {"role": "assistant", "content": None, "tool_calls": []}
+        for number, part, text in answer.pieces(0, len(answer.tokens)):
+            if part.kind is Kind.CALL:
+                function = {"name": part.tool, "arguments": text}
+                message["tool_calls"].append(
+                    {"id": self._id_of(index, number), "type": "function", "function": function}
+                )
+            else:
+                message |= self._field(part, text)
+        if not message["tool_calls"] and not answer.tokens:
+            message["content"] = ""
+        return message
+
+    def _delta(self, index: int, answer: Answer, start: int, end: int) -> Document:
+        delta: Document = {}
+        for number, part, text in answer.pieces(start, end):
+            if part.kind is Kind.CALL:
+                delta.setdefault("tool_calls", []).append(self._call_piece(index, answer, number, text, start))
+            else:
+                delta |= self._field(part, text)
+        return delta
+
+    def _field(self, part: Part, text: str) -> Document:
+        if part.kind is Kind.REASONING:
+            return dict.fromkeys(self.request.reasoning_fields, text)
+        return {"refusal" if part.kind is Kind.REFUSAL else "content": text}
+
+    def _call_piece(self, index: int, answer: Answer, number: int, text: str, start: int) -> Document:
+        part = answer.parts[number]
+        place = sum(other.kind is Kind.CALL for other in answer.parts[:number])
+        if part.start < start:
+            return {"index": place, "function": {"arguments": text}}
+        function = {"name": part.tool, "arguments": text}
+        return {"index": place, "id": self._id_of(index, number), "type": "function", "function": function}
+
+    def _id_of(self, index: int, number: int) -> str:
+        return f"chatcmpl-tool-{make_seed(str(self.request.seeds[index]), str(number)):016x}"
 
     def _finish_reason(self, answer: Answer) -> str:
-        called = self.request.tool is not None and answer.finish_reason == "stop"
+        called = answer.finish_reason == "stop" and any(part.kind is Kind.CALL for part in answer.parts)
         return "tool_calls" if called else answer.finish_reason
 
     def _echo(self, index: int) -> str:
@@ -103,23 +126,25 @@ class Shapes:
         seed = self.request.seeds[index]
         places = range(start, min(end, len(answer.tokens)))
         if self.request.chat:
-            return {"content": [self._place(seed, place, answer.tokens[place]) for place in places]}
+            return {"content": [self._place(seed, place, answer) for place in places]}
         offsets = [sum(len(token) for token in answer.tokens[:place]) for place in places]
         return {
             "text_offset": offsets,
-            "token_logprobs": [logprob(seed, place, 0) for place in places],
+            "token_logprobs": [logprob(seed, place, 0, wrong=answer.wrong) for place in places],
             "tokens": [answer.tokens[place] for place in places],
-            "top_logprobs": [self._top(seed, place, answer.tokens[place]) for place in places],
+            "top_logprobs": [self._top(seed, place, answer) for place in places],
         }
 
-    def _place(self, seed: int, place: int, token: str) -> Document:
+    def _place(self, seed: int, place: int, answer: Answer) -> Document:
+        token = answer.tokens[place]
         others = alternatives(seed, place, token, self.request.logprobs or 0)
-        top = [_entry(other, logprob(seed, place, rank)) for rank, other in enumerate(others)]
-        return {**_entry(token, logprob(seed, place, 0)), "top_logprobs": top}
+        values = [logprob(seed, place, rank, wrong=answer.wrong) for rank in range(max(len(others), 1))]
+        top = [_entry(other, values[rank]) for rank, other in enumerate(others)]
+        return {**_entry(token, values[0]), "top_logprobs": top}
 
-    def _top(self, seed: int, place: int, token: str) -> Document:
-        others = alternatives(seed, place, token, self.request.logprobs or 1)
-        return {other: logprob(seed, place, rank) for rank, other in enumerate(others)}
+    def _top(self, seed: int, place: int, answer: Answer) -> Document:
+        others = alternatives(seed, place, answer.tokens[place], self.request.logprobs or 1)
+        return {other: logprob(seed, place, rank, wrong=answer.wrong) for rank, other in enumerate(others)}
 
 
 def _entry(token: str, value: float) -> Document:
