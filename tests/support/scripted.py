@@ -43,6 +43,8 @@ class Plan:
     """Whether the body comes to its end behind its last piece; otherwise nothing ever comes again."""
     breaks: bool = False
     """Whether the body breaks off behind its last piece."""
+    at_once: bool = False
+    """Whether the whole body is there with the head, for who asks for it then."""
 
 
 HANGS = Plan(head=math.inf)
@@ -63,6 +65,8 @@ class Reply:
     body_began: bool = False
     awaits_token: bool | None = None
     ended: int = 0
+    asked_for: list[tuple[str, object]] = field(default_factory=list)
+    """How it was read as a whole, and up to how many bytes (`read` from a budget: and from which)."""
     _next: int = 0
     _pending: bytes = b""
     _waits_since: float | None = None
@@ -98,12 +102,16 @@ class Reply:
         return piece
 
     def read_now(self, max_bytes: int) -> bytes | None:
-        """Let it be awaited."""
-        del max_bytes
+        """Give the body that is there at once, or let it be awaited."""
+        self.asked_for.append(("now", max_bytes))
+        if not self.plan.at_once:
+            return None
+        self.complete, self.ended = True, self.ended + 1
+        return b"".join(piece for _, piece in self.plan.pieces)
 
     async def read(self, max_bytes: int, memory: Callable[[], Share] | None = None) -> bytes:
         """Give the body."""
-        del memory
+        self.asked_for.append(("whole", max_bytes if memory is None else (max_bytes, memory)))
         pieces = []
         while piece := await self.receive():
             pieces.append(piece)
@@ -111,6 +119,7 @@ class Reply:
 
     async def read_beginning(self, max_bytes: int) -> bytes:
         """Give the body, and end."""
+        self.asked_for.append(("beginning", max_bytes))
         try:
             return await self.read(max_bytes)
         finally:
@@ -171,7 +180,10 @@ class Upstreams:
         """Follow the plan of this endpoint, or the next one."""
         plan = self._by_id.get(endpoint.id) or self._plans[len(self.asked) % len(self._plans)]
         self.asked.append(endpoint.id)
-        self.options.append({"repeatable": repeatable, "first": first_byte_timeout, "idle": idle_timeout})
+        self.options.append({
+            "method": method, "path": path, "headers": headers, "body": body, "repeatable": repeatable,
+            "connect": connect_timeout, "first": first_byte_timeout, "idle": idle_timeout, "expires_at": expires_at,
+        })  # fmt: skip
         self.open += 1
         now = asyncio.get_running_loop().time()
         reply = Reply(plan, endpoint.id, now + first_byte_timeout, idle_timeout, expires_at)
