@@ -43,6 +43,7 @@ class Plan:
     """Whether the body comes to its end behind its last piece; otherwise nothing ever comes again."""
     breaks: bool = False
     """Whether the body breaks off behind its last piece."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     at_once: bool = False
     """Whether the whole body is there with the head, for who asks for it then."""
 
@@ -198,7 +199,7 @@ class Upstreams:
                 raise ConnectionLost(endpoint.id, "lost")
         finally:
             self.open -= 1
-        reply.status = plan.status
+        reply.status, reply.headers = plan.status, list(plan.headers)
         self.replies.append(reply)
         return reply
 
