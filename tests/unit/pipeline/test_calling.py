@@ -495,7 +495,8 @@ async def test_a_refused_key_is_our_own(hosted: bool) -> None:
     """Of a hosted API it is the gateway's, and nothing of it is told; an engine of our own says what it says."""
     body = orjson.dumps({"error": {"message": "bad key of org-1"}})
     plan = Plan(status=401, pieces=((0.0, body),), headers=WHOLE)
-    bench = Bench(plan, **({"backend": HOSTED} if hosted else {}))
+    fields: dict[str, Any] = {"backend": HOSTED} if hosted else {}
+    bench = Bench(plan, **fields)
     with pytest.raises(UpstreamRejected) as refused:
         await bench.give()
     assert (refused.value.status, "org-1" in str(refused.value)) == ((502, False) if hosted else (401, True))
