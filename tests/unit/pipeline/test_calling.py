@@ -19,6 +19,9 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.spoken import MESSAGES as SPOKEN
+from capstan_gateway.dialects.clients.spoken import RESPONSES
+from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON
 from capstan_gateway.memory import MemoryBudget
@@ -32,8 +35,10 @@ from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.port import Call
 from capstan_gateway.routing.registry import EndpointRegistry, EndpointState
+from capstan_gateway.streaming.deltas import said_in
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
+from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.upstream.errors import ConnectionLost, NoMemory
 from capstan_gateway.upstream.port import Endpoint
 from fakes.openai_upstream import DONE, completion, delta, frame, usage_chunk
@@ -54,10 +59,22 @@ class Asked(Exception):
     """Where a call got to."""
 
 
+class Counted(ThreadPoolExecutor):
+    """A thread for what is large, and how often it was given something."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.count = 0
+
+    def submit(self, *given: Any, **more: Any) -> Any:
+        self.count += 1
+        return super().submit(*given, **more)
+
+
 @pytest.fixture
-def executor() -> Iterator[Executor]:
+def executor() -> Iterator[Counted]:
     """One thread for what is large."""
-    with ThreadPoolExecutor(1) as pool:
+    with Counted() as pool:
         yield pool
 
 
@@ -247,21 +264,16 @@ async def test_what_cannot_be_translated_goes_to_nobody_who_would_need_that() ->
 
 
 @pytest.mark.parametrize("came", [LARGE_BYTES, LARGE_BYTES + 1])
-async def test_a_large_request_is_written_beside_the_loop(came: int) -> None:
-    """And a small one where it is."""
-    threads: list[object] = []
-
-    class Watched(ThreadPoolExecutor):
-        def submit(self, *given: Any, **more: Any) -> Any:
-            threads.append(given)
-            return super().submit(*given, **more)
-
-    with Watched(1) as pool:
-        bench = Bench(whole(), executor=pool)
+async def test_a_large_request_is_written_beside_the_loop(came: int, executor: Counted) -> None:
+    """And a small one where it is; in the dialect of its model."""
+    for backend in (StaticBackend(urls=()), ANTHROPIC):
+        executor.count = 0
+        bench = Bench(whole() if backend is not ANTHROPIC else whole(MESSAGE), executor=executor, backend=backend)
         request = Request(CHAT, {"model": "x", "messages": MESSAGES}, stream=False, usage_asked=False, came=came)
         await bench.give(request=request)
-    assert len(threads) == (came > LARGE_BYTES)
-    assert orjson.loads(bench.client.options[0]["body"]) == {"model": "m", "messages": MESSAGES}
+        assert executor.count == (came > LARGE_BYTES)
+        sent = orjson.loads(bench.client.options[0]["body"])
+        assert ("max_tokens" in sent, sent["model"]) == (backend is ANTHROPIC, "m")
 
 
 # --- answers in one piece ---------------------------------------------------------------------------------------------
@@ -278,6 +290,7 @@ async def test_an_answer_in_one_piece() -> None:
     assert bench.bill() == (usage["prompt_tokens"], usage["completion_tokens"], "told", 1)
     assert (bench.states[0].in_flight, failures(bench.states[0])) == (0, 0)
     assert bench.ask.answered_by is bench.model
+    assert (bench.model.metrics.told.value, bench.model.metrics.estimated.value) == (1, 0)
 
 
 async def test_the_served_name_is_in_an_answer() -> None:
@@ -368,7 +381,7 @@ async def test_an_answer_without_usage_is_estimated() -> None:
     document["usage"] = {"total_tokens": 500}
     bench = Bench(whole(document))
     await bench.give()
-    assert sum(bench.bill()[:2]) == 500
+    assert (sum(bench.bill()[:2]), bench.bill()[1]) == (500, output)
 
 
 @pytest.mark.parametrize("headers", [STREAM, ((b"content-type", b"text/event-stream; charset=utf-8"),)])
@@ -388,7 +401,7 @@ def large(**fields: Any) -> dict[str, Any]:
     return {**completion("m", "word " * LARGE_BYTES), **fields}
 
 
-async def test_a_large_answer_is_searched_and_not_read(executor: Executor) -> None:
+async def test_a_large_answer_is_searched_and_not_read(executor: Counted) -> None:
     """Its own bytes are given, and its usage is found in them."""
     document = large()
     bench = Bench(whole(document), executor=executor)
@@ -396,6 +409,7 @@ async def test_a_large_answer_is_searched_and_not_read(executor: Executor) -> No
     assert isinstance(reply, WholeReply)
     assert reply.body == orjson.dumps(document)
     assert bench.bill() == (document["usage"]["prompt_tokens"], document["usage"]["completion_tokens"], "told", 1)
+    assert executor.count == 0, "nothing of it was read"
 
 
 @pytest.mark.parametrize(
@@ -404,9 +418,10 @@ async def test_a_large_answer_is_searched_and_not_read(executor: Executor) -> No
         (b"{" + b" " * LARGE_BYTES, "something that is not JSON"),
         (b"[" + b" " * LARGE_BYTES + b"]", "something that is not JSON"),
         (b" {" + b" " * LARGE_BYTES + b"}", "without a finish reason"),
+        (b"{" + b" " * (LARGE_BYTES - 1), "something that is not JSON"),
     ],
 )
-async def test_a_large_answer_that_is_none(executor: Executor, body: bytes, word: str) -> None:
+async def test_a_large_answer_that_is_none(executor: Counted, body: bytes, word: str) -> None:
     """It is nonsense like a small one."""
     bench = Bench(whole(body), executor=executor)
     with pytest.raises(UpstreamFailed, match=word):
@@ -414,19 +429,33 @@ async def test_a_large_answer_that_is_none(executor: Executor, body: bytes, word
     assert failures(bench.states[0]) == 1
 
 
-async def test_a_large_answer_without_usage_is_estimated(executor: Executor) -> None:
+async def test_a_large_answer_without_usage_is_estimated(executor: Counted) -> None:
     """By the text that is in it; where there is no memory to read it, as if all of it were text."""
     document = large()
     del document["usage"]
-    size = len(orjson.dumps(document))
-    bench = Bench(whole(document), executor=executor)
-    await bench.give()
-    _, output, how, _ = bench.bill()
-    assert (how, size // 5 < output < size // 3) == ("estimated", True)
+    body = orjson.dumps(document)
+    for told in (None, {"total_tokens": 1 << 20}):
+        executor.count = 0
+        bench = Bench(whole(document if told is None else {**document, "usage": told}), executor=executor)
+        await bench.give()
+        assert (bench.bill()[1], executor.count) == (said_in(body).tokens, 2), "counted, and read"
+        bench.ask.leave()
+        assert bench.budget.held == 0
+    text = TextCount()
+    text.ascii = len(body)
     tight = Bench(whole(document), executor=executor, budget=1)
     reply = await tight.give()
     assert isinstance(reply, WholeReply)
-    assert tight.bill()[1] >= output
+    assert (tight.bill()[1], tight.bill()[2]) == (text.tokens, "estimated")
+    assert text.tokens > said_in(body).tokens
+
+
+async def test_a_large_answer_without_an_end_of_its_own_is_not_read(executor: Counted) -> None:
+    """Embeddings have no text: what is not told is not estimated from them."""
+    request = Request(EMBEDDINGS, {"model": "m", "input": "x"}, stream=False, usage_asked=False)
+    bench = Bench(whole({"data": ["x" * LARGE_BYTES]}), executor=executor)
+    await bench.give(request=request)
+    assert executor.count == 0
 
 
 # --- hosted APIs in their own dialect ---------------------------------------------------------------------------------
@@ -437,23 +466,137 @@ MESSAGE = {
 }  # fmt: skip
 
 
-async def test_an_answer_in_another_dialect_is_translated(executor: Executor) -> None:
+async def test_an_answer_in_another_dialect_is_translated(executor: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the way out and back; a large one beside the loop."""
+    read: list[bytes] = []
+
+    def watched(body: bytes, **more: Any) -> Any:
+        read.append(body)
+        return to_chat_completion(body, **more)
+
+    monkeypatch.setattr("capstan_gateway.pipeline.adapters.to_chat_completion", watched)
     for more in (0, LARGE_BYTES):
+        read.clear()
+        executor.count = 0
         message = {**MESSAGE, "content": [{"type": "text", "text": "Hello" + "x" * more}]}
         bench = Bench(whole(message), backend=ANTHROPIC, executor=executor)
         reply = await bench.give()
         assert isinstance(reply, WholeReply)
         assert orjson.loads(reply.body)["choices"][0]["message"]["content"] == message["content"][0]["text"]  # type: ignore[index]
         assert bench.bill() == (7, 2, "told", 1)
-        assert (reply.native, reply.content_type) == (False, JSON)
+        assert (reply.native, reply.content_type, reply.status) == (False, JSON, 200)
+        assert (len(read), executor.count) == (1, 2 if more else 0), "a large one is counted and read beside the loop"
         assert bench.states[0].in_flight == 0
         assert (bench.budget.held > 0) is (more > 0), "a large one is taken from the budget until the ask ends"
         bench.ask.leave()
         assert bench.budget.held == 0
 
 
-async def test_there_must_be_room_to_translate_an_answer(executor: Executor) -> None:
+async def test_a_native_answer_without_usage_is_estimated() -> None:
+    """From the request: nobody has read its text."""
+    route = Route("/v1/responses", b"/chat/completions", frozenset(), dialect=RESPONSES)
+    native = NativeRequest({"model": "m", "input": "x" * 100, "store": False})
+    document = {"model": "m", "messages": [{"role": "user", "content": "x" * 100}]}
+    request = Request(route, document, stream=False, usage_asked=False, native=native)
+    text = [{"type": "output_text", "text": "x" * 400}]
+    response = {
+        "id": "resp_1", "object": "response", "status": "completed", "model": "m",
+        "output": [{"type": "message", "role": "assistant", "content": text}],
+    }  # fmt: skip
+    bench = Bench(whole(response), backend=HOSTED.model_copy(update={"provider": Provider.OPENAI}))
+    await bench.give(request=request)
+    prompt, _, how, _ = bench.bill()
+    assert (prompt > 0, how) == (True, "estimated")
+
+
+EVENTS = (
+    ("message_start", {"message": {**MESSAGE, "content": [], "stop_reason": None}}),
+    ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
+    ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": "Hello"}}),
+    ("content_block_stop", {"index": 0}),
+    ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
+    ("message_stop", {}),
+)
+
+
+def _messages_stream() -> Plan:
+    events = [(name, orjson.dumps({"type": name, **fields})) for name, fields in EVENTS]
+    return stream(*(b"event: %b\ndata: %b\n\n" % (name.encode(), data) for name, data in events))
+
+
+async def _read_all(reply: Reply) -> bytes:
+    assert isinstance(reply, StreamReply)
+    sent = reply.first
+    while not reply.relay.done:
+        data = await reply.source.receive()
+        sent += reply.relay.feed(data) if data else reply.relay.finish()
+    return sent
+
+
+@pytest.mark.parametrize("usage", [True, False])
+async def test_a_stream_in_another_dialect_is_translated(usage: bool) -> None:
+    """Into chunks of the served name, with usage where that was asked for."""
+    bench = Bench(_messages_stream(), backend=ANTHROPIC, name="served")
+    document = {"model": "m", "messages": MESSAGES, "stream": True}
+    reply = await bench.give(request=Request(CHAT, document, stream=True, usage_asked=usage))
+    sent = await _read_all(reply)
+    assert cast(StreamReply, reply).native is False
+    assert b'"content":"Hello"' in sent
+    assert b'"model":"served"' in sent
+    assert (b'"usage":{' in sent) is usage
+    bench.ask.leave()
+    assert bench.bill() == (7, 2, "told", 1)
+
+
+async def test_a_native_stream_is_passed_on_as_the_clients() -> None:
+    """Events of the dialect, with the served name in them."""
+    route = Route("/v1/messages", b"/chat/completions", frozenset(), streams=True, dialect=SPOKEN)
+    native = NativeRequest({"model": "m", "stream": True})
+    request = Request(route, {"model": "m"}, stream=True, usage_asked=True, native=native)
+    bench = Bench(_messages_stream(), backend=ANTHROPIC, name="served")
+    reply = await bench.give(request=request)
+    sent = await _read_all(reply)
+    assert cast(StreamReply, reply).native is True
+    assert b"event: message_stop" in sent
+    assert b'"served"' in sent
+    bench.ask.leave()
+    assert bench.bill()[:2] == (7, 2)
+
+
+async def test_what_counts_tokens_is_on_no_bill() -> None:
+    """Neither its answer nor what was lost on the way to it: it makes none; any engine that has the route may count."""
+    route = Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset(), dialect=SPOKEN)
+    request = Request(route, {"model": "m"}, stream=False, usage_asked=False, native=NativeRequest({"model": "m"}))
+    bench = Bench(Plan(status=0), whole(b"{}"), whole({"input_tokens": 5}), endpoints=3).never_waits()
+    reply = await bench.give(request=request)
+    assert isinstance(reply, WholeReply)
+    assert (reply.native, reply.body, bench.ask.bill.calls) == (True, b'{"input_tokens":5}', 0)
+    failing = Bench(Plan(status=0)).never_waits()
+    with pytest.raises(ConnectionLost):
+        await failing.give(request=request)
+    assert failing.ask.bill.calls == 0
+
+
+async def test_what_a_native_request_asks_to_be_kept_is_asked_for_once() -> None:
+    """OpenAI keeps a response unless it is told not to; the translation says nothing of it."""
+    route = Route("/v1/responses", b"/chat/completions", frozenset(), dialect=RESPONSES)
+    for fields, repeatable in (({}, False), ({"store": False}, True)):
+        native = NativeRequest({"model": "m", **fields})
+        request = Request(route, {"model": "m"}, stream=False, usage_asked=False, native=native)
+        backend = HOSTED.model_copy(update={"provider": Provider.OPENAI})
+        assert (await Bench(backend=backend).told(request=request)).repeatable is repeatable
+
+
+async def test_an_error_within_a_stream_of_a_hosted_api_tells_nothing_of_the_account() -> None:
+    """As in any other refusal."""
+    refused = frame({"error": {"message": "credit balance is too low", "code": 400}})
+    with pytest.raises(UpstreamRejected, match="refused the gateway's credentials"):
+        await Bench(stream(refused, DONE), backend=HOSTED).give(stream=True)
+    with pytest.raises(UpstreamRejected, match="credit balance"):
+        await Bench(stream(refused, DONE)).give(stream=True)
+
+
+async def test_there_must_be_room_to_translate_an_answer(executor: Counted) -> None:
     """Otherwise it is not read, and its endpoint is not blamed."""
     message = {**MESSAGE, "content": [{"type": "text", "text": "x" * LARGE_BYTES}]}
     bench = Bench(whole(message), backend=ANTHROPIC, executor=executor, budget=1)
@@ -607,8 +750,11 @@ async def test_what_goes_wrong_before_the_first_token_is_an_error_answer(frames:
         await alone.give(stream=True)
     assert failures(alone.states[0]) == 1
     assert alone.states[0].in_flight == 0
-    cut = alone.metrics.registry.get_sample_value("gateway_streams_truncated_total", {"model": "m"})
-    assert cut is None or cut == (0 if b"error" in frames[0] else 1)
+    cut = 0 if b"error" in frames[0] else 1
+    assert alone.model.metrics.truncated.value == cut
+    with pytest.raises(GatewayError):
+        await alone.give(stream=True)
+    assert alone.model.metrics.truncated.value == 2 * cut
 
 
 async def test_what_breaks_behind_the_first_token_is_told_with_what_came_before_it() -> None:
@@ -623,8 +769,6 @@ async def test_what_breaks_behind_the_first_token_is_told_with_what_came_before_
 
 async def test_a_native_request_keeps_its_bytes() -> None:
     """A hosted API that speaks the client's dialect gets what the client sent, and its answer is the client's."""
-    from capstan_gateway.dialects.clients.spoken import MESSAGES as SPOKEN
-
     route = Route("/v1/messages", b"/chat/completions", frozenset(), dialect=SPOKEN)
     raw = b'{"model": "m",  "max_tokens": 5, "messages": []}'
     native = NativeRequest(orjson.loads(raw), raw)
@@ -638,10 +782,10 @@ async def test_a_native_request_keeps_its_bytes() -> None:
     assert bench.bill() == (7, 2, "told", 1)
 
 
-async def test_an_answer_that_will_be_translated_is_looked_through(executor: Executor) -> None:
+async def test_an_answer_that_will_be_translated_is_looked_through(
+    executor: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An engine's answer of the wrong form is no answer to a client of another dialect."""
-    from capstan_gateway.dialects.clients.spoken import MESSAGES as SPOKEN
-
     route = Route("/v1/messages", b"/chat/completions", frozenset(), dialect=SPOKEN)
     request = Request(route, {"model": "m", "messages": MESSAGES}, stream=False, usage_asked=False)
     odd = {"choices": [{"finish_reason": "stop", "message": 5}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
@@ -649,7 +793,15 @@ async def test_an_answer_that_will_be_translated_is_looked_through(executor: Exe
         with pytest.raises(GatewayError):
             await Bench(whole({**odd, **more}), executor=executor).give(request=request)
     bench = Bench(whole(large()), executor=executor)
+    looked: list[bytes] = []
+
+    def watched(body: bytes) -> None:
+        looked.append(body)
+
+    monkeypatch.setattr("capstan_gateway.pipeline.call.check_answer", watched)
+    executor.count = 0
     assert isinstance(await bench.give(request=request), WholeReply)
+    assert (len(looked), executor.count) == (1, 2), "a large one once, beside the loop"
     assert bench.budget.held > 0, "what is to be translated has its room"
     bench.ask.leave()
     assert bench.budget.held == 0
