@@ -2,13 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from operator import is_
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import orjson
 
 from capstan_contract.config import (
     CascadeBackend,
-    Compatibility,
     ExternalBackend,
     GatewayConfig,
     ModelEntry,
@@ -22,6 +21,7 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_contract.names import AUTO
+from capstan_gateway.dialects.targets.target import Target
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.selection.filters import Member
 from capstan_gateway.selection.plan import CascadePlan, Plan, RouterPlan
@@ -29,16 +29,14 @@ from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
 from capstan_gateway.tokens.price import Rates
 
-_NOTHING_SAID: Final = Compatibility()
-
 
 class ServedModel:
     """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
 
     __slots__ = (
-        "answer", "answer_alone", "auto", "capabilities", "compatibility", "context_window", "created", "endpoints",
+        "answer", "answer_alone", "auto", "capabilities", "context_window", "created", "endpoints",
         "external", "fallbacks", "id", "layers", "max_output_tokens", "metrics", "name", "name_lines", "plan", "price",
-        "provider", "rates", "rename", "speaks_anthropic", "task", "timeouts", "upstream_name", "weight",
+        "provider", "rates", "rename", "speaks_anthropic", "target", "task", "timeouts", "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -62,8 +60,8 @@ class ServedModel:
         self.capabilities = frozenset(entry.capabilities)
         self.context_window = entry.contextWindow
         self.max_output_tokens = entry.maxOutputTokens
-        self.compatibility = entry.compatibility or _NOTHING_SAID
-        """How requests are written for it; what is None is as its kind of backend needs it."""
+        self.target = Target.of(entry)
+        """What requests must look like for it."""
         self.weight = entry.weight
         self.auto = entry.auto
         """Whether the built-in virtual model may choose it."""

@@ -23,6 +23,8 @@ from capstan_gateway.dialects.clients.native import (
     read_responses_usage,
 )
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.dialects.targets.chat import shape
+from capstan_gateway.dialects.targets.native import shape_native
 from capstan_gateway.dialects.upstreams.anthropic_answer import read_usage, to_chat_completion
 from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
 from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
@@ -117,8 +119,8 @@ class _TranslatedMessages(_TellsAsMessages):
     billed = True
 
     def body(self, request: Request, model: ServedModel) -> bytes:
-        limit = model.max_output_tokens
-        return orjson.dumps(to_messages_request(request.document, model=model.upstream_name, max_output_tokens=limit))
+        document, limit = shape(request.document, model.target, translated=True), model.max_output_tokens
+        return orjson.dumps(to_messages_request(document, model=model.upstream_name, max_output_tokens=limit))
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
         return to_chat_completion(body, model=model.name, created=int(time.time()))
@@ -168,10 +170,11 @@ _NATIVE_RESPONSES: Final = _NativeResponses()
 
 
 def native_body(native: NativeRequest, model: ServedModel) -> bytes:
-    """Give the client's own body, with the model's own name in it."""
-    if native.document["model"] == model.upstream_name:
+    """Give the client's own body, with the model's own name in it, and as its API takes it."""
+    document = shape_native(native.document, model.target)
+    if document is native.document and document["model"] == model.upstream_name:
         return native.body
-    return orjson.dumps({**native.document, "model": model.upstream_name})
+    return orjson.dumps({**document, "model": model.upstream_name})
 
 
 def own(request: Request) -> NativeRequest:

@@ -8,6 +8,7 @@ import orjson
 from capstan_contract.config import Provider
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
 from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.headers import Header, header_lines
@@ -18,12 +19,20 @@ from capstan_gateway.upstream.port import Endpoint
 _WHOLE_LINES = b"content-type: application/json\r\naccept: application/json\r\nx-request-id: %b\r\n"
 _STREAM_LINES = b"content-type: application/json\r\naccept: text/event-stream\r\nx-request-id: %b\r\n"
 _MODEL: Final = b'"model"'
+_DEVELOPER: Final = b'"developer"'
 _COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 
 
 def build_body(request: Request, model: ServedModel) -> bytes:
     """Give the body for this model: its own name in it, and usage always asked for in streams."""
     raw = request.raw
+    # What a client of chat completions says has no developer's word in it unless its bytes have.
+    may_have = raw is None or _DEVELOPER in raw
+    document = shape(
+        request.document, model.target, translated=request.route.dialect is not None, has_developer=may_have
+    )
+    if document is not request.document:
+        raw = None
     wants_usage = request.stream and not request.usage_asked
     if raw is not None and request.document["model"] != model.upstream_name:
         # To write a large one anew would take the loop up to half a second, in another thread as well.
@@ -35,7 +44,7 @@ def build_body(request: Request, model: ServedModel) -> bytes:
         if "stream_options" not in request.document:
             # A body may hold megabytes of images: putting a key in front is cheaper than writing it all anew.
             return b'{"stream_options":{"include_usage":true},' + raw.lstrip()[1:]
-    document = {**request.document, "model": model.upstream_name}
+    document = {**document, "model": model.upstream_name}
     if wants_usage:
         document["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
     if request.route.dialect is not None and model.provider == Provider.OPENAI and "max_tokens" in document:

@@ -140,8 +140,8 @@ def test_what_a_model_is_comes_from_its_entry() -> None:
     }  # fmt: skip
     model = _compile(_entry("a", **said), _entry("b")).models["a"]
     assert (model.id, model.name, model.name_lines) == ("ns/a", "a", b"x-capstan-model: a\r\n")
-    assert model.compatibility == Compatibility(maxTokens=MaxTokens.REFUSE)
-    assert _compile(_entry("b")).models["b"].compatibility == Compatibility()
+    assert (model.target.said, model.target.max_output_tokens) == (Compatibility(maxTokens=MaxTokens.REFUSE), 50)
+    assert _compile(_entry("b")).models["b"].target.said == Compatibility()
     assert (model.task, model.created, model.context_window, model.max_output_tokens) == (Task.CHAT, 7, 100, 50)
     assert (model.weight, model.auto, model.fallbacks, model.capabilities) == (3, False, ("b",), {Capability.TOOLS})
     assert (model.price, model.rates, model.timeouts) == (price, Rates.of(price), timeouts)

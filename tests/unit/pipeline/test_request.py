@@ -163,7 +163,7 @@ THOUGHTS: list[tuple[Route, dict[str, Any]]] = [
             "messages": [
                 {"role": "user", "content": "x"},
                 {"role": "assistant", "content": [
-                    {"type": "thinking", "thinking": SECRET, "signature": "s"}, {"type": "text", "text": "y"},
+                    {"type": "redacted_thinking", "data": SECRET}, {"type": "text", "text": "y"},
                 ]},
                 {"role": "user", "content": [{"type": "text", "text": "z", "cache_control": {"ttl": SECRET}}]},
             ],

@@ -21,6 +21,7 @@ from capstan_gateway.dialects.fields import (
     word,
     wrong,
 )
+from capstan_gateway.dialects.targets.media import fitting_type
 
 _HINTS: Final = frozenset(
     ("cache_control", "context_management", "diagnostics", "inference_geo", "service_tier", "speed", "thinking")
@@ -34,7 +35,13 @@ _TRANSLATED: Final = frozenset(
 )  # fmt: skip
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 _EFFORTS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
-_THOUGHTS: Final = frozenset(("thinking", "redacted_thinking"))
+_LEFT_OUT: Final = frozenset(("redacted_thinking", "server_tool_use"))
+"""Of an assistant: what only Anthropic can read, or has run itself."""
+BILLING: Final = "x-anthropic-billing-header:"
+"""Claude Code's first line of a system prompt. It has a hash that changes, and so no engine finds the prompt in its
+cache (vllm-project/vllm PR 36829, anthropics/claude-code issue 68900)."""
+_CALLED: Final = ("bash_", "computer_", "memory_", "text_editor_")
+"""Tools of Anthropic's that the client runs. Their schemas are in the models that know them, and in no request."""
 
 
 def to_chat_request(document: Document) -> Document:
@@ -63,9 +70,16 @@ def _system(value: Any) -> list[Document]:
     if value is None or value == "" or value == []:
         return []
     if isinstance(value, str):
-        return [{"role": "system", "content": value}]
-    texts = [_text(block, field) for field, block in read_objects(value, "system")]
-    return [{"role": "system", "content": "\n".join(texts)}]
+        texts = [_unbilled(value)]
+    else:
+        texts = [_unbilled(_text(block, field)) for field, block in read_objects(value, "system")]
+    text = "\n".join(text for text in texts if text)
+    return [{"role": "system", "content": text}] if text else []
+
+
+def _unbilled(text: str) -> str:
+    """Leave out the first line where it is about billing."""
+    return text.partition("\n")[2].lstrip("\n") if text.startswith(BILLING) else text
 
 
 def _text(block: Document, field: str) -> str:
@@ -85,10 +99,10 @@ def _turns(value: Any) -> list[Document]:
             turns.extend(_user_turns(blocks))
         elif role == "assistant":
             turns.extend(_assistant_turns(blocks))
-        elif role == "system":
+        elif role in ("system", "developer"):
             turns.extend(_system([block for _, block in blocks]))
         else:
-            raise wrong(f"{field}.role", "must be user or assistant")
+            raise wrong(f"{field}.role", "must be user, assistant, system or developer")
     return turns
 
 
@@ -103,13 +117,15 @@ def _user_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
     results: list[Document] = []
     parts: list[Document] = []
     for field, block in blocks:
-        if block.get("type") == "tool_result":
+        kind = word(block.get("type"))
+        if kind == "tool_result":
             text, others = _tool_result(block, field)
             results.append({"role": "tool", "tool_call_id": read_text(block, "tool_use_id", field), "content": text})
             # NB: in chat the result of a tool is text; its images follow as the user's.
             parts.extend(others)
         else:
             parts.append(_part(block, field))
+    parts = [part for part in parts if part.get("text") != ""] or parts[:1]
     if len(parts) == 1 and parts[0]["type"] == "text":
         return [*results, {"role": "user", "content": parts[0]["text"]}]
     return [*results, {"role": "user", "content": parts}] if parts else results
@@ -121,7 +137,9 @@ def _tool_result(block: Document, field: str) -> tuple[str, list[Document]]:
         return "", []
     parts = [_part(inner, at) for at, inner in _blocks(content, f"{field}.content")]
     texts = [part["text"] for part in parts if part["type"] == "text"]
-    return "\n".join(texts), [part for part in parts if part["type"] != "text"]
+    others = [part for part in parts if part["type"] != "text"]
+    text = "\n".join(texts) or ("[image follows]" if others else "")
+    return (f"Error: {text}" if block.get("is_error") is True else text), others
 
 
 def _part(block: Document, field: str) -> Document:
@@ -132,15 +150,24 @@ def _part(block: Document, field: str) -> Document:
         return {"type": "image_url", "image_url": {"url": _url(block, field)}}
     if kind == "document":
         return _document(block, field)
-    raise unsupported(f"{field}.type", "allowed are text, image, document and tool_result")
+    if kind == "tool_reference":
+        return {"type": "text", "text": f"[tool: {read_text(block, 'tool_name', field)}]"}
+    if kind == "search_result":
+        return {"type": "text", "text": _search_result(block, field)}
+    raise unsupported(f"{field}.type", "allowed are text, image, document, search_result and tool_result")
+
+
+def _search_result(block: Document, field: str) -> str:
+    heads = [block[name] for name in ("title", "source") if isinstance(block.get(name), str)]
+    texts = [_text(inner, at) for at, inner in _blocks(block.get("content"), f"{field}.content")]
+    return "\n".join((*heads, *texts))
 
 
 def _url(block: Document, field: str) -> str:
     source = read_object(block.get("source"), f"{field}.source")
     if source.get("type") == "base64":
-        return data_url(
-            read_text(source, "media_type", f"{field}.source"), read_text(source, "data", f"{field}.source")
-        )
+        kind, data = (read_text(source, name, f"{field}.source") for name in ("media_type", "data"))
+        return data_url(fitting_type(kind, data), data)
     if source.get("type") == "url":
         return read_text(source, "url", f"{field}.source")
     raise unsupported(f"{field}.source.type", "allowed are base64 and url")
@@ -159,34 +186,62 @@ def _document(block: Document, field: str) -> Document:
 
 def _assistant_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
     texts: list[str] = []
+    thoughts: list[str] = []
     calls: list[Document] = []
     for field, block in blocks:
         kind = word(block.get("type"))
         if kind == "text":
             texts.append(read_text(block, "text", field))
         elif kind == "tool_use":
-            arguments = orjson.dumps(read_object(block.get("input"), f"{field}.input")).decode()
+            arguments = _arguments(block.get("input"), f"{field}.input")
             function = {"name": read_text(block, "name", field), "arguments": arguments}
             calls.append({"id": read_text(block, "id", field), "type": "function", "function": function})
-        elif kind not in _THOUGHTS:
+        elif kind == "thinking":
+            thoughts.append(read_text(block, "thinking", field))
+        elif kind not in _LEFT_OUT and not kind.endswith("_tool_result"):
             raise unsupported(f"{field}.type", "allowed are text, tool_use and thinking")
-    if not texts and not calls:
+    text, thought = "".join(texts), "\n".join(one for one in thoughts if one)
+    if not text and not calls and not thought:
         return []
-    message: Document = {"role": "assistant", "content": "".join(texts) if texts else None}
+    message: Document = {"role": "assistant", "content": text if text or not calls else None}
+    if thought:
+        message["reasoning_content"] = thought  # The room of targets leaves it out for models that want none of it.
     return [{**message, "tool_calls": calls} if calls else message]
 
 
-def _add_tools(request: Document, document: Document) -> None:
+def _arguments(given: Any, field: str) -> str:
+    """Write a call's input as chat does. Some clients keep it as the text that a model once wrote."""
+    return given if isinstance(given, str) else orjson.dumps(read_object(given, field)).decode()
+
+
+def hosted_tools(document: Document) -> list[tuple[str, str]]:
+    """The tools that only Anthropic runs: the path of each, and its type. No request is refused here."""
     tools = document.get("tools")
+    if not isinstance(tools, list):
+        return []
+    return [(f"tools.{place}", tool["type"]) for place, tool in enumerate(tools) if _is_hosted(tool)]
+
+
+def _is_hosted(tool: Any) -> bool:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return isinstance(kind, str) and kind not in ("", "custom", "function") and not kind.startswith(_CALLED)
+
+
+def _add_tools(request: Document, document: Document) -> None:
+    given = read_objects(document.get("tools") or [], "tools")
+    tools = [_tool(tool, field) for field, tool in given if not _is_hosted(tool)]
     if tools:
-        request["tools"] = [_tool(tool, field) for field, tool in read_objects(tools, "tools")]
+        request["tools"] = tools
     if document.get("tool_choice") is None or not tools:
         # Both APIs have a default that fits; chat refuses a choice among no tools.
         return
     choice = read_object(document["tool_choice"], "tool_choice")
     kind = word(choice.get("type"))
     if kind == "tool":
-        request["tool_choice"] = {"type": "function", "function": {"name": read_text(choice, "name", "tool_choice")}}
+        name = read_text(choice, "name", "tool_choice")
+        if any(_is_hosted(tool) and tool.get("name") == name for _, tool in given):
+            raise unsupported("tool_choice.name", "the model has no such tool: only a hosted API runs it")
+        request["tool_choice"] = {"type": "function", "function": {"name": name}}
     elif kind in _CHOICES:
         request["tool_choice"] = _CHOICES[kind]
     else:
@@ -201,7 +256,8 @@ def _tool(tool: Document, field: str) -> Document:
     function: Document = {"name": read_text(tool, "name", field)}
     if tool.get("description"):
         function["description"] = tool["description"]
-    function["parameters"] = read_object(tool.get("input_schema"), f"{field}.input_schema")
+    schema = read_object(tool.get("input_schema"), f"{field}.input_schema")
+    function["parameters"] = {key: value for key, value in schema.items() if key != "$schema"}
     if isinstance(tool.get("strict"), bool):
         function["strict"] = tool["strict"]
     return {"type": "function", "function": function}

@@ -1,0 +1,55 @@
+"""A chat completion request as its model takes it."""
+
+from typing import Any
+
+from capstan_contract.config import Provider, ReasoningHistory, SystemMessages
+from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.targets.limits import within_limits
+from capstan_gateway.dialects.targets.private import without_private
+from capstan_gateway.dialects.targets.reasoning import place_reasoning
+from capstan_gateway.dialects.targets.system import as_system, place_system
+from capstan_gateway.dialects.targets.target import Target
+
+
+def shape(document: Document, target: Target, *, translated: bool, has_developer: bool = True) -> Document:
+    """Give the request for this model: the very same object when it takes it as it is.
+
+    What a client of chat completions says is its own: beside its limit and what is private only that changes which the
+    model's owner has set, and the role `developer` for engines (`has_developer` says that there may be one). A
+    `translated` one is written as its model needs it. InvalidRequest names what the model's owner wants refused.
+    """
+    document = without_private(document, target=target.id, whole=translated or bool(target.provider))
+    document = within_limits(document, target)
+    if translated:
+        document = _with_messages(document, _written(document.get("messages"), target))
+        return _fitting_effort(document, target)
+    if has_developer or target.said.systemMessages is not None or target.said.reasoningHistory is not None:
+        document = _with_messages(document, _as_set(document.get("messages"), target))
+    return document
+
+
+def _with_messages(document: Document, messages: Any) -> Document:
+    return document if messages is document.get("messages") else {**document, "messages": messages}
+
+
+def _written(messages: Any, target: Target) -> Any:
+    if not isinstance(messages, list):
+        return messages
+    return place_reasoning(place_system(messages, target.system), keep=target.wants_reasoning)
+
+
+def _as_set(messages: Any, target: Target) -> Any:
+    if not isinstance(messages, list):
+        return messages
+    if target.is_plain:
+        messages = as_system(messages)
+    messages = place_system(messages, target.said.systemMessages or SystemMessages.ANYWHERE)
+    history = target.said.reasoningHistory
+    return messages if history is None else place_reasoning(messages, keep=history is ReasoningHistory.PASS)
+
+
+def _fitting_effort(document: Document, target: Target) -> Document:
+    """OpenAI's chat completions refuse an effort beside tools, which agents send with every request."""
+    if target.provider == Provider.OPENAI and document.get("tools") and "reasoning_effort" in document:
+        return {key: value for key, value in document.items() if key != "reasoning_effort"}
+    return document

@@ -1,0 +1,38 @@
+"""How long an answer may be: not longer than the model can answer, nor than its window has room for."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from capstan_gateway.dialects.fields import Document, wrong
+from capstan_gateway.dialects.targets.target import Target
+from capstan_gateway.tokens.estimate import prompt_tokens
+
+FIELDS: Final = ("max_completion_tokens", "max_tokens")
+SPARE_TOKENS: Final = 256
+"""Left free in a window: a template writes more around a prompt than an estimate knows."""
+
+
+def within_limits(document: Document, target: Target) -> Document:
+    """Give the request with a limit that the model takes; the same object when it has one, or none.
+
+    InvalidRequest where the model's owner wants too high a limit refused. A window that the prompt alone would fill
+    changes nothing: its engine says so, in numbers that are no estimate.
+    """
+    if target.max_output_tokens is None and target.context_window is None:
+        return document
+    for field in FIELDS:
+        asked = document.get(field)
+        if type(asked) is int and (most := _most(document, target, asked)) < asked:
+            if not target.clamps:
+                raise wrong(field, f"must be at most {most}, the most tokens that this model can answer with")
+            document = {**document, field: most}
+    return document
+
+
+def _most(document: Mapping[str, Any], target: Target, asked: int) -> int:
+    most, window = target.max_output_tokens or asked, target.context_window
+    # NB: a window that is many times larger than the limit holds both; to count a prompt takes its time.
+    if window is None or not target.clamps or min(asked, most) * 2 <= window:
+        return most
+    left = window - prompt_tokens(document) - SPARE_TOKENS
+    return min(most, left) if left > 0 else most

@@ -1,0 +1,73 @@
+"""What is known of a model that requests are written for."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from capstan_contract.config import (
+    Capability,
+    Compatibility,
+    ExternalBackend,
+    HostedTools,
+    MaxTokens,
+    ModelEntry,
+    Provider,
+    ReasoningHistory,
+    SystemMessages,
+)
+
+_NOTHING_SAID = Compatibility()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model, as whoever writes to it needs it. `said` is what its owner has set, the rest follows from its kind."""
+
+    id: str
+    provider: str
+    """Empty: an engine of the cluster."""
+    said: Compatibility
+    reasons: bool
+    max_output_tokens: int | None
+    context_window: int | None
+
+    @classmethod
+    def of(cls, entry: ModelEntry) -> Self:
+        """Read the entry of a model."""
+        backend = entry.backend
+        return cls(
+            id=entry.id,
+            provider=backend.provider if isinstance(backend, ExternalBackend) else "",
+            said=entry.compatibility or _NOTHING_SAID,
+            reasons=Capability.REASONING in entry.capabilities,
+            max_output_tokens=entry.maxOutputTokens,
+            context_window=entry.contextWindow,
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is an engine, or an API that is like one: neither OpenAI nor Anthropic themselves."""
+        return self.provider in ("", Provider.OPENAI_COMPATIBLE)
+
+    @property
+    def system(self) -> SystemMessages:
+        """Where a translated conversation may have its system messages. OpenAI takes them anywhere."""
+        anywhere = self.provider == Provider.OPENAI
+        return self.said.systemMessages or (SystemMessages.ANYWHERE if anywhere else SystemMessages.AS_USER)
+
+    @property
+    def wants_reasoning(self) -> bool:
+        """Whether a translated conversation has what the model thought: one that reasons, and is not OpenAI's."""
+        said = self.said.reasoningHistory
+        if said is not None:
+            return said is ReasoningHistory.PASS
+        return self.reasons and self.is_plain
+
+    @property
+    def clamps(self) -> bool:
+        """Whether a limit that is too high is lowered, in place of an error."""
+        return self.said.maxTokens is not MaxTokens.REFUSE
+
+    @property
+    def refuses_hosted_tools(self) -> bool:
+        """Whether tools of a hosted API are an error, in place of being left out."""
+        return self.said.hostedTools is HostedTools.REFUSE

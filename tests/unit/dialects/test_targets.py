@@ -1,0 +1,222 @@
+"""What a body must look like for its model, each rule by itself."""
+
+from typing import Any
+
+import pytest
+
+from capstan_contract.config import (
+    Capability,
+    Compatibility,
+    ExternalBackend,
+    ExternalEndpoint,
+    MaxTokens,
+    ModelEntry,
+    Provider,
+    ReasoningHistory,
+    StaticBackend,
+    SystemMessages,
+)
+from capstan_gateway.dialects.targets.chat import shape
+from capstan_gateway.dialects.targets.ids import PairedIds, fitting_id
+from capstan_gateway.dialects.targets.media import fitting_type, fitting_url, split_data_url
+from capstan_gateway.dialects.targets.native import shape_native
+from capstan_gateway.dialects.targets.private import fitting_name
+from capstan_gateway.dialects.targets.reasoning import place_reasoning
+from capstan_gateway.dialects.targets.system import place_system
+from capstan_gateway.dialects.targets.target import Target
+from capstan_gateway.errors import InvalidRequest
+
+S1, S2 = {"role": "system", "content": "S1"}, {"role": "system", "content": "S2"}
+U1, U2 = {"role": "user", "content": "u1"}, {"role": "user", "content": "u2"}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "function": {"name": "w", "arguments": "{}"}}]}
+RESULT = {"role": "tool", "tool_call_id": "a", "content": "r"}
+NOTE = "<system-reminder>\nS2\n</system-reminder>"
+
+
+def target(provider: Provider | None = None, *, reasons: bool = False, **fields: Any) -> Target:
+    backend: Any = StaticBackend(urls=())
+    if provider is not None:
+        endpoint = ExternalEndpoint(name="one", url="https://api.example.com/v1")
+        backend = ExternalBackend(provider=provider, endpoints=(endpoint,))
+    capabilities = (Capability.REASONING,) if reasons else ()
+    entry = ModelEntry(
+        id="ns/m", servedName="m", upstreamName="m", backend=backend, capabilities=capabilities, **fields
+    )
+    return Target.of(entry)
+
+
+@pytest.mark.parametrize(
+    ("messages", "placed"),
+    [
+        ([S1, U1, S2], [S1, {"role": "user", "content": f"u1\n\n{NOTE}"}]),
+        ([S1, S2, U1], [{"role": "system", "content": "S1\n\nS2"}, U1]),
+        ([S1, U1, S2, U2], [S1, {"role": "user", "content": f"u1\n\n{NOTE}\n\nu2"}]),
+        ([U1, CALL, S2, RESULT], [U1, CALL, RESULT, {"role": "user", "content": NOTE}]),
+        ([U1, CALL, S2, RESULT, U2], [U1, CALL, RESULT, {"role": "user", "content": f"{NOTE}\n\nu2"}]),
+        ([{"role": "developer", "content": "S1"}, U1], [S1, U1]),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}]}, S2],
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": NOTE}]}],
+        ),
+    ],
+)
+def test_later_system_messages_become_marked_turns_of_the_user(messages: list[Any], placed: list[Any]) -> None:
+    """They keep their place, stand behind the results of calls, and no two turns of the user follow each other."""
+    assert place_system(messages, SystemMessages.AS_USER) == placed
+
+
+def test_system_messages_join_the_first() -> None:
+    """With `First` the conversation begins with all of them, in their order."""
+    joined = {"role": "system", "content": "S1\n\nS2"}
+    assert place_system([S1, U1, S2], SystemMessages.FIRST) == [joined, U1]
+    assert place_system([U1, S2], SystemMessages.FIRST) == [S2, U1]
+
+
+@pytest.mark.parametrize("how", SystemMessages)
+def test_what_is_in_its_place_is_the_same_object(how: SystemMessages) -> None:
+    """Where nothing changes the bytes of the client can pass."""
+    for messages in ([S1, U1], [U1], []):
+        assert place_system(messages, how) is messages
+    assert place_system([U1, S2], SystemMessages.ANYWHERE) == [U1, S2]
+
+
+def test_earlier_reasoning_goes_back_under_one_name_or_not_at_all() -> None:
+    """DeepSeek, Kimi and Qwen read `reasoning_content`; a turn of nothing but dropped thoughts goes with them."""
+    both = {**CALL, "reasoning": "t"}
+    assert place_reasoning([both], keep=True) == [{**CALL, "reasoning_content": "t"}]
+    assert place_reasoning([U1, both], keep=False) == [U1, CALL]
+    assert place_reasoning([{"role": "assistant", "content": "", "reasoning_content": "t"}], keep=False) == []
+    plain = [U1, CALL]
+    assert place_reasoning(plain, keep=True) is plain
+    assert place_reasoning(plain, keep=False) is plain
+
+
+def test_reasoning_is_passed_to_engines_that_reason_unless_somebody_says_otherwise() -> None:
+    """The setting wins; without one OpenAI, and models that do not reason, get none."""
+    keep, drop = (Compatibility(reasoningHistory=how) for how in (ReasoningHistory.PASS, ReasoningHistory.DROP))
+    assert target(reasons=True).wants_reasoning
+    assert target(Provider.OPENAI_COMPATIBLE, reasons=True).wants_reasoning
+    assert not target().wants_reasoning
+    assert not target(Provider.OPENAI, reasons=True).wants_reasoning
+    assert target(compatibility=keep).wants_reasoning
+    assert not target(reasons=True, compatibility=drop).wants_reasoning
+
+
+def test_a_limit_above_the_models_own_is_lowered_or_refused() -> None:
+    """Clamp is the default; `Refuse` names the field and the number."""
+    asked = {"messages": [U1], "max_tokens": 32000}
+    assert shape(asked, target(maxOutputTokens=16384), translated=False)["max_tokens"] == 16384
+    assert shape(asked, target(maxOutputTokens=40000), translated=False) is asked
+    refusing = target(maxOutputTokens=16384, compatibility=Compatibility(maxTokens=MaxTokens.REFUSE))
+    with pytest.raises(InvalidRequest, match="must be at most 16384") as told:
+        shape(asked, refusing, translated=False)
+    assert told.value.param == "max_tokens"
+
+
+def test_a_limit_leaves_room_for_the_prompt_in_the_window() -> None:
+    """Claude Code asks for 32,000 tokens of a window of 28,672; a prompt that fills it is for the engine to refuse."""
+    asked = {"messages": [{"role": "user", "content": "word " * 4000}], "max_tokens": 32000}
+    fit = shape(asked, target(contextWindow=28672), translated=True)["max_tokens"]
+    assert 20000 < fit < 28672 - 5000
+    assert shape(asked, target(contextWindow=4000), translated=True)["max_tokens"] == 32000
+
+
+def test_what_an_agent_says_of_itself_goes_nowhere() -> None:
+    """Paths, remotes and ids of an installation stay here, on every route; the rest of the request is as it was."""
+    said = {"messages": [U1], "client_metadata": {"workspaces": {"/home/me": {}}}}
+    for provider in (None, *Provider):
+        assert shape(said, target(provider), translated=False) == {"messages": [U1]}
+        assert shape_native(said, target(provider)) == {"messages": [U1]}
+
+
+def test_a_user_that_is_no_name_becomes_a_hash() -> None:
+    """It is stable, at most 64 characters, differs between models, and tells nothing of the device."""
+    long = '{"device_id":"' + "a" * 64 + '","account_uuid":"","session_id":"8f2c"}'
+    hashed = fitting_name(long, "ns/m")
+    assert hashed == fitting_name(long, "ns/m")
+    assert len(hashed) <= 64
+    assert hashed.startswith("u_")
+    assert hashed not in (fitting_name(long, "ns/other"), fitting_name(long + " ", "ns/m"))
+    assert fitting_name("user-7@example.com", "ns/m") == "user-7@example.com"
+    assert shape({"messages": [U1], "user": long}, target(), translated=True)["user"] == hashed
+    mine = {"messages": [U1], "user": long}
+    assert shape(mine, target(), translated=False) is mine
+
+
+def test_effort_beside_tools_is_left_out_for_openai() -> None:
+    """Their chat completions refuse both together; engines and requests without tools keep it."""
+    asked = {"messages": [U1], "tools": [{}], "reasoning_effort": "high"}
+    assert "reasoning_effort" not in shape(asked, target(Provider.OPENAI), translated=True)
+    assert shape(asked, target(), translated=True) is asked
+    assert "reasoning_effort" in shape({**asked, "tools": []}, target(Provider.OPENAI), translated=True)
+
+
+def test_chat_passes_as_it_is_unless_its_owner_says_so() -> None:
+    """A client of chat completions says what it means; engines only get `system` for `developer`."""
+    said = {"messages": [S1, U1, {**S2}, {**CALL, "reasoning": "t"}]}
+    assert shape(said, target(), translated=False) is said
+    first = shape(said, target(compatibility=Compatibility(systemMessages=SystemMessages.FIRST)), translated=False)
+    assert [message["role"] for message in first["messages"]] == ["system", "user", "assistant"]
+    developer = {"messages": [{"role": "developer", "content": "D"}, U1]}
+    assert shape(developer, target(), translated=False)["messages"][0] == {"role": "system", "content": "D"}
+    assert shape(developer, target(Provider.OPENAI), translated=False) is developer
+
+
+def test_a_native_request_loses_what_its_api_would_refuse_and_nothing_else() -> None:
+    """Unsigned thoughts and foreign ids of another model's turns; what Anthropic has signed stays the same object."""
+    signed = {"type": "thinking", "thinking": "t", "signature": "sig"}
+    call = {"type": "tool_use", "id": "functions.w:0", "name": "w", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "functions.w:0", "content": "r"}
+    said = {
+        "messages": [
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": ""}, call]},
+            {"role": "user", "content": [result]},
+            {"role": "assistant", "content": [signed]},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "only"}]},
+        ]
+    }
+    shaped = shape_native(said, target(Provider.ANTHROPIC))["messages"]
+    assert [len(message["content"]) for message in shaped] == [1, 1, 1]
+    assert shaped[0]["content"][0]["id"] == shaped[1]["content"][0]["tool_use_id"] == fitting_id("functions.w:0")
+    assert shaped[2] is said["messages"][2]
+    assert shape_native(said, target(Provider.OPENAI)) is said
+
+
+def test_ids_fit_and_pairs_stay_pairs() -> None:
+    """What fits stays; an id that is used again is another one, for its call and for its result."""
+    ids = PairedIds()
+    assert [ids.of_call("call_1"), ids.of_result("call_1")] == ["call_1", "call_1"]
+    assert [ids.of_call("call_1"), ids.of_result("call_1")] == ["call_1_2", "call_1_2"]
+    fit = ids.of_call("functions.w:0")
+    assert fit == ids.of_result("functions.w:0")
+    assert fit.replace("_", "").isalnum()
+    assert len(ids.of_call("x" * 500)) <= 64
+    assert ids.of_call("call_1_2") not in ("call_1", "call_1_2")
+    assert ids.of_result("never called") == fitting_id("never called")
+
+
+PNG, JPEG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", "/9j/4AAQSkZJRgABAQAAAQABAAD"
+
+
+@pytest.mark.parametrize(
+    ("url", "fit"),
+    [
+        (f"data:image/jpg;base64,{JPEG}", f"data:image/jpeg;base64,{JPEG}"),
+        (f"data:image/png;charset=utf-8;base64,{PNG}", f"data:image/png;base64,{PNG}"),
+        (f"data:image/png;base64,{JPEG}", f"data:image/jpeg;base64,{JPEG}"),
+        (PNG, f"data:image/png;base64,{PNG}"),
+        ("https://example.com/a.png", "https://example.com/a.png"),
+        ("data:image/png,raw", "data:image/png,raw"),
+        ("data:image/png;base64,QUJD", "data:image/png;base64,QUJD"),
+    ],
+)
+def test_media_are_named_as_what_they_are(url: str, fit: str) -> None:
+    """Anthropic refuses image/jpg, parameters, and a type that the first bytes contradict."""
+    assert fitting_url(url) == fit
+
+
+def test_what_is_no_media_stays_what_it_is() -> None:
+    """Nothing is guessed of data that begins like nothing known, and nothing raises."""
+    assert split_data_url("hello") is None
+    assert split_data_url("") is None
+    assert fitting_type("IMAGE/JPG; q=1", "????") == "image/jpeg"
