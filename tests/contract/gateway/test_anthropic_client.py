@@ -151,7 +151,7 @@ async def test_tools_both_ways(client: anthropic.AsyncAnthropic, engine: FakeUps
         ({"messages": []}, anthropic.BadRequestError, "invalid_request_error", "`messages`"),
         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, anthropic.BadRequestError,
          "invalid_request_error", "`messages.0.content.0.type`"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, anthropic.BadRequestError,
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, anthropic.BadRequestError,
          "invalid_request_error", "`tools.0.type`"),
         ({"extra_body": {"stream": "yes"}}, anthropic.BadRequestError, "invalid_request_error", "`stream`"),
     ],

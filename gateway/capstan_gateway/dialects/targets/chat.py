@@ -35,7 +35,8 @@ def _with_messages(document: Document, messages: Any) -> Document:
 def _written(messages: Any, target: Target) -> Any:
     if not isinstance(messages, list):
         return messages
-    return place_reasoning(place_system(messages, target.system), keep=target.wants_reasoning)
+    several = target.provider == Provider.ANTHROPIC  # Its prompt has blocks, each with a cache of its own.
+    return place_reasoning(place_system(messages, target.system, several=several), keep=target.wants_reasoning)
 
 
 def _as_set(messages: Any, target: Target) -> Any:

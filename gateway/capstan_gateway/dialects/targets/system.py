@@ -11,13 +11,13 @@ _CLOSING: Final = "\n</system-reminder>"
 """The marks by which Claude Code itself says that the system speaks in a user's turn; other models follow them too."""
 
 
-def place_system(messages: list[Any], how: SystemMessages) -> list[Any]:
+def place_system(messages: list[Any], how: SystemMessages, *, several: bool = False) -> list[Any]:
     """Give the messages with every system message where it may be; the same list when each is there already.
 
     First: all join the first one, in their order. AsUser: those that begin the conversation become one, and each other
     becomes a user's turn, marked, at its place: behind the results of the tools that were called before it, and in one
     turn with the user's own words beside it, because templates want user and assistant to take turns. A conversation
-    that grows keeps its beginning, so the prefix caches of engines hold.
+    that grows keeps its beginning, so the prefix caches of engines hold. With `several` those at the beginning stay apart.
     """
     places = [place for place, message in enumerate(messages) if _role(message) in SYSTEM_ROLES]
     if how is SystemMessages.ANYWHERE or not places:
@@ -30,7 +30,7 @@ def place_system(messages: list[Any], how: SystemMessages) -> list[Any]:
     leading = next(
         (place for place, message in enumerate(messages) if _role(message) not in SYSTEM_ROLES), len(messages)
     )
-    begin = [_joined(messages[:leading], role="system")] if leading else []
+    begin = messages[:leading] if several or not leading else [_joined(messages[:leading], role="system")]
     return begin + _as_user(messages[leading:])
 
 
