@@ -34,6 +34,7 @@ NOTE = "<system-reminder>\nS2\n</system-reminder>"
 
 
 def target(provider: Provider | None = None, *, reasons: bool = False, **fields: Any) -> Target:
+    """A model of this kind: without a provider an engine."""
     backend: Any = StaticBackend(urls=())
     if provider is not None:
         endpoint = ExternalEndpoint(name="one", url="https://api.example.com/v1")

@@ -17,7 +17,8 @@ def place_system(messages: list[Any], how: SystemMessages, *, several: bool = Fa
     First: all join the first one, in their order. AsUser: those that begin the conversation become one, and each other
     becomes a user's turn, marked, at its place: behind the results of the tools that were called before it, and in one
     turn with the user's own words beside it, because templates want user and assistant to take turns. A conversation
-    that grows keeps its beginning, so the prefix caches of engines hold. With `several` those at the beginning stay apart.
+    that grows keeps its beginning, so the prefix caches of engines hold. With `several` those at the beginning stay
+    apart.
     """
     places = [place for place, message in enumerate(messages) if _role(message) in SYSTEM_ROLES]
     if how is SystemMessages.ANYWHERE or not places:
