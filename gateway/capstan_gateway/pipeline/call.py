@@ -17,7 +17,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
-from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, with_key
+from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.settle import settle, settle_lost, settle_nonsense, settle_stream_later, settle_whole
@@ -147,6 +147,8 @@ def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
 
 
 def _body(request: Request, model: ServedModel, adapter: Adapter | None) -> bytes:
+    if request.native is not None and model.target.refuses_hosted_tools and (adapter is None or not adapter.native):
+        refuse_hosted_tools(request)
     return build_body(request, model) if adapter is None else adapter.body(request, model)
 
 

@@ -8,6 +8,7 @@ import orjson
 from capstan_contract.config import Provider
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.fields import unsupported
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
 from capstan_gateway.documents import INLINE_BYTES
@@ -18,6 +19,7 @@ from capstan_gateway.upstream.port import Endpoint
 
 _WHOLE_LINES = b"content-type: application/json\r\naccept: application/json\r\nx-request-id: %b\r\n"
 _STREAM_LINES = b"content-type: application/json\r\naccept: text/event-stream\r\nx-request-id: %b\r\n"
+MAX_KIND_CHARS: Final = 64
 _MODEL: Final = b'"model"'
 _DEVELOPER: Final = b'"developer"'
 _COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
@@ -51,6 +53,13 @@ def build_body(request: Request, model: ServedModel) -> bytes:
         # Their newer models refuse the older name, which other engines know best.
         document["max_completion_tokens"] = document.pop("max_tokens")
     return orjson.dumps(document)
+
+
+def refuse_hosted_tools(request: Request) -> None:
+    """Raise InvalidRequest when the client brought tools that a translation leaves out, and names the first."""
+    dialect, native = request.route.dialect, request.native
+    for tool in () if dialect is None or native is None else dialect.dropped_tools(native.document):
+        raise unsupported(f"{tool.field}.type", f"only a hosted API runs {tool.kind[:MAX_KIND_CHARS]}")
 
 
 def renamed_bytes(raw: bytes, known: str, name: str) -> bytes | None:

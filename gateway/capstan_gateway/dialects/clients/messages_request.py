@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.dialects.clients.port import DroppedTool
 from capstan_gateway.dialects.fields import (
     Document,
     data_url,
@@ -214,12 +215,11 @@ def _arguments(given: Any, field: str) -> str:
     return given if isinstance(given, str) else orjson.dumps(read_object(given, field)).decode()
 
 
-def hosted_tools(document: Document) -> list[tuple[str, str]]:
-    """The tools that only Anthropic runs: the path of each, and its type. No request is refused here."""
+def hosted_tools(document: Document) -> tuple[DroppedTool, ...]:
+    """The tools that only Anthropic runs, which a translation leaves out."""
     tools = document.get("tools")
-    if not isinstance(tools, list):
-        return []
-    return [(f"tools.{place}", tool["type"]) for place, tool in enumerate(tools) if _is_hosted(tool)]
+    given = enumerate(tools) if isinstance(tools, list) else ()
+    return tuple(DroppedTool(f"tools.{place}", tool["type"]) for place, tool in given if _is_hosted(tool))
 
 
 def _is_hosted(tool: Any) -> bool:

@@ -20,8 +20,8 @@ class _Messages:
     def read_request(self, document: Document) -> Document:
         return messages_request.to_chat_request(document)
 
-    def dropped_tools(self, document: Document) -> tuple[DroppedTool, ...]:  # noqa: ARG002 - one signature
-        return ()
+    def dropped_tools(self, document: Document) -> tuple[DroppedTool, ...]:
+        return messages_request.hosted_tools(document)
 
     def write_answer(self, completion: Document, request: Document) -> Document:  # noqa: ARG002 - one signature
         return messages_answer.to_message(completion)
