@@ -1,9 +1,11 @@
 """Which requests belong together."""
 
+from hashlib import blake2b
+
 import pytest
 
 from capstan_gateway.routing import affinity
-from capstan_gateway.routing.affinity import BLOCK_CHARS, FORKS, SharedHeads
+from capstan_gateway.routing.affinity import BLOCK_CHARS, FORKS, MAX_KEY_CHARS, RECENT, SharedHeads
 
 
 def affinity_key(document: dict[str, object], *, session: str = "") -> bytes | None:
@@ -115,3 +117,54 @@ def test_a_shared_beginning_stays_known_among_many_prompts() -> None:
         heads.key(f"and {number:<{3 * BLOCK_CHARS}}", 4)
     keys = {heads.key("s" * BLOCK_CHARS + name * BLOCK_CHARS, 4) for name in "ab"}
     assert len(keys - {None}) == 2
+
+
+def hashed(text: str) -> bytes:
+    """The hash that gateways of any version agree on."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+@pytest.mark.parametrize("said", ["k", "\ud800", "x" * MAX_KEY_CHARS])
+def test_gateways_side_by_side_come_to_the_same_keys(said: str) -> None:
+    """A key is a hash of what the client says, and of what kind it is; of a long one its beginning."""
+    assert affinity_key({"prompt_cache_key": said + "y" * (len(said) >= MAX_KEY_CHARS)}) == hashed(f"cache\n{said}")
+    assert affinity_key({}, session=said) == hashed(f"session\n{said}")
+    assert affinity.affinity_key({}, SharedHeads(), endpoints=4) is None
+
+
+def test_the_key_of_a_prompt_is_a_chain_of_its_blocks() -> None:
+    """Each block is hashed over what is before it; the first one, over the word that says what it is."""
+    text = "user\n" + "x" * BLOCK_CHARS
+    first = blake2b(b"head" + text[:BLOCK_CHARS].encode(), digest_size=8).digest()
+    assert affinity_key(chat("x" * BLOCK_CHARS)) == first
+    assert affinity_key({"prompt": 5}) is None
+    heads = SharedHeads()
+    assert heads.key("x" * (BLOCK_CHARS - 1), 1) is None
+    assert heads.key("x" * BLOCK_CHARS, 1) == blake2b(b"head" + b"x" * BLOCK_CHARS, digest_size=8).digest()
+
+
+def test_what_was_shared_long_ago_counts_less() -> None:
+    """After so many requests each one before counts half, again and again: a new beginning is soon as well known."""
+    heads = SharedHeads()
+    for _ in range(RECENT - 1):
+        heads.key("a" * BLOCK_CHARS, 1)
+    (known,) = heads._heads.values()
+    assert (heads._total, known.count, known.era) == (RECENT - 1, RECENT - 1, 0)
+    heads.key("", 1)
+    assert (heads._total, heads._era) == (RECENT // 2, 1)
+    heads.key("a" * BLOCK_CHARS, 1)
+    assert (known.count, known.era) == ((RECENT - 1) // 2 + 1, 1)
+    for _ in range(RECENT // 2):
+        heads.key("", 1)
+    assert (heads._era, type(heads._total)) == (2, int)
+
+
+def test_the_beginning_that_nobody_has_used_for_longest_is_forgotten() -> None:
+    """And not the one that came last."""
+    heads = SharedHeads(max_heads=2)
+    for text in "aba":
+        heads.key(text * BLOCK_CHARS, 1)
+    before = list(heads._heads)
+    heads.key("c" * BLOCK_CHARS, 1)
+    assert next(iter(heads._heads)) == before[1]
+    assert len(heads) == 2

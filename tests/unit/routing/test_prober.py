@@ -12,7 +12,7 @@ import pytest
 
 from capstan_gateway.routing.breaker import BreakerState
 from capstan_gateway.routing.endpoints import EndpointSet
-from capstan_gateway.routing.probe import Prober
+from capstan_gateway.routing.probe import MAX_BODY, Prober
 from capstan_gateway.routing.probing import ProbeSettings, Target
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, TooManyConnections
@@ -147,6 +147,31 @@ def test_what_is_no_server_error_is_ready(status: int, passed: bool) -> None:
         (gap,) = gaps(watch.client)
         least, most = (7.5, 12.75) if passed else (0.75, 1.5)
         assert least <= gap <= most
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(("status", "passed"), [(499, True), (500, False)])
+def test_an_answer_below_500_is_one(status: int, passed: bool) -> None:
+    """Of a token and of a list of models too; slots that others hold stay theirs, and no more is read than it takes."""
+
+    async def main() -> None:
+        watch = Watch(Asked(), settings=ProbeSettings(request_seconds=1, idle_seconds=0.5))
+        watch.client.instead = lambda _, path: Plan(status=404 if path == b"/health" else status)
+        state = watch.endpoints.states[0]
+        state.in_flight = 3
+        task = asyncio.ensure_future(watch.prober.run())
+        await asyncio.sleep(8)
+        task.cancel()
+        await settled(task)
+        assert state.in_flight == 3
+        word = "passed" if passed else "failed"
+        assert {count for count in watch.counts if count[1] == "request"} == {("m", "request", word)}
+        assert {count for count in watch.counts if count[1] == "readiness"} == {("m", "readiness", word)}
+        models = [call for call in watch.client.calls if call["path"] == b"/models"]
+        assert models
+        assert all(call["headers"] == [(b"x", b"y")] for call in models)
+        assert {reply.asked_for[0] for reply in watch.client.replies} == {("whole", MAX_BODY)}
 
     run_virtually(main())
 

@@ -1,11 +1,23 @@
 """When an endpoint is probed, how, and what comes of it."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from capstan_gateway.routing.breaker import BreakerState
-from capstan_gateway.routing.probing import ProbeKind, ProbeSettings, Schedule, Target, conclude, decide
+from capstan_gateway.routing.probing import (
+    NO_ANSWER,
+    UNREADY,
+    ProbeKind,
+    ProbeSettings,
+    Schedule,
+    Target,
+    begin,
+    conclude,
+    decide,
+    first_plan,
+)
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.upstream.port import Endpoint
 
@@ -88,3 +100,73 @@ def test_an_endpoint_that_has_requests_and_answers_none_is_asked_for_a_token() -
     assert decide(hanging, due(), SETTINGS.request_seconds, SETTINGS) is ProbeKind.REQUEST
     hanging.state.observe_silence(9.0, SETTINGS.request_seconds)
     assert decide(hanging, due(), SETTINGS.request_seconds, SETTINGS) is ProbeKind.REQUEST, "silence is no answer"
+
+
+# --- by number --------------------------------------------------------------------------------------------------------
+
+
+class Throws(random.Random):
+    """Always throws the same."""
+
+    def __init__(self, throw: float) -> None:
+        super().__init__(0)
+        self.throw = throw
+
+    def random(self) -> float:
+        return self.throw
+
+
+@pytest.mark.parametrize(("throw", "jitter"), [(0.0, 0.75), (1.0, 1.25)])
+def test_schedules_are_spread(throw: float, jitter: float) -> None:
+    """By a quarter of their time, earlier or later; a new endpoint is asked whether it is ready at once."""
+    plan = first_plan(100.0, SETTINGS, Throws(throw))
+    assert (plan.next_at, plan.request_at, plan.by_models) == (100.0, 100.0 + 60.0 * jitter, False)
+    probed = target()
+    for kind, well, pace in (
+        (ProbeKind.READINESS, True, 10.0), (ProbeKind.READINESS, False, 1.0), (ProbeKind.REQUEST, True, 10.0),
+    ):  # fmt: skip
+        plan = Schedule(0.0, 5.0)
+        conclude(probed, plan, kind, well, 200.0, SETTINGS, Throws(throw), ticket=begin(probed.state, 200.0))
+        assert plan.next_at == 200.0 + pace * jitter
+        assert plan.request_at == (200.0 + 60.0 * jitter if kind is ProbeKind.REQUEST else 5.0)
+
+
+@pytest.mark.parametrize(("kind", "word"), [(ProbeKind.READINESS, UNREADY), (ProbeKind.REQUEST, NO_ANSWER)])
+def test_what_failed_is_remembered_by_what_was_asked(kind: ProbeKind, word: str) -> None:
+    """It decides how the endpoint is probed from then on."""
+    probed = target()
+    conclude(probed, Schedule(0, 0), kind, False, 9.0, SETTINGS, Throws(0), ticket=begin(probed.state, 9.0))
+    assert probed.state.last_error == word
+
+
+def test_a_probe_from_before_says_nothing_of_a_breaker_that_has_opened_since() -> None:
+    """Neither its failure nor its success: only the trial does that it was not."""
+    for well in (False, True):
+        probed = target()
+        state = probed.state
+        old = begin(state, 0.0)
+        for _ in range(3):
+            state.breaker.fail(0.0)
+        state.last_error = "ConnectFailed"
+        assert state.breaker.state(100.0) is BreakerState.HALF_OPEN
+        for _ in range(3):
+            conclude(probed, Schedule(0, 0), ProbeKind.READINESS, well, 100.0, SETTINGS, Throws(0), ticket=old)
+        assert state.breaker.state(100.0) is BreakerState.HALF_OPEN
+        assert state.last_error == "ConnectFailed"
+        for _ in range(3):
+            trial = begin(state, 100.0)
+            conclude(probed, Schedule(0, 0), ProbeKind.READINESS, True, 100.0, SETTINGS, Throws(0), ticket=trial)
+        assert state.breaker.state(100.0) is BreakerState.CLOSED
+        assert state.last_error is None
+
+
+def test_a_token_is_due_in_its_moment() -> None:
+    """Also where one is made each second; who is busy is left alone, unless nobody has seen an answer for as long."""
+    probed = target()
+    assert decide(probed, Schedule(0.0, 50.0), 50.0, SETTINGS) is ProbeKind.REQUEST
+    assert decide(probed, Schedule(0.0, 50.1), 50.0, SETTINGS) is ProbeKind.READINESS
+    often = replace(SETTINGS, request_seconds=1.0)
+    assert decide(probed, Schedule(0.0, 50.0), 50.0, often) is ProbeKind.REQUEST
+    probed.state.in_flight, probed.state.answered_at = 1, 100.0
+    assert decide(probed, Schedule(0.0, 50.0), 159.9, SETTINGS) is ProbeKind.READINESS
+    assert decide(probed, Schedule(0.0, 50.0), 160.0, SETTINGS) is ProbeKind.REQUEST

@@ -43,6 +43,22 @@ def test_replacing_with_the_same_changes_nothing() -> None:
     assert endpoints.version == version
 
 
+def test_each_change_has_a_version_of_its_own() -> None:
+    """One more each time; a single endpoint has no tiers, whatever its weight."""
+    endpoints = EndpointSet(EndpointRegistry())
+    versions = [endpoints.version]
+    for name in "abc":
+        endpoints.replace([endpoint(name)])
+        versions.append(endpoints.version)
+    assert versions == [1, 2, 3, 4]
+    weighted = [Endpoint(name, "127.0.0.1", 1, weight=1) for name in "ab"]
+    assert endpoints.replace(weighted[:1])
+    assert (endpoints.tiered, endpoints.max_waiting) == (False, 1000)
+    assert endpoints.replace(weighted)
+    assert endpoints.tiered
+    assert endpoints.heads.key("", 1) is None
+
+
 def test_states_that_nobody_uses_are_bounded() -> None:
     """Of 1,000 endpoints that came and went, as many as allowed are remembered: the last ones."""
     registry = EndpointRegistry(max_unused=10)

@@ -424,6 +424,52 @@ async def test_a_refusal_of_any_kind_is_an_answer_to_its_end() -> None:
 
 
 @virtually
+async def test_the_beginning_of_an_answer_is_told_by_whom_and_how_it_came() -> None:
+    """Status and headers to who makes its reader, once for each; nonsense opens the breaker when it comes."""
+    told: list[tuple[int, object]] = []
+
+    def opening(status: int, headers: object) -> Any:
+        told.append((status, headers))
+        return token_opening(status, headers)
+
+    client = Upstreams(Plan(headers=((b"a", b"b"),)))
+    (await dispatcher(client).dispatch(call(endpoint_set(1), opening=opening))).close()
+    assert told == [(200, [(b"a", b"b")])]
+    endpoints = endpoint_set(1, settings=OUT_AT_ONCE)
+    nonsense = Upstreams(Plan(pieces=((0.0, b"nonsense"),)))
+    (await dispatcher(nonsense).dispatch(call(endpoints, opening=token_opening))).close()
+    assert endpoints.states[0].breaker.state(now()) is BreakerState.OPEN
+
+
+@virtually
+async def test_when_to_come_again_is_reckoned_by_the_clock_on_the_wall() -> None:
+    """An endpoint that says so by a date is left alone until then."""
+    headers = ((b"retry-after", b"Thu, 01 Jan 1970 00:00:30 GMT"),)
+    client, endpoints = Upstreams(Plan(status=503, headers=headers)), endpoint_set(1)
+    shared = Dispatcher(client, budget=budget_of(0), rng=random.Random(1), wall_clock=lambda: 10.0)  # noqa: S311
+    (await shared.dispatch(call(endpoints))).close()
+    breaker = endpoints.states[0].breaker
+    assert [breaker.allows(now() + seconds) for seconds in (19, 21)] == [False, True]
+
+
+@virtually
+async def test_the_first_refusal_is_no_time_of_an_answer() -> None:
+    """A 400 says nothing of how long the endpoint takes; what went wrong is said of the endpoint that it was."""
+    endpoints = endpoint_set(1)
+    (await dispatcher(Upstreams(Plan(head=3, status=400))).dispatch(call(endpoints))).close()
+    assert endpoints.states[0].latency(now()) is None
+    looked: list[bool] = []
+
+    def once(_: Endpoint) -> list[tuple[bytes, bytes]] | None:
+        looked.append(True)
+        return [] if len(looked) == 1 else None
+
+    with pytest.raises(KeyMissing) as missing:
+        await dispatcher(Upstreams(WELL)).dispatch(call(endpoints, headers_of=once))
+    assert missing.value.endpoint_id == "e0"
+
+
+@virtually
 async def test_what_was_never_sent_is_not_spent() -> None:
     """A request that must not be sent twice may go to another model, if no engine has seen it."""
     one = call(endpoint_set(1), repeatable=False)
