@@ -24,6 +24,9 @@ VALUE_BYTES: Final = 64
 WIDE_FACTOR: Final = 3
 """How much more a text takes that has characters beyond ASCII: four bytes for each of its characters."""
 WINDOW: Final = 256 * 1024
+_DECIDING: Final = (b'"model"', b'"messages"', b'"stream"', b'"stream_options"')
+_ESCAPE: Final = b"\\u00"
+"""How names in ASCII begin that are written with escapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +73,20 @@ def memory_of(body: bytes, counts: Counts) -> int:
 def is_too_much(counts: Counts) -> bool:
     """Whether to parse it would take too long."""
     return counts.values > MAX_VALUES or counts.containers > MAX_CONTAINERS
+
+
+def is_read_alike(body: bytes) -> bool:
+    """Whether every parser finds the fields by which the gateway decides where this one did.
+
+    JSON lets a name stand twice, of which parsers take the first, the last or none, and lets it be written with
+    escapes. Raw quotes stand only at the ends of texts, so that a name is in the bytes as often as it is a name, or a
+    text of its own. False also for what is only perhaps read in two ways: a name deeper down, escapes in a text.
+    """
+    if b"\\" in body and _ESCAPE in body:
+        return False
+    for name in _DECIDING:
+        # NB: to look from the end is quicker than to count.
+        last = body.rfind(name)
+        if last > 0 and body.rfind(name, 0, last) >= 0:
+            return False
+    return True

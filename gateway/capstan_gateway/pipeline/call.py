@@ -9,7 +9,7 @@ import orjson
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
-from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.headers import JSON, Header, find_header
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for
 from capstan_gateway.pipeline.answers import admit
@@ -42,6 +42,7 @@ MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
 EVENT_STREAM: Final = b"text/event-stream"
 _OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
+_TOO_DEEP: Final = "the body is nested too deeply: at most 254 levels of objects and lists are allowed"
 _FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
 """Where every answer says why it ended."""
 _FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
@@ -149,7 +150,11 @@ def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
 def _body(request: Request, model: ServedModel, adapter: Adapter | None) -> bytes:
     if request.native is not None and model.target.refuses_hosted_tools and (adapter is None or not adapter.native):
         refuse_hosted_tools(request)
-    return build_body(request, model) if adapter is None else adapter.body(request, model)
+    try:
+        return build_body(request, model) if adapter is None else adapter.body(request, model)
+    except orjson.JSONEncodeError as error:
+        # It was read: what is left is that JSON may be read deeper than it is written.
+        raise InvalidRequest(_TOO_DEEP, code="invalid_value") from error
 
 
 async def _large_reply(

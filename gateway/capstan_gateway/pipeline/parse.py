@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, Final
 
 from capstan_gateway.dialects.clients.port import Dialect
-from capstan_gateway.documents import INLINE_BYTES
+from capstan_gateway.documents import INLINE_BYTES, is_read_alike
 from capstan_gateway.errors import ClientGone, InvalidRequest, NotJson, RequestTooLarge
 from capstan_gateway.headers import JSON, Header
 from capstan_gateway.pipeline.beside import beside
@@ -49,8 +49,12 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
         body = await decompress(delivery.exchange, coding, body, deps.max_body_bytes, deps.executor)
     document = await load_large(delivery.exchange, body, deps.executor)
     dialect = delivery.route.dialect
-    if dialect is None or len(body) <= INLINE_BYTES:
+    if len(body) <= INLINE_BYTES:
         return _received(delivery, deps, body, document)
+    if dialect is None:
+        alike = await beside(deps.executor, partial(is_read_alike, body))
+        delivery.body_at = deps.clock()
+        return parse(delivery.route, body, document, alike=alike)
     delivery.exchange.reserve(len(body))  # Texts that the translation joins are there twice.
     headers = _own_headers(delivery.exchange.headers)
     request = await beside(deps.executor, partial(translate, delivery.route, dialect, body, headers, document))
@@ -73,8 +77,12 @@ def _translated(delivery: Delivery, deps: Deps, request: Request) -> Request:
     return request
 
 
-def parse(route: Route, body: bytes, document: dict[str, Any] | None = None) -> Request:
-    """Give the request of a route without a dialect; `document` is the body, where it is parsed already."""
+def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, *, alike: bool | None = None) -> Request:
+    """Give the request of a route without a dialect; `document` is the body, where it is parsed already.
+
+    A body that other parsers might read in another way is written anew, so that the engine reads what was read here;
+    `alike` says that it is not, where somebody has looked already.
+    """
     if document is None:
         document = load(body)
     name = document.get("model")
@@ -89,7 +97,8 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None) -> 
     stream = usage_asked = False
     if "stream" in document or "stream_options" in document:
         stream, usage_asked = _read_stream(document, route)
-    return Request(route, document, stream=stream, usage_asked=usage_asked, raw=body, came=len(body))
+    raw = body if (is_read_alike(body) if alike is None else alike) else None
+    return Request(route, document, stream=stream, usage_asked=usage_asked, raw=raw, came=len(body))
 
 
 def translate(
@@ -113,7 +122,8 @@ def translate(
         untranslatable = error
         document = {"model": given["model"], "messages": [], "stream": bool(stream)}
     return Request(
-        route, document, stream=bool(stream), usage_asked=bool(stream), native=NativeRequest(given, body),
+        route, document, stream=bool(stream), usage_asked=bool(stream),
+        native=NativeRequest(given, body if is_read_alike(body) else None),
         untranslatable=untranslatable, headers=headers, came=len(body),
     )  # fmt: skip
 

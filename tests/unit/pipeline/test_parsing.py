@@ -122,9 +122,10 @@ def test_a_document_that_is_there_already_is_not_parsed_again() -> None:
     document = dict(ASKED)
     assert parse(CHAT, b"not looked at", document).document is document
     native = {**ASKED, "max_tokens": 5}
-    translated = translate(NATIVE, MESSAGES, b"not looked at", [(b"anthropic-beta", b"x")], native)
+    body = b'"model" "messages" are all that is looked for'
+    translated = translate(NATIVE, MESSAGES, body, [(b"anthropic-beta", b"x")], native)
     assert translated.native is not None
-    assert (translated.native.document, translated.native.body) == (native, b"not looked at")
+    assert (translated.native.document, translated.native.body) == (native, body)
     assert translated.headers == [(b"anthropic-beta", b"x")]
 
 

@@ -191,7 +191,10 @@ def read_part(part: Document, field: str) -> Document:
             raise unsupported(field, "`file_data` is required; files are not stored")
         named = {"filename": part["filename"]} if isinstance(part.get("filename"), str) else {}
         return {"type": "file", "file": {**named, "file_data": part["file_data"]}}
-    raise unsupported(f"{field}.type", "allowed are input_text, input_image, input_file, output_text and refusal")
+    if kind == "input_audio":
+        return {"type": kind, "input_audio": read_object(part.get("input_audio"), f"{field}.input_audio")}
+    allowed = "allowed are input_text, input_image, input_audio, input_file, output_text and refusal"
+    raise unsupported(f"{field}.type", allowed)
 
 
 _ITEMS: Final[dict[str, Callable[[_Turns, Document, str], None]]] = {

@@ -1,7 +1,8 @@
 """A chat completion request as an Anthropic messages request.
 
 What has no counterpart and would change the answer (`n`, `logprobs`, JSON without a schema) is refused with the field's
-name. What has none and only hints is left out. Fields that neither API knows pass through, for that API to judge.
+name, as is what only engines know and would change it (`min_p`). What has none and only hints is left out. Fields that
+nobody knows pass through, for that API to judge.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,26 @@ _HINTS: Final = frozenset(
         "safety_identifier", "seed", "service_tier", "store", "stream_options", "verbosity",
     )
 )  # fmt: skip
+_ENGINES_HINTS: Final = frozenset(
+    (
+        "add_generation_prompt", "add_special_tokens", "cache_salt", "chat_template", "chat_template_kwargs",
+        "include_reasoning", "media_io_kwargs", "mm_processor_kwargs", "priority", "request_id", "return_token_ids",
+        "return_tokens_as_token_ids", "separate_reasoning", "skip_special_tokens", "spaces_between_special_tokens",
+        "thinking_token_budget",
+    )
+)  # fmt: skip
+"""What engines know beyond OpenAI's API and that API refuses: how the prompt is made, how the answer is told."""
+_NEUTRAL: Final = {"length_penalty": 1, "repetition_penalty": 1}
 _REFUSED: Final = {
+    **dict.fromkeys(
+        (
+            "allowed_token_ids", "bad_words", "continue_final_message", "documents", "echo", "guided_choice",
+            "guided_grammar", "guided_json", "guided_regex", "ignore_eos", "length_penalty", "min_p", "min_tokens",
+            "prompt_logprobs", "regex", "repetition_penalty", "stop_token_ids", "structured_outputs",
+            "truncate_prompt_tokens", "use_beam_search",
+        ),
+        "leave it out",
+    ),
     "audio": "leave it out",
     "frequency_penalty": "only 0 is allowed",
     "function_call": "use `tool_choice`",
@@ -37,15 +57,15 @@ _REFUSED: Final = {
     "presence_penalty": "only 0 is allowed",
     "top_logprobs": "leave it out",
     "web_search_options": "leave it out",
-}
-"""Refused when they are on; off they say nothing."""
+}  # fmt: skip
+"""Refused when they are on; off they say nothing. The first ones are those of engines that change the answer."""
 _EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 
 
 def to_messages_request(document: Document, *, model: str, max_output_tokens: int | None = None) -> Document:
     """Translate a request; InvalidRequest names the field that cannot be."""
     _refuse(document)
-    dropped = _TRANSLATED | _HINTS | _REFUSED.keys() | {"n", "modalities"}
+    dropped = _TRANSLATED | _HINTS | _ENGINES_HINTS | _REFUSED.keys() | {"n", "modalities"}
     request = {key: value for key, value in document.items() if key not in dropped and value is not None}
     system, messages = _split_messages(document.get("messages"))
     request |= {
@@ -76,7 +96,8 @@ def _refuse(document: Document) -> None:
     if document.get("modalities") not in (None, [], ["text"]):
         raise unsupported("modalities", "only text is allowed")
     for field, instead in _REFUSED.items():
-        if document.get(field):
+        value = document.get(field)
+        if value and value != _NEUTRAL.get(field):
             raise unsupported(field, instead)
 
 
