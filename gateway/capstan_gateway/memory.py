@@ -9,9 +9,13 @@ releases it when it is done. Nothing here waits, and nothing raises: who gets no
     ...
     share.release()                   # once or twice, it makes no difference
 
+Whoever holds what it could do without says so (`lenders`): when somebody finds no room, lenders give back, one after
+the other, until there is room or none has anything left to give.
+
 It is for the thread of the event loop alone.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 KEPT_PART: Final = 4
@@ -23,7 +27,7 @@ LARGE_PART: Final = 256
 class MemoryBudget:
     """So many bytes may be held at once."""
 
-    __slots__ = ("_for_large", "_large", "held", "limit", "refused")
+    __slots__ = ("_for_large", "_large", "held", "lenders", "limit", "refused")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -31,6 +35,8 @@ class MemoryBudget:
         """By all shares together."""
         self.refused = 0
         """How often there was no room."""
+        self.lenders: list[Callable[[], bool]] = []
+        """Each gives something back at once when it is called; False when it has nothing to give."""
         self._large = limit // LARGE_PART
         self._for_large = limit - limit // KEPT_PART
 
@@ -45,6 +51,15 @@ class MemoryBudget:
     def has_room(self, size: int, *, beside: int = 0) -> bool:
         """Whether a holder that has `beside` bytes may hold so many more now: what grows slowly gets large too."""
         return self.held + size <= self._bound(beside + size)
+
+    def make_room(self, size: int, *, beside: int = 0) -> bool:
+        """Have others give back until a holder that has `beside` bytes may hold so many more; False when it may not."""
+        if not self.ever_fits(beside + size):
+            return False
+        while any(lender() for lender in self.lenders):
+            if self.has_room(size, beside=beside):
+                return True
+        return False
 
     def _bound(self, size: int) -> int:
         return self._for_large if size > self._large else self.limit
@@ -64,8 +79,9 @@ class Share:
         """Take so many bytes more; False, and nothing taken, when there is no room or the share was released."""
         budget = self._budget
         if self.released or not budget.has_room(size, beside=self.held):
-            budget.refused += 1
-            return False
+            if self.released or not budget.make_room(size, beside=self.held):
+                budget.refused += 1
+                return False
         budget.held += size
         self.held += size
         return True

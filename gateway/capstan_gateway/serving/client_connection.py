@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
 
-from capstan_gateway.errors import ClientGone, GatewayError, Overloaded, RequestTimeout
+from capstan_gateway.errors import ClientGone, GatewayError, Overloaded
 from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.memory import Share
 from capstan_gateway.serving.exchange import FREE_BYTES, STATUS_LINES, Exchange
@@ -20,16 +20,13 @@ from capstan_gateway.serving.refusals import error_response, respond_error
 from capstan_gateway.serving.request_reader import RequestReader
 from capstan_gateway.serving.service import Handler, Service, cross_origin
 from capstan_gateway.serving.turned_away import Reason
+from capstan_gateway.serving.uploads import LOOK_SECONDS, Upload
 from capstan_gateway.serving.wire import ClientWire
 
 log = logging.getLogger(__name__)
 
 HEAD_SECONDS: Final = 30.0
 """How long a connection may take to send the head of its first request, or to end what it began after an answer."""
-UPLOAD_SECONDS: Final = 5.0
-"""How often it is looked whether a large body comes fast enough; within the first such time it need not come at all."""
-UPLOAD_RATE: Final = 16 * 1024
-"""Bytes a second that a body must come with, on the whole, while it holds memory that others could use."""
 WAITING_BYTES: Final = 2048
 """What a request takes that waits for those before it, beside its body."""
 
@@ -64,8 +61,8 @@ class ClientConnection(asyncio.Protocol):
         """Whether the deadline is that of a head, and not of being idle."""
         self._refused: GatewayError | None = None
         """What is wrong with what came behind the requests that are still to be answered."""
-        self._upload_from = 0.0
-        """Since when a large body is awaited; 0: none is."""
+        self._upload: Upload | None = None
+        """The body that is awaited."""
 
     # --- for the listener -------------------------------------------------------------------------------------------
 
@@ -101,14 +98,14 @@ class ClientConnection(asyncio.Protocol):
 
     def on_awaiting_body(self) -> None:
         """Begin to look how fast the body comes."""
-        if not self._upload_from and not self._in_head:
-            self._upload_from = self._loop.time()
-            self.wire.set_deadline(UPLOAD_SECONDS)
+        if self._upload is None and self._arriving is not None and not self._in_head:
+            self._upload = self._service.uploads.begin(self._arriving)
+            self.wire.set_deadline(LOOK_SECONDS)
 
     def on_body_arrived(self) -> None:
         """It is there."""
-        if self._upload_from:
-            self._upload_from = 0.0
+        if self._upload is not None:
+            self._end_upload()
             self.wire.clear_deadline()
 
     def on_answered(self, keep_alive: bool) -> None:
@@ -173,6 +170,8 @@ class ClientConnection(asyncio.Protocol):
         self._reader.close()
         self._release_head()
         self._arriving = self._refused = None
+        if self._upload is not None:
+            self._end_upload()
         self._take_unparsed()
         current, self._current = self._current, None
         if current is not None:
@@ -233,7 +232,8 @@ class ClientConnection(asyncio.Protocol):
         )
         wire.deadline = math.inf
         self._awaits_head = False
-        self._upload_from = 0.0
+        if self._upload is not None:
+            self._end_upload()
         if self._head_memory is not None:
             # The headers stay as long as the request does.
             exchange.adopt(self._head_memory)
@@ -348,25 +348,26 @@ class ClientConnection(asyncio.Protocol):
 
     def _on_deadline(self) -> None:
         """Look how fast a body comes, or close, behind answers that are on their way."""
-        if self._upload_from:
-            self._look_at_upload(self._upload_from)
+        if self._upload is not None:
+            self._look_at_upload(self._upload)
         elif self._current is None:
             self._close()
         else:
             self._last_pending(self._current).keep_alive = False
 
-    def _look_at_upload(self, began: float) -> None:
+    def _look_at_upload(self, upload: Upload) -> None:
         exchange = self._arriving
         if exchange is None or exchange.body_complete or not exchange.takes_body:
-            self._upload_from = 0.0
-            return
-        due = (self._loop.time() - began - UPLOAD_SECONDS + 0.1) * UPLOAD_RATE
-        if exchange.holds_upload and exchange.received < max(due, 1.0):
-            self._upload_from = 0.0
-            self._service.on_cut_off("slow_upload")
-            exchange.on_broken(RequestTimeout("the request's body comes too slowly"))
-            return
-        self.wire.set_deadline(UPLOAD_SECONDS)
+            self._end_upload()
+        elif upload.look(self._loop.time()):
+            self.wire.set_deadline(LOOK_SECONDS)
+        else:
+            self._service.uploads.give_up(upload, "the request's body comes too slowly")
+
+    def _end_upload(self) -> None:
+        if self._upload is not None:
+            self._service.uploads.end(self._upload)
+            self._upload = None
 
     def _on_stalled(self) -> None:
         self._service.on_cut_off("not_reading")

@@ -267,8 +267,16 @@ class Exchange:
 
     @property
     def holds_upload(self) -> bool:
-        """Whether a body that is still on its way takes of the process' budget."""
-        return self.held is not None and not self.body_complete
+        """Whether a body that is still on its way, and of use to somebody, takes of the process' budget."""
+        return self._body_memory > 0 and not self.body_complete and self.takes_body
+
+    def give_up(self, error: GatewayError) -> None:
+        """Let go of a body that is on its way and of what it holds, at once; its reader gets the error."""
+        self._gathered().clear()
+        if self.held is not None:
+            self.held.shrink_to(self.held.held - self._body_memory)
+        self._reserved, self._body_memory = FREE_BYTES, 0
+        self.on_broken(error)
 
     def on_body(self, piece: bytes) -> None:
         """Take a piece of the body."""

@@ -12,6 +12,7 @@ from capstan_gateway.serving.cors import Cors, CorsSettings
 from capstan_gateway.serving.dates import DateLine
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.turned_away import TurnedAway
+from capstan_gateway.serving.uploads import Uploads
 
 MEMORY_BYTES: Final = 512 * 1024 * 1024
 """What requests may hold where nobody says it."""
@@ -76,6 +77,9 @@ class Service:
         self.date_line: Callable[[], bytes] = DateLine()
         self.on_cut_off = on_cut_off
         """Called with the reason for each connection that is cut off because its client is too slow."""
+        self.uploads = Uploads(self.loop.time, lambda: self.on_cut_off("slow_upload"))
+        """The bodies that are awaited; they give way to others."""
+        self.memory.lenders.append(self.uploads.give_up_slowest)
         self._otherwise = otherwise
 
     def handler(self, target: bytes) -> Handler:

@@ -128,3 +128,37 @@ def test_the_limit_of_the_container(tmp_path: Path, text: str, limit: int | None
     files = (tmp_path / "none", file)
     assert memory_limit(files) == limit
     assert default_budget(files) == (UNLIMITED_BUDGET if limit is None else limit // 2)
+
+
+def test_lenders_give_back_until_there_is_room() -> None:
+    """Who finds no room has others give back what they could do without: no more than it takes, and never in vain."""
+    budget = MemoryBudget(LARGE_PART * 4)
+    lent = [budget.share() for _ in range(LARGE_PART)]
+    for share in lent:
+        assert share.grow(4)
+    asked = 0
+
+    def lend() -> bool:
+        nonlocal asked
+        asked += 1
+        if len(lent) <= LARGE_PART - 3:
+            return False
+        lent.pop().release()
+        return True
+
+    budget.lenders += [lambda: False, lend]
+    assert not budget.share().grow(LARGE_PART * 4), "it would never fit"
+    assert asked == 0
+    share = budget.share()
+    assert share.grow(2)
+    assert asked == 1
+    assert share.grow(2)
+    assert asked == 1
+    assert budget.refused == 1
+    assert budget.share().grow(4)
+    assert budget.share().grow(4)
+    assert not budget.share().grow(4)
+    assert (asked, budget.refused) == (4, 2)
+    share.release()
+    assert not share.grow(1)
+    assert asked == 4

@@ -6,8 +6,9 @@ import tracemalloc
 import pytest
 
 from capstan_gateway.memory import MemoryBudget
-from capstan_gateway.serving.client_connection import UPLOAD_SECONDS, WAITING_BYTES
+from capstan_gateway.serving.client_connection import WAITING_BYTES
 from capstan_gateway.serving.exchange import BODY_FACTOR, FREE_BYTES, SLOW_STREAM_BYTES, Exchange
+from capstan_gateway.serving.uploads import UPLOAD_SECONDS
 from support.serving import Client, read_answers, turns
 from support.virtualtime import run_virtually
 

@@ -1,0 +1,175 @@
+"""Large bodies that come slowly while others need the memory that they hold."""
+
+import asyncio
+import math
+
+import pytest
+
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.serving.exchange import BODY_FACTOR, Exchange
+from capstan_gateway.serving.uploads import (
+    LOOK_SECONDS,
+    PRESSED_RATE,
+    PRESSED_SECONDS,
+    UPLOAD_RATE,
+    UPLOAD_SECONDS,
+    Upload,
+    Uploads,
+)
+from support.serving import Client, turns
+from support.virtualtime import run_virtually
+
+SIZE = 30_000_000
+HEAD = b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % SIZE
+ROOM_FOR_FOUR = 4 * BODY_FACTOR * SIZE * 4 // 3 + 4
+
+
+class Body:
+    """One that is awaited, as the test says."""
+
+    def __init__(self, received: int = 0) -> None:
+        self.received = received
+        self.holds_upload = True
+        self.errors: list[GatewayError] = []
+
+    def give_up(self, error: GatewayError) -> None:
+        self.holds_upload = False
+        self.errors.append(error)
+
+
+async def take(exchange: Exchange) -> None:
+    """Read all of the body."""
+    await exchange.read_body(2 * SIZE)
+    exchange.respond(200, b"content-length: 0\r\n", b"")
+
+
+async def drip(client: Client, seconds: int, rate: int) -> None:
+    """Send so many bytes a second."""
+    for _ in range(seconds):
+        await asyncio.sleep(1)
+        client.transport.feed(b"x" * rate)
+
+
+@pytest.mark.parametrize("burst", [1, SIZE - 10_000_000])
+def test_slow_uploads_give_way_to_one_that_comes(burst: int) -> None:
+    """Four uploads that hold all room and come slowly, be it behind a fast beginning, keep no other one out."""
+
+    async def main() -> None:
+        budget = MemoryBudget(ROOM_FOR_FOUR)
+        slow = [Client(take, memory=budget)]
+        slow += [Client(listener=slow[0].listener) for _ in range(3)]
+        counted: list[str] = []
+        slow[0].service.on_cut_off = counted.append
+        for client in slow:
+            await client.say(HEAD, b"x" * burst)
+        assert budget.held == 4 * BODY_FACTOR * SIZE
+        async with asyncio.TaskGroup() as group:
+            for at, client in enumerate(slow):
+                group.create_task(drip(client, 12, 20_000 + 1000 * at))
+        fast = Client(listener=slow[0].listener)
+        await fast.say(HEAD)
+        for _ in range(30):
+            fast.transport.feed(b"x" * (SIZE // 30))
+            await turns()
+        assert fast.statuses == [200]
+        assert [client.statuses for client in slow] == [[408], [], [], []], "the slowest one, and no more than it takes"
+        assert counted == ["slow_upload"]
+        for client in slow:
+            client.transport.hang_up()
+            client.transport.abort()
+        await turns()
+        assert budget.held == 0
+
+    run_virtually(main())
+
+
+def test_uploads_that_come_keep_their_room() -> None:
+    """Who comes later is refused at once, and takes nothing from those who come fast enough."""
+
+    async def main() -> None:
+        budget = MemoryBudget(ROOM_FOR_FOUR)
+        first = [Client(take, memory=budget)]
+        first += [Client(listener=first[0].listener) for _ in range(3)]
+        for client in first:
+            await client.say(HEAD)
+        async with asyncio.TaskGroup() as group:
+            for client in first:
+                group.create_task(drip(client, 20, 1_000_000))
+        late = Client(listener=first[0].listener)
+        await late.say(HEAD)
+        assert late.statuses == [503]
+        for client in first:
+            client.transport.feed(b"x" * 10_000_000)
+            await turns()
+            assert client.statuses == [200]
+
+    run_virtually(main())
+
+
+def test_without_need_a_slow_upload_goes_on() -> None:
+    """Nobody is cut off for being slow as long as there is room for all, but for the rate that all must have."""
+
+    async def main() -> None:
+        client = Client(take, memory=MemoryBudget(10 * BODY_FACTOR * SIZE))
+        await client.say(HEAD)
+        await drip(client, 10, PRESSED_RATE // 4)
+        other = Client(listener=client.listener)
+        await other.say(HEAD)
+        await turns()
+        assert (client.statuses, other.statuses) == ([], [])
+
+    run_virtually(main())
+
+
+def test_the_pace_is_that_of_the_last_looks() -> None:
+    """What came long ago does not count for a body that comes no more; before it had a moment its pace is unknown."""
+    body = Body()
+    upload = Upload(body, 100.0)
+    body.received = 10_000
+    assert upload.pace(100.0 + PRESSED_SECONDS - 0.01) == math.inf
+    assert upload.pace(101.0) == 10_000
+    assert upload.look(100.0 + LOOK_SECONDS)
+    assert upload.pace(100.0 + 2 * LOOK_SECONDS) == 10_000 / (2 * LOOK_SECONDS)
+    assert upload.look(100.0 + 2 * LOOK_SECONDS)
+    assert upload.pace(100.0 + 3 * LOOK_SECONDS) == 0
+
+
+@pytest.mark.parametrize(
+    ("after", "received", "goes_on"),
+    [
+        (LOOK_SECONDS, 0, True),
+        (UPLOAD_SECONDS, 0, False),
+        (UPLOAD_SECONDS, UPLOAD_RATE, True),
+        (UPLOAD_SECONDS + 10, 10 * UPLOAD_RATE, False),
+        (UPLOAD_SECONDS + 10, 11 * UPLOAD_RATE, True),
+    ],
+)
+def test_the_least_rate(after: float, received: int, goes_on: bool) -> None:
+    """With nobody else in need a body must come with the least rate on the whole, behind its first seconds."""
+    body = Body(received)
+    assert Upload(body, 5.0).look(5.0 + after) is goes_on
+    body.holds_upload = False
+    assert Upload(body, 5.0).look(5.0 + after), "what holds nothing may take its time"
+
+
+def test_the_slowest_goes_first() -> None:
+    """Of those that are slow, one at a time; those that are fast enough, too young or over stay."""
+    now, given_up = 0.0, []
+    uploads = Uploads(lambda: now, lambda: given_up.append(now))
+    fast, slow, slower, over, young = Body(), Body(), Body(), Body(), Body()
+    for body in (fast, slow, slower, over):
+        uploads.begin(body)
+    left = Body()
+    uploads.end(uploads.begin(left))
+    over.holds_upload = False
+    now = PRESSED_SECONDS
+    uploads.begin(young)
+    fast.received, slow.received, slower.received = PRESSED_RATE, PRESSED_RATE - 1, PRESSED_RATE - 2
+    assert uploads.give_up_slowest()
+    assert (len(slower.errors), slower.errors[0].status) == (1, 408)
+    assert uploads.give_up_slowest()
+    assert len(slow.errors) == 1
+    assert not uploads.give_up_slowest()
+    assert not (fast.errors or over.errors or young.errors or left.errors)
+    assert len(given_up) == 2
