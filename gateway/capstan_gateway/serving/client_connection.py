@@ -116,6 +116,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
         elif wire.paused:
             # A client that does not read its answers gets no further ones.
+            wire.bound_rest()
             wire.pause_reading()
             self._awaits_head = False
             wire.clear_deadline()
@@ -377,6 +378,7 @@ class ClientConnection(asyncio.Protocol):
         wire, arriving = self.wire, self._arriving
         if wire.ending:
             return
+        wire.bound_rest()
         if not self._reader.stopped and (arriving is None or arriving.body_complete):
             wire.close()
             return

@@ -21,13 +21,17 @@ DISCARD_SECONDS: Final = 5.0
 reset the connection, and the client might lose the answer that says why."""
 PROGRESS_BYTES: Final = 16 * 1024
 """What a client must take of what waits for it within the time for writing, if it does not take all of it."""
+REST_SECONDS: Final = 60.0
+"""How long a client may take for the rest of an answer that is there to its end, beside the time for its bytes."""
+REST_RATE: Final = 128 * 1024
+"""Bytes a second with which it must take those, on the whole."""
 
 
 class ClientWire:
     """The part of a connection that knows nothing of HTTP. For one transport, which it lets go when it is lost."""
 
     __slots__ = (
-        "_discarding", "_kept", "_loop", "_on_deadline", "_on_stalled", "_stall_timer",
+        "_discarding", "_kept", "_loop", "_on_deadline", "_on_stalled", "_rest_until", "_stall_timer",
         "_timer", "_timer_at", "_transport", "_unsent", "_write_seconds", "deadline", "paused",
         "reading_paused",
     )  # fmt: skip
@@ -60,6 +64,8 @@ class ClientWire:
         self._stall_timer: asyncio.TimerHandle | None = None
         self._unsent = 0
         """What waited for the client when the time for writing began."""
+        self._rest_until = math.inf
+        """When the client must have taken all of an answer that is there to its end."""
         self._kept: list[Share] = []
         """What is released when the client has read what was sent."""
 
@@ -129,6 +135,11 @@ class ClientWire:
         else:
             share.release()
 
+    def bound_rest(self) -> None:
+        """All of the answer is there: however steadily its client takes it, from now on there is an end to that."""
+        if self.paused:
+            self._rest_until = self._loop.time() + _seconds_for(self._waiting())
+
     def _watch(self) -> None:
         if self._stall_timer is None:
             self._stall_timer = self._loop.call_later(self._write_seconds, self._look_at_stall)
@@ -138,7 +149,7 @@ class ClientWire:
         if not self.paused or self._transport is None:
             return
         waiting = self._waiting()
-        if waiting > self._unsent - PROGRESS_BYTES:
+        if waiting > self._unsent - PROGRESS_BYTES or self._loop.time() >= self._rest_until:
             if self._on_stalled is not None:
                 self._on_stalled()
             self.abort()
@@ -148,6 +159,7 @@ class ClientWire:
 
     def _caught_up(self) -> None:
         self.paused = False
+        self._rest_until = math.inf
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
@@ -172,7 +184,7 @@ class ClientWire:
         transport.close()
         left = transport.get_write_buffer_size()
         if left:
-            self._loop.call_later(LINGER_SECONDS, self._linger, left)
+            self._loop.call_later(LINGER_SECONDS, self._linger, left, self._loop.time() + _seconds_for(left))
 
     def close_behind_upload(self) -> None:
         """Say that this was all, and throw away for a moment what still comes."""
@@ -187,14 +199,14 @@ class ClientWire:
         if self._transport is not None:
             self._transport.abort()
 
-    def _linger(self, before: int) -> None:
+    def _linger(self, before: int, until: float) -> None:
         if self._transport is None:
             return
         left = self._transport.get_write_buffer_size()
-        if left >= before:
+        if left >= before or (left and self._loop.time() >= until):
             self._transport.abort()
         elif left:
-            self._loop.call_later(LINGER_SECONDS, self._linger, left)
+            self._loop.call_later(LINGER_SECONDS, self._linger, left, until)
 
     # --- deadlines --------------------------------------------------------------------------------------------------
 
@@ -222,6 +234,11 @@ class ClientWire:
         elif self.deadline < math.inf:
             self._timer_at = self.deadline
             self._timer = self._loop.call_at(self.deadline, self._look_at_deadline)
+
+
+def _seconds_for(size: int) -> float:
+    """How long a client may take for so many bytes."""
+    return REST_SECONDS + size / REST_RATE
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:

@@ -7,7 +7,7 @@ import pytest
 from capstan_gateway.serving.client_connection import HEAD_SECONDS
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.service import ServingLimits
-from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS, PROGRESS_BYTES
+from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS, PROGRESS_BYTES, REST_RATE, REST_SECONDS
 from support.serving import Client, turns
 from support.virtualtime import run_virtually
 
@@ -243,11 +243,67 @@ def test_a_client_must_take_something(stream: bool) -> None:
         client = Client(flood, write_seconds=20)
         client.transport.stuck = True
         await client.say(GET)
-        for _ in range(5):
+        for _ in range(5 if stream else 3):
             await asyncio.sleep(19)
             client.transport.take(PROGRESS_BYTES)
         assert not client.transport.closed
         client.transport.take(PROGRESS_BYTES - 1)
         assert await seconds_until_end(client) <= 41
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("closes", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_whole_answer_is_not_held_for_ever(stream: bool, closes: bool) -> None:
+    """However steadily a client takes a little of it: an answer that is there to its end has a least rate as a whole."""
+    size = 10_000_000
+
+    async def main() -> None:
+        async def flood(exchange: Exchange) -> None:
+            if stream:
+                exchange.start(200, b"", b"")
+                exchange.finish(b"x" * size)
+            else:
+                exchange.respond(200, b"content-length: %d\r\n" % size, b"x" * size)
+
+        client = Client(flood, write_seconds=20)
+        counted: list[str] = []
+        client.service.on_cut_off = counted.append
+        client.transport.stuck = True
+        await client.say(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") if closes else GET)
+        began = asyncio.get_running_loop().time()
+        while not client.transport.closed:
+            await asyncio.sleep(5)
+            client.transport.take(PROGRESS_BYTES)
+            seconds = asyncio.get_running_loop().time() - began
+            assert seconds < 1000
+        assert REST_SECONDS + size / REST_RATE <= seconds <= REST_SECONDS + size / REST_RATE + 30
+        if not closes:
+            assert counted == ["not_reading"]
+
+    run_virtually(main())
+
+
+def test_who_takes_a_whole_answer_at_the_rate_gets_it() -> None:
+    """A slow client is served, also when it takes minutes."""
+    size = 30_000_000
+
+    async def main() -> None:
+        async def flood(exchange: Exchange) -> None:
+            exchange.respond(200, b"content-length: %d\r\n" % size, b"x" * size)
+
+        client = Client(flood, write_seconds=20)
+        client.transport.stuck = True
+        await client.say(GET)
+        for _ in range(size // REST_RATE // 5):
+            await asyncio.sleep(5)
+            client.transport.take(5 * REST_RATE)
+            assert not client.transport.closed
+        client.transport.unstick()
+        await turns()
+        assert client.transport.sent.endswith(b"x" * 1000)
+        await client.say(GET)
+        assert not client.transport.closed
 
     run_virtually(main())

@@ -9,7 +9,7 @@ import pytest
 
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.serving import wire as wires
-from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS, PROGRESS_BYTES, ClientWire
+from capstan_gateway.serving.wire import DISCARD_SECONDS, LINGER_SECONDS, PROGRESS_BYTES, REST_SECONDS, ClientWire
 from support.virtualtime import run_virtually
 
 WRITE_SECONDS = 20.0
@@ -220,6 +220,13 @@ def test_closing_waits_for_who_reads() -> None:
         await asyncio.sleep(2 * LINGER_SECONDS)
         assert transport.told == ["close", "abort"]
         assert timers() == 0
+        wire, transport, _ = made()
+        transport.unsent = 100
+        wire.close()
+        for _ in range(int(REST_SECONDS // LINGER_SECONDS) + 2):
+            transport.unsent -= 1
+            await asyncio.sleep(LINGER_SECONDS)
+        assert transport.told == ["close", "abort"], "not for ever either"
         wire, transport, _ = made()
         wire.close()
         assert (transport.told, timers()) == (["close"], 0), "nothing is left to be read"
