@@ -23,6 +23,8 @@ class SliceIndex:
         self._notify = notify
         self._refusals = refusals or Refusals()
         self._services: dict[tuple[str, str], dict[str, Slice]] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+        """Of which Service each slice is, by the slice's id: its label may change."""
 
     def addresses(self, key: ServicePort) -> tuple[Address, ...]:
         """The ready addresses of a Service's port."""
@@ -41,6 +43,7 @@ class SliceIndex:
         for key in old - fresh.keys():
             del self._services[key]
         self._services.update(fresh)
+        self._places = {one.id: service for service, slices in self._services.items() for one in slices.values()}
         for service in old | fresh.keys():
             self._notify(*service)
 
@@ -49,17 +52,23 @@ class SliceIndex:
         found = self._read(item)
         if kind == "DELETED":
             self._refusals.accept(SOURCE, name_of(item))
-        if found is None:
-            return
-        key = (found.namespace, found.service)
-        slices = self._services.setdefault(key, {})
-        if kind == "DELETED":
-            slices.pop(found.name, None)
-            if not slices:
-                del self._services[key]
-        else:
-            slices[found.name] = found
-        self._notify(*key)
+        key = None if found is None or kind == "DELETED" else (found.namespace, found.service)
+        former = self._places.get(name_of(item))
+        if former is not None and former != key:
+            self._forget(name_of(item), former)
+        if found is not None and key is not None:
+            self._services.setdefault(key, {})[found.name] = found
+            self._places[found.id] = key
+            self._notify(*key)
+
+    def _forget(self, slice_id: str, service: tuple[str, str]) -> None:
+        """The slice is gone, or belongs to that Service no more, whatever it says now."""
+        del self._places[slice_id]
+        slices = self._services[service]
+        del slices[slice_id.partition("/")[2]]
+        if not slices:
+            del self._services[service]
+        self._notify(*service)
 
     def _read(self, item: Json) -> Slice | None:
         """Read a slice. Of one that cannot be read, what it said last is still believed."""

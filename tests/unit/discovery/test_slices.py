@@ -90,7 +90,30 @@ def test_events_change_one_slice() -> None:
     index.change("DELETED", _item("2"))
     index.change("DELETED", _item("2"))
     assert index.addresses(KEY) == ()
-    assert len(told) == 6
+    assert len(told) == 5
+
+
+@pytest.mark.parametrize("kind", ["MODIFIED", "DELETED"])
+@pytest.mark.parametrize("service", ["other", ""])
+def test_a_slice_that_belongs_to_another_service_leaves_the_one_before(service: str, kind: str) -> None:
+    """Its label may change, or go: what it had is the former Service's no more, and both are told."""
+    told: list[tuple[str, str]] = []
+    index = SliceIndex(lambda namespace, service: told.append((namespace, service)))
+    index.replace([_item("1", "10.0.0.1"), _item("2", "10.0.0.2")], namespace=None)
+    index.change("ADDED", _item("3", "10.0.0.3"))
+    told.clear()
+    other = ServicePort("ns", "other", "http")
+    index.change(kind, _item("1", "10.0.0.1", service=service))
+    moves = bool(service) and kind == "MODIFIED"
+    assert index.addresses(KEY) == (Address("10.0.0.2", 8000), Address("10.0.0.3", 8000))
+    assert index.addresses(other) == ((Address("10.0.0.1", 8000),) if moves else ())
+    assert told == [("ns", "svc"), ("ns", "other")][: 2 if moves else 1]
+    index.change("MODIFIED", _item("3", "10.0.0.3", service=service))
+    index.change("DELETED", _item("2"))
+    assert index.addresses(KEY) == ()
+    index.change("MODIFIED", _item("1", "10.0.0.1"))
+    assert index.addresses(KEY) == (Address("10.0.0.1", 8000),)
+    assert Address("10.0.0.1", 8000) not in index.addresses(other)
 
 
 def test_what_is_refused_in_one_namespace_stays_so_when_another_one_is_listed() -> None:
