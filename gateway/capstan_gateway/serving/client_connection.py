@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from capstan_gateway.errors import ClientGone, GatewayError, Overloaded
@@ -59,8 +59,8 @@ class ClientConnection(asyncio.Protocol):
         """What half a head holds, when it is large."""
         self._awaits_head = True
         """Whether the deadline is that of a head, and not of being idle."""
-        self._refused: GatewayError | None = None
-        """What is wrong with what came behind the requests that are still to be answered."""
+        self._refused: tuple[GatewayError, Sequence[Header]] | None = None
+        """What is wrong with what came behind the requests that are still to be answered, and its headers."""
         self._upload: Upload | None = None
         """The body that is awaited."""
 
@@ -257,22 +257,21 @@ class ClientConnection(asyncio.Protocol):
         if self._head_memory.grow_to(2 * size):
             return True
         self._release_head()
-        self.on_refused(Overloaded())
         return False
 
-    def on_refused(self, error: GatewayError) -> None:
+    def on_refused(self, error: GatewayError, headers: Sequence[Header] = ()) -> None:
         """Read no further, and say why: in the answer to the request that is broken, or else behind all others."""
         if self.wire.closing:
             return
         self._reader.stop()
         current = self._current
         if current is None:
-            self._write_refusal(error, Reason.of(error))
+            self._write_refusal(error, Reason.of(error), headers)
             self._close()
             return
         last = self._last_pending(current)
         if last.body_complete:
-            self._refused = error
+            self._refused = (error, headers)
         else:
             last.on_broken(error)
 
@@ -285,7 +284,8 @@ class ClientConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Nothing waits to be answered: go on with what came behind, or read."""
         if self._refused is not None:
-            self._write_refusal(self._refused, Reason.of(self._refused))
+            error, headers = self._refused
+            self._write_refusal(error, Reason.of(error), headers)
             self._close()
             return
         if self._unparsed:
@@ -407,12 +407,14 @@ class ClientConnection(asyncio.Protocol):
                 self.wire.keep(exchange.held)
                 exchange.held = None
 
-    def _write_refusal(self, error: GatewayError, reason: Reason) -> None:
-        request_id = self._service.turned_away.request_id(())
+    def _write_refusal(self, error: GatewayError, reason: Reason, asked: Sequence[Header] = ()) -> None:
+        """Answer what is no request; `asked` are the headers that were read of it."""
+        service = self._service
+        request_id = service.turned_away.request_id(asked)
         status, headers, body = error_response(error, request_id)
-        head = STATUS_LINES[status] + self.date_line() + header_lines(headers) + b"connection: close\r\n\r\n"
-        self.wire.write(head + body)
-        self._service.turned_away.note(reason, error, request_id)
+        lines = header_lines(headers) + (service.cors.lines(asked) if service.cors is not None else b"")
+        self.wire.write(STATUS_LINES[status] + self.date_line() + lines + b"connection: close\r\n\r\n" + body)
+        service.turned_away.note(reason, error, request_id)
 
 
 def _release(exchange: Exchange) -> None:

@@ -1,6 +1,6 @@
 """The seams of one connection: what its reader, its exchanges and the connection itself ask of each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from capstan_gateway.errors import GatewayError
@@ -51,8 +51,11 @@ class Sink(Protocol):
         """
         ...
 
-    def on_refused(self, error: GatewayError) -> None:
-        """What comes is no request, or none that could be served; nothing more will be understood."""
+    def on_refused(self, error: GatewayError, headers: Sequence[Header] = ()) -> None:
+        """What comes is no request, or none that could be served; nothing more will be understood.
+
+        `headers` are those of it that were read.
+        """
         ...
 
     def on_half_head(self, size: int) -> bool:

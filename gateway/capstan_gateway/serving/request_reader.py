@@ -8,7 +8,7 @@ from typing import Final
 
 import httptools
 
-from capstan_gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest
+from capstan_gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.serving.head import fault_of
 from capstan_gateway.serving.port import Receiver, Sink
@@ -219,7 +219,8 @@ class RequestReader:
     def _refuse(self, error: GatewayError) -> None:
         self._parser = None
         if self._sink is not None:
-            self._sink.on_refused(error)
+            # Behind a head that was good they are those of the request that has them already.
+            self._sink.on_refused(error, self._headers if self.in_head or self._fault is error else ())
 
     def _look_at_half_head(self) -> None:
         if not self._head_bytes:
@@ -228,7 +229,7 @@ class RequestReader:
         if len(self._headers) > MAX_HEADERS:
             self._refuse(self._too_large())
         elif self._sink is not None and not self._sink.on_half_head(self._head_bytes):
-            self._parser = None
+            self._refuse(Overloaded())
 
     def _receive_head(self, data: "bytes | memoryview[int]") -> None:
         """Take a read that may be larger than what is left of a head: what lies behind the head does not count."""

@@ -120,3 +120,44 @@ async def test_refusals_of_handlers_say_it_too() -> None:
     await client.say(request(b"origin: https://app.example"))
     (answer,) = read_answers(bytes(client.transport.sent))
     assert (answer.status, answer.headers["access-control-allow-origin"]) == (500, APP)
+
+
+ORIGIN = b"origin: https://app.example"
+ALLOWED = {"access-control-allow-origin": APP, "access-control-expose-headers": "x-request-id", "vary": "origin"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (request(ORIGIN, b"accept: *", b"broken header"), "400"),
+        (request(ORIGIN, b"host: y"), "400"),
+        (request(ORIGIN, *[b"a: b"] * 250), "431"),
+        (request(ORIGIN, b"a: " + b"b" * 5000), "431"),
+        (request(ORIGIN, b"transfer-encoding: gzip"), "501"),
+    ],
+)
+@pytest.mark.parametrize("behind", [False, True])
+async def test_what_is_no_request_is_refused_to_its_page_as_well(sent: bytes, status: str, behind: bool) -> None:
+    """A refusal of a head whose origin was read says so, also behind another request: else no page could see why."""
+    client = Client(cors=EXACT)
+    await client.say(request() + sent if behind else sent)
+    answer = read_answers(bytes(client.transport.sent))[-1]
+    assert str(answer.status) == status
+    assert answer.headers.items() >= ALLOWED.items()
+
+
+async def test_a_refusal_says_nothing_of_an_origin_that_was_not_read() -> None:
+    """Neither of one that comes behind the fault, nor of the one of an earlier request; caches know the difference."""
+    client = Client(cors=EXACT)
+    await client.say(request(ORIGIN), b"broken\r\n" + ORIGIN + b"\r\n\r\n")
+    answer = read_answers(bytes(client.transport.sent))[-1]
+    assert (answer.status, answer.headers["vary"]) == (400, "origin")
+    assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_a_refusal_has_the_id_that_its_client_gave() -> None:
+    """Where it was read before the fault: the parser keeps the header that stands right before it to itself."""
+    client = Client()
+    await client.say(request(b"x-request-id: mine", b"accept: *", b"broken header"))
+    (answer,) = read_answers(bytes(client.transport.sent))
+    assert (answer.status, answer.headers["x-request-id"]) == (400, "mine")
