@@ -78,10 +78,10 @@ class Share:
     def grow(self, size: int) -> bool:
         """Take so many bytes more; False, and nothing taken, when there is no room or the share was released."""
         budget = self._budget
-        if self.released or not budget.has_room(size, beside=self.held):
-            if self.released or not budget.make_room(size, beside=self.held):
-                budget.refused += 1
-                return False
+        beside = self.held
+        if self.released or not (budget.has_room(size, beside=beside) or budget.make_room(size, beside=beside)):
+            budget.refused += 1
+            return False
         budget.held += size
         self.held += size
         return True

@@ -27,6 +27,11 @@ class EventRelay(ABC):
         self.error: GatewayError | None = None
         self.done = False
 
+    @property
+    def kept(self) -> int:
+        """How many bytes of a frame that is not whole are kept."""
+        return self._splitter.kept
+
     def feed(self, data: bytes) -> bytes:
         """The bytes to send; raises StreamBroken when the stream makes no sense."""
         try:

@@ -130,6 +130,7 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
         call.first_token_seconds = model.timeouts.firstTokenSeconds
         call.idle_seconds = model.timeouts.idleSeconds
         call.opening = partial(_opening, request, model, adapter)
+        call.memory = ask.share  # One for each attempt: two may be under way.
     else:
         call.whole_bytes = MAX_ANSWER_BYTES
         call.memory = ask.memory

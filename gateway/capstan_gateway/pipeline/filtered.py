@@ -17,6 +17,7 @@ import orjson
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.filtered_relay import FilteredRelay
+from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.hold_back import HoldBack
 from capstan_gateway.pipeline.reply import StreamReply
 from capstan_gateway.pipeline.settle import asked_tokens
@@ -68,6 +69,7 @@ class _FilteredSource:
         self._chain = Chain(filters, self._of)
         self._request = ask.request
         self._hold = HoldBack(ask.share(), limits, asyncio.get_running_loop().time)
+        self._room = FrameRoom(ask.share, whose=reply.source.endpoint.id)
         self._receiving: asyncio.Task[bytes] | None = None
         """The wait for the engine, which goes on while the filters are asked."""
         self._stopped = False
@@ -132,6 +134,7 @@ class _FilteredSource:
             if self._is_ended:
                 return broken.before
             raise
+        self._room.reckon(self.relay.kept)
         return await self._pass(run)
 
     @property

@@ -10,6 +10,7 @@ from capstan_gateway.headers import header_lines
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.reply import StreamReply, WholeReply
 from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.routing.verdicts import SERVER_ERROR
@@ -98,6 +99,7 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
         source.blame(type(reply.broken).__name__)
         raise reply.broken
     run = b""
+    room: FrameRoom | None = None
     try:
         while not relay.done:
             if run:
@@ -106,6 +108,10 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
                 await exchange.drained()
             data = await source.receive()
             run = relay.feed(data) if data else relay.finish()
+            if not run or room is not None:
+                # A frame that is not whole is all that it can be.
+                room = room or FrameRoom(ask.share, whose=source.endpoint.id)
+                room.reckon(relay.kept)
     except StreamBroken as broken:
         source.blame(type(broken).__name__)
         if broken.before:

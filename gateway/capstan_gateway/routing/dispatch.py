@@ -17,15 +17,16 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from capstan_gateway.life.pauses import doubled
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatched import Answer
 from capstan_gateway.routing.hedge import Hedging
+from capstan_gateway.routing.opened import open_answer
 from capstan_gateway.routing.picker import pick
-from capstan_gateway.routing.port import Call, DispatchedResponse, Opening
+from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.progress import Progress
 from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
@@ -41,11 +42,10 @@ from capstan_gateway.routing.verdicts import (
     same_endpoint_may_do,
     status_is_retried,
 )
-from capstan_gateway.upstream.errors import ProtocolError, UpstreamError
-from capstan_gateway.upstream.port import UpstreamClient, UpstreamResponse
+from capstan_gateway.upstream.errors import UpstreamError
+from capstan_gateway.upstream.port import UpstreamClient
 
 RETRY_AFTER_SECONDS = 5.0
-MAX_OPENING_BYTES: Final = 16 * 1024 * 1024
 """Most that is read of a stream before its first token: twice the largest frame."""
 
 
@@ -230,7 +230,7 @@ class Dispatcher:
             opening = None
             body = response.read_now(call.whole_bytes) if plain and status < CLIENT_ERROR else None
             if body is None:
-                opening = await _open(call, response, attempt)
+                opening = await open_answer(call, response, attempt)
             seconds = stats.first_byte = time.perf_counter() - began
             if body is not None:
                 stats.read = 0.0
@@ -321,33 +321,6 @@ class Dispatcher:
         finally:
             call.stats.waited += time.perf_counter() - began
         progress.exclude_none()
-
-
-async def _open(call: Call, response: UpstreamResponse, attempt: Attempt) -> Opening | None:
-    """Wait for the first token; of an answer without one for the first piece of its body."""
-    if response.status >= CLIENT_ERROR:
-        response.awaits_token = False  # A refusal is not computed: it comes at once, or is cut off.
-        return None
-    opening = None
-    if call.opening is not None and not call.whole_bytes:
-        attempt.opening = opening = call.opening(response.status, response.headers)
-    if opening is None:
-        if not response.body_began:
-            await response.wait_body()
-        # A plain answer may pause as it likes: its deadline is the total one, to its end.
-        response.awaits_token = bool(call.whole_bytes)
-        return None
-    response.awaits_token = True
-    size = 0
-    while True:
-        data = await response.receive()
-        if opening.feed(data) or not data:
-            break
-        size += len(data)
-        if size > MAX_OPENING_BYTES:
-            raise ProtocolError(attempt.endpoint.id, f"more than {MAX_OPENING_BYTES} bytes without a token")
-    response.awaits_token = False
-    return opening
 
 
 def _fault_of(answer: Answer) -> str | None:

@@ -73,7 +73,8 @@ class Call:
     """Not 0: read the whole body, up to so many bytes, before giving the answer, so that one that breaks off can be
     retried elsewhere. For answers that are sent in one piece."""
     memory: Callable[[], Share] | None = None
-    """Opens, or gives, the share of the process' budget from which a whole answer is taken; None: it is not counted."""
+    """Opens, or gives, the share of the process' budget from which a whole answer is taken, or the beginning of a
+    stream (then it opens one for each attempt); None: they are not counted."""
     avoid: tuple[Endpoint, ...] = ()
     """Endpoints that are not asked (again) as long as there are others."""
     hosted: bool = False

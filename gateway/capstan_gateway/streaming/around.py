@@ -46,3 +46,8 @@ class RelayAround:
     def done(self) -> bool:
         """The end was given out."""
         return self._inner.done
+
+    @property
+    def kept(self) -> int:
+        """What is kept of the engine's stream."""
+        return self._inner.kept

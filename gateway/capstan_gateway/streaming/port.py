@@ -45,6 +45,11 @@ class Relay(Protocol):
         """The end was given out."""
         ...
 
+    @property
+    def kept(self) -> int:
+        """How many bytes of a frame that is not whole are kept."""
+        ...
+
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
         ...

@@ -91,6 +91,11 @@ class StreamRelay:
         """The text that came, in all choices."""
         return self._said.text
 
+    @property
+    def kept(self) -> int:
+        """How many bytes of a frame that is not whole are kept."""
+        return self._splitter.kept
+
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send to the client; raises StreamBroken when the stream makes no sense."""
         try:

@@ -28,6 +28,11 @@ class FrameSplitter:
         self._kept = bytearray()
         self._pending_cr = False
 
+    @property
+    def kept(self) -> int:
+        """How many bytes of an unfinished frame are kept."""
+        return len(self._kept)
+
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes, give all frames that are whole now (b"" when none is)."""
         if not self._kept and not self._pending_cr and data.endswith(b"\n\n") and b"\r" not in data:

@@ -201,3 +201,32 @@ async def test_answers_that_a_cascade_keeps_are_counted(tmp_path: Path) -> None:
     assert seen[0] < 10_000
     assert 200_000 < seen[1] < 250_000
     assert 200_000 < seen[2] < 250_000
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
+@pytest.mark.parametrize("begun", [True, False])
+async def test_frames_that_are_not_whole_are_counted(
+    gateway: RunningGateway, http: aiohttp.ClientSession, upstream: FakeUpstream, begun: bool, path: str
+) -> None:
+    """Streams that keep many bytes take them from the budget, before their first token and behind it, and no more."""
+    token = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"a"}}]}\n\n'
+    budget = gateway.gateway.memory
+
+    async def grows(_: Received, wire: Wire) -> None:
+        await wire.head(200, "content-type: text/event-stream")
+        await wire.chunk(token * begun + b'data: {"choices":[{"index":0,"delta":{"content":"')
+        for _ in range(7):
+            await wire.chunk(b"x" * MEBIBYTE)
+        await stall(_, wire)
+
+    upstream.respond = grows
+
+    async def ask() -> tuple[int, str]:
+        async with http.post(path, data=body(stream=True, max_tokens=9), headers=JSON) as answer:
+            return answer.status, (await answer.read()).decode()
+
+    answers = await asyncio.gather(*[ask() for _ in range(4)])
+    assert max(len(text) for _, text in answers) < 10_000
+    assert {status for status, _ in answers} == ({200} if begun else {503 if path == CHAT else 529})
+    assert all("overloaded" in text for _, text in answers)
+    assert budget.refused >= 4

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.routing.attempt import AttemptOutcome
 from capstan_gateway.routing.breaker import BreakerSettings, BreakerState
 from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
-from capstan_gateway.routing.dispatch import MAX_OPENING_BYTES, Dispatcher
+from capstan_gateway.routing.dispatch import Dispatcher
 from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.opened import FREE_OPENING_BYTES, MAX_OPENING_BYTES, OPENING_FACTOR
 from capstan_gateway.routing.port import MAX_NOTES
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.routing.unroutable import KeyMissing, NoEndpoint, TooManyWaiting
@@ -26,6 +28,7 @@ from capstan_gateway.upstream.errors import (
     ConnectFailed,
     ConnectionLost,
     DeadlineExceeded,
+    NoMemory,
     ProtocolError,
     TooManyConnections,
 )
@@ -253,6 +256,27 @@ async def test_a_beginning_may_be_as_long_as_its_bound() -> None:
     client = Upstreams(Plan(pieces=(*full, (0.0, b":"), (0.0, TOKEN))))
     with pytest.raises(ProtocolError, match=f"more than {MAX_OPENING_BYTES} bytes without a token"):
         await dispatcher(client).dispatch(call(endpoints, opening=token_opening))
+
+
+@virtually
+async def test_a_long_beginning_is_taken_from_the_budget() -> None:
+    """What has come without a token is counted, each attempt by itself; without room the attempt ends."""
+    budget = MemoryBudget(40 << 20)
+    chunk = ((0.0, b":" * (1 << 20)),)
+    client, endpoints = Upstreams(Plan(pieces=(*chunk * 5, (0.0, TOKEN)))), endpoint_set(1)
+    answer = await dispatcher(client).dispatch(call(endpoints, opening=token_opening, memory=budget.share))
+    assert budget.held == OPENING_FACTOR * 5 << 20
+    answer.close()
+    held = budget.held
+    client = Upstreams(Plan(pieces=(*chunk * 6, (0.0, TOKEN))))
+    with pytest.raises(NoMemory):
+        await dispatcher(client).dispatch(call(endpoints, opening=token_opening, memory=budget.share))
+    assert budget.held == held
+    assert endpoints.states[0].in_flight == 0
+    small = ((0.0, b":" * FREE_OPENING_BYTES), (0.0, TOKEN))
+    client = Upstreams(Plan(pieces=small))
+    (await dispatcher(client).dispatch(call(endpoints, opening=token_opening, memory=budget.share))).close()
+    assert budget.held == held
 
 
 @virtually

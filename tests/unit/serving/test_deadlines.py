@@ -256,7 +256,7 @@ def test_a_client_must_take_something(stream: bool) -> None:
 @pytest.mark.parametrize("closes", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_whole_answer_is_not_held_for_ever(stream: bool, closes: bool) -> None:
-    """However steadily a client takes a little of it: an answer that is there to its end has a least rate as a whole."""
+    """However steadily a client takes a little of it: an answer that is there to its end has a least rate."""
     size = 10_000_000
 
     async def main() -> None:
