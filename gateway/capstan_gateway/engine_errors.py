@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.errors import INVALID_REQUEST_TYPE, SERVER_ERROR_TYPE, UpstreamRejected
+from capstan_gateway.errors import INVALID_REQUEST_TYPE, SERVER_ERROR_TYPE, TOO_LONG, UpstreamRejected
 from capstan_gateway.headers import Header
 from capstan_gateway.redaction import without_account
 
 MAX_MESSAGE: Final = 2000
+MAX_DIGITS: Final = 12
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 """What may be the code of an error: a word, which is logged and counted. Anything else an engine says there is text."""
 _PARAM: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,200}")
@@ -45,7 +46,28 @@ _CONTEXT_WORDS: Final = (
     "max_model_len",
     "context window",
     "prompt is too long",
+    "longer than the model's context length",
+    "exceeds the maximum allowed length",
+    "exceeds the available context size",
+    "reduce the length of the messages",
 )
+_OF_THE_LIMIT: Final = re.compile(r"max_(?:completion_)?tokens\b.{0,40}cannot be greater than", re.IGNORECASE)
+"""vLLM's words for a limit that is too high: the window is named in them, and the prompt is not the matter."""
+_TOO_LONG_CODES: Final = frozenset(
+    ("context_length_exceeded", "exceed_context_size_error", "model_max_prompt_tokens_exceeded")
+)
+_LENGTHS: Final = (
+    (re.compile(r"maximum context length (?:is|of) (\d+)"), re.compile(r"(\d+) (?:input|prompt) tokens")),
+    (re.compile(r"maximum context length (?:is|of) (\d+)"), re.compile(r"resulted in (\d+) tokens")),
+    (re.compile(r"maximum context length (?:is|of) (\d+)"), re.compile(r"\((\d+) in the (?:messages|prompt)")),
+    (re.compile(r"context length \((\d+) tokens"), re.compile(r"input \((\d+) tokens")),
+    (re.compile(r"maximum allowed length \((\d+) tokens"), re.compile(r"Input length \((\d+) tokens")),
+    (re.compile(r"available context size \((\d+) tokens"), re.compile(r"request \((\d+) tokens")),
+    (re.compile(r"exceeds the limit of (\d+)"), re.compile(r"token count of (\d+)")),
+    (re.compile(r"> (\d+) maximum"), re.compile(r"prompt is too long: (\d+) tokens")),
+)
+"""The window, and the prompt, in the words of vLLM, OpenAI, SGLang (two), llama.cpp, Copilot and Anthropic."""
+_ASKED: Final = re.compile(r"requested (\d+) (?:output|completion) tokens|(\d+) in the completion")
 _STATUS_DIGITS: Final = 3
 _STATUS_OF_ENGINE_FAILURE: Final = {503: 503, 504: 504, 529: 503}
 
@@ -76,9 +98,28 @@ def _refusal(
         headers=headers,
     )
     error.code = code if isinstance(code, str) and _fits(_CODE, code, external=external) else _code_of(status)
-    if status == 400 and any(word in message.lower() for word in _CONTEXT_WORDS):
-        error.code, error.param = "context_length_exceeded", "messages"
+    if status in (400, 413) and _is_too_long(message, code, kind):
+        error.code, error.param = TOO_LONG, "messages"
+        error.lengths = _lengths_in(message[: 2 * MAX_MESSAGE])
     return error
+
+
+def _is_too_long(message: str, code: object, kind: object) -> bool:
+    """Whether the prompt is what is too long, and not the answer that was asked for."""
+    if any(isinstance(word, str) and word in _TOO_LONG_CODES for word in (code, kind)):
+        return True
+    return any(word in message.lower() for word in _CONTEXT_WORDS) and _OF_THE_LIMIT.search(message) is None
+
+
+def _lengths_in(message: str) -> tuple[int, int, int] | None:
+    """Give the tokens of the prompt, of the answer and of the window, where an engine's words have the outer two."""
+    for window, prompt in _LENGTHS:
+        found, asked = window.search(message), prompt.search(message)
+        if found is not None and asked is not None:
+            more = _ASKED.search(message)
+            answer = 0 if more is None else int((more[1] or more[2])[:MAX_DIGITS])
+            return int(asked[1][:MAX_DIGITS]), answer, int(found[1][:MAX_DIGITS])
+    return None
 
 
 def _is_of_the_account(status: int, message: str) -> bool:

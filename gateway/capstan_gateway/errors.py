@@ -29,6 +29,8 @@ from capstan_gateway.headers import Header, retry_after_headers
 
 INVALID_REQUEST_TYPE: Final = "invalid_request_error"
 SERVER_ERROR_TYPE: Final = "server_error"
+TOO_LONG: Final = "context_length_exceeded"
+"""The code of a prompt that does not fit into the model's window."""
 NO_ROOM: Final = "the gateway holds as much as it may; try again"
 TRY_AGAIN: Final = retry_after_headers(1.0)
 OUT_OF_TIME: Final = "the model did not finish its answer in time"
@@ -40,6 +42,9 @@ class GatewayError(Exception):
     status: int = 500
     type: str = SERVER_ERROR_TYPE
     code: str | None = "internal_error"
+    lengths: tuple[int, int, int] | None = None
+    """Of a prompt that is too long, where somebody has told: the tokens of it, of the answer that was asked for (0
+    where nobody told), and of the window."""
 
     def __init__(
         self,

@@ -124,9 +124,13 @@ class Runtime:
         self.auto = auto if AUTO not in self.models and self.models else None
         """The built-in virtual model; None while a model of the config has its name."""
         self._members: dict[tuple[str, frozenset[Task]], tuple[Member[ServedModel], ...]] = {}
-        listed = {**self.models, AUTO: self.auto} if self.auto is not None else self.models
-        cards = [_card(name, model) for name, model in sorted(listed.items())]
+        cards = [_card(name, model) for name, model in self.listed()]
         self.listing = orjson.dumps({"object": "list", "data": cards})
+
+    def listed(self) -> list[tuple[str, ServedModel]]:
+        """Give every name that requests may say, with its model, in the order of the names."""
+        named = {**self.models, AUTO: self.auto} if self.auto is not None else self.models
+        return sorted(named.items(), key=lambda item: item[0])
 
     def find(self, name: str) -> ServedModel | None:
         """Give the model that clients call so; None when there is none."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote
 
+import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,6 +15,7 @@ from capstan_contract.config import ConfigReport
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime, model_card
 from capstan_gateway.config.store import ConfigStore
+from capstan_gateway.dialects.clients.spoken import MESSAGES
 from capstan_gateway.errors import (
     GatewayError,
     InvalidRequest,
@@ -24,6 +26,7 @@ from capstan_gateway.errors import (
 )
 from capstan_gateway.headers import Header
 from capstan_gateway.life.threads import Busy, Threads
+from capstan_gateway.pages.anthropic import anthropic_card, list_page, speaks_anthropic
 from capstan_gateway.serving.refusals import error_response
 from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.telemetry.metrics import Metrics
@@ -35,18 +38,33 @@ def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
     """GET /v1/models: every configured name, also of models that are at zero replicas."""
     router = APIRouter(tags=["models"])
 
+    @router.get("/")
+    async def root() -> dict[str, str]:
+        """Say what answers here: agents ask before their first request."""
+        return {"name": "capstan"}
+
     @router.get("/v1/models")
-    async def list_models() -> Response:
-        """List the models that requests may name."""
+    async def list_models(request: Request) -> Response:
+        """List the models that requests may name, in the form of the API that the client speaks."""
         runtime = current()
+        if speaks_anthropic(request):
+            query = request.query_params
+            models = () if runtime is None else tuple(runtime.listed())
+            listing = list_page(
+                models, limit=query.get("limit"), after=query.get("after_id"), before=query.get("before_id")
+            )
+            return Response(orjson.dumps(listing), media_type=JSON)
         body = runtime.listing if runtime is not None else b'{"object":"list","data":[]}'
         return Response(body, media_type=JSON)
 
     @router.get("/v1/models/{name:path}")
-    async def get_model(name: str) -> dict[str, object]:
+    async def get_model(request: Request, name: str) -> dict[str, object]:
         """Describe one model."""
         name = unquote(name)
         runtime = current()
+        model = None if runtime is None else runtime.find(name)
+        if model is not None and speaks_anthropic(request):
+            return anthropic_card(name, model)
         card = None if runtime is None else model_card(runtime, name)
         if card is None:
             raise ModelNotFound(f"the model `{name}` does not exist", param="model")
@@ -105,7 +123,8 @@ def install_error_handlers(app: FastAPI, ids: RequestIds) -> None:
 
     def respond(request: Request, error: GatewayError) -> Response:
         given = request.headers.get(REQUEST_ID_HEADER, "").encode("latin-1")
-        status, headers, body = error_response(error, ids.accept(given))
+        dialect = MESSAGES if speaks_anthropic(request) else None
+        status, headers, body = error_response(error, ids.accept(given), dialect)
         response = Response(body, status_code=status)
         response.raw_headers = headers
         return response

@@ -7,7 +7,7 @@ import orjson
 
 from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.errors import GatewayError, UpstreamFailed
+from capstan_gateway.errors import TOO_LONG, GatewayError, UpstreamFailed
 
 STOP_REASONS: Final = {
     "stop": "end_turn",
@@ -95,9 +95,28 @@ def error_type(error: GatewayError) -> str:
     return _ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
 
 
+_BOTH_TOO_LONG: Final = (
+    "input length and `max_tokens` exceed context limit: %d + %d > %d,"
+    " decrease input length or `max_tokens` and try again"
+)
+
+
 def error_document(error: GatewayError) -> Document:
     """An error in Anthropic's shape."""
-    return {"type": "error", "error": {"type": error_type(error), "message": error.message}}
+    return {"type": "error", "error": {"type": error_type(error), "message": error_words(error)}}
+
+
+def error_words(error: GatewayError) -> str:
+    """What is said of an error: of a prompt that is too long in the words by which Claude Code knows to compact."""
+    if error.code != TOO_LONG or "prompt is too long" in error.message.lower():
+        return error.message
+    prompt, answer, window = error.lengths or (0, 0, 0)
+    if prompt > window:
+        return f"prompt is too long: {prompt} tokens > {window} maximum"
+    if prompt and prompt + answer > window:
+        # To this it answers with a smaller `max_tokens`.
+        return _BOTH_TOO_LONG % (prompt, answer, window)
+    return f"prompt is too long: {error.message}"
 
 
 def write_error(error: GatewayError, request_id: str) -> tuple[int, bytes]:

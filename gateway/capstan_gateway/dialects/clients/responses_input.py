@@ -52,6 +52,7 @@ class _Turns:
         self._tools = tools
         self._messages: list[Document] = []
         self._seen: list[Document] = []
+        self._thought = ""
         """Images and files that tools gave: chat takes them from the user, behind all results of a turn."""
 
     def add(self, item: Document, field: str) -> None:
@@ -82,7 +83,8 @@ class _Turns:
             # What is text alone is sent as a string: not every engine takes parts from everybody.
             content = parts if len(texts) < len(parts) else "\n".join(texts) if role != "assistant" else "".join(texts)
         self._show()
-        self._messages.append({"role": "system" if role == "developer" else role, "content": content})
+        message = {"role": "system" if role == "developer" else role, "content": content}
+        self._messages.append(self._thinking(message))
 
     def function_call(self, item: Document, field: str) -> None:
         """Take a call of a function."""
@@ -142,7 +144,24 @@ class _Turns:
         self._result(call_id, output)
 
     def skip(self, item: Document, field: str) -> None:
-        """Leave an item out: tools are read elsewhere, and models are not given earlier reasoning in chat."""
+        """Leave an item out: tools are read elsewhere."""
+
+    def reasoning(self, item: Document, field: str) -> None:  # noqa: ARG002 - one signature
+        """Take what the model thought before its next message or call; what has no text only OpenAI can read."""
+        for name in ("content", "summary"):
+            parts = item.get(name)
+            found = [part.get("text") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+            if texts := [text for text in found if isinstance(text, str) and text]:
+                self._thought = "\n".join((*((self._thought,) if self._thought else ()), *texts))
+                return
+
+    def _thinking(self, message: Document) -> Document:
+        """Put what was thought into the assistant's message that follows it. Targets leave it out, or pass it on."""
+        if self._thought and message["role"] == "assistant":
+            before = message.get("reasoning_content")
+            message["reasoning_content"] = f"{before}\n{self._thought}" if before else self._thought
+        self._thought = ""
+        return message
 
     def _found(self, tool: Document, field: str) -> list[str]:
         """Give the names by which the model calls what was found."""
@@ -161,9 +180,9 @@ class _Turns:
         self._show()
         if self._messages and self._messages[-1]["role"] == "assistant":
             # What the model said and called in one turn is one message of chat.
-            self._messages[-1].setdefault("tool_calls", []).append(call)
+            self._thinking(self._messages[-1]).setdefault("tool_calls", []).append(call)
         else:
-            self._messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            self._messages.append(self._thinking({"role": "assistant", "content": None, "tool_calls": [call]}))
 
     def _result(self, call_id: str, text: str) -> None:
         self._messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
@@ -208,7 +227,7 @@ _ITEMS: Final[dict[str, Callable[[_Turns, Document, str], None]]] = {
     "tool_search_call": _Turns.search_call,
     "tool_search_output": _Turns.search_output,
     "additional_tools": _Turns.skip,
-    "reasoning": _Turns.skip,
+    "reasoning": _Turns.reasoning,
 }
 _STORED: Final = {
     "item_reference": "nothing is stored; send the item itself",

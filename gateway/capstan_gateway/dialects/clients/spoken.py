@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import orjson
+
 from capstan_gateway.dialects.clients import messages_answer, messages_request, responses_answer, responses_request
 from capstan_gateway.dialects.clients.messages_stream import MessageEvents
 from capstan_gateway.dialects.clients.port import Dialect, DroppedTool, Presenter
 from capstan_gateway.dialects.clients.responses_stream import ResponseEvents
 from capstan_gateway.dialects.clients.responses_tools import Tools
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.envelope import error_body
-from capstan_gateway.errors import GatewayError
+from capstan_gateway.envelope import error_payload
+from capstan_gateway.errors import TOO_LONG, GatewayError
 
 
 class _Messages:
@@ -57,7 +59,10 @@ class Responses:
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002 - one signature
         """OpenAI's envelope."""
-        return error.status, error_body(error)
+        told = error_payload(error)
+        if error.code == TOO_LONG:
+            told["error"]["param"] = "input"  # Where this API has the messages.
+        return error.status, orjson.dumps(told)
 
 
 MESSAGES: Final[Dialect] = _Messages()

@@ -1,0 +1,87 @@
+"""A prompt that is too long, in the words of engines, and in those by which agents know it."""
+
+import orjson
+import pytest
+
+from capstan_gateway.dialects.clients.messages_answer import error_words
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.engine_errors import normalise_error, upstream_error_event
+
+VLLM = (
+    "This model's maximum context length is 262144 tokens. However, you requested 0 output tokens and your prompt"
+    " contains at least 262145 input tokens, for a total of at least 262145 tokens."
+)
+VLLM_OLD = (
+    "This model's maximum context length is 8192 tokens. However, you requested 33000 tokens (1000 in the messages,"
+    " 32000 in the completion). Please reduce the length of the messages or completion."
+)
+ROWS = [
+    ({"error": {"message": VLLM, "type": "BadRequestError"}}, "prompt is too long: 262145 tokens > 262144"),
+    (
+        {"error": {"message": VLLM_OLD, "code": 400}},
+        "input length and `max_tokens` exceed context limit: 1000 + 32000 > 8192,",
+    ),
+    (
+        {"message": "The input (12345 tokens) is longer than the model's context length (8192 tokens)."},
+        "prompt is too long: 12345 tokens > 8192 maximum",
+    ),
+    (
+        {"message": "Input length (700001 tokens) exceeds the maximum allowed length (536826 tokens). Use less."},
+        "prompt is too long: 700001 tokens > 536826 maximum",
+    ),
+    (
+        {
+            "error": {
+                "code": 400, "type": "exceed_context_size_error",
+                "message": "request (9412 tokens) exceeds the available context size (8192 tokens), try increasing it",
+            }
+        },
+        "prompt is too long: 9412 tokens > 8192 maximum",
+    ),
+    (
+        {
+            "error": {
+                "code": "model_max_prompt_tokens_exceeded",
+                "message": "prompt token count of 74490 exceeds the limit of 72000",
+            }
+        },
+        "prompt is too long: 74490 tokens > 72000 maximum",
+    ),
+    ({"error": {"message": "Please reduce the length of the messages or completion."}}, "prompt is too long: Please"),
+    ({"error": {"message": "prompt is too long: 9 tokens > 8 maximum"}}, "prompt is too long: 9 tokens > 8 maximum"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "words"), ROWS)
+def test_every_engines_words_become_those_of_the_agents(body: dict[str, object], words: str) -> None:
+    """Claude Code compacts by the words, Codex by the code; the status is 400 for both."""
+    error = normalise_error(400, orjson.dumps(body))
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+    status, told = MESSAGES.write_error(error, "r")
+    inner = orjson.loads(told)["error"]
+    assert (status, inner["type"]) == (400, "invalid_request_error")
+    assert inner["message"].startswith(words)
+    status, told = RESPONSES.write_error(error, "r")
+    inner = orjson.loads(told)["error"]
+    assert (status, inner["code"], inner["param"]) == (400, "context_length_exceeded", "input")
+
+
+def test_the_same_in_a_stream() -> None:
+    """An error that comes as the first event of an answer is read alike."""
+    error = upstream_error_event({"error": {"message": VLLM, "code": 400}})
+    assert error_words(error) == "prompt is too long: 262145 tokens > 262144 maximum"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Too many tokens, please wait before trying again.",
+        "max_tokens=32000 cannot be greater than max_model_len=max_total_tokens=28672. Please request fewer.",
+        "max_completion_tokens=32000 cannot be greater than max_model_len=28672.",
+    ],
+)
+def test_what_is_not_about_the_prompt_is_none_of_it(message: str) -> None:
+    """An agent that compacts for a limit of its own, or for a throttle, loses its conversation for nothing."""
+    error = normalise_error(400, orjson.dumps({"error": {"message": message, "code": 400}}))
+    assert error.code != "context_length_exceeded"
+    assert error_words(error) == message
