@@ -168,3 +168,12 @@ def test_the_beginning_that_nobody_has_used_for_longest_is_forgotten() -> None:
     heads.key("c" * BLOCK_CHARS, 1)
     assert next(iter(heads._heads)) == before[1]
     assert len(heads) == 2
+
+
+def test_the_head_of_a_prompt_is_whole_to_its_last_character() -> None:
+    """Wherever one message ends and the next one begins; what is no text has no head."""
+    messages = [{"role": "u", "content": "x" * 5}, {"role": "v", "content": "y"}]
+    whole = "u\nxxxxx\nv\ny\n"
+    for chars in range(1, 20):
+        assert affinity.prompt_head({"messages": messages}, chars) == whole[:chars]
+    assert affinity.prompt_head({"prompt": 5}, 9) == ""

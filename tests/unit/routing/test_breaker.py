@@ -234,3 +234,24 @@ def test_retry_after_is_honoured_up_to_a_bound() -> None:
     assert breaker.allows(10)
     breaker.defer(100, 1e9)
     assert breaker.allows(100 + SETTINGS.max_defer_seconds)
+
+
+def test_what_belongs_to_an_earlier_absence_counts_no_more() -> None:
+    """Each opening and each closing begins a phase of its own, with tickets that none before it had."""
+    breaker = Breaker(BreakerSettings(threshold=1, open_seconds=1, max_open_seconds=1, successes_to_close=1))
+    old: list[int] = []
+    for at in (0.0, 100.0, 200.0):
+        breaker.fail(at)
+        old.append(breaker.begin(at + 10))
+        assert breaker.succeed(at + 10, old[-1])
+        assert [breaker.counts(ticket) for ticket in old] == [False] * len(old)
+    assert len(set(old)) == 3
+
+
+def test_between_two_trials_nobody_is_the_trial() -> None:
+    """What fails then without a ticket is no trial, and opens nothing."""
+    breaker = Breaker(BreakerSettings(threshold=1, open_seconds=1, successes_to_close=2))
+    breaker.fail(0.0)
+    assert not breaker.succeed(10.0, breaker.begin(10.0))
+    assert not breaker.fail(10.0)
+    assert breaker.state(10.0) is BreakerState.HALF_OPEN

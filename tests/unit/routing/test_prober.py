@@ -331,3 +331,25 @@ def test_without_an_idle_time_there_are_no_probes() -> None:
         assert len(watch.client.calls) == 1
 
     run_virtually(main())
+
+
+def test_a_probe_that_ends_late_is_not_taken_for_a_clients_trial() -> None:
+    """Its endpoint went out and is being tried by a client meanwhile: what the probe says is of another time."""
+
+    async def main() -> None:
+        watch = Watch(Asked(Plan(head=4.0, status=503)), settings=replace(READINESS, readiness_timeout=9.0))
+        state, now = watch.endpoints.states[0], asyncio.get_running_loop().time
+        task = asyncio.ensure_future(watch.prober.run())
+        await asyncio.sleep(0.5)
+        for _ in range(3):
+            state.breaker.fail(now() - 100)
+        state.last_error = "500"
+        trial = state.breaker.begin(now())
+        await asyncio.sleep(5)
+        assert watch.counts == [("m", "readiness", "failed")]
+        assert (state.breaker.state(now()), state.last_error) == (BreakerState.HALF_OPEN, "500")
+        assert state.breaker.counts(trial)
+        task.cancel()
+        await settled(task)
+
+    run_virtually(main())

@@ -170,3 +170,28 @@ def test_a_token_is_due_in_its_moment() -> None:
     probed.state.in_flight, probed.state.answered_at = 1, 100.0
     assert decide(probed, Schedule(0.0, 50.0), 159.9, SETTINGS) is ProbeKind.READINESS
     assert decide(probed, Schedule(0.0, 50.0), 160.0, SETTINGS) is ProbeKind.REQUEST
+
+
+def test_a_probe_from_before_is_not_taken_for_a_clients_trial() -> None:
+    """While a request of a client is the trial, what an older probe came to neither opens nor closes the breaker."""
+    for well in (False, True):
+        probed = target(last_error="ConnectFailed")
+        breaker = probed.state.breaker
+        old = begin(probed.state, 0.0)
+        for _ in range(3):
+            breaker.fail(0.0)
+        begin(probed.state, 100.0)
+        for _ in range(3):
+            conclude(probed, due(), ProbeKind.READINESS, well, 100.0, SETTINGS, Throws(0), ticket=old)
+        assert breaker.state(100.0) is BreakerState.HALF_OPEN
+        assert breaker.state(0.0) is BreakerState.HALF_OPEN, "the trial is still under way"
+
+
+def test_an_endpoint_that_probes_bring_back_begins_slowly() -> None:
+    """From when it was back, as one that requests bring back."""
+    probed = target(last_error="ConnectFailed", failures=3)
+    for _ in range(3):
+        trial = begin(probed.state, 100.0)
+        conclude(probed, due(), ProbeKind.READINESS, True, 100.0, SETTINGS, Throws(0), ticket=trial)
+    assert probed.state.breaker.state(100.0) is BreakerState.CLOSED
+    assert probed.state.breaker.share(100.0) == 0.1

@@ -21,6 +21,7 @@ from capstan_gateway.routing.dispatch import Dispatcher
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.opened import FREE_OPENING_BYTES, MAX_OPENING_BYTES, OPENING_FACTOR
 from capstan_gateway.routing.port import MAX_NOTES
+from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.routing.unroutable import KeyMissing, NoEndpoint, TooManyWaiting
 from capstan_gateway.upstream.errors import (
@@ -361,7 +362,7 @@ async def test_a_key_that_is_lost_on_the_way_costs_nothing() -> None:
         gone.append(True)
         return [] if len(gone) == 1 else None
 
-    with pytest.raises(KeyMissing, match="the gateway has no key for it"):
+    with pytest.raises(KeyMissing, match=r"the gateway has no key for it$"):
         await shared.dispatch(call(endpoint_set(1), headers_of=only_once))
 
 
@@ -432,6 +433,7 @@ async def test_an_answer_that_is_left_in_silence_opens_the_breaker_then() -> Non
         await asyncio.sleep(15)
         answer.close()
         assert breaker.state(now()) is state
+        assert breaker.share(now()) == 0.1, "it comes back slowly, from now on"
         task.cancel()
         await asyncio.wait([task])
 
@@ -698,3 +700,50 @@ def test_who_failed_as_the_second_is_not_asked_as_the_third(seed: int) -> None:
         assert sorted(client.asked) == ["e0", "e1", "e2"]
 
     run_virtually(main())
+
+
+@virtually
+async def test_what_is_not_hedged_is_left_like_any_other() -> None:
+    """With one endpoint there is nobody to hedge with: a long silence is its failure all the same."""
+    endpoints = endpoint_set(1, settings=OUT_AT_ONCE)
+    shared = dispatcher(Upstreams(HANGS), hedge_after=1)
+    task = asyncio.ensure_future(shared.dispatch(call(endpoints, first_token_seconds=20)))
+    await asyncio.sleep(15)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert endpoints.states[0].breaker.state(now()) is BreakerState.OPEN
+
+
+@virtually
+async def test_a_call_begins_with_nothing_done() -> None:
+    """No time was spent, nothing tried; what goes wrong is said of the endpoint that it was."""
+    stats = call(endpoint_set(1)).stats
+    assert (stats.first_byte, stats.read, stats.waited, stats.attempts, stats.retries) == (0.0, 0.0, 0.0, 0, 0)
+    assert (stats.tried, stats.hedges, stats.failures, stats.spent) == ([], (), [], False)
+    client = Upstreams(Plan(pieces=((0.0, b":" * (MAX_OPENING_BYTES + 1)),)))
+    with pytest.raises(ProtocolError) as endless:
+        await dispatcher(client).dispatch(call(endpoint_set(1), opening=token_opening))
+    assert endless.value.endpoint_id == "e0"
+    assert EndpointSet(EndpointRegistry(), [Endpoint("a", "127.0.0.1", 1)]).version == 1
+
+
+@virtually
+async def test_an_answer_that_comes_in_spite_of_its_end_is_closed() -> None:
+    """The second of two attempts that has its answer when it is cut off gives that back."""
+    closed: list[str] = []
+
+    async def stubborn() -> Any:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            return SimpleNamespace(close=lambda: closed.append("second"))
+
+    async def first() -> Any:
+        await asyncio.sleep(2)
+        return SimpleNamespace(close=lambda: closed.append("first"))
+
+    race = Race(stubborn, lambda _: True)
+    await race.run(first(), after=1)
+    await asyncio.sleep(1)
+    assert (closed, race.outcome) == (["second"], "lost")
