@@ -525,3 +525,37 @@ async def test_all_that_can_tell_have_a_say() -> None:
     nobody.says = {"a": sure(0.5)}
     await nobody.text()
     assert (nobody.asked, nobody.note) == (["a"], "cascade; accepted=1; score=0.75")
+
+
+async def test_who_answered_is_told_of_answers_alone() -> None:
+    """Not of one that nobody could read, nor of the judge; and each member that was not enough is counted each time."""
+    steps = Steps("a", "b", estimator=JUDGE)
+    steps.says = {"a": b"nonsense", "b": FAILED}
+    for times in (1, 2):
+        with pytest.raises(UpstreamFailed, match=r"^failed$"):
+            await steps.text()
+        assert steps.ask.answered_by is None
+        assert steps.escalated("a", "failed") == times
+    judged = Steps("a", "b", estimator=JUDGE)
+    judged.says = {"a": GOOD, "judge": "0.1", "b": FAILED}
+
+    def look(ask: Ask) -> Any:
+        assert judged.ask.answered_by is None
+        return FAILED
+
+    judged.says["b"] = look
+    await judged.text()
+    assert judged.ask.answered_by is judged.runtime.models["a"]
+
+
+async def test_a_judge_is_asked_as_a_chat_whatever_was_asked() -> None:
+    """Also about a text completion; an answer that is far too long is no grade."""
+    steps = Steps(estimator=JUDGE)
+    steps.says = {"judge": "0.75"}
+    await steps.give(route=TEXT)
+    assert steps.asks[1].request.route.upstream_path == b"/chat/completions"
+    assert steps.asks[1].inside == ()
+    steps = Steps(estimator=JUDGE)
+    steps.says = {"judge": "x" * 300_000 + " 0.75"}
+    await steps.text()
+    assert "judge=failed" in steps.note

@@ -12,6 +12,7 @@ import pytest
 from capstan_contract.config import ModelEntry, StaticBackend, Task, Timeouts
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.dialects.clients.spoken import MESSAGES as SPOKEN
+from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.errors import ClientGone, InvalidRequest, UpstreamFailed, UpstreamTimeout
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline import run
@@ -430,3 +431,140 @@ async def test_answers_in_the_clients_dialect() -> None:
     nonsense = Bench(whole(b"nonsense"), route=DIALECT)
     document = orjson.loads((await nonsense.ask(MESSAGE)).body)
     assert document["error"]["message"] == "the model's engine answered with something that is not JSON"
+
+
+async def test_what_a_stream_has_cost_is_told_where_it_is_known() -> None:
+    """At its beginning: of an answer that was held, not of one that is still on its way."""
+    for still_open, told in ((0, "0.00001500"), (1, None)):
+
+        def priced(ask: Ask, still_open: int = still_open) -> Reply:
+            ask.bill.add(Usage(10, 5), TOLD, 15_000)
+            ask.bill.open = still_open
+            return stream(Source(*ALL[1:]))(ask)
+
+        answer = await Bench(priced).ask()
+        assert (answer.headers.get("x-capstan-cost"), answer.headers["x-capstan-model"]) == (told, "m")
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
+async def test_a_stream_without_a_last_word_gets_one() -> None:
+    """Where its engine has said why it ends and then ends."""
+    answer = await Bench(stream(Source(ALL[1]))).ask()
+    assert answer.body == b"".join(ALL)
+
+
+async def test_a_held_stream_is_one_write() -> None:
+    """Head, frames and end together; one that goes on is not ended by its head."""
+    bench = Bench(stream(Source(), b"".join(ALL)))
+    written: list[bytes] = []
+    write = bench.client.transport.write
+
+    def watched(data: Any) -> None:
+        written.append(bytes(data))
+        write(data)
+
+    bench.client.transport.write = watched  # type: ignore[method-assign]
+    await bench.ask()
+    assert len(written) == 1
+
+
+async def test_who_answered_is_named() -> None:
+    """Where it is another model than the one that was asked for; a virtual model is found by its name too."""
+    bench = Bench(whole())
+    other = bench.runtime.models["e"]
+
+    async def by_another(ask: Ask) -> Reply:
+        ask.answered_by = other
+        assert ask.runtime is bench.runtime
+        return whole()(ask)
+
+    bench.model.answer = by_another
+    assert (await bench.ask()).headers["x-capstan-model"] == "e"
+    assert bench.runtime.auto is not None
+    bench.runtime.auto.answer = by_another
+    assert (await bench.ask({**BODY, "model": "auto"})).status == 200
+
+
+async def test_requests_in_flight_are_counted() -> None:
+    """Each of them, as long as it lasts; each stream that breaks as well."""
+    bench = Bench(lambda _: asyncio.get_running_loop().create_future())
+    await bench.client.say(bench.request())
+    second = Client(bench.serve)
+    await second.say(bench.request())
+    assert bench.model.metrics.in_flight.value == 2
+    for client in (bench.client, second):
+        client.transport.hang_up()
+    await turns(30)
+    assert bench.model.metrics.in_flight.value == 0
+    breaks = Bench(lambda ask: stream(Source(BodyBroken("e", "x")))(ask))
+    for _ in range(2):
+        client = Client(breaks.serve)
+        await client.say(breaks.request())
+        await turns(30)
+    assert breaks.model.metrics.truncated.value == 2
+
+
+async def test_a_bug_is_found_by_the_id_of_its_request(caplog: pytest.LogCaptureFixture) -> None:
+    """It stands beside the traceback."""
+    await Bench(lambda _: ValueError("a bug")).ask()
+    assert [record.__dict__.get("request_id") for record in caplog.records] == ["r-1"]
+
+
+@pytest.mark.parametrize("ends", ["over time", "process"])
+async def test_an_error_that_cannot_be_told_in_time_is_not_waited_for(
+    ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client does not read: an interruption ends the telling as well, and so does the end of the process."""
+    monkeypatch.setattr(run, "LAST_WORD_SECONDS", 0.05)
+    bench = Bench(stream(Source(ALL[0] * 3000 + b"data: {]\n\n")))
+    bench.client.transport.stuck = True
+    await bench.client.say(bench.request())
+    await turns(40)
+    (delivery,) = bench.deliveries
+    task = delivery.exchange.task
+    assert delivery.status == 502
+    assert task is not None
+    if ends == "process":
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    else:
+        delivery.interrupt(UpstreamTimeout("late"))
+        await asyncio.wait([task])
+        assert (task.cancelled(), task.cancelling(), delivery.status) == (False, 0, 504)
+    assert bench.left == [delivery]
+
+
+async def test_errors_within_a_stream_are_in_the_clients_dialect() -> None:
+    """Also where it broke before it was sent; of a translated request it is told what was left out of it."""
+    for answer in (stream(Source(BodyBroken("e", "x"))), stream(Source(), broken=StreamBroken("broken"))):
+        bench = Bench(answer, route=DIALECT)
+        told = await bench.ask({**MESSAGE, "stream": True})
+        assert b"event: error" in told.body
+        assert b"Hi" in told.body
+        assert bench.over()["error"] == "upstream_error"
+        assert cast(Any, bench.deliveries[0].reply).native
+    tools = [{"type": "web_search_20250305", "name": "web_search"}, {"type": "web_search_20250305", "name": "again"}]
+    for document in ({**MESSAGE, "tools": tools}, {**MESSAGE, "tools": tools, "stream": True}):
+        bench = Bench(stream(Source(*ALL[1:])) if document.get("stream") else whole(), route=DIALECT)
+        assert (await bench.ask(document)).headers["x-capstan-dropped-tools"] == "web_search_20250305"
+
+
+async def test_an_answer_refers_to_the_clients_own_request() -> None:
+    """Whole, large or as a stream: a response repeats what was asked for."""
+    route = Route("/v1/responses", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES)
+    document = {"model": "m", "input": "x", "instructions": "be kind", "store": False}
+    with ThreadPoolExecutor(1) as pool:
+        for more in (0, LARGE_BYTES):
+            said = orjson.dumps(completion("m", "Hello" + "x" * more))
+            bench = Bench(whole(said), route=route, executor=pool)
+            await bench.client.say(bench.request(document))
+            for _ in range(200):
+                if bench.left:
+                    break
+                await asyncio.sleep(0.01)
+            (answer,) = read_answers(bytes(bench.client.transport.sent))
+            assert orjson.loads(answer.body)["instructions"] == "be kind"
+    bench = Bench(stream(Source(*ALL[1:])), route=route)
+    answer = await bench.ask({**document, "stream": True})
+    assert answer.body.count(b"be kind") >= 2
