@@ -17,6 +17,8 @@ MAX_CONTAINERS: Final = 1 << 17
 """How many of them may be objects and lists, which cost most. At worst they are parsed in 15 ms."""
 WORST_FACTOR: Final = 32
 """No document takes more than so many times its size (measured with CPython 3.11 and orjson 3.11: at most 28.5)."""
+TINY_BYTES: Final = 1024
+"""A document up to this size is not counted: what bounds those is the number of requests."""
 CONTAINER_BYTES: Final = 72
 PAIR_BYTES: Final = 120
 """A name, and the place of its value in an object."""

@@ -6,11 +6,18 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.documents import INLINE_BYTES, WORST_FACTOR, count_values, is_too_much, memory_of
+from capstan_gateway.documents import (
+    INLINE_BYTES,
+    TINY_BYTES,
+    WORST_FACTOR,
+    count_values,
+    is_too_much,
+    memory_of,
+)
 from capstan_gateway.errors import InvalidRequest, RequestTooLarge
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.decompress import decompressed
-from capstan_gateway.serving.exchange import FREE_BYTES, Exchange
+from capstan_gateway.serving.exchange import Exchange
 
 _END: Final = b""
 
@@ -31,7 +38,7 @@ def load_small(exchange: Exchange, body: bytes) -> dict[str, Any]:
 
     While there is plenty of room that is the worst that it could be, which costs nothing to find out.
     """
-    if len(body) > FREE_BYTES and not exchange.memory.grow_easily(WORST_FACTOR * len(body)):
+    if len(body) > TINY_BYTES and not exchange.memory.grow_easily(WORST_FACTOR * len(body)):
         exchange.reserve(memory_of(body, count_values(body)))
     return load(body)
 
