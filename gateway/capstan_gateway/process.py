@@ -9,6 +9,7 @@ from capstan_gateway.composition import Gateway
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.settings import Settings
 from capstan_gateway.surface import admin_listener, api_listener
+from capstan_process.events import first_of
 from capstan_process.settings import SettingsError
 
 FAILED: Final = 1
@@ -36,7 +37,7 @@ async def serve(settings: Settings, *, make: Callable[[Settings], Gateway] = Gat
         admin = None
         if settings.admin_port is not None:
             admin = await listen(admin_listener(gateway), settings, settings.admin_port)
-        await _first(stop, gateway.jobs.is_given_up)
+        await first_of(stop, gateway.jobs.is_given_up)
         gateway.drain()
         await _either(hurry, settings.drain_seconds)
         await api.close(grace_seconds=settings.grace_seconds, hurry=hurry)
@@ -53,17 +54,6 @@ async def listen(listener: Listener, settings: Settings, port: int) -> Listener:
     except OSError as error:
         raise SettingsError(f"cannot listen on {settings.host}:{port}: {error.strerror or error}") from error
     return listener
-
-
-async def _first(*events: asyncio.Event) -> None:
-    """Return when one of the events is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

@@ -30,6 +30,7 @@ from capstan_operator.metrics import Metrics
 from capstan_operator.settings import Settings, load_settings
 from capstan_operator.watch.kopf_wiring import watched_namespaces
 from capstan_operator.watch.watches import Echoes
+from capstan_process.events import first_of
 from capstan_process.logs import configure_logging
 from capstan_process.settings import SettingsError, describe
 
@@ -82,7 +83,7 @@ async def run(settings: Settings) -> int:
         notes=runtime.notes,
     )
     leader = Leader(kube, namespace=settings.build.install_namespace, identity=identity, fence=ProcessFence())
-    ending = asyncio.create_task(_first_of(stop, tasks.ended), name="end")
+    ending = asyncio.create_task(first_of(stop, tasks.ended), name="end")
     try:
         await health.start()
         tasks.start(runtime.replica_tasks())
@@ -117,15 +118,6 @@ def _exit_code(failure: BaseException | None) -> int:
 async def _lead(leader: Leader, settings: Settings) -> None:
     if settings.leader_election:
         await leader.acquire()
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    waiting = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
 
 
 async def _wait_for_resource(kube: KubePort, settings: Settings) -> None:
