@@ -31,6 +31,7 @@ from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.request import NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
+from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.usage import Usage, find_object
 
 _COUNTED: Final = frozenset(("messages", "model", "system", "thinking", "tool_choice", "tools"))
@@ -69,7 +70,7 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
     route = request.route
     native = request.native is not None
     if route.upstream_path == _COUNT_TOKENS.path:
-        return _count_tokens(request, model)
+        return _count_tokens()
     if model.speaks_anthropic:
         if route.dialect is MESSAGES and native:
             return _NATIVE_MESSAGES
@@ -81,11 +82,17 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
     return None
 
 
-def _count_tokens(request: Request, model: ServedModel) -> Adapter:
-    """Only who knows the tokenizer and the prompt's template can count: Anthropic, and vLLM has the route as well."""
-    if model.provider == Provider.OPENAI:
-        raise InvalidRequest(f"this model does not serve {request.route.path}", code="invalid_value", param="model")
+def _count_tokens() -> Adapter:
+    """Only who knows the tokenizer and the prompt's template can count: Anthropic, and vLLM has the route as well. Of
+    who has none the prompt is estimated (`estimated_count`)."""
     return _COUNT_TOKENS
+
+
+def estimated_count(request: Request) -> bytes:
+    """Give the count of a prompt that nobody can count: system, messages and tools, as `tokens.estimate` does."""
+    native = request.native
+    document = request.document if request.untranslatable is None or native is None else native.document
+    return orjson.dumps({"input_tokens": prompt_tokens(document)})
 
 
 class _TellsAsMessages:

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
-from capstan_gateway.errors import InvalidRequest, UpstreamFailed
+from capstan_gateway.errors import InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON, Header, find_header
-from capstan_gateway.pipeline.adapters import Adapter, adapter_for
+from capstan_gateway.pipeline.adapters import Adapter, adapter_for, estimated_count
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
@@ -40,6 +41,7 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
+_NO_SUCH_ROUTE: Final = frozenset((404, 405, 501))
 EVENT_STREAM: Final = b"text/event-stream"
 _OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
 _TOO_DEEP: Final = "the body is nested too deeply: at most 254 levels of objects and lists are allowed"
@@ -57,6 +59,8 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     adapter = adapter_for(request, model) if model.provider or request.route.dialect is not None else None
     if request.untranslatable is not None and (adapter is None or not adapter.native):
         raise request.untranslatable
+    if adapter is not None and not adapter.billed and model.provider == Provider.OPENAI:
+        return _estimated(ask, model)
     if request.came <= LARGE_BYTES:
         body = _body(request, model, adapter)
     else:
@@ -88,9 +92,11 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
                 # Nothing has reached the client yet: what began well and is no answer may be had elsewhere.
                 if not dispatcher.again(call, answer, error):
                     raise
-    except BaseException:
+    except BaseException as error:
         if billed:
             settle_lost(ask.bill, model, request, _without(tried[before:], settled))
+        elif isinstance(error, UpstreamRejected) and error.status in _NO_SUCH_ROUTE:
+            return _estimated(ask, model)
         raise
     if billed and len(tried) - before > 1:
         settled.append(answer.attempt)
@@ -100,6 +106,12 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         ask.on_end(answer.close)
         settle_stream_later(ask, model, reply.relay)
     return reply
+
+
+def _estimated(ask: Ask, model: ServedModel) -> Reply:
+    """Count for a model whose server has no route that counts: agents take it for broken otherwise."""
+    ask.answered_by = model
+    return WholeReply(OK, JSON, estimated_count(ask.request), native=True)
 
 
 def _without(tried: Sequence[Attempt], settled: Sequence[Attempt]) -> list[Attempt]:

@@ -310,17 +310,20 @@ async def test_tokens_are_counted_by_who_can(
     assert gateway.metric("llm_tokens_total", model=model, direction="input") == 0
 
 
-async def test_tokens_are_not_guessed(client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:
-    """Where nobody can count, the client is told so."""
+async def test_tokens_are_estimated_where_nobody_can_count(
+    client: anthropic.AsyncAnthropic, engine: FakeUpstream
+) -> None:
+    """Agents take a model that cannot count for broken: system, messages and tools are estimated."""
 
     async def no_route(_: Received, wire: Wire) -> None:
         await wire.json({"detail": "Not Found"}, 404)
 
     engine.respond = no_route
-    with pytest.raises(anthropic.NotFoundError):
-        await client.messages.count_tokens(model="chat", messages=MESSAGES)
-    with pytest.raises(anthropic.BadRequestError, match="does not serve"):
-        await client.messages.count_tokens(model="gpt", messages=MESSAGES)
+    for model in ("chat", "gpt"):
+        short = await client.messages.count_tokens(model=model, messages=MESSAGES)
+        long = await client.messages.count_tokens(model=model, messages=MESSAGES, system="Be brief. " * 400)
+        assert short.input_tokens > 0
+        assert long.input_tokens - short.input_tokens >= 1000
 
 
 async def test_model_hosted_by_openai(client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:

@@ -24,6 +24,7 @@ from capstan_gateway.dialects.targets.private import fitting_name
 from capstan_gateway.dialects.targets.reasoning import place_reasoning
 from capstan_gateway.dialects.targets.system import place_system
 from capstan_gateway.dialects.targets.target import Target
+from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
 from capstan_gateway.errors import InvalidRequest
 
 S1, S2 = {"role": "system", "content": "S1"}, {"role": "system", "content": "S2"}
@@ -221,3 +222,29 @@ def test_what_is_no_media_stays_what_it_is() -> None:
     assert split_data_url("hello") is None
     assert split_data_url("") is None
     assert fitting_type("IMAGE/JPG; q=1", "????") == "image/jpeg"
+
+
+def test_a_conversation_of_another_model_is_one_that_anthropic_takes() -> None:
+    """Ids fit in pairs, results stand first, interrupted calls have one, and no turn is empty."""
+    calls = [
+        {"id": f"functions.w:{n}", "function": {"name": "w", "arguments": given}} for n, given in enumerate(("", "{"))
+    ]
+    request = to_messages_request(
+        {
+            "messages": [
+                {"role": "user", "content": ""},
+                {"role": "assistant", "content": None, "tool_calls": calls},
+                {"role": "user", "content": "wait"},
+                {"role": "tool", "tool_call_id": "functions.w:0", "content": "r"},
+            ]
+        },
+        model="claude",
+    )
+    first, asked, answered = request["messages"]
+    assert first["content"] == [{"type": "text", "text": "(no content)"}]
+    assert [block["input"] for block in asked["content"]] == [{}, {"arguments": "{"}]
+    ids = [block["id"] for block in asked["content"]]
+    assert [block.get("tool_use_id") for block in answered["content"]] == [*ids, None]
+    assert answered["content"][1]["is_error"] is True
+    only_system = to_messages_request({"messages": [{"role": "system", "content": "S"}]}, model="claude")
+    assert only_system["messages"] == [first]

@@ -6,11 +6,14 @@ nobody knows pass through, for that API to judge.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 import orjson
 
 from capstan_gateway.dialects.fields import Document, read_object, read_objects, read_text, unsupported, word, wrong
+from capstan_gateway.dialects.targets.ids import PairedIds
+from capstan_gateway.dialects.targets.media import split_data_url
 
 VERSION: Final = b"2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -60,6 +63,13 @@ _REFUSED: Final = {
 }  # fmt: skip
 """Refused when they are on; off they say nothing. The first ones are those of engines that change the answer."""
 _EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+
+
+_NOTHING_SAID: Final[Document] = {"type": "text", "text": "(no content)"}
+"""That API refuses an empty turn, and a conversation without one."""
+_INTERRUPTED: Final[Document] = {
+    "type": "tool_result", "is_error": True, "content": "[no result: the call was interrupted]",
+}  # fmt: skip
 
 
 def to_messages_request(document: Document, *, model: str, max_output_tokens: int | None = None) -> Document:
@@ -117,6 +127,7 @@ def _split_messages(given: Any) -> tuple[list[Document], list[Document]]:
     """The system prompt and the turns: theirs alternate, so neighbours of one role become one."""
     system: list[Document] = []
     turns: list[Document] = []
+    ids = PairedIds()
     for field, message in read_objects(given, "messages"):
         role = message.get("role")
         if role in ("system", "developer"):
@@ -125,24 +136,43 @@ def _split_messages(given: Any) -> tuple[list[Document], list[Document]]:
                 raise unsupported(f"{field}.content", "a system message may hold text only")
             system.extend(blocks)
             continue
-        blocks = _blocks(role, message, field)
+        blocks = _blocks(role, message, field, ids)
         speaker = "assistant" if role == "assistant" else "user"
+        if not blocks and role == "user" and (not turns or turns[-1]["role"] != "user"):
+            blocks = [_NOTHING_SAID]
         if turns and turns[-1]["role"] == speaker:
             turns[-1]["content"].extend(blocks)
         elif blocks:
             turns.append({"role": speaker, "content": blocks})
-    return system, turns
+    return system, _answered(turns) or [{"role": "user", "content": [_NOTHING_SAID]}]
 
 
-def _blocks(role: object, message: Document, field: str) -> list[Document]:
+def _answered(turns: list[Document]) -> list[Document]:
+    """Put the results of a turn before what the user says, and one for each call that was interrupted."""
+    for before, turn in pairwise(turns):
+        calls = [block["id"] for block in before["content"] if block["type"] == "tool_use"]
+        results = [block for block in turn["content"] if block["type"] == "tool_result"]
+        if turn["role"] != "user" or not (calls or results):
+            continue
+        known = {block["tool_use_id"] for block in results}
+        missed = [{**_INTERRUPTED, "tool_use_id": call} for call in calls if call not in known]
+        rest = [block for block in turn["content"] if block["type"] != "tool_result"]
+        turn["content"] = [*results, *missed, *rest]
+    return turns
+
+
+def _blocks(role: object, message: Document, field: str, ids: PairedIds) -> list[Document]:
     content = _content(message.get("content") or message.get("refusal"), field)
     if role == "user":
         return content
     if role == "assistant":
         calls = read_objects(message.get("tool_calls") or [], f"{field}.tool_calls")
-        return content + [_tool_use(call, at) for at, call in calls]
+        return content + [_tool_use(call, at, ids) for at, call in calls]
     if role == "tool":
-        result: Document = {"type": "tool_result", "tool_use_id": read_text(message, "tool_call_id", field)}
+        result: Document = {
+            "type": "tool_result",
+            "tool_use_id": ids.of_result(read_text(message, "tool_call_id", field)),
+        }
         return [{**result, "content": content} if content else result]
     raise wrong(f"{field}.role", "must be system, developer, user, assistant or tool")
 
@@ -165,7 +195,8 @@ def _part(part: Document, field: str) -> Document:
     if kind in ("text", "refusal"):
         return {"type": "text", "text": read_text(part, kind, field), **cached}
     if kind == "image_url":
-        image = read_object(part.get("image_url"), f"{field}.image_url")
+        given = part.get("image_url")
+        image = {"url": given} if isinstance(given, str) else read_object(given, f"{field}.image_url")
         return {"type": "image", "source": _source(read_text(image, "url", f"{field}.image_url"), field), **cached}
     if kind == "file":
         return {**_file(read_object(part.get("file"), f"{field}.file"), f"{field}.file"), **cached}
@@ -173,13 +204,12 @@ def _part(part: Document, field: str) -> Document:
 
 
 def _source(url: str, field: str) -> Document:
-    if not url.startswith("data:"):
-        return {"type": "url", "url": url}
-    head, comma, data = url[5:].partition(",")
-    media_type, semicolon, encoding = head.partition(";")
-    if not (comma and semicolon and encoding == "base64"):
+    found = split_data_url(url)
+    if found is not None:
+        return {"type": "base64", "media_type": found[0], "data": found[1]}
+    if url[:5].lower() == "data:":
         raise wrong(f"{field}.image_url.url", "must be an http(s) URL or data:TYPE;base64,DATA")
-    return {"type": "base64", "media_type": media_type, "data": data}
+    return {"type": "url", "url": url}
 
 
 def _file(file: Document, field: str) -> Document:
@@ -190,16 +220,24 @@ def _file(file: Document, field: str) -> Document:
     return {**block, "title": file["filename"]} if file.get("filename") else block
 
 
-def _tool_use(call: Document, field: str) -> Document:
+def _tool_use(call: Document, field: str, ids: PairedIds) -> Document:
     function = read_object(call.get("function"), f"{field}.function")
-    arguments = read_text(function, "arguments", f"{field}.function")
-    try:
-        given = orjson.loads(arguments or "{}")
-    except orjson.JSONDecodeError as error:
-        raise wrong(f"{field}.function.arguments", "must be JSON") from error
+    given = _arguments(function.get("arguments"), f"{field}.function.arguments")
     name = read_text(function, "name", f"{field}.function")
-    given = read_object(given, f"{field}.function.arguments")
-    return {"type": "tool_use", "id": read_text(call, "id", field), "name": name, "input": given}
+    return {"type": "tool_use", "id": ids.of_call(read_text(call, "id", field)), "name": name, "input": given}
+
+
+def _arguments(given: Any, field: str) -> Document:
+    """Read a call's arguments. What is no object is kept as a text, or no later turn could be sent."""
+    if isinstance(given, dict):
+        return given
+    if not isinstance(given, str):
+        raise wrong(field, "must be a string")
+    try:
+        found = orjson.loads(given) if given.strip() else {}
+    except orjson.JSONDecodeError:
+        found = None
+    return found if isinstance(found, dict) else {"arguments": given}
 
 
 def _add_tools(request: Document, document: Document) -> None:
