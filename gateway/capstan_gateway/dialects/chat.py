@@ -1,7 +1,7 @@
 """Reading chat completions, from engines that do not all write them alike."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -9,6 +9,9 @@ from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.streaming.deltas import delta_texts, texts_of
 from capstan_gateway.tokens.usage import Usage, count_of, parse_usage
+
+_REASONING: Final = ("reasoning", "reasoning_content", "reasoning_text", "thinking", "reasoning_details")
+"""Its names: vLLM's, DeepSeek's, Copilot's, Ollama's, OpenRouter's. Of several the first one counts."""
 
 
 def first_choice(completion: Any) -> tuple[Document, Document]:
@@ -41,8 +44,12 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str:
-    """The reasoning of a message or a delta, under either of its names, or as parts of the content."""
-    found = message.get("reasoning") or message.get("reasoning_content")
+    """The reasoning of a message or a delta, under the first of its names, or as parts of the content."""
+    found = next((message[name] for name in _REASONING if message.get(name)), None)
+    if isinstance(found, dict):
+        found = found.get("text") or found.get("summary") or found.get("content")
+    if isinstance(found, list):
+        found = [part.get("text") or part.get("summary") if isinstance(part, dict) else part for part in found]
     if not found and isinstance(message.get("content"), list):
         found = [part.get("thinking") for part in message["content"] if isinstance(part, dict)]
     return _joined(found, "text")
@@ -59,8 +66,10 @@ def _joined(value: Any, field: str) -> str:
 
 
 def calls_of(message: Mapping[str, Any]) -> list[Document]:
-    """The tool calls of a message or a delta."""
+    """The tool calls of a message or a delta; a call of the older form, `function_call`, is one as well."""
     calls = message.get("tool_calls")
+    if not calls and isinstance(message.get("function_call"), dict):
+        return [{"function": message["function_call"]}]
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 

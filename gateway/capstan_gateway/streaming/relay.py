@@ -15,6 +15,7 @@ from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.deltas import Said, choices_of
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.likeness import Likeness
+from capstan_gateway.streaming.repair import SIGN, ChunkRepair
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, parse_usage
@@ -55,8 +56,8 @@ class StreamRelay:
     """One stream: feed it what the engine sends, send on what it gives back."""
 
     __slots__ = (
-        "_hosted", "_known", "_likeness", "_rename", "_said", "_splitter", "_strip_usage", "done", "error", "events",
-        "usage",
+        "_hosted", "_known", "_likeness", "_rename", "_repair", "_said", "_splitter", "_strip_usage", "done", "error",
+        "events", "usage",
     )  # fmt: skip
 
     def __init__(self, *, strip_usage: bool, rename: Rename | None = None, hosted: bool = False) -> None:
@@ -65,6 +66,7 @@ class StreamRelay:
         self._splitter = FrameSplitter()
         self._strip_usage = strip_usage
         self._rename = rename
+        self._repair = ChunkRepair()
         self._said = Said()
         self._likeness = Likeness(self._said.text)
         self._known: int | None = None
@@ -106,12 +108,13 @@ class StreamRelay:
             return b""
         ends = run.endswith(DONE)
         body = run[: -len(DONE)] if ends else run
-        out = b""
+        out = self._written(self._read_run(body)) if body else b""
+        if not ends:
+            return out
         try:
-            out = self._named(self._run(body)) if body else b""
-            return out + self._frame(_DONE_FRAME) if ends else out
+            return out + self._frame(_DONE_FRAME)
         except StreamBroken as broken:
-            broken.before = out or self._named(broken.before)
+            broken.before = out
             raise
 
     def finish(self) -> bytes:
@@ -119,7 +122,7 @@ class StreamRelay:
         rest = self._splitter.rest().strip(b"\n")
         tail = b""
         if rest and not self.done and _is_whole(rest):
-            tail = self._named(self._sift(rest + b"\n\n"))
+            tail = self._written(self._sift(rest + b"\n\n"))
         if self.done:
             return tail
         if not self.finished and self.error is None:
@@ -241,6 +244,27 @@ class StreamRelay:
             raise
         return b"".join(kept)
 
+    def _read_run(self, run: bytes) -> bytes:
+        try:
+            return self._run(run)
+        except StreamBroken as broken:
+            try:
+                broken.before = self._written(broken.before)
+            except StreamBroken as sooner:
+                raise sooner from broken
+            raise
+
+    def _written(self, run: bytes) -> bytes:
+        """What the client is sent for frames that were read: nearly always they themselves."""
+        repair = self._repair
+        if not repair.begun and SIGN not in run:
+            return self._named(run)
+        try:
+            return self._named(repair.run(run))
+        except StreamBroken as broken:
+            broken.before = self._named(broken.before)
+            raise
+
     def _named(self, data: bytes) -> bytes:
         return self._rename(data) if self._rename is not None else data
 
@@ -250,6 +274,8 @@ class StreamRelay:
         data = frame_data(frame)
         if data is None:
             return frame + b"\n\n"
+        if not data.strip():
+            return b""  # Some proxies keep a connection alive with it; no client could parse it.
         if data.strip() == b"[DONE]":
             if not self.finished and self.error is None:
                 raise _ended_early()

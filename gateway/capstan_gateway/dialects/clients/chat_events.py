@@ -1,16 +1,25 @@
 """Chat completion chunks on their way into another dialect: the walk through them, whose events are in subclasses.
 
 A chat stream is a stream of pieces. In the other dialects pieces belong to a part (Anthropic's blocks, the items of
-OpenAI's Responses API), and parts follow each other: one is open at a time, and a piece of another kind closes it.
+OpenAI's Responses API), and parts follow each other: one is open at a time, and a piece of another kind closes it. A
+tool call is closed only when its JSON is complete, since engines put white space, thoughts and other calls between its
+pieces: what comes meanwhile waits, and follows it. What a stream of calls looks like was made one form before, in
+`streaming.tool_calls`.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from capstan_gateway.dialects.chat import calls_of, first_deltas, function_of, reasoning_of, text_of
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.tool_calls import ObjectEnd, make_call_id
+
+MAX_HELD: Final = 4 * 1024 * 1024
+"""Characters that may wait for the end of a call that is open."""
 
 
 class Kind(Enum):
@@ -19,6 +28,20 @@ class Kind(Enum):
     REASONING = "reasoning"
     TEXT = "text"
     CALL = "call"
+
+
+@dataclass(slots=True)
+class _CallPart:
+    """A tool call on its way."""
+
+    number: int
+    id: str = ""
+    name: str = ""
+    waiting: str = ""
+    """Arguments that were not written yet."""
+    begun: bool = False
+    over: bool = False
+    end: ObjectEnd = field(default_factory=ObjectEnd)
 
 
 class ChatEvents(ABC):
@@ -30,7 +53,13 @@ class ChatEvents(ABC):
         self._open: Kind | None = None
         """Kind of the open part."""
         self._call = -1
-        """Chat's index of the newest tool call."""
+        """Number of the newest tool call that has begun."""
+        self._calls: dict[int, _CallPart] = {}
+        """By their index, in the order in which they came."""
+        self._later: list[tuple[Kind, str]] = []
+        """Text that came while a call was open."""
+        self._held = 0
+        """Characters that wait."""
         self._finish: object = None
         self._matched: object = None
         """What vLLM tells beside the finish reason."""
@@ -59,7 +88,8 @@ class ChatEvents(ABC):
         """The last events; nothing after a failure."""
         if self._over:
             return b""
-        events = self._start({}) + self._close()
+        events = self._start({})
+        events += self._calls_end([call for call in self._calls.values() if not call.over]) + self._close()
         self._over = True
         return events + self._stream_ends()
 
@@ -77,6 +107,14 @@ class ChatEvents(ABC):
         return self._stream_begins(chunk)
 
     def _text_piece(self, kind: Kind, text: str) -> bytes:
+        calls = [call for call in self._calls.values() if not call.over]
+        if any(not call.end.complete for call in calls) or (calls and not text.strip()):
+            self._hold(text)
+            self._later.append((kind, text))
+            return b""
+        return self._calls_end(calls) + self._write_text(kind, text)
+
+    def _write_text(self, kind: Kind, text: str) -> bytes:
         events = b""
         if self._open is not kind:
             events = self._close()
@@ -84,19 +122,79 @@ class ChatEvents(ABC):
             events += self._text_begins(kind)
         return events + self._piece(kind, text)
 
-    def _call_piece(self, call: Document) -> bytes:
+    def _call_piece(self, piece: Document) -> bytes:
+        index, (name, arguments) = piece.get("index"), function_of(piece)
+        if index is None:
+            index = next(reversed(self._calls), 0)
+        part = self._calls.get(index)
+        if part is None:
+            part = self._calls[index] = _CallPart(len(self._calls))
+        if part.over:
+            if arguments.strip():
+                raise StreamBroken("the model's answer came back to a tool call that it had finished")
+            return b""
+        if not part.begun:
+            part.id, part.name = part.id or str(piece.get("id") or ""), part.name + name
+        part.end.feed(arguments)
+        part.waiting += arguments
+        self._hold(arguments)
+        return self._calls_go_on()
+
+    def _hold(self, text: str) -> None:
+        self._held += len(text)
+        if self._held > MAX_HELD:
+            raise StreamBroken("the model's answer held a tool call that did not end")
+
+    def _calls_go_on(self) -> bytes:
+        """Write what may be written now: the pieces of the first call that is not complete, and those before it."""
         events = b""
-        number = call.get("index")
-        if number is None:
-            number = self._call if self._open is Kind.CALL else self._call + 1
-        name, arguments = function_of(call)
-        if number > self._call:
-            events = self._close()
-            self._open, self._call = Kind.CALL, number
-            events += self._call_begins(call.get("id"), name)
-        elif number != self._call or self._open is not Kind.CALL:
-            raise StreamBroken("the model's answer came back to a tool call that it had finished")
-        return events + self._piece(Kind.CALL, arguments) if arguments else events
+        waiting = [call for call in self._calls.values() if not call.over]
+        for call, behind in zip(waiting, (*waiting[1:], None), strict=True):
+            if not call.begun and not (call.waiting and call.name):
+                break
+            events += self._write_call(call)
+            if behind is None or not call.end.complete:
+                break
+            events += self._finish_call(call)
+        return events
+
+    def _write_call(self, call: _CallPart) -> bytes:
+        events = b""
+        if not call.begun:
+            events = self._flush_later() + self._close()
+            call.begun, self._open, self._call = True, Kind.CALL, call.number
+            events += self._call_begins(call.id or make_call_id(), call.name)
+        if call.waiting:
+            events += self._piece(Kind.CALL, call.waiting)
+            self._held -= len(call.waiting)
+            call.waiting = ""
+        return events
+
+    def _finish_call(self, call: _CallPart) -> bytes:
+        call.over = True
+        return self._close()
+
+    def _calls_end(self, calls: list[_CallPart]) -> bytes:
+        """Write all that there is of these calls, and what has waited for their end."""
+        events = b""
+        for call in calls:
+            if not call.name:
+                raise StreamBroken("the model called a tool without a name")
+            if not call.begun and not call.waiting:
+                call.waiting = "{}"
+                self._held += len(call.waiting)
+            events += self._write_call(call) + self._finish_call(call)
+        return events + self._flush_later()
+
+    def _flush_later(self) -> bytes:
+        """Write the text that has waited; white space between calls is nobody's text."""
+        if any(not call.over for call in self._calls.values() if call.begun):
+            return b""
+        later, self._later = self._later, []
+        self._held -= sum(len(text) for _, text in later)
+        if not "".join(text for _, text in later).strip():
+            return b""
+        return b"".join(self._write_text(kind, text) for kind, text in later)
 
     def _close(self) -> bytes:
         if self._open is None:
@@ -122,8 +220,8 @@ class ChatEvents(ABC):
         """The events that open a part of text or reasoning."""
 
     @abstractmethod
-    def _call_begins(self, call_id: object, name: str) -> bytes:
-        """The events that open a tool call, number `self._call`. Not every engine gives it an id."""
+    def _call_begins(self, call_id: str, name: str) -> bytes:
+        """The events that open a tool call, number `self._call`."""
 
     @abstractmethod
     def _piece(self, kind: Kind, text: str) -> bytes:

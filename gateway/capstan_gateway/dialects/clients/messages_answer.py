@@ -63,7 +63,9 @@ def stop(finish: object, matched: object, *, called: bool) -> Document:
         return {"stop_reason": "tool_use", "stop_sequence": None}
     if finish == "stop" and isinstance(matched, str):
         return {"stop_reason": "stop_sequence", "stop_sequence": matched}
-    return {"stop_reason": STOP_REASONS.get(str(finish), "end_turn"), "stop_sequence": None}
+    reason = STOP_REASONS.get(str(finish), "end_turn")
+    # Without a call there is nothing for a client to do: it would ask again for ever.
+    return {"stop_reason": reason if called or reason != "tool_use" else "end_turn", "stop_sequence": None}
 
 
 def write_usage(document: Mapping[str, Any]) -> Document:

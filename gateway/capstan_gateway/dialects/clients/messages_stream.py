@@ -50,8 +50,7 @@ class MessageEvents(ChatEvents):
     def _text_begins(self, kind: Kind) -> bytes:
         return self._block_begins(_EMPTY[kind])
 
-    def _call_begins(self, call_id: object, name: str) -> bytes:
-        call_id = str(call_id or f"toolu_{self._call}")
+    def _call_begins(self, call_id: str, name: str) -> bytes:
         return self._block_begins({"type": "tool_use", "id": call_id, "name": name, "input": {}})
 
     def _block_begins(self, block: Document) -> bytes:

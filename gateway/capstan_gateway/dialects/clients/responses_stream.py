@@ -101,8 +101,8 @@ class ResponseEvents(ChatEvents):
         events = self._item_added({**self._item(kind, IN_PROGRESS), "content": [], "status": IN_PROGRESS})
         return events + self._event("response.content_part.added", **self._where(kind), content_index=0, part=part)
 
-    def _call_begins(self, call_id: object, name: str) -> bytes:
-        self._pieces, self._named = [], (call_id or f"call_{self._call}", name)
+    def _call_begins(self, call_id: str, name: str) -> bytes:
+        self._pieces, self._named = [], (call_id, name)
         if self._tools is None:
             self._tools = Tools.of(self._request).by_chat_name
         self._tool = self._tools.get(name)

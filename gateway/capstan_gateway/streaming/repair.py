@@ -1,0 +1,102 @@
+"""Chunks and answers with tool calls, written anew where an engine's form is not the one that clients understand.
+
+Nothing is looked at in a stream before the first frame that holds `"tool_calls"`; from there on each frame is read, and
+what needs no change is passed on as the bytes that came.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.sse import data_frame, frame_data
+from capstan_gateway.streaming.tool_calls import CallRepair, repaired_calls
+
+SIGN: Final = b'"tool_calls"'
+"""What every chunk and every answer with a call holds, and the finish reason of one."""
+
+
+class ChunkRepair:
+    """One stream of chat chunks."""
+
+    __slots__ = ("_choices", "begun")
+
+    def __init__(self) -> None:
+        self._choices: dict[int, CallRepair] = {}
+        self.begun = False
+
+    def run(self, run: bytes) -> bytes:
+        """Write whole frames, which hold JSON. StreamBroken when nobody could understand them."""
+        self.begun = True
+        kept: list[bytes] = []
+        try:
+            for frame in run.split(b"\n\n"):
+                if frame:
+                    kept.append(self._frame(frame + b"\n\n"))
+        except StreamBroken as broken:
+            broken.before = b"".join(kept)
+            raise
+        return b"".join(kept)
+
+    def _frame(self, frame: bytes) -> bytes:
+        data = frame_data(frame.strip(b"\n"))
+        if data is None or data.strip() == b"[DONE]":
+            return frame
+        chunk = orjson.loads(data)
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            return frame
+        changed = False
+        for choice in choices:
+            changed = self._choice(choice) or changed
+        return data_frame(chunk) if changed else frame
+
+    def _choice(self, choice: Any) -> bool:
+        """Write one choice's calls anew, in place; give whether something has changed."""
+        delta, finish = choice.get("delta"), choice.get("finish_reason")
+        given = delta.get("tool_calls") if isinstance(delta, dict) else None
+        index = choice.get("index") or 0
+        repair = self._choices.get(index)
+        if not given and not finish:
+            return False
+        if repair is None:
+            repair = self._choices[index] = CallRepair()
+        pieces = repair.pieces(given) if given else []
+        pieces += repair.rest() if finish else []
+        changed = pieces != (given or [])
+        if changed:
+            choice["delta"] = {**(delta or {}), "tool_calls": pieces}
+            if not pieces:
+                del choice["delta"]["tool_calls"]
+        if finish == "tool_calls" and not repair.called:
+            choice["finish_reason"] = "stop"
+            return True
+        return changed
+
+
+def repaired_answer(body: bytes) -> bytes:
+    """A whole chat completion, the same bytes where nothing has to change; what is none is somebody else's to see."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    choices = document.get("choices") if isinstance(document, dict) else None
+    changed = False
+    for choice in choices if isinstance(choices, list) else ():
+        changed = _repair_choice(choice) or changed
+    return orjson.dumps(document) if changed else body
+
+
+def _repair_choice(choice: Any) -> bool:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return False
+    calls = message.get("tool_calls")
+    if not calls and choice.get("finish_reason") == "tool_calls" and not message.get("function_call"):
+        choice["finish_reason"] = "stop"
+        return True
+    if not isinstance(calls, list) or not calls:
+        return False
+    written = repaired_calls(calls)
+    message["tool_calls"] = written
+    return written != calls
