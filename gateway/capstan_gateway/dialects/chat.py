@@ -1,5 +1,6 @@
 """Reading chat completions, from engines that do not all write them alike."""
 
+import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,6 +25,11 @@ def first_choice(completion: Any) -> tuple[Document, Document]:
     for _ in (*texts_of(choice), *delta_texts(message)):
         pass
     return choice, message
+
+
+def with_id(document: Mapping[str, Any]) -> Document:
+    """The answer or chunk with an id: some engines give none, and agents take answers that share one for the same."""
+    return {**document, "id": document.get("id") or uuid.uuid4().hex}
 
 
 def first_deltas(chunk: Mapping[str, Any]) -> list[tuple[Document, Document]]:

@@ -16,6 +16,9 @@ from capstan_gateway.tokens.estimate import TextCount
 TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 """Fields of a delta or a message that hold what the model said."""
 
+_REASONINGS: Final = ("reasoning_content", "reasoning")
+"""Some engines give an object for them."""
+
 
 def choices_of(chunk: dict[str, Any]) -> list[dict[str, Any]]:
     """Give the choices of a chunk; StreamBroken when they are none."""
@@ -53,7 +56,10 @@ def delta_texts(delta: dict[str, Any]) -> Iterator[str]:
     elif content is not None:
         yield _text(delta, "content")
     for name in TEXTS[1:]:
-        if delta.get(name) is not None:
+        value = delta.get(name)
+        if type(value) is dict and name in _REASONINGS:
+            yield from (_text(value, key) for key in ("text", "summary", "content") if value.get(key) is not None)
+        elif value is not None:
             yield _text(delta, name)
     if delta.get("role") is not None:
         _text(delta, "role")
@@ -99,7 +105,7 @@ def _function_texts(function: Any, field: str) -> Iterator[str]:
     if function.get("name") is not None:
         yield _text(function, "name")
     arguments = function.get("arguments")
-    if type(arguments) is dict:
+    if type(arguments) is dict or type(arguments) is list:
         yield orjson.dumps(arguments).decode()
     elif arguments is not None:
         yield _text(function, "arguments")

@@ -46,11 +46,18 @@ def test_stop_reasons(finish: str, matched: object, calls: tuple[Any, ...], expe
     assert (said["stop_reason"], said["stop_sequence"]) == expected
 
 
-@pytest.mark.parametrize("arguments", ['{"a', "[1]", "7"])
-def test_call_without_an_object_is_an_error(arguments: str) -> None:
-    """Anthropic's clients get objects; what is none is the model's fault, not an empty call."""
-    with pytest.raises(UpstreamFailed):
-        to_message(answered("tool_calls", tool_calls=[call(arguments)]))
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ('{"a', {"arguments": '{"a'}), ("[1]", {"arguments": "[1]"}), ("7", {"arguments": "7"}), ("", {}),
+        ("null", {}), ('{"a":1}', {"a": 1}), ({"a": 1}, {"a": 1}),
+        ('"{\\"a\\":1}"', {"a": 1}), ('"x"', {"arguments": '"x"'}),
+    ],
+)  # fmt: skip
+def test_input_of_a_call_is_an_object(arguments: Any, given: Any) -> None:
+    """Anthropic's clients get objects; of what is none they get the text as it came, which is no empty call."""
+    (block,) = to_message(answered("tool_calls", tool_calls=[call(arguments)]))["content"]
+    assert block["input"] == given
 
 
 @pytest.mark.parametrize("answer", [{}, {"choices": []}, {"choices": [{}]}, {"choices": [{"message": "x"}]}])
@@ -62,11 +69,11 @@ def test_answer_without_a_message_is_an_error(dialect: Dialect, answer: dict[str
 
 
 @pytest.mark.parametrize("dialect", [MESSAGES, RESPONSES])
-def test_calls_that_interleave_break_the_stream(dialect: Dialect) -> None:
+def test_a_call_that_was_closed_takes_no_more(dialect: Dialect) -> None:
     """Blocks follow each other; a piece for a call that is over cannot be told, and is not put elsewhere."""
     presenter = dialect.presenter({})
     for number in (0, 1):
-        presenter.chunk({"choices": [{"delta": {"tool_calls": [{**call(""), "index": number}]}}]})
+        presenter.chunk({"choices": [{"delta": {"tool_calls": [{**call("{}"), "index": number}]}}]})
     with pytest.raises(StreamBroken):
         presenter.chunk({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}}]})
 

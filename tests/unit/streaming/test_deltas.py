@@ -70,7 +70,7 @@ def test_all_that_a_model_says_is_text(choice: dict[str, Any], found: list[str])
         ({"delta": {"tool_calls": [{"id": 7}]}}, "`id` must be a string"),
         ({"delta": {"tool_calls": [{"type": 7}]}}, "`type` must be a string"),
         ({"delta": {"tool_calls": [{"function": "x"}]}}, "`tool_calls.function` must be an object"),
-        ({"delta": {"tool_calls": [{"function": {"arguments": []}}]}}, "`arguments` must be a string"),
+        ({"delta": {"tool_calls": [{"function": {"arguments": 7}}]}}, "`arguments` must be a string"),
     ],
 )
 def test_what_no_client_could_read_is_named(choice: dict[str, Any], fault: str) -> None:

@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of
+from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of, with_id
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.errors import TOO_LONG, GatewayError, UpstreamFailed
+from capstan_gateway.errors import TOO_LONG, GatewayError
+from capstan_gateway.streaming.tool_calls import repaired_calls
 
 STOP_REASONS: Final = {
     "stop": "end_turn",
@@ -41,7 +42,7 @@ def to_message(completion: Mapping[str, Any]) -> Document:
         content.append({"type": "thinking", "thinking": reasoning, "signature": ""})
     if text:
         content.append({"type": "text", "text": text})
-    calls = [_tool_use(call, cut=finish == "length") for call in calls_of(message)]
+    calls = [_tool_use(call) for call in repaired_calls(calls_of(message))]
     return {
         **message_head(completion),
         "content": content + calls,
@@ -52,7 +53,7 @@ def to_message(completion: Mapping[str, Any]) -> Document:
 
 def message_head(document: Mapping[str, Any]) -> Document:
     """The fields that a message begins with."""
-    number = str(document.get("id") or "0").removeprefix("chatcmpl-").removeprefix("msg_")
+    number = str(with_id(document)["id"]).removeprefix("chatcmpl-").removeprefix("msg_")
     return {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": document.get("model")}
 
 
@@ -79,17 +80,20 @@ def write_usage(document: Mapping[str, Any]) -> Document:
     }
 
 
-def _tool_use(call: Document, *, cut: bool) -> Document:
+def _tool_use(call: Document) -> Document:
     name, arguments = function_of(call)
+    return {"type": "tool_use", "id": call["id"], "name": name, "input": _input_of(arguments)}
+
+
+def _input_of(arguments: str) -> Document:
+    """A call's input, an object; of what is none the client gets the text, as it does on the other routes."""
     try:
         given = orjson.loads(arguments or "{}")
-    except orjson.JSONDecodeError as error:
-        if not cut:
-            raise UpstreamFailed("the model called a tool with arguments that are not JSON") from error
-        given = {}
-    if not isinstance(given, dict):
-        raise UpstreamFailed("the model called a tool with arguments that are not an object")
-    return {"type": "tool_use", "id": str(call.get("id")), "name": name, "input": given}
+        if isinstance(given, str):
+            given = orjson.loads(given)  # Some engines encode it twice.
+    except orjson.JSONDecodeError:
+        given = None
+    return given if isinstance(given, dict) else {"arguments": arguments}
 
 
 def error_type(error: GatewayError) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of
+from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of, with_id
 from capstan_gateway.dialects.clients.responses_items import (
     COMPLETED,
     call_item,
@@ -14,6 +14,7 @@ from capstan_gateway.dialects.clients.responses_items import (
 from capstan_gateway.dialects.clients.responses_tools import ToolKind, Tools
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.tool_calls import repaired_calls
 
 INCOMPLETE: Final = "incomplete"
 IN_PROGRESS: Final = "in_progress"
@@ -31,6 +32,7 @@ _ECHOED: Final[tuple[tuple[str, Any], ...]] = (
 def to_response(completion: Mapping[str, Any], request: Document, *, now: int) -> Document:
     """Translate an answer that is whole `now`, in seconds since 1970; UpstreamFailed when it is none."""
     choice, message = first_choice(completion)
+    completion = with_id(completion)
     number, finish = number_of(completion), choice.get("finish_reason")
     output: list[Document] = []
     reasoning, text = reasoning_of(message), text_of(message)
@@ -38,7 +40,7 @@ def to_response(completion: Mapping[str, Any], request: Document, *, now: int) -
         output.append(reasoning_item(number, len(output), reasoning))
     if text:
         output.append(message_item(number, len(output), text, COMPLETED, logprobs_of(choice)))
-    calls = calls_of(message)
+    calls = repaired_calls(calls_of(message))
     tools = Tools.of(request).by_chat_name if calls else {}
     for call in calls:
         name, arguments = function_of(call)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from capstan_gateway.dialects.chat import with_id
 from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
 from capstan_gateway.dialects.clients.responses_answer import (
     IN_PROGRESS,
@@ -79,6 +80,7 @@ class ResponseEvents(ChatEvents):
         return super().chunk(chunk)
 
     def _stream_begins(self, chunk: Document) -> bytes:
+        chunk = with_id(chunk)
         self._number = number_of(chunk)
         self._head = response_head(chunk, self._request, now=self._now())
         return self._event("response.created", response=self._head) + self._event(

@@ -1,0 +1,307 @@
+"""Tool calls as engines send them in streams, and what clients get: no call is lost, merged or doubled."""
+
+import contextlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capstan_gateway.dialects.clients.presented import PresentedRelay
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.port import Relay
+from capstan_gateway.streaming.relay import StreamRelay
+from support.dialects import read_messages, read_responses
+
+Document = dict[str, Any]
+ANY: str = "an id that was made up"
+W, V = ("a", "w", '{"p":1}'), ("b", "v", '{"q":2}')
+ROUTES = ("chat", "messages", "responses")
+
+
+def piece(index: int | None = None, call_id: Any = ..., name: Any = ..., arguments: Any = ...) -> Document:
+    """One piece of a call, with the fields that are given."""
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not ...}
+    call: Document = {"type": "function", "function": function}
+    return call | ({} if index is None else {"index": index}) | ({} if call_id is ... else {"id": call_id})
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an engine sends, and the calls and the text that clients get."""
+
+    row: str
+    sends: str
+    source: str
+    deltas: list[Any]
+    """Pieces of calls, one a chunk; other deltas as they are."""
+    calls: list[tuple[str, str, str]]
+    text: str = ""
+    does: str = "keeps each call whole and apart"
+
+
+SHAPES = [
+    Shape(
+        "Every parallel call has index 0", "Ollama, Dynamo", "https://github.com/ollama/ollama/issues/15457",
+        [piece(0, "a", "w", '{"p":1}'), piece(0, "b", "v", '{"q":2}')], [W, V], does="numbers the calls anew",
+    ),
+    Shape(
+        "Every parallel call has index 0, and its arguments come in pieces", "Ollama, Dynamo",
+        "https://github.com/ai-dynamo/dynamo/pull/4723",
+        [piece(0, "a", "w", ""), piece(0, arguments='{"p":1}'), piece(0, "b", "v", ""), piece(0, arguments='{"q":2}')],
+        [W, V], does="numbers the calls anew",
+    ),
+    Shape(
+        "No index, and each call in one chunk", "Ollama, SambaNova", "https://github.com/ollama/ollama/issues/7881",
+        [piece(None, "a", "w", '{"p":1}'), piece(None, "b", "v", '{"q":2}')], [W, V], does="puts the index in",
+    ),
+    Shape(
+        "No index, and pieces of one call", "SGLang", "https://github.com/vercel/ai/pull/15879",
+        [piece(None, "a", "w", '{"p"'), piece(None, arguments=":1}")], [W], does="puts the index in",
+    ),
+    Shape(
+        "The index begins at 1", "GitHub Copilot", "https://github.com/avante-corp/avante.nvim/pull/2794",
+        [piece(1, "a", "w", '{"p":1}')], [W], does="numbers the calls from 0",
+    ),
+    Shape(
+        "Pieces of several calls between each other", "gateways", "https://github.com/maximhq/bifrost/issues/1829",
+        [piece(0, "a", "w", '{"p"'), piece(1, "b", "v", '{"q"'), piece(0, arguments=":1}"), piece(1, arguments=":2}")],
+        [W, V],
+    ),
+    Shape(
+        "White space between two pieces of a call", "vLLM", "https://github.com/anomalyco/opencode/issues/24137",
+        [piece(0, "a", "w", '{"p"'), {"content": "\n"}, piece(0, arguments=":1}")], [W],
+    ),
+    Shape(
+        "Reasoning between two pieces of a call", "vLLM", "https://github.com/BerriAI/litellm/issues/29286",
+        [piece(0, "a", "w", '{"p"'), {"reasoning": "hm"}, piece(0, arguments=":1}")], [W],
+    ),
+    Shape(
+        "Text behind a call", "vLLM", "https://github.com/anomalyco/opencode/issues/24137",
+        [piece(0, "a", "w", '{"p":1}'), {"content": "Then"}], [W], "Then",
+    ),
+    Shape(
+        "Id and name null in later pieces", "SGLang", "https://github.com/sgl-project/sglang/pull/35542",
+        [piece(0, "a", "w", '{"p"'), piece(0, None, None, ":1}")], [W], does="leaves the nulls out",
+    ),
+    Shape(
+        "Id and name again in each piece", "Anthropic-like APIs", "https://github.com/continuedev/continue/pull/5849",
+        [piece(0, "a", "w", '{"p"'), piece(0, "a", "w", ":1}")], [W], does="leaves them out of later pieces",
+    ),
+    Shape(
+        "Id and name empty in later pieces", "DeepSeek, One API", "https://github.com/binaricat/Netcatty/pull/1690",
+        [piece(0, "a", "w", '{"p"'), piece(0, "", "", ":1}")], [W], does="leaves them out of later pieces",
+    ),
+    Shape(
+        "The name comes behind the id", "engines", "https://github.com/vercel/ai/pull/15879",
+        [piece(0, "a", ..., ""), piece(0, ..., "w", '{"p":1}')], [W], does="waits for the name",
+    ),
+    Shape(
+        "The arguments come before the name", "engines", "https://github.com/vercel/ai/pull/15879",
+        [piece(0, "a", ..., '{"p"'), piece(0, ..., "w", ":1}")], [W], does="waits for the name",
+    ),
+    Shape(
+        "The name comes in pieces", "Gemini", "https://github.com/NVIDIA-NeMo/Switchyard/pull/785",
+        [piece(0, "a", "edit_ex", ""), piece(0, ..., "isting", '{"p":1}')], [("a", "edit_existing", '{"p":1}')],
+    ),
+    Shape(
+        "The id comes behind the name", "engines", "https://github.com/anomalyco/opencode/issues/24137",
+        [piece(0, ..., "w", ""), piece(0, "a", ..., '{"p":1}')], [W], does="waits for the id",
+    ),
+    Shape(
+        "No ids", "llama.cpp", "https://github.com/sigoden/aichat/issues/1296",
+        [piece(0, ..., "w", '{"p":1}'), piece(1, ..., "v", '{"q":2}')], [(ANY, *W[1:]), (ANY, *V[1:])],
+        does="makes up ids that no other call has",
+    ),
+    Shape(
+        "Neither ids nor an index", "engines", "https://github.com/sigoden/aichat/issues/1296",
+        [piece(None, ..., "w", '{"p":1}'), piece(None, ..., "v", '{"q":2}')], [(ANY, *W[1:]), (ANY, *V[1:])],
+        does="makes up ids that no other call has",
+    ),
+    Shape(
+        "One id for two calls", "engines", "https://github.com/NVIDIA-NeMo/Switchyard/issues/502",
+        [piece(0, "a", "w", '{"p":1}'), piece(1, "a", "v", '{"q":2}')], [W, ("a_2", *V[1:])],
+        does="gives the second one an id of its own",
+    ),
+    Shape(
+        "Arguments as an object", "TGI, llama.cpp", "https://github.com/ggml-org/llama.cpp/issues/20198",
+        [piece(0, "a", "w", {"p": 1})], [W], does="writes them as text",
+    ),
+    Shape(
+        "No arguments at all", "OpenRouter", "https://github.com/OpenRouterTeam/ai-sdk-provider/issues/287",
+        [piece(0, "a", "w"), piece(1, "b", "v", '{"q":2}')], [("a", "w", "{}"), V], does="`{}`",
+    ),
+    Shape(
+        "Empty arguments", "Bedrock", "https://github.com/openai/openai-agents-js/issues/664",
+        [piece(0, "a", "w", "")], [("a", "w", "{}")], does="`{}`",
+    ),
+    Shape(
+        "Arguments `null`", "engines", "https://github.com/rchern/pi-claude-cli/pull/37",
+        [piece(0, "a", "w", "null")], [("a", "w", "{}")], does="`{}`",
+    ),
+    Shape(
+        "Arguments that are not JSON", "engines", "https://github.com/anthropics/claude-code/issues/67765",
+        [piece(0, "a", "w", '{"p": "Os'), piece(1, "b", "v", '{"q":2}')], [("a", "w", '{"p": "Os'), V],
+        does="passes them on as they came",
+    ),
+    Shape(
+        "An empty list of calls in each chunk", "vLLM", "https://github.com/BerriAI/litellm/issues/29286",
+        [{"content": "Hi", "tool_calls": []}, {"content": "!", "tool_calls": []}], [], "Hi!",
+        does="reads the text",
+    ),
+]  # fmt: skip
+
+
+def stream(shape: Shape) -> bytes:
+    """The bytes of an engine."""
+    deltas = [{"role": "assistant", "content": ""}]
+    deltas += [{"tool_calls": [delta]} if "function" in delta else delta for delta in shape.deltas]
+    head: Document = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    choices: list[Document] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
+    frames = [b"data: " + orjson.dumps({**head, "choices": [choice]}) + b"\n\n" for choice in choices]
+    return b"".join([*frames, b"data: [DONE]\n\n"])
+
+
+def relay_of(route: str) -> Relay:
+    """What the stream goes through on its way to a client of this route."""
+    relay = StreamRelay(strip_usage=False)
+    dialect = {"messages": MESSAGES, "responses": RESPONSES}.get(route)
+    return relay if dialect is None else PresentedRelay(relay, dialect.presenter({}))
+
+
+def run(route: str, data: list[bytes]) -> bytes:
+    """Send everything through."""
+    relay = relay_of(route)
+    return b"".join(relay.feed(part) for part in data)
+
+
+def read(route: str, out: bytes) -> tuple[list[tuple[str, str, str]], str]:
+    """The calls and the text that a client reads: of chat as the official SDKs do, which join strings by the index."""
+    if route == "messages":
+        blocks = read_messages(out)["content"]
+        calls = [(one["id"], one["name"], one["input"]) for one in blocks if one["type"] == "tool_use"]
+        return calls, "".join(one["text"] for one in blocks if one["type"] == "text")
+    if route == "responses":
+        items = read_responses(out)["output"]
+        calls = [(one["call_id"], one["name"], one["arguments"]) for one in items if one["type"] == "function_call"]
+        return calls, "".join(one["content"][0]["text"] for one in items if one["type"] == "message")
+    return read_chat_calls(out)
+
+
+def read_chat_calls(out: bytes) -> tuple[list[tuple[str, str, str]], str]:
+    """Join the pieces by index, and the strings of a call by their names; the first piece has id, type and name."""
+    text = ""
+    calls: list[list[str]] = []
+    for frame in out.split(b"\n\n"):
+        if not frame or frame == b"data: [DONE]":
+            continue
+        for choice in orjson.loads(frame[6:])["choices"]:
+            text += choice["delta"].get("content") or ""
+            for one in choice["delta"].get("tool_calls") or []:
+                if one["index"] == len(calls):
+                    assert one["id"]
+                    assert one["type"] == "function"
+                    calls.append(["", "", ""])
+                assert one["index"] < len(calls)
+                joined = calls[one["index"]]
+                joined[0] += one.get("id") or ""
+                joined[1] += one["function"].get("name") or ""
+                joined[2] += one["function"].get("arguments") or ""
+    return [(a, b, c) for a, b, c in calls], text
+
+
+def _expected(route: str, call: tuple[str, str, str]) -> tuple[str, str, Any]:
+    if route != "messages":
+        return call
+    try:
+        return (*call[:2], orjson.loads(call[2]))
+    except orjson.JSONDecodeError:
+        return call
+
+
+def _rows() -> list[Any]:
+    rows = []
+    for shape in SHAPES:
+        mark = pytest.mark.compatibility(
+            table="engines", row=shape.row, sends=shape.sends, source=shape.source, does=shape.does
+        )
+        # NB: what is not JSON the reader of messages cannot read: it has a test of its own below.
+        for route in ROUTES if "not JSON" not in shape.row else ("chat", "responses"):
+            name = re.sub(r"\W+", "-", shape.row.lower())
+            rows.append(pytest.param(route, shape, marks=mark, id=f"{name}-{route}"))
+    return rows
+
+
+@pytest.mark.parametrize(("route", "shape"), _rows())
+def test_every_call_reaches_the_client(route: str, shape: Shape) -> None:
+    """Whatever form an engine gives its calls, a client gets each of them whole, once, with an id and a name."""
+    calls, text = read(route, run(route, [stream(shape)]))
+    assert [call[1:] for call in calls] == [_expected(route, call)[1:] for call in shape.calls]
+    for (found, *_), (wanted, *_) in zip(calls, shape.calls, strict=True):
+        assert found == wanted if wanted != ANY else found
+    assert len({call[0] for call in calls}) == len(calls)
+    assert text.strip() == shape.text
+
+
+def test_arguments_that_are_not_json_reach_messages_as_they_came() -> None:
+    """Claude Code tells the model itself that its call could not be read."""
+    (shape,) = (shape for shape in SHAPES if "not JSON" in shape.row)
+    out = run("messages", [stream(shape)])
+    assert b'"partial_json":"{\\"p\\": \\"Os"' in out
+    assert out.count(b'"type":"tool_use"') == 2
+
+
+@given(st.sampled_from(SHAPES), st.sampled_from(ROUTES), st.data())
+def test_how_the_bytes_are_cut_changes_nothing(shape: Shape, route: str, data: st.DataObject) -> None:
+    """The same stream in other pieces of bytes is the same events."""
+    whole = stream(shape)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    parts = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True) if start < end]
+    made_up = re.compile(rb"call_[0-9a-f]{24}|\d{10}")
+    assert made_up.sub(b"", run(route, parts)) == made_up.sub(b"", run(route, [whole]))
+
+
+@given(st.data())
+def test_calls_between_each_other_are_the_same_calls(data: st.DataObject) -> None:
+    """However the pieces of several calls are mixed, each client reads the calls that the engine made."""
+    count = data.draw(st.integers(1, 4))
+    calls = [
+        (f"c{at}", f"tool{at}", orjson.dumps({"x": data.draw(st.text(max_size=8))}).decode()) for at in range(count)
+    ]
+    lanes = []
+    for at, (call_id, name, arguments) in enumerate(calls):
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(arguments)), max_size=3)))
+        bounds = zip([0, *cuts], [*cuts, len(arguments)], strict=True)
+        lanes.append([piece(at, call_id, name, "")] + [piece(at, arguments=arguments[a:b]) for a, b in bounds])
+    mixed = [lanes[0].pop(0)]
+    opened = 1
+    while any(lanes):
+        ready = [lane for lane in lanes[: opened + 1] if lane]
+        lane = data.draw(st.sampled_from(ready))
+        opened = max(opened, lanes.index(lane) + 1)
+        mixed.append(lane.pop(0))
+    shape = Shape("", "", "", mixed, calls)
+    for route in ROUTES:
+        found, _ = read(route, run(route, [stream(shape)]))
+        assert found == [_expected(route, call) for call in calls]
+
+
+JUNK = st.one_of(st.none(), st.booleans(), st.integers(-2, 3), st.text(max_size=3), st.just({}), st.just([]))
+PIECES = st.fixed_dictionaries(
+    {}, optional={"index": JUNK, "id": JUNK, "type": JUNK, "function": JUNK | st.fixed_dictionaries(
+        {}, optional={"name": JUNK, "arguments": JUNK | st.sampled_from(['{"a":1}', "{", "}"])}
+    )}
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(PIECES | JUNK, max_size=3) | JUNK, max_size=5), st.sampled_from(ROUTES))
+def test_nothing_that_an_engine_sends_is_a_bug(deltas: list[Any], route: str) -> None:
+    """Whatever stands where calls should be is read, or it is an error of the stream that says so."""
+    shape = Shape("", "", "", [{"tool_calls": delta} for delta in deltas], [])
+    with contextlib.suppress(StreamBroken):
+        run(route, [stream(shape)])
