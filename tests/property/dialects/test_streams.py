@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import re
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,7 +134,8 @@ def test_broken_stream_says_what_came(data: st.DataObject, dialect: Dialect) -> 
         relay = presented(dialect)
         out, broken = run_to_break(relay, data.draw(pieces_of))
         said.append(out + relay.failure(broken))
-    assert said[0] == said[1]
+    made_up = re.compile(rb"(?<=resp_)[0-9a-f]{32}")  # The id of an answer that broke before it had one.
+    assert made_up.sub(b"", said[0]) == made_up.sub(b"", said[1])
     name, payload = frames(said[0])[-1]
     assert (name, payload["type"]) in (("error", "error"), ("response.failed", "response.failed"))
 
