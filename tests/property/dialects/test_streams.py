@@ -1,8 +1,8 @@
 """A stream, however the network cuts it, says what the same answer says in one piece: in every dialect."""
 
+import re
 from typing import Any
 
-import re
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
