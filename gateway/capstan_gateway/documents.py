@@ -5,6 +5,7 @@ what bounds the wait is how many values there are. `{}` takes 72 bytes of memory
 takes its size.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +29,8 @@ WIDE_FACTOR: Final = 3
 WINDOW: Final = 256 * 1024
 _DECIDING: Final = (b'"model"', b'"messages"', b'"stream"', b'"stream_options"')
 _ESCAPE: Final = b"\\u00"
-"""How names in ASCII begin that are written with escapes."""
+_ESCAPED_NAME: Final = re.compile(rb"\\u00(?:[67][0-9a-fA-F]|5[fF])")
+"""A letter of ASCII, or the underscore, written as an escape. Who writes JSON in earnest escapes neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def is_read_alike(body: bytes) -> bool:
     escapes. Raw quotes stand only at the ends of texts, so that a name is in the bytes as often as it is a name, or a
     text of its own. False also for what is only perhaps read in two ways: a name deeper down, escapes in a text.
     """
-    if b"\\" in body and _ESCAPE in body:
+    if b"\\" in body and _ESCAPE in body and _ESCAPED_NAME.search(body) is not None:
         return False
     for name in _DECIDING:
         # NB: to look from the end is quicker than to count.
