@@ -88,7 +88,10 @@ def _reasoning(asked: Any) -> Document | None:
 
 
 def _text(asked: Any) -> Document:
-    return {**(asked or {}), "format": (asked or {}).get("format") or {"type": "text"}}
+    form = (asked or {}).get("format") or {"type": "text"}
+    if form.get("type") == "json_schema":
+        form = {"description": None, **form, "strict": bool(form.get("strict"))}
+    return {**(asked or {}), "format": form}
 
 
 def _tool(tool: Document) -> Document:
