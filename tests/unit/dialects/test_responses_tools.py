@@ -291,3 +291,15 @@ def test_call_without_a_tool_is_a_function_call() -> None:
     assert called("nobody__here", "{}", tools=[])["name"] == "nobody__here"
     assert call_item("1", 0, "c", "f", "{}", "completed")["type"] == "function_call"
     assert {kind.value for kind in ToolKind} == {"function", "custom", "tool_search", "local_shell"}
+
+
+def test_earlier_reasoning_goes_with_the_turn_that_came_of_it() -> None:
+    """What the model thought is the reasoning of its next words or calls; a user's turn ends it."""
+    thought = {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "s"}], "content": None}
+    whole = {**thought, "content": [{"type": "reasoning_text", "text": "t"}]}
+    call = {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "a", "output": "r"}
+    said, more = {"role": "assistant", "content": "x"}, {**call, "call_id": "b"}
+    request = asked(whole, call, thought, more, output, thought, said, thought, USER, said)
+    thoughts = [turn.get("reasoning_content") for turn in request["messages"] if turn["role"] == "assistant"]
+    assert thoughts == ["t\ns", "s", None]

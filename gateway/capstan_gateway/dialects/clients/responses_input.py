@@ -52,8 +52,8 @@ class _Turns:
         self._tools = tools
         self._messages: list[Document] = []
         self._seen: list[Document] = []
-        self._thought = ""
         """Images and files that tools gave: chat takes them from the user, behind all results of a turn."""
+        self._thought = ""
 
     def add(self, item: Document, field: str) -> None:
         """Take the next item."""
