@@ -6,7 +6,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from capstan_gateway.config.runtime import Runtime, compile_runtime
 from capstan_gateway.config.store import ConfigStore, Prepared
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
+from capstan_gateway.images.addresses import is_public
+from capstan_gateway.images.fetch import FetchRules, ImageFetcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
 from capstan_gateway.life.jobs import Job, Jobs
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
@@ -81,6 +83,7 @@ class Gateway:
         self._watcher: SliceWatcher | None = None
         request_log = self._request_log()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="documents")
+        self._images = _image_fetcher(settings, self._executor)
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         loop = asyncio.get_running_loop()
         self.deps = Deps(
@@ -96,11 +99,14 @@ class Gateway:
             loop_time=loop.time,
             max_body_bytes=settings.max_body_bytes,
             endpoint_wait_seconds=settings.endpoint_wait_seconds,
+            images=self._images,
         )
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
         self.lifecycle.add(Closing("upstream", self.client.aclose), Phase.CLIENT)
+        if self._images is not None:
+            self.lifecycle.add(Closing("images", self._images.aclose), Phase.CLIENT)
 
     def current(self) -> Runtime | None:
         """Give the Runtime that new requests take."""
@@ -265,6 +271,18 @@ def _hedging(settings: Settings) -> Hedging | None:
             hosted=settings.hedge_hosted,
         )
     )
+
+
+def _image_fetcher(settings: Settings, executor: Executor) -> ImageFetcher | None:
+    if not settings.image_hosts:
+        return None
+    rules = FetchRules(
+        hosts=settings.image_hosts,
+        max_bytes=settings.image_bytes,
+        seconds=settings.image_seconds,
+        allow_http=settings.image_http,
+    )
+    return ImageFetcher(rules, executor, allowed=is_public)
 
 
 def _kube_url(settings: Settings) -> str:

@@ -23,6 +23,7 @@ EXPOSED_HEADERS: Final = (
     "x-capstan-route", "x-capstan-cost", "x-capstan-dropped-tools", "x-gateway-attempts", "x-gateway-overhead-ms",
 )  # fmt: skip
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_IMAGE_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[0-9]{1,5})?")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")
 
 
@@ -87,6 +88,14 @@ class Settings:
     )  # fmt: skip
     grace_seconds: float = setting(600.0, "how long running answers may go on after that", least=0)
     max_body_bytes: int = setting(32 * MEBIBYTE, "largest request body; 413 above it", least=1)
+    image_hosts: tuple[str, ...] = setting(
+        (),
+        "comma-separated hosts (example.com, *.example.com) from which images by URL are fetched for models' own "
+        "engines; no others are then allowed there (default: none, the engines get the URLs)",
+    )
+    image_bytes: int = setting(10 * MEBIBYTE, "largest image that is fetched", least=1)
+    image_seconds: float = setting(10.0, "how long it may take to fetch one", above=0)
+    image_http: bool = setting(False, "images are fetched over plain HTTP as well")
     memory_bytes: int = setting(
         0, "what requests and answers may hold together; 503 above it; 0: half of the container's memory limit", least=0
     )
@@ -140,6 +149,9 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("a config source is needed: --config-dir, or --kube-namespace with --kube-config-map")
     if settings.admin_port is not None and settings.admin_port == settings.port:
         raise SettingsError("--admin-port must differ from --port")
+    for host in settings.image_hosts:
+        if not _IMAGE_HOST.fullmatch(host):
+            raise SettingsError(f"--image-hosts: {host!r} is not a host such as example.com or *.example.com")
     _check_cors(settings)
 
 

@@ -18,6 +18,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
+from capstan_gateway.pipeline.images import fetched
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
@@ -62,6 +63,8 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         raise request.untranslatable
     if adapter is not None and not adapter.billed and model.provider == Provider.OPENAI:
         return _estimated(ask, model)
+    if deps.images is not None and not model.external and (adapter is None or not adapter.native):
+        request = await fetched(deps.images, ask, request)
     if request.came <= LARGE_BYTES:
         body = _body(request, model, adapter)
     else:

@@ -5,6 +5,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.images.fetch import ImageFetcher
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.routing.port import DispatchPort
@@ -35,3 +36,5 @@ class Deps:
     """The loop's own time, in which breakers think."""
     max_body_bytes: int
     endpoint_wait_seconds: float
+    images: ImageFetcher | None = None
+    """Fetches images that requests name by URL, for models' own engines; None: those get the URLs."""

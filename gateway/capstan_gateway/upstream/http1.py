@@ -7,7 +7,7 @@ and come back as they are.
 import asyncio
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from capstan_gateway.headers import header_lines
@@ -29,10 +29,17 @@ BODYLESS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 class Http1Client:
     """Sends requests over kept-alive connections. Belongs to the loop that it was made in."""
 
-    def __init__(self, *, limits: Limits = DEFAULT, tls: Mapping[str, ssl.SSLContext] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits = DEFAULT,
+        tls: Mapping[str, ssl.SSLContext] | None = None,
+        allowed: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Make it. With `allowed` it connects to no address for which that is not True."""
         self._limits = limits
         self._contexts = TlsContexts(tls)
-        self._resolver = Resolver(limits.dns_seconds)
+        self._resolver = Resolver(limits.dns_seconds, allowed=allowed)
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
         """Pools of an address that their endpoint no longer has, until their last response is over."""

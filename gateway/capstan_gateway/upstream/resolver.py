@@ -16,13 +16,23 @@ STALE_SECONDS: Final = 300.0
 """How long an answer is better than none: while the resolver is down, old addresses are used."""
 
 
+class NotAllowed(OSError):
+    """A name with an address that must not be asked."""
+
+
 LookUp = Callable[[str], Awaitable[tuple[str, ...]]]
 
 
 class Resolver:
-    """Remembers what `look_up` said; callers that ask for one name at once share one look-up."""
+    """Remembers what `look_up` said; callers that ask for one name at once share one look-up.
 
-    def __init__(self, ttl_seconds: float, *, look_up: LookUp | None = None) -> None:
+    With `allowed`, a host that has an address which is not is none: what is given is what was checked.
+    """
+
+    def __init__(
+        self, ttl_seconds: float, *, look_up: LookUp | None = None, allowed: Callable[[str], bool] | None = None
+    ) -> None:
+        self._allowed = allowed
         self._ttl = ttl_seconds
         self._threads = Threads("dns", workers=DNS_THREADS, queued=MAX_NAMES)
         self._ask = look_up or self._ask_system
@@ -32,6 +42,7 @@ class Resolver:
     async def resolve(self, host: str) -> tuple[str, ...]:
         """Give the addresses of a host, in the resolver's order. Raises OSError when there are none."""
         if _is_address(host):
+            self._check((host,))
             return (host,)
         now = asyncio.get_running_loop().time()
         known = self._known.get(host)
@@ -44,6 +55,8 @@ class Resolver:
             task.add_done_callback(lambda done: self._finished(host, done))
         try:
             return await asyncio.shield(task)
+        except NotAllowed:
+            raise
         except OSError:
             if known is not None and now - known[0] < STALE_SECONDS:
                 return known[1]
@@ -71,11 +84,16 @@ class Resolver:
             raise OSError("the name cannot be a host's") from error
         if not addresses:
             raise OSError("the name has no address")
+        self._check(addresses)
         self._known[host] = (asyncio.get_running_loop().time(), addresses)
         self._known.move_to_end(host)
         while len(self._known) > MAX_NAMES:
             self._known.popitem(last=False)
         return addresses
+
+    def _check(self, addresses: tuple[str, ...]) -> None:
+        if self._allowed is not None and not all(map(self._allowed, addresses)):
+            raise NotAllowed("the name has an address that is not allowed")
 
     def _finished(self, host: str, task: asyncio.Task[tuple[str, ...]]) -> None:
         self._running.pop(host, None)

@@ -97,6 +97,7 @@ class Bench:
         self.budget = MemoryBudget(budget)
         self.keys: dict[str, bytes] = {"t/k": b"key"}
         self.deps: Any = SimpleNamespace(
+            images=None,
             dispatcher=dispatcher(self.client, retries=retries), endpoint_wait_seconds=3.0, budget=self.budget,
             executor=executor, credentials=SimpleNamespace(key=self.keys.get),
         )  # fmt: skip

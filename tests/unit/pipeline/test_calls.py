@@ -36,7 +36,9 @@ async def test_routing_is_told_what_must_not_be_sent_twice(fields: dict[str, Any
     model = ServedModel(
         entry, name="m", upstream_name="m", endpoints=EndpointSet(EndpointRegistry()), metrics=metrics
     )  # fmt: skip
-    deps: Any = SimpleNamespace(dispatcher=SimpleNamespace(dispatch=dispatch), endpoint_wait_seconds=1.0, budget=None)
+    deps: Any = SimpleNamespace(
+        dispatcher=SimpleNamespace(dispatch=dispatch), endpoint_wait_seconds=1.0, budget=None, images=None
+    )
     document = {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
     with pytest.raises(Asked):
         await call_model(cast(Deps, deps), model, an_ask(model, document=document))

@@ -95,6 +95,7 @@ class Models:
         ask.stats.spent = spent
         cast(Any, ask).__class__.runtime.__set__(ask, self.runtime)
         deps = SimpleNamespace(
+            images=None,
             clock=lambda: 5.0, loop_time=lambda: 5.0, metrics=self.metrics, memory=self.memory,
             dispatcher=SimpleNamespace(pay_for_fallback=self._pay), credentials=SimpleNamespace(key=lambda _: b"k"),
         )  # fmt: skip

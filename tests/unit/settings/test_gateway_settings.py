@@ -49,6 +49,9 @@ def test_all_of_it_from_the_environment() -> None:
         ([*BASE, "--port", "80", "--admin-port", "80"], "must differ"),
         ([*BASE, "--port", "65536"], "--port must be from 0 to 65535"),
         ([*BASE, "--admin-port", "-1"], "--admin-port must be from 0 to 65535"),
+        ([*BASE, "--image-hosts", "https://img.example.com"], "is not a host such as example.com"),
+        ([*BASE, "--image-hosts", "*"], "is not a host such as example.com"),
+        ([*BASE, "--image-bytes", "0"], "--image-bytes must be at least 1"),
     ],
 )
 def test_what_cannot_work_does_not_start(arguments: list[str], message: str) -> None:
