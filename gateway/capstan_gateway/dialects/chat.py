@@ -18,13 +18,28 @@ _REASONING: Final = ("reasoning", "reasoning_content", "reasoning_text", "thinki
 def first_choice(completion: Any) -> tuple[Document, Document]:
     """The first choice of a whole answer, and its message; UpstreamFailed when nobody could read them."""
     choices = completion.get("choices") if isinstance(completion, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
+    choice = _as_one(choices) if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise UpstreamFailed("the model's engine answered without a message")
     for _ in (*texts_of(choice), *delta_texts(message)):
         pass
     return choice, message
+
+
+def _as_one(choices: list[Any]) -> Any:
+    """The first choice, with what stands apart of it: GitHub Copilot's API puts text and calls into a choice each."""
+    parts = [one for one in choices if isinstance(one, dict) and not one.get("index")]
+    messages = [one["message"] for one in parts if isinstance(one.get("message"), dict)]
+    if len(messages) < 2 or len(messages) < len(choices):
+        return choices[0]
+    merged: Document = {}
+    for message in messages:
+        calls = [*calls_of(merged), *calls_of(message)]
+        merged = {**message, **{key: value for key, value in merged.items() if value}}
+        if calls:
+            merged["tool_calls"] = calls
+    return {**parts[-1], "message": merged}
 
 
 def with_id(document: Mapping[str, Any]) -> Document:

@@ -27,7 +27,7 @@ from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.verdicts import CLIENT_ERROR
-from capstan_gateway.streaming.deltas import check_answer, said_in
+from capstan_gateway.streaming.deltas import FAILED, check_answer, said_in
 from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
@@ -51,6 +51,7 @@ _FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
 """Where every answer says why it ended."""
 _FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
 _NO_JSON: Final = "the model's engine answered with something that is not JSON"
+_NO_FINISH: Final = (None, "", FAILED)
 _UNFINISHED: Final = "the model's engine answered without a finish reason"
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
@@ -297,6 +298,8 @@ def _usage_of(body: bytes, *, finishes: bool, hosted: bool = False) -> Usage | N
         if type(document) is dict:
             if document.get("error") is not None:
                 raise upstream_error_event(document, external=hosted)
+            if document.get("object") == "error":  # The form of older vLLM.
+                raise upstream_error_event({"error": document}, external=hosted)
             if finishes and not _is_finished(document.get("choices")):
                 raise UpstreamFailed(_UNFINISHED)
             return parse_usage(document.get("usage"))
@@ -317,7 +320,7 @@ def _is_finished(choices: Any) -> bool:
     if type(choices) is not list or not choices:
         return False
     for choice in choices:  # noqa: SIM110 - `all` and its generator take longer than the loop
-        if type(choice) is not dict or not choice.get("finish_reason"):
+        if type(choice) is not dict or choice.get("finish_reason") in _NO_FINISH:
             return False
     return True
 

@@ -16,6 +16,9 @@ from capstan_gateway.tokens.estimate import TextCount
 TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 """Fields of a delta or a message that hold what the model said."""
 
+FAILED: Final = "error"
+"""The finish reason by which OpenRouter and others say that they broke off."""
+_BROKE_OFF: Final = "the model's engine broke its answer off"
 _REASONINGS: Final = ("reasoning_content", "reasoning")
 """Some engines give an object for them."""
 
@@ -160,7 +163,10 @@ class Said:
                 index = 0
             elif type(index) is not int:
                 raise malformed("index", "a whole number")
-            if choice.get("finish_reason"):
+            finish = choice.get("finish_reason")
+            if finish:
+                if finish == FAILED:
+                    raise StreamBroken(_BROKE_OFF)
                 self.begun = True
                 self.finished.add(index)
                 self.unfinished.discard(index)

@@ -5,6 +5,7 @@ came in. Most of them differ from one that was read in a piece of text alone, an
 (`streaming.likeness`). Either way it is exact: a frame that a client could not parse never reaches it.
 """
 
+from codecs import BOM_UTF8
 from typing import Any, Final
 
 import orjson
@@ -100,6 +101,8 @@ class StreamRelay:
 
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send to the client; raises StreamBroken when the stream makes no sense."""
+        if not self.events and data.startswith(BOM_UTF8):
+            data = data[len(BOM_UTF8) :]
         try:
             run = self._splitter.feed(data)
         except FrameTooLarge as error:

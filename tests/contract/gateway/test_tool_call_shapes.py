@@ -248,6 +248,54 @@ def test_every_call_reaches_the_client(route: str, shape: Shape) -> None:
     assert text.strip() == shape.text
 
 
+COPILOT = {
+    "id": "c-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [
+        {"message": {"role": "assistant", "content": "Look"}, "finish_reason": "tool_calls"},
+        {"message": {"role": "assistant", "tool_calls": [{
+            "id": "a", "type": "function", "function": {"name": "w", "arguments": '{"p":1}'},
+        }]}, "finish_reason": "tool_calls"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.compatibility(
+    table="engines",
+    row="A whole answer with its text in one choice and its calls in another",
+    sends="GitHub Copilot",
+    source="https://github.com/SWE-agent/mini-swe-agent/issues/804",
+    does="reads them as one on /v1/messages and /v1/responses",
+)
+def test_calls_in_a_choice_of_their_own() -> None:
+    """Choices without an index are parts of the one answer that was asked for: text and calls reach the client."""
+    message = MESSAGES.write_answer(COPILOT, {})
+    assert message["stop_reason"] == "tool_use"
+    assert [block["type"] for block in message["content"]] == ["text", "tool_use"]
+    items = RESPONSES.write_answer(COPILOT, {"model": "m"})["output"]
+    assert [item["type"] for item in items] == ["message", "function_call"]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_byte_order_mark_costs_no_text(route: str) -> None:
+    """Some proxies put one in front of a stream: the first piece of the answer is read all the same."""
+    whole = stream(Shape("", "", "", [{"content": "Hi"}], []))
+    assert read(route, run(route, [b"\xef\xbb\xbf" + whole]))[1] == "Hi"
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.compatibility(
+    table="engines",
+    row="The finish reason `error`",
+    sends="OpenRouter",
+    source="https://github.com/damianvtran/local-operator/pull/223",
+    does="an error, and no answer that looks whole",
+)
+def test_the_finish_reason_error_is_one(route: str) -> None:
+    """An engine that says so has broken off: no client takes what came for the whole answer."""
+    whole = stream(Shape("", "", "", [{"content": "Hi"}], [])).replace(b'"tool_calls"', b'"error"')
+    with pytest.raises(StreamBroken, match="broke its answer off"):
+        run(route, [whole])
+
+
 def test_arguments_that_are_not_json_reach_messages_as_they_came() -> None:
     """Claude Code tells the model itself that its call could not be read."""
     (shape,) = (shape for shape in SHAPES if "not JSON" in shape.row)

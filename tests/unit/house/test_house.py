@@ -55,6 +55,12 @@ def test_the_chart_is_fresh() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_no_merge_was_left_half_done() -> None:
+    """No file has the marks that git leaves where two changes met."""
+    marks = re.compile(rb"^(<{7} |>{7} |={7}$)", re.MULTILINE)
+    assert [path for path in _tracked() if marks.search(path.read_bytes())] == []
+
+
 def test_no_file_knows_where_it_was_written() -> None:
     """No file of the project names the folder in which this checkout lies, or its parent."""
     names = (f"{ROOT}/".encode(), f"{ROOT.parent}/".encode())

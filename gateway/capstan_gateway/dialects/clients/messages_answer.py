@@ -59,14 +59,15 @@ def message_head(document: Mapping[str, Any]) -> Document:
 
 def stop(finish: object, matched: object, *, called: bool) -> Document:
     """Say why the answer ended; `matched` is what vLLM tells beside the finish reason."""
+    if not called and STOP_REASONS.get(str(finish)) == "tool_use":
+        # Without a call there is nothing for a client to do: it would ask again for ever.
+        finish = "stop"
     if finish == "stop" and called:
         # Engines say "stop" of a call that was forced.
         return {"stop_reason": "tool_use", "stop_sequence": None}
     if finish == "stop" and isinstance(matched, str):
         return {"stop_reason": "stop_sequence", "stop_sequence": matched}
-    reason = STOP_REASONS.get(str(finish), "end_turn")
-    # Without a call there is nothing for a client to do: it would ask again for ever.
-    return {"stop_reason": reason if called or reason != "tool_use" else "end_turn", "stop_sequence": None}
+    return {"stop_reason": STOP_REASONS.get(str(finish), "end_turn"), "stop_sequence": None}
 
 
 def write_usage(document: Mapping[str, Any]) -> Document:
