@@ -95,7 +95,9 @@ async def test_uploads_that_never_finish(tmp_path: Path, framing: bytes) -> None
                 assert await ask(port) == b"200"
             assert await ask(port) == b"200"  # Also while those that had room hold it.
             statuses = Counter([task.result() for task in uploads])
-            assert statuses[b"503"] > CLIENTS / 2, statuses
+            # There was no room, or it was too slow when others had none.
+            assert statuses[b"503"] > 0, statuses
+            assert statuses[b"503"] + statuses[b"408"] > CLIENTS / 2, statuses
             assert set(statuses) <= {b"503", b"413", b"408", b"standing", b"reset"}
             assert most_resident(running.process.pid) < BUDGET + BESIDE
             for writer in opened:

@@ -123,6 +123,15 @@ def test_a_limit_leaves_room_for_the_prompt_in_the_window() -> None:
     assert shape(asked, target(contextWindow=4000), translated=True)["max_tokens"] == 32000
 
 
+def test_a_limit_that_may_fit_is_left_as_it_is() -> None:
+    """An estimate takes nothing away from who asks for what the window may hold; a least length goes down with it."""
+    asked = {"messages": [U1], "max_tokens": 2000, "min_tokens": 2000}
+    assert shape(asked, target(contextWindow=2048), translated=False) is asked
+    lower = shape(asked, target(maxOutputTokens=100), translated=False)
+    assert (lower["max_tokens"], lower["min_tokens"]) == (100, 100)
+    assert shape({**asked, "min_tokens": 5}, target(maxOutputTokens=100), translated=False)["min_tokens"] == 5
+
+
 def test_what_an_agent_says_of_itself_goes_nowhere() -> None:
     """Paths, remotes and ids of an installation stay here, on every route; the rest of the request is as it was."""
     said = {"messages": [U1], "client_metadata": {"workspaces": {"/home/me": {}}}}

@@ -8,6 +8,7 @@ from capstan_gateway.dialects.targets.target import Target
 from capstan_gateway.tokens.estimate import prompt_tokens
 
 FIELDS: Final = ("max_completion_tokens", "max_tokens")
+LEAST: Final = "min_tokens"
 SPARE_TOKENS: Final = 256
 """Left free in a window: a template writes more around a prompt than an estimate knows."""
 
@@ -26,6 +27,8 @@ def within_limits(document: Document, target: Target) -> Document:
             if not target.clamps:
                 raise wrong(field, f"must be at most {most}, the most tokens that this model can answer with")
             document = {**document, field: most}
+            if type(least := document.get(LEAST)) is int and least > most:
+                document[LEAST] = most  # vLLM refuses a least length above the limit.
     return document
 
 
@@ -34,5 +37,8 @@ def _most(document: Mapping[str, Any], target: Target, asked: int) -> int:
     # NB: a window that is many times larger than the limit holds both; to count a prompt takes its time.
     if window is None or not target.clamps or min(asked, most) * 2 <= window:
         return most
-    left = window - prompt_tokens(document) - SPARE_TOKENS
+    free = window - prompt_tokens(document)
+    if free >= min(asked, most):
+        return most  # It may fit: the engine knows better than an estimate.
+    left = free - SPARE_TOKENS
     return min(most, left) if left > 0 else most
