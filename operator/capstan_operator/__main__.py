@@ -5,7 +5,6 @@ setting that cannot be used, or no way to reach an API server.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -28,6 +27,7 @@ from capstan_operator.kube.port import KubePort
 from capstan_operator.loop.shares import Limits as Shares
 from capstan_operator.metrics import Metrics
 from capstan_operator.settings import Settings, load_settings
+from capstan_operator.upkeep import prepare_process
 from capstan_operator.watch.kopf_wiring import watched_namespaces
 from capstan_operator.watch.watches import Echoes
 from capstan_process.events import first_of
@@ -38,10 +38,6 @@ log = logging.getLogger("capstan_operator")
 
 SPARE_CONNECTIONS: Final = 24
 """For lists, the config lane, the lease and Events, beside the writes."""
-GC_THRESHOLDS: Final = (5_000, 10, 1_000)
-"""What is read from the API server has no cycles, and few objects that live long ever become garbage. With Python's own
-thresholds a full collection stops the loop whenever the number of objects has grown by a quarter, for 50 to 135 ms with
-5,000 models; with 20,000 new objects at a time the youngest generation alone takes 15 to 35 ms."""
 
 
 def main() -> None:
@@ -52,8 +48,7 @@ def main() -> None:
         sys.exit(_refuse(str(error)))
     configure_logging(level=settings.log_level, form=settings.log_format)
     log.info("starting", extra={"configuration": describe(settings)})
-    gc.set_threshold(*GC_THRESHOLDS)
-    gc.freeze()
+    prepare_process()
     try:
         sys.exit(asyncio.run(run(settings)))
     except Unauthorized as error:

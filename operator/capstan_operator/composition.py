@@ -32,6 +32,7 @@ from capstan_operator.releases import ReleaseCheck
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
+from capstan_operator.upkeep import Upkeep
 from capstan_operator.watch.kopf_thread import run_kopf
 from capstan_operator.watch.kopf_wiring import watched_namespaces
 from capstan_operator.watch.supervisor import WatchSupervisor
@@ -132,6 +133,7 @@ class Runtime:
             metrics=metrics,
         )
         self.heartbeat = Heartbeat()
+        self.upkeep = Upkeep(is_busy=lambda: bool(self.models.core.depth or self.models.core.running))
         self._bind_metrics()
 
     def wake_config(self) -> None:
@@ -140,7 +142,7 @@ class Runtime:
 
     def replica_tasks(self) -> dict[str, Coroutine[None, None, None]]:
         """What has to run in every replica, by name."""
-        return {"heartbeat": self.heartbeat.run()}
+        return {"heartbeat": self.heartbeat.run(), "upkeep": self.upkeep.run()}
 
     def leader_tasks(self) -> dict[str, Coroutine[None, None, None]]:
         """What has to run in the one that leads, by name."""

@@ -101,6 +101,7 @@ class ApplyKube:
         field_selector: str | None = None,
         metadata_only: bool = False,
         shape: Callable[[Manifest], Any] | None = None,
+        known: Callable[[str, str], Any] | None = None,
     ) -> Listing:
         """Everything of a kind."""
         name = (field_selector or "").removeprefix("metadata.name=")

@@ -62,11 +62,12 @@ class FakeKube:
         field_selector: str | None = None,
         metadata_only: bool = False,
         shape: Callable[[Manifest], Any] | None = None,
+        known: Callable[[str, str], Any] | None = None,
     ) -> Listing:
         """See KubePort; selectors are ignored."""
         await self._meet("list", kind, namespace or "", "")
         items = [
-            (shape or (lambda item: item))(copy.deepcopy(item))
+            _taken(item, shape, known)
             for (plural, where, _), item in sorted(self.objects.items())
             if plural == kind.plural and namespace in (None, where)
         ]
@@ -135,3 +136,12 @@ class FakeKube:
                 await fault()
         finally:
             self.reading -= 1
+
+
+def _taken(item: Manifest, shape: Callable[[Manifest], Any] | None, known: Callable[[str, str], Any] | None) -> Any:
+    """Give what a LIST keeps of an item."""
+    metadata = item["metadata"]
+    found = known(metadata.get("uid") or "", metadata.get("resourceVersion") or "") if known else None
+    if found is not None:
+        return found
+    return shape(copy.deepcopy(item)) if shape else copy.deepcopy(item)

@@ -16,6 +16,7 @@ from capstan_operator.desired.live import LiveConfig, key_of
 from capstan_operator.desired.name_rules import NameRules, name_fields
 from capstan_operator.desired.types import LostName, Verdict
 from capstan_operator.resources.resource import Fault, ObjectKey
+from capstan_operator.resources.sharing import Sharing
 
 INVALID: Final = "Invalid"
 UNREAD: Final = "Unread"
@@ -70,6 +71,7 @@ class Drafts:
     """Remembers the drafts of a compile for the next one: what has not changed is the same object again."""
 
     known: dict[ObjectKey, tuple[Model, Backend, ModelEntry]] = field(default_factory=dict)
+    sharing: Sharing = field(default_factory=Sharing)
 
     def draft(self, model: Model, backend: Backend, *, auto: bool) -> ModelEntry:
         """Give the entry of a model with all its names. Raises ValidationError."""
@@ -79,7 +81,7 @@ class Drafts:
         if model.spec is None:
             raise ValueError(f"the LLMModel '{model.key}' has no spec")
         entry = build_entry(model, model.spec, backend)
-        entry = entry if auto else entry.model_copy(update={"auto": False})
+        entry = self.sharing.within(entry if auto else entry.model_copy(update={"auto": False}))
         self.known[model.key] = model, backend, entry
         return entry
 

@@ -98,6 +98,20 @@ class _Reading:
     query: dict[str, str]
     accept: str
     shape: Callable[[Manifest], Any]
+    known: Callable[[str, str], Any] | None = None
+
+
+class _Identity(msgspec.Struct, gc=False):
+    """Which object in which version, of an item's metadata."""
+
+    uid: str = ""
+    resourceVersion: str = ""
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What is read of an item to find out whether it is known."""
+
+    metadata: _Identity
 
 
 class KubeClient:
@@ -158,6 +172,7 @@ class KubeClient:
         field_selector: str | None = None,
         metadata_only: bool = False,
         shape: Callable[[Manifest], Any] | None = None,
+        known: Callable[[str, str], Any] | None = None,
     ) -> Listing:
         """See KubePort. Read in pages; begun again when the continue token expires on the way.
 
@@ -171,6 +186,7 @@ class KubeClient:
             {k: v for k, v in query.items() if v},
             METADATA_TYPE if metadata_only else JSON_TYPE,
             shape or (lambda item: item),
+            known,
         )
         first = 0 if label_selector else self._limits.page
         for limit in (first, first, 0):
@@ -264,12 +280,11 @@ class KubeClient:
         """Decode and shape the items of a page, in slices; give the newest version among them."""
         newest, turn = 0, monotonic()
         for raw in found:
-            item = _item(raw, reading)
-            item["apiVersion"], item["kind"] = reading.kind.api_version, reading.kind.kind
-            # NB: a third of most objects, and nothing here reads it.
-            item["metadata"].pop("managedFields", None)
-            newest = max(newest, as_number(item["metadata"].get("resourceVersion")) or 0)
-            items.append(reading.shape(item))
+            version, item = _known(raw, reading)
+            if item is None:
+                version, item = _shaped(raw, reading)
+            newest = max(newest, as_number(version) or 0)
+            items.append(item)
             if monotonic() - turn > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 turn = monotonic()
@@ -367,6 +382,32 @@ def _read(request: _Request, data: bytes) -> Any:
     if not isinstance(body, dict | _Page):
         raise Unavailable(f"{request}: the answer is not an object")
     return body
+
+
+_head = msgspec.json.Decoder(_Head).decode
+"""A seventh of the time that it takes to decode an item in whole, and nothing is made of it."""
+
+
+def _known(raw: msgspec.Raw, reading: _Reading) -> tuple[object, Any]:
+    """Give an item's version, and what is known to have become of it; None when it must be read."""
+    if reading.known is None:
+        return None, None
+    try:
+        identity = _head(raw).metadata
+    except msgspec.MsgspecError:
+        return None, None  # whoever reads it in whole says what is wrong
+    if not (identity.uid and identity.resourceVersion):
+        return None, None
+    return identity.resourceVersion, reading.known(identity.uid, identity.resourceVersion)
+
+
+def _shaped(raw: msgspec.Raw, reading: _Reading) -> tuple[object, Any]:
+    """Read an item; give its version, and what becomes of it."""
+    item = _item(raw, reading)
+    item["apiVersion"], item["kind"] = reading.kind.api_version, reading.kind.kind
+    # NB: a third of most objects, and nothing here reads it.
+    item["metadata"].pop("managedFields", None)
+    return item["metadata"].get("resourceVersion"), reading.shape(item)
 
 
 def _item(raw: msgspec.Raw, reading: _Reading) -> Manifest:

@@ -36,11 +36,13 @@ class KubePort(Protocol):
         field_selector: str | None = None,
         metadata_only: bool = False,
         shape: Callable[[Manifest], Any] | None = None,
+        known: Callable[[str, str], Any] | None = None,
     ) -> Listing:
         """Everything of a kind, in one namespace or in all, never older than what `versions` has seen of the kind.
         Items carry apiVersion and kind, which the API server leaves out of lists; with `metadata_only` nothing but
         these and metadata. With `shape`, what it makes of each item is kept in the item's place, page by page: the
-        whole list is never there at once. It must not block."""
+        whole list is never there at once. It must not block. With `known`, an item of which it gives something, by uid
+        and resourceVersion, need not be read again: that is kept in its place, and `shape` does not see it."""
         ...
 
     async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:

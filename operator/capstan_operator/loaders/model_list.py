@@ -149,7 +149,7 @@ class ModelList:
     async def _list(self) -> _Read:
         at = self._clock()
         if not self._namespaces:
-            listing = await self._kube.list(LLM_MODELS, shape=self._parse)
+            listing = await self._kube.list(LLM_MODELS, shape=self._parse, known=self._parser.known)
             return self._made(at, [listing], AllModels(_ours(listing)))
         found = await _gather(self._one(name) for name in self._namespaces)
         by_name = dict(zip(self._namespaces, found, strict=True))
@@ -179,7 +179,7 @@ class ModelList:
 
     async def _one(self, namespace: str) -> Listing | KubeError:
         try:
-            return await self._kube.list(LLM_MODELS, namespace=namespace, shape=self._parse)
+            return await self._kube.list(LLM_MODELS, namespace=namespace, shape=self._parse, known=self._parser.known)
         except KubeError as error:
             return error
 

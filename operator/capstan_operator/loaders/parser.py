@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Generic
 
 from capstan_operator.api.kinds import LLMMODEL, Kind, S
@@ -10,10 +9,12 @@ from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.api.parse import labels_of, parse_resource
 from capstan_operator.desired.faults import judge_faults
 from capstan_operator.resources.resource import Fault, Manifest, Resource
+from capstan_operator.resources.sharing import Sharing
 
 
 class ResourceParser(Generic[S]):
-    """Parses objects of one kind, and remembers what it parsed until the generation changes.
+    """Parses objects of one kind, and remembers what it parsed: the spec until the generation changes, all of it until
+    the resourceVersion does.
 
     Fields that this release does not know are ignored: the CRD may be of a newer release, which fills in defaults, or
     this operator may have been rolled back. Labels change no generation, so they are compared by themselves.
@@ -31,22 +32,36 @@ class ResourceParser(Generic[S]):
         self._judge = judge
         self._history = history
         self._of_history = history()
-        self._parsed: dict[str, Resource[S]] = {}
+        self._parsed: dict[str, tuple[str, Resource[S]]] = {}
+        """By uid: what was parsed last, and of which resourceVersion."""
+        self._sharing = Sharing()
+
+    def known(self, uid: str, version: str) -> Resource[S] | None:
+        """Give what was parsed of exactly this version of an object; None when it must be parsed."""
+        self._look_at_history()
+        found = self._parsed.get(uid)
+        return found[1] if found is not None and found[0] == version else None
 
     def parse(self, manifest: Manifest) -> Resource[S]:
         """Give the Resource of a manifest that the API server has sent, with the faults beyond its schema."""
+        self._look_at_history()
+        metadata = manifest["metadata"]
+        _, known = self._parsed.get(metadata["uid"], ("", None))
+        if known is None or known.generation != metadata.get("generation"):
+            parsed = parse_resource(self._kind, manifest, unknown_fields="ignore")
+            spec = None if parsed.spec is None else self._sharing.within(parsed.spec)
+            known = replace(parsed, spec=spec, judged=self._judge(parsed))
+        elif known.labels != (labels := labels_of(metadata)):
+            known = replace(known, labels=labels)
+        status = self._sharing.json(manifest.get("status") or {})
+        now = replace(known, status=status, deleting="deletionTimestamp" in metadata)
+        self._parsed[now.uid] = metadata.get("resourceVersion") or "", now
+        return now
+
+    def _look_at_history(self) -> None:
         if self._of_history != (history := self._history()):
             self._of_history = history
             self._parsed.clear()
-        metadata = manifest["metadata"]
-        known = self._parsed.get(metadata["uid"])
-        if known is None or known.generation != metadata.get("generation"):
-            parsed = parse_resource(self._kind, manifest, unknown_fields="ignore")
-            known = replace(parsed, judged=self._judge(parsed), status=MappingProxyType({}))
-            self._parsed[known.uid] = known
-        elif known.labels != (labels := labels_of(metadata)):
-            known = self._parsed[known.uid] = replace(known, labels=labels)
-        return replace(known, status=manifest.get("status") or {}, deleting="deletionTimestamp" in metadata)
 
     def keep_only(self, uids: Iterable[str]) -> None:
         """Forget what is not among the uids of a complete listing."""

@@ -17,6 +17,7 @@ import kopf
 from capstan_operator.resources.api_resource import ApiResource
 from capstan_operator.settings import Settings
 from capstan_operator.watch.kopf_wiring import Handlers, build_kopf_settings, build_registry
+from capstan_operator.watch.memoryless import NoMemories
 from capstan_operator.watch.watches import Watches
 
 STOP_SECONDS: Final = 5.0
@@ -115,6 +116,7 @@ class _Run:
             kopf.operator(
                 registry=build_registry(self._settings, self._handlers, on_cleanup=flag.set),
                 settings=build_kopf_settings(self._settings),
+                memories=NoMemories(),
                 standalone=True,
                 clusterwide=self._namespace is None,
                 namespaces=() if self._namespace is None else (self._namespace,),

@@ -1,4 +1,4 @@
-"""kopf's two stores, keeping nothing.
+"""kopf's stores, keeping nothing.
 
 kopf compares every object with what it has stored about it, for handlers that we do not have, and copies the whole
 object several times for that: half of its work per event. These stores are never asked to write anything, because only
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -45,3 +46,22 @@ class NoProgress(kopf.ProgressStorage):
     def clear(self, *, essence: Any) -> Any:
         """See kopf: there is nothing to take out."""
         return essence
+
+
+class NoMemories(ResourceMemories):
+    """Remembers no object.
+
+    kopf keeps some 2 KB in 25 pieces of every object that it has ever seen, for daemons, indexes and memos, of which
+    there are none here: with 5,000 models it has seen 20,000 objects.
+    """
+
+    async def recall(
+        self,
+        raw_body: Any,
+        *,
+        memobase: Any = None,
+        noticed_by_listing: bool = False,
+        ephemeral: bool = False,  # noqa: ARG002
+    ) -> ResourceMemory:
+        """See kopf: what it begins with for an object, every time."""
+        return await super().recall(raw_body, memobase=memobase, noticed_by_listing=noticed_by_listing, ephemeral=True)

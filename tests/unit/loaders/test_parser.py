@@ -85,3 +85,46 @@ def test_a_generation_of_a_lost_history_is_parsed_anew() -> None:
     assert after.spec is not None
     assert after.spec.replicas == 3
     assert parser.parse(_sent(replicas=3)).spec is after.spec
+
+
+def test_a_version_that_is_known_is_not_parsed_again() -> None:
+    """The same resourceVersion is the same object, status included; any other one must be parsed."""
+    parser = ModelParser()
+    sent = _sent()
+    sent["metadata"]["resourceVersion"] = "7"
+    model = parser.parse({**sent, "status": {"replicas": 2}})
+    assert parser.known("u", "7") is model
+    assert parser.known("u", "8") is None
+    assert parser.known("v", "7") is None
+    parser.keep_only(())
+    assert parser.known("u", "7") is None
+
+
+def test_a_status_that_changes_is_a_version_of_its_own() -> None:
+    """What is known of a version is what was parsed of it last, not what the generation said first."""
+    parser = ModelParser()
+    for version, replicas in (("7", 1), ("8", 2)):
+        sent = _sent()
+        sent["metadata"]["resourceVersion"] = version
+        parser.parse({**sent, "status": {"replicas": replicas}})
+    found = parser.known("u", "8")
+    assert found is not None
+    assert found.status == {"replicas": 2}
+    assert parser.known("u", "7") is None
+
+
+def test_equal_parts_of_two_models_are_one_object() -> None:
+    """What thousands of models say alike is kept once: parts of the spec, and conditions."""
+    parser = ModelParser()
+    status = {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]}
+    models = []
+    for name in ("a", "b"):
+        sent = _sent(resources={"gpus": 1, "cpu": "4"})
+        sent["metadata"] |= {"name": name, "uid": name}
+        models.append(parser.parse({**sent, "status": {"conditions": [dict(one) for one in status["conditions"]]}}))
+    first, second = models
+    assert first.spec is not None
+    assert second.spec is not None
+    assert first.spec.resources is second.spec.resources
+    assert first.status["conditions"][0] is second.status["conditions"][0]
+    assert first.status == second.status == status
