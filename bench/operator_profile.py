@@ -1,4 +1,4 @@
-"""The operator, with a look at what it keeps and at what stops it: `operator_scale.py --profile FILE` runs it so.
+"""The operator, with a look at what it keeps and at what stops it.
 
     python bench/operator_profile.py FILE       # as `python -m capstan_operator`; SIGUSR1 writes the report to FILE
 
