@@ -8,6 +8,10 @@ _METADATA: Final = frozenset((ipaddress.ip_address("168.63.129.16"),))
 """Public by its number, and a cloud's own: Azure's. The others' are link-local or private."""
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _OTHER_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
+_UNICAST: Final = ipaddress.ip_network("2000::/3")
+"""All that is given out of IPv6 (https://www.iana.org/assignments/ipv6-address-space)."""
+_SPECIAL: Final = tuple(map(ipaddress.ip_network, ("192.88.99.0/24", "3fff::/20", "2001:db8::/32")))
+"""What Python's own table does not know in every version, or calls global."""
 
 
 def is_public(text: str) -> bool:
@@ -26,5 +30,9 @@ def is_public(text: str) -> bool:
             within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if within is not None:
             address = within
+    if isinstance(address, ipaddress.IPv6Address) and address not in _UNICAST and address not in _NAT64:
+        return False
+    if any(address in network for network in _SPECIAL if network.version == address.version):
+        return False
     special = address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback
     return address.is_global and not special and address not in _METADATA

@@ -32,7 +32,7 @@ from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
-from capstan_gateway.streaming.repair import SIGN, repaired_answer
+from capstan_gateway.streaming.repair import may_call, repaired_answer
 from capstan_gateway.tokens.bill import TOLD
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
@@ -225,13 +225,13 @@ def _whole_reply(
     if ask.request.route.dialect is not None and not checked:
         check_answer(body)  # It will be translated.
     told = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
+    if ask.request.route.dialect is None and not checked and may_call(body):
+        body = repaired_answer(body)
     answer.close()
     if told is not None and not told.bare:
         settle(ask.bill, model, told, TOLD)  # As `settle_whole` does in the end: nearly every answer comes by here.
     else:
         settle_whole(ask.bill, model, ask.request, told, body, said)
-    if SIGN in body and ask.request.route.dialect is None and not checked:
-        body = repaired_answer(body)
     return WholeReply(OK, content_type, model.rename(body) if model.rename is not None else body)
 
 

@@ -16,7 +16,7 @@ from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.deltas import Said, choices_of
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.likeness import Likeness
-from capstan_gateway.streaming.repair import SIGN, ChunkRepair
+from capstan_gateway.streaming.repair import ChunkRepair, may_call
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, parse_usage
@@ -260,7 +260,7 @@ class StreamRelay:
     def _written(self, run: bytes) -> bytes:
         """What the client is sent for frames that were read: nearly always they themselves."""
         repair = self._repair
-        if not repair.begun and SIGN not in run:
+        if not repair.begun and not may_call(run):
             return self._named(run)
         try:
             return self._named(repair.run(run))

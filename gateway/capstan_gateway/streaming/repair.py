@@ -1,9 +1,10 @@
 """Chunks and answers with tool calls, written anew where an engine's form is not the one that clients understand.
 
-Nothing is looked at in a stream before the first frame that holds `"tool_calls"`; from there on each frame is read, and
+Nothing is looked at in a stream before the first frame that holds a call; from there on each frame is read, and
 what needs no change is passed on as the bytes that came.
 """
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -14,15 +15,24 @@ from capstan_gateway.streaming.tool_calls import CallRepair, repaired_calls
 
 SIGN: Final = b'"tool_calls"'
 """What every chunk and every answer with a call holds, and the finish reason of one."""
+_OLDER: Final = b'"function_call"'
+_CALLS: Final = re.compile(rb'"tool_calls"(?!\s*:\s*(?:\[\s*\]|null))|"function_call"\s*:\s*\{')
+
+
+def may_call(data: bytes) -> bool:
+    """Whether there may be a call in it: vLLM writes an empty list of them into each answer that has none."""
+    return (SIGN in data or _OLDER in data) and _CALLS.search(data) is not None
 
 
 class ChunkRepair:
     """One stream of chat chunks."""
 
-    __slots__ = ("_choices", "begun")
+    __slots__ = ("_choices", "_older", "begun")
 
     def __init__(self) -> None:
         self._choices: dict[int, CallRepair] = {}
+        self._older: set[int] = set()
+        """Choices with a call of the older form, `function_call`, which stays as it is."""
         self.begun = False
 
     def run(self, run: bytes) -> bytes:
@@ -57,6 +67,8 @@ class ChunkRepair:
         given = delta.get("tool_calls") if isinstance(delta, dict) else None
         index = choice.get("index") or 0
         repair = self._choices.get(index)
+        if isinstance(delta, dict) and isinstance(delta.get("function_call"), dict):
+            self._older.add(index)
         if not given and not finish:
             return False
         if repair is None:
@@ -68,7 +80,7 @@ class ChunkRepair:
             choice["delta"] = {**(delta or {}), "tool_calls": pieces}
             if not pieces:
                 del choice["delta"]["tool_calls"]
-        if finish == "tool_calls" and not repair.called:
+        if finish == "tool_calls" and not repair.called and index not in self._older:
             choice["finish_reason"] = "stop"
             return True
         return changed

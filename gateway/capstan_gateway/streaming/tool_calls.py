@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.streaming.errors import StreamBroken
 
 MAX_WAITING: Final = 1024 * 1024
@@ -212,8 +213,7 @@ def _more_of_name(call: Call, name: str) -> str:
 
 def _continuation(piece: dict[str, Any], call: Call, name: str, text: str) -> dict[str, Any]:
     function = {**({"name": name} if name else {}), "arguments": text}
-    kind = {"type": "function"} if piece.get("type") == "function" else {}
-    return {**_others(piece), **kind, "index": call.number, "function": function}
+    return {**_others(piece), "index": call.number, "function": function}
 
 
 def _others(piece: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +237,10 @@ def _index_of(piece: Mapping[str, Any]) -> int | None:
 
 
 def repaired_calls(calls: list[Any]) -> list[Any]:
-    """The calls of a whole message: ids where there were none and none twice, arguments as text, `{}` without any."""
+    """The calls of a whole message: ids where there were none and none twice, arguments as text, `{}` without any.
+
+    UpstreamFailed for a call without a name.
+    """
     known: set[str] = set()
     written = []
     for call in calls:
@@ -252,5 +255,9 @@ def repaired_calls(calls: list[Any]) -> list[Any]:
         known.add(made)
         function = _function(call)
         text = text_of_arguments(function.get("arguments")) or "{}"
+        if not _text(function, "name"):
+            if text == "{}" and not _text(call, "id"):
+                continue
+            raise UpstreamFailed(_NO_NAME)
         written.append({**call, "id": made, "type": "function", "function": {**function, "arguments": text}})
     return written

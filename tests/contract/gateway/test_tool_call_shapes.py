@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.streaming.repair import may_call
+from capstan_gateway.streaming.tool_calls import repaired_calls
 from support.dialects import read_messages, read_responses
 
 Document = dict[str, Any]
@@ -26,7 +29,9 @@ ROUTES = ("chat", "messages", "responses")
 def piece(index: int | None = None, call_id: Any = ..., name: Any = ..., arguments: Any = ...) -> Document:
     """One piece of a call, with the fields that are given."""
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not ...}
-    call: Document = {"type": "function", "function": function}
+    call: Document = {"function": function} if call_id is ... and name is ... else {
+        "type": "function", "function": function,
+    }  # fmt: skip
     return call | ({} if index is None else {"index": index}) | ({} if call_id is ... else {"id": call_id})
 
 
@@ -272,6 +277,32 @@ def test_calls_in_a_choice_of_their_own() -> None:
     assert [block["type"] for block in message["content"]] == ["text", "tool_use"]
     items = RESPONSES.write_answer(COPILOT, {"model": "m"})["output"]
     assert [item["type"] for item in items] == ["message", "function_call"]
+
+
+def test_a_call_of_the_older_form_stays_one() -> None:
+    """A client of chat that reads `function_call` is told of it as the engine told; its finish reason stays, too."""
+    whole = stream(Shape("", "", "", [{"function_call": {"name": "w", "arguments": "{}"}}], []))
+    assert run("chat", [whole]) == whole
+    assert read("messages", run("messages", [whole]))[0][0][1:] == ("w", {})
+
+
+@pytest.mark.parametrize("call", [{"id": "x"}, {"id": "x", "function": {"name": ""}}, {"function": {"arguments": "7"}}])
+def test_a_whole_call_without_a_name_is_an_error(call: Document) -> None:
+    """No client could do anything with it; the answer may be had elsewhere."""
+    with pytest.raises(UpstreamFailed, match="without a name"):
+        repaired_calls([call])
+
+
+def test_an_empty_list_of_calls_is_no_call() -> None:
+    """vLLM writes one into each answer: such a stream passes as the bytes that came, and is not read for calls."""
+    (shape,) = (shape for shape in SHAPES if shape.row.startswith("An empty list"))
+    whole = stream(shape).replace(b'"finish_reason":"tool_calls"', b'"finish_reason":"stop"')
+    assert run("chat", [whole]) == whole
+    assert not may_call(whole)
+    assert not may_call(b'{"tool_calls" : [ ], "x": null}')
+    assert not may_call(b'{"tool_calls":null}')
+    assert may_call(b'{"tool_calls":[],"y":{"tool_calls":[{}]}}')
+    assert may_call(b'{"finish_reason":"tool_calls"}')
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -303,3 +303,24 @@ def test_earlier_reasoning_goes_with_the_turn_that_came_of_it() -> None:
     request = asked(whole, call, thought, more, output, thought, said, thought, USER, said)
     thoughts = [turn.get("reasoning_content") for turn in request["messages"] if turn["role"] == "assistant"]
     assert thoughts == ["t\ns", "s", None]
+
+
+@pytest.mark.parametrize("field", ["reasoning", "text"])
+@pytest.mark.parametrize("value", [[], "", False, 0, [1], "high"])
+def test_what_the_response_repeats_is_an_object_where_it_must_be(field: str, value: Any) -> None:
+    """What is none is refused by name before a model is asked, also where it is empty."""
+    with pytest.raises(InvalidRequest) as told:
+        to_chat_request({"model": "m", "input": "hi", field: value})
+    assert told.value.param == field
+
+
+def test_allowed_tools_are_so_many() -> None:
+    """Each is looked for among all tools: what names more than OpenAI takes is refused at once."""
+    tools = [{"type": "function", "name": f"f{at}"} for at in range(129)]
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": tools}
+    with pytest.raises(InvalidRequest) as told:
+        to_chat_request({"model": "m", "input": "hi", "tools": tools, "tool_choice": choice})
+    assert told.value.param == "tool_choice.tools"
+    fewer = {**choice, "tools": tools[1:]}
+    request = to_chat_request({"model": "m", "input": "hi", "tools": tools, "tool_choice": fewer})
+    assert len(request["tools"]) == 128

@@ -16,6 +16,7 @@ HOSTS = ("img.example.com", "*.cdn.example.com", "other.example:8443")
         "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1",
         "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
         "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:53aa:64c:0:0:80ff:fffe", "", "localhost", "0x7f.1", "2130706433",
+        "fec0::1", "5f00::1", "3fff::1", "192.88.99.1", "2002:c058:6301::1",
     ],
 )  # fmt: skip
 def test_no_address_of_a_network_of_somebodys_own_is_asked(address: str) -> None:

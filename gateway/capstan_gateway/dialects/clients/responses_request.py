@@ -46,8 +46,11 @@ _TYPES: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
     "instructions": _STRING, "prompt_cache_key": _STRING, "safety_identifier": _STRING, "parallel_tool_calls": _SWITCH,
     "store": _SWITCH, "include": (list, "must be a list"), "metadata": (dict, "must be an object"),
     "max_tool_calls": (int, "must be a whole number"),
+    "reasoning": (dict, "must be an object"), "text": (dict, "must be an object"),
 }  # fmt: skip
 """Fields that the response repeats, or that are read here."""
+_MOST_ALLOWED: Final = 128
+"""Tools that `allowed_tools` may name: as many as OpenAI takes in a request. Each is looked for among all tools."""
 _LOGPROBS: Final = "message.output_text.logprobs"
 _MOST_LOGPROBS: Final = 20
 
@@ -150,6 +153,9 @@ def _allowed(tools: Tools, choice: Document) -> tuple[tuple[Tool, ...], Any]:
     """Give the tools that are allowed, and how to choose among them: the model is shown no others."""
     if choice.get("mode") not in (None, "auto", "required"):
         raise wrong("tool_choice.mode", "must be auto or required")
-    entries = read_objects(choice.get("tools"), "tool_choice.tools")
+    given = choice.get("tools")
+    if isinstance(given, list) and len(given) > _MOST_ALLOWED:
+        raise wrong("tool_choice.tools", f"must be at most {_MOST_ALLOWED} tools")
+    entries = read_objects(given, "tool_choice.tools")
     allowed = {tool.chat_name for field, entry in entries for tool in tools.named(entry, field)}
     return tuple(tool for tool in tools.tools if tool.chat_name in allowed), choice.get("mode") or "auto"
