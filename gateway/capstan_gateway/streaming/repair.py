@@ -13,7 +13,7 @@ from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.sse import data_frame, frame_data
 from capstan_gateway.streaming.tool_calls import CallRepair, repaired_calls
 
-SIGN: Final = b'"tool_calls"'
+_SIGN: Final = b'"tool_calls"'
 """What every chunk and every answer with a call holds, and the finish reason of one."""
 _OLDER: Final = b'"function_call"'
 _CALLS: Final = re.compile(rb'"tool_calls"(?!\s*:\s*(?:\[\s*\]|null))|"function_call"\s*:\s*\{')
@@ -21,7 +21,7 @@ _CALLS: Final = re.compile(rb'"tool_calls"(?!\s*:\s*(?:\[\s*\]|null))|"function_
 
 def may_call(data: bytes) -> bool:
     """Whether there may be a call in it: vLLM writes an empty list of them into each answer that has none."""
-    return (SIGN in data or _OLDER in data) and _CALLS.search(data) is not None
+    return (_SIGN in data or _OLDER in data) and _CALLS.search(data) is not None
 
 
 class ChunkRepair:

@@ -28,6 +28,16 @@ def make_call_id() -> str:
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
+def _unique(wanted: str, taken: set[str]) -> str:
+    """An id that no other call of the answer has: this one, or with a number behind it. From now on it is taken."""
+    made, number = wanted, 1
+    while made in taken:
+        number += 1
+        made = f"{wanted}_{number}"
+    taken.add(made)
+    return made
+
+
 def text_of_arguments(arguments: Any) -> str:
     """Arguments as the JSON text that clients expect; "" when there are none."""
     if arguments is None or arguments == "null":
@@ -124,7 +134,7 @@ class ToolCalls:
         if found and not call.engine_id:
             call.engine_id = found
             if not call.told:
-                call.id = self._unique(found)
+                call.id = _unique(found, self._ids)
         return call
 
     def _known(self, index: int | None, found: str, name: str) -> Call | None:
@@ -142,14 +152,6 @@ class ToolCalls:
             late = not call.engine_id and (not name or not call.name or name == call.name) and not call.end.complete
             return call if late else None
         return None if name and call.end.complete else call
-
-    def _unique(self, wanted: str) -> str:
-        made, number = wanted, 1
-        while made in self._ids:
-            number += 1
-            made = f"{wanted}_{number}"
-        self._ids.add(made)
-        return made
 
 
 class CallRepair:
@@ -247,12 +249,7 @@ def repaired_calls(calls: list[Any]) -> list[Any]:
         if not isinstance(call, dict):
             written.append(call)
             continue
-        wanted = _text(call, "id") or make_call_id()
-        made, number = wanted, 1
-        while made in known:
-            number += 1
-            made = f"{wanted}_{number}"
-        known.add(made)
+        made = _unique(_text(call, "id") or make_call_id(), known)
         function = _function(call)
         text = text_of_arguments(function.get("arguments")) or "{}"
         if not _text(function, "name"):
