@@ -58,9 +58,12 @@ class HoldBack:
         return max(0.0, self._since + self._limits.seconds - self._now())
 
     @property
-    def patience(self) -> float:
-        """How long to wait for the engine before the filters are asked again."""
-        return min(self._limits.silence_seconds, self.seconds_left)
+    def patience(self) -> float | None:
+        """How long to wait for the engine before the filters are asked again; None, for ever, when they hold nothing.
+
+        The engine has deadlines of its own.
+        """
+        return min(self._limits.silence_seconds, self.seconds_left) if self.held else None
 
     def check_time(self) -> None:
         """Raise HeldTooMuch when it was held for too long."""
