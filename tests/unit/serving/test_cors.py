@@ -2,7 +2,8 @@
 
 import pytest
 
-from capstan_gateway.serving.cors import Cors, CorsSettings
+from capstan_gateway.headers import Header
+from capstan_gateway.serving.cors import MAX_REQUESTED, Cors, CorsSettings
 from capstan_gateway.serving.exchange import Exchange
 from support.serving import Client, read_answers
 
@@ -161,3 +162,71 @@ async def test_a_refusal_has_the_id_that_its_client_gave() -> None:
     await client.say(request(b"x-request-id: mine", b"accept: *", b"broken header"))
     (answer,) = read_answers(bytes(client.transport.sent))
     assert (answer.status, answer.headers["x-request-id"]) == (400, "mine")
+
+
+def asked(*, method: bytes = b"POST", headers: bytes = b"", origin: bytes = b"https://app.example") -> list[Header]:
+    """Give the headers of a preflight."""
+    found = [(b"origin", origin), (b"access-control-request-method", method)]
+    return [*found, (b"access-control-request-headers", headers)] if headers else found
+
+
+def test_a_preflight_to_the_letter() -> None:
+    """Of one allowed origin: that one, the methods, the headers that are allowed whatever is asked, for how long."""
+    assert Cors(EXACT).preflight(b"OPTIONS", asked(headers=b"x-other")) == (
+        b"access-control-allow-origin: https://app.example\r\n"
+        b"access-control-allow-methods: GET, HEAD, POST\r\n"
+        b"access-control-allow-headers: authorization, content-type\r\n"
+        b"access-control-max-age: 600\r\n"
+        b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
+    )
+
+
+def test_a_preflight_where_everything_is_allowed() -> None:
+    """Any origin is an asterisk; headers that are asked for are repeated, up to a bound; without any no line is."""
+    start = b"access-control-allow-origin: *\r\naccess-control-allow-methods: GET, HEAD, POST\r\n"
+    end = (
+        b"access-control-max-age: 600\r\n"
+        b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
+    )
+    cors = Cors(ANY)
+    assert cors.preflight(b"OPTIONS", asked()) == start + end
+    allowed = b"access-control-allow-headers: %b\r\n"
+    every = b"aZ09!#$%&'*+-.^_`|~, \tb"
+    assert cors.preflight(b"OPTIONS", asked(headers=every)) == start + allowed % every + end
+    long = b"x" * (MAX_REQUESTED + 1)
+    assert cors.preflight(b"OPTIONS", asked(headers=long)) == start + allowed % long[:-1] + end
+
+
+def test_what_is_not_configured_is_not_said() -> None:
+    """Without methods or exposed headers there are no such lines."""
+    cors = Cors(CorsSettings(origins=("*",), methods=(), headers=(), max_age_seconds=7))
+    assert cors.lines(asked()) == b"access-control-allow-origin: *\r\n"
+    assert cors.preflight(b"OPTIONS", asked()) == (
+        b"access-control-allow-origin: *\r\naccess-control-max-age: 7\r\n"
+        b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        (b"GET", asked()),
+        (b"OPTIONS", asked()[:1]),
+        (b"OPTIONS", asked()[1:]),
+        (b"OPTIONS", asked(origin=b"https://x.example")),
+        (b"OPTIONS", asked(origin=b"")),
+    ],
+)
+def test_what_is_no_preflight_of_an_allowed_origin(method: bytes, headers: list[Header]) -> None:
+    """Another method, nothing that is asked for, no origin or another one: a request like others."""
+    assert Cors(EXACT).preflight(method, headers) is None
+
+
+def test_an_answer_without_an_origin() -> None:
+    """It says nothing but that others may be different, where not all origins are allowed."""
+    assert Cors(EXACT).lines([]) == b"vary: origin\r\n"
+    assert Cors(ANY).lines([]) == b""
+    several = Cors(CorsSettings(origins=("https://a.example", APP), exposed=("a", "b")))
+    assert several.lines([(b"origin", APP.encode())]) == (
+        b"access-control-allow-origin: https://app.example\r\nvary: origin\r\naccess-control-expose-headers: a, b\r\n"
+    )
