@@ -32,7 +32,7 @@ from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
-from capstan_gateway.streaming.repair import may_call, repaired_answer
+from capstan_gateway.streaming.repair import repaired_answer
 from capstan_gateway.tokens.bill import TOLD
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
@@ -224,9 +224,9 @@ def _whole_reply(
         return WholeReply(OK, content_type, body, adapter.native)
     if ask.request.route.dialect is not None and not checked:
         check_answer(body)  # It will be translated.
-    told = _usage_of(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
-    if ask.request.route.dialect is None and not checked and may_call(body):
-        body = repaired_answer(body)
+    told, document = _read_answer(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
+    if document is not None and ask.request.route.dialect is None:
+        body = repaired_answer(body, document)
     answer.close()
     if told is not None and not told.bare:
         settle(ask.bill, model, told, TOLD)  # As `settle_whole` does in the end: nearly every answer comes by here.
@@ -279,17 +279,18 @@ def _relay(request: Request, model: ServedModel) -> Relay:
     return StreamRelay(strip_usage=not request.usage_asked, rename=model.rename, hosted=model.external)
 
 
-def _usage_of(body: bytes, *, finishes: bool, hosted: bool = False) -> Usage | None:
-    """Give the usage of an answer in one piece; UpstreamFailed when it is none, or has no finish reason where it must.
+def _read_answer(body: bytes, *, finishes: bool, hosted: bool) -> tuple[Usage | None, dict[str, Any] | None]:
+    """Give the usage of an answer in one piece, and the document unless it is large.
 
-    A small one is simply read. A large one is JSON, as was seen before, and only searched: inside JSON strings quotes
-    are escaped, so that the name of a field in quotes is never part of a text.
+    UpstreamFailed when it is none, or has no finish reason where it must. A small one is simply read. A large one is
+    JSON, as was seen before, and only searched: inside JSON strings quotes are escaped, so that the name of a field in
+    quotes is never part of a text.
     """
     if len(body) > LARGE_BYTES:
         if body.lstrip().startswith(b"{"):
             if finishes and not any(found in body for found in _FINISHED):
                 raise UpstreamFailed(_UNFINISHED)
-            return find_usage(body)
+            return find_usage(body), None
     else:
         try:
             document = orjson.loads(body)
@@ -302,7 +303,7 @@ def _usage_of(body: bytes, *, finishes: bool, hosted: bool = False) -> Usage | N
                 raise upstream_error_event({"error": document}, external=hosted)
             if finishes and not _is_finished(document.get("choices")):
                 raise UpstreamFailed(_UNFINISHED)
-            return parse_usage(document.get("usage"))
+            return parse_usage(document.get("usage")), document
     raise UpstreamFailed(_NO_JSON)
 
 

@@ -21,18 +21,14 @@ _WHOLE_LINES = b"content-type: application/json\r\naccept: application/json\r\nx
 _STREAM_LINES = b"content-type: application/json\r\naccept: text/event-stream\r\nx-request-id: %b\r\n"
 MAX_KIND_CHARS: Final = 64
 _MODEL: Final = b'"model"'
-_DEVELOPER: Final = b'"developer"'
 _COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 
 
 def build_body(request: Request, model: ServedModel) -> bytes:
     """Give the body for this model: its own name in it, and usage always asked for in streams."""
     raw = request.raw
-    # What a client of chat completions says has no developer's word in it unless its bytes have.
-    may_have = raw is None or _DEVELOPER in raw
-    document = shape(
-        request.document, model.target, translated=request.route.dialect is not None, has_developer=may_have
-    )
+    translated = request.route.dialect is not None
+    document = shape(request.document, model.target, translated=translated, has_developer=request.has_developer)
     if document is not request.document:
         raw = None
     wants_usage = request.stream and not request.usage_asked

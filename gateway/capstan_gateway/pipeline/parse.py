@@ -15,6 +15,7 @@ from capstan_gateway.pipeline.loading import decompress, load, load_large, load_
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 
 MAX_MODEL_NAME: Final = 256
+_DEVELOPER: Final = "developer"
 _PROVIDERS_OWN: Final = frozenset((b"anthropic-version", b"anthropic-beta"))
 _MAX_HEADER_BYTES: Final = 1024
 
@@ -88,17 +89,20 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, *, 
     name = document.get("model")
     if type(name) is not str or not 0 < len(name) <= MAX_MODEL_NAME:
         raise _model_fault(name)
+    has_developer = False
     for field in route.required:
         value = document.get(field)
         if value is None:
             raise InvalidRequest(f"`{field}` is required", code="missing_required_parameter", param=field)
         if field == "messages":
-            _check_messages(value)
+            has_developer = _check_messages(value)
     stream = usage_asked = False
     if "stream" in document or "stream_options" in document:
         stream, usage_asked = _read_stream(document, route)
     raw = body if (is_read_alike(body) if alike is None else alike) else None
-    return Request(route, document, stream=stream, usage_asked=usage_asked, raw=raw, came=len(body))
+    return Request(
+        route, document, stream=stream, usage_asked=usage_asked, raw=raw, came=len(body), has_developer=has_developer
+    )
 
 
 def translate(
@@ -155,14 +159,20 @@ def _model_fault(name: object) -> InvalidRequest:
     return _invalid("model", f"must be a string of 1 to {MAX_MODEL_NAME} characters")
 
 
-def _check_messages(messages: Any) -> None:
+def _check_messages(messages: Any) -> bool:
+    """Say whether one of the messages is a developer's."""
     if not isinstance(messages, list) or not messages:
         raise _invalid("messages", "must be a list of at least one message")
+    has_developer = False
     for message in messages:
         if not isinstance(message, dict):
             raise _invalid(f"messages.{_place(message, messages)}", "must be an object")
-        if not isinstance(message.get("role"), str):
+        role = message.get("role")
+        if not isinstance(role, str):
             raise _invalid(f"messages.{_place(message, messages)}.role", "must be a string")
+        if role == _DEVELOPER:
+            has_developer = True
+    return has_developer
 
 
 def _place(message: Any, messages: list[Any]) -> int:

@@ -111,7 +111,7 @@ class StreamRelay:
             return b""
         ends = run.endswith(DONE)
         body = run[: -len(DONE)] if ends else run
-        out = self._written(self._read_run(body)) if body else b""
+        out = self._passed(body) if body else b""
         if not ends:
             return out
         try:
@@ -247,18 +247,22 @@ class StreamRelay:
             raise
         return b"".join(kept)
 
-    def _read_run(self, run: bytes) -> bytes:
+    def _passed(self, run: bytes) -> bytes:
+        """What the client is sent for whole frames: nearly always they themselves."""
         try:
-            return self._run(run)
+            read = self._run(run)
         except StreamBroken as broken:
             try:
                 broken.before = self._written(broken.before)
             except StreamBroken as sooner:
                 raise sooner from broken
             raise
+        if self._repair.begun or may_call(read):
+            return self._written(read)
+        return read if self._rename is None else self._rename(read)
 
     def _written(self, run: bytes) -> bytes:
-        """What the client is sent for frames that were read: nearly always they themselves."""
+        """What the client is sent for frames that were read."""
         repair = self._repair
         if not repair.begun and not may_call(run):
             return self._named(run)

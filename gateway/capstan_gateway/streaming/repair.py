@@ -86,22 +86,21 @@ class ChunkRepair:
         return changed
 
 
-def repaired_answer(body: bytes) -> bytes:
-    """A whole chat completion, the same bytes where nothing has to change; what is none is somebody else's to see."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body
-    choices = document.get("choices") if isinstance(document, dict) else None
+def repaired_answer(body: bytes, document: dict[str, Any]) -> bytes:
+    """A whole chat completion, which says what `document` says: the same bytes where nothing has to change.
+
+    `document` is written into.
+    """
+    choices = document.get("choices")
     changed = False
-    for choice in choices if isinstance(choices, list) else ():
+    for choice in choices if type(choices) is list else ():
         changed = _repair_choice(choice) or changed
     return orjson.dumps(document) if changed else body
 
 
 def _repair_choice(choice: Any) -> bool:
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
+    message = choice.get("message") if type(choice) is dict else None
+    if type(message) is not dict:
         return False
     calls = message.get("tool_calls")
     if not calls and choice.get("finish_reason") == "tool_calls" and not message.get("function_call"):

@@ -117,7 +117,7 @@ def test_an_answer_is_what_its_chunks_say(answer: Document, usage: bool) -> None
 def test_a_replayed_answer_is_a_whole_stream(answer: Document) -> None:
     """What is replayed passes through the relay like an engine's own stream, and is complete."""
     relay = StreamRelay(strip_usage=False)
-    answer = orjson.loads(repaired_answer(orjson.dumps(answer)))
+    answer = orjson.loads(repaired_answer(orjson.dumps(answer), answer))
     frames = to_frames(answer, usage=True)
     assert relay.feed(frames) == frames
     assert relay.done
