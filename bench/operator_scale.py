@@ -228,7 +228,9 @@ class Bench:
         await asyncio.sleep(seconds)
         after = await sample(self._port)
         minute = 60 / seconds
-        calls = sum((after.calls - before.calls).values())
+        made = after.calls - before.calls
+        print("  calls at rest:", ", ".join(f"{verb} {kind} {n}" for (verb, kind), n in made.most_common()), flush=True)
+        calls = sum(made.values())
         self.rows["quiet again"] = "yes" if quiet is not None else "no"
         self.rows["memory at rest"] = f"{after.memory:.0f} MiB"
         self.rows["CPU at rest"] = f"{100 * (after.cpu - before.cpu) / seconds:.1f} % of a core"
