@@ -25,3 +25,15 @@ async def test_every_event_begins_anew() -> None:
     assert first.noticed_by_listing
     assert await memories.recall(body) is not first
     await memories.forget(body)
+
+
+async def test_only_metadata_is_left_of_an_object() -> None:
+    """What no handler reads is let go of when an event begins: kopf's views would keep it until a collection."""
+    metadata = {"name": "a", "labels": {"x": "y"}, "resourceVersion": "7", "managedFields": [{"manager": "m"}]}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"a": 1}, "status": {}, "data": {}}
+    await NoMemories().recall(body)
+    assert body == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a", "labels": {"x": "y"}, "resourceVersion": "7"},
+    }
