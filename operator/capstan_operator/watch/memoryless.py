@@ -11,7 +11,6 @@ from typing import Any, Final
 import kopf
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-
 _READ: Final = frozenset(("apiVersion", "kind", "metadata"))
 
 
