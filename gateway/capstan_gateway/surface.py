@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from capstan_gateway.composition import Gateway
 from capstan_gateway.inference.handler import InferenceHandler
 from capstan_gateway.inference.routes import ROUTES
+from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
 from capstan_gateway.serving.cors import CorsSettings
@@ -94,6 +95,7 @@ def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAP
         turned_away=gateway.turned_away,
         cors=cors_settings(settings) if port == "api" else None,
         on_cut_off=on_cut_off,
+        error_writer=error_writer,
     )
     metrics.before_collect.append(read_gauge)
     return Listener(service)

@@ -7,9 +7,14 @@ from typing import Any, Final
 from fastapi import Request
 
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.spoken import MESSAGES
 from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.headers import Header, find_header
+from capstan_gateway.serving.refusals import ErrorWriter
+from capstan_gateway.serving.service import path_of
 
 PATH: Final = "/v1/messages"
+MODELS_PATH: Final = "/v1/models"
 VERSION_HEADER: Final = "anthropic-version"
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 1000
@@ -17,12 +22,22 @@ MAX_LIMIT: Final = 1000
 
 def speaks_anthropic(request: Request) -> bool:
     """Whether a request is of Anthropic's API: by its path, or on a path of both by the version that it names."""
-    path = request.url.path
-    return path == PATH or path.startswith(f"{PATH}/") or (path.startswith("/v1/models") and _names_version(request))
+    return _is_anthropics(request.url.path, names_version=bool(request.headers.get(VERSION_HEADER)))
 
 
-def _names_version(request: Request) -> bool:
-    return bool(request.headers.get(VERSION_HEADER))
+def error_writer(target: bytes, headers: Sequence[Header]) -> ErrorWriter | None:
+    """Give who writes the errors of a request with this target, or what is known of it; None: they are OpenAI's."""
+    path = path_of(target).decode("latin-1")
+    version = find_header(headers, VERSION_HEADER.encode())
+    return MESSAGES if _is_anthropics(path, names_version=bool(version)) else None
+
+
+def _is_anthropics(path: str, *, names_version: bool) -> bool:
+    return _is_at(path, PATH) or (names_version and _is_at(path, MODELS_PATH))
+
+
+def _is_at(path: str, root: str) -> bool:
+    return path == root or path.startswith(f"{root}/")
 
 
 def anthropic_card(name: str, model: ServedModel) -> dict[str, object]:

@@ -59,8 +59,8 @@ class ClientConnection(asyncio.Protocol):
         """What half a head holds, when it is large."""
         self._awaits_head = True
         """Whether the deadline is that of a head, and not of being idle."""
-        self._refused: tuple[GatewayError, Sequence[Header]] | None = None
-        """What is wrong with what came behind the requests that are still to be answered, and its headers."""
+        self._refused: tuple[GatewayError, Sequence[Header], bytes] | None = None
+        """What is wrong with what came behind the requests that are still to be answered, its headers and target."""
         self._upload: Upload | None = None
         """The body that is awaited."""
 
@@ -259,19 +259,19 @@ class ClientConnection(asyncio.Protocol):
         self._release_head()
         return False
 
-    def on_refused(self, error: GatewayError, headers: Sequence[Header] = ()) -> None:
+    def on_refused(self, error: GatewayError, headers: Sequence[Header] = (), target: bytes = b"") -> None:
         """Read no further, and say why: in the answer to the request that is broken, or else behind all others."""
         if self.wire.closing:
             return
         self._reader.stop()
         current = self._current
         if current is None:
-            self._write_refusal(error, Reason.of(error), headers)
+            self._write_refusal(error, Reason.of(error), headers, target)
             self._close()
             return
         last = self._last_pending(current)
         if last.body_complete:
-            self._refused = (error, headers)
+            self._refused = (error, headers, target)
         else:
             last.on_broken(error)
 
@@ -284,8 +284,8 @@ class ClientConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Nothing waits to be answered: go on with what came behind, or read."""
         if self._refused is not None:
-            error, headers = self._refused
-            self._write_refusal(error, Reason.of(error), headers)
+            error, headers, target = self._refused
+            self._write_refusal(error, Reason.of(error), headers, target)
             self._close()
             return
         if self._unparsed:
@@ -399,7 +399,9 @@ class ClientConnection(asyncio.Protocol):
                 log.exception("a request's handler failed")
                 error = GatewayError("the gateway failed")
             if not exchange.started:
-                respond_error(exchange, error, self._service.turned_away.request_id(exchange.headers))
+                service = self._service
+                writer = service.error_writer(exchange.target, exchange.headers)
+                respond_error(exchange, error, service.turned_away.request_id(exchange.headers), writer)
         finally:
             if not exchange.complete:
                 exchange.abandon()
@@ -407,11 +409,13 @@ class ClientConnection(asyncio.Protocol):
                 self.wire.keep(exchange.held)
                 exchange.held = None
 
-    def _write_refusal(self, error: GatewayError, reason: Reason, asked: Sequence[Header] = ()) -> None:
-        """Answer what is no request; `asked` are the headers that were read of it."""
+    def _write_refusal(
+        self, error: GatewayError, reason: Reason, asked: Sequence[Header] = (), target: bytes = b""
+    ) -> None:
+        """Answer what is no request; `asked` are the headers that were read of it, `target` what was of its target."""
         service = self._service
         request_id = service.turned_away.request_id(asked)
-        status, headers, body = error_response(error, request_id)
+        status, headers, body = error_response(error, request_id, service.error_writer(target, asked))
         lines = header_lines(headers) + (service.cors.lines(asked) if service.cors is not None else b"")
         self.wire.write(STATUS_LINES[status] + self.date_line() + lines + b"connection: close\r\n\r\n" + body)
         service.turned_away.note(reason, error, request_id)

@@ -51,10 +51,10 @@ class Sink(Protocol):
         """
         ...
 
-    def on_refused(self, error: GatewayError, headers: Sequence[Header] = ()) -> None:
+    def on_refused(self, error: GatewayError, headers: Sequence[Header] = (), target: bytes = b"") -> None:
         """What comes is no request, or none that could be served; nothing more will be understood.
 
-        `headers` are those of it that were read.
+        `headers` are those of it that were read, `target` is what was read of its target.
         """
         ...
 

@@ -219,8 +219,10 @@ class RequestReader:
     def _refuse(self, error: GatewayError) -> None:
         self._parser = None
         if self._sink is not None:
-            # Behind a head that was good they are those of the request that has them already.
-            self._sink.on_refused(error, self._headers if self.in_head or self._fault is error else ())
+            if self.in_head or self._fault is error:
+                self._sink.on_refused(error, self._headers, self._target)
+            else:  # Behind a head that was good: the request has both already.
+                self._sink.on_refused(error)
 
     def _look_at_half_head(self) -> None:
         if not self._head_bytes:

@@ -1,16 +1,18 @@
 """What the connections of one port share: who answers, within which bounds, and what they hold together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import httptools
 
+from capstan_gateway.headers import Header
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.serving.cors import Cors, CorsSettings
 from capstan_gateway.serving.dates import DateLine
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.serving.refusals import ErrorWriter
 from capstan_gateway.serving.turned_away import TurnedAway
 from capstan_gateway.serving.uploads import Uploads
 
@@ -33,6 +35,10 @@ class ServingLimits:
     """How long a client may take to read what it was sent, or a part of it."""
     keep_alive_seconds: float = 75.0
     """How long a connection is kept for its next request."""
+
+
+ErrorWriters = Callable[[bytes, Sequence[Header]], ErrorWriter | None]
+"""Who writes the errors of what has this target, or its beginning, and these headers; None: they are OpenAI's."""
 
 
 class Connected(Protocol):
@@ -60,6 +66,7 @@ class Service:
         turned_away: TurnedAway | None = None,
         cors: CorsSettings | None = None,
         on_cut_off: Callable[[str], object] = lambda reason: None,  # noqa: ARG005 - nobody wants to know
+        error_writer: ErrorWriters = lambda target, headers: None,  # noqa: ARG005 - one API for all
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.limits = limits
@@ -75,6 +82,7 @@ class Service:
         self.turned_away = turned_away or TurnedAway()
         self.cors = Cors(cors) if cors is not None else None
         self.date_line: Callable[[], bytes] = DateLine()
+        self.error_writer = error_writer
         self.on_cut_off = on_cut_off
         """Called with the reason for each connection that is cut off because its client is too slow."""
         self.uploads = Uploads(self.loop.time, lambda: self.on_cut_off("slow_upload"))

@@ -1,7 +1,10 @@
 """What Anthropic's clients meet beside a message: models, errors of every path, and whether anybody is there."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import httpx
@@ -72,7 +75,56 @@ async def test_errors_are_in_anthropics_envelope(
     assert told["request_id"] == answer.headers["request-id"]
 
 
+HEAD = b"POST %b HTTP/1.1\r\nhost: x\r\n"
+REFUSED = {
+    "a head without a colon": (400, b"no colon\r\n\r\n"),
+    "two lengths": (400, b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello"),
+    "a coding that is not known": (501, b"transfer-encoding: gzip\r\n\r\n"),
+    "a head that is too large": (431, b"x: " + b"y" * 70_000 + b"\r\n\r\n"),
+    "a body that is too large": (413, b"content-length: 99999999\r\n\r\n"),
+    "a body that is no JSON": (400, b"content-length: 1\r\n\r\nx"),
+}
+
+
+@pytest.mark.parametrize("path", [b"/v1/messages", b"/v1/messages/count_tokens?beta=true", b"http://x/v1/messages"])
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_the_connection_refuses_is_in_anthropics_envelope_too(
+    gateway: RunningGateway, path: bytes, name: str
+) -> None:
+    """A request that is none has a path all the same, as soon as that much of it was read."""
+    status, rest = REFUSED[name]
+    got, told = await raw_error(gateway, HEAD % path + rest)
+    assert (got, told["type"], set(told["error"])) == (status, "error", {"type", "message"})
+    assert told["request_id"]
+    got, told = await raw_error(gateway, HEAD % b"/v1/chat/completions" + rest)
+    assert (got, set(told["error"])) == (status, {"message", "type", "param", "code"})
+
+
+@pytest.mark.parametrize("path", [b"/v1/models", b"/v1/models/a"])
+async def test_so_is_a_broken_head_of_a_path_of_both_that_names_a_version(gateway: RunningGateway, path: bytes) -> None:
+    """By the headers that were read of it."""
+    head, named = b"GET %b HTTP/1.1\r\nhost: x\r\n" % path, b"anthropic-version: 2023-06-01\r\naccept: */*\r\n"
+    assert (await raw_error(gateway, head + named + b"no colon\r\n\r\n"))[1]["type"] == "error"
+    assert "type" not in (await raw_error(gateway, head + b"no colon\r\n\r\n"))[1]
+    near = head.replace(path, b"/v1/modelsfoo")
+    assert "type" not in (await raw_error(gateway, near + named + b"no colon\r\n\r\n"))[1]
+
+
+async def raw_error(gateway: RunningGateway, data: bytes) -> tuple[int, dict[str, Any]]:
+    """Send bytes, and read one answer to its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    try:
+        async with asyncio.timeout(20):
+            writer.write(data)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            body = await reader.readexactly(int(length.split(b":")[1]))
+    finally:
+        writer.close()
+    return int(head.split()[1]), json.loads(body)
+
+
 async def test_errors_of_other_paths_stay_in_openais(http: httpx.AsyncClient) -> None:
     """A path that is in neither API, or is asked for without a version, is OpenAI's."""
-    for path in ("/v1/none", "/v1/models/none", "/v1/messagesx"):
-        assert set((await http.get(path)).json()["error"]) == {"message", "type", "param", "code"}
+    for path, headers in (("/v1/none", {}), ("/v1/models/none", {}), ("/v1/messagesx", {}), ("/v1/modelsfoo", VERSION)):
+        assert set((await http.get(path, headers=headers)).json()["error"]) == {"message", "type", "param", "code"}

@@ -41,6 +41,7 @@ class Sink:
     def __init__(self, *, max_head_bytes: int = MAX_HEAD, room: int = 1 << 30) -> None:
         self.requests: list[Got] = []
         self.refused: list[tuple[GatewayError, list[Header]]] = []
+        self.targets: list[bytes] = []
         self.half_heads: list[int] = []
         self.answering = False
         self.waits_behind = 1 << 30
@@ -65,9 +66,10 @@ class Sink:
         self.half_heads.append(size)
         return size <= self._room
 
-    def on_refused(self, error: GatewayError, headers: Any = ()) -> None:
+    def on_refused(self, error: GatewayError, headers: Any = (), target: bytes = b"") -> None:
         """Keep it."""
         self.refused.append((error, list(headers)))
+        self.targets.append(target)
 
     def read(self, *pieces: bytes) -> "Sink":
         """Read these."""
@@ -161,7 +163,7 @@ def test_what_is_refused(sent: bytes, status: int, message: str | None) -> None:
         assert len(sink.requests) == (before != b"")
 
 
-def test_a_refusal_has_the_headers_that_were_read() -> None:
+def test_a_refusal_has_the_headers_and_the_target_that_were_read() -> None:
     """Of the head that is refused, and of no other: behind a good one there are none."""
     sink = Sink()
     sink.reader.feed(head(b"a: b") + head(b"c: d", b"host: h"))
@@ -172,6 +174,7 @@ def test_a_refusal_has_the_headers_that_were_read() -> None:
     behind = Sink()
     behind.read(head(b"a: b", b"transfer-encoding: chunked"), b"no chunk\r\n")
     assert behind.refused[0][1] == []
+    assert (sink.targets, half.targets, behind.targets) == ([b"/x"], [b"/x"], [b""])
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
