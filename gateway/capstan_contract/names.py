@@ -72,6 +72,9 @@ def credential_object(name: str, shard: int) -> str:
     return f"{name}-{shard}" if shard else name
 
 
+PRIVACY_KEY: Final = "privacy-key"
+"""In a Secret of its own: the key by which gateways hash the names of users."""
+
 # --- ports ----------------------------------------------------------------------------------------------------------
 
 ENGINE_PORT: Final = 8000

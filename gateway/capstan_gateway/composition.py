@@ -17,8 +17,10 @@ from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.kubernetes import ConfigMapSource
 from capstan_gateway.config.kubernetes_credentials import SecretSource
+from capstan_gateway.config.privacy_key import PrivacyKeyFile
 from capstan_gateway.config.runtime import Runtime, compile_runtime
 from capstan_gateway.config.store import ConfigStore, Prepared
+from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.images.addresses import is_public
@@ -72,6 +74,7 @@ class Gateway:
         self.memory = MemoryBudget(settings.memory_bytes or default_budget())
         self.requests = InFlight(settings.max_concurrency)
         self.credentials = Credentials(settings.credentials_dir)
+        self.pseudonyms = Pseudonyms()
         limits = Limits(idle_seconds=settings.upstream_keep_alive_seconds)
         self.client = Http1Client(limits=limits, tls=_tls_contexts(settings))
         self._registry = EndpointRegistry()
@@ -141,6 +144,7 @@ class Gateway:
         jobs = [
             Job("requests", self.requests.run),
             Job("credentials", self.credentials.run),
+            Job("privacy-key", PrivacyKeyFile(self.settings.privacy_key_file, self.pseudonyms).run),
             Job("probes", self._prober().run),
             *self._sources(),
         ]
@@ -237,6 +241,7 @@ class Gateway:
             ),
             previous=previous,
             auto=self.settings.auto_strategy,
+            pseudonyms=self.pseudonyms,
         )
 
         def commit() -> None:

@@ -56,6 +56,11 @@ class Settings:
     region: str = setting("", "where this gateway is, in the words of spec.external.endpoints: those come first")
     auto_strategy: Strategy = setting(Strategy.CHEAPEST, "how the model `auto` chooses among all models")
     credentials_dir: Path | None = setting(None, "directory with a file for each external model's API key, watched")
+    privacy_key_file: Path | None = setting(
+        None,
+        "file with the key (16 bytes or more) by which the names of users are hashed before models are told them, read "
+        "again when it changes (default: a key of this process)",
+    )
     insecure_no_auth: bool = setting(False, "serve everybody, without API keys")
     endpoint_wait_seconds: float = setting(
         15.0, "longest wait of a request for a model without a ready endpoint", least=0

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.credentials import CredentialStore
+from capstan_operator.gateway_config.privacy_key import PrivacyKey
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
@@ -78,6 +79,9 @@ class Runtime:
         self.acknowledger = Acknowledger(kube, settings, wake=self.models.wake, metrics=metrics)
         self.credentials = CredentialStore(
             kube, settings, on_change=lambda keys: self.gateway.credentials_changed(keys), metrics=metrics
+        )
+        self.privacy_key = PrivacyKey(
+            kube, name=settings.gateway_privacy_name, namespace=settings.build.install_namespace
         )
         self.gateway = GatewayConfigReconciler(
             kube,
@@ -152,6 +156,7 @@ class Runtime:
                 self.reconciler.prepare, batches=MODEL_BATCHES, batch_size=BATCH_SIZE, gap=BATCH_GAP
             ),
             "credentials": self.credentials.run(),
+            "privacy key": self.privacy_key.run(),
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "adopter": self.adopter.run(),

@@ -92,6 +92,12 @@ class Settings:
         "name of the Secret with the credentials of external models",
         variable="CAPSTAN_GATEWAY_CREDENTIALS",
     )
+    gateway_privacy_name: str = setting(
+        "capstan-gateway-privacy",
+        "name of the Secret with the key by which gateways hash the names of users, made when it is not there; empty: "
+        "none is made",
+        variable="CAPSTAN_GATEWAY_PRIVACY",
+    )
     require_credential_label: bool = setting(
         True, "copy keys only from Secrets that say by a label that LLMModels may use them"
     )

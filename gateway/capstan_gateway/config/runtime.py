@@ -21,6 +21,7 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_contract.names import AUTO
+from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.dialects.targets.target import Target
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.selection.filters import Member
@@ -48,6 +49,7 @@ class ServedModel:
         endpoints: EndpointSet,
         metrics: ModelMetrics,
         plan: Plan | None = None,
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self.id = entry.id
         self.name = name
@@ -60,7 +62,7 @@ class ServedModel:
         self.capabilities = frozenset(entry.capabilities)
         self.context_window = entry.contextWindow
         self.max_output_tokens = entry.maxOutputTokens
-        self.target = Target.of(entry)
+        self.target = Target.of(entry, pseudonyms)
         """What requests must look like for it."""
         self.weight = entry.weight
         self.auto = entry.auto
@@ -186,37 +188,44 @@ def compile_runtime(
     answering: Answering,
     previous: Runtime | None = None,
     auto: Strategy = Strategy.CHEAPEST,
+    pseudonyms: Pseudonyms | None = None,
 ) -> Generator[None, None, Runtime]:
     """Build the Runtime of a config, one model at each step; raises nothing that a valid config could cause.
+
+    `pseudonyms` gives users the names that models are told; without it they have a key of this Runtime.
 
     Models that are as they were in `previous` are taken from there: a change of one model among a thousand costs
     about as much as that model.
     """
     served: dict[str, Mapping[str, ServedModel]] = {}
+    pseudonyms = pseudonyms or Pseudonyms()
     for entry in config.models:
         layers = answering.layers_of(entry)
         kept = None if previous is None else previous.compiled(entry, layers)
         if kept is None:
-            kept = _compile_model(entry, endpoints_of(entry), metrics)
+            kept = _compile_model(entry, endpoints_of(entry), metrics, pseudonyms)
             for model in dict.fromkeys(kept.values()):
                 answering.compose(model, layers)
         served[entry.id] = kept
         yield
     entry = ModelEntry(id=AUTO, servedName=AUTO, upstreamName=AUTO, backend=StaticBackend(urls=()))
     plan = RouterPlan(auto, StickyBy.USER, None)
-    chooses = _compile_model(entry, endpoints_of(entry), metrics, plan)[AUTO]
+    chooses = _compile_model(entry, endpoints_of(entry), metrics, pseudonyms, plan)[AUTO]
     answering.compose(chooses, answering.layers_of(entry))
     return Runtime(config, served, answering, chooses)
 
 
 def _compile_model(
-    entry: ModelEntry, endpoints: EndpointSet, metrics: Metrics, plan: Plan | None = None
+    entry: ModelEntry, endpoints: EndpointSet, metrics: Metrics, pseudonyms: Pseudonyms, plan: Plan | None = None
 ) -> dict[str, ServedModel]:
     plan = plan or _plan_of(entry)
 
     def serve(name: str, upstream: str) -> ServedModel:
         counted = ModelMetrics(metrics, name)
-        return ServedModel(entry, name=name, upstream_name=upstream, endpoints=endpoints, metrics=counted, plan=plan)
+        return ServedModel(
+            entry, name=name, upstream_name=upstream, endpoints=endpoints, metrics=counted, plan=plan,
+            pseudonyms=pseudonyms,
+        )  # fmt: skip
 
     main = serve(entry.servedName, entry.upstreamName)
     adapters = {adapter.servedName: serve(adapter.servedName, adapter.upstreamName) for adapter in entry.adapters}

@@ -77,6 +77,11 @@ redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:63
 {{ include "capstan.fullname" . }}-gateway-credentials
 {{- end }}
 
+{{- /* The Secret with the key by which the names of users are hashed: the operator's own, or one that is given. */ -}}
+{{- define "capstan.privacySecret" -}}
+{{ .Values.gateway.privacyKeySecret | default (printf "%s-gateway-privacy" (include "capstan.fullname" .)) }}
+{{- end }}
+
 {{- /* The Secrets that the credentials of external models are in: the second and later ones only where one is too small. */ -}}
 {{- define "capstan.credentialSecrets" -}}
 - {{ include "capstan.gatewayCredentials" . }}

@@ -10,6 +10,7 @@ from capstan_contract.names import (
     CONFIG_FILE,
     MAX_CONFIG_SHARDS,
     MAX_CREDENTIAL_SHARDS,
+    PRIVACY_KEY,
     SHARD_SETS,
     credential_object,
     shard_file,
@@ -436,10 +437,28 @@ def test_config_is_not_of_the_chart() -> None:
     """The gateway config and the credentials belong to the operator: the chart only mounts them, if they are there."""
     objects = render(OPEN)
     assert not [item for item in objects if item["kind"] in ("ConfigMap", "Secret")]
-    config, credentials, _ = pod_specs(objects)["capstan-gateway"]["volumes"]
+    config, credentials, privacy, _ = pod_specs(objects)["capstan-gateway"]["volumes"]
+    assert privacy["secret"]["optional"] is True
     assert all(source["configMap"]["optional"] for source in config["projected"]["sources"])
     assert all(source["secret"]["optional"] is True for source in credentials["projected"]["sources"])
     assert CONFIG_FILE not in os.listdir(CHART)
+
+
+@pytest.mark.parametrize(("given", "name", "made"), [("", "capstan-gateway-privacy", True), ("own", "own", False)])
+def test_the_key_of_users_hashes_is_in_one_secret(given: str, name: str, made: bool) -> None:
+    """The gateway reads what the operator makes; of one that is given the operator hears nothing, and has no right."""
+    objects = render(with_values(gateway={"privacyKeySecret": given}))
+    gateway = pod_specs(objects)["capstan-gateway"]
+    volume = next(volume for volume in gateway["volumes"] if volume["name"] == "privacy")
+    assert volume["secret"] == {"secretName": name, "optional": True}
+    mount = next(mount for mount in gateway["containers"][0]["volumeMounts"] if mount["name"] == "privacy")
+    settings = parse_settings([], {item["name"]: item["value"] for item in gateway["containers"][0]["env"]})
+    assert str(settings.privacy_key_file) == f"{mount['mountPath']}/{PRIVACY_KEY}"
+    container = pod_specs(objects)["capstan-operator"]["containers"][0]
+    told = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
+    assert told.gateway_privacy_name == (name if made else "")
+    rules = [rule for rule in one(objects, "Role", "capstan-operator")["rules"] if "secrets" in rule["resources"]]
+    assert any(name in rule.get("resourceNames", ()) for rule in rules) is made
 
 
 def test_admin_port_is_not_on_the_public_service() -> None:

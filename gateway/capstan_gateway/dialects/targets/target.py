@@ -1,6 +1,6 @@
 """What is known of a model that requests are written for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from capstan_contract.config import (
@@ -14,6 +14,7 @@ from capstan_contract.config import (
     ReasoningHistory,
     SystemMessages,
 )
+from capstan_gateway.dialects.targets.private import Pseudonyms
 
 _NOTHING_SAID = Compatibility()
 
@@ -29,9 +30,11 @@ class Target:
     reasons: bool
     max_output_tokens: int | None
     context_window: int | None
+    pseudonyms: Pseudonyms = field(default_factory=Pseudonyms, repr=False, compare=False)
+    """What gives its users names: one for the whole process."""
 
     @classmethod
-    def of(cls, entry: ModelEntry) -> Self:
+    def of(cls, entry: ModelEntry, pseudonyms: Pseudonyms | None = None) -> Self:
         """Read the entry of a model."""
         backend = entry.backend
         return cls(
@@ -41,6 +44,7 @@ class Target:
             reasons=Capability.REASONING in entry.capabilities,
             max_output_tokens=entry.maxOutputTokens,
             context_window=entry.contextWindow,
+            pseudonyms=Pseudonyms() if pseudonyms is None else pseudonyms,
         )
 
     @property

@@ -1,0 +1,62 @@
+"""The key of users' hashes from its file."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from capstan_gateway.config.privacy_key import PrivacyKeyFile
+from capstan_gateway.dialects.targets.private import Pseudonyms
+from support.wait import eventually
+
+KEY = b"0123456789abcdef"
+
+
+@asynccontextmanager
+async def watching(path: Path, pseudonyms: Pseudonyms) -> AsyncIterator[None]:
+    """Watch it while the block lasts."""
+    task = asyncio.create_task(PrivacyKeyFile(path, pseudonyms, absent_seconds=0.01).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def name(pseudonyms: Pseudonyms) -> str:
+    """What a user is called."""
+    return pseudonyms.of("alice", at="m")
+
+
+async def test_the_key_is_taken_as_soon_as_it_is_there(tmp_path: Path) -> None:
+    """A file with a line end is the same key; processes that read it agree, and did not before."""
+    path, one, two = tmp_path / "key", Pseudonyms(), Pseudonyms()
+    assert name(one) != name(two)
+    async with watching(path, one), watching(path, two):
+        path.write_bytes(KEY + b"\n")
+        await eventually(lambda: name(one) == name(two) == name(Pseudonyms(KEY)))
+
+
+async def test_a_key_that_is_too_short_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said, without the key; the gateway keeps the one of its process until a good one comes."""
+    caplog.set_level(logging.INFO)
+    path, pseudonyms = tmp_path / "key", Pseudonyms()
+    before = name(pseudonyms)
+    path.write_bytes(b"tooshort")
+    async with watching(path, pseudonyms):
+        await eventually(lambda: "too short" in caplog.text)
+        assert name(pseudonyms) == before
+        path.write_bytes(KEY)
+        await eventually(lambda: name(pseudonyms) == name(Pseudonyms(KEY)))
+    assert "tooshort" not in caplog.text
+    assert KEY.decode() not in caplog.text
+
+
+async def test_without_a_file_there_is_nothing_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once what follows of it."""
+    caplog.set_level(logging.INFO)
+    await PrivacyKeyFile(None, Pseudonyms()).run()
+    assert "differ between processes" in caplog.text

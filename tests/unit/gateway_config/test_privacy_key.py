@@ -1,0 +1,88 @@
+"""The key of users' hashes is made once, and stays."""
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+
+from capstan_contract.names import PRIVACY_KEY
+from capstan_operator.gateway_config.privacy_key import PrivacyKey
+from capstan_operator.kube.errors import Forbidden
+from capstan_operator.resources.api_resource import SECRETS
+from fakes.kube import FakeKube
+from support.virtualtime import run_virtually
+
+HOME, NAME = "capstan-system", "capstan-gateway-privacy"
+
+
+def holder(kube: FakeKube, **options: Any) -> PrivacyKey:
+    """Whoever sees to the key."""
+    return PrivacyKey(kube, name=NAME, namespace=HOME, rng=lambda: 0.5, **options)
+
+
+def key_in(kube: FakeKube) -> bytes | None:
+    """What is in the Secret."""
+    found = kube.objects.get((SECRETS.plural, HOME, NAME))
+    value = None if found is None else found.get("data", {}).get(PRIVACY_KEY)
+    return None if value is None else base64.b64decode(value)
+
+
+async def test_a_key_is_made_once() -> None:
+    """A random one of 32 bytes, as text; whoever looks again, also in a new process, changes nothing."""
+    kube = FakeKube()
+    await holder(kube).ensure()
+    key = key_in(kube)
+    assert key is not None
+    assert len(bytes.fromhex(key.decode())) == 32
+    await holder(kube).ensure()
+    assert (key_in(kube), kube.calls["apply", SECRETS.plural]) == (key, 1)
+    other = FakeKube()
+    await holder(other).ensure()
+    assert key_in(other) != key
+
+
+@pytest.mark.parametrize("data", [None, {}, {PRIVACY_KEY: ""}, {PRIVACY_KEY: "!!"}, {PRIVACY_KEY: "c2hvcnQ="}])
+async def test_a_secret_without_a_key_gets_one(data: dict[str, str] | None) -> None:
+    """One that somebody made bare, or with what no gateway takes."""
+    kube = FakeKube()
+    kube.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME, "namespace": HOME}, "data": data})
+    await holder(kube, make=lambda: b"k" * 32).ensure()
+    assert key_in(kube) == b"k" * 32
+
+
+async def test_a_key_of_somebody_else_stays() -> None:
+    """Sixteen bytes are enough."""
+    kube = FakeKube()
+    data = {PRIVACY_KEY: base64.b64encode(b"k" * 16).decode()}
+    kube.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME, "namespace": HOME}, "data": data})
+    await holder(kube).ensure()
+    assert (key_in(kube), kube.calls["apply", SECRETS.plural]) == (b"k" * 16, 0)
+
+
+def test_it_is_tried_again_and_made_anew_when_it_is_gone() -> None:
+    """A Role of a former release is no end of it, nor is somebody who deletes the Secret; nor does it spin."""
+
+    async def story() -> None:
+        kube = FakeKube()
+        kube.faults["get", SECRETS.plural, HOME, NAME] = Forbidden("no", status=403)
+        task = asyncio.create_task(holder(kube).run())
+        await asyncio.sleep(60)
+        assert (key_in(kube), 3 < kube.calls["get", SECRETS.plural] < 12) == (None, True)
+        kube.faults.clear()
+        await asyncio.sleep(300)
+        first = key_in(kube)
+        assert first
+        kube.drop(SECRETS, NAME, HOME)
+        await asyncio.sleep(700)
+        assert key_in(kube) not in (None, first)
+        task.cancel()
+
+    run_virtually(story())
+
+
+async def test_nobody_wants_one() -> None:
+    """Where the chart names a Secret of the user's own."""
+    kube = FakeKube()
+    await PrivacyKey(kube, name="", namespace=HOME).run()
+    assert not kube.calls
