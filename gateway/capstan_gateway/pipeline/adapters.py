@@ -2,9 +2,11 @@
 
                     engine, OpenAICompatible   OpenAI                   Anthropic
 chat completions    as it is                   as it is                 translated
-/v1/messages        as chat                    as chat                  as it is (native)
+/v1/messages        as chat                    as chat, or with an      as it is (native)
+                                               effort beside tools as
+                                               a response
 /v1/responses       as chat                    as it is (native)        translated twice
-.../count_tokens    as it is (native)          -                        as it is (native)
+.../count_tokens    its prompt                 -                        as it is (native)
 """
 
 import time
@@ -14,20 +16,24 @@ import orjson
 
 from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.messages_request import to_chat_request
 from capstan_gateway.dialects.clients.native import (
     NativeMessagesRelay,
     NativeResponsesRelay,
     check_count,
     read_native_message,
     read_native_response,
-    read_responses_usage,
 )
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.targets.native import shape_native
 from capstan_gateway.dialects.upstreams.anthropic_answer import read_usage, to_chat_completion
 from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
 from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
+from capstan_gateway.dialects.upstreams.openai_answer import read_responses_usage, response_to_completion
+from capstan_gateway.dialects.upstreams.openai_request import fits_responses, to_responses_request
+from capstan_gateway.dialects.upstreams.openai_stream import ResponsesRelay
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.request import NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
@@ -77,8 +83,11 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
         if route.upstream_path != b"/chat/completions":
             raise InvalidRequest(f"this model does not serve {route.path}", code="invalid_value", param="model")
         return _TRANSLATED_MESSAGES
-    if route.dialect is RESPONSES and native and model.provider == Provider.OPENAI:
-        return _NATIVE_RESPONSES
+    if route.dialect is not None and model.provider == Provider.OPENAI:
+        if route.dialect is RESPONSES and native:
+            return _NATIVE_RESPONSES
+        if fits_responses(request.document):
+            return _TRANSLATED_RESPONSES
     return None
 
 
@@ -88,11 +97,27 @@ def _count_tokens() -> Adapter:
     return _COUNT_TOKENS
 
 
-def estimated_count(request: Request) -> bytes:
-    """Give the count of a prompt that nobody can count: system, messages and tools, as `tokens.estimate` does."""
-    native = request.native
-    document = request.document if request.untranslatable is None or native is None else native.document
+def estimated_count(request: Request, model: ServedModel) -> bytes:
+    """Give the count of a prompt that nobody can count: system, messages and tools, as `tokens.estimate` does.
+
+    It is that of what the model would be sent, where the request can be translated.
+    """
+    try:
+        document = _counted_chat(request, model)
+    except InvalidRequest:
+        if request.native is None:
+            raise
+        document = request.native.document
     return orjson.dumps({"input_tokens": prompt_tokens(document)})
+
+
+def _counted_chat(request: Request, model: ServedModel) -> Document:
+    """Give the chat request whose prompt is to be counted, as `/v1/messages` would send it."""
+    document = request.document
+    if request.native is not None:
+        # NB: a request to count needs no limit, which a translation wants.
+        document = to_chat_request({"max_tokens": 1, **request.native.document})
+    return shape(document, model.target, translated=True)
 
 
 class _TellsAsMessages:
@@ -107,9 +132,11 @@ class _CountTokens(_TellsAsMessages):
     billed = False
 
     def body(self, request: Request, model: ServedModel) -> bytes:
-        if request.native is not None:
+        if request.native is not None and model.speaks_anthropic:
             return native_body(request.native, model)
-        message = to_messages_request(request.document, model=model.upstream_name)
+        # An engine counts what it would be sent for the same conversation: none of the tools that only Anthropic runs,
+        # and nothing that is no part of the prompt.
+        message = to_messages_request(_counted_chat(request, model), model=model.upstream_name)
         return orjson.dumps({key: value for key, value in message.items() if key in _COUNTED})
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - one signature
@@ -151,7 +178,28 @@ class _NativeMessages(_TellsAsMessages):
         return NativeMessagesRelay(model.rename)
 
 
-class _NativeResponses:
+class _TellsAsResponses:
+    def told(self, body: bytes) -> Usage | None:
+        return read_responses_usage({"usage": find_object(body)})
+
+
+class _TranslatedResponses(_TellsAsResponses):
+    path = b"/responses"
+    native = False
+    billed = True
+
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        document = shape(request.document, model.target, translated=True, responses=True)
+        return orjson.dumps(to_responses_request(document, model=model.upstream_name))
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
+        return response_to_completion(body, model=model.name, created=int(time.time()))
+
+    def relay(self, request: Request, model: ServedModel) -> Relay:
+        return ResponsesRelay(model=model.name, usage_asked=request.usage_asked, created=int(time.time()))
+
+
+class _NativeResponses(_TellsAsResponses):
     path = b"/responses"
     native = True
     billed = True
@@ -163,9 +211,6 @@ class _NativeResponses:
         body, usage = read_native_response(body)
         return renamed(body, model), usage
 
-    def told(self, body: bytes) -> Usage | None:
-        return read_responses_usage({"usage": find_object(body)})
-
     def relay(self, request: Request, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
         return NativeResponsesRelay(model.rename)
 
@@ -174,6 +219,7 @@ _COUNT_TOKENS: Final = _CountTokens()
 _TRANSLATED_MESSAGES: Final = _TranslatedMessages()
 _NATIVE_MESSAGES: Final = _NativeMessages()
 _NATIVE_RESPONSES: Final = _NativeResponses()
+_TRANSLATED_RESPONSES: Final = _TranslatedResponses()
 
 
 def native_body(native: NativeRequest, model: ServedModel) -> bytes:

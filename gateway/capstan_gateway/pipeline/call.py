@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.targets.limits import lengths_of
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
-from capstan_gateway.errors import InvalidRequest, UpstreamFailed, UpstreamRejected
+from capstan_gateway.errors import TOO_LONG, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON, Header, find_header
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for, estimated_count
 from capstan_gateway.pipeline.answers import admit
@@ -26,7 +27,7 @@ from capstan_gateway.pipeline.settle import settle, settle_lost, settle_nonsense
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
-from capstan_gateway.routing.verdicts import CLIENT_ERROR
+from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
 from capstan_gateway.streaming.deltas import FAILED, check_answer, said_in
 from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
@@ -43,8 +44,10 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
-_NO_SUCH_ROUTE: Final = frozenset((404, 405, 501))
+_NOT_ABOUT_COUNTING: Final = frozenset((401, 403, 429))
+"""Refusals that are not of the route or of the request's form. Behind any other one a prompt is estimated."""
 EVENT_STREAM: Final = b"text/event-stream"
+T = TypeVar("T")
 _OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
 _TOO_DEEP: Final = "the body is nested too deeply: at most 254 levels of objects and lists are allowed"
 _FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
@@ -63,7 +66,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     if request.untranslatable is not None and (adapter is None or not adapter.native):
         raise request.untranslatable
     if adapter is not None and not adapter.billed and model.provider == Provider.OPENAI:
-        return _estimated(ask, model)
+        return await _estimated(deps, ask, model)
     if deps.images is not None and not model.external and (adapter is None or not adapter.native):
         request = await fetched(deps.images, ask, request)
     if request.came <= LARGE_BYTES:
@@ -100,8 +103,10 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     except BaseException as error:
         if billed:
             settle_lost(ask.bill, model, request, _without(tried[before:], settled))
-        elif isinstance(error, UpstreamRejected) and error.status in _NO_SUCH_ROUTE:
-            return _estimated(ask, model)
+        elif isinstance(error, UpstreamRejected) and _is_about_counting(error.status):
+            return await _estimated(deps, ask, model)
+        if isinstance(error, UpstreamRejected) and error.code == TOO_LONG and error.lengths is None:
+            error.lengths = await _on_size(deps, request, partial(lengths_of, request.document, model.target))
         raise
     if billed and len(tried) - before > 1:
         settled.append(answer.attempt)
@@ -113,10 +118,21 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     return reply
 
 
-def _estimated(ask: Ask, model: ServedModel) -> Reply:
+async def _estimated(deps: Deps, ask: Ask, model: ServedModel) -> Reply:
     """Count for a model whose server has no route that counts: agents take it for broken otherwise."""
     ask.answered_by = model
-    return WholeReply(OK, JSON, estimated_count(ask.request), native=True)
+    counted = await _on_size(deps, ask.request, partial(estimated_count, ask.request, model))
+    return WholeReply(OK, JSON, counted, native=True)
+
+
+def _is_about_counting(status: int) -> bool:
+    """Whether an engine that answers so to a count has no such route, or one that takes no such request."""
+    return CLIENT_ERROR <= status < SERVER_ERROR and status not in _NOT_ABOUT_COUNTING
+
+
+async def _on_size(deps: Deps, request: Request, work: Callable[[], T]) -> T:
+    """Do work that takes the longer the larger the request is: beside the loop where that is much."""
+    return work() if request.came <= LARGE_BYTES else await beside(deps.executor, work)
 
 
 def _without(tried: Sequence[Attempt], settled: Sequence[Attempt]) -> list[Attempt]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from capstan_gateway.config.runtime import Runtime
+from capstan_gateway.dialects.clients.port import ClientTools
 from capstan_gateway.errors import ClientGone, GatewayError
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
@@ -17,7 +18,7 @@ class Delivery:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "ask", "body_at", "client_document", "client_gone", "content_encoding",
+        "ask", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
         "content_type", "dropped_tools", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
         "overhead", "reply", "request_id", "route", "runtime", "session", "started", "status", "trace",
     )  # fmt: skip
@@ -44,6 +45,8 @@ class Delivery:
         """When the body was there to its end; 0 before."""
         self.client_document: dict[str, Any] | None = None
         """On a route with a dialect: what the client sent, which its answer refers to."""
+        self.client_tools: ClientTools | None = None
+        """Its tools, read once."""
         self.dropped_tools: Sequence[str] = ()
         """Types of tools that the model was not shown, because only a hosted API runs them."""
         self.ask: Ask | None = None

@@ -54,7 +54,8 @@ def build_body(request: Request, model: ServedModel) -> bytes:
 def refuse_hosted_tools(request: Request) -> None:
     """Raise InvalidRequest when the client brought tools that a translation leaves out, and names the first."""
     dialect, native = request.route.dialect, request.native
-    for tool in () if dialect is None or native is None else dialect.dropped_tools(native.document):
+    tools = None if dialect is None or native is None else native.tools
+    for tool in () if tools is None else tools.dropped:
         raise unsupported(f"{tool.field}.type", f"only a hosted API runs {tool.kind[:MAX_KIND_CHARS]}")
 
 

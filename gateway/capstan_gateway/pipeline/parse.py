@@ -75,6 +75,7 @@ def _translated(delivery: Delivery, deps: Deps, request: Request) -> Request:
     delivery.body_at = deps.clock()
     if request.native is not None:
         delivery.client_document = request.native.document
+        delivery.client_tools = request.native.tools
     return request
 
 
@@ -119,15 +120,16 @@ def translate(
         raise _invalid("stream", "must be true or false")
     if stream and not route.streams:
         raise _invalid("stream", "is not supported on this route")
-    untranslatable = None
+    untranslatable = tools = None
     try:
-        document = dialect.read_request(given)
+        tools = dialect.read_tools(given)
+        document = dialect.read_request(given, tools)
     except InvalidRequest as error:
         untranslatable = error
         document = {"model": given["model"], "messages": [], "stream": bool(stream)}
     return Request(
         route, document, stream=bool(stream), usage_asked=bool(stream),
-        native=NativeRequest(given, body if is_read_alike(body) else None),
+        native=NativeRequest(given, body if is_read_alike(body) else None, tools),
         untranslatable=untranslatable, headers=headers, came=len(body),
     )  # fmt: skip
 

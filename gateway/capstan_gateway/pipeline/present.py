@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.headers import JSON
@@ -19,10 +19,11 @@ def present(delivery: Delivery, reply: Reply) -> Reply:
     dialect, document = delivery.route.dialect, delivery.client_document
     if dialect is None or document is None or reply.native:
         return reply
-    _note(delivery, dialect, document)
+    _note(delivery)
     if isinstance(reply, WholeReply):
-        return WholeReply(reply.status, JSON, _written(dialect, document, reply.body), native=True)
-    relay = PresentedRelay(reply.relay, dialect.presenter(document))
+        body = _written(dialect, document, delivery.client_tools, reply.body)
+        return WholeReply(reply.status, JSON, body, native=True)
+    relay = PresentedRelay(reply.relay, dialect.presenter(document, delivery.client_tools))
     return StreamReply(relay.present(reply.first), reply.source, relay, native=True, broken=reply.broken)
 
 
@@ -31,19 +32,20 @@ async def present_large(delivery: Delivery, reply: WholeReply, executor: Executo
     dialect, document = delivery.route.dialect, delivery.client_document
     if dialect is None or document is None or reply.native:
         return reply
-    _note(delivery, dialect, document)
-    body = await beside(executor, lambda: _written(dialect, document, reply.body))
+    _note(delivery)
+    body = await beside(executor, lambda: _written(dialect, document, delivery.client_tools, reply.body))
     return WholeReply(reply.status, JSON, body, native=True)
 
 
-def _note(delivery: Delivery, dialect: Dialect, document: dict[str, Any]) -> None:
+def _note(delivery: Delivery) -> None:
     """Note what the translation of the request left out: the client is told in a header."""
-    delivery.dropped_tools = [tool.kind for tool in dialect.dropped_tools(document)]
+    tools = delivery.client_tools
+    delivery.dropped_tools = [] if tools is None else [tool.kind for tool in tools.dropped]
 
 
-def _written(dialect: Dialect, document: dict[str, Any], body: bytes) -> bytes:
+def _written(dialect: Dialect, document: dict[str, Any], tools: ClientTools | None, body: bytes) -> bytes:
     try:
         completion = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise UpstreamFailed("the model's engine answered with something that is not JSON") from error
-    return orjson.dumps(dialect.write_answer(completion, document))
+    return orjson.dumps(dialect.write_answer(completion, document, tools))

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from capstan_contract.config import Task
-from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.headers import Header
 
@@ -38,10 +38,12 @@ class Route:
 class NativeRequest:
     """A request in the dialect of its route."""
 
-    __slots__ = ("_raw", "document")
+    __slots__ = ("_raw", "document", "tools")
 
-    def __init__(self, document: dict[str, Any], raw: bytes | None = None) -> None:
+    def __init__(self, document: dict[str, Any], raw: bytes | None = None, tools: ClientTools | None = None) -> None:
         self.document: Final = document
+        self.tools: Final = tools
+        """Those of the document; None when they cannot be read, and the request is untranslatable."""
         self._raw: Final = raw
 
     @property
@@ -140,7 +142,7 @@ class Request:
         """Give the request that sends what it says in one reading, for who decides by everything that it says."""
         if self.raw is None and (self.native is None or self.native.is_written_anew):
             return self
-        native = None if self.native is None else NativeRequest(self.native.document)
+        native = None if self.native is None else NativeRequest(self.native.document, None, self.native.tools)
         return Request(
             self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, native=native,
             untranslatable=self.untranslatable, headers=self.headers, came=self.came,

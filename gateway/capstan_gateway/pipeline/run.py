@@ -31,7 +31,8 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
         ask = resolve(delivery, request, deps.budget)
         reply: Reply = await ask.model.answer(ask)
         if delivery.client_document is not None:
-            if isinstance(reply, WholeReply) and len(reply.body) > LARGE_BYTES:
+            # The answer of the Responses API repeats the tools of its request.
+            if isinstance(reply, WholeReply) and max(len(reply.body), request.came) > LARGE_BYTES:
                 reply = await present_large(delivery, reply, deps.executor)
             else:
                 reply = present(delivery, reply)

@@ -305,7 +305,8 @@ async def test_tokens_are_counted_by_who_can(
     assert said.input_tokens == 7
     asked = (engine.requests + hosted.requests)[0]
     assert asked.path == "/v1/messages/count_tokens"
-    assert asked.document["system"] == "Be brief."
+    # Anthropic gets the client's words as they came, an engine what it would be sent for a message.
+    assert asked.document["system"] in ("Be brief.", [{"type": "text", "text": "Be brief."}])
     await gateway.settled()
     assert gateway.metric("llm_tokens_total", model=model, direction="input") == 0
 
@@ -324,6 +325,76 @@ async def test_tokens_are_estimated_where_nobody_can_count(
         long = await client.messages.count_tokens(model=model, messages=MESSAGES, system="Be brief. " * 400)
         assert short.input_tokens > 0
         assert long.input_tokens - short.input_tokens >= 1000
+
+
+TOOL: Any = {"name": "w", "input_schema": {"type": "object"}}
+RESPONSE: dict[str, Any] = {
+    "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-x", "status": "completed", "error": None,
+    "output": [
+        {"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]},
+        {"type": "function_call", "id": "f", "call_id": "call_1", "name": "w", "arguments": '{"c":1}'},
+    ],
+    "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_effort_beside_tools_goes_to_openai_as_a_response(
+    gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream, stream: bool
+) -> None:
+    """Their chat completions refuse both together; the client sees a message all the same, and it is billed."""
+
+    async def answer(_: Received, wire: Wire) -> None:
+        if not stream:
+            return await wire.json(RESPONSE)
+        await wire.stream_head()
+        begun = {**RESPONSE, "status": "in_progress", "output": []}
+        events = [
+            {"type": "response.created", "response": begun},
+            {"type": "response.output_text.delta", "output_index": 0, "delta": "Hi"},
+            {
+                "type": "response.output_item.added",
+                "output_index": 1,
+                "item": {**RESPONSE["output"][1], "arguments": ""},
+            },
+            {"type": "response.function_call_arguments.delta", "output_index": 1, "delta": '{"c":1}'},
+            {"type": "response.output_item.done", "output_index": 1, "item": RESPONSE["output"][1]},
+            {"type": "response.completed", "response": RESPONSE},
+        ]
+        for one in events:
+            await wire.chunk(frame(one))
+        return await wire.end()
+
+    engine.respond = answer
+    asked: dict[str, Any] = {**ASK, "model": "gpt", "tools": [TOOL], "output_config": {"effort": "high"}}
+    if stream:
+        async with client.messages.stream(**asked) as events:
+            said = await events.get_final_message()
+    else:
+        said = await client.messages.create(**asked)
+    text, call = said.content
+    assert (text.type, call.type, said.stop_reason) == ("text", "tool_use", "tool_use")
+    assert (call.id, call.input) == ("call_1", {"c": 1})
+    assert (said.usage.input_tokens, said.usage.output_tokens) == (10, 5)
+    (request,) = engine.requests
+    assert request.path == "/v1/responses"
+    assert (request.document["reasoning"], request.document["store"]) == ({"effort": "high"}, False)
+    assert [tool["name"] for tool in request.document["tools"]] == ["w"]
+    assert "reasoning_effort" not in request.document
+    await gateway.settled()
+    assert gateway.metric("llm_tokens_total", model="gpt", direction="output") == 5
+
+
+async def test_effort_is_left_out_where_openai_has_no_form_for_it(
+    client: anthropic.AsyncAnthropic, engine: FakeUpstream
+) -> None:
+    """Stop sequences are chat's alone: the request goes there, without what is refused beside tools."""
+    await client.messages.create(
+        **{**ASK, "model": "gpt", "tools": [TOOL], "output_config": {"effort": "high"}, "stop_sequences": ["x"]}
+    )
+    (request,) = engine.requests
+    assert (request.path, request.document["stop"]) == ("/v1/chat/completions", ["x"])
+    assert "reasoning_effort" not in request.document
 
 
 async def test_model_hosted_by_openai(client: anthropic.AsyncAnthropic, engine: FakeUpstream) -> None:

@@ -1,6 +1,7 @@
 """A model hosted by Anthropic, used with the official `openai` client."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ async def test_request_is_translated(gateway: RunningGateway, upstream: FakeUpst
             response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
         )  # fmt: skip
     request = upstream.requests[0]
+    user = request.document["metadata"]["user_id"]
+    assert re.fullmatch("u_[0-9a-f]{32}", user)
     assert request.path == "/v1/messages"
     assert (request.headers["x-api-key"], request.headers["anthropic-version"]) == ("sk-ant", "2023-06-01")
     assert "authorization" not in request.headers
@@ -111,7 +114,7 @@ async def test_request_is_translated(gateway: RunningGateway, upstream: FakeUpst
         "max_tokens": 500,
         "temperature": 1.0,
         "stop_sequences": ["END"],
-        "metadata": {"user_id": "somebody"},
+        "metadata": {"user_id": user},
         "tools": [{"name": "weather", "description": "Tell it", "input_schema": {"type": "object", "properties": {}}}],
         "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
         "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},

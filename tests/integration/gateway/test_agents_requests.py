@@ -1,6 +1,7 @@
 """What agents send besides a conversation, over HTTP: where it goes, and where it does not."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from capstan_contract.config import Compatibility, HostedTools
-from fakes.openai_upstream import FakeUpstream
+from fakes.openai_upstream import FakeUpstream, Received, Wire
 from support.gateway import RunningGateway, entry, running_gateway
 
 SYSTEM = "You are an agent of one session. " * 60
@@ -32,7 +33,7 @@ async def gateway(tmp_path: Path, engines: list[FakeUpstream]) -> AsyncIterator[
     strict = Compatibility(hostedTools=HostedTools.REFUSE)
     models = (
         entry("chat", *(engine.url for engine in engines)),
-        entry("strict", engines[0].url, compatibility=strict, maxOutputTokens=50),
+        entry("strict", engines[0].url, compatibility=strict, maxOutputTokens=50, contextWindow=3000),
     )
     async with running_gateway(tmp_path, *models) as running:
         yield running
@@ -77,6 +78,104 @@ async def test_hosted_tools_are_refused_where_the_owner_says_so(
     assert "`tools.1.type`" in answer.text
     assert "web_search_20250305" in answer.text
     assert engines[0].requests == []
+
+
+LIKE_CLAUDE_CODE: dict[str, Any] = {
+    "model": "strict",
+    "system": [
+        {"type": "text", "text": "x-anthropic-billing-header: cc_version=2; cch=1;"},
+        {"type": "text", "text": "S"},
+    ],
+    "messages": [
+        {"role": "user", "content": "task"},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": ""}]},
+        {"role": "system", "content": "Agent kinds."},
+    ],
+    "tools": [SEARCH, OWN],
+    "metadata": {"user_id": '{"device_id":"0123456789abcdef"}'},
+    "thinking": {"type": "adaptive"},
+    "output_config": {"effort": "high"},
+    "context_management": {"edits": []},
+}  # fmt: skip
+
+
+async def test_an_engine_counts_what_it_would_be_sent(gateway: RunningGateway, engines: list[FakeUpstream]) -> None:
+    """As on `/v1/messages`: no tool of a hosted API, no system turn in the middle, nothing of the client's own."""
+
+    async def count(_: Received, wire: Wire) -> None:
+        await wire.json({"input_tokens": 7})
+
+    engines[0].respond = count
+    answer = await post(gateway, LIKE_CLAUDE_CODE, "/v1/messages/count_tokens")
+    assert (answer.status_code, answer.json()) == (200, {"input_tokens": 7})
+    (request,) = engines[0].requests
+    assert request.path == "/v1/messages/count_tokens"
+    assert set(request.document) == {"model", "messages", "system", "tools"}
+    assert request.document["system"] == [{"type": "text", "text": "S"}]
+    assert [tool["name"] for tool in request.document["tools"]] == ["w"]
+    assert {message["role"] for message in request.document["messages"]} == {"user"}
+    for secret in (b"0123456789abcdef", b"billing", b"thinking", b"web_search"):
+        assert secret not in request.body
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 413, 422])
+async def test_a_prompt_is_estimated_where_an_engine_cannot_count_it(
+    gateway: RunningGateway, engines: list[FakeUpstream], status: int
+) -> None:
+    """Whatever it has against the route or the request; agents take a model that does not count for broken."""
+
+    async def refuse(_: Received, wire: Wire) -> None:
+        await wire.json({"error": {"message": "input_schema: Field required"}}, status)
+
+    engines[0].respond = refuse
+    answer = await post(gateway, LIKE_CLAUDE_CODE, "/v1/messages/count_tokens")
+    assert answer.status_code == 200, answer.text
+    few = answer.json()["input_tokens"]
+    more = {**LIKE_CLAUDE_CODE, "system": SYSTEM}
+    assert (await post(gateway, more, "/v1/messages/count_tokens")).json()["input_tokens"] > few + 400
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, 401), (403, 403), (429, 429), (500, 502)])
+async def test_a_refusal_that_is_not_about_counting_is_told(
+    gateway: RunningGateway, engines: list[FakeUpstream], status: int, told: int
+) -> None:
+    """A busy or locked engine is no engine without the route."""
+
+    async def refuse(_: Received, wire: Wire) -> None:
+        await wire.json({"error": {"message": "no"}}, status)
+
+    engines[0].respond = refuse
+    assert (await post(gateway, LIKE_CLAUDE_CODE, "/v1/messages/count_tokens")).status_code == told
+
+
+async def test_a_count_without_messages_is_refused_as_a_message_is(
+    gateway: RunningGateway, engines: list[FakeUpstream]
+) -> None:
+    """The error names the field; nobody is asked."""
+    answer = await post(gateway, {"model": "strict"}, "/v1/messages/count_tokens")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "`messages`" in answer.text
+    assert engines[0].requests == []
+
+
+async def test_a_prompt_that_is_too_long_is_told_in_numbers_where_an_engine_names_none(
+    gateway: RunningGateway, engines: list[FakeUpstream]
+) -> None:
+    """Claude Code compacts by the words and reads the numbers: the window is the config's, the prompt is estimated."""
+
+    async def refuse(_: Received, wire: Wire) -> None:
+        await wire.json({"error": {"message": "Please reduce the length of the messages or completion."}}, 400)
+
+    engines[0].respond = refuse
+    for length, more in ((4000, True), (10, False)):
+        words = {**TURN, "model": "strict", "messages": [{"role": "user", "content": "word " * length}]}
+        answer = await post(gateway, words)
+        assert answer.status_code == 400
+        said = re.fullmatch(r"prompt is too long: (\d+) tokens > 3000 maximum", answer.json()["error"]["message"])
+        assert said, answer.text
+        assert (int(said[1]) > 4900) if more else (int(said[1]) == 3001)
+    said_to_codex = await post(gateway, {"model": "strict", "input": "x"}, "/v1/responses")
+    assert (said_to_codex.status_code, said_to_codex.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])

@@ -10,11 +10,12 @@ import pytest
 
 from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider
 from capstan_gateway.dialects.clients import messages_answer, messages_request, responses_answer, responses_request
+from capstan_gateway.dialects.clients.responses_tools import Tools
 from capstan_gateway.documents import Counts, count_values
 from capstan_gateway.pipeline import adapters, call
 from capstan_gateway.pipeline import answers as pipeline_answers
 from capstan_gateway.pipeline.beside import LARGE_BYTES
-from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, frame
 from support.gateway import entry, running_gateway
 
 LARGE, SMALL = 2 * LARGE_BYTES, 100
@@ -60,6 +61,47 @@ def answered(path: str, provider: Provider | None, size: int) -> dict[str, Any]:
     if provider is Provider.OPENAI and path == "responses":
         return {**RESPONSE, "model": "m", "output": [{"type": "message", "content": [{"text": "y" * size}]}]}
     return completion("m", "y" * size)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tools", [3, 6000])
+async def test_the_tools_of_a_request_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool, tools: int
+) -> None:
+    """For its translation, for what is left out and for its answer: where there are thousands, beside the loop."""
+    read = Tools.of
+    seen: list[str] = []
+
+    def spy(request: dict[str, Any]) -> Tools:
+        seen.append(threading.current_thread().name.partition("_")[0])
+        return read(request)
+
+    monkeypatch.setattr(Tools, "of", spy)
+    call = {"id": "a", "type": "function", "function": {"name": "mcp__t1", "arguments": "{}"}}
+
+    async def calls(received: Received, wire: Wire) -> None:
+        if not received.document.get("stream"):
+            message = {"role": "assistant", "content": None, "tool_calls": [call]}
+            choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+            return await wire.json(completion("m", choices=[choice]))
+        await wire.stream_head()
+        delta = {"index": 0, "delta": {"tool_calls": [{"index": 0, **call}]}, "finish_reason": "tool_calls"}
+        await wire.chunk(frame({**completion("m"), "choices": [delta]}) + DONE)
+        return await wire.end()
+
+    inner = [{"type": "function", "name": f"t{n}", "description": "x" * 40, "parameters": {}} for n in range(tools)]
+    given = [{"type": "namespace", "name": "mcp", "tools": inner}, {"type": "web_search"}]
+    document = {"model": "m", "input": "x", "tools": given, "stream": stream}
+    async with (
+        FakeUpstream(calls) as engine,
+        running_gateway(tmp_path, entry("m", engine.url)) as gateway,
+        httpx2.AsyncClient(timeout=30) as client,
+    ):
+        answer = await client.post(f"{gateway.url}/v1/responses", json=document)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-capstan-dropped-tools"] == "web_search"
+    assert '"namespace":"mcp"' in answer.text
+    assert seen == ["MainThread" if tools == 3 else "documents"]
 
 
 @pytest.mark.parametrize(("size", "where"), [(SMALL, "MainThread"), (LARGE, "documents")])

@@ -79,7 +79,7 @@ def test_every_kind_becomes_a_function() -> None:
     assert "start: /.+/" in patch["properties"]["input"]["description"]
     assert by_name["apply_patch"]["description"] == "Edits."
     assert by_name["mcp__cal__add"]["description"] == "A calendar.\n\nadds"
-    assert RESPONSES.dropped_tools({"tools": ALL}) == (("tools.5", "web_search"),)
+    assert RESPONSES.read_tools({"tools": ALL}).dropped == (("tools.5", "web_search"),)
 
 
 def test_calls_come_back_as_what_they_were() -> None:
@@ -224,6 +224,17 @@ def test_allowed_tools_are_the_ones_that_the_model_sees() -> None:
 def test_chosen_tool_is_chosen_by_its_function(choice: Document, name: str) -> None:
     """A tool of any kind can be demanded."""
     assert asked(tools=ALL, tool_choice=choice)["tool_choice"] == {"type": "function", "function": {"name": name}}
+
+
+def test_one_of_several_is_chosen_by_showing_no_others() -> None:
+    """A namespace, or a name that stands in two of them, means any one of these; chat can only name one."""
+    two = [{**SPACE, "name": space, "tools": [FUNCTION, {**FUNCTION, "name": "add"}]} for space in ("a", "b")]
+    spaced = asked(tools=[*ALL, *two], tool_choice={"type": "namespace", "name": "a"})
+    assert (names(spaced), spaced["tool_choice"]) == (["a__look", "a__add"], "required")
+    named = asked(tools=two, tool_choice={"type": "function", "name": "add"})
+    assert (names(named), named["tool_choice"]) == (["a__add", "b__add"], "required")
+    one = asked(tools=two, tool_choice={"type": "function", "name": "add", "namespace": "b"})
+    assert one["tool_choice"] == {"type": "function", "function": {"name": "b__add"}}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a body must look like for its model, each rule by itself."""
 
+import re
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ from capstan_contract.config import (
 )
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.targets.ids import PairedIds, fitting_id
-from capstan_gateway.dialects.targets.media import fitting_type, fitting_url, split_data_url
+from capstan_gateway.dialects.targets.media import fitting_file, fitting_url, split_data_url
 from capstan_gateway.dialects.targets.native import shape_native
-from capstan_gateway.dialects.targets.private import fitting_name
+from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.dialects.targets.reasoning import place_reasoning
 from capstan_gateway.dialects.targets.system import place_system
 from capstan_gateway.dialects.targets.target import Target
@@ -87,7 +88,8 @@ def test_earlier_reasoning_goes_back_under_one_name_or_not_at_all() -> None:
     both = {**CALL, "reasoning": "t"}
     assert place_reasoning([both], keep=True) == [{**CALL, "reasoning_content": "t"}]
     assert place_reasoning([U1, both], keep=False) == [U1, CALL]
-    assert place_reasoning([{"role": "assistant", "content": "", "reasoning_content": "t"}], keep=False) == []
+    thought = {"role": "assistant", "content": "", "reasoning_content": "t"}
+    assert shape({"messages": [U1, thought]}, target(), translated=True)["messages"] == [U1]
     plain = [U1, CALL]
     assert place_reasoning(plain, keep=True) is plain
     assert place_reasoning(plain, keep=False) is plain
@@ -115,6 +117,31 @@ def test_a_limit_above_the_models_own_is_lowered_or_refused() -> None:
     assert told.value.param == "max_tokens"
 
 
+@pytest.mark.parametrize(
+    ("provider", "field"), [(Provider.ANTHROPIC, "max_tokens"), (Provider.OPENAI, "max_output_tokens")]
+)
+def test_the_same_of_a_native_request(provider: Provider, field: str) -> None:
+    """A model has one limit, in whatever dialect it is asked; the error names the field that the client wrote."""
+    asked = {"messages": [U1], "input": "x", field: 32000}
+    assert shape_native(asked, target(provider, maxOutputTokens=16384))[field] == 16384
+    assert shape_native(asked, target(provider, maxOutputTokens=40000)) is asked
+    assert shape_native(asked, target(provider, contextWindow=20000))[field] < 20000
+    refusing = target(provider, maxOutputTokens=16384, compatibility=Compatibility(maxTokens=MaxTokens.REFUSE))
+    with pytest.raises(InvalidRequest) as told:
+        shape_native(asked, refusing)
+    assert told.value.param == field
+
+
+def test_a_budget_of_thoughts_stays_below_a_lowered_limit() -> None:
+    """Anthropic refuses one that is not smaller than the whole answer; where there is no room for one there is none."""
+    asked = {"messages": [U1], "max_tokens": 32000, "thinking": {"type": "enabled", "budget_tokens": 20000}}
+    shaped = shape_native(asked, target(Provider.ANTHROPIC, maxOutputTokens=8192))
+    assert (shaped["max_tokens"], shaped["thinking"]["budget_tokens"]) == (8192, 8191)
+    assert shape_native(asked, target(Provider.ANTHROPIC, maxOutputTokens=500))["thinking"] == {"type": "disabled"}
+    wrong = {**asked, "max_tokens": 10}
+    assert shape_native(wrong, target(Provider.ANTHROPIC, maxOutputTokens=8192)) is wrong
+
+
 def test_a_limit_leaves_room_for_the_prompt_in_the_window() -> None:
     """Claude Code asks for 32,000 tokens of a window of 28,672; a prompt that fills it is for the engine to refuse."""
     asked = {"messages": [{"role": "user", "content": "word " * 4000}], "max_tokens": 32000}
@@ -140,18 +167,48 @@ def test_what_an_agent_says_of_itself_goes_nowhere() -> None:
         assert shape_native(said, target(provider)) == {"messages": [U1]}
 
 
-def test_a_user_that_is_no_name_becomes_a_hash() -> None:
-    """It is stable, at most 64 characters, differs between models, and tells nothing of the device."""
-    long = '{"device_id":"' + "a" * 64 + '","account_uuid":"","session_id":"8f2c"}'
-    hashed = fitting_name(long, "ns/m")
-    assert hashed == fitting_name(long, "ns/m")
-    assert len(hashed) <= 64
-    assert hashed.startswith("u_")
-    assert hashed not in (fitting_name(long, "ns/other"), fitting_name(long + " ", "ns/m"))
-    assert fitting_name("user-7@example.com", "ns/m") == "user-7@example.com"
-    assert shape({"messages": [U1], "user": long}, target(), translated=True)["user"] == hashed
-    mine = {"messages": [U1], "user": long}
-    assert shape(mine, target(), translated=False) is mine
+def test_a_user_becomes_a_hash_that_only_this_installation_can_make() -> None:
+    """It is stable, at most 64 characters, differs between models and installations, and tells nothing of the name."""
+    names = Pseudonyms(b"k" * 32)
+    hashed = names.of("alice@example.com", at="ns/m")
+    assert hashed == Pseudonyms(b"k" * 32).of("alice@example.com", at="ns/m")
+    assert re.fullmatch(r"u_[0-9a-f]{32}", hashed)
+    others = {names.of("alice@example.com", at="ns/other"), names.of("alice@example.co", at="ns/m")}
+    others |= {Pseudonyms(key).of("alice@example.com", at="ns/m") for key in (b"l" * 32, b"k" * 31, b"k" * 80, None)}
+    assert len({hashed, *others}) == 7
+    names.set_key(b"l" * 32)
+    assert names.of("alice@example.com", at="ns/m") in others
+    with pytest.raises(ValueError, match="16 bytes"):
+        names.set_key(b"short")
+
+
+DEVICE = '{"device_id":"' + "a" * 64 + '","account_uuid":"","session_id":"8f2c"}'
+
+
+@pytest.mark.parametrize("name", ["alice", "alice@example.com", "u-1", DEVICE])
+def test_no_name_of_a_user_goes_out(name: str) -> None:
+    """Neither a plain one nor an address nor an agent's: not to a hosted API on any route, nor in a translation."""
+    said = {"messages": [U1], "user": name, "safety_identifier": name}
+    for provider in Provider:
+        for translated in (True, False):
+            shaped = shape(said, target(provider), translated=translated)
+            assert name not in (shaped["user"], shaped["safety_identifier"])
+    assert shape(said, target(), translated=True)["user"] != name
+    assert shape(said, target(), translated=False) is said
+    native = {"input": "x", "user": name, "safety_identifier": name}
+    assert name not in list(shape_native(native, target(Provider.OPENAI)).values())
+    own = {"messages": [U1], "metadata": {"user_id": name, "other": 1}}
+    told = shape_native(own, target(Provider.ANTHROPIC))["metadata"]
+    assert (told["user_id"][:2], told["other"]) == ("u_", 1)
+
+
+def test_a_key_of_a_cache_is_hidden_where_it_may_tell_of_somebody() -> None:
+    """Codex' is a random id and finds the same cache from every replica; an address does not go out."""
+    plain = {"messages": [U1], "prompt_cache_key": "8f2c7b1e-0c4f-4a7b-9d55-1f0f3f6f3c11"}
+    assert shape(plain, target(Provider.OPENAI), translated=True)["prompt_cache_key"] == plain["prompt_cache_key"]
+    for key in ("alice@example.com", "x" * 65, "a b"):
+        hidden = shape({**plain, "prompt_cache_key": key}, target(Provider.OPENAI), translated=False)
+        assert hidden["prompt_cache_key"].startswith("u_")
 
 
 def test_effort_beside_tools_is_left_out_for_openai() -> None:
@@ -206,7 +263,7 @@ def test_ids_fit_and_pairs_stay_pairs() -> None:
     assert ids.of_result("never called") == fitting_id("never called")
 
 
-PNG, JPEG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", "/9j/4AAQSkZJRgABAQAAAQABAAD"
+PNG, JPEG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", "/9j/4AAQSkZJRgABAQAAAQABAAD="
 
 
 @pytest.mark.parametrize(
@@ -219,18 +276,63 @@ PNG, JPEG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", "/9j/4AAQSkZJRgABAQAAAQABAAD"
         ("https://example.com/a.png", "https://example.com/a.png"),
         ("data:image/png,raw", "data:image/png,raw"),
         ("data:image/png;base64,QUJD", "data:image/png;base64,QUJD"),
+        (f"data:image/png;base64,{PNG[:8]}\r\n{PNG[8:]}\n", f"data:image/png;base64,{PNG}"),
+        (f"data:image/jpeg;base64,{JPEG.replace('/', '_')}", f"data:image/jpeg;base64,{JPEG}"),
+        ("data:image/png;base64,-_-_QQ", "data:image/png;base64,+/+/QQ=="),
+        ("data:image/png;base64,QQ%3D%3D", "data:image/png;base64,QQ=="),
+        (JPEG.replace("/", "_"), f"data:image/jpeg;base64,{JPEG}"),
     ],
 )
 def test_media_are_named_as_what_they_are(url: str, fit: str) -> None:
-    """Anthropic refuses image/jpg, parameters, and a type that the first bytes contradict."""
+    """Anthropic refuses image/jpg, parameters, a type that the first bytes contradict, and other forms of base64."""
     assert fitting_url(url) == fit
+    assert fitting_url(fit) is fit
+
+
+JPG = f"data:image/jpg;charset=x;base64,{JPEG.replace('/', '_')}"
+FIT = f"data:image/jpeg;base64,{JPEG}"
+
+
+@pytest.mark.parametrize("translated", [True, False])
+@pytest.mark.parametrize("provider", [None, Provider.OPENAI, Provider.OPENAI_COMPATIBLE])
+def test_media_fit_in_every_chat(provider: Provider | None, translated: bool) -> None:
+    """Whoever asks, and whoever answers: vLLM takes no parameters in a data URL, and strict APIs no bare string."""
+    parts = [
+        {"type": "image_url", "image_url": {"url": JPG, "detail": "low"}},
+        {"type": "image_url", "image_url": JPG},
+        {"type": "file", "file": {"filename": "a", "file_data": JPG}},
+    ]
+    said = {"messages": [{"role": "user", "content": parts}]}
+    (message,) = shape(said, target(provider), translated=translated)["messages"]
+    assert message["content"] == [
+        {"type": "image_url", "image_url": {"url": FIT, "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": FIT}},
+        {"type": "file", "file": {"filename": "a", "file_data": FIT}},
+    ]
+    fit = {"messages": [message]}
+    assert shape(fit, target(provider), translated=translated)["messages"] is fit["messages"]
+
+
+def test_media_fit_where_a_dialect_is_native() -> None:
+    """A picture of a messages request to Anthropic, one in the result of a tool, and those of a response's input."""
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/jpg", "data": JPEG.replace("/", "_")}}
+    result = {"type": "tool_result", "tool_use_id": "a", "content": [image]}
+    (message,) = shape_native({"messages": [{"role": "user", "content": [image, result]}]}, target(Provider.ANTHROPIC))[
+        "messages"
+    ]
+    source = {"type": "base64", "media_type": "image/jpeg", "data": JPEG}
+    assert message["content"][0]["source"] == message["content"][1]["content"][0]["source"] == source
+    shown = {"type": "input_image", "image_url": JPG}
+    given = {"input": [{"role": "user", "content": [shown]}, {"type": "function_call_output", "output": [shown]}]}
+    items = shape_native(given, target(Provider.OPENAI))["input"]
+    assert items[0]["content"] == items[1]["output"] == [{"type": "input_image", "image_url": FIT}]
 
 
 def test_what_is_no_media_stays_what_it_is() -> None:
     """Nothing is guessed of data that begins like nothing known, and nothing raises."""
     assert split_data_url("hello") is None
     assert split_data_url("") is None
-    assert fitting_type("IMAGE/JPG; q=1", "????") == "image/jpeg"
+    assert fitting_file("IMAGE/JPG; q=1", "????") == ("image/jpeg", "????")
 
 
 def test_a_conversation_of_another_model_is_one_that_anthropic_takes() -> None:
@@ -255,5 +357,8 @@ def test_a_conversation_of_another_model_is_one_that_anthropic_takes() -> None:
     ids = [block["id"] for block in asked["content"]]
     assert [block.get("tool_use_id") for block in answered["content"]] == [*ids, None]
     assert answered["content"][1]["is_error"] is True
+    left = {"role": "assistant", "content": None, "tool_calls": calls[:1]}
+    last = to_messages_request({"messages": [U1, left]}, model="claude")["messages"][-1]
+    assert (last["role"], [block["is_error"] for block in last["content"]]) == ("user", [True])
     only_system = to_messages_request({"messages": [{"role": "system", "content": "S"}]}, model="claude")
     assert only_system["messages"] == [first]

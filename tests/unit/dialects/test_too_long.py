@@ -1,10 +1,15 @@
 """A prompt that is too long, in the words of engines, and in those by which agents know it."""
 
+from typing import Any
+
 import orjson
 import pytest
 
+from capstan_contract.config import Compatibility, MaxTokens, ModelEntry, StaticBackend
 from capstan_gateway.dialects.clients.messages_answer import error_words
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.dialects.targets.limits import lengths_of
+from capstan_gateway.dialects.targets.target import Target
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
 
 VLLM = (
@@ -70,6 +75,30 @@ def test_the_same_in_a_stream() -> None:
     """An error that comes as the first event of an answer is read alike."""
     error = upstream_error_event({"error": {"message": VLLM, "code": 400}})
     assert error_words(error) == "prompt is too long: 262145 tokens > 262144 maximum"
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "lengths", "told"),
+    [
+        (8000, None, {}, "prompt is too long: 10006 tokens > 9000 maximum"),
+        (800, None, {}, "prompt is too long: 9001 tokens > 9000 maximum"),
+        (800, 32000, {}, "prompt is too long: 9001 tokens > 9000 maximum"),
+        (800, 32000, {"maxTokens": MaxTokens.REFUSE}, "input length and `max_tokens` exceed context limit: 1006 + 320"),
+    ],
+)  # fmt: skip
+def test_numbers_are_made_where_an_engine_names_none(
+    words: int, asked: int | None, lengths: dict[str, Any], told: str
+) -> None:
+    """Of the window of the config and the estimate; where by that all would fit, the prompt is longer than it seems."""
+    entry = ModelEntry(
+        id="ns/m", servedName="m", upstreamName="m", backend=StaticBackend(urls=()), contextWindow=9000,
+        compatibility=Compatibility(**lengths),
+    )  # fmt: skip
+    document: dict[str, Any] = {"messages": [{"role": "user", "content": "word " * words}]}
+    error = normalise_error(400, b'{"error":{"message":"Please reduce the length of the messages."}}')
+    assert error.lengths is None
+    error.lengths = lengths_of(document if asked is None else {**document, "max_tokens": asked}, Target.of(entry))
+    assert error_words(error).startswith(told)
 
 
 @pytest.mark.parametrize(

@@ -567,7 +567,8 @@ async def test_a_native_stream_is_passed_on_as_the_clients() -> None:
 async def test_what_counts_tokens_is_on_no_bill() -> None:
     """Neither its answer nor what was lost on the way to it: it makes none; any engine that has the route may count."""
     route = Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset(), dialect=SPOKEN)
-    request = Request(route, {"model": "m"}, stream=False, usage_asked=False, native=NativeRequest({"model": "m"}))
+    native = NativeRequest({"model": "m", "messages": [{"role": "user", "content": "x"}]})
+    request = Request(route, {"model": "m"}, stream=False, usage_asked=False, native=native)
     bench = Bench(Plan(status=0), whole(b"{}"), whole({"input_tokens": 5}), endpoints=3).never_waits()
     reply = await bench.give(request=request)
     assert isinstance(reply, WholeReply)
@@ -576,6 +577,26 @@ async def test_what_counts_tokens_is_on_no_bill() -> None:
     with pytest.raises(ConnectionLost):
         await failing.give(request=request)
     assert failing.ask.bill.calls == 0
+
+
+@pytest.mark.parametrize("came", [LARGE_BYTES, LARGE_BYTES + 1])
+async def test_a_large_prompt_is_counted_beside_the_loop(came: int, executor: Counted) -> None:
+    """An estimate of megabytes takes as long as others would have to wait; so do the numbers of a prompt too long."""
+    route = Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset(), dialect=SPOKEN)
+    native = NativeRequest({"model": "m", "messages": MESSAGES})
+    request = Request(route, {"model": "m"}, stream=False, usage_asked=False, native=native, came=came)
+    bench = Bench(whole({"detail": "Not Found"}, status=404), executor=executor)
+    reply = await bench.give(request=request)
+    assert isinstance(reply, WholeReply)
+    assert orjson.loads(reply.body)["input_tokens"] > 0
+    assert executor.count == (2 if came > LARGE_BYTES else 0)  # The body, and the estimate.
+    executor.count = 0
+    long = Request(CHAT, {"model": "m", "messages": MESSAGES}, stream=False, usage_asked=False, came=came)
+    told = {"error": {"message": "reduce the length of the messages"}}
+    with pytest.raises(UpstreamRejected) as caught:
+        await Bench(whole(told, status=400), executor=executor, contextWindow=9).give(request=long)
+    assert caught.value.lengths == (10, 0, 9)
+    assert executor.count == (2 if came > LARGE_BYTES else 0)
 
 
 async def test_what_a_native_request_asks_to_be_kept_is_asked_for_once() -> None:

@@ -4,7 +4,7 @@ Fields of theirs that only hint (caching, thinking, service tier) are left out; 
 counterpart are refused by name. Fields that neither API knows pass through, as on every route.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -22,7 +22,7 @@ from capstan_gateway.dialects.fields import (
     word,
     wrong,
 )
-from capstan_gateway.dialects.targets.media import fitting_type
+from capstan_gateway.dialects.targets.media import fitting_file
 
 _HINTS: Final = frozenset(
     ("cache_control", "context_management", "diagnostics", "inference_geo", "service_tier", "speed", "thinking")
@@ -74,6 +74,10 @@ def _system(value: Any) -> list[Document]:
         texts = [_unbilled(value)]
     else:
         texts = [_unbilled(_text(block, field)) for field, block in read_objects(value, "system")]
+    return _said(texts)
+
+
+def _said(texts: list[str]) -> list[Document]:
     text = "\n".join(text for text in texts if text)
     return [{"role": "system", "content": text}] if text else []
 
@@ -101,7 +105,7 @@ def _turns(value: Any) -> list[Document]:
         elif role == "assistant":
             turns.extend(_assistant_turns(blocks))
         elif role in ("system", "developer"):
-            turns.extend(_system([block for _, block in blocks]))
+            turns.extend(_said([_unbilled(_text(block, at)) for at, block in blocks]))
         else:
             raise wrong(f"{field}.role", "must be user, assistant, system or developer")
     return turns
@@ -168,7 +172,7 @@ def _url(block: Document, field: str) -> str:
     source = read_object(block.get("source"), f"{field}.source")
     if source.get("type") == "base64":
         kind, data = (read_text(source, name, f"{field}.source") for name in ("media_type", "data"))
-        return data_url(fitting_type(kind, data), data)
+        return data_url(*fitting_file(kind, data))
     if source.get("type") == "url":
         return read_text(source, "url", f"{field}.source")
     raise unsupported(f"{field}.source.type", "allowed are base64 and url")
@@ -213,6 +217,12 @@ def _assistant_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
 def _arguments(given: Any, field: str) -> str:
     """Write a call's input as chat does. Some clients keep it as the text that a model once wrote."""
     return given if isinstance(given, str) else orjson.dumps(read_object(given, field)).decode()
+
+
+class MessagesTools(NamedTuple):
+    """What is to be known of the tools of a request; `port.ClientTools`."""
+
+    dropped: tuple[DroppedTool, ...]
 
 
 def hosted_tools(document: Document) -> tuple[DroppedTool, ...]:

@@ -10,10 +10,10 @@ from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import EventRelay, ended_early, event
 from capstan_gateway.dialects.upstreams.anthropic_answer import read_usage
 from capstan_gateway.dialects.upstreams.anthropic_stream import read_error
-from capstan_gateway.engine_errors import normalise_error
+from capstan_gateway.dialects.upstreams.openai_answer import read_failure, read_responses_usage
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.streaming.relay import Rename
-from capstan_gateway.tokens.usage import Usage, count_of, written_of
+from capstan_gateway.tokens.usage import Usage
 
 _PIECES: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 """Types of Anthropic's deltas that are output, with the field that holds it."""
@@ -93,7 +93,7 @@ class NativeResponsesRelay(NativeRelay):
                 told = event({**payload, "response": {**payload["response"], **failed(self.error)}})
                 return told if self._rename is None else self._rename(told)
         elif kind == "error":
-            self.error = normalise_error(_status(payload.get("code")), orjson.dumps(payload), external=True)
+            self.error = read_failure(payload.get("error") or payload)
             self.done = True
             return self.failure(self.error)
         return None
@@ -102,22 +102,7 @@ class NativeResponsesRelay(NativeRelay):
         self.finished = self.done = self.begun = True
         self.usage = read_responses_usage(response)
         if response.get("status") == "failed":
-            found = response.get("error") or {}
-            self.error = normalise_error(_status(found.get("code")), orjson.dumps({"error": found}), external=True)
-
-
-def _status(code: object) -> int:
-    return {"rate_limit_exceeded": 429, "invalid_prompt": 400}.get(str(code), 500)
-
-
-def read_responses_usage(response: Document) -> Usage | None:
-    """Read usage as the Responses API writes it; None where there is none yet."""
-    usage = response.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("input_tokens_details")
-    cached, written = (count_of(details.get("cached_tokens")), written_of(details)) if type(details) is dict else (0, 0)
-    return Usage(count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens")), cached, written)
+            self.error = read_failure(response.get("error") or {})
 
 
 def read_native_message(body: bytes) -> Usage | None:
@@ -133,8 +118,7 @@ def read_native_response(body: bytes) -> tuple[bytes, Usage | None]:
     found = _load(body, "response")
     error = found.get("error")
     if isinstance(error, dict):
-        told = normalise_error(_status(error.get("code")), orjson.dumps({"error": error}), external=True)
-        body = orjson.dumps({**found, **failed(told)})
+        body = orjson.dumps({**found, **failed(read_failure(error))})
     return body, read_responses_usage(found)
 
 

@@ -19,6 +19,15 @@ class DroppedTool(NamedTuple):
     """Its type."""
 
 
+class ClientTools(Protocol):
+    """The tools of one request, read once: for its translation and for that of its answer."""
+
+    @property
+    def dropped(self) -> tuple[DroppedTool, ...]:
+        """Those that a translation leaves out."""
+        ...
+
+
 class Presenter(Protocol):
     """Writes one stream of chat completion chunks in the client's dialect."""
 
@@ -38,19 +47,22 @@ class Presenter(Protocol):
 class Dialect(Protocol):
     """One API beside chat completions; it holds no state."""
 
-    def read_request(self, document: Document) -> Document:
-        """Translate a request into a chat completion request; InvalidRequest names the field that cannot be."""
+    def read_tools(self, document: Document) -> ClientTools:
+        """Read the tools of a request; InvalidRequest names the field of one that is none."""
         ...
 
-    def dropped_tools(self, document: Document) -> tuple[DroppedTool, ...]:
-        """The tools that `read_request` leaves out of a request that it takes."""
+    def read_request(self, document: Document, tools: ClientTools | None = None) -> Document:
+        """Translate a request into a chat completion request; InvalidRequest names the field that cannot be.
+
+        `tools` are those of this document, where they were read already.
+        """
         ...
 
-    def write_answer(self, completion: Document, request: Document) -> Document:
+    def write_answer(self, completion: Document, request: Document, tools: ClientTools | None = None) -> Document:
         """Translate a chat completion; `request` is the client's own. UpstreamFailed when it is none."""
         ...
 
-    def presenter(self, request: Document) -> Presenter:
+    def presenter(self, request: Document, tools: ClientTools | None = None) -> Presenter:
         """What translates a stream."""
         ...
 

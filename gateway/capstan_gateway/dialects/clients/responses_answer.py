@@ -29,8 +29,11 @@ _ECHOED: Final[tuple[tuple[str, Any], ...]] = (
 """Fields of a response that repeat the request's, with the defaults."""
 
 
-def to_response(completion: Mapping[str, Any], request: Document, *, now: int) -> Document:
-    """Translate an answer that is whole `now`, in seconds since 1970; UpstreamFailed when it is none."""
+def to_response(completion: Mapping[str, Any], request: Document, *, now: int, tools: Tools | None = None) -> Document:
+    """Translate an answer that is whole `now`, in seconds since 1970; UpstreamFailed when it is none.
+
+    `tools` are those of the request, where they were read already.
+    """
     choice, message = first_choice(completion)
     completion = with_id(completion)
     number, finish = number_of(completion), choice.get("finish_reason")
@@ -41,10 +44,10 @@ def to_response(completion: Mapping[str, Any], request: Document, *, now: int) -
     if text:
         output.append(message_item(number, len(output), text, COMPLETED, logprobs_of(choice)))
     calls = repaired_calls(calls_of(message))
-    tools = Tools.of(request).by_chat_name if calls else {}
+    known = (Tools.of(request) if tools is None else tools).by_chat_name if calls else {}
     for call in calls:
         name, arguments = function_of(call)
-        item = call_item(number, len(output), call.get("id"), name, arguments, COMPLETED, tools.get(name))
+        item = call_item(number, len(output), call.get("id"), name, arguments, COMPLETED, known.get(name))
         output.append(item)
     if output and output[-1]["type"] != "reasoning":
         output[-1]["status"] = status_of(finish)

@@ -55,12 +55,12 @@ _LOGPROBS: Final = "message.output_text.logprobs"
 _MOST_LOGPROBS: Final = 20
 
 
-def to_chat_request(document: Document) -> Document:
-    """Translate a request; InvalidRequest names the field that cannot be."""
+def to_chat_request(document: Document, tools: Tools | None = None) -> Document:
+    """Translate a request; InvalidRequest names the field that cannot be. `tools` are its own, read already."""
     _refuse(document)
     dropped = _TRANSLATED | _IGNORED | _STATEFUL.keys()
     request = {key: value for key, value in document.items() if key not in dropped}
-    tools = Tools.of(document)
+    tools = Tools.of(document) if tools is None else tools
     messages = [*_instructions(document.get("instructions")), *to_messages(document.get("input"), tools)]
     request["messages"] = _one_system(messages)
     if document.get("max_output_tokens") is not None:
@@ -133,9 +133,11 @@ def _add_tools(request: Document, tools: Tools, choice: Any) -> None:
         offered, choice = _allowed(tools, choice)
     if isinstance(choice, dict):
         chosen = tools.named(choice, "tool_choice")
-        if len(chosen) != 1:
+        if not chosen:
             raise unsupported("tool_choice.type", "a tool that only a hosted API runs cannot be chosen")
         choice = {"type": "function", "function": {"name": chosen[0].chat_name}}
+        if len(chosen) > 1:  # A namespace, or a name that several have: one of these is to be called.
+            offered, choice = chosen, "required"
     elif choice not in (None, "auto", "none", "required"):
         raise wrong("tool_choice", "must be auto, none, required or a tool")
     if not offered:

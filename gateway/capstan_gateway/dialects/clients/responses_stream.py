@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import orjson
+
 from capstan_gateway.dialects.chat import with_id
 from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
 from capstan_gateway.dialects.clients.responses_answer import (
@@ -47,7 +49,9 @@ _DONE: Final = b"data: [DONE]\n\n"
 class ResponseEvents(ChatEvents):
     """One stream for a client of `/v1/responses`."""
 
-    def __init__(self, request: Document, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, request: Document, clock: Callable[[], float] = time.time, *, tools: Tools | None = None
+    ) -> None:
         super().__init__()
         self._request = request
         self._clock = clock
@@ -58,8 +62,8 @@ class ResponseEvents(ChatEvents):
         """Of the open item."""
         self._named: tuple[object, str] = (None, "")
         """Id and name of the open call."""
-        self._tools: dict[str, Tool] | None = None
-        """By the names that the model calls; read when it first calls one."""
+        self._tools: dict[str, Tool] | None = None if tools is None else tools.by_chat_name
+        """By the names that the model calls; where nobody has read them yet, read when it first calls one."""
         self._tool: Tool | None = None
         """What the open call calls, of a kind that needs to be known."""
         self._input: InputText | None = None
@@ -82,7 +86,9 @@ class ResponseEvents(ChatEvents):
     def _stream_begins(self, chunk: Document) -> bytes:
         chunk = with_id(chunk)
         self._number = number_of(chunk)
-        self._head = response_head(chunk, self._request, now=self._now())
+        head = response_head(chunk, self._request, now=self._now())
+        # Three events repeat the tools of the request, which may be thousands: they are written once.
+        self._head = {**head, "tools": orjson.Fragment(orjson.dumps(head["tools"]))}
         return self._event("response.created", response=self._head) + self._event(
             "response.in_progress", response=self._head
         )

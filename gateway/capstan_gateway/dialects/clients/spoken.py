@@ -8,7 +8,7 @@ import orjson
 
 from capstan_gateway.dialects.clients import messages_answer, messages_request, responses_answer, responses_request
 from capstan_gateway.dialects.clients.messages_stream import MessageEvents
-from capstan_gateway.dialects.clients.port import Dialect, DroppedTool, Presenter
+from capstan_gateway.dialects.clients.port import ClientTools, Dialect, Presenter
 from capstan_gateway.dialects.clients.responses_stream import ResponseEvents
 from capstan_gateway.dialects.clients.responses_tools import Tools
 from capstan_gateway.dialects.fields import Document
@@ -19,16 +19,16 @@ from capstan_gateway.errors import TOO_LONG, GatewayError
 class _Messages:
     """Anthropic's Messages API; `port.Dialect`."""
 
-    def read_request(self, document: Document) -> Document:
+    def read_tools(self, document: Document) -> ClientTools:
+        return messages_request.MessagesTools(messages_request.hosted_tools(document))
+
+    def read_request(self, document: Document, tools: ClientTools | None = None) -> Document:  # noqa: ARG002 - one signature
         return messages_request.to_chat_request(document)
 
-    def dropped_tools(self, document: Document) -> tuple[DroppedTool, ...]:
-        return messages_request.hosted_tools(document)
-
-    def write_answer(self, completion: Document, request: Document) -> Document:  # noqa: ARG002 - one signature
+    def write_answer(self, completion: Document, request: Document, tools: ClientTools | None = None) -> Document:  # noqa: ARG002 - one signature
         return messages_answer.to_message(completion)
 
-    def presenter(self, request: Document) -> Presenter:  # noqa: ARG002 - one signature
+    def presenter(self, request: Document, tools: ClientTools | None = None) -> Presenter:  # noqa: ARG002 - one signature
         return MessageEvents()
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
@@ -41,21 +41,22 @@ class Responses:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
 
-    def read_request(self, document: Document) -> Document:
+    def read_tools(self, document: Document) -> Tools:
+        """Read the tools."""
+        return Tools.of(document)
+
+    def read_request(self, document: Document, tools: ClientTools | None = None) -> Document:
         """Translate a request."""
-        return responses_request.to_chat_request(document)
+        return responses_request.to_chat_request(document, _tools_of(document, tools))
 
-    def dropped_tools(self, document: Document) -> tuple[DroppedTool, ...]:
-        """Tools that OpenAI runs itself."""
-        return Tools.of(document).dropped
-
-    def write_answer(self, completion: Document, request: Document) -> Document:
+    def write_answer(self, completion: Document, request: Document, tools: ClientTools | None = None) -> Document:
         """Translate an answer."""
-        return responses_answer.to_response(completion, request, now=int(self._clock()))
+        known = _tools_of(request, tools)
+        return responses_answer.to_response(completion, request, tools=known, now=int(self._clock()))
 
-    def presenter(self, request: Document) -> Presenter:
+    def presenter(self, request: Document, tools: ClientTools | None = None) -> Presenter:
         """What translates a stream."""
-        return ResponseEvents(request, self._clock)
+        return ResponseEvents(request, self._clock, tools=_tools_of(request, tools))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002 - one signature
         """OpenAI's envelope."""
@@ -63,6 +64,10 @@ class Responses:
         if error.code == TOO_LONG:
             told["error"]["param"] = "input"  # Where this API has the messages.
         return error.status, orjson.dumps(told)
+
+
+def _tools_of(document: Document, tools: ClientTools | None) -> Tools:
+    return tools if isinstance(tools, Tools) else Tools.of(document)
 
 
 MESSAGES: Final[Dialect] = _Messages()

@@ -5,27 +5,36 @@ from typing import Any
 from capstan_contract.config import Provider, ReasoningHistory, SystemMessages
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.targets.limits import within_limits
+from capstan_gateway.dialects.targets.media import fit_media
 from capstan_gateway.dialects.targets.private import without_private
 from capstan_gateway.dialects.targets.reasoning import place_reasoning
 from capstan_gateway.dialects.targets.system import as_system, place_system
 from capstan_gateway.dialects.targets.target import Target
+from capstan_gateway.dialects.targets.turns import answered, is_all_text, without_empty
 
 
-def shape(document: Document, target: Target, *, translated: bool, has_developer: bool = True) -> Document:
+def shape(
+    document: Document, target: Target, *, translated: bool, has_developer: bool = True, responses: bool = False
+) -> Document:
     """Give the request for this model: the very same object when it takes it as it is.
 
-    What a client of chat completions says is its own: beside its limit and what is private only that changes which the
-    model's owner has set, and the role `developer` for engines (`has_developer` says that there may be one). A
-    `translated` one is written as its model needs it. InvalidRequest names what the model's owner wants refused.
+    What a client of chat completions says is its own: beside its limit, what is private, pictures whose URLs strict
+    engines refuse and turns without anything in them only that changes which the model's owner has set, and the role
+    `developer` for engines (`has_developer` says that there may be one). A `translated` one is written as its model
+    needs it; with `responses` it goes to OpenAI's Responses API. InvalidRequest names what the model's owner wants
+    refused.
     """
-    document = without_private(document, target=target.id, whole=translated or bool(target.provider))
+    document = without_private(document, target, whole=translated or bool(target.provider))
     document = within_limits(document, target)
+    messages = document.get("messages")
     if translated:
-        document = _with_messages(document, _written(document.get("messages"), target))
-        return _fitting_effort(document, target)
+        document = _with_messages(document, _written(messages, target))
+        return document if responses else _fitting_effort(document, target)
     if has_developer or target.said.systemMessages is not None or target.said.reasoningHistory is not None:
-        document = _with_messages(document, _as_set(document.get("messages"), target))
-    return document
+        messages = _as_set(messages, target)
+    if messages is not None and not is_all_text(messages):
+        messages = without_empty(fit_media(messages), translated=False)
+    return _with_messages(document, messages)
 
 
 def _with_messages(document: Document, messages: Any) -> Document:
@@ -36,7 +45,10 @@ def _written(messages: Any, target: Target) -> Any:
     if not isinstance(messages, list):
         return messages
     several = target.provider == Provider.ANTHROPIC  # Its prompt has blocks, each with a cache of its own.
-    return place_reasoning(place_system(messages, target.system, several=several), keep=target.wants_reasoning)
+    messages = place_reasoning(messages, keep=target.wants_reasoning)
+    messages = place_system(without_empty(fit_media(messages), translated=True), target.system, several=several)
+    # NB: Anthropic's request is made of this, with its own ids for calls and results.
+    return answered(messages) if target.provider in (Provider.OPENAI, Provider.OPENAI_COMPATIBLE) else messages
 
 
 def _as_set(messages: Any, target: Target) -> Any:

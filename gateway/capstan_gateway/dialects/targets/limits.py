@@ -13,7 +13,7 @@ SPARE_TOKENS: Final = 256
 """Left free in a window: a template writes more around a prompt than an estimate knows."""
 
 
-def within_limits(document: Document, target: Target) -> Document:
+def within_limits(document: Document, target: Target, *, fields: tuple[str, ...] = FIELDS) -> Document:
     """Give the request with a limit that the model takes; the same object when it has one, or none.
 
     InvalidRequest where the model's owner wants too high a limit refused. A window that the prompt alone would fill
@@ -21,7 +21,7 @@ def within_limits(document: Document, target: Target) -> Document:
     """
     if target.max_output_tokens is None and target.context_window is None:
         return document
-    for field in FIELDS:
+    for field in fields:
         asked = document.get(field)
         if type(asked) is int and (most := _most(document, target, asked)) < asked:
             if not target.clamps:
@@ -42,3 +42,22 @@ def _most(document: Mapping[str, Any], target: Target, asked: int) -> int:
         return most  # It may fit: the engine knows better than an estimate.
     left = free - SPARE_TOKENS
     return min(most, left) if left > 0 else most
+
+
+def lengths_of(document: Mapping[str, Any], target: Target) -> tuple[int, int, int] | None:
+    """Give the tokens of the prompt, of the answer and of the window, for a chat request that an engine finds too long
+    and does not say by how much; None where nobody has told the window.
+
+    The prompt's are an estimate. Where by it there is room for both, it is too low, and the prompt is what is too long.
+    """
+    window = target.context_window
+    if window is None:
+        return None
+    prompt = prompt_tokens(document)
+    asked = [document[field] for field in FIELDS if type(document.get(field)) is int]
+    answer = min([*asked, *([target.max_output_tokens] if asked and target.max_output_tokens else [])], default=0)
+    if target.clamps and asked:
+        answer = min(answer, max(window - prompt - SPARE_TOKENS, 0))  # As it was lowered.
+    if prompt <= window < prompt + answer:
+        return prompt, answer, window
+    return max(prompt, window + 1), 0, window

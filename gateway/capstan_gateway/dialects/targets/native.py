@@ -5,25 +5,56 @@ from typing import Any, Final
 from capstan_contract.config import Provider
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.targets.ids import fitting_id
-from capstan_gateway.dialects.targets.private import without_private
+from capstan_gateway.dialects.targets.limits import within_limits
+from capstan_gateway.dialects.targets.media import fitting_file, fitting_url
+from capstan_gateway.dialects.targets.private import without_private, without_user_id
 from capstan_gateway.dialects.targets.target import Target
 
 _IDS: Final = {"tool_use": "id", "tool_result": "tool_use_id"}
+_MESSAGES_LIMIT: Final = "max_tokens"
+_RESPONSES_LIMIT: Final = "max_output_tokens"
+LEAST_BUDGET: Final = 1024
+"""Tokens of thoughts: Anthropic takes no smaller budget."""
 
 
 def shape_native(document: Document, target: Target) -> Document:
     """Give the request as this API takes it; the very same object when it takes it as it is.
 
+    The limit of an answer is one that the model takes, the names of users are hashes, pictures are of a known type.
     Thoughts without a signature are another model's, which Anthropic refuses; so are ids with other characters than its
-    own have. What is signed stays as it came, to the byte.
+    own have. What is signed stays as it came, to the byte. InvalidRequest names a limit that the model's owner wants
+    refused.
     """
-    document = without_private(document, target=target.id, whole=target.provider == Provider.OPENAI)
-    if target.provider != Provider.ANTHROPIC or not isinstance(document.get("messages"), list):
+    if target.provider == Provider.OPENAI:
+        document = within_limits(without_private(document, target, whole=True), target, fields=(_RESPONSES_LIMIT,))
+        return _with_list(document, "input", _fitting_item)
+    document = without_user_id(without_private(document, target, whole=False), target)
+    if target.provider != Provider.ANTHROPIC:
         return document
-    messages = [_fitting(message) for message in document["messages"]]
-    if all(new is old for new, old in zip(messages, document["messages"], strict=True)):
+    limited = within_limits(document, target, fields=(_MESSAGES_LIMIT,))
+    return _with_list(document if limited is document else _within_budget(limited), "messages", _fitting)
+
+
+def _with_list(document: Document, field: str, fit: Any) -> Document:
+    """Give the document with each item of a list as it should be, or without it; the same object when none changes."""
+    given = document.get(field)
+    if not isinstance(given, list):
         return document
-    return {**document, "messages": [message for message in messages if message is not None]}
+    items = [fit(item) for item in given]
+    if all(new is old for new, old in zip(items, given, strict=True)):
+        return document
+    return {**document, field: [item for item in items if item is not None]}
+
+
+def _within_budget(document: Document) -> Document:
+    """Give thoughts a budget below the limit of the whole answer, which Anthropic wants."""
+    thinking, limit = document.get("thinking"), document.get(_MESSAGES_LIMIT)
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if type(budget) is not int or type(limit) is not int or budget < limit or not isinstance(thinking, dict):
+        return document
+    if limit <= LEAST_BUDGET:
+        return {**document, "thinking": {"type": "disabled"}}
+    return {**document, "thinking": {**thinking, "budget_tokens": limit - 1}}
 
 
 def _fitting(message: Any) -> Any:
@@ -42,8 +73,48 @@ def _block(block: Any) -> Any:
     kind = block.get("type") if isinstance(block, dict) else None
     if kind == "thinking":
         return block if block.get("signature") else None
+    if kind in ("image", "document"):
+        return _with_file(block)
+    if kind == "tool_result" and isinstance(block.get("content"), list):
+        inner = [_block(one) for one in block["content"]]
+        if any(new is not old for new, old in zip(inner, block["content"], strict=True)):
+            block = {**block, "content": inner}
     name = _IDS.get(kind) if isinstance(kind, str) else None
     if name is None or not isinstance(block.get(name), str):
         return block
     fit = fitting_id(block[name])
     return block if fit == block[name] else {**block, name: fit}
+
+
+def _with_file(block: Document) -> Document:
+    source = block.get("source")
+    if not isinstance(source, dict) or source.get("type") != "base64":
+        return block
+    kind, data = source.get("media_type"), source.get("data")
+    if not isinstance(kind, str) or not isinstance(data, str):
+        return block
+    fit = fitting_file(kind, data)
+    return block if fit == (kind, data) else {**block, "source": {**source, "media_type": fit[0], "data": fit[1]}}
+
+
+def _fitting_item(item: Any) -> Any:
+    """Give an item of `input` with pictures and files that OpenAI takes."""
+    if not isinstance(item, dict):
+        return item
+    for name in ("content", "output"):
+        parts = item.get(name)
+        if isinstance(parts, list):
+            fit = [_input_part(part) for part in parts]
+            if any(new is not old for new, old in zip(fit, parts, strict=True)):
+                item = {**item, name: fit}
+    return item
+
+
+def _input_part(part: Any) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    name = {"input_image": "image_url", "input_file": "file_data"}.get(kind) if isinstance(kind, str) else None
+    url = None if name is None else part.get(name)
+    if not isinstance(url, str):
+        return part
+    fit = fitting_url(url)
+    return part if fit is url else {**part, name: fit}

@@ -11,12 +11,11 @@ NAMES: Final = ("reasoning_content", "reasoning")
 def place_reasoning(messages: list[Any], *, keep: bool) -> list[Any]:
     """Give the messages with their reasoning under one name, or without it; the same list when nothing changes.
 
-    A turn of which nothing is left but its reasoning goes with it.
+    A turn may be left that says nothing; see `turns.without_empty`.
     """
     if not any(_has(message, keep=keep) for message in messages):
         return messages
-    placed = [_kept(message) if keep else _dropped(message) for message in messages]
-    return [message for message in placed if message is not None]
+    return [_kept(message) if keep else _dropped(message) for message in messages]
 
 
 def _has(message: Any, *, keep: bool) -> bool:
@@ -25,15 +24,14 @@ def _has(message: Any, *, keep: bool) -> bool:
     return "reasoning" in message if keep else any(name in message for name in NAMES)
 
 
-def _kept(message: Document) -> Document | None:
+def _kept(message: Document) -> Document:
     if not _has(message, keep=True):
         return message
     found = message.get("reasoning_content") or message["reasoning"]
     return {**{key: value for key, value in message.items() if key not in NAMES}, NAMES[0]: found}
 
 
-def _dropped(message: Document) -> Document | None:
+def _dropped(message: Document) -> Document:
     if not _has(message, keep=False):
         return message
-    left = {key: value for key, value in message.items() if key not in NAMES}
-    return left if left.get("content") or left.get("tool_calls") or left.get("refusal") else None
+    return {key: value for key, value in message.items() if key not in NAMES}

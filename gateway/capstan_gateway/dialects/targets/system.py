@@ -26,12 +26,12 @@ def place_system(messages: list[Any], how: SystemMessages, *, several: bool = Fa
     if places == [0] and _role(messages[0]) == "system":
         return messages
     if how is SystemMessages.FIRST:
-        first = _joined([messages[place] for place in places], role="system")
+        first = joined([messages[place] for place in places], role="system")
         return [first, *(message for message in messages if _role(message) not in SYSTEM_ROLES)]
     leading = next(
         (place for place, message in enumerate(messages) if _role(message) not in SYSTEM_ROLES), len(messages)
     )
-    begin = messages[:leading] if several or not leading else [_joined(messages[:leading], role="system")]
+    begin = messages[:leading] if several or not leading else [joined(messages[:leading], role="system")]
     return begin + _as_user(messages[leading:])
 
 
@@ -60,7 +60,7 @@ def _as_user(messages: list[Any]) -> list[Any]:
             marked = _say(placed, held)
             held = []
         if marked and role == "user":
-            placed[-1] = _joined([placed[-1], message], role="user")
+            placed[-1] = joined([placed[-1], message], role="user")
         else:
             placed.append(message)
         marked = marked and role == "user"
@@ -71,9 +71,9 @@ def _as_user(messages: list[Any]) -> list[Any]:
 
 def _say(placed: list[Any], reminders: list[Document]) -> bool:
     if placed and _role(placed[-1]) == "user":
-        placed[-1] = _joined([placed[-1], *reminders], role="user")
+        placed[-1] = joined([placed[-1], *reminders], role="user")
     else:
-        placed.append(_joined(reminders, role="user"))
+        placed.append(joined(reminders, role="user"))
     return True
 
 
@@ -88,7 +88,7 @@ def _plain(content: Any) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def _joined(messages: list[Document], *, role: str) -> Document:
+def joined(messages: list[Document], *, role: str) -> Document:
     """Give one message that says all of these: as a text where each is one, else in parts."""
     contents = [message.get("content") for message in messages]
     if all(isinstance(content, str) for content in contents):

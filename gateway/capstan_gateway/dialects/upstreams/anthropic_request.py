@@ -14,6 +14,7 @@ import orjson
 from capstan_gateway.dialects.fields import Document, read_object, read_objects, read_text, unsupported, word, wrong
 from capstan_gateway.dialects.targets.ids import PairedIds
 from capstan_gateway.dialects.targets.media import split_data_url
+from capstan_gateway.dialects.targets.turns import INTERRUPTED, NOTHING_SAID
 
 VERSION: Final = b"2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -65,10 +66,10 @@ _REFUSED: Final = {
 _EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 
 
-_NOTHING_SAID: Final[Document] = {"type": "text", "text": "(no content)"}
+_NOTHING_SAID: Final[Document] = {"type": "text", "text": NOTHING_SAID}
 """That API refuses an empty turn, and a conversation without one."""
 _INTERRUPTED: Final[Document] = {
-    "type": "tool_result", "is_error": True, "content": "[no result: the call was interrupted]",
+    "type": "tool_result", "is_error": True, "content": INTERRUPTED,
 }  # fmt: skip
 
 
@@ -149,6 +150,8 @@ def _split_messages(given: Any) -> tuple[list[Document], list[Document]]:
 
 def _answered(turns: list[Document]) -> list[Document]:
     """Put the results of a turn before what the user says, and one for each call that was interrupted."""
+    if turns and any(block["type"] == "tool_use" for block in turns[-1]["content"]):
+        turns = [*turns, {"role": "user", "content": []}]  # A conversation that ends with a call.
     for before, turn in pairwise(turns):
         calls = [block["id"] for block in before["content"] if block["type"] == "tool_use"]
         results = [block for block in turn["content"] if block["type"] == "tool_result"]
