@@ -47,6 +47,7 @@ from capstan_gateway.selection.route_memory import RouteMemory
 from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.serving.turned_away import TurnedAway
 from capstan_gateway.settings import Settings
+from capstan_gateway.stores.room import make_stores
 from capstan_gateway.telemetry.cells import NumberFamily
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
@@ -87,6 +88,7 @@ class Gateway:
         request_log = self._request_log()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="documents")
         self._images = _image_fetcher(settings, self._executor)
+        self.stores = make_stores(settings, metrics=self.metrics, budget=self.memory, rng=self._rng)
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         loop = asyncio.get_running_loop()
         self.deps = Deps(
@@ -103,10 +105,12 @@ class Gateway:
             max_body_bytes=settings.max_body_bytes,
             endpoint_wait_seconds=settings.endpoint_wait_seconds,
             images=self._images,
+            responses=self.stores.responses,
         )
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
+        self.stores.live_in(self.lifecycle)
         self.lifecycle.add(Closing("upstream", self.client.aclose), Phase.CLIENT)
         if self._images is not None:
             self.lifecycle.add(Closing("images", self._images.aclose), Phase.CLIENT)
@@ -133,7 +137,8 @@ class Gateway:
 
     def notes(self) -> tuple[str, ...]:
         """Say what is wrong and keeps no request away: work that is begun anew, objects that are refused."""
-        return (*(f"work that failed is tried again: {job}" for job in self.jobs.failing), *self.refusals.notes)
+        failing = (f"work that failed is tried again: {job}" for job in self.jobs.failing)
+        return (*failing, *self.refusals.notes, *self.stores.notes)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -8,12 +8,14 @@
     │   ├── RequestTimeout    408
     │   ├── RouteNotFound     404
     │   ├── MethodNotAllowed  405
+    │   ├── NotStored         404   no such response; 400 where a request names it as its previous one
     │   ├── CodingNotSupported  501
     │   └── VersionNotSupported 505
     ├── ModelNotFound         404   use a model that exists
     ├── ModelNotReady         503   try again later: the model has no ready endpoint
     ├── Overloaded            503   try again in a second: this gateway is full
     ├── ShuttingDown          503   try again: another replica answers
+    ├── StoreUnavailable      503   try again: what is stored cannot be read now
     ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
     ├── UpstreamTimeout       504   the engine was too slow
     └── UpstreamRejected      any   the engine's own error answer, normalised
@@ -165,6 +167,26 @@ class ShuttingDown(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("the gateway is shutting down")
+
+
+class NotStored(InvalidRequest):
+    """Nothing is stored under this id for who asks.
+
+    Where a request goes on from it, status and code are OpenAI's for that: 400, previous_response_not_found.
+    """
+
+    status = 404
+    code = "response_not_found"
+
+
+class StoreUnavailable(GatewayError):
+    """What the request needs of the store cannot be had now."""
+
+    status = 503
+    code = "store_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("stored responses cannot be read at the moment; try again", headers=TRY_AGAIN)
 
 
 class UpstreamFailed(GatewayError):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from capstan_contract.config import Strategy
 from capstan_contract.names import GATEWAY_PORT
@@ -18,6 +19,7 @@ ENV_PREFIX: Final = "CAPSTAN_GATEWAY_"
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MEBIBYTE: Final = 1024 * 1024
 MAX_PORT: Final = 65535
+MAX_KEPT_SECONDS: Final = 366 * 86400
 EXPOSED_HEADERS: Final = (
     "x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-capstan-model",
     "x-capstan-route", "x-capstan-cost", "x-capstan-dropped-tools", "x-gateway-attempts", "x-gateway-overhead-ms",
@@ -25,6 +27,23 @@ EXPOSED_HEADERS: Final = (
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _IMAGE_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[0-9]{1,5})?")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")
+_REDIS_PATH: Final = re.compile(r"(?:/[0-9]{0,5})?")
+_REDIS_URL: Final = "must be redis://HOST:PORT/NUMBER, or rediss:// for TLS"
+
+
+def read_redis_url(text: str) -> str:
+    """Give the URL of a Redis as it is; ValueError, which does not repeat it, when it is none that can be used.
+
+    Options behind a question mark are not taken: some of them turn the checks of certificates off.
+    """
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(_REDIS_URL) from None
+    if not usable or parts.query or parts.fragment or not _REDIS_PATH.fullmatch(parts.path):
+        raise ValueError(_REDIS_URL)
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +120,24 @@ class Settings:
     image_bytes: int = setting(10 * MEBIBYTE, "largest image that is fetched", least=1)
     image_seconds: float = setting(10.0, "how long it may take to fetch one", above=0)
     image_http: bool = setting(False, "images are fetched over plain HTTP as well")
+    redis_url: str | None = setting(
+        None, "Redis for what is stored: redis://HOST:6379/0, or rediss:// for TLS (default: none, nothing is stored)",
+        read=read_redis_url, secret=True,
+    )  # fmt: skip
+    redis_password: str | None = setting(None, "its password, where the URL has none", secret=True)
+    redis_ca_file: Path | None = setting(None, "the certificate authority of rediss://, as PEM (default: the system's)")
+    redis_seconds: float = setting(1.0, "how long one call of Redis may take", above=0)
+    stored_response_seconds: int = setting(
+        86400, "how long responses of /v1/responses are kept in Redis, with what they answer; 0: none is",
+        least=0, most=MAX_KEPT_SECONDS,
+    )  # fmt: skip
+    stored_response_bytes: int = setting(
+        MEBIBYTE, "largest response that is kept, with what it answers", least=1, most=64 * MEBIBYTE
+    )
+    stored_responses: int = setting(10_000, "most responses that are kept for one tenant; the oldest go first", least=1)
+    stored_responses_bytes: int = setting(
+        64 * MEBIBYTE, "most bytes of them for one tenant; the oldest go first", least=1
+    )
     memory_bytes: int = setting(
         0, "what requests and answers may hold together; 503 above it; 0: half of the container's memory limit", least=0
     )
@@ -154,6 +191,10 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("a config source is needed: --config-dir, or --kube-namespace with --kube-config-map")
     if settings.admin_port is not None and settings.admin_port == settings.port:
         raise SettingsError("--admin-port must differ from --port")
+    if settings.stored_response_bytes > settings.stored_responses_bytes:
+        raise SettingsError("--stored-response-bytes must be at most --stored-responses-bytes")
+    if settings.redis_ca_file is not None and not settings.redis_ca_file.is_file():
+        raise SettingsError(f"--redis-ca-file: {settings.redis_ca_file} is no file")
     for host in settings.image_hosts:
         if not _IMAGE_HOST.fullmatch(host):
             raise SettingsError(f"--image-hosts: {host!r} is not a host such as example.com or *.example.com")

@@ -10,6 +10,7 @@ from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
+from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.serving.cors import CorsSettings
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.serving.service import Handler, Service, ServingLimits
@@ -42,6 +43,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     """Make the application beside the inference routes."""
     app = FastAPI(title="Capstan gateway", redoc_url=None)
     app.include_router(model_routes(gateway.current))
+    app.include_router(response_routes(gateway.stores.responses))
     app.include_router(health_routes(gateway.not_ready, gateway.notes))
     if gateway.settings.admin_port is None:
         app.include_router(admin_routes(gateway.store, gateway.metrics))

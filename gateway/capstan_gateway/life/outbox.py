@@ -36,6 +36,7 @@ class Outbox(Generic[T]):
         every_seconds: float = 0.25,
         attempts: int = 8,
         on_dropped: Callable[[int], None] = lambda _: None,
+        on_left: Callable[[list[T]], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.dropped = 0
@@ -47,6 +48,8 @@ class Outbox(Generic[T]):
         self._every = every_seconds
         self._attempts = attempts
         self._on_dropped = on_dropped
+        self._on_left = on_left
+        """Hears of all items that were taken and wait no more: they are written, or nobody will write them."""
         self._items: deque[T] = deque()
         self._arrived = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -99,8 +102,7 @@ class Outbox(Generic[T]):
                     return False
                 self._drop(len(batch))
             self._failures = 0
-            for _ in range(min(len(batch), len(self._items))):
-                self._items.popleft()
+            self._on_left([self._items.popleft() for _ in range(min(len(batch), len(self._items)))])
             if not self._items:
                 self._arrived.clear()
             return True
@@ -116,8 +118,7 @@ class Outbox(Generic[T]):
                 pass
         finally:
             self._drop(len(self._items))
-            self._items.clear()
-            self._arrived.clear()
+            self._on_left(self.take_all())
 
     def _pause(self) -> float:
         return doubled(FIRST_PAUSE, MOST_PAUSE, self._failures - 1) * self._rng.uniform(0.5, 1.5)

@@ -1,16 +1,30 @@
 """The client's side of a request: from its first byte to its record. What is asked stands in its `Ask`."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from capstan_gateway.config.runtime import Runtime
-from capstan_gateway.dialects.clients.port import ClientTools
+from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.errors import ClientGone, GatewayError
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.stores.keys import EVERYBODY
+
+
+class AnswerKeeper(Protocol):
+    """Who keeps an answer; `stored.Keeper` is one."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """What writes an answer that is kept."""
+        ...
+
+    def keep(self, response: bytes) -> bool:
+        """Take the whole answer as the client is given it; False when it is not kept."""
+        ...
 
 
 class Delivery:
@@ -20,7 +34,8 @@ class Delivery:
     __slots__ = (
         "ask", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
         "content_type", "dropped_tools", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
-        "overhead", "reply", "request_id", "route", "runtime", "session", "started", "status", "trace",
+        "keeper", "overhead", "reply", "request_id", "route", "runtime", "session", "started", "status", "tenant",
+        "trace",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +64,10 @@ class Delivery:
         """Its tools, read once."""
         self.dropped_tools: Sequence[str] = ()
         """Types of tools that the model was not shown, because only a hosted API runs them."""
+        self.tenant = EVERYBODY
+        """Whose stored responses it may go on from, and whose its own is: who asks is not verified yet."""
+        self.keeper: AnswerKeeper | None = None
+        """Keeps the answer; None when it is not to be kept."""
         self.ask: Ask | None = None
         """What it asks; None until the body is read and names a model that there is."""
         self.reply: Reply | None = None

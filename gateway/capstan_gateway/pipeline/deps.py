@@ -10,6 +10,7 @@ from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.routing.port import DispatchPort
 from capstan_gateway.selection.route_memory import RouteMemory
+from capstan_gateway.stores.responses import ResponseStore
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 
@@ -38,3 +39,5 @@ class Deps:
     endpoint_wait_seconds: float
     images: ImageFetcher | None = None
     """Fetches images that requests name by URL, for models' own engines; None: those get the URLs."""
+    responses: ResponseStore | None = None
+    """Keeps responses of `/v1/responses`; None: nothing is stored."""

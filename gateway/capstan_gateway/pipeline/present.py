@@ -1,6 +1,7 @@
 """From the chat completion that everything inside speaks of to the dialect of the client."""
 
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from capstan_gateway.headers import JSON
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
+from capstan_gateway.pipeline.stored import not_kept
 
 
 def present(delivery: Delivery, reply: Reply) -> Reply:
@@ -20,8 +22,13 @@ def present(delivery: Delivery, reply: Reply) -> Reply:
     if dialect is None or document is None or reply.native:
         return reply
     _note(delivery)
+    keeper = delivery.keeper
+    if keeper is not None:
+        dialect = keeper.dialect
     if isinstance(reply, WholeReply):
         body = _written(dialect, document, delivery.client_tools, reply.body)
+        if keeper is not None and not keeper.keep(body):
+            body = not_kept(body)
         return WholeReply(reply.status, JSON, body, native=True)
     relay = PresentedRelay(reply.relay, dialect.presenter(document, delivery.client_tools))
     return StreamReply(relay.present(reply.first), reply.source, relay, native=True, broken=reply.broken)
@@ -33,7 +40,11 @@ async def present_large(delivery: Delivery, reply: WholeReply, executor: Executo
     if dialect is None or document is None or reply.native:
         return reply
     _note(delivery)
-    body = await beside(executor, lambda: _written(dialect, document, delivery.client_tools, reply.body))
+    keeper = delivery.keeper
+    writer = dialect if keeper is None else keeper.dialect
+    body = await beside(executor, lambda: _written(writer, document, delivery.client_tools, reply.body))
+    if keeper is not None and not keeper.keep(body):
+        body = await beside(executor, partial(not_kept, body))
     return WholeReply(reply.status, JSON, body, native=True)
 
 

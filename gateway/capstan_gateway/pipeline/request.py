@@ -14,7 +14,7 @@ import orjson
 
 from capstan_contract.config import Task
 from capstan_gateway.dialects.clients.port import ClientTools, Dialect
-from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import Header
 
 
@@ -74,7 +74,7 @@ class Request:
         usage_asked: bool,
         raw: bytes | None = None,
         native: NativeRequest | None = None,
-        untranslatable: InvalidRequest | None = None,
+        untranslatable: GatewayError | None = None,
         headers: Sequence[Header] = (),
         came: int = 0,
         has_developer: bool = True,

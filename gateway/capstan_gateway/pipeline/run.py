@@ -15,6 +15,7 @@ from capstan_gateway.pipeline.record import record
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.resolve import resolve
 from capstan_gateway.pipeline.send import send_error, send_stream, send_whole
+from capstan_gateway.pipeline.stored import with_history
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.upstream.errors import UpstreamError
 
@@ -29,6 +30,8 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
         if request is None:
             request = await receive_later(delivery, deps)
         ask = resolve(delivery, request, deps.budget)
+        if deps.responses is not None and delivery.client_document is not None:
+            await with_history(delivery, ask, deps.responses, deps.executor)
         reply: Reply = await ask.model.answer(ask)
         if delivery.client_document is not None:
             # The answer of the Responses API repeats the tools of its request.

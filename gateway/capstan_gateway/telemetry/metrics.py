@@ -102,6 +102,10 @@ class Metrics(Collector):
         self.outbox_dropped = NumberFamily(
             "counter", "gateway_outbox_dropped_total", "Items that were to be written, and were not.", ("outbox",)
         )
+        self.stored_responses = NumberFamily(
+            "counter", "gateway_stored_responses_total", "Responses that were to be stored.", ("outcome",)
+        )
+        self.redis_calls = NumberFamily("counter", "gateway_redis_calls_total", "Calls of Redis.", ("call", "outcome"))
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []

@@ -60,7 +60,7 @@ app.kubernetes.io/part-of: capstan
 {{- end -}}
 {{- end }}
 
-{{/* Where the gateway finds Redis; empty: state in memory. */}}
+{{/* Where the gateway finds Redis; empty: it keeps nothing, or the URL is in a Secret. */}}
 {{- define "capstan.redisUrl" -}}
 {{- if .Values.redis.enabled -}}
 redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
@@ -146,6 +146,12 @@ priorityClassName: {{ . }}
 {{- end -}}
 {{- if and .redis.enabled .redis.externalUrl -}}
 {{- fail "redis.enabled and redis.externalUrl exclude each other: set redis.enabled=false to use the external Redis" -}}
+{{- end -}}
+{{- if and .redis.externalUrlSecret.name (or .redis.enabled .redis.externalUrl .redis.auth.existingSecret) -}}
+{{- fail "redis.externalUrlSecret has the whole URL: set redis.enabled=false, and neither redis.externalUrl nor redis.auth.existingSecret" -}}
+{{- end -}}
+{{- if gt (int64 .gateway.storedResponses.maxBytes) (int64 .gateway.storedResponses.maxBytesPerTenant) -}}
+{{- fail "gateway.storedResponses.maxBytesPerTenant must be greater than or equal to gateway.storedResponses.maxBytes" -}}
 {{- end -}}
 {{- if and .redis.auth.existingSecret (not .redis.enabled) (not .redis.externalUrl) -}}
 {{- fail "redis.auth.existingSecret is set, but there is no Redis: set redis.enabled=true or redis.externalUrl" -}}

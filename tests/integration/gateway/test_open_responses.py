@@ -18,6 +18,7 @@ from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion
 from support.dialects import frames, read_responses
 from support.gateway import RunningGateway, entry, running_gateway
 from support.openresponses import faults_of_event, faults_of_response
+from support.redis_server import redis_server
 
 Document = dict[str, Any]
 DOCS = Path(__file__).parents[3] / "docs/gateway.md"
@@ -66,7 +67,9 @@ SCENARIOS: dict[str, Document] = {
     },
     "multi-turn": {"input": [user("My name is Al."), said("Hello Al!"), user("What is my name?")]},
 }  # fmt: skip
-LEFT_OUT = ("previous response id", "compaction", "WebSocket")
+STATEFUL = "previous response id"
+"""Needs a Redis: `test_previous_response`."""
+LEFT_OUT = ("compaction", "WebSocket")
 
 
 async def respond(request: Received, wire: Wire) -> None:
@@ -148,8 +151,39 @@ async def test_strict_client_reads_it(gateway: RunningGateway, name: str) -> Non
     assert [event.sequence_number for event in events] == list(range(len(events)))
 
 
+@pytest.mark.redis
+@pytest.mark.parametrize("stream", [False, True])
+async def test_previous_response(tmp_path: Path, stream: bool) -> None:
+    """With a Redis a second request goes on from the first by its id, in nothing but what the schemas say."""
+    with redis_server(tmp_path) as server:
+        async with (
+            FakeUpstream(respond) as engine,
+            running_gateway(tmp_path, entry("m", engine.url), redis_url=server.url, redis_seconds=10.0) as gateway,
+        ):
+            first = await (await raw(gateway, {"model": "m", "input": [user("My name is Al.")]})).json()
+            second = {"model": "m", "previous_response_id": first["id"], "input": [user("What is my name?")]}
+            response = await raw(gateway, {**second, "stream": stream})
+            body = await response.read()
+            assert response.status == 200, body
+            found = read_responses(body) if stream else await response.json()
+            events = frames(body) if stream else []
+            assert [fault for _, event in events for fault in faults_of_event(event)] == []
+            assert faults_of_response(first) == faults_of_response(found) == []
+            assert (found["status"], found["previous_response_id"]) == ("completed", first["id"])
+            assert [message["role"] for message in engine.requests[-1].document["messages"]] == [
+                "user", "assistant", "user",
+            ]  # fmt: skip
+            async with aiohttp.ClientSession() as client:
+                url = f"{gateway.url}/v1/responses/{found['id']}"
+                again = await (await client.get(url)).json()
+                deleted = await (await client.delete(url)).json()
+                assert (await client.get(url)).status == 404
+            assert again == found
+            assert deleted == {"id": found["id"], "object": "response", "deleted": True}
+
+
 async def test_previous_response_is_refused_by_name(gateway: RunningGateway) -> None:
-    """Nothing is stored: a response can say no `store: true`, and one that refers to an earlier one says why not."""
+    """Without a Redis no response says `store: true`, and what refers to an earlier one is told why not."""
     first = await (await raw(gateway, {"model": "m", "input": "x", "store": True})).json()
     assert first["store"] is False
     response = await raw(gateway, {"model": "m", "input": "x", "previous_response_id": first["id"]})
@@ -162,4 +196,4 @@ def test_verdicts_are_written_down() -> None:
     """The page says of each scenario that it passes, and of each that is left out why; it names no others."""
     section = DOCS.read_text().split("### Open Responses")[1].split("\n##")[0]
     rows = dict(re.findall(r"^\| ([^|]+) \| (passes|left out)[^|]* \|", section, re.MULTILINE))
-    assert rows == {**dict.fromkeys(SCENARIOS, "passes"), **dict.fromkeys(LEFT_OUT, "left out")}
+    assert rows == {**dict.fromkeys((*SCENARIOS, STATEFUL), "passes"), **dict.fromkeys(LEFT_OUT, "left out")}

@@ -67,6 +67,9 @@ VARIANTS = {
     "several operators": with_values(operator={"replicas": 3, "className": "blue"}),
     "namespaced": with_values(operator={"watchNamespaces": ["team-a", "team-b"], "readNodes": False}),
     "external redis": with_values(redis={"enabled": False, "externalUrl": "rediss://redis.example.com:6379/0"}),
+    "redis from a secret": with_values(
+        redis={"enabled": False, "externalUrlSecret": {"name": "managed"}, "caSecret": {"name": "authority"}}
+    ),
     "small": with_values(gateway={"replicas": 1}, redis={"enabled": False}, crds={"enabled": False}),
 }
 
@@ -133,6 +136,10 @@ CONTRADICTIONS = {
     },
     "operator.className must not be 'default'": {"operator": {"className": "default"}},
     "redis.enabled and redis.externalUrl exclude each other": {"redis": {"externalUrl": "redis://r:6379/0"}},
+    "redis.externalUrlSecret has the whole URL": {"redis": {"externalUrlSecret": {"name": "x"}}},
+    "maxBytesPerTenant must be greater than or equal to": {
+        "gateway": {"storedResponses": {"maxBytes": 2000, "maxBytesPerTenant": 1000}}
+    },
     "there is no Redis": {"redis": {"enabled": False, "auth": {"existingSecret": "x"}}},
     "maxReplicas must be greater than or equal to": {
         "gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}
@@ -162,6 +169,8 @@ WRONG_VALUES = {
     "at '/operator/replicas'": {"operator": {"replicas": 0}},
     "at '/operator/logLevel'": {"operator": {"logLevel": "LOUD"}},
     "at '/redis/externalUrl'": {"redis": {"enabled": False, "externalUrl": "redis://user:secret@r:6379"}},
+    "at '/redis/timeoutSeconds'": {"redis": {"timeoutSeconds": 0}},
+    "at '/gateway/storedResponses/ttlSeconds'": {"gateway": {"storedResponses": {"ttlSeconds": -1}}},
     "at '/operator/watchNamespaces/0'": {"operator": {"watchNamespaces": ["Team_A"]}},
     "additional properties 'servicemonitor' not allowed": {"monitoring": {"servicemonitor": {}}},
 }
@@ -431,6 +440,34 @@ def test_redis_password_is_no_value() -> None:
     gateway = pods["capstan-gateway"]["containers"][0]["env"]
     assert {"name": "CAPSTAN_GATEWAY_REDIS_PASSWORD", "valueFrom": reference} in gateway
     assert not [item for item in objects if item["kind"] == "Secret"]
+
+
+def test_redis_url_from_a_secret() -> None:
+    """A URL with user and password is never a value: the Secret is named, and the authority is mounted as a file."""
+    objects = render(VARIANTS["redis from a secret"])
+    pod = pod_specs(objects)["capstan-gateway"]
+    variables = {item["name"]: item for item in pod["containers"][0]["env"]}
+    reference = {"secretKeyRef": {"name": "managed", "key": "url"}}
+    assert variables["CAPSTAN_GATEWAY_REDIS_URL"]["valueFrom"] == reference
+    assert variables["CAPSTAN_GATEWAY_REDIS_CA_FILE"]["value"] == "/etc/capstan/redis/ca.crt"
+    assert "CAPSTAN_GATEWAY_REDIS_PASSWORD" not in variables
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["redis-ca"] == "/etc/capstan/redis"
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    items = [{"key": "ca.crt", "path": "ca.crt"}]
+    assert volumes["redis-ca"]["secret"] == {"secretName": "authority", "items": items}
+
+
+def test_how_much_is_stored_is_a_value() -> None:
+    """What the chart says of stored responses is what the gateway reads, in its own words."""
+    stored = {"ttlSeconds": 60, "maxBytes": 1000, "maxPerTenant": 7, "maxBytesPerTenant": 100000000}
+    values = with_values(gateway={"storedResponses": stored}, redis={"timeoutSeconds": 0.5})
+    pod = pod_specs(render(values))["capstan-gateway"]
+    variables = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    said = {key.removeprefix("CAPSTAN_GATEWAY_"): value for key, value in variables.items()}
+    assert said["STORED_RESPONSE_SECONDS"] == "60"
+    assert (said["STORED_RESPONSE_BYTES"], said["STORED_RESPONSES"]) == ("1000", "7")
+    assert (said["STORED_RESPONSES_BYTES"], said["REDIS_SECONDS"]) == ("100000000", "0.5")
 
 
 def test_config_is_not_of_the_chart() -> None:

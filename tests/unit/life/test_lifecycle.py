@@ -56,9 +56,13 @@ def test_every_item_is_written_in_order_or_counted_as_dropped(
     """Whatever fails in between, and however full it is: nothing is lost without being counted, nothing comes twice."""
     sink = Sink(failures)
     counted: list[int] = []
+    left: list[int] = []
 
     async def main() -> None:
-        box = Outbox("t", sink.write, rng=Random(1), capacity=capacity, batch=batch, on_dropped=counted.append)  # noqa: S311
+        box = Outbox(
+            "t", sink.write, rng=Random(1), capacity=capacity, batch=batch,  # noqa: S311
+            on_dropped=counted.append, on_left=left.extend,
+        )  # fmt: skip
         taken = [item for item in range(count) if box.put(item)]
         assert len(box) == len(taken) == min(count, capacity)
         if close:
@@ -69,6 +73,7 @@ def test_every_item_is_written_in_order_or_counted_as_dropped(
         assert sink.written == taken[: len(sink.written)]
         assert len(sink.written) + box.dropped == count
         assert sum(counted) == box.dropped
+        assert left == taken  # Whoever put them in hears of each one's end, once.
         if not close:
             assert sink.written == taken
         assert all(len(one) <= batch for one in sink.batches)

@@ -8,7 +8,7 @@ from capstan_contract.config import Strategy
 from capstan_gateway.composition import Gateway
 from capstan_gateway.settings import parse_settings
 from capstan_gateway.surface import api_listener
-from capstan_process.settings import SettingsError
+from capstan_process.settings import SettingsError, describe
 
 BASE = ["--insecure-no-auth", "--config-dir", "/config"]
 
@@ -52,6 +52,11 @@ def test_all_of_it_from_the_environment() -> None:
         ([*BASE, "--image-hosts", "https://img.example.com"], "is not a host such as example.com"),
         ([*BASE, "--image-hosts", "*"], "is not a host such as example.com"),
         ([*BASE, "--image-bytes", "0"], "--image-bytes must be at least 1"),
+        ([*BASE, "--redis-seconds", "0"], "--redis-seconds must be greater than 0"),
+        ([*BASE, "--redis-ca-file", "/nowhere"], "--redis-ca-file: /nowhere is no file"),
+        ([*BASE, "--stored-responses", "0"], "--stored-responses must be at least 1"),
+        ([*BASE, "--stored-response-seconds", "-1"], "--stored-response-seconds must be from 0 to 31622400"),
+        ([*BASE, "--stored-responses-bytes", "9"], "--stored-response-bytes must be at most --stored-responses-bytes"),
     ],
 )
 def test_what_cannot_work_does_not_start(arguments: list[str], message: str) -> None:
@@ -98,3 +103,35 @@ async def test_how_long_connections_are_kept_is_a_setting_on_both_sides() -> Non
     for flag in ("--client-keep-alive-seconds", "--upstream-keep-alive-seconds"):
         with pytest.raises(SettingsError, match="greater than 0"):
             parse_settings([*BASE, flag, "0"], {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://r", "redis://r:6379", "redis://r:6379/", "redis://r/15", "rediss://user:p%40ss@r.example.com:6380/0",
+     "redis://:hunter2@10.0.0.1", "redis://[::1]:6379/0"],
+)  # fmt: skip
+def test_urls_of_redis(url: str) -> None:
+    """What names a host is taken as it is; the log at the start says only that there is one."""
+    settings = parse_settings([*BASE, "--redis-url", url], {"CAPSTAN_GATEWAY_REDIS_PASSWORD": "hunter2"})
+    assert (settings.redis_url, settings.redis_password) == (url, "hunter2")
+    shown = describe(settings)
+    assert (shown["redis_url"], shown["redis_password"]) == ("(set)", "(set)")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["hunter2", "http://u:hunter2@r", "redis://", "redis://:hunter2@", "redis://u:hunter2@r:x", "redis://u:hunter2@r:0",
+     "redis://r:99999", "redis://u:hun/ter2@r", "redis://r/hunter2", "redis://r/0/1", "redis://r?ssl_cert_reqs=none",
+     "rediss://r/0?password=hunter2", "redis://r#hunter2", "unix:///run/redis.sock", "redis://[::1", "redis+sentinel://r"],
+)  # fmt: skip
+def test_urls_that_are_none(url: str) -> None:
+    """Anything else is refused with what is allowed, and is not repeated: a password may be in it."""
+    with pytest.raises(SettingsError) as raised:
+        parse_settings(BASE, {"CAPSTAN_GATEWAY_REDIS_URL": url})
+    assert str(raised.value) == ("CAPSTAN_GATEWAY_REDIS_URL must be redis://HOST:PORT/NUMBER, or rediss:// for TLS")
+
+
+def test_no_redis_unless_one_is_named() -> None:
+    """Without a URL nothing is stored; an empty one is none."""
+    for environ in ({}, {"CAPSTAN_GATEWAY_REDIS_URL": ""}):
+        assert parse_settings(BASE, environ).redis_url is None

@@ -29,13 +29,16 @@ _ECHOED: Final[tuple[tuple[str, Any], ...]] = (
 """Fields of a response that repeat the request's, with the defaults."""
 
 
-def to_response(completion: Mapping[str, Any], request: Document, *, now: int, tools: Tools | None = None) -> Document:
+def to_response(
+    completion: Mapping[str, Any], request: Document, *, now: int, tools: Tools | None = None, kept: str = ""
+) -> Document:
     """Translate an answer that is whole `now`, in seconds since 1970; UpstreamFailed when it is none.
 
-    `tools` are those of the request, where they were read already.
+    `tools` are those of the request, where they were read already. One that is kept has an id of ours, made of `kept`:
+    the engine's may be one that others can guess.
     """
     choice, message = first_choice(completion)
-    completion = with_id(completion)
+    completion = {**completion, "id": kept} if kept else with_id(completion)
     number, finish = number_of(completion), choice.get("finish_reason")
     output: list[Document] = []
     reasoning, text = reasoning_of(message), text_of(message)
@@ -51,7 +54,7 @@ def to_response(completion: Mapping[str, Any], request: Document, *, now: int, t
         output.append(item)
     if output and output[-1]["type"] != "reasoning":
         output[-1]["status"] = status_of(finish)
-    head = response_head(completion, request, now=now)
+    head = response_head(completion, request, now=now, stored=bool(kept))
     return {**head, **outcome(finish, head, now=now), "output": output, "usage": write_usage(completion)}
 
 
@@ -60,7 +63,7 @@ def number_of(document: Mapping[str, Any]) -> str:
     return str(document.get("id") or "0").removeprefix("chatcmpl-").removeprefix("msg_")
 
 
-def response_head(document: Mapping[str, Any], request: Document, *, now: int) -> Document:
+def response_head(document: Mapping[str, Any], request: Document, *, now: int, stored: bool = False) -> Document:
     """A response of which nothing is known yet but its request."""
     echoed = {name: request.get(name) if request.get(name) is not None else default for name, default in _ECHOED}
     created = document.get("created")
@@ -75,10 +78,10 @@ def response_head(document: Mapping[str, Any], request: Document, *, now: int) -
         "error": None,
         "incomplete_details": None,
         "output": [],
-        "previous_response_id": None,
+        "previous_response_id": request.get("previous_response_id") or None,
         "reasoning": _reasoning(request.get("reasoning")),
         "service_tier": "default",
-        "store": False,
+        "store": stored,
         "text": _text(request.get("text")),
         "tools": [_tool(tool) for tool in request.get("tools") or []],
         "usage": None,

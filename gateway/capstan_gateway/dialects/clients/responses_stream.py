@@ -50,11 +50,21 @@ class ResponseEvents(ChatEvents):
     """One stream for a client of `/v1/responses`."""
 
     def __init__(
-        self, request: Document, clock: Callable[[], float] = time.time, *, tools: Tools | None = None
+        self,
+        request: Document,
+        clock: Callable[[], float] = time.time,
+        *,
+        tools: Tools | None = None,
+        kept: str = "",
+        keep: Callable[[Document], bool] = lambda _: False,
     ) -> None:
         super().__init__()
         self._request = request
         self._clock = clock
+        self._kept = kept
+        """What the id of a response that is kept is made of; empty where it is not to be."""
+        self._keep = keep
+        """Takes the whole response; False when it is not kept after all."""
         self._head: Document = {}
         self._number = ""
         self._sequence = -1
@@ -84,9 +94,9 @@ class ResponseEvents(ChatEvents):
         return super().chunk(chunk)
 
     def _stream_begins(self, chunk: Document) -> bytes:
-        chunk = with_id(chunk)
+        chunk = {**chunk, "id": self._kept} if self._kept else with_id(chunk)
         self._number = number_of(chunk)
-        head = response_head(chunk, self._request, now=self._now())
+        head = response_head(chunk, self._request, now=self._now(), stored=bool(self._kept))
         # Three events repeat the tools of the request, which may be thousands: they are written once.
         self._head = {**head, "tools": orjson.Fragment(orjson.dumps(head["tools"]))}
         return self._event("response.created", response=self._head) + self._event(
@@ -96,11 +106,13 @@ class ResponseEvents(ChatEvents):
     def _stream_ends(self) -> bytes:
         ended = {**self._head, **outcome(self._finish, self._head, now=self._now())}
         ended |= {"output": self._output, "usage": write_usage(self._usage)}
+        if self._kept and not self._keep(ended):
+            ended["store"] = False
         return self._event(f"response.{ended['status']}", response=ended) + _DONE
 
     def _stream_fails(self, error: GatewayError) -> bytes:
         events = self._start({})
-        ended = {**self._head, **failed(error), "output": self._output}
+        ended = {**self._head, **failed(error), "output": self._output, "store": False}
         return events + self._event("response.failed", response=ended) + _DONE
 
     def _text_begins(self, kind: Kind) -> bytes:

@@ -36,7 +36,7 @@ class _Messages:
 
 
 class Responses:
-    """OpenAI's Responses API, the stateless part; `port.Dialect`. The clock gives seconds since 1970."""
+    """OpenAI's Responses API, of which nothing is kept; `port.Dialect`. The clock gives seconds since 1970."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -64,6 +64,28 @@ class Responses:
         if error.code == TOO_LONG:
             told["error"]["param"] = "input"  # Where this API has the messages.
         return error.status, orjson.dumps(told)
+
+
+class KeptResponses(Responses):
+    """The same for one response that is kept: `number` is what its id is made of, `keep` takes the end of its stream.
+
+    `keep` gives False when the response is not kept after all.
+    """
+
+    def __init__(self, number: str, keep: Callable[[Document], bool], clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
+        self._number = number
+        self._keep = keep
+
+    def write_answer(self, completion: Document, request: Document, tools: ClientTools | None = None) -> Document:
+        """Translate an answer, which the caller keeps."""
+        known, now = _tools_of(request, tools), int(self._clock())
+        return responses_answer.to_response(completion, request, tools=known, now=now, kept=self._number)
+
+    def presenter(self, request: Document, tools: ClientTools | None = None) -> Presenter:
+        """What translates a stream, and has it kept at its end."""
+        known = _tools_of(request, tools)
+        return ResponseEvents(request, self._clock, tools=known, kept=self._number, keep=self._keep)
 
 
 def _tools_of(document: Document, tools: ClientTools | None) -> Tools:

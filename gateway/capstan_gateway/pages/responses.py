@@ -1,0 +1,109 @@
+"""Responses that are stored: asked for again, listed with what they answer, forgotten."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from capstan_gateway.errors import InvalidRequest, NotStored, StoreUnavailable
+from capstan_gateway.stores.keys import EVERYBODY, is_kept_id
+from capstan_gateway.stores.port import StoreDown
+from capstan_gateway.stores.responses import ResponseStore, Stored
+
+DEFAULT_LIMIT: Final = 20
+MAX_LIMIT: Final = 100
+MAX_SHOWN: Final = 100
+"""Characters of an id that an error repeats."""
+_JSON: Final = "application/json"
+
+
+def tenant_of(request: Request) -> str:  # noqa: ARG001 - who asks is not verified yet: it will be told by the request
+    """Give whose responses a request may see."""
+    return EVERYBODY
+
+
+def response_routes(store: ResponseStore | None) -> APIRouter:
+    """GET and DELETE /v1/responses/{id}, GET /v1/responses/{id}/input_items; without a store there are none."""
+    router = APIRouter(tags=["responses"])
+
+    @router.get("/v1/responses/{response_id}")
+    async def get_response(request: Request, response_id: str) -> Response:
+        """Give a stored response as it was given out."""
+        if request.query_params.get("stream", "false").lower() not in ("false", "0"):
+            raise InvalidRequest("`stream` must be false: events are not stored", code="invalid_value", param="stream")
+        stored = await load(store, tenant_of(request), response_id)
+        return Response(stored.response, media_type=_JSON)
+
+    @router.delete("/v1/responses/{response_id}")
+    async def delete_response(request: Request, response_id: str) -> dict[str, object]:
+        """Forget a stored response."""
+        if not await delete(store, tenant_of(request), response_id):
+            raise no_such_response(response_id)
+        return {"id": response_id, "object": "response", "deleted": True}
+
+    @router.get("/v1/responses/{response_id}/input_items")
+    async def list_input_items(request: Request, response_id: str) -> Response:
+        """List what a stored response answers: the items of earlier turns, too."""
+        query = request.query_params
+        stored = await load(store, tenant_of(request), response_id)
+        listing = list_items(
+            orjson.loads(stored.items), limit=query.get("limit"), order=query.get("order"), after=query.get("after")
+        )
+        return Response(orjson.dumps(listing), media_type=_JSON)
+
+    return router
+
+
+async def load(store: ResponseStore | None, tenant: str, response_id: str) -> Stored:
+    """Give what is stored under this id; NotStored, or StoreUnavailable where that cannot be known now."""
+    found = None
+    if store is not None and is_kept_id(response_id):
+        try:
+            found = await store.load(tenant, response_id)
+        except StoreDown as error:
+            raise StoreUnavailable from error
+    if found is None:
+        raise no_such_response(response_id)
+    return found
+
+
+async def delete(store: ResponseStore | None, tenant: str, response_id: str) -> bool:
+    """Forget what is stored under this id; False when there is nothing. Raises StoreUnavailable."""
+    if store is None or not is_kept_id(response_id):
+        return False
+    try:
+        return await store.delete(tenant, response_id)
+    except StoreDown as error:
+        raise StoreUnavailable from error
+
+
+def no_such_response(response_id: str) -> NotStored:
+    """Say that there is none under this id: nor is there for whom another tenant's is meant."""
+    return NotStored(f"Response with id '{response_id[:MAX_SHOWN]}' not found.", param="response_id")
+
+
+def list_items(
+    items: Sequence[dict[str, Any]], *, limit: str | None, order: str | None, after: str | None
+) -> dict[str, Any]:
+    """Give one page of the items, the newest first unless `order` is `asc`: `limit` of them, behind the id `after`.
+
+    InvalidRequest for a limit that is not from 1 to 100, and for another order. An id that is none ends the list.
+    """
+    most = (
+        DEFAULT_LIMIT if limit is None else int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 4 else 0
+    )
+    if not 1 <= most <= MAX_LIMIT:
+        raise InvalidRequest(
+            f"`limit` must be a whole number from 1 to {MAX_LIMIT}", code="invalid_value", param="limit"
+        )
+    if order not in (None, "asc", "desc"):
+        raise InvalidRequest("`order` must be asc or desc", code="invalid_value", param="order")
+    ordered = list(items) if order == "asc" else list(reversed(items))
+    ids = [item.get("id") for item in ordered]
+    begin = 0 if after is None else ids.index(after) + 1 if after in ids else len(ids)
+    page = ordered[begin : begin + most]
+    first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
+    return {
+        "object": "list", "data": page, "first_id": first, "last_id": last, "has_more": begin + most < len(ordered),
+    }  # fmt: skip

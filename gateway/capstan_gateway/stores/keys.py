@@ -1,0 +1,41 @@
+"""Names of what is stored. Pure, but for the randomness of new ids.
+
+All keys of one tenant have one hash tag, so that a Redis Cluster keeps them together and a script may touch them all:
+
+    capstan:responses:{t-everybody}:resp_cs0123...    one response
+    capstan:responses:{t-everybody}:index             which there are, the oldest first
+    capstan:responses:{t-everybody}:sizes             how large each is, and all of them together
+"""
+
+import re
+import secrets
+from hashlib import blake2b
+from typing import Final
+
+EVERYBODY: Final = "everybody"
+"""The one tenant of a gateway that does not know who asks."""
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_KEPT: Final = re.compile(r"resp_cs[0-9a-f]{40}")
+_RANDOM_BYTES: Final = 20
+
+
+def tenant_prefix(tenant: str) -> str:
+    """Give what all keys of this tenant begin with; no two tenants have the same.
+
+    A name that is long, or has characters which mean something in a key, becomes its hash (BLAKE2b, 128 bits).
+    """
+    if _PLAIN.fullmatch(tenant):
+        tag = f"t-{tenant}"
+    else:
+        tag = f"h-{blake2b(tenant.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+    return f"capstan:responses:{{{tag}}}:"
+
+
+def new_number() -> str:
+    """Give what is unique in the id of a response that is kept: 160 random bits, behind a mark that says it is ours."""
+    return f"cs{secrets.token_hex(_RANDOM_BYTES)}"
+
+
+def is_kept_id(response_id: str) -> bool:
+    """Whether this may be the id of a response that is kept here. Those of hosted APIs have another form."""
+    return _KEPT.fullmatch(response_id) is not None

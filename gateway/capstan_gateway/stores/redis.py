@@ -1,0 +1,119 @@
+"""Redis behind `port.KeyStore`: one pool of connections, a deadline for every call, and one word on how it goes."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from capstan_gateway.stores.port import StoreDown
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+MOST_CONNECTIONS: Final = 32
+"""Calls that wait for an answer at once; further ones wait for those, within their deadline."""
+DEFAULT_PORT: Final = 6379
+PING_SECONDS: Final = 10.0
+DOWN_PING_SECONDS: Final = 1.0
+"""How often it is asked whether it is there, while nobody else asks and while it is not."""
+
+
+class RedisStore:
+    """Implements `port.KeyStore` and `lifecycle.Part`. Nothing that it says names the address or the password."""
+
+    name = "redis"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        password: str | None = None,
+        ca_file: Path | None = None,
+        seconds: float = 1.0,
+        rng: Random,
+        on_call: Callable[[str, str], None] = lambda _, __: None,
+    ) -> None:
+        self._seconds = seconds
+        self._rng = rng
+        self._on_call = on_call
+        self.failure: str | None = None
+        """Why the latest call failed; None when it did not."""
+        self._pool = _pool(url, password=password, ca_file=ca_file, seconds=seconds)
+        self._client = Redis(connection_pool=self._pool)
+        self._scripts: dict[str, Any] = {}
+
+    async def read(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
+        """Give these fields of a key. Raises StoreDown."""
+        found = await self._within("read", lambda: cast(Awaitable[Any], self._client.hmget(key, list(fields))))
+        return list(found)
+
+    async def run_script(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> int:
+        """Run a script, which Redis is told anew when it has forgotten it. Raises StoreDown."""
+        known = self._scripts.get(script)
+        if known is None:
+            known = self._scripts[script] = self._client.register_script(script)
+        return int(await self._within("script", lambda: known(keys=keys, args=arguments)))
+
+    async def run(self) -> None:
+        """Ask now and then whether it is there, so that who looks at the gateway knows before a request does."""
+        while True:
+            try:
+                await self._within("ping", lambda: cast(Awaitable[Any], self._client.ping()))
+            except StoreDown:
+                pass  # It is logged and noted.
+            pause = PING_SECONDS if self.failure is None else DOWN_PING_SECONDS
+            await asyncio.sleep(pause * self._rng.uniform(0.8, 1.2))
+
+    def not_ready(self) -> str | None:
+        """Keep no request away: most need nothing of it."""
+        return None
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.disconnect()
+
+    async def _within(self, call: str, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(self._seconds):
+                result = await work()
+        except (RedisError, OSError) as error:  # NB: TimeoutError is an OSError.
+            self._on_call(call, "failed")
+            self._note(error)
+            raise StoreDown(f"Redis did not answer: {type(error).__name__}") from error
+        self._on_call(call, "answered")
+        self._note(None)
+        return result
+
+    def _note(self, error: Exception | None) -> None:
+        """Log what has changed."""
+        before, self.failure = self.failure, None if error is None else type(error).__name__
+        if error is not None and before is None:
+            log.warning("Redis does not answer", extra={"reason": self.failure})
+        elif error is None and before is not None:
+            log.info("Redis answers again")
+
+
+def _pool(url: str, *, password: str | None, ca_file: Path | None, seconds: float) -> BlockingConnectionPool:
+    """Make the pool. Certificates and their names are checked with rediss://; `settings` has checked the URL's form."""
+    parts = urlsplit(url)
+    options: dict[str, Any] = {}
+    if parts.scheme == "rediss":
+        options = {"connection_class": SSLConnection, "ssl_ca_certs": None if ca_file is None else str(ca_file)}
+    else:
+        options = {"connection_class": Connection}
+    secret = unquote(parts.password) if parts.password else password
+    return BlockingConnectionPool(
+        host=parts.hostname, port=parts.port or DEFAULT_PORT, db=int(parts.path.strip("/") or 0),
+        username=unquote(parts.username) if parts.username else None, password=secret,
+        max_connections=MOST_CONNECTIONS, timeout=seconds, socket_timeout=seconds, socket_connect_timeout=seconds,
+        # A connection that has died since its last call is made anew, once. RESP2, which every release speaks.
+        retry=Retry(NoBackoff(), 1), protocol=2, client_name="capstan-gateway", **options,
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""What the process keeps in Redis, made of its settings: one client, shared by every store."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from capstan_gateway.life.lifecycle import Lifecycle, Phase
+from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.settings import Settings
+from capstan_gateway.stores.responses import Bounds, ResponseStore
+from capstan_gateway.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from capstan_gateway.stores.redis import RedisStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """The stores of one process; all None without a Redis."""
+
+    redis: "RedisStore | None" = None
+    responses: ResponseStore | None = None
+
+    def live_in(self, lifecycle: Lifecycle) -> None:
+        """Let them live with the process: what waits is written while there still is a connection."""
+        if self.responses is not None:
+            lifecycle.add(self.responses, Phase.OUTBOX)
+        if self.redis is not None:
+            lifecycle.add(self.redis, Phase.STORE)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong and keeps no request away."""
+        return () if self.redis is None or self.redis.failure is None else ("Redis does not answer",)
+
+
+def make_stores(settings: Settings, *, metrics: Metrics, budget: MemoryBudget, rng: Random) -> Stores:
+    """Make the stores that these settings ask for; nothing is connected yet."""
+    if settings.redis_url is None:
+        return Stores()
+    # Its library takes six megabytes, which a gateway without Redis does without.
+    from capstan_gateway.stores.redis import RedisStore
+
+    def on_call(call: str, outcome: str) -> None:
+        metrics.redis_calls.at(call, outcome).value += 1
+
+    redis = RedisStore(
+        settings.redis_url, password=settings.redis_password, ca_file=settings.redis_ca_file,
+        seconds=settings.redis_seconds, rng=rng, on_call=on_call,
+    )  # fmt: skip
+    if not settings.stored_response_seconds:
+        return Stores(redis=redis)
+    bounds = Bounds(
+        seconds=settings.stored_response_seconds, response_bytes=settings.stored_response_bytes,
+        responses=settings.stored_responses, tenant_bytes=settings.stored_responses_bytes,
+    )  # fmt: skip
+    dropped = metrics.outbox_dropped.at(ResponseStore.name)
+
+    def on_dropped(responses: int) -> None:
+        dropped.value += responses
+
+    def count(outcome: str) -> None:
+        metrics.stored_responses.at(outcome).value += 1
+
+    responses = ResponseStore(redis, bounds, budget=budget, rng=rng, count=count, on_dropped=on_dropped)
+    return Stores(redis=redis, responses=responses)
