@@ -30,7 +30,7 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
         if request is None:
             request = await receive_later(delivery, deps)
         ask = resolve(delivery, request, deps.budget)
-        if deps.responses is not None and delivery.client_document is not None:
+        if delivery.client_document is not None and deps.responses is not None:
             await with_history(delivery, ask, deps.responses, deps.executor)
         reply: Reply = await ask.model.answer(ask)
         if delivery.client_document is not None:
