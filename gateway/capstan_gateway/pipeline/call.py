@@ -93,6 +93,10 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
                     reply = await _reply(model, answer, adapter)
                 break
             except BaseException as error:
+                if not billed and isinstance(error, UpstreamFailed):
+                    # It has something else at that path: no fault of the endpoint, which answers what it is for.
+                    answer.close()
+                    return await _estimated(deps, ask, model)
                 if billed and answer.whole is not None and answer.status == OK:
                     told = find_usage(answer.whole) if adapter is None else adapter.told(answer.whole)
                     settle_nonsense(ask.bill, model, request, told, answer.whole)

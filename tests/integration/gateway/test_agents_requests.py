@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from capstan_contract.config import Compatibility, HostedTools
-from fakes.openai_upstream import FakeUpstream, Received, Wire
+from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import RunningGateway, entry, running_gateway
 
 SYSTEM = "You are an agent of one session. " * 60
@@ -133,6 +133,22 @@ async def test_a_prompt_is_estimated_where_an_engine_cannot_count_it(
     few = answer.json()["input_tokens"]
     more = {**LIKE_CLAUDE_CODE, "system": SYSTEM}
     assert (await post(gateway, more, "/v1/messages/count_tokens")).json()["input_tokens"] > few + 400
+
+
+async def test_what_is_no_count_is_none_and_no_fault_of_the_engine(
+    gateway: RunningGateway, engines: list[FakeUpstream]
+) -> None:
+    """A server may answer anything at a path that it does not know; it goes on serving messages."""
+
+    async def something(received: Received, wire: Wire) -> None:
+        chat = received.path.endswith("/chat/completions")
+        await wire.json(completion("strict") if chat else {"status": "ok"})
+
+    engines[0].respond = something
+    for _ in range(20):
+        answer = await post(gateway, LIKE_CLAUDE_CODE, "/v1/messages/count_tokens")
+        assert (answer.status_code, answer.json()["input_tokens"] > 10) == (200, True)
+    assert (await post(gateway, {**TURN, "model": "strict"})).status_code == 200
 
 
 @pytest.mark.parametrize(("status", "told"), [(401, 401), (403, 403), (429, 429), (500, 502)])

@@ -313,6 +313,24 @@ def test_media_fit_in_every_chat(provider: Provider | None, translated: bool) ->
     assert shape(fit, target(provider), translated=translated)["messages"] is fit["messages"]
 
 
+def test_a_file_of_text_is_a_text_to_anthropic() -> None:
+    """It takes PDF alone in base64; what is no text is refused with its path."""
+    part = {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain;charset=utf-8;base64,SMOkCg=="}}
+    said = {"messages": [{"role": "user", "content": [part]}]}
+    (message,) = to_messages_request(said, model="claude")["messages"]
+    assert message["content"] == [
+        {
+            "type": "document",
+            "source": {"type": "text", "media_type": "text/plain", "data": "H\u00e4\n"},
+            "title": "a.txt",
+        }
+    ]
+    part["file"] = {"file_data": "data:text/csv;base64,/w=="}
+    with pytest.raises(InvalidRequest) as told:
+        to_messages_request(said, model="claude")
+    assert told.value.param == "messages.0.content.0.file.file_data"
+
+
 def test_media_fit_where_a_dialect_is_native() -> None:
     """A picture of a messages request to Anthropic, one in the result of a tool, and those of a response's input."""
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/jpg", "data": JPEG.replace("/", "_")}}

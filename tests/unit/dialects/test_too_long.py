@@ -7,10 +7,13 @@ import pytest
 
 from capstan_contract.config import Compatibility, MaxTokens, ModelEntry, StaticBackend
 from capstan_gateway.dialects.clients.messages_answer import error_words
+from capstan_gateway.dialects.clients.native import NativeResponsesRelay, read_native_response
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.dialects.targets.limits import lengths_of
 from capstan_gateway.dialects.targets.target import Target
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
+from capstan_gateway.errors import InvalidRequest
+from fakes.anthropic_upstream import event
 
 VLLM = (
     "This model's maximum context length is 262144 tokens. However, you requested 0 output tokens and your prompt"
@@ -75,6 +78,29 @@ def test_the_same_in_a_stream() -> None:
     """An error that comes as the first event of an answer is read alike."""
     error = upstream_error_event({"error": {"message": VLLM, "code": 400}})
     assert error_words(error) == "prompt is too long: 262145 tokens > 262144 maximum"
+
+
+def test_a_native_response_that_fails_for_its_length_says_so() -> None:
+    """Codex compacts by this code; told as a failure of the server it would ask again for ever."""
+    failed = {"error": {"code": "context_length_exceeded", "message": "too long"}}
+    response = {"id": "r", "object": "response", "status": "failed", "output": [], **failed}
+    relay = NativeResponsesRelay()
+    out = relay.feed(event("response.failed", sequence_number=1, response=response))
+    assert b'"context_length_exceeded"' in out
+    assert relay.error is not None
+    assert relay.error.status == 400
+    body, _ = read_native_response(orjson.dumps(response))
+    assert orjson.loads(body)["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_is_named_as_the_client_knows_it(field: str) -> None:
+    """On `/v1/responses` it has another name than in chat."""
+    error = InvalidRequest(f"`{field}` must be at most 5", param=field)
+    told = orjson.loads(RESPONSES.write_error(error, "r")[1])["error"]
+    assert (told["param"], told["message"]) == ("max_output_tokens", "`max_output_tokens` must be at most 5")
+    other = orjson.loads(RESPONSES.write_error(InvalidRequest("`x` is odd", param="x"), "r")[1])["error"]
+    assert (other["param"], other["message"]) == ("x", "`x` is odd")
 
 
 @pytest.mark.parametrize(

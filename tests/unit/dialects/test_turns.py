@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_contract.config import ExternalBackend, ExternalEndpoint, ModelEntry, Provider, StaticBackend
+from capstan_contract.config import (
+    ExternalBackend,
+    ExternalEndpoint,
+    ModelEntry,
+    Provider,
+    StaticBackend,
+    SystemMessages,
+)
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.dialects.targets.chat import shape
+from capstan_gateway.dialects.targets.native_turns import with_outputs, with_results
+from capstan_gateway.dialects.targets.system import place_system
 from capstan_gateway.dialects.targets.target import Target
 from capstan_gateway.dialects.targets.turns import INTERRUPTED, NOTHING_SAID, answered, without_empty
 from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
@@ -127,6 +136,22 @@ def test_no_translation_says_nothing(provider: Provider | None, chat: dict[str, 
     assert all(message["content"] or message.get("tool_calls") for message in turns)
     if provider is not None:
         assert "tool_calls" not in turns[-1]
+
+
+def test_long_conversations_take_no_time_of_their_square() -> None:
+    """A hundred thousand turns, of which each is joined to the one before, or has calls of one id, take a moment."""
+    many = 60_000
+    reminders = [U, {"role": "system", "content": "S"}] * many
+    (one,) = place_system(reminders, SystemMessages.AS_USER)
+    assert one["content"].count("S") == many
+    (one,) = without_empty([U, EMPTY] * many, translated=True)
+    assert one["content"].count("u") == many
+    calls = call(*map(str, range(many)))
+    assert len(answered([calls, *(result(str(n)) for n in reversed(range(many)))])) == many + 1
+    native = {"role": "assistant", "content": [{"type": "tool_use", "id": "a"}]}
+    assert len(with_results([native] * many)) == many + 1
+    function = {"type": "function_call", "call_id": "a"}
+    assert len(with_outputs([function] * many + [{"type": "function_call_output", "call_id": "a"}] * many)) == 2 * many
 
 
 MESSAGE = st.sampled_from(

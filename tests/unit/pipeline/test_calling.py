@@ -569,10 +569,14 @@ async def test_what_counts_tokens_is_on_no_bill() -> None:
     route = Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset(), dialect=SPOKEN)
     native = NativeRequest({"model": "m", "messages": [{"role": "user", "content": "x"}]})
     request = Request(route, {"model": "m"}, stream=False, usage_asked=False, native=native)
-    bench = Bench(Plan(status=0), whole(b"{}"), whole({"input_tokens": 5}), endpoints=3).never_waits()
+    bench = Bench(Plan(status=0), whole({"input_tokens": 5}), endpoints=3).never_waits()
     reply = await bench.give(request=request)
     assert isinstance(reply, WholeReply)
     assert (reply.native, reply.body, bench.ask.bill.calls) == (True, b'{"input_tokens":5}', 0)
+    other = Bench(whole(b"{}"))
+    reply = await other.give(request=request)
+    assert (cast(WholeReply, reply).body, other.ask.bill.calls) == (b'{"input_tokens":7}', 0)
+    assert failures(other.states[0]) == 0, "what is no count is no fault of an engine"
     failing = Bench(Plan(status=0)).never_waits()
     with pytest.raises(ConnectionLost):
         await failing.give(request=request)

@@ -35,6 +35,13 @@ class _Messages:
         return messages_answer.write_error(error, request_id)
 
 
+_OWN_FIELDS: Final = {
+    "max_completion_tokens": "max_output_tokens", "max_tokens": "max_output_tokens", "messages": "input",
+    "reasoning_effort": "reasoning.effort", "response_format": "text.format",
+}  # fmt: skip
+"""What the Responses API calls fields of chat, in which models and engines find fault."""
+
+
 class Responses:
     """OpenAI's Responses API, of which nothing is kept; `port.Dialect`. The clock gives seconds since 1970."""
 
@@ -61,8 +68,10 @@ class Responses:
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002 - one signature
         """OpenAI's envelope."""
         told = error_payload(error)
-        if error.code == TOO_LONG:
-            told["error"]["param"] = "input"  # Where this API has the messages.
+        own = "input" if error.code == TOO_LONG else _OWN_FIELDS.get(error.param or "")
+        if own is not None:
+            told["error"]["param"] = own
+            told["error"]["message"] = error.message.replace(f"`{error.param}`", f"`{own}`")
         return error.status, orjson.dumps(told)
 
 

@@ -1,5 +1,6 @@
 """A request in the dialect of the hosted API that gets it: what that API would refuse of another model's turns."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from capstan_contract.config import Provider
@@ -7,6 +8,7 @@ from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.targets.ids import fitting_id
 from capstan_gateway.dialects.targets.limits import within_limits
 from capstan_gateway.dialects.targets.media import fitting_file, fitting_url
+from capstan_gateway.dialects.targets.native_turns import spoken, with_outputs, with_results
 from capstan_gateway.dialects.targets.private import without_private, without_user_id
 from capstan_gateway.dialects.targets.target import Target
 
@@ -20,30 +22,38 @@ LEAST_BUDGET: Final = 1024
 def shape_native(document: Document, target: Target) -> Document:
     """Give the request as this API takes it; the very same object when it takes it as it is.
 
-    The limit of an answer is one that the model takes, the names of users are hashes, pictures are of a known type.
+    The limit of an answer is one that the model takes, the names of users are hashes, pictures are of a known type, no
+    turn is empty and no call without a result.
     Thoughts without a signature are another model's, which Anthropic refuses; so are ids with other characters than its
     own have. What is signed stays as it came, to the byte. InvalidRequest names a limit that the model's owner wants
     refused.
     """
     if target.provider == Provider.OPENAI:
         document = within_limits(without_private(document, target, whole=True), target, fields=(_RESPONSES_LIMIT,))
-        return _with_list(document, "input", _fitting_item)
+        return _with_list(document, "input", lambda items: with_outputs(_each(items, _fitting_item)))
     document = without_user_id(without_private(document, target, whole=False), target)
     if target.provider != Provider.ANTHROPIC:
         return document
     limited = within_limits(document, target, fields=(_MESSAGES_LIMIT,))
-    return _with_list(document if limited is document else _within_budget(limited), "messages", _fitting)
+    document = limited if limited is document else _within_budget(limited)
+    return _with_list(document, "messages", lambda messages: with_results(spoken(_each(messages, _fitting))))
 
 
-def _with_list(document: Document, field: str, fit: Any) -> Document:
-    """Give the document with each item of a list as it should be, or without it; the same object when none changes."""
+def _with_list(document: Document, field: str, fit: Callable[[list[Any]], list[Any]]) -> Document:
+    """Give the document with a list of it as it should be; the same object when that is the same."""
     given = document.get(field)
     if not isinstance(given, list):
         return document
-    items = [fit(item) for item in given]
-    if all(new is old for new, old in zip(items, given, strict=True)):
-        return document
-    return {**document, field: [item for item in items if item is not None]}
+    items = fit(given)
+    return document if items is given else {**document, field: items}
+
+
+def _each(items: list[Any], fit: Callable[[Any], Any]) -> list[Any]:
+    """Give the items as they should be, without those of which nothing is left; the same list when none changes."""
+    fitting = [fit(item) for item in items]
+    if all(new is old for new, old in zip(fitting, items, strict=True)):
+        return items
+    return [item for item in fitting if item is not None]
 
 
 def _within_budget(document: Document) -> Document:

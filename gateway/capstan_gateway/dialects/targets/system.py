@@ -48,7 +48,8 @@ def _role(message: Any) -> object:
 
 
 def _as_user(messages: list[Any]) -> list[Any]:
-    placed: list[Any] = []
+    placed: list[list[Any]] = []
+    """Messages, and runs of those that become one: joined in the end, or a long run would be copied for each."""
     held: list[Document] = []
     marked = False
     for message in messages:
@@ -60,20 +61,20 @@ def _as_user(messages: list[Any]) -> list[Any]:
             marked = _say(placed, held)
             held = []
         if marked and role == "user":
-            placed[-1] = joined([placed[-1], message], role="user")
+            placed[-1].append(message)
         else:
-            placed.append(message)
+            placed.append([message])
         marked = marked and role == "user"
     if held:
         _say(placed, held)
-    return placed
+    return [run[0] if len(run) == 1 else joined(run, role="user") for run in placed]
 
 
-def _say(placed: list[Any], reminders: list[Document]) -> bool:
-    if placed and _role(placed[-1]) == "user":
-        placed[-1] = joined([placed[-1], *reminders], role="user")
+def _say(placed: list[list[Any]], reminders: list[Document]) -> bool:
+    if placed and _role(placed[-1][0]) == "user":
+        placed[-1].extend(reminders)
     else:
-        placed.append(joined(reminders, role="user"))
+        placed.append([*reminders])
     return True
 
 

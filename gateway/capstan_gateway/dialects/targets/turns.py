@@ -1,5 +1,6 @@
 """Turns that say nothing, and calls without a result: what APIs and chat templates refuse of a conversation."""
 
+from collections import Counter
 from typing import Any, Final
 
 from capstan_gateway.dialects.fields import Document
@@ -32,7 +33,8 @@ def without_empty(messages: list[Any], *, translated: bool) -> list[Any]:
     turn of no parts is filled. A `translated` conversation has at least one turn, and no empty text; a client of chat
     completions may send both to an engine.
     """
-    found: list[Any] = []
+    found: list[list[Any]] = []
+    """Messages, and runs of those that become one: joined in the end, or a long run would be copied for each."""
     changed = gap = False
     for message in messages:
         role = message.get("role") if isinstance(message, dict) else None
@@ -41,14 +43,16 @@ def without_empty(messages: list[Any], *, translated: bool) -> list[Any]:
             continue
         kept = _filled(message, translated=translated) if role in ("user", "tool") else message
         changed = changed or kept is not message
-        if gap and role == "user" and found and _role(found[-1]) == "user":
-            found[-1] = joined([found[-1], kept], role="user")
+        if gap and role == "user" and found and _role(found[-1][0]) == "user":
+            found[-1].append(kept)
         else:
-            found.append(kept)
+            found.append([kept])
         gap = False
-    if translated and all(_role(message) in SYSTEM_ROLES for message in found):
-        return [*found, {"role": "user", "content": NOTHING_SAID}]
-    return found if changed else messages
+    if changed:
+        messages = [run[0] if len(run) == 1 else joined(run, role="user") for run in found]
+    if translated and all(_role(message) in SYSTEM_ROLES for message in messages):
+        return [*messages, {"role": "user", "content": NOTHING_SAID}]
+    return messages
 
 
 def answered(messages: list[Any]) -> list[Any]:
@@ -69,10 +73,10 @@ def answered(messages: list[Any]) -> list[Any]:
             place += 1
         between = messages[turn:place]
         results = [one for one in between if _role(one) == "tool"]
-        left = [one.get("tool_call_id") for one in results]
+        left = Counter(one.get("tool_call_id") for one in results if isinstance(one.get("tool_call_id"), str))
         for call in calls:
-            if call in left:
-                left.remove(call)
+            if left[call]:
+                left[call] -= 1
             else:
                 results.append({"role": "tool", "tool_call_id": call, "content": INTERRUPTED})
         found += results

@@ -5,6 +5,8 @@ name, as is what only engines know and would change it (`min_p`). What has none 
 nobody knows pass through, for that API to judge.
 """
 
+import base64
+import binascii
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Final
@@ -219,8 +221,19 @@ def _file(file: Document, field: str) -> Document:
     data = file.get("file_data")
     if not isinstance(data, str):
         raise unsupported(field, "`file_data` is required; files are not stored")
-    block: Document = {"type": "document", "source": _source(data, field)}
+    block: Document = {"type": "document", "source": _plain_text(_source(data, field), field)}
     return {**block, "title": file["filename"]} if file.get("filename") else block
+
+
+def _plain_text(source: Document, field: str) -> Document:
+    """Give a file of text as a text: that API takes PDF alone in base64."""
+    if not str(source.get("media_type")).startswith("text/"):
+        return source
+    try:
+        text = base64.b64decode(source["data"], validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise wrong(f"{field}.file_data", "must be base64 of UTF-8 where its type is a text's") from error
+    return {"type": "text", "media_type": "text/plain", "data": text}
 
 
 def _tool_use(call: Document, field: str, ids: PairedIds) -> Document:
