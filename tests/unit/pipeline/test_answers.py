@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,24 @@ LARGE = b"[%b0]" % (b"0," * INLINE_BYTES)
 TOO_MUCH = b"[%b]" % b",".join([b"{}"] * (MAX_CONTAINERS + 1))
 
 
+class Counted(ThreadPoolExecutor):
+    """A thread of its own, that counts what it is given."""
+
+    count = 0
+
+    def submit(self, *given: Any, **more: Any) -> Any:
+        self.count += 1
+        return super().submit(*given, **more)
+
+
 @pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
+def executor() -> Iterator[Counted]:
     """A thread to count in."""
-    with ThreadPoolExecutor(1) as threads:
+    with Counted(1) as threads:
         yield threads
 
 
-async def test_a_small_answer_is_read_for_nothing(executor: ThreadPoolExecutor) -> None:
+async def test_a_small_answer_is_read_for_nothing(executor: Counted) -> None:
     """Up to a bound nothing is counted; nobody is even asked for an account."""
     budget = MemoryBudget(1 << 30)
     await admit(b" " * INLINE_BYTES, budget.share, executor, whose="m")
@@ -31,17 +42,18 @@ async def test_a_small_answer_is_read_for_nothing(executor: ThreadPoolExecutor) 
     assert budget.held == 0
 
 
-async def test_a_large_answer_takes_what_its_document_needs(executor: ThreadPoolExecutor) -> None:
-    """By what stands in it, from one byte above the bound on."""
+async def test_a_large_answer_takes_what_its_document_needs(executor: Counted) -> None:
+    """By what stands in it, from one byte above the bound on; it is counted in the thread that is there for it."""
     budget = MemoryBudget(1 << 30)
     await admit(LARGE, budget.share, executor, whose="m")
+    assert executor.count == 1
     assert budget.held == memory_of(LARGE, count_values(LARGE))
     budget = MemoryBudget(1 << 30)
     await admit(b" " * (INLINE_BYTES + 1), budget.share, executor, whose="m")
     assert budget.held > 0
 
 
-async def test_without_room_an_answer_is_not_read(executor: ThreadPoolExecutor) -> None:
+async def test_without_room_an_answer_is_not_read(executor: Counted) -> None:
     """That is nobody's fault upstream; the log is told whose answer it was."""
     with pytest.raises(NoMemory) as refused:
         await admit(LARGE, MemoryBudget(1000).share, executor, whose="m@e")
@@ -50,7 +62,7 @@ async def test_without_room_an_answer_is_not_read(executor: ThreadPoolExecutor) 
     )  # fmt: skip
 
 
-async def test_an_answer_of_too_many_values_is_none(executor: ThreadPoolExecutor) -> None:
+async def test_an_answer_of_too_many_values_is_none(executor: Counted) -> None:
     """To parse it would keep everybody waiting, whatever room there is; it takes none."""
     budget = MemoryBudget(1 << 30)
     with pytest.raises(UpstreamFailed) as refused:
@@ -59,7 +71,7 @@ async def test_an_answer_of_too_many_values_is_none(executor: ThreadPoolExecutor
     assert budget.held == 0
 
 
-async def test_what_is_kept_is_held_for_so_long(executor: ThreadPoolExecutor) -> None:
+async def test_what_is_kept_is_held_for_so_long(executor: Counted) -> None:
     """The bytes and the texts of it, and of a large one the document; it is told how much more that is."""
     budget = MemoryBudget(1 << 30)
     share = budget.share()
@@ -70,10 +82,11 @@ async def test_what_is_kept_is_held_for_so_long(executor: ThreadPoolExecutor) ->
     more = 2 * len(LARGE) + memory_of(LARGE, count_values(LARGE))
     assert await keep(LARGE, lambda: share, executor, whose="m") == more
     assert share.held == 7 + 2 * len(small) + more
+    assert executor.count == 1
 
 
 @pytest.mark.parametrize("body", [LARGE, TOO_MUCH])
-async def test_what_cannot_be_kept_takes_nothing(executor: ThreadPoolExecutor, body: bytes) -> None:
+async def test_what_cannot_be_kept_takes_nothing(executor: Counted, body: bytes) -> None:
     """Whether its bytes have no room, or its document: what was held before is held still, and no more."""
     room = [2 * len(body) + 10] if body is TOO_MUCH else [len(body), 2 * len(body) + 100]
     for limit in room:

@@ -23,9 +23,12 @@ def test_a_large_frame_is_taken_from_the_budget_as_long_as_it_grows() -> None:
     assert budget.held == FRAME_FACTOR * (FREE_FRAME_BYTES + 1)
     room.reckon(2 * FREE_FRAME_BYTES)
     assert budget.held == FRAME_FACTOR * 2 * FREE_FRAME_BYTES
-    with pytest.raises(NoMemory):
+    with pytest.raises(NoMemory) as refused:
         room.reckon(4 * FREE_FRAME_BYTES)
+    assert (refused.value.endpoint_id, refused.value.reason) == ("m@x", "the gateway has no room for the stream")
     assert budget.held == FRAME_FACTOR * 2 * FREE_FRAME_BYTES
+    room.reckon(FREE_FRAME_BYTES)
+    assert (budget.held, len(opened)) == (0, 1)
     room.reckon(0)
     assert (budget.held, len(opened)) == (0, 1)
 

@@ -7,11 +7,14 @@ from typing import Any, cast
 
 import pytest
 
+from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.errors import ClientGone, GatewayError, RequestTimeout, UpstreamTimeout
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.watch import OVERTIME_SECONDS, TICK_SECONDS, InFlight
 from support.asks import CHAT
 from support.virtualtime import run_virtually
+
+RUNTIME = cast(Runtime, object())
 
 
 class Task:
@@ -28,7 +31,7 @@ class Task:
 def delivery(expires_at: float = 100.0, task: Task | None = None) -> Delivery:
     """Give one."""
     exchange = cast(Any, SimpleNamespace(task=task))
-    return Delivery(exchange, route=CHAT, runtime=cast(Any, None), started=50.0, expires_at=expires_at)
+    return Delivery(exchange, route=CHAT, runtime=RUNTIME, started=50.0, expires_at=expires_at)
 
 
 def test_a_request_begins_with_nothing() -> None:
@@ -36,6 +39,7 @@ def test_a_request_begins_with_nothing() -> None:
     task = Task()
     one = delivery(task=task)
     assert (one.started, one.expires_at, one.route, one.exchange.task) == (50.0, 100.0, CHAT, task)
+    assert one.runtime is RUNTIME
     nothing = {
         "request_id": b"", "content_type": None, "content_encoding": None, "trace": (), "session": "", "body_at": 0.0,
         "client_document": None, "dropped_tools": (), "ask": None, "reply": None, "overhead": 0.0, "status": 0,
