@@ -1,6 +1,7 @@
 """One model is asked: what routing is told, what becomes of an answer, and what is on the bill."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from types import SimpleNamespace
@@ -10,8 +11,10 @@ import orjson
 import pytest
 
 from capstan_contract.config import (
+    Compatibility,
     ExternalBackend,
     ExternalEndpoint,
+    HostedTools,
     ModelEntry,
     Price,
     Provider,
@@ -430,8 +433,9 @@ async def test_a_large_answer_that_is_none(executor: Counted, body: bytes, word:
     assert failures(bench.states[0]) == 1
 
 
-async def test_a_large_answer_without_usage_is_estimated(executor: Counted) -> None:
+async def test_a_large_answer_without_usage_is_estimated(executor: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the text that is in it; where there is no memory to read it, as if all of it were text."""
+    monkeypatch.setattr("capstan_gateway.pipeline.settle.said_in", lambda _: pytest.fail("read on the loop"))
     document = large()
     del document["usage"]
     body = orjson.dumps(document)
@@ -469,14 +473,14 @@ MESSAGE = {
 
 async def test_an_answer_in_another_dialect_is_translated(executor: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the way out and back; a large one beside the loop."""
-    read: list[bytes] = []
+    read: list[bool] = []
 
     def watched(body: bytes, **more: Any) -> Any:
-        read.append(body)
+        read.append(threading.current_thread() is not threading.main_thread())
         return to_chat_completion(body, **more)
 
     monkeypatch.setattr("capstan_gateway.pipeline.adapters.to_chat_completion", watched)
-    for more in (0, LARGE_BYTES):
+    for more in (0, LARGE_BYTES - len(orjson.dumps(MESSAGE)), LARGE_BYTES):
         read.clear()
         executor.count = 0
         message = {**MESSAGE, "content": [{"type": "text", "text": "Hello" + "x" * more}]}
@@ -486,11 +490,53 @@ async def test_an_answer_in_another_dialect_is_translated(executor: Counted, mon
         assert orjson.loads(reply.body)["choices"][0]["message"]["content"] == message["content"][0]["text"]  # type: ignore[index]
         assert bench.bill() == (7, 2, "told", 1)
         assert (reply.native, reply.content_type, reply.status) == (False, JSON, 200)
-        assert (len(read), executor.count) == (1, 2 if more else 0), "a large one is counted and read beside the loop"
+        large = more == LARGE_BYTES
+        assert (read, executor.count) == ([large], (more > 0) + large), (
+            "a large one is counted and read beside the loop"
+        )
         assert bench.states[0].in_flight == 0
         assert (bench.budget.held > 0) is (more > 0), "a large one is taken from the budget until the ask ends"
         bench.ask.leave()
         assert bench.budget.held == 0
+
+
+HOSTED_TOOLS = [{"type": "web_search_20250305", "name": "web_search"}]
+MESSAGES_ROUTE = Route("/v1/messages", b"/chat/completions", frozenset(), dialect=SPOKEN)
+RESPONSES_ROUTE = Route("/v1/responses", b"/chat/completions", frozenset(), dialect=RESPONSES)
+
+
+@pytest.mark.parametrize(
+    ("route", "backend", "refused"),
+    [
+        (MESSAGES_ROUTE, None, True),
+        (MESSAGES_ROUTE, ANTHROPIC, False),
+        (RESPONSES_ROUTE, ANTHROPIC, True),
+        (RESPONSES_ROUTE, None, True),
+    ],
+)
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_tools_that_a_translation_leaves_out_are_refused_where_that_is_wished(
+    route: Route, backend: Any, refused: bool, refuses: bool
+) -> None:
+    """By name, before anything is sent; who gets the client's own request is sent them, and so is who drops them."""
+    tools = HOSTED_TOOLS if route is MESSAGES_ROUTE else [{"type": "web_search"}]
+    native = NativeRequest({"model": "m", "max_tokens": 9, "messages": MESSAGES, "store": False, "tools": tools})
+    request = Request(route, {"model": "m", "messages": MESSAGES}, stream=False, usage_asked=False, native=native)
+    fields: dict[str, Any] = {"backend": backend} if backend else {}
+    if refuses:
+        fields["compatibility"] = Compatibility(hostedTools=HostedTools.REFUSE)
+    bench = Bench(**fields)
+    if refuses and refused:
+        with pytest.raises(InvalidRequest, match="only a hosted API runs web_search"):
+            await bench.told(request=request)
+    else:
+        assert (await bench.told(request=request)).body
+
+
+async def test_a_request_without_a_dialect_has_no_tools_to_refuse() -> None:
+    """What its client says goes to its model as it is."""
+    bench = Bench(compatibility=Compatibility(hostedTools=HostedTools.REFUSE))
+    assert orjson.loads((await bench.told(tools=HOSTED_TOOLS)).body)["tools"] == HOSTED_TOOLS
 
 
 async def test_a_native_answer_without_usage_is_estimated() -> None:
@@ -626,8 +672,9 @@ async def test_there_must_be_room_to_translate_an_answer(executor: Counted) -> N
     """Otherwise it is not read, and its endpoint is not blamed."""
     message = {**MESSAGE, "content": [{"type": "text", "text": "x" * LARGE_BYTES}]}
     bench = Bench(whole(message), backend=ANTHROPIC, executor=executor, budget=1)
-    with pytest.raises(NoMemory):
+    with pytest.raises(NoMemory) as refused:
         await bench.give()
+    assert refused.value.endpoint_id == "e0"
     assert failures(bench.states[0]) == 0
     assert bench.bill()[3] == 1
 

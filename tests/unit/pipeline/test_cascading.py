@@ -22,6 +22,7 @@ from capstan_contract.config import (
     Task,
 )
 from capstan_gateway.config.runtime import Runtime, ServedModel
+from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.ask import Ask
@@ -60,6 +61,16 @@ def sure(probability: float, text: str = GOOD) -> dict[str, Any]:
     document = completion("m", text)
     document["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": math.log(probability)}]}
     return document
+
+
+class Counted(ThreadPoolExecutor):
+    """A thread for what is large, and how often it was given something."""
+
+    count = 0
+
+    def submit(self, *given: Any, **more: Any) -> Any:
+        self.count += 1
+        return super().submit(*given, **more)
 
 
 class Steps:
@@ -135,7 +146,8 @@ class Steps:
         ask.hold()
         ask.stats.spent = spent
         cast(Any, Ask).runtime.__set__(ask, self.runtime)
-        with ThreadPoolExecutor(1) as pool:
+        with Counted(1) as pool:
+            self.pool = pool
             deps = cast(Deps, SimpleNamespace(metrics=self.metrics, executor=pool))
             assert isinstance(model.plan, CascadePlan)
             return await cascade_answer(deps, model, model.plan, ask)
@@ -237,6 +249,27 @@ async def test_what_was_held_of_a_worse_answer_is_given_back() -> None:
         assert steps.budget.held == 0
 
 
+async def test_a_large_answer_is_counted_beside_the_loop() -> None:
+    """In the thread for what is large, so that others are served."""
+    steps = Steps()
+    steps.says = {"a": GOOD + "x" * INLINE_BYTES}
+    await steps.text()
+    assert steps.pool.count == 1
+
+
+async def test_time_of_a_last_member_that_failed_is_time_that_was_waited() -> None:
+    """What the client waits for is the answer that is given."""
+    steps = Steps("a", "b", threshold=0.9)
+
+    def fails(ask: Ask) -> Any:
+        ask.stats.first_byte, ask.stats.read = 5.0, 2.0
+        return FAILED
+
+    steps.says = {"a": REFUSES, "b": fails}
+    assert await steps.text() == REFUSES
+    assert (steps.ask.stats.waited, steps.ask.stats.first_byte, steps.ask.stats.read) == (7.0, 0.0, 0.0)
+
+
 async def test_without_any_answer_the_last_failure_is_told() -> None:
     """After everybody was asked, and each failure counted."""
     steps = Steps()
@@ -336,6 +369,19 @@ async def test_without_a_call_before_it_the_prompt_is_estimated() -> None:
     for limit, asked in ((600e-6, ["a", "b", "c"]), (1e-6, ["a", "b"])):
         steps = Steps(threshold=0.9, limit=limit)
         steps.says = {"a": FAILED, "b": REFUSES, "c": GOOD}
+        await steps.text()
+        assert steps.asked == asked
+
+
+async def test_an_answer_that_nobody_was_paid_for_tells_no_length() -> None:
+    """One of a cache, say: what the next member would cost is estimated by the request."""
+    for limit, asked in ((1.0, ["b"]), (1e-6, [])):
+        steps = Steps("a", "b", threshold=0.9, limit=limit)
+
+        async def cached(_: Ask) -> Reply:
+            return WholeReply(200, b"application/json", orjson.dumps(completion("m", REFUSES)))
+
+        steps.runtime.models["a"].answer_alone = cached
         await steps.text()
         assert steps.asked == asked
 
@@ -559,3 +605,9 @@ async def test_a_judge_is_asked_as_a_chat_whatever_was_asked() -> None:
     steps.says = {"judge": "x" * 300_000 + " 0.75"}
     await steps.text()
     assert "judge=failed" in steps.note
+    whole = orjson.dumps(completion("m", "0.75"))
+    for size, graded in ((INLINE_BYTES, True), (INLINE_BYTES + 1, False)):
+        steps = Steps(estimator=JUDGE)
+        steps.says = {"judge": whole + b" " * (size - len(whole))}
+        await steps.text()
+        assert ("judge=failed" not in steps.note) is graded

@@ -9,7 +9,9 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.flight import Flight
 from capstan_gateway.pipeline.reply import Reply, WholeReply
+from capstan_gateway.pipeline.watch import OVERTIME_SECONDS
 from support.asks import an_ask
+from support.virtualtime import run_virtually
 
 
 class Model:
@@ -121,9 +123,9 @@ async def test_work_in_the_background_holds_an_ask() -> None:
     assert (model.closed, flight.ask.ended) == (1, True)
 
 
-@pytest.mark.parametrize("failure", [UpstreamFailed("x"), ValueError("a bug")])
-async def test_everybody_hears_of_a_failure(failure: Exception) -> None:
-    """Who waits gets the error; nothing is left open behind it."""
+@pytest.mark.parametrize("failure", [UpstreamFailed("x"), ValueError("a bug"), TimeoutError("its own")])
+async def test_everybody_hears_of_a_failure(failure: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """Who waits gets the error, a timeout of the model's own as well; nothing is left open behind it."""
     background, model = Background(), Model()
     clients = [a_client(), a_client()]
     flight = Flight(clients[0].fork(), model.answer, background)
@@ -134,6 +136,7 @@ async def test_everybody_hears_of_a_failure(failure: Exception) -> None:
     for client in clients:
         client.leave()
     assert (model.closed, len(background)) == (1, 0)
+    assert not caplog.records, "everything could be closed"
 
 
 async def test_a_failure_that_nobody_waits_for_is_nobodys() -> None:
@@ -146,15 +149,22 @@ async def test_a_failure_that_nobody_waits_for_is_nobodys() -> None:
     assert (model.closed, flight.ask.ended) == (1, True)
 
 
-async def test_a_flight_has_a_deadline() -> None:
-    """Work that nobody watches is cut off when its time is up."""
-    background, model = Background(), Model()
-    client = a_client(expires_at=asyncio.get_running_loop().time() - 2)
-    flight = Flight(client.fork(), model.answer, background)
-    with pytest.raises(UpstreamTimeout):
-        await flight.join(client)
-    client.leave()
-    assert (model.cancelled, model.closed) == (1, 1)
+def test_a_flight_has_a_deadline() -> None:
+    """Work that nobody watches is cut off when its time is up: a moment later, so that the model may say so itself."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        background, model = Background(), Model()
+        began = loop.time()
+        client = a_client(expires_at=began + 10)
+        flight = Flight(client.fork(), model.answer, background)
+        with pytest.raises(UpstreamTimeout, match=r"^the model did not finish its answer in time$"):
+            await flight.join(client)
+        assert loop.time() - began == 10 + OVERTIME_SECONDS
+        client.leave()
+        assert (model.cancelled, model.closed) == (1, 1)
+
+    run_virtually(main())
 
 
 async def test_the_end_of_the_process_ends_the_work() -> None:

@@ -20,9 +20,11 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.present import present, present_large
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Route
-from capstan_gateway.pipeline.send import END_SECONDS
+from capstan_gateway.pipeline.send import END_SECONDS, send_error
+from capstan_gateway.pipeline.send import _names as names
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.serving.exchange import Exchange
@@ -79,6 +81,16 @@ class Source:
     def close(self) -> None:
         """Nobody reads on."""
         self.said.append("closed")
+
+
+class Counted(ThreadPoolExecutor):
+    """A thread for what is large, and how often it was given something."""
+
+    count = 0
+
+    def submit(self, *given: Any, **more: Any) -> Any:
+        self.count += 1
+        return super().submit(*given, **more)
 
 
 class Bench:
@@ -210,6 +222,12 @@ async def test_time_of_others_is_never_counted_against_us() -> None:
     assert (answer.headers["x-gateway-overhead-ms"], "x-capstan-cost" in answer.headers) == ("0.00", False)
 
 
+async def test_a_body_that_is_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly every one: its request is read in the turn of the loop in which it came."""
+    monkeypatch.setattr(run, "receive_later", lambda *_: pytest.fail("waited for"))
+    assert (await Bench(whole()).ask()).status == 200
+
+
 async def test_a_body_in_two_reads_is_waited_for() -> None:
     """And is the same request then."""
     bench = Bench(whole())
@@ -312,7 +330,9 @@ async def test_what_made_sense_before_nonsense_is_sent() -> None:
     assert source.said == ["StreamBroken", "closed"]
 
 
-@pytest.mark.parametrize(("code", "said"), [(503, ["error-event", "finished"]), (400, ["finished"])])
+@pytest.mark.parametrize(
+    ("code", "said"), [(503, ["error-event", "finished"]), (500, ["error-event", "finished"]), (499, ["finished"])]
+)
 async def test_an_error_that_an_engine_tells_within_its_stream(code: int, said: list[str]) -> None:
     """It is the engine's fault from 500 on; the stream has its end all the same, and the line says what it was."""
     source = Source(frame({"error": {"message": "no", "code": code}}), DONE)
@@ -401,9 +421,10 @@ async def test_a_client_gone_in_the_middle_of_an_error_is_gone() -> None:
 
 async def test_answers_in_the_clients_dialect() -> None:
     """Whole ones, large ones beside the loop, streams, errors; what is native already is passed on."""
-    with ThreadPoolExecutor(1) as pool:
-        for more in (0, LARGE_BYTES):
+    with Counted(1) as pool:
+        for more in (0, LARGE_BYTES - len(orjson.dumps(completion("m", "Hello"))), LARGE_BYTES):
             said = orjson.dumps(completion("m", "Hello" + "x" * more))
+            pool.count = 0
             bench = Bench(whole(said), route=DIALECT, executor=pool)
             await bench.client.say(bench.request(MESSAGE))
             for _ in range(200):
@@ -416,6 +437,7 @@ async def test_answers_in_the_clients_dialect() -> None:
             assert (answer.headers["request-id"], answer.headers["content-type"]) == ("r-1", "application/json")
             assert bench.deliveries[0].reply is not None
             assert bench.deliveries[0].reply.native
+            assert pool.count == (len(said) > LARGE_BYTES)
             native = Bench(whole(b'{"x":"%b"}' % (b"x" * more), native=True), route=DIALECT, executor=pool)
             assert (await native.ask(MESSAGE)).body == b'{"x":"%b"}' % (b"x" * more)
     bench = Bench(stream(Source(*ALL[1:])), route=DIALECT)
@@ -444,6 +466,7 @@ async def test_what_a_stream_has_cost_is_told_where_it_is_known() -> None:
 
         answer = await Bench(priced).ask()
         assert (answer.headers.get("x-capstan-cost"), answer.headers["x-capstan-model"]) == (told, "m")
+        assert (answer.headers["transfer-encoding"], answer.body) == ("chunked", b"".join(ALL))
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
@@ -568,3 +591,55 @@ async def test_an_answer_refers_to_the_clients_own_request() -> None:
     bench = Bench(stream(Source(*ALL[1:])), route=route)
     answer = await bench.ask({**document, "stream": True})
     assert answer.body.count(b"be kind") >= 2
+
+
+async def test_where_nothing_is_to_be_translated_a_reply_stays_what_it_is() -> None:
+    """On a route without a dialect, and where nobody knows what the client sent; also a large one."""
+    exchange = cast(Exchange, SimpleNamespace(task=None))
+    runtime = Bench(whole()).runtime
+    for route, document in ((CHAT, MESSAGE), (DIALECT, None)):
+        delivery = Delivery(exchange, route=route, runtime=runtime, started=0.0, expires_at=1.0)
+        delivery.client_document = document
+        reply = WholeReply(200, b"application/json", SAID)
+        assert present(delivery, reply) is reply
+        with ThreadPoolExecutor(1) as pool:
+            assert await present_large(delivery, reply, pool) is reply
+
+
+def test_a_stream_that_broke_before_it_is_translated_stays_broken() -> None:
+    """Whoever sends it has to know: what is translated of it is sent, and then what broke it."""
+    delivery = Delivery(
+        cast(Exchange, SimpleNamespace(task=None)), route=DIALECT, runtime=cast(Runtime, None), started=0.0,
+        expires_at=1.0,
+    )  # fmt: skip
+    delivery.client_document = MESSAGE
+    broken = StreamBroken("broken")
+    source = cast(Any, Source())
+    given = present(delivery, StreamReply(ALL[0], source, StreamRelay(strip_usage=True), broken=broken))
+    assert isinstance(given, StreamReply)
+    assert (given.broken, given.native, given.source) == (broken, True, source)
+    assert b"event: message_start" in given.first
+
+
+async def test_an_error_in_a_stream_that_nothing_is_known_of() -> None:
+    """It ends as a stream of chat completions does."""
+
+    async def handler(exchange: Exchange) -> None:
+        delivery = Delivery(exchange, route=CHAT, runtime=cast(Runtime, None), started=0.0, expires_at=1.0)
+        exchange.start(200, b"", b"begun ")
+        await send_error(delivery, InvalidRequest("no"))
+        assert delivery.status == 400
+
+    client = Client(handler)
+    await client.say(Bench(whole()).request())
+    (answer,) = read_answers(bytes(client.transport.sent))
+    assert answer.body.startswith(b"begun data: ")
+    assert b'"message":"no"' in answer.body
+    assert answer.body.endswith(DONE)
+
+
+def test_what_was_left_out_is_told_by_names_that_fit_into_a_header() -> None:
+    """Each once, without characters that mean something there, and not without a bound."""
+    assert names(["b", "a b\r\nc", "b", "ok_.-1"]) == b"b, a_b__c, ok_.-1"
+    assert names(["x" * 100]) == b"x" * 64
+    assert names([str(number) for number in range(100)]).endswith(b", 63")

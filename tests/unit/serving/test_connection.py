@@ -9,7 +9,7 @@ from capstan_gateway.errors import InvalidRequest, RequestTooLarge
 from capstan_gateway.serving import request_reader
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
 from capstan_gateway.serving.turned_away import TurnedAway
-from support.serving import DATE, Client, read_answers, turns
+from support.serving import DATE, Client, FixedIds, read_answers, turns
 
 GET = b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n"
 BAD = b"GET /x HTTP/1.1\r\nhost: x\r\nno colon\r\n\r\n"
@@ -135,6 +135,24 @@ async def test_nonsense_behind_a_request_does_not_spoil_its_answer() -> None:
     await turns(20)
     assert client.statuses == [200, 200, 400]
     assert client.ended
+
+
+@pytest.mark.parametrize(("before", "status"), [(b"", 400), (GET, 400), (b"", 431), (GET, 431)])
+async def test_a_refusal_is_counted_by_its_reason(before: bytes, status: int) -> None:
+    """Whether it comes at once or behind answers; it is written like any answer, and says that the connection ends."""
+    bad = BAD if status == 400 else GET.replace(b"\r\n\r\n", b"\r\nx: %b\r\n\r\n" % (b"y" * 5000))
+    counted: list[str] = []
+    client = Client()
+    client.service.turned_away = TurnedAway(FixedIds(), count=counted.append)
+    said = await client.say(before + bad)
+    assert counted == ["malformed" if status == 400 else "head"]
+    head, _, body = said[said.index(b"HTTP/1.1 4") :].partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0].startswith(b"HTTP/1.1 %d " % status)
+    assert lines[1:] == [
+        DATE.strip(), b"content-type: application/json", b"content-length: %d" % len(body), b"x-request-id: req_test",
+        b"connection: close",
+    ]  # fmt: skip
 
 
 async def test_nothing_behind_the_last_request_is_served() -> None:

@@ -81,6 +81,36 @@ def test_a_later_head_has_a_deadline(sent: bytes) -> None:
     run_virtually(main())
 
 
+def test_a_head_behind_an_answer_that_was_read_late_has_a_deadline() -> None:
+    """Once its client has read it, the connection is idle like another: what comes then must come in time."""
+
+    async def main() -> None:
+        client = Client()
+        client.transport.stuck = True
+        await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000)
+        await asyncio.sleep(5)
+        client.transport.unstick()
+        await asyncio.sleep(10)
+        await client.say(b"GET")
+        assert await seconds_until_end(client) == pytest.approx(HEAD_SECONDS, abs=1)
+
+    run_virtually(main())
+
+
+def test_a_connection_is_idle_behind_a_body_that_was_awaited() -> None:
+    """It is closed in time: nobody looks any more how fast that body comes."""
+
+    async def main() -> None:
+        client = Client()
+        await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 10000\r\n\r\n")
+        await asyncio.sleep(1)
+        await client.say(b"x" * 10_000)
+        assert client.statuses == [200]
+        assert await seconds_until_end(client) == pytest.approx(KEEP_ALIVE_SECONDS, abs=1)
+
+    run_virtually(main())
+
+
 def test_an_answer_has_no_deadline_here() -> None:
     """How long an answer may take is the handler's matter; the idle time begins behind it."""
 

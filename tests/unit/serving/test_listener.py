@@ -106,12 +106,33 @@ def test_closing_cuts_off_what_takes_too_long(hurried: bool) -> None:
         unread.transport.stuck = True
         await unread.say(GET.replace(b"host: x", b"connection: close"))
         hurry = asyncio.Event()
-        asyncio.get_running_loop().call_later(5, hurry.set)
+        if hurried:
+            asyncio.get_running_loop().call_later(5, hurry.set)
         began = asyncio.get_running_loop().time()
         await clients[0].listener.close(grace_seconds=600 if hurried else 5, hurry=hurry)
         assert asyncio.get_running_loop().time() - began == pytest.approx(5 + CANCEL_SECONDS, abs=1)
         assert [client.statuses for client in clients] == [[503], [], []]
         assert [client.transport.closed for client in (*clients, unread)] == [True, True, False, True]
+
+    run_virtually(main())
+
+
+def test_closing_is_over_when_everybody_has_ended() -> None:
+    """Behind the grace as well: nobody waits any longer for handlers that end as soon as they are cut off."""
+
+    async def main() -> None:
+        async def silent(exchange: Exchange) -> None:
+            await asyncio.sleep(10_000)
+
+        client = Client(silent)
+        await client.say(GET)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await client.listener.close(grace_seconds=5, hurry=asyncio.Event())
+        assert client.transport.closed
+        assert loop.time() - began < 5 + CANCEL_SECONDS / 2
+        await turns()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run_virtually(main())
 

@@ -174,6 +174,16 @@ async def test_half_heads_are_counted() -> None:
     assert budget.held == 0
 
 
+async def test_a_small_half_head_costs_nothing() -> None:
+    """Up to a bound it is not counted, one byte more is, twice: its bytes, and what is made of them."""
+    budget = MemoryBudget(100_000)
+    connection = Client(memory=budget).connection
+    assert connection.on_half_head(FREE_BYTES)
+    assert budget.held == 0
+    assert connection.on_half_head(FREE_BYTES + 1)
+    assert budget.held == 2 * (FREE_BYTES + 1)
+
+
 async def test_an_answer_that_is_not_read_is_held() -> None:
     """What a client has not read of its answer stays in the budget until it has, or is gone."""
     budget = MemoryBudget(100 * MEBIBYTE)

@@ -200,6 +200,9 @@ def test_a_head_is_bounded() -> None:
     whole = sized(MAX_HEAD)
     sink = Sink().read(*[whole[at : at + 100] for at in range(0, MAX_HEAD, 100)])
     assert (sink.refused, len(sink.requests)) == ([], 1)
+    whole = sized(MAX_HEAD + 1)  # Of its first byte nothing is counted: nothing is known of it yet.
+    sink = Sink().read(whole[:1], whole[1:MAX_HEAD], whole[MAX_HEAD:] + head())
+    assert (sink.refused, len(sink.requests)) == ([], 2)
     whole = sized(MAX_HEAD + 100)
     sink = Sink().read(*[whole[at : at + 100] for at in range(0, MAX_HEAD + 100, 100)])
     assert sink.told[0] == 431
@@ -223,6 +226,9 @@ def test_the_number_of_headers_is_bounded() -> None:
     assert (sink.refused, len(sink.requests)) == ([], 1)
     sink = Sink(max_head_bytes=100_000).read(head(*[b"a: b"] * MAX_HEADERS))
     assert sink.told[0] == 431
+    sink = Sink(max_head_bytes=100_000)
+    sink.read(*[line + b"\r\n" for line in head(*[b"a: b"] * (MAX_HEADERS - 1)).split(b"\r\n")[:-1]])
+    assert (sink.refused, len(sink.requests)) == ([], 1)
     sink = Sink(max_head_bytes=100_000)
     sink.read(*[line + b"\r\n" for line in head(*[b"a: b"] * (MAX_HEADERS + 3)).split(b"\r\n")[:-2]])
     assert sink.told[0] == 431
@@ -327,6 +333,8 @@ def test_an_upgrade_is_left_out() -> None:
     assert (first.method, first.target, first.length, b"".join(first.body)) == (b"POST", b"/x", 3, b"abc")
     assert [name for name, _ in first.headers] == [b"host", b"a", b"connection", b"content-length"]
     assert (first.complete, first.keep_alive, second.complete) == (True, True, True)
+    sink.read(head(start=b"CONNECT h:1 HTTP/1.1"))
+    assert (sink.refused, sink.requests[2].method) == ([], b"CONNECT")
 
 
 def test_an_upgrade_waits_for_its_turn() -> None:

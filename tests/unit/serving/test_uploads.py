@@ -168,6 +168,9 @@ def test_the_slowest_goes_first() -> None:
     fast.received, slow.received, slower.received = PRESSED_RATE, PRESSED_RATE - 1, PRESSED_RATE - 2
     assert uploads.give_up_slowest()
     assert (len(slower.errors), slower.errors[0].status) == (1, 408)
+    assert slower.errors[0].message == (
+        "the request's body comes too slowly while others wait for the memory that it holds"
+    )
     assert uploads.give_up_slowest()
     assert len(slow.errors) == 1
     assert not uploads.give_up_slowest()
