@@ -360,6 +360,8 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._arriving
         if exchange is None or exchange.body_complete or not exchange.takes_body:
             self._end_upload()
+            if self._current is None:
+                self._close()  # The deadline was that of being idle, behind a body that nobody waited for to its end.
         elif upload.look(self._loop.time()):
             self.wire.set_deadline(LOOK_SECONDS)
         else:

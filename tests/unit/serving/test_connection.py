@@ -438,6 +438,7 @@ async def test_a_handler_that_fails() -> None:
         await client.say(GET)
         assert client.statuses == statuses
         assert client.ended is ends
+        assert not client.connection.answering
 
 
 async def test_one_connection_too_many() -> None:

@@ -144,6 +144,23 @@ def test_half_a_head_behind_a_pipeline_ends_it_behind_its_answers() -> None:
     run_virtually(main())
 
 
+def test_half_a_head_behind_a_request_ends_it_behind_its_answer() -> None:
+    """As behind several: the answer is given, says that the connection ends, and is the last."""
+
+    async def main() -> None:
+        async def slow(exchange: Exchange) -> None:
+            await asyncio.sleep(100)
+            await client.echo(exchange)
+
+        client = Client(slow)
+        await client.say(GET + GET[:9])
+        await seconds_until_end(client)
+        assert client.statuses == [200]
+        assert b"connection: close\r\n" in client.transport.sent
+
+    run_virtually(main())
+
+
 def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
     """An answer that nobody takes keeps the connection for the time for writing, not for ever, and is counted."""
 

@@ -167,6 +167,7 @@ async def test_half_heads_are_counted() -> None:
     second = Client(listener=first.listener)
     await second.say(b"GET /x HTTP/1.1\r\nhost: x\r\n", *[b"x: " + b"y" * 3000 + b"\r\n"] * 10)
     assert second.statuses == [503]
+    second.connection.connection_lost(None)
     await first.say(b"\r\n")
     assert first.statuses == [200]
     first.transport.hang_up()

@@ -139,6 +139,9 @@ def test_the_pace_is_that_of_the_last_looks() -> None:
     ("after", "received", "goes_on"),
     [
         (LOOK_SECONDS, 0, True),
+        (UPLOAD_SECONDS - 0.2, 0, True),
+        (UPLOAD_SECONDS - 0.1, 0, False),
+        (UPLOAD_SECONDS - 0.1, 1, True),
         (UPLOAD_SECONDS, 0, False),
         (UPLOAD_SECONDS, UPLOAD_RATE, True),
         (UPLOAD_SECONDS + 10, 10 * UPLOAD_RATE, False),
@@ -148,9 +151,10 @@ def test_the_pace_is_that_of_the_last_looks() -> None:
 def test_the_least_rate(after: float, received: int, goes_on: bool) -> None:
     """With nobody else in need a body must come with the least rate on the whole, behind its first seconds."""
     body = Body(received)
-    assert Upload(body, 5.0).look(5.0 + after) is goes_on
+    assert Upload(body, 0.0).look(after) is goes_on
+    assert Upload(body, 8.0).look(8.0 + after) is goes_on
     body.holds_upload = False
-    assert Upload(body, 5.0).look(5.0 + after), "what holds nothing may take its time"
+    assert Upload(body, 0.0).look(after), "what holds nothing may take its time"
 
 
 def test_the_slowest_goes_first() -> None:
@@ -176,3 +180,64 @@ def test_the_slowest_goes_first() -> None:
     assert not uploads.give_up_slowest()
     assert not [body.errors for body in (fast, over, young, left) if body.errors]
     assert len(given_up) == 2
+    assert {upload.body for upload in uploads._uploads} == {fast, over, young}
+
+
+async def test_nothing_is_kept_of_a_body_that_is_not_awaited() -> None:
+    """When it is there, when its client has gone, and when the next request begins."""
+    client = Client(take)
+    awaited = client.service.uploads._uploads
+    head = b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\n\r\n"
+    for _ in range(2):
+        await client.say(head)
+        assert len(awaited) == 1
+        await client.say(b"x" * 9000)
+        assert not awaited
+    assert client.statuses == [200, 200]
+    await client.say(head)
+    assert len(awaited) == 1
+    client.transport.hang_up()
+    await turns()
+    assert client.transport.closed
+    assert not awaited
+
+
+def test_each_body_of_a_connection_is_looked_at() -> None:
+    """Also one behind another that came well: it is told so when it comes too slowly."""
+
+    async def main() -> None:
+        client = Client(take)
+        await client.say(HEAD[:-4].replace(b"%d" % SIZE, b"9000") + b"\r\n\r\n")
+        await client.say(b"x" * 9000)
+        await client.say(HEAD)
+        await asyncio.sleep(2 * UPLOAD_SECONDS)
+        assert client.statuses == [200, 408]
+        assert b'"message":"the request\'s body comes too slowly"' in client.transport.sent
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("seconds", [0.5, 10 * LOOK_SECONDS])
+def test_a_body_that_nobody_waits_for_any_more(seconds: float) -> None:
+    """Its handler has given up waiting, and answers when it is there: the connection is idle then, and not for ever."""
+
+    async def main() -> None:
+        async def impatient(exchange: Exchange) -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(exchange.read_body(SIZE), 1)
+            await asyncio.sleep(seconds)
+            exchange.respond(200, b"content-length: 0\r\n", b"")
+
+        client = Client(impatient)
+        await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\n\r\n")
+        await asyncio.sleep(1.1)
+        await client.say(b"x" * 9000)
+        await asyncio.sleep(LOOK_SECONDS)
+        assert client.statuses or not client.service.uploads._uploads
+        await asyncio.sleep(seconds)
+        assert client.statuses == [200]
+        await asyncio.sleep(client.service.limits.keep_alive_seconds + 1)
+        assert client.transport.closed
+        assert not client.service.uploads._uploads
+
+    run_virtually(main())
