@@ -520,7 +520,9 @@ async def test_tools_that_a_translation_leaves_out_are_refused_where_that_is_wis
 ) -> None:
     """By name, before anything is sent; who gets the client's own request is sent them, and so is who drops them."""
     tools = HOSTED_TOOLS if route is MESSAGES_ROUTE else [{"type": "web_search"}]
-    native = NativeRequest({"model": "m", "max_tokens": 9, "messages": MESSAGES, "store": False, "tools": tools})
+    said = {"model": "m", "max_tokens": 9, "messages": MESSAGES, "store": False, "tools": tools}
+    assert route.dialect is not None
+    native = NativeRequest(said, tools=route.dialect.read_tools(said))
     request = Request(route, {"model": "m", "messages": MESSAGES}, stream=False, usage_asked=False, native=native)
     fields: dict[str, Any] = {"backend": backend} if backend else {}
     if refuses:
