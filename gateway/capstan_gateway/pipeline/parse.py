@@ -53,7 +53,7 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
     if len(body) <= INLINE_BYTES:
         return _received(delivery, deps, body, document)
     if dialect is None:
-        alike = await beside(deps.executor, partial(is_read_alike, body))
+        alike = await beside(deps.executor, partial(is_read_alike, body, document))
         delivery.body_at = deps.clock()
         return parse(delivery.route, body, document, alike=alike)
     delivery.exchange.reserve(len(body))  # Texts that the translation joins are there twice.
@@ -100,7 +100,7 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, *, 
     stream = usage_asked = False
     if "stream" in document or "stream_options" in document:
         stream, usage_asked = _read_stream(document, route)
-    raw = body if (is_read_alike(body) if alike is None else alike) else None
+    raw = body if (is_read_alike(body, document) if alike is None else alike) else None
     return Request(
         route, document, stream=stream, usage_asked=usage_asked, raw=raw, came=len(body), has_developer=has_developer
     )
@@ -129,7 +129,7 @@ def translate(
         document = {"model": given["model"], "messages": [], "stream": bool(stream)}
     return Request(
         route, document, stream=bool(stream), usage_asked=bool(stream),
-        native=NativeRequest(given, body if is_read_alike(body) else None, tools),
+        native=NativeRequest(given, body if is_read_alike(body, given) else None, tools),
         untranslatable=untranslatable, headers=headers, came=len(body),
     )  # fmt: skip
 

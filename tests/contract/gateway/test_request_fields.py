@@ -8,7 +8,7 @@ import pytest
 from capstan_gateway.dialects.clients.messages_request import to_chat_request as messages_to_chat
 from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
-from capstan_gateway.documents import is_read_alike
+from capstan_gateway.documents import COUNTED_BYTES, is_read_alike
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pipeline.loading import load
@@ -134,20 +134,22 @@ def test_audio_in_responses() -> None:
         b'{"model":"n","messages":[{"role":"user","content":"x"}],"stream":true,"stream_options":{},"stream_options":{}}',
     ],
 )
+@pytest.mark.parametrize("padding", [b"", b" " * COUNTED_BYTES], ids=["short", "long"])
 @pytest.mark.compatibility(
     table="requests",
     row="a name that stands twice, or with escapes",
     does="the last one counts, for everybody",
     sends="clients",
 )
-def test_what_could_be_read_in_two_ways_is_written_anew(body: bytes) -> None:
+def test_what_could_be_read_in_two_ways_is_written_anew(body: bytes, padding: bytes) -> None:
     """The engine never sees bytes in which another parser may find another model, prompt or stream than the gateway."""
-    request = parse(CHAT, body)
+    request = parse(CHAT, padding + body)
     assert request.raw is None
     assert request.document["model"] == "n"
     assert request.document["messages"] == ASK["messages"]
 
 
+@pytest.mark.parametrize("padding", [b"", b" " * COUNTED_BYTES], ids=["short", "long"])
 @pytest.mark.parametrize(
     "document",
     [
@@ -157,9 +159,9 @@ def test_what_could_be_read_in_two_ways_is_written_anew(body: bytes) -> None:
         {**ASK, "messages": [{"role": "user", "content": "Grüße \U0001f600"}]},
     ],
 )
-def test_what_is_read_alike_passes_as_it_came(document: dict[str, Any]) -> None:
+def test_what_is_read_alike_passes_as_it_came(document: dict[str, Any], padding: bytes) -> None:
     """Ordinary requests, and texts that speak of fields, are not written anew."""
-    assert is_read_alike(orjson.dumps(document))
+    assert is_read_alike(padding + orjson.dumps(document), document)
 
 
 @pytest.mark.parametrize(
