@@ -244,9 +244,9 @@ def _whole_reply(
         return WholeReply(OK, content_type, body, adapter.native)
     if ask.request.route.dialect is not None and not checked:
         check_answer(body)  # It will be translated.
-    told, document = _read_answer(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
-    if document is not None and ask.request.route.dialect is None:
-        body = repaired_answer(body, document)
+    told, called = _read_answer(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
+    if called is not None and ask.request.route.dialect is None:
+        body = repaired_answer(body, called)
     answer.close()
     if told is not None and not told.bare:
         settle(ask.bill, model, told, TOLD)  # As `settle_whole` does in the end: nearly every answer comes by here.
@@ -300,7 +300,7 @@ def _relay(request: Request, model: ServedModel) -> Relay:
 
 
 def _read_answer(body: bytes, *, finishes: bool, hosted: bool) -> tuple[Usage | None, dict[str, Any] | None]:
-    """Give the usage of an answer in one piece, and the document unless it is large.
+    """Give the usage of an answer in one piece, and the document where it has calls and is not large.
 
     UpstreamFailed when it is none, or has no finish reason where it must. A small one is simply read. A large one is
     JSON, as was seen before, and only searched: inside JSON strings quotes are escaped, so that the name of a field in
@@ -321,9 +321,8 @@ def _read_answer(body: bytes, *, finishes: bool, hosted: bool) -> tuple[Usage | 
                 raise upstream_error_event(document, external=hosted)
             if document.get("object") == "error":  # The form of older vLLM.
                 raise upstream_error_event({"error": document}, external=hosted)
-            if finishes and not _is_finished(document.get("choices")):
-                raise UpstreamFailed(_UNFINISHED)
-            return parse_usage(document.get("usage")), document
+            called = finishes and _has_calls(document.get("choices"))
+            return parse_usage(document.get("usage")), document if called else None
     raise UpstreamFailed(_NO_JSON)
 
 
@@ -336,14 +335,18 @@ async def _check_large(body: bytes) -> None:
         raise UpstreamFailed(_NO_JSON) from error
 
 
-def _is_finished(choices: Any) -> bool:
-    """Whether there are choices, and each says why it ended."""
+def _has_calls(choices: Any) -> bool:
+    """Whether a choice has calls, or says so; UpstreamFailed unless there are choices, and each says why it ended."""
     if type(choices) is not list or not choices:
-        return False
-    for choice in choices:  # noqa: SIM110 - `all` and its generator take longer than the loop
-        if type(choice) is not dict or choice.get("finish_reason") in _NO_FINISH:
-            return False
-    return True
+        raise UpstreamFailed(_UNFINISHED)
+    has_calls = False
+    for choice in choices:
+        if type(choice) is not dict or (reason := choice.get("finish_reason")) in _NO_FINISH:
+            raise UpstreamFailed(_UNFINISHED)
+        message = choice.get("message")
+        if reason == "tool_calls" or (type(message) is dict and message.get("tool_calls")):
+            has_calls = True
+    return has_calls
 
 
 def is_short_text(value: bytes) -> bool:

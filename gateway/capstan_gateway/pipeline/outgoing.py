@@ -10,6 +10,7 @@ from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.fields import unsupported
 from capstan_gateway.dialects.targets.chat import shape
+from capstan_gateway.dialects.targets.private import AGENTS_OWN
 from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
 from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.headers import Header, header_lines
@@ -27,8 +28,9 @@ _COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 def build_body(request: Request, model: ServedModel) -> bytes:
     """Give the body for this model: its own name in it, and usage always asked for in streams."""
     raw = request.raw
-    translated = request.route.dialect is not None
-    document = shape(request.document, model.target, translated=translated, has_developer=request.has_developer)
+    document, translated = request.document, request.route.dialect is not None
+    if translated or request.has_developer or model.target.has_rules or AGENTS_OWN in document:
+        document = shape(document, model.target, translated=translated, has_developer=request.has_developer)
     if document is not request.document:
         raw = None
     wants_usage = request.stream and not request.usage_asked

@@ -32,6 +32,13 @@ class Target:
     context_window: int | None
     pseudonyms: Pseudonyms = field(default_factory=Pseudonyms, repr=False, compare=False)
     """What gives its users names: one for the whole process."""
+    has_rules: bool = field(init=False)
+    """Whether it may want a request of chat's own clients otherwise than it came, beside what holds for every model."""
+
+    def __post_init__(self) -> None:
+        """Find out once what is asked with every request."""
+        limits = self.max_output_tokens is not None or self.context_window is not None
+        object.__setattr__(self, "has_rules", bool(self.provider) or limits or self.said != _NOTHING_SAID)
 
     @classmethod
     def of(cls, entry: ModelEntry, pseudonyms: Pseudonyms | None = None) -> Self:
