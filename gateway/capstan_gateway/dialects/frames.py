@@ -9,7 +9,7 @@ import orjson
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.errors import StreamBroken
-from capstan_gateway.streaming.sse import FrameSplitter, FrameTooLarge, frame_data
+from capstan_gateway.streaming.sse import FrameSplitter, FrameTooLarge, data_frame, frame_data
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage
 
@@ -104,4 +104,4 @@ def ended_early(before: bytes) -> StreamBroken:
 
 def event(payload: Document) -> bytes:
     """Write one event; its name is its type."""
-    return b"event: %b\ndata: %b\n\n" % (str(payload["type"]).encode(), orjson.dumps(payload))
+    return b"event: %b\n%b" % (str(payload["type"]).encode(), data_frame(payload))

@@ -34,6 +34,7 @@ from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.repair import repaired_answer
+from capstan_gateway.streaming.sse import TOO_DEEP as ANSWER_TOO_DEEP
 from capstan_gateway.tokens.bill import TOLD
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
@@ -82,15 +83,19 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         while True:
             answer = await dispatcher.dispatch(call)
             try:
-                if answer.whole is not None and answer.status == OK:
-                    if adapter is not None or request.route.dialect is not None:
-                        await admit(answer.whole, ask.memory, deps.executor, whose=answer.endpoint.id)
-                    if len(answer.whole) > LARGE_BYTES:
-                        reply = await _large_reply(deps, ask, model, answer, adapter, answer.whole)
+                try:
+                    if answer.whole is not None and answer.status == OK:
+                        if adapter is not None or request.route.dialect is not None:
+                            await admit(answer.whole, ask.memory, deps.executor, whose=answer.endpoint.id)
+                        if len(answer.whole) > LARGE_BYTES:
+                            reply = await _large_reply(deps, ask, model, answer, adapter, answer.whole)
+                        else:
+                            reply = _whole_reply(ask, model, answer, adapter, answer.whole)
                     else:
-                        reply = _whole_reply(ask, model, answer, adapter, answer.whole)
-                else:
-                    reply = await _reply(model, answer, adapter)
+                        reply = await _reply(model, answer, adapter)
+                except orjson.JSONEncodeError as error:
+                    # JSON is read deeper than it is written, and much of an answer is written anew.
+                    raise UpstreamFailed(ANSWER_TOO_DEEP) from error
                 break
             except BaseException as error:
                 if not billed and isinstance(error, UpstreamFailed):

@@ -20,6 +20,9 @@ from capstan_gateway.pipeline.decompress import decompressed
 from capstan_gateway.serving.exchange import Exchange
 
 _END: Final = b""
+MAX_DEPTH: Final = 248
+"""Levels of a document that is written anew: orjson writes 254, and what is made of it may put some more around."""
+TOO_DEEP: Final = f"the body is nested too deeply: at most {MAX_DEPTH} levels of objects and lists are allowed"
 
 
 def load(body: bytes) -> dict[str, Any]:
@@ -31,6 +34,19 @@ def load(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object", code="invalid_json")
     return document
+
+
+def check_depth(body: bytes, document: dict[str, Any]) -> None:
+    """Raise InvalidRequest when a document, that of these bytes, has more levels than could be written again.
+
+    JSON is read deeper than it is written. Only what has as many objects and lists at all is looked at.
+    """
+    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+        return
+    try:
+        orjson.dumps([[[[[[document]]]]]])
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest(TOO_DEEP, code="invalid_value") from error
 
 
 def load_small(exchange: Exchange, body: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.decompress import ACCEPTED, CODINGS
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.loading import decompress, load, load_large, load_small
+from capstan_gateway.pipeline.loading import check_depth, decompress, load, load_large, load_small
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 
 MAX_MODEL_NAME: Final = 256
@@ -101,6 +101,8 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, *, 
     if "stream" in document or "stream_options" in document:
         stream, usage_asked = _read_stream(document, route)
     raw = body if (is_read_alike(body, document) if alike is None else alike) else None
+    if raw is None:
+        check_depth(body, document)
     return Request(
         route, document, stream=stream, usage_asked=usage_asked, raw=raw, came=len(body), has_developer=has_developer
     )
@@ -120,6 +122,7 @@ def translate(
         raise _invalid("stream", "must be true or false")
     if stream and not route.streams:
         raise _invalid("stream", "is not supported on this route")
+    check_depth(body, given)
     untranslatable = tools = None
     try:
         tools = dialect.read_tools(given)

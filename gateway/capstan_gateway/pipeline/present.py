@@ -14,6 +14,7 @@ from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.stored import not_kept
+from capstan_gateway.streaming.sse import TOO_DEEP
 
 
 def present(delivery: Delivery, reply: Reply) -> Reply:
@@ -59,4 +60,8 @@ def _written(dialect: Dialect, document: dict[str, Any], tools: ClientTools | No
         completion = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise UpstreamFailed("the model's engine answered with something that is not JSON") from error
-    return orjson.dumps(dialect.write_answer(completion, document, tools))
+    try:
+        return orjson.dumps(dialect.write_answer(completion, document, tools))
+    except orjson.JSONEncodeError as error:
+        # JSON is read deeper than it is written, and arguments of calls are read out of texts.
+        raise UpstreamFailed(TOO_DEEP) from error

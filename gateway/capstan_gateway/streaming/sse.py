@@ -4,7 +4,10 @@ from typing import Final
 
 import orjson
 
+from capstan_gateway.streaming.errors import StreamBroken
+
 DONE: Final = b"data: [DONE]\n\n"
+TOO_DEEP: Final = "the model's answer is nested too deeply"
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 """A frame that grows beyond this is not a frame; the stream is cut."""
 
@@ -77,5 +80,8 @@ def frame_data(frame: bytes) -> bytes | None:
 
 
 def data_frame(payload: object) -> bytes:
-    """Write one frame with this payload."""
-    return b"data: " + orjson.dumps(payload) + b"\n\n"
+    """Write one frame with this payload; StreamBroken when it is nested more deeply than JSON can be written."""
+    try:
+        return b"data: " + orjson.dumps(payload) + b"\n\n"
+    except orjson.JSONEncodeError as error:
+        raise StreamBroken(TOO_DEEP) from error

@@ -1,0 +1,76 @@
+"""JSON is read deeper than it is written: what could not be written again is refused where it comes in."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.errors import InvalidRequest, UpstreamFailed
+from capstan_gateway.inference.routes import ROUTES
+from capstan_gateway.pipeline.loading import MAX_DEPTH, check_depth
+from capstan_gateway.pipeline.parse import parse, translate
+from capstan_gateway.pipeline.present import _written
+from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.sse import data_frame
+from fakes.openai_upstream import completion
+
+BY_PATH = {route.path: route for route in ROUTES}
+
+
+def nested(levels: int) -> bytes:
+    """Give an object of so many levels."""
+    return b'{"a":' * levels + b"1" + b"}" * levels
+
+
+def test_the_deepest_document_can_be_written_inside_of_others() -> None:
+    """What is not refused can be written anew, with what a translation puts around it; one level more is refused."""
+    body = nested(MAX_DEPTH)
+    check_depth(body, orjson.loads(body))
+    assert orjson.dumps([[[orjson.loads(body)]]])
+    body = nested(MAX_DEPTH + 1)
+    with pytest.raises(InvalidRequest, match=f"at most {MAX_DEPTH} levels"):
+        check_depth(body, orjson.loads(body))
+
+
+def test_many_lists_side_by_side_are_not_deep() -> None:
+    """It is levels that count, and not how many objects there are."""
+    body = b'{"a":[' + b",".join([b"[{}]"] * 500) + b"]}"
+    check_depth(body, orjson.loads(body))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "/v1/messages",
+            b'{"model":"m","max_tokens":9,"messages":[{"role":"assistant","content":'
+            b'[{"type":"tool_use","id":"a","name":"f","input":%b}]}]}',
+        ),
+        ("/v1/responses", b'{"model":"m","input":[{"type":"function_call","call_id":"a","name":"f","arguments":%b}]}'),
+        ("/v1/responses", b'{"model":"m","input":"x","metadata":%b}'),
+        ("/v1/chat/completions", b'{"model":"m","model":"m","messages":[{"role":"user","content":"x"}],"x":%b}'),
+    ],
+)
+def test_a_request_that_is_written_anew_is_refused_when_it_is_too_deep(path: str, body: bytes) -> None:
+    """Arguments of calls, fields that the answer repeats, and bodies that parsers could read in two ways."""
+    route, given = BY_PATH[path], body % nested(300)
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        parse(route, given) if route.dialect is None else translate(route, route.dialect, given, [])
+
+
+@pytest.mark.parametrize(("dialect", "name"), [(MESSAGES, "f"), (RESPONSES, "tool_search")])
+def test_arguments_that_are_too_deep_are_the_model_s_fault(dialect: Any, name: str) -> None:
+    """Where arguments, which are a text, are read and written as JSON, more levels than that has are a bad answer."""
+    call = {"id": "a", "type": "function", "function": {"name": name, "arguments": nested(300).decode()}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    body = orjson.dumps(completion("m", choices=[{"index": 0, "message": message, "finish_reason": "tool_calls"}]))
+    request = {"model": "m", "tools": [{"type": "tool_search", "execution": "client"}]}
+    with pytest.raises(UpstreamFailed, match="nested too deeply"):
+        _written(dialect, request, dialect.read_tools(request), body)
+
+
+def test_an_event_that_is_too_deep_breaks_its_stream() -> None:
+    """What a relay writes anew is the engine's fault when nobody can write it."""
+    with pytest.raises(StreamBroken, match="nested too deeply"):
+        data_frame(orjson.loads(nested(300)))
