@@ -1,6 +1,6 @@
 """Stored responses on the way of a request: the earlier turns in front of it, and its answer kept when it is whole.
 
-    previous_response_id ─► the store ─► earlier items + new ones ─► translated, as if the client had sent them all
+    previous_response_id, item_reference ─► the store ─► earlier items + new ones ─► translated, as if all had been sent
     the answer, presented ─► keep: taken at once, written later; before the client has the last of it
 
 A response that a hosted API gives out in the client's own dialect is stored there or nowhere, and has an id of its own.
@@ -8,87 +8,59 @@ A response that a hosted API gives out in the client's own dialect is stored the
 
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
 from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.dialects.clients.responses_history import continued, hosted_items, kept_items
 from capstan_gateway.dialects.clients.spoken import RESPONSES, KeptResponses
-from capstan_gateway.dialects.fields import Document, wrong
+from capstan_gateway.dialects.fields import Document
 from capstan_gateway.documents import INLINE_BYTES
-from capstan_gateway.errors import GatewayError, InvalidRequest, NotStored, StoreUnavailable
+from capstan_gateway.errors import GatewayError, InvalidRequest, Overloaded, RequestTooLarge
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
-from capstan_gateway.pipeline.loading import load_large
+from capstan_gateway.pipeline.recall import PREVIOUS, Recalled, recall, refers
 from capstan_gateway.pipeline.request import NativeRequest, Request
-from capstan_gateway.stores.keys import is_kept_id, new_number
-from capstan_gateway.stores.port import StoreDown
-from capstan_gateway.stores.responses import PATIENCE, ResponseStore, Stored
-
-PREVIOUS: Final = "previous_response_id"
-MAX_SHOWN: Final = 100
-"""Characters of an id that an error repeats."""
+from capstan_gateway.stores.keys import new_number
+from capstan_gateway.stores.responses import ResponseStore, Stored
 
 
 async def with_history(delivery: Delivery, ask: Ask, store: ResponseStore, executor: Executor) -> None:
-    """Put the turns that the request goes on from in front of it, and have its answer kept where it is to be.
+    """Put what the request refers to in its place, and have its answer kept where it is to be.
 
-    What is wrong with `previous_response_id` is what makes the request untranslatable: a hosted API that speaks the
-    dialect may know that id. Raises Overloaded and RequestTooLarge when the conversation is too much.
+    What is wrong with a reference is what makes the request untranslatable: a hosted API that speaks the dialect may
+    know that id. Raises Overloaded and RequestTooLarge when the conversation is too much.
     """
     request = ask.request
     native = request.native
     if native is None or delivery.route.dialect is not RESPONSES:
         return
-    size = request.came
-    previous = native.document.get(PREVIOUS)
-    if previous:
-        found = await _recalled(delivery.tenant, previous, store)
-        if isinstance(found, GatewayError):
-            ask.request = _with(request, request.document, native, found)
+    if refers(native.document):
+        try:
+            found = await recall(delivery, native.document, store, executor)
+        except (RequestTooLarge, Overloaded):
+            raise
+        except GatewayError as error:
+            ask.request = _with(request, request.document, native, error.with_traceback(None))
             return
-        size += found.size
-        ask.request = await _going_on(delivery, request, native, found, executor)
+        request = ask.request = await _going_on(delivery, request, native, found, executor)
     document = delivery.client_document
-    if document is not None and native.document.get("store") is not False and store.fits(size):
+    if document is not None and native.document.get("store") is not False and store.fits(request.came):
         delivery.keeper = Keeper(store, delivery.tenant, document)
 
 
-async def _recalled(tenant: str, previous: Any, store: ResponseStore) -> Stored | GatewayError:
-    """Give what is stored under an id, or what is to be said instead."""
-    if not isinstance(previous, str):
-        return wrong(PREVIOUS, "must be a string")
-    found = None
-    if is_kept_id(previous):
-        try:
-            found = await store.load(tenant, previous, patience=PATIENCE)
-        except StoreDown:
-            return StoreUnavailable()
-    if found is None:
-        return NotStored(
-            f"Previous response with id '{previous[:MAX_SHOWN]}' not found.", status=400,
-            code="previous_response_not_found", param=PREVIOUS,
-        )  # fmt: skip
-    return found
-
-
 async def _going_on(
-    delivery: Delivery, request: Request, native: NativeRequest, found: Stored, executor: Executor
+    delivery: Delivery, request: Request, native: NativeRequest, found: Recalled, executor: Executor
 ) -> Request:
     """Give the request that says the whole conversation; the delivery's document says it, too."""
-    # It is a document like one that came in: parsed within the same bounds of memory and time.
-    whole = b'{"items":%b,"response":%b}' % (found.items, found.response)
-    loaded = await load_large(delivery.exchange, whole, executor)
-    earlier: list[Document] = [*loaded["items"], *loaded["response"]["output"]]
-    read = partial(_read, native.document, earlier)
-    came = request.came + len(whole)
-    found_in = read() if came <= INLINE_BYTES else await beside(executor, read)
-    delivery.client_document, delivery.client_tools = found_in.echoed, found_in.tools
-    sent = {key: value for key, value in native.document.items() if key != PREVIOUS}
-    to_hosted = NativeRequest(continued(sent, hosted_items(earlier)), tools=found_in.tools)
-    return _with(request, found_in.document, to_hosted, found_in.failure, came=came)
+    read = partial(_read, native.document, found)
+    came = request.came + found.size
+    reading = read() if came <= INLINE_BYTES else await beside(executor, read)
+    delivery.client_document, delivery.client_tools = reading.echoed, reading.tools
+    to_hosted = NativeRequest(reading.to_hosted, tools=reading.tools)
+    return _with(request, reading.document, to_hosted, reading.failure, came=came)
 
 
 class _Reading(NamedTuple):
@@ -99,26 +71,30 @@ class _Reading(NamedTuple):
     tools: ClientTools | None
     echoed: Document
     """What its answer refers to."""
+    to_hosted: Document
+    """What a hosted API that speaks the dialect is sent."""
     failure: InvalidRequest | None
 
 
-def _read(given: Document, earlier: list[Document]) -> _Reading:
+def _read(given: Document, found: Recalled) -> _Reading:
     """Translate a request with what was said before it; the error names fields as the client sent them."""
-    alone = {key: value for key, value in given.items() if key != PREVIOUS}
-    whole = continued(alone, earlier)
-    echoed, tools = {**whole, PREVIOUS: given[PREVIOUS]}, None
+    alone = {**given, "input": found.own}
+    alone.pop(PREVIOUS, None)
+    whole = continued(alone, found.earlier)
+    echoed = {**whole, PREVIOUS: given.get(PREVIOUS)}
+    to_hosted = continued({**alone, "input": found.own_for_hosted}, hosted_items(found.earlier))
+    tools = None
     try:
         tools = RESPONSES.read_tools(whole)
-        return _Reading(RESPONSES.read_request(whole, tools), tools, echoed, None)
+        return _Reading(RESPONSES.read_request(whole, tools), tools, echoed, to_hosted, None)
     except InvalidRequest as error:
         failure = error
     try:
         RESPONSES.read_request(alone)
     except InvalidRequest as error:
         failure = error
-    return _Reading(
-        {"model": given["model"], "messages": [], "stream": bool(given.get("stream"))}, tools, echoed, failure
-    )
+    nothing = {"model": given["model"], "messages": [], "stream": bool(given.get("stream"))}
+    return _Reading(nothing, tools, echoed, to_hosted, failure)
 
 
 def _with(

@@ -16,6 +16,7 @@ EVERYBODY: Final = "everybody"
 """The one tenant of a gateway that does not know who asks."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEPT: Final = re.compile(r"resp_cs[0-9a-f]{40}")
+_ITEM: Final = re.compile(r"[a-z]{1,8}_(cs[0-9a-f]{40})_i?[0-9]{1,9}")
 _RANDOM_BYTES: Final = 20
 
 
@@ -39,3 +40,9 @@ def new_number() -> str:
 def is_kept_id(response_id: str) -> bool:
     """Whether this may be the id of a response that is kept here. Those of hosted APIs have another form."""
     return _KEPT.fullmatch(response_id) is not None
+
+
+def response_of_item(item_id: str) -> str | None:
+    """Give the id of the response that this item is of, in its output or its input; None when it is none of ours."""
+    found = _ITEM.fullmatch(item_id)
+    return None if found is None else f"resp_{found.group(1)}"

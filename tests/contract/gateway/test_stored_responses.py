@@ -11,6 +11,8 @@ import pytest
 
 from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider
 from capstan_gateway.dialects.clients.responses_answer import response_head
+from capstan_gateway.pipeline.recall import MOST_RESPONSES
+from capstan_gateway.stores.responses import Stored
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.redis_server import RedisServer, redis_server
@@ -91,6 +93,10 @@ async def streamed(client: openai.AsyncOpenAI, **request: Any) -> Any:
     return events[-1].response
 
 
+@pytest.mark.compatibility(
+    table="requests", row="`previous_response_id`, `store`", on="responses", sends="OpenAI's SDKs, by default",
+    does="stored where there is a Redis, and gone on from", source="https://github.com/anomalyco/opencode/pull/34027",
+)  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_conversation_goes_on(client: openai.AsyncOpenAI, engine: FakeUpstream, stream: bool) -> None:
     """Three turns, each with the id of the one before and new instructions: the engine gets all of it, in order."""
@@ -386,6 +392,104 @@ async def test_faults_are_named_as_the_client_sent_them(client: openai.AsyncOpen
                 model="chat", input="x", extra_body={"previous_response_id": first.id, **wrong}
             )
         assert raised.value.param == param
+
+
+@pytest.mark.compatibility(
+    table="requests", row="`item_reference`", on="responses", sends="AI SDK",
+    does="the item of a stored response; 404 where there is none", source="https://github.com/vercel/ai/issues/7543",
+)  # fmt: skip
+async def test_items_by_reference(client: openai.AsyncOpenAI, engine: FakeUpstream) -> None:
+    """Items of stored responses may be named by their ids, of several turns at once: the engine gets the items."""
+    first = await client.responses.create(**ASK, tools=TOOLS)
+    thought, call = first.output
+    turns: list[Any] = [
+        {"role": "user", "content": "My name is Al."}, {"type": "item_reference", "id": thought.id},
+        {"type": "item_reference", "id": call.id},
+        {"type": "function_call_output", "call_id": "call_1", "output": "sun"},
+    ]  # fmt: skip
+    second = await client.responses.create(model="chat", input=turns, tools=TOOLS)
+    assert engine.requests[-1].document["messages"][1]["tool_calls"] == [CALL]
+    said = second.output[-1]
+    more = [*turns, {"type": "item_reference", "id": said.id}, {"role": "user", "content": "Sure?"}]
+    await client.responses.create(model="chat", input=more, tools=TOOLS)
+    messages = engine.requests[-1].document["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant", "user"]
+    assert messages[3]["content"] == said.content[0].text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "item_id", ["rs_68af4030baa48193b0b43b4c2a176a1a0e6967589f080e78", f"msg_cs{'0' * 40}_0", "", "x" * 500]
+)
+async def test_items_that_are_not_there(client: openai.AsyncOpenAI, engine: FakeUpstream, item_id: str) -> None:
+    """A reference to nothing is refused with its place; to OpenAI, which may know the id, it goes as it came."""
+    turns: list[Any] = [{"role": "user", "content": "x"}, {"type": "item_reference", "id": item_id}]
+    with pytest.raises(openai.NotFoundError) as raised:
+        await client.responses.create(model="chat", input=turns)
+    assert (raised.value.code, raised.value.param) == ("item_not_found", "input.1.id")
+    assert engine.requests == []
+
+    async def hosted(_: Received, wire: Wire) -> None:
+        await wire.json({**response_head({"id": "resp_9"}, {}, now=1), "model": "gpt-x", "status": "completed"})
+
+    engine.respond = hosted
+    await client.responses.create(model="gpt", input=turns)
+    assert engine.requests[-1].document["input"] == turns
+
+
+async def test_one_request_reads_few_responses(
+    gateway: RunningGateway, client: openai.AsyncOpenAI, engine: FakeUpstream
+) -> None:
+    """References to hundreds of responses are refused after some: no request makes the gateway read for ever."""
+    item: Any = {"type": "item_reference"}
+    turns = [{**item, "id": f"msg_cs{number:040x}_0"} for number in range(300)]
+    store = gateway.gateway.stores.responses
+    assert store is not None
+    known = b'[{"id":"msg_cs%b_0","type":"message","role":"user","content":"x"}]'
+    for number in range(300):
+        items = known % f"{number:040x}".encode()
+        assert store.keep("everybody", f"resp_cs{number:040x}", Stored(b'{"output":[]}', items))
+    with pytest.raises(openai.NotFoundError) as raised:
+        await client.responses.create(model="chat", input=turns)
+    assert raised.value.param == f"input.{300 - MOST_RESPONSES - 1}.id"
+    await client.responses.create(model="chat", input=turns[-MOST_RESPONSES:])
+    assert len(asked(engine)) == MOST_RESPONSES
+
+
+@pytest.mark.parametrize("bad", [["x"], [5], 5, {"a": 1}, [None], [[]], ""])
+async def test_input_that_is_none(client: openai.AsyncOpenAI, bad: Any) -> None:
+    """What is no input is refused as such behind earlier turns as well, and never fails in the gateway."""
+    first = await client.responses.create(**ASK)
+    body = {"previous_response_id": first.id, "input": bad}
+    if bad == "":
+        await client.responses.create(model="chat", extra_body=body)
+        return
+    with pytest.raises(openai.BadRequestError) as raised:
+        await client.responses.create(model="chat", extra_body=body)
+    assert str(raised.value.param).startswith("input")
+
+
+async def test_no_new_input(client: openai.AsyncOpenAI, engine: FakeUpstream) -> None:
+    """A request may only go on, with nothing new to say."""
+    first = await client.responses.create(**ASK)
+    await client.responses.create(model="chat", previous_response_id=first.id)
+    assert [role for role, _ in asked(engine)] == ["user", "assistant"]
+
+
+async def test_one_conversation_stays_at_one_endpoint(tmp_path: Path, server: RedisServer) -> None:
+    """The choice of an endpoint sees the whole prompt: turns by id go where the turns before them went."""
+    async with FakeUpstream(respond) as one, FakeUpstream(respond) as other:
+        model = entry("chat", one.url, other.url)
+        async with (
+            running_gateway(tmp_path, model, redis_url=server.url, redis_seconds=10.0) as gateway,
+            gateway.client() as client,
+        ):
+            for talk in range(4):
+                said = await client.responses.create(model="chat", input=f"Talk {talk}. " * 60)
+                before = len(one.requests), len(other.requests)
+                for turn in range(6):
+                    said = await client.responses.create(model="chat", input=f"{turn}", previous_response_id=said.id)
+                after = len(one.requests), len(other.requests)
+                assert sorted(now - then for now, then in zip(after, before, strict=True)) == [0, 6]
 
 
 async def test_nothing_private_is_stored_or_told(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from capstan_gateway.stores.keys import EVERYBODY, is_kept_id, new_number, tenant_prefix
+from capstan_gateway.stores.keys import EVERYBODY, is_kept_id, new_number, response_of_item, tenant_prefix
 
 
 def test_all_keys_of_a_tenant_are_in_one_slot() -> None:
@@ -46,3 +46,17 @@ def test_new_ids_are_ours_and_cannot_be_guessed() -> None:
 def test_other_ids_are_not_looked_for(response_id: str) -> None:
     """Ids of hosted APIs, and what was never given out here, are told by their form."""
     assert not is_kept_id(response_id)
+
+
+@pytest.mark.parametrize(
+    ("item_id", "known"),
+    [
+        (f"msg_cs{'a' * 40}_0", True), (f"fco_cs{'a' * 40}_i12", True), (f"rs_cs{'a' * 40}_3", True),
+        (f"msg_cs{'a' * 40}", False), (f"msg_cs{'a' * 39}_0", False), (f"msg_cs{'g' * 40}_0", False),
+        ("rs_68af4030baa48193b0b43b4c2a176a1a0e6967589f080e78", False), (f"_cs{'a' * 40}_0", False), ("", False),
+        (f"msg_cs{'a' * 40}_0\n", False), (f"msg_cs{'a' * 40}_{'1' * 5000}", False),
+    ],
+)  # fmt: skip
+def test_an_item_says_of_which_response_it_is(item_id: str, known: bool) -> None:
+    """Ids of items that were given out here lead to their response; others lead nowhere."""
+    assert response_of_item(item_id) == (f"resp_cs{'a' * 40}" if known else None)
