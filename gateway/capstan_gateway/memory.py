@@ -9,19 +9,66 @@ releases it when it is done. Nothing here waits, and nothing raises: who gets no
     ...
     share.release()                   # once or twice, it makes no difference
 
-Whoever holds what it could do without says so (`lenders`): when somebody finds no room, lenders give back, one after
-the other, until there is room or none has anything left to give.
+Whoever holds what it could do without says so (`lenders`): when somebody finds no room, as few of these loans are given
+back as make room, and none where all of them would not. Nobody gives back what it needs itself.
 
 It is for the thread of the event loop alone.
 """
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 KEPT_PART: Final = 4
 """One part in so many is kept from what is large: when large bodies fill the rest, small ones are still taken."""
 LARGE_PART: Final = 256
 """What takes more than one part in so many of the budget is large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loan:
+    """Bytes that somebody holds and could do without."""
+
+    owner: "Share | None"
+    """What they were taken for: its holder gets none of its own back by asking for more."""
+    size: int
+    rank: float
+    """The lowest is given back first."""
+    give_back: Callable[[], object]
+    """Gives them back, at once."""
+
+
+class Lender(Protocol):
+    """Who knows of loans."""
+
+    def lendable(self) -> int:
+        """Give about how many bytes all its loans are. It is asked by everybody who finds no room, so it is quick."""
+        ...
+
+    def loans(self) -> Iterable[Loan]:
+        """Give the loans, in any order."""
+        ...
+
+
+def enough_of(loans: Iterable[Loan], needed: int) -> Sequence[Loan]:
+    """Give those that are to be given back for so many bytes, the lowest first; none when all would not suffice.
+
+    None of them is superfluous: without any one of them it would not be enough.
+    """
+    chosen: list[Loan] = []
+    size = 0
+    for loan in sorted(loans, key=lambda loan: loan.rank):
+        if size >= needed:
+            break
+        chosen.append(loan)
+        size += loan.size
+    if size < needed:
+        return ()
+    for loan in reversed(chosen[:-1]):
+        if size - loan.size >= needed:
+            chosen.remove(loan)
+            size -= loan.size
+    return chosen
 
 
 class MemoryBudget:
@@ -35,8 +82,7 @@ class MemoryBudget:
         """By all shares together."""
         self.refused = 0
         """How often there was no room."""
-        self.lenders: list[Callable[[], bool]] = []
-        """Each gives something back at once when it is called; False when it has nothing to give."""
+        self.lenders: list[Lender] = []
         self._large = limit // LARGE_PART
         self._for_large = limit - limit // KEPT_PART
 
@@ -52,14 +98,16 @@ class MemoryBudget:
         """Whether a holder that has `beside` bytes may hold so many more now: what grows slowly gets large too."""
         return self.held + size <= self._bound(beside + size)
 
-    def make_room(self, size: int, *, beside: int = 0) -> bool:
-        """Have others give back until a holder that has `beside` bytes may hold so many more; False when it may not."""
-        if not self.ever_fits(beside + size):
+    def make_room(self, size: int, *, asker: "Share") -> bool:
+        """Have others give back until this holder may hold so many more. Where it may not all keep theirs: False."""
+        wanted = asker.held + size
+        needed = self.held + size - self._bound(wanted)
+        if not self.ever_fits(wanted) or sum(lender.lendable() for lender in self.lenders) < needed:
             return False
-        while any(lender() for lender in self.lenders):
-            if self.has_room(size, beside=beside):
-                return True
-        return False
+        loans = (loan for lender in self.lenders for loan in lender.loans() if loan.owner is not asker)
+        for loan in enough_of(loans, needed):
+            loan.give_back()
+        return self.has_room(size, beside=asker.held)
 
     def _bound(self, size: int) -> int:
         return self._for_large if size > self._large else self.limit
@@ -78,8 +126,7 @@ class Share:
     def grow(self, size: int) -> bool:
         """Take so many bytes more; False, and nothing taken, when there is no room or the share was released."""
         budget = self._budget
-        beside = self.held
-        if self.released or not (budget.has_room(size, beside=beside) or budget.make_room(size, beside=beside)):
+        if self.released or not (budget.has_room(size, beside=self.held) or budget.make_room(size, asker=self)):
             budget.refused += 1
             return False
         budget.held += size

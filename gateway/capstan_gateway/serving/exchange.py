@@ -266,9 +266,9 @@ class Exchange:
         return not self.complete and self._broken is None
 
     @property
-    def holds_upload(self) -> bool:
-        """Whether a body that is still on its way, and of use to somebody, takes of the process' budget."""
-        return self._body_memory > 0 and not self.body_complete and self.takes_body
+    def upload_bytes(self) -> int:
+        """What a body takes of the process' budget that is still on its way, and of use to somebody; else 0."""
+        return self._body_memory if not self.body_complete and self.takes_body else 0
 
     def give_up(self, error: GatewayError) -> None:
         """Let go of a body that is on its way and of what it holds, at once; its reader gets the error."""

@@ -25,12 +25,18 @@ class Listener:
 
     async def close(self, *, grace_seconds: float, hurry: asyncio.Event | None = None) -> None:
         """Accept no more, and return when all is answered; what is not after the grace, or in a hurry, is cut off."""
-        service = self.service
-        service.closing = True
+        self.service.closing = True
         if self._server is not None:
             self._server.close()
-        if not service.connections:
-            return
+        try:
+            if self.service.connections:
+                await self._end(self.service, grace_seconds, hurry)
+        finally:
+            self.service.close()
+
+    @staticmethod
+    async def _end(service: Service, grace_seconds: float, hurry: asyncio.Event | None) -> None:
+        """Return when the last connection is over, or was cut off."""
         for connection in list(service.connections):
             connection.shut_down()
         waits = [asyncio.create_task(service.closed.wait())]

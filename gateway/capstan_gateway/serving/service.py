@@ -87,7 +87,7 @@ class Service:
         """Called with the reason for each connection that is cut off because its client is too slow."""
         self.uploads = Uploads(self.loop.time, lambda: self.on_cut_off("slow_upload"))
         """The bodies that are awaited; they give way to others."""
-        self.memory.lenders.append(self.uploads.give_up_slowest)
+        self.memory.lenders.append(self.uploads)
         self._otherwise = otherwise
 
     def handler(self, target: bytes) -> Handler:
@@ -96,6 +96,11 @@ class Service:
         An escape stays one: what stands behind `%2F` is part of a name, not a path of its own.
         """
         return self.handlers.get(path_of(target), self._otherwise)
+
+    def close(self) -> None:
+        """No body is awaited any more: nobody is lent anything by this port."""
+        if self.uploads in self.memory.lenders:
+            self.memory.lenders.remove(self.uploads)
 
     def on_lost(self, connection: Connected) -> None:
         """Forget a connection."""

@@ -1,9 +1,12 @@
 """How fast bodies come that hold memory, and which of them gives its room back when others need it."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, Protocol
 
 from capstan_gateway.errors import GatewayError, RequestTimeout
+from capstan_gateway.memory import Loan, Share
 
 LOOK_SECONDS: Final = 2.5
 """How often it is looked how much has come."""
@@ -15,6 +18,9 @@ PRESSED_SECONDS: Final = 1.0
 """How long a body is left in peace when others find no room."""
 PRESSED_RATE: Final = 256 * 1024
 """Bytes a second with which it must have come lately, not to be given up then."""
+COUNT_SECONDS: Final = 0.1
+"""How long it is remembered how much slow bodies hold: however many find no room, all bodies are looked at seldom."""
+_PRESSED: Final = "the request's body comes too slowly while others wait for the memory that it holds"
 
 
 class Awaited(Protocol):
@@ -23,9 +29,12 @@ class Awaited(Protocol):
     received: int
     """How many bytes of it have arrived."""
 
+    held: Share | None
+    """What its request holds of the process' budget."""
+
     @property
-    def holds_upload(self) -> bool:
-        """Whether it is still on its way, of use to somebody, and takes of the process' budget."""
+    def upload_bytes(self) -> int:
+        """How much of the budget it would give back; 0 when it is not on its way any more, or of use to nobody."""
         ...
 
     def give_up(self, error: GatewayError) -> None:
@@ -48,7 +57,7 @@ class Upload:
         self._before, self._last = self._last, (now, self.body.received)
         due = (now - self._began - UPLOAD_SECONDS + 0.1) * UPLOAD_RATE
         early = now - self._began < UPLOAD_SECONDS - 0.1
-        return early or not self.body.holds_upload or self.body.received >= max(due, 1.0)
+        return early or not self.body.upload_bytes or self.body.received >= max(due, 1.0)
 
     def pace(self, now: float) -> float:
         """Give the bytes a second that came lately, over one or two looks; infinite as long as it is too early."""
@@ -59,12 +68,14 @@ class Upload:
 
 
 class Uploads:
-    """Those of one port. Who finds no room in the budget has the slowest of them given up."""
+    """Those of one port. Who finds no room in the budget has the slowest of them given up: a `memory.Lender`."""
 
     def __init__(self, now: Callable[[], float], on_given_up: Callable[[], object]) -> None:
         self._now = now
         self._on_given_up = on_given_up
         self._uploads: set[Upload] = set()
+        self._lendable = 0
+        self._counted_at = -math.inf
 
     def begin(self, body: Awaited) -> Upload:
         """A body is awaited from now on."""
@@ -76,18 +87,34 @@ class Uploads:
         """It is awaited no more."""
         self._uploads.discard(upload)
 
-    def give_up_slowest(self) -> bool:
-        """Give up the one that comes most slowly, so that its memory is free; False when all come fast enough."""
+    def lendable(self) -> int:
+        """Give how much those hold together that come too slowly, as it was a moment ago."""
         now = self._now()
-        slow = [(upload.pace(now), upload) for upload in self._uploads if upload.body.holds_upload]
-        pace, slowest = min(slow, key=lambda found: found[0], default=(PRESSED_RATE, None))
-        if slowest is None or pace >= PRESSED_RATE:
-            return False
-        self.give_up(slowest, "the request's body comes too slowly while others wait for the memory that it holds")
-        return True
+        if now - self._counted_at >= COUNT_SECONDS:
+            self._lendable = sum(upload.body.upload_bytes for upload, _ in self._slow(now))
+            self._counted_at = now
+        return self._lendable
+
+    def loans(self) -> Iterator[Loan]:
+        """Give each that comes too slowly."""
+        for upload, pace in self._slow(self._now()):
+            yield Loan(
+                owner=upload.body.held, size=upload.body.upload_bytes, rank=pace,
+                give_back=partial(self._give_way, upload),
+            )  # fmt: skip
 
     def give_up(self, upload: Upload, why: str) -> None:
         """Give up this one."""
         self.end(upload)
         self._on_given_up()
         upload.body.give_up(RequestTimeout(why))
+
+    def _give_way(self, upload: Upload) -> None:
+        self._counted_at = -math.inf
+        self.give_up(upload, _PRESSED)
+
+    def _slow(self, now: float) -> Iterator[tuple[Upload, float]]:
+        for upload in self._uploads:
+            pace = upload.pace(now)
+            if pace < PRESSED_RATE and upload.body.upload_bytes:
+                yield upload, pace

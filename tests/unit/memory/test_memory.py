@@ -1,10 +1,13 @@
 """The budget of bytes: who gets what, and that all of it comes back."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from capstan_gateway.memory import KEPT_PART, LARGE_PART, MemoryBudget
+from capstan_gateway.memory import KEPT_PART, LARGE_PART, Loan, MemoryBudget, enough_of
 from capstan_gateway.memory_limit import UNLIMITED_BUDGET, default_budget, memory_limit
 
 
@@ -130,35 +133,109 @@ def test_the_limit_of_the_container(tmp_path: Path, text: str, limit: int | None
     assert default_budget(files) == (UNLIMITED_BUDGET if limit is None else limit // 2)
 
 
+class Lender:
+    """Has lent so many bytes to each of some holders, the first of which is the first to give back."""
+
+    def __init__(self, budget: MemoryBudget, *sizes: int) -> None:
+        self.shares = [budget.share() for _ in sizes]
+        for share, size in zip(self.shares, sizes, strict=True):
+            while share.held < size:
+                assert share.grow(min(budget.limit // LARGE_PART, size - share.held))
+
+    def lendable(self) -> int:
+        return sum(share.held for share in self.shares)
+
+    def loans(self) -> Iterable[Loan]:
+        for rank, share in enumerate(self.shares):
+            if share.held:
+                yield Loan(owner=share, size=share.held, rank=rank, give_back=share.release)
+
+    @property
+    def left(self) -> list[int]:
+        """What each still holds."""
+        return [share.held for share in self.shares]
+
+
 def test_lenders_give_back_until_there_is_room() -> None:
-    """Who finds no room has others give back what they could do without: no more than it takes, and never in vain."""
+    """Who finds no room has others give back what they could do without, and no more of them than it takes."""
     budget = MemoryBudget(LARGE_PART * 4)
-    lent = [budget.share() for _ in range(LARGE_PART)]
-    for share in lent:
-        assert share.grow(4)
-    asked = 0
-
-    def lend() -> bool:
-        nonlocal asked
-        asked += 1
-        if len(lent) <= LARGE_PART - 3:
-            return False
-        lent.pop().release()
-        return True
-
-    budget.lenders += [lambda: False, lend]
+    lender = Lender(budget, *[4] * LARGE_PART)
+    budget.lenders += [Lender(budget), lender]
     assert not budget.share().grow(LARGE_PART * 4), "it would never fit"
-    assert asked == 0
+    assert lender.left == [4] * LARGE_PART
     share = budget.share()
     assert share.grow(2)
-    assert asked == 1
+    assert lender.left == [0] + [4] * (LARGE_PART - 1)
     assert share.grow(2)
-    assert asked == 1
+    assert budget.share().grow(4)
+    assert lender.left == [0, 0] + [4] * (LARGE_PART - 2)
     assert budget.refused == 1
-    assert budget.share().grow(4)
-    assert budget.share().grow(4)
-    assert not budget.share().grow(4)
-    assert (asked, budget.refused) == (4, 2)
-    share.release()
-    assert not share.grow(1)
-    assert asked == 4
+
+
+def test_where_all_would_not_suffice_nobody_gives_back() -> None:
+    """What others could do without is left to them when it would not make room."""
+    budget = MemoryBudget(LARGE_PART * 100)
+    lender, rest = Lender(budget, 40, 40), Lender(budget, *[100] * (LARGE_PART - 1))
+    budget.lenders.append(lender)
+    share = budget.share()
+    assert share.grow(20)
+    assert not budget.share().grow(81)
+    assert (lender.left, share.held, budget.refused) == ([40, 40], 20, 1)
+    assert share.grow(80)
+    assert (lender.left, share.held, rest.lendable()) == ([0, 0], 100, 100 * (LARGE_PART - 1))
+
+
+def test_who_asks_gives_nothing_back_for_itself() -> None:
+    """A holder that could do without what it has gets room from others, and is no victim of its own."""
+    budget = MemoryBudget(LARGE_PART * 4)
+    lender = Lender(budget, *[4] * LARGE_PART)
+    budget.lenders.append(lender)
+    asker = lender.shares[0]
+    asker.shrink_to(3)
+    assert budget.share().grow(1)
+    assert asker.grow(1)
+    assert lender.left == [4, 0] + [4] * (LARGE_PART - 2)
+    alone = MemoryBudget(LARGE_PART * 4)
+    lender = Lender(alone, *[4] * (LARGE_PART - 1), 3)
+    asker = alone.share()
+    assert asker.grow(1)
+    lender.shares = [asker]
+    alone.lenders.append(lender)
+    assert not asker.grow(1)
+    assert lender.left == [1]
+
+
+def test_nobody_is_asked_for_loans_where_there_are_too_few() -> None:
+    """However many find no room, those who could give back are looked through only where that may help."""
+    budget = MemoryBudget(LARGE_PART * 4)
+    rest = Lender(budget, *[4] * LARGE_PART)
+
+    class Poor:
+        def lendable(self) -> int:
+            return 2
+
+        def loans(self) -> Iterable[Loan]:
+            raise AssertionError("looked through in vain")
+
+    budget.lenders.append(Poor())
+    assert not budget.share().grow(3)
+    assert rest.lendable() == budget.limit
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), max_size=8),
+    needed=st.integers(1, 40),
+)
+def test_as_few_loans_as_make_room(sizes: list[int], needed: int) -> None:
+    """Those chosen suffice, none of them is superfluous, and none is chosen when all together do not suffice."""
+    loans = [Loan(owner=None, size=size, rank=rank, give_back=list) for rank, size in enumerate(sizes)]
+    chosen = enough_of(reversed(loans), needed)
+    total = sum(loan.size for loan in chosen)
+    if sum(sizes) < needed:
+        assert not chosen
+    else:
+        assert total >= needed
+        assert all(total - loan.size < needed for loan in chosen)
+        assert chosen[-1] == next(
+            loan for at, loan in enumerate(loans) if sum(one.size for one in loans[: at + 1]) >= needed
+        ), "nobody gives back who is behind the first that suffice"

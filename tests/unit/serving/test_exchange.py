@@ -116,7 +116,7 @@ async def test_an_exchange_begins_with_nothing() -> None:
     flags = (exchange.body_complete, exchange.started, exchange.complete, exchange.gone, exchange.paused)
     assert flags == (False,) * 5
     assert (exchange.task, exchange.on_gone, exchange.held) == (None, None, None)
-    assert (exchange.takes_body, exchange.holds_upload) == (True, False)
+    assert (exchange.takes_body, exchange.upload_bytes) == (True, 0)
     assert connection.exchange(keep_alive=False).keep_alive is False
 
 
@@ -415,11 +415,11 @@ async def test_a_body_takes_its_memory_by_its_length() -> None:
         exchange = connection.exchange(length=length)
         task = await reading(exchange)
         assert connection.budget.held == held
-        assert exchange.holds_upload is (held > 0)
+        assert exchange.upload_bytes == held
         exchange.on_body(b"x" * length)
         exchange.on_body_complete()
         assert len(await task) == length
-        assert (connection.budget.held, exchange.holds_upload) == (held, False)
+        assert (connection.budget.held, exchange.upload_bytes) == (held, 0)
 
 
 async def test_a_body_that_nobody_reads_yet_takes_its_memory_as_it_comes() -> None:
@@ -492,9 +492,9 @@ async def test_a_body_that_is_given_up_holds_nothing() -> None:
     exchange.reserve(77)
     task = await reading(exchange)
     exchange.on_body(b"x" * 5000)
-    assert exchange.holds_upload
+    assert exchange.upload_bytes == BODY_FACTOR * 10_000
     exchange.give_up(RequestTimeout("slow"))
-    assert (connection.budget.held, exchange.holds_upload, exchange.takes_body) == (77, False, False)
+    assert (connection.budget.held, exchange.upload_bytes, exchange.takes_body) == (77, 0, False)
     assert len(exchange._gathered()) == 0
     with pytest.raises(RequestTimeout):
         await task

@@ -6,9 +6,10 @@ import math
 import pytest
 
 from capstan_gateway.errors import GatewayError
-from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.memory import MemoryBudget, Share, enough_of
 from capstan_gateway.serving.exchange import BODY_FACTOR, Exchange
 from capstan_gateway.serving.uploads import (
+    COUNT_SECONDS,
     LOOK_SECONDS,
     PRESSED_RATE,
     PRESSED_SECONDS,
@@ -30,11 +31,12 @@ class Body:
 
     def __init__(self, received: int = 0) -> None:
         self.received = received
-        self.holds_upload = True
+        self.held: Share | None = None
+        self.upload_bytes = 10
         self.errors: list[GatewayError] = []
 
     def give_up(self, error: GatewayError) -> None:
-        self.holds_upload = False
+        self.upload_bytes = 0
         self.errors.append(error)
 
 
@@ -153,7 +155,7 @@ def test_the_least_rate(after: float, received: int, goes_on: bool) -> None:
     body = Body(received)
     assert Upload(body, 0.0).look(after) is goes_on
     assert Upload(body, 8.0).look(8.0 + after) is goes_on
-    body.holds_upload = False
+    body.upload_bytes = 0
     assert Upload(body, 0.0).look(after), "what holds nothing may take its time"
 
 
@@ -166,18 +168,22 @@ def test_the_slowest_goes_first() -> None:
         uploads.begin(body)
     left = Body()
     uploads.end(uploads.begin(left))
-    over.holds_upload = False
+    over.upload_bytes = 0
     now = PRESSED_SECONDS
     uploads.begin(young)
     fast.received, slow.received, slower.received = PRESSED_RATE, PRESSED_RATE - 1, PRESSED_RATE - 2
-    assert uploads.give_up_slowest()
+    assert uploads.lendable() == 20
+    for loan in enough_of(uploads.loans(), 1):
+        loan.give_back()
     assert (len(slower.errors), slower.errors[0].status) == (1, 408)
     assert slower.errors[0].message == (
         "the request's body comes too slowly while others wait for the memory that it holds"
     )
-    assert uploads.give_up_slowest()
+    assert uploads.lendable() == 10
+    for loan in enough_of(uploads.loans(), 10):
+        loan.give_back()
     assert len(slow.errors) == 1
-    assert not uploads.give_up_slowest()
+    assert (uploads.lendable(), [*uploads.loans()]) == (0, [])
     assert not [body.errors for body in (fast, over, young, left) if body.errors]
     assert len(given_up) == 2
     assert {upload.body for upload in uploads._uploads} == {fast, over, young}
@@ -239,5 +245,84 @@ def test_a_body_that_nobody_waits_for_any_more(seconds: float) -> None:
         await asyncio.sleep(client.service.limits.keep_alive_seconds + 1)
         assert client.transport.closed
         assert not client.service.uploads._uploads
+
+    run_virtually(main())
+
+
+def test_what_slow_bodies_hold_is_counted_seldom() -> None:
+    """However many find no room, all bodies are looked at only now and then, and anew when one was given up."""
+    now = 0.0
+    uploads = Uploads(lambda: now, list)
+    bodies = [Body(), Body()]
+    for body in bodies:
+        uploads.begin(body)
+    now = PRESSED_SECONDS
+    assert uploads.lendable() == 20
+    bodies[0].upload_bytes = 100
+    now += COUNT_SECONDS / 2
+    assert uploads.lendable() == 20
+    now += COUNT_SECONDS / 2
+    assert uploads.lendable() == 110
+    next(iter(uploads.loans())).give_back()
+    assert uploads.lendable() in (10, 100)
+
+
+def test_slow_uploads_go_on_when_their_room_would_not_suffice() -> None:
+    """Nobody is given up in vain: who needs more than all slow ones hold is refused, and they go on."""
+
+    async def main() -> None:
+        budget = MemoryBudget(ROOM_FOR_FOUR)
+        held = budget.share()
+        assert held.grow(3 * BODY_FACTOR * SIZE)
+        slow = Client(take, memory=budget)
+        await slow.say(HEAD.replace(b"%d" % SIZE, b"9000"), b"x")
+        await asyncio.sleep(2)
+        fast = Client(listener=slow.listener)
+        await fast.say(HEAD.replace(b"%d" % SIZE, b"%d" % (SIZE + 9000)))
+        assert fast.statuses == [503]
+        assert slow.statuses == []
+        slow.transport.feed(b"x" * 8999)
+        await turns()
+        assert slow.statuses == [200]
+
+    run_virtually(main())
+
+
+def test_who_asks_for_more_is_not_given_up_for_it() -> None:
+    """The slowest body may need more room itself: it is refused, or gets it of others, and is never its own victim."""
+
+    async def main() -> None:
+        budget = MemoryBudget(ROOM_FOR_FOUR)
+        slow = Client(take, memory=budget)
+        await slow.say(b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        slow.transport.feed(b"%x\r\n%b\r\n" % (8000, b"x" * 8000))
+        await turns()
+        had = budget.held
+        assert had > 0
+        rest = budget.share()
+        assert rest.grow(budget.limit - budget.limit // 4 - budget.held)
+        await asyncio.sleep(2)
+        slow.transport.feed(b"%x\r\n%b\r\n" % (SIZE, b"x" * SIZE))
+        await turns()
+        assert slow.statuses == [503], "there is no room for it, which is not that it is slow"
+        slow.transport.hang_up()
+        slow.transport.abort()
+        await turns()
+        assert budget.held == rest.held
+
+    run_virtually(main())
+
+
+def test_a_closed_port_lends_nothing() -> None:
+    """When a port is closed, the budget that outlives it knows nothing of its uploads any more."""
+
+    async def main() -> None:
+        budget = MemoryBudget(1000)
+        client = Client(take, memory=budget)
+        assert budget.lenders == [client.service.uploads]
+        client.transport.abort()
+        await client.listener.close(grace_seconds=1.0)
+        assert budget.lenders == []
+        await client.listener.close(grace_seconds=1.0)
 
     run_virtually(main())
