@@ -383,6 +383,26 @@ def test_values_reach_the_gateway() -> None:
         assert getattr(default, setting) == getattr(Settings(), setting), value
 
 
+def test_images_by_url_are_values_of_the_chart() -> None:
+    """With hosts the gateway fetches images within the bounds of the values; without it is told nothing of them."""
+    images = {"hosts": ["img.example.com", "*.cdn.example.com:8443"], "maxBytes": 20_000_000, "timeoutSeconds": 2.5}
+    told = _gateway_settings({"images": {**images, "plainHttp": True}})
+    assert told.image_hosts == ("img.example.com", "*.cdn.example.com:8443")
+    assert (told.image_bytes, told.image_seconds, told.image_http) == (20_000_000, 2.5, True)
+    assert (_gateway_settings({"images": images}).image_http, _gateway_settings({}).image_hosts) == (False, ())
+    default = _gateway_settings({"images": {"hosts": ["img.example.com"]}})
+    for name in ("image_bytes", "image_seconds", "image_http"):
+        assert getattr(default, name) == getattr(Settings(), name), name
+
+
+@pytest.mark.parametrize("host", ["https://img.example.com", "img.example.com/a", "a,b", "*", "img.example.com:0", ""])
+def test_a_host_of_images_is_a_name(host: str) -> None:
+    """What is no host is refused when the chart is installed, and not by a gateway that does not start."""
+    done = try_render(with_values(gateway={"images": {"hosts": [host]}}))
+    assert done.returncode != 0
+    assert "images" in done.stderr
+
+
 def _gateway_settings(values: dict[str, Any]) -> Settings:
     container = pod_specs(render(with_values(gateway=values)))["capstan-gateway"]["containers"][0]
     return parse_settings([], {item["name"]: item["value"] for item in container["env"]})
