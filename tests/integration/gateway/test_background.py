@@ -30,13 +30,6 @@ CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 FAST = RestartSettings(first_seconds=0.01, most_seconds=0.05, most_failures=4)
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
-    """A healthy engine."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
 async def ask(url: str, document: dict[str, Any] = CHAT) -> int:
     """Send a request; give its status."""
     async with aiohttp.ClientSession() as http, http.post(f"{url}/v1/chat/completions", json=document) as response:

@@ -17,13 +17,6 @@ LARGE = 'She wrote "finish_reason":"stop" on the wall. ' * 1000
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
-    """An engine."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[RunningGateway]:
     """A gateway with one model."""
     async with running_gateway(tmp_path, entry("chat", upstream.url)) as running:

@@ -29,13 +29,6 @@ CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY 
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
-    """A healthy engine, until a test says otherwise."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LoopClock]:
     """The clock by which the gateway keeps its deadlines, and that by which requests begin."""
     with loop_clock() as held:

@@ -24,13 +24,6 @@ def post(path: str, **fields: object) -> bytes:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
-    """A healthy engine, until a test says otherwise."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[RunningGateway]:
     """A gateway with an engine that is there, and with one that is not."""
     models = (entry("chat", upstream.url), entry("dead", "http://127.0.0.1:1"))

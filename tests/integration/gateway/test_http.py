@@ -18,26 +18,12 @@ BODY = {"model": "chat", "messages": [{"role": "user", "content": "x"}]}
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
-    """A healthy engine, until a test says otherwise."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[RunningGateway]:
     """A small gateway with one model."""
     async with running_gateway(
         tmp_path, entry("chat", upstream.url), max_body_bytes=2000, max_header_bytes=4000, max_concurrency=3
     ) as running:
         yield running
-
-
-@pytest.fixture
-async def http(gateway: RunningGateway) -> AsyncIterator[aiohttp.ClientSession]:
-    """A plain HTTP client."""
-    async with aiohttp.ClientSession(gateway.url) as session:
-        yield session
 
 
 @pytest.mark.parametrize(

@@ -28,26 +28,12 @@ def body(size: int = 1, **fields: object) -> bytes:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
-    """A healthy engine, until a test says otherwise."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[RunningGateway]:
     """A gateway with little memory for requests, which has all of it back at the end."""
     model = entry("chat", upstream.url)
     async with running_gateway(tmp_path, model, max_body_bytes=8 * MEBIBYTE, memory_bytes=12 * MEBIBYTE) as running:
         yield running
         await eventually(lambda: running.gateway.memory.held == 0, what="all memory back")
-
-
-@pytest.fixture
-async def http(gateway: RunningGateway) -> AsyncIterator[aiohttp.ClientSession]:
-    """A plain HTTP client."""
-    async with aiohttp.ClientSession(gateway.url) as session:
-        yield session
 
 
 @pytest.mark.parametrize("size", [10, 30_000, 2 * MEBIBYTE])

@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_contract.sharding import split_config
@@ -15,13 +13,6 @@ from support.gateway import entry, running_gateway, write_config
 from support.wait import eventually
 
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
-    """A healthy engine."""
-    async with FakeUpstream() as fake:
-        yield fake
 
 
 def _body(model: str, *, stream: bool = False) -> dict:
