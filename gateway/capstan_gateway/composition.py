@@ -6,7 +6,6 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
 from capstan_gateway.life.jobs import Job, Jobs
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.life.refusals import Refusals
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
@@ -86,8 +86,8 @@ class Gateway:
         self.store = ConfigStore(self._compile, self.metrics)
         self._watcher: SliceWatcher | None = None
         request_log = self._request_log()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="documents")
-        self._images = _image_fetcher(settings, self._executor)
+        self._documents = Threads("documents", queued=settings.max_concurrency)
+        self._images = _image_fetcher(settings, self._documents)
         self.stores = make_stores(settings, metrics=self.metrics, budget=self.memory, rng=self._rng)
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         loop = asyncio.get_running_loop()
@@ -98,7 +98,7 @@ class Gateway:
             memory=RouteMemory(),
             request_log=request_log,
             budget=self.memory,
-            executor=self._executor,
+            executor=self._documents,
             background=Background(),
             clock=time.monotonic,
             loop_time=loop.time,
@@ -164,7 +164,7 @@ class Gateway:
             await self.lifecycle.aclose()
             living.cancel()
             await asyncio.gather(living, return_exceptions=True)
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._documents.close()
 
     def _request_log(self) -> RequestLog:
         dropped = self.metrics.outbox_dropped.at(RequestLog.name)
@@ -283,7 +283,7 @@ def _hedging(settings: Settings) -> Hedging | None:
     )
 
 
-def _image_fetcher(settings: Settings, executor: Executor) -> ImageFetcher | None:
+def _image_fetcher(settings: Settings, threads: Threads) -> ImageFetcher | None:
     if not settings.image_hosts:
         return None
     rules = FetchRules(
@@ -292,7 +292,7 @@ def _image_fetcher(settings: Settings, executor: Executor) -> ImageFetcher | Non
         seconds=settings.image_seconds,
         allow_http=settings.image_http,
     )
-    return ImageFetcher(rules, executor, allowed=is_public)
+    return ImageFetcher(rules, threads, allowed=is_public)
 
 
 def _kube_url(settings: Settings) -> str:

@@ -18,6 +18,7 @@
     ├── StoreUnavailable      503   try again: what is stored cannot be read now
     ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
     ├── UpstreamTimeout       504   the engine was too slow
+    ├── ImageUnavailable 502, 504   try again: the host of an image that the request names failed, or was too slow
     └── UpstreamRejected      any   the engine's own error answer, normalised
     ClientGone                      nobody is there to be told
 
@@ -201,6 +202,13 @@ class UpstreamTimeout(GatewayError):
 
     status = 504
     code = "timeout"
+
+
+class ImageUnavailable(GatewayError):
+    """An image that the request names by URL could not be had now; its host may do better later."""
+
+    status = 502
+    code = "image_unavailable"
 
 
 class UpstreamRejected(GatewayError):

@@ -25,7 +25,7 @@ EXPOSED_HEADERS: Final = (
     "x-capstan-route", "x-capstan-cost", "x-capstan-dropped-tools", "x-gateway-attempts", "x-gateway-overhead-ms",
 )  # fmt: skip
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_IMAGE_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[0-9]{1,5})?")
+_IMAGE_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::([1-9][0-9]{0,4}))?")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")
 _REDIS_PATH: Final = re.compile(r"(?:/[0-9]{0,5})?")
 _REDIS_URL: Final = "must be redis://HOST:PORT/NUMBER, or rediss:// for TLS"
@@ -118,7 +118,9 @@ class Settings:
         "engines; no others are then allowed there (default: none, the engines get the URLs)",
     )
     image_bytes: int = setting(10 * MEBIBYTE, "largest image that is fetched", least=1)
-    image_seconds: float = setting(10.0, "how long it may take to fetch one", above=0)
+    image_seconds: float = setting(
+        10.0, "how long it may take to fetch one, and before that to find a free place", above=0
+    )
     image_http: bool = setting(False, "images are fetched over plain HTTP as well")
     redis_url: str | None = setting(
         None, "Redis for what is stored: redis://HOST:6379/0, or rediss:// for TLS (default: none, nothing is stored)",
@@ -196,7 +198,8 @@ def check_settings(settings: Settings) -> None:
     if settings.redis_ca_file is not None and not settings.redis_ca_file.is_file():
         raise SettingsError(f"--redis-ca-file: {settings.redis_ca_file} is no file")
     for host in settings.image_hosts:
-        if not _IMAGE_HOST.fullmatch(host):
+        found = _IMAGE_HOST.fullmatch(host)
+        if found is None or int(found[1] or 1) > MAX_PORT:
             raise SettingsError(f"--image-hosts: {host!r} is not a host such as example.com or *.example.com")
     _check_cors(settings)
 

@@ -68,7 +68,9 @@ class RawServer:
 
 
 @asynccontextmanager
-async def raw_server(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+async def raw_server(
+    script: Script, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[RawServer]:
     """Run `script` for every connection, on a port of its own; close a connection when its script returns."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -85,7 +87,7 @@ async def raw_server(script: Script, *, tls: ssl.SSLContext | None = None) -> As
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(serve, host, port, ssl=tls)
     state = RawServer(server, server.sockets[0].getsockname()[1])
     try:
         yield state

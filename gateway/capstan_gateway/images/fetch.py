@@ -6,29 +6,28 @@ the client's is sent, and bytes, time and how many are fetched at once are bound
 """
 
 import asyncio
-import base64
+import binascii
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from capstan_gateway.dialects.targets.media import type_of_data
-from capstan_gateway.errors import NO_ROOM, TRY_AGAIN, InvalidRequest, Overloaded
 from capstan_gateway.headers import Header, find_header
 from capstan_gateway.images.addresses import is_public
-from capstan_gateway.images.urls import NotAllowed, Place, Source, source_of
+from capstan_gateway.images.outcome import LATE, NO_ROOM, UNREACHABLE, WRONG, Failure, Outcome
+from capstan_gateway.images.urls import NotAllowed, Source, source_of
+from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.memory import Share
-from capstan_gateway.upstream.errors import BodyTooLarge, NoMemory, UpstreamError
+from capstan_gateway.upstream.errors import AddressNotAllowed, BodyTooLarge, DeadlineExceeded, NoMemory, UpstreamError
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.port import Endpoint
 
-MAX_IMAGES: Final = 16
-"""Different URLs in one request."""
 MAX_AT_ONCE: Final = 16
 """Fetches at once, of all requests."""
 TYPES: Final = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp"))
+ENCODING_FACTOR: Final = 4
+"""How many times its size an image takes while it becomes a text: itself, its base64 twice, and once as the text."""
 _LIMITS: Final = Limits(head_bytes=16 * 1024, header_count=100, connections=MAX_AT_ONCE, idle_connections=2)
 _HEADERS: Final[tuple[Header, ...]] = (
     (b"accept", ", ".join(sorted(TYPES)).encode()),
@@ -36,6 +35,15 @@ _HEADERS: Final[tuple[Header, ...]] = (
 )
 _OK: Final = 200
 _REDIRECTS: Final = range(300, 400)
+_BUSY: Final = frozenset((408, 429))
+_SERVER_ERROR: Final = 500
+_SIGNATURE_BYTES: Final = 18
+_NO_PLACE: Final = Failure(NO_ROOM, "waits for too long: as many images are fetched as may be at once; try again")
+_NO_MEMORY: Final = Failure(NO_ROOM, "has no room: the gateway holds as much as it may; try again")
+_UNREACHED: Final = Failure(UNREACHABLE, "cannot be fetched: its host could not be reached, or broke off")
+_PRIVATE: Final = Failure(WRONG, "cannot be fetched: its host has an address that is not one of the public internet")
+_OTHER_TYPE: Final = Failure(WRONG, f"cannot be fetched: it is none of {', '.join(sorted(TYPES))}")
+_ELSEWHERE: Final = Failure(WRONG, "cannot be fetched: it is elsewhere, and redirects are not followed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +54,16 @@ class FetchRules:
     max_bytes: int
     """Of one image, before it is encoded."""
     seconds: float
-    """For one image, from the look-up of its host to its last byte."""
+    """For one image, from the look-up of its host to its last byte; and before that as long for a place."""
     allow_http: bool = False
 
 
 class ImageFetcher:
     """Fetches images, each as a data URL. Belongs to the loop that it was made in."""
 
-    def __init__(self, rules: FetchRules, executor: Executor, *, allowed: Callable[[str], bool] = is_public) -> None:
+    def __init__(self, rules: FetchRules, threads: Threads, *, allowed: Callable[[str], bool] = is_public) -> None:
         self._rules = rules
-        self._executor = executor
+        self._threads = threads
         self._client = Http1Client(limits=_LIMITS, allowed=allowed)
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -63,45 +71,31 @@ class ImageFetcher:
         """Close every connection."""
         await self._client.aclose()
 
-    async def fetch(self, places: list[Place], memory: Share) -> dict[str, str]:
-        """Give the data URL of each URL. Raises InvalidRequest that names the first that cannot be, Overloaded."""
-        wanted = {place.url: place for place in reversed(places)}
-        if len(wanted) > MAX_IMAGES:
-            raise InvalidRequest(f"at most {MAX_IMAGES} images are fetched for one request", param="messages")
+    async def fetch(self, url: str, share: Share) -> Outcome:
+        """Give the data URL, or why there is none. `share` then holds what that takes; it holds nothing before."""
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {url: group.create_task(self._one(place, memory)) for url, place in wanted.items()}
-        except* (InvalidRequest, Overloaded) as errors:
-            raise _first(errors) from None
-        return {url: task.result() for url, task in tasks.items()}
-
-    async def _one(self, place: Place, memory: Share) -> str:
-        try:
-            source = source_of(place.url, hosts=self._rules.hosts, allow_http=self._rules.allow_http)
-            # NB: the wait for a place counts: nobody waits for longer than is said.
-            async with asyncio.timeout(self._rules.seconds), self._places:
-                body, said = await self._get(source, memory)
+            source = source_of(url, hosts=self._rules.hosts, allow_http=self._rules.allow_http)
         except NotAllowed as error:
-            raise _refused(place, str(error)) from error
-        except TimeoutError as error:
-            raise _refused(place, f"it took longer than {self._rules.seconds:g} s") from error
-        except NoMemory as error:
-            raise Overloaded(NO_ROOM, headers=TRY_AGAIN) from error
-        except BodyTooLarge as error:
-            raise _refused(place, f"it is larger than {self._rules.max_bytes} bytes") from error
+            return Failure(WRONG, f"cannot be fetched: {error}")
+        seconds = self._rules.seconds
+        try:
+            # NB: the wait for a place is our own overload, and nothing that the client can do anything about.
+            async with asyncio.timeout(seconds):
+                await self._places.acquire()
+        except TimeoutError:
+            return _NO_PLACE
+        try:
+            async with asyncio.timeout(seconds):
+                got = await self._get(source, share)
+        except TimeoutError:
+            return self._late()
         except UpstreamError as error:
-            raise _refused(place, "its host could not be reached, or broke off") from error
-        if not memory.grow(2 * len(body)):
-            raise Overloaded(NO_ROOM, headers=TRY_AGAIN)
-        loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(self._executor, partial(base64.b64encode, body))
-        text = data.decode()
-        kind = type_of_data(text)
-        if said not in TYPES or kind not in TYPES:
-            raise _refused(place, f"it is none of {', '.join(sorted(TYPES))}")
-        return f"data:{kind};base64,{text}"
+            return self._failure(error)
+        finally:
+            self._places.release()
+        return got if isinstance(got, Failure) else await self._encoded(got, share)
 
-    async def _get(self, source: Source, memory: Share) -> tuple[bytes, str]:
+    async def _get(self, source: Source, share: Share) -> bytes | Failure:
         endpoint = Endpoint(
             id=f"image:{source.scheme}://{source.host}:{source.port}",
             host=source.host, port=source.port, scheme=source.scheme,
@@ -112,22 +106,53 @@ class ImageFetcher:
             connect_timeout=seconds, first_byte_timeout=seconds, idle_timeout=seconds,
         )  # fmt: skip
         try:
-            if response.status in _REDIRECTS:
-                raise NotAllowed("it is elsewhere, and redirects are not followed")
-            if response.status != _OK:
-                raise NotAllowed(f"its host answered with status {response.status}")
+            refused = _refused(response.status)
+            if refused is not None:
+                return refused
             said = find_header(response.headers, b"content-type").partition(b";")[0].strip().lower()
-            return await response.read(self._rules.max_bytes, lambda: memory), said.decode("latin-1")
+            body = await response.read(self._rules.max_bytes, lambda: share)
+            return body if said.decode("latin-1") in TYPES else _OTHER_TYPE
         finally:
             response.abort()
 
+    async def _encoded(self, body: bytes, share: Share) -> Outcome:
+        if not share.grow_to(ENCODING_FACTOR * len(body)):
+            return _NO_MEMORY
+        try:
+            text = await self._threads.run(data_url, body)
+        except Busy:
+            return _NO_MEMORY
+        if text is None:
+            return _OTHER_TYPE
+        share.shrink_to(len(text))
+        return text
 
-def _refused(place: Place, why: str) -> InvalidRequest:
-    return InvalidRequest(f"`{place.field}` cannot be fetched: {why}", code="invalid_value", param=place.field)
+    def _failure(self, error: UpstreamError) -> Failure:
+        if isinstance(error, NoMemory):
+            return _NO_MEMORY
+        if isinstance(error, BodyTooLarge):
+            return Failure(WRONG, f"cannot be fetched: it is larger than {self._rules.max_bytes} bytes")
+        if isinstance(error, DeadlineExceeded):
+            return self._late()
+        return _PRIVATE if isinstance(error, AddressNotAllowed) else _UNREACHED
+
+    def _late(self) -> Failure:
+        return Failure(LATE, f"cannot be fetched: it took longer than {self._rules.seconds:g} s")
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def data_url(body: bytes) -> str | None:
+    """Give an image as a data URL of the type that its first bytes tell; None when that is none of `TYPES`."""
+    kind = type_of_data(binascii.b2a_base64(body[:_SIGNATURE_BYTES], newline=False).decode())
+    if kind not in TYPES:
+        return None
+    return (b"data:%b;base64,%b" % (kind.encode(), binascii.b2a_base64(body, newline=False))).decode("ascii")
+
+
+def _refused(status: int) -> Failure | None:
+    """Say why an answer of this status is no image; None when it may be one."""
+    if status == _OK:
+        return None
+    if status in _REDIRECTS:
+        return _ELSEWHERE
+    passing = status >= _SERVER_ERROR or status in _BUSY
+    return Failure(UNREACHABLE if passing else WRONG, f"cannot be fetched: its host answered with status {status}")

@@ -1,7 +1,7 @@
 """Pure: which URLs of images the gateway fetches, and where they stand in a request."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -9,6 +9,11 @@ from urllib.parse import urlsplit
 MAX_URL_CHARS: Final = 2048
 _PLAIN: Final = re.compile(r"[!-\[\]-~]+")
 """ASCII without spaces, control characters and backslashes, which parsers of URLs read differently."""
+_PASSED_OVER: Final = "".join(map(chr, range(33)))
+"""What parsers of URLs pass over in front of the scheme."""
+_OTHERS: Final = ("audio_url", "video_url", "file_url", "file", "input_audio")
+_NAMES: Final = ("url", "file_url", "file_data", "data")
+_HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 
 class NotAllowed(ValueError):
@@ -17,16 +22,18 @@ class NotAllowed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An image by URL in a chat request."""
+    """An image, or something else, by URL in a chat request."""
 
     message: int
     part: int
+    kind: str
+    """The field of the part that names it."""
     url: str
 
     @property
     def field(self) -> str:
         """Its path."""
-        return f"messages.{self.message}.content.{self.part}.image_url"
+        return f"messages.{self.message}.content.{self.part}.{self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +63,41 @@ def source_of(url: str, *, hosts: tuple[str, ...], allow_http: bool) -> Source:
     if "@" in parts.netloc:
         raise NotAllowed("a URL with a user name is not fetched")
     default = 443 if scheme == "https" else 80
-    host = host.rstrip(".")
-    if not any(_fits(entry, host, port or default, default) for entry in hosts):
+    port = default if port is None else port
+    host = host.removesuffix(".")
+    if not _HOST.fullmatch(host) or not any(_fits(entry, host, port, default) for entry in hosts):
         raise NotAllowed("its host is not one from which images are fetched")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Source(scheme, host, port or default, target)
+    return Source(scheme, host, port, target)
 
 
 def images_of(document: Mapping[str, Any]) -> Iterator[Place]:
-    """Give the images of a chat request that are named by an http(s) URL."""
-    messages = document.get("messages")
-    for number, message in enumerate(messages if isinstance(messages, list) else ()):
-        content = message.get("content") if isinstance(message, dict) else None
-        for at, part in enumerate(content if isinstance(content, list) else ()):
-            url = _url_of(part)
-            if url[:8].lower().startswith(("http://", "https://")):
-                yield Place(number, at, url)
+    """Give the images of a chat request that are named by a URL which somebody would have to fetch."""
+    for number, at, part in _parts(document):
+        for url in _urls_of(part.get("image_url"), ("url",)):
+            yield Place(number, at, "image_url", url)
+
+
+def others_of(document: Mapping[str, Any]) -> Iterator[Place]:
+    """Give what else of a chat request is named by such a URL: sounds, films, files."""
+    for number, at, part in _parts(document):
+        for kind in _OTHERS:
+            for url in _urls_of(part.get(kind), _NAMES):
+                yield Place(number, at, kind, url)
+
+
+def names_a_url(document: Any) -> bool:
+    """Whether anything in the messages of a request in any dialect is named by such a URL, but in inputs of tools."""
+    waiting = [document.get("messages"), document.get("system")]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            if any(True for name in (*_NAMES, "image_url", *_OTHERS) for _ in _urls_of(value.get(name), ())):
+                return True
+            waiting.extend(inner for name, inner in value.items() if name != "input")
+    return False
 
 
 def with_images(document: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
@@ -89,10 +115,27 @@ def with_images(document: Mapping[str, Any], data: Mapping[str, str]) -> dict[st
     return {**document, "messages": messages}
 
 
-def _url_of(part: Any) -> str:
-    image = part.get("image_url") if isinstance(part, dict) else None
-    url = image.get("url") if isinstance(image, dict) else image
-    return url if isinstance(url, str) else ""
+def _parts(document: Mapping[str, Any]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    messages = document.get("messages")
+    for number, message in enumerate(messages if isinstance(messages, list) else ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        for at, part in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(part, dict):
+                yield number, at, part
+
+
+def _urls_of(given: Any, names: Iterable[str]) -> Iterator[str]:
+    for found in [given.get(name) for name in names] if isinstance(given, dict) else (given,):
+        if isinstance(found, str) and _is_elsewhere(found):
+            yield found
+
+
+def _is_elsewhere(url: str) -> bool:
+    """Whether a parser may see a URL that leads somewhere: not in data URLs, nor in bare base64, which has no colon.
+
+    NB: what is odd in front of a scheme or within it, some parsers pass over: it counts, and is refused later.
+    """
+    return ":" in url and url.lstrip(_PASSED_OVER)[:5].lower() != "data:"
 
 
 def _fits(entry: str, host: str, port: int, default: int) -> bool:

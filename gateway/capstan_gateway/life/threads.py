@@ -7,6 +7,7 @@ queue has no bound, and its threads are waited for at the end of the process.
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -44,8 +45,11 @@ class Threads:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._unfinished += 1
-        self._work.put(lambda: self._do(loop, future, function, arguments))
-        return await future
+        self._work.put(partial(self._do, loop, future, function, arguments))
+        try:
+            return await future
+        finally:
+            del future  # It holds the failure, whose traceback holds this frame.
 
     def close(self) -> None:
         """Let the threads end when they have done what waits; nobody waits for them."""
@@ -67,12 +71,14 @@ class Threads:
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
             work()
+            del work  # What it was given may be large, and the next one may be long in coming.
 
     def _do(
         self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[..., T], arguments: Any
     ) -> None:
         result: T | None = None
         failure: BaseException | None = None
+        # NB: a failure's traceback holds this frame, and so neither it nor its future must be held by that.
         if not future.cancelled():
             try:
                 result = function(*arguments)
@@ -82,6 +88,8 @@ class Threads:
             loop.call_soon_threadsafe(self._tell, future, result, failure)
         except RuntimeError:
             return  # The loop has ended, and with it everybody who would hear of it.
+        finally:
+            del future, result, failure
 
     def _tell(self, future: asyncio.Future[T], result: Any, failure: BaseException | None) -> None:
         self._unfinished -= 1

@@ -1,18 +1,18 @@
 """Whole answers that are read here, and not only passed on: within the same bounds as requests."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
 
 from capstan_gateway.documents import INLINE_BYTES, count_values, is_too_much, memory_of
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import Share
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.serving.exchange import FREE_BYTES
 from capstan_gateway.upstream.errors import NoMemory
 
 
-async def admit(body: bytes, memory: Callable[[], Share], executor: Executor, *, whose: str) -> None:
+async def admit(body: bytes, memory: Callable[[], Share], executor: Threads, *, whose: str) -> None:
     """Take from the budget what the document of an answer needs, before it is parsed; `whose` is an id for the log.
 
     Raises UpstreamFailed when to parse it would keep everybody waiting, NoMemory when there is no room for it.
@@ -26,7 +26,7 @@ async def admit(body: bytes, memory: Callable[[], Share], executor: Executor, *,
         raise NoMemory(whose, "the gateway has no room for the answer's document")
 
 
-async def keep(body: bytes, memory: Callable[[], Share], executor: Executor, *, whose: str) -> int:
+async def keep(body: bytes, memory: Callable[[], Share], executor: Threads, *, whose: str) -> int:
     """Take what an answer and its document need for as long as they are kept; give how much that is.
 
     Raises as `admit`; then nothing was taken.

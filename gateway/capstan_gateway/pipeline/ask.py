@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.headers import Header
+from capstan_gateway.images.gathered import GatheredImages
 from capstan_gateway.memory import MemoryBudget, Share
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.routing.port import MAX_NOTES, CallStats
@@ -22,6 +23,7 @@ from capstan_gateway.tokens.bill import Bill
 Closer = Callable[[], object]
 """Closes what was opened for an ask. It does not wait: what takes time is handed to whoever does that."""
 log: Final = logging.getLogger(__name__)
+_ENDED: Final = "the ask has ended"
 
 
 class Outer(Protocol):
@@ -38,7 +40,8 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "_memory", "answered_by", "bill", "budget", "ended", "expires_at", "holders", "inside", "may_wait",
+        "_closers", "_memory", "_root", "answered_by", "bill", "budget", "ended", "expires_at", "gathered", "holders",
+        "inside", "may_wait",
         "model", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
         "task", "trace",
     )  # fmt: skip
@@ -83,6 +86,8 @@ class Ask:
         self.stats = CallStats()
         self.bill = Bill() if bill is None else bill
         """Every call that is made for it."""
+        self.gathered: GatheredImages | None = None
+        """The images that were fetched for it and for every call within it."""
         self.route_note = b""
         """How a virtual model came to its answer, for a header."""
         self.task: Task[Any] | None = None
@@ -91,6 +96,8 @@ class Ask:
         self.ended = False
         self._closers: list[Closer] | None = None
         self._memory: Share | None = None
+        self._root: Ask | None = None
+        """The ask that this one is a call within; None for that ask itself."""
 
     def fork(self, request: Request | None = None, *, settles: bool = False) -> "Ask":
         """Give one call within this ask, or one that does its work for several: with the same deadline.
@@ -104,6 +111,8 @@ class Ask:
             request_id=self.request_id, trace=self.trace, session=self.session,
         )  # fmt: skip
         child.inside = self.inside
+        if not settles:
+            child._root = self._root or self
         return child
 
     def join(self, child: "Ask", *, answers: bool) -> None:
@@ -133,12 +142,31 @@ class Ask:
         self.on_end(share.release)
         return share
 
+    def images(self, begin: Callable[[], GatheredImages]) -> GatheredImages:
+        """Give what is fetched for the ask that this one is a call within, or `begin` it: it lasts whoever answers.
+
+        RuntimeError when that ask has ended.
+        """
+        root = self._root or self
+        if root.ended:
+            raise RuntimeError(_ENDED)
+        if root.gathered is None:
+            root.gathered = begin()
+            root._closers = root._closers or []
+        return root.gathered
+
+    def let_go_of_images(self) -> None:
+        """Nobody else is asked: what was fetched is of no more use."""
+        images, self.gathered = self.gathered, None
+        if images is not None:
+            images.close()
+
     # --- its end ----------------------------------------------------------------------------------------------------
 
     def hold(self) -> None:
         """Keep it from ending until `leave`; RuntimeError when it has ended already."""
         if self.ended:
-            raise RuntimeError("the ask has ended")
+            raise RuntimeError(_ENDED)
         self.holders += 1
 
     def leave(self) -> None:
@@ -187,8 +215,11 @@ class Ask:
         """Close what was opened, what was opened last first: once. That settles what is not settled yet."""
         if not self.ended:
             self.ended = True
-            if self._closers is not None:
-                self.close_since(0)
+            try:
+                if self._closers is not None:
+                    self.close_since(0)
+            finally:
+                self.let_go_of_images()
 
 
 def _call(closer: Closer, request_id: bytes) -> None:

@@ -3,16 +3,23 @@
 Small ones are worked on where they are: a thread would cost more than they do.
 """
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Final, TypeVar
+
+from capstan_gateway.errors import Overloaded
+from capstan_gateway.life.threads import Busy, Threads
 
 LARGE_BYTES: Final = 256 * 1024
 """What is larger is read, translated and written beside the loop."""
 T = TypeVar("T")
 
 
-async def beside(executor: Executor, work: Callable[[], T]) -> T:
-    """Give what this gives, or raise what it raises. The caller has bounded how much that may be."""
-    return await asyncio.get_running_loop().run_in_executor(executor, work)
+async def beside(executor: Threads, work: Callable[[], T]) -> T:
+    """Give what this gives, or raise what it raises; Overloaded when too much waits for the thread.
+
+    The caller has bounded how much work that may be.
+    """
+    try:
+        return await executor.run(work)
+    except Busy as error:
+        raise Overloaded from error

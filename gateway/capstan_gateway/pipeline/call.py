@@ -19,7 +19,6 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
-from capstan_gateway.pipeline.images import fetched
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
@@ -67,9 +66,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     if request.untranslatable is not None and (adapter is None or not adapter.native):
         raise request.untranslatable
     if adapter is not None and not adapter.billed and model.provider == Provider.OPENAI:
-        return await _estimated(deps, ask, model)
-    if deps.images is not None and not model.external and (adapter is None or not adapter.native):
-        request = await fetched(deps.images, ask, request)
+        return await estimated(deps, ask, model)
     if request.came <= LARGE_BYTES:
         body = _body(request, model, adapter)
     else:
@@ -101,7 +98,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
                 if not billed and isinstance(error, UpstreamFailed):
                     # It has something else at that path: no fault of the endpoint, which answers what it is for.
                     answer.close()
-                    return await _estimated(deps, ask, model)
+                    return await estimated(deps, ask, model)
                 if billed and answer.whole is not None and answer.status == OK:
                     told = find_usage(answer.whole) if adapter is None else adapter.told(answer.whole)
                     settle_nonsense(ask.bill, model, request, told, answer.whole)
@@ -113,7 +110,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         if billed:
             settle_lost(ask.bill, model, request, _without(tried[before:], settled))
         elif isinstance(error, UpstreamRejected) and _is_about_counting(error.status):
-            return await _estimated(deps, ask, model)
+            return await estimated(deps, ask, model)
         if isinstance(error, UpstreamRejected) and error.code == TOO_LONG and error.lengths is None:
             error.lengths = await _on_size(deps, request, partial(lengths_of, request.document, model.target))
         raise
@@ -127,7 +124,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     return reply
 
 
-async def _estimated(deps: Deps, ask: Ask, model: ServedModel) -> Reply:
+async def estimated(deps: Deps, ask: Ask, model: ServedModel) -> Reply:
     """Count for a model whose server has no route that counts: agents take it for broken otherwise."""
     ask.answered_by = model
     counted = await _on_size(deps, ask.request, partial(estimated_count, ask.request, model))

@@ -1,11 +1,11 @@
 """What the stages need of the process. Made once, passed to every stage."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.images.fetch import ImageFetcher
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.routing.port import DispatchPort
@@ -27,7 +27,7 @@ class Deps:
     request_log: RequestLog
     budget: MemoryBudget
     """What all requests and answers may hold together."""
-    executor: Executor
+    executor: Threads
     """A thread of its own for parsing what is large."""
     background: Background
     """Work that belongs to no client."""

@@ -1,6 +1,5 @@
 """From the bytes of a large or compressed body to its document, within bounds of memory and of time."""
 
-from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from capstan_gateway.documents import (
     memory_of,
 )
 from capstan_gateway.errors import InvalidRequest, RequestTooLarge
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.decompress import decompressed
 from capstan_gateway.serving.exchange import Exchange
@@ -59,7 +59,7 @@ def load_small(exchange: Exchange, body: bytes) -> dict[str, Any]:
     return load(body)
 
 
-async def load_large(exchange: Exchange, body: bytes, executor: Executor) -> dict[str, Any]:
+async def load_large(exchange: Exchange, body: bytes, executor: Threads) -> dict[str, Any]:
     """Parse a body beside the loop, once it is known that it is not too much. Raises RequestTooLarge, Overloaded."""
     if len(body) <= INLINE_BYTES:
         return load_small(exchange, body)
@@ -70,7 +70,7 @@ async def load_large(exchange: Exchange, body: bytes, executor: Executor) -> dic
     return await beside(executor, partial(load, body))
 
 
-async def decompress(exchange: Exchange, coding: bytes, body: bytes, limit: int, executor: Executor) -> bytes:
+async def decompress(exchange: Exchange, coding: bytes, body: bytes, limit: int, executor: Threads) -> bytes:
     """Decompress a body beside the loop. Raises RequestTooLarge above `limit` bytes, Overloaded, InvalidRequest."""
     steps = decompressed(coding, body)
     whole = bytearray()

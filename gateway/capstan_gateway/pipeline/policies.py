@@ -10,6 +10,7 @@ from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.cascade import cascade_answer
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.fallbacks import first_answer
+from capstan_gateway.pipeline.images import answer_with_images
 from capstan_gateway.pipeline.layers import AnswerFunction, Layer, compose
 from capstan_gateway.selection.plan import CascadePlan
 
@@ -68,6 +69,8 @@ class Policies:
             alone: AnswerFunction = partial(cascade_answer, deps, model, model.plan)
         else:
             alone = partial(call_model, deps, model)
+            if deps.images is not None and not model.external:
+                alone = partial(answer_with_images, deps, deps.images, model, alone)
         whole = partial(first_answer, deps, model) if model.plan is not None or model.fallbacks else alone
         model.layers = layers
         model.answer_alone = compose(layers, alone)

@@ -1,6 +1,5 @@
 """From the chat completion that everything inside speaks of to the dialect of the client."""
 
-from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.headers import JSON
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
@@ -35,7 +35,7 @@ def present(delivery: Delivery, reply: Reply) -> Reply:
     return StreamReply(relay.present(reply.first), reply.source, relay, native=True, broken=reply.broken)
 
 
-async def present_large(delivery: Delivery, reply: WholeReply, executor: Executor) -> Reply:
+async def present_large(delivery: Delivery, reply: WholeReply, executor: Threads) -> Reply:
     """Do the same with a large answer in one piece, beside the loop."""
     dialect, document = delivery.route.dialect, delivery.client_document
     if dialect is None or document is None or reply.native:

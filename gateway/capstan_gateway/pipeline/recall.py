@@ -4,12 +4,12 @@ An item that was given out here says in its id of which response it is, and each
 before it: the last response that a request refers to nearly always has all the items that it does.
 """
 
-from concurrent.futures import Executor
 from typing import Any, Final, NamedTuple
 
 from capstan_gateway.dialects.clients.responses_history import hosted_items
 from capstan_gateway.dialects.fields import Document, word, wrong
 from capstan_gateway.errors import NotStored, StoreUnavailable
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.loading import load_large
 from capstan_gateway.stores.keys import is_kept_id, response_of_item
@@ -43,7 +43,7 @@ def refers(document: Document) -> bool:
     return bool(document.get(PREVIOUS)) or (isinstance(given, list) and any(map(_is_reference, given)))
 
 
-async def recall(delivery: Delivery, document: Document, store: ResponseStore, executor: Executor) -> Recalled:
+async def recall(delivery: Delivery, document: Document, store: ResponseStore, executor: Threads) -> Recalled:
     """Read what the request refers to.
 
     Raises NotStored where that is not there for the tenant, StoreUnavailable where nobody knows, InvalidRequest for
@@ -87,7 +87,7 @@ async def _resolved(own: list[Any], reader: "_Reader") -> tuple[list[Any], list[
 class _Reader:
     """Reads for one request, and remembers what it has read."""
 
-    def __init__(self, delivery: Delivery, store: ResponseStore, executor: Executor) -> None:
+    def __init__(self, delivery: Delivery, store: ResponseStore, executor: Threads) -> None:
         self.size = 0
         self._delivery = delivery
         self._store = store

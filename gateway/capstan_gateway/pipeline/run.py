@@ -40,6 +40,8 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
             else:
                 reply = present(delivery, reply)
         delivery.reply = reply
+        if ask.gathered is not None:
+            ask.let_go_of_images()
         if isinstance(reply, WholeReply):
             send_whole(delivery, ask, reply, deps)
         else:

@@ -6,7 +6,6 @@
 A response that a hosted API gives out in the client's own dialect is stored there or nowhere, and has an id of its own.
 """
 
-from concurrent.futures import Executor
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -18,6 +17,7 @@ from capstan_gateway.dialects.clients.spoken import RESPONSES, KeptResponses
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.errors import GatewayError, InvalidRequest, Overloaded, RequestTooLarge
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
@@ -27,7 +27,7 @@ from capstan_gateway.stores.keys import new_number
 from capstan_gateway.stores.responses import ResponseStore, Stored
 
 
-async def with_history(delivery: Delivery, ask: Ask, store: ResponseStore, executor: Executor) -> None:
+async def with_history(delivery: Delivery, ask: Ask, store: ResponseStore, executor: Threads) -> None:
     """Put what the request refers to in its place, and have its answer kept where it is to be.
 
     What is wrong with a reference is what makes the request untranslatable: a hosted API that speaks the dialect may
@@ -52,7 +52,7 @@ async def with_history(delivery: Delivery, ask: Ask, store: ResponseStore, execu
 
 
 async def _going_on(
-    delivery: Delivery, request: Request, native: NativeRequest, found: Recalled, executor: Executor
+    delivery: Delivery, request: Request, native: NativeRequest, found: Recalled, executor: Threads
 ) -> Request:
     """Give the request that says the whole conversation; the delivery's document says it, too."""
     read = partial(_read, native.document, found)

@@ -2,7 +2,8 @@
 
     UpstreamError
     ├── ConnectFailed          nothing was sent: no connection (refused, unreachable, DNS, TLS)
-    │   └── TooManyConnections nothing was sent: the endpoint's connection limit is reached
+    │   ├── TooManyConnections nothing was sent: the endpoint's connection limit is reached
+    │   └── AddressNotAllowed  nothing was sent: the host has an address that the client must not ask
     ├── ConnectionLost         sent, and the connection ended before the whole response head was there
     ├── ProtocolError          what came back is not HTTP/1.1, or is larger than a limit
     ├── BodyBroken             the head came, the body did not come to its end
@@ -48,6 +49,10 @@ class ConnectFailed(UpstreamError):
 
 class TooManyConnections(ConnectFailed):
     """The endpoint's connection limit is reached."""
+
+
+class AddressNotAllowed(ConnectFailed):
+    """The host has an address that this client was told not to connect to."""
 
 
 class ConnectionLost(UpstreamError):

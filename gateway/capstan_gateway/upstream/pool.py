@@ -5,10 +5,16 @@ import math
 from typing import Final
 
 from capstan_gateway.upstream.connection import Connection
-from capstan_gateway.upstream.errors import ConnectFailed, DeadlineExceeded, DeadlineKind, TooManyConnections
+from capstan_gateway.upstream.errors import (
+    AddressNotAllowed,
+    ConnectFailed,
+    DeadlineExceeded,
+    DeadlineKind,
+    TooManyConnections,
+)
 from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.port import Endpoint
-from capstan_gateway.upstream.resolver import Resolver
+from capstan_gateway.upstream.resolver import NotAllowed, Resolver
 from capstan_gateway.upstream.tls import TlsContexts
 
 FORBIDDEN: Final = bytes((*range(33), 127))
@@ -80,6 +86,8 @@ class Pool:
                 return await self._connect(self._loop.time() + timeout)
         except TimeoutError as error:
             raise DeadlineExceeded(self.endpoint.id, DeadlineKind.CONNECT) from error
+        except NotAllowed as error:
+            raise AddressNotAllowed(self.endpoint.id, str(error)) from error
         except OSError as error:
             raise ConnectFailed(self.endpoint.id, f"no connection: {_describe(error)}") from error
         finally:

@@ -123,6 +123,27 @@ def test_audio_in_responses() -> None:
     assert RESPONSES.read_request(given)["messages"][-1]["content"] == [AUDIO]
 
 
+@pytest.mark.parametrize("kind", ["audio_url", "video_url"])
+def test_sounds_and_films_by_url(kind: str) -> None:
+    """An engine gets them as they came; no dialect and no other API has them, and each refusal names the part."""
+    part = {"type": kind, kind: {"url": "https://example.com/a"}}
+    given = {**ASK, "messages": [{"role": "user", "content": [part]}]}
+    body = orjson.dumps(given)
+    assert parse(CHAT, body).raw is body
+    reads: tuple[tuple[str, Any], ...] = (
+        ("messages.0.content.0.type", lambda: to_messages_request(given, model="claude")),
+        ("messages.0.content.0.type", lambda: messages_to_chat({**given, "max_tokens": 5})),
+        (
+            "input.0.content.0.type",
+            lambda: RESPONSES.read_request({"model": "m", "input": [{"role": "user", "content": [part]}]}),
+        ),
+    )
+    for param, read in reads:
+        with pytest.raises(InvalidRequest) as caught:
+            read()
+        assert caught.value.param == param
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-import ssl
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.port import Endpoint
 from capstan_gateway.upstream.tls import context_for_authority
+from support.certificates import make_authority, serving_context
 from support.ports import free_port
 from support.rawserver import Peer, ok, raw_server
 from support.wait import eventually
@@ -459,32 +458,12 @@ async def test_nothing_can_be_smuggled_into_a_request(client: Http1Client, optio
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a self-made authority (ca.pem) and a certificate of it for engine.test (cert.pem, key.pem)."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    openssl(
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-        "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=test authority",
-    )  # fmt: skip
-    openssl(
-        "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-        "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=engine.test",
-    )  # fmt: skip
-    (folder / "names").write_text("subjectAltName=DNS:engine.test")
-    openssl(
-        "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial",
-        "-days", "2", "-extfile", "names", "-out", "cert.pem",
-    )  # fmt: skip
-    return folder
+    return make_authority(tmp_path_factory.mktemp("tls"), "engine.test")
 
 
 async def test_tls_trusts_the_authority_it_was_given_and_no_other(authority: Path) -> None:
     """The same server is believed with its authority, and is a failed connection without it or under another name."""
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(authority / "cert.pem", authority / "key.pem")
-    serving.set_alpn_protocols(["h2", "http/1.1"])
+    serving = serving_context(authority)
     client = Http1Client(tls={"own": context_for_authority(str(authority / "ca.pem"))})
 
     async def script(peer: Peer) -> None:
@@ -523,9 +502,7 @@ async def test_the_systems_authorities_are_trusted_where_no_other_is_named(
 ) -> None:
     """Over HTTP/1.1 as well; a name of which there is no context is a bug of ours, and named."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(authority / "cert.pem", authority / "key.pem")
-    serving.set_alpn_protocols(["h2", "http/1.1"])
+    serving = serving_context(authority)
     chosen: list[str] = []
 
     async def script(peer: Peer) -> None:

@@ -1,9 +1,11 @@
 """Which images the gateway fetches for a client, and which addresses it never asks."""
 
+from typing import Any
+
 import pytest
 
 from capstan_gateway.images.addresses import is_public
-from capstan_gateway.images.urls import NotAllowed, Source, images_of, source_of, with_images
+from capstan_gateway.images.urls import NotAllowed, Source, images_of, names_a_url, others_of, source_of, with_images
 
 HOSTS = ("img.example.com", "*.cdn.example.com", "other.example:8443")
 
@@ -66,6 +68,17 @@ def test_a_host_of_the_list_is_fetched(url: str, source: Source) -> None:
         ("https://[::1/", "cannot be read"),
         ("https:///a", "its host is not"),
         ("https://img.example.com/" + "a" * 3000, "longer than"),
+        ("https://img.example.com:0/a", "its host is not"),
+        ("https://img.example.com:65536/a", "cannot be read"),
+        ("https://img.example.com../a", "its host is not"),
+        ("https://img.example.com.../a", "its host is not"),
+        ("https://..cdn.example.com/a", "its host is not"),
+        ("https://a..cdn.example.com/a", "its host is not"),
+        ("https://" + "a" * 64 + ".cdn.example.com/a", "its host is not"),
+        ("https://a%2eb.cdn.example.com/a", "its host is not"),
+        (" https://img.example.com/a", "percent-encoded"),
+        ("ht\ttps://img.example.com/a", "percent-encoded"),
+        ("file:///etc/passwd", "only https"),
     ],
 )
 def test_no_other_url_is_fetched(url: str, why: str) -> None:
@@ -101,3 +114,47 @@ def test_images_are_found_and_replaced() -> None:
     assert made["messages"][1]["content"][2] == {"type": "image_url", "image_url": {"url": data}}
     assert [made["messages"][1]["content"][at] for at in (0, 3, 4, 5)] == [content[at] for at in (0, 3, 4, 5)]
     assert content[1]["image_url"]["url"] == url
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("data:image/png;base64,AA==", False),
+        ("DATA:image/png;base64,AA==", False),
+        (" \tdata:image/png;base64,AA==", False),
+        ("iVBORw0KGgo/+==", False),
+        ("", False),
+        (" http://10.0.0.1/", True),
+        ("\x00http://10.0.0.1/", True),
+        ("ht\ttp://10.0.0.1/", True),
+        ("file:///etc/passwd", True),
+        ("HTTP://10.0.0.1/", True),
+        ("dat:a:", True),
+    ],
+)
+def test_what_a_parser_might_fetch_is_found(url: str, found: bool) -> None:
+    """Data URLs and bare base64 lead nowhere; all else that has a scheme for some parser is looked at, however odd."""
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"image_url": url}]
+    given = {"messages": [{"role": "user", "content": parts}]}
+    assert [place.url for place in images_of(given)] == [url, url] * found
+    for kind, name in (("audio_url", "url"), ("file", "file_data"), ("input_audio", "data"), ("file", "file_url")):
+        document = {"messages": [{"role": "user", "content": [{kind: {"url": "", name: url}, "type": kind}]}]}
+        assert [(place.kind, place.url) for place in others_of(document)] == [(kind, url)] * found
+    assert [*others_of(given)] == []
+
+
+@pytest.mark.parametrize(
+    ("block", "found"),
+    [
+        ({"type": "image", "source": {"type": "url", "url": "http://10.0.0.1/"}}, True),
+        ({"type": "image", "source": {"type": "base64", "data": "AA==", "media_type": "image/png"}}, False),
+        ({"type": "tool_result", "content": [{"type": "image", "source": {"url": "https://a.example/"}}]}, True),
+        ({"type": "input_image", "image_url": "https://a.example/"}, True),
+        ({"type": "tool_use", "input": {"url": "https://a.example/"}}, False),
+        ({"type": "text", "text": "https://a.example/"}, False),
+    ],
+)
+def test_a_url_is_seen_in_every_dialect(block: dict[str, Any], found: bool) -> None:
+    """However deep it stands: what a tool was given is no picture, and a text is none."""
+    assert names_a_url({"messages": [{"role": "user", "content": [block]}]}) is found
+    assert names_a_url({"messages": [], "system": [block]}) is found

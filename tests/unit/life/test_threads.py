@@ -1,7 +1,10 @@
 """Blocking work of one kind."""
 
 import asyncio
+import gc
 import threading
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -31,6 +34,34 @@ async def test_one_kind_that_hangs_holds_up_no_other_kind() -> None:
     assert await asyncio.gather(*waiting) == [True] * 10
     hangs.close()
     other.close()
+
+
+class Document:
+    """Something large."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_nothing_that_was_worked_on_is_held(fails: bool) -> None:
+    """What a function was given, and what it gave or raised, is gone when its caller has it, without the collector."""
+    threads = Threads("t")
+    given = Document()
+    seen = weakref.ref(given)
+
+    def work(document: Document) -> int:
+        if fails:
+            raise LookupError
+        return 1 if document is not None else 0
+
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(LookupError):
+            await threads.run(work, given)
+        del given
+        await eventually(lambda: seen() is None, what="the end of the document")
+    finally:
+        gc.enable()
+        threads.close()
 
 
 async def test_what_waits_is_bounded() -> None:

@@ -1,8 +1,6 @@
 """Answers that are read here: what they take of the budget, and which are too much."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -12,25 +10,16 @@ from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.answers import admit, keep
 from capstan_gateway.serving.exchange import FREE_BYTES
 from capstan_gateway.upstream.errors import NoMemory
+from support.threads import Counted
 
 LARGE = b"[%b0]" % (b"0," * INLINE_BYTES)
 TOO_MUCH = b"[%b]" % b",".join([b"{}"] * (MAX_CONTAINERS + 1))
 
 
-class Counted(ThreadPoolExecutor):
-    """A thread of its own, that counts what it is given."""
-
-    count = 0
-
-    def submit(self, *given: Any, **more: Any) -> Any:
-        self.count += 1
-        return super().submit(*given, **more)
-
-
 @pytest.fixture
 def executor() -> Iterator[Counted]:
     """A thread to count in."""
-    with Counted(1) as threads:
+    with Counted() as threads:
         yield threads
 
 

@@ -193,3 +193,43 @@ def test_a_closer_that_fails_keeps_none_from_being_called(caplog: pytest.LogCapt
     assert closed[-1] == "late"
     line, _ = caplog.records
     assert (line.request_id, line.reason) == ("r-1", "ValueError")  # type: ignore[attr-defined]
+
+
+class Images:
+    """What was fetched, as far as an ask knows of it."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.closed += 1
+
+
+def test_images_are_fetched_for_the_whole_ask() -> None:
+    """Calls within an ask share what was fetched, whichever part fails; it is let go of at the end, once."""
+    begun: list[Images] = []
+
+    def begin() -> Any:
+        begun.append(Images())
+        return begun[-1]
+
+    ask = an_ask()
+    ask.hold()
+    child = ask.fork()
+    child.hold()
+    grandchild = child.fork()
+    mark = ask.opened()
+    images = grandchild.images(begin)
+    assert [one.images(begin) for one in (ask, child, grandchild)] == [images] * 3
+    ask.close_since(mark)
+    child.leave()
+    assert begun[0].closed == 0
+    other = ask.fork(settles=True)
+    assert other.images(begin) is begun[1], "who settles for itself may outlive the ask that began it"
+    ask.leave()
+    assert ([one.closed for one in begun], ask.ended) == ([1, 0], True)
+    with pytest.raises(RuntimeError):
+        grandchild.images(begin)
+    other.end()
+    assert begun[1].closed == 1

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,6 +26,7 @@ from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES
@@ -47,6 +47,7 @@ from capstan_gateway.upstream.port import Endpoint
 from fakes.openai_upstream import DONE, completion, delta, frame, usage_chunk
 from support.asks import CHAT, an_ask
 from support.scripted import Plan, Upstreams, dispatcher, failures
+from support.threads import Counted
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 STREAM = ((b"content-type", b"text/event-stream"),)
@@ -62,30 +63,19 @@ class Asked(Exception):
     """Where a call got to."""
 
 
-class Counted(ThreadPoolExecutor):
-    """A thread for what is large, and how often it was given something."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.count = 0
-
-    def submit(self, *given: Any, **more: Any) -> Any:
-        self.count += 1
-        return super().submit(*given, **more)
-
-
 @pytest.fixture
 def executor() -> Iterator[Counted]:
     """One thread for what is large."""
-    with Counted() as pool:
-        yield pool
+    threads = Counted()
+    yield threads
+    threads.close()
 
 
 class Bench:
     """A model, its endpoints, and what becomes of one ask."""
 
     def __init__(
-        self, *plans: Plan, endpoints: int = 1, name: str = "m", executor: Executor | None = None,
+        self, *plans: Plan, endpoints: int = 1, name: str = "m", executor: Threads | None = None,
         budget: int = 1 << 30, retries: float = 9, **fields: Any,
     ) -> None:  # fmt: skip
         given = {"id": "t/m", "servedName": name, "upstreamName": "m", "backend": StaticBackend(urls=()),

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -43,6 +42,7 @@ from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind
 from fakes.openai_upstream import DONE, completion
 from support.asks import an_ask
 from support.runtimes import compile_whole
+from support.threads import Counted
 
 CHECKS = CascadeEstimator(type=EstimatorType.CHECKS)
 LOGPROBS = CascadeEstimator(type=EstimatorType.LOG_PROBABILITY)
@@ -61,16 +61,6 @@ def sure(probability: float, text: str = GOOD) -> dict[str, Any]:
     document = completion("m", text)
     document["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": math.log(probability)}]}
     return document
-
-
-class Counted(ThreadPoolExecutor):
-    """A thread for what is large, and how often it was given something."""
-
-    count = 0
-
-    def submit(self, *given: Any, **more: Any) -> Any:
-        self.count += 1
-        return super().submit(*given, **more)
 
 
 class Steps:
@@ -146,7 +136,7 @@ class Steps:
         ask.hold()
         ask.stats.spent = spent
         cast(Any, Ask).runtime.__set__(ask, self.runtime)
-        with Counted(1) as pool:
+        with Counted() as pool:
             self.pool = pool
             deps = cast(Deps, SimpleNamespace(metrics=self.metrics, executor=pool))
             assert isinstance(model.plan, CascadePlan)

@@ -2,7 +2,6 @@
 
 import asyncio
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.parse import MAX_MODEL_NAME, parse, receive, receive_later, translate
 from capstan_gateway.pipeline.request import Request, Route
+from support.threads import Counted
 
 CHAT = Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)), ("messages",), streams=True)
 RERANK = Route("/v1/rerank", b"/rerank", frozenset((Task.SCORE,)), ("query", "documents"))
@@ -242,7 +242,7 @@ async def test_a_large_or_compressed_body_is_read_beside_the_loop(coding: bytes 
     body = BODY.ljust(size)
     exchange = Given(zlib.compress(body) if coding else body)
     delivery = delivered(exchange, **({} if coding is None else {"content_encoding": coding}))
-    with ThreadPoolExecutor(1) as executor:
+    with Counted() as executor:
         deps = cast(Deps, SimpleNamespace(max_body_bytes=size, clock=lambda: 5.0, executor=executor))
         asked = await receive_later(delivery, deps)
         assert (asked.document, asked.raw) == (ASKED, body)

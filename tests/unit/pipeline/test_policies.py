@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.cascade import cascade_answer
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.fallbacks import first_answer
+from capstan_gateway.pipeline.images import answer_with_images
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.policies import Policies
 from capstan_gateway.pipeline.reply import Reply, WholeReply
@@ -23,7 +25,7 @@ from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
 from support.asks import an_ask
 from support.policies import Attached, Counting, Ledger
 
-DEPS = cast(Deps, object())
+DEPS = cast(Deps, SimpleNamespace(images=None))
 REPLY = WholeReply(200, b"application/json", b"{}")
 
 
@@ -126,6 +128,20 @@ def test_a_plain_model_is_called() -> None:
     policies().compose(with_others, ())
     assert function_of(with_others.answer) == (first_answer, (DEPS, with_others))
     assert function_of(with_others.answer_alone) == (call_model, (DEPS, with_others))
+
+
+def test_images_are_fetched_for_models_of_ones_own() -> None:
+    """Around the call of one whose engines fetch none; a hosted API fetches by itself, and gets the URLs."""
+    fetcher = cast(Any, object())
+    deps = cast(Deps, SimpleNamespace(images=fetcher))
+    model, hosted = served(entry("a")), served(entry("b"))
+    hosted.external = True
+    for one in (model, hosted):
+        Policies((), CONFIG, deps, None).compose(one, ())
+    function, (_, given, served_model, inner) = function_of(model.answer)
+    assert (function, given, served_model) == (answer_with_images, fetcher, model)
+    assert function_of(inner) == (call_model, (deps, model))
+    assert function_of(hosted.answer) == (call_model, (deps, hosted))
 
 
 def test_a_cascade_is_run() -> None:

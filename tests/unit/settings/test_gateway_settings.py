@@ -51,6 +51,8 @@ def test_all_of_it_from_the_environment() -> None:
         ([*BASE, "--admin-port", "-1"], "--admin-port must be from 0 to 65535"),
         ([*BASE, "--image-hosts", "https://img.example.com"], "is not a host such as example.com"),
         ([*BASE, "--image-hosts", "*"], "is not a host such as example.com"),
+        ([*BASE, "--image-hosts", "img.example.com:0"], "is not a host such as example.com"),
+        ([*BASE, "--image-hosts", "img.example.com:65536"], "is not a host such as example.com"),
         ([*BASE, "--image-bytes", "0"], "--image-bytes must be at least 1"),
         ([*BASE, "--redis-seconds", "0"], "--redis-seconds must be greater than 0"),
         ([*BASE, "--redis-ca-file", "/nowhere"], "--redis-ca-file: /nowhere is no file"),
