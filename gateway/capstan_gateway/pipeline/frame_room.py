@@ -1,4 +1,7 @@
-"""The memory of frames that are not whole yet: large ones are taken from the process' budget while they grow."""
+"""The memory of what a stream keeps back: frames that are not whole yet, text that waits behind an open call.
+
+What is large is taken from the process' budget while it grows.
+"""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,7 +12,7 @@ from capstan_gateway.upstream.errors import NoMemory
 FREE_FRAME_BYTES: Final = 64 * 1024
 """What a stream may keep without taking it from the budget: what bounds it is the number of requests."""
 FRAME_FACTOR: Final = 3
-"""How many times its size a frame takes: as it comes, as a whole, and as what is read in it."""
+"""How many times its size that takes: as it comes, as a whole, and as what is read in it."""
 
 
 class FrameRoom:
@@ -22,6 +25,11 @@ class FrameRoom:
         self._share: Share | None = None
         self._whose = whose
         """An id for the log."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether what is kept takes nothing of the budget."""
+        return self._share is None or not self._share.held
 
     def reckon(self, kept: int) -> None:
         """Take note of how much is kept now. Raises NoMemory when there is no room for it."""

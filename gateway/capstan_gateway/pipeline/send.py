@@ -10,7 +10,7 @@ from capstan_gateway.headers import header_lines
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.frame_room import FrameRoom
+from capstan_gateway.pipeline.frame_room import FREE_FRAME_BYTES, FrameRoom
 from capstan_gateway.pipeline.reply import StreamReply, WholeReply
 from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.routing.verdicts import SERVER_ERROR
@@ -100,6 +100,7 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
         raise reply.broken
     run = b""
     room: FrameRoom | None = None
+    came = 0
     try:
         while not relay.done:
             if run:
@@ -108,10 +109,12 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
                 await exchange.drained()
             data = await source.receive()
             run = relay.feed(data) if data else relay.finish()
-            if not run or room is not None:
-                # A frame that is not whole is all that it can be.
+            came += len(data)
+            if came > FREE_FRAME_BYTES:
+                # Less can be kept only of what has come since. It may be kept although something is given out.
                 room = room or FrameRoom(ask.share, whose=source.endpoint.id)
                 room.reckon(relay.kept)
+                came = 0 if room.is_free else came
     except StreamBroken as broken:
         source.blame(type(broken).__name__)
         if broken.before:

@@ -47,7 +47,7 @@ class Relay(Protocol):
 
     @property
     def kept(self) -> int:
-        """How many bytes of a frame that is not whole are kept."""
+        """How many bytes are kept back: of a frame that is not whole, of text and calls that wait for others."""
         ...
 
     def feed(self, data: bytes) -> bytes:

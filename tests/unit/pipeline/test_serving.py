@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.frame_room import FRAME_FACTOR, FREE_FRAME_BYTES
 from capstan_gateway.pipeline.present import present, present_large
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Route
@@ -39,6 +39,7 @@ from fakes.openai_upstream import DONE, completion, delta, frame
 from support.asks import CHAT
 from support.runtimes import compile_whole
 from support.serving import Answer, Client, read_answers, turns
+from support.threads import Counted
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 SAID = orjson.dumps(completion("m", "Hello"))
@@ -81,16 +82,6 @@ class Source:
     def close(self) -> None:
         """Nobody reads on."""
         self.said.append("closed")
-
-
-class Counted(ThreadPoolExecutor):
-    """A thread for what is large, and how often it was given something."""
-
-    count = 0
-
-    def submit(self, *given: Any, **more: Any) -> Any:
-        self.count += 1
-        return super().submit(*given, **more)
 
 
 class Bench:
@@ -421,7 +412,7 @@ async def test_a_client_gone_in_the_middle_of_an_error_is_gone() -> None:
 
 async def test_answers_in_the_clients_dialect() -> None:
     """Whole ones, large ones beside the loop, streams, errors; what is native already is passed on."""
-    with Counted(1) as pool:
+    with Counted() as pool:
         for more in (0, LARGE_BYTES - len(orjson.dumps(completion("m", "Hello"))), LARGE_BYTES):
             said = orjson.dumps(completion("m", "Hello" + "x" * more))
             pool.count = 0
@@ -577,7 +568,7 @@ async def test_an_answer_refers_to_the_clients_own_request() -> None:
     """Whole, large or as a stream: a response repeats what was asked for."""
     route = Route("/v1/responses", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES)
     document = {"model": "m", "input": "x", "instructions": "be kind", "store": False}
-    with ThreadPoolExecutor(1) as pool:
+    with Counted() as pool:
         for more in (0, LARGE_BYTES):
             said = orjson.dumps(completion("m", "Hello" + "x" * more))
             bench = Bench(whole(said), route=route, executor=pool)
@@ -602,7 +593,7 @@ async def test_where_nothing_is_to_be_translated_a_reply_stays_what_it_is() -> N
         delivery.client_document = document
         reply = WholeReply(200, b"application/json", SAID)
         assert present(delivery, reply) is reply
-        with ThreadPoolExecutor(1) as pool:
+        with Counted() as pool:
             assert await present_large(delivery, reply, pool) is reply
 
 
@@ -643,3 +634,75 @@ def test_what_was_left_out_is_told_by_names_that_fit_into_a_header() -> None:
     assert names(["b", "a b\r\nc", "b", "ok_.-1"]) == b"b, a_b__c, ok_.-1"
     assert names(["x" * 100]) == b"x" * 64
     assert names([str(number) for number in range(100)]).endswith(b", 63")
+
+
+class KeepingRelay(StreamRelay):
+    """Keeps half of all that comes, as one does whose text waits behind an open call, and gives something out too."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        super().__init__(strip_usage=True)
+        self.waiting = 0
+
+    @property
+    def kept(self) -> int:
+        return self.waiting
+
+    def feed(self, data: bytes) -> bytes:
+        """Pass it on, and keep half of it."""
+        self.waiting += len(data) // 2
+        return super().feed(data)
+
+    def finish(self) -> bytes:
+        """Let go of it."""
+        self.waiting = 0
+        return super().finish()
+
+
+@pytest.mark.parametrize("room", [True, False])
+async def test_what_a_stream_keeps_is_in_the_budget_whatever_it_gives_out(room: bool) -> None:
+    """Text that waits while other frames pass is taken from the budget as well; without room the stream ends."""
+    piece = frame(delta("m", "x" * 1000)) * 40
+    source = Source(*[piece] * 8, *ALL[1:])
+    relay = KeepingRelay()
+    bench = Bench(lambda _: StreamReply(ALL[0], cast(Any, source), relay))
+    budget = bench.deps.budget
+    if not room:
+        bench.deps.budget = MemoryBudget(FRAME_FACTOR * 3 * len(piece))  # type: ignore[misc]
+    most = 0
+
+    class Watched(Source):
+        async def receive(self) -> bytes:
+            nonlocal most
+            most = max(most, budget.held)
+            assert not room or relay.kept <= 2 * FREE_FRAME_BYTES or budget.held >= FRAME_FACTOR * relay.kept
+            return await super().receive()
+
+    source.__class__ = Watched
+    answer = await bench.ask()
+    await turns(200)
+    if room:
+        assert answer.body == ALL[0] + piece * 8 + ALL[1] + ALL[2]
+        assert most >= FRAME_FACTOR * 3 * len(piece)
+        assert bench.over()["status"] == 200
+    else:
+        assert b'"error":{' in read_answers(bytes(bench.client.transport.sent))[-1].body
+        assert bench.over()["status"] == 503
+    assert bench.deps.budget.held == 0
+
+
+async def test_what_was_fetched_for_a_request_is_let_go_of_before_its_answer_is_sent() -> None:
+    """A stream may go on for long: the images of its request are of no more use when it begins."""
+    closed: list[bool] = []
+    images = cast(Any, SimpleNamespace(close=lambda: closed.append(source.complete)))
+    source = Source(*ALL[1:])
+
+    def answer(ask: Ask) -> Reply:
+        ask.images(lambda: images)
+        return stream(source)(ask)
+
+    bench = Bench(answer)
+    await bench.ask()
+    assert closed == [False]
+    assert bench.over()["status"] == 200
