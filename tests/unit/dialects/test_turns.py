@@ -148,6 +148,11 @@ def test_long_conversations_take_no_time_of_their_square() -> None:
     assert one["content"].count("u") == many
     calls = call(*map(str, range(many)))
     assert len(answered([calls, *(result(str(n)) for n in reversed(range(many)))])) == many + 1
+    thought = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "t"}]}
+    called = {"type": "function_call", "call_id": "a", "name": "w", "arguments": "{}"}
+    for items in ([thought] * many + [called], [thought, called] * many):
+        (message,) = RESPONSES.read_request({"model": "m", "input": items})["messages"]
+        assert message["reasoning_content"].count("t") == many
     native = {"role": "assistant", "content": [{"type": "tool_use", "id": "a"}]}
     assert len(with_results([native] * many)) == many + 1
     function = {"type": "function_call", "call_id": "a"}

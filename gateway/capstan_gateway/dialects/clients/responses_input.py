@@ -53,7 +53,11 @@ class _Turns:
         self._messages: list[Document] = []
         self._seen: list[Document] = []
         """Images and files that tools gave: chat takes them from the user, behind all results of a turn."""
-        self._thought = ""
+        self._thought: list[str] = []
+        """What was thought since the last message."""
+        self._thoughts: list[tuple[Document, list[str]]] = []
+        """Messages of the assistant, with all that was thought before they were whole: joined in the end, or a long
+        turn would be copied for each of its calls."""
 
     def add(self, item: Document, field: str) -> None:
         """Take the next item."""
@@ -69,6 +73,8 @@ class _Turns:
     def end(self) -> list[Document]:
         """Give the messages; there are no more items."""
         self._show()
+        for message, texts in self._thoughts:
+            message["reasoning_content"] = "\n".join(texts)
         return self._messages
 
     def message(self, item: Document, field: str) -> None:
@@ -152,15 +158,17 @@ class _Turns:
             parts = item.get(name)
             found = [part.get("text") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
             if texts := [text for text in found if isinstance(text, str) and text]:
-                self._thought = "\n".join((*((self._thought,) if self._thought else ()), *texts))
+                self._thought += texts
                 return
 
     def _thinking(self, message: Document) -> Document:
         """Put what was thought into the assistant's message that follows it. Targets leave it out, or pass it on."""
         if self._thought and message["role"] == "assistant":
-            before = message.get("reasoning_content")
-            message["reasoning_content"] = f"{before}\n{self._thought}" if before else self._thought
-        self._thought = ""
+            if self._thoughts and self._thoughts[-1][0] is message:
+                self._thoughts[-1][1].extend(self._thought)
+            else:
+                self._thoughts.append((message, self._thought))
+        self._thought = []
         return message
 
     def _found(self, tool: Document, field: str) -> list[str]:
