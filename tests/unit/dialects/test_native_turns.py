@@ -63,6 +63,7 @@ def test_anthropic_gets_no_empty_turn(messages: list[Any], left: list[Any]) -> N
     ("messages", "fit"),
     [
         ([U, call("a")], [U, call("a"), {"role": "user", "content": [missed("a")]}]),
+        ([call("a", "a")], [call("a", "a"), {"role": "user", "content": [missed("a")]}]),
         ([call("a"), U], [call("a"), {"role": "user", "content": [missed("a"), {"type": "text", "text": "u"}]}]),
         (
             [call("a", "b"), {"role": "user", "content": [TEXT, result("b")]}],

@@ -231,6 +231,16 @@ def test_a_stream_that_fails_says_so(last: bytes) -> None:
     assert relay.done
 
 
+def test_a_call_of_which_only_the_end_comes_is_whole() -> None:
+    """Some servers tell an item when it is done, and not before."""
+    relay = ResponsesRelay(model="served", usage_asked=True, created=7)
+    begun = event("response.created", response=response(status="in_progress", output=[], usage=None))
+    done = event("response.output_item.done", output_index=0, item=OUTPUT[2])
+    out = relay.feed(begun + done + event("response.completed", response=response())) + relay.finish()
+    (call,) = read_chat(out)["choices"][0]["message"]["tool_calls"]
+    assert (call["id"], call["function"]) == ("call_1", {"name": "w", "arguments": '{"c":1}'})
+
+
 def test_a_stream_that_ends_early_is_broken() -> None:
     """An answer without its last event was cut off."""
     relay = ResponsesRelay(model="served", usage_asked=True, created=7)

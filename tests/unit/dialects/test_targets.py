@@ -137,6 +137,8 @@ def test_a_budget_of_thoughts_stays_below_a_lowered_limit() -> None:
     asked = {"messages": [U1], "max_tokens": 32000, "thinking": {"type": "enabled", "budget_tokens": 20000}}
     shaped = shape_native(asked, target(Provider.ANTHROPIC, maxOutputTokens=8192))
     assert (shaped["max_tokens"], shaped["thinking"]["budget_tokens"]) == (8192, 8191)
+    small = {**asked, "thinking": {"type": "enabled", "budget_tokens": 2000}}
+    assert shape_native(small, target(Provider.ANTHROPIC, maxOutputTokens=8192))["thinking"] is small["thinking"]
     assert shape_native(asked, target(Provider.ANTHROPIC, maxOutputTokens=500))["thinking"] == {"type": "disabled"}
     wrong = {**asked, "max_tokens": 10}
     assert shape_native(wrong, target(Provider.ANTHROPIC, maxOutputTokens=8192)) is wrong
@@ -279,6 +281,7 @@ PNG, JPEG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", "/9j/4AAQSkZJRgABAQAAAQABAAD="
         (f"data:image/png;base64,{PNG[:8]}\r\n{PNG[8:]}\n", f"data:image/png;base64,{PNG}"),
         (f"data:image/jpeg;base64,{JPEG.replace('/', '_')}", f"data:image/jpeg;base64,{JPEG}"),
         ("data:image/png;base64,-_-_QQ", "data:image/png;base64,+/+/QQ=="),
+        ("data:image/png;base64,QQQQQ", "data:image/png;base64,QQQQQ"),
         ("data:image/png;base64,QQ%3D%3D", "data:image/png;base64,QQ=="),
         (JPEG.replace("/", "_"), f"data:image/jpeg;base64,{JPEG}"),
     ],

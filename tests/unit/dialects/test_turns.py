@@ -53,10 +53,12 @@ def result(call_id: str, text: str = "r") -> dict[str, Any]:
     ("messages", "left"),
     [
         ([U, EMPTY, V], [{"role": "user", "content": "u\n\nv"}]),
+        ([U, EMPTY, V, U], [{"role": "user", "content": "u\n\nv"}, U]),
         ([U, {"role": "assistant", "content": None}], [U]),
         ([U, {**EMPTY, "content": [{"type": "text", "text": ""}]}, V], [{"role": "user", "content": "u\n\nv"}]),
         ([{"role": "user", "content": []}], [FILLED]),
         ([{"role": "user", "content": ""}, call("a"), result("a", "")], [FILLED, call("a"), result("a", "")]),
+        ([call("a"), {**result("a"), "content": []}, U], [call("a"), result("a", ""), U]),
         ([], [FILLED]),
         ([{"role": "system", "content": "S"}], [{"role": "system", "content": "S"}, FILLED]),
         ([EMPTY], [FILLED]),
@@ -72,6 +74,7 @@ def test_a_client_of_chat_says_what_it_means() -> None:
     for said in ([U, EMPTY], [{"role": "user", "content": ""}], [{"role": "system", "content": "S"}], [U, call("a")]):
         document = {"messages": said}
         assert shape(document, target(), translated=False) is document
+        assert without_empty(said, translated=False) is said
     gone = {"messages": [U, {"role": "assistant", "content": None}, {"role": "user", "content": []}]}
     assert shape(gone, target(), translated=False)["messages"] == [{"role": "user", "content": f"u\n\n{NOTHING_SAID}"}]
 
