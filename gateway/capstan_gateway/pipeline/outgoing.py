@@ -29,8 +29,8 @@ def build_body(request: Request, model: ServedModel) -> bytes:
     """Give the body for this model: its own name in it, and usage always asked for in streams."""
     raw = request.raw
     document, translated = request.document, request.route.dialect is not None
-    if translated or request.has_developer or model.target.has_rules or AGENTS_OWN in document:
-        document = shape(document, model.target, translated=translated, has_developer=request.has_developer)
+    if translated or not request.plain or model.target.has_rules or AGENTS_OWN in document:
+        document = shape(document, model.target, translated=translated, plain=request.plain)
     if document is not request.document:
         raw = None
     wants_usage = request.stream and not request.usage_asked

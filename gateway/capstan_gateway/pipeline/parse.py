@@ -90,22 +90,20 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, *, 
     name = document.get("model")
     if type(name) is not str or not 0 < len(name) <= MAX_MODEL_NAME:
         raise _model_fault(name)
-    has_developer = False
+    plain = True
     for field in route.required:
         value = document.get(field)
         if value is None:
             raise InvalidRequest(f"`{field}` is required", code="missing_required_parameter", param=field)
         if field == "messages":
-            has_developer = _check_messages(value)
+            plain = _check_messages(value)
     stream = usage_asked = False
     if "stream" in document or "stream_options" in document:
         stream, usage_asked = _read_stream(document, route)
     raw = body if (is_read_alike(body, document) if alike is None else alike) else None
     if raw is None:
         check_depth(body, document)
-    return Request(
-        route, document, stream=stream, usage_asked=usage_asked, raw=raw, came=len(body), has_developer=has_developer
-    )
+    return Request(route, document, stream=stream, usage_asked=usage_asked, raw=raw, came=len(body), plain=plain)
 
 
 def translate(
@@ -165,19 +163,19 @@ def _model_fault(name: object) -> InvalidRequest:
 
 
 def _check_messages(messages: Any) -> bool:
-    """Say whether one of the messages is a developer's."""
+    """Say whether every message is a text, and none a developer's."""
     if not isinstance(messages, list) or not messages:
         raise _invalid("messages", "must be a list of at least one message")
-    has_developer = False
+    plain = True
     for message in messages:
         if not isinstance(message, dict):
             raise _invalid(f"messages.{_place(message, messages)}", "must be an object")
         role = message.get("role")
         if not isinstance(role, str):
             raise _invalid(f"messages.{_place(message, messages)}.role", "must be a string")
-        if role == _DEVELOPER:
-            has_developer = True
-    return has_developer
+        if type(message.get("content")) is not str or role == _DEVELOPER:
+            plain = False
+    return plain
 
 
 def _place(message: Any, messages: list[Any]) -> int:

@@ -61,8 +61,7 @@ class Request:
     """One request. It is never changed: who wants another one makes it, with `rewritten`."""
 
     __slots__ = (
-        "came", "document", "has_developer", "headers", "native", "raw", "route", "stream", "untranslatable",
-        "usage_asked",
+        "came", "document", "headers", "native", "plain", "raw", "route", "stream", "untranslatable", "usage_asked",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +76,7 @@ class Request:
         untranslatable: GatewayError | None = None,
         headers: Sequence[Header] = (),
         came: int = 0,
-        has_developer: bool = True,
+        plain: bool = False,
     ) -> None:
         self.came: Final = came
         """How many bytes came in for it: about as many are to be written."""
@@ -96,8 +95,8 @@ class Request:
         """Whether a stream ends with its usage."""
         self.headers: Final = headers
         """What the client says to a provider that speaks its dialect: versions, beta features."""
-        self.has_developer: Final = has_developer
-        """Whether a message of `document` may have the role `developer`, which few engines know."""
+        self.plain: Final = plain
+        """Whether every message of `document` is a text, and none of the role `developer`, which few engines know."""
 
     @property
     def size(self) -> int:

@@ -338,6 +338,14 @@ RESPONSE: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.compatibility(
+    table="requests",
+    row="an effort beside tools",
+    does="OpenAI is asked for a response, which takes both",
+    on="messages",
+    sends="Claude Code",
+    source="https://github.com/BerriAI/litellm/pull/27074",
+)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_effort_beside_tools_goes_to_openai_as_a_response(
     gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream, stream: bool

@@ -117,6 +117,13 @@ def test_a_limit_above_the_models_own_is_lowered_or_refused() -> None:
     assert told.value.param == "max_tokens"
 
 
+@pytest.mark.compatibility(
+    table="requests",
+    row="`max_tokens` above the model's own",
+    does="lowered, or refused: `maxTokens`",
+    sends="Claude Code, Cline",
+    source="https://github.com/cline/cline/issues/13229",
+)
 @pytest.mark.parametrize(
     ("provider", "field"), [(Provider.ANTHROPIC, "max_tokens"), (Provider.OPENAI, "max_output_tokens")]
 )
@@ -187,6 +194,13 @@ def test_a_user_becomes_a_hash_that_only_this_installation_can_make() -> None:
 DEVICE = '{"device_id":"' + "a" * 64 + '","account_uuid":"","session_id":"8f2c"}'
 
 
+@pytest.mark.compatibility(
+    table="requests",
+    row="`user`, `safety_identifier`, `metadata.user_id`",
+    does="a hash with a key of the installation",
+    sends="Claude Code, clients",
+    source="https://github.com/looplj/axonhub/issues/1669",
+)
 @pytest.mark.parametrize("name", ["alice", "alice@example.com", "u-1", DEVICE])
 def test_no_name_of_a_user_goes_out(name: str) -> None:
     """Neither a plain one nor an address nor an agent's: not to a hosted API on any route, nor in a translation."""
@@ -296,6 +310,13 @@ JPG = f"data:image/jpg;charset=x;base64,{JPEG.replace('/', '_')}"
 FIT = f"data:image/jpeg;base64,{JPEG}"
 
 
+@pytest.mark.compatibility(
+    table="requests",
+    row="`image/jpg`, parameters, base64 in lines or for URLs",
+    does="made to fit, by the first bytes",
+    sends="clients",
+    source="https://github.com/NousResearch/hermes-agent/issues/55432",
+)
 @pytest.mark.parametrize("translated", [True, False])
 @pytest.mark.parametrize("provider", [None, Provider.OPENAI, Provider.OPENAI_COMPATIBLE])
 def test_media_fit_in_every_chat(provider: Provider | None, translated: bool) -> None:

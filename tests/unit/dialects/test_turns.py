@@ -79,6 +79,13 @@ def test_a_client_of_chat_says_what_it_means() -> None:
     assert shape(gone, target(), translated=False)["messages"] == [{"role": "user", "content": f"u\n\n{NOTHING_SAID}"}]
 
 
+@pytest.mark.compatibility(
+    table="requests",
+    row="a call without a result, also the last of a conversation",
+    does="hosted APIs get one that says so",
+    sends="Codex after an interrupt",
+    source="https://github.com/farion1231/cc-switch/issues/7504",
+)
 @pytest.mark.parametrize(
     ("messages", "fit"),
     [
@@ -115,6 +122,13 @@ RESPONSES_INPUTS: list[list[Any]] = [
 ]
 
 
+@pytest.mark.compatibility(
+    table="requests",
+    row="turns that say nothing",
+    does="dropped, or filled with `(no content)`",
+    sends="clients",
+    source="https://github.com/OpenHands/OpenHands/issues/8685",
+)
 @pytest.mark.parametrize("provider", [None, *Provider])
 @pytest.mark.parametrize(
     "chat",

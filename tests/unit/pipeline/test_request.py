@@ -239,6 +239,32 @@ def test_what_a_rewritten_request_says_of_streams_counts() -> None:
     assert (again.stream, again.usage_asked) == (True, True)
 
 
+SAYS: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
+    ({"role": "user", "content": "x"}, None),
+    ({"role": "user", "content": [{"type": "text", "text": "x"}]}, None),
+    ({"role": "assistant", "content": "x", "tool_calls": []}, None),
+    ({"role": "developer", "content": "x"}, {"role": "system", "content": "x"}),
+    (
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/jpg;base64,/9j_"}}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,/9j/"}}]},
+    ),
+    ({"role": "user", "content": None}, {"role": "user", "content": "(no content)"}),
+]
+
+
+@pytest.mark.parametrize(("said", "becomes"), SAYS)
+def test_an_engine_without_rules_gets_bytes_unless_it_would_refuse_them(
+    said: dict[str, Any], becomes: dict[str, Any] | None
+) -> None:
+    """Nothing is looked at for a text; of anything else only what engines refuse is changed."""
+    raw = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "y"}, said]})
+    body = build_body(request(CHAT, raw), model())
+    if becomes is None:
+        assert body is raw
+    else:
+        assert orjson.loads(body)["messages"][1] == becomes
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_large_body_is_renamed_and_not_written_anew(stream: bool) -> None:
     """Of a large body for a model of another name only the name changes, to the byte; a small one is written."""

@@ -10,19 +10,19 @@ from capstan_gateway.dialects.targets.private import without_private
 from capstan_gateway.dialects.targets.reasoning import place_reasoning
 from capstan_gateway.dialects.targets.system import as_system, place_system
 from capstan_gateway.dialects.targets.target import Target
-from capstan_gateway.dialects.targets.turns import answered, is_all_text, without_empty
+from capstan_gateway.dialects.targets.turns import answered, without_empty
 
 
 def shape(
-    document: Document, target: Target, *, translated: bool, has_developer: bool = True, responses: bool = False
+    document: Document, target: Target, *, translated: bool, plain: bool = False, responses: bool = False
 ) -> Document:
     """Give the request for this model: the very same object when it takes it as it is.
 
     What a client of chat completions says is its own: beside its limit, what is private, pictures whose URLs strict
     engines refuse and turns without anything in them only that changes which the model's owner has set, and the role
-    `developer` for engines (`has_developer` says that there may be one). A `translated` one is written as its model
-    needs it; with `responses` it goes to OpenAI's Responses API. InvalidRequest names what the model's owner wants
-    refused.
+    `developer` for engines (`plain` says that every message is a text, and none of that role). A `translated` one is
+    written as its model needs it; with `responses` it goes to OpenAI's Responses API. InvalidRequest names what the
+    model's owner wants refused.
     """
     document = without_private(document, target, whole=translated or bool(target.provider))
     document = within_limits(document, target)
@@ -30,9 +30,9 @@ def shape(
     if translated:
         document = _with_messages(document, _written(messages, target))
         return document if responses else _fitting_effort(document, target)
-    if has_developer or target.said.systemMessages is not None or target.said.reasoningHistory is not None:
+    if not plain or target.said.systemMessages is not None or target.said.reasoningHistory is not None:
         messages = _as_set(messages, target)
-    if messages is not None and not is_all_text(messages):
+    if not plain and isinstance(messages, list):
         messages = without_empty(fit_media(messages), translated=False)
     return _with_messages(document, messages)
 

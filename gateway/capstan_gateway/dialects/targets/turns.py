@@ -14,18 +14,6 @@ _SAYING: Final = ("tool_calls", "function_call", "refusal", "audio", *NAMES)
 """What else an assistant's message may be about."""
 
 
-def is_all_text(messages: Any) -> bool:
-    """Whether every message is a text that says something. Nearly all are, and need no further look."""
-    if type(messages) is not list:
-        return True
-    for message in messages:
-        if type(message) is dict:
-            content = message.get("content")
-            if type(content) is not str or not content:
-                return False
-    return True
-
-
 def without_empty(messages: list[Any], *, translated: bool) -> list[Any]:
     """Give the messages without those of the assistant that say nothing; the same list when nothing changes.
 
