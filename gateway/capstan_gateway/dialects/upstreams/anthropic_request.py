@@ -16,6 +16,7 @@ import orjson
 from capstan_gateway.dialects.fields import Document, read_object, read_objects, read_text, unsupported, word, wrong
 from capstan_gateway.dialects.targets.ids import PairedIds
 from capstan_gateway.dialects.targets.media import split_data_url
+from capstan_gateway.dialects.targets.schemas import fitting_schema
 from capstan_gateway.dialects.targets.turns import INTERRUPTED, NOTHING_SAID
 
 VERSION: Final = b"2023-06-01"
@@ -269,7 +270,7 @@ def _tool(tool: Document, field: str) -> Document:
     if tool.get("type") != "function":
         raise unsupported(f"{field}.type", "only function is allowed")
     function = read_object(tool.get("function"), f"{field}.function")
-    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    schema = fitting_schema(function.get("parameters"))
     made = {"name": read_text(function, "name", f"{field}.function"), "input_schema": schema}
     return made | {key: function[key] for key in ("description", "strict") if function.get(key) is not None}
 
