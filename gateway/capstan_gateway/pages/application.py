@@ -39,6 +39,7 @@ def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     @router.get("/")
+    @router.get("/api/hello")
     async def root() -> dict[str, str]:
         """Say what answers here: agents ask before their first request."""
         return {"name": "capstan"}

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from support.gateway import RunningGateway, entry, running_gateway
+from support.request_shapes import addresses
 
 VERSION = {"anthropic-version": "2023-06-01"}
 
@@ -32,11 +33,26 @@ async def http(gateway: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_somebody_is_there(http: httpx.AsyncClient, method: str) -> None:
-    """Claude Code asks for the root before its first request."""
-    assert (await http.request(method, "/")).status_code == 200
+@pytest.mark.parametrize("path", ["/", "/api/hello"])
+@pytest.mark.compatibility(
+    table="requests",
+    row="`HEAD /` and `HEAD /api/hello`",
+    sends="Claude Code, before its first request",
+    source=addresses("router-for-me/CLIProxyAPI/issues/5905"),
+    does="answered",
+)
+async def test_somebody_is_there(http: httpx.AsyncClient, method: str, path: str) -> None:
+    """Claude Code connects to the root, later versions to another path, before their first request."""
+    assert (await http.request(method, path)).status_code == 200
 
 
+@pytest.mark.compatibility(
+    table="requests",
+    row="`GET /v1/models` with `anthropic-version`",
+    sends="Claude Code, Anthropic's SDKs",
+    source=addresses("BerriAI/litellm/pull/35455, raine/claude-code-proxy/issues/60"),
+    does="Anthropic's form; OpenAI's for everybody else",
+)
 async def test_models_are_listed_in_the_form_of_who_asks(gateway: RunningGateway, http: httpx.AsyncClient) -> None:
     """By the version in the request: Anthropic's pages, else OpenAI's list."""
     async with anthropic.AsyncAnthropic(base_url=gateway.url, api_key="unused", max_retries=0) as client:
@@ -62,6 +78,13 @@ async def test_models_are_listed_in_the_form_of_who_asks(gateway: RunningGateway
         ("GET", "/v1/models?limit=x", 400, "invalid_request_error"),
         ("POST", "/v1/messages", 400, "invalid_request_error"),
     ],
+)
+@pytest.mark.compatibility(
+    table="requests",
+    row="A path under `/v1/messages` that is not there, or a wrong request",
+    sends="Anthropic's SDKs",
+    source=addresses("api7/aisix/issues/336, BerriAI/litellm/pull/39037"),
+    does="an error in Anthropic's envelope",
 )
 async def test_errors_are_in_anthropics_envelope(
     http: httpx.AsyncClient, method: str, path: str, status: int, kind: str
