@@ -13,6 +13,7 @@ from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider,
 from fakes.anthropic_upstream import anthropic_answer, error, event, stream_events, text
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
+from support.request_shapes import addresses
 from support.wait import eventually
 
 CLIENT = {"table": "clients", "row": "anthropic (Python)", "package": "pypi:anthropic"}
@@ -311,6 +312,13 @@ async def test_tokens_are_counted_by_who_can(
     assert gateway.metric("llm_tokens_total", model=model, direction="input") == 0
 
 
+@pytest.mark.compatibility(
+    table="requests",
+    row="`count_tokens` of a model that has no such route",
+    sends="Claude Code",
+    source=addresses("BerriAI/litellm/issues/13252, ericc-ch/copilot-api/issues/210"),
+    does="an estimate of system, messages and tools",
+)
 async def test_tokens_are_estimated_where_nobody_can_count(
     client: anthropic.AsyncAnthropic, engine: FakeUpstream
 ) -> None:

@@ -13,6 +13,7 @@ from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pipeline.loading import load
 from capstan_gateway.pipeline.parse import parse
+from support.request_shapes import addresses
 
 CHAT = next(route for route in ROUTES if route.path == "/v1/chat/completions")
 ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
@@ -30,9 +31,32 @@ FIELDS: dict[str, tuple[Any, str, str, str]] = {
     **dict.fromkeys(ENGINES_OWN, (0.5, "refused", PASSED, PASSED)),
 }
 
+TOLD: dict[str, tuple[str, str]] = {
+    # who sends it; threads that tell of it
+    "logit_bias": ("clients", "anthropics/anthropic-sdk-python/issues/393, BerriAI/litellm/issues/7793"),
+    "prediction": ("editors, for predicted outputs", "Portkey-AI/gateway/pull/734, 567-labs/instructor/issues/1145"),
+    "web_search_options": ("OpenAI's SDKs", "BerriAI/litellm/issues/14250, stdapi-ai/stdapi.ai/issues/120"),
+    "service_tier": ("SDKs, Stagehand", "browserbase/stagehand/issues/670, ogx-ai/ogx/issues/3550"),
+    "audio": ("voice clients", "vllm-project/vllm/pull/11027"),
+    "chat_template_kwargs": (
+        "LlamaIndex, agents", "run-llama/llama_index/issues/18635, defilantech/LLMKube/issues/1283",
+    ),
+    "include_reasoning": ("clients of vLLM, OpenRouter", "vllm-project/vllm/issues/33915"),
+    "skip_special_tokens": ("clients of vLLM", "vllm-project/vllm/issues/893, vllm-project/vllm/pull/25281"),
+    "cache_salt": ("Open WebUI, gateways", "vllm-project/vllm/issues/16016, open-webui/open-webui/issues/23012"),
+    "min_p": ("clients of vLLM, SGLang", "NVIDIA-NeMo/DataDesigner/pull/942"),
+    "repetition_penalty": ("clients of vLLM, SGLang", "NVIDIA-NeMo/DataDesigner/pull/942"),
+    "structured_outputs": ("Outlines", "dottxt-ai/outlines/pull/1888"),
+    "bad_words": ("clients of vLLM", "vllm-project/vllm/pull/19564"),
+    "ignore_eos": ("benchmarks", "local-inference-lab/b12x/pull/354"),
+}  # fmt: skip
+
 
 def _row(name: str, does: str, on: str, *values: Any) -> Any:
-    mark = pytest.mark.compatibility(table="requests", row=f"`{name}`", does=does, on=on, sends="clients")
+    sends, source = TOLD[name]
+    mark = pytest.mark.compatibility(
+        table="requests", row=f"`{name}`", does=does, on=on, sends=sends, source=addresses(source)
+    )
     return pytest.param(name, *values, marks=mark, id=f"{name}-{on}")
 
 
@@ -93,7 +117,8 @@ AUDIO = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "w
     row="`input_audio` parts",
     does="to engines passed on, to Anthropic refused",
     on="chat",
-    sends="clients",
+    sends="LangChain, voice clients",
+    source=addresses("vllm-project/vllm/pull/11027, anthropics/anthropic-sdk-python/issues/1198"),
 )
 def test_audio_in_a_chat() -> None:
     """An engine gets audio as it came; Anthropic's API has none, and the part is named."""
@@ -105,7 +130,7 @@ def test_audio_in_a_chat() -> None:
     assert caught.value.param == "messages.0.content.0.type"
 
 
-@pytest.mark.compatibility(table="requests", row="`input_audio` parts", does="refused", on="messages", sends="clients")
+@pytest.mark.compatibility(table="requests", row="`input_audio` parts", does="refused", on="messages")
 def test_audio_in_messages() -> None:
     """Anthropic's API has no audio: the block is named."""
     given = {**ASK, "max_tokens": 5, "messages": [{"role": "user", "content": [AUDIO]}]}
@@ -114,9 +139,7 @@ def test_audio_in_messages() -> None:
     assert caught.value.param == "messages.0.content.0.type"
 
 
-@pytest.mark.compatibility(
-    table="requests", row="`input_audio` parts", does="translated", on="responses", sends="clients"
-)
+@pytest.mark.compatibility(table="requests", row="`input_audio` parts", does="translated", on="responses")
 def test_audio_in_responses() -> None:
     """Audio of the Responses API is audio of chat."""
     given = {"model": "m", "input": [{"type": "message", "role": "user", "content": [AUDIO]}]}
@@ -160,7 +183,8 @@ def test_sounds_and_films_by_url(kind: str) -> None:
     table="requests",
     row="a name that stands twice, or with escapes",
     does="the last one counts, for everybody",
-    sends="clients",
+    sends="clients that mean harm",
+    source=addresses("ENTERPILOT/GoModel/pull/870, mrwogu/factory-droid-openai/pull/39"),
 )
 def test_what_could_be_read_in_two_ways_is_written_anew(body: bytes, padding: bytes) -> None:
     """The engine never sees bytes in which another parser may find another model, prompt or stream than the gateway."""
@@ -202,7 +226,11 @@ def test_what_is_read_alike_passes_as_it_came(document: dict[str, Any], padding:
     ],
 )
 @pytest.mark.compatibility(
-    table="requests", row="lone surrogates, NaN, numbers beyond a double", does="refused", sends="clients"
+    table="requests",
+    row="lone surrogates, NaN, numbers beyond a double",
+    does="refused",
+    sends="opencode, Claude Code",
+    source=addresses("anomalyco/opencode/issues/14630, anthropics/claude-code/issues/5934"),
 )
 def test_what_is_no_json_is_refused(value: bytes) -> None:
     """What some parsers take and others do not is refused, and never passed on."""

@@ -92,7 +92,7 @@ def _said(answer: httpx.Response) -> Any:
 
 @pytest.mark.compatibility(
     table="requests", row="an image by URL", does="passed on, or fetched by the gateway for engines without a network",
-    sends="clients",
+    sends="clients", source="https://github.com/ollama/ollama/issues/6753",
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
 async def test_an_image_is_fetched(tmp_path: Path, engine: Worker, monkeypatch: pytest.MonkeyPatch, path: str) -> None:

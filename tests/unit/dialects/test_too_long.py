@@ -14,6 +14,7 @@ from capstan_gateway.dialects.targets.target import Target
 from capstan_gateway.engine_errors import normalise_error, upstream_error_event
 from capstan_gateway.errors import InvalidRequest
 from fakes.anthropic_upstream import event
+from support.request_shapes import addresses
 
 VLLM = (
     "This model's maximum context length is 262144 tokens. However, you requested 0 output tokens and your prompt"
@@ -60,7 +61,26 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "words"), ROWS)
+SOURCES = {
+    0: ("vLLM", "vllm-project/vllm/pull/37011, anthropics/claude-code/issues/820"),
+    2: ("SGLang", "NVIDIA-NeMo/Switchyard/pull/426, ranxianglei/billion-context/pull/493"),
+    4: ("llama.cpp", "NousResearch/hermes-agent/pull/89504, openclaw/openclaw/pull/64196"),
+    5: ("GitHub Copilot", "ericc-ch/copilot-api/issues/210"),
+}
+"""Who says it so, by its place above."""
+
+
+def _row(sends: str, source: str) -> pytest.MarkDecorator:
+    return pytest.mark.compatibility(
+        table="engines", row=f"A prompt that is too long, as {sends} says it", sends=sends, source=addresses(source),
+        does="`prompt is too long: N tokens > M maximum` on Messages, `context_length_exceeded` on the others",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [pytest.param(*row, marks=[_row(*SOURCES[at])] if at in SOURCES else []) for at, row in enumerate(ROWS)],
+)
 def test_every_engines_words_become_those_of_the_agents(body: dict[str, object], words: str) -> None:
     """Claude Code compacts by the words, Codex by the code; the status is 400 for both."""
     error = normalise_error(400, orjson.dumps(body))
@@ -135,6 +155,10 @@ def test_numbers_are_made_where_an_engine_names_none(
         "max_completion_tokens=32000 cannot be greater than max_model_len=28672.",
     ],
 )
+@pytest.mark.compatibility(
+    table="engines", row="A limit or a throttle that speaks of tokens", sends="vLLM, Groq",
+    source=addresses("jin-bo/agentao/pull/88"), does="no prompt that is too long: nothing is compacted for it",
+)  # fmt: skip
 def test_what_is_not_about_the_prompt_is_none_of_it(message: str) -> None:
     """An agent that compacts for a limit of its own, or for a throttle, loses its conversation for nothing."""
     error = normalise_error(400, orjson.dumps({"error": {"message": message, "code": 400}}))
