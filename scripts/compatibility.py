@@ -24,9 +24,12 @@ from support.compatibility import MARK, MATRICES, Row, read  # noqa: E402
 
 PAGE = ROOT / "docs" / "compatibility.md"
 PINS = {
-    "npm": (ROOT / "tests/agents/package.json",),
-    "pypi": (ROOT / "constraints.txt", ROOT / "tests/agents/aider.txt", ROOT / "tests/agents/clients.txt"),
-}
+    "npm": (ROOT / "tests/agents/package.json", ROOT / "tests/clients/package.json"),
+    "pypi": (
+        ROOT / "constraints.txt", ROOT / "tests/agents/aider.txt", ROOT / "tests/clients/requirements/openai3.txt",
+        ROOT / "tests/clients/requirements/openai2.txt", ROOT / "tests/clients/written.txt",
+    ),
+}  # fmt: skip
 INTRODUCTION = """\
 # What works with Capstan
 
@@ -43,8 +46,11 @@ change had to be changed on disk. *not yet* is explained below the table.
     "clients": """\
 ## Client libraries
 
-What was run with the real library in the version that is named. An empty cell was not run, or is nothing that the
-library does.
+What was run with the real library in the version that is named, before a gateway whose engine answers by rule; what
+the library saw and what reached the engine had to be right. *tools* are two calls at once, streamed where the library
+streams them, and their results; *errors* a busy engine and a prompt that is too long, in the library's own classes;
+*counting* the usage of whole and streamed answers, and the count of a prompt where the library asks for one. An empty
+cell was not run, or is nothing that the library does. Of Open WebUI the requests were written down.
 """,
     "engines": """\
 ## What engines and hosted APIs send

@@ -4,8 +4,6 @@ What is looked at is the disk, what the agent says at its end, and what reached 
 """
 
 import base64
-import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,20 +38,10 @@ from support.agents import (
 )
 from support.gateway import entry
 from support.gateway_process import gateway_process
+from support.pictures import picture
 
 END = "Everything that you asked for has been done by 4711."
 PROMPT = "Do what has to be done here, and say so at the end."
-
-
-def picture() -> bytes:
-    """Give a PNG file of 8 x 8 red points."""
-
-    def part(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + b"\xff\0\0" * 8 for _ in range(8))
-    head = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
 
 
 @dataclass

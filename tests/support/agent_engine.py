@@ -208,9 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def agent_engine() -> Iterator[AgentEngine]:
-    """Run an engine on a port of its own until the block ends."""
-    engine = AgentEngine()
+def agent_engine(engine: AgentEngine | None = None) -> Iterator[AgentEngine]:
+    """Run an engine, one with a script unless another is given, on a port of its own until the block ends."""
+    engine = engine or AgentEngine()
     handler = type("Handler", (_Handler,), {"engine": engine})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

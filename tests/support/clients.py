@@ -1,0 +1,74 @@
+"""The client libraries that people use, run as scripts of their own environment (scripts/clients.sh)."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.needs import ROOT, lacking
+
+SCRIPTS = ROOT / "tests" / "clients"
+PINS, VENVS = SCRIPTS / "requirements", ROOT / ".venv-clients"
+SECONDS = 240
+"""How long one script may take on a busy machine; each takes some seconds on an idle one."""
+NO_NETWORK = {
+    "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost",
+    "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1,localhost",
+}  # fmt: skip
+"""Nobody listens there: what a library asks of the world fails at once."""
+
+
+def own_python() -> str:
+    """Give the project's Python: the official packages are among its tools."""
+    return sys.executable
+
+
+def python_of(name: str) -> str:
+    """Give the Python of the environment that `requirements/NAME.txt` pins, or leave the test out (in CI: fail)."""
+    pins, installed = PINS / f"{name}.txt", VENVS / name / "installed.txt"
+    if not installed.exists() or installed.read_text() != pins.read_text():
+        lacking(f"the client libraries in the versions of tests/clients/requirements/{name}.txt (scripts/clients.sh)")
+    return str(VENVS / name / "bin" / "python")
+
+
+def node() -> str:
+    """Give Node, where the packages of tests/clients/package.json are there, or leave the test out (in CI: fail)."""
+    wanted = json.loads((SCRIPTS / "package.json").read_text())["dependencies"]
+    for name, version in wanted.items():
+        found = SCRIPTS / "node_modules" / name / "package.json"
+        if not found.exists() or json.loads(found.read_text())["version"] != version:
+            lacking(f"{name} {version} (scripts/clients.sh)")
+    path = shutil.which("node")
+    if path is None:
+        lacking("node")
+    return str(path)
+
+
+@dataclass(frozen=True)
+class Script:
+    """One script, and what runs it."""
+
+    name: str
+    runs: Callable[[], str]
+
+    def run(self, gateway: str, picture: Path, home: Path) -> dict[str, dict[str, Any]]:
+        """Run it against a gateway; give what its clients saw, by row and column.
+
+        Raises:
+            AssertionError: it ended with an error, or printed something else.
+
+        """
+        program = self.runs()
+        environ = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}
+        done = subprocess.run(
+            [program, str(SCRIPTS / self.name), gateway, str(picture)], cwd=home, env={**environ, **NO_NETWORK},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        seen: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+        return seen
