@@ -144,6 +144,14 @@ class HostedTools(StrEnum):
     REFUSE = "Refuse"
 
 
+class ToolIds(StrEnum):
+    """Which ids of tool calls a model takes."""
+
+    OPENAI = "OpenAI"
+    MISTRAL = "Mistral"
+    KIMI = "Kimi"
+
+
 def _is_none(value: object) -> bool:
     return value is None
 
@@ -155,6 +163,7 @@ class Compatibility(_Document):
     reasoningHistory: ReasoningHistory | None = Field(default=None, exclude_if=_is_none)
     maxTokens: MaxTokens | None = Field(default=None, exclude_if=_is_none)
     hostedTools: HostedTools | None = Field(default=None, exclude_if=_is_none)
+    toolIds: ToolIds | None = Field(default=None, exclude_if=_is_none)
 
 
 class Price(_Document):

@@ -141,6 +141,18 @@ def upstream_error_event(chunk: dict[str, Any], *, external: bool = False) -> Up
     return _engine_failure(status, ()) if status >= 500 else _refusal(status, _find(chunk), external=external)
 
 
+def named_error_event(document: dict[str, Any], *, external: bool = False) -> UpstreamRejected:
+    """Turn the data of an event that is named `error`, and holds no `error`, into ours.
+
+    What an engine says there without a status is all that is known: it is told, but of a hosted API.
+    """
+    error = upstream_error_event({"error": document}, external=external)
+    said = " ".join(_text(document.get("message") or document.get("detail")).split())
+    if said and not external and document.get("code") is None:
+        error.message = f"the model's engine failed: {said[:MAX_MESSAGE]}"
+    return error
+
+
 def _engine_failure(status: int, headers: tuple[Header, ...]) -> UpstreamRejected:
     ours = _STATUS_OF_ENGINE_FAILURE.get(status, 502)
     code = {503: "overloaded", 504: "timeout"}.get(ours, "upstream_error")

@@ -67,6 +67,9 @@ def read_messages(stream: bytes) -> Document:
             message["content"].append(data["content_block"])
         elif kind == "content_block_delta":
             assert data["index"] == opened
+            if data["delta"]["type"] == "signature_delta":
+                message["content"][-1]["signature"] += data["delta"]["signature"]
+                continue
             pieces.append(next(value for key, value in data["delta"].items() if key != "type"))
         elif kind == "content_block_stop":
             assert data["index"] == opened
@@ -86,8 +89,8 @@ def _fill(block: Document, whole: str) -> None:
 
 
 _WHOLE: dict[str, Callable[[Document], str]] = {
-    "message": lambda item: item["content"][0]["text"],
-    "reasoning": lambda item: item["content"][0]["text"],
+    "message": lambda item: item["content"][0].get("text", "") + item["content"][0].get("refusal", ""),
+    "reasoning": lambda item: "".join(part["text"] for part in item.get("content", ())),
     "function_call": lambda item: item["arguments"],
     "custom_tool_call": lambda item: item["input"],
 }

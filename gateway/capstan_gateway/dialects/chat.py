@@ -2,44 +2,27 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final
-
-import orjson
+from typing import Any
 
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.streaming.answers import as_one
+from capstan_gateway.streaming.call_parts import text_of_arguments
 from capstan_gateway.streaming.deltas import delta_texts, texts_of
+from capstan_gateway.tokens.estimate import TextCount, prompt_tokens
 from capstan_gateway.tokens.usage import Usage, count_of, parse_usage
-
-_REASONING: Final = ("reasoning", "reasoning_content", "reasoning_text", "thinking", "reasoning_details")
-"""Its names: vLLM's, DeepSeek's, Copilot's, Ollama's, OpenRouter's. Of several the first one counts."""
 
 
 def first_choice(completion: Any) -> tuple[Document, Document]:
     """The first choice of a whole answer, and its message; UpstreamFailed when nobody could read them."""
     choices = completion.get("choices") if isinstance(completion, dict) else None
-    choice = _as_one(choices) if isinstance(choices, list) and choices else None
+    choice = (as_one(choices) or choices[0]) if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise UpstreamFailed("the model's engine answered without a message")
     for _ in (*texts_of(choice), *delta_texts(message)):
         pass
     return choice, message
-
-
-def _as_one(choices: list[Any]) -> Any:
-    """The first choice, with what stands apart of it: GitHub Copilot's API puts text and calls into a choice each."""
-    parts = [one for one in choices if isinstance(one, dict) and not one.get("index")]
-    messages = [one["message"] for one in parts if isinstance(one.get("message"), dict)]
-    if len(messages) < 2 or len(messages) < len(choices):
-        return choices[0]
-    merged: Document = {}
-    for message in messages:
-        calls = [*calls_of(merged), *calls_of(message)]
-        merged = {**message, **{key: value for key, value in merged.items() if value}}
-        if calls:
-            merged["tool_calls"] = calls
-    return {**parts[-1], "message": merged}
 
 
 def with_id(document: Mapping[str, Any]) -> Document:
@@ -59,33 +42,6 @@ def first_deltas(chunk: Mapping[str, Any]) -> list[tuple[Document, Document]]:
     ]
 
 
-def text_of(message: Mapping[str, Any]) -> str:
-    """The text of a message or a delta; a refusal is text as well."""
-    return _joined(message.get("content") or message.get("refusal"), "text")
-
-
-def reasoning_of(message: Mapping[str, Any]) -> str:
-    """The reasoning of a message or a delta, under the first of its names, or as parts of the content."""
-    found = next((message[name] for name in _REASONING if message.get(name)), None)
-    if isinstance(found, dict):
-        found = found.get("text") or found.get("summary") or found.get("content")
-    if isinstance(found, list):
-        found = [part.get("text") or part.get("summary") if isinstance(part, dict) else part for part in found]
-    if not found and isinstance(message.get("content"), list):
-        found = [part.get("thinking") for part in message["content"] if isinstance(part, dict)]
-    return _joined(found, "text")
-
-
-def _joined(value: Any, field: str) -> str:
-    """A text that may come in parts, and in parts of parts."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        value = value.get(field)
-        return value if isinstance(value, str) else ""
-    return "".join(_joined(part, field) for part in value) if isinstance(value, list) else ""
-
-
 def calls_of(message: Mapping[str, Any]) -> list[Document]:
     """The tool calls of a message or a delta; a call of the older form, `function_call`, is one as well."""
     calls = message.get("tool_calls")
@@ -99,15 +55,20 @@ def function_of(call: Mapping[str, Any]) -> tuple[str, str]:
     function = call.get("function")
     if not isinstance(function, dict):
         return "", ""
-    name, arguments = function.get("name") or "", function.get("arguments") or ""
+    name = function.get("name") or ""
     if not isinstance(name, str):
         raise UpstreamFailed("the model's engine sent a malformed answer: `tool_calls.function.name` must be a string")
-    return name, arguments_text(arguments)
+    return name, text_of_arguments(function.get("arguments"), begun=True)
 
 
-def arguments_text(arguments: Any) -> str:
-    """A call's arguments as the JSON text that clients expect; some engines send them as an object."""
-    return arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+def with_counts(completion: Mapping[str, Any], message: Document, request: Mapping[str, Any]) -> Document:
+    """The answer with what it took: told by its engine, else estimated of the client's request and the message."""
+    if parse_usage(completion.get("usage")) is not None:
+        return dict(completion)
+    said = TextCount()
+    for text in delta_texts(message):
+        said.add(text)
+    return {**completion, "usage": {"prompt_tokens": prompt_tokens(request), "completion_tokens": said.tokens}}
 
 
 def usage_of(document: Mapping[str, Any]) -> tuple[Usage, int, int]:

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import orjson
 
 from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.targets.limits import lengths_of
-from capstan_gateway.engine_errors import normalise_error, upstream_error_event
+from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import TOO_LONG, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON, Header, find_header
 from capstan_gateway.pipeline.adapters import Adapter, adapter_for, estimated_count
@@ -19,6 +19,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
+from capstan_gateway.pipeline.engine_answer import CHATS, FINISHING, asked_by, mended_large, read_answer
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
@@ -27,16 +28,16 @@ from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
-from capstan_gateway.streaming.deltas import FAILED, check_answer, said_in
+from capstan_gateway.streaming.deltas import check_answer, said_in
 from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
-from capstan_gateway.streaming.repair import repaired_answer
+from capstan_gateway.streaming.repair import may_call
 from capstan_gateway.streaming.sse import TOO_DEEP as ANSWER_TOO_DEEP
 from capstan_gateway.tokens.bill import TOLD
 from capstan_gateway.tokens.estimate import TextCount
-from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
+from capstan_gateway.tokens.usage import Usage, find_usage
 from capstan_gateway.upstream.errors import NoMemory
 from capstan_gateway.upstream.port import Endpoint, Headers
 
@@ -50,12 +51,6 @@ EVENT_STREAM: Final = b"text/event-stream"
 T = TypeVar("T")
 _OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
 _TOO_DEEP: Final = "the body is nested too deeply: at most 254 levels of objects and lists are allowed"
-_FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
-"""Where every answer says why it ended."""
-_FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
-_NO_JSON: Final = "the model's engine answered with something that is not JSON"
-_NO_FINISH: Final = (None, "", FAILED)
-_UNFINISHED: Final = "the model's engine answered without a finish reason"
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
 
@@ -204,11 +199,9 @@ async def _large_reply(
     if adapter is not None:
         read = await beside(deps.executor, lambda: adapter.read(body, model))
         return _whole_reply(ask, model, answer, adapter, body, read=read)
-    await _check_large(body)
-    if ask.request.route.dialect is not None:
-        await beside(deps.executor, lambda: check_answer(body))
+    body = await _checked_large(deps, ask, answer, body)
     told, said = find_usage(body), None
-    if (told is None or told.bare) and ask.request.route.upstream_path in _FINISHING:
+    if (told is None or told.bare) and ask.request.route.upstream_path in FINISHING:
         try:
             if ask.request.route.dialect is None:  # Of the others it was done before.
                 await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)
@@ -246,9 +239,7 @@ def _whole_reply(
         return WholeReply(OK, content_type, body, adapter.native)
     if ask.request.route.dialect is not None and not checked:
         check_answer(body)  # It will be translated.
-    told, called = _read_answer(body, finishes=ask.request.route.upstream_path in _FINISHING, hosted=model.external)
-    if called is not None and ask.request.route.dialect is None:
-        body = repaired_answer(body, called)
+    body, told = read_answer(ask.request, body, hosted=model.external)
     answer.close()
     if told is not None and not told.bare:
         settle(ask.bill, model, told, TOLD)  # As `settle_whole` does in the end: nearly every answer comes by here.
@@ -298,57 +289,35 @@ def _begin_stream(
 
 
 def _relay(request: Request, model: ServedModel) -> Relay:
-    return StreamRelay(strip_usage=not request.usage_asked, rename=model.rename, hosted=model.external)
+    return StreamRelay(
+        strip_usage=not request.usage_asked, rename=model.rename, hosted=model.external, asked=asked_by(request)
+    )
 
 
-def _read_answer(body: bytes, *, finishes: bool, hosted: bool) -> tuple[Usage | None, dict[str, Any] | None]:
-    """Give the usage of an answer in one piece, and the document where it has calls and is not large.
-
-    UpstreamFailed when it is none, or has no finish reason where it must. A small one is simply read. A large one is
-    JSON, as was seen before, and only searched: inside JSON strings quotes are escaped, so that the name of a field in
-    quotes is never part of a text.
-    """
-    if len(body) > LARGE_BYTES:
-        if body.lstrip().startswith(b"{"):
-            if finishes and not any(found in body for found in _FINISHED):
-                raise UpstreamFailed(_UNFINISHED)
-            return find_usage(body), None
-    else:
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            document = None
-        if type(document) is dict:
-            if document.get("error") is not None:
-                raise upstream_error_event(document, external=hosted)
-            if document.get("object") == "error":  # The form of older vLLM.
-                raise upstream_error_event({"error": document}, external=hosted)
-            called = finishes and _has_calls(document.get("choices"))
-            return parse_usage(document.get("usage")), document if called else None
-    raise UpstreamFailed(_NO_JSON)
-
-
-async def _check_large(body: bytes) -> None:
-    """Raise UpstreamFailed unless this is JSON, and serve others meanwhile."""
+async def _checked_large(deps: Deps, ask: Ask, answer: DispatchedResponse, body: bytes) -> bytes:
+    """Give a large answer as its client reads it, and serve others meanwhile; UpstreamFailed unless it is JSON."""
+    request, faulty = ask.request, False
     try:
         for _ in check_json(body):
             await asyncio.sleep(0)
-    except NotJson as error:
-        raise UpstreamFailed(_NO_JSON) from error
+    except NotJson:
+        faulty = True
+    if request.route.dialect is not None:
+        return await beside(deps.executor, partial(_translatable, request, body))
+    if not (faulty or (request.route.upstream_path == CHATS and may_call(body))):
+        return body
+    try:
+        await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)  # Of the others it was done before.
+    except (UpstreamFailed, NoMemory):
+        if faulty:
+            raise
+        return body  # It is JSON, and goes out as it is.
+    return await beside(deps.executor, partial(mended_large, request, body))
 
 
-def _has_calls(choices: Any) -> bool:
-    """Whether a choice has calls, or says so; UpstreamFailed unless there are choices, and each says why it ended."""
-    if type(choices) is not list or not choices:
-        raise UpstreamFailed(_UNFINISHED)
-    has_calls = False
-    for choice in choices:
-        if type(choice) is not dict or (reason := choice.get("finish_reason")) in _NO_FINISH:
-            raise UpstreamFailed(_UNFINISHED)
-        message = choice.get("message")
-        if reason == "tool_calls" or (type(message) is dict and message.get("tool_calls")):
-            has_calls = True
-    return has_calls
+def _translatable(request: Request, body: bytes) -> bytes:
+    check_answer(body)
+    return mended_large(request, body)
 
 
 def is_short_text(value: bytes) -> bool:

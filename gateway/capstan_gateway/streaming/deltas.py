@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.streaming.asked import NOTHING, Asked
 from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.forms import REASONING, TYPED, is_named_otherwise, is_odd
 from capstan_gateway.tokens.estimate import TextCount
 
 TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
@@ -19,8 +21,7 @@ TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 FAILED: Final = "error"
 """The finish reason by which OpenRouter and others say that they broke off."""
 _BROKE_OFF: Final = "the model's engine broke its answer off"
-_REASONINGS: Final = ("reasoning_content", "reasoning")
-"""Some engines give an object for them."""
+_REASONING: Final = frozenset(REASONING)
 
 
 def choices_of(chunk: dict[str, Any]) -> list[dict[str, Any]]:
@@ -58,12 +59,10 @@ def delta_texts(delta: dict[str, Any]) -> Iterator[str]:
         yield from _part_texts(content)
     elif content is not None:
         yield _text(delta, "content")
-    for name in TEXTS[1:]:
-        value = delta.get(name)
-        if type(value) is dict and name in _REASONINGS:
-            yield from (_text(value, key) for key in ("text", "summary", "content") if value.get(key) is not None)
-        elif value is not None:
-            yield _text(delta, name)
+    if not _REASONING.isdisjoint(delta):
+        yield from _reasoning_texts(delta)
+    if delta.get("refusal") is not None:
+        yield _text(delta, "refusal")
     if delta.get("role") is not None:
         _text(delta, "role")
     if delta.get("function_call") is not None:
@@ -75,6 +74,22 @@ def delta_texts(delta: dict[str, Any]) -> Iterator[str]:
         raise malformed("tool_calls", "a list")
     for call in calls:
         yield from _call_texts(call)
+
+
+def _reasoning_texts(delta: dict[str, Any]) -> Iterator[str]:
+    """What the model thought: once, also where an engine tells it under two names."""
+    told = False
+    for name in REASONING:
+        value = delta.get(name)
+        if value is None or (type(value) is list and name not in TYPED):
+            continue
+        if type(value) is dict:  # Some engines give an object for it.
+            texts = [_text(value, key) for key in ("text", "summary", "content") if value.get(key) is not None]
+        else:
+            texts = [_text(delta, name)]
+        if not told:
+            told = any(texts)
+            yield from filter(None, texts)
 
 
 def _part_texts(parts: list[Any]) -> Iterator[str]:
@@ -129,9 +144,14 @@ def malformed(field: str, must: str) -> StreamBroken:
 class Said:
     """What a stream of chunks has said so far: which choices are over, and how much text came."""
 
-    __slots__ = ("begun", "finished", "text", "unfinished")
+    __slots__ = ("_asked", "begun", "deeply_odd", "finished", "odd", "text", "unfinished")
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked = NOTHING) -> None:
+        self._asked = asked
+        self.odd = False
+        """Whether something came in a form that not every client reads."""
+        self.deeply_odd = False
+        """Whether that takes more to mend than the bytes: all but reasoning under vLLM's name does."""
         self.text = TextCount()
         self.begun = False
         """Whether a first token came: text, a call, or the finish of an answer that has none. What has neither, such as
@@ -163,7 +183,10 @@ class Said:
                 index = 0
             elif type(index) is not int:
                 raise malformed("index", "a whole number")
+            if index and self._asked.single:
+                self.odd, self.deeply_odd, index = True, True, 0
             finish = choice.get("finish_reason")
+            self._note_form(choice)
             if finish:
                 if finish == FAILED:
                     raise StreamBroken(_BROKE_OFF)
@@ -172,6 +195,18 @@ class Said:
                 self.unfinished.discard(index)
             elif index not in self.finished:
                 self.unfinished.add(index)
+
+    def _note_form(self, choice: dict[str, Any]) -> None:
+        delta = choice.get("delta")
+        if delta is None:
+            deeply = odd = "text" not in choice
+        else:
+            odd = self._asked.client_reads_chat and is_odd(delta)
+            deeply = odd and not is_named_otherwise(delta)
+        if choice.get("finish_reason") == "":
+            deeply = odd = True
+        if odd:
+            self.odd, self.deeply_odd = True, self.deeply_odd or deeply
 
 
 def said_in(body: bytes) -> TextCount:

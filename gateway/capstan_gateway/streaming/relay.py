@@ -5,17 +5,21 @@ came in. Most of them differ from one that was read in a piece of text alone, an
 (`streaming.likeness`). Either way it is exact: a frame that a client could not parse never reaches it.
 """
 
+import re
 from codecs import BOM_UTF8
 from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.engine_errors import upstream_error_event
+from capstan_gateway.engine_errors import named_error_event, upstream_error_event
 from capstan_gateway.envelope import error_payload
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.asked import NOTHING, Asked
 from capstan_gateway.streaming.deltas import Said, choices_of
 from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.forms import with_read_name
 from capstan_gateway.streaming.likeness import Likeness
+from capstan_gateway.streaming.mended_json import read_mended
 from capstan_gateway.streaming.repair import ChunkRepair, may_call
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 from capstan_gateway.tokens.estimate import TextCount
@@ -28,6 +32,7 @@ _RARE: Final = b"\x7f"
 _MARK: Final = _RARE.decode()
 _MARKED: Final = b',"%b",' % _RARE
 _DONE_FRAME: Final = DONE.strip()
+_ERROR_EVENT: Final = re.compile(rb"^event: ?error *$", re.MULTILINE)
 LONG_RUN_BYTES: Final = 1024
 """Of a run as long as this it is worth to know a first frame before the others are read."""
 FIRST_FRAMES: Final = 2
@@ -61,14 +66,16 @@ class StreamRelay:
         "events", "usage",
     )  # fmt: skip
 
-    def __init__(self, *, strip_usage: bool, rename: Rename | None = None, hosted: bool = False) -> None:
+    def __init__(
+        self, *, strip_usage: bool, rename: Rename | None = None, hosted: bool = False, asked: Asked = NOTHING
+    ) -> None:
         self._hosted = hosted
         """Whether its errors may tell whose account it is."""
         self._splitter = FrameSplitter()
         self._strip_usage = strip_usage
         self._rename = rename
-        self._repair = ChunkRepair()
-        self._said = Said()
+        self._repair = ChunkRepair(asked)
+        self._said = Said(asked)
         self._likeness = Likeness(self._said.text)
         self._known: int | None = None
         """A choice that has begun and is not over: a chunk with but one more piece of its text says nothing new."""
@@ -96,8 +103,8 @@ class StreamRelay:
 
     @property
     def kept(self) -> int:
-        """How many bytes of a frame that is not whole are kept."""
-        return self._splitter.kept
+        """How many bytes wait: of a frame that is not whole, and of calls whose names did not come yet."""
+        return self._splitter.kept + self._repair.held
 
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send to the client; raises StreamBroken when the stream makes no sense."""
@@ -223,7 +230,7 @@ class StreamRelay:
                 if known is not None and type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
                     choice = choices[0]
                     delta = choice.get("delta")
-                    if choice.get("index") == known and not choice.get("finish_reason") and type(delta) is dict:
+                    if choice.get("index") == known and choice.get("finish_reason") is None and type(delta) is dict:
                         content = delta.get("content")
                         if type(content) is str and len(delta) == 1 and content.isascii():
                             counted += len(content)
@@ -257,15 +264,17 @@ class StreamRelay:
             except StreamBroken as sooner:
                 raise sooner from broken
             raise
-        if self._repair.begun or may_call(read):
+        if self._said.odd or self._repair.begun or may_call(read):
             return self._written(read)
         return read if self._rename is None else self._rename(read)
 
     def _written(self, run: bytes) -> bytes:
         """What the client is sent for frames that were read."""
         repair = self._repair
-        if not repair.begun and not may_call(run):
-            return self._named(run)
+        if not repair.begun and not self._said.deeply_odd and not may_call(run):
+            plain = with_read_name(run) if self._said.odd else run
+            if plain is not None:
+                return self._named(plain)
         try:
             return self._named(repair.run(run))
         except StreamBroken as broken:
@@ -290,8 +299,12 @@ class StreamRelay:
             return DONE
         try:
             chunk = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise StreamBroken("the model's answer held an event that is not JSON") from error
+        except orjson.JSONDecodeError:
+            chunk = _mended(data)
+            frame = data_frame(chunk)[:-2]
+        if type(chunk) is dict and chunk.get("error") is None and _ERROR_EVENT.search(frame) is not None:
+            self.error = named_error_event(chunk, external=self._hosted)
+            return data_frame(error_payload(self.error))
         return self._chunk(chunk, frame)
 
     def _chunk(self, chunk: Any, frame: bytes) -> bytes:
@@ -349,6 +362,13 @@ def error_end(error: GatewayError) -> bytes:
 
 def _ended_early() -> StreamBroken:
     return StreamBroken("the model's answer ended before it was finished")
+
+
+def _mended(data: bytes) -> Any:
+    try:
+        return read_mended(data)
+    except orjson.JSONDecodeError as error:
+        raise StreamBroken("the model's answer held an event that is not JSON") from error
 
 
 def _is_whole(frame: bytes) -> bool:

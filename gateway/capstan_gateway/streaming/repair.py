@@ -1,7 +1,7 @@
-"""Chunks and answers with tool calls, written anew where an engine's form is not the one that clients understand.
+"""Chunks of chat completions, written anew where an engine's form is not the one that clients understand.
 
-Nothing is looked at in a stream before the first frame that holds a call; from there on each frame is read, and
-what needs no change is passed on as the bytes that came.
+Nothing is looked at in a stream before the first frame that holds a call, or that was seen to be odd when it was read
+(`streaming.deltas`); from there on each frame is read, and what needs no change is passed on as the bytes that came.
 """
 
 import re
@@ -9,10 +9,14 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.streaming.asked import NOTHING, Asked
 from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.forms import plain
 from capstan_gateway.streaming.sse import data_frame, frame_data
-from capstan_gateway.streaming.tool_calls import CallRepair, repaired_calls
+from capstan_gateway.streaming.tool_calls import CallRepair
 
+MAX_CHOICES: Final = 1024
+"""Of one answer, that have a call."""
 _SIGN: Final = b'"tool_calls"'
 """What every chunk and every answer with a call holds, and the finish reason of one."""
 _OLDER: Final = b'"function_call"'
@@ -27,13 +31,19 @@ def may_call(data: bytes) -> bool:
 class ChunkRepair:
     """One stream of chat chunks."""
 
-    __slots__ = ("_choices", "_older", "begun")
+    __slots__ = ("_asked", "_choices", "_older", "begun")
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked = NOTHING) -> None:
+        self._asked = asked
         self._choices: dict[int, CallRepair] = {}
         self._older: set[int] = set()
         """Choices with a call of the older form, `function_call`, which stays as it is."""
         self.begun = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of the stream that wait."""
+        return sum(choice.held for choice in self._choices.values()) if self._choices else 0
 
     def run(self, run: bytes) -> bytes:
         """Write whole frames, which hold JSON. StreamBroken when nobody could understand them."""
@@ -62,52 +72,50 @@ class ChunkRepair:
         return data_frame(chunk) if changed else frame
 
     def _choice(self, choice: Any) -> bool:
-        """Write one choice's calls anew, in place; give whether something has changed."""
-        delta, finish = choice.get("delta"), choice.get("finish_reason")
-        given = delta.get("tool_calls") if isinstance(delta, dict) else None
-        index = choice.get("index") or 0
-        repair = self._choices.get(index)
-        if isinstance(delta, dict) and isinstance(delta.get("function_call"), dict):
-            self._older.add(index)
-        if not given and not finish:
-            return False
-        if repair is None:
-            repair = self._choices[index] = CallRepair()
-        pieces = repair.pieces(given) if given else []
-        pieces += repair.rest() if finish else []
-        changed = pieces != (given or [])
-        if changed:
-            choice["delta"] = {**(delta or {}), "tool_calls": pieces}
-            if not pieces:
-                del choice["delta"]["tool_calls"]
-        if finish == "tool_calls" and not repair.called and index not in self._older:
-            choice["finish_reason"] = "stop"
-            return True
+        """Write one choice anew, in place; give whether something has changed."""
+        changed = self._placed(choice)
+        delta = choice.get("delta")
+        if delta is None:
+            if "text" in choice and not choice.get("finish_reason"):
+                return changed
+            delta, changed = {}, changed or "text" not in choice
+        written = plain(delta) if self._asked.client_reads_chat else delta
+        changed = changed or written is not delta
+        called = self._calls(choice, written)
+        if called is not None:
+            written, changed = called, True
+        if changed and (written or "text" not in choice):
+            choice["delta"] = written
         return changed
 
+    def _placed(self, choice: dict[str, Any]) -> bool:
+        """Put right of which choice it is, and whether that is over."""
+        changed = False
+        if choice.get("index") and self._asked.single:
+            choice["index"], changed = 0, True
+        if choice.get("finish_reason") == "":
+            choice["finish_reason"], changed = None, True
+        return changed
 
-def repaired_answer(body: bytes, document: dict[str, Any]) -> bytes:
-    """A whole chat completion, which says what `document` says: the same bytes where nothing has to change.
-
-    `document` is written into.
-    """
-    choices = document.get("choices")
-    changed = False
-    for choice in choices if type(choices) is list else ():
-        changed = _repair_choice(choice) or changed
-    return orjson.dumps(document) if changed else body
-
-
-def _repair_choice(choice: Any) -> bool:
-    message = choice.get("message") if type(choice) is dict else None
-    if type(message) is not dict:
-        return False
-    calls = message.get("tool_calls")
-    if not calls and choice.get("finish_reason") == "tool_calls" and not message.get("function_call"):
-        choice["finish_reason"] = "stop"
-        return True
-    if not isinstance(calls, list) or not calls:
-        return False
-    written = repaired_calls(calls)
-    message["tool_calls"] = written
-    return written != calls
+    def _calls(self, choice: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any] | None:
+        """Write the calls of a delta anew, and the finish reason; None where nothing has changed."""
+        given, finish, index = delta.get("tool_calls"), choice.get("finish_reason"), choice.get("index") or 0
+        if isinstance(delta.get("function_call"), dict):
+            self._older.add(index)
+        if not given and not finish:
+            return None
+        repair = self._choices.get(index)
+        if repair is None:
+            if len(self._choices) >= MAX_CHOICES:
+                raise StreamBroken("the model's answer held too many choices")
+            repair = self._choices[index] = CallRepair(self._asked)
+        pieces = repair.pieces(given) if given else []
+        pieces += repair.rest() if finish else []
+        if finish == "tool_calls" and not repair.called and index not in self._older:
+            choice["finish_reason"] = "stop"
+        elif pieces == (given or []):
+            return None
+        made = {**delta, "tool_calls": pieces}
+        if not pieces:
+            del made["tool_calls"]
+        return made

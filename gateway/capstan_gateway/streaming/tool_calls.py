@@ -2,83 +2,61 @@
 
 In that form (OpenAI's) the pieces of a call share an `index` that counts from 0, the first one has its `id`, its `type`
 and its name, and the others only more of its arguments, a string. What engines send instead, each seen in the field:
-the same index for every call or none, ids and names repeated, empty, late or missing, arguments as an object or none.
-Which call a piece belongs to is decided by `ToolCalls.of`. Pure.
+the same index for every call or none, ids and names repeated, empty, late, missing or new in each piece, arguments as
+an object, none, or all of them again. Which call a piece belongs to is decided by `ToolCalls.of`. Pure.
 """
 
-import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from sys import getsizeof
 from typing import Any, Final
 
-import orjson
-
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.streaming.asked import NOTHING, Asked
+from capstan_gateway.streaming.call_parts import CallIds, ObjectEnd, function_of, text_in, text_of_arguments
 from capstan_gateway.streaming.errors import StreamBroken
 
 MAX_WAITING: Final = 1024 * 1024
-"""Characters of arguments that may wait for the name of their call."""
-_MARKS: Final = re.compile(r'["\\{}\[\]]')
+"""Bytes of arguments that may wait for the names of their calls."""
+MAX_CALLS: Final = 1000
+"""Of one choice."""
 _NO_NAME: Final = "the model called a tool without a name"
+_TOO_MANY: Final = "the model's answer held too many tool calls"
+_BEHIND: Final = "the model's answer came back to a tool call that it had finished"
 
 
-def make_call_id() -> str:
-    """An id for a call that has none. An answer that is told twice has others, but no conversation has one twice."""
-    return f"call_{uuid.uuid4().hex[:24]}"
+@dataclass(slots=True)
+class _Piece:
+    """What an engine sends of a call at once."""
 
+    index: int | None
+    id: str
+    name: str
+    arguments: Any
+    others: dict[str, Any]
+    """What it says beside the usual, such as Gemini's thought signature."""
 
-def _unique(wanted: str, taken: set[str]) -> str:
-    """An id that no other call of the answer has: this one, or with a number behind it. From now on it is taken."""
-    made, number = wanted, 1
-    while made in taken:
-        number += 1
-        made = f"{wanted}_{number}"
-    taken.add(made)
-    return made
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> "_Piece":
+        index, function = given.get("index"), function_of(given)
+        return cls(
+            index=index if isinstance(index, int) and not isinstance(index, bool) else None,
+            id=text_in(given, "id"),
+            name=text_in(function, "name"),
+            arguments=function.get("arguments"),
+            others={key: value for key, value in given.items() if key not in ("index", "id", "type", "function")},
+        )
 
+    @property
+    def text(self) -> str:
+        """Its arguments, when it is the first of its call."""
+        return text_of_arguments(self.arguments)
 
-def text_of_arguments(arguments: Any) -> str:
-    """Arguments as the JSON text that clients expect; "" when there are none."""
-    if arguments is None or arguments == "null":
-        return ""
-    return arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-
-
-class ObjectEnd:
-    """Sees where a JSON object or array that comes in pieces is complete, by its brackets and quotes."""
-
-    __slots__ = ("_depth", "_escaped", "_in_string", "complete")
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._in_string = self._escaped = False
-        self.complete = False
-
-    def feed(self, text: str) -> None:
-        """Take the next piece."""
-        at = 0
-        for mark in _MARKS.finditer(text):
-            if self._escaped and mark.start() > at:
-                self._escaped = False
-            self._mark(mark.group())
-            at = mark.end()
-        if at < len(text):
-            self._escaped = False
-
-    def _mark(self, mark: str) -> None:
-        if self._escaped:
-            self._escaped = False
-        elif self._in_string:
-            self._escaped = mark == "\\"
-            self._in_string = mark != '"'
-        elif mark == '"':
-            self._in_string = True
-        elif mark in "{[":
-            self._depth += 1
-        elif mark in "}]":
-            self._depth -= 1
-            self.complete = self._depth <= 0
+    @property
+    def is_blank(self) -> bool:
+        """Whether it has no arguments."""
+        return not self.text.strip()
 
 
 @dataclass(slots=True)
@@ -86,90 +64,175 @@ class Call:
     """A call of which a piece has come."""
 
     number: int
-    """Its place among the calls of this answer, from 0."""
+    """Its place among those that have begun, from 0."""
     index: int | None
     """What the engine says it is."""
     engine_id: str = ""
     id: str = ""
     """What the client is told."""
     name: str = ""
-    told: bool = False
-    """Whether its first piece was given out."""
-    empty: bool = True
-    """Whether no arguments came so far."""
-    waiting: str = ""
+    place: int = -1
+    """Its place among the calls of which the client was told."""
+    closed: bool = False
+    """Whether the client was told that it has no arguments."""
+    length: int = 0
+    """Characters of its arguments so far."""
+    is_object: bool = False
+    """Whether they begin as an object."""
+    waiting: list[str] = field(default_factory=list)
     """Arguments that wait for the name."""
     end: ObjectEnd = field(default_factory=ObjectEnd)
+    digest: Any = field(default_factory=lambda: blake2b(digest_size=16))
+    """Of the arguments so far: some engines send all of them once more."""
 
-    def opening(self) -> dict[str, Any]:
-        """Its first piece, with what has waited."""
-        self.told = True
-        self.id = self.id or make_call_id()
-        function = {"name": self.name, "arguments": self.waiting}
-        self.waiting = ""
-        return {"index": self.number, "id": self.id, "type": "function", "function": function}
+    @property
+    def told(self) -> bool:
+        """Whether its first piece was given out."""
+        return self.place >= 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether no arguments came so far."""
+        return not self.length
+
+    def add(self, text: str) -> None:
+        """Take more of its arguments."""
+        self.is_object = self.is_object if self.length else text.lstrip().startswith("{")
+        self.length += len(text)
+        self.end.feed(text)
+        self.digest.update(text.encode("utf-8", "surrogatepass"))
+
+    def begins(self, text: str) -> bool:
+        """Whether this text begins with all of its arguments so far: no JSON object goes on with its own beginning."""
+        if not self.is_object or len(text) < self.length:
+            return False
+        beginning = text[: self.length].encode("utf-8", "surrogatepass")
+        return bool(blake2b(beginning, digest_size=16).digest() == self.digest.digest())
+
+    def is_followed_by(self, text: str) -> bool:
+        """Whether these are the arguments of another call: it has all of its own, and they are not told once more."""
+        return self.end.complete and bool(self.name) and text.lstrip().startswith("{") and not self.begins(text)
+
+    def opening(self, arguments: str) -> dict[str, Any]:
+        """Its first piece."""
+        function = {"name": self.name, "arguments": arguments}
+        return {"index": self.place, "id": self.id, "type": "function", "function": function}
 
 
 class ToolCalls:
     """The calls of one choice of one answer."""
 
-    __slots__ = ("_ids", "calls")
+    __slots__ = ("_asked", "_by_id", "_placed", "calls")
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked = NOTHING) -> None:
+        self._asked = asked
         self.calls: list[Call] = []
-        self._ids: set[str] = set()
+        self._by_id: dict[str, list[Call]] = {}
+        self._placed: dict[int, Call] = {}
+        """The newest call of each index."""
 
-    def of(self, piece: Mapping[str, Any]) -> Call:
-        """The call that a piece belongs to, perhaps a new one.
+    def of(self, piece: _Piece, named: set[int]) -> Call:
+        """The call that a piece belongs to, perhaps a new one; `named` are the calls that got a name in this chunk.
 
-        An id that is new opens a call, unless it is the late one of a call that had none. Without an id, the index
-        says which call it is; without an index too it is the newest, unless a name begins another one behind it.
+        An id that is new opens a call, unless it is the late one of a call that had none, or a piece without a name
+        that goes on with arguments. Without an id, the index says which call it is; without an index too it is the
+        newest, unless a name begins another one. Two names in one list are never of one call.
         """
-        index, found = _index_of(piece), _text(piece, "id")
-        name = _text(_function(piece), "name")
-        call = self._known(index, found, name)
-        if call is None:
-            call = Call(len(self.calls), index)
-            self.calls.append(call)
-        if found and not call.engine_id:
-            call.engine_id = found
-            if not call.told:
-                call.id = _unique(found, self._ids)
+        call = self._candidate(piece)
+        if call is None or not self._goes_on(call, piece, named):
+            call = self._open(piece, call)
+        if piece.index is not None:
+            self._placed[piece.index] = call
+        if piece.id and not call.engine_id:
+            call.engine_id = piece.id
+            self._by_id.setdefault(piece.id, []).append(call)
+        if piece.name:
+            named.add(call.number)
         return call
 
-    def _known(self, index: int | None, found: str, name: str) -> Call | None:
-        """The call that this piece goes on with; None when it begins one."""
-        same = [call for call in self.calls if found and call.engine_id == found]
-        if same:
-            if index is None or not name:
-                return same[-1]
-            return next((call for call in reversed(same) if call.index == index), None)
-        placed = [call for call in self.calls if index is None or call.index == index]
-        call = placed[-1] if placed else None
-        if call is None:
-            return None
-        if found:
-            late = not call.engine_id and (not name or not call.name or name == call.name) and not call.end.complete
-            return call if late else None
-        return None if name and call.end.complete else call
+    def _open(self, piece: _Piece, before: Call | None) -> Call:
+        """Begin a call; it has a name where an engine has called the same tool again, and says only with what."""
+        if len(self.calls) >= MAX_CALLS:
+            raise StreamBroken(_TOO_MANY)
+        again = before is not None and not piece.name and piece.id in ("", before.engine_id)
+        call = Call(len(self.calls), piece.index, name=before.name if again and before is not None else "")
+        self.calls.append(call)
+        return call
+
+    def _candidate(self, piece: _Piece) -> Call | None:
+        same = self._by_id.get(piece.id) if piece.id else None
+        if same is None:
+            return self._placed.get(piece.index) if piece.index is not None else self.calls[-1] if self.calls else None
+        if piece.index is None or not piece.name:
+            return same[-1]
+        return next((call for call in reversed(same) if call.index == piece.index), None)
+
+    def _goes_on(self, call: Call, piece: _Piece, named: set[int]) -> bool:
+        """Whether this piece is of this call, which has its id, or its place."""
+        if piece.id and piece.id == call.engine_id:
+            return self._repeats(call, piece, named)
+        if piece.id:
+            return _takes_id(call, piece)
+        if not piece.name or not call.name:
+            return not call.is_followed_by(piece.text)
+        if call.end.complete:
+            known = piece.index is not None if piece.is_blank else bool(call.engine_id) and call.begins(piece.text)
+            return known and piece.name == call.name
+        if call.number in named or (piece.index is None and not call.engine_id):
+            return False
+        return self._is_of_name(call, piece)
+
+    def _repeats(self, call: Call, piece: _Piece, named: set[int]) -> bool:
+        """Whether a piece with the id of this call is of it: one id may stand for two calls."""
+        if not piece.name or not call.name:
+            return not call.is_followed_by(piece.text)
+        if call.end.complete:
+            return piece.name == call.name and (piece.is_blank or call.begins(piece.text))
+        return piece.name == call.name or (call.number not in named and self._is_of_name(call, piece))
+
+    def _is_of_name(self, call: Call, piece: _Piece) -> bool:
+        """Whether a name is that of this call, or more of it."""
+        if piece.name == call.name:
+            return True
+        return call.empty and not self._asked.begins_another(call.name, piece.name)
+
+
+def _takes_id(call: Call, piece: _Piece) -> bool:
+    """Whether a piece with an id that is new goes on with this call all the same."""
+    if call.end.complete:
+        return not piece.name and call.begins(piece.text)
+    if not call.engine_id:
+        return not piece.name or not call.name or piece.name == call.name
+    # Some proxies make up an id for each piece.
+    return not piece.name and bool(call.name) and not (call.empty and piece.is_blank)
 
 
 class CallRepair:
     """Writes the pieces of one choice's calls in the form that clients understand."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_asked", "_calls", "_ids", "_told", "held")
 
-    def __init__(self) -> None:
-        self._calls = ToolCalls()
+    def __init__(self, asked: Asked = NOTHING) -> None:
+        self._asked = asked
+        self._calls = ToolCalls(asked)
+        self._ids: CallIds | None = None
+        self._told = 0
+        """How many calls the client was told of."""
+        self.held = 0
+        """Bytes of arguments that wait for the name of their call."""
 
     @property
     def called(self) -> bool:
         """Whether there is a call."""
-        return any(call.told for call in self._calls.calls)
+        return self._told > 0
 
     def pieces(self, given: list[Any]) -> list[dict[str, Any]]:
-        """What to send for these pieces; what lacks a name waits for it. StreamBroken when too much waits."""
-        return [written for piece in given if isinstance(piece, dict) for written in self._piece(piece)]
+        """What to send for these pieces of one chunk; what lacks a name waits for it.
+
+        StreamBroken when too much waits, and for what nobody could understand.
+        """
+        named: set[int] = set()
+        return [written for piece in given if isinstance(piece, dict) for written in self._piece(piece, named)]
 
     def rest(self) -> list[dict[str, Any]]:
         """What is still to be sent when the choice is over: `{}` of a call that came without arguments, for one."""
@@ -177,33 +240,43 @@ class CallRepair:
         for call in self._calls.calls:
             if not call.told:
                 if not call.name:
-                    if call.empty and not call.id:
+                    if call.empty and not call.engine_id:
                         continue  # A place that an engine kept for a call which did not come.
                     raise StreamBroken(_NO_NAME)
-                call.waiting = call.waiting or "{}"
-                written.append(call.opening())
-            elif call.empty:
-                written.append({"index": call.number, "function": {"arguments": "{}"}})
-            call.empty = False
+                call.closed = call.empty
+                written.append(self._opening(call, {}, "{}"))
+            elif call.empty and not call.closed:
+                call.closed = True
+                written.append({"index": call.place, "function": {"arguments": "{}"}})
         return written
 
-    def _piece(self, piece: dict[str, Any]) -> list[dict[str, Any]]:
-        call = self._calls.of(piece)
-        function = _function(piece)
-        name = _more_of_name(call, _text(function, "name"))
-        arguments = function.get("arguments")
-        text = text_of_arguments(arguments) if call.empty or arguments != "null" else "null"
+    def _piece(self, given: dict[str, Any], named: set[int]) -> list[dict[str, Any]]:
+        piece = _Piece.read(given)
+        call = self._calls.of(piece, named)
+        name = _more_of_name(call, piece.name)
+        text = _more_of_arguments(call, piece)
         call.name += name
-        call.end.feed(text)
-        call.empty = call.empty and not text
+        call.add(text)
         if call.told:
-            return [_continuation(piece, call, name, text)] if name or text or _others(piece) else []
-        call.waiting += text
-        if len(call.waiting) > MAX_WAITING:
+            return [_continuation(piece, call, name, text)] if name or text or piece.others else []
+        if text:
+            call.waiting.append(text)
+            self.held += getsizeof(text)
+        if self.held > MAX_WAITING:
             raise StreamBroken(_NO_NAME)
-        if not call.name or not (call.id or text):
+        if not call.name or not (call.engine_id or text):
             return []
-        return [{**_others(piece), **call.opening()}]
+        # Clients put calls into a list: those that came before it are told before it, without an id that comes late.
+        before = [one for one in self._calls.calls[: call.number] if one.name and not one.told]
+        return [*(self._opening(one, {}) for one in before), self._opening(call, piece.others)]
+
+    def _opening(self, call: Call, others: dict[str, Any], instead: str = "") -> dict[str, Any]:
+        self._ids = self._ids or CallIds(self._asked.call_ids)
+        call.id, call.place = self._ids.unique(call.engine_id), self._told
+        self._told += 1
+        self.held -= sum(map(getsizeof, call.waiting))
+        waited, call.waiting = "".join(call.waiting), []
+        return {**others, **call.opening(waited or instead)}
 
 
 def _more_of_name(call: Call, name: str) -> str:
@@ -213,48 +286,42 @@ def _more_of_name(call: Call, name: str) -> str:
     return name[len(call.name) :] if name.startswith(call.name) else name
 
 
-def _continuation(piece: dict[str, Any], call: Call, name: str, text: str) -> dict[str, Any]:
+def _more_of_arguments(call: Call, piece: _Piece) -> str:
+    """What a piece adds to the arguments of its call: nothing if they are the same again.
+
+    StreamBroken for more of them behind their end, which nobody could understand.
+    """
+    text = text_of_arguments(piece.arguments, begun=not call.empty)
+    if not text.strip():
+        return "" if call.empty else text
+    if call.begins(text):
+        text = text[call.length :]
+    if call.closed or (call.end.complete and text.lstrip().startswith("{")):
+        raise StreamBroken(_BEHIND)
+    return text
+
+
+def _continuation(piece: _Piece, call: Call, name: str, text: str) -> dict[str, Any]:
     function = {**({"name": name} if name else {}), "arguments": text}
-    return {**_others(piece), "index": call.number, "function": function}
+    return {**piece.others, "index": call.place, "function": function}
 
 
-def _others(piece: dict[str, Any]) -> dict[str, Any]:
-    """What an engine says of a call beside the usual, such as Gemini's thought signature."""
-    return {key: value for key, value in piece.items() if key not in ("index", "id", "type", "function")}
-
-
-def _function(piece: Mapping[str, Any]) -> Mapping[str, Any]:
-    function = piece.get("function")
-    return function if isinstance(function, dict) else {}
-
-
-def _text(holder: Mapping[str, Any], name: str) -> str:
-    value = holder.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _index_of(piece: Mapping[str, Any]) -> int | None:
-    index = piece.get("index")
-    return index if isinstance(index, int) and not isinstance(index, bool) else None
-
-
-def repaired_calls(calls: list[Any]) -> list[Any]:
+def repaired_calls(calls: list[Any], asked: Asked = NOTHING) -> list[Any]:
     """The calls of a whole message: ids where there were none and none twice, arguments as text, `{}` without any.
 
     UpstreamFailed for a call without a name.
     """
-    known: set[str] = set()
+    ids = CallIds(asked.call_ids)
     written = []
     for call in calls:
         if not isinstance(call, dict):
-            written.append(call)
             continue
-        made = _unique(_text(call, "id") or make_call_id(), known)
-        function = _function(call)
-        text = text_of_arguments(function.get("arguments")) or "{}"
-        if not _text(function, "name"):
-            if text == "{}" and not _text(call, "id"):
+        function = function_of(call)
+        text = text_of_arguments(function.get("arguments"))
+        if not text_in(function, "name"):
+            if not text.strip() and not text_in(call, "id"):
                 continue
             raise UpstreamFailed(_NO_NAME)
-        written.append({**call, "id": made, "type": "function", "function": {**function, "arguments": text}})
+        function = {**function, "arguments": text if text.strip() else "{}"}
+        written.append({**call, "id": ids.unique(text_in(call, "id")), "type": "function", "function": function})
     return written

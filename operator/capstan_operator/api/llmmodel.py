@@ -5,7 +5,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from capstan_contract.config import Capability, HostedTools, MaxTokens, ReasoningHistory, SystemMessages, Task
+from capstan_contract.config import (
+    Capability,
+    HostedTools,
+    MaxTokens,
+    ReasoningHistory,
+    SystemMessages,
+    Task,
+    ToolIds,
+)
 from capstan_operator.api.backends import Cascade as Cascade
 from capstan_operator.api.backends import External as External
 from capstan_operator.api.backends import Router as Router
@@ -234,6 +242,11 @@ class CompatibilitySpec(Part):
     hostedTools: Annotated[HostedTools, Field(strict=False)] | None = None
     """What becomes of tools that only a hosted API runs, such as web_search. Drop: the model does without, and the
     response header `x-capstan-dropped-tools` names them. Refuse: an error that names them. Default: Drop."""
+    toolIds: Annotated[ToolIds, Field(strict=False)] | None = None
+    """Which ids of tool calls the model takes, in conversations that another one may have begun. OpenAI: letters,
+    digits, `_` and `-`, at most 40. Mistral: nine letters and digits. Kimi: `functions.<name>:<number>`, counted
+    through the conversation. What does not fit is written anew, in a call and in its result alike. Default: OpenAI for
+    that provider, for Anthropic its own form; for all others each id goes out as it came."""
 
 
 class WeightsCache(Part):

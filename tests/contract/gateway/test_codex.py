@@ -77,7 +77,7 @@ async def test_calls_are_those_that_codex_runs(
     """A call of the function that a tool became is, for Codex, a call of that tool."""
 
     async def call_it(_: Received, wire: Wire) -> None:
-        call = {"index": 0, "id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
+        call = {"index": 0, "id": "new", "type": "function", "function": {"name": name, "arguments": arguments}}
         choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
         await wire.stream_head()
         await wire.chunk(frame({**delta("coder", None), "choices": [choice]}) + DONE)
@@ -86,7 +86,7 @@ async def test_calls_are_those_that_codex_runs(
     engine.respond = call_it
     stream, _ = await ask(gateway, RECORDED[recorded])
     (item,) = read_responses(stream)["output"]
-    assert item.items() >= {**expected, "call_id": "c1"}.items()
+    assert item.items() >= {**expected, "call_id": "new"}.items()
 
 
 async def test_image_of_a_tool_is_shown_to_the_model(gateway: RunningGateway, engine: FakeUpstream) -> None:

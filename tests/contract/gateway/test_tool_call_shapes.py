@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.streaming.asked import Asked
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
@@ -43,12 +44,24 @@ class Shape:
     sends: str
     source: str
     deltas: list[Any]
-    """Pieces of calls, one a chunk; other deltas as they are."""
+    """Pieces of calls, one a chunk, or a list of those of one chunk; other deltas as they are."""
     calls: list[tuple[str, str, str]]
     text: str = ""
     does: str = "keeps each call whole and apart"
 
 
+REQUEST: Document = {
+    "model": "m",
+    "messages": [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "tool_calls": [{"id": "old", "function": {"name": "w", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "old", "content": "r"},
+    ],
+    "tools": [
+        {"type": "function", "function": {"name": name, "parameters": {}}}
+        for name in ("w", "v", "edit_existing", "edit_new")
+    ],
+}
 SHAPES = [
     Shape(
         "Every parallel call has index 0", "Ollama, Dynamo", "https://github.com/ollama/ollama/issues/15457",
@@ -154,6 +167,75 @@ SHAPES = [
         does="passes them on as they came",
     ),
     Shape(
+        "Two calls in one chunk, without ids and index", "engines", "https://github.com/sigoden/aichat/issues/1296",
+        [[piece(None, ..., "w"), piece(None, ..., "v")]], [(ANY, "w", "{}"), (ANY, "v", "{}")],
+        does="makes up ids that no other call has",
+    ),
+    Shape(
+        "One tool twice in one chunk, without ids, index 0", "engines",
+        "https://github.com/diegosouzapw/OmniRoute/pull/11043",
+        [[piece(0, ..., "w", '{"p":1}'), piece(0, ..., "w", '{"p":1}')]], [(ANY, *W[1:]), (ANY, *W[1:])],
+        does="two calls: pieces of one call are not told twice in one chunk",
+    ),
+    Shape(
+        "Another tool behind a call without arguments, without ids, index 0", "engines",
+        "https://github.com/unslothai/unsloth/pull/9817",
+        [piece(0, ..., "w", ""), piece(0, ..., "v", "")], [(ANY, "w", "{}"), (ANY, "v", "{}")],
+        does="knows a new call by the names of the request's tools",
+    ),
+    Shape(
+        "Another tool behind a call with arguments, without ids, index 0", "engines",
+        "https://github.com/unslothai/unsloth/pull/9817",
+        [piece(0, ..., "w", '{"p":1}'), piece(0, ..., "v", '{"q"'), piece(0, arguments=":2}")],
+        [(ANY, *W[1:]), (ANY, *V[1:])],
+    ),
+    Shape(
+        "The arguments of two calls behind one name", "Gemini behind gateways",
+        "https://github.com/dyedd/lens/issues/49",
+        [piece(0, "a", "w", ""), piece(0, ..., "", '{"p":1}'), piece(0, ..., "", '{"p":2}')],
+        [W, (ANY, "w", '{"p":2}')], does="two calls of that tool",
+    ),
+    Shape(
+        "One id and one index for two calls", "engines", "https://github.com/NVIDIA-NeMo/Switchyard/issues/502",
+        [piece(0, "a", "w", '{"p":1}'), piece(0, "a", "w", '{"p":2}')], [W, ("a_2", "w", '{"p":2}')],
+        does="gives the second one an id of its own",
+    ),
+    Shape(
+        "One id and one index for calls of two tools", "engines",
+        "https://github.com/NVIDIA-NeMo/Switchyard/issues/502",
+        [piece(0, "a", "w", ""), piece(0, "a", "v", '{"q":2}')], [("a", "w", "{}"), ("a_2", *V[1:])],
+        does="gives the second one an id of its own",
+    ),
+    Shape(
+        "All arguments once more at the end", "gateways", "https://github.com/lidge-jun/opencodex/issues/361",
+        [piece(0, "a", "w", '{"p"'), piece(0, arguments=":1}"), piece(0, arguments='{"p":1}')], [W],
+        does="leaves the second time out",
+    ),
+    Shape(
+        "The whole call once more at the end", "gateways", "https://github.com/elizaOS/eliza/pull/16973",
+        [piece(0, "a", "w", '{"p":1}'), piece(0, "a", "w", '{"p":1}')], [W], does="leaves the second time out",
+    ),
+    Shape(
+        "All arguments so far in each piece", "DeepSeek behind Qianfan",
+        "https://github.com/NousResearch/hermes-agent/pull/35718",
+        [piece(0, "a", "w", '{"p"'), piece(0, arguments='{"p":'), piece(0, arguments='{"p":1}')], [W],
+        does="passes on what is new of each",
+    ),
+    Shape(
+        "An id of its own for each piece", "Poolside, proxies", "https://github.com/poolsideai/pool/issues/9",
+        [piece(0, "a", "w", ""), piece(0, "x1", ..., '{"p"'), piece(0, "x2", ..., ":1}")], [W],
+        does="keeps the first one",
+    ),
+    Shape(
+        "An id of an earlier turn", "Ollama, engines that count from 0",
+        "https://github.com/NVIDIA-NeMo/Switchyard/issues/502",
+        [piece(0, "old", "w", '{"p":1}')], [("old_2", *W[1:])], does="gives it one that the conversation has not had",
+    ),
+    Shape(
+        "White space in place of arguments", "engines", "https://github.com/openai/openai-agents-js/issues/664",
+        [piece(0, "a", "w", " "), piece(1, "b", "v", '{"q":2}')], [("a", "w", "{}"), V], does="`{}`",
+    ),
+    Shape(
         "An empty list of calls in each chunk", "vLLM", "https://github.com/BerriAI/litellm/issues/29286",
         [{"content": "Hi", "tool_calls": []}, {"content": "!", "tool_calls": []}], [], "Hi!",
         does="reads the text",
@@ -164,7 +246,9 @@ SHAPES = [
 def stream(shape: Shape) -> bytes:
     """The bytes of an engine."""
     deltas = [{"role": "assistant", "content": ""}]
-    deltas += [{"tool_calls": [delta]} if "function" in delta else delta for delta in shape.deltas]
+    for delta in shape.deltas:
+        given = delta if isinstance(delta, list) else [delta] if "function" in delta else None
+        deltas.append(delta if given is None else {"tool_calls": given})
     head: Document = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     choices: list[Document] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
@@ -174,7 +258,7 @@ def stream(shape: Shape) -> bytes:
 
 def relay_of(route: str) -> Relay:
     """What the stream goes through on its way to a client of this route."""
-    relay = StreamRelay(strip_usage=False)
+    relay = StreamRelay(strip_usage=False, asked=Asked(REQUEST, chat=True, client_reads_chat=route == "chat"))
     dialect = {"messages": MESSAGES, "responses": RESPONSES}.get(route)
     return relay if dialect is None else PresentedRelay(relay, dialect.presenter({}))
 

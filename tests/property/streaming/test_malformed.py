@@ -188,7 +188,8 @@ def test_what_is_malformed_is_named(chunk: dict[str, Any], field: str) -> None:
 def test_known_forms_of_engines_pass(delta: Any) -> None:
     """A delta that is null, or whose content is null or in parts, is what engines in the field send."""
     run = _frames([{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}])
-    assert StreamRelay(strip_usage=True).feed(run) == run
+    expected = run.replace(b'"delta":null', b'"delta":{}')  # Clients look into it.
+    assert StreamRelay(strip_usage=True).feed(run) == expected
 
 
 _CHUNK: Final = {"choices": [{"index": 0, "delta": {"content": "x"}}]}

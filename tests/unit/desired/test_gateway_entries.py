@@ -208,7 +208,10 @@ def test_a_faulty_model_is_called_by_its_own_name() -> None:
 
 def test_how_requests_are_written_arrives_and_says_nothing_where_nothing_is_set() -> None:
     """What a model needs of requests is in its entry; without the setting the entry is as it always was."""
-    said = {"systemMessages": "AsUser", "reasoningHistory": "Pass", "maxTokens": "Refuse", "hostedTools": "Drop"}
+    said = {
+        "systemMessages": "AsUser", "reasoningHistory": "Pass", "maxTokens": "Refuse", "hostedTools": "Drop",
+        "toolIds": "Kimi",
+    }  # fmt: skip
     assert _entry(make_model(compatibility=said)).model_dump(mode="json")["compatibility"] == said
     assert b"compatibility" not in _entry(make_model()).text
     assert _entry(make_model(compatibility={})).text == _entry(make_model()).text

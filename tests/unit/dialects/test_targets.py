@@ -16,6 +16,7 @@ from capstan_contract.config import (
     ReasoningHistory,
     StaticBackend,
     SystemMessages,
+    ToolIds,
 )
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.targets.ids import PairedIds, fitting_id
@@ -277,6 +278,74 @@ def test_ids_fit_and_pairs_stay_pairs() -> None:
     assert len(ids.of_call("x" * 500)) <= 64
     assert ids.of_call("call_1_2") not in ("call_1", "call_1_2")
     assert ids.of_result("never called") == fitting_id("never called")
+
+
+def _turns(*turns: str | tuple[str, str]) -> list[dict[str, Any]]:
+    """A conversation: an id alone is a call of `w` with it, a pair is its result, "" is the user's turn."""
+    said: list[dict[str, Any]] = []
+    for turn in turns:
+        if isinstance(turn, tuple):
+            said.append({"role": "tool", "tool_call_id": turn[0], "content": turn[1]})
+        elif turn:
+            call = {"id": turn, "type": "function", "function": {"name": "w", "arguments": "{}"}}
+            said.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        else:
+            said.append({"role": "user", "content": "go on"})
+    return said
+
+
+def test_a_result_behind_an_interrupted_call_goes_to_the_call_that_it_answers() -> None:
+    """An engine that numbers calls anew in each turn: the call without a result does not take that of the next."""
+    said = _turns("", "c0", "", "c0", ("c0", "R"), "")
+    turns = to_messages_request({"messages": said}, model="m")["messages"]
+    blocks = [block for turn in turns for block in turn["content"] if block["type"] in ("tool_use", "tool_result")]
+    assert [block.get("id") or (block["tool_use_id"], block["content"][0]) for block in blocks] == [
+        "c0", ("c0", "["), "c0_2", ("c0_2", {"type": "text", "text": "R"}),
+    ]  # fmt: skip
+    native = {
+        "messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "c0", "name": "w", "input": {}}]},
+            {"role": "user", "content": "stop, again"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "c0", "name": "w", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c0", "content": "R"}]},
+        ]
+    }
+    shaped = shape_native(native, target(Provider.ANTHROPIC))["messages"]
+    assert shaped[2]["content"][0]["id"] == shaped[3]["content"][0]["tool_use_id"] == "c0_2"
+    assert shaped[0] is native["messages"][0]
+
+
+@pytest.mark.compatibility(
+    table="requests",
+    row="Ids of calls that another model made",
+    sends="agents that change the model",
+    source="https://github.com/anomalyco/opencode/issues/1680, https://github.com/decolua/9router/issues/393,"
+    " https://github.com/MoonshotAI/kimi-code/pull/2503",
+    does="made to fit what the model takes (`toolIds`), alike in a call and its result",
+)
+@pytest.mark.parametrize(
+    ("form", "fits", "like"),
+    [
+        (ToolIds.OPENAI, "call_1", r"[A-Za-z0-9_-]{1,40}"),
+        (ToolIds.MISTRAL, "Ab3dE6gH9", r"[A-Za-z0-9]{9}"),
+        (ToolIds.KIMI, "functions.w:0", r"functions\.w:[0-9]+"),
+    ],
+)
+def test_ids_take_the_form_that_a_model_asks_for(form: ToolIds, fits: str, like: str) -> None:
+    """What fits is the same object; what does not is like it, each call another one, and each result with its call."""
+    wanted = target(compatibility=Compatibility(toolIds=form))
+    fitting = {"model": "m", "messages": _turns("", fits, (fits, "R"), "")}
+    assert shape(fitting, wanted, translated=False) is fitting
+    ids = ["functions.w:0/é", "x" * 500, "x" * 500, "functions.w:0/é", "toolu_" + "y" * 50]
+    said = _turns(*(turn for call_id in ids for turn in (call_id, (call_id, "R"))))
+    shaped = shape({"model": "m", "messages": said}, wanted, translated=False)["messages"]
+    calls = [message["tool_calls"][0]["id"] for message in shaped[::2]]
+    assert calls == [message["tool_call_id"] for message in shaped[1::2]]
+    assert len(set(calls)) == len(calls)
+    assert all(re.fullmatch(like, call_id) for call_id in calls)
+    again = shape({"model": "m", "messages": said[:4]}, wanted, translated=False)["messages"]
+    assert again == shaped[:4], "what is known already stays, so that prefix caches hold"
+    assert shape({"model": "m", "messages": said}, target(), translated=False)["messages"] is said
 
 
 PNG, JPEG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", "/9j/4AAQSkZJRgABAQAAAQABAAD="

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,7 +102,10 @@ def test_every_call_has_its_result_behind_it(messages: list[Any], fit: list[Any]
     assert answered(messages) == fit
     assert answered(fit) is fit
     for provider in (Provider.OPENAI, Provider.OPENAI_COMPATIBLE):
-        assert shape({"messages": messages}, target(provider), translated=True)["messages"][-len(fit) :] == fit
+        shaped = shape({"messages": messages}, target(provider), translated=True)["messages"][-len(fit) :]
+        assert (
+            orjson.loads(orjson.dumps(shaped).replace(b'"a_2"', b'"a"')) == fit
+        )  # To OpenAI each call has its own id.
     assert shape({"messages": messages}, target(), translated=True)["messages"] == messages
 
 

@@ -27,7 +27,11 @@ CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "ar
         ({"delta": {}}, []),
         ({"delta": {"role": "assistant"}}, []),
         ({"delta": dict.fromkeys(("content", "refusal", "role", "tool_calls", "function_call"))}, []),
-        ({"delta": {"content": "a", "reasoning_content": "b", "reasoning": "c", "refusal": "d"}}, ["a", "b", "c", "d"]),
+        ({"delta": {"content": "a", "reasoning_content": "b", "refusal": "d"}}, ["a", "b", "d"]),
+        ({"delta": {"content": "a", "reasoning_content": "b", "reasoning": "b"}}, ["a", "b"]),
+        ({"delta": {"reasoning": {"summary": "a", "text": None}}}, ["a"]),
+        ({"delta": {"thinking": "a", "reasoning_text": ""}}, ["a"]),
+        ({"delta": {"reasoning_details": [{"type": "reasoning.text", "text": "a"}]}}, []),
         ({"delta": {"content": [{"type": "text", "text": "a"}, {"text": None}, {"thinking": "b"}]}}, ["a", "b"]),
         ({"delta": {"content": [{"thinking": [{"text": "a"}, {"text": "b"}]}, {"text": "c"}]}}, ["a", "b", "c"]),
         ({"delta": {"function_call": {"name": "f", "arguments": "{}"}}}, ["f", "{}"]),
@@ -39,7 +43,10 @@ CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "ar
     ],
 )  # fmt: skip
 def test_all_that_a_model_says_is_text(choice: dict[str, Any], found: list[str]) -> None:
-    """Content, thoughts, refusals, names and arguments of calls; `null` in any field says nothing."""
+    """Content, thoughts, refusals, names and arguments of calls; `null` in any field says nothing.
+
+    Thoughts that are told under two names count once.
+    """
     assert texts(**choice) == found
 
 

@@ -5,9 +5,11 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of, with_id
+from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, usage_of, with_counts, with_id
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.signatures import signature_of
 from capstan_gateway.errors import TOO_LONG, GatewayError
+from capstan_gateway.streaming.forms import reasoning_of, refusal_of, text_of
 from capstan_gateway.streaming.tool_calls import repaired_calls
 
 STOP_REASONS: Final = {
@@ -32,22 +34,29 @@ _OVERLOADED: Final = 529
 """What Anthropic answers where everybody else says 503."""
 
 
-def to_message(completion: Mapping[str, Any]) -> Document:
-    """Translate an answer; UpstreamFailed when it is none."""
+def to_message(completion: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Document:
+    """Translate an answer to this request of the client; UpstreamFailed when it is none.
+
+    A refusal is text as well. What an engine has not counted is estimated.
+    """
     choice, message = first_choice(completion)
-    finish = choice.get("finish_reason")
+    asked = request or {}
     content: list[Document] = []
-    reasoning, text = reasoning_of(message), text_of(message)
+    reasoning, refusal = reasoning_of(message), refusal_of(message)
     if reasoning:
         content.append({"type": "thinking", "thinking": reasoning, "signature": ""})
-    if text:
-        content.append({"type": "text", "text": text})
-    calls = [_tool_use(call) for call in repaired_calls(calls_of(message))]
+    content += [{"type": "text", "text": text} for text in (text_of(message), refusal) if text]
+    calls = repaired_calls(calls_of(message))
+    for call in calls:
+        if signature := signature_of(call):
+            content.append({"type": "thinking", "thinking": "", "signature": signature})
+        content.append(_tool_use(call))
+    finish, matched = choice.get("finish_reason"), choice.get("stop_reason")
     return {
-        **message_head(completion),
-        "content": content + calls,
-        **stop(finish, choice.get("stop_reason"), called=bool(calls)),
-        "usage": write_usage(completion),
+        **message_head({**completion, "model": completion.get("model") or asked.get("model")}),
+        "content": content,
+        **stop(finish, matched, called=bool(calls), refused=bool(refusal)),
+        "usage": write_usage(with_counts(completion, message, asked)),
     }
 
 
@@ -57,8 +66,10 @@ def message_head(document: Mapping[str, Any]) -> Document:
     return {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": document.get("model")}
 
 
-def stop(finish: object, matched: object, *, called: bool) -> Document:
+def stop(finish: object, matched: object, *, called: bool, refused: bool = False) -> Document:
     """Say why the answer ended; `matched` is what vLLM tells beside the finish reason."""
+    if refused and not called:
+        return {"stop_reason": "refusal", "stop_sequence": None}
     if not called and STOP_REASONS.get(str(finish)) == "tool_use":
         # Without a call there is nothing for a client to do: it would ask again for ever.
         finish = "stop"

@@ -22,6 +22,7 @@ from capstan_gateway.dialects.fields import (
     word,
     wrong,
 )
+from capstan_gateway.dialects.signatures import is_ours, read_signature
 from capstan_gateway.dialects.targets.media import fitting_file
 
 _HINTS: Final = frozenset(
@@ -193,6 +194,7 @@ def _assistant_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
     texts: list[str] = []
     thoughts: list[str] = []
     calls: list[Document] = []
+    signed: Document = {}
     for field, block in blocks:
         kind = word(block.get("type"))
         if kind == "text":
@@ -200,7 +202,10 @@ def _assistant_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
         elif kind == "tool_use":
             arguments = _arguments(block.get("input"), f"{field}.input")
             function = {"name": read_text(block, "name", field), "arguments": arguments}
-            calls.append({"id": read_text(block, "id", field), "type": "function", "function": function})
+            calls.append({"id": read_text(block, "id", field), "type": "function", "function": function, **signed})
+            signed = {}
+        elif kind == "thinking" and is_ours(block.get("signature")):
+            signed = read_signature(block["signature"])
         elif kind == "thinking":
             thoughts.append(read_text(block, "thinking", field))
         elif kind not in _LEFT_OUT and not kind.endswith("_tool_result"):

@@ -4,7 +4,7 @@ message_start, ping, (content_block_start, content_block_delta..., content_block
 message_delta, message_stop
 """
 
-from typing import Final
+from typing import Any, Final
 
 from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
 from capstan_gateway.dialects.clients.messages_answer import error_document, message_head, stop, write_usage
@@ -14,10 +14,12 @@ from capstan_gateway.errors import GatewayError
 
 _EMPTY: Final[dict[Kind, Document]] = {
     Kind.TEXT: {"type": "text", "text": ""},
+    Kind.REFUSAL: {"type": "text", "text": ""},
     Kind.REASONING: {"type": "thinking", "thinking": "", "signature": ""},
 }
 _DELTAS: Final = {
     Kind.TEXT: ("text_delta", "text"),
+    Kind.REFUSAL: ("text_delta", "text"),
     Kind.REASONING: ("thinking_delta", "thinking"),
     Kind.CALL: ("input_json_delta", "partial_json"),
 }
@@ -27,10 +29,11 @@ _DELTAS: Final = {
 class MessageEvents(ChatEvents):
     """One stream for a client of `/v1/messages`."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, request: Document | None = None) -> None:
+        super().__init__(request)
         self._index = -1
         """Of the newest block."""
+        self._refused = False
 
     def _stream_begins(self, chunk: Document) -> bytes:
         # NB: engines count the prompt at the end of their streams; the numbers come with message_delta.
@@ -40,7 +43,7 @@ class MessageEvents(ChatEvents):
         return event({"type": "message_start", "message": message}) + event({"type": "ping"})
 
     def _stream_ends(self) -> bytes:
-        delta = stop(self._finish, self._matched, called=self._call >= 0)
+        delta = stop(self._finish, self._matched, called=self._call >= 0, refused=self._refused)
         events = event({"type": "message_delta", "delta": delta, "usage": write_usage(self._usage)})
         return events + event({"type": "message_stop"})
 
@@ -48,7 +51,12 @@ class MessageEvents(ChatEvents):
         return event(error_document(error))
 
     def _text_begins(self, kind: Kind) -> bytes:
+        self._refused = self._refused or kind is Kind.REFUSAL
         return self._block_begins(_EMPTY[kind])
+
+    def _signature(self, signature: str) -> bytes:
+        events = self._block_begins(_EMPTY[Kind.REASONING])
+        return events + self._delta_event("signature_delta", signature=signature) + self._part_ends(Kind.REASONING)
 
     def _call_begins(self, call_id: str, name: str) -> bytes:
         return self._block_begins({"type": "tool_use", "id": call_id, "name": name, "input": {}})
@@ -59,7 +67,10 @@ class MessageEvents(ChatEvents):
 
     def _piece(self, kind: Kind, text: str) -> bytes:
         delta, field = _DELTAS[kind]
-        return event({"type": "content_block_delta", "index": self._index, "delta": {"type": delta, field: text}})
+        return self._delta_event(delta, **{field: text})
+
+    def _delta_event(self, kind: str, **fields: Any) -> bytes:
+        return event({"type": "content_block_delta", "index": self._index, "delta": {"type": kind, **fields}})
 
     def _part_ends(self, kind: Kind) -> bytes:  # noqa: ARG002 - one signature
         return event({"type": "content_block_stop", "index": self._index})

@@ -31,6 +31,15 @@ class ClientTools(Protocol):
 class Presenter(Protocol):
     """Writes one stream of chat completion chunks in the client's dialect."""
 
+    @property
+    def held(self) -> int:
+        """How many bytes of the answer are kept."""
+        ...
+
+    def estimated(self, output_tokens: int) -> None:
+        """Take the place of what an engine has not counted: so many tokens were written."""
+        ...
+
     def chunk(self, chunk: Document) -> bytes:
         """The events of one chunk."""
         ...

@@ -22,6 +22,11 @@ class PresentedRelay(RelayAround):
         super().__init__(inner)
         self._presenter = presenter
 
+    @property
+    def kept(self) -> int:
+        """What is kept of the stream, by both."""
+        return self._inner.kept + self._presenter.held
+
     def feed(self, data: bytes) -> bytes:
         """The bytes to send; raises StreamBroken when the stream makes no sense."""
         return self._presented(lambda: self._inner.feed(data))
@@ -52,6 +57,8 @@ class PresentedRelay(RelayAround):
             # A comment: it keeps the connection alive in every dialect.
             return frame + b"\n\n" if frame.startswith(b":") else b""
         if data.strip() == b"[DONE]":
+            if self._inner.usage is None:
+                self._presenter.estimated(self._inner.text.tokens)
             return self._presenter.end()
         chunk: dict[str, Any] = orjson.loads(data)
         if chunk.get("error") is not None:

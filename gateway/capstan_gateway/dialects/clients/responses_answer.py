@@ -3,17 +3,23 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, reasoning_of, text_of, usage_of, with_id
+from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, usage_of, with_counts, with_id
 from capstan_gateway.dialects.clients.responses_items import (
     COMPLETED,
+    annotations_of,
     call_item,
     logprobs_of,
     message_item,
     reasoning_item,
+    refusal_part,
+    signature_item,
+    text_part,
 )
 from capstan_gateway.dialects.clients.responses_tools import ToolKind, Tools
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.signatures import signature_of
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.forms import reasoning_of, refusal_of, text_of
 from capstan_gateway.streaming.tool_calls import repaired_calls
 
 INCOMPLETE: Final = "incomplete"
@@ -41,21 +47,27 @@ def to_response(
     completion = {**completion, "id": kept} if kept else with_id(completion)
     number, finish = number_of(completion), choice.get("finish_reason")
     output: list[Document] = []
-    reasoning, text = reasoning_of(message), text_of(message)
+    reasoning, text, refusal = reasoning_of(message), text_of(message), refusal_of(message)
     if reasoning:
         output.append(reasoning_item(number, len(output), reasoning))
     if text:
-        output.append(message_item(number, len(output), text, COMPLETED, logprobs_of(choice)))
+        part = text_part(text, logprobs_of(choice), annotations_of(message))
+        output.append(message_item(number, len(output), part, COMPLETED))
+    if refusal:
+        output.append(message_item(number, len(output), refusal_part(refusal), COMPLETED))
     calls = repaired_calls(calls_of(message))
     known = (Tools.of(request) if tools is None else tools).by_chat_name if calls else {}
     for call in calls:
+        if signature := signature_of(call):
+            output.append(signature_item(number, len(output), signature))
         name, arguments = function_of(call)
         item = call_item(number, len(output), call.get("id"), name, arguments, COMPLETED, known.get(name))
         output.append(item)
     if output and output[-1]["type"] != "reasoning":
         output[-1]["status"] = status_of(finish)
     head = response_head(completion, request, now=now, stored=bool(kept))
-    return {**head, **outcome(finish, head, now=now), "output": output, "usage": write_usage(completion)}
+    usage = write_usage(with_counts(completion, message, request))
+    return {**head, **outcome(finish, head, now=now), "output": output, "usage": usage}
 
 
 def number_of(document: Mapping[str, Any]) -> str:

@@ -43,6 +43,8 @@ class InputText:
         self._pieces: list[str] = []
         self._held = ""
         """Of the string: what can only be read when more of it is there."""
+        self._behind: list[str] = []
+        """What came behind the end of the string."""
 
     def feed(self, piece: str) -> str:
         """Take a piece of the arguments; give the text that is known by it."""
@@ -52,13 +54,14 @@ class InputText:
         if self._state is _State.INSIDE:
             return self._inside(self._held + piece)
         if self._state is _State.BEHIND:
-            self._held += piece
+            self._behind.append(piece)
         return ""
 
     def finish(self) -> str:
         """Give the rest of the text; there are no more pieces."""
         if self._state in (_State.OPENING, _State.OTHER):
             return _other_text("".join(self._pieces))
+        self._held += "".join(self._behind)
         if self._state is _State.BEHIND:
             whole = _CLOSING.fullmatch(self._held) or isinstance(_parsed("".join(self._pieces)), dict)
             return "" if whole else _literal(self._held)

@@ -17,6 +17,7 @@ from capstan_gateway.dialects.fields import (
     word,
     wrong,
 )
+from capstan_gateway.dialects.signatures import is_ours, read_signature
 
 _IMAGE: Final = "(image)"
 _FILE: Final = "(file)"
@@ -58,6 +59,8 @@ class _Turns:
         self._thoughts: list[tuple[Document, list[str]]] = []
         """Messages of the assistant, with all that was thought before they were whole: joined in the end, or a long
         turn would be copied for each of its calls."""
+        self._signed: Document = {}
+        """What an engine wants to see again with the call that follows."""
 
     def add(self, item: Document, field: str) -> None:
         """Take the next item."""
@@ -154,6 +157,9 @@ class _Turns:
 
     def reasoning(self, item: Document, field: str) -> None:  # noqa: ARG002 - one signature
         """Take what the model thought before its next message or call; what has no text only OpenAI can read."""
+        signature = item.get("encrypted_content")
+        if isinstance(signature, str) and is_ours(signature):
+            self._signed = read_signature(signature)
         for name in ("content", "summary"):
             parts = item.get(name)
             found = [part.get("text") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
@@ -184,7 +190,8 @@ class _Turns:
 
     def _call(self, item: Document, field: str, name: str, arguments: str) -> None:
         call_id = read_text(item, "call_id", field)
-        call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}, **self._signed}
+        self._signed = {}
         self._show()
         if self._messages and self._messages[-1]["role"] == "assistant":
             # What the model said and called in one turn is one message of chat.

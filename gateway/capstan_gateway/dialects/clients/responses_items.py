@@ -21,17 +21,40 @@ def reasoning_item(number: str, index: int, text: str) -> Document:
     return {"id": f"rs_{number}_{index}", "type": "reasoning", "summary": [], "content": content, "status": COMPLETED}
 
 
-def message_item(number: str, index: int, text: str, status: str, logprobs: list[Document] | None = None) -> Document:
-    """An item of `output` with the text of the assistant, at this place of it."""
+def signature_item(number: str, index: int, signature: str) -> Document:
+    """An item of `output` by which the signature of the call behind it comes back with the next request."""
     return {
-        "id": f"msg_{number}_{index}", "type": "message", "role": "assistant", "status": status,
-        "content": [text_part(text, logprobs)],
+        "id": f"rs_{number}_{index}", "type": "reasoning", "summary": [], "encrypted_content": signature,
+        "status": COMPLETED,
     }  # fmt: skip
 
 
-def text_part(text: str, logprobs: list[Document] | None = None) -> Document:
-    """The one part that the content of a message has."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs or []}
+def message_item(number: str, index: int, part: Document, status: str) -> Document:
+    """An item of `output` with the one part that the assistant says, at this place of it."""
+    return {
+        "id": f"msg_{number}_{index}", "type": "message", "role": "assistant", "status": status, "content": [part],
+    }  # fmt: skip
+
+
+def text_part(text: str, logprobs: list[Document] | None = None, annotations: list[Document] | None = None) -> Document:
+    """A part of a message that is text."""
+    return {"type": "output_text", "text": text, "annotations": annotations or [], "logprobs": logprobs or []}
+
+
+def refusal_part(text: str) -> Document:
+    """A part of a message that says why there is no answer."""
+    return {"type": "refusal", "refusal": text}
+
+
+def annotations_of(message: Mapping[str, Any]) -> list[Document]:
+    """The sources that a message or a delta cites, as the Responses API has them: chat writes their fields deeper."""
+    given = message.get("annotations")
+    cited = []
+    for one in given if isinstance(given, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("type"), str):
+            inner = one.get(one["type"])
+            cited.append({"type": one["type"], **inner} if isinstance(inner, dict) else one)
+    return cited
 
 
 def call_item(

@@ -8,11 +8,12 @@ Every event has the next `sequence_number`. What an item came to is in its `done
 
 import time
 from collections.abc import Callable
+from sys import getsizeof
 from typing import Final
 
 import orjson
 
-from capstan_gateway.dialects.chat import with_id
+from capstan_gateway.dialects.chat import first_deltas, with_id
 from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
 from capstan_gateway.dialects.clients.responses_answer import (
     IN_PROGRESS,
@@ -25,11 +26,14 @@ from capstan_gateway.dialects.clients.responses_answer import (
 )
 from capstan_gateway.dialects.clients.responses_arguments import InputText
 from capstan_gateway.dialects.clients.responses_items import (
+    annotations_of,
     call_item,
     is_written_at_once,
     logprobs_of,
     message_item,
     reasoning_item,
+    refusal_part,
+    signature_item,
     text_part,
 )
 from capstan_gateway.dialects.clients.responses_tools import Tool, ToolKind, Tools
@@ -37,9 +41,9 @@ from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import event
 from capstan_gateway.errors import GatewayError
 
-_PREFIXES: Final = {Kind.REASONING: "rs", Kind.TEXT: "msg", Kind.CALL: "fc"}
+_PREFIXES: Final = {Kind.REASONING: "rs", Kind.TEXT: "msg", Kind.REFUSAL: "msg", Kind.CALL: "fc"}
 """Of the ids of items."""
-_PARTS: Final = {Kind.REASONING: "reasoning_text", Kind.TEXT: "output_text"}
+_PARTS: Final = {Kind.REASONING: "reasoning_text", Kind.TEXT: "output_text", Kind.REFUSAL: "refusal"}
 _ARGUMENTS: Final = "response.function_call_arguments"
 _INPUT: Final = "response.custom_tool_call_input"
 _DONE: Final = b"data: [DONE]\n\n"
@@ -58,8 +62,7 @@ class ResponseEvents(ChatEvents):
         kept: str = "",
         keep: Callable[[Document], bool] = lambda _: False,
     ) -> None:
-        super().__init__()
-        self._request = request
+        super().__init__(request)
         self._clock = clock
         self._kept = kept
         """What the id of a response that is kept is made of; empty where it is not to be."""
@@ -82,16 +85,39 @@ class ResponseEvents(ChatEvents):
         """Of the open text."""
         self._fresh: list[Document] = []
         """Those that no event has told yet."""
+        self._cited: list[Document] = []
+        """Sources of the open text, or of the next one."""
+        self._told = 0
+        """How many of them events have told."""
         self._output: list[Document] = []
+        self._stored = 0
+        """Bytes of the text in it, and in the open item."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the answer are kept: the last event tells all of it once more."""
+        return super().held + self._stored
 
     def chunk(self, chunk: Document) -> bytes:
         """The events of one chunk."""
-        choices = chunk.get("choices")
-        if isinstance(choices, list):
-            for choice in choices:
-                if isinstance(choice, dict) and choice.get("logprobs") is not None and not choice.get("index"):
-                    self._fresh += logprobs_of(choice)
-        return super().chunk(chunk)
+        for choice, delta in first_deltas(chunk):
+            if choice.get("logprobs") is not None:
+                self._fresh += logprobs_of(choice)
+            if delta.get("annotations"):
+                self._cited += annotations_of(delta)
+        events = super().chunk(chunk)
+        if self._open is Kind.TEXT and len(self._cited) > self._told:
+            events += self._sources()
+        return events
+
+    def _sources(self) -> bytes:
+        """The events of what the open text cites."""
+        fresh = range(self._told, len(self._cited))
+        self._told = len(self._cited)
+        where = {**self._where(Kind.TEXT), "content_index": 0}
+        kind = "response.output_text.annotation.added"
+        told = [self._event(kind, **where, annotation_index=at, annotation=self._cited[at]) for at in fresh]
+        return b"".join(told)
 
     def _stream_begins(self, chunk: Document) -> bytes:
         chunk = {**chunk, "id": self._kept} if self._kept else with_id(chunk)
@@ -117,9 +143,22 @@ class ResponseEvents(ChatEvents):
 
     def _text_begins(self, kind: Kind) -> bytes:
         self._pieces, self._logprobs = [], []
-        part = text_part("") if kind is Kind.TEXT else {"type": _PARTS[kind], "text": ""}
+        part = self._part(kind, "") if kind is not Kind.TEXT else text_part("")
         events = self._item_added({**self._item(kind, IN_PROGRESS), "content": [], "status": IN_PROGRESS})
         return events + self._event("response.content_part.added", **self._where(kind), content_index=0, part=part)
+
+    def _part(self, kind: Kind, text: str) -> Document:
+        if kind is Kind.REASONING:
+            return {"type": _PARTS[kind], "text": text}
+        return text_part(text, self._logprobs, self._cited) if kind is Kind.TEXT else refusal_part(text)
+
+    def _signature(self, signature: str) -> bytes:
+        item = signature_item(self._number, len(self._output), signature)
+        events = self._item_added({**item, "status": IN_PROGRESS})
+        events += self._event("response.output_item.done", output_index=len(self._output), item=item)
+        self._output.append(item)
+        self._stored += getsizeof(signature)
+        return events
 
     def _call_begins(self, call_id: str, name: str) -> bytes:
         self._pieces, self._named = [], (call_id, name)
@@ -135,6 +174,7 @@ class ResponseEvents(ChatEvents):
 
     def _piece(self, kind: Kind, text: str) -> bytes:
         self._pieces.append(text)
+        self._stored += getsizeof(text)
         if kind is Kind.CALL:
             return self._call_piece_event(text)
         extra: Document = {}
@@ -157,12 +197,16 @@ class ResponseEvents(ChatEvents):
         events = self._call_ends(item) if kind is Kind.CALL else self._text_ends(kind, item)
         events += self._event("response.output_item.done", output_index=len(self._output), item=item)
         self._output.append(item)
+        if kind is Kind.TEXT:
+            self._cited, self._told = [], 0
         return events
 
     def _text_ends(self, kind: Kind, item: Document) -> bytes:
         part, where = item["content"][0], self._where(kind)
-        extra = {"logprobs": self._logprobs} if kind is Kind.TEXT else {}
-        events = self._event(f"response.{_PARTS[kind]}.done", **where, content_index=0, text=part["text"], **extra)
+        whole: Document = {"refusal": part["refusal"]} if kind is Kind.REFUSAL else {"text": part["text"]}
+        if kind is Kind.TEXT:
+            whole["logprobs"] = self._logprobs
+        events = self._event(f"response.{_PARTS[kind]}.done", **where, content_index=0, **whole)
         return events + self._event("response.content_part.done", **where, content_index=0, part=part)
 
     def _call_ends(self, item: Document) -> bytes:
@@ -184,9 +228,9 @@ class ResponseEvents(ChatEvents):
         index, text = len(self._output), "".join(self._pieces)
         if kind is Kind.CALL:
             return call_item(self._number, index, *self._named, text, status, self._tool)
-        if kind is Kind.TEXT:
-            return message_item(self._number, index, text, status, self._logprobs)
-        return reasoning_item(self._number, index, text)
+        if kind is Kind.REASONING:
+            return reasoning_item(self._number, index, text)
+        return message_item(self._number, index, self._part(kind, text), status)
 
     def _where(self, kind: Kind) -> Document:
         """What places an event at the open item."""

@@ -26,10 +26,10 @@ class _Messages:
         return messages_request.to_chat_request(document)
 
     def write_answer(self, completion: Document, request: Document, tools: ClientTools | None = None) -> Document:  # noqa: ARG002 - one signature
-        return messages_answer.to_message(completion)
+        return messages_answer.to_message(completion, request)
 
     def presenter(self, request: Document, tools: ClientTools | None = None) -> Presenter:  # noqa: ARG002 - one signature
-        return MessageEvents()
+        return MessageEvents(request)
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return messages_answer.write_error(error, request_id)

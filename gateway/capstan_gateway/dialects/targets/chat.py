@@ -4,6 +4,7 @@ from typing import Any
 
 from capstan_contract.config import Provider, ReasoningHistory, SystemMessages
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.targets.ids import FORMS, with_fitting_ids
 from capstan_gateway.dialects.targets.limits import within_limits
 from capstan_gateway.dialects.targets.media import fit_media
 from capstan_gateway.dialects.targets.private import without_private
@@ -28,17 +29,22 @@ def shape(
     document = within_limits(document, target)
     messages = document.get("messages")
     if translated:
-        document = _with_messages(document, _written(messages, target))
+        document = _with_messages(document, _with_ids(_written(messages, target), target))
         return document if responses else _fitting_effort(document, target)
     if not plain or target.said.systemMessages is not None or target.said.reasoningHistory is not None:
         messages = _as_set(messages, target)
     if not plain and isinstance(messages, list):
         messages = without_empty(fit_media(messages), translated=False)
-    return _with_messages(document, messages)
+    return _with_messages(document, _with_ids(messages, target))
 
 
 def _with_messages(document: Document, messages: Any) -> Document:
     return document if messages is document.get("messages") else {**document, "messages": messages}
+
+
+def _with_ids(messages: Any, target: Target) -> Any:
+    form = target.tool_ids
+    return messages if form is None or not isinstance(messages, list) else with_fitting_ids(messages, FORMS[form])
 
 
 def _written(messages: Any, target: Target) -> Any:

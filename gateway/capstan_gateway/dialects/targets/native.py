@@ -1,11 +1,13 @@
 """A request in the dialect of the hosted API that gets it: what that API would refuse of another model's turns."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from capstan_contract.config import Provider
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.dialects.targets.ids import fitting_id
+from capstan_gateway.dialects.signatures import is_ours
+from capstan_gateway.dialects.targets.ids import PairedIds
 from capstan_gateway.dialects.targets.limits import within_limits
 from capstan_gateway.dialects.targets.media import fitting_file, fitting_url
 from capstan_gateway.dialects.targets.native_turns import spoken, with_outputs, with_results
@@ -36,7 +38,8 @@ def shape_native(document: Document, target: Target) -> Document:
         return document
     limited = within_limits(document, target, fields=(_MESSAGES_LIMIT,))
     document = limited if limited is document else _within_budget(limited)
-    return _with_list(document, "messages", lambda messages: with_results(spoken(_each(messages, _fitting))))
+    fit = partial(_fitting, ids=PairedIds())
+    return _with_list(document, "messages", lambda messages: with_results(spoken(_each(messages, fit))))
 
 
 def _with_list(document: Document, field: str, fit: Callable[[list[Any]], list[Any]]) -> Document:
@@ -67,32 +70,34 @@ def _within_budget(document: Document) -> Document:
     return {**document, "thinking": {**thinking, "budget_tokens": limit - 1}}
 
 
-def _fitting(message: Any) -> Any:
+def _fitting(message: Any, ids: PairedIds) -> Any:
     """Give the message, or one of which something is left out; None when nothing is left of it."""
+    if isinstance(message, dict) and message.get("role") == "assistant":
+        ids.begin_turn()
     content = message.get("content") if isinstance(message, dict) else None
     if not isinstance(content, list):
         return message
-    blocks = [_block(block) for block in content]
+    blocks = [_block(block, ids) for block in content]
     if all(new is old for new, old in zip(blocks, content, strict=True)):
         return message
     left = [block for block in blocks if block is not None]
     return {**message, "content": left} if left else None
 
 
-def _block(block: Any) -> Any:
+def _block(block: Any, ids: PairedIds) -> Any:
     kind = block.get("type") if isinstance(block, dict) else None
     if kind == "thinking":
-        return block if block.get("signature") else None
+        return block if block.get("signature") and not is_ours(block["signature"]) else None
     if kind in ("image", "document"):
         return _with_file(block)
     if kind == "tool_result" and isinstance(block.get("content"), list):
-        inner = [_block(one) for one in block["content"]]
+        inner = [_block(one, ids) for one in block["content"]]
         if any(new is not old for new, old in zip(inner, block["content"], strict=True)):
             block = {**block, "content": inner}
     name = _IDS.get(kind) if isinstance(kind, str) else None
     if name is None or not isinstance(block.get(name), str):
         return block
-    fit = fitting_id(block[name])
+    fit = ids.of_call(block[name]) if kind == "tool_use" else ids.of_result(block[name])
     return block if fit == block[name] else {**block, name: fit}
 
 

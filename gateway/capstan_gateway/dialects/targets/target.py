@@ -13,6 +13,7 @@ from capstan_contract.config import (
     Provider,
     ReasoningHistory,
     SystemMessages,
+    ToolIds,
 )
 from capstan_gateway.dialects.targets.private import Pseudonyms
 
@@ -77,6 +78,11 @@ class Target:
     def clamps(self) -> bool:
         """Whether a limit that is too high is lowered, in place of an error."""
         return self.said.maxTokens is not MaxTokens.REFUSE
+
+    @property
+    def tool_ids(self) -> ToolIds | None:
+        """Which ids of calls a chat may have; None: any, and each goes out as it came."""
+        return self.said.toolIds or (ToolIds.OPENAI if self.provider == Provider.OPENAI else None)
 
     @property
     def refuses_hosted_tools(self) -> bool:

@@ -140,8 +140,10 @@ def _split_messages(given: Any) -> tuple[list[Document], list[Document]]:
                 raise unsupported(f"{field}.content", "a system message may hold text only")
             system.extend(blocks)
             continue
-        blocks = _blocks(role, message, field, ids)
         speaker = "assistant" if role == "assistant" else "user"
+        if speaker == "assistant" and (not turns or turns[-1]["role"] != speaker):
+            ids.begin_turn()
+        blocks = _blocks(role, message, field, ids)
         if not blocks and role == "user" and (not turns or turns[-1]["role"] != "user"):
             blocks = [_NOTHING_SAID]
         if turns and turns[-1]["role"] == speaker:

@@ -1,0 +1,38 @@
+"""What an engine says of a call and wants to see again with it, on its way through clients that know no such field.
+
+Gemini signs what it thought, puts the signature on the call (`extra_content.google.thought_signature`), and refuses a
+conversation in which it is missing ("Thought signature is not set", ai.google.dev/gemini-api/docs/thought-signatures).
+Clients of `/v1/messages` and `/v1/responses` keep opaque texts of thoughts: there it travels, marked as ours.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from capstan_gateway.dialects.fields import Document
+
+_MARK: Final = "capstan1."
+_FIELD: Final = "extra_content"
+
+
+def signature_of(call: Mapping[str, Any]) -> str:
+    """Give the opaque text for a call; "" when its engine says nothing of it."""
+    found = call.get(_FIELD)
+    return _MARK + base64.b64encode(orjson.dumps(found)).decode() if isinstance(found, dict) and found else ""
+
+
+def is_ours(signature: object) -> bool:
+    """Whether a text was made by `signature_of`: nobody else can read it."""
+    return isinstance(signature, str) and signature.startswith(_MARK)
+
+
+def read_signature(signature: str) -> Document:
+    """Give the fields to put on the call again; none for a text that clients have changed."""
+    try:
+        found = orjson.loads(base64.b64decode(signature.removeprefix(_MARK), validate=True))
+    except (binascii.Error, ValueError):
+        return {}
+    return {_FIELD: found} if isinstance(found, dict) else {}

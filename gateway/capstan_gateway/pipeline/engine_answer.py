@@ -1,0 +1,100 @@
+"""Answers of engines in one piece: whether they are answers, and what their clients read.
+
+A small one is simply read; what has to be written anew is, and else the bytes pass as they came. A large one is JSON,
+as was seen before, and only searched, unless something in it may have to be mended.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+from capstan_gateway.engine_errors import upstream_error_event
+from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.pipeline.beside import LARGE_BYTES
+from capstan_gateway.pipeline.request import Request
+from capstan_gateway.streaming.answers import ODD_FINISHES, mend_answer
+from capstan_gateway.streaming.asked import Asked
+from capstan_gateway.streaming.deltas import FAILED
+from capstan_gateway.streaming.forms import is_odd
+from capstan_gateway.streaming.mended_json import read_mended
+from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
+
+FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
+"""Where every answer says why it ended."""
+_FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
+NO_JSON: Final = "the model's engine answered with something that is not JSON"
+_NO_FINISH: Final = (None, FAILED)
+CHATS: Final = b"/chat/completions"
+_UNFINISHED: Final = "the model's engine answered without a finish reason"
+
+
+def asked_by(request: Request) -> Asked:
+    """What is needed of a request to read its answer."""
+    route = request.route
+    chat = route.upstream_path == CHATS
+    return Asked(request.document, chat=chat, client_reads_chat=chat and route.dialect is None)
+
+
+def read_answer(request: Request, body: bytes, *, hosted: bool) -> tuple[bytes, Usage | None]:
+    """Give an answer in one piece as its client reads it, and its usage.
+
+    UpstreamFailed when it is none, or has no finish reason where it must. A small one is simply read. A large one is
+    JSON, as was seen before, and only searched: inside JSON strings quotes are escaped, so that the name of a field in
+    quotes is never part of a text.
+    """
+    finishes = request.route.upstream_path in FINISHING
+    if len(body) > LARGE_BYTES:
+        if not body.lstrip().startswith(b"{"):
+            raise UpstreamFailed(NO_JSON)
+        if finishes and not any(found in body for found in _FINISHED):
+            raise UpstreamFailed(_UNFINISHED)
+        return body, find_usage(body)
+    mended = False
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document, mended = _mended(body), True
+    if type(document) is not dict:
+        raise UpstreamFailed(NO_JSON)
+    if document.get("error") is not None:
+        raise upstream_error_event(document, external=hosted)
+    if document.get("object") == "error":  # The form of older vLLM.
+        raise upstream_error_event({"error": document}, external=hosted)
+    if finishes and _may_be_odd(document.get("choices")):
+        mended = mend_answer(document, asked_by(request)) or mended
+    return orjson.dumps(document) if mended else body, parse_usage(document.get("usage"))
+
+
+def _mended(body: bytes) -> Any:
+    try:
+        return read_mended(body)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamFailed(NO_JSON) from error
+
+
+def mended_large(request: Request, body: bytes) -> bytes:
+    """Give a large answer as its client reads it; UpstreamFailed when it is no JSON. It may take a while."""
+    try:
+        document, mended = orjson.loads(body), False
+    except orjson.JSONDecodeError:
+        document, mended = _mended(body), True
+    if isinstance(document, dict) and request.route.upstream_path == CHATS:
+        mended = mend_answer(document, asked_by(request)) or mended
+    return orjson.dumps(document) if mended else body
+
+
+def _may_be_odd(choices: Any) -> bool:
+    """Whether something in these choices is perhaps in a form that not every client reads.
+
+    UpstreamFailed unless there are choices, and each says why it ended.
+    """
+    if type(choices) is not list or not choices:
+        raise UpstreamFailed(_UNFINISHED)
+    odd = len(choices) > 1
+    for choice in choices:
+        if type(choice) is not dict or (reason := choice.get("finish_reason")) in _NO_FINISH:
+            raise UpstreamFailed(_UNFINISHED)
+        message = choice.get("message")
+        if reason in ODD_FINISHES or (type(message) is dict and (message.get("tool_calls") or is_odd(message))):
+            odd = True
+    return odd
