@@ -31,7 +31,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     def spied(function: Callable[..., Any]) -> Callable[..., Any]:
         def spy(*arguments: Any, **options: Any) -> Any:
-            seen.add(threading.current_thread().name.partition("_")[0])
+            seen.add(threading.current_thread().name.partition("-")[0])
             return function(*arguments, **options)
 
         return spy
@@ -73,7 +73,7 @@ async def test_the_tools_of_a_request_are_read_once(
     seen: list[str] = []
 
     def spy(request: dict[str, Any]) -> Tools:
-        seen.append(threading.current_thread().name.partition("_")[0])
+        seen.append(threading.current_thread().name.partition("-")[0])
         return read(request)
 
     monkeypatch.setattr(Tools, "of", spy)
