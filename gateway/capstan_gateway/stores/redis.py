@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from capstan_gateway.stores.port import StoreDown
 
@@ -44,11 +44,18 @@ class RedisStore:
         self._seconds = seconds
         self._rng = rng
         self._on_call = on_call
-        self.failure: str | None = None
-        """Why the latest call failed; None when it did not."""
+        self._down: str | None = None
+        """Why the latest call had no answer."""
+        self._refused: dict[str, str] = {}
+        """Why Redis refuses calls, by their kinds: it has no room, or forbids them."""
         self._pool = _pool(url, password=password, ca_file=ca_file, seconds=seconds)
         self._client = Redis(connection_pool=self._pool)
         self._scripts: dict[str, Any] = {}
+
+    @property
+    def failure(self) -> str | None:
+        """What is wrong with Redis now, by the kind of error; None when nothing is."""
+        return self._down or next(iter(self._refused.values()), None)
 
     async def read(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
         """Give these fields of a key. Raises StoreDown."""
@@ -84,21 +91,38 @@ class RedisStore:
         try:
             async with asyncio.timeout(self._seconds):
                 result = await work()
+        except ResponseError as error:
+            self._on_call(call, "refused")
+            self._note_refusal(call, type(error).__name__)
+            raise StoreDown(f"Redis refused: {type(error).__name__}") from error
         except (RedisError, OSError) as error:  # NB: TimeoutError is an OSError.
             self._on_call(call, "failed")
-            self._note(error)
+            self._note_down(type(error).__name__)
             raise StoreDown(f"Redis did not answer: {type(error).__name__}") from error
         self._on_call(call, "answered")
-        self._note(None)
+        if self._down is not None or self._refused:
+            self._note_answer(call)
         return result
 
-    def _note(self, error: Exception | None) -> None:
-        """Log what has changed."""
-        before, self.failure = self.failure, None if error is None else type(error).__name__
-        if error is not None and before is None:
-            log.warning("Redis does not answer", extra={"reason": self.failure})
-        elif error is None and before is not None:
-            log.info("Redis answers again")
+    def _note_down(self, reason: str) -> None:
+        """Log that it is away, once."""
+        if self._down is None:
+            log.warning("Redis does not answer", extra={"reason": reason})
+        self._down = reason
+
+    def _note_refusal(self, call: str, reason: str) -> None:
+        """Log that it refuses such calls, once: others may go on."""
+        self._down = None
+        if self._refused.get(call) != reason:
+            log.warning("Redis refuses calls", extra={"call": call, "reason": reason})
+        self._refused[call] = reason
+
+    def _note_answer(self, call: str) -> None:
+        """Log what works again."""
+        if self._down is not None or call in self._refused:
+            log.info("Redis answers again", extra={"call": call})
+        self._down = None
+        self._refused.pop(call, None)
 
 
 def _pool(url: str, *, password: str | None, ca_file: Path | None, seconds: float) -> BlockingConnectionPool:

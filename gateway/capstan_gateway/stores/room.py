@@ -31,7 +31,8 @@ class Stores:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is wrong and keeps no request away."""
-        return () if self.redis is None or self.redis.failure is None else ("Redis does not answer",)
+        failure = None if self.redis is None else self.redis.failure
+        return () if failure is None else (f"Redis does not do what is asked of it: {failure}",)
 
 
 def make_stores(settings: Settings, *, metrics: Metrics, budget: MemoryBudget, rng: Random) -> Stores:

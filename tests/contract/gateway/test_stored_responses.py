@@ -330,11 +330,41 @@ async def test_without_redis_requests_are_served(
             await call
         assert (raised.value.status_code, raised.value.code) == (503, "store_unavailable")
         assert raised.value.response.headers["retry-after"] == "1"
-    assert "Redis does not answer" in gateway.gateway.notes()
+    assert any("Redis does not do what is asked of it" in note for note in gateway.gateway.notes())
     assert gateway.gateway.not_ready() is None
     server.start()
     await eventually(lambda: gateway.metric("gateway_stored_responses_total", outcome="kept") == 4, what="the writes")
     assert await client.responses.retrieve(said.id) == said
+
+
+async def test_a_redis_that_hangs(tmp_path: Path, engine: FakeUpstream, server: RedisServer) -> None:
+    """With a Redis that answers nothing, and keeps its connections, the same holds; what waits is written later."""
+    options = {"redis_url": server.url, "redis_seconds": 0.3}
+    async with running_gateway(tmp_path, *models(engine), **options) as gateway, gateway.client() as client:
+        first = await client.responses.create(**ASK)
+        kept = "gateway_stored_responses_total"
+        await eventually(lambda: gateway.metric(kept, outcome="kept") == 1, what="the write")
+        server.pause()
+        served = [await client.responses.create(**ASK) for _ in range(20)]
+        assert {said.store for said in served} == {True}
+        await client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "x"}])
+        with pytest.raises(openai.InternalServerError) as raised:
+            await client.responses.create(**ASK, previous_response_id=first.id)
+        assert raised.value.code == "store_unavailable"
+        server.go_on()
+        await eventually(lambda: gateway.metric(kept, outcome="kept") >= 21, what="the writes")
+        assert await client.responses.retrieve(served[-1].id) == served[-1]
+
+
+async def test_what_waits_is_written_at_the_end(tmp_path: Path, engine: FakeUpstream, server: RedisServer) -> None:
+    """A gateway that ends writes what it has said it stores: the outbox ends before the connection does."""
+    async with running_gateway(tmp_path, *models(engine), redis_url=server.url, redis_seconds=10.0) as gateway:
+        store = gateway.gateway.stores.responses
+        assert store is not None
+        for number in range(50):
+            assert store.keep("t", f"resp_cs{number:040x}", Stored(b"{}", b"[]"))
+    with server.client() as looking:
+        assert len(looking.keys("*resp_*")) == 50
 
 
 async def test_what_is_too_large_is_not_stored(tmp_path: Path, engine: FakeUpstream, server: RedisServer) -> None:

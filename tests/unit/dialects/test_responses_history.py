@@ -51,6 +51,12 @@ def test_every_item_has_an_id_of_its_kind() -> None:
     assert "status" not in kept[1]
 
 
+@pytest.mark.parametrize("given", [None, "", 5, {"a": 1}, ["x"]])
+def test_ids_that_are_none_are_replaced(given: Any) -> None:
+    """Whatever a client writes for an id, an item that is kept has a text for one."""
+    assert kept_items({"input": [{"role": "user", "content": "x", "id": given}]}, "n")[0]["id"] == "msg_n_i0"
+
+
 def test_nothing_is_kept_of_no_input() -> None:
     """A request that only goes on has no items of its own."""
     assert kept_items({}, "n") == kept_items({"input": None}, "n") == []

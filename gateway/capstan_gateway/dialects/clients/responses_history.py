@@ -54,7 +54,9 @@ def _said(text: str) -> Document:
 
 def _kept(item: Document, number: str) -> Document:
     kind = item.get("type") or "message"
-    kept: Document = {**item, "type": kind, "id": item.get("id") or f"{_PREFIXES.get(kind, 'item')}_{number}"}
+    known = item.get("id")
+    own = known if isinstance(known, str) and known else f"{_PREFIXES.get(kind, 'item')}_{number}"
+    kept: Document = {**item, "type": kind, "id": own}
     if kind == "message":
         kept |= {"content": _parts(item), "status": item.get("status") or "completed"}
     return kept
