@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import orjson
+import pytest
+
 from capstan_contract.config import (
     ExternalBackend,
     ExternalEndpoint,
     ModelEntry,
     Provider,
     StaticBackend,
+    Task,
 )
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import Runtime
@@ -99,3 +103,51 @@ def test_a_key_is_looked_up_when_the_probe_goes_out() -> None:
         world.credentials.take({"key": key})
         assert (b"authorization", b"Bearer " + key) in (target.headers() or ())
     assert world.targets()["h1"] is target
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "body"),
+    [
+        ({}, b"/chat/completions", {"messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}),
+        ({"task": Task.COMPLETION}, b"/completions", {"prompt": "ping", "max_tokens": 1}),
+        ({"task": Task.EMBED}, b"/embeddings", {"input": "ping"}),
+        ({"task": Task.CLASSIFY}, b"", None),
+    ],
+)
+def test_the_smallest_request_of_each_task(fields: dict[str, Any], path: bytes, body: dict[str, Any] | None) -> None:
+    """Of the engine's own name; where a task has no common one there is nothing to send."""
+    world = World(a=("a1",))
+    world.load(_entry("a", upstreamName="up", **fields))
+    target = world.targets()["a1"]
+    assert (target.path, target.model, target.hosted) == (path, "a", False)
+    assert target.body == (b"" if body is None else orjson.dumps({"model": "up", **body}))
+    assert target.headers() == ((b"content-type", b"application/json"),)
+    assert target.state is world.sets["a"].states[0]
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "headers"),
+    [
+        (Provider.OPENAI, b"/chat/completions", [(b"authorization", b"Bearer k")]),
+        (Provider.ANTHROPIC, b"/messages", [(b"anthropic-version", b"2023-06-01"), (b"x-api-key", b"k")]),
+    ],
+)
+def test_a_hosted_api_is_asked_in_its_own_dialect(provider: Provider, path: bytes, headers: list[Any]) -> None:
+    """With its key, and what its API wants to be told beside it."""
+    world = World()
+    world.put("hosted", "h1", credential="key")
+    world.credentials.take({"key": b"k"})
+    endpoint = ExternalEndpoint(name="default", url="https://api.example.com/v1", credentialFile="key")
+    world.load(_entry("hosted", backend=ExternalBackend(provider=provider, endpoints=(endpoint,))))
+    target = world.targets()["h1"]
+    assert (target.path, target.hosted, target.model) == (path, True, "hosted")
+    assert list(target.headers() or ()) == [(b"content-type", b"application/json"), *headers]
+
+
+def test_where_the_config_goes_there_is_nothing_to_ask() -> None:
+    """A model without endpoints has nothing to ask either."""
+    world = World(a=("a1",), b=())
+    world.load(_entry("a"), _entry("b"))
+    assert set(world.targets()) == {"a1"}
+    world.runtime = None
+    assert world.targets() == {}
