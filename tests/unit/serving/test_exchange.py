@@ -259,6 +259,11 @@ async def test_a_small_body_in_one_piece() -> None:
     exchange.on_body_complete()
     assert (exchange.received, exchange.body_complete) == (3, True)
     assert exchange.whole_body(3) == b"abc"
+    assert exchange.whole_body(3) == b""
+    again = connection.exchange(length=3)
+    again.on_body(b"abc")
+    again.on_body_complete()
+    assert await again.read_body(3) == b"abc"
     assert connection.told == []
     assert connection.exchange(whole=True).whole_body(0) == b""
 
@@ -343,6 +348,8 @@ async def test_who_asks_first_is_told_to_go_on() -> None:
     exchange = connection.exchange(expects_continue=True)
     task = await reading(exchange)
     assert connection.transport.sent == b"HTTP/1.1 100 Continue\r\n\r\n"
+    exchange.wake()
+    await asyncio.sleep(0)
     exchange.on_body(b"a")
     await asyncio.sleep(0)
     exchange.on_body_complete()
