@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 
 import pytest
 
-from capstan_gateway.errors import InvalidRequest, RequestTooLarge
+from capstan_gateway.errors import GatewayError, InvalidRequest, RequestTooLarge
 from capstan_gateway.serving import request_reader
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
+from capstan_gateway.serving.refusals import ErrorWriter
 from capstan_gateway.serving.turned_away import TurnedAway
 from support.serving import DATE, Client, FixedIds, read_answers, turns
 
@@ -155,6 +157,34 @@ async def test_a_refusal_is_counted_by_its_reason(before: bytes, status: int) ->
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("before", [b"", GET])
+async def test_a_refusal_is_in_the_envelope_of_the_api_that_was_asked(before: bytes) -> None:
+    """What is known of its target and its headers says which; a handler that fails as well."""
+    asked: list[tuple[bytes, list[tuple[bytes, bytes]]]] = []
+
+    class Plain:
+        def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
+            return error.status, f"{request_id}: {type(error).__name__}".encode()
+
+    def writer(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> ErrorWriter:
+        asked.append((target, list(headers)))
+        return Plain()
+
+    client = Client()
+    client.service.error_writer = writer
+    said = await client.say(before + BAD.replace(b"no colon", b"a: b\r\nno colon"))
+    assert said.endswith(b"req_test: InvalidRequest")
+    assert asked == [(b"/x", [(b"host", b"x")])]
+
+    async def fails(exchange: Exchange) -> None:
+        raise LookupError("a bug")
+
+    client = Client(fails)
+    client.service.error_writer = writer
+    assert (await client.say(GET)).endswith(b"req_test: GatewayError")
+    assert asked[1:] == asked[:1]
+
+
 async def test_nothing_behind_the_last_request_is_served() -> None:
     """What follows a request that ends the connection is ignored, whatever it is."""
     for rest in (GET, BAD, b"\0" * 100):
@@ -195,6 +225,26 @@ async def test_the_last_of_a_pipeline_is_cut_off_when_its_client_goes() -> None:
     client = Client(handler)
     await client.say(GET + GET)
     assert served == 2
+    client.transport.hang_up()
+    await turns()
+    assert gone.is_set()
+
+
+async def test_who_waits_with_half_a_head_is_cut_off_when_its_client_goes() -> None:
+    """What came behind the last request that is whole was read with it, so that the connection is read again."""
+    gone = asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        exchange.on_gone = gone.set
+        if exchange.target == b"/first":
+            exchange.respond(200, b"content-length: 0\r\n", b"")
+        else:
+            await gone.wait()
+
+    client = Client(handler)
+    large = b"GET /%b HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 3000 + b"\r\n\r\n"
+    await client.say(large.replace(b"%b", b"first") + large.replace(b"%b", b"last") + GET[:9])
+    assert client.statuses == [200]
     client.transport.hang_up()
     await turns()
     assert gone.is_set()
@@ -414,7 +464,7 @@ async def test_what_is_answered_is_sent_to_a_half_closed_client() -> None:
     assert client.transport.closed
 
 
-async def test_a_handler_that_fails() -> None:
+async def test_a_handler_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     """A bug before the answer is a 500, one within it or without any answer the connection's end: never silence."""
 
     async def fails(exchange: Exchange) -> None:
@@ -438,7 +488,9 @@ async def test_a_handler_that_fails() -> None:
         await client.say(GET)
         assert client.statuses == statuses
         assert client.ended is ends
-        assert not client.connection.answering
+        client.transport.hang_up()
+        await turns()
+    assert not [line for line in caplog.records if line.name == "asyncio"], "nothing fails when it is lost"
 
 
 async def test_one_connection_too_many() -> None:

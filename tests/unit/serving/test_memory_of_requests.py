@@ -175,6 +175,18 @@ async def test_half_heads_are_counted() -> None:
     assert budget.held == 0
 
 
+async def test_a_little_that_is_not_parsed_yet_costs_nothing() -> None:
+    """Up to the same bound; one byte more is counted, as it is."""
+    budget = MemoryBudget(100_000)
+    connection = Client(memory=budget).connection
+    connection._keep_unparsed(b"x" * FREE_BYTES)
+    assert budget.held == 0
+    connection._keep_unparsed(b"x" * (FREE_BYTES + 1))
+    assert budget.held == FREE_BYTES + 1
+    connection.connection_lost(None)
+    assert budget.held == 0
+
+
 async def test_a_small_half_head_costs_nothing() -> None:
     """Up to a bound it is not counted, one byte more is, twice: its bytes, and what is made of them."""
     budget = MemoryBudget(100_000)

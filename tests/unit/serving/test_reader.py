@@ -227,7 +227,8 @@ def test_the_number_of_headers_is_bounded() -> None:
     sink = Sink(max_head_bytes=100_000).read(head(*[b"a: b"] * MAX_HEADERS))
     assert sink.told[0] == 431
     sink = Sink(max_head_bytes=100_000)
-    sink.read(*[line + b"\r\n" for line in head(*[b"a: b"] * (MAX_HEADERS - 1)).split(b"\r\n")[:-1]])
+    whole = head(*[b"a: b"] * (MAX_HEADERS - 1))
+    sink.read(whole[:-1], whole[-1:])
     assert (sink.refused, len(sink.requests)) == ([], 1)
     sink = Sink(max_head_bytes=100_000)
     sink.read(*[line + b"\r\n" for line in head(*[b"a: b"] * (MAX_HEADERS + 3)).split(b"\r\n")[:-2]])
@@ -249,6 +250,9 @@ def test_trailers_are_bounded() -> None:
         sink.read(b"t: " + b"y" * 95 + b"\r\n")
     assert sink.told == (431, f"the request's trailers are larger than {MAX_HEAD} bytes")
     assert not sink.requests[0].complete
+    exact = Sink().read(head(b"transfer-encoding: chunked"), b"1\r\na\r\n", b"0\r\n")
+    exact.read(b"t: " + b"y" * (MAX_HEAD - 8) + b"\r\n", b"\r\n")
+    assert (exact.refused, exact.requests[0].complete) == ([], True)
     short = Sink().read(head(b"transfer-encoding: chunked"), b"1\r\na\r\n0\r\nt: y\r\n\r\n", head())
     assert [got.headers[-1][0] for got in short.requests] == [b"transfer-encoding", b"host"]
 
