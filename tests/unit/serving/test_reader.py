@@ -293,7 +293,21 @@ def test_a_body_is_one_step() -> None:
     first = head(b"content-length: 9000", start=b"POST /x HTTP/1.1")
     rest = sink.reader.feed(first + b"z" * 9000 + head() + head())
     assert rest == head()
-    assert [(len(b"".join(got.body)), got.complete) for got in sink.requests] == [(9000, True), (0, True)]
+    assert [(got.body, got.complete) for got in sink.requests] == [([b"z" * 9000], True), ([], True)]
+    sink = Sink()
+    sink.waits_behind = 2
+    assert sink.reader.feed(first + b"z" * 5000) == b""
+    assert sink.reader.feed(b"z" * 4000 + head(b"a: " + b"x" * 200) + head()) == head()
+    assert [(got.body, got.complete) for got in sink.requests] == [([b"z" * 5000, b"z" * 4000], True), ([], True)]
+
+
+def test_lines_in_front_of_a_request_are_a_step() -> None:
+    """Empty ones: what is behind them is read head by head all the same."""
+    sink = Sink()
+    sink.waits_behind = 1
+    one = head(b"a: " + b"x" * 300)
+    assert sink.reader.feed(b"\r\n\r\n" + one * 20) == one * 19
+    assert len(sink.requests) == 1
 
 
 def test_a_large_head_is_read_in_slices() -> None:
