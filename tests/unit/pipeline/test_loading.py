@@ -4,7 +4,6 @@ import gc
 import gzip
 import tracemalloc
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.decompress import STEP
 from capstan_gateway.pipeline.loading import decompress, load, load_large, load_small
 from capstan_gateway.serving.exchange import FREE_BYTES, Exchange
+from support.threads import Counted
 
 BOUND = 48 * 1024
 """What docs/gateway.md says that a body and its document take at most without being counted."""
@@ -118,20 +118,10 @@ def test_a_small_body_takes_the_worst_where_there_is_plenty() -> None:
     assert budget.held - held == memory_of(body, count_values(body))
 
 
-class Counted(ThreadPoolExecutor):
-    """A thread for what is large, and how often it was given something."""
-
-    count = 0
-
-    def submit(self, *given: Any, **more: Any) -> Any:
-        self.count += 1
-        return super().submit(*given, **more)
-
-
 @pytest.fixture
 def executor() -> Iterator[Counted]:
     """One."""
-    with Counted(1) as threads:
+    with Counted() as threads:
         yield threads
 
 
