@@ -1,10 +1,11 @@
 """Equal parts of many objects are one object: of 5,000 LLMModels most parts, and most conditions, say the same.
 
 Only for what nobody changes: manifests, and frozen pydantic models. Two parts are equal here when their types, the
-fields that were set and every value are, whatever `==` says of 1, 1.0 and True. Bounded: when a table is full it is
-emptied, which costs nothing but that later parts are other objects.
+fields that were set and every value are, whatever `==` says of 1, 1.0 and True. Bounded: long texts and what holds them
+are not shared, and when a table is full it is emptied, which costs nothing but that later parts are other objects.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
@@ -12,6 +13,8 @@ from pydantic import BaseModel
 M = TypeVar("M", bound=BaseModel)
 
 MOST: Final = 4096
+LONGEST: Final = 256
+"""Characters of a text that is shared: longer ones are seldom alike, and a table keeps what it holds alive."""
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -49,6 +52,8 @@ class Sharing:
     def part(self, part: M) -> M:
         """Give the frozen model that stands for all that are equal to this one, its parts shared as well."""
         self.within(part)
+        if _has_long(part.__dict__.values()):
+            return part
         key = (
             type(part),
             frozenset(part.__pydantic_fields_set__),
@@ -70,6 +75,8 @@ class Sharing:
         return self._text(value) if type(value) is str else value
 
     def _leaf(self, value: dict[str, Any]) -> dict[str, Any]:
+        if _has_long(value) or _has_long(value.values()):
+            return {self._text(name): item for name, item in value.items()}
         key = tuple(part for name, item in value.items() for part in (name, *_scalar(item)))
         known = self._objects.get(key)
         if known is None:
@@ -78,6 +85,8 @@ class Sharing:
         return known
 
     def _text(self, text: str) -> str:
+        if len(text) > LONGEST:
+            return text
         known = self._texts.get(text)
         if known is None:
             known = text
@@ -103,6 +112,21 @@ def _key(value: object) -> object:
     if isinstance(value, tuple):
         return (tuple, *(_key(item) for item in value))
     return _scalar(value) if type(value) in _SCALARS else id(value)
+
+
+def _has_long(values: Iterable[object]) -> bool:
+    """Whether a long text is among them, or anywhere within."""
+    return any(_is_long(value) for value in values)
+
+
+def _is_long(value: object) -> bool:
+    if type(value) is str:
+        return len(value) > LONGEST
+    if isinstance(value, BaseModel):
+        return _has_long(value.__dict__.values())
+    if isinstance(value, dict):
+        return _has_long(value) or _has_long(value.values())
+    return isinstance(value, list | tuple) and _has_long(value)
 
 
 def _scalar(value: object) -> tuple[type, object]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from capstan_operator.resources.sharing import Sharing
+from capstan_operator.resources.sharing import LONGEST, Sharing
 
 LEAVES = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.0, 1.0, 2.5]) | st.text(max_size=2)
 VALUES = st.recursive(
@@ -99,3 +99,20 @@ def test_the_tables_are_bounded() -> None:
         sharing.json({"n": str(number)})
         sharing.part(Inner(value=number))
     assert all(len(table) <= 4 for table in vars(sharing).values() if isinstance(table, dict))
+
+
+def test_what_is_long_is_kept_by_nobody_else() -> None:
+    """A long text, and every part that holds one, is not shared: a table would keep it when its model is gone."""
+    sharing = Sharing()
+    long = "x" * (LONGEST + 1)
+    kept = [sharing.json(copy.deepcopy({"a": {"b": long}, long: 1, "c": [long]})) for _ in range(2)]
+    assert kept[0] == kept[1]
+    assert kept[0]["a"] is not kept[1]["a"]
+    inner = Inner(name=long)
+    assert sharing.part(inner) is inner
+    assert sharing.part(Inner(name=long)) is not inner
+    for outer in (Outer(first=inner), Outer(more=(inner,)), Outer(free={"a": [long]})):
+        assert sharing.part(outer) is outer
+        assert sharing.part(outer.model_copy(deep=True)) is not outer
+    short = Outer(first=Inner(name="x" * LONGEST))
+    assert sharing.part(short) is sharing.part(short.model_copy(deep=True))
