@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.names import CREDENTIAL_LABEL
+from capstan_contract.names import CREDENTIAL_LABEL, PRIVACY_KEY
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import CONFIG_MAPS, DEPLOYMENTS, SECRETS, SERVICES
@@ -191,6 +191,26 @@ async def test_credentials_are_copied_and_missing_ones_are_told(
     await eventually(well, what="the model to be ready")
     assert "sk-very-secret" not in operator.log
     assert data["openai"] not in operator.log
+
+
+async def test_the_key_of_users_hashes_is_made_once(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """An operator makes it, and the next one leaves it as it is; nothing of it is in the log."""
+
+    async def key() -> str:
+        found = await find(kube, SECRETS, "capstan-gateway-privacy", namespace)
+        return str(((found or {}).get("data") or {}).get(PRIVACY_KEY, ""))
+
+    operator = start_operator()
+    await eventually(key, what="the key")
+    made = await key()
+    operator.stop()
+    again = start_operator()
+    await kube.apply(simulated("one", namespace), manager="user")
+    await settled(kube, "one", namespace)
+    assert await key() == made
+    for process in (operator, again):
+        assert base64.b64decode(made).decode() not in process.log
+        assert made not in process.log
 
 
 async def test_an_autoscaler_owns_the_replicas_within_bounds(
