@@ -23,7 +23,7 @@ class PrivacyKeyFile:
         self._path = path
         self._pseudonyms = pseudonyms
         self._absent_seconds = absent_seconds
-        self._known: bytes | None = None
+        self._known = False
 
     async def run(self) -> None:
         """Watch for ever; returns at once without a file."""
@@ -32,18 +32,22 @@ class PrivacyKeyFile:
             return
         threads = Threads("privacy-key")
         while True:
-            self._take(await threads.run(_read, self._path))
-            await asyncio.sleep(self._absent_seconds if self._known is None else KNOWN_SECONDS)
+            seconds = self.take(await threads.run(_read, self._path))
+            await asyncio.sleep(seconds)
 
-    def _take(self, key: bytes | None) -> None:
-        if key is None or key == self._known:
-            return  # A file that is gone changes nothing.
-        if len(key) < LEAST_KEY_BYTES:
+    def take(self, key: bytes | None) -> float:
+        """Use what is in the file where it is a key; give the seconds until somebody is to look again.
+
+        A file that is gone, or has no key any more, changes nothing.
+        """
+        if key is not None and len(key) >= LEAST_KEY_BYTES:
+            if not self._known:
+                log.info("read the key of users' hashes")
+            self._pseudonyms.set_key(key)
+            self._known = True
+        elif key is not None:
             log.warning("the key of users' hashes is too short", extra={"least_bytes": LEAST_KEY_BYTES})
-            return
-        self._pseudonyms.set_key(key)
-        self._known = key
-        log.info("read the key of users' hashes")
+        return KNOWN_SECONDS if self._known else self._absent_seconds
 
 
 def _read(path: Path) -> bytes | None:

@@ -86,7 +86,7 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
     if route.dialect is not None and model.provider == Provider.OPENAI:
         if route.dialect is RESPONSES and native:
             return _NATIVE_RESPONSES
-        if fits_responses(request.document):
+        if model.target.reasons and fits_responses(request.document):
             return _TRANSLATED_RESPONSES
     return None
 

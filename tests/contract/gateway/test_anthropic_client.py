@@ -9,7 +9,7 @@ import anthropic
 import httpx2
 import pytest
 
-from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider, Task
+from capstan_contract.config import Capability, ExternalBackend, ExternalEndpoint, Provider, Task
 from fakes.anthropic_upstream import anthropic_answer, error, event, stream_events, text
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
@@ -49,6 +49,12 @@ async def gateway(tmp_path: Path, engine: FakeUpstream, hosted: FakeUpstream) ->
         entry("chat", engine.url, upstreamName="engine-name"),
         entry("claude", upstreamName="claude-x", backend=external(Provider.ANTHROPIC, hosted.url)),
         entry("gpt", upstreamName="gpt-x", backend=external(Provider.OPENAI, engine.url)),
+        entry(
+            "thinker",
+            upstreamName="gpt-x",
+            backend=external(Provider.OPENAI, engine.url),
+            capabilities=(Capability.TOOLS, Capability.REASONING),
+        ),
         entry("embed", engine.url, task=Task.EMBED),
         entry("idle"),
     )
@@ -382,7 +388,7 @@ async def test_effort_beside_tools_goes_to_openai_as_a_response(
         return await wire.end()
 
     engine.respond = answer
-    asked: dict[str, Any] = {**ASK, "model": "gpt", "tools": [TOOL], "output_config": {"effort": "high"}}
+    asked: dict[str, Any] = {**ASK, "model": "thinker", "tools": [TOOL], "output_config": {"effort": "high"}}
     if stream:
         async with client.messages.stream(**asked) as events:
             said = await events.get_final_message()
@@ -398,18 +404,19 @@ async def test_effort_beside_tools_goes_to_openai_as_a_response(
     assert [tool["name"] for tool in request.document["tools"]] == ["w"]
     assert "reasoning_effort" not in request.document
     await gateway.settled()
-    assert gateway.metric("llm_tokens_total", model="gpt", direction="output") == 5
+    assert gateway.metric("llm_tokens_total", model="thinker", direction="output") == 5
 
 
+@pytest.mark.parametrize(("model", "fields"), [("thinker", {"stop_sequences": ["x"]}), ("gpt", {})])
 async def test_effort_is_left_out_where_openai_has_no_form_for_it(
-    client: anthropic.AsyncAnthropic, engine: FakeUpstream
+    client: anthropic.AsyncAnthropic, engine: FakeUpstream, model: str, fields: dict[str, Any]
 ) -> None:
-    """Stop sequences are chat's alone: the request goes there, without what is refused beside tools."""
-    await client.messages.create(
-        **{**ASK, "model": "gpt", "tools": [TOOL], "output_config": {"effort": "high"}, "stop_sequences": ["x"]}
-    )
+    """Stop sequences are chat's alone: the request goes there, without what is refused beside tools; so does one of a
+    model that does not reason, which Claude Code asks for an effort as well."""
+    asked = {**ASK, "model": model, "tools": [TOOL], "output_config": {"effort": "high"}, **fields}
+    await client.messages.create(**asked)
     (request,) = engine.requests
-    assert (request.path, request.document["stop"]) == ("/v1/chat/completions", ["x"])
+    assert request.path == "/v1/chat/completions"
     assert "reasoning_effort" not in request.document
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from capstan_contract.config import Compatibility, HostedTools
-from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
+from fakes.openai_upstream import FakeUpstream, Received, Wire, completion, frame
 from support.gateway import RunningGateway, entry, running_gateway
 
 SYSTEM = "You are an agent of one session. " * 60
@@ -179,13 +179,19 @@ async def test_a_prompt_that_is_too_long_is_told_in_numbers_where_an_engine_name
 ) -> None:
     """Claude Code compacts by the words and reads the numbers: the window is the config's, the prompt is estimated."""
 
-    async def refuse(_: Received, wire: Wire) -> None:
-        await wire.json({"error": {"message": "Please reduce the length of the messages or completion."}}, 400)
+    told = {"error": {"message": "Please reduce the length of the messages or completion.", "code": 400}}
+
+    async def refuse(received: Received, wire: Wire) -> None:
+        if not received.document.get("stream"):
+            return await wire.json(told, 400)
+        await wire.stream_head()  # Some find out behind their head.
+        await wire.chunk(frame(told))
+        return await wire.end()
 
     engines[0].respond = refuse
-    for length, more in ((4000, True), (10, False)):
+    for length, more, stream in ((4000, True, False), (10, False, False), (4000, True, True)):
         words = {**TURN, "model": "strict", "messages": [{"role": "user", "content": "word " * length}]}
-        answer = await post(gateway, words)
+        answer = await post(gateway, {**words, "stream": stream})
         assert answer.status_code == 400
         said = re.fullmatch(r"prompt is too long: (\d+) tokens > 3000 maximum", answer.json()["error"]["message"])
         assert said, answer.text

@@ -228,12 +228,18 @@ def test_a_key_of_a_cache_is_hidden_where_it_may_tell_of_somebody() -> None:
         assert hidden["prompt_cache_key"].startswith("u_")
 
 
-def test_effort_beside_tools_is_left_out_for_openai() -> None:
-    """Their chat completions refuse both together; engines and requests without tools keep it."""
+def test_effort_is_left_out_where_openai_refuses_it() -> None:
+    """Their chat completions take none beside tools, and models that do not reason none at all; engines keep it."""
     asked = {"messages": [U1], "tools": [{}], "reasoning_effort": "high"}
-    assert "reasoning_effort" not in shape(asked, target(Provider.OPENAI), translated=True)
+    bare = {**asked, "tools": []}
+    reasons, plain = target(Provider.OPENAI, reasons=True), target(Provider.OPENAI)
+    assert "reasoning_effort" not in shape(asked, reasons, translated=True)
+    assert shape(bare, reasons, translated=True) is bare
+    assert shape(asked, reasons, translated=True, responses=True) is asked
+    assert "reasoning_effort" not in shape(asked, plain, translated=True)
+    assert "reasoning_effort" not in shape(bare, plain, translated=True)
     assert shape(asked, target(), translated=True) is asked
-    assert "reasoning_effort" in shape({**asked, "tools": []}, target(Provider.OPENAI), translated=True)
+    assert shape(asked, plain, translated=False) is asked
 
 
 def test_chat_passes_as_it_is_unless_its_owner_says_so() -> None:

@@ -30,7 +30,7 @@ def shape(
     messages = document.get("messages")
     if translated:
         document = _with_messages(document, _with_ids(_written(messages, target), target))
-        return document if responses else _fitting_effort(document, target)
+        return _fitting_effort(document, target, responses=responses)
     if not plain or target.said.systemMessages is not None or target.said.reasoningHistory is not None:
         messages = _as_set(messages, target)
     if not plain and isinstance(messages, list):
@@ -67,8 +67,11 @@ def _as_set(messages: Any, target: Target) -> Any:
     return messages if history is None else place_reasoning(messages, keep=history is ReasoningHistory.PASS)
 
 
-def _fitting_effort(document: Document, target: Target) -> Document:
-    """OpenAI's chat completions refuse an effort beside tools, which agents send with every request."""
-    if target.provider == Provider.OPENAI and document.get("tools") and "reasoning_effort" in document:
-        return {key: value for key, value in document.items() if key != "reasoning_effort"}
-    return document
+def _fitting_effort(document: Document, target: Target, *, responses: bool) -> Document:
+    """Leave out an effort that OpenAI refuses: of a model that does not reason, and in chat beside tools. Agents send
+    one with every request."""
+    if target.provider != Provider.OPENAI or "reasoning_effort" not in document:
+        return document
+    if target.reasons and (responses or not document.get("tools")):
+        return document
+    return {key: value for key, value in document.items() if key != "reasoning_effort"}
