@@ -124,7 +124,10 @@ class Keeper:
 
     def keep(self, response: bytes) -> bool:
         """Take the whole response as the client is given it; False when it is not kept. For the loop's thread."""
-        items = orjson.dumps(kept_items(self._document, self._number))
+        try:
+            items = orjson.dumps(kept_items(self._document, self._number))
+        except orjson.JSONEncodeError:
+            return False  # JSON may be read deeper than it is written.
         return self._store.keep(self._tenant, f"resp_{self._number}", Stored(response, items))
 
 
