@@ -1,5 +1,7 @@
-// The AI SDK with its providers: @ai-sdk/openai on Responses (its default) and on chat, @ai-sdk/openai-compatible and
-// @ai-sdk/anthropic. Arguments and what is printed are those of scenarios.py.
+// The AI SDK with its providers: @ai-sdk/openai on Responses and on chat, @ai-sdk/openai-compatible and
+// @ai-sdk/anthropic. Arguments and what is printed are those of scenarios.py; with `stored` as a third argument, which
+// says that the gateway stores responses, it is @ai-sdk/openai alone, as it is without any options: it then refers to
+// items of earlier answers instead of sending them.
 
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
@@ -9,7 +11,7 @@ import { readFileSync } from "node:fs";
 import { z } from "zod";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
-const [gateway, picture] = process.argv.slice(2);
+const [gateway, picture, stored] = process.argv.slice(2);
 const model = "coder";
 const weatherOf = { Oslo: "7 degrees", Rome: "21 degrees" };
 const weather = tool({
@@ -19,10 +21,11 @@ const weather = tool({
 });
 const report = Output.object({ schema: z.object({ city: z.string(), degrees: z.number() }) });
 
-const scenariosOf = (model) => {
+const scenariosOf = (model, providerOptions = {}) => {
+  const all = { model, providerOptions, maxRetries: 0 };
   const ask = (prompt, more = {}) =>
-    generateText({ model, maxRetries: 0, ...(Array.isArray(prompt) ? { messages: prompt } : { prompt }), ...more });
-  const stream = (prompt) => streamText({ model, maxRetries: 0, prompt });
+    generateText({ ...all, ...(Array.isArray(prompt) ? { messages: prompt } : { prompt }), ...more });
+  const stream = (prompt) => streamText({ ...all, prompt });
   return {
     chat: async (prompt) => ({ text: (await ask(prompt)).text }),
     stream: async (prompt) => {
@@ -31,7 +34,7 @@ const scenariosOf = (model) => {
       return { pieces };
     },
     tools: async (prompt) => {
-      const run = streamText({ model, maxRetries: 0, prompt, tools: { weather }, stopWhen: isStepCount(5) });
+      const run = streamText({ ...all, prompt, tools: { weather }, stopWhen: isStepCount(5) });
       await run.consumeStream();
       const steps = await run.steps;
       const calls = steps.flatMap((step) => step.toolCalls.map((call) => [call.toolName, call.input]));
@@ -68,8 +71,8 @@ const compatible = createOpenAICompatible({
   name: "capstan", baseURL: `${gateway}/v1`, apiKey, includeUsage: true, supportsStructuredOutputs: true,
 });
 const anthropic = createAnthropic({ baseURL: `${gateway}/v1`, apiKey });
-const rows = {
-  "AI SDK, openai": scenariosOf(openai(model)),
+const rows = stored ? { "AI SDK, openai, with a Redis": scenariosOf(openai(model)) } : {
+  "AI SDK, openai, `store: false`": scenariosOf(openai(model), { openai: { store: false } }),
   "AI SDK, openai, chat": scenariosOf(openai.chat(model)),
   "AI SDK, openai-compatible": scenariosOf(compatible(model)),
   "AI SDK, anthropic": scenariosOf(anthropic(model)),

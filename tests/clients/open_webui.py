@@ -46,6 +46,11 @@ async def call(method: str, path: str, payload: Any = None) -> Any:
     return [json.loads(event) for event in events]
 
 
+def text_of(events: Any) -> str:
+    """Give the text of a chat stream."""
+    return "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
+
+
 def of_chat() -> scenarios.Scenarios:
     """Give a connection's calls in its default form, chat completions."""
 
@@ -83,7 +88,8 @@ def of_chat() -> scenarios.Scenarios:
     async def tools(prompt: str) -> Any:
         """Put the pieces of calls together by their index, as its middleware does, and go on behind the results."""
         made: dict[int, dict[str, Any]] = {}
-        for event in await ask(prompt, tools=[TOOL]):
+        events = await ask(prompt, tools=[TOOL])
+        for event in events:
             for piece in event["choices"][0]["delta"].get("tool_calls") or [] if event["choices"] else []:
                 if piece["index"] not in made:
                     made[piece["index"]] = piece
@@ -92,23 +98,19 @@ def of_chat() -> scenarios.Scenarios:
         pairs = [(one["function"]["name"], json.loads(one["function"]["arguments"])) for one in made.values()]
         turns = payload(prompt, tools=[TOOL])
         turns["messages"] += [
-            {"role": "assistant", "content": "", "tool_calls": list(made.values())},
+            {"role": "assistant", "content": text_of(events), "tool_calls": list(made.values())},
             *(
                 {"role": "tool", "tool_call_id": one["id"], "content": scenarios.WEATHER[given["city"]]}
                 for one, (_, given) in zip(made.values(), pairs, strict=True)
             ),
         ]
-        last = await call("POST", "/chat/completions", turns)
-        text = "".join(event["choices"][0]["delta"].get("content") or "" for event in last if event["choices"])
-        return {"calls": scenarios.calls(*pairs), "text": text}
+        return {"calls": scenarios.calls(*pairs), "text": text_of(await call("POST", "/chat/completions", turns))}
 
     async def images(prompt: str) -> Any:
         data = base64.b64encode(scenarios.PICTURE.read_bytes()).decode()
         shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
         events = await ask([{"type": "text", "text": prompt}, shown])
-        return {
-            "text": "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
-        }
+        return {"text": text_of(events)}
 
     async def counting(prompt: str) -> Any:
         usage = (await ask(prompt))[-1]["usage"]
@@ -145,11 +147,11 @@ def of_responses() -> scenarios.Scenarios:
 
     async def tools(prompt: str) -> Any:
         tool = {"type": "function", **FUNCTION, "strict": False}
-        output = (await ask(prompt, tools=[tool]))[-1]["response"]["output"]
+        said, *output = (await ask(prompt, tools=[tool]))[-1]["response"]["output"]
         pairs = [(item["name"], json.loads(item["arguments"])) for item in output]
-        keep = ("type", "call_id", "name", "arguments")
         turns = payload(prompt, tools=[tool])
-        turns["input"] += [{key: item[key] for key in keep} for item in output]
+        turns["input"].append({key: said[key] for key in ("type", "role", "content")})
+        turns["input"] += [{key: item[key] for key in ("type", "call_id", "name", "arguments")} for item in output]
         turns["input"] += [
             {"type": "function_call_output", "call_id": item["call_id"], "output": scenarios.WEATHER[given["city"]]}
             for item, (_, given) in zip(output, pairs, strict=True)

@@ -5,25 +5,28 @@ What is looked at is what the client saw and what reached the engine. Each scrip
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capstan_contract.config import ModelEntry
 from support.agent_engine import USAGE, agent_engine, pictures_of, tools_of
-from support.client_engine import CALLS, DONE, OBJECT, SEEN, TEXT, ClientEngine
+from support.client_engine import CALLS, DONE, OBJECT, SEEN, TEXT, WORDS, ClientEngine
 from support.clients import Script, node, own_python, python_of
 from support.gateway import entry
 from support.gateway_process import gateway_process
 from support.pictures import data_url, picture
+from support.redis_server import redis_server
 
 openai2, openai3 = (functools.partial(python_of, name) for name in ("openai2", "openai3"))
 OFFICIAL, OPEN_WEBUI = Script("official.py", own_python), Script("open_webui.py", openai3)
 LANGCHAIN, LITELLM = Script("langchain_.py", openai3), Script("litellm_.py", openai3)
 PYDANTIC_AI, AGENTS = Script("pydantic_ai_.py", openai3), Script("openai_agents.py", openai3)
 LLAMA_INDEX, INSTRUCTOR = Script("llama_index_.py", openai2), Script("instructor_.py", openai2)
-AI_SDK = Script("ai_sdk.mjs", node)
+AI_SDK, AI_SDK_STORED = (Script("ai_sdk.mjs", node, stored=stored) for stored in (False, True))
 ALL = ("chat", "stream", "tools", "structured output", "images", "errors", "counting")
 UNCOUNTED = ALL[:-1]
 OBJECTS = ("stream", "structured output", "images", "errors")
@@ -72,7 +75,8 @@ CLIENTS = (
     Client("instructor, tools", "pypi:instructor", INSTRUCTOR, OBJECTS, INSTRUCTORS),
     Client("instructor, JSON schema", "pypi:instructor", INSTRUCTOR, OBJECTS, INSTRUCTORS),
     Client("instructor, Anthropic", "pypi:instructor", INSTRUCTOR, OBJECTS, INSTRUCTORS),
-    Client("AI SDK, openai", "npm:@ai-sdk/openai", AI_SDK, raises=AI_SDKS),
+    Client("AI SDK, openai, with a Redis", "npm:@ai-sdk/openai", AI_SDK_STORED, raises=AI_SDKS),
+    Client("AI SDK, openai, `store: false`", "npm:@ai-sdk/openai", AI_SDK, raises=AI_SDKS),
     Client("AI SDK, openai, chat", "npm:@ai-sdk/openai", AI_SDK, raises=AI_SDKS),
     Client("AI SDK, openai-compatible", "npm:@ai-sdk/openai-compatible", AI_SDK, raises=AI_SDKS),
     Client("AI SDK, anthropic", "npm:@ai-sdk/anthropic", AI_SDK, raises=AI_SDKS),
@@ -88,13 +92,32 @@ class World:
     engine: ClientEngine
     gateway: str
     folder: Path
-    seen: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    seen: dict[Script, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def seen_by(self, script: Script) -> dict[str, dict[str, Any]]:
         """Run a script, once for all tests of it."""
-        if script.name not in self.seen:
-            self.seen[script.name] = script.run(self.gateway, self.folder / "picture.png", self.folder)
-        return self.seen[script.name]
+        if script not in self.seen:
+            with self._gateway_for(script) as gateway:
+                self.seen[script] = script.run(gateway, self.folder / "picture.png", self.folder)
+        return self.seen[script]
+
+    @contextmanager
+    def _gateway_for(self, script: Script) -> Iterator[str]:
+        """Give the gateway, or one that stores responses for as long as the script runs."""
+        if not script.stored:
+            yield self.gateway
+            return
+        folder = self.folder / "stored"
+        folder.mkdir()
+        flags = ("--redis-url",)
+        with redis_server(folder) as redis, gateway_process(folder, models(self.engine), *flags, redis.url) as gateway:
+            yield gateway.url
+
+
+def models(engine: ClientEngine) -> list[ModelEntry]:
+    """Give one model under three names: some libraries do not stream, or begin, with one that they do not know."""
+    known = ("gpt-4o", "claude-sonnet-4-5")
+    return [entry("coder", engine.url, upstreamName="engine", aliases=known, contextWindow=200_000)]
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +127,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     (folder / "gateway").mkdir()
     (folder / "picture.png").write_bytes(picture())
     engine = ClientEngine()
-    with agent_engine(engine):
-        # Some libraries look a model up in a table of their own, and do not stream or begin with one that is not in it.
-        known = ("gpt-4o", "claude-sonnet-4-5")
-        models = [entry("coder", engine.url, upstreamName="engine", aliases=known, contextWindow=200_000)]
-        with gateway_process(folder / "gateway", models) as gateway:
-            yield World(engine, gateway.url, folder)
+    with agent_engine(engine), gateway_process(folder / "gateway", models(engine)) as gateway:
+        yield World(engine, gateway.url, folder)
 
 
 Asked = list[dict[str, Any]]
@@ -133,12 +152,13 @@ def stream(seen: Any, asked: Asked) -> None:
 
 
 def tools(seen: Any, asked: Asked) -> None:
-    """Both calls arrive with their arguments, the engine has the tool's schema, and each call's result by its id."""
+    """Both calls arrive with their arguments; the engine has the tool's schema, its words, and results by id."""
     assert seen["calls"] == [[call.name, call.arguments] for call in CALLS]
     assert seen["text"].strip() == DONE
     first, second = asked
     assert list(tools_of(first)["weather"]["parameters"]["properties"]) == ["city"]
     turns = [message for message in second["messages"] if message["role"] in ("assistant", "tool")]
+    assert WORDS in str(turns)
     made = [call["id"] for turn in turns for call in turn.get("tool_calls") or ()]
     assert len(set(made)) == len(CALLS)
     results = {turn["tool_call_id"]: str(turn["content"]) for turn in turns if turn["role"] == "tool"}
@@ -209,7 +229,7 @@ def test_client(world: World, client: Client, does: str) -> None:
     check(seen, world.engine.asked_by(client.row, does))
 
 
-@pytest.mark.parametrize("script", sorted({client.script for client in CLIENTS}, key=lambda script: script.name))
+@pytest.mark.parametrize("script", list(dict.fromkeys(client.script for client in CLIENTS)))
 def test_nothing_that_a_script_does_is_left_out(world: World, script: Script) -> None:
     """Each thing that a script tries is a cell of the page."""
     tried = {(row, does) for row, of in world.seen_by(script).items() for does in of}

@@ -26,9 +26,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Use:
-    """An answer that calls tools."""
+    """An answer that calls tools, behind some words where there are any."""
 
     calls: tuple[Call, ...]
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def chunks(number: int, model: str, step: Say | Use) -> Iterator[dict[str, Any]]
             yield chunk({"content": word + " "})
         yield chunk({}, "stop")
     else:
+        if step.text:
+            yield chunk({"content": step.text})
         for index, call in enumerate(step.calls):
             yield chunk({"tool_calls": [{**_call(number, index, call, ""), "index": index}]})
             text = json.dumps(call.arguments)
@@ -138,7 +141,7 @@ def _call(number: int, index: int, call: Call, arguments: str) -> dict[str, Any]
 
 def whole(number: int, model: str, step: Say | Use) -> dict[str, Any]:
     """Give the same answer as one document."""
-    message: dict[str, Any] = {"role": "assistant", "content": step.text if isinstance(step, Say) else None}
+    message: dict[str, Any] = {"role": "assistant", "content": step.text or None}
     if isinstance(step, Use):
         message["tool_calls"] = [
             _call(number, index, call, json.dumps(call.arguments)) for index, call in enumerate(step.calls)

@@ -55,6 +55,8 @@ class Script:
 
     name: str
     runs: Callable[[], str]
+    stored: bool = False
+    """Whether it wants a gateway that stores responses."""
 
     def run(self, gateway: str, picture: Path, home: Path) -> dict[str, dict[str, Any]]:
         """Run it against a gateway; give what its clients saw, by row and column.
@@ -66,8 +68,9 @@ class Script:
         program = self.runs()
         environ = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}
         done = subprocess.run(
-            [program, str(SCRIPTS / self.name), gateway, str(picture)], cwd=home, env={**environ, **NO_NETWORK},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
+            [program, str(SCRIPTS / self.name), gateway, str(picture), *["stored"] * self.stored],
+            cwd=home, env={**environ, **NO_NETWORK}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=SECONDS, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         seen: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])

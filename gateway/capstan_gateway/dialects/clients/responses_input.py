@@ -245,6 +245,6 @@ _ITEMS: Final[dict[str, Callable[[_Turns, Document, str], None]]] = {
     "reasoning": _Turns.reasoning,
 }
 _STORED: Final = {
-    "item_reference": "nothing is stored; send the item itself",
+    "item_reference": "nothing is stored; send the item itself, as the AI SDK does with `store: false`",
     "compaction": "only who made a compaction can read it; send the conversation",
 }
