@@ -23,7 +23,7 @@ def read_chat(stream: bytes) -> Document:
     assert stream.endswith(b"data: [DONE]\n\n")
     assert stream.count(b"[DONE]") == 1
     said: Document = {"choices": [{}]}
-    texts: dict[str, list[str]] = {"content": [], "reasoning": []}
+    texts: dict[str, list[str]] = {"content": [], "reasoning": [], "reasoning_content": []}
     calls: list[Document] = []
     for _, chunk in frames(stream):
         said |= {key: chunk[key] for key in ("id", "model", "created")}
@@ -41,8 +41,8 @@ def read_chat(stream: bytes) -> Document:
                 else:
                     calls[piece["index"]]["function"]["arguments"] += piece["function"]["arguments"]
     message: Document = {"role": "assistant", "content": "".join(texts["content"]) or None}
-    if "".join(texts["reasoning"]):
-        message["reasoning"] = "".join(texts["reasoning"])
+    thoughts = {name: "".join(texts[name]) for name in ("reasoning", "reasoning_content")}
+    message |= {name: text for name, text in thoughts.items() if text}
     if calls:
         message["tool_calls"] = calls
     said["choices"][0]["message"] = message

@@ -319,6 +319,8 @@ class StreamRelay:
             self.usage = usage
             if not choices and self._strip_usage:
                 return b""
+            if chunk.get("choices") is None:
+                frame = data_frame({**chunk, "choices": []})[:-2]  # Clients look into it.
         self._said.note(choices)
         self._known = self._said.open_choice
         self.events += 1

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 KEY: Final = b'"usage"'
+_HITS: Final = "prompt_cache_hit_tokens"
+"""DeepSeek's name for input that came from a cache."""
 MAX_OBJECT_BYTES: Final = 16 * 1024
 """A usage object is a few hundred bytes; more than this is not one."""
 
@@ -51,12 +53,13 @@ def parse_usage(found: Any) -> Usage | None:
         return None
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
     details = found.get("prompt_tokens_details")
-    if details is None and type(prompt) is int is type(completion) and not (prompt | completion) >> MOST_BITS:
+    plain = details is None and _HITS not in found
+    if plain and type(prompt) is int is type(completion) and not (prompt | completion) >> MOST_BITS:
         return Usage(prompt, completion)  # As nearly all say it: neither is negative, and neither too large.
     ins, out = count_of(prompt), count_of(completion)
-    cached = written = 0
+    cached, written = count_of(found.get(_HITS)), 0
     if type(details) is dict:
-        cached, written = count_of(details.get("cached_tokens")), written_of(details)
+        cached, written = count_of(details.get("cached_tokens")) or cached, written_of(details)
     if prompt is not None and completion is not None:
         return Usage(ins, out, cached, written)
     total = count_of(found.get("total_tokens"))

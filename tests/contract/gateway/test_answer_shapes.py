@@ -330,6 +330,25 @@ def test_usage_is_told_or_estimated(route: str, told: Any) -> None:
         assert counts["output_tokens"] == 2
 
 
+def test_choices_of_null_are_none() -> None:
+    """Clients look into the list of every chunk."""
+    data = stream([{"content": "Hi"}]).replace(b'"choices": []', b'"choices": null')
+    assert [chunk["choices"] for _, chunk in frames(relayed(CHAT, data))][-1] == []
+
+
+@pytest.mark.parametrize("route", [MESSAGES_ROUTE, RESPONSES_ROUTE])
+@pytest.mark.compatibility(
+    table="engines", row="Cached input as `prompt_cache_hit_tokens`", sends="DeepSeek",
+    source="https://api-docs.deepseek.com/guides/kv_cache", does="cached input of the route's own form",
+)  # fmt: skip
+def test_cached_input_of_deepseek(route: str) -> None:
+    """What came from a cache is told, and costs what cached input costs."""
+    counts = {**USAGE, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 6}
+    usage = READ_STREAM[route](relayed(route, stream([{"content": "Hi"}], usage=counts)))["usage"]
+    told = {MESSAGES_ROUTE: usage.get("cache_read_input_tokens")}
+    assert told.get(route, usage.get("input_tokens_details", {}).get("cached_tokens")) == 4
+
+
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.compatibility(
     table="engines", row="An event named `error` whose data has no `error`", sends="engines, proxies",

@@ -72,6 +72,11 @@ def stop_reason(found: Mapping[str, Any]) -> Document:
     return {"stop_reason": matched} if isinstance(matched, str) else {}
 
 
+def thought(text: str) -> Document:
+    """What the model thought, under both names by which clients of chat look for it."""
+    return {"reasoning": text, "reasoning_content": text}
+
+
 def _message(content: list[Document]) -> Document:
     text = [block["text"] for block in content if block["type"] == "text"]
     thinking = [block["thinking"] for block in content if block["type"] == "thinking"]
@@ -86,7 +91,7 @@ def _message(content: list[Document]) -> Document:
     ]
     message: Document = {"role": "assistant", "content": "".join(text) if text else None}
     if thinking:
-        message["reasoning"] = "".join(thinking)
+        message |= thought("".join(thinking))
     if calls:
         message["tool_calls"] = calls
     return message

@@ -6,7 +6,13 @@ import orjson
 
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import EventRelay, ended_early
-from capstan_gateway.dialects.upstreams.anthropic_answer import FINISH_REASONS, read_usage, stop_reason, write_usage
+from capstan_gateway.dialects.upstreams.anthropic_answer import (
+    FINISH_REASONS,
+    read_usage,
+    stop_reason,
+    thought,
+    write_usage,
+)
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import GatewayError, UpstreamRejected
 from capstan_gateway.streaming.relay import error_end
@@ -84,7 +90,7 @@ class AnthropicRelay(EventRelay):
         if kind == "text" and block.get("text"):
             return self._say({"content": block["text"]}, block["text"])
         if kind == "thinking" and block.get("thinking"):
-            return self._say({"reasoning": block["thinking"]}, block["thinking"])
+            return self._say(thought(block["thinking"]), block["thinking"])
         return b""
 
     def _block_ends(self) -> bytes:
@@ -97,7 +103,7 @@ class AnthropicRelay(EventRelay):
         if kind == "text_delta":
             return self._say({"content": delta["text"]}, delta["text"])
         if kind == "thinking_delta":
-            return self._say({"reasoning": delta["thinking"]}, delta["thinking"])
+            return self._say(thought(delta["thinking"]), delta["thinking"])
         if kind == "input_json_delta" and delta["partial_json"]:
             self._silent_call = None
             return self._arguments(delta["partial_json"])
