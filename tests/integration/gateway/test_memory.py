@@ -13,7 +13,7 @@ from backports import zstd
 
 from capstan_contract.config import CascadeBackend, CascadeEstimator, EstimatorType
 from capstan_gateway.documents import INLINE_BYTES, MAX_CONTAINERS
-from fakes.openai_upstream import FakeUpstream, Received, Respond, Wire, stall
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Respond, Wire, frame, stall
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
 
@@ -216,3 +216,34 @@ async def test_frames_that_are_not_whole_are_counted(
     assert {status for status, _ in answers} == ({200} if begun else {503 if path == CHAT else 529})
     assert all("overloaded" in text for _, text in answers)
     assert budget.refused >= 4
+
+
+async def test_text_that_waits_behind_an_open_call_is_counted(
+    gateway: RunningGateway, http: aiohttp.ClientSession, upstream: FakeUpstream
+) -> None:
+    """What a client cannot be told yet waits in the budget, although each frame is whole; then it goes."""
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":'}}
+    budget, held = gateway.gateway.memory, asyncio.Event()
+    size = 8 * 1024
+
+    async def waits(_: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(frame({"choices": [{"index": 0, "delta": {"role": "assistant", "tool_calls": [call]}}]}))
+        for _ in range(100):
+            await wire.chunk(frame({"choices": [{"index": 0, "delta": {"content": "x" * size}}]}))
+        await held.wait()
+        rest = {"index": 0, "function": {"arguments": "1}"}}
+        await wire.chunk(frame({"choices": [{"index": 0, "delta": {"tool_calls": [rest]}}]}))
+        await wire.chunk(frame({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}) + DONE)
+        await wire.end()
+
+    upstream.respond = waits
+    document = json.loads(body(stream=True, max_tokens=9))
+    document["tools"] = [{"name": "f", "input_schema": {"type": "object"}}]
+    async with http.post("/v1/messages", json=document) as answer:
+        assert answer.status == 200
+        await eventually(lambda: budget.held >= 100 * size, what="the text in the budget")
+        held.set()
+        text = await answer.text()
+    assert text.count("x" * size) == 100
+    assert "message_stop" in text
