@@ -10,9 +10,18 @@ from typing import Any
 import httpx
 import pytest
 
-from capstan_contract.config import Capability, CascadeBackend, CascadeEstimator, EstimatorType
+from capstan_contract.config import (
+    Capability,
+    CascadeBackend,
+    CascadeEstimator,
+    EstimatorType,
+    ExternalBackend,
+    ExternalEndpoint,
+    Provider,
+)
 from capstan_gateway import composition
 from capstan_gateway.images.gathered import MAX_OF_ONE
+from fakes.openai_upstream import FakeUpstream
 from support.gateway import RunningGateway, entry, running_gateway
 from support.ports import free_port
 from support.rawserver import Peer, ok, raw_server
@@ -210,6 +219,27 @@ async def test_an_image_is_fetched_once_whoever_answers(
         assert len(host.asked) == 1
         await gateway.settled()
         assert gateway.gateway.memory.held == 0
+
+
+async def test_a_hosted_fallback_gets_the_url_of_an_image_that_cannot_be_had(
+    tmp_path: Path, engine: Worker, monkeypatch: pytest.MonkeyPatch, upstream: FakeUpstream
+) -> None:
+    """What the gateway cannot reach a hosted API may: it fetches by itself, and gets the request as it came."""
+    monkeypatch.setattr(composition, "is_public", lambda _address: True)
+    endpoint = ExternalEndpoint(name="host", url=f"{upstream.url}/v1")
+    hosted = ExternalBackend(provider=Provider.OPENAI_COMPATIBLE, endpoints=(endpoint,))
+    async with (
+        _host() as (host, port),
+        running_gateway(
+            tmp_path, entry("chat", engine.url, fallbacks=("hosted",)), entry("hosted", backend=hosted),
+            image_hosts=(f"127.0.0.1:{port}",), image_http=True,
+        ) as gateway,
+    ):  # fmt: skip
+        host.says(head="503 Service Unavailable")
+        url = f"http://127.0.0.1:{port}/a.png"
+        answer = await _ask(gateway, url)
+        assert (answer.status_code, answer.headers["x-capstan-model"]) == (200, "hosted")
+    assert upstream.requests[0].document["messages"][0]["content"][0]["image_url"]["url"] == url
 
 
 async def test_images_for_which_there_is_no_room_are_told_so(

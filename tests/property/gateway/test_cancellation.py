@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import uvloop
@@ -20,13 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capstan_contract.config import CascadeBackend, Timeouts
+from capstan_gateway import composition
+from capstan_gateway.images.fetch import MAX_AT_ONCE
 from capstan_gateway.routing.breaker import BreakerState
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, delta, frame, stall
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
 
 PAUSE = 0.003
-SERVING = ("ClientConnection._serve", "Dispatcher._hedge")
+SERVING = ("ClientConnection._serve", "Dispatcher._hedge", "GatheredImages._one")
 SHORT = Timeouts(firstTokenSeconds=0.2, idleSeconds=0.2, totalSeconds=1)
 TIMEOUTS = Timeouts(firstTokenSeconds=5, idleSeconds=5, totalSeconds=20)
 
@@ -150,6 +153,16 @@ async def refuses(_: Received, wire: Wire) -> None:
     await wire.end()
 
 
+async def pictures(_: Received, wire: Wire) -> None:
+    """Give a picture in two pieces."""
+    await asyncio.sleep(PAUSE)
+    await wire.head(200, "content-type: image/png")
+    await wire.chunk(b"\x89PNG\r\n\x1a\n" + b"x" * 20_000)
+    await asyncio.sleep(PAUSE)
+    await wire.chunk(b"x" * 20_000)
+    await wire.end()
+
+
 @dataclass(frozen=True)
 class Case:
     """What is asked, and of whom."""
@@ -162,6 +175,8 @@ class Case:
     """Whether the body comes in two pieces."""
     faults: bool = False
     """Whether endpoints fail by themselves."""
+    images: int = 0
+    """How many images it names by URL."""
 
 
 CASES = [
@@ -177,6 +192,7 @@ CASES = [
     Case("does not read", "flood", stream=True, reads=False),
     Case("refusal", "refused"),
     Case("cascade", "cascade", stream=True),
+    Case("images", "plain", images=6),
     # What never ends by itself: only the end of the request ends it.
     Case("mute", "mute", faults=True),
     Case("mute hedge", "mute-hedged", stream=True, faults=True),
@@ -188,9 +204,11 @@ CASES = [
 class World:
     """A gateway before engines of all kinds, on a loop whose tasks are counted."""
 
-    def __init__(self, gateway: RunningGateway, suspensions: Suspensions) -> None:
+    def __init__(self, gateway: RunningGateway, suspensions: Suspensions, album: str) -> None:
         self.gateway = gateway
         self.suspensions = suspensions
+        self.album = album
+        """Where images are."""
 
     async def run(self, case: Case, *, leave_at: float, turns: int, fresh: bool) -> None:
         """Send one request, let its client leave, and see that everything is as before.
@@ -218,7 +236,10 @@ class World:
 
     async def _ask(self, case: Case) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
-        body = json.dumps({"model": case.model, "stream": case.stream, "messages": [{"role": "user", "content": "x"}]})
+        urls = [f"{self.album}/{number}" for number in range(case.images)]
+        content = [{"type": "image_url", "image_url": {"url": url}} for url in urls] or "x"
+        messages = [{"role": "user", "content": content}]
+        body = json.dumps({"model": case.model, "stream": case.stream, "messages": messages})
         half = len(body) // 2
         head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
         writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body[:half]}".encode())
@@ -245,8 +266,11 @@ class World:
         assert [state.in_flight for state in self.states] == [0] * len(self.states)
         assert all(model.endpoints.waiting == 0 for model in self.models)
         assert all(model.metrics.in_flight.value == 0 for model in self.models)
-        connections = inner.client.connections()
+        images = inner._images
+        assert images is not None
+        connections = {**inner.client.connections(), **images._client.connections()}
         assert all(size == idle for size, idle in connections.values()), connections
+        assert images._places._value == MAX_AT_ONCE
         assert not inner.client._retired
         assert inner.memory.held == 0
         assert not [task for task in asyncio.all_tasks() if "_hedge" in repr(task.get_coro())]
@@ -279,7 +303,8 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, World]]:
     """One for all examples, on the loop that the gateway runs on."""
     folder = tmp_path_factory.mktemp("gateway")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composition, "is_public", lambda _: True)
         stack = AsyncExitStack()
 
         async def enter() -> World:
@@ -287,7 +312,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Ru
             engines = {}
             for name, respond in (
                 ("slow", slow), ("quick", answer), ("fails", fails), ("late", late), ("floods", floods),
-                ("refuses", refuses), ("mute", mute), ("mute2", mute), ("halts", halts),
+                ("refuses", refuses), ("mute", mute), ("mute2", mute), ("halts", halts), ("pictures", pictures),
             ):  # fmt: skip
                 engines[name] = (await stack.enter_async_context(FakeUpstream(respond))).url
             slow_url, fails_url = engines["slow"], engines["fails"]
@@ -306,9 +331,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Ru
                 entry("cascade", backend=cascade(), timeouts=TIMEOUTS),
             )
             options = {"hedge_percent": 100.0, "hedge_after_seconds": 2 * PAUSE, "endpoint_wait_seconds": 10 * PAUSE}
-            gateway = await stack.enter_async_context(running_gateway(folder, *models, **options))
+            album = engines["pictures"]
+            fetches = {"image_hosts": (urlsplit(album).netloc,), "image_http": True}
+            gateway = await stack.enter_async_context(running_gateway(folder, *models, **options, **fetches))
             asyncio.get_running_loop().set_task_factory(suspensions.factory)  # type: ignore[arg-type]
-            return World(gateway, suspensions)
+            return World(gateway, suspensions, album)
 
         yield runner, runner.run(enter())
         runner.get_loop().set_task_factory(None)
