@@ -16,7 +16,6 @@ import orjson
 
 from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.dialects.clients.messages_request import to_chat_request
 from capstan_gateway.dialects.clients.native import (
     NativeMessagesRelay,
     NativeResponsesRelay,
@@ -35,7 +34,7 @@ from capstan_gateway.dialects.upstreams.openai_answer import read_responses_usag
 from capstan_gateway.dialects.upstreams.openai_request import fits_responses, to_responses_request
 from capstan_gateway.dialects.upstreams.openai_stream import ResponsesRelay
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
-from capstan_gateway.pipeline.request import NativeRequest, Request
+from capstan_gateway.pipeline.request import COUNT_PATH, NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.usage import Usage, find_object
@@ -75,7 +74,7 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
     """Give the adapter; None when the model simply gets the chat request. InvalidRequest when it has no such route."""
     route = request.route
     native = request.native is not None
-    if route.upstream_path == _COUNT_TOKENS.path:
+    if route.counts:
         return _count_tokens()
     if model.speaks_anthropic:
         if route.dialect is MESSAGES and native:
@@ -100,24 +99,16 @@ def _count_tokens() -> Adapter:
 def estimated_count(request: Request, model: ServedModel) -> bytes:
     """Give the count of a prompt that nobody can count: system, messages and tools, as `tokens.estimate` does.
 
-    It is that of what the model would be sent, where the request can be translated.
+    It is that of what the model would be sent. InvalidRequest where that is nothing.
     """
-    try:
-        document = _counted_chat(request, model)
-    except InvalidRequest:
-        if request.native is None:
-            raise
-        document = request.native.document
-    return orjson.dumps({"input_tokens": prompt_tokens(document)})
+    return orjson.dumps({"input_tokens": prompt_tokens(_counted_chat(request, model))})
 
 
 def _counted_chat(request: Request, model: ServedModel) -> Document:
     """Give the chat request whose prompt is to be counted, as `/v1/messages` would send it."""
-    document = request.document
-    if request.native is not None:
-        # NB: a request to count needs no limit, which a translation wants.
-        document = to_chat_request({"max_tokens": 1, **request.native.document})
-    return shape(document, model.target, translated=True)
+    if request.untranslatable is not None:
+        raise request.untranslatable
+    return shape(request.document, model.target, translated=True)
 
 
 class _TellsAsMessages:
@@ -127,7 +118,7 @@ class _TellsAsMessages:
 
 
 class _CountTokens(_TellsAsMessages):
-    path = b"/messages/count_tokens"
+    path = COUNT_PATH
     native = True
     billed = False
 

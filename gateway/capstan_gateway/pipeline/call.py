@@ -27,6 +27,7 @@ from capstan_gateway.pipeline.settle import settle, settle_lost, settle_nonsense
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
+from capstan_gateway.routing.unroutable import NoEndpoint
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
 from capstan_gateway.streaming.deltas import check_answer, said_in
 from capstan_gateway.streaming.json_check import NotJson, check_json
@@ -38,7 +39,7 @@ from capstan_gateway.streaming.sse import TOO_DEEP as ANSWER_TOO_DEEP
 from capstan_gateway.tokens.bill import TOLD
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage
-from capstan_gateway.upstream.errors import NoMemory
+from capstan_gateway.upstream.errors import ConnectFailed, NoMemory
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -104,7 +105,9 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     except BaseException as error:
         if billed:
             settle_lost(ask.bill, model, request, _without(tried[before:], settled))
-        elif isinstance(error, UpstreamRejected) and _is_about_counting(error.status):
+        elif isinstance(error, NoEndpoint | ConnectFailed) or (
+            isinstance(error, UpstreamRejected) and _is_about_counting(error.status)
+        ):
             return await estimated(deps, ask, model)
         if isinstance(error, UpstreamRejected) and error.code == TOO_LONG and error.lengths is None:
             error.lengths = await _on_size(deps, request, partial(lengths_of, request.document, model.target))
@@ -120,7 +123,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
 
 
 async def estimated(deps: Deps, ask: Ask, model: ServedModel) -> Reply:
-    """Count for a model whose server has no route that counts: agents take it for broken otherwise."""
+    """Count for a model whose server has no route that counts, or is not there: agents take it for broken otherwise."""
     ask.answered_by = model
     counted = await _on_size(deps, ask.request, partial(estimated_count, ask.request, model))
     return WholeReply(OK, JSON, counted, native=True)
@@ -158,7 +161,7 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
         call.headers_of = _keyed(ask, deps, model)
     else:
         call.headers = engine_lines(ask)
-        if ask.may_wait:
+        if ask.may_wait and (adapter is None or adapter.billed):
             call.wait_seconds = min(deps.endpoint_wait_seconds, model.timeouts.firstTokenSeconds)
     if request.stream:
         call.first_token_seconds = model.timeouts.firstTokenSeconds

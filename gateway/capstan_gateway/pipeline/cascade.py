@@ -73,6 +73,8 @@ class Cascade:
         """Give the answer; what the last member raised when there is none at all."""
         usable = usable_members(self._ask, self._model, self._needs)[0]
         members = [member.model for member in usable]
+        if self._ask.request.route.counts:
+            return await self._last(members[0], 1)  # A count is no answer that could be good enough.
         failure: Exception = UpstreamFailed("no member of the cascade could answer")
         for number, member in enumerate(members, 1):
             if self._best is not None and self._costs_too_much(member):

@@ -17,7 +17,6 @@ _RUN_BY_CLIENTS: Final = frozenset(
 )
 _RUN_BY_CLIENTS_DATED: Final = ("bash_", "computer_", "memory_", "text_editor_")
 """Anthropic's, whose types end with a date."""
-_COUNTS: Final = b"/messages/count_tokens"
 
 
 def is_repeatable(request: Request, *, native: bool) -> bool:
@@ -28,7 +27,7 @@ def is_repeatable(request: Request, *, native: bool) -> bool:
     """
     if not native and _TELLING.isdisjoint(request.document):
         return True
-    if request.route.upstream_path == _COUNTS:
+    if request.route.counts:
         return True
     if native and request.native is not None:
         # OpenAI stores a response unless it is told not to.

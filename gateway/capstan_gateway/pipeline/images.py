@@ -19,7 +19,6 @@ from capstan_gateway.pipeline.layers import AnswerFunction
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Request
 
-_COUNT: Final = b"/messages/count_tokens"
 _NOT_FETCHED: Final = "is not fetched: of what has a URL only images are, and the model's engine fetches nothing"
 
 
@@ -28,7 +27,7 @@ async def answer_with_images(
 ) -> Reply:
     """Give the reply of `inner` to the request with its images in it. Raises GatewayError without them."""
     request = ask.request
-    if request.route.upstream_path == _COUNT:
+    if request.route.counts:
         # An engine may get what the client wrote there. An image counts alike whatever is on it.
         written = request.document if request.native is None else request.native.document
         return await estimated(deps, ask, model) if names_a_url(written) else await inner(ask)

@@ -17,6 +17,8 @@ from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import Header
 
+COUNT_PATH: Final = b"/messages/count_tokens"
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -33,6 +35,11 @@ class Route:
     """Whether `stream: true` has a meaning here."""
     dialect: Dialect | None = None
     """What clients speak here; None: what the engines speak."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether only the tokens of a prompt are wanted."""
+        return self.upstream_path == COUNT_PATH
 
 
 class NativeRequest:

@@ -10,7 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from capstan_contract.config import Compatibility, HostedTools
+from capstan_contract.config import (
+    CascadeBackend,
+    Compatibility,
+    HostedTools,
+    RouterBackend,
+    RouterMember,
+    Strategy,
+)
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion, frame
 from support.gateway import RunningGateway, entry, running_gateway
 
@@ -162,6 +169,30 @@ async def test_a_refusal_that_is_not_about_counting_is_told(
 
     engines[0].respond = refuse
     assert (await post(gateway, LIKE_CLAUDE_CODE, "/v1/messages/count_tokens")).status_code == told
+
+
+async def test_every_model_counts(tmp_path: Path, engines: list[FakeUpstream]) -> None:
+    """Also virtual ones, with the count of a member, and those of which nobody is there: a wake-up is not worth it."""
+
+    async def count(_: Received, wire: Wire) -> None:
+        await wire.json({"input_tokens": 7})
+
+    engines[0].respond = count
+    members = tuple(RouterMember(model=f"test/{name}") for name in ("chat", "other"))
+    models = [
+        *(entry(name, engines[0].url) for name in ("chat", "other")),
+        entry("router", backend=RouterBackend(strategy=Strategy.CHEAPEST, members=members)),
+        entry("cascade", backend=CascadeBackend(members=("test/chat", "test/other"), threshold=0.9)),
+        entry("idle"),
+        entry("dead", "http://127.0.0.1:9"),
+    ]
+    asked = {key: value for key, value in LIKE_CLAUDE_CODE.items() if key != "tools"}
+    async with running_gateway(tmp_path, *models, endpoint_wait_seconds=60) as gateway:
+        for model in ("chat", "router", "cascade", "auto", "idle", "dead"):
+            answer = await post(gateway, {**asked, "model": model}, "/v1/messages/count_tokens")
+            assert answer.status_code == 200, (model, answer.text)
+            assert (answer.json()["input_tokens"] == 7) is (model not in ("idle", "dead"))
+    assert {request.path for request in engines[0].requests} == {"/v1/messages/count_tokens"}
 
 
 async def test_a_count_without_messages_is_refused_as_a_message_is(

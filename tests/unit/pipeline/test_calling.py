@@ -605,8 +605,8 @@ async def test_a_native_stream_is_passed_on_as_the_clients() -> None:
 async def test_what_counts_tokens_is_on_no_bill() -> None:
     """Neither its answer nor what was lost on the way to it: it makes none; any engine that has the route may count."""
     route = Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset(), dialect=SPOKEN)
-    native = NativeRequest({"model": "m", "messages": [{"role": "user", "content": "x"}]})
-    request = Request(route, {"model": "m"}, stream=False, usage_asked=False, native=native)
+    asked = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    request = Request(route, asked, stream=False, usage_asked=False, native=NativeRequest(asked))
     bench = Bench(Plan(status=0), whole({"input_tokens": 5}), endpoints=3).never_waits()
     reply = await bench.give(request=request)
     assert isinstance(reply, WholeReply)
@@ -625,8 +625,8 @@ async def test_what_counts_tokens_is_on_no_bill() -> None:
 async def test_a_large_prompt_is_counted_beside_the_loop(came: int, executor: Counted) -> None:
     """An estimate of megabytes takes as long as others would have to wait; so do the numbers of a prompt too long."""
     route = Route("/v1/messages/count_tokens", b"/messages/count_tokens", frozenset(), dialect=SPOKEN)
-    native = NativeRequest({"model": "m", "messages": MESSAGES})
-    request = Request(route, {"model": "m"}, stream=False, usage_asked=False, native=native, came=came)
+    asked = {"model": "m", "messages": MESSAGES}
+    request = Request(route, asked, stream=False, usage_asked=False, native=NativeRequest(asked), came=came)
     bench = Bench(whole({"detail": "Not Found"}, status=404), executor=executor)
     reply = await bench.give(request=request)
     assert isinstance(reply, WholeReply)

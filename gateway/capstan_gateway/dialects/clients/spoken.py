@@ -35,6 +35,17 @@ class _Messages:
         return messages_answer.write_error(error, request_id)
 
 
+class _Counted(_Messages):
+    """The same for requests of which only the prompt is to be counted: they need no limit."""
+
+    def read_request(self, document: Document, tools: ClientTools | None = None) -> Document:
+        if document.get("max_tokens") is not None:
+            return super().read_request(document, tools)
+        chat = super().read_request({**document, "max_tokens": 1}, tools)
+        del chat["max_tokens"]
+        return chat
+
+
 _OWN_FIELDS: Final = {
     "max_completion_tokens": "max_output_tokens", "max_tokens": "max_output_tokens", "messages": "input",
     "reasoning_effort": "reasoning.effort", "response_format": "text.format",
@@ -102,4 +113,6 @@ def _tools_of(document: Document, tools: ClientTools | None) -> Tools:
 
 
 MESSAGES: Final[Dialect] = _Messages()
+COUNTED: Final[Dialect] = _Counted()
+"""Of `/v1/messages/count_tokens`."""
 RESPONSES: Final[Dialect] = Responses()
