@@ -102,6 +102,7 @@ lock: ## write constraints.txt anew with the newest versions
 	@scripts/lock.sh
 
 clean: ## remove what was made here: environments, caches, local state
-	rm -rf $(VENV) $(VLLM_VENV) .venv-clients .capstan .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis \
+	rm -rf $(VENV) $(VLLM_VENV) .venv-clients .venv-aider tests/agents/node_modules .capstan .cache \
+	  .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis \
 	  build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

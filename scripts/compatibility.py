@@ -41,7 +41,7 @@ HEADS = {
 ## Agents
 
 The real programs, each with its default settings before a gateway whose engine follows a script; what they were told to
-change had to be changed on disk. *not yet* is explained below the table.
+change had to be changed on disk. An empty cell was not run, or is nothing that the agent has a tool for.
 """,
     "clients": """\
 ## Client libraries
@@ -193,12 +193,14 @@ def pinned(package: str) -> str:
     """Give the version of a package that the tests pin.
 
     Raises:
-        SystemExit: no file pins it.
+        SystemExit: no file pins it, or a file that could is not there.
 
     """
     kind, _, name = package.partition(":")
+    if lost := [str(path.relative_to(ROOT)) for path in PINS[kind] if not path.exists()]:
+        raise SystemExit(f"error: {', '.join(lost)}: to say the version of {package} it has to be there")
     for path in PINS[kind]:
-        versions = _versions(path) if path.exists() else {}
+        versions = _versions(path)
         if name in versions:
             return versions[name]
     raise SystemExit(

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +54,7 @@ TOO_LONG = Refuse(
     "This model's maximum context length is 32768 tokens. However, your request has 40000 input tokens. Please reduce "
     "the length of the input messages.",
 )
+BESIDE = "Agreed, as 1729 says"
 CUT_WORDS = "These are the first words of"
 
 
@@ -62,20 +63,22 @@ class AgentEngine:
     """Follows its script, a step for each request of the agent's main loop, and remembers what it was asked."""
 
     url: str = ""
-    main_tool: str = ""
-    """Requests without this tool are not of the main loop (titles, summaries) and get a word; empty: all are."""
+    main: Callable[[Mapping[str, Any]], bool] = lambda _: True
+    """Whether a request is of the main loop; what is not (titles, summaries) gets the words of `BESIDE`."""
     steps: list[Step] = field(default_factory=list)
     last: Step = field(default_factory=lambda: Say("Nothing is left to do."))
     """What is answered when the script is at its end."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     """The bodies of the main loop's requests."""
+    beside: list[dict[str, Any]] = field(default_factory=list)
+    """The bodies of all other requests."""
     answers: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def follow(self, *steps: Step, last: Step | None = None) -> None:
         """Begin another script."""
         with self._lock:
-            self.steps, self.asked = list(steps), []
+            self.steps, self.asked, self.beside = list(steps), [], []
             if last is not None:
                 self.last = last
 
@@ -83,13 +86,14 @@ class AgentEngine:
         """Give the number of this answer, unlike all others, and what it is."""
         with self._lock:
             self.answers += 1
-            if self.main_tool and self.main_tool not in tools_of(body):
-                return self.answers, Say("Agreed")
+            if not self.main(body):
+                self.beside.append(body)
+                return self.answers, Say(BESIDE)
             self.asked.append(body)
             return self.answers, self.steps.pop(0) if self.steps else self.last
 
 
-def tools_of(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def tools_of(body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Give the functions that a chat request offers, by name."""
     return {tool["function"]["name"]: tool["function"] for tool in body.get("tools") or () if "function" in tool}
 

@@ -1,8 +1,11 @@
 """docs/compatibility.md says what the marks of tests say, no more and no less."""
 
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -104,15 +107,41 @@ def test_a_row_whose_test_did_not_pass_is_named(tmp_path: Path) -> None:
     assert "clients: openai (Python), chat: stream" in done.stderr
 
 
-def test_rows_are_grouped_and_what_is_to_come_is_said() -> None:
-    """A row that several tests hold stands once; one that does not hold says so with its reason."""
+@pytest.fixture
+def script() -> Iterator[ModuleType]:
+    """The script as a module."""
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
-        from compatibility import render
+        yield importlib.import_module("compatibility")
     finally:
         sys.path.pop(0)
+
+
+def test_a_version_is_never_said_while_a_file_that_pins_is_lost(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A list of versions that is not there is an error that names it, also where another one has the package."""
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("openai==3.57.0\n")
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "PINS", {"pypi": (pins,)})
+    assert script.pinned("pypi:openai") == "3.57.0"
+    with pytest.raises(SystemExit, match=r"pypi:aider-chat is pinned in none of constraints\.txt"):
+        script.pinned("pypi:aider-chat")
+    monkeypatch.setattr(script, "PINS", {"pypi": (pins, tmp_path / "lost.txt")})
+    with pytest.raises(SystemExit, match=r"lost\.txt.*pypi:openai"):
+        script.pinned("pypi:openai")
+
+
+def test_each_list_of_versions_is_there(script: ModuleType) -> None:
+    """The lists that the page's versions are read from exist."""
+    assert [path for paths in script.PINS.values() for path in paths if not path.exists()] == []
+
+
+def test_rows_are_grouped_and_what_is_to_come_is_said(script: ModuleType) -> None:
+    """A row that several tests hold stands once; one that does not hold says so with its reason."""
     issue = "https://github.com/ollama/ollama/issues/15457"
-    page = render(
+    page = script.render(
         [
             Row(**SAID, on="chat", sends="Ollama", source=issue),
             Row(**SAID, on="messages", sends="Dynamo"),
