@@ -8,6 +8,7 @@ the client's is sent, and bytes, time and how many are fetched at once are bound
 import asyncio
 import binascii
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,8 @@ from capstan_gateway.upstream.port import Endpoint
 
 MAX_AT_ONCE: Final = 16
 """Fetches at once, of all requests."""
+MAX_OF_ENTRY: Final = MAX_AT_ONCE // 2
+"""Of these, from the hosts of one entry of the list, where it has several: a slow one leaves places for the others."""
 TYPES: Final = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp"))
 ENCODING_FACTOR: Final = 4
 """How many times its size an image takes while it becomes a text: itself, its base64 twice, and once as the text."""
@@ -66,6 +69,8 @@ class ImageFetcher:
         self._threads = threads
         self._client = Http1Client(limits=_LIMITS, allowed=allowed)
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        of_entry = MAX_AT_ONCE if len(rules.hosts) == 1 else MAX_OF_ENTRY
+        self._entries = {entry: asyncio.Semaphore(of_entry) for entry in rules.hosts}
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -78,21 +83,21 @@ class ImageFetcher:
         except NotAllowed as error:
             return Failure(WRONG, f"cannot be fetched: {error}")
         seconds = self._rules.seconds
-        try:
-            # NB: the wait for a place is our own overload, and nothing that the client can do anything about.
-            async with asyncio.timeout(seconds):
-                await self._places.acquire()
-        except TimeoutError:
-            return _NO_PLACE
-        try:
-            async with asyncio.timeout(seconds):
-                got = await self._get(source, share)
-        except TimeoutError:
-            return self._late()
-        except UpstreamError as error:
-            return self._failure(error)
-        finally:
-            self._places.release()
+        async with AsyncExitStack() as places:
+            try:
+                # NB: the wait for a place is our own overload, and nothing that the client can do anything about.
+                async with asyncio.timeout(seconds):
+                    await places.enter_async_context(self._entries[source.entry])
+                    await places.enter_async_context(self._places)
+            except TimeoutError:
+                return _NO_PLACE
+            try:
+                async with asyncio.timeout(seconds):
+                    got = await self._get(source, share)
+            except TimeoutError:
+                return self._late()
+            except UpstreamError as error:
+                return self._failure(error)
         return got if isinstance(got, Failure) else await self._encoded(got, share)
 
     async def _get(self, source: Source, share: Share) -> bytes | Failure:

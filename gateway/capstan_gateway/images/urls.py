@@ -44,6 +44,8 @@ class Source:
     host: str
     port: int
     target: str
+    entry: str
+    """Of the list of hosts, by which it is allowed."""
 
 
 def source_of(url: str, *, hosts: tuple[str, ...], allow_http: bool) -> Source:
@@ -65,10 +67,11 @@ def source_of(url: str, *, hosts: tuple[str, ...], allow_http: bool) -> Source:
     default = 443 if scheme == "https" else 80
     port = default if port is None else port
     host = host.removesuffix(".")
-    if not _HOST.fullmatch(host) or not any(_fits(entry, host, port, default) for entry in hosts):
+    found = next((entry for entry in hosts if _fits(entry, host, port, default)), None)
+    if found is None or not _HOST.fullmatch(host):
         raise NotAllowed("its host is not one from which images are fetched")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Source(scheme, host, port, target)
+    return Source(scheme, host, port, target, found)
 
 
 def images_of(document: Mapping[str, Any]) -> Iterator[Place]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from capstan_gateway.images.fetch import ENCODING_FACTOR, MAX_AT_ONCE, FetchRules, ImageFetcher, data_url
+from capstan_gateway.images.fetch import ENCODING_FACTOR, MAX_AT_ONCE, MAX_OF_ENTRY, FetchRules, ImageFetcher, data_url
 from capstan_gateway.images.outcome import LATE, NO_ROOM, UNREACHABLE, WRONG, Failure, Outcome
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
@@ -287,6 +287,25 @@ async def test_who_finds_no_place_is_told_that_the_gateway_is_full(threads: Thre
         again = await fetch(fetcher, url)
         assert isinstance(again, Failure)
         assert again.status == LATE
+
+
+async def test_a_slow_host_leaves_places_for_those_of_other_entries(threads: Threads) -> None:
+    """However many requests name images of one slow entry of the list, images of another one are fetched meanwhile."""
+    async with (
+        raw_server(never) as slow,
+        raw_server(always) as good,
+        fetching(threads, f"127.0.0.1:{slow.port}", f"127.0.0.1:{good.port}", seconds=60.0) as fetcher,
+    ):
+        url = f"http://127.0.0.1:{slow.port}/"
+        waiting = [asyncio.create_task(fetch(fetcher, url)) for _ in range(2 * MAX_AT_ONCE)]
+        await eventually(lambda: len(slow.heads) == MAX_OF_ENTRY, what="the requests")
+        assert await fetch(fetcher, f"http://127.0.0.1:{good.port}/") == data_url(PNG)
+        assert slow.connections == MAX_OF_ENTRY
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert fetcher._places._value == MAX_AT_ONCE
+        assert [places._value for places in fetcher._entries.values()] == [MAX_OF_ENTRY] * 2
 
 
 @pytest.mark.parametrize("room", [True, False])

@@ -35,11 +35,14 @@ def test_public_addresses_may_be_asked(address: str) -> None:
 @pytest.mark.parametrize(
     ("url", "source"),
     [
-        ("https://img.example.com/a.png?x=1#y", Source("https", "img.example.com", 443, "/a.png?x=1")),
-        ("HTTPS://IMG.example.com", Source("https", "img.example.com", 443, "/")),
-        ("https://img.example.com./a", Source("https", "img.example.com", 443, "/a")),
-        ("https://a.b.cdn.example.com/", Source("https", "a.b.cdn.example.com", 443, "/")),
-        ("https://other.example:8443/a", Source("https", "other.example", 8443, "/a")),
+        (
+            "https://img.example.com/a.png?x=1#y",
+            Source("https", "img.example.com", 443, "/a.png?x=1", "img.example.com"),
+        ),
+        ("HTTPS://IMG.example.com", Source("https", "img.example.com", 443, "/", "img.example.com")),
+        ("https://img.example.com./a", Source("https", "img.example.com", 443, "/a", "img.example.com")),
+        ("https://a.b.cdn.example.com/", Source("https", "a.b.cdn.example.com", 443, "/", "*.cdn.example.com")),
+        ("https://other.example:8443/a", Source("https", "other.example", 8443, "/a", "other.example:8443")),
     ],
 )
 def test_a_host_of_the_list_is_fetched(url: str, source: Source) -> None:
