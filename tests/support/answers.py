@@ -273,7 +273,7 @@ def responses_heard(response: Document) -> Heard:
         if item["type"] == "reasoning":
             thought += "".join(part["text"] for part in item["content"])
         elif item["type"] == "message":
-            said += "".join(part["text"] for part in item["content"])
+            said += "".join(part["refusal" if part["type"] == "refusal" else "text"] for part in item["content"])
         else:
             calls.append(_called(item["call_id"], item))
     return Heard(thought, said, tuple(calls), (response["status"], response["incomplete_details"], response["usage"]))
@@ -299,6 +299,6 @@ def responses_stream_heard(stream: bytes) -> Heard:
     for at, item in enumerate(response["output"]):
         if item["type"] == "function_call":
             assert snapshots[at] == item["arguments"]
-        elif item["type"] == "message":
+        elif item["type"] == "message" and item["content"][0]["type"] == "output_text":
             assert snapshots[at] == item["content"][0]["text"]
     return responses_heard(response)

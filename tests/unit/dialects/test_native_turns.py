@@ -70,6 +70,14 @@ def test_anthropic_gets_no_empty_turn(messages: list[Any], left: list[Any]) -> N
             [call("a", "b"), {"role": "user", "content": [result("b"), missed("a"), TEXT]}],
         ),
         ([call("a"), {"role": "user", "content": [result("a"), TEXT]}], None),
+        (
+            [call("a"), U, {"role": "user", "content": [result("a")]}],
+            [call("a"), {"role": "user", "content": [result("a"), {"type": "text", "text": "u"}]}],
+        ),
+        (
+            [call("a"), {"role": "user", "content": [TEXT]}, {"role": "user", "content": [result("a"), TEXT]}],
+            [call("a"), {"role": "user", "content": [result("a"), TEXT]}, {"role": "user", "content": [TEXT]}],
+        ),
         ([U, {"role": "assistant", "content": [{"type": "server_tool_use", "id": "s"}]}], None),
     ],
 )
@@ -90,6 +98,9 @@ def test_openai_gets_an_output_for_every_call() -> None:
     plain = {"type": "custom_tool_call_output", "call_id": "b", "output": INTERRUPTED}
     assert with_outputs([FUNCTION, CUSTOM]) == [FUNCTION, made, CUSTOM, plain]
     assert with_outputs([FUNCTION, FUNCTION, U, output]) == [FUNCTION, FUNCTION, made, U, output]
+    # Of a call that was interrupted, and the same id again in a later turn, the output is the later one's.
+    again = [FUNCTION, {"role": "user", "content": "Again"}, FUNCTION, output]
+    assert with_outputs(again) == [FUNCTION, made, *again[1:]]
     whole: list[Any] = [U, FUNCTION, U, output, {"type": "web_search_call", "id": "w"}, "x"]
     assert with_outputs(whole) is whole
     assert with_outputs([output]) == [output]

@@ -98,15 +98,15 @@ def test_a_client_of_chat_says_what_it_means() -> None:
     ],
 )
 def test_every_call_has_its_result_behind_it(messages: list[Any], fit: list[Any]) -> None:
-    """Hosted APIs refuse a call without one, also the last of a conversation, and one that comes behind other words."""
+    """Hosted APIs and Mistral's templates refuse a call without one, also the last of a conversation, and one that
+    comes behind other words."""
     assert answered(messages) == fit
     assert answered(fit) is fit
-    for provider in (Provider.OPENAI, Provider.OPENAI_COMPATIBLE):
+    for provider in (None, Provider.OPENAI, Provider.OPENAI_COMPATIBLE):
         shaped = shape({"messages": messages}, target(provider), translated=True)["messages"][-len(fit) :]
         assert (
             orjson.loads(orjson.dumps(shaped).replace(b'"a_2"', b'"a"')) == fit
         )  # To OpenAI each call has its own id.
-    assert shape({"messages": messages}, target(), translated=True)["messages"] == messages
 
 
 MESSAGES_INPUTS: list[list[Any]] = [
@@ -198,3 +198,34 @@ def test_nothing_that_is_said_is_lost(messages: list[Any], translated: bool) -> 
     words = "".join(one["content"].replace("\n\n", "") for one in found if one["role"] == "user")
     told = "".join(one["content"] for one in messages if one["role"] == "user")
     assert words in (told, NOTHING_SAID)
+
+
+@pytest.mark.parametrize(
+    ("messages", "turns"),
+    [
+        ([{"role": "assistant", "content": "Hi"}], [("user", ["(no content)"]), ("assistant", ["Hi"])]),
+        ([U, {"role": "assistant", "content": " \n"}, U], [("user", ["u", "u"])]),
+        ([{"role": "user", "content": [{"type": "text", "text": text} for text in "\tx"]}], [("user", ["x"])]),
+        ([U, {"role": "assistant", "content": "So, \n"}], [("user", ["u"]), ("assistant", ["So,"])]),
+    ],
+)
+def test_anthropic_is_sent_no_blanks_and_the_user_first(messages: list[Any], turns: list[Any]) -> None:
+    """It refuses text of nothing but white space, white space at the end, and an assistant that begins."""
+    written = to_messages_request({"messages": messages}, model="m")["messages"]
+    assert [(turn["role"], [block["text"] for block in turn["content"]]) for turn in written] == turns
+
+
+def test_what_is_said_behind_a_call_is_of_its_turn() -> None:
+    """In chat the results follow the call, so that items of one turn of /v1/responses are one message."""
+    said = {"type": "message", "role": "assistant", "content": "Wait"}
+    called = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "a", "output": "r"}
+    for items, content in (([called, said, output], "Wait"), ([said, called, said, output], "WaitWait")):
+        [turn, result] = RESPONSES.read_request({"model": "m", "input": items})["messages"]
+        assert (turn["content"], len(turn["tool_calls"]), result["role"]) == (content, 1, "tool")
+
+
+def test_engines_get_results_behind_their_calls() -> None:
+    """What a user says between a call and its result comes behind both, for a template that wants them together."""
+    messages = [U, call("a"), V, result("a")]
+    assert shape({"messages": messages}, target(), translated=True)["messages"] == [U, call("a"), result("a"), V]

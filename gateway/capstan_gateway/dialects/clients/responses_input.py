@@ -92,6 +92,11 @@ class _Turns:
             # What is text alone is sent as a string: not every engine takes parts from everybody.
             content = parts if len(texts) < len(parts) else "\n".join(texts) if role != "assistant" else "".join(texts)
         self._show()
+        before = self._messages[-1] if self._messages else {}
+        if role == "assistant" and before.get("tool_calls"):
+            # Said behind a call, in the same turn: in chat the results of the call must follow it.
+            self._thinking(before)["content"] = _both(before["content"], content)
+            return
         message = {"role": "system" if role == "developer" else role, "content": content}
         self._messages.append(self._thinking(message))
 
@@ -206,6 +211,17 @@ class _Turns:
         if self._seen:
             self._messages.append({"role": "user", "content": self._seen})
             self._seen = []
+
+
+def _both(before: Any, content: Any) -> Any:
+    """Give what the assistant said before and behind its calls as one content."""
+    if not before or not content:
+        return before or content
+    if isinstance(before, str) and isinstance(content, str):
+        return before + content
+    return [
+        part for one in (before, content) for part in ([{"type": "text", "text": one}] if isinstance(one, str) else one)
+    ]
 
 
 def read_part(part: Document, field: str) -> Document:

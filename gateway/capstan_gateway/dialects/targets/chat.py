@@ -54,7 +54,7 @@ def _written(messages: Any, target: Target) -> Any:
     messages = place_reasoning(messages, keep=target.wants_reasoning)
     messages = place_system(without_empty(fit_media(messages), translated=True), target.system, several=several)
     # NB: Anthropic's request is made of this, with its own ids for calls and results.
-    return answered(messages) if target.provider in (Provider.OPENAI, Provider.OPENAI_COMPATIBLE) else messages
+    return messages if target.provider == Provider.ANTHROPIC else answered(messages)
 
 
 def _as_set(messages: Any, target: Target) -> Any:

@@ -4,7 +4,6 @@ Only what these APIs refuse is changed: an agent that was interrupted, or whose 
 every further request of its conversation.
 """
 
-from collections import Counter
 from typing import Any, Final
 
 from capstan_gateway.dialects.fields import Document
@@ -44,34 +43,66 @@ def with_results(messages: list[Any]) -> list[Any]:
     found: list[Any] = []
     calls: list[str] = []
     """Of the assistant's turn that came last: it may be several messages."""
-    for message in messages:
-        role = message.get("role") if isinstance(message, dict) else None
+    place = 0
+    while place < len(messages):
+        message = messages[place]
+        role = _role(message)
         if role == "user" and calls:
-            message = _answered(message, calls)
-            calls = []
-        elif role == "assistant":
+            end = next((at for at in range(place, len(messages)) if _role(messages[at]) == "assistant"), len(messages))
+            found += _answered(messages[place:end], calls)
+            place, calls = end, []
+            continue
+        if role == "assistant":
             calls += _ids(message, "tool_use", "id")
         found.append(message)
+        place += 1
     if calls:
-        found.append(_answered({"role": "user", "content": []}, calls))
+        found += _answered([{"role": "user", "content": []}], calls)
     return _same_if_same(messages, found)
 
 
 def with_outputs(items: list[Any]) -> list[Any]:
     """Give the items of a response's `input` with an output for each call; the same list when nothing changes."""
-    answered = Counter(item["call_id"] for item in items if _is_output(item))
+    missed = _unanswered(items)
     found: list[Any] = []
-    for item in items:
+    for place, item in enumerate(items):
         found.append(item)
-        kind = item.get("type") if isinstance(item, dict) else None
-        call_id = item.get("call_id") if isinstance(kind, str) and kind in _OUTPUTS else None
-        if not isinstance(call_id, str):
-            continue
-        if answered[call_id]:
-            answered[call_id] -= 1
-        else:
-            found.append({"type": _OUTPUTS[str(kind)], "call_id": call_id, "output": INTERRUPTED})
+        if place in missed:
+            found.append({"type": _OUTPUTS[item["type"]], "call_id": item["call_id"], "output": INTERRUPTED})
     return _same_if_same(items, found)
+
+
+def _unanswered(items: list[Any]) -> set[int]:
+    """Give the places of calls without an output.
+
+    Where an id comes again an output is that of the first call without one of the newest turn that has such a call.
+    """
+    waiting: dict[str, list[list[int]]] = {}
+    """By their id, and by their turn: places of calls."""
+    turns: dict[str, int] = {}
+    turn = 0
+    for place, item in enumerate(items):
+        kind = item.get("type", "message") if isinstance(item, dict) else None
+        call_id = item.get("call_id") if isinstance(item, dict) else None
+        if isinstance(kind, str) and kind in _OUTPUTS and isinstance(call_id, str):
+            places = waiting.setdefault(call_id, [])
+            if turns.get(call_id) != turn:
+                turns[call_id] = turn
+                places.append([])
+            places[-1].append(place)
+        elif _is_output(item):
+            turn += 1
+            _take_one(waiting.get(item["call_id"], []))
+        elif kind == "message":
+            turn += 1
+    return {place for places in waiting.values() for left in places for place in left}
+
+
+def _take_one(places: list[list[int]]) -> None:
+    while places and not places[-1]:
+        places.pop()
+    if places:
+        places[-1].pop(0)
 
 
 def _is_output(item: Any) -> bool:
@@ -90,21 +121,45 @@ def _ids(message: Document, kind: str, name: str) -> list[str]:
     return [found for found in ids if isinstance(found, str)]
 
 
-def _answered(message: Document, calls: list[str]) -> Document:
-    """Give the user's turn behind these calls with results for all of them, which stand first."""
-    known = set(_ids(message, "tool_result", "tool_use_id"))
+def _answered(turn: list[Any], calls: list[str]) -> list[Any]:
+    """Give the turn behind these calls, which may be several messages, with results for all of them, which stand first.
+
+    A message of which nothing is left goes.
+    """
+    first, *later = turn
+    held = [one for message in turn for one in _blocks(message) if _is_result(one)]
+    known = {block.get("tool_use_id") for block in held}
     missed = [
         {"type": "tool_result", "tool_use_id": call, "is_error": True, "content": INTERRUPTED}
         for call in dict.fromkeys(calls)
         if call not in known
     ]
-    if not missed:
-        return message
-    content = message.get("content")
-    blocks = content if isinstance(content, list) else [{"type": "text", "text": content}] if content else []
-    results = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_result"]
-    rest = [block for block in blocks if not (isinstance(block, dict) and block.get("type") == "tool_result")]
-    return {**message, "content": [*results, *missed, *rest]}
+    rest = [block for block in _blocks(first) if not _is_result(block)]
+    if not missed and _blocks(first)[: len(held)] == held:
+        return turn
+    left = [message for message in map(_without_results, later) if message is not None]
+    return [{**first, "content": [*held, *missed, *rest]}, *left]
+
+
+def _without_results(message: Any) -> Any:
+    blocks = _blocks(message)
+    rest = [block for block in blocks if not _is_result(block)]
+    return message if len(rest) == len(blocks) else {**message, "content": rest} if rest else None
+
+
+def _blocks(message: Any) -> list[Any]:
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, str) and content:
+        return [{"type": "text", "text": content}]
+    return content if isinstance(content, list) else []
+
+
+def _is_result(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "tool_result"
+
+
+def _role(message: Any) -> object:
+    return message.get("role") if isinstance(message, dict) else None
 
 
 def _same_if_same(before: list[Any], after: list[Any]) -> list[Any]:

@@ -44,9 +44,9 @@ def without_empty(messages: list[Any], *, translated: bool) -> list[Any]:
 
 
 def answered(messages: list[Any]) -> list[Any]:
-    """Give the messages with the results of every call right behind it, as hosted APIs want them: those that came later
-    in the same turn are put there, and one that says so stands for each that never came. The same list when nothing
-    changes."""
+    """Give the messages with the results of every call right behind it, as hosted APIs and the templates of Mistral's
+    models want them: those that came later in the same turn are put there, and one that says so stands for each that
+    never came. The same list when nothing changes."""
     found: list[Any] = []
     place, end = 0, len(messages)
     while place < end:

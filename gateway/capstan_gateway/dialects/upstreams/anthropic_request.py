@@ -150,7 +150,17 @@ def _split_messages(given: Any) -> tuple[list[Document], list[Document]]:
             turns[-1]["content"].extend(blocks)
         elif blocks:
             turns.append({"role": speaker, "content": blocks})
-    return system, _answered(turns) or [{"role": "user", "content": [_NOTHING_SAID]}]
+    if not turns or turns[0]["role"] == "assistant":
+        turns.insert(0, {"role": "user", "content": [_NOTHING_SAID]})  # That API wants the user to begin.
+    _trim(turns[-1])
+    return system, _answered(turns)
+
+
+def _trim(last: Document) -> None:
+    """Take the white space from the end of an assistant's turn that the model is to go on with: it is refused there."""
+    block = last["content"][-1]
+    if last["role"] == "assistant" and block["type"] == "text":
+        block["text"] = block["text"].rstrip()
 
 
 def _answered(turns: list[Document]) -> list[Document]:
@@ -186,15 +196,15 @@ def _blocks(role: object, message: Document, field: str, ids: PairedIds) -> list
 
 
 def _content(content: Any, field: str) -> list[Document]:
-    if content is None or content == "":
+    if content is None:
         return []
     if isinstance(content, str):
-        return [{"type": "text", "text": content}]
+        return [{"type": "text", "text": content}] if content.strip() else []
     if not isinstance(content, list):
         raise wrong(f"{field}.content", "must be a string or a list of parts")
     parts = [_part(part, at) for at, part in read_objects(content, f"{field}.content")]
-    # That API refuses empty text, which says nothing.
-    return [part for part in parts if part.get("text") != ""]
+    # That API refuses text of nothing but white space.
+    return [part for part in parts if part["type"] != "text" or part["text"].strip()]
 
 
 def _part(part: Document, field: str) -> Document:
