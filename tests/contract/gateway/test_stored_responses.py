@@ -15,6 +15,7 @@ from capstan_gateway.pipeline.recall import MOST_RESPONSES
 from capstan_gateway.stores.responses import Stored
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
+from support.ports import free_port
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
@@ -354,6 +355,18 @@ async def test_a_redis_that_hangs(tmp_path: Path, engine: FakeUpstream, server: 
         server.go_on()
         await eventually(lambda: gateway.metric(kept, outcome="kept") >= 21, what="the writes")
         assert await client.responses.retrieve(served[-1].id) == served[-1]
+
+
+async def test_a_redis_that_was_never_there(tmp_path: Path, engine: FakeUpstream) -> None:
+    """A gateway whose Redis is not there, or not yet, starts, is ready, and serves what needs none."""
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    async with running_gateway(tmp_path, *models(engine), redis_url=nowhere) as gateway, gateway.client() as client:
+        assert gateway.gateway.not_ready() is None
+        await eventually(gateway.gateway.notes, what="the note")
+        assert (await client.responses.create(**ASK)).status == "completed"
+        with pytest.raises(openai.InternalServerError) as raised:
+            await client.responses.create(**ASK, previous_response_id=NEVER_KEPT)
+        assert raised.value.code == "store_unavailable"
 
 
 async def test_what_waits_is_written_at_the_end(tmp_path: Path, engine: FakeUpstream, server: RedisServer) -> None:

@@ -1,6 +1,7 @@
 """Responses in a real Redis: bounds, times to live, and what happens while it is away."""
 
 import asyncio
+import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,11 +16,13 @@ from capstan_gateway.stores.keys import tenant_prefix
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.redis import RedisStore
 from capstan_gateway.stores.responses import Bounds, ResponseStore, Stored
+from support.needs import ROOT
 from support.ports import free_port
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
 pytestmark = pytest.mark.redis
+INSTALL = ROOT / "docs/install.md"
 RNG = Random(1)  # noqa: S311 - jitter
 BOUNDS = Bounds(seconds=600, response_bytes=100_000, responses=3, tenant_bytes=200_000)
 
@@ -277,6 +280,23 @@ async def test_the_password(tmp_path: Path) -> None:
                 await store.read("x", ["y"])
             assert "hunter2" not in str(raised.value)
             await store.aclose()
+
+
+async def test_the_rights_that_it_needs(server: RedisServer) -> None:
+    """A user with the rights of docs/install.md, and no others, is enough; a call without a right is refused."""
+    rights = re.search(r"ACL SETUSER capstan on '>PASSWORD' (.+)$", INSTALL.read_text(), re.MULTILINE)
+    assert rights is not None
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "capstan", "on", ">pw", *rights.group(1).split())
+    async with rig(f"redis://capstan:pw@127.0.0.1:{server.port}/0") as made:
+        for name in ("r1", "r2", "r3", "r4"):
+            await made.put(name)
+        assert await made.kept("r1", "r4") == ["r4"]
+        assert await made.store.delete("t", "r4") is True
+        assert await made.redis.read("capstan:x", ["y"]) == [None]
+        with pytest.raises(StoreDown):
+            await made.redis.read("others", ["y"])
+        assert made.redis.failure == "NoPermissionError"
 
 
 async def test_another_database(server: RedisServer) -> None:
