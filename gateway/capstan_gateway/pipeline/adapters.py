@@ -86,7 +86,7 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
         if route.dialect is RESPONSES and native:
             return _NATIVE_RESPONSES
         if model.target.reasons and fits_responses(request.document):
-            return _TRANSLATED_RESPONSES
+            return TRANSLATED_RESPONSES
     return None
 
 
@@ -210,7 +210,7 @@ _COUNT_TOKENS: Final = _CountTokens()
 _TRANSLATED_MESSAGES: Final = _TranslatedMessages()
 _NATIVE_MESSAGES: Final = _NativeMessages()
 _NATIVE_RESPONSES: Final = _NativeResponses()
-_TRANSLATED_RESPONSES: Final = _TranslatedResponses()
+TRANSLATED_RESPONSES: Final = _TranslatedResponses()
 
 
 def native_body(native: NativeRequest, model: ServedModel) -> bytes:

@@ -13,7 +13,7 @@ from capstan_gateway.dialects.targets.limits import lengths_of
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import TOO_LONG, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON, Header, find_header
-from capstan_gateway.pipeline.adapters import Adapter, adapter_for, estimated_count
+from capstan_gateway.pipeline.adapters import TRANSLATED_RESPONSES, Adapter, adapter_for, estimated_count
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
@@ -46,6 +46,7 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
+_NO_SUCH_ROUTE: Final = frozenset((404, 405))
 _NOT_ABOUT_COUNTING: Final = frozenset((401, 403, 429))
 """Refusals that are not of the route or of the request's form. Behind any other one a prompt is estimated."""
 EVENT_STREAM: Final = b"text/event-stream"
@@ -55,10 +56,14 @@ _TOO_DEEP: Final = "the body is nested too deeply: at most 254 levels of objects
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
 
-async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
-    """Give the reply of this model; raises RoutingError, UpstreamError or GatewayError when it gives none."""
-    request = ask.request
-    adapter = adapter_for(request, model) if model.provider or request.route.dialect is not None else None
+async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool = False) -> Reply:
+    """Give the reply of this model; raises RoutingError, UpstreamError or GatewayError when it gives none.
+
+    With `as_chat` it gets a chat request, whatever else it may take.
+    """
+    request, adapter = ask.request, None
+    if (model.provider or request.route.dialect is not None) and not as_chat:
+        adapter = adapter_for(request, model)
     if request.untranslatable is not None and (adapter is None or not adapter.native):
         raise request.untranslatable
     if adapter is not None and not adapter.billed and model.provider == Provider.OPENAI:
@@ -105,13 +110,10 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
     except BaseException as error:
         if billed:
             settle_lost(ask.bill, model, request, _without(tried[before:], settled))
-        elif isinstance(error, NoEndpoint | ConnectFailed) or (
-            isinstance(error, UpstreamRejected) and _is_about_counting(error.status)
-        ):
-            return await estimated(deps, ask, model)
-        if isinstance(error, UpstreamRejected) and error.code == TOO_LONG and error.lengths is None:
-            error.lengths = await _on_size(deps, request, partial(lengths_of, request.document, model.target))
-        raise
+        instead = await _instead(deps, model, ask, adapter, error) if isinstance(error, Exception) else None
+        if instead is None:
+            raise
+        return instead
     if billed and len(tried) - before > 1:
         settled.append(answer.attempt)
         settle_lost(ask.bill, model, request, _without(tried[before:], settled))
@@ -120,6 +122,25 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask) -> Reply:
         ask.on_end(answer.close)
         settle_stream_later(ask, model, reply.relay)
     return reply
+
+
+async def _instead(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, error: Exception) -> Reply | None:
+    """Give what there is in place of an error, None where there is nothing; tell how long a prompt is that is too long.
+
+    A count is estimated. A server that is like OpenAI's and has no responses is asked for a chat.
+    """
+    if adapter is not None and not adapter.billed:
+        rejected = isinstance(error, UpstreamRejected) and _is_about_counting(error.status)
+        absent = isinstance(error, NoEndpoint | ConnectFailed)
+        return await estimated(deps, ask, model) if rejected or absent else None
+    if not isinstance(error, UpstreamRejected):
+        return None
+    if adapter is TRANSLATED_RESPONSES and error.status in _NO_SUCH_ROUTE:
+        return await call_model(deps, model, ask, as_chat=True)
+    if error.code == TOO_LONG and error.lengths is None:
+        measure = partial(lengths_of, ask.request.document, model.target)
+        error.lengths = await _on_size(deps, ask.request, measure)
+    return None
 
 
 async def estimated(deps: Deps, ask: Ask, model: ServedModel) -> Reply:

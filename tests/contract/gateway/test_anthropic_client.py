@@ -407,6 +407,26 @@ async def test_effort_beside_tools_goes_to_openai_as_a_response(
     assert gateway.metric("llm_tokens_total", model="thinker", direction="output") == 5
 
 
+async def test_a_server_without_responses_is_asked_for_a_chat(
+    gateway: RunningGateway, client: anthropic.AsyncAnthropic, engine: FakeUpstream
+) -> None:
+    """Many are like OpenAI's; without the effort they take the tools. What it used is on the bill once."""
+
+    async def chat_alone(received: Received, wire: Wire) -> None:
+        if received.path.endswith("/responses"):
+            return await wire.json({"error": {"message": "Not Found"}}, 404)
+        return await wire.json(completion("gpt-x"))
+
+    engine.respond = chat_alone
+    asked = {**ASK, "model": "thinker", "tools": [TOOL], "output_config": {"effort": "high"}}
+    said = await client.messages.create(**asked)
+    assert said.content[0].text == "Hello there"
+    assert [request.path for request in engine.requests] == ["/v1/responses", "/v1/chat/completions"]
+    assert "reasoning_effort" not in engine.requests[1].document
+    await gateway.settled()
+    assert gateway.metric("llm_tokens_total", model="thinker", direction="output") == 2
+
+
 @pytest.mark.parametrize(("model", "fields"), [("thinker", {"stop_sequences": ["x"]}), ("gpt", {})])
 async def test_effort_is_left_out_where_openai_has_no_form_for_it(
     client: anthropic.AsyncAnthropic, engine: FakeUpstream, model: str, fields: dict[str, Any]
