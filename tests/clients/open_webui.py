@@ -147,9 +147,10 @@ def of_responses() -> scenarios.Scenarios:
 
     async def tools(prompt: str) -> Any:
         tool = {"type": "function", **FUNCTION, "strict": False}
-        said, *output = (await ask(prompt, tools=[tool]))[-1]["response"]["output"]
+        thought, said, *output = (await ask(prompt, tools=[tool]))[-1]["response"]["output"]
         pairs = [(item["name"], json.loads(item["arguments"])) for item in output]
         turns = payload(prompt, tools=[tool])
+        turns["input"].append({key: thought[key] for key in ("type", "id", "summary", "content")})
         turns["input"].append({key: said[key] for key in ("type", "role", "content")})
         turns["input"] += [{key: item[key] for key in ("type", "call_id", "name", "arguments")} for item in output]
         turns["input"] += [

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.config import ModelEntry
+from capstan_contract.config import Capability, ModelEntry
 from support.agent_engine import USAGE, agent_engine, pictures_of, tools_of
-from support.client_engine import CALLS, DONE, OBJECT, SEEN, TEXT, WORDS, ClientEngine
+from support.client_engine import CALLS, DONE, OBJECT, SEEN, TEXT, THOUGHT, WORDS, ClientEngine
 from support.clients import Script, node, own_python, python_of
 from support.gateway import entry
 from support.gateway_process import gateway_process
@@ -52,13 +52,15 @@ class Client:
     does: tuple[str, ...] = ALL
     raises: tuple[str, str] = OPENAIS
     """What it raises for a busy engine, and for a prompt that is too long."""
+    forgets: bool = False
+    """Whether it keeps what the model thought from the next request, also from an API of its own."""
 
 
 CLIENTS = (
     Client("openai (Python), chat", "pypi:openai", OFFICIAL),
     Client("openai (Python), Responses", "pypi:openai", OFFICIAL),
     Client("anthropic (Python)", "pypi:anthropic", OFFICIAL),
-    Client("langchain-openai, chat", "pypi:langchain-openai", LANGCHAIN, raises=LANGCHAINS),
+    Client("langchain-openai, chat", "pypi:langchain-openai", LANGCHAIN, raises=LANGCHAINS, forgets=True),
     Client("langchain-openai, Responses", "pypi:langchain-openai", LANGCHAIN, raises=LANGCHAINS),
     Client("langchain-anthropic", "pypi:langchain-anthropic", LANGCHAIN, raises=LANGCHAIN_CLAUDES),
     Client("litellm, `openai/`", "pypi:litellm", LITELLM, raises=LITELLMS),
@@ -67,20 +69,20 @@ CLIENTS = (
     Client("pydantic-ai, chat", "pypi:pydantic-ai-slim", PYDANTIC_AI, raises=PYDANTIC_AIS),
     Client("pydantic-ai, Responses", "pypi:pydantic-ai-slim", PYDANTIC_AI, raises=PYDANTIC_AIS),
     Client("pydantic-ai, Messages", "pypi:pydantic-ai-slim", PYDANTIC_AI, raises=PYDANTIC_AIS),
-    Client("llama-index, OpenAILike", "pypi:llama-index-llms-openai-like", LLAMA_INDEX, UNCOUNTED),
-    Client("llama-index, OpenAIResponses", "pypi:llama-index-llms-openai", LLAMA_INDEX, UNCOUNTED),
+    Client("llama-index, OpenAILike", "pypi:llama-index-llms-openai-like", LLAMA_INDEX, UNCOUNTED, forgets=True),
+    Client("llama-index, OpenAIResponses", "pypi:llama-index-llms-openai", LLAMA_INDEX, UNCOUNTED, forgets=True),
     Client("llama-index, Anthropic", "pypi:llama-index-llms-anthropic", LLAMA_INDEX, UNCOUNTED),
     Client("openai-agents, Responses", "pypi:openai-agents", AGENTS),
-    Client("openai-agents, chat", "pypi:openai-agents", AGENTS),
+    Client("openai-agents, chat", "pypi:openai-agents", AGENTS, forgets=True),
     Client("instructor, tools", "pypi:instructor", INSTRUCTOR, OBJECTS, INSTRUCTORS),
     Client("instructor, JSON schema", "pypi:instructor", INSTRUCTOR, OBJECTS, INSTRUCTORS),
     Client("instructor, Anthropic", "pypi:instructor", INSTRUCTOR, OBJECTS, INSTRUCTORS),
     Client("AI SDK, openai, with a Redis", "npm:@ai-sdk/openai", AI_SDK_STORED, raises=AI_SDKS),
-    Client("AI SDK, openai, `store: false`", "npm:@ai-sdk/openai", AI_SDK, raises=AI_SDKS),
-    Client("AI SDK, openai, chat", "npm:@ai-sdk/openai", AI_SDK, raises=AI_SDKS),
+    Client("AI SDK, openai, `store: false`", "npm:@ai-sdk/openai", AI_SDK, raises=AI_SDKS, forgets=True),
+    Client("AI SDK, openai, chat", "npm:@ai-sdk/openai", AI_SDK, raises=AI_SDKS, forgets=True),
     Client("AI SDK, openai-compatible", "npm:@ai-sdk/openai-compatible", AI_SDK, raises=AI_SDKS),
     Client("AI SDK, anthropic", "npm:@ai-sdk/anthropic", AI_SDK, raises=AI_SDKS),
-    Client("Open WebUI's calls", "pypi:open-webui", OPEN_WEBUI, UNSCHEMED, REFUSED),
+    Client("Open WebUI's calls", "pypi:open-webui", OPEN_WEBUI, UNSCHEMED, REFUSED, forgets=True),
     Client("Open WebUI's calls, Responses", "pypi:open-webui", OPEN_WEBUI, UNSCHEMED, REFUSED),
 )  # fmt: skip
 
@@ -117,7 +119,16 @@ class World:
 def models(engine: ClientEngine) -> list[ModelEntry]:
     """Give one model under three names: some libraries do not stream, or begin, with one that they do not know."""
     known = ("gpt-4o", "claude-sonnet-4-5")
-    return [entry("coder", engine.url, upstreamName="engine", aliases=known, contextWindow=200_000)]
+    return [
+        entry(
+            "coder",
+            engine.url,
+            upstreamName="engine",
+            aliases=known,
+            contextWindow=200_000,
+            capabilities=(Capability.REASONING,),
+        )
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +162,15 @@ def stream(seen: Any, asked: Asked) -> None:
         assert "".join(seen["pieces"]).strip() == TEXT
 
 
-def tools(seen: Any, asked: Asked) -> None:
-    """Both calls arrive with their arguments; the engine has the tool's schema, its words, and results by id."""
+def tools(seen: Any, asked: Asked, forgets: bool) -> None:
+    """Both calls arrive with their arguments; the engine has the tool's schema, all that it said, and results by id."""
     assert seen["calls"] == [[call.name, call.arguments] for call in CALLS]
     assert seen["text"].strip() == DONE
     first, second = asked
     assert list(tools_of(first)["weather"]["parameters"]["properties"]) == ["city"]
     turns = [message for message in second["messages"] if message["role"] in ("assistant", "tool")]
     assert WORDS in str(turns)
+    assert [turn["reasoning_content"] for turn in turns if "reasoning_content" in turn] == [THOUGHT] * (not forgets)
     made = [call["id"] for turn in turns for call in turn.get("tool_calls") or ()]
     assert len(set(made)) == len(CALLS)
     results = {turn["tool_call_id"]: str(turn["content"]) for turn in turns if turn["role"] == "tool"}
@@ -200,7 +212,7 @@ def counting(seen: Any, asked: Asked) -> None:
 
 
 CHECKS: dict[str, Callable[[Any, Asked], None]] = {
-    "chat": chat, "stream": stream, "tools": tools, "structured output": structured_output, "images": images,
+    "chat": chat, "stream": stream, "structured output": structured_output, "images": images,
     "counting": counting,
 }  # fmt: skip
 
@@ -225,8 +237,13 @@ def test_client(world: World, client: Client, does: str) -> None:
     """The library does it here as with the API that it was written for."""
     seen = world.seen_by(client.script)[client.row][does]
     assert "failed" not in seen, seen["failed"]
-    check = functools.partial(errors, raises=client.raises) if does == "errors" else CHECKS[does]
-    check(seen, world.engine.asked_by(client.row, does))
+    asked = world.engine.asked_by(client.row, does)
+    if does == "errors":
+        errors(seen, asked, client.raises)
+    elif does == "tools":
+        tools(seen, asked, client.forgets)
+    else:
+        CHECKS[does](seen, asked)
 
 
 @pytest.mark.parametrize("script", list(dict.fromkeys(client.script for client in CLIENTS)))

@@ -30,6 +30,7 @@ class Use:
 
     calls: tuple[Call, ...]
     text: str = ""
+    thought: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def chunks(number: int, model: str, step: Say | Use) -> Iterator[dict[str, Any]]
             yield chunk({"content": word + " "})
         yield chunk({}, "stop")
     else:
+        if step.thought:
+            yield chunk({"reasoning_content": step.thought})
         if step.text:
             yield chunk({"content": step.text})
         for index, call in enumerate(step.calls):
@@ -147,6 +150,7 @@ def whole(number: int, model: str, step: Say | Use) -> dict[str, Any]:
     """Give the same answer as one document."""
     message: dict[str, Any] = {"role": "assistant", "content": step.text or None}
     if isinstance(step, Use):
+        message |= {"reasoning_content": step.thought} if step.thought else {}
         message["tool_calls"] = [
             _call(number, index, call, json.dumps(call.arguments)) for index, call in enumerate(step.calls)
         ]

@@ -13,6 +13,7 @@ from support.agent_engine import TOO_LONG, TOO_MANY, AgentEngine, Call, Say, Ste
 TEXT: Final = "Hello from the engine."
 CALLS: Final = (Call("weather", {"city": "Oslo"}), Call("weather", {"city": "Rome"}))
 WORDS: Final = "I look at both."
+THOUGHT: Final = "Two cities, two calls."
 DONE: Final = "It is 7 degrees in Oslo and 21 in Rome."
 OBJECT: Final = {"city": "Oslo", "degrees": 7}
 SEEN: Final = "A red square."
@@ -54,7 +55,7 @@ def answer_to(body: dict[str, Any]) -> Step:
     if does == "errors":
         return TOO_MANY if "busy" in words else TOO_LONG
     if does == "tools":
-        return Say(DONE) if body["messages"][-1]["role"] == "tool" else Use(CALLS, WORDS)
+        return Say(DONE) if body["messages"][-1]["role"] == "tool" else Use(CALLS, WORDS, THOUGHT)
     if body.get("response_format"):
         return Say(json.dumps(OBJECT))
     if tools := tools_of(body):

@@ -16,6 +16,8 @@ from capstan_gateway.dialects.fields import Document
 
 _MARK: Final = "capstan1."
 _FIELD: Final = "extra_content"
+UNSIGNED: Final = _MARK
+"""For thoughts of an engine, which signs none: AI SDK, pydantic-ai and litellm send back only what is signed."""
 
 
 def signature_of(call: Mapping[str, Any]) -> str:
@@ -25,7 +27,7 @@ def signature_of(call: Mapping[str, Any]) -> str:
 
 
 def is_ours(signature: object) -> bool:
-    """Whether a text was made by `signature_of`: nobody else can read it."""
+    """Whether a text was made here: nobody else can read it."""
     return isinstance(signature, str) and signature.startswith(_MARK)
 
 

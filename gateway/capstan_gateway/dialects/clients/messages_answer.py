@@ -7,7 +7,7 @@ import orjson
 
 from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, usage_of, with_counts, with_id
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.dialects.signatures import signature_of
+from capstan_gateway.dialects.signatures import UNSIGNED, signature_of
 from capstan_gateway.errors import TOO_LONG, GatewayError
 from capstan_gateway.streaming.forms import reasoning_of, refusal_of, text_of
 from capstan_gateway.streaming.tool_calls import repaired_calls
@@ -44,7 +44,7 @@ def to_message(completion: Mapping[str, Any], request: Mapping[str, Any] | None 
     content: list[Document] = []
     reasoning, refusal = reasoning_of(message), refusal_of(message)
     if reasoning:
-        content.append({"type": "thinking", "thinking": reasoning, "signature": ""})
+        content.append({"type": "thinking", "thinking": reasoning, "signature": UNSIGNED})
     content += [{"type": "text", "text": text} for text in (text_of(message), refusal) if text]
     calls = repaired_calls(calls_of(message))
     for call in calls:

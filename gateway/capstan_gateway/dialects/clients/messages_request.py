@@ -204,10 +204,9 @@ def _assistant_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
             function = {"name": read_text(block, "name", field), "arguments": arguments}
             calls.append({"id": read_text(block, "id", field), "type": "function", "function": function, **signed})
             signed = {}
-        elif kind == "thinking" and is_ours(block.get("signature")):
-            signed = read_signature(block["signature"])
         elif kind == "thinking":
             thoughts.append(read_text(block, "thinking", field))
+            signed = (read_signature(block["signature"]) if is_ours(block.get("signature")) else {}) or signed
         elif kind not in _LEFT_OUT and not kind.endswith("_tool_result"):
             raise unsupported(f"{field}.type", "allowed are text, tool_use and thinking")
     text, thought = "".join(texts), "\n".join(one for one in thoughts if one)

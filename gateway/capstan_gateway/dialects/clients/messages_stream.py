@@ -10,6 +10,7 @@ from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
 from capstan_gateway.dialects.clients.messages_answer import error_document, message_head, stop, write_usage
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import event
+from capstan_gateway.dialects.signatures import UNSIGNED
 from capstan_gateway.errors import GatewayError
 
 _EMPTY: Final[dict[Kind, Document]] = {
@@ -55,8 +56,7 @@ class MessageEvents(ChatEvents):
         return self._block_begins(_EMPTY[kind])
 
     def _signature(self, signature: str) -> bytes:
-        events = self._block_begins(_EMPTY[Kind.REASONING])
-        return events + self._delta_event("signature_delta", signature=signature) + self._part_ends(Kind.REASONING)
+        return self._block_begins(_EMPTY[Kind.REASONING]) + self._thoughts_end(signature)
 
     def _call_begins(self, call_id: str, name: str) -> bytes:
         return self._block_begins({"type": "tool_use", "id": call_id, "name": name, "input": {}})
@@ -72,5 +72,11 @@ class MessageEvents(ChatEvents):
     def _delta_event(self, kind: str, **fields: Any) -> bytes:
         return event({"type": "content_block_delta", "index": self._index, "delta": {"type": kind, **fields}})
 
-    def _part_ends(self, kind: Kind) -> bytes:  # noqa: ARG002 - one signature
+    def _part_ends(self, kind: Kind) -> bytes:
+        return self._thoughts_end(UNSIGNED) if kind is Kind.REASONING else self._block_ends()
+
+    def _thoughts_end(self, signature: str) -> bytes:
+        return self._delta_event("signature_delta", signature=signature) + self._block_ends()
+
+    def _block_ends(self) -> bytes:
         return event({"type": "content_block_stop", "index": self._index})
