@@ -179,6 +179,7 @@ async def test_a_refusal_is_in_the_envelope_of_the_api_that_was_asked(before: by
     async def fails(exchange: Exchange) -> None:
         raise LookupError("a bug")
 
+    assert b'"message":"the gateway failed"' in await Client(fails).say(GET)
     client = Client(fails)
     client.service.error_writer = writer
     assert (await client.say(GET)).endswith(b"req_test: GatewayError")
@@ -286,6 +287,19 @@ async def test_an_unread_body_is_bounded() -> None:
     await turns()
     assert [len(seen.body) for seen in client.seen] == [200_000]
     assert client.transport.is_reading()
+
+
+async def test_behind_a_body_that_nobody_read_the_connection_goes_on() -> None:
+    """It is all there, and was more than is read ahead: the next request is read as soon as it is answered."""
+
+    async def handler(exchange: Exchange) -> None:
+        exchange.respond(200, b"content-length: 0\r\n", b"")
+
+    client = Client(handler)
+    await client.say(post(b"z" * (HIGH_WATER + 5000)))
+    assert client.transport.is_reading()
+    await client.say(GET)
+    assert client.statuses == [200, 200]
 
 
 async def test_a_body_above_the_limit() -> None:

@@ -111,7 +111,7 @@ def test_a_connection_is_idle_behind_a_body_that_was_awaited() -> None:
     run_virtually(main())
 
 
-def test_an_answer_has_no_deadline_here() -> None:
+def test_an_answer_has_no_deadline_here(caplog: pytest.LogCaptureFixture) -> None:
     """How long an answer may take is the handler's matter; the idle time begins behind it."""
 
     async def main() -> None:
@@ -126,6 +126,7 @@ def test_an_answer_has_no_deadline_here() -> None:
         assert await seconds_until_end(client) == pytest.approx(KEEP_ALIVE_SECONDS, abs=2)
 
     run_virtually(main())
+    assert not caplog.records, "no timer fails"
 
 
 def test_half_a_head_behind_a_pipeline_ends_it_behind_its_answers() -> None:

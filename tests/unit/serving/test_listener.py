@@ -44,7 +44,7 @@ async def test_handlers_are_found_by_path(target: bytes, served_by: bytes) -> No
     assert said.endswith(b"\r\n\r\n" + served_by)
 
 
-@pytest.mark.parametrize("target", [b"", b"host:443", b"http://[::1", b"http://h:99999999/x", b"?x"])
+@pytest.mark.parametrize("target", [b"", b"host:443", b"http://h", b"http://[::1", b"http://h:99999999/x", b"?x"])
 def test_a_target_without_a_path(target: bytes) -> None:
     """What is no URL has no path, and is no error."""
     assert path_of(target) == b""

@@ -170,9 +170,23 @@ async def test_half_heads_are_counted() -> None:
     second.connection.connection_lost(None)
     await first.say(b"\r\n")
     assert first.statuses == [200]
+    assert budget.held == 0, "the headers stay as long as their request does"
+    await first.say(b"GET /x HTTP/1.1\r\nhost: x\r\n", *[b"x: " + b"y" * 3000 + b"\r\n"] * 10)
+    assert budget.held == pytest.approx(2 * 30_000, rel=0.1)
     first.transport.hang_up()
     await turns()
     assert budget.held == 0
+
+
+async def test_a_request_that_waits_without_room_is_refused() -> None:
+    """It says so behind the answers to those before it, and is not served."""
+    budget = MemoryBudget(WAITING_BYTES * 300)
+    while budget.held < budget.limit:
+        assert budget.share().grow(min(budget.limit // 256, budget.limit - budget.held))
+    client = Client(memory=budget)
+    await client.say(GET + GET)
+    assert client.statuses == [200, 503]
+    assert b'"message":"the gateway holds as much as it may"' in client.transport.sent
 
 
 async def test_a_little_that_is_not_parsed_yet_costs_nothing() -> None:

@@ -326,3 +326,30 @@ def test_a_closed_port_lends_nothing() -> None:
         await client.listener.close(grace_seconds=1.0)
 
     run_virtually(main())
+
+
+def test_the_next_request_ends_what_was_looked_at() -> None:
+    """A body that nobody waits for any more is forgotten with the next head, whose own body is looked at."""
+
+    async def main() -> None:
+        async def handler(exchange: Exchange) -> None:
+            if exchange.length == 9000:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(exchange.read_body(SIZE), 1)
+                await asyncio.sleep(0.5)
+                exchange.respond(200, b"content-length: 0\r\n", b"")
+            else:
+                await take(exchange)
+
+        client = Client(handler)
+        await client.say(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\n\r\n")
+        await asyncio.sleep(1.1)
+        await client.say(b"x" * 9000)
+        await asyncio.sleep(0.6)
+        assert client.statuses == [200]
+        await client.say(HEAD)
+        assert [upload.body.received for upload in client.service.uploads._uploads] == [0]
+        await asyncio.sleep(2 * UPLOAD_SECONDS)
+        assert client.statuses == [200, 408]
+
+    run_virtually(main())
