@@ -515,6 +515,7 @@ async def test_one_connection_too_many() -> None:
     second = Client(listener=first.listener)
     await turns()
     assert second.statuses == [503]
+    assert b'"message":"the gateway has too many connections; try again"' in second.transport.sent
     assert second.transport.closed
     assert counted == ["connections"]
     await first.say(GET)

@@ -45,10 +45,14 @@ def test_a_head_in_drops_has_one_deadline() -> None:
 
     async def main() -> None:
         client = Client()
-        for _ in range(int(HEAD_SECONDS) + 1):
-            client.transport.feed(b"x")
+        client.transport.feed(b"GET /")
+        for _ in range(int(HEAD_SECONDS) - 1):
             await asyncio.sleep(1)
+            client.transport.feed(b"x")
+        assert not client.transport.closed
+        await asyncio.sleep(2)
         assert client.transport.closed
+        assert client.transport.sent == b""
 
     run_virtually(main())
 
