@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.listener import CANCEL_SECONDS
-from capstan_gateway.serving.service import Handler, path_of
+from capstan_gateway.serving.service import MEMORY_BYTES, Handler, Service, ServingLimits, path_of
+from capstan_gateway.serving.turned_away import TurnedAway
 from support.serving import Client, turns
 from support.virtualtime import run_virtually
 
@@ -155,3 +157,20 @@ async def test_closing_without_connections() -> None:
     await turns()
     await client.listener.close(grace_seconds=600)
     await client.listener.close(grace_seconds=600)
+
+
+async def test_what_a_service_has_where_nobody_says_it() -> None:
+    """A date, room for requests, ids of its own for those that it turns away, and one envelope for all errors."""
+    handler = answering(b"x")
+    service = Service({}, handler, ServingLimits(max_head_bytes=1, max_connections=1))
+    assert service.date_line().startswith(b"date: ")
+    assert service.memory.limit == MEMORY_BYTES
+    assert service.turned_away.request_id([]).startswith(b"req_")
+    assert service.error_writer(b"/v1/messages", ()) is None
+    assert service.cors is None
+    assert (service.closing, service.closed.is_set(), service.connections) == (False, False, set())
+    assert service.handler(b"/anything") is handler
+    service.on_cut_off("slow")
+    budget, away = MemoryBudget(7), TurnedAway()
+    told = Service({}, handler, service.limits, memory=budget, turned_away=away)
+    assert (told.memory, told.turned_away) == (budget, away)

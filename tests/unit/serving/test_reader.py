@@ -327,6 +327,19 @@ def test_a_reader_that_was_stopped_understands_nothing() -> None:
         assert (sink.requests, sink.refused) == ([], [])
 
 
+def test_a_reader_that_is_stopped_within_a_read_goes_no_further() -> None:
+    """The request behind the head at which that was done is neither served nor refused, though it came with it."""
+
+    class Stopping(Sink):
+        def on_head(self, *given: Any, **more: Any) -> Got:
+            self.reader.stop()
+            return super().on_head(*given, **more)
+
+    sink = Stopping()
+    sink.read(head() + head())
+    assert (len(sink.requests), sink.refused) == (1, [])
+
+
 def test_a_reader_that_was_closed_tells_nobody() -> None:
     """It has let go of everybody, also in the middle of a head or of a body."""
     for beginning in (b"", head()[:9], head(b"content-length: 9")):
