@@ -39,6 +39,7 @@ def test_other_versions_are_refused(version: str) -> None:
         ((b"a b",), "1.1", "the `Host` header is no host"),
         ((b"a/b",), "1.0", "the `Host` header is no host"),
         ((b"u@h",), "1.1", "the `Host` header is no host"),
+        ((b"x\f",), "1.1", "the `Host` header is no host"),
     ],
 )
 def test_there_is_one_host_and_it_is_one(hosts: Sequence[bytes], version: str, message: str) -> None:
@@ -79,7 +80,7 @@ def test_only_chunks_are_known() -> None:
     """In any case of its letters, with spaces around it; of another coding the client is told that it is not known."""
     for coding in (b"chunked", b"Chunked", b" CHUNKED\t"):
         assert told(codings=(coding,)) is None
-    for coding in (b"gzip", b"gzip, chunked", b"chunked, identity", b""):
+    for coding in (b"gzip", b"gzip, chunked", b"chunked, identity", b"", b"chunked\v", b"Xchunked", b"chunkedX"):
         assert told(codings=(coding,)) == (501, "the only transfer coding is `chunked`")
 
 

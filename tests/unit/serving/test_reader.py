@@ -115,8 +115,10 @@ def test_what_a_head_says() -> None:
 )
 def test_what_a_head_says_of_its_connection(sent: bytes, modern: bool, keep_alive: bool, expects: bool) -> None:
     """HTTP/1.0 ends with its answer, and neither knows chunks nor asks first; CONNECT is no tunnel, and the last."""
-    (got,) = Sink().read(sent).requests
+    sink = Sink().read(sent)
+    (got,) = sink.requests
     assert (got.modern, got.keep_alive, got.expects_continue) == (modern, keep_alive, expects)
+    assert not sink.reader.in_head
 
 
 def test_a_length_is_told() -> None:
@@ -144,6 +146,11 @@ def test_a_target_may_come_in_parts() -> None:
         (head(start=b"GET * HTTP/1.1"), 400, "the target `*` is for OPTIONS"),
         (head(start=b"GET /x#y HTTP/1.1"), 400, "the request's target has a fragment"),
         (head(start=b"GET h:1 HTTP/1.1"), 400, None),
+        (
+            head(b"transfer-encoding: gzip", b"transfer-encoding: chunked"),
+            400,
+            "the request's framing is not clear: `Transfer-Encoding` must stand alone in HTTP/1.1",
+        ),
         (head(b"transfer-encoding: gzip"), 501, "the only transfer coding is `chunked`"),
         (head(b"transfer-encoding: chunked", start=b"GET /x HTTP/1.0"), 400, None),
         (head(start=b"GET /x HTTP/2.0"), 505, "the request is not HTTP/1.1"),
@@ -203,6 +210,10 @@ def test_a_head_is_bounded() -> None:
     whole = sized(MAX_HEAD + 1)  # Of its first byte nothing is counted: nothing is known of it yet.
     sink = Sink().read(whole[:1], whole[1:MAX_HEAD], whole[MAX_HEAD:] + head())
     assert (sink.refused, len(sink.requests)) == ([], 2)
+    sink = Sink().read(b"G", b"ET /" + b"x" * (MAX_HEAD - 4))
+    assert sink.refused == []
+    sink.read(b"x")
+    assert sink.told[0] == 431
     whole = sized(MAX_HEAD + 100)
     sink = Sink().read(*[whole[at : at + 100] for at in range(0, MAX_HEAD + 100, 100)])
     assert sink.told[0] == 431
@@ -294,6 +305,8 @@ def test_a_body_is_one_step() -> None:
     rest = sink.reader.feed(first + b"z" * 9000 + head() + head())
     assert rest == head()
     assert [(got.body, got.complete) for got in sink.requests] == [([b"z" * 9000], True), ([], True)]
+    sink = Sink().read(head(b"transfer-encoding: chunked") + b"1800\r\n" + b"z" * 6144 + b"\r\n0\r\n\r\n")
+    assert [len(piece) > 1000 for piece in sink.requests[0].body] == [True, True]
     sink = Sink()
     sink.waits_behind = 2
     assert sink.reader.feed(first + b"z" * 5000) == b""
