@@ -92,7 +92,9 @@ def head(*lines: bytes, start: bytes = b"GET /x HTTP/1.1", host: bytes = b"host:
 
 def test_what_a_head_says() -> None:
     """Method, target and headers as they came, names in lower case; whether the connection goes on."""
-    (got,) = Sink().read(head(b"X-Thing: A b", b"x-thing:c")).requests
+    sink = Sink()
+    assert (sink.reader.in_head, sink.reader.stopped) == (False, False)
+    (got,) = sink.read(head(b"X-Thing: A b", b"x-thing:c")).requests
     assert (got.method, got.target) == (b"GET", b"/x")
     assert got.headers == [(b"host", b"h"), (b"x-thing", b"A b"), (b"x-thing", b"c")]
     assert (got.length, got.modern, got.keep_alive, got.expects_continue) == (None, True, True, False)
