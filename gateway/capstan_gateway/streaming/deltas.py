@@ -18,6 +18,8 @@ from capstan_gateway.tokens.estimate import TextCount
 TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 """Fields of a delta or a message that hold what the model said."""
 
+CALLED: Final = "tool_calls"
+"""The finish reason of who has called tools."""
 FAILED: Final = "error"
 """The finish reason by which OpenRouter and others say that they broke off."""
 _BROKE_OFF: Final = "the model's engine broke its answer off"
@@ -144,7 +146,7 @@ def malformed(field: str, must: str) -> StreamBroken:
 class Said:
     """What a stream of chunks has said so far: which choices are over, and how much text came."""
 
-    __slots__ = ("_asked", "begun", "deeply_odd", "finished", "odd", "text", "unfinished")
+    __slots__ = ("_asked", "begun", "called", "deeply_odd", "finished", "odd", "text", "unfinished")
 
     def __init__(self, asked: Asked = NOTHING) -> None:
         self._asked = asked
@@ -152,6 +154,8 @@ class Said:
         """Whether something came in a form that not every client reads."""
         self.deeply_odd = False
         """Whether that takes more to mend than the bytes: all but reasoning under vLLM's name does."""
+        self.called = False
+        """Whether there was a call, or the finish reason of one. vLLM writes an empty list where there is none."""
         self.text = TextCount()
         self.begun = False
         """Whether a first token came: text, a call, or the finish of an answer that has none. What has neither, such as
@@ -197,13 +201,17 @@ class Said:
                 self.unfinished.add(index)
 
     def _note_form(self, choice: dict[str, Any]) -> None:
-        delta = choice.get("delta")
+        delta, finish = choice.get("delta"), choice.get("finish_reason")
+        if finish == CALLED:
+            self.called = True
         if delta is None:
             deeply = odd = "text" not in choice
         else:
+            if delta.get("tool_calls") or delta.get("function_call"):
+                self.called = True
             odd = self._asked.client_reads_chat and is_odd(delta)
             deeply = odd and not is_named_otherwise(delta)
-        if choice.get("finish_reason") == "":
+        if finish == "":
             deeply = odd = True
         if odd:
             self.odd, self.deeply_odd = True, self.deeply_odd or deeply

@@ -20,7 +20,7 @@ from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.forms import with_read_name
 from capstan_gateway.streaming.likeness import Likeness
 from capstan_gateway.streaming.mended_json import read_mended
-from capstan_gateway.streaming.repair import ChunkRepair, may_call
+from capstan_gateway.streaming.repair import ChunkRepair
 from capstan_gateway.streaming.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, parse_usage
@@ -264,15 +264,15 @@ class StreamRelay:
             except StreamBroken as sooner:
                 raise sooner from broken
             raise
-        if self._said.odd or self._repair.begun or may_call(read):
+        if self._said.odd or self._said.called:
             return self._written(read)
         return read if self._rename is None else self._rename(read)
 
     def _written(self, run: bytes) -> bytes:
         """What the client is sent for frames that were read."""
-        repair = self._repair
-        if not repair.begun and not self._said.deeply_odd and not may_call(run):
-            plain = with_read_name(run) if self._said.odd else run
+        said, repair = self._said, self._repair
+        if not (said.called or said.deeply_odd or repair.begun):
+            plain = with_read_name(run) if said.odd else run
             if plain is not None:
                 return self._named(plain)
         try:
