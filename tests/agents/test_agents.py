@@ -29,11 +29,11 @@ from support.agent_engine import (
     tools_of,
 )
 from support.agents.aider import AIDER_CHAT, AIDER_MESSAGES
-from support.agents.claude import CLAUDE
-from support.agents.cline import CLINE
-from support.agents.codex import CODEX, CODEX_MCP, CODEX_PATCH, LOOKUP, asked_words
-from support.agents.continuedev import CN
-from support.agents.opencode import OPENCODE_CHAT, OPENCODE_MESSAGES, OPENCODE_RESPONSES
+from support.agents.claude import CLAUDE, CLAUDE_MCP
+from support.agents.cline import CLINE, CLINE_MCP
+from support.agents.codex import CODEX, CODEX_MCP, CODEX_PATCH
+from support.agents.continuedev import CN, CN_MCP
+from support.agents.opencode import OPENCODE_CHAT, OPENCODE_MCP, OPENCODE_MESSAGES, OPENCODE_RESPONSES
 from support.agents.pi import PI_CHAT, PI_MESSAGES, PI_RESPONSES
 from support.agents.program import Agent, Place, Ran, Room
 from support.gateway import entry
@@ -215,13 +215,13 @@ def test_looks_at_a_picture(agent: Agent, world: World, sessions: dict[str, Sess
     assert END in done.ran.said, done.ran.out
 
 
-@pytest.mark.parametrize("agent", cases("MCP", CODEX_MCP))
+@pytest.mark.parametrize("agent", cases("MCP", CLAUDE_MCP, CODEX_MCP, OPENCODE_MCP, CN_MCP, CLINE_MCP))
 def test_uses_a_server_of_tools(agent: Agent, world: World) -> None:
     """The model is offered the tools of an MCP server, the server is asked what it called, and it hears the answer."""
-    ran = world.run(agent, Use((Call(LOOKUP, {"word": "heliotrope"}),)))
+    ran = world.run(agent, Use((Call(agent.lookup, {"word": "heliotrope"}),)))
     first, last = world.engine.asked
-    assert LOOKUP in tools_of(first), ran.out
-    assert asked_words(world.place).read_text() == "heliotrope\n", ran.out
+    assert agent.lookup in tools_of(first), ran.out
+    assert world.place.words.read_text() == "heliotrope\n", ran.out
     assert MEANINGS["heliotrope"] in results_of(last)
     assert END in ran.said, ran.out
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from support.agent_engine import Call
@@ -17,6 +18,12 @@ def _command(_: Place, prompt: str) -> list[str]:
 def _is_main(body: Mapping[str, Any]) -> bool:
     # What it has summed up it asks with all of its tools.
     return with_tool("Bash")(body) and SUMMARY not in json.dumps(body["messages"][-1])
+
+
+def _with_server(place: Place, prompt: str) -> list[str]:
+    program, *arguments = place.server()
+    servers = {"mcpServers": {"words": {"command": program, "args": arguments}}}
+    return [*_command(place, prompt), "--mcp-config", json.dumps(servers), "--allowedTools", "mcp__words__lookup"]
 
 
 CLAUDE = Agent(
@@ -39,3 +46,4 @@ CLAUDE = Agent(
     edit=lambda path, old, new: Call("Edit", {"file_path": str(path), "old_string": old, "new_string": new}),
     look=lambda path: Call("Read", {"file_path": str(path)}),
 )
+CLAUDE_MCP = replace(CLAUDE, command=_with_server, lookup="mcp__words__lookup")

@@ -1,7 +1,18 @@
 """cline: chat."""
 
+import json
+from dataclasses import replace
+
 from support.agent_engine import Call
-from support.agents.program import Agent, Room, with_tool
+from support.agents.program import Agent, Place, Room, with_tool
+
+
+def _with_server(place: Place, prompt: str) -> list[str]:
+    program, *arguments = place.server()
+    servers = {"mcpServers": {"words": {"command": program, "args": arguments}}}
+    place.write(".cline/data/settings/cline_mcp_settings.json", json.dumps(servers))
+    return CLINE.command(place, prompt)
+
 
 CLINE = Agent(
     name="cline",
@@ -21,3 +32,4 @@ CLINE = Agent(
     edit=lambda path, old, new: Call("editor", {"path": str(path), "old_text": old, "new_text": new}),
     look=lambda path: Call("read_files", {"files": [{"path": str(path)}]}),
 )
+CLINE_MCP = replace(CLINE, command=_with_server, lookup="words__lookup")

@@ -1,11 +1,9 @@
 """Codex: /v1/responses."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from support import mcp_server
 from support.agent_engine import Call
 from support.agents.program import Agent, Place, with_tool
 
@@ -24,27 +22,16 @@ env_key = "CAPSTAN_KEY"
 enabled = false
 """
 SERVER = """
-[mcp_servers.{name}]
-command = "{python}"
-args = ["{script}", "{asked}"]
+[mcp_servers.words]
+command = "{0}"
+args = ["{1}", "{2}"]
 """
-LOOKUP = f"mcp__{mcp_server.NAME}__{mcp_server.TOOL}"
-"""What the engine is offered for the tool of the MCP server, whose namespace is Codex' own."""
-
-
-def asked_words(place: Place) -> Path:
-    """Give the file in which the MCP server writes down what it was asked."""
-    return place.home / "asked.txt"
 
 
 def _codex(model: str, *, server: bool = False) -> Callable[[Place, str], list[str]]:
     def command(place: Place, prompt: str) -> list[str]:
         config = CONFIG.format(model=model, gateway=place.gateway)
-        if server:
-            config += SERVER.format(
-                name=mcp_server.NAME, python=sys.executable, script=mcp_server.__file__, asked=asked_words(place)
-            )
-        place.write(".codex/config.toml", config)
+        place.write(".codex/config.toml", config + (SERVER.format(*place.server()) if server else ""))
         return ["exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", prompt]
 
     return command
@@ -78,5 +65,4 @@ CODEX = Agent(
     look=lambda path: Call("view_image", {"path": str(path)}),
 )
 CODEX_PATCH = replace(CODEX, name="Codex, with `apply_patch`", command=_codex("gpt-5.5"), write=_add, edit=_patch)
-CODEX_MCP = replace(CODEX, command=_codex("coder", server=True))
-"""The same agent, with a server of tools."""
+CODEX_MCP = replace(CODEX, command=_codex("coder", server=True), lookup="mcp__words__lookup")

@@ -1,5 +1,8 @@
 """Continue's `cn`: chat."""
 
+import json
+from dataclasses import replace
+
 from support.agent_engine import Call
 from support.agents.program import Agent, Place, with_tool
 
@@ -15,6 +18,15 @@ def _command(place: Place, prompt: str) -> list[str]:
     return ["-p", "--auto", "--config", str(place.home / "config.yaml"), prompt]
 
 
+def _with_server(place: Place, prompt: str) -> list[str]:
+    command = _command(place, prompt)
+    program, *arguments = place.server()
+    config = CONFIG.format(gateway=place.gateway).rstrip().removesuffix("}")
+    servers = [{"name": "words", "command": program, "args": arguments}]
+    place.write("config.yaml", f"{config}, mcpServers: {json.dumps(servers)}}}")
+    return command
+
+
 CN = Agent(
     name="Continue (`cn`)",
     package="npm:@continuedev/cli",
@@ -28,3 +40,4 @@ CN = Agent(
     read=lambda path: Call("Read", {"filepath": str(path)}),
     edit=lambda path, old, new: Call("Edit", {"file_path": str(path), "old_string": old, "new_string": new}),
 )
+CN_MCP = replace(CN, command=_with_server, lookup="lookup")

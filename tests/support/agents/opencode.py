@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from support.agent_engine import Call
 from support.agents.program import Agent, Place, Room, with_tool
 
 
-def _opencode(package: str) -> Callable[[Place, str], list[str]]:
+def _opencode(package: str, *, server: bool = False) -> Callable[[Place, str], list[str]]:
     def command(place: Place, prompt: str) -> list[str]:
         provider = {
             "npm": package,
@@ -16,7 +17,10 @@ def _opencode(package: str) -> Callable[[Place, str], list[str]]:
             "options": {"baseURL": f"{place.gateway}/v1", "apiKey": "any"},
             "models": {"coder": {"name": "coder", "attachment": True, "modalities": {"input": ["text", "image"]}}},
         }
-        place.write(".config/opencode/opencode.json", json.dumps({"provider": {"capstan": provider}}))
+        config: dict[str, Any] = {"provider": {"capstan": provider}}
+        if server:
+            config["mcp"] = {"words": {"type": "local", "command": place.server(), "enabled": True}}
+        place.write(".config/opencode/opencode.json", json.dumps(config))
         return ["run", "--model", "capstan/coder", prompt]
 
     return command
@@ -47,3 +51,6 @@ def opencode(name: str, package: str) -> Agent:
 OPENCODE_CHAT = opencode("opencode, chat", "@ai-sdk/openai-compatible")
 OPENCODE_RESPONSES = opencode("opencode, Responses", "@ai-sdk/openai")
 OPENCODE_MESSAGES = replace(opencode("opencode, Messages", "@ai-sdk/anthropic"), asks_again=False)
+OPENCODE_MCP = replace(
+    OPENCODE_CHAT, command=_opencode("@ai-sdk/openai-compatible", server=True), lookup="words_lookup"
+)

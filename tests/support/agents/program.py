@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from support import mcp_server
 from support.agent_engine import Call, Say, tools_of
 from support.alone import alone, can_be_alone, way_out
 from support.needs import ROOT, lacking
@@ -36,6 +38,15 @@ class Place:
         path = self.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+    @property
+    def words(self) -> Path:
+        """The file in which the MCP server writes down what it was asked."""
+        return self.home / "asked.txt"
+
+    def server(self) -> list[str]:
+        """Give the command of the MCP server `words` (support/mcp_server.py)."""
+        return [sys.executable, mcp_server.__file__, str(self.words)]
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class Agent:
     edit: Callable[[Path, str, str], Made] | None = None
     look: Callable[[Path], Made] | None = None
     """Reads a picture."""
+    lookup: str = ""
+    """What the tool of the MCP server is called, where the agent has that."""
 
     def path(self) -> str:
         """Give the program, or leave the test out (in CI: fail)."""
