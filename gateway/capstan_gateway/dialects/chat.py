@@ -50,7 +50,7 @@ def calls_of(message: Mapping[str, Any]) -> list[Document]:
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
-def function_of(call: Mapping[str, Any]) -> tuple[str, str]:
+def named_arguments(call: Mapping[str, Any]) -> tuple[str, str]:
     """Name and arguments of a call, or of a piece of one."""
     function = call.get("function")
     if not isinstance(function, dict):

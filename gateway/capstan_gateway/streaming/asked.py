@@ -12,6 +12,8 @@ class Asked:
 
     def __init__(self, document: Mapping[str, Any], *, chat: bool, client_reads_chat: bool = False) -> None:
         self._document = document
+        self.chat: Final = chat
+        """Whether it asks for a chat completion, whose chunks have a delta."""
         self.single: Final = chat and document.get("n") in (None, 1)
         """Whether one answer was asked for, so that whatever comes belongs to it: some engines number tokens where the
         number of the choice should be, or put an answer's parts into a choice each."""

@@ -205,7 +205,7 @@ class Said:
         if finish == CALLED:
             self.called = True
         if delta is None:
-            deeply = odd = "text" not in choice
+            deeply = odd = self._asked.chat
         else:
             if delta.get("tool_calls") or delta.get("function_call"):
                 self.called = True

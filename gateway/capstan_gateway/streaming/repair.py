@@ -76,15 +76,15 @@ class ChunkRepair:
         changed = self._placed(choice)
         delta = choice.get("delta")
         if delta is None:
-            if "text" in choice and not choice.get("finish_reason"):
+            if not self._asked.chat and not choice.get("finish_reason"):
                 return changed
-            delta, changed = {}, changed or "text" not in choice
+            delta, changed = {}, changed or self._asked.chat
         written = plain(delta) if self._asked.client_reads_chat else delta
         changed = changed or written is not delta
         called = self._calls(choice, written)
         if called is not None:
             written, changed = called, True
-        if changed and (written or "text" not in choice):
+        if changed and (written or self._asked.chat or choice.get("delta") is not None):
             choice["delta"] = written
         return changed
 

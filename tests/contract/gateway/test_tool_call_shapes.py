@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from capstan_gateway.dialects.clients.presented import PresentedRelay
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.streaming.answers import mend_answer
 from capstan_gateway.streaming.asked import Asked
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
@@ -335,6 +336,42 @@ def test_every_call_reaches_the_client(route: str, shape: Shape) -> None:
         assert found == wanted if wanted != ANY else found
     assert len({call[0] for call in calls}) == len(calls)
     assert text.strip() == shape.text
+
+
+def _whole_rows() -> list[Any]:
+    """The shapes with one piece for each call: that is what the call is in a whole answer."""
+    rows = []
+    for shape in SHAPES:
+        pieces = [one for delta in shape.deltas for one in (delta if isinstance(delta, list) else [delta])]
+        if len(pieces) == len(shape.calls) and all((one.get("function") or {}).get("name") for one in pieces):
+            name = re.sub(r"\W+", "-", shape.row.lower())
+            rows += [pytest.param(route, shape, pieces, id=f"{name}-{route}") for route in ROUTES]
+    return rows
+
+
+@pytest.mark.parametrize(("route", "shape", "pieces"), _whole_rows())
+def test_a_whole_answer_has_the_same_calls(route: str, shape: Shape, pieces: list[Document]) -> None:
+    """What an engine writes of a call in one piece is read alike in a stream and in a whole answer."""
+    given = [{key: value for key, value in one.items() if key != "index"} for one in pieces]
+    message = {"role": "assistant", "content": None, "tool_calls": given}
+    answer = {"id": "c", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    mend_answer(answer, Asked(REQUEST, chat=True))
+    dialect = {"messages": MESSAGES, "responses": RESPONSES}.get(route)
+    said = answer if dialect is None else dialect.write_answer(answer, {})
+    if route == "messages":
+        calls = [(one["id"], one["name"], one["input"]) for one in said["content"]]
+    elif route == "responses":
+        calls = [(one["call_id"], one["name"], one["arguments"]) for one in said["output"]]
+    else:
+        told = said["choices"][0]["message"]["tool_calls"]
+        calls = [(one["id"], one["function"]["name"], one["function"]["arguments"]) for one in told]
+    for (found, *call), wanted in zip(calls, shape.calls, strict=True):
+        expected = _expected(route, wanted)[2]
+        if route == "messages" and isinstance(expected, str):
+            expected = {"arguments": expected}  # Its input must be an object.
+        assert call == [wanted[1], expected]
+        assert found == wanted[0] if wanted[0] != ANY else found
+    assert len({found for found, *_ in calls} | {"old"}) == len(calls) + 1
 
 
 COPILOT = {

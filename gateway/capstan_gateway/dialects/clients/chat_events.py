@@ -13,7 +13,7 @@ from enum import Enum
 from sys import getsizeof
 from typing import Final
 
-from capstan_gateway.dialects.chat import calls_of, first_deltas, function_of
+from capstan_gateway.dialects.chat import calls_of, first_deltas, named_arguments
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.signatures import signature_of
 from capstan_gateway.errors import GatewayError
@@ -155,7 +155,7 @@ class ChatEvents(ABC):
         return events + self._piece(kind, text)
 
     def _call_piece(self, piece: Document) -> bytes:
-        index, (name, arguments) = piece.get("index"), function_of(piece)
+        index, (name, arguments) = piece.get("index"), named_arguments(piece)
         if index is None:
             index = next(reversed(self._calls), 0)
         part = self._calls.get(index)

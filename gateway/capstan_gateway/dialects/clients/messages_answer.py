@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, usage_of, with_counts, with_id
+from capstan_gateway.dialects.chat import calls_of, first_choice, named_arguments, usage_of, with_counts, with_id
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.signatures import UNSIGNED, signature_of
 from capstan_gateway.errors import TOO_LONG, GatewayError
@@ -93,7 +93,7 @@ def write_usage(document: Mapping[str, Any]) -> Document:
 
 
 def _tool_use(call: Document) -> Document:
-    name, arguments = function_of(call)
+    name, arguments = named_arguments(call)
     return {"type": "tool_use", "id": call["id"], "name": name, "input": _input_of(arguments)}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from capstan_gateway.dialects.chat import calls_of, first_choice, function_of, usage_of, with_counts, with_id
+from capstan_gateway.dialects.chat import calls_of, first_choice, named_arguments, usage_of, with_counts, with_id
 from capstan_gateway.dialects.clients.responses_items import (
     COMPLETED,
     annotations_of,
@@ -60,7 +60,7 @@ def to_response(
     for call in calls:
         if signature := signature_of(call):
             output.append(signature_item(number, len(output), signature))
-        name, arguments = function_of(call)
+        name, arguments = named_arguments(call)
         item = call_item(number, len(output), call.get("id"), name, arguments, COMPLETED, known.get(name))
         output.append(item)
     if output and output[-1]["type"] != "reasoning":
