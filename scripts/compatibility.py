@@ -75,7 +75,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     rows = collect()
     if options.passed:
-        return complain("no test of these rows has passed", sorted(missing(rows, read(options.passed))))
+        passed = read(options.passed)
+        absent = complain("no test of these rows has passed", sorted(missing(rows, passed)))
+        return (
+            complain(f"its file does not say {MARK!r}, so that it is not on the page", left_out(rows, passed)) or absent
+        )
     page = render(rows)
     if options.check:
         if PAGE.exists() and PAGE.read_text() == page:
@@ -97,8 +101,13 @@ def missing(rows: Iterable[Row], passed: Iterable[Row]) -> list[str]:
     return [f"{row.table}: {row.row}: {row.does} ({row.test})" for row in set(rows) - set(passed)]
 
 
+def left_out(rows: Iterable[Row], passed: Iterable[Row]) -> list[str]:
+    """Name the tests that bear rows and were not collected: their files do not have the mark's name."""
+    return sorted({row.test for row in set(passed) - set(rows)})
+
+
 def collect() -> list[Row]:
-    """Give the rows of all tests, in their order.
+    """Give the rows of all tests, in their order: of those in files that have the mark's name in them.
 
     Raises:
         SystemExit: the tests cannot be collected; pytest has said why.

@@ -1,9 +1,11 @@
 """docs/compatibility.md says what the marks of tests say, no more and no less."""
 
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -136,6 +138,17 @@ def test_a_version_is_never_said_while_a_file_that_pins_is_lost(
 def test_each_list_of_versions_is_there(script: ModuleType) -> None:
     """The lists that the page's versions are read from exist."""
     assert [path for paths in script.PINS.values() for path in paths if not path.exists()] == []
+
+
+def test_a_row_that_is_not_on_the_page_is_named(tmp_path: Path) -> None:
+    """A test whose mark comes from elsewhere, in a file that does not name it, is found by the run that passed it."""
+    passed = tmp_path / "passed.json"
+    passed.write_text(json.dumps([asdict(Row(**SAID, test="tests/test_elsewhere.py::test_it"))]))
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--passed", str(passed)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "tests/test_elsewhere.py::test_it: its file does not say 'compatibility'" in done.stderr
 
 
 def test_rows_are_grouped_and_what_is_to_come_is_said(script: ModuleType) -> None:

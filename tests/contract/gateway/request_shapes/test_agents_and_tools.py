@@ -1,4 +1,4 @@
-"""Tools of agents, and what agents put around a conversation."""
+"""Tools of agents, and what agents put around a conversation: rows of docs/compatibility.md."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Fields beside the conversation."""
+"""Fields beside the conversation: rows of docs/compatibility.md."""
 
 from typing import Final
 

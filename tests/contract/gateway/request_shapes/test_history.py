@@ -1,4 +1,4 @@
-"""Calls, results, pictures and empty turns in the history."""
+"""Calls, results, pictures and empty turns in the history: rows of docs/compatibility.md."""
 
 import re
 from typing import Final
