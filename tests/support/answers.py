@@ -99,11 +99,18 @@ def _call(at: int, call: tuple[str, str, str]) -> Document:
 
 @st.composite
 def streamed(draw: st.DrawFn, answer: Answer) -> bytes:
-    """Give the same as a stream of chunks: where pieces end, what shares a chunk, where usage is, how frames look."""
+    """Give the same as a stream of chunks: where pieces end, what shares a chunk, where usage is, how frames look.
+
+    Some of the text may come behind the calls.
+    """
     deltas: list[Document] = []
-    for key, said in (("reasoning_content", answer.thought), ("content", answer.text), ("refusal", answer.refusal)):
+    at = draw(st.integers(0, len(answer.text))) if answer.calls and not answer.refusal else len(answer.text)
+    # White space behind a call is nobody's text.
+    first, behind = (answer.text[:at], answer.text[at:]) if answer.text[at:].strip() else (answer.text, "")
+    for key, said in (("reasoning_content", answer.thought), ("content", first), ("refusal", answer.refusal)):
         deltas += [{key: piece} for piece in draw(pieces(said))]
     deltas += draw(_call_deltas(answer))
+    deltas += [{"content": piece} for piece in draw(pieces(behind))]
     deltas = draw(_shared(deltas))
     chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in [{"role": "assistant"}, *deltas]]
     if draw(st.booleans()):

@@ -242,8 +242,9 @@ def heard_in_messages(request: Document) -> list[Event]:
                 continue
             content = block.get("content") or []
             number = calls.answered(block["tool_use_id"])
-            if not (str(content).startswith(_INTERRUPTED) and block.get("is_error")):
-                events.append(("results", (_heard_result(number, _blocks(content)),)))
+            result = _heard_result(number, _blocks(content))
+            if not result[1].startswith(_INTERRUPTED):
+                events.append(("results", (result,)))
     return settled(events)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from capstan_contract.config import (
+    Capability,
     Compatibility,
     ExternalBackend,
     ExternalEndpoint,
@@ -48,13 +49,18 @@ CLIENTS: Final[dict[str, Callable[[Conversation], Document]]] = {
 METRICS: Final = ModelMetrics(Metrics(), "m")
 
 
-def model(provider: Provider | None = None, **said: Any) -> ServedModel:
+def model(provider: Provider | None = None, *, reasons: bool = False, **said: Any) -> ServedModel:
     """Give a model, hosted by this provider or an engine's."""
     backend: Any = StaticBackend(urls=("http://127.0.0.1:1",))
     if provider is not None:
         backend = ExternalBackend(provider=provider, endpoints=(ExternalEndpoint(name="a", url="http://127.0.0.1:1"),))
     entry = ModelEntry(
-        id="t/m", servedName="m", upstreamName="up", backend=backend, compatibility=Compatibility(**said)
+        id="t/m",
+        servedName="m",
+        upstreamName="up",
+        backend=backend,
+        compatibility=Compatibility(**said),
+        capabilities=(Capability.REASONING,) if reasons else (),
     )
     return ServedModel(
         entry, name="m", upstream_name="up", endpoints=EndpointSet(EndpointRegistry()), metrics=METRICS
@@ -70,6 +76,7 @@ ENGINES: Final = {
     "a hosted engine": model(Provider.OPENAI_COMPATIBLE),
 }
 CLAUDE: Final = model(Provider.ANTHROPIC)
+THINKER: Final = model(Provider.OPENAI, reasons=True)
 
 
 def sent(client: str, document: Document, to: ServedModel) -> Document:
@@ -154,3 +161,26 @@ def test_anthropic_hears_all_of_it(client: str, conversation: Conversation) -> N
     assert heard_in_messages(request) == said_in(conversation, thoughts=False, shows=shows)
     assert_word_for_word(conversation, request, thoughts=False)
     assert native or refused_by_anthropic(request) == []
+
+
+@settings(max_examples=50)
+@given(conversation=conversations())
+def test_openai_hears_all_of_it_where_it_is_asked_for_a_response(conversation: Conversation) -> None:
+    """The same on the way from Anthropic's dialect to OpenAI's responses, where an effort stands beside tools."""
+    document = {**as_messages(conversation), "output_config": {"effort": "low"}}
+    request = sent("messages", document, THINKER)
+    assert heard_in_responses(request) == said_in(conversation, thoughts=False, shows=False, tells_failure=True)
+    ids = [item["call_id"] for item in request["input"] if item["type"] == "function_call"]
+    outputs = [item["call_id"] for item in request["input"] if item["type"] == "function_call_output"]
+    assert sorted(ids) == sorted(outputs)
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("to", ["an engine", "a hosted engine"])
+@settings(max_examples=50)
+@given(conversation=conversations())
+def test_all_of_it_is_counted(to: str, conversation: Conversation) -> None:
+    """An engine that counts a conversation is told the whole of it, in the form that Anthropic takes."""
+    request = sent("messages/count_tokens", as_messages(conversation), ENGINES[to])
+    assert heard_in_messages(request) == said_in(conversation, thoughts=False, shows=False, tells_failure=True)
+    assert refused_by_anthropic(request) == []

@@ -75,7 +75,10 @@ ANTHROPIC: Final = events_of(b"".join(stream_events(BLOCKS, "tool_use")))
 SPOKEN: Final = {"type": "output_text", "text": "x", "annotations": []}
 RESPONSE: Final[Document] = {
     "id": "resp_1", "object": "response", "created_at": 1, "model": "up", "status": "completed", "error": None,
-    "output": [{"type": "message", "id": "msg_1", "role": "assistant", "content": [SPOKEN]}],
+    "output": [
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": [SPOKEN]},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_0", "name": "read", "arguments": "{}"},
+    ],
     "usage": {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2, "total_tokens": 5},
 }  # fmt: skip
 RESPONSE_EVENTS: Final = [
@@ -89,7 +92,7 @@ TEXTS: Final = {
     "choices": [{"index": 0, "text": "Hello", "finish_reason": "stop", "logprobs": None}], "usage": SAID.usage,
 }  # fmt: skip
 TURN: Final = [{"role": "user", "content": "x"}]
-TOOLS: Final = [{"type": "function", "function": {"name": "read"}}]
+TOOLS: Final = [{"name": "read", "input_schema": {"type": "object"}}]
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,12 @@ WAYS: Final = {
     "messages of Anthropic": Way("/v1/messages", {"model": CLAUDE, **MESSAGES}, message(BLOCKS), ANTHROPIC),
     "responses of Anthropic": Way("/v1/responses", {"model": CLAUDE, "input": "x"}, message(BLOCKS), ANTHROPIC),
     "responses of OpenAI": Way("/v1/responses", {"model": OPENAI, "input": "x"}, RESPONSE, RESPONSE_EVENTS),
+    "messages of OpenAI": Way(
+        "/v1/messages",
+        {"model": OPENAI, **MESSAGES, "output_config": {"effort": "low"}, "tools": TOOLS},
+        RESPONSE,
+        RESPONSE_EVENTS,
+    ),
     "a count of an engine": Way("/v1/messages/count_tokens", {"model": ENGINE, **MESSAGES}, {"input_tokens": 3}, []),
     "a count of Anthropic": Way("/v1/messages/count_tokens", {"model": CLAUDE, **MESSAGES}, {"input_tokens": 3}, []),
     "vectors": Way("/v1/embeddings", {"model": VECTORS, "input": "x"}, VECTOR, []),
