@@ -48,6 +48,8 @@ def read_needs(document: Mapping[str, Any], body_bytes: int) -> Needs:
     media = 0
     for part in _parts(document.get("messages")):
         kind = part.get("type")
+        if type(kind) is not str:
+            continue
         if kind in _VISION_PARTS:
             needed.add(Capability.VISION)
             media += _media_bytes(part)

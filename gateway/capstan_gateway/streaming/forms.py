@@ -86,7 +86,10 @@ def plain(message: Document) -> Document:
 
 
 def _is_text(part: Any) -> bool:
-    return isinstance(part, dict) and (part.get("type") in _PARTS or ("type" not in part and "text" in part))
+    if not isinstance(part, dict):
+        return False
+    kind = part.get("type")
+    return (isinstance(kind, str) and kind in _PARTS) or ("type" not in part and "text" in part)
 
 
 def with_read_name(run: bytes) -> bytes | None:

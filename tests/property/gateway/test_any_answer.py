@@ -64,6 +64,9 @@ def chunk(delta: Document, finish: str | None = None, **more: Any) -> Document:
     return {**_HEAD, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
 
 
+PARTS: Final = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}, {"type": "text", "text": "Hello"}]
+OLDER: Final = {"role": "assistant", "content": PARTS, "function_call": {"name": "read", "arguments": {"a": 1}}}
+ODD: Final = {**COMPLETION, "choices": [{"index": 0, "message": OLDER, "finish_reason": "function_call"}]}
 CALL: Final = {"index": 0, "id": "call_0", "type": "function", "function": {"name": "read", "arguments": '{"a"'}}
 CHUNKS: Final = [
     chunk({"role": "assistant", "content": ""}), chunk({"reasoning_content": "Hm"}), chunk({"content": "Hello"}),
@@ -109,6 +112,12 @@ MESSAGES: Final = {"max_tokens": 9, "messages": TURN}
 VECTOR: Final = {"object": "list", "data": [{"index": 0, "embedding": [0.5]}], "usage": {"prompt_tokens": 3}}
 WAYS: Final = {
     "chat of an engine": Way("/v1/chat/completions", {"model": ENGINE, "messages": TURN}, COMPLETION, CHUNKS),
+    "chat of an odd engine": Way(
+        "/v1/chat/completions", {"model": ENGINE, "messages": TURN}, ODD, [chunk(OLDER), chunk({}, "function_call")]
+    ),
+    "messages of an odd engine": Way(
+        "/v1/messages", {"model": ENGINE, **MESSAGES}, ODD, [chunk(OLDER), chunk({}, "function_call")]
+    ),
     "text of an engine": Way("/v1/completions", {"model": ENGINE, "prompt": "x"}, TEXTS, [TEXTS]),
     "messages of an engine": Way("/v1/messages", {"model": ENGINE, **MESSAGES}, COMPLETION, CHUNKS),
     "responses of an engine": Way("/v1/responses", {"model": ENGINE, "input": "x"}, COMPLETION, CHUNKS),

@@ -39,6 +39,12 @@ def test_capabilities_are_read(document: dict[str, Any], needed: set[Capability]
     assert read_needs(document, 100).capabilities == needed
 
 
+def test_parts_of_no_type_need_nothing() -> None:
+    """What stands for the type of a part may be anything: the model's engine refuses it, and no router fails."""
+    for kind in (["image_url"], {"a": 1}, None, 5):
+        assert read_needs(_chat({"type": kind, "text": "x"}), 100).capabilities == frozenset()
+
+
 def test_pictures_are_not_text() -> None:
     """The bytes of a picture or a sound do not count as tokens of the prompt."""
     needs = read_needs(_chat(PICTURE, SOUND, {"type": "text", "text": "what?"}), 8400)

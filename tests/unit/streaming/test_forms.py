@@ -210,3 +210,10 @@ def test_choices_that_are_parts_of_one() -> None:
     several = answer(*[{**part, "finish_reason": "stop"} for part in parts])
     assert not mend_answer(several, NOTHING)
     assert len(several["choices"]) == 2
+
+
+@pytest.mark.parametrize("kind", [["text"], {"a": 1}, 5, None])
+def test_a_part_of_no_type_stays_as_it_came(kind: object) -> None:
+    """What stands for the type of a part may be anything: it is no text, and nothing fails."""
+    message = {"content": [{"type": kind, "text": "x"}]}
+    assert plain(message) == message
