@@ -48,7 +48,7 @@ class RedisStore:
         """Why the latest call had no answer."""
         self._refused: dict[str, str] = {}
         """Why Redis refuses calls, by their kinds: it has no room, or forbids them."""
-        self._pool = _pool(url, password=password, ca_file=ca_file, seconds=seconds)
+        self._pool = _pool(url, password=password, ca_file=ca_file)
         self._client = Redis(connection_pool=self._pool)
         self._scripts: dict[str, Any] = {}
 
@@ -125,8 +125,12 @@ class RedisStore:
         self._refused.pop(call, None)
 
 
-def _pool(url: str, *, password: str | None, ca_file: Path | None, seconds: float) -> BlockingConnectionPool:
-    """Make the pool. Certificates and their names are checked with rediss://; `settings` has checked the URL's form."""
+def _pool(url: str, *, password: str | None, ca_file: Path | None) -> BlockingConnectionPool:
+    """Make the pool. Certificates and their names are checked with rediss://; `settings` has checked the URL's form.
+
+    It has no deadlines of its own: a call has one for all that it waits for, and a connection that was given up in the
+    middle is closed.
+    """
     parts = urlsplit(url)
     options: dict[str, Any] = {}
     if parts.scheme == "rediss":
@@ -137,7 +141,7 @@ def _pool(url: str, *, password: str | None, ca_file: Path | None, seconds: floa
     return BlockingConnectionPool(
         host=parts.hostname, port=parts.port or DEFAULT_PORT, db=int(parts.path.strip("/") or 0),
         username=unquote(parts.username) if parts.username else None, password=secret,
-        max_connections=MOST_CONNECTIONS, timeout=seconds, socket_timeout=seconds, socket_connect_timeout=seconds,
+        max_connections=MOST_CONNECTIONS, timeout=None, socket_timeout=None, socket_connect_timeout=None,
         # A connection that has died since its last call is made anew, once. RESP2, which every release speaks.
         retry=Retry(NoBackoff(), 1), protocol=2, client_name="capstan-gateway", **options,
     )  # fmt: skip

@@ -12,10 +12,13 @@ import pytest
 import redis as client_library
 
 from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.settings import Settings
 from capstan_gateway.stores.keys import tenant_prefix
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.redis import RedisStore
 from capstan_gateway.stores.responses import Bounds, ResponseStore, Stored
+from capstan_gateway.stores.room import make_stores
+from capstan_gateway.telemetry.metrics import Metrics
 from support.needs import ROOT
 from support.ports import free_port
 from support.redis_server import RedisServer, redis_server
@@ -280,6 +283,35 @@ async def test_the_password(tmp_path: Path) -> None:
                 await store.read("x", ["y"])
             assert "hunter2" not in str(raised.value)
             await store.aclose()
+
+
+async def test_stores_of_the_settings(tmp_path: Path) -> None:
+    """Made of the process' settings they open with its password, keep to its bounds, and count what they do."""
+    with redis_server(tmp_path, password="pw") as server:
+        settings = Settings(
+            insecure_no_auth=True, redis_url=f"redis://localhost:{server.port}/0", redis_password="pw",
+            redis_seconds=20.0, stored_response_bytes=1_000,
+        )  # fmt: skip
+        metrics, budget = Metrics(), MemoryBudget(3_000)
+        stores = make_stores(settings, metrics=metrics, budget=budget, rng=RNG)
+        assert stores.redis is not None
+        assert stores.responses is not None
+        keep = stores.responses.keep
+        assert [keep("t", f"r{number}", Stored(b"x" * 400, b"[]")) for number in range(5)] == [True] * 2 + [False] * 3
+        assert not keep("t", "r5", Stored(b"x" * 4_000, b"[]"))
+        assert not keep("t", "r6", Stored(b"x" * 4_000, b"[]"))
+        await stores.responses.aclose()
+        assert await stores.responses.load("t", "r1") is not None
+        await stores.redis.aclose()
+
+        def sample(name: str, **labels: str) -> float | None:
+            return metrics.registry.get_sample_value(name, labels)
+
+        assert sample("gateway_redis_calls_total", call="script", outcome="answered") == 2
+        assert sample("gateway_redis_calls_total", call="read", outcome="answered") == 1
+        assert sample("gateway_stored_responses_total", outcome="kept") == 2
+        assert sample("gateway_stored_responses_total", outcome="too_large") == 2
+        assert sample("gateway_outbox_dropped_total", outbox="responses") == 3
 
 
 async def test_the_rights_that_it_needs(server: RedisServer) -> None:

@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from capstan_gateway.stores.port import StoreDown
-from capstan_gateway.stores.redis import RedisStore
+from capstan_gateway.stores.redis import MOST_CONNECTIONS, RedisStore
+from support.wait import eventually
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -110,7 +111,7 @@ async def test_what_is_refused_is_told_from_silence(caplog: pytest.LogCaptureFix
     caplog.set_level("INFO", logger="capstan_gateway.stores.redis")
     async with store_before(refuse, seconds=30) as store:
         for _ in range(2):
-            with pytest.raises(StoreDown):
+            with pytest.raises(StoreDown, match="Redis refused: OutOfMemoryError"):
                 await store.run_script("return 1", ["k"], ["secret"])
             assert await store.read("k", ["f"]) == [None]
             assert store.failure == "OutOfMemoryError"
@@ -119,3 +120,60 @@ async def test_what_is_refused_is_told_from_silence(caplog: pytest.LogCaptureFix
         assert store.failure is None
     assert [record.message for record in caplog.records] == ["Redis refuses calls", "Redis answers again"]
     assert "secret" not in caplog.text
+
+
+async def test_so_many_connections_and_no_more() -> None:
+    """However many calls there are at once, the rest of them waits for the connections that there may be."""
+    connections = 0
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        async for name in commands(reader):
+            if name != b"HMGET":
+                writer.write(b"+OK\r\n")
+
+    async with store_before(hang, seconds=60) as store:
+        calls = [asyncio.create_task(store.read("k", ["f"])) for _ in range(MOST_CONNECTIONS + 20)]
+        await eventually(lambda: connections >= MOST_CONNECTIONS, every=0.01, what="the connections")
+        await asyncio.sleep(0.05)
+        assert connections == MOST_CONNECTIONS
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_late_answer_is_nobody_elses(caplog: pytest.LogCaptureFixture) -> None:
+    """What is answered after its call has given up goes to no other call; that nothing answered is said once."""
+    late = asyncio.Event()
+    asked = 0
+
+    async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        async for name in commands(reader):
+            if name != b"HMGET":
+                writer.write(b"+OK\r\n")
+                continue
+            asked += 1
+            number = asked
+            if number < 3:
+                await late.wait()
+            writer.write(b"*1\r\n$1\r\n%d\r\n" % number)
+
+    caplog.set_level("INFO", logger="capstan_gateway.stores.redis")
+    async with store_before(answer_late, seconds=0.3) as store:
+        for _ in range(2):
+            with pytest.raises(StoreDown, match="Redis did not answer: TimeoutError"):
+                await store.read("k", ["f"])
+        assert store.failure == "TimeoutError"
+        late.set()
+        assert await eventually(lambda: _read(store), what="an answer") == [b"%d" % asked]
+        assert store.failure is None
+    assert [record.message for record in caplog.records] == ["Redis does not answer", "Redis answers again"]
+
+
+async def _read(store: RedisStore) -> list[bytes | None] | None:
+    try:
+        return await store.read("k", ["f"])
+    except StoreDown:
+        return None

@@ -171,3 +171,22 @@ async def test_what_the_store_never_takes_is_dropped_and_let_go_of() -> None:
     assert (rig.dropped, rig.budget.held, rig.held.ran) == (2, 0, [])
     rig.held.down = False
     assert await rig.store.load("t", "r1") is None
+
+
+async def test_the_largest_that_is_kept() -> None:
+    """The bound itself is kept, one byte more is not."""
+    rig = Rig()
+    room = BOUNDS.response_bytes - Stored(b"", b"").size
+    assert rig.store.keep("t", "r1", Stored(b"x" * room, b""))
+    assert not rig.store.keep("t", "r2", Stored(b"x" * room, b"y"))
+
+
+async def test_half_a_response_is_none() -> None:
+    """What lacks one of its fields is not there."""
+    rig = Rig()
+
+    async def half(key: str, fields: Sequence[str]) -> list[bytes | None]:
+        return [b"{}", None]
+
+    rig.held.read = half  # type: ignore[method-assign]
+    assert await rig.store.load("t", "r1") is None

@@ -58,3 +58,20 @@ def test_the_library_is_loaded_only_with_a_redis(module: str) -> None:
     """A gateway without a Redis does not pay for its client."""
     look = f"import sys, {module}; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], check=False, timeout=60).returncode == 0
+
+
+async def test_what_waits_is_written_before_the_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end the outbox comes first, and the client that it writes with last."""
+    stores, ended = made(redis_url=URL), list[str]()
+    assert stores.redis is not None
+    assert stores.responses is not None
+    for part in (stores.redis, stores.responses):
+
+        async def end(name: str = part.name) -> None:
+            ended.append(name)
+
+        monkeypatch.setattr(part, "aclose", end)
+    lifecycle = Lifecycle()
+    stores.live_in(lifecycle)
+    await lifecycle.aclose()
+    assert ended == ["responses", "redis"]
