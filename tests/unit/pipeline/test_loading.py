@@ -3,6 +3,7 @@
 import gc
 import gzip
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -158,6 +159,7 @@ async def test_a_compressed_body_is_bounded_by_what_it_becomes(executor: Counted
     assert await decompress(one, b"gzip", packed, len(plain), executor) == plain
     assert reserved == [len(packed) + STEP, len(packed) + 2 * STEP]
     assert executor.count == 3
+    assert await decompress(one, b"deflate", zlib.compress(plain), len(plain), executor) == plain
     with pytest.raises(RequestTooLarge) as refused:
         await decompress(one, b"gzip", packed, len(plain) - 1, executor)
     assert refused.value.message == f"the decompressed body is larger than {len(plain) - 1} bytes"

@@ -173,6 +173,7 @@ async def test_layers_are_around_both_functions(monkeypatch: pytest.MonkeyPatch,
     layer = Counting("x", ledger)
     policies().compose(model, (layer,))
     assert model.layers == (layer,)
+    assert (model.answer is model.answer_alone) is (not fallbacks)
     for function in (model.answer, model.answer_alone):
         assert await function(an_ask(model)) is REPLY
     assert asked == (["first", "alone"] if fallbacks else ["alone", "alone"])

@@ -141,6 +141,8 @@ def test_a_hosted_api_is_asked_in_its_own_dialect(provider: Provider, path: byte
     world.load(_entry("hosted", backend=ExternalBackend(provider=provider, endpoints=(endpoint,))))
     target = world.targets()["h1"]
     assert (target.path, target.hosted, target.model) == (path, True, "hosted")
+    said = [{"role": "user", "content": "ping"}]
+    assert orjson.loads(target.body) == {"model": "hosted", "messages": said, "max_tokens": 1}
     assert list(target.headers() or ()) == [(b"content-type", b"application/json"), *headers]
 
 

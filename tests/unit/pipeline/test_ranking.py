@@ -201,10 +201,18 @@ def test_the_less_loaded_comes_first_where_nothing_else_decides() -> None:
 
 def test_a_model_without_endpoints_has_no_load() -> None:
     """Nobody waits for it; where no member is ready it does not fail the choice."""
-    world = World(entry("a"), entry("b"), router("a", "b", strategy=Strategy.CHEAPEST), endpoints={"a": 0, "b": 1})
+    world = World(entry("a"), entry("b"), router("b", "a", strategy=Strategy.CHEAPEST), endpoints={"a": 0, "b": 2})
     world.down("b")
     world.runtime.models["b"].endpoints.states[0].in_flight = 1
     assert world.order() == ["a", "b"]
+
+
+def test_each_router_takes_its_members_in_turn() -> None:
+    """Whose turn it is at one says nothing of another one."""
+    both = ("a=1", "b=1")
+    weighted = {"strategy": Strategy.WEIGHTED, "sticky": StickyBy.NONE}
+    world = World(entry("a"), entry("b"), router(*both, **weighted), router(*both, name="s", **weighted))  # type: ignore[arg-type]
+    assert [world.order(name)[0] for name in ("r", "s", "r", "s")] == ["a", "a", "b", "b"]
 
 
 def test_weights_decide_before_readiness() -> None:
@@ -276,6 +284,8 @@ def test_vectors_of_several_models_do_not_mix() -> None:
     """`auto` chooses for a request that makes no text only where there is one model; else the client is told which."""
     one = World(entry("e", task=Task.EMBED), entry("a"))
     assert one.order(AUTO, route=EMBEDDINGS) == ["e"]
+    two = World(entry("e", task=Task.EMBED), entry("f", task=Task.EMBED)).refusal(AUTO, route=EMBEDDINGS)
+    assert two.message.endswith(": name one of e, f")
     many = World(*[entry(f"e{number}", task=Task.EMBED) for number in range(9, -1, -1)])
     refused = many.refusal(AUTO, route=EMBEDDINGS)
     assert refused.message == (
