@@ -83,3 +83,11 @@ def test_a_window_is_bounded() -> None:
             assert b"".join(decompressed(b"zstd", packed)) == b"abc"
         else:
             assert refusal(b"zstd", packed)
+
+
+def test_a_step_may_give_nothing() -> None:
+    """A block of zstd that is compressed is read as a whole: it may be larger than what is taken at a time."""
+    plain = bytes(byte & 63 for byte in random.Random(7).randbytes(5 * STEP))  # noqa: S311 - a test
+    packed = zstd.compress(plain)
+    assert len(zstd.compress(plain[: 2 * STEP])) > STEP
+    assert b"".join(decompressed(b"zstd", packed)) == plain
