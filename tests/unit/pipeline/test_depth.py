@@ -33,6 +33,16 @@ def test_the_deepest_document_can_be_written_inside_of_others() -> None:
         check_depth(body, orjson.loads(body))
 
 
+def test_lists_are_levels_as_well() -> None:
+    """Alone, and with objects between them: the client is told by a code that the value cannot be taken."""
+    for opens, closes, levels in ((b"[", b"]", 1), (b'[{"a":', b"}]", 2)):
+        count = MAX_DEPTH // levels + 1
+        body = b'{"a":' + opens * count + b"1" + closes * count + b"}"
+        with pytest.raises(InvalidRequest) as refused:
+            check_depth(body, orjson.loads(body))
+        assert refused.value.code == "invalid_value"
+
+
 def test_many_lists_side_by_side_are_not_deep() -> None:
     """It is levels that count, and not how many objects there are."""
     body = b'{"a":[' + b",".join([b"[{}]"] * 500) + b"]}"

@@ -138,8 +138,8 @@ def test_images_are_fetched_for_models_of_ones_own() -> None:
     hosted.external = True
     for one in (model, hosted):
         Policies((), CONFIG, deps, None).compose(one, ())
-    function, (_, given, served_model, inner) = function_of(model.answer)
-    assert (function, given, served_model) == (answer_with_images, fetcher, model)
+    function, (own, given, served_model, inner) = function_of(model.answer)
+    assert (function, own, given, served_model) == (answer_with_images, deps, fetcher, model)
     assert function_of(inner) == (call_model, (deps, model))
     assert function_of(hosted.answer) == (call_model, (deps, hosted))
 
