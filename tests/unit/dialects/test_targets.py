@@ -18,6 +18,7 @@ from capstan_contract.config import (
     SystemMessages,
     ToolIds,
 )
+from capstan_gateway.dialects.signatures import is_ours, read_signature, signature_of
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.targets.ids import PairedIds, fitting_id
 from capstan_gateway.dialects.targets.media import fitting_file, fitting_url, split_data_url
@@ -284,6 +285,36 @@ def test_ids_fit_and_pairs_stay_pairs() -> None:
     assert len(ids.of_call("x" * 500)) <= 64
     assert ids.of_call("call_1_2") not in ("call_1", "call_1_2")
     assert ids.of_result("never called") == fitting_id("never called")
+
+
+def test_what_another_model_made_does_not_reach_an_api_that_refuses_it() -> None:
+    """Native requests too: ids are made to fit, in a call and its result, and opaque texts of ours stay here."""
+    signature = signature_of({"extra_content": {"google": {"thought_signature": "S"}}})
+    call = {"type": "function_call", "call_id": "functions.w:0", "name": "w", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "functions.w:0", "output": "r"}
+    ours = {"type": "reasoning", "summary": [], "encrypted_content": signature}
+    theirs = {"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}
+    shaped = shape_native({"model": "m", "input": [ours, theirs, call, result]}, target(Provider.OPENAI))["input"]
+    fit = fitting_id("functions.w:0")
+    assert shaped == [theirs, {**call, "call_id": fit}, {**result, "call_id": fit}]
+    said = {"role": "assistant", "content": [{"type": "thinking", "thinking": "", "signature": signature}, _used("a")]}
+    turns = shape_native({"messages": [said]}, target(Provider.ANTHROPIC))["messages"]
+    assert turns[0]["content"] == [_used("a")]
+
+
+def test_a_signature_is_read_only_as_it_was_written() -> None:
+    """What clients have changed, or others have made, is none."""
+    found = {"extra_content": {"google": {"thought_signature": "S"}}}
+    made = signature_of(found)
+    assert is_ours(made)
+    assert read_signature(made) == found
+    assert [signature_of(call) for call in ({}, {"extra_content": {}}, {"extra_content": 7})] == ["", "", ""]
+    assert not any(is_ours(other) for other in ("", "gAAAA", None, 7))
+    assert [read_signature(f"capstan1.{text}") for text in ("%", "NzY=", made[9:-4], "")] == [{}, {}, {}, {}]
+
+
+def _used(call_id: str) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call_id, "name": "w", "input": {}}
 
 
 def _turns(*turns: str | tuple[str, str]) -> list[dict[str, Any]]:

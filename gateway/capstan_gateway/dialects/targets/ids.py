@@ -49,9 +49,8 @@ def _digest(call_id: str, size: int) -> bytes:
     return blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=size).digest()
 
 
-anthropic_id: Final = _plain(53)
-"""What Anthropic takes: `^[a-zA-Z0-9_-]+$`. OpenAI's Responses API takes no more than 64 characters, so that one made
-here leaves room for what makes it unique."""
+anthropic_id: Final = _plain(64)
+"""What Anthropic takes, `^[a-zA-Z0-9_-]+$`, and no longer than OpenAI's Responses API takes one."""
 FORMS: Final[dict[ToolIds, IdForm]] = {
     ToolIds.OPENAI: _plain(40),
     ToolIds.MISTRAL: _mistral,
@@ -62,7 +61,7 @@ FORMS: Final[dict[ToolIds, IdForm]] = {
 
 
 def fitting_id(call_id: str) -> str:
-    """Give an id that Anthropic takes: itself where it fits, else its beginning and a hash."""
+    """Give an id that Anthropic and OpenAI's Responses API take: itself where it fits, else a beginning and a hash."""
     return anthropic_id(call_id, "", 0)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from capstan_contract.config import Provider
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.signatures import is_ours
-from capstan_gateway.dialects.targets.ids import PairedIds
+from capstan_gateway.dialects.targets.ids import PairedIds, fitting_id
 from capstan_gateway.dialects.targets.limits import within_limits
 from capstan_gateway.dialects.targets.media import fitting_file, fitting_url
 from capstan_gateway.dialects.targets.native_turns import spoken, with_outputs, with_results
@@ -113,9 +113,14 @@ def _with_file(block: Document) -> Document:
 
 
 def _fitting_item(item: Any) -> Any:
-    """Give an item of `input` with pictures and files that OpenAI takes."""
+    """Give an item of `input` with pictures, files and ids that OpenAI takes; None of one that it could not read."""
     if not isinstance(item, dict):
         return item
+    if is_ours(item.get("encrypted_content")):
+        return None  # What another model's engine wants to see again.
+    call_id = item.get("call_id")
+    if isinstance(call_id, str) and (fitting := fitting_id(call_id)) != call_id:
+        item = {**item, "call_id": fitting}
     for name in ("content", "output"):
         parts = item.get(name)
         if isinstance(parts, list):
