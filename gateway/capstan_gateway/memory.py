@@ -64,11 +64,13 @@ def enough_of(loans: Iterable[Loan], needed: int) -> Sequence[Loan]:
         size += loan.size
     if size < needed:
         return ()
+    kept = chosen[-1:]
     for loan in reversed(chosen[:-1]):
         if size - loan.size >= needed:
-            chosen.remove(loan)
             size -= loan.size
-    return chosen
+        else:
+            kept.append(loan)
+    return kept[::-1]
 
 
 class MemoryBudget:

@@ -9,8 +9,8 @@ from capstan_contract.config import ToolIds
 from capstan_gateway.dialects.fields import Document
 
 IdForm = Callable[[str, str, int], str]
-"""Makes an id fit: of the id as it came, the tool's name, and how many calls of the conversation came before. The same
-for the same three; what fits stays as it is."""
+"""Makes an id fit: of the id as it came, the tool's name, and how many calls of the conversation came before, or more.
+The same for the same three; what fits stays as it is."""
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]")
 _DIGEST_CHARS: Final = 12
@@ -83,7 +83,9 @@ class PairedIds:
         """By the id as it came: the turn of its newest calls."""
         self._turn = 0
         self._counts: dict[str, int] = {}
-        """By the id as it came: how many calls have it."""
+        """By the id as it came: the number of its newest call. What was tried in vain is not tried again."""
+        self._place = 0
+        """Of the next call in the conversation."""
         self._taken: set[str] = set()
 
     def begin_turn(self) -> None:
@@ -92,12 +94,14 @@ class PairedIds:
 
     def of_call(self, call_id: str, name: str = "") -> str:
         """Give the id of the next call in the conversation."""
-        number = self._counts[call_id] = self._counts.get(call_id, 0) + 1
-        made = self._form(call_id if number == 1 else f"{call_id}_{number}", name, len(self._taken))
+        number, place = self._counts.get(call_id, 0) + 1, self._place
+        made = self._form(call_id if number == 1 else f"{call_id}_{number}", name, place)
         while made in self._taken:
-            number += 1
-            made = self._form(f"{call_id}_{number}", name, len(self._taken))
+            # Each form goes by at least one of the two, so that this ends.
+            number, place = number + 1, place + 1
+            made = self._form(f"{call_id}_{number}", name, place)
         self._taken.add(made)
+        self._counts[call_id], self._place = number, place + 1
         turns = self._calls.setdefault(call_id, [])
         if not turns or self._turns[call_id] != self._turn:
             turns.append([])
@@ -109,7 +113,7 @@ class PairedIds:
         """Give the id of the next result: of the call that it answers, or its own where there was no such call."""
         turns = self._calls.get(call_id)
         if turns is None:
-            return self._form(call_id, "", len(self._taken))
+            return self._form(call_id, "", self._place)
         while turns and not turns[-1]:
             turns.pop()  # All of them have their results.
         if turns:
