@@ -19,7 +19,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
-from capstan_gateway.pipeline.engine_answer import CHATS, FINISHING, asked_by, mended_large, read_answer
+from capstan_gateway.pipeline.engine_answer import FINISHING, asked_by, looks_odd, mended_large, read_answer
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
@@ -34,7 +34,6 @@ from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
-from capstan_gateway.streaming.repair import may_call
 from capstan_gateway.streaming.sse import TOO_DEEP as ANSWER_TOO_DEEP
 from capstan_gateway.tokens.bill import TOLD
 from capstan_gateway.tokens.estimate import TextCount
@@ -223,7 +222,7 @@ async def _large_reply(
     if adapter is not None:
         read = await beside(deps.executor, lambda: adapter.read(body, model))
         return _whole_reply(ask, model, answer, adapter, body, read=read)
-    body = await _checked_large(deps, ask, answer, body)
+    body = await _checked_large(deps, ask, answer, body, hosted=model.external)
     told, said = find_usage(body), None
     if (told is None or told.bare) and ask.request.route.upstream_path in FINISHING:
         try:
@@ -318,8 +317,8 @@ def _relay(request: Request, model: ServedModel) -> Relay:
     )
 
 
-async def _checked_large(deps: Deps, ask: Ask, answer: DispatchedResponse, body: bytes) -> bytes:
-    """Give a large answer as its client reads it, and serve others meanwhile; UpstreamFailed unless it is JSON."""
+async def _checked_large(deps: Deps, ask: Ask, answer: DispatchedResponse, body: bytes, *, hosted: bool) -> bytes:
+    """Give a large answer as its client reads it, and serve others meanwhile; UpstreamFailed unless it is one."""
     request, faulty = ask.request, False
     try:
         for _ in check_json(body):
@@ -327,8 +326,8 @@ async def _checked_large(deps: Deps, ask: Ask, answer: DispatchedResponse, body:
     except NotJson:
         faulty = True
     if request.route.dialect is not None:
-        return await beside(deps.executor, partial(_translatable, request, body))
-    if not (faulty or (request.route.upstream_path == CHATS and may_call(body))):
+        return await beside(deps.executor, partial(_translatable, request, body, hosted=hosted))
+    if not (faulty or await beside(deps.executor, partial(looks_odd, body))):
         return body
     try:
         await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)  # Of the others it was done before.
@@ -336,12 +335,12 @@ async def _checked_large(deps: Deps, ask: Ask, answer: DispatchedResponse, body:
         if faulty:
             raise
         return body  # It is JSON, and goes out as it is.
-    return await beside(deps.executor, partial(mended_large, request, body))
+    return await beside(deps.executor, partial(mended_large, request, body, hosted=hosted))
 
 
-def _translatable(request: Request, body: bytes) -> bytes:
+def _translatable(request: Request, body: bytes, *, hosted: bool) -> bytes:
     check_answer(body)
-    return mended_large(request, body)
+    return mended_large(request, body, hosted=hosted)
 
 
 def is_short_text(value: bytes) -> bool:

@@ -4,6 +4,7 @@ A small one is simply read; what has to be written anew is, and else the bytes p
 as was seen before, and only searched, unless something in it may have to be mended.
 """
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -21,6 +22,12 @@ from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
 
 FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
 """Where every answer says why it ended."""
+_SIGNS: Final = re.compile(
+    rb'"(?:error|function_call|reasoning|reasoning_text|reasoning_details|thinking)"\s*:\s*(?!null|""|\[\s*\]|\{\s*\})'
+    rb'|"object"\s*:\s*"error"|"content"\s*:\s*\[|"reasoning_content"\s*:\s*\{'
+    rb'|"finish_reason"\s*:\s*(?:null|""|"error")'
+    rb'|"tool_calls"(?!\s*:\s*(?:\[\s*\]|null))|"index"\s*:\s*[1-9]'
+)
 _FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
 NO_JSON: Final = "the model's engine answered with something that is not JSON"
 _NO_FINISH: Final = (None, FAILED)
@@ -42,13 +49,31 @@ def read_answer(request: Request, body: bytes, *, hosted: bool) -> tuple[bytes, 
     JSON, as was seen before, and only searched: inside JSON strings quotes are escaped, so that the name of a field in
     quotes is never part of a text.
     """
-    finishes = request.route.upstream_path in FINISHING
     if len(body) > LARGE_BYTES:
         if not body.lstrip().startswith(b"{"):
             raise UpstreamFailed(NO_JSON)
-        if finishes and not any(found in body for found in _FINISHED):
+        if request.route.upstream_path in FINISHING and not any(found in body for found in _FINISHED):
             raise UpstreamFailed(_UNFINISHED)
         return body, find_usage(body)
+    body, document = _read(request, body, hosted=hosted)
+    return body, parse_usage(document.get("usage"))
+
+
+def looks_odd(body: bytes) -> bool:
+    """Whether a large answer is to be read rather than searched: there may be an error, a call, or another form in it.
+
+    It may take a while. What is no sign of these is in nearly every answer: nulls, empty lists and texts.
+    """
+    return _SIGNS.search(body) is not None
+
+
+def mended_large(request: Request, body: bytes, *, hosted: bool) -> bytes:
+    """Give a large answer as its client reads it; UpstreamFailed as for a small one. It may take a while."""
+    return _read(request, body, hosted=hosted)[0]
+
+
+def _read(request: Request, body: bytes, *, hosted: bool) -> tuple[bytes, dict[str, Any]]:
+    """Give an answer as its client reads it, and what it says."""
     mended = False
     try:
         document = orjson.loads(body)
@@ -60,9 +85,9 @@ def read_answer(request: Request, body: bytes, *, hosted: bool) -> tuple[bytes, 
         raise upstream_error_event(document, external=hosted)
     if document.get("object") == "error":  # The form of older vLLM.
         raise upstream_error_event({"error": document}, external=hosted)
-    if finishes and _may_be_odd(document.get("choices")):
+    if request.route.upstream_path in FINISHING and _may_be_odd(document.get("choices")):
         mended = mend_answer(document, asked_by(request)) or mended
-    return orjson.dumps(document) if mended else body, parse_usage(document.get("usage"))
+    return orjson.dumps(document) if mended else body, document
 
 
 def _mended(body: bytes) -> Any:
@@ -70,17 +95,6 @@ def _mended(body: bytes) -> Any:
         return read_mended(body)
     except orjson.JSONDecodeError as error:
         raise UpstreamFailed(NO_JSON) from error
-
-
-def mended_large(request: Request, body: bytes) -> bytes:
-    """Give a large answer as its client reads it; UpstreamFailed when it is no JSON. It may take a while."""
-    try:
-        document, mended = orjson.loads(body), False
-    except orjson.JSONDecodeError:
-        document, mended = _mended(body), True
-    if isinstance(document, dict) and request.route.upstream_path == CHATS:
-        mended = mend_answer(document, asked_by(request)) or mended
-    return orjson.dumps(document) if mended else body
 
 
 def _may_be_odd(choices: Any) -> bool:

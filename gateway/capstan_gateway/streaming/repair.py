@@ -4,7 +4,6 @@ Nothing is looked at in a stream before the first frame that holds a call, or th
 (`streaming.deltas`); from there on each frame is read, and what needs no change is passed on as the bytes that came.
 """
 
-import re
 from typing import Any, Final
 
 import orjson
@@ -17,15 +16,6 @@ from capstan_gateway.streaming.tool_calls import CallRepair
 
 MAX_CHOICES: Final = 1024
 """Of one answer, that have a call."""
-_SIGN: Final = b'"tool_calls"'
-"""What every chunk and every answer with a call holds, and the finish reason of one."""
-_OLDER: Final = b'"function_call"'
-_CALLS: Final = re.compile(rb'"tool_calls"(?!\s*:\s*(?:\[\s*\]|null))|"function_call"\s*:\s*\{')
-
-
-def may_call(data: bytes) -> bool:
-    """Whether there may be a call in it: vLLM writes an empty list of them into each answer that has none."""
-    return (_SIGN in data or _OLDER in data) and _CALLS.search(data) is not None
 
 
 class ChunkRepair:

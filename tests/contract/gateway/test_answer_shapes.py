@@ -17,7 +17,7 @@ from capstan_gateway.dialects.clients.responses_request import to_chat_request a
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.inference.routes import ROUTES as INFERENCE
-from capstan_gateway.pipeline.engine_answer import asked_by, mended_large, read_answer
+from capstan_gateway.pipeline.engine_answer import asked_by, looks_odd, mended_large, read_answer
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.streaming.relay import StreamRelay
 from support.dialects import frames, read_messages, read_responses
@@ -441,7 +441,8 @@ def test_a_plain_answer_is_not_written_anew() -> None:
     answer = {**HEAD, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": USAGE}
     body = orjson.dumps(answer, option=orjson.OPT_INDENT_2)
     assert read_answer(a_request(CHAT), body, hosted=False)[0] is body
-    assert mended_large(a_request(CHAT), body) is body
+    assert mended_large(a_request(CHAT), body, hosted=False) is body
+    assert not looks_odd(body)
     data = stream([{"role": "assistant", "content": "", "reasoning_content": None}, {"content": "Hi"}])
     assert relayed(CHAT, data) == data
 

@@ -119,6 +119,41 @@ async def test_a_large_odd_answer_is_one(http: aiohttp.ClientSession, upstream: 
     assert text_and_calls(path, document) == (f"{text}a\ufffd", [("f", {"a": 1}), ("f", {})])
 
 
+@pytest.mark.parametrize("padding", ["", "x" * LARGE_BYTES], ids=["small", "large"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "fault", [{"finish_reason": "error"}, {"finish_reason": None}, {"error": {"message": "m"}}, {"object": "error"}]
+)
+async def test_what_is_no_answer_is_none_at_any_size(
+    http: aiohttp.ClientSession, upstream: FakeUpstream, path: str, fault: dict[str, Any], padding: str
+) -> None:
+    """An answer that was broken off, or is an error, is none also where it has a text, however long that is."""
+    choice = {
+        "index": 0,
+        "message": {"content": padding},
+        "finish_reason": "stop",
+        "logprobs": {"finish_reason": "stop"},
+    }
+    whole = {**HEAD, "choices": [choice]}
+    (choice if "finish_reason" in fault else whole).update(fault)
+
+    async def respond(_: Received, wire: Wire) -> None:
+        await wire.json(json.dumps(whole).encode())
+
+    upstream.respond = respond
+    async with http.post(path, json=ASKED) as response:
+        assert response.status >= 500, await response.text()
+
+
+async def test_thoughts_have_the_name_that_clients_know_at_any_size(
+    http: aiohttp.ClientSession, upstream: FakeUpstream
+) -> None:
+    """vLLM's newer name for them is joined by the other one, also in a large answer."""
+    upstream.respond = answers({"content": "x" * LARGE_BYTES, "reasoning": "because"}, "stop")
+    async with http.post(PATHS[0], json=ASKED) as response:
+        assert (await response.json())["choices"][0]["message"]["reasoning_content"] == "because"
+
+
 async def test_a_plain_large_answer_passes_as_it_came(http: aiohttp.ClientSession, upstream: FakeUpstream) -> None:
     """Without calls, and in JSON, nothing of it is read."""
     body = json.dumps({**HEAD, "choices": [{"message": {"content": "x" * LARGE_BYTES}, "finish_reason": "stop"}]})
