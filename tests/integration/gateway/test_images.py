@@ -265,7 +265,8 @@ async def test_images_for_which_there_is_no_room_are_told_so(
 
 
 @pytest.mark.compatibility(
-    table="requests", row="a sound, a film or a file by URL", on="chat", sends="clients",
+    table="requests", row="a sound, a film or a file by URL", on="chat", sends="clients of vLLM",
+    source="https://github.com/BerriAI/litellm/issues/12196, https://github.com/zai-org/GLM-V/issues/234",
     does="to engines passed on; refused where the gateway fetches images for them",
 )  # fmt: skip
 @pytest.mark.parametrize(

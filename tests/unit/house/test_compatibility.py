@@ -26,6 +26,13 @@ def test_the_page_is_fresh() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_each_shape_has_a_source() -> None:
+    """What engines and clients are said to send can be looked up, or says where it was recorded."""
+    tables = (ROOT / "docs" / "compatibility.md").read_text().partition("## What engines")[2]
+    rows = [line.split(" | ") for line in tables.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows if not row[-1].strip(" |")] == []
+
+
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
