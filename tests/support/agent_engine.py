@@ -161,6 +161,7 @@ def whole(number: int, model: str, step: Say | Use) -> dict[str, Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     engine: AgentEngine
 
     def log_message(self, format: str, *arguments: object) -> None:

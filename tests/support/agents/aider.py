@@ -9,7 +9,7 @@ from typing import Any
 
 from support.agent_engine import Say
 from support.agents.program import Agent, Place
-from support.needs import ROOT
+from support.needs import ROOT, need_binary
 
 VENV = ROOT / ".venv-aider" / "bin"
 OPTIONS = [
@@ -21,9 +21,10 @@ MODEL = {"max_input_tokens": 32_768, "max_output_tokens": 4096, "supports_vision
 
 def _repository(place: Place) -> None:
     """Make a git repository of the folder: what is not in it aider does not see."""
+    git = need_binary("git", "git")
     identity = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.com")
     for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "The beginning"]):
-        subprocess.run(["git", *arguments], cwd=place.work, check=True, capture_output=True)
+        subprocess.run([git, *arguments], cwd=place.work, check=True, capture_output=True)
 
 
 def _aider(model: str, *more: str) -> Callable[[Place, str], list[str]]:
