@@ -106,7 +106,9 @@ Turn = System | User | Assistant | Results
 Conversation = list[Turn]
 
 _CHARACTERS = st.characters(codec="utf-8") | st.sampled_from('\n\t "\\{}<>\u2028\U0001f600e\u0301\x00\x7f')
-TEXTS = st.text(_CHARACTERS, max_size=12) | st.sampled_from(["", " ", "\n", "Error: x", "\\ud83d", "</s>", "null"])
+TEXTS = st.text(_CHARACTERS, max_size=12) | st.sampled_from(
+    ["", " ", "\n", "So, \n", "Error: x", "\\ud83d", "</s>", "null"]
+)
 _PIXELS = b"\x89PNG\r\n\x1a\n"
 IMAGES = st.binary(max_size=4).map(lambda tail: Image("image/png", base64.b64encode(_PIXELS + tail).decode())) | (
     st.integers(0, 9).map(lambda number: Image("", f"https://example.com/{number}.png"))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 
 from capstan_contract.config import (
     Capability,
@@ -153,6 +153,7 @@ def test_engines_hear_all_of_it(client: str, to: str, conversation: Conversation
 
 @pytest.mark.parametrize("client", CLIENTS)
 @given(conversation=conversations())
+@example(conversation=[User((Text("Begin:"),)), Assistant("", ("So, \n",))])
 def test_anthropic_hears_all_of_it(client: str, conversation: Conversation) -> None:
     """The same at Anthropic, which refuses what does not take turns, is empty, or has calls without their results."""
     request = sent(client, CLIENTS[client](conversation), CLAUDE)
