@@ -6,9 +6,8 @@ come in pieces, log-probabilities, reasoning, refusals, usage. Fields that are n
 
 from typing import Any, Final
 
-import orjson
-
 from capstan_gateway.streaming.deltas import TEXTS, choices_of, texts_of
+from capstan_gateway.streaming.sse import json_of
 from capstan_gateway.tokens.estimate import TextCount
 
 Document = dict[str, Any]
@@ -150,7 +149,7 @@ def _joined_function(known: Document | None, piece: Document) -> Document:
     function = dict(known or {})
     for name, value in piece.items():
         if name == "arguments" and value is not None:
-            text = value if isinstance(value, str) else orjson.dumps(value).decode()
+            text = value if isinstance(value, str) else json_of(value).decode()
             function[name] = (function.get(name) or "") + text
         elif function.get(name) is None:
             function[name] = value

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import orjson
+from capstan_gateway.streaming.sse import json_of
 
 _MARKS: Final = re.compile(r'["\\{}\[\]]')
 
@@ -42,7 +42,7 @@ def text_of_arguments(arguments: Any, *, begun: bool = False) -> str:
     """
     if arguments is None or (arguments == "null" and not begun):
         return ""
-    return arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    return arguments if isinstance(arguments, str) else json_of(arguments).decode()
 
 
 def function_of(call: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ import orjson
 from capstan_gateway.streaming.asked import NOTHING, Asked
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.forms import REASONING, TYPED, is_named_otherwise, is_odd
+from capstan_gateway.streaming.sse import json_of
 from capstan_gateway.tokens.estimate import TextCount
 
 TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
@@ -126,7 +127,7 @@ def _function_texts(function: Any, field: str) -> Iterator[str]:
         yield _text(function, "name")
     arguments = function.get("arguments")
     if type(arguments) is dict or type(arguments) is list:
-        yield orjson.dumps(arguments).decode()
+        yield json_of(arguments).decode()
     elif arguments is not None:
         yield _text(function, "arguments")
 

@@ -79,9 +79,14 @@ def frame_data(frame: bytes) -> bytes | None:
     return b"\n".join(lines) if lines else None
 
 
-def data_frame(payload: object) -> bytes:
-    """Write one frame with this payload; StreamBroken when it is nested more deeply than JSON can be written."""
+def json_of(value: object) -> bytes:
+    """Write what an engine sent as JSON; StreamBroken when it is nested more deeply than JSON can be written."""
     try:
-        return b"data: " + orjson.dumps(payload) + b"\n\n"
+        return orjson.dumps(value)
     except orjson.JSONEncodeError as error:
         raise StreamBroken(TOO_DEEP) from error
+
+
+def data_frame(payload: object) -> bytes:
+    """Write one frame with this payload; raises as `json_of`."""
+    return b"data: " + json_of(payload) + b"\n\n"

@@ -11,7 +11,9 @@ from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pipeline.loading import MAX_DEPTH, check_depth
 from capstan_gateway.pipeline.parse import parse, translate
 from capstan_gateway.pipeline.present import _written
+from capstan_gateway.streaming.deltas import check_answer
 from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.sse import data_frame
 from fakes.openai_upstream import completion
 
@@ -78,6 +80,16 @@ def test_arguments_that_are_too_deep_are_the_model_s_fault(dialect: Any, name: s
     request = {"model": "m", "tools": [{"type": "tool_search", "execution": "client"}]}
     with pytest.raises(UpstreamFailed, match="nested too deeply"):
         _written(dialect, request, dialect.read_tools(request), body)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_arguments_as_an_object_that_is_too_deep_are_no_answer(whole: bool) -> None:
+    """Some engines give an object, and clients want a text: one that nobody can write breaks a stream and an answer."""
+    called = {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": {"a": "ARGUMENTS"}}}]}
+    choice = {"index": 0, "message" if whole else "delta": called, "finish_reason": "tool_calls"}
+    body = orjson.dumps({"choices": [choice]}).replace(b'"ARGUMENTS"', nested(300))
+    with pytest.raises(StreamBroken, match="nested too deeply"):
+        check_answer(body) if whole else StreamRelay(strip_usage=False).feed(b"data: %b\n\n" % body)
 
 
 def test_an_event_that_is_too_deep_breaks_its_stream() -> None:
