@@ -174,6 +174,9 @@ def test_long_conversations_take_no_time_of_their_square() -> None:
     for items in ([thought] * many + [called], [thought, called] * many):
         (message,) = RESPONSES.read_request({"model": "m", "input": items})["messages"]
         assert message["reasoning_content"].count("t") == many
+    said = {"role": "assistant", "content": "said" * 10}
+    (message,) = RESPONSES.read_request({"model": "m", "input": [called, *[said] * many]})["messages"]
+    assert len(message["content"]) == many * 40
     native = {"role": "assistant", "content": [{"type": "tool_use", "id": "a"}]}
     assert len(with_results([native] * many)) == many + 1
     function = {"type": "function_call", "call_id": "a"}

@@ -59,6 +59,8 @@ class _Turns:
         self._thoughts: list[tuple[Document, list[str]]] = []
         """Messages of the assistant, with all that was thought before they were whole: joined in the end, or a long
         turn would be copied for each of its calls."""
+        self._said: list[tuple[Document, list[Any]]] = []
+        """Messages of the assistant, with all that they say before and behind their calls: joined in the end as well."""
         self._signed: Document = {}
         """What an engine wants to see again with the call that follows."""
 
@@ -78,6 +80,8 @@ class _Turns:
         self._show()
         for message, texts in self._thoughts:
             message["reasoning_content"] = "\n".join(texts)
+        for message, contents in self._said:
+            message["content"] = _joined(contents)
         return self._messages
 
     def message(self, item: Document, field: str) -> None:
@@ -95,7 +99,10 @@ class _Turns:
         before = self._messages[-1] if self._messages else {}
         if role == "assistant" and before.get("tool_calls"):
             # Said behind a call, in the same turn: in chat the results of the call must follow it.
-            self._thinking(before)["content"] = _both(before["content"], content)
+            if not self._said or self._said[-1][0] is not before:
+                self._said.append((before, [before["content"]]))
+            self._said[-1][1].append(content)
+            self._thinking(before)
             return
         message = {"role": "system" if role == "developer" else role, "content": content}
         self._messages.append(self._thinking(message))
@@ -213,15 +220,12 @@ class _Turns:
             self._seen = []
 
 
-def _both(before: Any, content: Any) -> Any:
+def _joined(contents: list[Any]) -> Any:
     """Give what the assistant said before and behind its calls as one content."""
-    if not before or not content:
-        return before or content
-    if isinstance(before, str) and isinstance(content, str):
-        return before + content
-    return [
-        part for one in (before, content) for part in ([{"type": "text", "text": one}] if isinstance(one, str) else one)
-    ]
+    said = [content for content in contents if content]
+    if all(isinstance(content, str) for content in said):
+        return "".join(said) or contents[-1]
+    return [part for one in said for part in ([{"type": "text", "text": one}] if isinstance(one, str) else one)]
 
 
 def read_part(part: Document, field: str) -> Document:
