@@ -60,7 +60,7 @@ class _Turns:
         """Messages of the assistant, with all that was thought before they were whole: joined in the end, or a long
         turn would be copied for each of its calls."""
         self._said: list[tuple[Document, list[Any]]] = []
-        """Messages of the assistant, with all that they say before and behind their calls: joined in the end as well."""
+        """Messages of the assistant, with all that they say before and behind their calls: joined in the end, too."""
         self._signed: Document = {}
         """What an engine wants to see again with the call that follows."""
 
