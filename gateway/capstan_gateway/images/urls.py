@@ -12,6 +12,7 @@ _PLAIN: Final = re.compile(r"[!-\[\]-~]+")
 _PASSED_OVER: Final = "".join(map(chr, range(33)))
 """What parsers of URLs pass over in front of the scheme."""
 _OTHERS: Final = ("audio_url", "video_url", "file_url", "file", "input_audio")
+_KINDS: Final = frozenset(("image_url", *_OTHERS))
 _NAMES: Final = ("url", "file_url", "file_data", "data")
 _HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
@@ -91,16 +92,41 @@ def others_of(document: Mapping[str, Any]) -> Iterator[Place]:
 
 def names_a_url(document: Any) -> bool:
     """Whether anything in the messages of a request in any dialect is named by such a URL, but in inputs of tools."""
-    waiting = [document.get("messages"), document.get("system")]
+    found = (document.get("messages"), document.get("system"))
+    return any(
+        True
+        for name, value in _fields_within(found, but="input")
+        if name in _NAMES or name in _KINDS
+        for _ in _urls_of(value, ())
+    )
+
+
+def elsewhere_of(document: Mapping[str, Any]) -> str | None:
+    """Give the field of the request, beside its messages, that holds something named by such a URL; None without one.
+
+    Engines take pictures in what they rank, score, classify and embed as well, in parts like those of messages.
+    """
+    for field, given in document.items():
+        if field != "messages" and isinstance(given, dict | list):
+            for name, value in _fields_within((given,)):
+                if name in _KINDS and any(True for _ in _urls_of(value, _NAMES)):
+                    return field
+    return None
+
+
+def _fields_within(values: Iterable[Any], *, but: str = "") -> Iterator[tuple[str, Any]]:
+    """Give every field of every object in these values, but those of one name, however deep."""
+    waiting = list(values)
     while waiting:
         value = waiting.pop()
         if isinstance(value, list):
-            waiting.extend(value)
+            if value and not isinstance(value[0], int | float):  # A prompt, or a vector, may be given as numbers.
+                waiting.extend(value)
         elif isinstance(value, dict):
-            if any(True for name in (*_NAMES, "image_url", *_OTHERS) for _ in _urls_of(value.get(name), ())):
-                return True
-            waiting.extend(inner for name, inner in value.items() if name != "input")
-    return False
+            for name, inner in value.items():
+                yield name, inner
+                if name != but:
+                    waiting.append(inner)
 
 
 def with_images(document: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:

@@ -138,14 +138,14 @@ async def _instead(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | 
         return await call_model(deps, model, ask, as_chat=True)
     if error.code == TOO_LONG and error.lengths is None:
         measure = partial(lengths_of, ask.request.document, model.target)
-        error.lengths = await _on_size(deps, ask.request, measure)
+        error.lengths = await on_size(deps, ask.request, measure)
     return None
 
 
 async def estimated(deps: Deps, ask: Ask, model: ServedModel) -> Reply:
     """Count for a model whose server has no route that counts, or is not there: agents take it for broken otherwise."""
     ask.answered_by = model
-    counted = await _on_size(deps, ask.request, partial(estimated_count, ask.request, model))
+    counted = await on_size(deps, ask.request, partial(estimated_count, ask.request, model))
     return WholeReply(OK, JSON, counted, native=True)
 
 
@@ -154,7 +154,7 @@ def _is_about_counting(status: int) -> bool:
     return CLIENT_ERROR <= status < SERVER_ERROR and status not in _NOT_ABOUT_COUNTING
 
 
-async def _on_size(deps: Deps, request: Request, work: Callable[[], T]) -> T:
+async def on_size(deps: Deps, request: Request, work: Callable[[], T]) -> T:
     """Do work that takes the longer the larger the request is: beside the loop where that is much."""
     return work() if request.came <= LARGE_BYTES else await beside(deps.executor, work)
 
@@ -327,7 +327,7 @@ async def _checked_large(deps: Deps, ask: Ask, answer: DispatchedResponse, body:
         faulty = True
     if request.route.dialect is not None:
         return await beside(deps.executor, partial(_translatable, request, body, hosted=hosted))
-    if not (faulty or await beside(deps.executor, partial(looks_odd, body))):
+    if not (faulty or await _looks_odd(deps, request, body)):
         return body
     try:
         await admit(body, ask.memory, deps.executor, whose=answer.endpoint.id)  # Of the others it was done before.
@@ -336,6 +336,12 @@ async def _checked_large(deps: Deps, ask: Ask, answer: DispatchedResponse, body:
             raise
         return body  # It is JSON, and goes out as it is.
     return await beside(deps.executor, partial(mended_large, request, body, hosted=hosted))
+
+
+async def _looks_odd(deps: Deps, request: Request, body: bytes) -> bool:
+    if request.route.upstream_path in FINISHING:
+        return await beside(deps.executor, partial(looks_odd, body))
+    return looks_odd(body, finishes=False)  # There is next to nothing in quotes between its numbers.
 
 
 def _translatable(request: Request, body: bytes, *, hosted: bool) -> bytes:

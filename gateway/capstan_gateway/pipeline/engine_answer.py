@@ -22,11 +22,13 @@ from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
 
 FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
 """Where every answer says why it ended."""
+_ERROR_SIGNS: Final = rb'"error"\s*+:\s*+(?!null|"")|"object"\s*:\s*"error"'
+_SIGNS_OF_ERROR: Final = re.compile(_ERROR_SIGNS)
 _SIGNS: Final = re.compile(
-    rb'"(?:error|function_call|reasoning|reasoning_text|reasoning_details|thinking)"\s*:\s*(?!null|""|\[\s*\]|\{\s*\})'
-    rb'|"object"\s*:\s*"error"|"content"\s*:\s*\[|"reasoning_content"\s*:\s*\{'
-    rb'|"finish_reason"\s*:\s*(?:null|""|"error")'
-    rb'|"tool_calls"(?!\s*:\s*(?:\[\s*\]|null))|"index"\s*:\s*[1-9]'
+    _ERROR_SIGNS
+    + rb'|"(?:function_call|reasoning|reasoning_text|reasoning_details|thinking)"\s*+:\s*+(?!null|""|\[\s*\]|\{\s*\})'
+    rb'|"content"\s*:\s*\[|"reasoning_content"\s*:\s*\{|"index"\s*:\s*[1-9]'
+    rb'|"finish_reason"\s*:\s*(?:null|""|"error")|"tool_calls"(?!\s*:\s*(?:\[\s*\]|null))'
 )
 _FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
 NO_JSON: Final = "the model's engine answered with something that is not JSON"
@@ -59,12 +61,20 @@ def read_answer(request: Request, body: bytes, *, hosted: bool) -> tuple[bytes, 
     return body, parse_usage(document.get("usage"))
 
 
-def looks_odd(body: bytes) -> bool:
-    """Whether a large answer is to be read rather than searched: there may be an error, a call, or another form in it.
+def looks_odd(body: bytes, *, finishes: bool = True) -> bool:
+    """Whether a large answer is to be read rather than searched: there may be an error in it, or, in one that
+    `finishes` with a reason, a call, several choices, or another form.
 
     It may take a while. What is no sign of these is in nearly every answer: nulls, empty lists and texts.
     """
-    return _SIGNS.search(body) is not None
+    if not finishes:
+        return _SIGNS_OF_ERROR.search(body) is not None
+    # A reason within a choice's other fields could pass for its own.
+    return (
+        _SIGNS.search(body) is not None
+        or body.count(b'"message"') + body.count(b'"text"') > 1
+        or (body.count(b'"finish_reason"') > 1)
+    )
 
 
 def mended_large(request: Request, body: bytes, *, hosted: bool) -> bytes:

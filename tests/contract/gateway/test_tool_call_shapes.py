@@ -425,6 +425,19 @@ def test_an_empty_list_of_calls_is_no_call() -> None:
     assert looks_odd(b'{"finish_reason":"tool_calls"}')
 
 
+def test_which_large_answers_are_read() -> None:
+    """Signs of another form are looked for where there may be one; nulls and what is empty are none."""
+    assert not looks_odd(b'{"error": null, "reasoning" : "", "thinking": [ ], "choices":[{"index": 0}]}')
+    for sign in (b'"error": {}', b'"reasoning": "x"', b'"index": 1', b'"finish_reason": ""', b'"content": [{}]'):
+        assert looks_odd(b"{" + sign + b"}")
+    for twice in (b'"message":{}', b'"finish_reason":"stop"'):
+        assert not looks_odd(b"{" + twice + b"}")
+        assert looks_odd(b"{" + twice + b"," + twice + b"}")
+    vectors = b'{"object":"list","error": null,"data":[{"index":0,"object":"embedding"},{"index":1}]}'
+    assert not looks_odd(vectors, finishes=False)
+    assert looks_odd(vectors.replace(b"null", b'{"message":"m"}'), finishes=False)
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_byte_order_mark_costs_no_text(route: str) -> None:
     """Some proxies put one in front of a stream: the first piece of the answer is read all the same."""

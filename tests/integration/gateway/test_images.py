@@ -28,6 +28,7 @@ from support.rawserver import Peer, ok, raw_server
 from support.wait import eventually
 from support.worker import Worker, simulator
 
+PICTURE = {"type": "image_url", "image_url": {"url": "http://10.0.0.1/a.png"}}
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40
 
 
@@ -293,6 +294,32 @@ async def test_what_else_names_a_url_is_refused_by_its_name(
     assert (answer.status_code, error["code"]) == (400, "unsupported_value")
     assert error["param"] == f"messages.0.content.1.{kind}"
     assert "169.254" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "task", "body", "field"),
+    [
+        ("rerank", "score", {"query": "q", "documents": {"content": [PICTURE]}}, "documents"),
+        ("score", "score", {"text_1": "a", "text_2": [{"content": [PICTURE]}]}, "text_2"),
+        ("classify", "classify", {"input": [{"content": [PICTURE]}]}, "input"),
+        ("embeddings", "embed", {"input": [{"content": [PICTURE]}]}, "input"),
+        ("completions", "completion", {"prompt": [{"content": [PICTURE]}]}, "prompt"),
+    ],
+)
+async def test_no_engine_is_sent_an_address_on_any_route(
+    tmp_path: Path, upstream: FakeUpstream, path: str, task: str, body: dict[str, Any], field: str
+) -> None:
+    """What is ranked, scored, classified and embedded may have pictures as well, which engines would fetch."""
+    model = entry("chat", upstream.url, task=task)
+    async with (
+        running_gateway(tmp_path, model, image_hosts=("img.example.com",)) as gateway,
+        httpx.AsyncClient(timeout=30) as client,
+    ):
+        answer = await client.post(f"{gateway.url}/v1/{path}", json={"model": "chat", **body})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "unsupported_value", field)
+    assert not upstream.requests
+    assert "10.0.0.1" not in answer.text
 
 
 async def test_no_engine_counts_an_image_that_it_would_have_to_fetch(

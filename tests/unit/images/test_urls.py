@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 
 from capstan_gateway.images.addresses import is_public
-from capstan_gateway.images.urls import NotAllowed, Source, images_of, names_a_url, others_of, source_of, with_images
+from capstan_gateway.images.urls import (
+    NotAllowed,
+    Source,
+    elsewhere_of,
+    images_of,
+    names_a_url,
+    others_of,
+    source_of,
+    with_images,
+)
 
 HOSTS = ("img.example.com", "*.cdn.example.com", "other.example:8443")
 
@@ -161,3 +170,25 @@ def test_a_url_is_seen_in_every_dialect(block: dict[str, Any], found: bool) -> N
     """However deep it stands: what a tool was given is no picture, and a text is none."""
     assert names_a_url({"messages": [{"role": "user", "content": [block]}]}) is found
     assert names_a_url({"messages": [], "system": [block]}) is found
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "http://10.0.0.1/a.png"}}
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"query": "q", "documents": {"content": [PICTURE]}}, "documents"),
+        ({"query": {"content": [PICTURE]}, "documents": ["d"]}, "query"),
+        ({"text_1": "a", "text_2": [{"content": [{"audio_url": "https://x.example/a"}]}]}, "text_2"),
+        ({"input": [{"content": [{"type": "video_url", "video_url": {"url": " http://x"}}]}]}, "input"),
+        ({"data_1": {"deep": [{"er": [{"image_url": "http://x"}]}]}}, "data_1"),
+        ({"query": {"content": [{**PICTURE, "image_url": {"url": "data:image/png;base64,AA"}}]}}, None),
+        ({"input": ["see http://x.example/", "y: z"]}, None),
+        ({"input": [[1, 2, 3]], "documents": [{"text": "a", "url": "http://x.example/source"}]}, None),
+        ({"messages": [{"role": "user", "content": [PICTURE]}]}, None),
+    ],
+)
+def test_what_is_by_url_beside_the_messages_is_found(document: dict[str, Any], field: str | None) -> None:
+    """Parts like those of messages stand also in what is ranked, scored, classified and embedded; texts are texts."""
+    assert elsewhere_of(document) == field
