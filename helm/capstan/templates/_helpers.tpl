@@ -153,6 +153,9 @@ priorityClassName: {{ . }}
 {{- if gt (int64 .gateway.storedResponses.maxBytes) (int64 .gateway.storedResponses.maxBytesPerTenant) -}}
 {{- fail "gateway.storedResponses.maxBytesPerTenant must be greater than or equal to gateway.storedResponses.maxBytes" -}}
 {{- end -}}
+{{- if and .gateway.storedResponses.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
+{{- fail "gateway.storedResponses.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
+{{- end -}}
 {{- if and .redis.auth.existingSecret (not .redis.enabled) (not .redis.externalUrl) -}}
 {{- fail "redis.auth.existingSecret is set, but there is no Redis: set redis.enabled=true or redis.externalUrl" -}}
 {{- end -}}

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +142,10 @@ CONTRADICTIONS = {
     "maxBytesPerTenant must be greater than or equal to": {
         "gateway": {"storedResponses": {"maxBytes": 2000, "maxBytesPerTenant": 1000}}
     },
+    "gateway.storedResponses.enabled needs a Redis": {
+        "gateway": {"storedResponses": {"enabled": True}},
+        "redis": {"enabled": False},
+    },
     "there is no Redis": {"redis": {"enabled": False, "auth": {"existingSecret": "x"}}},
     "maxReplicas must be greater than or equal to": {
         "gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}
@@ -170,7 +176,8 @@ WRONG_VALUES = {
     "at '/operator/logLevel'": {"operator": {"logLevel": "LOUD"}},
     "at '/redis/externalUrl'": {"redis": {"enabled": False, "externalUrl": "redis://user:secret@r:6379"}},
     "at '/redis/timeoutSeconds'": {"redis": {"timeoutSeconds": 0}},
-    "at '/gateway/storedResponses/ttlSeconds'": {"gateway": {"storedResponses": {"ttlSeconds": -1}}},
+    "at '/gateway/storedResponses/ttlSeconds'": {"gateway": {"storedResponses": {"ttlSeconds": 0}}},
+    "at '/gateway/storedResponses/enabled'": {"gateway": {"storedResponses": {"enabled": "yes"}}},
     "at '/operator/watchNamespaces/0'": {"operator": {"watchNamespaces": ["Team_A"]}},
     "additional properties 'servicemonitor' not allowed": {"monitoring": {"servicemonitor": {}}},
 }
@@ -480,7 +487,7 @@ def test_redis_url_from_a_secret() -> None:
 
 def test_how_much_is_stored_is_a_value() -> None:
     """What the chart says of stored responses is what the gateway reads, in its own words."""
-    stored = {"ttlSeconds": 60, "maxBytes": 1000, "maxPerTenant": 7, "maxBytesPerTenant": 100000000}
+    stored = {"enabled": True, "ttlSeconds": 60, "maxBytes": 1000, "maxPerTenant": 7, "maxBytesPerTenant": 100000000}
     values = with_values(gateway={"storedResponses": stored}, redis={"timeoutSeconds": 0.5})
     pod = pod_specs(render(values))["capstan-gateway"]
     variables = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
@@ -488,6 +495,36 @@ def test_how_much_is_stored_is_a_value() -> None:
     assert said["STORED_RESPONSE_SECONDS"] == "60"
     assert (said["STORED_RESPONSE_BYTES"], said["STORED_RESPONSES"]) == ("1000", "7")
     assert (said["STORED_RESPONSES_BYTES"], said["REDIS_SECONDS"]) == ("100000000", "0.5")
+
+
+def stored_seconds(**stored: Any) -> str | None:
+    """Give how long the gateway of a chart with these values keeps responses."""
+    pod = pod_specs(render(with_values(gateway={"storedResponses": stored})))["capstan-gateway"]
+    variables = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    return variables["CAPSTAN_GATEWAY_STORED_RESPONSE_SECONDS"]  # type: ignore[no-any-return]
+
+
+def test_nothing_is_stored_unless_that_is_asked_for() -> None:
+    """Prompts and answers land in no Redis by default, not even with a time for them; asked for, they do for a day."""
+    assert stored_seconds() == stored_seconds(ttlSeconds=60) == stored_seconds(enabled=False) == "0"
+    assert stored_seconds(enabled=True) == "86400"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_notes_warn_of_what_is_stored_without_a_password(tmp_path: Path, *, asked: bool) -> None:
+    """Who has asked for stored responses, and has given Redis no password, is told who can read them; nobody else."""
+    chart = tmp_path / "capstan"
+    shutil.copytree(CHART, chart)
+    notes = (chart / "templates" / "NOTES.txt").read_text()
+    # Helm shows notes only where it reaches a cluster.
+    text = "".join(f"  {line}\n" for line in notes.splitlines())
+    (chart / "templates" / "notes.yaml").write_text(f"notes: |\n{text}")
+    values = with_values(gateway={"storedResponses": {"enabled": asked}})
+    flags = ("--kube-version", "1.34.0", "--show-only", "templates/notes.yaml")
+    done = run_helm("template", "capstan", str(chart), *flags, values=values)
+    assert done.returncode == 0, done.stderr
+    assert "Redis has no password" in done.stdout
+    assert ("prompts and answers" in done.stdout) is asked
 
 
 def test_config_is_not_of_the_chart() -> None:
