@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.documents import to_json
 
 _MARK: Final = "capstan1."
 _FIELD: Final = "extra_content"
@@ -23,7 +24,7 @@ UNSIGNED: Final = _MARK
 def signature_of(call: Mapping[str, Any]) -> str:
     """Give the opaque text for a call; "" when its engine says nothing of it."""
     found = call.get(_FIELD)
-    return _MARK + base64.b64encode(orjson.dumps(found)).decode() if isinstance(found, dict) and found else ""
+    return _MARK + base64.b64encode(to_json(found)).decode() if isinstance(found, dict) and found else ""
 
 
 def is_ours(signature: object) -> bool:

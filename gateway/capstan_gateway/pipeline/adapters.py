@@ -12,8 +12,6 @@ chat completions    as it is                   as it is                 translat
 import time
 from typing import Final, Protocol
 
-import orjson
-
 from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.clients.native import (
@@ -33,6 +31,7 @@ from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
 from capstan_gateway.dialects.upstreams.openai_answer import read_responses_usage, response_to_completion
 from capstan_gateway.dialects.upstreams.openai_request import fits_responses, to_responses_request
 from capstan_gateway.dialects.upstreams.openai_stream import ResponsesRelay
+from capstan_gateway.documents import to_json
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.request import COUNT_PATH, NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
@@ -101,7 +100,7 @@ def estimated_count(request: Request, model: ServedModel) -> bytes:
 
     It is that of what the model would be sent. InvalidRequest where that is nothing.
     """
-    return orjson.dumps({"input_tokens": prompt_tokens(_counted_chat(request, model))})
+    return to_json({"input_tokens": prompt_tokens(_counted_chat(request, model))})
 
 
 def _counted_chat(request: Request, model: ServedModel) -> Document:
@@ -128,7 +127,7 @@ class _CountTokens(_TellsAsMessages):
         # An engine counts what it would be sent for the same conversation: none of the tools that only Anthropic runs,
         # and nothing that is no part of the prompt.
         message = to_messages_request(_counted_chat(request, model), model=model.upstream_name)
-        return orjson.dumps({key: value for key, value in message.items() if key in _COUNTED})
+        return to_json({key: value for key, value in message.items() if key in _COUNTED})
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - one signature
         check_count(body)
@@ -145,7 +144,7 @@ class _TranslatedMessages(_TellsAsMessages):
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         document, limit = shape(request.document, model.target, translated=True), model.max_output_tokens
-        return orjson.dumps(to_messages_request(document, model=model.upstream_name, max_output_tokens=limit))
+        return to_json(to_messages_request(document, model=model.upstream_name, max_output_tokens=limit))
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
         return to_chat_completion(body, model=model.name, created=int(time.time()))
@@ -181,7 +180,7 @@ class _TranslatedResponses(_TellsAsResponses):
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         document = shape(request.document, model.target, translated=True, responses=True)
-        return orjson.dumps(to_responses_request(document, model=model.upstream_name))
+        return to_json(to_responses_request(document, model=model.upstream_name))
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
         return response_to_completion(body, model=model.name, created=int(time.time()))
@@ -218,7 +217,7 @@ def native_body(native: NativeRequest, model: ServedModel) -> bytes:
     document = shape_native(native.document, model.target)
     if document is native.document and document["model"] == model.upstream_name:
         return native.body
-    return orjson.dumps({**document, "model": model.upstream_name})
+    return to_json({**document, "model": model.upstream_name})
 
 
 def own(request: Request) -> NativeRequest:

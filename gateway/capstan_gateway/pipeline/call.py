@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-import orjson
-
 from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.targets.limits import lengths_of
+from capstan_gateway.documents import TooDeep
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import TOO_LONG, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON, Header, find_header
@@ -90,7 +89,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
                             reply = _whole_reply(ask, model, answer, adapter, answer.whole)
                     else:
                         reply = await _reply(model, answer, adapter)
-                except orjson.JSONEncodeError as error:
+                except TooDeep as error:
                     # JSON is read deeper than it is written, and much of an answer is written anew.
                     raise UpstreamFailed(ANSWER_TOO_DEEP) from error
                 break
@@ -210,7 +209,7 @@ def _body(request: Request, model: ServedModel, adapter: Adapter | None) -> byte
         refuse_hosted_tools(request)
     try:
         return build_body(request, model) if adapter is None else adapter.body(request, model)
-    except orjson.JSONEncodeError as error:
+    except TooDeep as error:
         # It was read: what is left is that JSON may be read deeper than it is written.
         raise InvalidRequest(_TOO_DEEP, code="invalid_value") from error
 

@@ -12,10 +12,9 @@ Every call is on the bill of the request: tokens and price count for the member 
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from capstan_contract.config import EstimatorType
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError, UpstreamFailed, UpstreamRejected
 from capstan_gateway.pipeline.answers import keep
 from capstan_gateway.pipeline.ask import Ask
@@ -147,7 +146,7 @@ class Cascade:
         score = await self._scorer.score(answer)
         if asked is not plain:
             answer = without_logprobs(answer)
-            reply.body = orjson.dumps(answer)
+            reply.body = to_json(answer)
         return Held(number, member, answer, reply, score, size)
 
     async def _ask_whole(self, member: ServedModel, document: dict[str, Any]) -> WholeReply:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.documents import to_json
 from capstan_gateway.engine_errors import upstream_error_event
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.pipeline.beside import LARGE_BYTES
@@ -97,7 +98,7 @@ def _read(request: Request, body: bytes, *, hosted: bool) -> tuple[bytes, dict[s
         raise upstream_error_event({"error": document}, external=hosted)
     if request.route.upstream_path in FINISHING and _may_be_odd(document.get("choices")):
         mended = mend_answer(document, asked_by(request)) or mended
-    return orjson.dumps(document) if mended else body, document
+    return to_json(document) if mended else body, document
 
 
 def _mended(body: bytes) -> Any:

@@ -9,9 +9,11 @@ from capstan_gateway.documents import (
     INLINE_BYTES,
     TINY_BYTES,
     WORST_FACTOR,
+    TooDeep,
     count_values,
     is_too_much,
     memory_of,
+    to_json,
 )
 from capstan_gateway.errors import InvalidRequest, RequestTooLarge
 from capstan_gateway.life.threads import Threads
@@ -44,8 +46,8 @@ def check_depth(body: bytes, document: dict[str, Any]) -> None:
     if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
         return
     try:
-        orjson.dumps([[[[[[document]]]]]])
-    except orjson.JSONEncodeError as error:
+        to_json([[[[[[document]]]]]])
+    except TooDeep as error:
         raise InvalidRequest(TOO_DEEP, code="invalid_value") from error
 
 

@@ -12,7 +12,7 @@ from capstan_gateway.dialects.fields import unsupported
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.targets.private import AGENTS_OWN
 from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
-from capstan_gateway.documents import INLINE_BYTES
+from capstan_gateway.documents import INLINE_BYTES, to_json
 from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.request import Request
@@ -50,7 +50,7 @@ def build_body(request: Request, model: ServedModel) -> bytes:
     if request.route.dialect is not None and model.provider == Provider.OPENAI and "max_tokens" in document:
         # Their newer models refuse the older name, which other engines know best.
         document["max_completion_tokens"] = document.pop("max_tokens")
-    return orjson.dumps(document)
+    return to_json(document)
 
 
 def refuse_hosted_tools(request: Request) -> None:

@@ -7,6 +7,7 @@ import orjson
 
 from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.dialects.clients.presented import PresentedRelay
+from capstan_gateway.documents import TooDeep, to_json
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.headers import JSON
 from capstan_gateway.life.threads import Threads
@@ -61,7 +62,7 @@ def _written(dialect: Dialect, document: dict[str, Any], tools: ClientTools | No
     except orjson.JSONDecodeError as error:
         raise UpstreamFailed("the model's engine answered with something that is not JSON") from error
     try:
-        return orjson.dumps(dialect.write_answer(completion, document, tools))
-    except orjson.JSONEncodeError as error:
+        return to_json(dialect.write_answer(completion, document, tools))
+    except TooDeep as error:
         # JSON is read deeper than it is written, and arguments of calls are read out of texts.
         raise UpstreamFailed(TOO_DEEP) from error

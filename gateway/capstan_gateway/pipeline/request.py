@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from capstan_contract.config import Task
 from capstan_gateway.dialects.clients.port import ClientTools, Dialect
+from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import Header
 
@@ -61,7 +60,7 @@ class NativeRequest:
     @property
     def body(self) -> bytes:
         """The bytes to send: those that came, unless only the document is left."""
-        return orjson.dumps(self.document) if self._raw is None else self._raw
+        return to_json(self.document) if self._raw is None else self._raw
 
 
 class Request:
@@ -110,7 +109,7 @@ class Request:
         """How many bytes the request has."""
         if self.raw is not None:
             return len(self.raw)
-        return len(orjson.dumps(self.document) if self.native is None else self.native.body)
+        return len(to_json(self.document) if self.native is None else self.native.body)
 
     def rewritten(self, document: dict[str, Any], *, route: Route | None = None) -> "Request":
         """Give the request that asks for this instead, of any model: nothing that came from the client is left in it.

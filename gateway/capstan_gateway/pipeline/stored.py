@@ -15,7 +15,7 @@ from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.dialects.clients.responses_history import continued, hosted_items, kept_items
 from capstan_gateway.dialects.clients.spoken import RESPONSES, KeptResponses
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.documents import INLINE_BYTES
+from capstan_gateway.documents import INLINE_BYTES, TooDeep, to_json
 from capstan_gateway.errors import GatewayError, InvalidRequest, Overloaded, RequestTooLarge
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.ask import Ask
@@ -119,18 +119,18 @@ class Keeper:
         self._tenant = tenant
         self._document = document
         self._number = new_number()
-        self.dialect: Final[Dialect] = KeptResponses(self._number, lambda response: self.keep(orjson.dumps(response)))
+        self.dialect: Final[Dialect] = KeptResponses(self._number, lambda response: self.keep(to_json(response)))
         """What writes the answer: with that id."""
 
     def keep(self, response: bytes) -> bool:
         """Take the whole response as the client is given it; False when it is not kept. For the loop's thread."""
         try:
-            items = orjson.dumps(kept_items(self._document, self._number))
-        except orjson.JSONEncodeError:
+            items = to_json(kept_items(self._document, self._number))
+        except TooDeep:
             return False  # JSON may be read deeper than it is written.
         return self._store.keep(self._tenant, f"resp_{self._number}", Stored(response, items))
 
 
 def not_kept(response: bytes) -> bytes:
     """Give a response that says that it is not stored."""
-    return orjson.dumps({**orjson.loads(response), "store": False})
+    return to_json({**orjson.loads(response), "store": False})

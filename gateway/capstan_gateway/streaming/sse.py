@@ -2,8 +2,7 @@
 
 from typing import Final
 
-import orjson
-
+from capstan_gateway.documents import TooDeep, to_json
 from capstan_gateway.streaming.errors import StreamBroken
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -82,8 +81,8 @@ def frame_data(frame: bytes) -> bytes | None:
 def json_of(value: object) -> bytes:
     """Write what an engine sent as JSON; StreamBroken when it is nested more deeply than JSON can be written."""
     try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError as error:
+        return to_json(value)
+    except TooDeep as error:
         raise StreamBroken(TOO_DEEP) from error
 
 

@@ -16,7 +16,7 @@ An estimate is for settling what cannot be known, never in place of what an engi
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import orjson
+from capstan_gateway.documents import TooDeep, to_json
 
 ASCII_BYTES_PER_TOKEN: Final = 4
 OTHER_BYTES_PER_TOKEN: Final = 3
@@ -130,8 +130,8 @@ class _Prompt:
     def add_json(self, value: Any) -> None:
         """Take a value that is written into the prompt as JSON."""
         try:
-            self.text.add(orjson.dumps(value).decode())
-        except (orjson.JSONEncodeError, UnicodeDecodeError):
+            self.text.add(to_json(value).decode())
+        except (TooDeep, UnicodeDecodeError):
             return
 
 

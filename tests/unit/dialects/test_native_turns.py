@@ -87,6 +87,14 @@ def test_anthropic_gets_a_result_for_every_call(messages: list[Any], fit: list[A
     assert (with_results(messages) is messages) is (fit is None)
 
 
+@pytest.mark.parametrize("odd", [[], {}, None, 5])
+def test_a_result_without_an_id_answers_no_call(odd: Any) -> None:
+    """Whatever stands for its id: the call gets its answer, and what the client sent stays for the API to judge."""
+    given = {**result("a"), "tool_use_id": odd}
+    found = with_results([call("a"), {"role": "user", "content": [given]}])
+    assert found == [call("a"), {"role": "user", "content": [given, missed("a")]}]
+
+
 FUNCTION = {"type": "function_call", "call_id": "a", "name": "w", "arguments": "{}"}
 CUSTOM = {"type": "custom_tool_call", "call_id": "b", "name": "w", "input": "x"}
 

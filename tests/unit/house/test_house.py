@@ -70,6 +70,12 @@ def test_no_file_knows_where_it_was_written() -> None:
     assert ROOT.parent == Path("/") or found == []
 
 
+def test_no_code_waits_for_every_type_error_of_orjson() -> None:
+    """`orjson.JSONEncodeError` is `TypeError` itself: who catches it catches the mistakes of all the code around it."""
+    code = [path for path in _tracked() if path.suffix == ".py" and "tests" not in path.relative_to(ROOT).parts]
+    assert [path.name for path in code if "JSONEncodeError" in path.read_text()] == []
+
+
 def test_every_dependency_has_a_version_and_a_reason() -> None:
     """What pyproject.toml asks for is pinned in constraints.txt; what is needed at run time is explained in docs/."""
     pinned = {_package(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}

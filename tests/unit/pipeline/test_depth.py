@@ -1,13 +1,16 @@
 """JSON is read deeper than it is written: what could not be written again is refused where it comes in."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
 
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.documents import TooDeep, to_json
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.inference.routes import ROUTES
+from capstan_gateway.pipeline.call import _body
 from capstan_gateway.pipeline.loading import MAX_DEPTH, check_depth
 from capstan_gateway.pipeline.parse import parse, translate
 from capstan_gateway.pipeline.present import _written
@@ -96,3 +99,35 @@ def test_an_event_that_is_too_deep_breaks_its_stream() -> None:
     """What a relay writes anew is the engine's fault when nobody can write it."""
     with pytest.raises(StreamBroken, match="nested too deeply"):
         data_frame(orjson.loads(nested(300)))
+
+
+def test_what_is_too_deep_has_an_error_of_its_own() -> None:
+    """It is no TypeError, which orjson's own is: one who waits for that one would take every mistake of ours for it."""
+    with pytest.raises(TooDeep):
+        to_json(orjson.loads(nested(255)))
+    assert to_json(orjson.loads(nested(254))) == nested(254)
+    assert not issubclass(TooDeep, TypeError)
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, 2**70, "\ud800"])
+def test_what_is_no_json_is_not_too_deep(value: object) -> None:
+    """Only we can have made such a value, so that it stays the mistake that it is."""
+    with pytest.raises(TypeError):
+        to_json(value)
+    with pytest.raises(TypeError):
+        data_frame(value)
+
+
+def test_a_mistake_in_writing_an_answer_is_told_as_one() -> None:
+    """A TypeError out of a translator says nothing of the engine: it is raised, logged and answered as ours."""
+    with pytest.raises(TypeError):
+        _written(Mock(write_answer=Mock(side_effect=TypeError("unhashable"))), {}, None, b"{}")
+
+
+def test_a_mistake_in_writing_a_request_is_told_as_one() -> None:
+    """Nor does one say anything of the client's request."""
+    request = Mock(native=None)
+    with pytest.raises(TypeError):
+        _body(request, Mock(), Mock(body=Mock(side_effect=TypeError("unhashable"))))
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        _body(request, Mock(), Mock(body=lambda *_: to_json(orjson.loads(nested(300)))))

@@ -57,7 +57,7 @@ def as_json(value: Any) -> str:
     """Write a value that came in as JSON. Raises ApiError for one that is nested too deeply."""
     try:
         return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError as error:
+    except TypeError as error:  # It came in as JSON: nothing else about it can be wrong.
         raise ApiError(400, "the request is nested too deeply") from error
 
 

@@ -6,8 +6,6 @@ counterpart are refused by name. Fields that neither API knows pass through, as 
 
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from capstan_gateway.dialects.clients.port import DroppedTool
 from capstan_gateway.dialects.fields import (
     Document,
@@ -24,6 +22,7 @@ from capstan_gateway.dialects.fields import (
 )
 from capstan_gateway.dialects.signatures import is_ours, read_signature
 from capstan_gateway.dialects.targets.media import fitting_file
+from capstan_gateway.documents import to_json
 
 _HINTS: Final = frozenset(
     ("cache_control", "context_management", "diagnostics", "inference_geo", "service_tier", "speed", "thinking")
@@ -220,7 +219,7 @@ def _assistant_turns(blocks: list[tuple[str, Document]]) -> list[Document]:
 
 def _arguments(given: Any, field: str) -> str:
     """Write a call's input as chat does. Some clients keep it as the text that a model once wrote."""
-    return given if isinstance(given, str) else orjson.dumps(read_object(given, field)).decode()
+    return given if isinstance(given, str) else to_json(read_object(given, field)).decode()
 
 
 class MessagesTools(NamedTuple):

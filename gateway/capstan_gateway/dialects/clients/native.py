@@ -11,6 +11,7 @@ from capstan_gateway.dialects.frames import EventRelay, ended_early, event
 from capstan_gateway.dialects.upstreams.anthropic_answer import read_usage
 from capstan_gateway.dialects.upstreams.anthropic_stream import read_error
 from capstan_gateway.dialects.upstreams.openai_answer import read_failure, read_responses_usage
+from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.tokens.usage import Usage
@@ -118,7 +119,7 @@ def read_native_response(body: bytes) -> tuple[bytes, Usage | None]:
     found = _load(body, "response")
     error = found.get("error")
     if isinstance(error, dict):
-        body = orjson.dumps({**found, **failed(read_failure(error))})
+        body = to_json({**found, **failed(read_failure(error))})
     return body, read_responses_usage(found)
 
 

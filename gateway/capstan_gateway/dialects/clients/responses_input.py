@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
 from capstan_gateway.dialects.clients.responses_arguments import MEMBER
 from capstan_gateway.dialects.clients.responses_tools import ToolKind, Tools, read_namespace
 from capstan_gateway.dialects.fields import (
@@ -18,6 +16,7 @@ from capstan_gateway.dialects.fields import (
     wrong,
 )
 from capstan_gateway.dialects.signatures import is_ours, read_signature
+from capstan_gateway.documents import to_json
 
 _IMAGE: Final = "(image)"
 _FILE: Final = "(file)"
@@ -113,7 +112,7 @@ class _Turns:
         called = self._tools.chat_name(ToolKind.FUNCTION, name, read_namespace(item, field))
         arguments = item.get("arguments")
         if isinstance(arguments, dict):
-            arguments = orjson.dumps(arguments).decode()
+            arguments = to_json(arguments).decode()
         elif not isinstance(arguments, str):
             raise wrong(f"{field}.arguments", "must be a string")
         # Some engines parse the arguments of the history, and fail where there are none.
@@ -123,12 +122,12 @@ class _Turns:
         """Take a call of a tool that takes plain text."""
         name = read_text(item, "name", field)
         called = self._tools.chat_name(ToolKind.CUSTOM, name, read_namespace(item, field))
-        self._call(item, field, called, orjson.dumps({MEMBER: read_text(item, "input", field)}).decode())
+        self._call(item, field, called, to_json({MEMBER: read_text(item, "input", field)}).decode())
 
     def search_call(self, item: Document, field: str) -> None:
         """Take a search for tools; one that the API's host made is left out."""
         if item.get("call_id") is not None:
-            arguments = orjson.dumps(read_object(item.get("arguments") or {}, f"{field}.arguments")).decode()
+            arguments = to_json(read_object(item.get("arguments") or {}, f"{field}.arguments")).decode()
             self._call(item, field, self._tools.chat_name(ToolKind.SEARCH, ToolKind.SEARCH.value), arguments)
 
     def search_output(self, item: Document, field: str) -> None:
@@ -146,7 +145,7 @@ class _Turns:
             "command": action.get("command"), "workdir": action.get("working_directory"),
             "timeout_ms": action.get("timeout_ms"),
         }  # fmt: skip
-        arguments = orjson.dumps({key: value for key, value in given.items() if value is not None}).decode()
+        arguments = to_json({key: value for key, value in given.items() if value is not None}).decode()
         self._call(item, field, self._tools.chat_name(ToolKind.SHELL, ToolKind.SHELL.value), arguments)
 
     def output(self, item: Document, field: str) -> None:

@@ -39,6 +39,7 @@ from capstan_gateway.dialects.clients.responses_items import (
 from capstan_gateway.dialects.clients.responses_tools import Tool, ToolKind, Tools
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import event
+from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError
 
 _PREFIXES: Final = {Kind.REASONING: "rs", Kind.TEXT: "msg", Kind.REFUSAL: "msg", Kind.CALL: "fc"}
@@ -124,7 +125,7 @@ class ResponseEvents(ChatEvents):
         self._number = number_of(chunk)
         head = response_head(chunk, self._request, now=self._now(), stored=bool(self._kept))
         # Three events repeat the tools of the request, which may be thousands: they are written once.
-        self._head = {**head, "tools": orjson.Fragment(orjson.dumps(head["tools"]))}
+        self._head = {**head, "tools": orjson.Fragment(to_json(head["tools"]))}
         return self._event("response.created", response=self._head) + self._event(
             "response.in_progress", response=self._head
         )

@@ -128,7 +128,7 @@ def _answered(turn: list[Any], calls: list[str]) -> list[Any]:
     """
     first, *later = turn
     held = [one for message in turn for one in _blocks(message) if _is_result(one)]
-    known = {block.get("tool_use_id") for block in held}
+    known = {called for block in held if isinstance(called := block.get("tool_use_id"), str)}
     missed = [
         {"type": "tool_result", "tool_use_id": call, "is_error": True, "content": INTERRUPTED}
         for call in dict.fromkeys(calls)

@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.documents import to_json
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.tokens.usage import Usage, count_of
 
@@ -48,7 +49,7 @@ def to_chat_completion(body: bytes, *, model: str, created: int) -> tuple[bytes,
     try:
         found = orjson.loads(body)
         usage = read_usage(found["usage"])
-        return orjson.dumps(_completion(found, model=model, created=created)), usage
+        return to_json(_completion(found, model=model, created=created)), usage
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UpstreamFailed("the hosted model answered with something that is not a message") from error
 
@@ -84,7 +85,7 @@ def _message(content: list[Document]) -> Document:
         {
             "id": block["id"],
             "type": "function",
-            "function": {"name": block["name"], "arguments": orjson.dumps(block["input"]).decode()},
+            "function": {"name": block["name"], "arguments": to_json(block["input"]).decode()},
         }
         for block in content
         if block["type"] == "tool_use"

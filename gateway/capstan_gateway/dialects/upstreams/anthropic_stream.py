@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-import orjson
-
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import EventRelay, ended_early
 from capstan_gateway.dialects.upstreams.anthropic_answer import (
@@ -13,6 +11,7 @@ from capstan_gateway.dialects.upstreams.anthropic_answer import (
     thought,
     write_usage,
 )
+from capstan_gateway.documents import to_json
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import GatewayError, UpstreamRejected
 from capstan_gateway.streaming.relay import error_end
@@ -34,7 +33,7 @@ _STATUS_OF_TYPE: Final = {
 def read_error(payload: Document) -> UpstreamRejected:
     """Turn an error event of theirs into ours."""
     status = _STATUS_OF_TYPE.get(payload["error"]["type"], 500)
-    return normalise_error(status, orjson.dumps(payload), external=True)
+    return normalise_error(status, to_json(payload), external=True)
 
 
 class AnthropicRelay(EventRelay):
@@ -96,7 +95,7 @@ class AnthropicRelay(EventRelay):
     def _block_ends(self) -> bytes:
         """The arguments of a call whose input came whole, or is empty: no arguments would not be JSON."""
         silent, self._silent_call = self._silent_call, None
-        return b"" if silent is None else self._arguments(orjson.dumps(silent).decode())
+        return b"" if silent is None else self._arguments(to_json(silent).decode())
 
     def _delta(self, delta: Document) -> bytes:
         kind = delta["type"]

@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.documents import to_json
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import TOO_LONG, UpstreamFailed, UpstreamRejected
 from capstan_gateway.tokens.usage import Usage, count_of, parse_usage, written_of
@@ -17,9 +18,7 @@ CHAT: Final = "chat.completion"
 
 def read_failure(found: Mapping[str, Any]) -> UpstreamRejected:
     """Turn an error that came inside a response, or as an event, into ours: told without whose account it was."""
-    return normalise_error(
-        _STATUS_OF_CODE.get(str(found.get("code")), 500), orjson.dumps({"error": found}), external=True
-    )
+    return normalise_error(_STATUS_OF_CODE.get(str(found.get("code")), 500), to_json({"error": found}), external=True)
 
 
 def read_responses_usage(response: Document) -> Usage | None:
@@ -56,10 +55,10 @@ def response_to_completion(body: bytes, *, model: str, created: int) -> tuple[by
     try:
         found = orjson.loads(body)
         if found.get("object") == CHAT:
-            return orjson.dumps({**found, "model": model}), parse_usage(found.get("usage"))
+            return to_json({**found, "model": model}), parse_usage(found.get("usage"))
         if found.get("error") is not None:
             raise read_failure(found["error"])
-        return orjson.dumps(_completion(found, model=model, created=created)), read_responses_usage(found)
+        return to_json(_completion(found, model=model, created=created)), read_responses_usage(found)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UpstreamFailed("the hosted model answered with something that is not a response") from error
 
