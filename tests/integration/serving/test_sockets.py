@@ -279,3 +279,16 @@ def test_nothing_is_left_for_the_garbage_collector(run: Run) -> None:
             assert [kind for kind in kinds if kind.startswith("capstan_gateway")] == []
 
     run(main())
+
+
+def test_it_listens_where_it_was_told_and_nowhere_else(run: Run) -> None:
+    """On one address, so that what is meant for this machine alone is not open to others."""
+
+    async def main() -> None:
+        listener = Listener(Service({}, echo, ServingLimits(max_head_bytes=4000, max_connections=10)))
+        await listener.listen("127.0.0.1", 0)
+        assert listener._server is not None
+        assert {bound.getsockname()[0] for bound in listener._server.sockets} == {"127.0.0.1"}
+        await listener.close(grace_seconds=1)
+
+    run(main())

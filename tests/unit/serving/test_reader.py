@@ -342,6 +342,13 @@ def test_a_reader_that_was_stopped_understands_nothing() -> None:
         assert (sink.requests, sink.refused) == ([], [])
 
 
+def test_what_is_behind_the_last_request_is_no_fault() -> None:
+    """A request that ends its connection is served, whatever its client sends behind it."""
+    for rest in (head(), b"\0" * 100, b"nonsense\r\n\r\n"):
+        sink = Sink().read(head(b"connection: close") + rest)
+        assert (len(sink.requests), sink.refused) == (1, [])
+
+
 def test_a_reader_that_is_stopped_within_a_read_goes_no_further() -> None:
     """The request behind the head at which that was done is neither served nor refused, though it came with it."""
 
