@@ -100,7 +100,7 @@ class ChunkRepair:
                 raise StreamBroken("the model's answer held too many choices")
             repair = self._choices[index] = CallRepair(self._asked)
         pieces = repair.pieces(given) if given else []
-        pieces += repair.rest() if finish else []
+        pieces += repair.rest(cut=finish == "length") if finish else []
         if finish == "tool_calls" and not repair.called and index not in self._older:
             choice["finish_reason"] = "stop"
         elif pieces == (given or []):

@@ -8,21 +8,22 @@ an object, none, or all of them again. Which call a piece belongs to is decided 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from sys import getsizeof
 from typing import Any, Final
 
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.streaming.arguments import Arguments
 from capstan_gateway.streaming.asked import NOTHING, Asked
-from capstan_gateway.streaming.call_parts import CallIds, ObjectEnd, function_of, text_in, text_of_arguments
+from capstan_gateway.streaming.call_parts import CallIds, function_of, text_in, text_of_arguments
 from capstan_gateway.streaming.errors import StreamBroken
 
 MAX_WAITING: Final = 1024 * 1024
-"""Bytes of arguments that may wait for the names of their calls."""
+"""Bytes of arguments that may wait for the names of their calls, or until it is known what they are."""
 MAX_CALLS: Final = 1000
 """Of one choice."""
 _NO_NAME: Final = "the model called a tool without a name"
 _TOO_MANY: Final = "the model's answer held too many tool calls"
+_TOO_MUCH: Final = "the model's answer held too much of tool calls of which nobody could tell what they are"
 _BEHIND: Final = "the model's answer came back to a tool call that it had finished"
 
 
@@ -75,15 +76,9 @@ class Call:
     """Its place among the calls of which the client was told."""
     closed: bool = False
     """Whether the client was told that it has no arguments."""
-    length: int = 0
-    """Characters of its arguments so far."""
-    is_object: bool = False
-    """Whether they begin as an object."""
     waiting: list[str] = field(default_factory=list)
     """Arguments that wait for the name."""
-    end: ObjectEnd = field(default_factory=ObjectEnd)
-    digest: Any = field(default_factory=lambda: blake2b(digest_size=16))
-    """Of the arguments so far: some engines send all of them once more."""
+    arguments: Arguments = field(default_factory=Arguments)
 
     @property
     def told(self) -> bool:
@@ -93,25 +88,20 @@ class Call:
     @property
     def empty(self) -> bool:
         """Whether no arguments came so far."""
-        return not self.length
+        return self.arguments.empty
 
-    def add(self, text: str) -> None:
-        """Take more of its arguments."""
-        self.is_object = self.is_object if self.length else text.lstrip().startswith("{")
-        self.length += len(text)
-        self.end.feed(text)
-        self.digest.update(text.encode("utf-8", "surrogatepass"))
+    @property
+    def complete(self) -> bool:
+        """Whether it has all of its arguments."""
+        return self.arguments.complete
 
     def begins(self, text: str) -> bool:
-        """Whether this text begins with all of its arguments so far: no JSON object goes on with its own beginning."""
-        if not self.is_object or len(text) < self.length:
-            return False
-        beginning = text[: self.length].encode("utf-8", "surrogatepass")
-        return bool(blake2b(beginning, digest_size=16).digest() == self.digest.digest())
+        """Whether this text begins with all of its arguments so far."""
+        return self.arguments.begins(text)
 
     def is_followed_by(self, text: str) -> bool:
         """Whether these are the arguments of another call: it has all of its own, and they are not told once more."""
-        return self.end.complete and bool(self.name) and text.lstrip().startswith("{") and not self.begins(text)
+        return self.complete and bool(self.name) and text.lstrip().startswith("{") and not self.begins(text)
 
     def opening(self, arguments: str) -> dict[str, Any]:
         """Its first piece."""
@@ -138,7 +128,7 @@ class ToolCalls:
         that goes on with arguments. Without an id, the index says which call it is; without an index too it is the
         newest, unless a name begins another one. Two names in one list are never of one call.
         """
-        call = self._candidate(piece)
+        call = self.candidate(piece)
         if call is None or not self._goes_on(call, piece, named):
             call = self._open(piece, call)
         if piece.index is not None:
@@ -159,7 +149,8 @@ class ToolCalls:
         self.calls.append(call)
         return call
 
-    def _candidate(self, piece: _Piece) -> Call | None:
+    def candidate(self, piece: _Piece) -> Call | None:
+        """The call that a piece belongs to unless it begins one."""
         same = self._by_id.get(piece.id) if piece.id else None
         if same is None:
             return self._placed.get(piece.index) if piece.index is not None else self.calls[-1] if self.calls else None
@@ -175,7 +166,7 @@ class ToolCalls:
             return _takes_id(call, piece)
         if not piece.name or not call.name:
             return not call.is_followed_by(piece.text)
-        if call.end.complete:
+        if call.complete:
             known = piece.index is not None if piece.is_blank else bool(call.engine_id) and call.begins(piece.text)
             return known and piece.name == call.name
         if call.number in named or (piece.index is None and not call.engine_id):
@@ -186,7 +177,7 @@ class ToolCalls:
         """Whether a piece with the id of this call is of it: one id may stand for two calls."""
         if not piece.name or not call.name:
             return not call.is_followed_by(piece.text)
-        if call.end.complete:
+        if call.complete:
             return piece.name == call.name and (piece.is_blank or call.begins(piece.text))
         return piece.name == call.name or (call.number not in named and self._is_of_name(call, piece))
 
@@ -199,7 +190,7 @@ class ToolCalls:
 
 def _takes_id(call: Call, piece: _Piece) -> bool:
     """Whether a piece with an id that is new goes on with this call all the same."""
-    if call.end.complete:
+    if call.complete:
         return not piece.name and call.begins(piece.text)
     if not call.engine_id:
         return not piece.name or not call.name or piece.name == call.name
@@ -234,10 +225,15 @@ class CallRepair:
         named: set[int] = set()
         return [written for piece in given if isinstance(piece, dict) for written in self._piece(piece, named)]
 
-    def rest(self) -> list[dict[str, Any]]:
-        """What is still to be sent when the choice is over: `{}` of a call that came without arguments, for one."""
+    def rest(self, *, cut: bool = False) -> list[dict[str, Any]]:
+        """What is still to be sent when the choice is over: `{}` of a call that came without arguments, for one.
+
+        It is `cut` when it broke off at its limit.
+        """
         written: list[dict[str, Any]] = []
         for call in self._calls.calls:
+            self.held -= call.arguments.held
+            written += self._settled(call, call.arguments.rest(cut=cut))
             if not call.told:
                 if not call.name:
                     if call.empty and not call.engine_id:
@@ -252,23 +248,42 @@ class CallRepair:
 
     def _piece(self, given: dict[str, Any], named: set[int]) -> list[dict[str, Any]]:
         piece = _Piece.read(given)
+        settled = self._settle(piece)
         call = self._calls.of(piece, named)
         name = _more_of_name(call, piece.name)
+        self.held -= call.arguments.held
         text = _more_of_arguments(call, piece)
+        self.held += call.arguments.held
         call.name += name
-        call.add(text)
-        if call.told:
-            return [_continuation(piece, call, name, text)] if name or text or piece.others else []
-        if text:
+        if text and not call.told:
             call.waiting.append(text)
             self.held += getsizeof(text)
         if self.held > MAX_WAITING:
-            raise StreamBroken(_NO_NAME)
+            raise StreamBroken(_TOO_MUCH if call.name else _NO_NAME)
+        if call.told:
+            return [*settled, _continuation(piece, call, name, text)] if name or text or piece.others else settled
         if not call.name or not (call.engine_id or text):
-            return []
+            return settled
         # Clients put calls into a list: those that came before it are told before it, without an id that comes late.
         before = [one for one in self._calls.calls[: call.number] if one.name and not one.told]
-        return [*(self._opening(one, {}) for one in before), self._opening(call, piece.others)]
+        return [*settled, *(self._opening(one, {}) for one in before), self._opening(call, piece.others)]
+
+    def _settle(self, piece: _Piece) -> list[dict[str, Any]]:
+        """What is known of a call's arguments by the piece that follows them."""
+        call = self._calls.candidate(piece)
+        if call is None or not call.arguments.held:
+            return []
+        self.held -= call.arguments.held
+        text = call.arguments.settle(text_of_arguments(piece.arguments, begun=True))
+        self.held += call.arguments.held
+        return self._settled(call, text)
+
+    def _settled(self, call: Call, text: str) -> list[dict[str, Any]]:
+        """What to send of arguments that have waited."""
+        if text and not call.told:
+            call.waiting.append(text)
+            self.held += getsizeof(text)
+        return [{"index": call.place, "function": {"arguments": text}}] if text and call.told else []
 
     def _opening(self, call: Call, others: dict[str, Any], instead: str = "") -> dict[str, Any]:
         self._ids = self._ids or CallIds(self._asked.call_ids)
@@ -293,12 +308,10 @@ def _more_of_arguments(call: Call, piece: _Piece) -> str:
     """
     text = text_of_arguments(piece.arguments, begun=not call.empty)
     if not text.strip():
-        return "" if call.empty else text
-    if call.begins(text):
-        text = text[call.length :]
-    if call.closed or (call.end.complete and text.lstrip().startswith("{")):
+        return "" if call.empty else call.arguments.add(text)
+    if call.closed or (call.complete and text.lstrip().startswith("{") and not call.begins(text)):
         raise StreamBroken(_BEHIND)
-    return text
+    return call.arguments.add(text)
 
 
 def _continuation(piece: _Piece, call: Call, name: str, text: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.streaming.arguments import MAX_DOUBTFUL
 from capstan_gateway.streaming.asked import NOTHING, Asked
 from capstan_gateway.streaming.call_parts import CallIds, ObjectEnd, function_of, text_in, text_of_arguments
 from capstan_gateway.streaming.errors import StreamBroken
@@ -116,6 +117,58 @@ def test_no_call_is_no_call() -> None:
 def test_which_call_a_piece_is_of(chunks: list[Any], calls: list[tuple[str, str]]) -> None:
     """By its id, else its place, else where a name begins; what comes again counts once."""
     assert made(*chunks) == calls
+
+
+@pytest.mark.parametrize(
+    ("chunks", "calls"),
+    [
+        # What may be either is more of them, once the next piece or the end says so:
+        (['{"a":', '{"a":1}', "}"], ['{"a":{"a":1}}']),
+        (['{"a":[', '{"a":[1]}', ",", '{"a":[2]}]}'], ['{"a":[{"a":[1]},{"a":[2]}]}']),
+        (['{"a":', '{"a":1}', " ", "}"], ['{"a":{"a":1} }']),
+        # ... or all of them so far: the next one is, too, or nothing more comes, or another object:
+        (['{"a":', '{"a":{"b":', '{"a":{"b":1}', '{"a":{"b":1}}'], ['{"a":{"b":1}}']),
+        (['{"a":', '{"a":1}'], ['{"a":1}']),
+        (['{"a":', '{"a":1}', " "], ['{"a":1}']),
+        (['{"a":', '{"a":1}', '{"a":2}'], ['{"a":1}', '{"a":2}']),
+        # An engine that has sent them so far once does so always:
+        (['{"a"', '{"a":', '{"a":{"b":', '{"a":{"b":{}', '{"a":{"b":{}}}'], ['{"a":{"b":{}}}']),
+        # What is neither passes as it came:
+        (['{"a":', '{"a":1', "} x y"], ['{"a":{"a":1} x y']),
+        (['{"a":', '{"a":1', ",,"], ['{"a":{"a":1,,']),
+        (['{"a":', '{"a":'], ['{"a":{"a":']),
+    ],
+)
+def test_arguments_that_begin_like_those_before(chunks: list[str], calls: list[str]) -> None:
+    """They are more of them where that can be JSON, and all of them once more only where it cannot."""
+    pieces = [piece(0, None, None, text) for text in chunks[1:]]
+    assert [arguments for _, arguments in made(piece(0, "a", "read", chunks[0]), *pieces)] == calls
+    late = [piece(0, "a", None, chunks[0]), *pieces, piece(0, None, "read", "")]
+    if len(calls) == 1:
+        assert made(*late) == [("read", calls[0])]
+
+
+def test_arguments_in_doubt_that_were_cut() -> None:
+    """Of an answer that broke off at its limit nobody can say that they are all: no tool runs with a part of them."""
+    repair = CallRepair()
+    first = piece(0, "a", "f", '{"a":')
+    repair.pieces([first])
+    assert repair.pieces([piece(0, None, None, '{"a":1}')]) == []
+    assert repair.held == getsizeof('{"a":1}')
+    assert repair.rest(cut=True) == [{"index": 0, "function": {"arguments": '{"a":1}'}}]
+    assert repair.held == 0
+
+
+def test_doubtful_arguments_are_bounded() -> None:
+    """What may be either waits for so long only, and is more of them then; too much of all calls is an error."""
+    long = '{"a":["' + "x" * MAX_DOUBTFUL + '",'
+    assert [arguments for _, arguments in made(piece(0, "a", "read", long), piece(0, None, None, long))] == [long * 2]
+    repair = CallRepair()
+    short = '{"a":["' + "x" * (MAX_DOUBTFUL // 2) + '",'
+    given = [(piece(at, f"c{at}", "read", short), piece(at, None, None, short)) for at in range(MAX_CALLS)]
+    with pytest.raises(StreamBroken, match="nobody could tell"):
+        repair.pieces([one for both in given for one in both])
+    assert repair.held < 2 * MAX_WAITING
 
 
 def test_without_tools_a_name_goes_on() -> None:
