@@ -19,16 +19,21 @@ def fitting_schema(schema: Any) -> Document:
 
     Of alternatives at the top the properties are united: what each of them requires is required, of `allOf` what any
     does. Arguments that one of the alternatives would forbid are then allowed: a tool checks its own.
+    It takes time in proportion to the schema, however many alternatives refer to the same.
     """
     if not isinstance(schema, dict) or not schema:
         return {"type": "object", "properties": {}}
     if schema.get("type") == "object" and "$ref" not in schema and not (_ABOUT | set(_ALTERNATIVES)) & schema.keys():
         return schema
-    found = _followed(schema)
-    flat = {key: value for key, value in found.items() if key not in _ABOUT and key not in _ALTERNATIVES}
+    references = _References(schema)
+    found: Document = {}
+    for one in reversed(references.chain(schema)):
+        found.update(one)
+    left_out = (*_ABOUT, *_ALTERNATIVES, "$ref")
+    flat = {key: value for key, value in found.items() if key not in left_out}
     flat["type"] = "object"
     for name in _ALTERNATIVES:
-        _unite(flat, name, [_followed(one, schema) for one in _objects(found.get(name))])
+        _unite(flat, name, [references.chain(one) for one in _objects(found.get(name))])
     return flat
 
 
@@ -36,15 +41,28 @@ def _objects(value: Any) -> list[Document]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _followed(schema: Document, root: Document | None = None) -> Document:
-    """Give the schema that a reference at the top leads to, with what stands beside it; itself where none does."""
-    root = schema if root is None else root
-    for _ in range(_MOST_REFERENCES):
-        if not isinstance(schema.get("$ref"), str):
-            break
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = {**_referred(root, schema["$ref"]), **beside}
-    return {key: value for key, value in schema.items() if key != "$ref"}
+class _References:
+    """Where the references of one schema lead; each is looked up once."""
+
+    def __init__(self, root: Document) -> None:
+        self._root = root
+        self._found: dict[str, Document] = {}
+
+    def chain(self, schema: Document) -> list[Document]:
+        """Give a schema, the one that its reference leads to, and so on: what stands in an earlier one holds.
+
+        A reference that comes again ends it.
+        """
+        chain, followed = [schema], set[str]()
+        while len(followed) < _MOST_REFERENCES:
+            reference = chain[-1].get("$ref")
+            if not isinstance(reference, str) or reference in followed:
+                break
+            followed.add(reference)
+            if reference not in self._found:
+                self._found[reference] = _referred(self._root, reference)
+            chain.append(self._found[reference])
+        return chain
 
 
 def _referred(root: Document, reference: str) -> Document:
@@ -54,22 +72,27 @@ def _referred(root: Document, reference: str) -> Document:
     return found if isinstance(found, dict) else {}
 
 
-def _unite(flat: Document, name: str, branches: list[Document]) -> None:
-    """Put the properties of alternatives into the schema."""
+def _unite(flat: Document, name: str, branches: list[list[Document]]) -> None:
+    """Put the properties of alternatives, each with what its references lead to, into the schema."""
     if not branches:
         return
     own = flat.get("properties")
     properties = dict(own) if isinstance(own, dict) else {}
-    for branch in branches:
-        given = branch.get("properties")
+    for given in _distinct("properties", branches):
         for key, value in given.items() if isinstance(given, dict) else ():
             properties.setdefault(key, value)
     flat["properties"] = properties
-    wanted = [set(_names(branch.get("required"))) for branch in branches]
+    wanted = [set(_names(given)) for given in _distinct("required", branches)]
     common = set.union(*wanted) if name == "allOf" else set.intersection(*wanted)
     required = [*_names(flat.get("required")), *sorted(common)]
     if required:
         flat["required"] = list(dict.fromkeys(required))
+
+
+def _distinct(field: str, branches: list[list[Document]]) -> list[Any]:
+    """Give what this field is in each of the alternatives; once what several have from the same reference."""
+    values = [next((one[field] for one in chain if field in one), None) for chain in branches]
+    return list({id(value): value for value in values}.values())
 
 
 def _names(value: Any) -> list[str]:
