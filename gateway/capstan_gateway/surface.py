@@ -43,7 +43,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     """Make the application beside the inference routes."""
     app = FastAPI(title="Capstan gateway", redoc_url=None)
     app.include_router(model_routes(gateway.current))
-    app.include_router(response_routes(gateway.stores.responses))
+    app.include_router(response_routes(gateway.stores.responses, gateway.memory, gateway.deps.executor))
     app.include_router(health_routes(gateway.not_ready, gateway.notes))
     if gateway.settings.admin_port is None:
         app.include_router(admin_routes(gateway.store, gateway.metrics))

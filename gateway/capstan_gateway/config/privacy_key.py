@@ -24,6 +24,8 @@ class PrivacyKeyFile:
         self._pseudonyms = pseudonyms
         self._absent_seconds = absent_seconds
         self._known = False
+        self._too_short: bytes | None = None
+        """What was warned of."""
 
     async def run(self) -> None:
         """Watch for ever; returns at once without a file."""
@@ -45,7 +47,9 @@ class PrivacyKeyFile:
                 log.info("read the key of users' hashes")
             self._pseudonyms.set_key(key)
             self._known = True
-        elif key is not None:
+            self._too_short = None
+        elif key is not None and key != self._too_short:
+            self._too_short = key
             log.warning("the key of users' hashes is too short", extra={"least_bytes": LEAST_KEY_BYTES})
         return KNOWN_SECONDS if self._known else self._absent_seconds
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.errors import ImageUnavailable, InvalidRequest
 from capstan_gateway.images.outcome import TOO_LARGE, Failure, Outcome
 from capstan_gateway.images.urls import Place
 from capstan_gateway.memory import MemoryBudget, Share
@@ -15,6 +15,7 @@ MAX_IMAGES: Final = 16
 """Different URLs in one request."""
 MAX_OF_ONE: Final = 4
 """Fetches at once, of one request: a quarter of all places, so that slow hosts of one keep nobody else waiting."""
+_CLOSED: Final = "the images are let go of: the request is answered"
 
 
 class Fetcher(Protocol):
@@ -57,7 +58,7 @@ class GatheredImages:
         """Give the data URL of each URL. Raises GatewayError for the first that cannot be had.
 
         `came` is how large the request is without them, in bytes; `named` says that the client itself wrote what the
-        paths of `places` lead to.
+        paths of `places` lead to. ImageUnavailable also when all was let go of meanwhile: no answer needs it any more.
         """
         wanted = {place.url: place for place in reversed(places)}
         if len(wanted) > MAX_IMAGES:
@@ -69,6 +70,8 @@ class GatheredImages:
                     self._check(place)
                 await self._fetch([place for url, place in wanted.items() if url not in self._outcomes], check)
             check()
+            if self._closed:
+                raise ImageUnavailable(_CLOSED)
             return {url: text for url in wanted if isinstance(text := self._outcomes[url], str)}
         except _Failed as failed:
             what = failed.place.field if named else f"image {1 + places.index(failed.place)} of the request"

@@ -1,13 +1,18 @@
 """Responses that are stored: asked for again, listed with what they answer, forgotten."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from capstan_gateway.errors import InvalidRequest, NotStored, StoreUnavailable
-from capstan_gateway.stores.keys import EVERYBODY, is_kept_id
+from capstan_gateway.documents import INLINE_BYTES, count_values, is_too_much, memory_of
+from capstan_gateway.errors import InvalidRequest, NotStored, Overloaded, RequestTooLarge, StoreUnavailable
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.memory import MemoryBudget, Share
+from capstan_gateway.pipeline.beside import beside
+from capstan_gateway.stores.keys import is_kept_id, tenant_of
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.responses import ResponseStore, Stored
 
@@ -18,12 +23,7 @@ MAX_SHOWN: Final = 100
 _JSON: Final = "application/json"
 
 
-def tenant_of(request: Request) -> str:  # noqa: ARG001 - who asks is not verified yet: it will be told by the request
-    """Give whose responses a request may see."""
-    return EVERYBODY
-
-
-def response_routes(store: ResponseStore | None) -> APIRouter:
+def response_routes(store: ResponseStore | None, budget: MemoryBudget, executor: Threads) -> APIRouter:
     """GET and DELETE /v1/responses/{id}, GET /v1/responses/{id}/input_items; without a store there are none."""
     router = APIRouter(tags=["responses"])
 
@@ -32,13 +32,13 @@ def response_routes(store: ResponseStore | None) -> APIRouter:
         """Give a stored response as it was given out."""
         if request.query_params.get("stream", "false").lower() not in ("false", "0"):
             raise InvalidRequest("`stream` must be false: events are not stored", code="invalid_value", param="stream")
-        stored = await load(store, tenant_of(request), response_id)
+        stored = await load(store, tenant_of(request.scope["headers"]), response_id)
         return Response(stored.response, media_type=_JSON)
 
     @router.delete("/v1/responses/{response_id}")
     async def delete_response(request: Request, response_id: str) -> dict[str, object]:
         """Forget a stored response."""
-        if not await delete(store, tenant_of(request), response_id):
+        if not await delete(store, tenant_of(request.scope["headers"]), response_id):
             raise no_such_response(response_id)
         return {"id": response_id, "object": "response", "deleted": True}
 
@@ -46,13 +46,43 @@ def response_routes(store: ResponseStore | None) -> APIRouter:
     async def list_input_items(request: Request, response_id: str) -> Response:
         """List what a stored response answers: the items of earlier turns, too."""
         query = request.query_params
-        stored = await load(store, tenant_of(request), response_id)
-        listing = list_items(
-            orjson.loads(stored.items), limit=query.get("limit"), order=query.get("order"), after=query.get("after")
-        )
-        return Response(orjson.dumps(listing), media_type=_JSON)
+        stored = await load(store, tenant_of(request.scope["headers"]), response_id)
+        page = partial(list_items, limit=query.get("limit"), order=query.get("order"), after=query.get("after"))
+        return Response(await listed(stored.items, page, budget, executor), media_type=_JSON)
 
     return router
+
+
+async def listed(
+    items: bytes, page: Callable[[list[dict[str, Any]]], dict[str, Any]], budget: MemoryBudget, executor: Threads
+) -> bytes:
+    """Write a page of these items, a large list of them beside the loop; what that takes is in the budget meanwhile.
+
+    Raises Overloaded without room, RequestTooLarge where there never is, or the items are too many, and what `page`
+    raises.
+    """
+
+    def written() -> bytes:
+        return orjson.dumps(page(orjson.loads(items)))
+
+    large = len(items) > INLINE_BYTES
+    share = budget.share()
+    try:
+        _take(share, 2 * len(items))  # What was read, and the texts in the document.
+        counts = await beside(executor, partial(count_values, items)) if large else count_values(items)
+        if is_too_much(counts):
+            raise RequestTooLarge(f"the response answers too many JSON values (about {counts.values})")
+        _take(share, memory_of(items, counts) + len(items))
+        return await beside(executor, written) if large else written()
+    finally:
+        share.release()
+
+
+def _take(share: Share, size: int) -> None:
+    if not share.grow(size):
+        if share.ever_fits(share.held + size):
+            raise Overloaded
+        raise RequestTooLarge("the response needs more memory than this gateway has for requests")
 
 
 async def load(store: ResponseStore | None, tenant: str, response_id: str) -> Stored:
@@ -100,8 +130,9 @@ def list_items(
     if order not in (None, "asc", "desc"):
         raise InvalidRequest("`order` must be asc or desc", code="invalid_value", param="order")
     ordered = list(items) if order == "asc" else list(reversed(items))
-    ids = [item.get("id") for item in ordered]
-    begin = 0 if after is None else ids.index(after) + 1 if after in ids else len(ids)
+    # Behind the last one of this id, should there be several: a client that asks page by page comes to the end.
+    places = [place for place, item in enumerate(ordered, 1) if item.get("id") == after]
+    begin = 0 if after is None else places[-1] if places else len(ordered)
     page = ordered[begin : begin + most]
     first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
     return {

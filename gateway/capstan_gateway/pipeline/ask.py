@@ -152,7 +152,7 @@ class Ask:
             raise RuntimeError(_ENDED)
         if root.gathered is None:
             root.gathered = begin()
-            root._closers = root._closers or []
+            root._closers = root._closers or []  # Who leaves last ends it as a whole, which lets go of them.
         return root.gathered
 
     def let_go_of_images(self) -> None:

@@ -11,7 +11,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.stores.keys import EVERYBODY
+from capstan_gateway.stores.keys import tenant_of
 
 
 class AnswerKeeper(Protocol):
@@ -34,8 +34,7 @@ class Delivery:
     __slots__ = (
         "ask", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
         "content_type", "dropped_tools", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
-        "keeper", "overhead", "reply", "request_id", "route", "runtime", "session", "started", "status", "tenant",
-        "trace",
+        "keeper", "overhead", "reply", "request_id", "route", "runtime", "session", "started", "status", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -64,8 +63,6 @@ class Delivery:
         """Its tools, read once."""
         self.dropped_tools: Sequence[str] = ()
         """Types of tools that the model was not shown, because only a hosted API runs them."""
-        self.tenant = EVERYBODY
-        """Whose stored responses it may go on from, and whose its own is: who asks is not verified yet."""
         self.keeper: AnswerKeeper | None = None
         """Keeps the answer; None when it is not to be kept."""
         self.ask: Ask | None = None
@@ -80,6 +77,11 @@ class Delivery:
         self.ended = False
         self.client_gone = False
         self.interruption: Exception | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whose stored responses it may go on from, and whose its own is."""
+        return tenant_of(self.exchange.headers)
 
     def interrupt(self, reason: Exception) -> None:
         """Stop the delivery at whatever it waits for; `reason` is raised there in the end."""

@@ -121,8 +121,11 @@ class _Reader:
             raise StoreUnavailable from error
         if found is None:
             return None
-        # It is a document like one that came in: parsed within the same bounds of memory and time.
+        # It is a document like one that came in: parsed within the same bounds of memory and time. Whatever waits for
+        # that is in the budget: twice, as what was read and its copy, then as the texts and the copy that is sent.
+        self._delivery.exchange.reserve(2 * found.size)
         whole = b'{"items":%b,"response":%b}' % (found.items, found.response)
+        del found
         self.size += len(whole)
         document = await load_large(self._delivery.exchange, whole, self._executor)
         return [*document["items"], *document["response"]["output"]]

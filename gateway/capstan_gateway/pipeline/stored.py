@@ -57,7 +57,11 @@ async def _going_on(
     """Give the request that says the whole conversation; the delivery's document says it, too."""
     read = partial(_read, native.document, found)
     came = request.came + found.size
-    reading = read() if came <= INLINE_BYTES else await beside(executor, read)
+    if came <= INLINE_BYTES:
+        reading = read()
+    else:
+        delivery.exchange.reserve(found.size)  # Texts that the translation joins are there twice.
+        reading = await beside(executor, read)
     delivery.client_document, delivery.client_tools = reading.echoed, reading.tools
     to_hosted = NativeRequest(reading.to_hosted, tools=reading.tools)
     return _with(request, reading.document, to_hosted, reading.failure, came=came)

@@ -57,6 +57,21 @@ async def test_a_key_that_is_too_short_is_none(tmp_path: Path, caplog: pytest.Lo
     assert KEY.decode() not in caplog.text
 
 
+def test_a_key_that_is_too_short_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However often the file is read: a warning every two seconds hides others. Another key is another warning."""
+    file = PrivacyKeyFile(None, Pseudonyms())
+
+    def warnings(*keys: bytes | None) -> int:
+        caplog.clear()
+        for key in keys:
+            file.take(key)
+        return sum("too short" in record.getMessage() for record in caplog.records)
+
+    assert warnings(b"short", b"short", None, b"short") == 1
+    assert warnings(b"other", b"other", b"") == 2
+    assert warnings(KEY, b"", b"") == 1
+
+
 def test_a_file_that_is_gone_changes_nothing() -> None:
     """Once there was a key it is looked at now and then, for another one; before, often."""
     pseudonyms = Pseudonyms()

@@ -34,6 +34,20 @@ class Fetcher:
         return self.says.get(url, "x" * 100)
 
 
+class Gate(Fetcher):
+    """Gives nothing before it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.open = asyncio.Event(), asyncio.Event()
+
+    async def fetch(self, url: str, share: Share) -> Outcome:
+        """Wait for that."""
+        self.reached.set()
+        await self.open.wait()
+        return await super().fetch(url, share)
+
+
 def places(*urls: str) -> list[Place]:
     """Give them as the parts of one message."""
     return [Place(0, at, "image_url", url) for at, url in enumerate(urls)]
@@ -57,6 +71,19 @@ async def test_one_request_takes_few_places() -> None:
     assert budget.held == 0
     with pytest.raises(InvalidRequest, match=f"at most {MAX_IMAGES}"):
         await images.gather(places(*urls, "one more"), came=0, named=True)
+
+
+async def test_a_call_that_still_gathers_when_the_request_is_answered_fails_in_order() -> None:
+    """Another call has answered: who fetches in the background is told so, as an error that is no bug."""
+    gate, budget = Gate(), MemoryBudget(1 << 20)
+    images = GatheredImages(gate, budget, max_bytes=10_000)
+    waiting = asyncio.create_task(images.gather(places("a"), came=0, named=True))
+    await gate.reached.wait()
+    images.close()
+    gate.open.set()
+    with pytest.raises(ImageUnavailable, match="is answered"):
+        await waiting
+    assert budget.held == 0
 
 
 async def test_what_was_fetched_is_not_fetched_again() -> None:

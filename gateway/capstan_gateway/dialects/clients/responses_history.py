@@ -41,21 +41,30 @@ def hosted_items(items: list[Document]) -> list[Document]:
 def kept_items(document: Document, number: str) -> list[Document]:
     """Give the items of a request's `input` as they are listed later: messages in parts, each item with an id.
 
-    The request was read before: there is nothing in it that is no item. `number` makes the ids unique.
+    The request was read before: there is nothing in it that is no item. `number` makes the ids unique; one that stands
+    twice is the first one's.
     """
     given = document.get("input")
     items = [_said(given)] if isinstance(given, str) else given or []
-    return [_kept(item, f"{number}_i{place}") for place, item in enumerate(items)]
+    taken: set[str] = set()
+    kept: list[Document] = []
+    for place, item in enumerate(items):
+        one = _kept(item, f"{number}_i{place}", taken)
+        taken.add(one["id"])
+        kept.append(one)
+    return kept
 
 
 def _said(text: str) -> Document:
     return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
 
 
-def _kept(item: Document, number: str) -> Document:
+def _kept(item: Document, number: str, taken: set[str]) -> Document:
     kind = item.get("type") or "message"
     known = item.get("id")
-    own = known if isinstance(known, str) and known else f"{_PREFIXES.get(kind, 'item')}_{number}"
+    own = (
+        known if isinstance(known, str) and known and known not in taken else f"{_PREFIXES.get(kind, 'item')}_{number}"
+    )
     kept: Document = {**item, "type": kind, "id": own}
     if kind == "message":
         kept |= {"content": _parts(item), "status": item.get("status") or "completed"}
