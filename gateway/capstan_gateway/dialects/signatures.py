@@ -7,6 +7,7 @@ Clients of `/v1/messages` and `/v1/responses` keep opaque texts of thoughts: the
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from capstan_gateway.dialects.fields import Document
 from capstan_gateway.documents import to_json
 
 _MARK: Final = "capstan1."
+_OPENAIS_ID: Final = re.compile(r"rs_[0-9A-Za-z]+")
+"""Of thoughts that OpenAI keeps. Ours have a second underscore, those of other servers often a dash."""
 _FIELD: Final = "extra_content"
 UNSIGNED: Final = _MARK
 """For thoughts of an engine, which signs none: AI SDK, pydantic-ai and litellm send back only what is signed."""
@@ -30,6 +33,17 @@ def signature_of(call: Mapping[str, Any]) -> str:
 def is_ours(signature: object) -> bool:
     """Whether a text was made here: nobody else can read it."""
     return isinstance(signature, str) and signature.startswith(_MARK)
+
+
+def may_be_openais(thoughts: Mapping[str, Any]) -> bool:
+    """Whether OpenAI may know an item of thoughts: it is encrypted, and not by us, or has an id as theirs.
+
+    It refuses a conversation with any other ("Item with id 'rs_...' not found", `invalid_encrypted_content`).
+    """
+    encrypted, kept = thoughts.get("encrypted_content"), thoughts.get("id")
+    if encrypted:
+        return not is_ours(encrypted)
+    return isinstance(kept, str) and _OPENAIS_ID.fullmatch(kept) is not None
 
 
 def read_signature(signature: str) -> Document:

@@ -101,6 +101,7 @@ def test_a_hosted_api_is_not_told_our_ids() -> None:
     items: list[Document] = [
         {"type": "reasoning", "id": "rs_1", "content": [{"type": "reasoning_text", "text": "Hm."}], "summary": []},
         {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "xyz"},
+        {"type": "reasoning", "id": "rs_3", "summary": [], "encrypted_content": "capstan1.e30="},
         {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": []},
     ]
     assert hosted_items(items) == [

@@ -302,6 +302,31 @@ def test_what_another_model_made_does_not_reach_an_api_that_refuses_it() -> None
     assert turns[0]["content"] == [_used("a")]
 
 
+@pytest.mark.parametrize(
+    ("thoughts", "stay"),
+    [
+        ({"id": "rs_cs1f_0", "content": [{"type": "reasoning_text", "text": "Hm."}]}, False),
+        ({"id": "rs_0_0"}, False),
+        ({"id": "rs_3f2c-11"}, False),
+        ({"id": "thought"}, False),
+        ({"id": None, "encrypted_content": None}, False),
+        ({"id": []}, False),
+        ({}, False),
+        ({"id": "rs_67ccf18f64008190a39b619f4c8455ef087bb177ab789d5c", "encrypted_content": "capstan1.e30="}, False),
+        ({"id": "rs_67ccf18f64008190a39b619f4c8455ef087bb177ab789d5c"}, True),
+        ({"encrypted_content": "gAAAA"}, True),
+        ({"id": "rs_cs1f_0", "encrypted_content": "gAAAA"}, True),
+    ],
+)
+def test_openai_is_sent_no_thoughts_of_other_models(thoughts: dict[str, Any], stay: bool) -> None:
+    """It refuses the whole conversation for one; what it may have thought itself stays as it came."""
+    item, said = {"type": "reasoning", "summary": [], **thoughts}, {"role": "user", "content": "u"}
+    document = {"model": "m", "input": [item, said]}
+    shaped = shape_native(document, target(Provider.OPENAI))
+    assert shaped["input"] == ([item, said] if stay else [said])
+    assert (shaped is document) is stay
+
+
 def test_a_signature_is_read_only_as_it_was_written() -> None:
     """What clients have changed, or others have made, is none."""
     found = {"extra_content": {"google": {"thought_signature": "S"}}}

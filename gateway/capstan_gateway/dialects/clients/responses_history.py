@@ -9,6 +9,7 @@ then:    [*the kept items, *the response's output, *what the new request says]  
 from typing import Any, Final
 
 from capstan_gateway.dialects.fields import Document
+from capstan_gateway.dialects.signatures import may_be_openais
 
 _PREFIXES: Final = {
     "message": "msg", "function_call": "fc", "function_call_output": "fco", "custom_tool_call": "ctc",
@@ -34,7 +35,7 @@ def hosted_items(items: list[Document]) -> list[Document]:
     return [
         {key: value for key, value in item.items() if key not in _OUTGOING}
         for item in items
-        if item.get("type") != "reasoning" or item.get("encrypted_content")
+        if item.get("type") != "reasoning" or may_be_openais({**item, "id": None})
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from capstan_contract.config import Provider
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.dialects.signatures import is_ours
+from capstan_gateway.dialects.signatures import is_ours, may_be_openais
 from capstan_gateway.dialects.targets.ids import PairedIds, fitting_id
 from capstan_gateway.dialects.targets.limits import within_limits
 from capstan_gateway.dialects.targets.media import fitting_file, fitting_url
@@ -27,8 +27,8 @@ def shape_native(document: Document, target: Target) -> Document:
     The limit of an answer is one that the model takes, the names of users are hashes, pictures are of a known type, no
     turn is empty and no call without a result.
     Thoughts without a signature are another model's, which Anthropic refuses; so are ids with other characters than its
-    own have. What is signed stays as it came, to the byte. InvalidRequest names a limit that the model's owner wants
-    refused.
+    own have. OpenAI refuses thoughts that it neither encrypted nor keeps. What is signed stays as it came, to the byte.
+    InvalidRequest names a limit that the model's owner wants refused.
     """
     if target.provider == Provider.OPENAI:
         document = within_limits(without_private(document, target, whole=True), target, fields=(_RESPONSES_LIMIT,))
@@ -116,8 +116,8 @@ def _fitting_item(item: Any) -> Any:
     """Give an item of `input` with pictures, files and ids that OpenAI takes; None of one that it could not read."""
     if not isinstance(item, dict):
         return item
-    if is_ours(item.get("encrypted_content")):
-        return None  # What another model's engine wants to see again.
+    if is_ours(item.get("encrypted_content")) or (item.get("type") == "reasoning" and not may_be_openais(item)):
+        return None  # What another model's engine wants to see again, or has thought.
     call_id = item.get("call_id")
     if isinstance(call_id, str) and (fitting := fitting_id(call_id)) != call_id:
         item = {**item, "call_id": fitting}
