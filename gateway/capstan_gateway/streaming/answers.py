@@ -3,12 +3,17 @@
 import uuid
 from typing import Any, Final
 
+import orjson
+
 from capstan_gateway.streaming.asked import NOTHING, Asked
-from capstan_gateway.streaming.forms import plain
+from capstan_gateway.streaming.call_parts import text_in
+from capstan_gateway.streaming.deltas import TEXTS
+from capstan_gateway.streaming.forms import REASONING, plain
 from capstan_gateway.streaming.tool_calls import repaired_calls
 
 Document = dict[str, Any]
 _FINISHED: Final = "stop"
+_TEXTS: Final = frozenset((*TEXTS, *REASONING))
 ODD_FINISHES: Final = ("", "tool_calls")
 """Those that may be wrong: none, and one that speaks of calls."""
 
@@ -39,12 +44,33 @@ def as_one(choices: list[Any]) -> Document | None:
     if len(messages) < 2 or len(messages) < len(choices):
         return None
     merged: Document = {}
+    calls: list[Any] = []
+    told: set[bytes] = set()
     for message in messages:
-        calls = [*_calls_of(merged), *_calls_of(message)]
-        merged = {**message, **{key: value for key, value in merged.items() if value}}
-        if calls:
-            merged["tool_calls"] = calls
+        for call in _calls_of(message):
+            if not _is_told(call, told):
+                calls.append(call)
+        merged = {**message, **{key: value for key, value in merged.items() if value}, **_joined(merged, message)}
+    if calls:
+        merged["tool_calls"] = calls
     return {**parts[-1], "message": merged}
+
+
+def _joined(before: Document, message: Document) -> Document:
+    """The texts that both parts have."""
+    both = ((name, before.get(name), message.get(name)) for name in _TEXTS)
+    return {name: one + more for name, one, more in both if isinstance(one, str) and isinstance(more, str)}
+
+
+def _is_told(call: Any, told: set[bytes]) -> bool:
+    """Whether a part tells a call of another one once more: with the same id, name and arguments."""
+    if not isinstance(call, dict) or not text_in(call, "id"):
+        return False
+    whole = orjson.dumps([call["id"], call.get("function")])
+    if whole in told:
+        return True
+    told.add(whole)
+    return False
 
 
 def _calls_of(message: Document) -> list[Any]:

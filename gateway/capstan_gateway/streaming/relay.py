@@ -122,7 +122,7 @@ class StreamRelay:
         if not ends:
             return out
         try:
-            return out + self._frame(_DONE_FRAME)
+            return out + self._end(self._frame(_DONE_FRAME))
         except StreamBroken as broken:
             broken.before = out
             raise
@@ -138,7 +138,11 @@ class StreamRelay:
         if not self.finished and self.error is None:
             raise _ended_early()
         self.done = True
-        return tail + DONE
+        try:
+            return tail + self._end(DONE)
+        except StreamBroken as broken:
+            broken.before = tail
+            raise
 
     def failure(self, error: GatewayError) -> bytes:
         """Give the frames that end a stream which cannot go on."""
@@ -280,6 +284,10 @@ class StreamRelay:
         except StreamBroken as broken:
             broken.before = self._named(broken.before)
             raise
+
+    def _end(self, done: bytes) -> bytes:
+        """Give the end marker, behind what is still to be told of calls."""
+        return self._written(done) if done and self._repair.begun else done
 
     def _named(self, data: bytes) -> bytes:
         return self._rename(data) if self._rename is not None else data

@@ -21,13 +21,15 @@ MAX_CHOICES: Final = 1024
 class ChunkRepair:
     """One stream of chat chunks."""
 
-    __slots__ = ("_asked", "_choices", "_older", "begun")
+    __slots__ = ("_asked", "_choices", "_head", "_older", "begun")
 
     def __init__(self, asked: Asked = NOTHING) -> None:
         self._asked = asked
         self._choices: dict[int, CallRepair] = {}
         self._older: set[int] = set()
         """Choices with a call of the older form, `function_call`, which stays as it is."""
+        self._head: dict[str, Any] = {}
+        """The newest chunk with a choice."""
         self.begun = False
 
     @property
@@ -50,16 +52,31 @@ class ChunkRepair:
 
     def _frame(self, frame: bytes) -> bytes:
         data = frame_data(frame.strip(b"\n"))
-        if data is None or data.strip() == b"[DONE]":
+        if data is None:
             return frame
+        if data.strip() == b"[DONE]":
+            return self._end() + frame
         chunk = orjson.loads(data)
         choices = chunk.get("choices")
+        if chunk.get("error") is not None:
+            self._choices.clear()  # What waits of a failed answer is nobody's.
         if not isinstance(choices, list):
             return frame
+        if choices:
+            self._head = chunk
         changed = False
         for choice in choices:
             changed = self._choice(choice) or changed
         return data_frame(chunk) if changed else frame
+
+    def _end(self) -> bytes:
+        """What is still to be told of calls that came behind the finish reason. StreamBroken for one without a name."""
+        late = []
+        for index, repair in self._choices.items():
+            if pieces := repair.rest():
+                late.append({"index": index, "delta": {"tool_calls": pieces}, "finish_reason": None})
+        head = {key: value for key, value in self._head.items() if key != "usage"}
+        return data_frame({**head, "choices": late}) if late else b""
 
     def _choice(self, choice: Any) -> bool:
         """Write one choice anew, in place; give whether something has changed."""

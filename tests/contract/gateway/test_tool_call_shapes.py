@@ -400,6 +400,33 @@ def test_calls_in_a_choice_of_their_own() -> None:
     assert [item["type"] for item in items] == ["message", "function_call"]
 
 
+@pytest.mark.parametrize("route", ROUTES)
+def test_texts_of_an_answer_in_several_choices_are_joined(route: str) -> None:
+    """As they are in a stream, what the model thought as well; a call that a part tells once more is one call."""
+    call = {"id": "a", "type": "function", "function": {"name": "w", "arguments": '{"p":1}'}}
+    parts: list[Document] = [
+        {"role": "assistant", "content": "Hello ", "reasoning_content": "One, "},
+        {"role": "assistant", "content": "world", "reasoning_content": "two.", "tool_calls": [call]},
+        {"role": "assistant", "content": None, "tool_calls": [call, {**call, "id": "b"}]},
+    ]
+    answer = {"id": "c", "model": "m", "choices": [{"message": part, "finish_reason": "tool_calls"} for part in parts]}
+    if route == "chat":
+        mend_answer(answer, Asked(REQUEST, chat=True, client_reads_chat=True))
+        (choice,) = answer["choices"]  # type: ignore[misc]
+        said: Any = choice["message"]  # type: ignore[index]
+        assert (said["content"], said["reasoning_content"]) == ("Hello world", "One, two.")
+        ids = [one["id"] for one in said["tool_calls"]]
+    elif route == "messages":
+        thought, text, *calls = MESSAGES.write_answer(answer, {})["content"]
+        assert (text["text"], thought["thinking"]) == ("Hello world", "One, two.")
+        ids = [one["id"] for one in calls]
+    else:
+        thought, text, *calls = RESPONSES.write_answer(answer, {"model": "m"})["output"]
+        assert (text["content"][0]["text"], thought["content"][0]["text"]) == ("Hello world", "One, two.")
+        ids = [one["call_id"] for one in calls]
+    assert ids == ["a", "b"]
+
+
 def test_a_call_of_the_older_form_stays_one() -> None:
     """A client of chat that reads `function_call` is told of it as the engine told; its finish reason stays, too."""
     whole = stream(Shape("", "", "", [{"function_call": {"name": "w", "arguments": "{}"}}], []))

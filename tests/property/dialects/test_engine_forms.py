@@ -102,6 +102,9 @@ def answers(draw: st.DrawFn) -> tuple[Form, list[Made]]:
         texts |= st.sampled_from(["", '{"cut": "of', "[1, 2]"])
     if form.arguments in ("twice", "so far"):
         texts = texts.filter(lambda text: text.startswith("{"))
+    if form.arguments == "so far":
+        # Of what does not end nobody can tell whether it is all so far, or more.
+        texts = texts.filter(lambda text: text.endswith("}"))
     calls = draw(st.lists(st.builds(Made, st.sampled_from(TOOLS), texts), min_size=1, max_size=4))
     if form.ids in ("same", "old") and form.index not in ("right", "one"):
         # The same arguments again, of a call that seems to be the same, are a call that is told twice.
