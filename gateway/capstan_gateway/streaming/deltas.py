@@ -207,6 +207,8 @@ class Said:
             self.called = True
         if delta is None:
             deeply = odd = self._asked.chat
+            if odd and choice.get("message") is not None:
+                self._note_message(choice["message"])
         else:
             if delta.get("tool_calls") or delta.get("function_call"):
                 self.called = True
@@ -216,6 +218,15 @@ class Said:
             deeply = odd = True
         if odd:
             self.odd, self.deeply_odd = True, self.deeply_odd or deeply
+
+    def _note_message(self, message: Any) -> None:
+        """Take what stands in place of a delta."""
+        if type(message) is not dict:
+            raise malformed("message", "an object")
+        for text in delta_texts(message):
+            if text:
+                self.text.add(text)
+                self.begun = True
 
 
 def said_in(body: bytes) -> TextCount:

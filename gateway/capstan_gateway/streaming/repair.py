@@ -26,8 +26,8 @@ class ChunkRepair:
     def __init__(self, asked: Asked = NOTHING) -> None:
         self._asked = asked
         self._choices: dict[int, CallRepair] = {}
-        self._older: set[int] = set()
-        """Choices with a call of the older form, `function_call`, which stays as it is."""
+        self._older: dict[int, CallRepair] = {}
+        """Of choices with a call of the older form, `function_call`, which stays as it is for clients of chat."""
         self._head: dict[str, Any] = {}
         """The newest chunk with a choice."""
         self.begun = False
@@ -35,7 +35,9 @@ class ChunkRepair:
     @property
     def held(self) -> int:
         """Bytes of the stream that wait."""
-        return sum(choice.held for choice in self._choices.values()) if self._choices else 0
+        if not (self._choices or self._older):
+            return 0
+        return sum(choice.held for choice in (*self._choices.values(), *self._older.values()))
 
     def run(self, run: bytes) -> bytes:
         """Write whole frames, which hold JSON. StreamBroken when nobody could understand them."""
@@ -82,6 +84,8 @@ class ChunkRepair:
         """Write one choice anew, in place; give whether something has changed."""
         changed = self._placed(choice)
         delta = choice.get("delta")
+        if delta is None and self._asked.chat and isinstance(choice.get("message"), dict):
+            delta, changed = choice.pop("message"), True  # Some write what a whole answer has.
         if delta is None:
             if not self._asked.chat and not choice.get("finish_reason"):
                 return changed
@@ -107,8 +111,12 @@ class ChunkRepair:
     def _calls(self, choice: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any] | None:
         """Write the calls of a delta anew, and the finish reason; None where nothing has changed."""
         given, finish, index = delta.get("tool_calls"), choice.get("finish_reason"), choice.get("index") or 0
-        if isinstance(delta.get("function_call"), dict):
-            self._older.add(index)
+        if isinstance(delta.get("function_call"), dict) and not given:
+            if self._asked.client_reads_chat or not self._asked.chat:
+                self._note_older(index, delta["function_call"])
+            else:
+                given = [{"index": 0, "function": delta["function_call"]}]
+                delta = {key: value for key, value in delta.items() if key != "function_call"}
         if not given and not finish:
             return None
         repair = self._choices.get(index)
@@ -120,9 +128,18 @@ class ChunkRepair:
         pieces += repair.rest(cut=finish == "length") if finish else []
         if finish == "tool_calls" and not repair.called and index not in self._older:
             choice["finish_reason"] = "stop"
-        elif pieces == (given or []):
+        elif pieces == (delta.get("tool_calls") or []):
             return None
         made = {**delta, "tool_calls": pieces}
         if not pieces:
             del made["tool_calls"]
         return made
+
+    def _note_older(self, index: int, call: dict[str, Any]) -> None:
+        """See that there is one such call: clients would take the arguments of two for one. StreamBroken otherwise."""
+        if index not in self._older and len(self._older) >= MAX_CHOICES:
+            raise StreamBroken("the model's answer held too many choices")
+        older = self._older.setdefault(index, CallRepair(self._asked))
+        older.pieces([{"index": 0, "function": call}])
+        if older.several:
+            raise StreamBroken("the model's answer held two calls in the form of one")

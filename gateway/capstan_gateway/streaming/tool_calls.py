@@ -217,6 +217,11 @@ class CallRepair:
         """Whether there is a call."""
         return self._told > 0
 
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one, told or not."""
+        return len(self._calls.calls) > 1
+
     def pieces(self, given: list[Any]) -> list[dict[str, Any]]:
         """What to send for these pieces of one chunk; what lacks a name waits for it.
 

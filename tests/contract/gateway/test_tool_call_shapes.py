@@ -427,6 +427,60 @@ def test_texts_of_an_answer_in_several_choices_are_joined(route: str) -> None:
     assert ids == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ("ls -la", {"arguments": "ls -la"}), ('"{\\"p\\": 1}"', {"p": 1}), ("[1, 2]", {"arguments": "[1, 2]"}),
+        ("7", {"arguments": "7"}), ('{"p": 1}', {"p": 1}),
+    ],
+)  # fmt: skip
+def test_a_message_has_an_object_as_input_in_a_stream_too(arguments: str, wanted: Document) -> None:
+    """Of arguments that are no object the client of /v1/messages gets the text in one, whole or streamed, in pieces."""
+    call = {"id": "a", "type": "function", "function": {"name": "w", "arguments": arguments}}
+    answer = {"id": "c", "choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    assert MESSAGES.write_answer(answer, {})["content"][0]["input"] == wanted
+    half = len(arguments) // 2
+    cut = [piece(0, "a", "w", arguments[:half]), {"content": " "}, piece(0, arguments=arguments[half:])]
+    for others, more in (([], []), ([piece(1, "b", "v", '{"q":2}')], [("b", "v", {"q": 2})])):
+        calls, _ = read("messages", run("messages", [stream(Shape("", "", "", [*cut, *others], []))]))
+        assert calls == [("a", "w", wanted), *more]
+        for route in ("chat", "responses"):
+            told, _ = read(route, run(route, [stream(Shape("", "", "", [*cut, *others], []))]))
+            assert told[0] == ("a", "w", arguments)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_stream_of_messages_in_place_of_deltas(route: str) -> None:
+    """What stands in a `message` reaches the client, text and calls, and is counted; what is no object is an error."""
+    message = {"role": "assistant", "content": "Hello", "tool_calls": [piece(None, "a", "w", '{"p":1}')]}
+    chunk = {"id": "c", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    relay = relay_of(route)
+    out = relay.feed(b"data: " + orjson.dumps(chunk) + b"\n\ndata: [DONE]\n\n")
+    assert read(route, out) == ([_expected(route, W)], "Hello")
+    assert b'"message":{"role"' not in out or route == "messages"
+    assert relay.begun
+    assert relay.text.tokens > 0
+    chunk["choices"][0]["message"] = "Hello"  # type: ignore[index]
+    with pytest.raises(StreamBroken, match="`message` must be an object"):
+        relay_of(route).feed(b"data: " + orjson.dumps(chunk) + b"\n\n")
+
+
+def test_two_calls_of_the_older_form() -> None:
+    """They are two on the routes that know more than one; for clients of chat, who would join them, an error."""
+    pieces = [("w", '{"p":'), (..., "1}"), ("v", '{"q":2}')]
+    deltas = [{"function_call": {"arguments": part} | ({} if name is ... else {"name": name})} for name, part in pieces]
+    whole = stream(Shape("", "", "", deltas, []))
+    for route in ("messages", "responses"):
+        calls, _ = read(route, run(route, [whole]))
+        assert [call[1:] for call in calls] == [_expected(route, W)[1:], _expected(route, V)[1:]]
+    with pytest.raises(StreamBroken, match="two calls in the form of one"):
+        run("chat", [whole])
+    repeated = [{"function_call": {"name": "w", "arguments": part}} for part in ('{"p":', "1}", "")]
+    whole = stream(Shape("", "", "", repeated, []))
+    assert run("chat", [whole]) == whole
+    assert [call[1:] for call in read("messages", run("messages", [whole]))[0]] == [_expected("messages", W)[1:]]
+
+
 def test_a_call_of_the_older_form_stays_one() -> None:
     """A client of chat that reads `function_call` is told of it as the engine told; its finish reason stays, too."""
     whole = stream(Shape("", "", "", [{"function_call": {"name": "w", "arguments": "{}"}}], []))

@@ -47,6 +47,8 @@ class _CallPart:
     """What the engine wants to see again with the call."""
     waiting: list[str] = field(default_factory=list)
     """Arguments that were not written yet."""
+    needs_whole: bool = False
+    """Whether its arguments are written only when they are all there."""
     begun: bool = False
     over: bool = False
     end: ObjectEnd = field(default_factory=ObjectEnd)
@@ -54,6 +56,9 @@ class _CallPart:
 
 class ChatEvents(ABC):
     """One stream; `port.Presenter`."""
+
+    _objects_only = False
+    """Whether arguments that are no object are written only when they are all there, by `_whole_arguments`."""
 
     def __init__(self, request: Document | None = None) -> None:
         self._request = request or {}
@@ -170,6 +175,8 @@ class ChatEvents(ABC):
             part.id, part.name = part.id or str(piece.get("id") or ""), part.name + name
             part.signature = part.signature or signature_of(piece)
         if arguments:
+            if not (part.begun or part.waiting):
+                part.needs_whole = self._objects_only and not arguments.lstrip().startswith("{")
             part.end.feed(arguments)
             part.waiting.append(arguments)
             self._hold(arguments)
@@ -187,13 +194,14 @@ class ChatEvents(ABC):
             call = self._waiting[0]
             if not call.begun and not (call.waiting and call.name):
                 break
-            events += self._write_call(call)
-            if len(self._waiting) == 1 or not call.end.complete:
+            over = len(self._waiting) > 1 and call.end.complete
+            events += self._write_call(call, over=over)
+            if not over:
                 break
             events += self._finish_call(call)
         return events
 
-    def _write_call(self, call: _CallPart) -> bytes:
+    def _write_call(self, call: _CallPart, *, over: bool) -> bytes:
         events = b""
         if not call.begun:
             events = self._flush_later() + self._close()
@@ -201,10 +209,10 @@ class ChatEvents(ABC):
                 events += self._signature(call.signature)
             call.begun, self._open, self._call = True, Kind.CALL, call.number
             events += self._call_begins(call.id or make_call_id(), call.name)
-        if call.waiting:
+        if call.waiting and (over or not call.needs_whole):
             self._held -= sum(map(getsizeof, call.waiting))
             waited, call.waiting = "".join(call.waiting), []
-            events += self._piece(Kind.CALL, waited)
+            events += self._piece(Kind.CALL, self._whole_arguments(waited) if call.needs_whole else waited)
         return events
 
     def _finish_call(self, call: _CallPart) -> bytes:
@@ -221,7 +229,7 @@ class ChatEvents(ABC):
             if not call.begun and not call.waiting:
                 call.waiting = ["{}"]
                 self._held += getsizeof("{}")
-            events += self._write_call(call) + self._finish_call(call)
+            events += self._write_call(call, over=True) + self._finish_call(call)
         return events + self._flush_later()
 
     def _flush_later(self) -> bytes:
@@ -240,6 +248,10 @@ class ChatEvents(ABC):
         events = self._part_ends(self._open)
         self._open = None
         return events
+
+    def _whole_arguments(self, arguments: str) -> str:
+        """Such arguments in the form that the client understands."""
+        return arguments
 
     @abstractmethod
     def _stream_begins(self, chunk: Document) -> bytes:

@@ -94,10 +94,10 @@ def write_usage(document: Mapping[str, Any]) -> Document:
 
 def _tool_use(call: Document) -> Document:
     name, arguments = named_arguments(call)
-    return {"type": "tool_use", "id": call["id"], "name": name, "input": _input_of(arguments)}
+    return {"type": "tool_use", "id": call["id"], "name": name, "input": input_of(arguments)}
 
 
-def _input_of(arguments: str) -> Document:
+def input_of(arguments: str) -> Document:
     """A call's input, an object; of what is none the client gets the text, as it does on the other routes."""
     try:
         given = orjson.loads(arguments or "{}")

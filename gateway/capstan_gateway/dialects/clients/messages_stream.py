@@ -6,8 +6,10 @@ message_delta, message_stop
 
 from typing import Any, Final
 
+import orjson
+
 from capstan_gateway.dialects.clients.chat_events import ChatEvents, Kind
-from capstan_gateway.dialects.clients.messages_answer import error_document, message_head, stop, write_usage
+from capstan_gateway.dialects.clients.messages_answer import error_document, input_of, message_head, stop, write_usage
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import event
 from capstan_gateway.dialects.signatures import UNSIGNED
@@ -29,6 +31,8 @@ _DELTAS: Final = {
 
 class MessageEvents(ChatEvents):
     """One stream for a client of `/v1/messages`."""
+
+    _objects_only = True
 
     def __init__(self, request: Document | None = None) -> None:
         super().__init__(request)
@@ -60,6 +64,9 @@ class MessageEvents(ChatEvents):
 
     def _call_begins(self, call_id: str, name: str) -> bytes:
         return self._block_begins({"type": "tool_use", "id": call_id, "name": name, "input": {}})
+
+    def _whole_arguments(self, arguments: str) -> str:
+        return orjson.dumps(input_of(arguments)).decode()
 
     def _block_begins(self, block: Document) -> bytes:
         self._index += 1
