@@ -69,6 +69,7 @@ _LENGTHS: Final = (
 """The window, and the prompt, in the words of vLLM, OpenAI, SGLang (two), llama.cpp, Copilot and Anthropic."""
 _ASKED: Final = re.compile(r"requested (\d+) (?:output|completion) tokens|(\d+) in the completion")
 _STATUS_DIGITS: Final = 3
+_NO_SUCH_MODEL: Final = "model_not_found"
 _STATUS_OF_ENGINE_FAILURE: Final = {503: 503, 504: 504, 529: 503}
 
 
@@ -98,6 +99,7 @@ def _refusal(
         headers=headers,
     )
     error.code = code if isinstance(code, str) and _fits(_CODE, code, external=external) else _code_of(status)
+    error.of_model = code == _NO_SUCH_MODEL or param == "model"
     if status in (400, 413) and _is_too_long(message, code, kind):
         error.code, error.param = TOO_LONG, "messages"
         error.lengths = _lengths_in(message[: 2 * MAX_MESSAGE])
@@ -166,7 +168,7 @@ def _type_of(status: int) -> str:
 
 
 def _code_of(status: int) -> str | None:
-    return {404: "model_not_found", 413: "request_too_large", 429: "rate_limit_exceeded"}.get(status)
+    return {404: _NO_SUCH_MODEL, 413: "request_too_large", 429: "rate_limit_exceeded"}.get(status)
 
 
 def _read(body: bytes) -> dict[str, Any]:

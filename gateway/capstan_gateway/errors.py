@@ -214,6 +214,9 @@ class ImageUnavailable(GatewayError):
 class UpstreamRejected(GatewayError):
     """The engine answered with an error of its own; status, message and meaning are the engine's."""
 
+    of_model = False
+    """Whether the engine itself has said that it is the model which is not there, not the route."""
+
 
 class ClientGone(Exception):
     """The client closed its connection before the answer was complete."""

@@ -45,6 +45,8 @@ MAX_HEADER_VALUE: Final = 128
 MAX_ERROR_BYTES: Final = 64 * 1024
 OK: Final = 200
 _NO_SUCH_ROUTE: Final = frozenset((404, 405))
+ABSENT_SECONDS: Final = 300.0
+"""How long a server that has no `/responses` is not asked for it again: it may be brought up to date."""
 _NOT_ABOUT_COUNTING: Final = frozenset((401, 403, 429))
 """Refusals that are not of the route or of the request's form. Behind any other one a prompt is estimated."""
 EVENT_STREAM: Final = b"text/event-stream"
@@ -62,6 +64,8 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
     request, adapter = ask.request, None
     if (model.provider or request.route.dialect is not None) and not as_chat:
         adapter = adapter_for(request, model)
+        if adapter is TRANSLATED_RESPONSES and model.endpoints.lacks(adapter.path, deps.loop_time()):
+            adapter = None
     if request.untranslatable is not None and (adapter is None or not adapter.native):
         raise request.untranslatable
     if adapter is not None and not adapter.billed and model.provider == Provider.OPENAI:
@@ -133,8 +137,10 @@ async def _instead(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | 
         return await estimated(deps, ask, model) if rejected or absent else None
     if not isinstance(error, UpstreamRejected):
         return None
-    if adapter is TRANSLATED_RESPONSES and error.status in _NO_SUCH_ROUTE:
-        return await call_model(deps, model, ask, as_chat=True)
+    if adapter is TRANSLATED_RESPONSES and error.status in _NO_SUCH_ROUTE and not error.of_model:
+        reply = await call_model(deps, model, ask, as_chat=True)
+        model.endpoints.note_absent(adapter.path, until=deps.loop_time() + ABSENT_SECONDS)
+        return reply
     if error.code == TOO_LONG and error.lengths is None:
         measure = partial(lengths_of, ask.request.document, model.target)
         error.lengths = await on_size(deps, ask.request, measure)

@@ -16,13 +16,25 @@ class EndpointSet:
     config. Only the loop's thread touches it.
     """
 
-    __slots__ = ("_registry", "_waiters", "first_bytes", "heads", "max_waiting", "states", "tiered", "version")
+    __slots__ = (
+        "_absent",
+        "_registry",
+        "_waiters",
+        "first_bytes",
+        "heads",
+        "max_waiting",
+        "states",
+        "tiered",
+        "version",
+    )
 
     def __init__(
         self, registry: EndpointRegistry, endpoints: Iterable[Endpoint] = (), *, max_waiting: int = 1000
     ) -> None:
         self._registry = registry
         self._waiters: set[asyncio.Future[None]] = set()
+        self._absent: dict[bytes, float] = {}
+        """Paths that they do not serve, and until when that is taken for granted."""
         self.max_waiting = max_waiting
         self.first_bytes = FirstBytes()
         """How long the model's streams take to begin."""
@@ -34,6 +46,14 @@ class EndpointSet:
         """Whether endpoints have tiers and shares; see `routing.tiers`."""
         self.replace(endpoints)
 
+    def lacks(self, path: bytes, now: float) -> bool:
+        """Whether they are known not to serve a path."""
+        return now < self._absent.get(path, 0.0)
+
+    def note_absent(self, path: bytes, *, until: float) -> None:
+        """Remember that they do not serve a path: until then, in the loop's time, or until there are others."""
+        self._absent[path] = until
+
     def replace(self, endpoints: Iterable[Endpoint]) -> bool:
         """Make these the endpoints, and wake whoever waits; False when nothing changed."""
         wanted = tuple(endpoints)
@@ -43,6 +63,7 @@ class EndpointSet:
         for state in self.states:
             self._registry.release(state)
         self.states = states
+        self._absent.clear()
         self.tiered = len(wanted) > 1 and any(endpoint.weight is not None for endpoint in wanted)
         self.version += 1
         for waiter in self._waiters:

@@ -425,6 +425,28 @@ async def test_a_server_without_responses_is_asked_for_a_chat(
     assert "reasoning_effort" not in engine.requests[1].document
     await gateway.settled()
     assert gateway.metric("llm_tokens_total", model="thinker", direction="output") == 2
+    said = await client.messages.create(**asked)
+    assert said.content[0].text == "Hello there"
+    assert [request.path for request in engine.requests[2:]] == ["/v1/chat/completions"], "it is known by now"
+
+
+@pytest.mark.parametrize(
+    "error", [{"message": "x", "code": "model_not_found"}, {"message": "x", "param": "model", "code": 404}]
+)
+async def test_a_server_without_the_model_is_asked_once(
+    client: anthropic.AsyncAnthropic, engine: FakeUpstream, error: dict[str, Any]
+) -> None:
+    """It has said that the model is not there: it would say so of a chat as well, and may have the route."""
+
+    async def no_model(_: Received, wire: Wire) -> None:
+        await wire.json({"error": error}, 404)
+
+    engine.respond = no_model
+    asked = {**ASK, "model": "thinker", "tools": [TOOL], "output_config": {"effort": "high"}}
+    for _ in range(2):
+        with pytest.raises(anthropic.NotFoundError):
+            await client.messages.create(**asked)
+    assert [request.path for request in engine.requests] == ["/v1/responses"] * 2
 
 
 @pytest.mark.parametrize(("model", "fields"), [("thinker", {"stop_sequences": ["x"]}), ("gpt", {})])

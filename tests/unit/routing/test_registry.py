@@ -35,6 +35,17 @@ def test_an_endpoint_that_moves_keeps_its_state_and_has_its_new_address() -> Non
     assert state.endpoint.port == 2
 
 
+def test_a_path_that_is_not_there_is_remembered_for_its_time() -> None:
+    """Nobody asks for it again until then, unless there are other endpoints, which may have it."""
+    endpoints = EndpointSet(EndpointRegistry(), [endpoint("a")])
+    assert not endpoints.lacks(b"/responses", 0.0)
+    endpoints.note_absent(b"/responses", until=10.0)
+    assert [endpoints.lacks(b"/responses", now) for now in (9.9, 10.0)] == [True, False]
+    assert not endpoints.lacks(b"/other", 9.9)
+    endpoints.replace([endpoint("a"), endpoint("b")])
+    assert not endpoints.lacks(b"/responses", 9.9)
+
+
 def test_replacing_with_the_same_changes_nothing() -> None:
     """The version moves only with the endpoints, so nobody is woken for nothing."""
     endpoints = EndpointSet(EndpointRegistry(), [endpoint("a")])
