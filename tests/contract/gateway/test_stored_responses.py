@@ -96,7 +96,7 @@ async def streamed(client: openai.AsyncOpenAI, **request: Any) -> Any:
 
 @pytest.mark.compatibility(
     table="requests", row="`previous_response_id`, `store`", on="responses", sends="OpenAI's SDKs, by default",
-    does="stored where there is a Redis, and gone on from", source="https://github.com/anomalyco/opencode/pull/34027",
+    does="stored where that is on, and gone on from", source="https://github.com/anomalyco/opencode/pull/34027",
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_conversation_goes_on(client: openai.AsyncOpenAI, engine: FakeUpstream, stream: bool) -> None:
