@@ -5,6 +5,7 @@ The functions are called as they are: behind a gateway an error becomes an answe
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_req
 from capstan_gateway.dialects.upstreams.openai_request import fits_responses, to_responses_request
 from capstan_gateway.documents import TooDeep, to_json
 from capstan_gateway.errors import GatewayError
-from support.near_json import nearly, written
+from support.near_json import nearly, places, written
 
 Document = dict[str, Any]
 GOLDEN: Final = Path(__file__).parents[2] / "golden/dialects"
@@ -98,10 +99,28 @@ def test_a_chat_is_written_or_refused(data: st.DataObject) -> None:
 @given(data=st.data())
 def test_a_request_of_another_dialect_is_written_or_refused(name: str, data: st.DataObject) -> None:
     """To the API that speaks that dialect, and translated to all of them."""
-    dialect, right, fields = NATIVE[name]
+    _, right, fields = NATIVE[name]
     document = read(written(data.draw(nearly(right, fields))))
-    if document is None:
-        return
+    if document is not None:
+        write_as_it_came(name, document)
+
+
+@pytest.mark.parametrize("odd", [[], {}, None, 1, [{}]])
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_value_of_another_type_may_stand_anywhere(name: str, odd: Any) -> None:
+    """In each place of a request once: also where an id is looked for among others, which a list cannot be."""
+    right = NATIVE[name][1]
+    for *parents, key in places(right):
+        document = holder = deepcopy(right)
+        for step in parents:
+            holder = holder[step]
+        holder[key] = odd
+        write_as_it_came(name, document)
+
+
+def write_as_it_came(name: str, document: Document) -> None:
+    """Write a request of this dialect for the APIs that speak it, and translated for all."""
+    dialect = NATIVE[name][0]
     for model in TARGETS:
         attempt(lambda model=model: to_json(shape_native(document, model)))  # type: ignore[misc]
     chat = attempt(lambda: dialect.read_request(document, dialect.read_tools(document)))
