@@ -130,9 +130,10 @@ class _Prompt:
     def add_json(self, value: Any) -> None:
         """Take a value that is written into the prompt as JSON."""
         try:
-            self.text.add(to_json(value).decode())
-        except (TooDeep, UnicodeDecodeError):
-            return
+            written = to_json(value)
+        except (TooDeep, TypeError):
+            return  # A number of more than 64 bits, say: no parser here gives one, and it is no reason to fail.
+        self.text.add(written.decode())
 
 
 def prompt_tokens(document: Mapping[str, Any]) -> int:
