@@ -126,6 +126,18 @@ def stream_frames(model: str, words: tuple[str, ...] = ("Hel", "lo", "!"), *, us
     return [*frames, DONE]
 
 
+async def answer_at_limit(request: Received, wire: Wire) -> None:
+    """Answer with a text that has reached its limit, whole or as a stream."""
+    if not request.document.get("stream"):
+        whole = completion("engine-name", "Hel")
+        whole["choices"][0]["finish_reason"] = "length"
+        await wire.json(whole)
+        return
+    await wire.stream_head()
+    await wire.chunk(frame(delta("engine-name", "Hel", "length")) + DONE)
+    await wire.end()
+
+
 async def stall(_: Received, __: Wire) -> None:
     """Never answer."""
     await asyncio.Event().wait()

@@ -7,7 +7,14 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
+from capstan_contract.config import (
+    ExternalBackend,
+    ExternalEndpoint,
+    GatewayConfig,
+    ModelEntry,
+    Provider,
+    StaticBackend,
+)
 from capstan_contract.sharding import split_config
 from capstan_gateway.composition import Gateway
 from capstan_gateway.pipeline.policies import PolicyKind
@@ -31,6 +38,12 @@ def entry(name: str, *urls: str, **fields: Any) -> ModelEntry:
         **fields,
     }
     return ModelEntry(**given)
+
+
+def hosted_by(provider: Provider, url: str, *, key: str | None = "key") -> ExternalBackend:
+    """Give the backend of a model that this API hosts at one address, with the file of its key."""
+    endpoint = ExternalEndpoint(name="main", url=f"{url}/v1", credentialFile=key)
+    return ExternalBackend(provider=provider, endpoints=(endpoint,))
 
 
 def write_config(directory: Path, models: Iterable[ModelEntry]) -> GatewayConfig:

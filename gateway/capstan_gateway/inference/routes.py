@@ -4,14 +4,14 @@ from typing import Final
 
 from capstan_contract.config import Task
 from capstan_gateway.dialects.clients.spoken import COUNTED, MESSAGES, RESPONSES
-from capstan_gateway.pipeline.request import COUNT_PATH, Route
+from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, Route
 
 ROUTES: Final = (
-    Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)), ("messages",), streams=True),
+    Route("/v1/chat/completions", CHAT_PATH, frozenset((Task.CHAT,)), ("messages",), streams=True),
     Route("/v1/completions", b"/completions", frozenset((Task.CHAT, Task.COMPLETION)), ("prompt",), streams=True),
-    Route("/v1/messages", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=MESSAGES),
+    Route("/v1/messages", CHAT_PATH, frozenset((Task.CHAT,)), streams=True, dialect=MESSAGES),
     Route("/v1/messages/count_tokens", COUNT_PATH, frozenset((Task.CHAT,)), dialect=COUNTED),
-    Route("/v1/responses", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES),
+    Route("/v1/responses", CHAT_PATH, frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES),
     Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",)),
     Route("/v1/classify", b"/classify", frozenset((Task.CLASSIFY,))),
     Route("/v1/score", b"/score", frozenset((Task.SCORE, Task.EMBED))),

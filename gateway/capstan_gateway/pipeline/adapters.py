@@ -33,7 +33,7 @@ from capstan_gateway.dialects.upstreams.openai_request import fits_responses, to
 from capstan_gateway.dialects.upstreams.openai_stream import ResponsesRelay
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
-from capstan_gateway.pipeline.request import COUNT_PATH, NativeRequest, Request
+from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.usage import Usage, find_object
@@ -78,7 +78,7 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
     if model.speaks_anthropic:
         if route.dialect is MESSAGES and native:
             return _NATIVE_MESSAGES
-        if route.upstream_path != b"/chat/completions":
+        if route.upstream_path != CHAT_PATH:
             raise InvalidRequest(f"this model does not serve {route.path}", code="invalid_value", param="model")
         return _TRANSLATED_MESSAGES
     if route.dialect is not None and model.provider == Provider.OPENAI:

@@ -13,7 +13,7 @@ from capstan_gateway.documents import to_json
 from capstan_gateway.engine_errors import upstream_error_event
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.pipeline.beside import LARGE_BYTES
-from capstan_gateway.pipeline.request import Request
+from capstan_gateway.pipeline.request import CHAT_PATH, Request
 from capstan_gateway.streaming.answers import ODD_FINISHES, mend_answer
 from capstan_gateway.streaming.asked import Asked
 from capstan_gateway.streaming.deltas import FAILED
@@ -21,7 +21,7 @@ from capstan_gateway.streaming.forms import is_odd
 from capstan_gateway.streaming.mended_json import read_mended
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
 
-FINISHING: Final = frozenset((b"/chat/completions", b"/completions"))
+FINISHING: Final = frozenset((CHAT_PATH, b"/completions"))
 """Where every answer says why it ended."""
 _ERROR_SIGNS: Final = rb'"error"\s*+:\s*+(?!null|"")|"object"\s*:\s*"error"'
 _SIGNS_OF_ERROR: Final = re.compile(_ERROR_SIGNS)
@@ -34,14 +34,13 @@ _SIGNS: Final = re.compile(
 _FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
 NO_JSON: Final = "the model's engine answered with something that is not JSON"
 _NO_FINISH: Final = (None, FAILED)
-CHATS: Final = b"/chat/completions"
 _UNFINISHED: Final = "the model's engine answered without a finish reason"
 
 
 def asked_by(request: Request) -> Asked:
     """What is needed of a request to read its answer."""
     route = request.route
-    chat = route.upstream_path == CHATS
+    chat = route.upstream_path == CHAT_PATH
     return Asked(request.document, chat=chat, client_reads_chat=chat and route.dialect is None)
 
 
@@ -74,7 +73,7 @@ def looks_odd(body: bytes, *, finishes: bool = True) -> bool:
     return (
         _SIGNS.search(body) is not None
         or body.count(b'"message"') + body.count(b'"text"') > 1
-        or (body.count(b'"finish_reason"') > 1)
+        or body.count(b'"finish_reason"') > 1
     )
 
 

@@ -16,13 +16,11 @@ from capstan_gateway.images.urls import Place, elsewhere_of, images_of, names_a_
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.call import estimated, on_size
 from capstan_gateway.pipeline.deps import Deps
-from capstan_gateway.pipeline.engine_answer import CHATS
 from capstan_gateway.pipeline.layers import AnswerFunction
 from capstan_gateway.pipeline.reply import Reply
-from capstan_gateway.pipeline.request import Request
+from capstan_gateway.pipeline.request import CHAT_PATH, Request
 
 _NOT_FETCHED: Final = "is not fetched: of what has a URL only images are, and the model's engine fetches nothing"
-
 _NOT_FETCHED_HERE: Final = "is fetched for messages alone, and the model's engine fetches nothing"
 
 
@@ -70,7 +68,7 @@ def _images(request: Request) -> list[Place]:
     for place in others_of(request.document):
         message = f"`{place.field}` {_NOT_FETCHED}" if named else f"`{place.kind}` {_NOT_FETCHED}"
         raise InvalidRequest(message, code="unsupported_value", param=place.field if named else None)
-    if request.route.upstream_path != CHATS and (field := elsewhere_of(request.document)) is not None:
+    if request.route.upstream_path != CHAT_PATH and (field := elsewhere_of(request.document)) is not None:
         message = f"`{field}` holds something by URL, which {_NOT_FETCHED_HERE}"
         raise InvalidRequest(message, code="unsupported_value", param=field)
     return [*images_of(request.document)]

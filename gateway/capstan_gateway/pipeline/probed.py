@@ -12,6 +12,7 @@ from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
 from capstan_gateway.pipeline.outgoing import with_key
+from capstan_gateway.pipeline.request import CHAT_PATH
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.probing import Target
 
@@ -82,7 +83,7 @@ def request_of(model: ServedModel) -> tuple[bytes, bytes]:
     """Give path and body of the smallest request; both are empty for a task that has no common one."""
     name = model.upstream_name
     if model.task is Task.CHAT:
-        path = b"/messages" if model.speaks_anthropic else b"/chat/completions"
+        path = b"/messages" if model.speaks_anthropic else CHAT_PATH
         chat = {"model": name, "messages": [{"role": "user", "content": _PROMPT}], "max_tokens": 1}
         return path, orjson.dumps(chat)
     if model.task is Task.COMPLETION:

@@ -16,6 +16,7 @@ from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import Header
 
+CHAT_PATH: Final = b"/chat/completions"
 COUNT_PATH: Final = b"/messages/count_tokens"
 
 

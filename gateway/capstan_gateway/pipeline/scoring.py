@@ -12,7 +12,7 @@ from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.layers import of_its_own
 from capstan_gateway.pipeline.reply import Reply, WholeReply
-from capstan_gateway.pipeline.request import Route
+from capstan_gateway.pipeline.request import CHAT_PATH, Route
 from capstan_gateway.quality.checks import check_answer
 from capstan_gateway.quality.combined import USES, combine
 from capstan_gateway.quality.judging import judge_request, read_grade
@@ -20,7 +20,7 @@ from capstan_gateway.quality.logprobs import mean_probability
 from capstan_gateway.routing.unroutable import RoutingError
 from capstan_gateway.upstream.errors import UpstreamError
 
-_ROUTE: Final = Route("/v1/chat/completions", b"/chat/completions", frozenset((Task.CHAT,)))
+_ROUTE: Final = Route("/v1/chat/completions", CHAT_PATH, frozenset((Task.CHAT,)))
 
 
 class Scorer:

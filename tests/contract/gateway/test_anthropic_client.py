@@ -9,10 +9,10 @@ import anthropic
 import httpx2
 import pytest
 
-from capstan_contract.config import Capability, ExternalBackend, ExternalEndpoint, Provider, Task
-from fakes.anthropic_upstream import anthropic_answer, error, event, stream_events, text
+from capstan_contract.config import Capability, Provider, Task
+from fakes.anthropic_upstream import error, event, stream_events, text
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame, stream_frames
-from support.gateway import RunningGateway, entry, running_gateway
+from support.gateway import RunningGateway, entry, hosted_by, running_gateway
 from support.request_shapes import addresses
 from support.wait import eventually
 
@@ -24,35 +24,17 @@ ASK: dict[str, Any] = {"model": "chat", "max_tokens": 50, "messages": MESSAGES}
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[FakeUpstream]:
-    """A healthy engine, until a test says otherwise."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def hosted() -> AsyncIterator[FakeUpstream]:
-    """A healthy Anthropic, until a test says otherwise."""
-    async with FakeUpstream(anthropic_answer) as fake:
-        yield fake
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, engine: FakeUpstream, hosted: FakeUpstream) -> AsyncIterator[RunningGateway]:
     """A gateway with a chat model, one hosted by Anthropic, one hosted by OpenAI, and one without an endpoint."""
 
-    def external(provider: Provider, url: str) -> ExternalBackend:
-        endpoint = ExternalEndpoint(name="main", url=url + "/v1", credentialFile="key")
-        return ExternalBackend(provider=provider, endpoints=(endpoint,))
-
     models = (
         entry("chat", engine.url, upstreamName="engine-name"),
-        entry("claude", upstreamName="claude-x", backend=external(Provider.ANTHROPIC, hosted.url)),
-        entry("gpt", upstreamName="gpt-x", backend=external(Provider.OPENAI, engine.url)),
+        entry("claude", upstreamName="claude-x", backend=hosted_by(Provider.ANTHROPIC, hosted.url)),
+        entry("gpt", upstreamName="gpt-x", backend=hosted_by(Provider.OPENAI, engine.url)),
         entry(
             "thinker",
             upstreamName="gpt-x",
-            backend=external(Provider.OPENAI, engine.url),
+            backend=hosted_by(Provider.OPENAI, engine.url),
             capabilities=(Capability.TOOLS, Capability.REASONING),
         ),
         entry("embed", engine.url, task=Task.EMBED),

@@ -18,13 +18,6 @@ RECORDED = {
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[FakeUpstream]:
-    """An engine that calls what a test tells it to."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, engine: FakeUpstream) -> AsyncIterator[RunningGateway]:
     """A gateway with one model."""
     async with running_gateway(tmp_path, entry("coder", engine.url)) as running:

@@ -9,10 +9,10 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider
+from capstan_contract.config import Provider
 from fakes.anthropic_upstream import anthropic_answer
-from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, completion, delta, frame
-from support.gateway import RunningGateway, entry, running_gateway
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, answer_at_limit, completion, delta, frame
+from support.gateway import RunningGateway, entry, hosted_by, running_gateway
 
 CLIENT = {"table": "clients", "row": "openai (Python), Responses", "package": "pypi:openai"}
 """This client's row in docs/compatibility.md."""
@@ -26,23 +26,13 @@ TOOLS: list[Any] = [
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[FakeUpstream]:
-    """A healthy engine, until a test says otherwise."""
-    async with FakeUpstream() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, engine: FakeUpstream) -> AsyncIterator[RunningGateway]:
     """A gateway with a chat model, and the same upstream as if it were OpenAI's and as any hosted API."""
 
-    def external(provider: Provider, url: str) -> ExternalBackend:
-        return ExternalBackend(provider=provider, endpoints=(ExternalEndpoint(name="main", url=url + "/v1"),))
-
     models = (
         entry("chat", engine.url, upstreamName="engine-name"),
-        entry("gpt", upstreamName="gpt-x", backend=external(Provider.OPENAI, engine.url)),
-        entry("claude", upstreamName="claude-x", backend=external(Provider.ANTHROPIC, engine.url)),
+        entry("gpt", upstreamName="gpt-x", backend=hosted_by(Provider.OPENAI, engine.url, key=None)),
+        entry("claude", upstreamName="claude-x", backend=hosted_by(Provider.ANTHROPIC, engine.url, key=None)),
     )
     async with running_gateway(tmp_path, *models) as running:
         yield running
@@ -155,17 +145,7 @@ async def test_structured_output(client: openai.AsyncOpenAI, engine: FakeUpstrea
 async def test_cut_answer_is_incomplete(client: openai.AsyncOpenAI, engine: FakeUpstream) -> None:
     """An answer that reached its limit says so, whole and streamed."""
 
-    async def cut(request: Received, wire: Wire) -> None:
-        if not request.document.get("stream"):
-            whole = completion("engine-name", "Hel")
-            whole["choices"][0]["finish_reason"] = "length"
-            await wire.json(whole)
-            return
-        await wire.stream_head()
-        await wire.chunk(frame(delta("engine-name", "Hel", "length")) + DONE)
-        await wire.end()
-
-    engine.respond = cut
+    engine.respond = answer_at_limit
     said = await client.responses.create(**ASK)
     events = await read(client, ASK)
     assert events[-1].type == "response.incomplete"

@@ -9,12 +9,12 @@ from typing import Any
 import openai
 import pytest
 
-from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider
+from capstan_contract.config import Provider
 from capstan_gateway.dialects.clients.responses_answer import response_head
 from capstan_gateway.pipeline.recall import MOST_RESPONSES
 from capstan_gateway.stores.responses import Stored
-from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, completion, delta, frame
-from support.gateway import RunningGateway, entry, running_gateway
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer_at_limit, completion, delta, frame
+from support.gateway import RunningGateway, entry, hosted_by, running_gateway
 from support.ports import free_port
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
@@ -60,12 +60,9 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 def models(engine: FakeUpstream) -> tuple[Any, ...]:
     """Give a chat model, and the same upstream as OpenAI's and as Anthropic's."""
 
-    def external(provider: Provider) -> ExternalBackend:
-        return ExternalBackend(provider=provider, endpoints=(ExternalEndpoint(name="main", url=engine.url + "/v1"),))
-
     return (
         entry("chat", engine.url, upstreamName="engine-name"),
-        entry("gpt", upstreamName="gpt-x", backend=external(Provider.OPENAI)),
+        entry("gpt", upstreamName="gpt-x", backend=hosted_by(Provider.OPENAI, engine.url, key=None)),
     )
 
 
@@ -227,17 +224,7 @@ async def test_what_is_not_to_be_stored_is_not(
 async def test_incomplete_responses_are_stored(client: openai.AsyncOpenAI, engine: FakeUpstream, stream: bool) -> None:
     """An answer that reached its limit is a response like others: it is stored, and can be gone on from."""
 
-    async def cut(request: Received, wire: Wire) -> None:
-        if not request.document.get("stream"):
-            whole = completion("engine-name", "Hel")
-            whole["choices"][0]["finish_reason"] = "length"
-            await wire.json(whole)
-            return
-        await wire.stream_head()
-        await wire.chunk(frame(delta("engine-name", "Hel", "length")) + DONE)
-        await wire.end()
-
-    engine.respond = cut
+    engine.respond = answer_at_limit
     said = await streamed(client, **ASK) if stream else await client.responses.create(**ASK)
     found = await client.responses.retrieve(said.id)
     assert (found.status, found.incomplete_details and found.incomplete_details.reason) == (
