@@ -13,15 +13,16 @@ names them. Entries are sorted by the hash of their ids, so that the models of a
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from functools import cached_property
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from capstan_contract.entries import Document, Entry, PolicyEntry, canonical, is_empty, is_none, spread
+from capstan_contract.keys import KeyEntry
 
 SchemaVersion = Literal[1, 2]
 SCHEMA_VERSIONS: Final = (1, 2)
@@ -36,10 +37,6 @@ class ConfigError(Exception):
 
 class ConfigTooLargeError(ConfigError):
     """A gateway config that does not fit into the documents that it may have."""
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _check_url(url: str) -> str:
@@ -152,32 +149,28 @@ class ToolIds(StrEnum):
     KIMI = "Kimi"
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-class Compatibility(_Document):
+class Compatibility(Document):
     """How requests are written for a model that does not take all that clients say. None: as its kind of backend."""
 
-    systemMessages: SystemMessages | None = Field(default=None, exclude_if=_is_none)
-    reasoningHistory: ReasoningHistory | None = Field(default=None, exclude_if=_is_none)
-    maxTokens: MaxTokens | None = Field(default=None, exclude_if=_is_none)
-    hostedTools: HostedTools | None = Field(default=None, exclude_if=_is_none)
-    toolIds: ToolIds | None = Field(default=None, exclude_if=_is_none)
+    systemMessages: SystemMessages | None = Field(default=None, exclude_if=is_none)
+    reasoningHistory: ReasoningHistory | None = Field(default=None, exclude_if=is_none)
+    maxTokens: MaxTokens | None = Field(default=None, exclude_if=is_none)
+    hostedTools: HostedTools | None = Field(default=None, exclude_if=is_none)
+    toolIds: ToolIds | None = Field(default=None, exclude_if=is_none)
 
 
-class Price(_Document):
+class Price(Document):
     """US dollars per million tokens."""
 
     inputPerMillion: float = Field(default=0.0, ge=0)
     cachedInputPerMillion: float | None = Field(default=None, ge=0)
     """None: a cached input token costs as much as any other input token."""
-    cacheWritePerMillion: float | None = Field(default=None, ge=0, exclude_if=_is_none)
+    cacheWritePerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
     """Input tokens that the engine writes into a cache. None: they cost as much as any other input token."""
     outputPerMillion: float = Field(default=0.0, ge=0)
 
 
-class Timeouts(_Document):
+class Timeouts(Document):
     """Deadlines of one request, in seconds."""
 
     firstTokenSeconds: float = Field(default=120.0, gt=0)
@@ -188,7 +181,7 @@ class Timeouts(_Document):
     """From the arrival of the request to the end of the answer."""
 
 
-class ServiceBackend(_Document):
+class ServiceBackend(Document):
     """A model that runs in the cluster: its endpoints are the ready ones of this Service's EndpointSlices."""
 
     kind: Literal["Service"] = "Service"
@@ -197,7 +190,7 @@ class ServiceBackend(_Document):
     portName: str
 
 
-class StaticBackend(_Document):
+class StaticBackend(Document):
     """A model at fixed addresses: local mode."""
 
     kind: Literal["Static"] = "Static"
@@ -205,7 +198,7 @@ class StaticBackend(_Document):
     """Base URLs without the /v1, such as http://127.0.0.1:8000. Empty while the engine is not running."""
 
 
-class ExternalEndpoint(_Document):
+class ExternalEndpoint(Document):
     """One address of a hosted API."""
 
     name: str
@@ -222,7 +215,7 @@ class ExternalEndpoint(_Document):
     """Name of a file in the gateway's credentials directory (a key of the gateway's Secret)."""
 
 
-class ExternalBackend(_Document):
+class ExternalBackend(Document):
     """A hosted API, at one or several addresses."""
 
     kind: Literal["External"] = "External"
@@ -231,7 +224,7 @@ class ExternalBackend(_Document):
     """Sorted by priority, then name."""
 
 
-class RouterMember(_Document):
+class RouterMember(Document):
     """One model that a router may choose."""
 
     model: str
@@ -242,7 +235,7 @@ class RouterMember(_Document):
     """Lower ones first, for strategy Priority."""
 
 
-class RouterBackend(_Document):
+class RouterBackend(Document):
     """A virtual model: one of its members answers."""
 
     kind: Literal["Router"] = "Router"
@@ -253,7 +246,7 @@ class RouterBackend(_Document):
     """Sorted by model."""
 
 
-class CascadeEstimator(_Document):
+class CascadeEstimator(Document):
     """How the quality of an answer is told."""
 
     type: EstimatorType = EstimatorType.CHECKS
@@ -268,7 +261,7 @@ class CascadeEstimator(_Document):
         return self
 
 
-class CascadeBackend(_Document):
+class CascadeBackend(Document):
     """A virtual model: its members are asked one after the other until an answer is good enough."""
 
     kind: Literal["Cascade"] = "Cascade"
@@ -296,55 +289,21 @@ def referenced_models(backend: Backend) -> tuple[str, ...]:
     return ()
 
 
-class LoraAdapter(_Document):
+class LoraAdapter(Document):
     """A LoRA adapter, served under a model name of its own."""
 
     servedName: str
     upstreamName: str
 
 
-def _is_empty(value: object) -> bool:
-    return not value
-
-
-class _Entry(_Document):
-    """A part of the config with an id of its own."""
-
-    id: str
-    requires: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
-    """What a reader must know to serve it. Whoever does not know one of them refuses the entry."""
-
-    @cached_property
-    def text(self) -> bytes:
-        """The canonical JSON of it: made once, however often it is part of a config."""
-        return canonical(self.model_dump(mode="json"))
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy. What is cached of the original is not in it."""
-        copy = super().model_copy(update=update, deep=deep)
-        copy.__dict__.pop("text", None)
-        return copy
-
-
-class PolicyEntry(_Entry):
-    """One policy, listed once; the entries that it is about name it by its id."""
-
-    id: str
-    """`Kind/namespace/name` of the policy."""
-    kind: str
-    """A reader that does not know it refuses the policy, and every entry that names the policy."""
-    body: dict[str, Any] = Field(default_factory=dict)
-    """What the kind makes of it: checked by whoever knows the kind."""
-
-
-class ModelEntry(_Entry):
+class ModelEntry(Entry):
     """One LLMModel as the gateway sees it."""
 
     id: str
     """`namespace/name` of the LLMModel: the key of all state that outlives a config."""
-    uid: str = Field(default="", exclude_if=_is_empty)
+    uid: str = Field(default="", exclude_if=is_empty)
     """`metadata.uid` of the LLMModel; empty when no API server has seen it."""
-    policies: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    policies: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
     """Ids of the policies that it must not be served without."""
     generation: int = Field(default=0, ge=0)
     """Always 0: which generations a config has is in the operator's ledger, so that one which changes nothing here
@@ -364,7 +323,7 @@ class ModelEntry(_Entry):
     capabilities: tuple[Capability, ...] = ()
     contextWindow: int | None = None
     maxOutputTokens: int | None = None
-    compatibility: Compatibility | None = Field(default=None, exclude_if=_is_none)
+    compatibility: Compatibility | None = Field(default=None, exclude_if=is_none)
     """Readers from before the field write requests as they always did."""
     price: Price | None = None
     weight: int = Field(default=100, ge=0)
@@ -375,16 +334,20 @@ class ModelEntry(_Entry):
     timeouts: Timeouts = Timeouts()
 
 
-class GatewayConfig(_Document):
+class GatewayConfig(Document):
     """Everything that the gateway needs to serve. Make one with `GatewayConfig.build`."""
 
     schemaVersion: SchemaVersion = 1
     hash: str
-    requires: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    requires: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
     """What a reader must know to serve any of it."""
     models: tuple[ModelEntry, ...] = ()
-    policies: tuple[PolicyEntry, ...] = Field(default=(), exclude_if=_is_empty)
-    reserved: dict[str, str] = Field(default_factory=dict, exclude_if=_is_empty)
+    policies: tuple[PolicyEntry, ...] = Field(default=(), exclude_if=is_empty)
+    keys: tuple[KeyEntry, ...] = Field(default=(), exclude_if=is_empty)
+    """The API keys that are valid, each with a hash of its own."""
+    keySalt: str = Field(default="", pattern=r"^([0-9a-f]{32})?$", exclude_if=is_empty)
+    """What the hashes of keys are made with; empty where there are none."""
+    reserved: dict[str, str] = Field(default_factory=dict, exclude_if=is_empty)
     """Names that nobody is served under for the moment, and whose they are (the id of the model): a router without
     members keeps its own. They are the operator's memory, and gateways need not know them."""
 
@@ -394,6 +357,8 @@ class GatewayConfig(_Document):
         models: Iterable[ModelEntry],
         *,
         policies: Iterable[PolicyEntry] = (),
+        keys: Iterable[KeyEntry] = (),
+        key_salt: str = "",
         requires: Iterable[str] = (),
         reserved: Mapping[str, str] = MappingProxyType({}),
     ) -> "GatewayConfig":
@@ -402,12 +367,20 @@ class GatewayConfig(_Document):
         needs = tuple(sorted(set(requires)))
         version: SchemaVersion = 2 if needs or named or any(model.requires for model in ordered) else 1
         own = dict(sorted(reserved.items()))
-        draft = cls(schemaVersion=version, hash="", requires=needs, models=ordered, policies=named, reserved=own)
+        known = tuple(sorted(keys, key=_order))
+        draft = cls(
+            schemaVersion=version, hash="", requires=needs, models=ordered, policies=named, keys=known,
+            keySalt=key_salt if known else "", reserved=own,
+        )  # fmt: skip
         return draft.model_copy(update={"hash": hashlib.sha256(draft.text()).hexdigest()})
 
     def text(self) -> bytes:
         """The canonical JSON of the whole config."""
-        parts = [b'"hash":', canonical(self.hash), b',"models":[', b",".join(model.text for model in self.models), b"]"]
+        parts = [b'"hash":', canonical(self.hash)]
+        if self.keys:
+            parts += [b',"keySalt":', canonical(self.keySalt)]
+            parts += [b',"keys":[', b",".join(key.text for key in self.keys), b"]"]
+        parts += [b',"models":[', b",".join(model.text for model in self.models), b"]"]
         if self.policies:
             parts += [b',"policies":[', b",".join(policy.text for policy in self.policies), b"]"]
         if self.requires:
@@ -423,6 +396,12 @@ class GatewayConfig(_Document):
             for name in (entry.servedName, *entry.aliases, *(adapter.servedName for adapter in entry.adapters)):
                 if owners.setdefault(name, entry.id) != entry.id:
                     raise ValueError(f"model name '{name}' is claimed by both '{owners[name]}' and '{entry.id}'")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_have_a_salt(self) -> "GatewayConfig":
+        if bool(self.keys) != bool(self.keySalt):
+            raise ValueError("`keySalt` must be set exactly where there are `keys`")
         return self
 
     @model_validator(mode="after")
@@ -446,17 +425,18 @@ class GatewayConfig(_Document):
         return self
 
 
-class ConfigIndex(_Document):
+class ConfigIndex(Document):
     """The main document when the config is split: which shards make up the config with this hash."""
 
     schemaVersion: SchemaVersion = 1
     hash: str
-    requires: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
-    reserved: dict[str, str] = Field(default_factory=dict, exclude_if=_is_empty)
+    requires: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+    keySalt: str = Field(default="", exclude_if=is_empty)
+    reserved: dict[str, str] = Field(default_factory=dict, exclude_if=is_empty)
     shards: tuple[str, ...]
 
 
-class ConfigReport(_Document):
+class ConfigReport(Document):
     """What a gateway replica says at /internal/config: the acknowledgement that the operator reads."""
 
     hash: str | None
@@ -477,18 +457,8 @@ def _may_refer(backend: Backend, to: Backend) -> bool:
     return not isinstance(to, virtual)
 
 
-def spread(entry_id: str) -> bytes:
-    """The place of an entry in the order of a config: the same for ever, and evenly spread over all entries."""
-    return hashlib.sha256(entry_id.encode()).digest()
-
-
-def _order(entry: _Entry) -> bytes:
+def _order(entry: Entry) -> bytes:
     return spread(entry.id)
-
-
-def canonical(document: object) -> bytes:
-    """The one way to write a document as JSON."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def digest(document: Mapping[str, Any]) -> str:

@@ -20,10 +20,10 @@ from capstan_contract.config import (
     ConfigError,
     GatewayConfig,
     ModelEntry,
-    PolicyEntry,
-    canonical,
     digest,
 )
+from capstan_contract.entries import PolicyEntry, canonical
+from capstan_contract.keys import KeyEntry
 from capstan_contract.names import CONFIG_FILE
 from capstan_contract.requirements import (
     KNOWN,
@@ -35,7 +35,7 @@ from capstan_contract.requirements import (
 )
 from capstan_contract.sharding import SHARD_HEAD, SHARD_TAIL, parse, shards_of
 
-_PARTS: Final = ("models", "policies")
+_PARTS: Final = ("models", "policies", "keys")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class ConfigReader:
         self._rest = rest
         self._known = known
         self._entries: dict[bytes, ModelEntry] = {}
+        self._keys: dict[bytes, KeyEntry] = {}
 
     def read(self, documents: Mapping[str, str | bytes]) -> Reading:
         """The config in these documents, by file name, and what of it is refused.
@@ -78,10 +79,18 @@ class ConfigReader:
             )
         refused: dict[str, tuple[str, ...]] = {}
         policies = self._read_policies(parsed.get("policies", []), refused)
+        keys = self._read_keys(parsed.get("keys", []), refused)
         models, refused = without_refused(self._read_models(parsed.get("models", []), policies, refused), refused)
         try:
             config = GatewayConfig.model_validate(
-                {**parsed, "models": models, "policies": list(policies.values())}, extra="ignore"
+                {
+                    **parsed,
+                    "models": models,
+                    "policies": list(policies.values()),
+                    "keys": keys,
+                    "keySalt": parsed.get("keySalt", "") if keys else "",
+                },
+                extra="ignore",
             )
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
@@ -100,6 +109,26 @@ class ConfigReader:
             if objections:
                 refused[name] = objections
         return policies
+
+    def _read_keys(self, raws: object, refused: dict[str, tuple[str, ...]]) -> list[KeyEntry]:
+        """A key that cannot be read, or of which not all is understood, is not valid."""
+        known: dict[bytes, KeyEntry] = {}
+        keys: list[KeyEntry] = []
+        for number, raw in enumerate(_items(raws, "keys")):
+            name = _id_of(raw, "keys", number)
+            objections = unknown_requirements(raw, self._known)
+            try:
+                if not objections:
+                    text = orjson.dumps(raw)
+                    known[text] = self._keys.get(text) or KeyEntry.model_validate(raw, extra="ignore")
+                    keys.append(known[text])
+            except ValidationError as error:
+                objections = (f"field/{_explain(error)}",)
+            if objections:
+                refused[f"key/{name}"] = objections
+            self._rest()
+        self._keys = known
+        return keys
 
     def _read_models(
         self, raws: object, policies: Mapping[str, PolicyEntry], refused: dict[str, tuple[str, ...]]

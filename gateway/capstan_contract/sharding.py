@@ -9,6 +9,7 @@ index last: until then the old config is whole, and from then on the new one, wh
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -19,22 +20,43 @@ from capstan_contract.config import (
     ConfigTooLargeError,
     GatewayConfig,
     ModelEntry,
-    PolicyEntry,
-    canonical,
-    spread,
 )
+from capstan_contract.entries import PolicyEntry, canonical, spread
+from capstan_contract.keys import KeyEntry
 from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, SHARD_BYTES, SHARD_SETS, shard_file
 
 SHARD_HEAD: Final = b'{"models":['
 SHARD_TAIL: Final = b"]}"
 _POLICIES: Final = b'],"policies":['
+_KEYS: Final = b'],"keys":['
 ROOM_TO_SHRINK: Final = 0.75
 """The part of its documents that a config may fill for their number to be halved: at a boundary it would otherwise be
 rewritten as a whole with each model that comes or goes."""
 _FILE: Final = re.compile(r"shard-(?:([ab])-)?([1-9][0-9]?)\.json")
 """With the name of a set, or without: what operators wrote from before there were two sets."""
 
-Bucket = tuple[list[ModelEntry], list[PolicyEntry]]
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The entries of one shard."""
+
+    models: list[ModelEntry] = field(default_factory=list)
+    policies: list[PolicyEntry] = field(default_factory=list)
+    keys: list[KeyEntry] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be written."""
+        return not (self.models or self.policies or self.keys)
+
+    def pieces(self) -> list[bytes]:
+        """The text of the shard, in pieces."""
+        pieces = [SHARD_HEAD, b",".join([one.text for one in self.models])]
+        if self.policies:
+            pieces += [_POLICIES, b",".join([one.text for one in self.policies])]
+        if self.keys:
+            pieces += [_KEYS, b",".join([one.text for one in self.keys])]
+        return [*pieces, SHARD_TAIL]
 
 
 def split_config(
@@ -52,14 +74,15 @@ def split_config(
     if count == 1:
         return {CONFIG_FILE: whole.decode()}
     shards = {
-        shard_file(shard_set, number): _shard(bucket).decode()
+        shard_file(shard_set, number): b"".join(bucket.pieces()).decode()
         for number, bucket in enumerate(_buckets(config, count), start=1)
-        if bucket[0] or bucket[1]
+        if not bucket.is_empty
     }
     index = ConfigIndex(
         schemaVersion=config.schemaVersion,
         hash=config.hash,
         requires=config.requires,
+        keySalt=config.keySalt,
         reserved=config.reserved,
         shards=tuple(shards),
     )
@@ -83,11 +106,13 @@ def _count(config: GatewayConfig, whole: int, limit: int, *, otherwise: int | No
 
 
 def _buckets(config: GatewayConfig, count: int) -> list[Bucket]:
-    buckets: list[Bucket] = [([], []) for _ in range(count)]
+    buckets = [Bucket() for _ in range(count)]
     for model in config.models:
-        buckets[bucket_of(model.id, count)][0].append(model)
+        buckets[bucket_of(model.id, count)].models.append(model)
     for policy in config.policies:
-        buckets[bucket_of(policy.id, count)][1].append(policy)
+        buckets[bucket_of(policy.id, count)].policies.append(policy)
+    for key in config.keys:
+        buckets[bucket_of(key.id, count)].keys.append(key)
     return buckets
 
 
@@ -97,15 +122,10 @@ def bucket_of(entry_id: str, count: int) -> int:
 
 
 def _size(bucket: Bucket) -> int:
-    models, policies = bucket
-    envelope = len(SHARD_HEAD) + len(SHARD_TAIL) + (len(_POLICIES) if policies else 0)
-    return envelope + sum(len(entry.text) + 1 for entry in (*models, *policies))
-
-
-def _shard(bucket: Bucket) -> bytes:
-    models, policies = bucket
-    named = [_POLICIES, b",".join(policy.text for policy in policies)] if policies else []
-    return b"".join((SHARD_HEAD, b",".join(model.text for model in models), *named, SHARD_TAIL))
+    """The bytes of a shard, one more for each entry than it needs at most."""
+    envelope = len(SHARD_HEAD) + len(SHARD_TAIL)
+    envelope += (len(_POLICIES) if bucket.policies else 0) + (len(_KEYS) if bucket.keys else 0)
+    return envelope + sum(len(entry.text) + 1 for entry in (*bucket.models, *bucket.policies, *bucket.keys))
 
 
 def shards_named_by(main_document: str | bytes) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.headers import Header
+from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.images.gathered import GatheredImages
 from capstan_gateway.memory import MemoryBudget, Share
 from capstan_gateway.pipeline.request import Request
@@ -42,7 +43,7 @@ class Ask:
     __slots__ = (
         "_closers", "_memory", "_root", "answered_by", "bill", "budget", "ended", "expires_at", "gathered", "holders",
         "inside", "may_wait",
-        "model", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
+        "model", "principal", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
         "task", "trace",
     )  # fmt: skip
 
@@ -59,6 +60,7 @@ class Ask:
         request_id: bytes = b"",
         trace: Sequence[Header] = (),
         session: str = "",
+        principal: Principal = NOBODY,
         holders: int = 0,
     ) -> None:
         self.request = request
@@ -77,6 +79,8 @@ class Ask:
         """Headers that name the trace."""
         self.session: Final = session
         """What the client calls its session: requests of one session prefer one endpoint."""
+        self.principal: Final = principal
+        """Who asks: models that this one may not use are not asked, whoever names them."""
         self.inside: tuple[Outer, ...] = ()
         """The layers that it is on its way through, the outermost first."""
         self.may_wait = True
@@ -108,7 +112,7 @@ class Ask:
             self.request if request is None else request, self.model,
             runtime=self.runtime, started=self.started, expires_at=self.expires_at, budget=self.budget,
             bill=None if settles else self.bill,
-            request_id=self.request_id, trace=self.trace, session=self.session,
+            request_id=self.request_id, trace=self.trace, session=self.session, principal=self.principal,
         )  # fmt: skip
         child.inside = self.inside
         if not settles:

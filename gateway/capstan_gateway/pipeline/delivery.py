@@ -7,6 +7,7 @@ from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.errors import ClientGone, GatewayError
 from capstan_gateway.headers import Header
+from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Route
@@ -34,7 +35,8 @@ class Delivery:
     __slots__ = (
         "ask", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
         "content_type", "dropped_tools", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
-        "keeper", "overhead", "reply", "request_id", "route", "runtime", "session", "started", "status", "trace",
+        "keeper", "overhead", "principal", "reply", "request_id", "route", "runtime", "session", "started", "status",
+        "trace",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,8 @@ class Delivery:
         self.expires_at = expires_at
         """When the client is told that it took too long: first the deadline of its body, then the ask's total one."""
         self.request_id = b""
+        self.principal: Principal = NOBODY
+        """Who asks."""
         self.content_type: bytes | None = None
         self.content_encoding: bytes | None = None
         self.trace: Sequence[Header] = ()
