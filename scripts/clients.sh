@@ -2,7 +2,8 @@
 # The client libraries that tests/clients runs, apart from the project's own environment: they pin versions of their own.
 #
 #   scripts/clients.sh          make .venv-clients/NAME for each tests/clients/requirements/NAME.txt, and install the
-#                               packages of tests/clients/package-lock.json (Node 20)
+#                               packages of the package-lock.json of tests/clients and of tests/clients/open_responses
+#                               (Node 20)
 #   scripts/clients.sh lock     write each NAME.txt anew from NAME.in: the newest versions that go together
 set -eu
 
@@ -35,9 +36,11 @@ install)
     for file in "$pins"/*.txt; do install "$(basename "$file" .txt)"; done
     if command -v npm >/dev/null; then
         # Not `npm ci`: see scripts/agents.sh.
-        (cd tests/clients && npm install --no-save --no-audit --no-fund --loglevel=error)
+        for packages in tests/clients tests/clients/open_responses; do
+            (cd "$packages" && npm install --no-save --no-audit --no-fund --loglevel=error)
+        done
     else
-        echo "npm is not here: the AI SDK is left out" >&2
+        echo "npm is not here: the AI SDK, and what Open Responses' suite judges with, are left out" >&2
     fi
     ;;
 lock)

@@ -14,6 +14,7 @@ from support.needs import ROOT, lacking
 
 SCRIPTS = ROOT / "tests" / "clients"
 PINS, VENVS = SCRIPTS / "requirements", ROOT / ".venv-clients"
+OPEN_RESPONSES = SCRIPTS / "open_responses"
 SECONDS = 240
 """How long one script may take on a busy machine; each takes some seconds on an idle one."""
 NO_NETWORK = {
@@ -38,15 +39,26 @@ def python_of(name: str) -> str:
 
 def node() -> str:
     """Give Node, where the packages of tests/clients/package.json are there, or leave the test out (in CI: fail)."""
-    wanted = json.loads((SCRIPTS / "package.json").read_text())["dependencies"]
-    for name, version in wanted.items():
-        found = SCRIPTS / "node_modules" / name / "package.json"
-        if not found.exists() or json.loads(found.read_text())["version"] != version:
-            lacking(f"{name} {version} (scripts/clients.sh)")
+    need_packages(SCRIPTS)
     path = shutil.which("node")
     if path is None:
         lacking("node")
     return str(path)
+
+
+def bun() -> str:
+    """Give bun, where the packages of tests/clients/open_responses are there, or leave the test out (in CI: fail)."""
+    need_packages(OPEN_RESPONSES)
+    return str(OPEN_RESPONSES / "node_modules" / ".bin" / "bun")
+
+
+def need_packages(folder: Path) -> None:
+    """Leave the test out (in CI: fail) unless the packages of a folder's package.json are there, as they are pinned."""
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    for name, version in wanted.items():
+        found = folder / "node_modules" / name / "package.json"
+        if not found.exists() or json.loads(found.read_text())["version"] != version:
+            lacking(f"{name} {version} (scripts/clients.sh)")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Two places are held to OpenAI's form instead, because every client reads that: e
 import json
 from functools import cache
 from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any, Final
 
 import jsonschema
@@ -22,9 +23,14 @@ _RENAMED: Final = {
 }
 
 
+def specification() -> Path:
+    """Give the file of the specification."""
+    return Path(str(distribution("openresponses-py").locate_file(FILE)))
+
+
 @cache
 def _document() -> Document:
-    document: Document = json.loads(str(distribution("openresponses-py").locate_file(FILE).read_text()))
+    document: Document = json.loads(specification().read_text())
     return document
 
 
@@ -48,17 +54,20 @@ def _events() -> dict[str, str]:
 
 def faults_of_response(response: Document) -> list[str]:
     """Give what a response breaks of its schema; nothing when it holds."""
-    return _faults("ResponseResource", _with_null(response))
+    return _faults("ResponseResource", specified_response(response))
 
 
 def faults_of_event(event: Document) -> list[str]:
     """Give what an event of a stream breaks of its schema; that the specification does not know it is one fault."""
-    kind = _RENAMED.get(event["type"], event["type"])
-    schema = _events().get(kind)
-    if schema is None:
-        return [f"{kind} is no event"]
-    held = {"response": _with_null(event["response"])} if "response" in event else {}
-    return _faults(schema, {**event, **held, "type": kind})
+    event = specified_event(event)
+    schema = _events().get(event["type"])
+    return [f"{event['type']} is no event"] if schema is None else _faults(schema, event)
+
+
+def specified_event(event: Document) -> Document:
+    """Give an event as the specification has it where ours is OpenAI's."""
+    held = {"response": specified_response(event["response"])} if "response" in event else {}
+    return {**event, **held, "type": _RENAMED.get(event["type"], event["type"])}
 
 
 def _faults(schema: str, value: Document) -> list[str]:
@@ -68,8 +77,8 @@ def _faults(schema: str, value: Document) -> list[str]:
     ]
 
 
-def _with_null(response: Document) -> Document:
-    """Give a response with null in place of the schema in `text.format`."""
+def specified_response(response: Document) -> Document:
+    """Give a response as the specification has it where ours is OpenAI's: null for the schema in `text.format`."""
     form = response["text"]["format"]
     if form.get("type") != "json_schema" or not isinstance(form.get("schema"), dict):
         return response

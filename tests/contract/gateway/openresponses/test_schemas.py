@@ -1,5 +1,7 @@
 """Every body and every event of /v1/responses, against the schemas of the Open Responses specification."""
 
+import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from fakes.openai_upstream import completion
 from support.dialects import frames, read_responses
 from support.openresponses import faults_of_event, faults_of_response
+from support.openresponses_suite import faults_in_zod
 
 Document = dict[str, Any]
 RESPONSES = Responses(clock=lambda: 1_700_000_000.5)
@@ -82,6 +85,28 @@ def test_failures_hold_their_schemas(error: UpstreamFailed | InvalidRequest, beg
     assert [fault for _, event in frames(stream) for fault in faults_of_event(event)] == []
     assert failed["error"]["code"] == ("server_error" if isinstance(error, UpstreamFailed) else error.code)
     assert stream.endswith(b"data: [DONE]\n\n")
+
+
+def test_schemas_of_the_suite_hold(tmp_path: Path) -> None:
+    """All the same bodies and streams, and one that fails, are what the compliance suite lets pass: it reads in zod."""
+    bodies, events = [], []
+    for asked, answer in itertools.product(REQUESTS, ANSWERS):
+        request = {"model": "m", "input": "x", **REQUESTS[asked]}
+        bodies.append(RESPONSES.write_answer(whole(answer), request))
+        events += [event for _, event in frames(streamed(answer, request))]
+    failed = RESPONSES.presenter({"model": "m", "input": "x"}).failure(UpstreamFailed("died"))
+    events += [event for _, event in frames(failed)]
+    assert faults_in_zod(tmp_path, bodies, events) == []
+
+
+def test_schemas_of_the_suite_are_not_blind(tmp_path: Path) -> None:
+    """A response and events that lack something are found."""
+    response = RESPONSES.write_answer(whole("text"), {"model": "m", "input": "x"})
+    lacks = {key: value for key, value in response.items() if key != "top_p"}
+    events = [{"type": "response.nothing"}, {"type": "response.completed", "sequence_number": 1, "response": lacks}]
+    assert faults_in_zod(tmp_path, [response, lacks], events) == [
+        "top_p: Required", "response.nothing is no event", "response.top_p: Required",
+    ]  # fmt: skip
 
 
 def test_schemas_are_not_blind() -> None:
