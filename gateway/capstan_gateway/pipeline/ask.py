@@ -17,6 +17,7 @@ from capstan_gateway.headers import Header
 from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.images.gathered import GatheredImages
 from capstan_gateway.memory import MemoryBudget, Share
+from capstan_gateway.pipeline.options import NO_OPTIONS, Options
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.routing.port import MAX_NOTES, CallStats
 from capstan_gateway.tokens.bill import Bill
@@ -43,8 +44,8 @@ class Ask:
     __slots__ = (
         "_closers", "_memory", "_root", "answered_by", "bill", "budget", "ended", "expires_at", "gathered", "holders",
         "inside", "may_wait",
-        "model", "principal", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
-        "task", "trace",
+        "model", "options", "principal", "request", "request_id", "route_note", "runtime", "session", "started",
+        "stats", "task", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class Ask:
         trace: Sequence[Header] = (),
         session: str = "",
         principal: Principal = NOBODY,
+        options: Options = NO_OPTIONS,
         holders: int = 0,
     ) -> None:
         self.request = request
@@ -81,6 +83,8 @@ class Ask:
         """What the client calls its session: requests of one session prefer one endpoint."""
         self.principal: Final = principal
         """Who asks: models that this one may not use are not asked, whoever names them."""
+        self.options: Final = options
+        """What the client asks of the gateway itself."""
         self.inside: tuple[Outer, ...] = ()
         """The layers that it is on its way through, the outermost first."""
         self.may_wait = True
@@ -113,6 +117,7 @@ class Ask:
             runtime=self.runtime, started=self.started, expires_at=self.expires_at, budget=self.budget,
             bill=None if settles else self.bill,
             request_id=self.request_id, trace=self.trace, session=self.session, principal=self.principal,
+            options=self.options,
         )  # fmt: skip
         child.inside = self.inside
         if not settles:

@@ -9,6 +9,7 @@ from capstan_gateway.errors import ClientGone, GatewayError
 from capstan_gateway.headers import Header
 from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.options import NO_OPTIONS, Options
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.serving.exchange import Exchange
@@ -35,8 +36,8 @@ class Delivery:
     __slots__ = (
         "ask", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
         "content_type", "dropped_tools", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
-        "keeper", "overhead", "principal", "reply", "request_id", "route", "runtime", "session", "started", "status",
-        "trace",
+        "keeper", "options", "overhead", "principal", "reply", "request_id", "route", "runtime", "session", "started",
+        "status", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,8 @@ class Delivery:
         """Types of tools that the model was not shown, because only a hosted API runs them."""
         self.keeper: AnswerKeeper | None = None
         """Keeps the answer; None when it is not to be kept."""
+        self.options: Options = NO_OPTIONS
+        """What the client asks of the gateway itself."""
         self.ask: Ask | None = None
         """What it asks; None until the body is read and names a model that there is."""
         self.reply: Reply | None = None

@@ -12,6 +12,7 @@ from capstan_gateway.pipeline.decompress import ACCEPTED, CODINGS
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.loading import check_depth, decompress, load, load_large, load_small
+from capstan_gateway.pipeline.options import FIELD, read_options
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 
 MAX_MODEL_NAME: Final = 256
@@ -35,7 +36,8 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
     body = exchange.whole_body(deps.max_body_bytes)
     if body is None:
         return None
-    return _received(delivery, deps, body, load_small(exchange, body))
+    document = load_small(exchange, body)
+    return _received(delivery, deps, body, document, _take_options(delivery, document))
 
 
 async def receive_later(delivery: Delivery, deps: Deps) -> Request:
@@ -50,24 +52,36 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
         body = await decompress(delivery.exchange, coding, body, deps.max_body_bytes, deps.executor)
     document = await load_large(delivery.exchange, body, deps.executor)
     dialect = delivery.route.dialect
+    alike = _take_options(delivery, document)
     if len(body) <= INLINE_BYTES:
-        return _received(delivery, deps, body, document)
+        return _received(delivery, deps, body, document, alike)
     if dialect is None:
-        alike = await beside(deps.executor, partial(is_read_alike, body, document))
+        if alike is None:
+            alike = await beside(deps.executor, partial(is_read_alike, body, document))
         delivery.body_at = deps.clock()
         return parse(delivery.route, body, document, alike=alike)
     delivery.exchange.reserve(len(body))  # Texts that the translation joins are there twice.
     headers = _own_headers(delivery.exchange.headers)
-    request = await beside(deps.executor, partial(translate, delivery.route, dialect, body, headers, document))
+    request = await beside(
+        deps.executor, partial(translate, delivery.route, dialect, body, headers, document, alike=alike)
+    )
     return _translated(delivery, deps, request)
 
 
-def _received(delivery: Delivery, deps: Deps, body: bytes, document: dict[str, Any]) -> Request:
+def _take_options(delivery: Delivery, document: dict[str, Any]) -> bool | None:
+    """Take what is asked of the gateway itself out of the document; False: the bytes hold it, and are not sent."""
+    if FIELD not in document:
+        return None
+    delivery.options = read_options(document.pop(FIELD))
+    return False
+
+
+def _received(delivery: Delivery, deps: Deps, body: bytes, document: dict[str, Any], alike: bool | None) -> Request:
     route = delivery.route
     if route.dialect is None:
         delivery.body_at = deps.clock()
-        return parse(route, body, document)
-    request = translate(route, route.dialect, body, _own_headers(delivery.exchange.headers), document)
+        return parse(route, body, document, alike=alike)
+    request = translate(route, route.dialect, body, _own_headers(delivery.exchange.headers), document, alike=alike)
     return _translated(delivery, deps, request)
 
 
@@ -107,9 +121,18 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, *, 
 
 
 def translate(
-    route: Route, dialect: Dialect, body: bytes, headers: list[Header], given: dict[str, Any] | None = None
+    route: Route,
+    dialect: Dialect,
+    body: bytes,
+    headers: list[Header],
+    given: dict[str, Any] | None = None,
+    *,
+    alike: bool | None = None,
 ) -> Request:
-    """Take a request in another dialect. What chat cannot say is refused later, unless the model speaks it too."""
+    """Take a request in another dialect. What chat cannot say is refused later, unless the model speaks it too.
+
+    `given` and `alike` as for `parse`.
+    """
     if given is None:
         given = load(body)
     name = given.get("model")
@@ -130,7 +153,7 @@ def translate(
         document = {"model": given["model"], "messages": [], "stream": bool(stream)}
     return Request(
         route, document, stream=bool(stream), usage_asked=bool(stream),
-        native=NativeRequest(given, body if is_read_alike(body, given) else None, tools),
+        native=NativeRequest(given, body if (is_read_alike(body, given) if alike is None else alike) else None, tools),
         untranslatable=untranslatable, headers=headers, came=len(body),
     )  # fmt: skip
 

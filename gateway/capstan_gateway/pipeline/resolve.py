@@ -25,7 +25,7 @@ def resolve(delivery: Delivery, request: Request, budget: MemoryBudget) -> Ask:
     delivery.ask = ask = Ask(
         request, model, runtime=runtime, started=delivery.started, expires_at=expires_at, budget=budget,
         request_id=delivery.request_id, trace=delivery.trace, session=delivery.session,
-        principal=delivery.principal, holders=1,
+        principal=delivery.principal, options=delivery.options, holders=1,
     )  # fmt: skip
     model.metrics.in_flight.value += 1
     return ask
