@@ -32,6 +32,7 @@ WINDOW: Final = 256 * 1024
 _DECIDING: Final = re.compile(rb'"(?:model|messages|stream|stream_options)"')
 COUNTED_BYTES: Final = 2048
 """Up to here it is faster to count each name than to find all of them at once."""
+_BACKSLASH: Final = ord("\\")
 _ESCAPE: Final = b"\\u00"
 _ESCAPED_NAME: Final = re.compile(rb"\\u00(?:[67][0-9a-fA-F]|5[fF])")
 """A letter of ASCII, or the underscore, written as an escape. Who writes JSON in earnest escapes neither."""
@@ -107,7 +108,8 @@ def is_read_alike(body: bytes, document: dict[str, Any]) -> bool:
     escapes. Raw quotes stand only at the ends of texts, so that a name is in the bytes as often as it is a name, or a
     text of its own. False also for what is only perhaps read in two ways: a name deeper down, escapes in a text.
     """
-    if b"\\" in body and _ESCAPE in body and _ESCAPED_NAME.search(body) is not None:
+    # NB: looking for bytes with `in` takes three times as long: it first tries whether they are a number.
+    if _BACKSLASH in body and body.find(_ESCAPE) >= 0 and _ESCAPED_NAME.search(body) is not None:
         return False
     if len(body) > COUNTED_BYTES:
         found = _DECIDING.findall(body)

@@ -61,7 +61,7 @@ class InferenceHandler:
             self._refuse(exchange, runtime)
             return None
         now = self._deps.clock()
-        delivery = Delivery(exchange, route=self._route, runtime=runtime, started=now, expires_at=now + BODY_SECONDS)
+        delivery = Delivery(exchange, self._route, runtime, now, now + BODY_SECONDS)
         self._read_headers(delivery)
         if requests.draining:
             exchange.keep_alive = False

@@ -52,18 +52,18 @@ class Ask:
         self,
         request: Request,
         model: ServedModel,
-        *,
         runtime: Runtime,
         started: float,
         expires_at: float,
         budget: MemoryBudget,
-        bill: Bill | None = None,
         request_id: bytes = b"",
         trace: Sequence[Header] = (),
         session: str = "",
         principal: Principal = NOBODY,
         options: Options = NO_OPTIONS,
         holders: int = 0,
+        *,
+        bill: Bill | None = None,
     ) -> None:
         self.request = request
         """What is asked now: a policy may have rewritten it."""

@@ -171,16 +171,13 @@ def _without(tried: Sequence[Attempt], settled: Sequence[Attempt]) -> list[Attem
 def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, body: bytes) -> Call:
     """Say what the endpoints of this model are to be sent, and within which bounds."""
     request = ask.request
-    call = Call(
-        endpoints=model.endpoints,
-        path=request.route.upstream_path if adapter is None else adapter.path,
-        body=body,
-        expires_at=ask.expires_at,
-        repeatable=is_repeatable(request, native=adapter is not None and adapter.native),
-        affinity=_affinity(ask, model) if len(model.endpoints.states) > 1 else None,
-        stats=ask.stats,
-    )
+    path = request.route.upstream_path if adapter is None else adapter.path
+    call = Call(model.endpoints, path, ask.expires_at, body, ask.stats)
     # NB: what is not so by default is set where it applies: most requests need little of it.
+    if not is_repeatable(request, native=adapter is not None and adapter.native):
+        call.repeatable = False
+    if len(model.endpoints.states) > 1:
+        call.affinity = _affinity(ask, model)
     if model.external:
         call.hosted = True
         call.headers_of = _keyed(ask, deps, model)

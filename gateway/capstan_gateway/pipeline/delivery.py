@@ -40,9 +40,8 @@ class Delivery:
         "status", "trace",
     )  # fmt: skip
 
-    def __init__(
-        self, exchange: Exchange, *, route: Route, runtime: Runtime, started: float, expires_at: float
-    ) -> None:
+    # NB: positional: names in a call of a class are a dictionary that is made and taken apart again.
+    def __init__(self, exchange: Exchange, route: Route, runtime: Runtime, started: float, expires_at: float) -> None:
         self.exchange: Final = exchange
         self.route: Final = route
         self.runtime: Final = runtime

@@ -17,7 +17,7 @@ from capstan_gateway.pipeline.request import CHAT_PATH, Request
 from capstan_gateway.streaming.answers import ODD_FINISHES, mend_answer
 from capstan_gateway.streaming.asked import Asked
 from capstan_gateway.streaming.deltas import FAILED
-from capstan_gateway.streaming.forms import is_odd
+from capstan_gateway.streaming.forms import REASONING, is_odd
 from capstan_gateway.streaming.mended_json import read_mended
 from capstan_gateway.tokens.usage import Usage, find_usage, parse_usage
 
@@ -34,6 +34,9 @@ _SIGNS: Final = re.compile(
 _FINISHED: Final = (b'"finish_reason":"', b'"finish_reason": "')
 NO_JSON: Final = "the model's engine answered with something that is not JSON"
 _NO_FINISH: Final = (None, FAILED)
+_PLAIN_FINISHES: Final = ("stop", "length")
+_TELLING: Final = frozenset(("tool_calls", *REASONING))
+"""Fields of a message in which something may be in another form, beside its content."""
 _UNFINISHED: Final = "the model's engine answered without a finish reason"
 
 
@@ -57,8 +60,29 @@ def read_answer(request: Request, body: bytes, *, hosted: bool) -> tuple[bytes, 
         if request.route.upstream_path in FINISHING and not any(found in body for found in _FINISHED):
             raise UpstreamFailed(_UNFINISHED)
         return body, find_usage(body)
-    body, document = _read(request, body, hosted=hosted)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not _is_plain(document):
+        body, document = _read(request, body, hosted=hosted)
     return body, parse_usage(document.get("usage"))
+
+
+def _is_plain(document: Any) -> bool:
+    """Whether it is what most answers are: one choice that has ended, with a text. Of all else nothing is said."""
+    try:
+        (choice,) = document["choices"]
+        message = choice["message"]
+        return (
+            type(message["content"]) is str
+            and choice["finish_reason"] in _PLAIN_FINISHES
+            and (_TELLING.isdisjoint(message) or not any(map(message.get, _TELLING)))
+            and document.get("error") is None
+            and document.get("object") != "error"
+        )
+    except (KeyError, TypeError, ValueError):  # Something of it is not there, or of another type.
+        return False
 
 
 def looks_odd(body: bytes, *, finishes: bool = True) -> bool:

@@ -37,7 +37,11 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
     if body is None:
         return None
     document = load_small(exchange, body)
-    return _received(delivery, deps, body, document, _take_options(delivery, document))
+    route = delivery.route
+    if route.dialect is not None or FIELD in document:
+        return _received(delivery, deps, body, document, _take_options(delivery, document))
+    delivery.body_at = deps.clock()  # As `_received` does in the end: nearly every request comes by here.
+    return parse(route, body, document)
 
 
 async def receive_later(delivery: Delivery, deps: Deps) -> Request:
@@ -117,7 +121,7 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, *, 
     raw = body if (is_read_alike(body, document) if alike is None else alike) else None
     if raw is None:
         check_depth(body, document)
-    return Request(route, document, stream=stream, usage_asked=usage_asked, raw=raw, came=len(body), plain=plain)
+    return Request(route, document, stream, usage_asked, raw, len(body), plain)
 
 
 def translate(

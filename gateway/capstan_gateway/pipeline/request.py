@@ -75,15 +75,15 @@ class Request:
         self,
         route: Route,
         document: dict[str, Any],
-        *,
         stream: bool,
         usage_asked: bool,
         raw: bytes | None = None,
+        came: int = 0,
+        plain: bool = False,
+        *,
         native: NativeRequest | None = None,
         untranslatable: GatewayError | None = None,
         headers: Sequence[Header] = (),
-        came: int = 0,
-        plain: bool = False,
     ) -> None:
         self.came: Final = came
         """How many bytes came in for it: about as many are to be written."""

@@ -23,9 +23,8 @@ def resolve(delivery: Delivery, request: Request, budget: MemoryBudget) -> Ask:
         )
     delivery.expires_at = expires_at = delivery.started + model.timeouts.totalSeconds
     delivery.ask = ask = Ask(
-        request, model, runtime=runtime, started=delivery.started, expires_at=expires_at, budget=budget,
-        request_id=delivery.request_id, trace=delivery.trace, session=delivery.session,
-        principal=delivery.principal, options=delivery.options, holders=1,
+        request, model, runtime, delivery.started, expires_at, budget, delivery.request_id, delivery.trace,
+        delivery.session, delivery.principal, delivery.options, 1,
     )  # fmt: skip
     model.metrics.in_flight.value += 1
     return ask

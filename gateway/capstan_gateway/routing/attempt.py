@@ -50,7 +50,7 @@ class Attempt:
         "_ticket", "began_at", "endpoint", "hedge", "holds_slot", "opening", "outcome", "sent", "state", "status",
     )  # fmt: skip
 
-    def __init__(self, state: EndpointState, now: float, *, hedge: bool = False) -> None:
+    def __init__(self, state: EndpointState, now: float, hedge: bool = False) -> None:
         self.state = state
         self.endpoint: Endpoint = state.endpoint
         self.began_at = now

@@ -200,7 +200,7 @@ class Dispatcher:
             stats.note(KeyMissing.__name__)
             raise KeyMissing(endpoint.id, "the gateway has no key for it")
         plain = bool(call.whole_bytes)
-        attempt = Attempt(state, now, hedge=hedge)
+        attempt = Attempt(state, now, hedge)
         if stats.attempts and not hedge:
             stats.retries += 1
         stats.attempts += 1
@@ -252,7 +252,7 @@ class Dispatcher:
             attempt.blame(opening.fault, self._now())
         else:
             state.observe(seconds, self._now())
-        return Answer(response, attempt, self._now, whole=body, opening=opening)
+        return Answer(response, attempt, self._now, body, opening)
 
     def _end(self, attempt: Attempt, call: Call, error: BaseException) -> None:
         """Settle an attempt that came to no answer: it failed, or is cut off."""

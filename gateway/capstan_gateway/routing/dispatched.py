@@ -19,7 +19,6 @@ class Answer:
         response: UpstreamResponse,
         attempt: Attempt,
         now: Callable[[], float],
-        *,
         whole: bytes | None = None,
         opening: Opening | None = None,
     ) -> None:

@@ -12,7 +12,7 @@ can be retried has been. Cancelling the task, at any wait, aborts the upstream.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, Protocol
 
 from capstan_gateway.headers import Header
@@ -42,24 +42,27 @@ class Opening(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Call:
     """One request to a model, ready to be sent to any of its endpoints."""
 
+    # NB: what is told of every call can be told by place: names in a call of a class are a dictionary.
     endpoints: EndpointSet
-    method: bytes = b"POST"
     path: bytes
     """Appended to the endpoint's base path: b"/chat/completions"."""
+    expires_at: float
+    """Total deadline, in the loop's time. The only one of an answer in one piece, which has no first token."""
+    body: bytes = b""
+    stats: "CallStats" = field(default_factory=lambda: CallStats())
+    _: KW_ONLY
+    method: bytes = b"POST"
     headers: Headers = ()
     headers_of: Callable[[Endpoint], Headers | None] | None = None
     """In place of `headers`, for endpoints that want different ones; an endpoint that gets None is not used."""
-    body: bytes = b""
     affinity: bytes | None = None
     """Requests with the same key prefer the same endpoint; see routing.affinity."""
     repeatable: bool = True
     """Whether it may be sent twice. False for what has side effects: sent once, it is neither retried nor hedged."""
-    expires_at: float
-    """Total deadline, in the loop's time. The only one of an answer in one piece, which has no first token."""
     first_token_seconds: float = 120.0
     """Of a stream, from before it is sent to the first token."""
     idle_seconds: float = 60.0
@@ -79,7 +82,6 @@ class Call:
     """Endpoints that are not asked (again) as long as there are others."""
     hosted: bool = False
     """Whether somebody charges for each answer."""
-    stats: "CallStats" = field(default_factory=lambda: CallStats())
 
 
 class CallStats:

@@ -19,6 +19,7 @@ SLICE: Final = 4096
 CONNECT: Final = b"CONNECT"
 _FRAMING: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
 _MODERN: Final = "1.1"
+_FRAGMENT: Final = ord("#")
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
@@ -163,7 +164,7 @@ class RequestReader:
         method, version, upgrade = parser.get_method(), parser.get_http_version(), parser.should_upgrade()
         modern, target = version == _MODERN, self._target
         # Nearly every head is like the one before it, which is told quickly.
-        if self._hosts != self._known_hosts or not modern or self._codings or b"#" in target or target[:1] != b"/":
+        if self._hosts != self._known_hosts or not modern or self._codings or _FRAGMENT in target or target[:1] != b"/":
             self._check(method, version)
         if upgrade and method != CONNECT:
             self._leave_upgrade_out(method, version)
