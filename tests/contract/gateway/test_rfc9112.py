@@ -234,7 +234,8 @@ def serve(pieces: Sequence[bytes]) -> tuple[list[tuple[int, bytes]], bool]:
             client.transport.feed(piece)
             await turns(2)
         await turns(40)
-        answers = [(one.status, one.body) for one in read_answers(bytes(client.transport.sent))]
+        # NB: a body is asked for with 100 only where it has not come with its head.
+        answers = [(one.status, one.body) for one in read_answers(bytes(client.transport.sent)) if one.status != 100]
         ended = client.ended
         client.transport.hang_up()
         await asyncio.sleep(1000)
