@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from capstan_contract.config import Strategy
 from capstan_contract.names import GATEWAY_PORT
+from capstan_gateway.redis_address import read_redis_url
 from capstan_process.logs import FORMATS, LEVELS
 from capstan_process.settings import SettingsError, read_command_line, setting
 
@@ -27,23 +27,6 @@ EXPOSED_HEADERS: Final = (
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _IMAGE_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::([1-9][0-9]{0,4}))?")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")
-_REDIS_PATH: Final = re.compile(r"(?:/[0-9]{0,5})?")
-_REDIS_URL: Final = "must be redis://HOST:PORT/NUMBER, or rediss:// for TLS"
-
-
-def read_redis_url(text: str) -> str:
-    """Give the URL of a Redis as it is; ValueError, which does not repeat it, when it is none that can be used.
-
-    Options behind a question mark are not taken: some of them turn the checks of certificates off.
-    """
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise ValueError(_REDIS_URL) from None
-    if not usable or parts.query or parts.fragment or not _REDIS_PATH.fullmatch(parts.path):
-        raise ValueError(_REDIS_URL)
-    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +106,13 @@ class Settings:
     )
     image_http: bool = setting(False, "images are fetched over plain HTTP as well")
     redis_url: str | None = setting(
-        None, "Redis for what is stored: redis://HOST:6379/0, or rediss:// for TLS (default: none, nothing is stored)",
+        None,
+        "Redis for what is stored: redis://HOST:6379/0, redis+sentinel://HOST,HOST/NAME/0, redis+cluster://HOST,HOST; "
+        "rediss in place of redis is TLS (default: none, nothing is stored)",
         read=read_redis_url, secret=True,
     )  # fmt: skip
     redis_password: str | None = setting(None, "its password, where the URL has none", secret=True)
+    redis_sentinel_password: str | None = setting(None, "the password of its Sentinels, if they have one", secret=True)
     redis_ca_file: Path | None = setting(None, "the certificate authority of rediss://, as PEM (default: the system's)")
     redis_seconds: float = setting(1.0, "how long one call of Redis may take", above=0)
     stored_response_seconds: int = setting(

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from capstan_gateway.redis_address import RedisAddress, read_address
 from capstan_gateway.stores.port import StoreDown
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 MOST_CONNECTIONS: Final = 32
 """Calls that wait for an answer at once; further ones wait for those, within their deadline."""
-DEFAULT_PORT: Final = 6379
 PING_SECONDS: Final = 10.0
 DOWN_PING_SECONDS: Final = 1.0
 """How often it is asked whether it is there, while nobody else asks and while it is not."""
@@ -48,7 +47,7 @@ class RedisStore:
         """Why the latest call had no answer."""
         self._refused: dict[str, str] = {}
         """Why Redis refuses calls, by their kinds: it has no room, or forbids them."""
-        self._pool = _pool(url, password=password, ca_file=ca_file)
+        self._pool = _pool(read_address(url), password=password, ca_file=ca_file)
         self._client = Redis(connection_pool=self._pool)
         self._scripts: dict[str, Any] = {}
 
@@ -125,22 +124,21 @@ class RedisStore:
         self._refused.pop(call, None)
 
 
-def _pool(url: str, *, password: str | None, ca_file: Path | None) -> BlockingConnectionPool:
-    """Make the pool. Certificates and their names are checked with rediss://; `settings` has checked the URL's form.
+def _pool(address: RedisAddress, *, password: str | None, ca_file: Path | None) -> BlockingConnectionPool:
+    """Make the pool. Certificates and their names are checked with rediss://.
 
     It has no deadlines of its own: a call has one for all that it waits for, and a connection that was given up in the
     middle is closed.
     """
-    parts = urlsplit(url)
     options: dict[str, Any] = {}
-    if parts.scheme == "rediss":
+    if address.tls:
         options = {"connection_class": SSLConnection, "ssl_ca_certs": None if ca_file is None else str(ca_file)}
     else:
         options = {"connection_class": Connection}
-    secret = unquote(parts.password) if parts.password else password
+    (node,) = address.nodes
     return BlockingConnectionPool(
-        host=parts.hostname, port=parts.port or DEFAULT_PORT, db=int(parts.path.strip("/") or 0),
-        username=unquote(parts.username) if parts.username else None, password=secret,
+        host=node.host, port=node.port, db=address.database, username=address.username,
+        password=address.password or password,
         max_connections=MOST_CONNECTIONS, timeout=None, socket_timeout=None, socket_connect_timeout=None,
         # A connection that has died since its last call is made anew, once. RESP2, which every release speaks.
         retry=Retry(NoBackoff(), 1), protocol=2, client_name="capstan-gateway", **options,

@@ -1,16 +1,19 @@
 """What the process keeps in Redis, made of its settings: one client, shared by every store."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
 from capstan_gateway.life.lifecycle import Lifecycle, Phase
 from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.redis_address import Kind, read_address
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.responses import Bounds, ResponseStore
 from capstan_gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
+    from capstan_gateway.stores.linked import LinkedStore
     from capstan_gateway.stores.redis import RedisStore
 
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 class Stores:
     """The stores of one process; all None without a Redis."""
 
-    redis: "RedisStore | None" = None
+    redis: "RedisStore | LinkedStore | None" = None
     responses: ResponseStore | None = None
 
     def live_in(self, lifecycle: Lifecycle) -> None:
@@ -39,16 +42,11 @@ def make_stores(settings: Settings, *, metrics: Metrics, budget: MemoryBudget, r
     """Make the stores that these settings ask for; nothing is connected yet."""
     if settings.redis_url is None:
         return Stores()
-    # Its library takes six megabytes, which a gateway without Redis does without.
-    from capstan_gateway.stores.redis import RedisStore
 
     def on_call(call: str, outcome: str) -> None:
         metrics.redis_calls.at(call, outcome).value += 1
 
-    redis = RedisStore(
-        settings.redis_url, password=settings.redis_password, ca_file=settings.redis_ca_file,
-        seconds=settings.redis_seconds, rng=rng, on_call=on_call,
-    )  # fmt: skip
+    redis = _key_store(settings, rng=rng, on_call=on_call)
     if not settings.stored_response_seconds:
         return Stores(redis=redis)
     bounds = Bounds(
@@ -65,3 +63,26 @@ def make_stores(settings: Settings, *, metrics: Metrics, budget: MemoryBudget, r
 
     responses = ResponseStore(redis, bounds, budget=budget, rng=rng, count=count, on_dropped=on_dropped)
     return Stores(redis=redis, responses=responses)
+
+
+def _key_store(settings: Settings, *, rng: Random, on_call: Callable[[str, str], None]) -> "RedisStore | LinkedStore":
+    """Make the client of what is stored. The libraries take some megabytes, which a gateway without Redis does without.
+
+    One server gets a pool, so that large values hold up nobody; several are spoken to as the limits are.
+    """
+    address = read_address(settings.redis_url or "")
+    if address.kind is Kind.ONE:
+        from capstan_gateway.stores.redis import RedisStore
+
+        return RedisStore(
+            settings.redis_url or "", password=settings.redis_password, ca_file=settings.redis_ca_file,
+            seconds=settings.redis_seconds, rng=rng, on_call=on_call,
+        )  # fmt: skip
+    from capstan_gateway.stores.linked import LinkedStore
+    from capstan_gateway.stores.scripted import make_links
+
+    links = make_links(
+        address, seconds=settings.redis_seconds, rng=rng, password=settings.redis_password,
+        sentinel_password=settings.redis_sentinel_password, ca_file=settings.redis_ca_file,
+    )  # fmt: skip
+    return LinkedStore(links, on_call=on_call)

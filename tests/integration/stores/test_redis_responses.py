@@ -4,7 +4,7 @@ import asyncio
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 
@@ -21,6 +21,7 @@ from capstan_gateway.stores.room import make_stores
 from capstan_gateway.telemetry.metrics import Metrics
 from support.needs import ROOT
 from support.ports import free_port
+from support.redis_groups import redis_cluster, sentinel_group
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
@@ -358,6 +359,35 @@ async def test_tls(tmp_path: Path) -> None:
             with pytest.raises(StoreDown):
                 await store.read("x", ["y"])
             await store.aclose()
+
+
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+async def test_several_servers(tmp_path: Path, kind: str) -> None:
+    """Responses are stored as well in a Redis that Sentinels know, and in a Redis Cluster, by the same scripts."""
+    with ExitStack() as stack:
+        if kind == "sentinel":
+            url = stack.enter_context(sentinel_group(tmp_path)).url
+        else:
+            url = f"redis+cluster://127.0.0.1:{stack.enter_context(redis_cluster(tmp_path))[0].port}"
+        settings = Settings(insecure_no_auth=True, redis_url=url, redis_seconds=5.0)
+        stores = make_stores(settings, metrics=Metrics(), budget=MemoryBudget(1 << 30), rng=RNG)
+        assert stores.responses is not None
+        assert stores.redis is not None
+        work = asyncio.create_task(stores.responses.run())
+        for tenant in ("t", "u", "v", "w"):
+            assert stores.responses.keep(tenant, "r1", Stored(b"a", b"[]"))
+        await stores.responses.aclose()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        again = make_stores(settings, metrics=Metrics(), budget=MemoryBudget(1 << 30), rng=RNG)
+        assert again.responses is not None
+        assert again.redis is not None
+        for tenant in ("t", "u", "v", "w"):
+            assert await again.responses.load(tenant, "r1") == Stored(b"a", b"[]")
+        assert await again.responses.delete("t", "r1") is True
+        assert again.notes == ()
+        await stores.redis.aclose()
+        await again.redis.aclose()
 
 
 def _certificates(folder: Path) -> None:
