@@ -374,6 +374,15 @@ class GatewayConfig(Document):
         )  # fmt: skip
         return draft.model_copy(update={"hash": hashlib.sha256(draft.text()).hexdigest()})
 
+    def with_keys(self, keys: Iterable[KeyEntry], salt: str) -> "GatewayConfig":
+        """Give the same config with these keys; itself where it has them. Its models and policies are not looked at."""
+        known = tuple(sorted(keys, key=_order))
+        key_salt = salt if known else ""
+        if (known, key_salt) == (self.keys, self.keySalt):
+            return self
+        draft = self.model_copy(update={"hash": "", "keys": known, "keySalt": key_salt})
+        return draft.model_copy(update={"hash": hashlib.sha256(draft.text()).hexdigest()})
+
     def text(self) -> bytes:
         """The canonical JSON of the whole config."""
         parts = [b'"hash":', canonical(self.hash)]

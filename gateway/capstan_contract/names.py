@@ -75,6 +75,23 @@ def credential_object(name: str, shard: int) -> str:
 PRIVACY_KEY: Final = "privacy-key"
 """In a Secret of its own: the key by which gateways hash the names of users."""
 
+# --- API keys of clients in a cluster --------------------------------------------------------------------------------
+
+API_KEY_LABEL: Final = f"{GROUP}/api-key"
+"""On a Secret of the install namespace, with the value "true": what it holds is an API key of the gateway."""
+API_KEY_FIELD: Final = "key"
+"""In such a Secret: the key itself."""
+KEY_USER_ANNOTATION: Final = f"{GROUP}/user"
+KEY_TEAM_ANNOTATION: Final = f"{GROUP}/team"
+KEY_TENANT_ANNOTATION: Final = f"{GROUP}/tenant"
+KEY_TIER_ANNOTATION: Final = f"{GROUP}/tier"
+KEY_MODELS_ANNOTATION: Final = f"{GROUP}/models"
+"""On such a Secret: served names that the key may use, with commas between them; `*` is any run of characters."""
+KEY_EXPIRES_ANNOTATION: Final = f"{GROUP}/expires"
+"""On such a Secret: the time (RFC 3339) from which on the key is refused."""
+ADMIN_KEY_FIELD: Final = "admin-key"
+"""In a Secret of its own: the credential of the gateway's admin endpoints."""
+
 # --- ports ----------------------------------------------------------------------------------------------------------
 
 ENGINE_PORT: Final = 8000

@@ -11,13 +11,17 @@ from collections.abc import Coroutine, Iterable
 from time import monotonic
 from typing import Final, Literal
 
+from capstan_operator.backoff import Backoff
+from capstan_operator.desired.api_keys import Complaint, KeySecret
 from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
+from capstan_operator.gateway_config.api_keys import GatewayKeys
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.privacy_key import PrivacyKey
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
+from capstan_operator.loaders.api_keys import ApiKeys
 from capstan_operator.loaders.model_list import ModelList
 from capstan_operator.loaders.namespaces import NamespaceWatch, Standing, describe_standing
 from capstan_operator.loaders.parser import ModelParser
@@ -30,12 +34,12 @@ from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
 from capstan_operator.releases import ReleaseCheck
-from capstan_operator.resources.api_resource import CONFIG_MAPS
+from capstan_operator.resources.api_resource import CONFIG_MAPS, SECRETS
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
 from capstan_operator.upkeep import Upkeep
 from capstan_operator.watch.kopf_thread import run_kopf
-from capstan_operator.watch.kopf_wiring import watched_namespaces
+from capstan_operator.watch.kopf_wiring import build_key_registry, watched_namespaces
 from capstan_operator.watch.supervisor import WatchSupervisor
 from capstan_operator.watch.watches import GATEWAY_CONFIG, Echoes, Watches
 
@@ -44,6 +48,12 @@ log = logging.getLogger(__name__)
 CONFIG_PACE: Final = Pace(lead=0.05, quiet=0.2, most=0.8)
 """Faster than the models': a changed name has to be live in the gateway well within 2 s."""
 MODEL_PACE: Final = Pace(lead=0.05, quiet=0.3, most=2.0)
+KEYS_PACE: Final = Pace(lead=0.02, quiet=0.1, most=0.5)
+"""Faster still: a revoked key is to be refused everywhere within a second."""
+KEYS_BACKOFF: Final = Backoff(first=0.2, factor=2.0, most=15.0)
+READ_KEYS: Final = "read API keys"
+WRITE_KEYS: Final = "write API keys"
+"""The keys of a lane with two: what is known to be gone is written while others are still being read."""
 CONFIG_SECONDS: Final = 120.0
 """Deadline of one run of the config lane."""
 MODEL_BATCHES: Final = 2
@@ -61,6 +71,7 @@ class Runtime:
             MODEL_PACE, limits=Limits(workers=settings.workers), group_of=lambda key: key.namespace
         )
         self.config: WorkQueue[str] = WorkQueue(CONFIG_PACE)
+        self.keys: WorkQueue[str] = WorkQueue(KEYS_PACE, backoff=KEYS_BACKOFF, group_of=lambda key: key)
         self.events = EventRecorder(kube, instance=identity)
         self.namespaces = NamespaceWatch(
             kube, grace=settings.namespace_grace_seconds, on_change=self._namespace_changed
@@ -83,6 +94,7 @@ class Runtime:
         self.privacy_key = PrivacyKey(
             kube, name=settings.gateway_privacy_name, namespace=settings.build.install_namespace
         )
+        self.api_keys = ApiKeys(kube, namespace=settings.build.install_namespace)
         self.gateway = GatewayConfigReconciler(
             kube,
             loader,
@@ -93,6 +105,7 @@ class Runtime:
             is_busy=lambda key: not self.models.is_idle([key]),
             tell=self.tell,
             metrics=metrics,
+            keys=GatewayKeys(self.api_keys, metrics=metrics, tell=self.tell_of_secret),
         )
         self.releases = ReleaseCheck(
             kube,
@@ -117,7 +130,7 @@ class Runtime:
             interval=settings.resync_seconds,
             list_keys=self._list_keys,
             wake=self.models.wake,
-            wake_config=self.wake_config,
+            wake_config=self._resync_config,
             is_idle=self._is_through,
         )
         self.watches = Watches(
@@ -128,6 +141,17 @@ class Runtime:
             echoes=echoes,
             versions=kube.versions,
             metrics=metrics,
+            saw_key=self.api_keys.saw,
+            wake_keys=self.wake_keys,
+        )
+        self.key_supervisor = WatchSupervisor(
+            kube,
+            namespaces=(settings.build.install_namespace,),
+            watch=self._watch_keys,
+            tell=self.tell,
+            metrics=metrics,
+            probe=SECRETS,
+            what=" for API keys",
         )
         self.supervisor = WatchSupervisor(
             kube,
@@ -144,6 +168,23 @@ class Runtime:
         """Ask for a run of the config lane."""
         self.config.wake(GATEWAY_CONFIG)
 
+    def wake_keys(self, is_known: bool = False) -> None:
+        """Ask for a run of the keys' lane; `is_known`: what has changed is known already, and only to be written."""
+        if is_known:
+            self.keys.wake(WRITE_KEYS)
+        if self.api_keys.has_news:
+            self.keys.wake(READ_KEYS)
+
+    def _resync_config(self) -> None:
+        self.api_keys.suspect_all()
+        self.wake_keys()
+        self.wake_config()
+
+    async def _watch_keys(self, namespace: str | None) -> None:
+        self.api_keys.suspect_all()  # what went while nobody watched is in no event
+        self.wake_keys()
+        await run_kopf(self._settings, self.watches, namespace, build=build_key_registry)
+
     def replica_tasks(self) -> dict[str, Coroutine[None, None, None]]:
         """What has to run in every replica, by name."""
         return {"heartbeat": self.heartbeat.run(), "upkeep": self.upkeep.run()}
@@ -155,6 +196,8 @@ class Runtime:
             "model lane": self.models.run(
                 self.reconciler.prepare, batches=MODEL_BATCHES, batch_size=BATCH_SIZE, gap=BATCH_GAP
             ),
+            "API keys": self.keys.run(self._prepare_keys, batches=2, batch_size=1, deadline=CONFIG_SECONDS),
+            "watch of API keys": self.key_supervisor.run(),
             "credentials": self.credentials.run(),
             "privacy key": self.privacy_key.run(),
             "events": self.events.run(),
@@ -167,7 +210,11 @@ class Runtime:
 
     def notes(self) -> list[str]:
         """What a person may want to know of a replica's state, in lines."""
-        return [f"last complete resync: {self.resync.age:.0f} s ago", *self.supervisor.notes()]
+        return [
+            f"last complete resync: {self.resync.age:.0f} s ago",
+            *self.supervisor.notes(),
+            *self.key_supervisor.notes(),
+        ]
 
     async def _prepare_config(self, _: list[str]) -> Work[str]:
         return self._reconcile_config
@@ -184,6 +231,28 @@ class Runtime:
                 self.tell("Warning", f"GatewayConfig{failure.reason}", failure.message)
         self._metrics.reconciles.labels("gateway_config", result).inc()
         self._metrics.reconcile_seconds.labels("gateway_config").observe(monotonic() - started)
+        return outcome
+
+    async def _prepare_keys(self, _: list[str]) -> Work[str]:
+        return self._reconcile_keys
+
+    async def _reconcile_keys(self, key: str) -> Outcome:
+        started = monotonic()
+        result, outcome = "ok", DONE
+        try:
+            if key == READ_KEYS:
+                await self.gateway.read_keys()
+                self.keys.wake(WRITE_KEYS)
+                self.wake_keys()
+            else:
+                await self.gateway.write_keys()
+        except Exception as error:  # noqa: BLE001  # sorted there, and logged with its traceback when it is a bug
+            failure = report(error, log=log, metrics=self._metrics, object=key)
+            result, outcome = failure.result, failure.outcome
+            if failure.message:
+                self.tell("Warning", f"APIKeys{failure.reason}", failure.message)
+        self._metrics.reconciles.labels("api_keys", result).inc()
+        self._metrics.reconcile_seconds.labels("api_keys").observe(monotonic() - started)
         return outcome
 
     async def _list_keys(self) -> list[ObjectKey]:
@@ -209,6 +278,12 @@ class Runtime:
         )
         self.events.record(config, type_, reason, note)
 
+    def tell_of_secret(self, secret: KeySecret, complaint: Complaint) -> None:
+        """Write an Event about a Secret."""
+        namespace = self._settings.build.install_namespace
+        subject = Subject(SECRETS.api_version, SECRETS.kind, namespace, secret.name, secret.uid)
+        self.events.record(subject, "Warning", complaint.reason, complaint.message)
+
     def _namespace_changed(self, namespace: str, standing: Standing, why: str) -> None:
         """Say what became of a namespace."""
         type_: Literal["Normal", "Warning"] = "Normal" if standing is Standing.READABLE else "Warning"
@@ -220,14 +295,15 @@ class Runtime:
                     self.models.wake(key)
 
     def _bind_metrics(self) -> None:
-        for name, core in (("models", self.models.core), ("gateway_config", self.config.core)):
+        lanes = (("models", self.models.core), ("gateway_config", self.config.core), ("api_keys", self.keys.core))
+        for name, core in lanes:
             self._metrics.bind(self._metrics.queue_depth, lambda core=core: core.depth, name)  # type: ignore[misc]
             self._metrics.bind(self._metrics.queue_running, lambda core=core: core.running, name)  # type: ignore[misc]
             self._metrics.bind(self._metrics.queue_failing, lambda core=core: core.failing, name)  # type: ignore[misc]
         self._metrics.bind(self._metrics.slow_namespaces, lambda: self.models.shares.slow_groups)
         self._metrics.bind(self._metrics.namespaces_unreadable, lambda: self.namespaces.unreadable)
         self._metrics.bind(self._metrics.resync_age, lambda: self.resync.age)
-        self._metrics.bind(self._metrics.unwatched, lambda: self.supervisor.unwatched)
+        self._metrics.bind(self._metrics.unwatched, lambda: self.supervisor.unwatched + self.key_supervisor.unwatched)
         self._metrics.bind(self._metrics.loop_stall, lambda: self.heartbeat.longest_stall)
 
 

@@ -112,6 +112,12 @@ class Metrics:
             "Credentials that external models name and the gateway does not have.",
             registry=self.registry,
         )
+        self.api_keys = Gauge(
+            "capstan_operator_api_keys",
+            "Secrets that are API keys of the gateway, by state (valid, faulty: an Event says why).",
+            ("state",),
+            registry=self.registry,
+        )
         self.namespaces_unreadable = Gauge(
             "capstan_operator_namespaces_unreadable",
             "Namespaces that are to be worked in and could not be read last time: what was last known of them stays.",

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from capstan_operator.kube.errors import Conflict, NotFound
@@ -35,6 +36,7 @@ class MemoryKube:
         label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
+        shape: Callable[[Manifest], Any] = lambda item: item,
         **_: Any,
     ) -> Listing:
         """Give what the selectors fit."""
@@ -49,7 +51,7 @@ class MemoryKube:
         if metadata_only:
             return Listing([{"metadata": item["metadata"]} for item in found], "1")
         self.full_reads += len(found)
-        return Listing(found, "1")
+        return Listing([shape(item) for item in found], "1")
 
     async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
         """Give one object."""

@@ -117,6 +117,17 @@ class Proposer:
         verdicts = {**held.compiled.verdicts, **left.verdicts(held.compiled, name)}
         return replace(held, compiled=replace(held.compiled, verdicts=verdicts), hold=left)
 
+    def has_keys(self, proposal: Proposal) -> None:
+        """Take in with which hash a proposal goes out, now that it has its keys."""
+        self._newest = _Look(proposal.compiled.config.hash, proposal.seen)
+
+    def has_changed_keys(self, before: str, after: str) -> None:
+        """Take in that the config of one hash has become that of another one, with the same models."""
+        if self._newest is not None and self._newest.hash == before:
+            self._newest = replace(self._newest, hash=after)
+        if self._written is not None and self._written.hash == before:
+            self._written = replace(self._written, hash=after)
+
     async def has_written(self, proposal: Proposal) -> None:
         """Take back what a person has said about a hold once it is done: it stands for no other one."""
         if proposal.hold is None and self._released:

@@ -13,18 +13,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from capstan_contract.config import ModelEntry
+from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.entries import credential_origins
 from capstan_operator.desired.live import key_of
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
+from capstan_operator.gateway_config.api_keys import GatewayKeys, only_known
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.ledger import UNKNOWN, Recorded, Records, records_of_written
 from capstan_operator.gateway_config.proposal import Proposal, Proposer, Tell
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.port import KubePort
+from capstan_operator.loaders.api_keys import ApiKeys
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.resource import ObjectKey
@@ -112,10 +114,14 @@ class GatewayConfigReconciler:
         is_busy: Callable[[ObjectKey], bool],
         metrics: Metrics,
         tell: Tell = lambda *_: None,
+        keys: GatewayKeys | None = None,
     ) -> None:
         self.state = GatewayState()
         self._loader = loader
         self._writer = ConfigWriter(kube, settings)
+        self._keys = keys or GatewayKeys(ApiKeys(kube, namespace=settings.build.install_namespace), metrics=metrics)
+        # NB: what is written last must have the keys that are known last, whichever lane writes it.
+        self._turn = asyncio.Lock()
         self._proposer = Proposer(kube, self._writer, settings, metrics=metrics, tell=tell)
         self._credentials = credentials
         self._acknowledger = acknowledger
@@ -132,13 +138,57 @@ class GatewayConfigReconciler:
         models = listed.models
         proposal = await self._proposer.propose(listed)
         await self._provide_credentials(models, proposal.compiled)
-        try:
-            await self._write(proposal)
-        finally:
-            # NB: each of these looks at every model, and others have their turn between them.
-            await self._record(models, proposal.compiled)
-            await self._publish(models, proposal)
+        async with self._turn:
+            proposal = await self._with_keys(proposal)
+            try:
+                await self._write(proposal)
+            finally:
+                # NB: each of these looks at every model, and others have their turn between them.
+                await self._record(models, proposal.compiled)
+                await self._publish(models, proposal)
         return UNREADABLE_RECHECK_SECONDS if listed.unreadable else None
+
+    async def _with_keys(self, proposal: Proposal) -> Proposal:
+        """Give what was compiled with the keys as they are known now."""
+        written, compiled = self._writer.written, proposal.compiled
+        is_lost = written is None and self._writer.index is not None
+        config = await asyncio.to_thread(self._keys.into, compiled.config, written, is_lost=is_lost)
+        proposal = replace(proposal, compiled=replace(compiled, config=config))
+        self._proposer.has_keys(proposal)
+        return proposal
+
+    async def read_keys(self) -> None:
+        """Bring what is known of the API keys up to date. Raises KubeError: what is known stays."""
+        if self._writer.written is None:
+            await self._writer.look()
+        await self._keys.read(self._writer.written)
+
+    async def write_keys(self) -> None:
+        """Bring the keys of the live config up to date, and nothing else of it: no model is read for it.
+
+        A key that is gone must not wait for anybody's list of models. Raises Terminal when the keys do not fit; those
+        that are gone are out all the same.
+        """
+        async with self._turn:
+            await self._writer.look()
+            before = self._writer.written
+            if before is None:
+                return  # the models' part of the lane writes the first one, with all keys
+            config = await asyncio.to_thread(self._keys.into, before, before)
+            try:
+                await self._write_keys(config, before)
+            except Terminal:
+                await self._write_keys(only_known(config, before), before)
+                raise
+
+    async def _write_keys(self, config: GatewayConfig, before: GatewayConfig) -> None:
+        if config.hash == before.hash:
+            return
+        await self._writer.write(config)
+        self._proposer.has_changed_keys(before.hash, config.hash)
+        self.state.config_hash = config.hash
+        self._acknowledger.expect_same(before.hash, config.hash)
+        log.info("wrote the API keys", extra={"count": len(config.keys)})
 
     async def _provide_credentials(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
         """Have the credentials of a config there before it, as far as they can be had at once.

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class ConfigWriter:
-    """Keeps the ConfigMaps in step with the config; one call at a time."""
+    """Keeps the ConfigMaps in step with the config; one call is served after the other."""
 
     def __init__(self, kube: KubePort, settings: Settings, *, shard_bytes: int = SHARD_BYTES) -> None:
         self._kube = kube
@@ -33,14 +33,18 @@ class ConfigWriter:
         self._shard_bytes = shard_bytes
         self._live: dict[str, Manifest] = {}
         """What is there, as of the last look or write, by name."""
+        self._turn = asyncio.Lock()
+        self._is_loaded = False
         self.written: GatewayConfig | None = None
         """The config that is written, as far as this process knows."""
 
     async def load(self) -> GatewayConfig | None:
         """Give the live config, whoever has written it; None when there is none that can be read."""
-        await self._look()
-        await self._read_config()
-        return self.written
+        async with self._turn:
+            await self._look()
+            await self._read_config()
+            self._is_loaded = True
+            return self.written
 
     @property
     def index(self) -> Manifest | None:
@@ -49,14 +53,20 @@ class ConfigWriter:
 
     async def look(self) -> None:
         """Take in what somebody else has written since."""
-        if not await self._look() or self.written is None:
-            await self._read_config()
+        async with self._turn:
+            if not await self._look() or self.written is None or not self._is_loaded:
+                await self._read_config()
+                self._is_loaded = True
 
     async def write(self, config: GatewayConfig) -> None:
         """Bring the objects to this config. On an error the live index still names a whole config.
 
         Raises Terminal when the config does not fit whatever is tried; nothing is written then.
         """
+        async with self._turn:
+            await self._write(config)
+
+    async def _write(self, config: GatewayConfig) -> None:
         is_as_known = await self._look()
         if not is_as_known or self.written is None:
             await self._read_config()
@@ -79,6 +89,10 @@ class ConfigWriter:
 
     async def empty_annotation(self, name: str) -> None:
         """Take the value of an annotation of the index that a person has set."""
+        async with self._turn:
+            await self._empty_annotation(name)
+
+    async def _empty_annotation(self, name: str) -> None:
         index = self._settings.gateway_config_name
         metadata = {
             "name": index,

@@ -16,7 +16,7 @@ import kopf
 
 from capstan_operator.resources.api_resource import ApiResource
 from capstan_operator.settings import Settings
-from capstan_operator.watch.kopf_wiring import Handlers, build_kopf_settings, build_registry
+from capstan_operator.watch.kopf_wiring import BuildRegistry, Handlers, build_kopf_settings, build_registry
 from capstan_operator.watch.memoryless import NoMemories
 from capstan_operator.watch.watches import Watches
 
@@ -29,9 +29,11 @@ for _name in ("kopf._cogs.clients", "kopf._core.reactor.orchestration", "kopf._c
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
-async def run_kopf(settings: Settings, watches: Watches, namespace: str | None) -> None:
+async def run_kopf(
+    settings: Settings, watches: Watches, namespace: str | None, *, build: BuildRegistry = build_registry
+) -> None:
     """Watch one namespace (None: all) until kopf ends, and raise what it ended with. Ends kopf when cancelled."""
-    run = _Run(settings, _handed_over(watches, asyncio.get_running_loop()), namespace)
+    run = _Run(settings, _handed_over(watches, asyncio.get_running_loop()), namespace, build)
     ended = run.start(asyncio.get_running_loop())
     try:
         await asyncio.shield(ended)
@@ -55,13 +57,21 @@ def _handed_over(watches: Watches, loop: asyncio.AbstractEventLoop) -> Handlers:
 
         return pass_on
 
-    return Handlers(model=over(watches.model), child=over(watches.child), gateway=over(watches.gateway))
+    return Handlers(
+        model=over(watches.model),
+        child=over(watches.child),
+        gateway=over(watches.gateway),
+        api_key=over(watches.api_key),
+    )
 
 
 class _Run:
     """The thread. Its loop and flag exist once it has begun; a stop that comes before is not lost."""
 
-    def __init__(self, settings: Settings, handlers: Handlers, namespace: str | None) -> None:
+    def __init__(
+        self, settings: Settings, handlers: Handlers, namespace: str | None, build: BuildRegistry = build_registry
+    ) -> None:
+        self._build = build
         self._settings = settings
         self._handlers = handlers
         self._namespace = namespace
@@ -114,7 +124,7 @@ class _Run:
         # NB: the flag is raised in any case, else kopf waits 5 s for its own task that waits for it.
         operator = asyncio.create_task(
             kopf.operator(
-                registry=build_registry(self._settings, self._handlers, on_cleanup=flag.set),
+                registry=self._build(self._settings, self._handlers, on_cleanup=flag.set),
                 settings=build_kopf_settings(self._settings),
                 memories=NoMemories(),
                 standalone=True,

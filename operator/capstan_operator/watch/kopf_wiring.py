@@ -6,7 +6,7 @@ selectors. No timers, daemons, indexes, peering or Events of kopf's own.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import kopf
 
@@ -14,7 +14,8 @@ from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.gateway_config.acknowledge import SERVICE_LABEL
 from capstan_operator.kube.auth import authorization, load_configuration, split_header
-from capstan_operator.resources.api_resource import CHILD_RESOURCES, ENDPOINT_SLICES, PODS, ApiResource
+from capstan_operator.loaders.api_keys import SELECTOR
+from capstan_operator.resources.api_resource import CHILD_RESOURCES, ENDPOINT_SLICES, PODS, SECRETS, ApiResource
 from capstan_operator.settings import Settings
 from capstan_operator.watch.memoryless import NoDiffBase, NoProgress
 
@@ -33,10 +34,44 @@ class Handlers:
     model: Handle
     child: Handle
     gateway: Handle
+    api_key: Handle
+
+
+class BuildRegistry(Protocol):
+    """Gives the handlers of one run of kopf."""
+
+    def __call__(
+        self, settings: Settings, handlers: Handlers, *, on_cleanup: Callable[[], None]
+    ) -> kopf.OperatorRegistry:
+        """Build one."""
+        ...
 
 
 def build_registry(settings: Settings, handlers: Handlers, *, on_cleanup: Callable[[], None]) -> kopf.OperatorRegistry:
     """Give a registry of our own with every handler: kopf's default one would log in by itself."""
+    registry = _new_registry(on_cleanup)
+    _watch(registry, LLM_MODELS, handlers.model)
+    for kind in (*CHILD_RESOURCES, PODS):
+        _watch(registry, kind, handlers.child)
+    if settings.build.gateway_service:
+        _watch(registry, ENDPOINT_SLICES, handlers.gateway)
+    return registry
+
+
+def build_key_registry(
+    settings: Settings,  # noqa: ARG001  # as BuildRegistry has it
+    handlers: Handlers,
+    *,
+    on_cleanup: Callable[[], None],
+) -> kopf.OperatorRegistry:
+    """Give the registry of the run that watches API keys, in the install namespace alone: nowhere else may, or need,
+    Secrets be watched."""
+    registry = _new_registry(on_cleanup)
+    _watch(registry, SECRETS, handlers.api_key)
+    return registry
+
+
+def _new_registry(on_cleanup: Callable[[], None]) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry, id="login")
@@ -47,11 +82,6 @@ def build_registry(settings: Settings, handlers: Handlers, *, on_cleanup: Callab
     async def cleanup(**_: Any) -> None:
         on_cleanup()
 
-    _watch(registry, LLM_MODELS, handlers.model)
-    for kind in (*CHILD_RESOURCES, PODS):
-        _watch(registry, kind, handlers.child)
-    if settings.build.gateway_service:
-        _watch(registry, ENDPOINT_SLICES, handlers.gateway)
     return registry
 
 
@@ -83,6 +113,7 @@ def build_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.watching.label_selectors[_selector(ENDPOINT_SLICES)] = (
         f"{SERVICE_LABEL}={settings.build.gateway_service}"
     )
+    configured.watching.label_selectors[_selector(SECRETS)] = SELECTOR
     return configured
 
 

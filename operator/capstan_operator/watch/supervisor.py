@@ -18,6 +18,7 @@ from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.backoff import Backoff
 from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics import Metrics
+from capstan_operator.resources.api_resource import ApiResource
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,12 @@ class WatchSupervisor:
         metrics: Metrics,
         rhythm: Rhythm = Rhythm(),
         rng: Callable[[], float] = random.random,
+        probe: ApiResource = LLM_MODELS,
+        what: str = "",
     ) -> None:
+        """`probe` is what must be there to be listed; `what`: of what it is the watch, in words (" for ...")."""
+        self._probe = probe
+        self._what = what
         self._kube = kube
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._watch = watch
@@ -72,7 +78,10 @@ class WatchSupervisor:
 
     def notes(self) -> list[str]:
         """Say what is not watched, and why."""
-        return [f"{_where(name)} is not watched: {why}" for name, why in sorted(self._unwatched.items(), key=str)]
+        return [
+            f"{_where(name)} is not watched{self._what}: {why}"
+            for name, why in sorted(self._unwatched.items(), key=str)
+        ]
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -94,7 +103,7 @@ class WatchSupervisor:
         loop = asyncio.get_running_loop()
         until = math.inf
         try:
-            await self._kube.list(LLM_MODELS, namespace=name, field_selector="metadata.name=none")
+            await self._kube.list(self._probe, namespace=name, field_selector="metadata.name=none")
             until = loop.time() + self._rhythm.settled
             settled = loop.call_at(until, self._works, name)
             await self._watch(name)
@@ -112,13 +121,13 @@ class WatchSupervisor:
         if self._unwatched.get(name) != why:
             log.warning("a watch ended", extra={"namespace": name or "", "error": why, "kind": type(error).__name__})
         if name not in self._unwatched:
-            self._tell("Warning", "WatchFailed", f"{_where(name)} is not watched; it is tried again: {why}")
+            self._tell("Warning", "WatchFailed", f"{_where(name)} is not watched{self._what}; it is tried again: {why}")
         self._unwatched[name] = why
 
     def _works(self, name: str | None) -> None:
         if self._unwatched.pop(name, None) is not None:
             log.info("a watch works again", extra={"namespace": name or ""})
-            self._tell("Normal", "WatchRestored", f"{_where(name)} is watched again")
+            self._tell("Normal", "WatchRestored", f"{_where(name)} is watched again{self._what}")
 
 
 def _where(name: str | None) -> str:

@@ -60,7 +60,11 @@ class Watches:
         echoes: Echoes,
         versions: Versions,
         metrics: Metrics,
+        saw_key: Callable[[str | None, Mapping[str, Any]], bool] = lambda *_: False,
+        wake_keys: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        self._saw_key = saw_key
+        self._wake_keys = wake_keys
         self._wake_model = wake_model
         self._wake_config = wake_config
         self._is_compiled = is_compiled
@@ -93,6 +97,11 @@ class Watches:
             self._wake_model(ObjectKey(metadata["namespace"], labels[MODEL_LABEL]))
         elif labels.get(COMPONENT_LABEL) == CONFIG_COMPONENT:
             self._wake_config()
+
+    def api_key(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
+        """A Secret that is an API key of the gateway came, changed or went."""
+        if self._is_news(kind, event):
+            self._wake_keys(self._saw_key(event["type"], event["object"]["metadata"]))
 
     def gateway(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
         """The gateway's replicas changed."""
