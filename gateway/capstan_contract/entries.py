@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -54,6 +54,24 @@ class Entry(Document):
         return copy
 
 
+class LabelRequirement(Document):
+    """What a selector asks of one label, as selectors of Kubernetes do."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+
+
+class PolicyTargets(Document):
+    """Which models a policy is for: those of its own namespace that are named or selected, or all of all namespaces."""
+
+    everywhere: bool = Field(default=False, exclude_if=is_empty)
+    """All models of all namespaces. Otherwise those of its namespace which are named, or, where none is, selected."""
+    names: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+    labels: dict[str, str] = Field(default_factory=dict, exclude_if=is_empty)
+    expressions: tuple[LabelRequirement, ...] = Field(default=(), exclude_if=is_empty)
+
+
 class PolicyEntry(Entry):
     """One policy, listed once; the entries that it is about name it by its id."""
 
@@ -61,5 +79,9 @@ class PolicyEntry(Entry):
     """`Kind/namespace/name` of the policy."""
     kind: str
     """A reader that does not know it refuses the policy, and every entry that names the policy."""
+    uid: str = Field(default="", exclude_if=is_empty)
+    """`metadata.uid` of the policy; empty when no API server has seen it."""
+    targets: PolicyTargets | None = Field(default=None, exclude_if=is_none)
+    """What it was for when it was accepted last: the operator's memory, as gateways go by what the entries name."""
     body: dict[str, Any] = Field(default_factory=dict)
     """What the kind makes of it: checked by whoever knows the kind."""

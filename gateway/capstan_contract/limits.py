@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import Field, model_validator
 
-from capstan_contract.entries import Document, PolicyEntry
+from capstan_contract.entries import Document, PolicyEntry, PolicyTargets
 
 RATE_LIMIT_KIND: Final = "RateLimitPolicy"
 MOST_AMOUNT: Final = 1_000_000_000_000
@@ -183,7 +183,36 @@ def read_body(entry: PolicyEntry) -> RateLimitBody:
     return RateLimitBody.model_validate(entry.body, extra="ignore")
 
 
-def rate_limit_entry(namespace: str, name: str, body: RateLimitBody) -> PolicyEntry:
+def policy_id(namespace: str, name: str) -> str:
+    """Give the id of the entry of a RateLimitPolicy."""
+    return f"{RATE_LIMIT_KIND}/{namespace}/{name}"
+
+
+def rate_limit_entry(
+    namespace: str, name: str, body: RateLimitBody, *, uid: str = "", targets: PolicyTargets | None = None
+) -> PolicyEntry:
     """Make the entry of a policy."""
     written = body.model_dump(mode="json", exclude_defaults=True)
-    return PolicyEntry(id=f"{RATE_LIMIT_KIND}/{namespace}/{name}", kind=RATE_LIMIT_KIND, body=written)
+    return PolicyEntry(id=policy_id(namespace, name), kind=RATE_LIMIT_KIND, uid=uid, targets=targets, body=written)
+
+
+class RuleUsage(Document):
+    """How far one limit or budget is used, as a gateway last saw it."""
+
+    name: str
+    """Of the rule in the policy."""
+    unit: Unit | None = None
+    """Of a limit; None for a budget."""
+    usedPercent: int = Field(ge=0)
+    """How much is used by the subject that has used most: 100 is all of it."""
+    spentNanoDollars: int = Field(default=0, ge=0)
+    """Of a budget: what all subjects together have spent in this period."""
+
+
+class LimitsReport(Document):
+    """What a gateway replica says at /internal/limits."""
+
+    shared: bool
+    """Whether the counts are of all replicas together. Otherwise each counts for itself: with no Redis."""
+    policies: dict[str, tuple[RuleUsage, ...]] = Field(default_factory=dict)
+    """Those that are in force, by the id of their entries; of a rule that nobody has used yet nothing is said."""

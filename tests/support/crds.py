@@ -38,12 +38,12 @@ def install_crds(kubeconfig: Path) -> str:
 
 
 class ModelApi:
-    """LLMModels in one namespace, as strictly as kubectl writes them."""
+    """LLMModels (or the objects of another kind) in one namespace, as strictly as kubectl writes them."""
 
-    def __init__(self, kubeconfig: Path, namespace: str = "default") -> None:
+    def __init__(self, kubeconfig: Path, namespace: str = "default", *, plural: str = "llmmodels") -> None:
         self._client = config.new_client_from_config(str(kubeconfig))
         self._objects = client.CustomObjectsApi(self._client)
-        self._where = {"group": GROUP, "version": VERSION, "namespace": namespace, "plural": "llmmodels"}
+        self._where = {"group": GROUP, "version": VERSION, "namespace": namespace, "plural": plural}
 
     def create(self, manifest: dict[str, Any], *, dry_run: bool = False) -> str | None:
         """Create an object; give the server's message when it refuses, None when it does not."""

@@ -82,8 +82,9 @@ def structural(part: type[Part]) -> Schema:
 
 def _structural(schema: Schema, definitions: Schema) -> Schema:
     result = _inlined(schema, definitions)
-    for dropped in ("title", "const"):
-        result.pop(dropped, None)
+    result.pop("title", None)
+    if (only := result.pop("const", None)) is not None:
+        result["enum"] = [only]
     if result.get("default") in (None, [], {}):
         result.pop("default", None)
     if isinstance(result.get("description"), str):

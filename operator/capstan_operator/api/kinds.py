@@ -6,6 +6,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from capstan_contract.names import GROUP, VERSION
 from capstan_operator.api.llmmodel import LLMModel, LLMModelSpec, LLMModelStatus
+from capstan_operator.api.ratelimitpolicy import RateLimitPolicy, RateLimitPolicySpec, RateLimitPolicyStatus
 from capstan_operator.api.schema import Part
 from capstan_operator.resources.api_resource import BUILT_IN, ApiResource
 from capstan_operator.resources.resource import Resource
@@ -87,13 +88,40 @@ LLMMODEL: Final[Kind[LLMModelSpec]] = Kind(
     ),
 )
 
-KINDS: Final[tuple[Kind[Any], ...]] = (LLMMODEL,)
+
+def _ratelimitpolicy_spec(root: RateLimitPolicy) -> RateLimitPolicySpec:
+    return root.spec
+
+
+RATELIMITPOLICY: Final[Kind[RateLimitPolicySpec]] = Kind(
+    root=RateLimitPolicy,
+    spec_of=_ratelimitpolicy_spec,
+    status=RateLimitPolicyStatus,
+    plural="ratelimitpolicies",
+    noun="policy",
+    short_names=("crlp",),
+    columns=(
+        Column("Accepted", _condition("Accepted", "status"), description="Whether it is taken as it is written."),
+        Column("Programmed", _condition("Programmed", "status"), description="Whether every gateway replica runs it."),
+        Column("Mode", ".spec.mode", description="Whether it acts, or only counts what it would have done."),
+        Column("Models", ".status.models", "integer", description="Models that it is in force on."),
+        Column("Used", ".status.usage.mostUsedPercent", "integer", description="Percent of the limit used most."),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Reason", _condition("Accepted", "reason"), wide=True, description="Why it is accepted or not."),
+        Column("Message", _condition("Accepted", "message"), wide=True, description="More about the reason."),
+    ),
+)
+
+KINDS: Final[tuple[Kind[Any], ...]] = (LLMMODEL, RATELIMITPOLICY)
 """Every kind of the group that this release has."""
 
 LLM_MODELS: Final = LLMMODEL.api_resource
+RATE_LIMIT_POLICIES: Final = RATELIMITPOLICY.api_resource
 
 KNOWN_RESOURCES: Final = (*BUILT_IN, *(kind.api_resource for kind in KINDS))
 """What the operator reads and writes."""
 
 Model: TypeAlias = Resource[LLMModelSpec]
 """An LLMModel."""
+Policy: TypeAlias = Resource[RateLimitPolicySpec]
+"""A RateLimitPolicy."""

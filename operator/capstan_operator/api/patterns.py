@@ -51,6 +51,12 @@ DOTS: Final = r"^.*/[.][.]?(/.*)?$"
 CHILD_NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 """Names of Services begin with a letter and have no dots."""
 
+WINDOW: Final = r"^(minute|hour|day|[0-9]{1,4}h([0-9]{1,4}m)?([0-9]{1,5}s)?|[0-9]{1,6}m([0-9]{1,5}s)?|[0-9]{1,8}s)$"
+PERIOD: Final = r"^(day|week|month|[0-9]{1,4}h([0-9]{1,4}m)?([0-9]{1,5}s)?|[0-9]{1,6}m([0-9]{1,5}s)?|[0-9]{1,8}s)$"
+AMOUNT_OF_DOLLARS: Final = r"^[0-9]{1,7}(\.[0-9]{1,9})?$"
+"""Down to a nano-dollar."""
+TIME_ZONE: Final = r"^[A-Za-z][-A-Za-z0-9_+]*(/[A-Za-z0-9][-A-Za-z0-9_+]*){0,2}$"
+
 _LABELS = "beginning and ending with a letter or digit"
 
 HINTS: Final[Mapping[str, str]] = {
@@ -74,5 +80,9 @@ HINTS: Final[Mapping[str, str]] = {
     BYTES: 'a size greater than 0 in quotes, such as "32Gi"',
     CHILD_NAME: "lower case letters, digits and '-', beginning with a letter and not ending with '-'",
     REASON: "a CamelCase word",
+    WINDOW: "minute, hour, day or a duration of hours, minutes and seconds, such as 30s, 10m or 1h30m",
+    PERIOD: "day, week, month or a duration of hours, minutes and seconds, such as 30m or 12h",
+    AMOUNT_OF_DOLLARS: 'a number of dollars in quotes with at most 9 decimals, such as "20" or "0.5"',
+    TIME_ZONE: "the name of a time zone, such as UTC or Europe/Berlin",
 }
 """What a pattern allows, for people."""

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from capstan_contract.config import Backend, GatewayConfig, ModelEntry
-from capstan_operator.api.kinds import Model
+from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.candidates import (
     ACCEPTED,
     INVALID,
@@ -29,9 +29,10 @@ from capstan_operator.desired.candidates import (
 from capstan_operator.desired.claims import Awards, award
 from capstan_operator.desired.entries import credential_files, credentials_of, default_backend
 from capstan_operator.desired.fallbacks import bind_fallbacks
-from capstan_operator.desired.live import LiveConfig, names_of
+from capstan_operator.desired.live import LiveConfig, key_of, names_of
 from capstan_operator.desired.members import add_virtual, dependence, describe
 from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules, lost_to, name_fields
+from capstan_operator.desired.policies import NO_POLICIES, AttachedPolicies, Policies, attach_policies
 from capstan_operator.desired.types import CompiledGateway, LostName, Verdict
 from capstan_operator.resources.resource import ObjectKey
 
@@ -44,16 +45,18 @@ MOST_RESERVED_BYTES: Final = 131_072
 def compile_gateway(
     models: Iterable[Model],
     *,
+    policies: Iterable[Policy] = (),
     live: LiveConfig | None = None,
     rules: NameRules = NO_RULES,
     backend_of: Callable[[Model], Backend] = default_backend,
 ) -> CompiledGateway:
-    """Compile the gateway config, with a verdict for each model. The order of `models` does not matter.
+    """Compile the gateway config, with a verdict for each model and each policy. The order of neither matters.
 
     `live` is the config that the gateways run now: None where there is none, as for manifests in files. `backend_of`
     says where a model that is not virtual is answered; by default its Service, or the hosted API that it names.
     """
-    return Compiler(backend_of=backend_of).compile(models, live=live, rules=rules)
+    found = Policies(tuple(policies))
+    return Compiler(backend_of=backend_of).compile(models, policies=found, live=live, rules=rules)
 
 
 class Compiler:
@@ -68,6 +71,7 @@ class Compiler:
         self,
         models: Iterable[Model],
         *,
+        policies: Policies = NO_POLICIES,
         live: LiveConfig | None = None,
         rules: NameRules = NO_RULES,
         unread: frozenset[str] = frozenset(),
@@ -93,6 +97,7 @@ class Compiler:
         run = _Run(known, candidates, award(claimants, live.holders), rules, live)
         run.add_entries()
         run.bind_fallbacks()
+        run.attach(policies)
         self._entries = {id_: _same(self._entries.get(id_), entry) for id_, entry in run.entries.items()}
         return run.result(self._entries)
 
@@ -112,6 +117,7 @@ class _Run:
     live: LiveConfig
     entries: dict[str, ModelEntry] = field(default_factory=dict)
     verdicts: dict[ObjectKey, Verdict] = field(default_factory=dict)
+    attached: AttachedPolicies = field(default_factory=AttachedPolicies)
 
     def add_entries(self) -> None:
         """Add the members of virtual models before these."""
@@ -153,6 +159,15 @@ class _Run:
                 if lost:
                     self.verdicts[key] = replace(self.verdicts[key], lost_fallbacks=lost)
 
+    def attach(self, policies: Policies) -> None:
+        """Say of each entry which policies are in force on it: of one that stays, too, those of now."""
+        self.attached = attach_policies(policies, self.entries, self.models, live=self.live, rules=self.rules)
+        for id_, entry in self.entries.items():
+            if (ids := self.attached.on.get(id_, ())) != entry.policies:
+                self.entries[id_] = entry.model_copy(update={"policies": ids})
+            if ids and (key := key_of(id_)) in self.verdicts:
+                self.verdicts[key] = replace(self.verdicts[key], policies=ids)
+
     def result(self, entries: Mapping[str, ModelEntry]) -> CompiledGateway:
         """Give the config of these entries, and the verdicts with what each model does without in words."""
         credentials: dict[str, tuple[str, str, str]] = {}
@@ -166,10 +181,13 @@ class _Run:
             elif candidate.model.spec:
                 credentials.update(credentials_of(candidate.model, candidate.model.spec.external))
         return CompiledGateway(
-            config=GatewayConfig.build(tuple(entries.values()), reserved=self._reserved(entries)),
+            config=GatewayConfig.build(
+                tuple(entries.values()), policies=self.attached.entries, reserved=self._reserved(entries)
+            ),
             verdicts=MappingProxyType({key: _in_words(verdict) for key, verdict in sorted(self.verdicts.items())}),
             credentials=MappingProxyType(dict(sorted(credentials.items()))),
             kept_credentials=frozenset(kept),
+            policies=self.attached.verdicts,
         )
 
     def _reserved(self, entries: Mapping[str, ModelEntry]) -> dict[str, str]:

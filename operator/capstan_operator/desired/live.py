@@ -7,6 +7,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from capstan_contract.config import GatewayConfig, ModelEntry
+from capstan_contract.entries import PolicyEntry
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.types import MEMBERS_MISSING
@@ -21,13 +22,16 @@ class LiveConfig:
     """By the id of the model."""
     reserved: Mapping[str, ObjectKey] = field(default_factory=lambda: MappingProxyType({}))
     """Names of models without an entry: those of a virtual model whose members are all gone."""
+    policies: Mapping[str, PolicyEntry] = field(default_factory=lambda: MappingProxyType({}))
+    """By their ids."""
 
     @classmethod
     def of(cls, config: GatewayConfig, reserved: Mapping[str, ObjectKey] = MappingProxyType({})) -> "LiveConfig":
         """Give the live config for a config that is written; `reserved` is what is reserved besides."""
         own = {name: key_of(id_) for name, id_ in config.reserved.items()}
         entries = {entry.id: entry for entry in config.models}
-        return cls(MappingProxyType(entries), MappingProxyType({**reserved, **own}))
+        policies = {policy.id: policy for policy in config.policies}
+        return cls(MappingProxyType(entries), MappingProxyType({**reserved, **own}), MappingProxyType(policies))
 
     @cached_property
     def holders(self) -> Mapping[str, ObjectKey]:

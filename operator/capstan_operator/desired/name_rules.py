@@ -30,6 +30,8 @@ class NameRules:
     """Whether a model may fall back to those of any other namespace."""
     auto_namespaces: tuple[str, ...] = ()
     """Patterns of the namespaces whose models the gateway's `auto` may choose; none: those of all."""
+    one_person: bool = False
+    """Whether all namespaces belong to one person, as in local mode."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "NameRules":
@@ -59,10 +61,14 @@ class NameRules:
         """Say whether anybody's prompts to `auto` may go to the models of a namespace."""
         return not self.auto_namespaces or any(fnmatchcase(namespace, pattern) for pattern in self.auto_namespaces)
 
+    def may_be_everywhere(self, namespace: str) -> bool:
+        """Say whether a policy of a namespace that names no models is for those of all namespaces."""
+        return self.one_person or namespace == self.shared_namespace
+
 
 NO_RULES: Final = NameRules()
 """Every name but the reserved ones, and no fallback to another namespace."""
-ONE_TENANT: Final = NameRules(fallbacks_across_namespaces=True)
+ONE_TENANT: Final = NameRules(fallbacks_across_namespaces=True, one_person=True)
 """For manifests that all belong to one person: a folder in local mode."""
 
 

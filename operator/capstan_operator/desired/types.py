@@ -1,9 +1,10 @@
 """What the pure part hands to the shell."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final
 
 from capstan_contract.config import GatewayConfig
@@ -169,6 +170,8 @@ class Verdict:
     held: str = ""
     """Why the gateway goes on with what was accepted before although the model is not accepted: many would be dropped
     that nobody has changed, and the brake holds their entries."""
+    policies: tuple[str, ...] = ()
+    """Ids of the policies that are in force on it."""
 
     @property
     def without(self) -> tuple[LeftOut | LostName | LostFallback, ...]:
@@ -187,8 +190,40 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A model that a policy is for, and on which it is not in force."""
+
+    model: ObjectKey
+    reason: str
+    """Conflicted, Overridden, TargetNotFound or NotServed."""
+    winner: str | None = None
+    """Id of the policy that is in force instead."""
+
+
+@dataclass(frozen=True)
+class PolicyVerdict:
+    """What became of one policy in the gateway config."""
+
+    accepted: bool
+    reason: str
+    """Accepted, Invalid, Conflicted (on all of its models another policy is in force), TargetNotFound (nothing that it
+    names is there) or Deleting."""
+    message: str
+    kept: bool = False
+    """Whether what was accepted last stays in force although the policy is not accepted as it is now."""
+    models: int = 0
+    """Models that it is in force on."""
+    lost: int = 0
+    """Models that it is for and not in force on."""
+    losses: tuple[Loss, ...] = ()
+    """The first of those, by name."""
+    in_config: bool = False
+    """Whether the config has an entry of it."""
+
+
+@dataclass(frozen=True)
 class CompiledGateway:
-    """The gateway config and a verdict per LLMModel."""
+    """The gateway config, and a verdict for each LLMModel and each policy."""
 
     config: GatewayConfig
     verdicts: Mapping[ObjectKey, Verdict]
@@ -196,6 +231,8 @@ class CompiledGateway:
     """What to copy into the gateway's Secret: file name -> (namespace, Secret, key)."""
     kept_credentials: frozenset[str] = frozenset()
     """Files of the gateway's Secret to leave as they are: nobody can say any more where they come from."""
+    policies: Mapping[str, PolicyVerdict] = field(default_factory=lambda: MappingProxyType({}))
+    """By the ids of their entries."""
 
     @cached_property
     def reserved(self) -> Mapping[str, ObjectKey]:

@@ -1,4 +1,4 @@
-"""The API server and the parser judge any LLMModel alike: specs made from the schema, with slips in them."""
+"""The API server and the parser judge any resource alike: specs made from the schema, with slips in them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capstan_operator.api.crd import root_schema
-from capstan_operator.api.kinds import LLMMODEL
-from capstan_operator.api.parse import parse_model
+from capstan_operator.api.kinds import LLMMODEL, RATELIMITPOLICY
+from capstan_operator.api.parse import parse_model, parse_resource
 from capstan_operator.api.schema import matches
 from support.crds import ModelApi, install_crds, kubectl
 
@@ -31,6 +31,21 @@ WORDS = [
         "https://h?q=1",
     ),
     *("nvidia.com/gpu", "gpu", "example.com/a b", "2024-01-01T00:00:00Z", "main", "v1.0", "TRUE"),
+    *(
+        "minute",
+        "day",
+        "week",
+        "30s",
+        "0s",
+        "90m",
+        "1h30m",
+        "8785h",
+        "9999h",
+        "1m1h",
+        "Europe/Berlin",
+        "UTC",
+        "1000001",
+    ),
 ]
 NUMBERS = [-1, 0, 1, 2, 3, 4, 8, 64, 65, 100, 1000, 1001, 2**40, 2**63]
 SLIPS = st.sampled_from([None, "1", 1, 1.5, True, [], {}, "text", ["a"], {"a": "b"}])
@@ -117,4 +132,49 @@ def test_server_and_parser_agree(models: ModelApi, spec: Any, name: str) -> None
     }
     refusal = models.create(content, dry_run=True)
     faults = parse_model(content).faults
+    assert (refusal is None) == (faults == ()), f"server: {refusal}; parser: {[str(fault) for fault in faults]}"
+
+
+POLICY = root_schema(RATELIMITPOLICY)["properties"]["spec"]
+LIMITS: list[dict[str, Any]] = [
+    *[{"limits": [{"name": "a", "per": "Tenant", "tokens": 5}]}] * 2,
+    {"limits": [{"name": "a", "per": "Key", "requests": 5, "concurrency": 1}], "targetSelector": {}},
+    {"budgets": [{"name": "a", "per": "Team", "dollars": "5", "period": "month"}], "targetRefs": [{"name": "a"}]},
+]
+
+
+def _spread(limits: str) -> st.SearchStrategy[Any]:
+    """Limits or budgets that are nearly right: from the schema, over one that is."""
+    schema = POLICY["properties"][limits]["items"]
+    bases = [base[limits][0] for base in LIMITS if limits in base]
+    return values(schema).flatmap(
+        lambda drawn: st.sampled_from([base | drawn if isinstance(drawn, dict) else drawn for base in bases])
+    )
+
+
+POLICIES = values(POLICY).flatmap(
+    lambda spec: st.sampled_from([spec, *(base | spec for base in LIMITS)] if isinstance(spec, dict) else [spec])
+) | st.sampled_from(["limits", "budgets"]).flatmap(lambda field: _spread(field).map(lambda one: {field: [one]}))
+
+
+@pytest.fixture(scope="module")
+def policies(models: ModelApi, kube_api: Path) -> Iterator[ModelApi]:
+    """RateLimitPolicies in the namespace of this module."""
+    api = ModelApi(kube_api, NAMESPACE, plural=RATELIMITPOLICY.plural)
+    yield api
+    api.close()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=POLICIES)
+def test_server_and_parser_agree_on_policies(policies: ModelApi, spec: Any) -> None:
+    """Whatever the spec of a policy, the API server accepts it exactly when the parser finds no fault."""
+    content = {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "RateLimitPolicy",
+        "metadata": {"name": "x"},
+        "spec": spec,
+    }
+    refusal = policies.create(content, dry_run=True)
+    faults = parse_resource(RATELIMITPOLICY, content).faults
     assert (refusal is None) == (faults == ()), f"server: {refusal}; parser: {[str(fault) for fault in faults]}"

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from capstan_operator.api.generate import stale_files
-from capstan_operator.api.kinds import LLMMODEL
-from capstan_operator.api.parse import parse_model
+from capstan_operator.api.kinds import KINDS, LLMMODEL, RATELIMITPOLICY, Kind
+from capstan_operator.api.parse import parse_model, parse_resource
 from capstan_operator.manifests.collect import load_manifests
 from support.crds import CRDS, ModelApi, install_crds, kubectl
 from support.needs import ROOT
@@ -34,6 +34,16 @@ class Api:
     kubeconfig: Path
     warnings: str
     models: ModelApi
+    policies: ModelApi
+
+    def of(self, kind: str) -> ModelApi:
+        """The objects of one kind."""
+        return {LLMMODEL.name: self.models, RATELIMITPOLICY.name: self.policies}[kind]
+
+
+def kind_of(content: dict[str, Any]) -> Kind[Any]:
+    """The kind of a manifest."""
+    return next(kind for kind in KINDS if kind.name == content["kind"])
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +52,10 @@ def api(kube_api: Path) -> Iterator[Api]:
     warnings = install_crds(kube_api)
     kubectl(kube_api, "create", "namespace", NAMESPACE)
     models = ModelApi(kube_api, NAMESPACE)
-    yield Api(kube_api, warnings, models)
+    policies = ModelApi(kube_api, NAMESPACE, plural=RATELIMITPOLICY.plural)
+    yield Api(kube_api, warnings, models, policies)
     models.close()
+    policies.close()
 
 
 def manifest(**spec: Any) -> dict[str, Any]:
@@ -71,14 +83,13 @@ def test_crds_fit_into_an_annotation() -> None:
     assert all(file.stat().st_size < 262_144 for file in CRDS.glob("*.yaml"))
 
 
-@pytest.mark.parametrize("key", EXAMPLES.models, ids=str)
-def test_example_is_accepted(api: Api, key: Any) -> None:
+@pytest.mark.parametrize("address", EXAMPLES.resources, ids=lambda address: f"{address.kind}/{address.key}")
+def test_example_is_accepted(api: Api, address: Any) -> None:
     """Every example is accepted by the API server and by the parser."""
-    document = EXAMPLES.origin(LLMMODEL, key)
-    whole = copy.deepcopy(document.manifest)
+    whole = copy.deepcopy(EXAMPLES.origins[address].manifest)
     whole["metadata"]["namespace"] = NAMESPACE
-    assert api.models.create(whole, dry_run=True) is None
-    assert EXAMPLES.models[key].faults == ()
+    assert api.of(address.kind).create(whole, dry_run=True) is None
+    assert EXAMPLES.resources[address].faults == ()
 
 
 @pytest.mark.parametrize("file", WRONG, ids=lambda file: file.stem)
@@ -87,10 +98,10 @@ def test_wrong_manifest_is_refused_by_both(api: Api, file: Path) -> None:
     text = file.read_text()
     expected = dict(re.findall(r"^# (field|refused): (.+)$", text, re.MULTILINE))
     content = yaml.safe_load(text)
-    refusal = api.models.create(content, dry_run=True)
+    refusal = api.of(content["kind"]).create(content, dry_run=True)
     assert refusal is not None
     assert expected["refused"] in refusal
-    assert expected["field"] in [fault.field for fault in parse_model(content).faults]
+    assert expected["field"] in [fault.field for fault in parse_resource(kind_of(content), content).faults]
 
 
 def test_there_are_enough_wrong_manifests() -> None:
@@ -214,3 +225,50 @@ def test_kubectl_explains(api: Api) -> None:
     """kubectl explain prints the description of a field."""
     explained = kubectl(api.kubeconfig, "explain", "llmmodel.spec.resources.gpus")
     assert "GPUs of one replica" in explained.stdout
+
+
+POLICY = {"limits": [{"name": "a", "per": "Tenant", "requests": 1}, {"name": "b", "per": "Key", "concurrency": 2}]}
+
+
+def policy(**spec: Any) -> dict[str, Any]:
+    """A sound RateLimitPolicy called x, with these fields of the spec."""
+    return {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "RateLimitPolicy",
+        "metadata": {"name": "x"},
+        "spec": {**POLICY, **spec},
+    }
+
+
+BUDGET = {"name": "a", "per": "Team", "dollars": "1.5", "period": "month"}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{}, {"targetRefs": [{"name": "a"}]}, {"targetSelector": {}}, {"budgets": [BUDGET]}],
+)
+def test_defaults_of_policies_are_those_of_the_parser(api: Api, spec: dict[str, Any]) -> None:
+    """The API server fills in exactly what the parser would, and writes nothing that the author has left open."""
+    content = policy(**spec)
+    assert api.policies.create(content) is None
+    try:
+        stored = api.policies.get("x")
+    finally:
+        api.policies.delete("x")
+    bare, filled = parse_resource(RATELIMITPOLICY, content), parse_resource(RATELIMITPOLICY, stored)
+    assert bare.faults == ()
+    assert bare.spec == filled.spec
+    assert stored["spec"]["limits"] == POLICY["limits"]
+
+
+def test_kubectl_says_what_is_asked_first_of_a_policy(api: Api) -> None:
+    """The columns of a policy, and the short name and the category by which it is found."""
+    assert api.policies.create(policy()) is None
+    try:
+        listed = [kubectl(api.kubeconfig, "get", *HERE, by, "-o", "name").stdout.strip() for by in ("capstan", "crlp")]
+        table = kubectl(api.kubeconfig, "get", *HERE, "crlp")
+    finally:
+        api.policies.delete("x")
+    assert listed == ["ratelimitpolicy.capstan.dev/x"] * 2
+    columns = ["NAME", "ACCEPTED", "PROGRAMMED", "MODE", "MODELS", "USED", "AGE"]
+    assert table.stdout.splitlines()[0].split() == columns
