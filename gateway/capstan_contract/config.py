@@ -15,6 +15,7 @@ names them. Entries are sorted by the hash of their ids, so that the models of a
 import hashlib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -159,15 +160,47 @@ class Compatibility(Document):
     toolIds: ToolIds | None = Field(default=None, exclude_if=is_none)
 
 
+class PriceTier(Document):
+    """US dollars per million tokens of requests whose input, cached or not, is larger than so many tokens: of all of
+    their tokens. None: as below it."""
+
+    aboveInputTokens: int = Field(ge=1)
+    inputPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    cachedInputPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    cacheWritePerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    cacheWriteHourPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    audioInputPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    outputPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    reasoningPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    audioOutputPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+
+
 class Price(Document):
-    """US dollars per million tokens."""
+    """US dollars per million tokens. Readers from before a field reckon without it."""
 
     inputPerMillion: float = Field(default=0.0, ge=0)
     cachedInputPerMillion: float | None = Field(default=None, ge=0)
     """None: a cached input token costs as much as any other input token."""
     cacheWritePerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
     """Input tokens that the engine writes into a cache. None: they cost as much as any other input token."""
+    cacheWriteHourPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    """Those that are kept for an hour. None: as others that are written into a cache."""
+    audioInputPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    """None: as any other input token."""
     outputPerMillion: float = Field(default=0.0, ge=0)
+    reasoningPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    """Output tokens that are thoughts. None: as any other output token."""
+    audioOutputPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    """None: as any other output token."""
+    tiers: tuple[PriceTier, ...] = Field(default=(), exclude_if=is_empty)
+    """By `aboveInputTokens`, the lowest first."""
+
+    @model_validator(mode="after")
+    def _tiers_are_sorted(self) -> "Price":
+        bounds = [tier.aboveInputTokens for tier in self.tiers]
+        if any(low >= high for low, high in pairwise(bounds)):
+            raise ValueError("`tiers` must be sorted by `aboveInputTokens`, each bound once")
+        return self
 
 
 class Timeouts(Document):

@@ -45,7 +45,12 @@ def estimated_cost(price: Price | None, needs: Needs) -> float | None:
     """What a request would cost in US dollars; None when nobody knows."""
     if price is None:
         return None
-    return (needs.prompt_tokens * price.inputPerMillion + needs.output_tokens * price.outputPerMillion) / MILLION
+    ins, out = price.inputPerMillion, price.outputPerMillion
+    for tier in price.tiers:
+        if needs.prompt_tokens > tier.aboveInputTokens:
+            ins = ins if tier.inputPerMillion is None else tier.inputPerMillion
+            out = out if tier.outputPerMillion is None else tier.outputPerMillion
+    return (needs.prompt_tokens * ins + needs.output_tokens * out) / MILLION
 
 
 def _by_weight(

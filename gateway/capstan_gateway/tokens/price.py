@@ -4,7 +4,8 @@ A price in the config is dollars per million tokens; a dollar is 10^9 nano-dolla
 cheapest models still cost millions of them. One call is rounded once, up.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final, Self
 
@@ -18,37 +19,94 @@ MILLION: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Nano-dollars for a million tokens of each kind."""
+    """Nano-dollars for a million tokens of each kind.
+
+    Every token is of one kind. Input is what was read from a cache, what was written into one (for an hour, or for
+    less), sound, or any other; engines do not tell how much of the sound came from a cache, so that what did not is
+    sound first. Output is thoughts, sound, or any other. A tier holds for all tokens of a request whose whole input is
+    above its bound, as the providers that have tiers charge it.
+    """
 
     input: int
     cached: int
     written: int
     output: int
+    hour: int
+    audio: int
+    thought: int
+    spoken: int
+    tiers: "tuple[tuple[int, Rates], ...]" = ()
+    """Bounds of the input and the rates above them, the highest first."""
 
     @classmethod
     def of(cls, price: Price) -> Self:
-        """Read a price: what it does not say of cached tokens, or of those written to a cache, costs like any input."""
-        plain = to_nano(price.inputPerMillion)
-        cached, written = price.cachedInputPerMillion, price.cacheWritePerMillion
+        """Read a price: what it does not say of a kind costs like any input, or any output; of a tier, as below it."""
+        said = {field: value for field in _FIELDS if (value := getattr(price, field)) is not None}
+        base, tiers = cls._of(said), list[tuple[int, Rates]]()
+        for tier in price.tiers:
+            said |= {field: value for field in _FIELDS if (value := getattr(tier, field)) is not None}
+            tiers.append((tier.aboveInputTokens, cls._of(said)))
+        return replace(base, tiers=tuple(reversed(tiers))) if tiers else base
+
+    @classmethod
+    def _of(cls, said: Mapping[str, float]) -> Self:
+        nano = {field: to_nano(dollars) for field, dollars in said.items()}
+        plain, output = nano["inputPerMillion"], nano["outputPerMillion"]
+        written = nano.get("cacheWritePerMillion", plain)
         return cls(
             input=plain,
-            cached=plain if cached is None else to_nano(cached),
-            written=plain if written is None else to_nano(written),
-            output=to_nano(price.outputPerMillion),
+            cached=nano.get("cachedInputPerMillion", plain),
+            written=written,
+            output=output,
+            hour=nano.get("cacheWriteHourPerMillion", written),
+            audio=nano.get("audioInputPerMillion", plain),
+            thought=nano.get("reasoningPerMillion", output),
+            spoken=nano.get("audioOutputPerMillion", output),
         )
+
+    def above(self, prompt_tokens: int) -> "Rates":
+        """Give what holds for a request with so much input."""
+        for bound, rates in self.tiers:
+            if prompt_tokens > bound:
+                return rates
+        return self
 
     def cost(self, usage: Usage) -> int:
         """Give the price of one call in nano-dollars; never negative, whatever an engine tells."""
-        prompt = max(0, usage.prompt_tokens)
-        cached = min(max(0, usage.cached_tokens), prompt)
-        written = min(max(0, usage.written_tokens), prompt - cached)
-        total = (
-            (prompt - cached - written) * self.input
+        prompt, output, cached, written, _, hour, audio, thought, spoken = usage
+        rates = self.above(prompt) if self.tiers else self
+        if not (cached or written or audio or thought or spoken) and prompt >= 0 <= output:
+            return -(-(prompt * rates.input + output * rates.output) // MILLION)
+        return -(-rates._of_kinds(prompt, output, cached, written, hour, audio, thought, spoken) // MILLION)
+
+    def _of_kinds(
+        self, prompt: int, output: int, cached: int, written: int, hour: int, audio: int, thought: int, spoken: int
+    ) -> int:
+        fresh, output = max(0, prompt), max(0, output)
+        cached = min(max(0, cached), fresh)
+        fresh -= cached
+        written = min(max(0, written), fresh)
+        fresh -= written
+        hour = min(max(0, hour), written)
+        audio = min(max(0, audio), fresh)
+        thought = min(max(0, thought), output)
+        spoken = min(max(0, spoken), output - thought)
+        return (
+            (fresh - audio) * self.input
             + cached * self.cached
-            + written * self.written
-            + max(0, usage.completion_tokens) * self.output
+            + (written - hour) * self.written
+            + hour * self.hour
+            + audio * self.audio
+            + (output - thought - spoken) * self.output
+            + thought * self.thought
+            + spoken * self.spoken
         )
-        return -(-total // MILLION)
+
+
+_FIELDS: Final = (
+    "inputPerMillion", "cachedInputPerMillion", "cacheWritePerMillion", "cacheWriteHourPerMillion",
+    "audioInputPerMillion", "outputPerMillion", "reasoningPerMillion", "audioOutputPerMillion",
+)  # fmt: skip
 
 
 def to_nano(dollars: float) -> int:

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 KEY: Final = b'"usage"'
+_KEPT: Final = "cache_creation_token_details"
+"""LiteLLM's name for how long what Anthropic wrote into its cache is kept."""
 _HITS: Final = "prompt_cache_hit_tokens"
 """DeepSeek's name for input that came from a cache."""
 MAX_OBJECT_BYTES: Final = 16 * 1024
@@ -27,6 +29,14 @@ class Usage(NamedTuple):
     """Of the input, what the engine wrote into a cache, where that has a price of its own."""
     bare: bool = False
     """Whether only the sum of input and output was told; it stands in `prompt_tokens`."""
+    hour_tokens: int = 0
+    """Of what was written into a cache, what is kept there for an hour."""
+    audio_tokens: int = 0
+    """Of the input, what is sound."""
+    thought_tokens: int = 0
+    """Of the output, what are thoughts."""
+    spoken_tokens: int = 0
+    """Of the output, what is sound."""
 
 
 def find_usage(document: bytes) -> Usage | None:
@@ -53,21 +63,40 @@ def parse_usage(found: Any) -> Usage | None:
         return None
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
     details = found.get("prompt_tokens_details")
-    plain = details is None and _HITS not in found
+    detailed = details is not None or "completion_tokens_details" in found
+    plain = not detailed and _HITS not in found
     if plain and type(prompt) is int is type(completion) and not (prompt | completion) >> MOST_BITS:
-        return Usage(prompt, completion)  # As nearly all say it: neither is negative, and neither too large.
+        # As nearly all say it: neither is negative, and neither too large.
+        # NB: the constructor of a named tuple of Python's takes longer than all of this.
+        return tuple.__new__(Usage, (prompt, completion, 0, 0, False, 0, 0, 0, 0))
     ins, out = count_of(prompt), count_of(completion)
-    cached, written = count_of(found.get(_HITS)), 0
+    cached, written, kinds = count_of(found.get(_HITS)), 0, tuple[int, ...]()
     if type(details) is dict:
         cached, written = count_of(details.get("cached_tokens")) or cached, written_of(details)
-    if prompt is not None and completion is not None:
-        return Usage(ins, out, cached, written)
+    if detailed:
+        kinds = kinds_of(details, found.get("completion_tokens_details"))
     total = count_of(found.get("total_tokens"))
+    if prompt is not None and completion is not None:
+        if kinds and kinds[2] and total == ins + out + kinds[2]:
+            out += kinds[2]  # Some hosted APIs (xAI, Gemini) count thoughts beside the output, not within it.
+        return Usage(ins, out, cached, written, False, *kinds)
     if prompt is None and completion is None:
         return Usage(total, 0, bare=True) if total else None
     # One of the two and the sum: embeddings have no output, and some engines leave out what they did not count.
     rest = max(0, total - ins - out)
-    return Usage(ins + rest, out, cached, written) if prompt is None else Usage(ins, out + rest, cached, written)
+    ins, out = (ins + rest, out) if prompt is None else (ins, out + rest)
+    return Usage(ins, out, cached, written, False, *kinds)
+
+
+def kinds_of(of_input: object, of_output: object) -> tuple[int, int, int, int]:
+    """Give what details of input and output tell of kinds with prices of their own: `Usage.hour_tokens` and behind."""
+    hour = audio = thought = spoken = 0
+    if type(of_input) is dict:
+        kept, audio = of_input.get(_KEPT), count_of(of_input.get("audio_tokens"))
+        hour = count_of(kept.get("ephemeral_1h_input_tokens")) if type(kept) is dict else 0
+    if type(of_output) is dict:
+        thought, spoken = count_of(of_output.get("reasoning_tokens")), count_of(of_output.get("audio_tokens"))
+    return hour, audio, thought, spoken
 
 
 WRITTEN_NAMES: Final = ("cache_write_tokens", "cache_creation_tokens", "created_cache_tokens")

@@ -176,6 +176,29 @@ class RolloutSpec(Part):
     """How long a rollout may make no progress before a person is called."""
 
 
+class PriceTierSpec(Part):
+    """What tokens cost in requests with much input, as decimal numbers in strings. What is not said is as below it."""
+
+    aboveInputTokens: int = Field(ge=1, le=100_000_000)
+    """It holds for all tokens of requests whose input, cached or not, is larger than this."""
+    inputPerMillion: Dollars | None = None
+    """Input tokens."""
+    cachedInputPerMillion: Dollars | None = None
+    """Input tokens that came from a cache."""
+    cacheWritePerMillion: Dollars | None = None
+    """Input tokens that are written into a cache."""
+    cacheWriteHourPerMillion: Dollars | None = None
+    """Those that are kept there for an hour."""
+    audioInputPerMillion: Dollars | None = None
+    """Input tokens that are sound."""
+    outputPerMillion: Dollars | None = None
+    """Output tokens."""
+    reasoningPerMillion: Dollars | None = None
+    """Output tokens that are thoughts."""
+    audioOutputPerMillion: Dollars | None = None
+    """Output tokens that are sound."""
+
+
 class PriceSpec(Part):
     """US dollars per million tokens, as decimal numbers in strings ("0.15")."""
 
@@ -186,8 +209,18 @@ class PriceSpec(Part):
     cacheWritePerMillion: Dollars | None = None
     """Input tokens that a hosted API writes into its cache, which Anthropic charges more for. Default: as
     `inputPerMillion`."""
+    cacheWriteHourPerMillion: Dollars | None = None
+    """Those that are kept there for an hour. Default: as `cacheWritePerMillion`."""
+    audioInputPerMillion: Dollars | None = None
+    """Input tokens that are sound. Default: as `inputPerMillion`."""
     outputPerMillion: Dollars = "0"
     """Output tokens."""
+    reasoningPerMillion: Dollars | None = None
+    """Output tokens that are thoughts. Default: as `outputPerMillion`."""
+    audioOutputPerMillion: Dollars | None = None
+    """Output tokens that are sound. Default: as `outputPerMillion`."""
+    tiers: tuple[PriceTierSpec, ...] = bounded_list(8, json_schema_extra=listed_by("aboveInputTokens"))
+    """What requests with much input cost."""
 
     rules: ClassVar[tuple[Rule, ...]] = serving.PRICE
 

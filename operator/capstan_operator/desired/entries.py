@@ -1,9 +1,9 @@
 """The entry of one LLMModel in the gateway config, and the credential files that it needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from capstan_contract.config import (
     Backend,
@@ -13,6 +13,7 @@ from capstan_contract.config import (
     LoraAdapter,
     ModelEntry,
     Price,
+    PriceTier,
     ServiceBackend,
     Timeouts,
 )
@@ -137,13 +138,13 @@ def _aliases(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:
 def _price(price: PriceSpec | None) -> Price | None:
     if price is None:
         return None
-    cached, written = price.cachedInputPerMillion, price.cacheWritePerMillion
-    return Price(
-        inputPerMillion=float(Decimal(price.inputPerMillion)),
-        cachedInputPerMillion=None if cached is None else float(Decimal(cached)),
-        cacheWritePerMillion=None if written is None else float(Decimal(written)),
-        outputPerMillion=float(Decimal(price.outputPerMillion)),
-    )
+    said = price.model_dump(exclude_none=True)
+    tiers = sorted(said.pop("tiers"), key=lambda tier: int(tier["aboveInputTokens"]))
+    return Price(**_dollars(said), tiers=tuple(PriceTier(**_dollars(tier)) for tier in tiers))
+
+
+def _dollars(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: float(Decimal(value)) if isinstance(value, str) else value for name, value in said.items()}
 
 
 def _compatibility(wanted: CompatibilitySpec | None) -> Compatibility | None:

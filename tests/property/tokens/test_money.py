@@ -1,30 +1,42 @@
 """What tokens cost, and what is on a bill, whatever an engine tells."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_contract.config import Price
+from capstan_contract.config import Price, PriceTier
 from capstan_gateway.tokens.bill import Bill, How, weigh
 from capstan_gateway.tokens.price import MILLION, Rates, dollars_text, to_nano
 from capstan_gateway.tokens.usage import MOST_TOKENS, Usage, parse_usage
 
 COUNTS = st.integers(0, MOST_TOKENS - 1)
-USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, bare=st.just(False))
+USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, st.just(False), COUNTS, COUNTS, COUNTS, COUNTS)
 DOLLARS = st.one_of(st.just(0.0), st.decimals(0, 1000, places=4).map(float))
-PRICES = st.builds(
-    Price,
-    inputPerMillion=DOLLARS,
-    cachedInputPerMillion=st.none() | DOLLARS,
-    cacheWritePerMillion=st.none() | DOLLARS,
-    outputPerMillion=DOLLARS,
-)
+KINDS = (
+    "cachedInputPerMillion", "cacheWritePerMillion", "cacheWriteHourPerMillion", "audioInputPerMillion",
+    "reasoningPerMillion", "audioOutputPerMillion",
+)  # fmt: skip
+SOME = {kind: st.none() | DOLLARS for kind in KINDS}
+TIERS = st.lists(
+    st.builds(PriceTier, aboveInputTokens=st.integers(1, 10**6), inputPerMillion=st.none() | DOLLARS,
+              outputPerMillion=st.none() | DOLLARS, **SOME),
+    max_size=3, unique_by=lambda tier: tier.aboveInputTokens,
+).map(lambda tiers: tuple(sorted(tiers, key=lambda tier: tier.aboveInputTokens)))  # fmt: skip
+PRICES = st.builds(Price, inputPerMillion=DOLLARS, outputPerMillion=DOLLARS, **SOME, tiers=TIERS)
+FLAT = st.builds(Price, inputPerMillion=DOLLARS, outputPerMillion=DOLLARS, **SOME)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"])
-DETAILS = st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens"]), JSON)
+NAMES = st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details",
+                         "completion_tokens_details"])  # fmt: skip
+DETAILS = st.dictionaries(
+    st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens",
+                     "cache_creation_token_details"]),
+    JSON | st.dictionaries(st.just("ephemeral_1h_input_tokens"), JSON),
+)  # fmt: skip
 
 
 @given(PRICES, USAGES)
@@ -34,7 +46,8 @@ def test_no_tokens_make_a_price_negative(price: Price, usage: Usage) -> None:
     cost = rates.cost(usage)
     assert cost >= 0
     assert cost >= rates.cost(usage._replace(completion_tokens=0))
-    cheapest = min(rates.input, rates.cached, rates.written)
+    held = rates.above(usage.prompt_tokens)
+    cheapest = min(held.input, held.cached, held.written, held.hour, held.audio)
     assert cost * MILLION >= usage.prompt_tokens * cheapest
 
 
@@ -43,8 +56,48 @@ def test_each_kind_of_input_has_its_own_price(price: Price, plain: int, cached: 
     """Cached tokens cost what cached ones cost, written ones what written ones cost, the rest what input costs."""
     usage = Usage(plain + cached + written, 0, cached, written)
     rates = Rates.of(price)
-    exact = plain * rates.input + cached * rates.cached + written * rates.written
+    held = rates.above(usage.prompt_tokens)
+    exact = plain * held.input + cached * held.cached + written * held.written
     assert 0 <= rates.cost(usage) * MILLION - exact < MILLION
+
+
+@given(FLAT, USAGES)
+def test_the_kinds_of_a_call_are_all_of_its_tokens(price: Price, usage: Usage) -> None:
+    """Whatever is told of kinds, each token is charged once: with one rate for all, the sum of input and output is."""
+    one = Rates.of(Price(inputPerMillion=price.inputPerMillion, outputPerMillion=price.inputPerMillion))
+    exact = (usage.prompt_tokens + usage.completion_tokens) * one.input
+    assert one.cost(usage) == -(-exact // MILLION)
+
+
+@given(FLAT, USAGES, COUNTS)
+def test_more_tokens_never_cost_less(price: Price, usage: Usage, more: int) -> None:
+    """One more token of input or output, of no kind of its own, never makes a call cheaper."""
+    rates = Rates.of(price)
+    grown = rates.cost(usage._replace(completion_tokens=usage.completion_tokens + more))
+    assert grown >= rates.cost(usage) or usage.thought_tokens + usage.spoken_tokens > usage.completion_tokens
+    plain = Usage(usage.prompt_tokens, usage.completion_tokens)
+    assert rates.cost(plain._replace(prompt_tokens=plain.prompt_tokens + more)) >= rates.cost(plain)
+    assert rates.cost(plain._replace(completion_tokens=plain.completion_tokens + more)) >= rates.cost(plain)
+
+
+@given(PRICES, USAGES)
+def test_a_call_is_charged_by_one_tier_alone(price: Price, usage: Usage) -> None:
+    """The rates that hold for the input are those that hold for all of the call."""
+    rates = Rates.of(price)
+    assert rates.cost(usage) == replace(rates.above(usage.prompt_tokens), tiers=()).cost(usage)
+
+
+@given(PRICES, COUNTS, COUNTS)
+def test_a_tier_holds_for_the_whole_request(price: Price, prompt: int, output: int) -> None:
+    """Above its bound all tokens cost what the tier says, what it does not say costs as below it."""
+    rates = Rates.of(price)
+    held_in, held_out = price.inputPerMillion, price.outputPerMillion
+    for tier in price.tiers:
+        if prompt > tier.aboveInputTokens:
+            held_in = held_in if tier.inputPerMillion is None else tier.inputPerMillion
+            held_out = held_out if tier.outputPerMillion is None else tier.outputPerMillion
+    exact = prompt * to_nano(held_in) + output * to_nano(held_out)
+    assert rates.cost(Usage(prompt, output)) == -(-exact // MILLION)
 
 
 @given(st.lists(st.tuples(PRICES, USAGES), max_size=8), st.randoms())
@@ -93,7 +146,7 @@ def test_any_usage_is_read(found: object) -> None:
     """Whatever stands where usage should be: counts are whole numbers, not negative, or there are none."""
     usage = parse_usage(found)
     if usage is not None:
-        assert all(type(count) is int and 0 <= count <= 2 * MOST_TOKENS for count in usage[:4])
+        assert all(type(count) is int and 0 <= count <= 3 * MOST_TOKENS for count in (*usage[:4], *usage[5:]))
 
 
 @given(st.integers(0, 10**18))

@@ -7,6 +7,8 @@ from capstan_contract.config import (
     ExternalBackend,
     ExternalEndpoint,
     ModelEntry,
+    Price,
+    PriceTier,
     Provider,
     ServiceBackend,
     StaticBackend,
@@ -216,3 +218,21 @@ def test_how_requests_are_written_arrives_and_says_nothing_where_nothing_is_set(
     assert b"compatibility" not in _entry(make_model()).text
     assert _entry(make_model(compatibility={})).text == _entry(make_model()).text
     assert b'"compatibility":{"maxTokens":"Clamp"}' in _entry(make_model(compatibility={"maxTokens": "Clamp"})).text
+
+
+def test_every_kind_of_token_and_every_tier_has_its_price() -> None:
+    """What a manifest says of kinds and tiers is in the config as numbers, the tiers sorted by their bounds."""
+    price = {
+        "inputPerMillion": "1", "cacheWriteHourPerMillion": "2", "audioInputPerMillion": "3", "outputPerMillion": "4",
+        "reasoningPerMillion": "5", "audioOutputPerMillion": "6",
+        "tiers": [
+            {"aboveInputTokens": 200, "inputPerMillion": "8"},
+            {"aboveInputTokens": 100, "outputPerMillion": "9"},
+        ],
+    }  # fmt: skip
+    entry = _entry(make_model(serving={"price": price}))
+    assert entry.price == Price(
+        inputPerMillion=1, cacheWriteHourPerMillion=2, audioInputPerMillion=3, outputPerMillion=4,
+        reasoningPerMillion=5, audioOutputPerMillion=6,
+        tiers=(PriceTier(aboveInputTokens=100, outputPerMillion=9), PriceTier(aboveInputTokens=200, inputPerMillion=8)),
+    )  # fmt: skip

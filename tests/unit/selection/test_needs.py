@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.config import Capability
+from capstan_contract.config import Capability, Price, PriceTier
 from capstan_gateway.selection.filters import Member, narrow
 from capstan_gateway.selection.needs import read_needs
 from capstan_gateway.selection.order import estimated_cost
@@ -88,3 +88,13 @@ def test_estimates_exclude_only_what_surely_does_not_fit() -> None:
 def test_unknown_prices_have_no_estimate() -> None:
     """No price is not a price of zero."""
     assert estimated_cost(None, read_needs(_chat(), 100)) is None
+
+
+def test_a_long_prompt_is_estimated_by_its_tier() -> None:
+    """What a model costs above a bound of the input decides about requests that are above it."""
+    tiers = (PriceTier(aboveInputTokens=100, inputPerMillion=10),)
+    price = Price(inputPerMillion=1, outputPerMillion=0, tiers=tiers)
+    short, long = (read_needs(_chat(), size) for size in (400, 4000))
+    assert short.prompt_tokens <= 100 < long.prompt_tokens
+    assert estimated_cost(price, short) == short.prompt_tokens * 1 / 1e6
+    assert estimated_cost(price, long) == long.prompt_tokens * 10 / 1e6

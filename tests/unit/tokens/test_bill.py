@@ -1,8 +1,9 @@
 """What is put on a bill, and what a call costs, number by number."""
 
 import pytest
+from pydantic import ValidationError
 
-from capstan_contract.config import Price
+from capstan_contract.config import Price, PriceTier
 from capstan_gateway.tokens.bill import Bill, How, weigh
 from capstan_gateway.tokens.price import MILLION, Rates, dollars_text, to_dollars, to_nano
 from capstan_gateway.tokens.usage import Usage
@@ -72,7 +73,12 @@ def test_nothing_is_estimated_that_was_told() -> None:
     assert asked == ["output"]
 
 
-RATES = Rates(input=1_000_000, cached=10_000_000, written=100_000_000, output=1_000_000_000)
+def rates_of(input: int, cached: int, written: int, output: int) -> Rates:
+    """Give rates where kinds that are not said cost like any other."""
+    return Rates(input, cached, written, output, hour=written, audio=input, thought=output, spoken=output)
+
+
+RATES = rates_of(input=1_000_000, cached=10_000_000, written=100_000_000, output=1_000_000_000)
 """So that a token of each kind costs 1, 10, 100 and 1000."""
 
 
@@ -98,19 +104,19 @@ def test_each_kind_of_token_costs_its_own(usage: Usage, cost: int) -> None:
 
 def test_a_call_is_rounded_once_and_up() -> None:
     """A fraction of a nano-dollar is one; what comes out even stays so."""
-    assert [Rates(1, 1, 1, 1).cost(Usage(count, 0)) for count in (0, 1, MILLION, MILLION + 1)] == [0, 1, 1, 2]
+    assert [rates_of(1, 1, 1, 1).cost(Usage(count, 0)) for count in (0, 1, MILLION, MILLION + 1)] == [0, 1, 1, 2]
 
 
 def test_a_price_that_is_not_said_is_that_of_any_input() -> None:
     """Nothing said of cached or written tokens is not the same as said to cost nothing."""
-    assert Rates.of(Price(inputPerMillion=0.15, outputPerMillion=0.6)) == Rates(
+    assert Rates.of(Price(inputPerMillion=0.15, outputPerMillion=0.6)) == rates_of(
         input=150_000_000, cached=150_000_000, written=150_000_000, output=600_000_000
     )
-    assert Rates.of(Price(inputPerMillion=2, cachedInputPerMillion=0, cacheWritePerMillion=0)) == Rates(
+    assert Rates.of(Price(inputPerMillion=2, cachedInputPerMillion=0, cacheWritePerMillion=0)) == rates_of(
         input=2_000_000_000, cached=0, written=0, output=0
     )
     said = Price(inputPerMillion=1, cachedInputPerMillion=2, cacheWritePerMillion=3, outputPerMillion=4)
-    assert Rates.of(said) == Rates(10**9, 2 * 10**9, 3 * 10**9, 4 * 10**9)
+    assert Rates.of(said) == rates_of(10**9, 2 * 10**9, 3 * 10**9, 4 * 10**9)
 
 
 def test_dollars_are_shown_in_two_ways() -> None:
@@ -120,3 +126,28 @@ def test_dollars_are_shown_in_two_ways() -> None:
     assert [dollars_text(nano) for nano in (0, 1, 10, 11, 10**9, 12 * 10**9 + 5)] == [
         b"0.00000000", b"0.00000001", b"0.00000001", b"0.00000002", b"1.00000000", b"12.00000001",
     ]  # fmt: skip
+
+
+def test_each_kind_has_the_rate_that_the_price_says() -> None:
+    """Sound, thoughts and what is cached for an hour cost what is said of them, and a tier what it says and no more."""
+    price = Price(
+        inputPerMillion=1, cachedInputPerMillion=2, cacheWritePerMillion=4, cacheWriteHourPerMillion=8,
+        audioInputPerMillion=16, outputPerMillion=32, reasoningPerMillion=64, audioOutputPerMillion=128,
+        tiers=(PriceTier(aboveInputTokens=10, inputPerMillion=3, audioOutputPerMillion=300),),
+    )  # fmt: skip
+    rates = Rates.of(price)
+    usage = Usage(9, 6, cached_tokens=1, written_tokens=3, hour_tokens=1, audio_tokens=2, thought_tokens=2,
+                  spoken_tokens=3)  # fmt: skip
+    parts = 3 * 1 + 1 * 2 + 2 * 4 + 1 * 8 + 2 * 16 + 1 * 32 + 2 * 64 + 3 * 128
+    assert rates.cost(usage) == parts * 1000
+    above = 5 * 3 + 1 * 2 + 2 * 4 + 1 * 8 + 2 * 16 + 1 * 32 + 2 * 64 + 3 * 300
+    assert rates.cost(usage._replace(prompt_tokens=11)) == above * 1000
+
+
+def test_tiers_come_in_order() -> None:
+    """A price whose tiers are not sorted, or one of which is there twice, is no price."""
+    low, high = PriceTier(aboveInputTokens=1), PriceTier(aboveInputTokens=2)
+    assert Price(tiers=(low, high)).tiers == (low, high)
+    for tiers in ((high, low), (low, low)):
+        with pytest.raises(ValidationError, match="sorted"):
+            Price(tiers=tiers)

@@ -136,3 +136,23 @@ def test_a_count_is_a_whole_number_that_can_be(value: object, count: int) -> Non
     """Some engines write it as a float; nothing else, nothing negative and nothing absurd becomes money."""
     found = count_of(value)
     assert (found, type(found)) == (count, int)
+
+
+@pytest.mark.parametrize(
+    ("found", "usage"),
+    [
+        ({"completion_tokens_details": None}, SAID),
+        ({"completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 1}},
+         SAID._replace(thought_tokens=2, spoken_tokens=1)),
+        ({"completion_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 10},
+         Usage(5, 5, thought_tokens=2)),
+        ({"prompt_tokens_details": {"audio_tokens": 4}}, SAID._replace(audio_tokens=4)),
+        ({"prompt_tokens_details": {"cache_creation_tokens": 4,
+                                    "cache_creation_token_details": {"ephemeral_1h_input_tokens": 3}}},
+         SAID._replace(written_tokens=4, hour_tokens=3)),
+        ({"completion_tokens_details": {"reasoning_tokens": -1, "audio_tokens": "x"}}, SAID),
+    ],
+)  # fmt: skip
+def test_kinds_with_prices_of_their_own_are_told_apart(found: dict[str, Any], usage: Usage) -> None:
+    """Thoughts, sound and what is cached for an hour are read; thoughts that are beside the output are added to it."""
+    assert parse_usage({**TOLD, **found}) == usage

@@ -27,7 +27,9 @@ def read_usage(found: Mapping[str, Any]) -> Usage:
         count_of(found.get(name))
         for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
     )
-    return Usage(fresh + written + cached, output, cached, written)
+    kept = found.get("cache_creation")
+    hour = count_of(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else 0
+    return Usage(fresh + written + cached, output, cached, written, hour_tokens=hour)
 
 
 def write_usage(found: Mapping[str, Any]) -> Document:

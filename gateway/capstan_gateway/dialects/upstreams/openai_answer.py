@@ -9,7 +9,7 @@ from capstan_gateway.dialects.fields import Document
 from capstan_gateway.documents import to_json
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import TOO_LONG, UpstreamFailed, UpstreamRejected
-from capstan_gateway.tokens.usage import Usage, count_of, parse_usage, written_of
+from capstan_gateway.tokens.usage import Usage, count_of, kinds_of, parse_usage, written_of
 
 _STATUS_OF_CODE: Final = {"rate_limit_exceeded": 429, "invalid_prompt": 400, TOO_LONG: 400}
 _REASONS: Final = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -28,7 +28,9 @@ def read_responses_usage(response: Document) -> Usage | None:
         return None
     details = usage.get("input_tokens_details")
     cached, written = (count_of(details.get("cached_tokens")), written_of(details)) if type(details) is dict else (0, 0)
-    return Usage(count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens")), cached, written)
+    kinds = kinds_of(details, usage.get("output_tokens_details"))
+    ins, out = count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens"))
+    return Usage(ins, out, cached, written, False, *kinds)
 
 
 def write_chat_usage(response: Document) -> Document | None:
