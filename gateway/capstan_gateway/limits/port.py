@@ -134,16 +134,24 @@ class LimitStore(Protocol):
         """Take all charges or none.
 
         With `keeps` all of it stays charged when the lease ends (a share that a gateway has used nobody knows how much
-        of); otherwise what `renew` has not reported as used goes back. With `force` it is taken whatever is there.
+        of); otherwise what `renew` has not reported as used goes back. What is held with `keeps`, and not reported as
+        used, is still to be had by its holder: a Rate fills up to its capacity less that, so that bucket and shares
+        together never give more than the bucket alone. With `force` it is taken whatever is there.
         """
         ...
 
     async def extend(self, id: str, charges: Sequence[Charge], *, used: Sequence[int]) -> Verdict:
-        """Take more, of the same buckets in the same order, all or nothing; `used` is what was used so far."""
+        """Take more, of the same buckets in the same order, all or nothing; `used` is what was used so far.
+
+        The lease goes on as it was: see `renew`.
+        """
         ...
 
     async def settle(self, group: str, id: str, used: Sequence[int]) -> None:
-        """End a reservation: each bucket keeps what was used of it (of Slots nothing, whatever is said)."""
+        """End a reservation: each bucket keeps what was used of it (of Slots nothing, whatever is said).
+
+        Nothing comes of it where nobody knows the reservation: its lease is over, or it was never made.
+        """
         ...
 
     async def renew(self, group: str, used: Sequence[tuple[str, Sequence[int]]], *, lease_ms: int = LEASE_MS) -> None:
