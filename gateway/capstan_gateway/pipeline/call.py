@@ -78,7 +78,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
     dispatcher, tried = deps.dispatcher, call.stats.tried
     billed = adapter is None or adapter.billed
     before = len(tried)
-    settled: list[Attempt] = []
+    settled: tuple[Attempt, ...] = ()
     try:
         while True:
             answer = await dispatcher.dispatch(call)
@@ -105,7 +105,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
                 if billed and answer.whole is not None and answer.status == OK:
                     told = find_usage(answer.whole) if adapter is None else adapter.told(answer.whole)
                     settle_nonsense(ask.bill, model, request, told, answer.whole)
-                    settled.append(answer.attempt)
+                    settled += (answer.attempt,)
                 # Nothing has reached the client yet: what began well and is no answer may be had elsewhere.
                 if not dispatcher.again(call, answer, error):
                     raise
@@ -117,7 +117,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
             raise
         return instead
     if billed and len(tried) - before > 1:
-        settled.append(answer.attempt)
+        settled += (answer.attempt,)
         settle_lost(ask.bill, model, request, _without(tried[before:], settled))
     ask.answered_by = model
     if type(reply) is StreamReply:
@@ -184,7 +184,8 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
     else:
         call.headers = engine_lines(ask)
         if ask.may_wait and (adapter is None or adapter.billed):
-            call.wait_seconds = min(deps.endpoint_wait_seconds, model.timeouts.firstTokenSeconds)
+            most, first_token = deps.endpoint_wait_seconds, model.timeouts.firstTokenSeconds
+            call.wait_seconds = most if most < first_token else first_token
     if request.stream:
         call.first_token_seconds = model.timeouts.firstTokenSeconds
         call.idle_seconds = model.timeouts.idleSeconds

@@ -17,7 +17,9 @@ MAX_HEADERS: Final = 200
 SLICE: Final = 4096
 """Bytes that are parsed at once where requests may end: it bounds how many wait, parsed, for one that is answered."""
 CONNECT: Final = b"CONNECT"
-_FRAMING: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
+_CONNECTION: Final = (b"connection", b"proxy-connection")
+"""By what a head says whether its connection is kept, to the parser."""
+_READ: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", *_CONNECTION))
 _MODERN: Final = "1.1"
 _FRAGMENT: Final = ord("#")
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -28,8 +30,8 @@ class RequestReader:
 
     __slots__ = (
         "_body_left", "_codings", "_expects_continue", "_fault", "_head_bytes", "_headers", "_hosts", "_known_hosts",
-        "_length", "_max_head_bytes", "_parser", "_read_bytes", "_receiver", "_sink", "_target", "_trailing_bytes",
-        "_without_upgrade", "in_head",
+        "_length", "_max_head_bytes", "_parser", "_read_bytes", "_receiver", "_says_connection",
+        "_sink", "_target", "_trailing_bytes", "_without_upgrade", "in_head",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, *, max_head_bytes: int) -> None:
@@ -46,7 +48,7 @@ class RequestReader:
         self._hosts: tuple[bytes, ...] = ()
         self._codings: tuple[bytes, ...] = ()
         self._length: int | None = None
-        self._expects_continue = False
+        self._expects_continue = self._says_connection = False
         self._known_hosts: tuple[bytes, ...] | None = None
         """A host that was found good: a client says the same one in all its requests."""
         self._fault: GatewayError | None = None
@@ -129,7 +131,7 @@ class RequestReader:
         self._headers = []
         self._hosts = self._codings = ()
         self._length = None
-        self._expects_continue = False
+        self._expects_continue = self._says_connection = False
 
     def on_url(self, url: bytes) -> None:
         """Collect the target, which may come in parts."""
@@ -140,13 +142,15 @@ class RequestReader:
         if not self.in_head:
             return
         name = name.lower()
-        if name in _FRAMING:
+        if name in _READ:
             if name == b"host":
                 self._hosts += (value,)
             elif name == b"content-length":
                 self._length = int(value) if value.isdigit() or value.strip().isdigit() else None
             elif name == b"transfer-encoding":
                 self._codings += (value,)
+            elif name in _CONNECTION:
+                self._says_connection = True
             else:
                 self._expects_continue = value.strip().lower() == b"100-continue" or self._expects_continue
         self._headers.append((name, value))
@@ -161,13 +165,15 @@ class RequestReader:
         suspicious = self._head_bytes or self._read_bytes > self._max_head_bytes
         if (suspicious and self._size_of_head() > self._max_head_bytes) or len(headers) > MAX_HEADERS:
             self._fail(self._too_large())
-        method, version, upgrade = parser.get_method(), parser.get_http_version(), parser.should_upgrade()
-        modern, target = version == _MODERN, self._target
+        method, upgrade, keep_alive = parser.get_method(), parser.should_upgrade(), parser.should_keep_alive()
+        # Only HTTP/1.1 keeps a connection of which nothing is said; the parser makes a text of the version.
+        modern = (keep_alive and not self._says_connection) or parser.get_http_version() == _MODERN
+        target = self._target
         # Nearly every head is like the one before it, which is told quickly.
         if self._hosts != self._known_hosts or not modern or self._codings or _FRAGMENT in target or target[:1] != b"/":
-            self._check(method, version)
+            self._check(method, parser.get_http_version())
         if upgrade and method != CONNECT:
-            self._leave_upgrade_out(method, version)
+            self._leave_upgrade_out(method, parser.get_http_version())
             return
         length = self._length
         self._body_left = length or 0
@@ -177,7 +183,7 @@ class RequestReader:
             headers,
             length=length,
             modern=modern,
-            keep_alive=modern and not upgrade and parser.should_keep_alive(),
+            keep_alive=modern and not upgrade and keep_alive,
             expects_continue=modern and self._expects_continue,
         )
 

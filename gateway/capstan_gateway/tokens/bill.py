@@ -59,7 +59,7 @@ class Bill:
     __slots__ = ("_settled", "nano_dollars", "open", "priced")
 
     def __init__(self) -> None:
-        self._settled: list[tuple[Usage, How, bool]] = []
+        self._settled: tuple[tuple[Usage, How, bool], ...] = ()
         """A request makes a bounded number of calls."""
         self.open = 0
         """How many answers are on their way: what they cost is not known yet."""
@@ -69,7 +69,7 @@ class Bill:
 
     def add(self, usage: Usage, how: How, nano_dollars: int | None, *, answered: bool = True) -> None:
         """Put a call on the bill; its price is None where nobody has said what the model's tokens cost."""
-        self._settled.append((usage, how, answered))
+        self._settled += ((usage, how, answered),)
         if nano_dollars is not None:
             self.priced = True
             self.nano_dollars += nano_dollars

@@ -20,6 +20,8 @@ _IDLE: Final = DeadlineKind.IDLE
 _TOTAL: Final = DeadlineKind.TOTAL
 
 
+_NO_HEADERS: Final[list[tuple[bytes, bytes]]] = []
+"""Those of a head that has not come, of all responses."""
 FREE_BYTES: Final = 16 * 1024
 """What a body may hold without taking it from the process' budget."""
 Memory = Callable[[], Share]
@@ -83,7 +85,7 @@ class Response:
     ) -> None:
         self.status = 0
         """0 until the head is there."""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers = _NO_HEADERS
         self.complete = False
         self.began = False
         """Whether a single byte of it has arrived."""

@@ -107,6 +107,8 @@ def test_what_a_head_says() -> None:
         (head(b"connection: close"), True, False, False),
         (head(start=b"GET /x HTTP/1.0"), False, False, False),
         (head(b"connection: keep-alive", start=b"GET /x HTTP/1.0"), False, False, False),
+        (head(b"proxy-connection: keep-alive", start=b"GET /x HTTP/1.0"), False, False, False),
+        (head(b"connection: keep-alive"), True, True, False),
         (head(b"expect: 100-continue", b"content-length: 1"), True, True, True),
         (head(b"Expect:  100-CONTINUE ", b"content-length: 1"), True, True, True),
         (head(b"expect: 100-continue", b"expect: other"), True, True, True),
