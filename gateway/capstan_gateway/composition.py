@@ -22,6 +22,8 @@ from capstan_gateway.config.store import ConfigStore, Prepared
 from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
+from capstan_gateway.identity.admin_key import AdminKey
+from capstan_gateway.identity.gate import Gate
 from capstan_gateway.images.addresses import is_public
 from capstan_gateway.images.fetch import FetchRules, ImageFetcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
@@ -75,6 +77,8 @@ class Gateway:
         self.memory = MemoryBudget(settings.memory_bytes or default_budget())
         self.requests = InFlight(settings.max_concurrency)
         self.credentials = Credentials(settings.credentials_dir)
+        self.gate = Gate(everybody=settings.insecure_no_auth)
+        self.admin_key = AdminKey(settings.admin_key_file)
         self.pseudonyms = Pseudonyms()
         limits = Limits(idle_seconds=settings.upstream_keep_alive_seconds)
         self.client = Http1Client(limits=limits, tls=_tls_contexts(settings))
@@ -150,6 +154,7 @@ class Gateway:
             Job("requests", self.requests.run),
             Job("credentials", self.credentials.run),
             Job("privacy-key", PrivacyKeyFile(self.settings.privacy_key_file, self.pseudonyms).run),
+            Job("admin-key", self.admin_key.run),
             Job("probes", self._prober().run),
             *self._sources(),
         ]

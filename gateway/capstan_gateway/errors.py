@@ -11,6 +11,7 @@
     │   ├── NotStored         404   no such response; 400 where a request names it as its previous one
     │   ├── CodingNotSupported  501
     │   └── VersionNotSupported 505
+    ├── Unauthenticated       401   send a credential that is valid
     ├── ModelNotFound         404   use a model that exists
     ├── ModelNotReady         503   try again later: the model has no ready endpoint
     ├── Overloaded            503   try again in a second: this gateway is full
@@ -133,6 +134,17 @@ class VersionNotSupported(InvalidRequest):
 
     status = 505
     code = "http_version_not_supported"
+
+
+class Unauthenticated(GatewayError):
+    """Nobody is known by the credential of the request, or it has none. The message never repeats it."""
+
+    status = 401
+    type = INVALID_REQUEST_TYPE
+    code = "invalid_api_key"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=((b"www-authenticate", b"Bearer"),))
 
 
 class ModelNotFound(GatewayError):

@@ -63,7 +63,15 @@ class Settings:
         "file with the key (16 bytes or more) by which the names of users are hashed before models are told them, read "
         "again when it changes (default: a key of this process)",
     )
-    insecure_no_auth: bool = setting(False, "serve everybody, without API keys")
+    insecure_no_auth: bool = setting(
+        False, "serve everybody: a key that is valid still says who asks, another one is ignored"
+    )
+    admin_key_file: Path | None = setting(
+        None,
+        "file with the key of /internal and of what else is the admin's, read again when it changes; a second line is "
+        "valid beside the first (default: none, and only what is harmless is open)",
+    )
+    metrics_need_admin_key: bool = setting(False, "/metrics needs the admin key on the admin port as well")
     endpoint_wait_seconds: float = setting(
         15.0, "longest wait of a request for a model without a ready endpoint", least=0
     )
@@ -167,10 +175,6 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Sett
 
 def check_settings(settings: Settings) -> None:
     """Refuse combinations that cannot work or are not safe."""
-    if not settings.insecure_no_auth:
-        raise SettingsError(
-            "no API keys are configured; to serve everybody who can reach this port, start with --insecure-no-auth"
-        )
     if (settings.kube_namespace is None) != (settings.kube_config_map is None):
         raise SettingsError("--kube-namespace and --kube-config-map must be given together")
     if settings.kube_credentials is not None and settings.kube_config_map is None:

@@ -10,6 +10,7 @@ from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
+from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages
 from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.serving.cors import CorsSettings
 from capstan_gateway.serving.listener import Listener
@@ -28,15 +29,29 @@ def api_listener(gateway: Gateway) -> Listener:
             requests=gateway.requests,
             ids=gateway.ids,
             turned_away=gateway.turned_away,
+            gate=gateway.gate,
         )
         for route in ROUTES
     }
-    return _listener(gateway, inference, create_pages(gateway), "api")
+    admin = admin_guard(gateway, apart=False) if gateway.settings.admin_port is None else None
+    guard = ApiGuard(gateway.gate, gateway.current, admin)
+    return _listener(gateway, inference, create_pages(gateway), guard, "api")
 
 
 def admin_listener(gateway: Gateway) -> Listener:
     """Make the listener of the admin port."""
-    return _listener(gateway, {}, create_admin_pages(gateway), "admin")
+    return _listener(gateway, {}, create_admin_pages(gateway), admin_guard(gateway, apart=True), "admin")
+
+
+def admin_guard(gateway: Gateway, *, apart: bool) -> AdminGuard:
+    """Make who guards the admin pages, on a port of their own or on the API's."""
+    settings = gateway.settings
+    return AdminGuard(
+        gateway.admin_key,
+        apart=apart,
+        metrics_open=not settings.metrics_need_admin_key,
+        everybody=settings.insecure_no_auth,
+    )
 
 
 def create_pages(gateway: Gateway) -> FastAPI:
@@ -73,7 +88,7 @@ def cors_settings(settings: Settings) -> CorsSettings | None:
     )
 
 
-def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAPI, port: str) -> Listener:
+def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAPI, guard: Guard, port: str) -> Listener:
     settings, metrics = gateway.settings, gateway.metrics
     connections = metrics.connections.at(port)
 
@@ -91,7 +106,7 @@ def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAP
     )
     service = Service(
         handlers,
-        AsgiHandler(pages),
+        GuardedPages(AsgiHandler(pages), guard, gateway.turned_away),
         limits,
         memory=gateway.memory,
         turned_away=gateway.turned_away,

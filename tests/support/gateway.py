@@ -15,6 +15,7 @@ from capstan_contract.config import (
     Provider,
     StaticBackend,
 )
+from capstan_contract.keys import KeyEntry
 from capstan_contract.sharding import split_config
 from capstan_gateway.composition import Gateway
 from capstan_gateway.pipeline.policies import PolicyKind
@@ -22,6 +23,7 @@ from capstan_gateway.process import listen
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.settings import Settings
 from capstan_gateway.surface import api_listener
+from support.keys import SALT
 from support.ports import free_port
 from support.wait import eventually
 
@@ -46,9 +48,9 @@ def hosted_by(provider: Provider, url: str, *, key: str | None = "key") -> Exter
     return ExternalBackend(provider=provider, endpoints=(endpoint,))
 
 
-def write_config(directory: Path, models: Iterable[ModelEntry]) -> GatewayConfig:
+def write_config(directory: Path, models: Iterable[ModelEntry], *, keys: Iterable[KeyEntry] = ()) -> GatewayConfig:
     """Write the config of these models as the operator's local mode does: each file whole, the main one last."""
-    config = GatewayConfig.build(tuple(models))
+    config = GatewayConfig.build(tuple(models), keys=keys, key_salt=SALT)
     documents = split_config(config)
     for name in sorted(documents, key=lambda name: name == "config.json"):
         fresh = directory / f"{name}.tmp"
@@ -71,9 +73,9 @@ class RunningGateway:
         """Give the official client, without retries unless asked for."""
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", **{"max_retries": 0, **options})
 
-    async def configure(self, *models: ModelEntry) -> None:
+    async def configure(self, *models: ModelEntry, keys: Iterable[KeyEntry] = ()) -> None:
         """Write a config and wait until it is in use."""
-        config = write_config(self.directory, models)
+        config = write_config(self.directory, models, keys=keys)
         await eventually(
             lambda: (runtime := self.gateway.current()) is not None and runtime.hash == config.hash,
             what="the new config",
@@ -94,17 +96,21 @@ async def running_gateway(
     *models: ModelEntry,
     credentials: dict[str, str] | None = None,
     kinds: Sequence[PolicyKind[Any]] = (),
+    keys: Iterable[KeyEntry] = (),
     **settings: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """Start a gateway on these models; end it, and see that it leaves no request behind."""
+    """Start a gateway on these models; end it, and see that it leaves no request behind.
+
+    It serves everybody, unless `insecure_no_auth=False` is among the settings.
+    """
     config_dir = directory / "config"
     config_dir.mkdir(exist_ok=True)
     if credentials is not None:
-        keys = directory / "credentials"
-        keys.mkdir()
+        files = directory / "credentials"
+        files.mkdir()
         for name, key in credentials.items():
-            (keys / name).write_text(key)
-        settings["credentials_dir"] = keys
+            (files / name).write_text(key)
+        settings["credentials_dir"] = files
     port = free_port()
     options = {
         "config_dir": config_dir,
@@ -120,7 +126,7 @@ async def running_gateway(
         running = RunningGateway(gateway, listener, config_dir, port)
         try:
             if models:
-                await running.configure(*models)
+                await running.configure(*models, keys=keys)
             if credentials:
                 await eventually(lambda: all(gateway.credentials.key(name) for name in credentials), what="credentials")
             yield running

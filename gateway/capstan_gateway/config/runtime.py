@@ -21,8 +21,11 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_contract.names import AUTO
+from capstan_gateway.config.views import Views, granted
 from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.dialects.targets.target import Target
+from capstan_gateway.identity.keyring import NO_KEYS, Keyring, build_keyring
+from capstan_gateway.identity.principal import Principal
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.selection.filters import Member
 from capstan_gateway.selection.plan import CascadePlan, Plan, RouterPlan
@@ -107,27 +110,67 @@ class Answering(Protocol):
 class Runtime:
     """One config, ready to serve."""
 
-    __slots__ = ("_entries", "_members", "_served", "answering", "auto", "by_id", "hash", "listing", "models")
+    __slots__ = (
+        "_auto", "_entries", "_listing", "_members", "_served", "_views", "answering", "auto", "by_id", "hash",
+        "keyring", "models", "whole",
+    )  # fmt: skip
 
     def __init__(
         self,
-        config: GatewayConfig,
+        config_hash: str,
+        entries: Mapping[str, ModelEntry],
         served: Mapping[str, Mapping[str, ServedModel]],
         answering: Answering,
         auto: ServedModel | None = None,
+        *,
+        keyring: Keyring = NO_KEYS,
+        whole: "Runtime | None" = None,
     ) -> None:
-        self.hash = config.hash
-        self._entries = {entry.id: entry for entry in config.models}
+        self.hash = config_hash
+        self.keyring = keyring
+        """The API keys of the config."""
+        self.whole: Runtime = whole or self
+        """The config with everything in it: itself, unless this is what somebody may use of it."""
+        self._entries = entries
         self._served = served
         self.answering = answering
         self.models = {name: model for names in served.values() for name, model in names.items()}
         """By every name that clients may use: served names, aliases, adapters."""
-        self.by_id = {name: served[name][self._entries[name].servedName] for name in sorted(self._entries)}
+        mains = ((name, names.get(entries[name].servedName)) for name, names in sorted(served.items()))
+        self.by_id = {name: model for name, model in mains if model is not None}
+        self._auto = auto
         self.auto = auto if AUTO not in self.models and self.models else None
         """The built-in virtual model; None while a model of the config has its name."""
         self._members: dict[tuple[str, frozenset[Task]], tuple[Member[ServedModel], ...]] = {}
-        cards = [_card(name, model) for name, model in self.listed()]
-        self.listing = orjson.dumps({"object": "list", "data": cards})
+        self._views: Views[Runtime] = Views()
+        self._listing = b""
+
+    @property
+    def listing(self) -> bytes:
+        """The list of models as OpenAI's API gives it."""
+        if not self._listing:
+            cards = [_card(name, model) for name, model in self.listed()]
+            self._listing = orjson.dumps({"object": "list", "data": cards})
+        return self._listing
+
+    def seen_by(self, principal: Principal) -> "Runtime":
+        """Give what somebody may use of the config: a Runtime that has nothing else in it.
+
+        Whoever serves a request knows no other, so that no member, fallback, list or error can name what is not in it.
+        """
+        if not principal.models:
+            return self
+        return self._views.get(principal.models, self._view, lambda view: len(view.models))
+
+    def _view(self, patterns: tuple[str, ...]) -> "Runtime":
+        served = granted(patterns, self.models, self._served, self.by_id)
+        return Runtime(
+            self.hash, self._entries, served, self.answering, self._auto, keyring=self.keyring, whole=self.whole
+        )
+
+    def cascaded(self, plan: CascadePlan) -> list[ServedModel]:
+        """Give the members of a cascade, in their order."""
+        return [self.by_id[member] for member in plan.members if member in self.by_id]
 
     def listed(self) -> list[tuple[str, ServedModel]]:
         """Give every name that requests may say, with its model, in the order of the names."""
@@ -149,11 +192,11 @@ class Runtime:
 
     def _all_members(self, plan: Plan | None) -> Iterator[Member[ServedModel]]:
         if isinstance(plan, CascadePlan):
-            for name in plan.members:
-                yield Member(self.by_id[name])
+            yield from map(Member, self.cascaded(plan))
         elif plan is not None and plan.members is not None:
             for member in plan.members:
-                yield Member(self.by_id[member.model], member.weight, member.priority)
+                if member.model in self.by_id:
+                    yield Member(self.by_id[member.model], member.weight, member.priority)
         elif plan is not None:
             for model in self.by_id.values():
                 if model.plan is None and model.auto:
@@ -212,7 +255,9 @@ def compile_runtime(
     plan = RouterPlan(auto, StickyBy.USER, None)
     chooses = _compile_model(entry, endpoints_of(entry), metrics, pseudonyms, plan)[AUTO]
     answering.compose(chooses, answering.layers_of(entry))
-    return Runtime(config, served, answering, chooses)
+    keyring = yield from build_keyring(config.keys, config.keySalt, NO_KEYS if previous is None else previous.keyring)
+    entries = {entry.id: entry for entry in config.models}
+    return Runtime(config.hash, entries, served, answering, chooses, keyring=keyring)
 
 
 def _compile_model(

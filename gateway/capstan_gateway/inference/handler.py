@@ -5,7 +5,9 @@ from typing import Final, Protocol
 
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime
-from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
+from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded, Unauthenticated
+from capstan_gateway.identity.credential import API_KEY, AUTHORIZATION, CREDENTIAL_HEADERS, X_API_KEY, credential_of
+from capstan_gateway.identity.gate import Gate
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.request import Route
@@ -22,7 +24,7 @@ BODY_SECONDS: Final = 60.0
 _REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _TRACE: Final = frozenset((b"traceparent", b"tracestate"))
 _SESSION: Final = b"x-session-id"
-_READ: Final = frozenset((_REQUEST_ID, _SESSION, *_TRACE, b"content-type", b"content-encoding"))
+_READ: Final = frozenset((_REQUEST_ID, _SESSION, *_TRACE, b"content-type", b"content-encoding", *CREDENTIAL_HEADERS))
 _MAX_SESSION_BYTES: Final = 256
 _MAX_TRACE_BYTES: Final = 1024
 
@@ -45,6 +47,7 @@ class InferenceHandler:
         requests: InFlight,
         ids: RequestIds,
         turned_away: TurnedAway,
+        gate: Gate,
     ) -> None:
         self._route = route
         self._deps = deps
@@ -52,6 +55,7 @@ class InferenceHandler:
         self._requests = requests
         self._ids = ids
         self._turned_away = turned_away
+        self._gate = gate
 
     def __call__(self, exchange: Exchange) -> Awaitable[None] | None:
         """Begin to serve one request; give what serves it to its end, unless it has its answer already."""
@@ -62,15 +66,22 @@ class InferenceHandler:
             return None
         now = self._deps.clock()
         delivery = Delivery(exchange, self._route, runtime, now, now + BODY_SECONDS)
-        self._read_headers(delivery)
+        credential = self._read_headers(delivery)
+        try:
+            principal = self._gate.admit(credential, runtime.keyring)
+        except Unauthenticated as error:
+            self._turn_away(exchange, Reason.UNAUTHENTICATED, error, delivery.request_id)
+            return None
+        delivery.comes_from(principal)
         if requests.draining:
             exchange.keep_alive = False
         exchange.on_gone = delivery.leave
         requests.add(delivery)
         return serve(delivery, self._deps, requests.remove)
 
-    def _read_headers(self, delivery: Delivery) -> None:
-        given = b""
+    def _read_headers(self, delivery: Delivery) -> bytes:
+        """Read what counts; give the credential, b"" for none."""
+        given = authorization = x_api_key = api_key = b""
         for name, value in delivery.exchange.headers:
             if name not in _READ:
                 continue
@@ -80,16 +91,25 @@ class InferenceHandler:
                 given = value
             elif name == _SESSION:
                 delivery.session = value[:_MAX_SESSION_BYTES].decode("latin-1")
+            elif name == AUTHORIZATION:
+                authorization = authorization or value
+            elif name == X_API_KEY:
+                x_api_key = x_api_key or value
+            elif name == API_KEY:
+                api_key = api_key or value
             elif name == b"content-encoding":
                 delivery.content_encoding = value
             elif len(value) <= _MAX_TRACE_BYTES:
                 delivery.trace = [*delivery.trace, (name, value)]
         delivery.request_id = self._ids.accept(given) if given else self._ids.make()
+        return credential_of(authorization, x_api_key, api_key)
 
     def _refuse(self, exchange: Exchange, runtime: Runtime | None) -> None:
         """Answer outside of the pipeline."""
         reason, error = self._refusal(exchange, runtime)
-        request_id = self._turned_away.request_id(exchange.headers)
+        self._turn_away(exchange, reason, error, self._turned_away.request_id(exchange.headers))
+
+    def _turn_away(self, exchange: Exchange, reason: Reason, error: GatewayError, request_id: bytes) -> None:
         self._turned_away.note(reason, error, request_id, self._route.path)
         respond_error(exchange, error, request_id, self._route.dialect)
 

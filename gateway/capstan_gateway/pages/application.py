@@ -27,6 +27,7 @@ from capstan_gateway.errors import (
 from capstan_gateway.headers import Header
 from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.pages.anthropic import anthropic_card, list_page, speaks_anthropic
+from capstan_gateway.pages.guard import principal_of
 from capstan_gateway.serving.refusals import error_response
 from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.telemetry.metrics import Metrics
@@ -35,8 +36,12 @@ JSON: Final = "application/json"
 
 
 def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
-    """GET /v1/models: every configured name, also of models that are at zero replicas."""
+    """GET /v1/models: every configured name that who asks may use, also of models that are at zero replicas."""
     router = APIRouter(tags=["models"])
+
+    def _seen(request: Request) -> Runtime | None:
+        runtime = current()
+        return None if runtime is None else runtime.seen_by(principal_of(request))
 
     @router.get("/")
     @router.get("/api/hello")
@@ -47,7 +52,7 @@ def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
     @router.get("/v1/models")
     async def list_models(request: Request) -> Response:
         """List the models that requests may name, in the form of the API that the client speaks."""
-        runtime = current()
+        runtime = _seen(request)
         if speaks_anthropic(request):
             query = request.query_params
             models = () if runtime is None else tuple(runtime.listed())
@@ -62,7 +67,7 @@ def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
     async def get_model(request: Request, name: str) -> dict[str, object]:
         """Describe one model."""
         name = unquote(name)
-        runtime = current()
+        runtime = _seen(request)
         model = None if runtime is None else runtime.find(name)
         if model is not None and speaks_anthropic(request):
             return anthropic_card(name, model)

@@ -7,6 +7,7 @@ import httptools
 
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.headers import header_lines
+from capstan_gateway.identity.principal import Principal
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.refusals import respond_error
 
@@ -24,9 +25,9 @@ class AsgiHandler:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def __call__(self, exchange: Exchange) -> None:
-        """Serve one request."""
-        scope = _scope(exchange)
+    async def __call__(self, exchange: Exchange, principal: Principal | None = None) -> None:
+        """Serve one request; pages find who sends it in `request.state.principal`."""
+        scope = _scope(exchange, principal)
         if scope is None:
             respond_error(exchange, InvalidRequest("the request's path is not valid"), b"none")
             return
@@ -62,7 +63,7 @@ def _respond(exchange: Exchange, status: int, headers: list[tuple[bytes, bytes]]
     exchange.respond(status, header_lines(headers), body)
 
 
-def _scope(exchange: Exchange) -> Message | None:
+def _scope(exchange: Exchange, principal: Principal | None) -> Message | None:
     """Describe the request as ASGI does; None when its target is not one."""
     try:
         url = httptools.parse_url(exchange.target)
@@ -85,5 +86,5 @@ def _scope(exchange: Exchange) -> Message | None:
         "headers": exchange.headers,
         "client": None,
         "server": None,
-        "state": {},
+        "state": {} if principal is None else {"principal": principal},
     }

@@ -11,8 +11,9 @@ from capstan_gateway.documents import INLINE_BYTES, count_values, is_too_much, m
 from capstan_gateway.errors import InvalidRequest, NotStored, Overloaded, RequestTooLarge, StoreUnavailable
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget, Share
+from capstan_gateway.pages.guard import principal_of
 from capstan_gateway.pipeline.beside import beside
-from capstan_gateway.stores.keys import is_kept_id, tenant_of
+from capstan_gateway.stores.keys import is_kept_id
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.responses import ResponseStore, Stored
 
@@ -32,13 +33,13 @@ def response_routes(store: ResponseStore | None, budget: MemoryBudget, executor:
         """Give a stored response as it was given out."""
         if request.query_params.get("stream", "false").lower() not in ("false", "0"):
             raise InvalidRequest("`stream` must be false: events are not stored", code="invalid_value", param="stream")
-        stored = await load(store, tenant_of(request.scope["headers"]), response_id)
+        stored = await load(store, principal_of(request).tenant, response_id)
         return Response(stored.response, media_type=_JSON)
 
     @router.delete("/v1/responses/{response_id}")
     async def delete_response(request: Request, response_id: str) -> dict[str, object]:
         """Forget a stored response."""
-        if not await delete(store, tenant_of(request.scope["headers"]), response_id):
+        if not await delete(store, principal_of(request).tenant, response_id):
             raise no_such_response(response_id)
         return {"id": response_id, "object": "response", "deleted": True}
 
@@ -46,7 +47,7 @@ def response_routes(store: ResponseStore | None, budget: MemoryBudget, executor:
     async def list_input_items(request: Request, response_id: str) -> Response:
         """List what a stored response answers: the items of earlier turns, too."""
         query = request.query_params
-        stored = await load(store, tenant_of(request.scope["headers"]), response_id)
+        stored = await load(store, principal_of(request).tenant, response_id)
         page = partial(list_items, limit=query.get("limit"), order=query.get("order"), after=query.get("after"))
         return Response(await listed(stored.items, page, budget, executor), media_type=_JSON)
 

@@ -13,7 +13,6 @@ from capstan_gateway.pipeline.options import NO_OPTIONS, Options
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.stores.keys import tenant_of
 
 
 class AnswerKeeper(Protocol):
@@ -44,8 +43,8 @@ class Delivery:
     def __init__(self, exchange: Exchange, route: Route, runtime: Runtime, started: float, expires_at: float) -> None:
         self.exchange: Final = exchange
         self.route: Final = route
-        self.runtime: Final = runtime
-        """The one that was current when the request came."""
+        self.runtime = runtime
+        """What who asks may use of the one that was current when the request came."""
         self.started: Final = started
         """In the loop's time, like every other time here."""
         self.expires_at = expires_at
@@ -87,7 +86,12 @@ class Delivery:
     @property
     def tenant(self) -> str:
         """Whose stored responses it may go on from, and whose its own is."""
-        return tenant_of(self.exchange.headers)
+        return self.principal.tenant
+
+    def comes_from(self, principal: Principal) -> None:
+        """Take note of who asks: what is not theirs to use is not there."""
+        self.principal = principal
+        self.runtime = self.runtime.seen_by(principal)
 
     def interrupt(self, reason: Exception) -> None:
         """Stop the delivery at whatever it waits for; `reason` is raised there in the end."""

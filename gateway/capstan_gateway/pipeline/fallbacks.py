@@ -83,7 +83,7 @@ def _with_fallbacks(ask: Ask, deps: Deps, asked: ServedModel, first: Sequence[Se
 
 def _has_endpoints(ask: Ask, model: ServedModel) -> bool:
     if isinstance(model.plan, CascadePlan):
-        return any(ask.runtime.by_id[member].endpoints.states for member in model.plan.members)
+        return any(member.endpoints.states for member in ask.runtime.cascaded(model.plan))
     return bool(model.endpoints.states)
 
 

@@ -120,7 +120,7 @@ def is_ready(model: ServedModel, deps: Deps) -> bool:
 def is_usable(ask: Ask, model: ServedModel, deps: Deps) -> bool:
     """Whether a model, or a member of a cascade, is ready."""
     if isinstance(model.plan, CascadePlan):
-        return any(is_ready(ask.runtime.by_id[member], deps) for member in model.plan.members)
+        return any(is_ready(member, deps) for member in ask.runtime.cascaded(model.plan))
     return is_ready(model, deps)
 
 
@@ -129,7 +129,7 @@ def _load_in(ask: Ask) -> Callable[[ServedModel], float]:
 
     def load(model: ServedModel) -> float:
         if isinstance(model.plan, CascadePlan):
-            model = ask.runtime.by_id[model.plan.members[0]]
+            model = ask.runtime.cascaded(model.plan)[0]
         states = model.endpoints.states
         return sum(state.in_flight for state in states) / len(states) if states else 0.0
 

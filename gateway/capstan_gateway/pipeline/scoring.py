@@ -29,7 +29,8 @@ class Scorer:
     def __init__(self, ask: Ask, estimator: CascadeEstimator) -> None:
         self._ask = ask
         self._uses = USES[estimator.type]
-        self._judge = ask.runtime.by_id.get(estimator.judge or "")
+        # NB: of the whole config: who may use the cascade may have it judged, and is not told by whom.
+        self._judge = ask.runtime.whole.by_id.get(estimator.judge or "")
         self._judge_seconds = estimator.judgeTimeoutSeconds
         self.notes: list[str] = []
         """What went wrong with the judge, in words for a header."""

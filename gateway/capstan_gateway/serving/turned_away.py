@@ -27,6 +27,8 @@ class Reason(StrEnum):
     """There is no config yet."""
     METHOD = "method"
     """The route does not take the method."""
+    UNAUTHENTICATED = "unauthenticated"
+    """Nobody is known by its credential, or it has none."""
     HEAD = "head"
     """The head is too large."""
     MALFORMED = "malformed"

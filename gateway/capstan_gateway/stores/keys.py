@@ -9,23 +9,13 @@ All keys of one tenant have one hash tag, so that a Redis Cluster keeps them tog
 
 import re
 import secrets
-from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
-from capstan_gateway.headers import Header
-
-EVERYBODY: Final = "everybody"
-"""The one tenant of a gateway that does not know who asks."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEPT: Final = re.compile(r"resp_cs[0-9a-f]{40}")
 _ITEM: Final = re.compile(r"[a-z]{1,8}_(cs[0-9a-f]{40})_i?[0-9]{1,9}")
 _RANDOM_BYTES: Final = 20
-
-
-def tenant_of(headers: Sequence[Header]) -> str:  # noqa: ARG001 - who asks is not verified yet: headers will tell it
-    """Give whose stored responses a request with these headers may see, and whose its own is: nobody else says."""
-    return EVERYBODY
 
 
 def tenant_prefix(tenant: str) -> str:

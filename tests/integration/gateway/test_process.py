@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,13 +41,15 @@ class Process:
 
 
 @asynccontextmanager
-async def gateway_process(directory: Path, *flags: str) -> AsyncIterator[Process]:
+async def gateway_process(directory: Path, *flags: str, open_to_all: bool = True) -> AsyncIterator[Process]:
     """Start `capstan-gateway` on the config in `directory`; kill it if it is still there."""
     port, admin_port = free_port(), free_port()
     log = directory / "log"
     options = ["--port", str(port), "--admin-port", str(admin_port), "--config-dir", str(directory / "config")]
+    if open_to_all:
+        options.append("--insecure-no-auth")
     with log.open("wb") as sink:
-        process = await asyncio.create_subprocess_exec(*COMMAND, "--insecure-no-auth", *options, *flags, stderr=sink)
+        process = await asyncio.create_subprocess_exec(*COMMAND, *options, *flags, stderr=sink)
     running = Process(process, port, admin_port, log)
     try:
 
@@ -72,14 +73,14 @@ async def upstream(tmp_path: Path) -> AsyncIterator[FakeUpstream]:
         yield fake
 
 
-def test_refuses_to_serve_everybody_by_accident(tmp_path: Path) -> None:
-    """Without keys and without the flag that says so, the process ends with a message and serves nobody."""
-    done = subprocess.run(
-        [*COMMAND, "--config-dir", str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 2
-    assert "no API keys are configured" in done.stderr
-    assert "--insecure-no-auth" in done.stderr
+async def test_serves_nobody_by_accident(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Without keys and without the flag that says so, the gateway is ready, and lets nobody in."""
+    async with gateway_process(tmp_path, open_to_all=False) as gateway, aiohttp.ClientSession(gateway.url) as http:
+        assert await gateway.status("/readyz") == 200
+        assert await gateway.status("/v1/models") == 401
+        async with http.post("/v1/chat/completions", json=BODY, headers={"authorization": "Bearer any"}) as answer:
+            assert answer.status == 401
+    assert upstream.requests == []
 
 
 async def test_admin_pages_have_their_own_port(tmp_path: Path, upstream: FakeUpstream) -> None:

@@ -8,11 +8,13 @@ from typing import Any, cast
 import httpx
 import orjson
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.base import RequestResponseEndpoint
 
 from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.errors import Overloaded
+from capstan_gateway.identity.principal import Principal
 from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pages.responses import response_routes
@@ -21,7 +23,6 @@ from capstan_gateway.pipeline.parse import translate
 from capstan_gateway.pipeline.recall import recall
 from capstan_gateway.pipeline.stored import with_history
 from capstan_gateway.serving.exchange import Exchange
-from capstan_gateway.stores import keys
 from capstan_gateway.stores.responses import ResponseStore, Stored
 from support.asks import an_ask
 from support.threads import Counted
@@ -112,12 +113,19 @@ async def test_the_translation_of_what_was_read_is_counted(executor: Counted) ->
     assert budget.held > 3 * STORED.size
 
 
-async def test_one_function_says_whose_responses_they_are(monkeypatch: pytest.MonkeyPatch, executor: Counted) -> None:
-    """A request that goes on from a response and a page that shows one mean the same tenant."""
-    monkeypatch.setattr(keys, "EVERYBODY", "somebody")
-    store = Store()
-    await recall(delivery(MemoryBudget(1 << 30)), REQUEST, cast(ResponseStore, store), executor)
+async def test_the_credential_says_whose_responses_they_are(executor: Counted) -> None:
+    """A request that goes on from a response and a page that shows one mean the tenant of who asks, and no other."""
+    store, somebody = Store(), Principal(tenant="somebody", key="k")
+    one = delivery(MemoryBudget(1 << 30))
+    one.principal = somebody
+    await recall(one, REQUEST, cast(ResponseStore, store), executor)
     app = FastAPI()
+
+    @app.middleware("http")
+    async def authenticated(request: Request, go_on: RequestResponseEndpoint) -> Response:
+        request.state.principal = somebody
+        return await go_on(request)
+
     app.include_router(response_routes(cast(ResponseStore, store), MemoryBudget(1 << 30), executor))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as client:
         for path in (RESPONSE_ID, f"{RESPONSE_ID}/input_items"):

@@ -44,7 +44,6 @@ def test_all_of_it_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config-dir", "/config"], "no API keys are configured"),
         (["--insecure-no-auth"], "a config source is needed"),
         ([*BASE, "--kube-namespace", "x"], "must be given together"),
         ([*BASE, "--port", "80", "--admin-port", "80"], "must differ"),

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from capstan_gateway.stores.keys import EVERYBODY, is_kept_id, new_number, response_of_item, tenant_prefix
+from capstan_gateway.identity.principal import EVERYBODY
+from capstan_gateway.stores.keys import is_kept_id, new_number, response_of_item, tenant_prefix
 
 
 def test_all_keys_of_a_tenant_are_in_one_slot() -> None:

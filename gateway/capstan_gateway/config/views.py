@@ -1,0 +1,106 @@
+"""What of a config somebody may use whom not everything is allowed. Pure.
+
+Who may use a model under one of its names may use it: under all of its names, and wherever a virtual model would ask
+it. An adapter is a model of its own. A virtual model of which nothing else is left is not there either, as in a config
+that lacks its members.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, Protocol, TypeVar
+
+from capstan_gateway.identity.names import allowed
+from capstan_gateway.selection.plan import CascadePlan, Plan
+
+MAX_VIEWS: Final = 256
+MAX_NAMES: Final = 100_000
+"""Names that all views of a config have together: some ten megabytes."""
+
+
+class Named(Protocol):
+    """What this needs to know of a model."""
+
+    @property
+    def id(self) -> str:
+        """The id of its entry, which its adapters share."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The name that it has among its own."""
+        ...
+
+    @property
+    def plan(self) -> Plan | None:
+        """What a virtual model does."""
+        ...
+
+
+Model = TypeVar("Model", bound=Named)
+View = TypeVar("View")
+Names = Mapping[str, Model]
+
+
+def granted(
+    patterns: tuple[str, ...], models: Names[Model], served: Mapping[str, Names[Model]], main: Mapping[str, Model]
+) -> dict[str, Names[Model]]:
+    """Give what of `served` these patterns allow: names and models by the id of an entry, in the order of the ids.
+
+    `models` has all of them by their names; `main` has the models themselves, which are no adapters, by their ids.
+    """
+    found: dict[str, dict[str, Model]] = {}
+    for name in allowed(patterns, models):
+        model = models[name]
+        names = {other: one for other, one in served[model.id].items() if one is model}
+        found.setdefault(model.id, {}).update(names)
+    _drop_empty(found, main)
+    return {entry_id: found[entry_id] for entry_id in sorted(found)}
+
+
+def _drop_empty(found: dict[str, dict[str, Model]], main: Mapping[str, Model]) -> None:
+    """Take away the virtual models without a member: cascades first, because they may be members of routers."""
+    virtual = [entry_id for entry_id in found if main[entry_id].plan is not None]
+    for entry_id in sorted(virtual, key=lambda one: not isinstance(main[one].plan, CascadePlan)):
+        members = members_of(main[entry_id].plan)
+        if members is not None and not any(_has(found, member, main) for member in members):
+            del found[entry_id]
+
+
+def _has(found: Mapping[str, Names[Model]], member: str, main: Mapping[str, Model]) -> bool:
+    return any(model is main[member] for model in found.get(member, {}).values())
+
+
+def members_of(plan: Plan | None) -> tuple[str, ...] | None:
+    """Give the ids of the members that a plan names; None when it names none, and chooses among all models."""
+    if plan is None or isinstance(plan, CascadePlan):
+        return None if plan is None else plan.members
+    return None if plan.members is None else tuple(member.model for member in plan.members)
+
+
+class Views(Generic[View]):
+    """The views of one config, by the patterns that they are made of; those that were not used for longest go first."""
+
+    def __init__(self, *, most: int = MAX_VIEWS, most_names: int = MAX_NAMES) -> None:
+        self._most = most
+        self._most_names = most_names
+        self._names = 0
+        self._views: OrderedDict[tuple[str, ...], tuple[View, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def get(
+        self, patterns: tuple[str, ...], make: Callable[[tuple[str, ...]], View], size: Callable[[View], int]
+    ) -> View:
+        """Give the view of these patterns, made when it is not there; `size` counts the names that it has."""
+        known = self._views.get(patterns)
+        if known is not None:
+            self._views.move_to_end(patterns)
+            return known[0]
+        view = make(patterns)
+        self._views[patterns] = view, size(view)
+        self._names += size(view)
+        while len(self._views) > self._most or (self._names > self._most_names and len(self._views) > 1):
+            _, (_, names) = self._views.popitem(last=False)
+            self._names -= names
+        return view
