@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from capstan_operator.api.kinds import KINDS, LLMMODEL, Kind, Model
+from capstan_contract.limits import policy_id
+from capstan_operator.api.kinds import KINDS, LLMMODEL, RATELIMITPOLICY, Kind, Model, Policy
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.desired.compile import INVALID, compile_gateway
-from capstan_operator.desired.name_rules import NO_RULES, NameRules
+from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules
 from capstan_operator.desired.naming import adapter_served_name, served_name
-from capstan_operator.desired.types import LeftOut, LostFallback
+from capstan_operator.desired.policies import find_target_faults
+from capstan_operator.desired.types import LeftOut, LostFallback, PolicyVerdict
 from capstan_operator.manifests.collect import Address, Manifests, load_manifests
 from capstan_operator.manifests.documents import Diagnostic, Severity, about
 from capstan_operator.manifests.judge import judge_resources
@@ -57,14 +59,43 @@ def run(arguments: argparse.Namespace) -> int:
 def check_together(manifests: Manifests, rules: NameRules = NO_RULES) -> Iterator[Diagnostic]:
     """Find what only shows when a manifest is seen with its engine's abilities and with the other manifests."""
     yield from judge_resources(manifests)
-    models = manifests.models
-    for key, verdict in compile_gateway(models.values(), rules=rules).verdicts.items():
+    models, policies = manifests.models, manifests.of_kind(RATELIMITPOLICY)
+    compiled = compile_gateway(models.values(), policies=policies.values(), rules=rules)
+    for key, verdict in compiled.verdicts.items():
         if not verdict.accepted and verdict.reason != INVALID and not verdict.left_out:
             yield about(manifests.origin(LLMMODEL, key), verdict.message, "spec.model")
         yield from _left_out(manifests, key, verdict.left_out)
         yield from (about(manifests.origin(LLMMODEL, key), lost.message, lost.field) for lost in verdict.lost_names)
         yield from _foreign_fallbacks(manifests, key, verdict.lost_fallbacks)
     yield from _unknown_fallbacks(manifests, [model for model in models.values() if model.spec is not None])
+    for policy in policies.values():
+        yield from _policy_doubts(manifests, policy, compiled.policies[policy_id(*policy.key)], rules)
+
+
+def _policy_doubts(
+    manifests: Manifests, policy: Policy, verdict: PolicyVerdict, rules: NameRules
+) -> Iterator[Diagnostic]:
+    """Tell what a policy would not do: what it is to limit may well be in the cluster, and what beats it is here."""
+    origin = manifests.origin(RATELIMITPOLICY, policy.key)
+    yield from (about(origin, fault.message, fault.field) for fault in find_target_faults(policy, rules))
+    if policy.spec is None:
+        return
+    if verdict.reason == CONFLICTED:
+        yield about(origin, verdict.message, "spec")
+    for loss in verdict.losses if verdict.reason != CONFLICTED else ():
+        if loss.reason == CONFLICTED:
+            message = f"is not in force on the LLMModel '{loss.model.name}': {loss.winner} is"
+            yield about(origin, message, "spec", Severity.WARNING)
+    named = [(f"spec.targetRefs[{index}].name", one.name) for index, one in enumerate(policy.spec.targetRefs)]
+    named += [
+        (f"spec.budgets[{index}].downgradeTo", one.downgradeTo)
+        for index, one in enumerate(policy.spec.budgets)
+        if one.downgradeTo is not None
+    ]
+    for field, name in named:
+        if Address(LLMMODEL.name, ObjectKey(policy.key.namespace, name)) not in manifests.resources:
+            message = f"names the LLMModel '{name}', which is in none of these manifests"
+            yield about(origin, message, field, Severity.WARNING)
 
 
 def _left_out(manifests: Manifests, key: ObjectKey, members: tuple[LeftOut, ...]) -> Iterator[Diagnostic]:

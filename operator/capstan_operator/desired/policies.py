@@ -125,7 +125,7 @@ def _judge_alone(policy: Policy, live: LiveConfig, rules: NameRules) -> _Candida
     if policy.deleting:
         gone = PolicyVerdict(accepted=False, reason="Deleting", message="the policy is being deleted")
         return _Candidate(policy.key, policy.created, gone)
-    faults = (*find_policy_faults(policy), *_target_faults(policy, rules))
+    faults = (*find_policy_faults(policy), *find_target_faults(policy, rules))
     if not faults and policy.spec is not None:
         sound = PolicyVerdict(accepted=True, reason=ACCEPTED, message="")
         return _Candidate(policy.key, policy.created, sound, build_policy_entry(policy, policy.spec))
@@ -139,7 +139,7 @@ def _judge_alone(policy: Policy, live: LiveConfig, rules: NameRules) -> _Candida
     return _Candidate(policy.key, policy.created, kept, last)
 
 
-def _target_faults(policy: Policy, rules: NameRules) -> tuple[Fault, ...]:
+def find_target_faults(policy: Policy, rules: NameRules) -> tuple[Fault, ...]:
     """Only who may speak for everybody may leave out whom a policy is for."""
     spec = policy.spec
     if spec is None or spec.targetRefs or spec.targetSelector is not None:

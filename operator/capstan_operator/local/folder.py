@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from capstan_operator.api.kinds import Model
+from capstan_operator.api.kinds import RATELIMITPOLICY, Model, Policy
 from capstan_operator.desired.faults import find_faults
+from capstan_operator.desired.limits import find_policy_faults
 from capstan_operator.manifests.collect import collect
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity
 from capstan_operator.manifests.judge import find_resource_faults
@@ -19,6 +20,7 @@ class Reading:
     models: tuple[Model, ...]
     news: tuple[tuple[str, str], ...]
     """(subject, sentence) for faults that were not there at the last reading, and for those that are gone."""
+    policies: tuple[Policy, ...] = ()
 
 
 class Folder:
@@ -30,6 +32,7 @@ class Folder:
         self._told: frozenset[str] = frozenset()
         self._seen: tuple[dict[str, str], list[Diagnostic]] | None = None
         self._models: tuple[Model, ...] = ()
+        self._policies: tuple[Policy, ...] = ()
 
     @property
     def watched(self) -> Path:
@@ -46,7 +49,7 @@ class Folder:
         """Read all files. A file with a fault, or one that is being written, counts as it was when it was right."""
         texts, diagnostics = read_texts([self._path])
         if (texts, diagnostics) == self._seen:
-            return Reading(self._models, ())
+            return Reading(self._models, (), self._policies)
         self._seen = (texts, list(diagnostics))
         unreadable = {diagnostic.file for diagnostic in diagnostics}
         documents: list[Document] = []
@@ -66,7 +69,9 @@ class Folder:
         collected = collect(documents)
         diagnostics += [diagnostic for diagnostic in collected.diagnostics if diagnostic not in diagnostics]
         self._models = tuple(model for model in collected.models.values() if not find_faults(model))
-        return Reading(self._models, tuple(self._news(diagnostics)))
+        policies = collected.of_kind(RATELIMITPOLICY).values()
+        self._policies = tuple(policy for policy in policies if not find_policy_faults(policy))
+        return Reading(self._models, tuple(self._news(diagnostics)), self._policies)
 
     def _news(self, diagnostics: list[Diagnostic]) -> Iterator[tuple[str, str]]:
         told = frozenset(str(diagnostic) for diagnostic in diagnostics)

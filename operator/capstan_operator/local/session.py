@@ -14,7 +14,7 @@ import aiohttp
 from watchfiles import awatch
 
 from capstan_contract.config import Backend, ConfigError, GatewayConfig, StaticBackend
-from capstan_operator.api.kinds import Model
+from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.compile import compile_gateway, default_backend
 from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.members import describe
@@ -79,6 +79,7 @@ class _Session:
         self._stop = asyncio.Event()
         self._folder = Folder(options.folder)
         self._models: tuple[Model, ...] = ()
+        self._policies: tuple[Policy, ...] = ()
         self._config = GatewayConfig.build(())
         self._gateway_is_up = False
         environment = dict(options.environment)
@@ -142,9 +143,9 @@ class _Session:
             yield_on_timeout=True,
         )
         async for _ in changes:
-            before = self._models
+            before = self._models, self._policies
             self._read()
-            if self._models != before:
+            if (self._models, self._policies) != before:
                 self._wake.set()
 
     def _read(self) -> None:
@@ -153,6 +154,7 @@ class _Session:
         for subject, sentence in reading.news:
             self._say(subject, sentence)
         self._models = tuple(on_chosen_engine(model, self._options.choices) for model in reading.models)
+        self._policies = reading.policies
 
     def _step(self) -> None:
         """Bring processes and config one step nearer to what the manifests say."""
@@ -161,7 +163,7 @@ class _Session:
         launches, absent = _launches(accepted, self._options.choices)
         self._engines.carry_out(plan_processes(self._engines.processes, launches, self._engines.resting))
         urls = serving_urls(self._engines.processes, launches)
-        compiled = compile_folder(accepted, self._config, lambda model: _backend(model, urls))
+        compiled = compile_folder(accepted, self._config, lambda model: _backend(model, urls), self._policies)
         missing = write_credentials(
             self._options.state / "credentials", compiled.credentials, self._options.environment
         )
@@ -172,6 +174,7 @@ class _Session:
                 config=self._config,
                 refused={key: verdict.message for key, verdict in verdicts.items() if not verdict.accepted},
                 reduced={key: describe(verdict.without) for key, verdict in verdicts.items() if verdict.without},
+                policies={id_: found.message for id_, found in compiled.policies.items() if not found.accepted},
                 absent=absent,
                 missing_keys=missing,
                 launches=launches,
@@ -205,10 +208,14 @@ class _Session:
 
 
 def compile_folder(
-    models: Iterable[Model], running: GatewayConfig, backend_of: Callable[[Model], Backend]
+    models: Iterable[Model],
+    running: GatewayConfig,
+    backend_of: Callable[[Model], Backend],
+    policies: Iterable[Policy] = (),
 ) -> CompiledGateway:
-    """Compile the models of a folder: as in a cluster, a name stays with the one that serves under it."""
-    return compile_gateway(models, live=LiveConfig.of(running), rules=ONE_TENANT, backend_of=backend_of)
+    """Compile a folder: as in a cluster, a name stays with the one that serves under it, and a policy in force."""
+    live = LiveConfig.of(running)
+    return compile_gateway(models, policies=policies, live=live, rules=ONE_TENANT, backend_of=backend_of)
 
 
 def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch], dict[ObjectKey, str]]:

@@ -24,6 +24,8 @@ class Scene:
     """Why the gateway config leaves a model out."""
     reduced: Mapping[ObjectKey, str]
     """What a virtual model that is served has to do without."""
+    policies: Mapping[str, str]
+    """Why policies are not in force, by the ids of their entries."""
     absent: Mapping[ObjectKey, str]
     """Why a model has no engine here."""
     missing_keys: Mapping[str, str]
@@ -84,11 +86,14 @@ class Teller:
 
 
 def problems_of(scene: Scene) -> Iterator[tuple[str, str]]:
-    """Give (model, sentence) for what keeps models from being served, apart from engines that are coming up."""
+    """Give (subject, sentence) for what keeps models from being served, apart from engines that are coming up, and
+    policies from being in force."""
     for key, message in sorted(scene.refused.items()):
         yield key.name, f"is not served: {message}"
     for key, message in sorted(scene.reduced.items()):
         yield key.name, f"is served with less than it names: {message}"
+    for id_, message in sorted(scene.policies.items()):
+        yield f"policy {id_.rpartition('/')[2]}", message
     for key, reason in sorted(scene.absent.items()):
         yield key.name, f"has no engine: {reason}"
     for file, variable in sorted(scene.missing_keys.items()):

@@ -3,6 +3,7 @@
 Write the expected file again, and look at the difference, with: UPDATE_GOLDEN=1 pytest tests/golden/render
 """
 
+import json
 import os
 import random
 from pathlib import Path
@@ -102,3 +103,12 @@ def test_members_that_are_elsewhere_are_warned_of(capsys: pytest.CaptureFixture[
     assert ": warning: document 1: LLMModel default/front: `spec.router.members[0].name`: names" in captured.err
     [config_map] = yaml.safe_load_all(captured.out)
     assert join_config(config_map["data"]).models == ()
+
+
+def test_policies_are_in_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+    """The gateway's config that is printed has the policies of the manifests, and the models name them."""
+    output = _render(capsys, str(ROOT / "examples" / "protected-model.yaml"))
+    (config,) = [found for found in yaml.safe_load_all(output) if found["metadata"]["name"].endswith("gateway-config")]
+    written = json.loads(config["data"]["config.json"])
+    assert [entry["id"] for entry in written["policies"]] == ["RateLimitPolicy/default/protect-reasoner"]
+    assert [entry["policies"] for entry in written["models"]] == [["RateLimitPolicy/default/protect-reasoner"]]

@@ -202,3 +202,65 @@ def test_what_breaks_the_wiring(folder: Path, capsys: pytest.CaptureFixture[str]
     out, err = capsys.readouterr()
     assert err.startswith("a.yaml:9: document 1: LLMModel default/a: `spec.engine.args[1]`: must not set --served-")
     assert out.startswith("a.yaml:8: warning: document 1: LLMModel default/a: `spec.engine.args[0]`: says what Capstan")
+
+
+POLICY = """\
+apiVersion: capstan.dev/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: NAME}
+spec:
+  limits: [{name: a, per: Tenant, requests: 5}]
+"""
+
+
+def policy(name: str, rest: str) -> str:
+    """A manifest of a policy."""
+    return POLICY.replace("NAME", name) + rest
+
+
+def test_policies_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sound policy is counted beside the models."""
+    (folder / "a.yaml").write_text(model("a") + "---\n" + policy("p", "  targetRefs: [{name: a}]\n"))
+    assert main(["validate", "."]) == 0
+    assert capsys.readouterr() == ("1 model, 1 policy, 0 errors, 0 warnings\n", "")
+
+
+def test_a_policy_for_all_has_to_be_of_the_install_namespace(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A policy that names nobody is an error, unless it is of the namespace that Capstan is installed in."""
+    (folder / "a.yaml").write_text(policy("p", ""))
+    assert main(["validate", "a.yaml"]) == 1
+    assert "must have `targetRefs` or `targetSelector`" in capsys.readouterr().err
+    assert main(["validate", "-n", "capstan-system", "a.yaml"]) == 0
+
+
+def test_a_policy_that_loses_everywhere_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two policies for one model the second one is told who wins; one that loses on some models is warned."""
+    (folder / "a.yaml").write_text(model("a") + "---\n" + model("b"))
+    (folder / "p.yaml").write_text(policy("p", "  targetRefs: [{name: a}]\n"))
+    (folder / "q.yaml").write_text(policy("q", "  targetRefs: [{name: a}]\n"))
+    assert main(["validate", "."]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("q.yaml:")
+    assert "where the RateLimitPolicy 'default/p' is in force" in line
+    (folder / "q.yaml").write_text(policy("q", "  targetRefs: [{name: a}, {name: b}]\n"))
+    assert main(["validate", "."]) == 0
+    out = capsys.readouterr().out
+    assert "is not in force on the LLMModel 'a': RateLimitPolicy/default/p is" in out
+
+
+def test_a_policy_for_models_of_elsewhere_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a policy names, and no manifest has, may well be in the cluster."""
+    budget = '  budgets: [{name: b, per: Team, dollars: "1", period: day, onExhausted: Downgrade, downgradeTo: z}]\n'
+    (folder / "p.yaml").write_text(policy("p", "  targetRefs: [{name: a}]\n" + budget))
+    assert main(["validate", "."]) == 0
+    out = capsys.readouterr().out
+    assert "`spec.targetRefs[0].name`: names the LLMModel 'a', which is in none of these manifests" in out
+    assert "`spec.budgets[0].downgradeTo`: names the LLMModel 'z', which is in none of these manifests" in out
+
+
+def test_a_time_zone_that_there_is_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A time zone is looked up before a cluster gets it."""
+    budget = '  budgets: [{name: b, per: Team, dollars: "1", period: day, resetTimeZone: Europe/Atlantis}]\n'
+    (folder / "a.yaml").write_text(model("a") + "---\n" + policy("p", "  targetSelector: {}\n" + budget))
+    assert main(["validate", "."]) == 1
+    assert "`spec.budgets[0].resetTimeZone`: must be the name of a time zone" in capsys.readouterr().err

@@ -44,6 +44,7 @@ def _scene(**parts: object) -> Scene:
         "config": _config(),
         "refused": {},
         "reduced": {},
+        "policies": {},
         "absent": {},
         "missing_keys": {},
         "launches": {},
