@@ -10,10 +10,11 @@ A bucket is one count of one rule for one subject (a key, a user, a team...). Th
 Everything is whole numbers: units are requests, tokens or nano-dollars, time is milliseconds of the store's own clock.
 
 A reservation has an id that its maker has drawn at random, and a lease: when its maker dies, it comes to an end by
-itself. Every operation can be said twice and counts once.
+itself. Every operation can be said twice and counts once, and in any order: one that is settled before it comes is as
+if it had been settled behind. It takes nothing but what it used.
 
-    reserve   take all charges, or none                     ──► a Verdict
-    extend    take more for the same reservation, or nothing ──► a Verdict
+    reserve   take all charges, or none                      ──► a Verdict
+    extend    hold so much in all, or what it held before    ──► a Verdict
     settle    say what was used in the end: the rest goes back, what was used beyond it is taken whatever is left
     renew     the maker is alive: the lease begins anew; what was used so far stays charged when it ends
 """
@@ -43,7 +44,7 @@ class Quota:
     limit: int
     starts_ms: tuple[int, ...]
     """When periods begin, ascending, in Unix milliseconds: the one that is under way by the caller's clock, one before
-    it and at least one behind it. The store's clock says which of them counts."""
+    it and at least one behind it. The store's clock says which of them counts. `periods.starts_around` gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ class Bucket:
     group: str
     """Id of the policy: buckets of one group are kept together, so that one operation may be about all of them."""
     key: str
-    """Unique in the group, and the same for the same rule and subject in every gateway. It holds no secret and no name
-    of a person: subjects are hashed."""
+    """Unique among those of the group that have a rule of this kind, and the same for the same rule and subject in
+    every gateway. It holds no secret and no name of a person: subjects are hashed."""
     rule: Rule
 
 
@@ -113,7 +114,7 @@ class Verdict:
     one with the longest wait."""
     wait_ms: int = 0
     """When not admitted: after this time, and not before, there is enough for all charges, if nobody takes anything;
-    0 where no waiting helps."""
+    0 where no waiting helps. For Slots it is a second: nobody knows when one is given back."""
 
     @property
     def admitted(self) -> bool:
@@ -126,7 +127,10 @@ class StoreDown(Exception):
 
 
 class LimitStore(Protocol):
-    """Keeps the counts. All operations of one call are about one group. They raise StoreDown, after a bounded time."""
+    """Keeps the counts. All charges of one call are of one group, and each of another bucket.
+
+    Raises StoreDown, after a bounded time, and ValueError for what can never be right: such charges, amounts below 0.
+    """
 
     async def reserve(
         self, id: str, charges: Sequence[Charge], *, lease_ms: int = LEASE_MS, keeps: bool = False, force: bool = False
@@ -136,26 +140,35 @@ class LimitStore(Protocol):
         With `keeps` all of it stays charged when the lease ends (a share that a gateway has used nobody knows how much
         of); otherwise what `renew` has not reported as used goes back. What is held with `keeps`, and not reported as
         used, is still to be had by its holder: a Rate fills up to its capacity less that, so that bucket and shares
-        together never give more than the bucket alone. With `force` it is taken whatever is there.
+        together never give more than the bucket alone. With `force` it is taken whatever is there. Said again it is
+        answered like the first time, by what there is then.
         """
         ...
 
     async def extend(self, id: str, charges: Sequence[Charge], *, used: Sequence[int]) -> Verdict:
-        """Take more, of the same buckets in the same order, all or nothing; `used` is what was used so far.
+        """Take what is missing so that the reservation has `amount` of each bucket *in all*, or nothing.
 
-        The lease goes on as it was: see `renew`.
+        The buckets are those that it was made with, in the same order. An amount in all can be said twice. `used` is
+        what was used so far. The lease goes on as it was (see `renew`); where it has ended meanwhile, what went back
+        with it is taken again too, and it begins anew.
         """
         ...
 
     async def settle(self, group: str, id: str, used: Sequence[int]) -> None:
         """End a reservation: each bucket keeps what was used of it (of Slots nothing, whatever is said).
 
-        Nothing comes of it where nobody knows the reservation: its lease is over, or it was never made.
+        Also for an hour after the end of its lease: what had gone back and was used all the same is taken again, and
+        of what `keeps` had kept the rest goes back. Where nobody knows the reservation it is noted for half a minute,
+        for the case that the reservation comes later than its settlement: then it takes only what was used.
         """
         ...
 
     async def renew(self, group: str, used: Sequence[tuple[str, Sequence[int]]], *, lease_ms: int = LEASE_MS) -> None:
-        """Begin the leases of these reservations anew; `used` is what each has used so far, by its id."""
+        """Begin the leases of these reservations anew; `used` is what each has used so far, by its id.
+
+        One whose lease has ended holds again what it held, whatever is left: its maker is alive and uses it. Ids that
+        nobody knows are passed over.
+        """
         ...
 
 
