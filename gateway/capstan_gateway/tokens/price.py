@@ -21,10 +21,10 @@ MILLION: Final = 1_000_000
 class Rates:
     """Nano-dollars for a million tokens of each kind.
 
-    Every token is of one kind. Input is what was read from a cache, what was written into one (for an hour, or for
-    less), sound, or any other; engines do not tell how much of the sound came from a cache, so that what did not is
-    sound first. Output is thoughts, sound, or any other. A tier holds for all tokens of a request whose whole input is
-    above its bound, as the providers that have tiers charge it.
+    Every token is of one kind. Input is what was written into a cache (for an hour, or for less), sound, what was read
+    from a cache, or any other. Engines do not tell how much of the sound came from a cache: all of it costs what sound
+    costs, and what did not come from a cache is sound first. Output is thoughts, sound, or any other. A tier holds for
+    all tokens of a request whose whole input is above its bound, as the providers that have tiers charge it.
     """
 
     input: int
@@ -88,11 +88,12 @@ class Rates:
         written = min(max(0, written), fresh)
         fresh -= written
         hour = min(max(0, hour), written)
-        audio = min(max(0, audio), fresh)
+        audio = min(max(0, audio), fresh + cached)
+        fresh, cached = fresh - min(audio, fresh), cached - max(0, audio - fresh)
         thought = min(max(0, thought), output)
         spoken = min(max(0, spoken), output - thought)
         return (
-            (fresh - audio) * self.input
+            fresh * self.input
             + cached * self.cached
             + (written - hour) * self.written
             + hour * self.hour

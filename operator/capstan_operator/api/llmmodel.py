@@ -418,6 +418,9 @@ class LLMModelStatus(Part):
     """The name under which the gateway serves it."""
     endpoint: Annotated[str, StringConstraints(max_length=512)] | None = None
     """Where clients find it."""
+    priceSource: Annotated[str, StringConstraints(max_length=320)] | None = None
+    """Where its price comes from: Spec (`spec.serving.price`), "Table PROVIDER/NAME" (the price table of the install
+    namespace), or Unknown, which is never taken for free. Virtual models have none."""
 
 
 class Metadata(Part):

@@ -11,6 +11,7 @@ COMMANDS = {
     "validate": "check manifests without a cluster",
     "render": "print the Kubernetes objects and the gateway config that manifests become",
     "up": "serve a folder of manifests on this machine, without a cluster",
+    "prices": "import what hosted models cost",
     "version": "print the version",
 }
 """Each is a module of this package, a `Command`; `version` needs none."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from capstan_contract.config import Backend, CascadeBackend, ModelEntry, RouterBackend, StaticBackend
+from capstan_contract.config import Backend, CascadeBackend, ExternalBackend, ModelEntry, RouterBackend, StaticBackend
 from capstan_contract.names import MAX_ENTRY_BYTES
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.claims import Claimant
@@ -14,6 +14,7 @@ from capstan_operator.desired.entries import build_entry, unix_seconds
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.live import LiveConfig, key_of
 from capstan_operator.desired.name_rules import NameRules, name_fields
+from capstan_operator.desired.prices import NO_PRICES, PriceTable
 from capstan_operator.desired.types import LostName, Verdict
 from capstan_operator.resources.resource import Fault, ObjectKey
 from capstan_operator.resources.sharing import Sharing
@@ -23,6 +24,9 @@ UNREAD: Final = "Unread"
 """Of a model whose namespace could never be read."""
 ACCEPTED = Verdict(accepted=True, reason="Accepted", message="served by the gateway's config")
 DELETING = Verdict(accepted=False, reason="Deleting", message="the LLMModel is being deleted")
+FROM_SPEC: Final = "Spec"
+FROM_TABLE: Final = "Table"
+UNKNOWN_PRICE: Final = "Unknown"
 NOWHERE = StaticBackend(urls=())
 """In the draft of a virtual model: which members it has depends on others."""
 
@@ -72,6 +76,14 @@ class Drafts:
 
     known: dict[ObjectKey, tuple[Model, Backend, ModelEntry]] = field(default_factory=dict)
     sharing: Sharing = field(default_factory=Sharing)
+    prices: PriceTable = NO_PRICES
+    """What hosted models cost that do not say it."""
+
+    def price_by(self, prices: PriceTable) -> None:
+        """Take another table: models that one of them prices are drafted anew."""
+        if prices is not self.prices:
+            self.prices = prices
+            self.known = {key: one for key, one in self.known.items() if not isinstance(one[1], ExternalBackend)}
 
     def draft(self, model: Model, backend: Backend, *, auto: bool) -> ModelEntry:
         """Give the entry of a model with all its names. Raises ValidationError."""
@@ -81,6 +93,8 @@ class Drafts:
         if model.spec is None:
             raise ValueError(f"the LLMModel '{model.key}' has no spec")
         entry = build_entry(model, model.spec, backend)
+        if entry.price is None and (found := self.prices.find(backend, entry.upstreamName)) is not None:
+            entry = entry.model_copy(update={"price": found.price})
         entry = self.sharing.within(entry if auto else entry.model_copy(update={"auto": False}))
         self.known[model.key] = model, backend, entry
         return entry
@@ -122,7 +136,18 @@ def judge_alone(
         return _faulty(model, [too_large], live, rules)
     if objection := rules.objection(model.key.namespace, draft.servedName):
         return Candidate(model, Verdict(accepted=False, reason=objection[0], message=objection[1]))
-    return Candidate(model, ACCEPTED, draft, _not_allowed(draft, model.key, rules))
+    verdict = replace(ACCEPTED, price_source=_price_source(model, draft, drafts.prices))
+    return Candidate(model, verdict, draft, _not_allowed(draft, model.key, rules))
+
+
+def _price_source(model: Model, draft: ModelEntry, prices: PriceTable) -> str:
+    """Say where the price of a model comes from; empty for a virtual one, which costs what its members cost."""
+    if model.spec is None or model.spec.is_virtual:
+        return ""
+    if model.spec.serving.price is not None:
+        return FROM_SPEC
+    found = prices.find(draft.backend, draft.upstreamName)
+    return UNKNOWN_PRICE if found is None else f"{FROM_TABLE} {found.name}"
 
 
 def _not_allowed(draft: ModelEntry, key: ObjectKey, rules: NameRules) -> tuple[LostName, ...]:

@@ -33,6 +33,7 @@ from capstan_operator.desired.live import LiveConfig, key_of, names_of
 from capstan_operator.desired.members import add_virtual, dependence, describe
 from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules, lost_to, name_fields
 from capstan_operator.desired.policies import NO_POLICIES, AttachedPolicies, Policies, attach_policies
+from capstan_operator.desired.prices import NO_PRICES, PriceTable
 from capstan_operator.desired.types import CompiledGateway, LostName, Verdict
 from capstan_operator.resources.resource import ObjectKey
 
@@ -72,6 +73,7 @@ class Compiler:
         models: Iterable[Model],
         *,
         policies: Policies = NO_POLICIES,
+        prices: PriceTable = NO_PRICES,
         live: LiveConfig | None = None,
         rules: NameRules = NO_RULES,
         unread: frozenset[str] = frozenset(),
@@ -80,9 +82,11 @@ class Compiler:
         """Compile: see `compile_gateway`.
 
         Of namespaces that are `unread` nobody knows the models: what is live of them stays as it is. So does what is
-        live of the models that are `held` (see `hold`), which get these verdicts.
+        live of the models that are `held` (see `hold`), which get these verdicts. `prices` is what hosted models cost
+        that do not say it.
         """
         live = live or LiveConfig()
+        self._drafts.price_by(prices)
         known = {model.key: model for model in models}
         candidates = {
             key: judge_alone(model, live=live, rules=rules, drafts=self._drafts, backend_of=self._backend_of)

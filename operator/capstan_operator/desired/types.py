@@ -167,6 +167,9 @@ class Verdict:
     """Whether the entry that was accepted last is in the config although the model is not accepted as it is now."""
     kept_backend: str = ""
     """Kind of the backend of the entry that stays: Service, External, Router or Cascade."""
+    price_source: str = ""
+    """Where its price comes from: Spec, "Table PROVIDER/NAME", or Unknown; empty for virtual ones, and for those whose
+    entry is that of another time."""
     held: str = ""
     """Why the gateway goes on with what was accepted before although the model is not accepted: many would be dropped
     that nobody has changed, and the brake holds their entries."""

@@ -20,12 +20,14 @@ from capstan_operator.desired.hold import NOTHING_SEEN, Hold, Seen, decide_hold,
 from capstan_operator.desired.live import LiveConfig, reserved_by_status
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.name_rules import NameRules
+from capstan_operator.desired.prices import NO_PRICES
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.model_list import AllModels
+from capstan_operator.loaders.prices import PriceTables
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import RELEASE_ANNOTATION
 from capstan_operator.resources.resource import ObjectKey
@@ -78,6 +80,8 @@ class Proposer:
         self._metrics = metrics
         self._tell = tell
         self._compiler = Compiler()
+        self._price_tables = PriceTables(kube, namespace=settings.build.install_namespace, tell=tell)
+        self._prices = NO_PRICES
         # NB: a run that was cancelled at its deadline leaves its thread behind.
         self._compiling = threading.Lock()
         self._is_loaded = False
@@ -94,6 +98,7 @@ class Proposer:
         """Compile what was listed. Raises Retryable when it cannot be told what is live, or gone."""
         live = await self._look(listed)
         await self._doubt(live, listed)
+        self._prices = await self._price_tables.load()
         proposal = await asyncio.to_thread(self._compile, listed, live)
         if proposal.hold is not None:
             await self._writer.look()
@@ -139,7 +144,7 @@ class Proposer:
         percent, seen = self._settings.max_dropped_percent, self._written.seen if self._written else NOTHING_SEEN
         with self._compiling, self._calm(len(listed.models)):
             compiled = self._compiler.compile(
-                listed.models, live=live, rules=self._rules, unread=listed.unknown, held=held
+                listed.models, prices=self._prices, live=live, rules=self._rules, unread=listed.unknown, held=held
             )
             hold = decide_hold(live, listed.models, compiled, percent=percent, seen=seen, held=self._held)
             looked_at = {one.key: (one.uid, one.generation) for one in listed.models}

@@ -15,7 +15,16 @@ from capstan_operator.status.conditions import Finding, conditions_by_type, merg
 from capstan_operator.status.facts import Facts, gather_facts
 from capstan_operator.status.types import Acknowledgement, Problem, StatusResult, Transition
 
-_FIELDS: Final = ("observedGeneration", "replicas", "readyReplicas", "selector", "servedName", "endpoint")
+_FIELDS: Final = (
+    "observedGeneration",
+    "replicas",
+    "readyReplicas",
+    "selector",
+    "servedName",
+    "endpoint",
+    "priceSource",
+)
+MOST_PRICE_SOURCE: Final = 320
 _BEFORE: Final[Mapping[str, str]] = {
     "Accepted": "Unknown",
     "Progressing": "False",
@@ -72,6 +81,8 @@ def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any
         fields["servedName"] = served_name(facts.model)
     elif facts.verdict.stays and (name := facts.model.status.get("servedName")):
         fields["servedName"] = name
+    if facts.verdict.price_source:
+        fields["priceSource"] = facts.verdict.price_source[:MOST_PRICE_SOURCE]
     if endpoint := gateway_endpoint(settings):
         fields["endpoint"] = endpoint
     return fields

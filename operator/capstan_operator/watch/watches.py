@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from capstan_contract.names import COMPONENT_LABEL, MODEL_LABEL
 from capstan_operator.desired.config_maps import CONFIG_COMPONENT
+from capstan_operator.desired.prices import PRICES_COMPONENT
 from capstan_operator.kube.versions import Versions
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.api_resource import ApiResource
@@ -95,7 +96,7 @@ class Watches:
             return
         if MODEL_LABEL in labels:
             self._wake_model(ObjectKey(metadata["namespace"], labels[MODEL_LABEL]))
-        elif labels.get(COMPONENT_LABEL) == CONFIG_COMPONENT:
+        elif labels.get(COMPONENT_LABEL) in (CONFIG_COMPONENT, PRICES_COMPONENT):
             self._wake_config()
 
     def api_key(self, kind: ApiResource, event: Mapping[str, Any]) -> None:

@@ -1,0 +1,56 @@
+"""The price tables of the install namespace, read for every compile of the gateway config."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from capstan_operator.desired.prices import NO_PRICES, PRICES_SELECTOR, PricesUnreadable, PriceTable, read_table
+from capstan_operator.kube.errors import KubeError
+from capstan_operator.kube.port import KubePort
+from capstan_operator.resources.api_resource import CONFIG_MAPS
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[Literal["Normal", "Warning"], str, str], None]
+
+
+class PriceTables:
+    """Keeps the last table that could be read: a faulty one, or one that cannot be had now, changes no price."""
+
+    def __init__(self, kube: KubePort, *, namespace: str, tell: Tell = lambda *_: None) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._tell = tell
+        self._versions: Mapping[str, str] | None = None
+        """Of the objects that were read last, by name."""
+        self._table = NO_PRICES
+        self._told = ""
+
+    async def load(self) -> PriceTable:
+        """Give the table: the same object as long as nothing has changed. Raises KubeError if it was never read."""
+        try:
+            listing = await self._kube.list(CONFIG_MAPS, namespace=self._namespace, label_selector=PRICES_SELECTOR)
+        except KubeError:
+            if self._versions is None:
+                raise
+            return self._table
+        versions = {one["metadata"]["name"]: str(one["metadata"].get("resourceVersion")) for one in listing.items}
+        if versions != self._versions:
+            self._read(listing.items)
+            self._versions = versions
+        return self._table
+
+    def _read(self, items: Any) -> None:
+        try:
+            self._table = read_table(items)
+        except PricesUnreadable as error:
+            self._say(f"{error}; prices stay as they were")
+        else:
+            self._say("")
+            log.info("read the price tables", extra={"count": sum(map(len, self._table.prices.values()))})
+
+    def _say(self, fault: str) -> None:
+        if fault and fault != self._told:
+            log.error("a price table is faulty", extra={"error": fault})
+            self._tell("Warning", "PricesUnreadable", fault)
+        self._told = fault
