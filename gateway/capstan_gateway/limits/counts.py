@@ -3,7 +3,8 @@
 Each kind is written as what is *missing* from the bucket, so that a bucket of which nothing is known is a full one, and
 a changed rule counts what was had under the old one:
 
-    Rate    a leaky bucket: `level` rises with what is taken and falls with time, down to 0
+    Rate    a leaky bucket: `level` rises with what is taken and falls with time, down to 0; beside it what somebody
+            holds for later, which no time lets fall
     Quota   what was spent of the period that is under way
     Slots   what is held
 
@@ -33,8 +34,9 @@ MOST_AMOUNT: Final = MOST_LEVEL
 MOST_DEBT: Final = 2 * MOST_LEVEL
 """No level, and nothing spent or held, is above it."""
 MOST_LOWS: Final = 64
-SLOTS_WAIT_MS: Final = 1_000
-"""When to ask again for Slots: nobody knows when one is given back."""
+ASK_AGAIN_MS: Final = 1_000
+"""When to ask again for what somebody holds: nobody knows when it is given back."""
+_HEAD: Final = 8
 _MARKS_OF_A_MS: Final = 1_000
 
 Stored = tuple[int, ...]
@@ -59,7 +61,15 @@ class Count(Protocol):
         ...
 
     def standing(self) -> Standing:
-        """Say what there is."""
+        """Say what there is, and when what time brings back is there."""
+        ...
+
+    def terms(self) -> Stored:
+        """Give what a reservation has to know to change it later: how it goes on, but not its limit."""
+        ...
+
+    def keep_until(self, until: int) -> None:
+        """Who holds some of it is known until then, at least."""
         ...
 
     def stored(self) -> tuple[Stored, int] | None:
@@ -68,14 +78,18 @@ class Count(Protocol):
 
 
 class RateCount:
-    """A token bucket. Stored are: level, tick, small units, length of a tick, first mark, marks since, and the lows."""
+    """A token bucket.
 
-    __slots__ = ("_born", "_level", "_lows", "_marks", "_now", "_tick", "mark", "pace")
+    Stored are: level, tick, small units of a unit, length of a tick, first mark, marks since, what is held and until
+    when anybody can hold it, and then the lows.
+    """
+
+    __slots__ = ("_born", "_held", "_level", "_lows", "_marks", "_now", "_tick", "_until", "mark", "pace")
 
     def __init__(self, stored: Stored | None, pace: Pace, now: int) -> None:
         self.pace, self._now = pace, now
         self._tick = now // pace.tick_ms
-        self._level = 0
+        self._level = self._held = self._until = 0
         self._born = now * _MARKS_OF_A_MS
         self._marks: list[int] = []
         self._lows: list[int] = []
@@ -85,12 +99,14 @@ class RateCount:
         self._note_low()
 
     def _go_on_from(self, stored: Stored) -> None:
-        level, tick, unit, tick_ms, self._born, marks = stored[:6]
+        level, tick, unit, tick_ms, self._born, marks, held, self._until = stored[:_HEAD]
         self.mark = self._born + marks + 1
-        self._marks, self._lows = list(stored[6::2]), list(stored[7::2])
+        self._marks, self._lows = list(stored[_HEAD::2]), list(stored[_HEAD + 1 :: 2])
+        self._held = held if self._until > self._now else 0
         pace = self.pace
         if unit != pace.unit or tick_ms != pace.tick_ms:  # The rule has changed: to the next whole unit, and tick.
             level = min(-(-level // unit) * pace.unit, MOST_DEBT)
+            self._held = min(-(-self._held // unit) * pace.unit, MOST_DEBT)
             tick = -(-tick * tick_ms // pace.tick_ms)
             self._lows = [min(low // unit * pace.unit, MOST_DEBT) for low in self._lows]
         if self._tick > tick:
@@ -114,17 +130,38 @@ class RateCount:
         """See `Count`."""
         pace = self.pace
         taken = amount * pace.unit
-        if amount == 0 or self._level + taken <= pace.full:
+        if amount == 0 or self._level + self._held + taken <= pace.full:
             return 0
-        return -1 if taken > pace.full else self._until(self._level + taken - pace.full)
+        if taken > pace.full:
+            return -1
+        if self._held + taken > pace.full:  # Who holds it says when.
+            return max(self._time_for(self._level), ASK_AGAIN_MS)
+        return self._time_for(self._level + self._held + taken - pace.full)
 
-    def _until(self, level: int) -> int:
+    def _time_for(self, level: int) -> int:
         """Give after how many milliseconds this much has come in."""
         return (self._tick + -(-level // self.pace.gain)) * self.pace.tick_ms - self._now
 
     def take(self, amount: int) -> None:
         """See `Count`."""
         self._level = min(self._level + amount * self.pace.unit, MOST_DEBT)
+
+    def hold(self, amount: int) -> None:
+        """Take it for somebody who may use it at any later time."""
+        self._held = min(self._held + amount * self.pace.unit, MOST_DEBT)
+
+    def use(self, amount: int) -> None:
+        """It was held and is used now."""
+        self.free(amount)
+        self.take(amount)
+
+    def free(self, amount: int) -> None:
+        """It was held and is not needed."""
+        self._held = max(self._held - amount * self.pace.unit, 0)
+
+    def keep_until(self, until: int) -> None:
+        """See `Count`."""
+        self._until = max(self._until, until)
 
     def give(self, amount: int, mark: int) -> None:
         """See `Count`."""
@@ -141,18 +178,24 @@ class RateCount:
             since -= 1
             del self._marks[since], self._lows[since]
 
+    def terms(self) -> Stored:
+        """See `Count`."""
+        return self.pace.gain, self.pace.unit, self.pace.tick_ms
+
     def standing(self) -> Standing:
         """See `Count`."""
-        remaining = (self.pace.full - self._level) // self.pace.unit
-        return Standing(remaining=remaining, reset_ms=self._until(self._level) if self._level else 0)
+        remaining = (self.pace.full - self._level - self._held) // self.pace.unit
+        return Standing(remaining=remaining, reset_ms=self._time_for(self._level) if self._level else 0)
 
     def stored(self) -> tuple[Stored, int] | None:
         """See `Count`."""
-        if self._level == 0:
+        if self._level == 0 and self._held == 0:
             return None
+        marks = self.mark - self._born
+        head = (self._level, self._tick, self.pace.unit, self.pace.tick_ms, self._born, marks, self._held, self._until)
         lows = [number for pair in zip(self._marks, self._lows, strict=True) for number in pair]
-        head = (self._level, self._tick, self.pace.unit, self.pace.tick_ms, self._born, self.mark - self._born)
-        return (*head, *lows), self._now + self._until(self._level) + 1
+        full = self._now + self._time_for(self._level) + 1
+        return (*head, *lows), max(full, self._until) if self._held else full
 
 
 class QuotaCount:
@@ -173,11 +216,6 @@ class QuotaCount:
         later = bisect_right(starts, self.mark)
         self._end = starts[later] if later < len(starts) else self.mark + starts[-1] - starts[-2]
 
-    @property
-    def end(self) -> int:
-        """When the period ends that begins with `mark`."""
-        return self._end
-
     def wait_for(self, amount: int) -> int:
         """See `Count`."""
         if amount == 0 or self._spent + amount <= self._limit:
@@ -192,6 +230,13 @@ class QuotaCount:
         """See `Count`: what was taken from another period is not of this one."""
         if mark == self.mark:
             self._spent = max(self._spent - amount, 0)
+
+    def terms(self) -> Stored:
+        """See `Count`."""
+        return self.mark, self._end
+
+    def keep_until(self, until: int) -> None:
+        """See `Count`: nobody's holding it makes a period longer."""
 
     def standing(self) -> Standing:
         """See `Count`."""
@@ -215,14 +260,14 @@ class SlotsCount:
         self.mark = 0
 
     def keep_until(self, until: int) -> None:
-        """Who holds some of it is known until then, at least."""
+        """See `Count`."""
         self._until = max(self._until, until)
 
     def wait_for(self, amount: int) -> int:
         """See `Count`."""
         if amount == 0 or self._held + amount <= self._limit:
             return 0
-        return -1 if amount > self._limit else SLOTS_WAIT_MS
+        return -1 if amount > self._limit else ASK_AGAIN_MS
 
     def take(self, amount: int) -> None:
         """See `Count`."""
@@ -232,9 +277,13 @@ class SlotsCount:
         """See `Count`."""
         self._held = max(self._held - amount, 0)
 
+    def terms(self) -> Stored:
+        """See `Count`."""
+        return ()
+
     def standing(self) -> Standing:
         """See `Count`."""
-        return Standing(remaining=self._limit - self._held, reset_ms=SLOTS_WAIT_MS if self._held else 0)
+        return Standing(remaining=self._limit - self._held, reset_ms=ASK_AGAIN_MS if self._held else 0)
 
     def stored(self) -> tuple[Stored, int] | None:
         """See `Count`."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from capstan_gateway.limits.charges import amounts_of, checked_lease, wishes_of
 from capstan_gateway.limits.expiry import Expiries
 from capstan_gateway.limits.port import LEASE_MS, Charge, Outcome, Verdict
-from capstan_gateway.limits.reservations import Line, Record, State, standings_of
+from capstan_gateway.limits.reservations import Kind, Line, Record, State, standings_of
 from capstan_gateway.limits.turn import Group, Turn
 
 _MOST_SWEPT = 4
@@ -41,12 +41,12 @@ class MemoryLimitStore:
             turn.reap()
             record = turn.record(id)
             if record is None:
-                lines = [Line(wish.name, wish.terms.kind) for wish in wishes]
+                lines = [
+                    Line(wish.name, wish.terms.kind, ahead=keeps and wish.terms.kind is Kind.RATE) for wish in wishes
+                ]
                 record = Record(State.OPEN, 0, lease_ms=lease_ms, keeps=keeps, lines=lines)
             elif record.state is State.SETTLED:
                 return turn.take_late(id, record, wishes)
-            elif len(record.lines) != len(wishes):
-                return Verdict(Outcome.LOST, standings_of([turn.count(wish) for wish in wishes]))
             return turn.hold(id, record, wishes, force=force)
 
     async def extend(self, id: str, charges: Sequence[Charge], *, used: Sequence[int]) -> Verdict:
@@ -56,7 +56,7 @@ class MemoryLimitStore:
         with self._turn(group) as turn:
             turn.reap()
             record = turn.record(id)
-            if record is None or record.state is State.SETTLED or len(record.lines) != len(wishes):
+            if record is None or record.state is State.SETTLED:
                 return Verdict(Outcome.LOST, standings_of([turn.count(wish) for wish in wishes]))
             return turn.hold(id, record, wishes, used=used)
 

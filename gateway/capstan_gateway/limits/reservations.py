@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
-from capstan_gateway.limits.counts import Count, QuotaCount
+from capstan_gateway.limits.counts import Count, QuotaCount, RateCount
 from capstan_gateway.limits.port import Outcome, Standing, Verdict
 
 ENDED_MS: Final = 3_600_000
@@ -41,11 +41,14 @@ class State(IntEnum):
 class Line:
     """What a reservation has of one bucket.
 
-    What can be given back lies in two parts: what was taken last, and what is left of what was taken before.
+    What can be given back lies in two parts: what was taken last (`new`), and what is left of what was taken before
+    (`old`). With `ahead` (of a Rate, what `keeps`) `old` is what is held and not used, and `new` what was still held
+    when the lease ended.
     """
 
     name: str
     kind: Kind
+    ahead: bool = False
     terms: tuple[int, ...] = ()
     """Of a Rate what comes in, small units, length of a tick; of a Quota beginning and end of the period."""
     promised: int = 0
@@ -62,26 +65,66 @@ class Line:
         """Give what has to be taken so that there is this much in all, and all that was promised."""
         return max(total, self.promised) - self.amount
 
-    def take(self, count: Count, amount: int, terms: tuple[int, ...]) -> None:
+    def take(self, count: Count, amount: int) -> None:
         """Take more from its bucket."""
-        self.terms = terms
+        self.terms = count.terms()
         if amount == 0:
             return
-        count.take(amount)
-        unused = max(self.amount - self.used, 0)
-        new = min(self.new, unused)
-        old = min(self.old, unused - new)
-        self.old, self.old_mark = old + new, self.old_mark if old else self.new_mark
-        self.new, self.new_mark = amount, count.mark
+        if self.ahead and isinstance(count, RateCount):
+            count.hold(amount)
+            self.old += amount
+        else:
+            count.take(amount)
+            unused = max(self.amount - self.used, 0)
+            new = min(self.new, unused)
+            old = min(self.old, unused - new)
+            self.old, self.old_mark = old + new, self.old_mark if old else self.new_mark
+            self.new, self.new_mark = amount, count.mark
         self.amount += amount
         self.promised = max(self.promised, self.amount)
 
+    def note_used(self, count: Count, used: int) -> None:
+        """So much was used so far: it never becomes less."""
+        self.used = max(self.used, used)
+        if self.ahead and isinstance(count, RateCount):
+            begun = min(max(self.used - (self.amount - self.old), 0), self.old)
+            count.use(begun)
+            self.old -= begun
+
+    @property
+    def held(self) -> bool:
+        """Whether its bucket keeps a count of what is held, which must live as long as the reservation."""
+        return self.ahead or self.kind is Kind.SLOTS
+
+    def final(self, used: int) -> int:
+        """Give what stays charged when so much was used."""
+        return 0 if self.kind is Kind.SLOTS else used
+
+    def end(self, count: Count, final: int) -> None:
+        """The lease is over, and so much stays charged."""
+        if self.ahead and isinstance(count, RateCount):
+            count.use(self.old)
+            self.old, self.new, self.new_mark = 0, self.old, count.mark
+        self.come_to(count, final)
+
+    def hold_again(self, count: Count) -> None:
+        """Hold again what was held when the lease ended."""
+        if self.ahead and isinstance(count, RateCount):
+            count.give(self.new, self.new_mark)
+            count.hold(self.new)
+            self.old, self.new = self.old + self.new, 0
+
     def come_to(self, count: Count, used: int) -> None:
         """Let the bucket have lost this much and no more."""
+        if self.ahead and isinstance(count, RateCount):
+            free = min(max(self.amount - used, 0), self.old)
+            count.free(free)
+            count.use(self.old - free)
+            self.amount -= free
+            self.old = 0
         if used > self.amount:
-            self.take(count, used - self.amount, self.terms)
-            return
-        back = self.amount - used
+            count.take(used - self.amount)
+        back = max(self.amount - used, 0)
         new = min(back, self.new)
         old = min(back - new, self.old)
         for amount, mark in ((new, self.new_mark), (old, self.old_mark)):
@@ -90,12 +133,7 @@ class Line:
         self.new -= new
         self.old -= old
         self.amount = used
-
-    def at_the_end(self, keeps: bool) -> int:
-        """Give what stays charged when the lease is over."""
-        if self.kind is Kind.SLOTS:
-            return 0
-        return max(self.used, self.amount) if keeps else self.used
+        self.promised = max(self.promised, used)
 
 
 @dataclass(slots=True)
@@ -109,11 +147,6 @@ class Record:
     keeps: bool = False
     lines: list[Line] = field(default_factory=list)
     early: tuple[int, ...] = ()
-
-    def note_used(self, used: Sequence[int]) -> None:
-        """Remember what was used so far: it never becomes less."""
-        for line, amount in zip(self.lines, used, strict=False):
-            line.used = max(line.used, amount)
 
     def open(self, now: int) -> None:
         """Begin its lease. It is known for as long as anything of it can be given back."""

@@ -4,8 +4,9 @@ Counts are loaded when they are looked at and stored at the end, those that have
 nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 from capstan_gateway.limits.charges import Terms, Wish
 from capstan_gateway.limits.counts import BACK_MS, Count, QuotaCount, RateCount, SlotsCount, Stored
@@ -60,22 +61,26 @@ class Turn:
 
     def record(self, id: str) -> Record | None:
         """Give what is known of a reservation."""
-        return self._group.records.get(id)
+        record = self._group.records.get(id)
+        return record if record is not None and record.until > self._now else None
 
     def hold(
         self, id: str, record: Record, wishes: Sequence[Wish], *, used: Sequence[int] = (), force: bool = False
     ) -> Verdict:
         """Take what is missing so that the reservation has all of this, or nothing."""
         counts = [self.count(wish) for wish in wishes]
+        if len(record.lines) != len(wishes) or (record.keeps and record.state is State.ENDED):
+            return Verdict(Outcome.LOST, standings_of(counts))
         needs = [line.needs(wish.amount) for line, wish in zip(record.lines, wishes, strict=True)]
         verdict = decide(counts, needs)
         if not (verdict.admitted or force):
             return verdict
-        record.note_used(used)
-        for line, count, need in zip(record.lines, counts, needs, strict=True):
-            line.take(count, need, _noted(count))
+        anew = record.state is State.ENDED or self.record(id) is None
+        for (line, amount), count, need in zip(_paired(record, used), counts, needs, strict=True):
+            line.note_used(count, amount)
+            line.take(count, need)
             self._changed.add(line.name)
-        self._open(id, record)
+        self._open(id, record, anew=anew)
         return Verdict(Outcome.ADMITTED, standings_of(counts))
 
     def take_late(self, id: str, record: Record, wishes: Sequence[Wish]) -> Verdict:
@@ -95,9 +100,10 @@ class Turn:
         if record is not None and record.state is State.SETTLED:
             return
         settled = Record(State.SETTLED, self._now + SETTLED_MS, early=() if record else tuple(used))
-        if record is not None:
-            for place, line in enumerate(record.lines):
-                self._bring(line, 0 if line.kind is Kind.SLOTS or place >= len(used) else used[place])
+        for line, amount in _paired(record, used):
+            final = line.final(amount)
+            if line.ahead or final != line.amount:
+                line.come_to(self._of_line(line), final)
         self._group.leases.drop(id)
         self._keep(id, settled)
 
@@ -106,13 +112,16 @@ class Turn:
         record = self.record(id)
         if record is None or record.state is State.SETTLED:
             return
-        record.note_used(used)
         record.lease_ms = lease_ms
-        for line in record.lines:
-            if line.needs(0) or line.kind is Kind.SLOTS:
-                line.take(self._of_line(line), line.needs(0), line.terms)
-                self._changed.add(line.name)
-        self._open(id, record)
+        for line, amount in _paired(record, used):
+            if line.held or line.needs(0):
+                count = self._of_line(line)
+                line.hold_again(count)
+                line.note_used(count, amount)
+                line.take(count, line.needs(0))
+            else:
+                line.used = max(line.used, amount)
+        self._open(id, record, anew=True)
 
     def reap(self) -> None:
         """End the leases that are over."""
@@ -123,7 +132,9 @@ class Turn:
             record = self.record(id)
             if record is not None and record.state is State.OPEN:
                 for line in record.lines:
-                    self._bring(line, line.at_the_end(record.keeps))
+                    final = line.final(max(line.used, line.amount) if record.keeps else line.used)
+                    if line.ahead or final != line.amount:
+                        line.end(self._of_line(line), final)
                 record.state, record.until = State.ENDED, self._now + ENDED_MS
                 self._keep(id, record)
 
@@ -145,9 +156,12 @@ class Turn:
         return self._load(wish.name, wish.terms)
 
     def _of_line(self, line: Line) -> Count:
-        numbers = (*line.terms, 0) if line.kind is Kind.RATE else line.terms
+        self._changed.add(line.name)
         known = self._counts.get(line.name)
-        return known[1] if known is not None else self._load(line.name, Terms(line.kind, numbers))
+        if known is not None:
+            return known[1]
+        numbers = (*line.terms, 0) if line.kind is Kind.RATE else line.terms
+        return self._load(line.name, Terms(line.kind, numbers))
 
     def _load(self, name: str, terms: Terms) -> Count:
         known = self._counts.get(name)
@@ -162,18 +176,13 @@ class Turn:
         self._counts[name] = terms, count
         return count
 
-    def _bring(self, line: Line, used: int) -> None:
-        if used != line.amount:
-            line.come_to(self._of_line(line), used)
-            self._changed.add(line.name)
-
-    def _open(self, id: str, record: Record) -> None:
+    def _open(self, id: str, record: Record, *, anew: bool) -> None:
         record.open(self._now)
         for line in record.lines:
-            count = self._counts.get(line.name)
-            if count is not None and isinstance(count[1], SlotsCount):
-                count[1].keep_until(record.until)
-        self._group.leases.set(id, self._now + record.lease_ms)
+            if line.held:
+                self._counts[line.name][1].keep_until(record.until)
+        if anew:
+            self._group.leases.set(id, self._now + record.lease_ms)
         self._keep(id, record)
 
     def _keep(self, id: str, record: Record) -> None:
@@ -191,10 +200,7 @@ def _make(terms: Terms, stored: Stored | None, now: int) -> Count:
     return SlotsCount(stored, terms.limit, now)
 
 
-def _noted(count: Count) -> tuple[int, ...]:
-    """Give what a reservation has to know of a bucket's rule."""
-    if isinstance(count, RateCount):
-        return count.pace.gain, count.pace.unit, count.pace.tick_ms
-    if isinstance(count, QuotaCount):
-        return count.mark, count.end
-    return ()
+def _paired(record: Record | None, used: Sequence[int]) -> Iterator[tuple[Line, int]]:
+    """Give each line with what was used of it; nothing of what is not said."""
+    lines = [] if record is None else record.lines
+    return zip(lines, chain(used, repeat(0)), strict=False)

@@ -134,6 +134,32 @@ def test_a_share_stays_charged(store: MemoryLimitStore, clock: Clock) -> None:
     assert reserve(store, "look", charge(BUDGET, 0)).standings[0].remaining == 30
 
 
+def test_a_rate_fills_up_to_its_capacity_less_what_is_held_of_it(store: MemoryLimitStore, clock: Clock) -> None:
+    """Bucket and shares together never give more than the bucket: what a share has left comes in when it is used."""
+    reserve(store, "share", charge(PER_SECOND, 4), keeps=True)
+    clock.step(10_000)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0] == Standing(remaining=6, reset_ms=0)
+    at_once(store.renew("policy", [("share", (3,))]))
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0] == Standing(remaining=6, reset_ms=300)
+    clock.step(300)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 9
+    assert at_once(store.extend("share", [charge(PER_SECOND, 6)], used=(3,))).standings[0].remaining == 7
+    settle(store, "share", 3)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 10
+
+
+def test_a_share_whose_lease_is_over_is_lost(store: MemoryLimitStore, clock: Clock) -> None:
+    """What a share had left counts as used when its lease is over; renewed all the same, it is held again."""
+    reserve(store, "share", charge(PER_SECOND, 10), keeps=True)
+    clock.step(LEASE_MS)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0] == Standing(remaining=0, reset_ms=1_000)
+    assert at_once(store.extend("share", [charge(PER_SECOND, 10)], used=(0,))).outcome is Outcome.LOST
+    clock.step(500)
+    at_once(store.renew("policy", [("share", (2,))]))
+    clock.step(10_000)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 2
+
+
 def test_a_late_settlement_is_charged(store: MemoryLimitStore, clock: Clock) -> None:
     """What was used is charged also when the lease has ended before it was said, and only once."""
     reserve(store, "a", charge(BUDGET, 80))
