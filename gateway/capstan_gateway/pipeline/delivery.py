@@ -13,6 +13,7 @@ from capstan_gateway.pipeline.options import NO_OPTIONS, Options
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.tokens.trim import Trimmed
 
 
 class AnswerKeeper(Protocol):
@@ -36,7 +37,7 @@ class Delivery:
         "ask", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
         "content_type", "dropped_tools", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
         "keeper", "options", "overhead", "principal", "reply", "request_id", "route", "runtime", "session", "started",
-        "status", "trace",
+        "status", "trace", "trimmed",
     )  # fmt: skip
 
     # NB: positional: names in a call of a class are a dictionary that is made and taken apart again.
@@ -70,6 +71,8 @@ class Delivery:
         """Keeps the answer; None when it is not to be kept."""
         self.options: Options = NO_OPTIONS
         """What the client asks of the gateway itself."""
+        self.trimmed: Trimmed | None = None
+        """What the conversation was cut to, where that was asked for."""
         self.ask: Ask | None = None
         """What it asks; None until the body is read and names a model that there is."""
         self.reply: Reply | None = None

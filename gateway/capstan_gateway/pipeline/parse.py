@@ -14,6 +14,7 @@ from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.loading import check_depth, decompress, load, load_large, load_small
 from capstan_gateway.pipeline.options import FIELD, read_options
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
+from capstan_gateway.pipeline.trimming import trim_document
 
 MAX_MODEL_NAME: Final = 256
 _DEVELOPER: Final = "developer"
@@ -39,7 +40,10 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
     document = load_small(exchange, body)
     route = delivery.route
     if route.dialect is not None or FIELD in document:
-        return _received(delivery, deps, body, document, _take_options(delivery, document))
+        alike = _take_options(delivery, document)
+        if delivery.options.trim_tokens is not None:
+            _trim(delivery, document, delivery.options.trim_tokens)
+        return _received(delivery, deps, body, document, alike)
     delivery.body_at = deps.clock()  # As `_received` does in the end: nearly every request comes by here.
     return parse(route, body, document)
 
@@ -57,6 +61,8 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
     document = await load_large(delivery.exchange, body, deps.executor)
     dialect = delivery.route.dialect
     alike = _take_options(delivery, document)
+    if delivery.options.trim_tokens is not None:
+        await beside(deps.executor, partial(_trim, delivery, document, delivery.options.trim_tokens))
     if len(body) <= INLINE_BYTES:
         return _received(delivery, deps, body, document, alike)
     if dialect is None:
@@ -78,6 +84,10 @@ def _take_options(delivery: Delivery, document: dict[str, Any]) -> bool | None:
         return None
     delivery.options = read_options(document.pop(FIELD))
     return False
+
+
+def _trim(delivery: Delivery, document: dict[str, Any], most: int) -> None:
+    delivery.trimmed = trim_document(delivery.route, document, most)
 
 
 def _received(delivery: Delivery, deps: Deps, body: bytes, document: dict[str, Any], alike: bool | None) -> Request:

@@ -61,6 +61,8 @@ def _line(delivery: Delivery, ask: Ask | None, status: int, now: float) -> dict[
         line["overhead_ms"] = round(delivery.overhead * 1000, 3)
     if delivery.first_sent_at:
         line["first_token_ms"] = round((delivery.first_sent_at - delivery.started) * 1000, 2)
+    if delivery.trimmed is not None:
+        line["trimmed_messages"] = delivery.trimmed.dropped
     if delivery.error is not None:
         line["error"] = delivery.error.code or delivery.error.type
     if ask is not None:

@@ -46,7 +46,7 @@ def _own_lines(delivery: Delivery, ask: Ask, deps: Deps) -> bytes:
         stats.attempts,
         overhead * 1000,
     )
-    if ask.route_note or delivery.client_document is not None:
+    if ask.route_note or delivery.client_document is not None or delivery.trimmed is not None:
         lines += _further_lines(delivery, ask)
     return lines
 
@@ -55,6 +55,9 @@ def _further_lines(delivery: Delivery, ask: Ask) -> bytes:
     headers = []
     if ask.route_note:
         headers.append((b"x-capstan-route", ask.route_note))
+    trimmed = delivery.trimmed
+    if trimmed is not None:
+        headers.append((b"x-capstan-trimmed", b"messages=%d; tokens=%d" % (trimmed.dropped, trimmed.tokens)))
     if delivery.client_document is not None:
         headers.append((b"request-id", ask.request_id))
         if delivery.dropped_tools:

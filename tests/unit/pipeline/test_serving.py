@@ -45,6 +45,7 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 SAID = orjson.dumps(completion("m", "Hello"))
 ALL = (frame(delta("m", "Hi")), frame(delta("m", None, "stop")), DONE)
 DIALECT = Route("/v1/messages", b"/chat/completions", frozenset((Task.CHAT,)), streams=True, dialect=SPOKEN)
+EMBED = Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",))
 MESSAGE = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
 
 
@@ -706,3 +707,42 @@ async def test_what_was_fetched_for_a_request_is_let_go_of_before_its_answer_is_
     await bench.ask()
     assert closed == [False]
     assert bench.over()["status"] == 200
+
+
+@pytest.mark.parametrize("route", [CHAT, DIALECT])
+async def test_a_conversation_is_cut_where_that_is_asked_for(route: Route) -> None:
+    """What went is in a header and in the log, the model is sent what stayed; without the field there is no word."""
+    turns = [{"role": role, "content": "x" * 400} for _ in range(3) for role in ("user", "assistant")]
+    document = {**(MESSAGE if route is DIALECT else BODY), "messages": [*turns, {"role": "user", "content": "y"}]}
+    bench = Bench(whole(), route=route)
+    answer = await bench.ask({**document, "capstan": {"trim": {"max_tokens": 250}}})
+    assert answer.headers["x-capstan-trimmed"] == "messages=4; tokens=412"
+    assert bench.over()["trimmed_messages"] == 4
+    (sent,) = bench.deliveries
+    assert sent.ask is not None
+    assert [m["content"][:1] for m in sent.ask.request.document["messages"]] == ["x", "x", "y"]
+    if route is DIALECT:
+        assert sent.ask.request.native is not None
+        assert len(sent.ask.request.native.document["messages"]) == 3
+    bench = Bench(whole(), route=route)
+    assert "x-capstan-trimmed" not in (await bench.ask(document)).headers
+
+
+@pytest.mark.parametrize(
+    ("route", "param", "must"),
+    [
+        (
+            CHAT,
+            "capstan.trim.max_tokens",
+            "is 5, and what is never dropped (system messages, tools, the last turn) has",
+        ),
+        (EMBED, "capstan.trim", "is not supported on /v1/embeddings"),
+    ],
+)
+async def test_what_cannot_be_cut_is_refused(route: Route, param: str, must: str) -> None:
+    """Nothing is sent that is longer than asked for, and no route without messages takes the field."""
+    document = {"model": "m", "input": "x", "messages": [{"role": "user", "content": "x" * 400}]}
+    answer = await Bench(whole(), route=route).ask({**document, "capstan": {"trim": {"max_tokens": 5}}})
+    error = orjson.loads(answer.body)["error"]
+    assert (answer.status, error["param"]) == (400, param)
+    assert error["message"].startswith(f"`{param}` {must}")
