@@ -8,6 +8,7 @@ from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded, Unauthenticated
 from capstan_gateway.identity.credential import API_KEY, AUTHORIZATION, CREDENTIAL_HEADERS, X_API_KEY, credential_of
 from capstan_gateway.identity.gate import Gate
+from capstan_gateway.identity.principal import NOBODY
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.request import Route
@@ -72,7 +73,8 @@ class InferenceHandler:
         except Unauthenticated as error:
             self._turn_away(exchange, Reason.UNAUTHENTICATED, error, delivery.request_id)
             return None
-        delivery.comes_from(principal)
+        if principal is not NOBODY:
+            delivery.comes_from(principal)
         if requests.draining:
             exchange.keep_alive = False
         exchange.on_gone = delivery.leave
@@ -102,7 +104,7 @@ class InferenceHandler:
             elif len(value) <= _MAX_TRACE_BYTES:
                 delivery.trace = [*delivery.trace, (name, value)]
         delivery.request_id = self._ids.accept(given) if given else self._ids.make()
-        return credential_of(authorization, x_api_key, api_key)
+        return credential_of(authorization, x_api_key, api_key) if authorization or x_api_key or api_key else b""
 
     def _refuse(self, exchange: Exchange, runtime: Runtime | None) -> None:
         """Answer outside of the pipeline."""

@@ -7,6 +7,7 @@ from capstan_gateway.streaming.errors import StreamBroken
 
 DONE: Final = b"data: [DONE]\n\n"
 TOO_DEEP: Final = "the model's answer is nested too deeply"
+_CR: Final = ord("\r")
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 """A frame that grows beyond this is not a frame; the stream is cut."""
 
@@ -37,7 +38,7 @@ class FrameSplitter:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes, give all frames that are whole now (b"" when none is)."""
-        if not self._kept and not self._pending_cr and data.endswith(b"\n\n") and b"\r" not in data:
+        if not self._kept and not self._pending_cr and data.endswith(b"\n\n") and _CR not in data:
             return data
         return self._feed_slowly(data)
 
