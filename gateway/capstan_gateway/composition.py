@@ -53,6 +53,7 @@ from capstan_gateway.stores.room import make_stores
 from capstan_gateway.telemetry.cells import NumberFamily
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
+from capstan_gateway.telemetry.tenants import TenantMetrics
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.tls import context_for_authority
@@ -108,6 +109,8 @@ class Gateway:
             loop_time=loop.time,
             max_body_bytes=settings.max_body_bytes,
             endpoint_wait_seconds=settings.endpoint_wait_seconds,
+            pseudonyms=self.pseudonyms,
+            tenants=TenantMetrics(self.metrics, settings.tenant_metrics) if settings.tenant_metrics else None,
             images=self._images,
             responses=self.stores.responses,
         )

@@ -73,6 +73,10 @@ class Settings:
         "valid beside the first (default: none, and only what is harmless is open)",
     )
     metrics_need_admin_key: bool = setting(False, "/metrics needs the admin key on the admin port as well")
+    tenant_metrics: int = setting(
+        0, "most tenants that metrics name; further ones are counted as `other`; 0: there are no metrics of tenants",
+        least=0, most=10_000,
+    )  # fmt: skip
     endpoint_wait_seconds: float = setting(
         15.0, "longest wait of a request for a model without a ready endpoint", least=0
     )

@@ -23,6 +23,7 @@ from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_h
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.settle import settle, settle_lost, settle_nonsense, settle_stream_later, settle_whole
+from capstan_gateway.pipeline.whose import with_verified_user
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
@@ -70,10 +71,13 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
         raise request.untranslatable
     if adapter is not None and not adapter.billed and model.provider == Provider.OPENAI:
         return await estimated(deps, ask, model)
+    sent = request
+    if ask.principal.key and (model.provider or request.route.dialect is not None):
+        sent = with_verified_user(request, ask.principal)
     if request.came <= LARGE_BYTES:
-        body = _body(request, model, adapter)
+        body = _body(sent, model, adapter)
     else:
-        body = await beside(deps.executor, partial(_body, request, model, adapter))
+        body = await beside(deps.executor, partial(_body, sent, model, adapter))
     call = _call(deps, model, ask, adapter, body)
     dispatcher, tried = deps.dispatcher, call.stats.tried
     billed = adapter is None or adapter.billed
@@ -205,7 +209,11 @@ def _keyed(ask: Ask, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Hea
 def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
     """Give the key by which requests with one prefix find the same engine; pointless with only one."""
     endpoints = model.endpoints
-    return affinity_key(ask.request.document, endpoints.heads, endpoints=len(endpoints.states), session=ask.session)
+    who = ask.principal
+    return affinity_key(
+        ask.request.document, endpoints.heads, endpoints=len(endpoints.states), session=ask.session,
+        whose=f"{who.tenant}\n{who.user}" if who.key else "",
+    )  # fmt: skip
 
 
 def _body(request: Request, model: ServedModel, adapter: Adapter | None) -> bytes:

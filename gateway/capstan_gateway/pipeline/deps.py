@@ -1,9 +1,10 @@
 """What the stages need of the process. Made once, passed to every stage."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.images.fetch import ImageFetcher
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
@@ -13,6 +14,7 @@ from capstan_gateway.selection.route_memory import RouteMemory
 from capstan_gateway.stores.responses import ResponseStore
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
+from capstan_gateway.telemetry.tenants import TenantMetrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,10 @@ class Deps:
     """The loop's own time, in which breakers think."""
     max_body_bytes: int
     endpoint_wait_seconds: float
+    tenants: TenantMetrics | None = None
+    """Counts what tenants use; None: nobody does."""
+    pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
+    """What names of users become in the log."""
     images: ImageFetcher | None = None
     """Fetches images that requests name by URL, for models' own engines; None: those get the URLs."""
     responses: ResponseStore | None = None

@@ -1,11 +1,18 @@
 """The end of a delivery: the request is counted, and its line written, exactly once and on every path."""
 
+from typing import Final
+
+from capstan_gateway.identity.principal import Principal
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.reply import StreamReply
 from capstan_gateway.telemetry.metrics import CLIENT_GONE, UNKNOWN_MODEL
+from capstan_gateway.telemetry.tenants import TenantMetrics
 from capstan_gateway.tokens.price import to_dollars
+
+LOGGED: Final = "log"
+"""Where users have their names in the log, beside those that they have at models."""
 
 
 def record(delivery: Delivery, deps: Deps) -> None:
@@ -27,8 +34,24 @@ def record(delivery: Delivery, deps: Deps) -> None:
             metrics.count(status)
         if delivery.first_sent_at or stats.retries or stats.hedges or delivery.client_gone:
             _count_more(delivery, ask, now, deps)
+    if deps.tenants is not None:
+        _count_tenant(delivery.principal.tenant, status, ask, deps.tenants)
     if deps.request_log.enabled:
-        deps.request_log.write(_line(delivery, ask, status, now))
+        line = _line(delivery, ask, status, now)
+        if delivery.principal.key:
+            line |= _who(delivery.principal, deps)
+        deps.request_log.write(line)
+
+
+def _count_tenant(tenant: str, status: int, ask: Ask | None, tenants: TenantMetrics) -> None:
+    if ask is None:
+        tenants.count(tenant, status)
+        return
+    bill = ask.bill
+    tenants.count(
+        tenant, status, input_tokens=bill.input_tokens, output_tokens=bill.output_tokens,
+        nano_dollars=bill.nano_dollars,
+    )  # fmt: skip
 
 
 def _count_more(delivery: Delivery, ask: Ask, now: float, deps: Deps) -> None:
@@ -70,6 +93,14 @@ def _line(delivery: Delivery, ask: Ask | None, status: int, now: float) -> dict[
     if isinstance(delivery.reply, StreamReply):
         line["endpoint"] = delivery.reply.source.endpoint.id
     return line
+
+
+def _who(principal: Principal, deps: Deps) -> dict[str, object]:
+    """Say who asked: tenant and name of the key, and the user by a hash whose key is the installation's."""
+    said: dict[str, object] = {"tenant": principal.tenant, "key": principal.key}
+    if principal.user:
+        said["user"] = deps.pseudonyms.of(principal.user, at=LOGGED)
+    return said
 
 
 def _work(ask: Ask) -> dict[str, object]:

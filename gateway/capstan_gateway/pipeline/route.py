@@ -10,6 +10,7 @@ from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.adapters import adapter_for
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.whose import said_user, session_of, user_of
 from capstan_gateway.selection.filters import Condition, Member, narrow
 from capstan_gateway.selection.needs import Needs, read_needs
 from capstan_gateway.selection.order import order, sticky_key
@@ -137,13 +138,15 @@ def _load_in(ask: Ask) -> Callable[[ServedModel], float]:
 
 
 def _sticky(ask: Ask, plan: RouterPlan) -> bytes | None:
-    """Give the key of who keeps a member: what the client calls its user, or its session; None: everybody in turn."""
+    """Give the key of who keeps a member: the verified user, else what the client calls its user, or its session; None:
+    everybody in turn."""
     if plan.strategy is not Strategy.WEIGHTED or plan.sticky_by is StickyBy.NONE:
         return None
+    who = ask.principal
     if plan.sticky_by is StickyBy.SESSION:
-        return sticky_key("session", ask.session or _text(ask, "prompt_cache_key"))
-    return sticky_key("user", _text(ask, "safety_identifier") or _text(ask, "user")) or sticky_key(
-        "session", ask.session
+        return sticky_key("session", session_of(who, ask.session or _text(ask, "prompt_cache_key")))
+    return sticky_key("user", user_of(who, said_user(ask.request.document))) or sticky_key(
+        "session", session_of(who, ask.session)
     )
 
 

@@ -105,17 +105,19 @@ class SharedHeads:
         return known
 
 
-def affinity_key(document: Mapping[str, Any], heads: SharedHeads, *, endpoints: int, session: str = "") -> bytes | None:
+def affinity_key(
+    document: Mapping[str, Any], heads: SharedHeads, *, endpoints: int, session: str = "", whose: str = ""
+) -> bytes | None:
     """Give the key of a request: what the client says, or the prompt's head; None when neither says anything.
 
-    Requests with equal keys prefer one endpoint. A prompt shorter than one block has no key: there is nothing in a
-    cache that would be worth an uneven load.
+    What a client says is its own: `whose` says who that is. Requests with equal keys prefer one endpoint. A prompt
+    shorter than one block has no key: there is nothing in a cache that would be worth an uneven load.
     """
     said = document.get("prompt_cache_key")
     if isinstance(said, str) and said:
-        return _hash("cache", said[:MAX_KEY_CHARS])
+        return _hash("cache", said[:MAX_KEY_CHARS], whose)
     if session:
-        return _hash("session", session[:MAX_KEY_CHARS])
+        return _hash("session", session[:MAX_KEY_CHARS], whose)
     return heads.key(prompt_head(document, BLOCK_CHARS * MAX_BLOCKS), endpoints)
 
 
@@ -158,5 +160,6 @@ def _text_of(message: object, chars: int) -> str:
     return f"{message.get('role')}\n" + "\n".join(text[:chars] for text in texts if isinstance(text, str))
 
 
-def _hash(kind: str, text: str) -> bytes:
-    return blake2b(f"{kind}\n{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def _hash(kind: str, text: str, whose: str) -> bytes:
+    said = f"{kind}\n{whose}\n{text}" if whose else f"{kind}\n{text}"
+    return blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8).digest()

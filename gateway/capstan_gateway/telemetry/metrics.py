@@ -1,7 +1,8 @@
 """Every metric of the gateway, in one table.
 
 Labels are bounded: `model` is a served name from the config or "unknown", `status` an HTTP status code, everything else
-an enumeration. Never a key, a user or a request id.
+an enumeration. Never a key, a user or a request id; a tenant only in the families of `telemetry.tenants`, which has a
+cap.
 """
 
 from collections.abc import Callable, Iterable
@@ -106,6 +107,19 @@ class Metrics(Collector):
             "counter", "gateway_stored_responses_total", "Responses that were to be stored.", ("outcome",)
         )
         self.redis_calls = NumberFamily("counter", "gateway_redis_calls_total", "Calls of Redis.", ("call", "outcome"))
+        self.tenant_requests = NumberFamily(
+            "counter", "llm_tenant_requests_total", "Requests of tenants, by status.", ("tenant", "status")
+        )
+        self.tenant_tokens = NumberFamily(
+            "counter", "llm_tenant_tokens_total", "Tokens of all calls of tenants.", ("tenant", "direction")
+        )
+        self.tenant_cost = NumberFamily(
+            "gauge",
+            "llm_tenant_cost_dollars",
+            "Price of tenants' tokens so far, in US dollars.",
+            ("tenant",),
+            unit=NANO,
+        )
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []

@@ -7,7 +7,9 @@ import pytest
 
 from capstan_contract.config import ModelEntry, StaticBackend
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed
+from capstan_gateway.identity.principal import Principal
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.record import record
@@ -15,7 +17,8 @@ from capstan_gateway.pipeline.reply import StreamReply, WholeReply
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.telemetry.metrics import CLIENT_GONE, UNKNOWN_MODEL, Metrics, ModelMetrics
-from capstan_gateway.tokens.bill import How
+from capstan_gateway.telemetry.tenants import TenantMetrics
+from capstan_gateway.tokens.bill import TOLD, How
 from capstan_gateway.tokens.usage import Usage
 from support.asks import CHAT, an_ask
 
@@ -46,7 +49,16 @@ class Recorded:
         for name, value in fields.items():
             setattr(self.delivery, name, value)
         log = SimpleNamespace(enabled=enabled, write=self.lines.append)
-        self.deps = cast(Deps, SimpleNamespace(clock=lambda: 100.125, metrics=self.metrics, request_log=log))
+        self.deps = cast(
+            Deps,
+            SimpleNamespace(
+                clock=lambda: 100.125,
+                metrics=self.metrics,
+                request_log=log,
+                tenants=TenantMetrics(self.metrics, 2),
+                pseudonyms=Pseudonyms(b"k" * 16),
+            ),
+        )
 
     def over(self) -> dict[str, object]:
         """End it; give its line."""
@@ -181,3 +193,29 @@ def test_a_model_that_answered_itself_is_not_named_twice() -> None:
     assert "answered_by" not in line
     assert "cost_dollars" not in line
     assert line["tokens"] == "estimated"
+
+
+def test_who_asked_is_in_the_line() -> None:
+    """Tenant and the key's name as they are, the user as a hash; nothing of a request without a credential."""
+    line = Recorded(status=200, principal=Principal(tenant="red", user="ann", key="k1")).over()
+    assert {name: line[name] for name in ("tenant", "key", "user")} == {
+        "tenant": "red", "key": "k1", "user": Pseudonyms(b"k" * 16).of("ann", at="log"),
+    }  # fmt: skip
+    assert "user" not in Recorded(status=200, principal=Principal(tenant="red", key="k1")).over()
+    assert not {"tenant", "key", "user"} & set(Recorded(status=200).over())
+
+
+def test_tenants_are_counted_up_to_a_cap() -> None:
+    """What they asked, and their bills; those beyond the cap are one, and whoever is called so is among them."""
+    recorded = Recorded(status=200)
+    for tenant in ("other", "a", "b", "c", "a", "d"):
+        recorded.delivery.principal = Principal(tenant=tenant, key="k")
+        recorded.ask.bill.add(Usage(3, 2), TOLD, 7)
+        record(recorded.delivery, recorded.deps)
+    counts = {
+        tenant: recorded.sample("llm_tenant_requests_total", tenant=tenant, status="200")
+        for tenant in ("a", "b", "c", "d", "other")
+    }
+    assert counts == {"a": 2, "b": 1, "c": 0, "d": 0, "other": 3}
+    assert recorded.sample("llm_tenant_tokens_total", tenant="b", direction="input") == 9
+    assert recorded.sample("llm_tenant_cost_dollars", tenant="b") == pytest.approx(21e-9)
