@@ -15,19 +15,23 @@ from capstan_operator.kube.errors import Unauthorized
 TOKEN_KEY = "BearerToken"  # noqa: S105  # the name of the slot, not a token
 
 
-async def load_configuration() -> Any:
+async def load_configuration(context: str | None = None) -> Any:
     """Load KUBECONFIG if set, else the pod's service account, else ~/.kube/config, into a client Configuration.
+
+    With a `context`, it is that of the kubeconfig, and no service account is looked for.
 
     Raises Unauthorized when there is none.
     """
     configuration = api.Configuration()
     try:
-        if not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        if not context and not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
             loader.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             # NB: the client's own default was read from the environment when it was imported.
             file = os.environ.get("KUBECONFIG") or None
-            await loader.load_kube_config(file, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            await loader.load_kube_config(  # type: ignore[no-untyped-call]
+                file, context=context, client_configuration=configuration, persist_config=False
+            )
     except loader.ConfigException as error:
         raise Unauthorized(f"no way to reach a Kubernetes API server: {error}") from error
     return configuration

@@ -5,7 +5,9 @@ LocalError
  |-- AlreadyRunning   another `capstan up` uses the same state directory
  |-- ForeignFolder    what was given as state directory belongs to somebody else
  |-- NothingToServe   the folder has no model that can be served
- `-- GatewayFailed    the gateway process does not come up
+ |-- GatewayFailed    the gateway process does not come up
+ |-- KeysUnreadable   the file of API keys is damaged
+ `-- NoSuchKey        no API key has this name
 """
 
 
@@ -31,3 +33,11 @@ class NothingToServe(LocalError):
 
 class GatewayFailed(LocalError):
     """The gateway process does not come up."""
+
+
+class KeysUnreadable(LocalError):
+    """The file of API keys is damaged, or its owner's rights are gone."""
+
+
+class NoSuchKey(LocalError):
+    """No API key has this name."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from capstan_operator.local.errors import AlreadyRunning, ForeignFolder
 
 LOCK = "lock"
+KEYS = "keys"
+"""The part that outlives a session."""
 PARTS = ("config", "credentials", "logs", "prefixes")
 
 
@@ -24,6 +26,7 @@ def state_directory(folder: Path) -> Iterator[Path]:
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, folder)
+        (folder / KEYS).mkdir(mode=0o700, exist_ok=True)
         for part in PARTS:
             shutil.rmtree(folder / part, ignore_errors=True)
             (folder / part).mkdir(mode=0o700)
@@ -31,6 +34,22 @@ def state_directory(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder / "credentials", ignore_errors=True)
     finally:
         os.close(descriptor)
+
+
+def prepare(folder: Path) -> None:
+    """Have a state directory with a place for keys, whether or not a session uses it. Raises ForeignFolder."""
+    _check_ours(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    if not _is_lock(folder / LOCK):
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(descriptor, folder)
+        except AlreadyRunning:
+            pass  # a session has just begun, and says so itself
+        finally:
+            os.close(descriptor)
+    (folder / KEYS).mkdir(mode=0o700, exist_ok=True)
 
 
 def _check_ours(folder: Path) -> None:

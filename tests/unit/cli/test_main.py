@@ -75,7 +75,16 @@ def _without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("arguments", [["version"], ["--help"], ["up", "--help"], ["validate", "examples/quickstart"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["version"],
+        ["--help"],
+        ["up", "--help"],
+        ["keys", "list", "--state-dir", "/nowhere"],
+        ["validate", "examples/quickstart"],
+    ],
+)
 def test_the_package_without_extras_is_enough_to_check(arguments: list[str]) -> None:
     """`pip install capstan` brings all that the commands need which serve nothing."""
     done = _without_extras(*arguments)

@@ -1,0 +1,178 @@
+"""`capstan keys`: what it does, and what it shows."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capstan_contract.keys import KEY_PREFIX
+from capstan_operator.cli import keys
+from capstan_operator.cli.cluster_keys import ClusterKeys
+from capstan_operator.cli.main import main
+from capstan_operator.desired.issued import Terms
+from capstan_operator.kube.errors import Forbidden
+from support.memorykube import MemoryKube
+
+
+class Terminal:
+    """The command on one state directory, and what it has printed."""
+
+    def __init__(self, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._state = state
+        self._capsys = capsys
+        self.err = ""
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        """Run one action; give its standard output."""
+        assert main(["keys", *words, "--state-dir", str(self._state)]) == code
+        out, self.err = self._capsys.readouterr()
+        return out
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Give what `list` says."""
+        found: list[dict[str, Any]] = json.loads(self("list", "-o", "json"))
+        return found
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """Give a state directory of its own."""
+    return Terminal(tmp_path / "state", capsys)
+
+
+def test_a_new_key_is_shown_once_and_alone(terminal: Terminal) -> None:
+    """A script takes it from the standard output; what is said to people is beside it; `list` never has it."""
+    key = terminal("create", "--user", "alice", "--team", "red", "--models", "qwen-*").strip()
+    assert key.startswith(KEY_PREFIX)
+    assert key not in terminal.err
+    assert "It is shown this once" in terminal.err
+    (found,) = terminal.listed()
+    assert (found["user"], found["team"], found["models"], found["state"]) == ("alice", "red", ["qwen-*"], "Valid")
+    assert found["name"].startswith("alice-")
+    table = terminal("list")
+    assert key not in table + json.dumps(found)
+    assert table.splitlines()[0].split()[:3] == ["NAME", "USER", "TEAM"]
+
+
+def test_a_rotated_key_is_valid_beside_the_new_one_for_the_grace(terminal: Terminal) -> None:
+    """Two keys of one user, with the same rights."""
+    terminal("create", "--name", "old", "--user", "alice", "--tier", "gold", "--models", "a,b")
+    made = json.loads(terminal("rotate", "old", "--grace", "2h", "-o", "json"))
+    assert made["replaces"]["name"] == "old"
+    assert made["key"].startswith(KEY_PREFIX)
+    old, new = sorted(terminal.listed(), key=lambda one: one["name"] != "old")
+    assert old["expires"] == made["replaces"]["expires"]
+    assert new["expires"] is None
+    assert (old["state"], new["state"]) == ("Valid", "Valid")
+    same = ("user", "team", "tenant", "tier", "models")
+    assert [old[name] for name in same] == [new[name] for name in same]
+
+
+def test_without_a_grace_the_old_key_has_ended(terminal: Terminal) -> None:
+    """And can be cleared away, which takes no other one."""
+    terminal("create", "--name", "old", "--user", "alice")
+    terminal("rotate", "old", "--grace", "0")
+    assert sorted(one["state"] for one in terminal.listed()) == ["Expired", "Valid"]
+    assert terminal("revoke", "--expired") == "revoked old\n"
+    assert [one["state"] for one in terminal.listed()] == ["Valid"]
+
+
+def test_a_key_that_is_a_tenant_of_its_own_is_not_rotated(terminal: Terminal) -> None:
+    """The new one could not see what the old one has stored, and nobody would be told."""
+    terminal("create", "--name", "old")
+    assert terminal("rotate", "old", code=1) == ""
+    assert "tenant of its own" in terminal.err
+    assert len(terminal.listed()) == 1
+
+
+def test_keys_are_revoked_by_name_and_by_user(terminal: Terminal) -> None:
+    """All or none of those that are named."""
+    for name, user in (("a1", "alice"), ("a2", "alice"), ("b", "bob")):
+        terminal("create", "--name", name, "--user", user)
+    terminal("revoke", "b", "nobody", code=1)
+    assert "there is no API key 'nobody'" in terminal.err
+    assert len(terminal.listed()) == 3
+    assert terminal("revoke", "--user", "alice").splitlines() == ["revoked a1", "revoked a2"]
+    terminal("revoke", "--user", "alice", code=1)
+    assert [one["name"] for one in terminal.listed()] == ["b"]
+
+
+def test_a_key_of_ones_own_can_be_brought(terminal: Terminal, tmp_path: Path) -> None:
+    """From a file, because a command line is seen by others."""
+    file = tmp_path / "key"
+    file.write_text("my-own-key-of-many-characters\n")
+    assert terminal("create", "--user", "alice", "--key-file", str(file)).strip() == "my-own-key-of-many-characters"
+    file.write_text("two words")
+    assert terminal("create", "--user", "bob", "--key-file", str(file), code=1) == ""
+    assert "without spaces" in terminal.err
+    assert "two words" not in terminal.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("create", "--user", "a:b"), "no ':'"),
+        (("create", "--name", "A B"), "is no name"),
+        (("create", "--expires", "soon"), "is no end"),
+        (("create", "--expires", "2020-01-01T00:00:00Z"), "not in the future"),
+        (("create", "--key-file", "/nowhere/at/all"), "No such file"),
+        (("rotate", "nobody"), "there is no API key 'nobody'"),
+        (("rotate", "nobody", "--grace", "long"), "is no duration"),
+        (("revoke",), "name the keys to revoke"),
+        (("revoke", "nobody"), "there is no API key 'nobody'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(terminal: Terminal, words: tuple[str, ...], said: str) -> None:
+    """With exit code 1, and nothing changed."""
+    assert terminal(*words, code=1) == ""
+    assert terminal.err.startswith("error: ")
+    assert said in terminal.err
+    assert terminal.err.count("\n") == 1
+    assert terminal.listed() == []
+
+
+def test_no_keys_are_said_so(terminal: Terminal) -> None:
+    """With how to make one."""
+    assert "capstan keys create" in terminal("list")
+
+
+async def test_keys_of_a_cluster_are_secrets_with_the_label() -> None:
+    """They are listed by it, end by one annotation, and are deleted only as the objects that were listed."""
+    kube = MemoryKube()
+    store = ClusterKeys(kube, "capstan-system")
+    await store.create("a", "sk-capstan-secret", Terms(user="alice", expires=1_900_000_000))
+    kube.objects["other"] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "other", "uid": "x"}}
+    (issued,) = await store.all()
+    assert issued.terms == Terms(user="alice", expires=1_900_000_000)
+    assert kube.full_reads == 0
+    await store.expire(issued, 1_850_000_000)
+    (ended,) = await store.all()
+    assert ended.terms == Terms(user="alice", expires=1_850_000_000)
+    assert kube.objects["a"]["data"]
+    await store.delete(ended)
+    assert kube.objects.keys() == {"other"}
+
+
+async def test_a_secret_of_the_name_is_not_written_over() -> None:
+    """Whatever it is."""
+    kube = MemoryKube()
+    store = ClusterKeys(kube, "capstan-system")
+    kube.objects["a"] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}
+    with pytest.raises(keys.KeyFault):
+        await store.create("a", "sk-capstan-secret", Terms())
+    assert kube.writes == []
+
+
+def test_a_right_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not with the words of the API server, which say it of an account."""
+
+    async def refused(arguments: argparse.Namespace) -> int:
+        raise Forbidden(
+            'secrets is forbidden: User "me" cannot list resource "secrets" in API group "" in the namespace "x"'
+        )
+
+    monkeypatch.setattr(keys, "_run", refused)
+    assert keys.run(argparse.Namespace()) == 1
+    assert "you may not list secrets in the namespace 'x'" in capsys.readouterr().err
