@@ -17,7 +17,7 @@ from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.api_keys import GatewayKeys
 from capstan_operator.gateway_config.credentials import CredentialStore
-from capstan_operator.gateway_config.privacy_key import PrivacyKey
+from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSecret
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
@@ -87,12 +87,14 @@ class Runtime:
         loader = SnapshotLoader(kube, model_list, cluster_wide=not watched)
         self._loader = loader
         self._settings = settings
-        self.acknowledger = Acknowledger(kube, settings, wake=self.models.wake, metrics=metrics)
+        home = settings.build.install_namespace
+        self.privacy_key = MadeSecret(kube, PRIVACY, name=settings.gateway_privacy_name, namespace=home)
+        self.admin_key = MadeSecret(kube, ADMIN, name=settings.gateway_admin_name, namespace=home)
+        self.acknowledger = Acknowledger(
+            kube, settings, wake=self.models.wake, metrics=metrics, admin_key=self.admin_key
+        )
         self.credentials = CredentialStore(
             kube, settings, on_change=lambda keys: self.gateway.credentials_changed(keys), metrics=metrics
-        )
-        self.privacy_key = PrivacyKey(
-            kube, name=settings.gateway_privacy_name, namespace=settings.build.install_namespace
         )
         self.api_keys = ApiKeys(kube, namespace=settings.build.install_namespace)
         self.gateway = GatewayConfigReconciler(
@@ -200,6 +202,7 @@ class Runtime:
             "watch of API keys": self.key_supervisor.run(),
             "credentials": self.credentials.run(),
             "privacy key": self.privacy_key.run(),
+            "admin key": self.admin_key.run(),
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "adopter": self.adopter.run(),

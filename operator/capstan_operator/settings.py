@@ -98,6 +98,12 @@ class Settings:
         "none is made",
         variable="CAPSTAN_GATEWAY_PRIVACY",
     )
+    gateway_admin_name: str = setting(
+        "capstan-gateway-admin",
+        "name of the Secret with the credential of the gateways' admin pages (`admin-key`), made when it is not there; "
+        "empty: they are asked without one",
+        variable="CAPSTAN_GATEWAY_ADMIN",
+    )
     require_credential_label: bool = setting(
         True, "copy keys only from Secrets that say by a label that LLMModels may use them"
     )

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from pydantic import ValidationError
@@ -57,6 +57,19 @@ class Expected:
     """Whether it belongs into the config at all."""
 
 
+class AdminKey(Protocol):
+    """The credential of the gateway's admin pages."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those that may be valid, the likeliest first; none where nobody has made one."""
+        ...
+
+    def doubt(self) -> None:
+        """None of them was taken."""
+        ...
+
+
 class Acknowledger:
     """Asks the gateway: `run` until cancelled, `expect` after a write, `acknowledgement` when a status is computed."""
 
@@ -68,6 +81,7 @@ class Acknowledger:
         wake: Callable[[ObjectKey], None],
         metrics: Metrics,
         ledger: Ledger | None = None,
+        admin_key: AdminKey | None = None,
         rhythm: Rhythm = Rhythm(),
     ) -> None:
         self._kube = kube
@@ -78,6 +92,7 @@ class Acknowledger:
         self._expected_hash: str | None = None
         self._expected: Mapping[ObjectKey, Expected] = {}
         self._problem: Problem | None = None
+        self._admin_key = admin_key
         self.ledger = ledger or Ledger()
         self._said = Replicas()
         self._asked = False
@@ -212,10 +227,18 @@ class Acknowledger:
         host = f"[{address}]" if ":" in address else address
         url = f"http://{host}:{self._settings.gateway_admin_port}/internal/config"
         try:
-            async with session.get(url) as response:
-                if response.status != 200:
-                    return None
-                return ConfigReport.model_validate_json(await response.read(), extra="ignore")
+            for key in (self._admin_key and self._admin_key.keys) or (None,):
+                headers = {"Authorization": f"Bearer {key}"} if key else {}
+                async with session.get(url, headers=headers) as response:
+                    if response.status == 401:
+                        continue  # a gateway may have another one for a moment, when it has changed
+                    if response.status != 200:
+                        return None
+                    return ConfigReport.model_validate_json(await response.read(), extra="ignore")
+            if self._admin_key:
+                self._admin_key.doubt()
+            log.debug("gateway replica refused the credential", extra={"address": address})
+            return None
         except (aiohttp.ClientError, TimeoutError, ConnectionError, ValidationError) as error:
             log.debug("gateway replica did not report", extra={"address": address, "error": type(error).__name__})
             return None

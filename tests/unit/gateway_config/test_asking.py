@@ -232,6 +232,67 @@ async def test_an_answer_is_a_report_or_none(answer: dict[str, Any], says: Confi
         assert await gateway._ask(session, "127.0.0.1") == says
 
 
+class Keys:
+    """The credential as the operator knows it."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+        self.doubts = 0
+
+    def doubt(self) -> None:
+        """Count."""
+        self.doubts += 1
+
+
+@asynccontextmanager
+async def locked(*valid: str) -> AsyncIterator[int]:
+    """Run a gateway's admin port that asks for one of these credentials."""
+
+    async def report(request: web.Request) -> web.Response:
+        is_known = request.headers.get("authorization", "") in {f"Bearer {key}" for key in valid}
+        return web.Response(text='{"hash": "x"}') if is_known else web.Response(status=401)
+
+    app = web.Application()
+    app.router.add_get("/internal/config", report)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("valid", "keys", "answers", "doubts"),
+    [
+        (["new"], ["new"], True, 0),
+        (["old"], ["new", "old"], True, 0),
+        (["other"], ["new", "old"], False, 1),
+        (["other"], [], False, 1),
+    ],
+)
+async def test_gateways_are_asked_with_the_credential(
+    valid: list[str], keys: list[str], answers: bool, doubts: int
+) -> None:
+    """With the one before as well; where none is taken the Secret is looked at anew."""
+    async with locked(*valid) as port, aiohttp.ClientSession() as session:
+        admin = Keys(*keys)
+        gateway = Acknowledger(ApplyKube(), settings_of(port), wake=lambda _: None, metrics=Metrics(), admin_key=admin)
+        assert (await gateway._ask(session, "127.0.0.1") is not None, admin.doubts) == (answers, doubts)
+
+
+async def test_a_gateway_of_before_the_credential_is_asked_all_the_same() -> None:
+    """It looks at no header, and so does one that has no key yet."""
+    for keys in ((), ("key",)):
+        async with replica(web.Response(text='{"hash": "x"}')) as port, aiohttp.ClientSession() as session:
+            gateway = Acknowledger(
+                ApplyKube(), settings_of(port), wake=lambda _: None, metrics=Metrics(), admin_key=Keys(*keys)
+            )
+            assert await gateway._ask(session, "127.0.0.1") == ConfigReport(hash="x")
+
+
 async def test_a_replica_with_an_address_of_ipv6_is_asked() -> None:
     """In a URL such an address stands in brackets."""
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.names import PRIVACY_KEY
-from capstan_operator.gateway_config.privacy_key import PrivacyKey
+from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSecret
 from capstan_operator.kube.errors import Forbidden
 from capstan_operator.resources.api_resource import SECRETS
 from fakes.kube import FakeKube
@@ -16,9 +16,9 @@ from support.virtualtime import run_virtually
 HOME, NAME = "capstan-system", "capstan-gateway-privacy"
 
 
-def holder(kube: FakeKube, **options: Any) -> PrivacyKey:
+def holder(kube: FakeKube, **options: Any) -> MadeSecret:
     """Whoever sees to the key."""
-    return PrivacyKey(kube, name=NAME, namespace=HOME, rng=lambda: 0.5, **options)
+    return MadeSecret(kube, PRIVACY, name=NAME, namespace=HOME, rng=lambda: 0.5, **options)
 
 
 def key_in(kube: FakeKube) -> bytes | None:
@@ -82,7 +82,58 @@ def test_it_is_tried_again_and_made_anew_when_it_is_gone() -> None:
 
 
 async def test_nobody_wants_one() -> None:
-    """Where the chart names a Secret of the user's own."""
+    """Where the chart names a Secret of the user's own: nothing is done, and the operator goes on."""
     kube = FakeKube()
-    await PrivacyKey(kube, name="", namespace=HOME).run()
+    task = asyncio.create_task(MadeSecret(kube, PRIVACY, name="", namespace=HOME).run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
     assert not kube.calls
+    task.cancel()
+
+
+def admin_secret(*lines: str) -> dict[str, Any]:
+    """The Secret of the admin pages with these lines."""
+    data = {ADMIN.field: base64.b64encode("\n".join(lines).encode()).decode()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME, "namespace": HOME}, "data": data}
+
+
+async def test_whoever_asks_the_gateway_knows_the_key_that_was_made() -> None:
+    """Nothing is known before the first look."""
+    kube = FakeKube()
+    secret = MadeSecret(kube, ADMIN, name=NAME, namespace=HOME)
+    assert secret.keys == ()
+    await secret.ensure()
+    assert secret.keys == (base64.b64decode(kube.objects[SECRETS.plural, HOME, NAME]["data"][ADMIN.field]).decode(),)
+
+
+async def test_a_key_that_was_replaced_is_known_beside_the_new_one() -> None:
+    """A gateway reads its file later than the operator the Secret; what is no header's value is never sent."""
+    kube = FakeKube()
+    secret = MadeSecret(kube, ADMIN, name=NAME, namespace=HOME)
+    kube.put(admin_secret("a" * 16, "b" * 16, "c d e f g h i j k l m"))
+    await secret.ensure()
+    assert secret.keys == ("a" * 16, "b" * 16)
+    kube.put(admin_secret("c" * 16))
+    await secret.ensure()
+    assert secret.keys == ("c" * 16, "a" * 16)
+
+
+def test_a_doubt_has_the_secret_looked_at_soon_and_not_too_often() -> None:
+    """Many replicas may refuse at once."""
+
+    async def story() -> None:
+        kube = FakeKube()
+        kube.put(admin_secret("a" * 16))
+        secret = MadeSecret(kube, ADMIN, name=NAME, namespace=HOME)
+        task = asyncio.create_task(secret.run())
+        await asyncio.sleep(1)
+        kube.put(admin_secret("b" * 16))
+        for _ in range(50):
+            secret.doubt()
+            await asyncio.sleep(0.1)
+        assert secret.keys == ("b" * 16, "a" * 16)
+        assert kube.calls["get", SECRETS.plural] == 2
+        task.cancel()
+
+    run_virtually(story())

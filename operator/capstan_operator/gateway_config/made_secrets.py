@@ -1,0 +1,162 @@
+"""Secrets of the gateway that are made once, with a random value, and never changed: the key by which it hashes the
+names of users, and the credential of its admin pages.
+
+A chart could not make them: what it writes is the same each time that it is rendered, and a random value would be
+another one at every sync of Argo CD.
+"""
+
+import asyncio
+import base64
+import binascii
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from capstan_contract.names import ADMIN_KEY_FIELD, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PRIVACY_KEY
+from capstan_operator.backoff import Backoff
+from capstan_operator.kube.errors import KubeError, NotFound
+from capstan_operator.kube.port import KubePort
+from capstan_operator.names import ADMIN_MANAGER, PRIVACY_MANAGER
+from capstan_operator.resources.api_resource import SECRETS
+from capstan_operator.resources.resource import Manifest
+
+log = logging.getLogger(__name__)
+
+KEY_BYTES: Final = 32
+LEAST_BYTES: Final = 16
+"""Of a key that somebody else has put there: gateways take no shorter one."""
+CHECK_SECONDS: Final = 600.0
+"""How often the Secret is looked for, should somebody have deleted it."""
+AT_MOST_EVERY: Final = 5.0
+"""Seconds between two looks that somebody asks for."""
+BACKOFF: Final = Backoff(first=1.0, factor=2.0, most=300.0)
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a Secret is for."""
+
+    field: str
+    component: str
+    manager: str
+    what: str
+    """In words."""
+
+
+PRIVACY: Final = Purpose(PRIVACY_KEY, "gateway-privacy", PRIVACY_MANAGER, "the key of users' hashes")
+ADMIN: Final = Purpose(ADMIN_KEY_FIELD, "gateway-admin", ADMIN_MANAGER, "the credential of the gateway's admin pages")
+
+
+class MadeSecret:
+    """Sees to it that the Secret is there: `run` until cancelled."""
+
+    def __init__(
+        self,
+        kube: KubePort,
+        purpose: Purpose,
+        *,
+        name: str,
+        namespace: str,
+        make: Callable[[], bytes] = lambda: secrets.token_hex(KEY_BYTES).encode(),
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._kube = kube
+        self._purpose = purpose
+        self._doubted = asyncio.Event()
+        self._keys: tuple[str, ...] = ()
+        self._name = name
+        self._namespace = namespace
+        self._make = make
+        self._random = rng
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The values that are known, each a line of the Secret; behind them the one before, which gateways may have
+        still. None before the first look."""
+        return self._keys
+
+    def doubt(self) -> None:
+        """Have the Secret looked at soon: somebody has refused what was in it."""
+        self._doubted.set()
+
+    async def run(self) -> None:
+        """Look for it now and then, until cancelled; where nobody wants one there is nothing to do."""
+        if not self._name:
+            await asyncio.Event().wait()
+        failures = 0
+        while True:
+            try:
+                await self.ensure()
+                failures = 0
+            except KubeError as error:
+                # NB: a Role of a former release does not name it; gateways hash with keys of their own until then.
+                failures += 1
+                log.warning(f"could not see to {self._purpose.what}", extra={"error": str(error)})
+            await self._rest(BACKOFF.delay(failures, random=self._random) if failures else CHECK_SECONDS)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, unless somebody has doubts: then for a moment only."""
+        soon = min(AT_MOST_EVERY, seconds)
+        await asyncio.sleep(soon)
+        try:
+            async with asyncio.timeout(seconds - soon):
+                await self._doubted.wait()
+        except TimeoutError:
+            pass  # it is time to look
+        self._doubted.clear()
+
+    async def ensure(self) -> None:
+        """Make the Secret, or the key in it, unless it is there. Raises KubeError."""
+        try:
+            found = await self._kube.get(SECRETS, self._name, namespace=self._namespace)
+        except NotFound:
+            found = {}
+        if not has_key(found, self._purpose.field):
+            found = await self._written()
+        lines = lines_of(found, self._purpose.field)
+        self._keys = (*lines, *(key for key in self._keys[:1] if key not in lines))
+
+    async def _written(self) -> Manifest:
+        value = base64.b64encode(self._make()).decode()
+        manifest = build_secret(self._purpose, self._name, self._namespace, value)
+        # Without force: a key that somebody sets meanwhile stays.
+        written = await self._kube.apply(manifest, manager=self._purpose.manager, force=False)
+        log.info(f"made {self._purpose.what}", extra={"object": self._name})
+        return written
+
+
+def _value(secret: Manifest, field: str) -> bytes:
+    value = (secret.get("data") or {}).get(field)
+    try:
+        return base64.b64decode(value or "", validate=True).strip()
+    except (binascii.Error, TypeError, ValueError):
+        return b""
+
+
+def has_key(secret: Manifest, field: str) -> bool:
+    """Whether the Secret has a key that gateways can use."""
+    return len(_value(secret, field)) >= LEAST_BYTES
+
+
+def lines_of(secret: Manifest, field: str) -> tuple[str, ...]:
+    """Give the lines of a Secret that can be sent in a header."""
+    lines = (line.strip() for line in _value(secret, field).splitlines())
+    return tuple(line.decode() for line in lines if line and all(0x21 <= byte <= 0x7E for byte in line))
+
+
+def build_secret(purpose: Purpose, name: str, namespace: str, value: str) -> Manifest:
+    """Build the Secret; `value` is the base64 of what is in the file that gateways read."""
+    return {
+        "apiVersion": SECRETS.api_version,
+        "kind": SECRETS.kind,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: purpose.component},
+        },
+        "type": "Opaque",
+        "data": {purpose.field: value},
+    }
