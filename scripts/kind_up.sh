@@ -34,12 +34,16 @@ up)
         kind load docker-image --name "$name" "ghcr.io/capstan/$part:dev"
     done
     helm --kube-context "kind-$name" upgrade --install capstan helm/capstan --namespace "$namespace" --create-namespace \
-        --set image.tag=dev --set gateway.insecureNoAuth=true \
+        --set image.tag=dev \
         --set gateway.service.type=NodePort --set gateway.service.nodePort=30080 --wait --timeout 5m
     on_cluster apply -f examples/quickstart
     on_cluster wait llmmodels --all --for=condition=Ready --timeout=180s
     on_cluster get llmmodels
-    echo "The gateway is at http://127.0.0.1:8080/v1; \"make kind-down\" deletes the cluster."
+    key=$(openssl rand -hex 32)
+    printf '{"apiVersion":"v1","kind":"Secret","metadata":{"name":"me","labels":{"capstan.dev/api-key":"true"},"annotations":{"capstan.dev/user":"me"}},"stringData":{"key":"%s"}}' \
+        "sk-capstan-$key" | on_cluster apply -n "$namespace" --server-side --force-conflicts -f -
+    echo "The gateway is at http://127.0.0.1:8080/v1; ask it with -H 'Authorization: Bearer sk-capstan-$key'."
+    echo "\"make kind-down\" deletes the cluster."
     ;;
 down)
     kind delete cluster --name "$name"

@@ -82,6 +82,11 @@ redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:63
 {{ .Values.gateway.privacyKeySecret | default (printf "%s-gateway-privacy" (include "capstan.fullname" .)) }}
 {{- end }}
 
+{{- /* The Secret with the credential of the gateway's admin pages. */ -}}
+{{- define "capstan.adminSecret" -}}
+{{ .Values.gateway.adminKeySecret | default (printf "%s-gateway-admin" (include "capstan.fullname" .)) }}
+{{- end }}
+
 {{- /* The Secrets that the credentials of external models are in: the second and later ones only where one is too small. */ -}}
 {{- define "capstan.credentialSecrets" -}}
 - {{ include "capstan.gatewayCredentials" . }}
@@ -135,9 +140,6 @@ priorityClassName: {{ . }}
 {{/* Refuse values that contradict each other. */}}
 {{- define "capstan.check" -}}
 {{- with .Values -}}
-{{- if not .gateway.insecureNoAuth -}}
-{{- fail "gateway.insecureNoAuth is false, but this release of the gateway has no API keys yet: set gateway.insecureNoAuth=true to say that everybody who reaches the gateway may use every model" -}}
-{{- end -}}
 {{- if and (gt (int .operator.replicas) 1) (not .operator.leaderElection) -}}
 {{- fail "operator.replicas greater than 1 needs operator.leaderElection: else all of them would write at once" -}}
 {{- end -}}

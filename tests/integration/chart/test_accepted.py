@@ -16,13 +16,13 @@ from support.wait import wait_until
 pytestmark = pytest.mark.apiserver
 LEVELS = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {"gateway": {"insecureNoAuth": True}},
+    "default": {},
     "everything": {
         "gateway": {"insecureNoAuth": True, "autoscaling": {"enabled": True}, "service": {"type": "LoadBalancer"}},
         "redis": {"persistence": {"enabled": True}, "auth": {"existingSecret": "redis"}},
         "networkPolicies": {"enabled": True, "gatewayFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
     },
-    "namespaced": {"gateway": {"insecureNoAuth": True}, "operator": {"watchNamespaces": [NAMESPACE]}},
+    "namespaced": {"operator": {"watchNamespaces": [NAMESPACE]}},
 }
 
 
@@ -75,7 +75,7 @@ def test_pods_pass_the_restricted_level(kube_api: Path, namespace: str, variant:
 def test_rights_reach_every_namespace_that_is_served(kube_api: Path, namespace: str) -> None:
     """With `watchNamespaces` the gateway finds endpoints there and beside the operator, and nowhere else; the operator
     sees what is free on nodes."""
-    values = {"gateway": {"insecureNoAuth": True}, "operator": {"watchNamespaces": ["default"]}}
+    values = {"operator": {"watchNamespaces": ["default"]}}
     text = json.dumps(render(values)).replace(NAMESPACE, namespace)
     roles = [item for item in json.loads(text) if item["apiVersion"].startswith("rbac.authorization.k8s.io/")]
 

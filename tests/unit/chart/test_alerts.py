@@ -9,7 +9,7 @@ from support.helm import PROMETHEUS, render
 
 def test_every_alert_asks_for_metrics_that_are_measured() -> None:
     """A metric that is renamed takes its alert along, which would be silent for ever otherwise."""
-    values = {"gateway": {"insecureNoAuth": True}, "monitoring": {"prometheusRule": {"enabled": True}}}
+    values = {"monitoring": {"prometheusRule": {"enabled": True}}}
     (rule,) = [item for item in render(values, apis=(PROMETHEUS,)) if item["kind"] == "PrometheusRule"]
     alerts = {one["alert"]: one["expr"] for group in rule["spec"]["groups"] for one in group["rules"]}
     assert {"CapstanGatewayConfigNotWritten", "CapstanGatewayRefusesEntries"} <= alerts.keys()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.names import (
+    ADMIN_KEY_FIELD,
     CONFIG_FILE,
     MAX_CONFIG_SHARDS,
     MAX_CREDENTIAL_SHARDS,
@@ -24,12 +25,13 @@ from capstan_operator.settings import Settings as OperatorSettings
 from capstan_process.settings import SettingsError
 from support.helm import CHART, NAMESPACE, PROMETHEUS, one, pod_specs, render, run_helm, try_render
 
-OPEN = {"gateway": {"insecureNoAuth": True}}
+OPEN: dict[str, Any] = {}
+"""Nothing is asked of whoever installs."""
 
 
 def with_values(**changes: Any) -> dict[str, Any]:
     """Give values that install, changed one level deep."""
-    merged: dict[str, Any] = {"gateway": {"insecureNoAuth": True}}
+    merged: dict[str, Any] = {}
     for key, value in changes.items():
         merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
     return merged
@@ -122,14 +124,70 @@ def test_a_token_only_where_it_is_needed() -> None:
     assert [account["automountServiceAccountToken"] for account in accounts] == [False, False]
 
 
-def test_refuses_to_open_the_gateway_silently() -> None:
-    """Without `gateway.insecureNoAuth` the chart does not install, and says in one sentence what to set."""
-    done = try_render({})
-    assert done.returncode != 0
-    assert (
-        "set gateway.insecureNoAuth=true to say that everybody who reaches the gateway may use every model"
-        in done.stderr
-    )
+@pytest.mark.parametrize("everybody", [False, True])
+def test_the_gateway_asks_for_keys_unless_somebody_says_otherwise(everybody: bool) -> None:
+    """An install without any value is one that lets nobody in without a key."""
+    values = with_values(gateway={"insecureNoAuth": True}) if everybody else {}
+    container = pod_specs(render(values))["capstan-gateway"]["containers"][0]
+    settings = parse_settings([], {item["name"]: item["value"] for item in container["env"]})
+    assert settings.insecure_no_auth is everybody
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_whoever_has_installed_is_told_how_to_make_a_first_key(everybody: bool, tmp_path: Path) -> None:
+    """With the command, and without; or that none is needed."""
+    notes = _notes(tmp_path, with_values(gateway={"insecureNoAuth": everybody}))
+    assert ("everybody who reaches the gateway may use every model" in notes) is everybody
+    assert (f"capstan keys create --namespace {NAMESPACE} --user me" in notes) is not everybody
+    assert ("label secret me capstan.dev/api-key=true" in notes) is not everybody
+
+
+def _notes(tmp_path: Path, values: dict[str, Any]) -> str:
+    """Give what Helm shows where it reaches a cluster."""
+    chart = tmp_path / "capstan"
+    shutil.copytree(CHART, chart)
+    notes = (chart / "templates" / "NOTES.txt").read_text()
+    text = "".join(f"  {line}\n" for line in notes.splitlines())
+    (chart / "templates" / "notes.yaml").write_text(f"notes: |\n{text}")
+    flags = ("--namespace", NAMESPACE, "--kube-version", "1.34.0", "--show-only", "templates/notes.yaml")
+    done = run_helm("template", "capstan", str(chart), *flags, values=values)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("given", "name"), [("", "capstan-gateway-admin"), ("own", "own")])
+def test_the_credential_of_the_admin_pages_is_in_one_secret(given: str, name: str) -> None:
+    """The operator makes and sends what the gateway asks for; only it may read the Secret through the API."""
+    objects = render(with_values(gateway={"adminKeySecret": given}))
+    gateway = pod_specs(objects)["capstan-gateway"]
+    volume = next(volume for volume in gateway["volumes"] if volume["name"] == "admin")
+    item = {"key": ADMIN_KEY_FIELD, "path": ADMIN_KEY_FIELD}
+    assert volume["secret"] == {"secretName": name, "optional": True, "items": [item]}
+    mount = next(mount for mount in gateway["containers"][0]["volumeMounts"] if mount["name"] == "admin")
+    settings = parse_settings([], {item["name"]: item["value"] for item in gateway["containers"][0]["env"]})
+    assert str(settings.admin_key_file) == f"{mount['mountPath']}/{ADMIN_KEY_FIELD}"
+    container = pod_specs(objects)["capstan-operator"]["containers"][0]
+    told = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
+    assert told.gateway_admin_name == name
+    rules = [rule for rule in one(objects, "Role", "capstan-operator")["rules"] if "secrets" in rule["resources"]]
+    assert any(name in rule.get("resourceNames", ()) for rule in rules)
+    own = [rule for rule in one(objects, "Role", "capstan-gateway")["rules"] if "secrets" in rule["resources"]]
+    assert all(name not in rule["resourceNames"] for rule in own)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_prometheus_sends_the_credential_where_metrics_need_it(asked: bool) -> None:
+    """To the gateway, and to nobody else."""
+    values = with_values(gateway={"metricsNeedAdminKey": asked}, monitoring={"serviceMonitor": {"enabled": True}})
+    objects = render(values, apis=(PROMETHEUS,))
+    credentials = {"credentials": {"name": "capstan-gateway-admin", "key": ADMIN_KEY_FIELD}}
+    for name in ("capstan-operator", "capstan-gateway-metrics"):
+        (endpoint,) = one(objects, "ServiceMonitor", name)["spec"]["endpoints"]
+        wanted = credentials if asked and name == "capstan-gateway-metrics" else None
+        assert endpoint.get("authorization") == wanted
+    container = pod_specs(objects)["capstan-gateway"]["containers"][0]
+    settings = parse_settings([], {item["name"]: item["value"] for item in container["env"]})
+    assert settings.metrics_need_admin_key is asked
 
 
 CONTRADICTIONS = {
@@ -361,7 +419,6 @@ def test_the_gateway_understands_its_environment() -> None:
     assert settings.admin_port == 9090
     assert settings.max_body_bytes == 32 * 1024 * 1024
     assert settings.discovery_namespaces == ()
-    assert settings.insecure_no_auth is True
     assert str(settings.config_dir) == container["volumeMounts"][0]["mountPath"]
     assert all(item["name"].startswith(ENV_PREFIX) for item in container["env"])
 
@@ -514,26 +571,18 @@ def test_nothing_is_stored_unless_that_is_asked_for() -> None:
 @pytest.mark.parametrize("asked", [False, True])
 def test_the_notes_warn_of_what_is_stored_without_a_password(tmp_path: Path, *, asked: bool) -> None:
     """Who has asked for stored responses, and has given Redis no password, is told who can read them; nobody else."""
-    chart = tmp_path / "capstan"
-    shutil.copytree(CHART, chart)
-    notes = (chart / "templates" / "NOTES.txt").read_text()
-    # Helm shows notes only where it reaches a cluster.
-    text = "".join(f"  {line}\n" for line in notes.splitlines())
-    (chart / "templates" / "notes.yaml").write_text(f"notes: |\n{text}")
-    values = with_values(gateway={"storedResponses": {"enabled": asked}})
-    flags = ("--kube-version", "1.34.0", "--show-only", "templates/notes.yaml")
-    done = run_helm("template", "capstan", str(chart), *flags, values=values)
-    assert done.returncode == 0, done.stderr
-    assert "Redis has no password" in done.stdout
-    assert ("prompts and answers" in done.stdout) is asked
+    notes = _notes(tmp_path, with_values(gateway={"storedResponses": {"enabled": asked}}))
+    assert "Redis has no password" in notes
+    assert ("prompts and answers" in notes) is asked
 
 
 def test_config_is_not_of_the_chart() -> None:
     """The gateway config and the credentials belong to the operator: the chart only mounts them, if they are there."""
     objects = render(OPEN)
     assert not [item for item in objects if item["kind"] in ("ConfigMap", "Secret")]
-    config, credentials, privacy, _ = pod_specs(objects)["capstan-gateway"]["volumes"]
+    config, credentials, admin, privacy, _ = pod_specs(objects)["capstan-gateway"]["volumes"]
     assert privacy["secret"]["optional"] is True
+    assert admin["secret"]["optional"] is True
     assert all(source["configMap"]["optional"] for source in config["projected"]["sources"])
     assert all(source["secret"]["optional"] is True for source in credentials["projected"]["sources"])
     assert CONFIG_FILE not in os.listdir(CHART)
