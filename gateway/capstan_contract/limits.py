@@ -4,8 +4,9 @@ A limit of the resource may bound several things (requests, tokens, what runs at
 own here. Money is whole nano-dollars, time is whole milliseconds: nothing is a float that is added up.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from pydantic import Field, model_validator
 
@@ -180,7 +181,12 @@ class RateLimitBody(Document):
 
 def read_body(entry: PolicyEntry) -> RateLimitBody:
     """Read the body of a policy's entry, without the fields that this release does not know. Raises ValidationError."""
-    return RateLimitBody.model_validate(entry.body, extra="ignore")
+    return check_body(entry.body)
+
+
+def check_body(body: Mapping[str, Any]) -> RateLimitBody:
+    """Do the same with the body itself."""
+    return RateLimitBody.model_validate(body, extra="ignore")
 
 
 def policy_id(namespace: str, name: str) -> str:

@@ -5,9 +5,11 @@ earlier one than the operator that writes it. The same holds for a kind of polic
 older reader would ignore, and must not, or could not read at all, needs a requirement of its own.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from capstan_contract.config import (
     CascadeBackend,
@@ -17,6 +19,7 @@ from capstan_contract.config import (
     RouterBackend,
     referenced_models,
 )
+from capstan_contract.limits import RATE_LIMIT_KIND, check_body
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,10 @@ class Known:
     policy_kinds: frozenset[str] = frozenset()
 
 
-KNOWN: Final = Known()
-"""What this release knows: neither a requirement nor a kind of policy yet."""
+KNOWN: Final = Known(policy_kinds=frozenset((RATE_LIMIT_KIND,)))
+"""What this release knows: one kind of policy, and no requirement yet."""
+_BODIES: Final[Mapping[str, Callable[[Mapping[str, Any]], object]]] = {RATE_LIMIT_KIND: check_body}
+"""What reads the body of a kind; raises ValidationError."""
 
 
 def unknown_requirements(raw: Mapping[str, Any], known: Known) -> tuple[str, ...]:
@@ -45,7 +50,22 @@ def objections_to_policy(raw: Mapping[str, Any], known: Known) -> tuple[str, ...
     objections = unknown_requirements(raw, known)
     if not isinstance(kind, str):
         return ("kind/unreadable", *objections)
-    return objections if kind in known.policy_kinds else (f"kind/{kind}", *objections)
+    if kind not in known.policy_kinds:
+        return (f"kind/{kind}", *objections)
+    check = _BODIES.get(kind)
+    return objections if check is None else (*_objections_to_body(raw.get("body", {}), check), *objections)
+
+
+def _objections_to_body(body: object, check: Callable[[Mapping[str, Any]], object]) -> tuple[str, ...]:
+    """Say why the body of a policy cannot be read: nobody is served with half of what protects a model."""
+    if not isinstance(body, dict):
+        return ("field/body: must be an object",)
+    try:
+        check(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        return (f"field/{'.'.join(('body', *map(str, first['loc'])))}: {first['msg']}",)
+    return ()
 
 
 def objections_to_model(raw: Mapping[str, Any], known: Known, policies: Collection[str]) -> tuple[str, ...]:

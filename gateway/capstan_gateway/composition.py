@@ -31,10 +31,16 @@ from capstan_gateway.life.jobs import Job, Jobs
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.life.refusals import Refusals
 from capstan_gateway.life.threads import Threads
+from capstan_gateway.limits.local import LocalLimiter
+from capstan_gateway.limits.memory import MemoryLimitStore
+from capstan_gateway.limits.port import Limiter
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.limits.kind import RateLimits
+from capstan_gateway.pipeline.limits.layer import Shared
+from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.policies import Policies, PolicyKind
 from capstan_gateway.pipeline.probed import ProbeTargets
 from capstan_gateway.pipeline.watch import InFlight
@@ -64,9 +70,13 @@ class Gateway:
     """One gateway: what is shared by all requests, and the work in the background. Make it inside the loop."""
 
     def __init__(
-        self, settings: Settings, *, rng: random.Random | None = None, kinds: Sequence[PolicyKind[Any]] = ()
+        self,
+        settings: Settings,
+        *,
+        rng: random.Random | None = None,
+        kinds: Sequence[PolicyKind[Any]] = (),
+        limiter: Limiter | None = None,
     ) -> None:
-        self._kinds = kinds
         self.settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter and choice of endpoints, not secrets
         self.metrics = Metrics()
@@ -114,6 +124,19 @@ class Gateway:
             images=self._images,
             responses=self.stores.responses,
         )
+        self._local_limiter = LocalLimiter(MemoryLimitStore(_unix_ms))
+        self.limits = RateLimits(
+            Shared(
+                limiter=limiter or self._local_limiter,
+                plans=Plans(),
+                means=self.deps.means,
+                executor=self._documents,
+                background=self.deps.background,
+            ),
+            self.metrics,
+        )
+        """The policies that limit who asks."""
+        self._kinds = (self.limits, *kinds)
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
@@ -159,6 +182,7 @@ class Gateway:
             Job("privacy-key", PrivacyKeyFile(self.settings.privacy_key_file, self.pseudonyms).run),
             Job("admin-key", self.admin_key.run),
             Job("probes", self._prober().run),
+            Job("limits", self._local_limiter.run),
             *self._sources(),
         ]
         working = asyncio.create_task(self.jobs.run(jobs))
@@ -260,6 +284,7 @@ class Gateway:
         def commit() -> None:
             draft.commit(runtime.by_id)
             self.deps.memory.retain((*runtime.by_id, AUTO))
+            self.limits.retain(config)
 
         return Prepared(runtime, commit)
 
@@ -277,6 +302,10 @@ class Gateway:
         for model in self.store.runtime.models.values():
             model.metrics.queue_depth.value = model.endpoints.waiting
             self.metrics.endpoints.at(model.name).value = len(model.endpoints.states)
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _hedging(settings: Settings) -> Hedging | None:

@@ -17,6 +17,10 @@
     ├── Overloaded            503   try again in a second: this gateway is full
     ├── ShuttingDown          503   try again: another replica answers
     ├── StoreUnavailable      503   try again: what is stored cannot be read now
+    ├── LimitReached          429   wait as long as it says, and try again
+    ├── BudgetSpent           429   ask for more money, or come back in the next period; an SDK does not wait for that
+    ├── LimitExceeded         400   ask for less: it is more than the limit ever allows
+    ├── LimiterUnavailable    503   try again: nobody can tell how much is left
     ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
     ├── UpstreamTimeout       504   the engine was too slow
     ├── ImageUnavailable 502, 504   try again: the host of an image that the request names failed, or was too slow
@@ -200,6 +204,43 @@ class StoreUnavailable(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("stored responses cannot be read at the moment; try again", headers=TRY_AGAIN)
+
+
+NO_RETRY: Final[Header] = (b"x-should-retry", b"false")
+"""Tells the SDKs that waiting a moment is of no use."""
+
+
+class LimitReached(GatewayError):
+    """There is not enough left now; its headers say when there is."""
+
+    status = 429
+    type = "requests"
+    """What there is not enough of: requests or tokens."""
+    code = "rate_limit_exceeded"
+
+
+class BudgetSpent(GatewayError):
+    """What may be spent in this period has been spent."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
+class LimitExceeded(InvalidRequest):
+    """The request alone takes more than a limit ever has."""
+
+    code = "request_exceeds_limit"
+
+
+class LimiterUnavailable(GatewayError):
+    """The counts cannot be had, and a policy says that nobody is served without them."""
+
+    status = 503
+    code = "limiter_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("what is left of your limits cannot be told at the moment; try again", headers=TRY_AGAIN)
 
 
 class UpstreamFailed(GatewayError):

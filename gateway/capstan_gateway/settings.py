@@ -22,8 +22,14 @@ MAX_PORT: Final = 65535
 MAX_KEPT_SECONDS: Final = 366 * 86400
 EXPOSED_HEADERS: Final = (
     "x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-capstan-model",
-    "x-capstan-route", "x-capstan-cost", "x-capstan-dropped-tools", "x-capstan-trimmed", "x-gateway-attempts",
-    "x-gateway-overhead-ms",
+    "x-capstan-route", "x-capstan-cost", "x-capstan-budget", "x-capstan-dropped-tools", "x-capstan-trimmed",
+    "x-gateway-attempts", "x-gateway-overhead-ms",
+    *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+    *(
+        f"anthropic-ratelimit-{unit}-{what}"
+        for unit in ("requests", "tokens", "input-tokens", "output-tokens")
+        for what in ("limit", "remaining", "reset")
+    ),
 )  # fmt: skip
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _IMAGE_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::([1-9][0-9]{0,4}))?")

@@ -61,7 +61,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     app.include_router(response_routes(gateway.stores.responses, gateway.memory, gateway.deps.executor))
     app.include_router(health_routes(gateway.not_ready, gateway.notes))
     if gateway.settings.admin_port is None:
-        app.include_router(admin_routes(gateway.store, gateway.metrics))
+        app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report))
     install_error_handlers(app, gateway.ids)
     return app
 
@@ -70,7 +70,7 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
     """Make the application of the admin port."""
     app = FastAPI(title="Capstan gateway admin", redoc_url=None)
     app.include_router(health_routes(gateway.not_ready, gateway.notes))
-    app.include_router(admin_routes(gateway.store, gateway.metrics))
+    app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report))
     install_error_handlers(app, gateway.ids)
     return app
 

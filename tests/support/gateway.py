@@ -12,12 +12,14 @@ from capstan_contract.config import (
     ExternalEndpoint,
     GatewayConfig,
     ModelEntry,
+    PolicyEntry,
     Provider,
     StaticBackend,
 )
 from capstan_contract.keys import KeyEntry
 from capstan_contract.sharding import split_config
 from capstan_gateway.composition import Gateway
+from capstan_gateway.limits.port import Limiter
 from capstan_gateway.pipeline.policies import PolicyKind
 from capstan_gateway.process import listen
 from capstan_gateway.serving.listener import Listener
@@ -48,9 +50,15 @@ def hosted_by(provider: Provider, url: str, *, key: str | None = "key") -> Exter
     return ExternalBackend(provider=provider, endpoints=(endpoint,))
 
 
-def write_config(directory: Path, models: Iterable[ModelEntry], *, keys: Iterable[KeyEntry] = ()) -> GatewayConfig:
+def write_config(
+    directory: Path,
+    models: Iterable[ModelEntry],
+    *,
+    keys: Iterable[KeyEntry] = (),
+    policies: Iterable[PolicyEntry] = (),
+) -> GatewayConfig:
     """Write the config of these models as the operator's local mode does: each file whole, the main one last."""
-    config = GatewayConfig.build(tuple(models), keys=keys, key_salt=SALT)
+    config = GatewayConfig.build(tuple(models), keys=keys, key_salt=SALT, policies=policies)
     documents = split_config(config)
     for name in sorted(documents, key=lambda name: name == "config.json"):
         fresh = directory / f"{name}.tmp"
@@ -73,9 +81,11 @@ class RunningGateway:
         """Give the official client, without retries unless asked for."""
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", **{"max_retries": 0, **options})
 
-    async def configure(self, *models: ModelEntry, keys: Iterable[KeyEntry] = ()) -> None:
+    async def configure(
+        self, *models: ModelEntry, keys: Iterable[KeyEntry] = (), policies: Iterable[PolicyEntry] = ()
+    ) -> None:
         """Write a config and wait until it is in use."""
-        config = write_config(self.directory, models, keys=keys)
+        config = write_config(self.directory, models, keys=keys, policies=policies)
         await eventually(
             lambda: (runtime := self.gateway.current()) is not None and runtime.hash == config.hash,
             what="the new config",
@@ -97,6 +107,8 @@ async def running_gateway(
     credentials: dict[str, str] | None = None,
     kinds: Sequence[PolicyKind[Any]] = (),
     keys: Iterable[KeyEntry] = (),
+    policies: Iterable[PolicyEntry] = (),
+    limiter: Limiter | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningGateway]:
     """Start a gateway on these models; end it, and see that it leaves no request behind.
@@ -120,13 +132,13 @@ async def running_gateway(
         "probe_seconds": 0.0,  # Tests count what they send; those of the probes turn them on.
         **settings,
     }
-    gateway = Gateway(Settings(**options), kinds=kinds)
+    gateway = Gateway(Settings(**options), kinds=kinds, limiter=limiter)
     async with gateway.running():
         listener = await listen(api_listener(gateway), gateway.settings, port)
         running = RunningGateway(gateway, listener, config_dir, port)
         try:
             if models:
-                await running.configure(*models, keys=keys)
+                await running.configure(*models, keys=keys, policies=policies)
             if credentials:
                 await eventually(lambda: all(gateway.credentials.key(name) for name in credentials), what="credentials")
             yield running

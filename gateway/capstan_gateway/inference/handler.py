@@ -11,6 +11,7 @@ from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.principal import NOBODY
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.options import MAX_COST_HEADER, Options
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.pipeline.run import serve
 from capstan_gateway.pipeline.watch import InFlight
@@ -25,9 +26,13 @@ BODY_SECONDS: Final = 60.0
 _REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _TRACE: Final = frozenset((b"traceparent", b"tracestate"))
 _SESSION: Final = b"x-session-id"
-_READ: Final = frozenset((_REQUEST_ID, _SESSION, *_TRACE, b"content-type", b"content-encoding", *CREDENTIAL_HEADERS))
+_MAX_COST: Final = MAX_COST_HEADER.encode()
+_READ: Final = frozenset(
+    (_REQUEST_ID, _SESSION, _MAX_COST, *_TRACE, b"content-type", b"content-encoding", *CREDENTIAL_HEADERS)
+)
 _MAX_SESSION_BYTES: Final = 256
 _MAX_TRACE_BYTES: Final = 1024
+_MAX_COST_BYTES: Final = 64
 
 
 class Holder(Protocol):
@@ -101,6 +106,8 @@ class InferenceHandler:
                 api_key = api_key or value
             elif name == b"content-encoding":
                 delivery.content_encoding = value
+            elif name == _MAX_COST:
+                delivery.options = Options(max_cost_header=value[:_MAX_COST_BYTES] or b"?")
             elif len(value) <= _MAX_TRACE_BYTES:
                 delivery.trace = [*delivery.trace, (name, value)]
         delivery.request_id = self._ids.accept(given) if given else self._ids.make()

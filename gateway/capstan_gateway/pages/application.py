@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from capstan_contract.config import ConfigReport
+from capstan_contract.limits import LimitsReport
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime, model_card
 from capstan_gateway.config.store import ConfigStore
@@ -101,8 +102,8 @@ def health_routes(not_ready: Callable[[], str | None], notes: Callable[[], Seque
     return router
 
 
-def admin_routes(store: ConfigStore, metrics: Metrics) -> APIRouter:
-    """GET /metrics for Prometheus, GET /internal/config for the operator."""
+def admin_routes(store: ConfigStore, metrics: Metrics, limits: Callable[[], LimitsReport]) -> APIRouter:
+    """GET /metrics for Prometheus, GET /internal/config and /internal/limits for the operator."""
     router = APIRouter(tags=["admin"])
     threads = Threads("metrics", queued=16)
 
@@ -120,6 +121,11 @@ def admin_routes(store: ConfigStore, metrics: Metrics) -> APIRouter:
     async def get_config_report() -> ConfigReport:
         """Say which config is in use, and why the newest one is not."""
         return store.report()
+
+    @router.get("/internal/limits")
+    async def get_limits_report() -> LimitsReport:
+        """Say how much of each RateLimitPolicy is used, and of nobody by name."""
+        return limits()
 
     return router
 

@@ -17,6 +17,7 @@ from capstan_gateway.headers import Header
 from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.images.gathered import GatheredImages
 from capstan_gateway.memory import MemoryBudget, Share
+from capstan_gateway.pipeline.governed import Governed
 from capstan_gateway.pipeline.options import NO_OPTIONS, Options
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.routing.port import MAX_NOTES, CallStats
@@ -42,10 +43,9 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "_memory", "_root", "answered_by", "bill", "budget", "ended", "expires_at", "gathered", "holders",
-        "inside", "may_wait",
-        "model", "options", "principal", "request", "request_id", "route_note", "runtime", "session", "started",
-        "stats", "task", "trace",
+        "_closers", "_memory", "_root", "answered_by", "bill", "budget", "ended", "expires_at", "gathered", "governed",
+        "holders", "inside", "may_wait", "model", "options", "principal", "request", "request_id", "route_note",
+        "runtime", "session", "started", "stats", "task", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,8 @@ class Ask:
         """What the client asks of the gateway itself."""
         self.inside: tuple[Outer, ...] = ()
         """The layers that it is on its way through, the outermost first."""
+        self.governed: Governed | None = None
+        """What limits say of it; None where none do."""
         self.may_wait = True
         """Whether it may wait for an endpoint of a model that has none: not while another model may answer."""
         self.answered_by: ServedModel | None = None
@@ -119,7 +121,7 @@ class Ask:
             request_id=self.request_id, trace=self.trace, session=self.session, principal=self.principal,
             options=self.options,
         )  # fmt: skip
-        child.inside = self.inside
+        child.inside, child.governed = self.inside, self.governed
         if not settles:
             child._root = self._root or self
         return child

@@ -67,6 +67,8 @@ class Cascade:
         self._scorer = Scorer(ask, plan.estimator)
         self._best: Held | None = None
         self._usage: Usage | None = None
+        self._limit = _limit(ask, plan)
+        """What the request may cost in nano-dollars; None: whatever it does."""
 
     async def run(self) -> Reply:
         """Give the answer; what the last member raised when there is none at all."""
@@ -190,11 +192,21 @@ class Cascade:
         The length of the prompt is known from the call before; the answer is taken to be as long as allowed, or as
         long as the one before. What has no price costs nothing here.
         """
-        limit, rates = self._plan.max_cost, member.rates
+        limit, rates = self._limit, member.rates
         if limit is None or rates is None:
             return False
         prompt = self._usage.prompt_tokens if self._usage is not None else self._needs.prompt_tokens
         output = self._needs.output_tokens
         if self._needs.max_tokens is None and self._usage is not None:
             output = self._usage.completion_tokens
-        return self._ask.bill.nano_dollars + rates.cost(Usage(prompt, output)) > to_nano(limit)
+        return self._ask.bill.nano_dollars + rates.cost(Usage(prompt, output)) > limit
+
+
+def _limit(ask: Ask, plan: CascadePlan) -> int | None:
+    """Give the lower one of what the cascade and the caller allow."""
+    own = None if plan.max_cost is None else to_nano(plan.max_cost)
+    bound = ask.governed.bound if ask.governed is not None else None
+    callers = None if bound is None else bound.nano_dollars
+    if own is None or callers is None:
+        return callers if own is None else own
+    return min(own, callers)

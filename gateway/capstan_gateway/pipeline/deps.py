@@ -9,6 +9,7 @@ from capstan_gateway.images.fetch import ImageFetcher
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.estimates import MeanOutputs
 from capstan_gateway.routing.port import DispatchPort
 from capstan_gateway.selection.route_memory import RouteMemory
 from capstan_gateway.stores.responses import ResponseStore
@@ -43,6 +44,8 @@ class Deps:
     """Counts what tenants use; None: nobody does."""
     pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
     """What names of users become in the log."""
+    means: MeanOutputs = field(default_factory=MeanOutputs)
+    """How long answers of models are."""
     images: ImageFetcher | None = None
     """Fetches images that requests name by URL, for models' own engines; None: those get the URLs."""
     responses: ResponseStore | None = None

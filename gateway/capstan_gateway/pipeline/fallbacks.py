@@ -67,9 +67,12 @@ def _with_fallbacks(ask: Ask, deps: Deps, asked: ServedModel, first: Sequence[Se
     last: a dead engine is tried now and then, not with each request.
     """
     found = {model: Candidate(model, asked_for=True) for model in first}
+    bound = ask.governed.bound if ask.governed is not None else None
     for name in asked.fallbacks[:MAX_FALLBACKS]:
         model = ask.runtime.find(name)
         if model is None or model.task is not asked.task or model is asked or model in found:
+            continue
+        if bound is not None and not bound.allows(ask.request, ask.runtime, model):
             continue
         members = takers(ask, model) if isinstance(model.plan, RouterPlan) else None
         if members is None or members:

@@ -16,11 +16,11 @@ import orjson
 
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.estimates import asked_tokens
 from capstan_gateway.pipeline.filtered_relay import FilteredRelay
 from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.hold_back import HoldBack
 from capstan_gateway.pipeline.reply import StreamReply
-from capstan_gateway.pipeline.settle import asked_tokens
 from capstan_gateway.routing.port import DispatchedResponse, Opening
 from capstan_gateway.streaming.chain import Chain
 from capstan_gateway.streaming.errors import StreamBroken

@@ -99,11 +99,11 @@ def _closing(onion: AnswerFunction) -> AnswerFunction:
     """Leave the ask as it was when there is no reply: another model may be asked, and what is open is not needed."""
 
     async def answer(ask: Ask) -> Reply:
-        mark, request, inside = ask.opened(), ask.request, ask.inside
+        mark, request, inside, governed = ask.opened(), ask.request, ask.inside, ask.governed
         try:
             return await onion(ask)
         except BaseException:
-            ask.request, ask.inside = request, inside
+            ask.request, ask.inside, ask.governed = request, inside, governed
             ask.close_since(mark)
             raise
 

@@ -15,6 +15,7 @@ from capstan_gateway.tokens.price import NANO
 from capstan_gateway.tokens.usage import MOST_TOKENS
 
 FIELD: Final = "capstan"
+MAX_COST_HEADER: Final = "x-capstan-max-cost"
 MOST_DOLLARS: Final = 1_000_000
 _FIELDS: Final = ("cost", "max_cost", "trim")
 _DOLLARS: Final = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,12})?")
@@ -28,6 +29,8 @@ class Options:
     """The prompt is cut to so many tokens; None: it is left as it is."""
     max_cost: int | None = None
     """Nano-dollars that the request may cost; None: the caller sets no bound."""
+    max_cost_header: bytes = b""
+    """The same as a header says it, which nobody has read yet; empty: it was not sent."""
     cost: bool = False
     """Whether a stream tells at its end what it has cost."""
 
@@ -49,6 +52,15 @@ def read_options(given: Any) -> Options:
         max_cost=read_dollars(given.get("max_cost"), f"{FIELD}.max_cost"),
         cost=_switch(given.get("cost"), f"{FIELD}.cost"),
     )
+
+
+def caller_bound(options: Options) -> int | None:
+    """Give what the request may cost in nano-dollars: the lower one, where field and header say it. InvalidRequest."""
+    said = options.max_cost_header
+    from_header = read_dollars(said.decode("latin-1"), MAX_COST_HEADER) if said else None
+    if from_header is None or options.max_cost is None:
+        return options.max_cost if from_header is None else from_header
+    return min(from_header, options.max_cost)
 
 
 def read_dollars(given: Any, field: str) -> int | None:

@@ -1,5 +1,6 @@
 """The body, read once and parsed once: from bytes to a request."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -82,7 +83,8 @@ def _take_options(delivery: Delivery, document: dict[str, Any]) -> bool | None:
     """Take what is asked of the gateway itself out of the document; False: the bytes hold it, and are not sent."""
     if FIELD not in document:
         return None
-    delivery.options = read_options(document.pop(FIELD))
+    read = read_options(document.pop(FIELD))
+    delivery.options = replace(read, max_cost_header=delivery.options.max_cost_header)
     return False
 
 

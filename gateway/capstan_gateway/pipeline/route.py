@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from capstan_contract.config import StickyBy, Strategy, Task
 from capstan_contract.names import AUTO
@@ -65,7 +66,11 @@ def usable_members(ask: Ask, model: ServedModel, needs: Needs) -> tuple[tuple[Me
     members = ask.runtime.members(model, tasks)
     serves = f"serve {' or '.join(sorted(tasks))}"
     speaks: Condition[ServedModel] = (f"can answer at {ask.request.route.path}", _speaks_in(ask))
-    narrowed = narrow(members, needs, serves=serves, extra=(speaks,))
+    extra: tuple[Condition[ServedModel], ...] = (speaks,)
+    bound = ask.governed.bound if ask.governed is not None else None
+    if bound is not None:
+        extra = (speaks, (bound.words, partial(bound.allows, ask.request, ask.runtime)))
+    narrowed = narrow(members, needs, serves=serves, extra=extra)
     if not narrowed.members:
         raise _nothing_fits(narrowed.explanation)
     if model.id == AUTO and not tasks & _GENERATIVE and len(narrowed.members) > 1:

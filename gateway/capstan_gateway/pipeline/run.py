@@ -9,6 +9,8 @@ from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.failures import to_gateway_error
+from capstan_gateway.pipeline.max_cost import bind_cost
+from capstan_gateway.pipeline.options import NO_OPTIONS
 from capstan_gateway.pipeline.parse import receive, receive_later
 from capstan_gateway.pipeline.present import present, present_large
 from capstan_gateway.pipeline.record import record
@@ -32,6 +34,8 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
         ask = resolve(delivery, request, deps.budget)
         if delivery.client_document is not None and deps.responses is not None:
             await with_history(delivery, ask, deps.responses, deps.executor)
+        if ask.options is not NO_OPTIONS:
+            await bind_cost(ask, deps)
         reply: Reply = await ask.model.answer(ask)
         if delivery.client_document is not None:
             # The answer of the Responses API repeats the tools of its request.

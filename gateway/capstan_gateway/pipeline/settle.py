@@ -13,12 +13,13 @@ from typing import Final, Protocol
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.estimates import asked_tokens
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.streaming.deltas import said_in
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.bill import ESTIMATED, TOLD, Bill, How, weigh
-from capstan_gateway.tokens.estimate import TextCount, prompt_tokens
+from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage
 
 MAX_SEARCHED_BYTES: Final = 256 * 1024
@@ -92,14 +93,6 @@ def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iter
 
 def _tokens_of(relay: Relay) -> int:
     return relay.text.tokens
-
-
-def asked_tokens(request: Request) -> int:
-    """Estimate the input of a request."""
-    native = request.native
-    # NB: the document of a request that cannot be translated holds nothing of it.
-    unread = request.untranslatable is not None and native is not None
-    return prompt_tokens(native.document if unread and native is not None else request.document)
 
 
 def settle(bill: Bill, model: ServedModel, usage: Usage, how: How, *, answered: bool = True) -> None:

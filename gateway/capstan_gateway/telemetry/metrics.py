@@ -120,6 +120,26 @@ class Metrics(Collector):
             ("tenant",),
             unit=NANO,
         )
+        self.limit_decisions = NumberFamily(
+            "counter", "llm_limit_decisions_total", "Decisions of RateLimitPolicies.",
+            ("policy", "mode", "rule", "outcome"),
+        )  # fmt: skip
+        self.limit_tokens = NumberFamily(
+            "counter", "llm_limit_tokens_total", "Tokens that limits have reserved, and settled.",
+            ("policy", "rule", "stage"),
+        )  # fmt: skip
+        # NB: a gauge only in type, as the one above.
+        self.limit_dollars = NumberFamily(
+            "gauge", "llm_limit_dollars", "US dollars that budgets have reserved so far, and settled.",
+            ("policy", "rule", "stage"), unit=NANO,
+        )  # fmt: skip
+        self.limit_unpriced = NumberFamily(
+            "counter", "llm_limit_unpriced_total", "Calls under a budget of which nobody knows what they cost.",
+            ("policy",),
+        )  # fmt: skip
+        self.budget_soft_limit = NumberFamily(
+            "counter", "llm_budget_soft_limit_total", "Requests above the soft limit of a budget.", ("policy", "rule")
+        )
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []
@@ -145,6 +165,12 @@ class Metrics(Collector):
         for family in self.families:
             family.retain("model", kept)
             family.retain("route_model", kept)
+
+    def retain_policies(self, names: Iterable[str]) -> None:
+        """Forget policies that are no longer in the config."""
+        kept = frozenset(names)
+        for family in self.families:
+            family.retain("policy", kept)
 
 
 class ModelMetrics:

@@ -11,7 +11,7 @@ metrics, the log, limits and budgets.
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from capstan_gateway.tokens.usage import Usage
 
@@ -52,24 +52,38 @@ def weigh(
     return told._replace(completion_tokens=max(told.completion_tokens, output())), ESTIMATED
 
 
+class Spent(NamedTuple):
+    """What a part of a bill comes to."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    nano_dollars: int
+    unpriced: int
+    """Calls of which nobody knows what they cost."""
+
+
 class Bill:
     """What one request has cost so far. Whole numbers only: nothing is lost by adding them."""
 
     # NB: most requests make one call, and nobody asks for a sum: what is added up is added up when it is asked for.
-    __slots__ = ("_settled", "nano_dollars", "open", "priced")
+    __slots__ = ("_settled", "cached", "nano_dollars", "open", "priced")
 
     def __init__(self) -> None:
-        self._settled: tuple[tuple[Usage, How, bool], ...] = ()
+        self._settled: tuple[tuple[Usage, How, bool, int | None], ...] = ()
         """A request makes a bounded number of calls."""
         self.open = 0
         """How many answers are on their way: what they cost is not known yet."""
         self.nano_dollars = 0
         self.priced = False
         """Whether any call had a price: of others nobody knows what they cost."""
+        self.cached: tuple[Usage, int] | None = None
+        """What an answer out of a cache would have used and cost in nano-dollars, had a model given it; None: it is
+        none. Nothing of it is on the bill: limits may count it all the same."""
 
     def add(self, usage: Usage, how: How, nano_dollars: int | None, *, answered: bool = True) -> None:
         """Put a call on the bill; its price is None where nobody has said what the model's tokens cost."""
-        self._settled += ((usage, how, answered),)
+        self._settled += ((usage, how, answered, nano_dollars),)
         if nano_dollars is not None:
             self.priced = True
             self.nano_dollars += nano_dollars
@@ -82,22 +96,36 @@ class Bill:
     @property
     def estimated(self) -> int:
         """How many of them by an estimate."""
-        return sum(how is ESTIMATED for _, how, _ in self._settled)
+        return sum(how is ESTIMATED for _, how, _, _ in self._settled)
 
     @property
     def input_tokens(self) -> int:
         """All of the input, of all calls."""
-        return sum(usage.prompt_tokens for usage, _, _ in self._settled)
+        return sum(usage.prompt_tokens for usage, _, _, _ in self._settled)
 
     @property
     def output_tokens(self) -> int:
         """All of the output, of all calls."""
-        return sum(usage.completion_tokens for usage, _, _ in self._settled)
+        return sum(usage.completion_tokens for usage, _, _, _ in self._settled)
+
+    def since(self, calls: int) -> Spent:
+        """Add up what was settled behind so many calls."""
+        if len(self._settled) == calls + 1:
+            (prompt, completion, *_), _, _, price = self._settled[calls]
+            return Spent(1, prompt, completion, price or 0, int(price is None))
+        part = self._settled[calls:]
+        return Spent(
+            len(part),
+            sum(usage.prompt_tokens for usage, _, _, _ in part),
+            sum(usage.completion_tokens for usage, _, _, _ in part),
+            sum(price or 0 for _, _, _, price in part),
+            sum(price is None for _, _, _, price in part),
+        )
 
     @property
     def answer(self) -> Usage | None:
         """What the newest answer used; attempts in vain are none."""
-        return next((usage for usage, _, answered in reversed(self._settled) if answered), None)
+        return next((usage for usage, _, answered, _ in reversed(self._settled) if answered), None)
 
     @property
     def how(self) -> How:

@@ -84,9 +84,30 @@ def test_an_entry_whose_requirements_are_known_is_served() -> None:
     assert (served(reading), reading.refused) == ({"a"}, {})
 
 
-def test_this_release_knows_nothing_yet() -> None:
+def test_this_release_knows_rate_limits_and_nothing_else() -> None:
     """What is added to KNOWN has to be built first."""
-    assert Known() == KNOWN
+    assert Known(policy_kinds=frozenset(("RateLimitPolicy",))) == KNOWN
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"limits": [{"name": "x"}]}, "field/body.limits.0.per: Field required"),
+        ({"mode": "Perhaps"}, "field/body.mode: Input should be 'Enforce' or 'Shadow'"),
+    ],
+)
+def test_limits_that_cannot_be_read_refuse_the_policy_and_its_models(body: dict[str, Any], why: str) -> None:
+    """A body that is wrong protects nothing: nobody is served without it, and others are not concerned."""
+    limits = PolicyEntry(id="RateLimitPolicy/team/p", kind="RateLimitPolicy", body=body)
+    reading = read(model("a", policies=(limits.id,)), model("b"), policies=(limits,))
+    assert served(reading) == {"b"}
+    assert reading.refused == {limits.id: (why,), "team/a": (f"policy/{limits.id}",)}
+
+
+def test_a_body_may_say_more_than_this_release_knows() -> None:
+    """What must not be ignored is said by `requires`."""
+    limits = PolicyEntry(id="RateLimitPolicy/team/p", kind="RateLimitPolicy", body={"later": 1})
+    assert served(read(model("a", policies=(limits.id,)), policies=(limits,))) == {"a"}
 
 
 def test_a_config_that_requires_what_is_not_known_is_no_config() -> None:

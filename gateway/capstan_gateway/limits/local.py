@@ -1,0 +1,99 @@
+"""A Limiter that decides at once, by counts in the memory of the process: for a gateway without Redis."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from itertools import count
+from typing import Any, Final, NoReturn, TypeVar
+
+from capstan_gateway.limits.port import Charge, LimitStore, Reservation, Verdict
+
+LEASE_MS: Final = 600_000
+RENEW_SECONDS: Final = 60.0
+"""Leases of requests that take long begin anew. They are long, since nobody outlives these counts."""
+T = TypeVar("T")
+
+
+class LocalLimiter:
+    """`port.Limiter`. The store is one that never waits, and never fails: `memory.MemoryLimitStore`."""
+
+    def __init__(self, store: LimitStore) -> None:
+        self._store = store
+        self._ids = count()
+        self._held: dict[str, _Held] = {}
+
+    async def run(self) -> NoReturn:
+        """Keep the leases of what is under way."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Begin all leases anew."""
+        for id, held in list(self._held.items()):
+            await self._store.renew(held.group, [(id, [0] * len(held.charges))], lease_ms=LEASE_MS)
+
+    async def reserve(self, charges: Sequence[Charge], *, local: bool) -> Reservation | Verdict:  # noqa: ARG002
+        """See `port.Limiter`."""
+        id = str(next(self._ids))
+        return self._hold(id, charges, await self._store.reserve(id, charges, lease_ms=LEASE_MS))
+
+    def take(self, charges: Sequence[Charge]) -> Reservation | None:
+        """See `port.Limiter`; None where there is not enough, which `reserve` tells the particulars of."""
+        id = str(next(self._ids))
+        held = self._hold(id, charges, _at_once(self._store.reserve(id, charges, lease_ms=LEASE_MS)))
+        return held if isinstance(held, _Held) else None
+
+    def _hold(self, id: str, charges: Sequence[Charge], verdict: Verdict) -> "_Held | Verdict":
+        if not verdict.admitted:
+            return verdict
+        held = self._held[id] = _Held(self, id, charges, verdict)
+        return held
+
+    async def extend(self, held: "_Held", amounts: Sequence[int], used: Sequence[int]) -> Verdict:
+        """Take more for a reservation."""
+        more = [Charge(charge.bucket, amount) for charge, amount in zip(held.charges, amounts, strict=True)]
+        return await self._store.extend(held.id, more, used=used)
+
+    def settle(self, held: "_Held", used: Sequence[int]) -> None:
+        """End a reservation, once."""
+        if self._held.pop(held.id, None) is not None:
+            _at_once(self._store.settle(held.group, held.id, used))
+
+
+class _Held:
+    """What one request has taken."""
+
+    __slots__ = ("_limiter", "charges", "id", "verdict")
+
+    def __init__(self, limiter: LocalLimiter, id: str, charges: Sequence[Charge], verdict: Verdict) -> None:
+        self._limiter = limiter
+        self.id = id
+        self.charges = charges
+        self.verdict = verdict
+
+    @property
+    def group(self) -> str:
+        """The policy that it is of."""
+        return self.charges[0].bucket.group
+
+    async def extend(self, amounts: Sequence[int], *, used: Sequence[int]) -> Verdict:
+        """See `port.Reservation`."""
+        verdict = await self._limiter.extend(self, amounts, used)
+        if verdict.admitted:
+            self.verdict = verdict
+        return verdict
+
+    def settle(self, used: Sequence[int]) -> None:
+        """See `port.Reservation`."""
+        self._limiter.settle(self, used)
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Give what this gives without ever waiting; RuntimeError when it waits."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    work.close()
+    raise RuntimeError("a store in memory has waited")

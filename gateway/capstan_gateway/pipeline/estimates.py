@@ -1,0 +1,134 @@
+"""What a request will probably use and cost, before it is sent: for limits, budgets, and the caller's own bound.
+
+    input    by `tokens.estimate`
+    output   the most that the client accepts, times the answers that it asks for, and never more than the model gives;
+             else the most that the model gives; else the mean of the model's answers so far
+    cost     of a virtual model: that of its dearest member. What a cascade asks beyond that, its judge too, is on the
+             bill in the end
+
+It is one answer's worth. Whoever reserves by it settles to what was used.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from capstan_contract.config import Task
+from capstan_gateway.config.runtime import Runtime, ServedModel
+from capstan_gateway.pipeline.request import Request
+from capstan_gateway.selection.needs import USUAL_OUTPUT_TOKENS, read_max_tokens
+from capstan_gateway.tokens.estimate import prompt_tokens
+from capstan_gateway.tokens.price import dollars_text
+from capstan_gateway.tokens.usage import Usage
+
+MAX_MODELS: Final = 20_000
+"""Models whose mean is known; the one that was measured longest ago goes first."""
+NEWEST_SHARE: Final = 8
+"""The newest answer counts one part in so many."""
+MAX_CHOICES: Final = 128
+"""OpenAI's bound of `n`; an engine refuses more."""
+_WITHOUT_OUTPUT: Final = frozenset((Task.EMBED, Task.CLASSIFY, Task.SCORE))
+
+
+class MeanOutputs:
+    """How long answers of models are, as a moving average in whole tokens. In the loop's thread only."""
+
+    def __init__(self, limit: int = MAX_MODELS) -> None:
+        self._limit = limit
+        self._means: dict[str, int] = {}
+        """Scaled, so that the average of small numbers moves."""
+
+    def observe(self, model_id: str, tokens: int) -> None:
+        """Take the length of one answer."""
+        before = self._means.pop(model_id, None)
+        scaled = tokens * NEWEST_SHARE
+        self._means[model_id] = scaled if before is None else before + tokens - before // NEWEST_SHARE
+        if len(self._means) > self._limit:
+            del self._means[next(iter(self._means))]
+
+    def of(self, model_id: str) -> int:
+        """Give the mean, at least 1; of a model that was not measured yet the usual length."""
+        scaled = self._means.get(model_id)
+        return USUAL_OUTPUT_TOKENS if scaled is None else max(1, scaled // NEWEST_SHARE)
+
+    def retain(self, model_ids: Iterable[str]) -> None:
+        """Forget every other model."""
+        kept = frozenset(model_ids)
+        self._means = {name: mean for name, mean in self._means.items() if name in kept}
+
+
+def asked_tokens(request: Request) -> int:
+    """Estimate the input of a request; the time that takes is in proportion to it."""
+    native = request.native
+    # NB: the document of a request that cannot be translated holds nothing of it.
+    unread = request.untranslatable is not None and native is not None
+    return prompt_tokens(native.document if unread and native is not None else request.document)
+
+
+def asked_output(request: Request) -> int | None:
+    """Give the most output that the client accepts, in all choices; None where it does not say, 0 of vectors."""
+    if not request.route.tasks.isdisjoint(_WITHOUT_OUTPUT):
+        return 0
+    native = request.native
+    document = native.document if request.untranslatable is not None and native is not None else request.document
+    most = read_max_tokens(document)
+    if most is None and document is not request.document:
+        most = read_max_tokens({"max_tokens": document.get("max_output_tokens")})  # The Responses API calls it so.
+    return None if most is None else most * _choices(document)
+
+
+def _choices(document: Mapping[str, Any]) -> int:
+    choices = document.get("n")
+    return min(choices, MAX_CHOICES) if type(choices) is int and choices > 0 else 1
+
+
+def output_tokens(request: Request, model: ServedModel, means: MeanOutputs) -> int:
+    """Estimate the output of this model, in all choices."""
+    asked, most = asked_output(request), model.max_output_tokens
+    if asked == 0 or (asked is not None and most is None):
+        return asked
+    most_of_all = (means.of(model.id) if most is None else most) * _choices(request.document)
+    return most_of_all if asked is None else min(asked, most_of_all)
+
+
+@dataclass(frozen=True, slots=True)
+class CostBound:
+    """What a request may cost."""
+
+    nano_dollars: int | None
+    """None: whatever it costs, as long as somebody knows that."""
+    prompt_tokens: int
+    means: MeanOutputs
+
+    def allows(self, request: Request, runtime: Runtime, model: ServedModel) -> bool:
+        """Whether this model will probably not cost more; never one of which nobody knows what it costs."""
+        costs = cost(request, runtime, model, self.prompt_tokens, self.means, known_only=True)
+        return costs is not None and (self.nano_dollars is None or costs <= self.nano_dollars)
+
+    @property
+    def words(self) -> str:
+        """What the models do that it allows."""
+        if self.nano_dollars is None:
+            return "have a price"
+        return f"cost at most ${dollars_text(self.nano_dollars).decode()}"
+
+
+def cost(
+    request: Request, runtime: Runtime, model: ServedModel, prompt: int, means: MeanOutputs, *, known_only: bool = False
+) -> int | None:
+    """Give what the request will probably cost in nano-dollars with a prompt of so many tokens.
+
+    None when nobody knows what the model costs; of a virtual one, when that is so of a member, or with `known_only` of
+    all members.
+    """
+    if model.plan is None:
+        rates = model.rates
+        return None if rates is None else rates.cost(Usage(prompt, output_tokens(request, model, means)))
+    dearest: int | None = None
+    for member in runtime.members(model, request.route.tasks):
+        costs = cost(request, runtime, member.model, prompt, means, known_only=known_only)
+        if costs is not None:
+            dearest = max(dearest or 0, costs)
+        elif not known_only:
+            return None
+    return dearest

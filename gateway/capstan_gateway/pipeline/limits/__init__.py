@@ -1,0 +1,10 @@
+"""RateLimitPolicies on requests: what they count, what a request takes and used, what its client is told.
+
+rules.py     from a policy's body to the counters of who asks (pure)
+estimate.py  what a request will probably use (pure)
+grant.py     what one request has taken under one policy, until it ends
+told.py      errors and headers (pure)
+layer.py     the layer: reserve, go on, settle
+kind.py      from the config to layers
+view.py      how much of each rule is used
+"""

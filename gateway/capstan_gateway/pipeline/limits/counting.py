@@ -1,0 +1,78 @@
+"""What is counted of the decisions of one policy: by its rules, never by who asked."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from capstan_gateway.limits.port import Outcome
+from capstan_gateway.pipeline.limits.rules import Counts, Plan, Policy, Rule
+from capstan_gateway.telemetry.cells import Number
+from capstan_gateway.telemetry.metrics import Metrics
+
+ALL_RULES: Final = "all"
+"""The rule of requests that every rule has let through."""
+DOWNGRADED: Final = "downgraded"
+UNAVAILABLE: Final = "unavailable"
+UNPRICED: Final = "unpriced"
+RESERVED: Final = "reserved"
+SETTLED: Final = "settled"
+
+
+class PolicyCells:
+    """The cells of one policy, looked up once."""
+
+    __slots__ = ("_amounts", "_decisions", "_mode", "_name", "_soft", "_unpriced", "admitted")
+
+    def __init__(self, metrics: Metrics, policy: Policy) -> None:
+        self._name = policy.name
+        self._mode = policy.body.mode.value.lower()
+        self._decisions = metrics.limit_decisions
+        self.admitted: Number = self._decision(ALL_RULES, Outcome.ADMITTED)
+        self._unpriced = metrics.limit_unpriced.at(policy.name)
+        self._soft = metrics.budget_soft_limit
+        self._amounts: dict[Rule, tuple[Number, Number]] = {}
+        for rule in policy.rules:
+            if rule.counts in (Counts.TOKENS, Counts.INPUT, Counts.OUTPUT):
+                family = metrics.limit_tokens
+            elif rule.counts is Counts.MONEY:
+                family = metrics.limit_dollars
+            else:
+                continue
+            cells = family.at(policy.name, rule.name, RESERVED), family.at(policy.name, rule.name, SETTLED)
+            self._amounts[rule] = cells
+
+    def _decision(self, rule: str, outcome: str) -> Number:
+        return self._decisions.at(self._name, self._mode, rule, outcome)
+
+    def denied(self, rule: Rule, outcome: str) -> None:
+        """Count a request that this rule has not let through as it was."""
+        self._decision(rule.name, outcome).value += 1
+
+    def unavailable(self) -> None:
+        """Count a request for which nobody could tell what is left."""
+        self._decision(ALL_RULES, UNAVAILABLE).value += 1
+
+    def unpriced(self) -> None:
+        """Count a request that is refused because nobody knows what the model costs."""
+        self._decision(ALL_RULES, UNPRICED).value += 1
+
+    def reserved(self, plan: Plan, amounts: Sequence[int]) -> None:
+        """Count what was taken for a request."""
+        for counter, amount in zip(plan.counters, amounts, strict=True):
+            cells = self._amounts.get(counter.rule)
+            if cells is not None:
+                cells[0].value += amount
+
+    def settled(self, plan: Plan, used: Sequence[int], unpriced: int) -> None:
+        """Count what it has used in the end."""
+        if unpriced and plan.has_money:
+            self._unpriced.value += unpriced
+        if plan.same is not None:
+            return
+        for counter, amount in zip(plan.counters, used, strict=True):
+            cells = self._amounts.get(counter.rule)
+            if cells is not None:
+                cells[1].value += amount
+
+    def soft_limited(self, rule: Rule) -> None:
+        """Count a request that was let through above a budget's soft limit."""
+        self._soft.at(self._name, rule.name).value += 1

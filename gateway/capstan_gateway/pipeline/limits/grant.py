@@ -1,0 +1,149 @@
+"""What one request has taken under one policy, from its admission to its end.
+
+It ends once, by a closer of the ask: when the ask ends, or at once where what it was taken for has failed. Then each
+counter keeps what the calls inside have used, by the bill, and gets the rest back:
+
+    tokens, money   what the calls have used that were settled since it was made, told or estimated
+    requests        1 when it was answered, or used anything, or was refused for what it says (4xx); 0 when the model,
+                    or the gateway, failed before that, so that the client may ask again
+    slots           nothing
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from capstan_contract.limits import CountCached
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.limits.port import Reservation, Standing, Verdict
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.estimates import MeanOutputs
+from capstan_gateway.pipeline.limits.rules import Counts, Plan, Policy, amounts_of
+from capstan_gateway.tokens.bill import Bill, Spent
+from capstan_gateway.tokens.price import Rates
+from capstan_gateway.tokens.usage import Usage
+
+CLIENT_ERROR: Final = 400
+SERVER_ERROR: Final = 500
+_WAITS: Final = frozenset((408, 429))
+"""Statuses of refusals that are not about what the request says."""
+
+
+class Listener(Protocol):
+    """Who counts what was taken and what was used; `counting.PolicyCells` is one."""
+
+    def settled(self, plan: Plan, used: Sequence[int], unpriced: int) -> None:
+        """Take what each counter of the plan has kept."""
+        ...
+
+
+class Grant:
+    """The reservation of a request under one policy. It is found in `Ask.governed`."""
+
+    __slots__ = (
+        "_bill", "_closed", "_final", "_keeps", "_listener", "_mark", "_means", "_model_id", "answered", "plan",
+        "policy", "reservation",
+    )  # fmt: skip
+
+    def __init__(
+        self, policy: Policy, plan: Plan, reservation: Reservation | None, bill: Bill, *,
+        model_id: str, listener: Listener, means: MeanOutputs | None,
+    ) -> None:  # fmt: skip
+        self.policy: Final = policy
+        self.plan: Final = plan
+        self.reservation = reservation
+        """None as long as nothing was taken: only of a policy that looks on."""
+        self.answered = False
+        """Whether the model has begun to answer."""
+        self._bill = bill
+        self._mark = bill.calls
+        self._model_id = model_id
+        self._listener = listener
+        self._means = means
+        self._keeps = False
+        self._closed = False
+        self._final: tuple[list[int], int] = [], 0
+
+    @property
+    def standings(self) -> Sequence[Standing]:
+        """How the counters of the plan stand, in their order, by what was said last."""
+        return () if self.reservation is None else self.reservation.verdict.standings
+
+    @property
+    def spent(self) -> Spent:
+        """What has been settled for it so far; of a stream that is under way nothing."""
+        return self._bill.since(self._mark)
+
+    async def extend(
+        self, *, input_tokens: int = 0, output_tokens: int = 0, so_far: Usage, rates: Rates | None
+    ) -> Verdict:
+        """Take so many tokens more, and their price, all or nothing. Raises StoreDown as `Limiter.reserve` does.
+
+        `so_far` is what was used by what is under way; of requests and slots nothing more is taken.
+        """
+        money = 0 if rates is None else rates.cost(Usage(input_tokens, output_tokens))
+        more = amounts_of(0, input_tokens, output_tokens, money)
+        if self.reservation is None:
+            raise RuntimeError("nothing was taken")
+        return await self.reservation.extend(
+            [0 if counter.rule.counts is Counts.SLOTS else more[counter.rule.counts] for counter in self.plan.counters],
+            used=self.used(so_far, rates),
+        )
+
+    def used(self, so_far: Usage, rates: Rates | None) -> list[int]:
+        """Give what each counter has used, with what is under way at these rates."""
+        spent = self.spent
+        money = spent.nano_dollars + (0 if rates is None else rates.cost(so_far))
+        amounts = amounts_of(
+            1, spent.input_tokens + so_far.prompt_tokens, spent.output_tokens + so_far.completion_tokens, money
+        )
+        return [amounts[counter.rule.counts] for counter in self.plan.counters]
+
+    def note(self, error: GatewayError) -> None:
+        """Take note of why there was no answer."""
+        status = error.status
+        self._keeps = CLIENT_ERROR <= status < SERVER_ERROR and status not in _WAITS
+
+    def give(self, reservation: Reservation) -> None:
+        """Take over what has been taken meanwhile; what it was for may have ended before."""
+        self.reservation = reservation
+        if self._closed:
+            self._settle(reservation)
+
+    def close(self, ask: Ask) -> None:
+        """Settle it, once."""
+        if self._closed:
+            return
+        self._closed = True
+        requests, spent = self._kept()
+        amounts = amounts_of(requests, spent.input_tokens, spent.output_tokens, spent.nano_dollars)
+        self._final = [amounts[counter.rule.counts] for counter in self.plan.counters], spent.unpriced
+        if self._means is not None and self.answered:
+            self._observe(ask, self._means)
+        if self.reservation is not None:
+            self._settle(self.reservation)
+
+    def _settle(self, reservation: Reservation) -> None:
+        used, unpriced = self._final
+        reservation.settle(used)
+        self._listener.settled(self.plan, used, unpriced)
+
+    def _kept(self) -> tuple[int, Spent]:
+        spent, cached = self.spent, self._bill.cached
+        if cached is None or not self.answered:
+            return int(self.answered or self._keeps or spent.calls > 0), spent
+        if self.policy.body.countCached is CountCached.NONE:
+            return int(spent.calls > 0), spent
+        usage, price = cached
+        return 1, Spent(
+            spent.calls + 1, spent.input_tokens + usage.prompt_tokens, spent.output_tokens + usage.completion_tokens,
+            spent.nano_dollars + price, spent.unpriced,
+        )  # fmt: skip
+
+    def _observe(self, ask: Ask, means: MeanOutputs) -> None:
+        answer = self._bill.answer
+        if answer is None:
+            return
+        means.observe(self._model_id, answer.completion_tokens)
+        by = ask.answered_by
+        if by is not None and by.id != self._model_id:
+            means.observe(by.id, answer.completion_tokens)

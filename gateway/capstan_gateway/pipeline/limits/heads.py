@@ -1,0 +1,49 @@
+"""What is told of the limits of one request: of all policies that it is inside of, the tightest of each unit."""
+
+from collections.abc import Iterator, Sequence
+
+from capstan_gateway.dialects.clients.spoken import MESSAGES
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.limits.port import Verdict
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.limits.grant import Grant
+from capstan_gateway.pipeline.limits.rules import Plan
+from capstan_gateway.pipeline.limits.told import (
+    Asked,
+    Stood,
+    budget_line,
+    headroom_headers,
+    headroom_lines,
+    refusal,
+    soft_limited,
+)
+from capstan_gateway.pipeline.request import Request
+
+_LIMITS_OF_ANSWERS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+def stood_in(ask: Ask) -> Iterator[Stood]:
+    """Give the counters of all grants of an ask, as they stood last."""
+    if ask.governed is not None:
+        for grant in ask.governed.grants:
+            if isinstance(grant, Grant):
+                yield from zip(grant.plan.counters, grant.standings, strict=True)
+
+
+def limit_lines(ask: Ask, now: float) -> bytes:
+    """Give the header lines of an answer."""
+    stood = list(stood_in(ask))
+    lines = headroom_lines(stood, anthropic=ask.request.route.dialect is MESSAGES, now=now)
+    return lines + budget_line(list(soft_limited(stood)), now)
+
+
+def refused(ask: Ask, plan: Plan, verdict: Verdict, needed: Sequence[int], now: float) -> GatewayError:
+    """Give the error of an ask that a policy does not admit."""
+    stood = [*stood_in(ask), *zip(plan.counters, verdict.standings, strict=True)]
+    headroom = headroom_headers(stood, anthropic=ask.request.route.dialect is MESSAGES, now=now)
+    return refusal(verdict, plan.counters, needed, _asked(ask.request), headroom, now)
+
+
+def _asked(request: Request) -> Asked:
+    document = request.document if request.native is None else request.native.document
+    return Asked(next((name for name in _LIMITS_OF_ANSWERS if document.get(name) is not None), None))

@@ -1,0 +1,266 @@
+"""One RateLimitPolicy around one model: it reserves before the model is asked, and settles when that has ended.
+
+    estimate ─► take, else ask the store ─► admitted ─► the model ─► settled by the bill, by a closer
+                      │ no
+                      ├─ a budget that says so ─► a cheaper model answers
+                      └─ refused: wait, spent, or more than is ever there
+
+A policy that only looks on decides and counts alike, and changes nothing: nobody waits for its decision.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, NamedTuple
+
+from capstan_contract.limits import OnStoreFailure, UnknownPrice
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.errors import NO_RETRY, GatewayError, InvalidRequest, LimiterUnavailable, Overloaded
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.limits.port import Charge, Limiter, Outcome, Reservation, StoreDown, Verdict
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_tokens, cost, output_tokens
+from capstan_gateway.pipeline.governed import Governed
+from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
+from capstan_gateway.pipeline.limits.counting import DOWNGRADED, PolicyCells
+from capstan_gateway.pipeline.limits.grant import Grant
+from capstan_gateway.pipeline.limits.heads import refused
+from capstan_gateway.pipeline.limits.plans import Plans
+from capstan_gateway.pipeline.limits.rules import Plan, Policy
+from capstan_gateway.pipeline.limits.told import soft_limited
+from capstan_gateway.pipeline.reply import Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all layers share."""
+
+    limiter: Limiter
+    plans: Plans
+    means: MeanOutputs
+    executor: Threads
+    background: Background
+    counts_together: bool = False
+    """Whether the counts are those of all gateways together."""
+    now: Callable[[], float] = time.time
+    """Unix seconds: periods of budgets begin by it."""
+
+
+class Size(NamedTuple):
+    """What a request will probably use."""
+
+    input_tokens: int
+    output_tokens: int
+    nano_dollars: int
+
+
+class RateLimitLayer:
+    """What a policy does with the requests to one model; `layers.Layer`."""
+
+    order = Order.LIMITS
+    reads = Reads.NOTHING
+
+    def __init__(self, policy: Policy, cells: PolicyCells, shared: Shared, *, model_id: str, model_name: str) -> None:
+        self.policy: Final = policy
+        self._cells: Final = cells
+        self._shared: Final = shared
+        self._model_id: Final = model_id
+        self._model_name: Final = model_name
+        self._local: Final = policy.body.onStoreFailure is OnStoreFailure.ALLOW_LOCAL
+        self._prices_known: Final = policy.body.unknownPrice is UnknownPrice.DENY
+
+    async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
+        """Give the reply of `inner`, or of a cheaper model; raises what refuses the request."""
+        plan = None if ask.request.route.counts else self._plan(ask)
+        if plan is None:
+            return await inner(ask)
+        if not self.policy.enforces:
+            return await self._watched(ask, plan, inner)
+        cheaper: ServedModel | None = None
+        charges = plan.same or await self._charges(ask, plan, self._model_of(ask))
+        held = self._shared.limiter.take(charges)
+        if held is None:
+            held, charges, cheaper = await self._ask_store(ask, plan, charges)
+        grant = self._granted(ask, plan, held, charges)
+        try:
+            reply = await (inner(ask) if cheaper is None else self._downgraded(ask, cheaper))
+        except GatewayError as error:
+            grant.note(error)
+            raise
+        grant.answered = True
+        return reply
+
+    def _plan(self, ask: Ask) -> Plan | None:
+        model, name = ask.model, self._model_name
+        if model.id == self._model_id:
+            name = model.name  # An adapter's, when that was asked for.
+        inner = len(ask.inside) > 1 and any(
+            type(outer) is RateLimitLayer and outer is not self and outer.policy is self.policy for outer in ask.inside
+        )
+        return self._shared.plans.find(
+            self.policy, ask.principal, model_id=self._model_id, model_name=name, inner=inner,
+            now_ms=int(self._shared.now() * 1000),
+        )  # fmt: skip
+
+    def _model_of(self, ask: Ask) -> ServedModel:
+        """Give the model around which it stands."""
+        return ask.model if ask.model.id == self._model_id else ask.runtime.by_id.get(self._model_id, ask.model)
+
+    async def _charges(self, ask: Ask, plan: Plan, model: ServedModel) -> tuple[Charge, ...]:
+        """Give what the request takes if this model answers; raises where the price must be known, and is not."""
+        size = await self._size(ask, plan, model)
+        return plan.charges(
+            input_tokens=size.input_tokens, output_tokens=size.output_tokens, nano_dollars=size.nano_dollars
+        )
+
+    async def _size(self, ask: Ask, plan: Plan, model: ServedModel) -> Size:
+        request, means = ask.request, self._shared.means
+        if request.came <= LARGE_BYTES:
+            prompt = asked_tokens(request)
+        else:
+            prompt = await beside(self._shared.executor, partial(asked_tokens, request))
+        output = output_tokens(request, model, means) if plan.has_output else 0
+        if not plan.has_money:
+            return Size(prompt, output, 0)
+        if self._prices_known:
+            governed = ask.governed or Governed()
+            if governed.bound is None:
+                ask.governed = replace(governed, bound=CostBound(None, prompt, means))
+        money = cost(request, ask.runtime, model, prompt, means, known_only=self._prices_known)
+        if money is None and self._prices_known:
+            self._cells.unpriced()
+            raise InvalidRequest(
+                "nobody has said what the model costs, and a budget needs to know",
+                code="model_price_unknown", param="model", headers=(NO_RETRY,),
+            )  # fmt: skip
+        return Size(prompt, output, money or 0)
+
+    async def _ask_store(
+        self, ask: Ask, plan: Plan, charges: tuple[Charge, ...]
+    ) -> tuple[Reservation, tuple[Charge, ...], ServedModel | None]:
+        """Ask for what is not at hand, until it is had, by a cheaper model if need be, or refused."""
+        cheaper: ServedModel | None = None
+        waived: set[int] = set()
+        while True:
+            held = await self._reserve(charges)
+            if not isinstance(held, Verdict):
+                return held, charges, cheaper
+            found = None if held.denied in waived else self._cheaper(ask, plan, held)
+            if found is None:
+                self._cells.denied(plan.counters[held.denied].rule, held.outcome)
+                raise refused(ask, plan, held, [charge.amount for charge in charges], self._shared.now())
+            self._cells.denied(plan.counters[held.denied].rule, DOWNGRADED)
+            cheaper = found
+            waived.add(held.denied)
+            charges = tuple(
+                replace(charge, amount=0) if position in waived else charge
+                for position, charge in enumerate(await self._charges(ask, plan, cheaper))
+            )
+
+    async def _reserve(self, charges: tuple[Charge, ...]) -> Reservation | Verdict:
+        try:
+            return await self._shared.limiter.reserve(charges, local=self._local)
+        except StoreDown:
+            self._cells.unavailable()
+            raise LimiterUnavailable from None
+
+    def _cheaper(self, ask: Ask, plan: Plan, verdict: Verdict) -> ServedModel | None:
+        """Give the model that answers instead; None when there is none, or one does already."""
+        budget = plan.counters[verdict.denied].rule.budget
+        if budget is None or budget.downgradeTo is None or verdict.outcome is Outcome.WAIT:
+            return None
+        if ask.governed is not None and ask.governed.downgraded:
+            return None
+        model = ask.runtime.by_id.get(budget.downgradeTo)
+        # NB: the runtime of an ask holds what its principal may use, and nothing else.
+        fits = model is not None and model.id != self._model_id and model.task in ask.request.route.tasks
+        return model if fits else None
+
+    async def _downgraded(self, ask: Ask, cheaper: ServedModel) -> Reply:
+        ask.governed = replace(ask.governed or Governed(), downgraded=True)
+        reply: Reply = await cheaper.answer(ask)
+        note = b"downgraded"
+        ask.route_note = note + b"; " + ask.route_note if ask.route_note else note
+        return reply
+
+    def _granted(self, ask: Ask, plan: Plan, held: Reservation, charges: Sequence[Charge]) -> Grant:
+        """Register what was taken: from here on it is settled whatever happens."""
+        grant = self._grant(ask, plan, held)
+        governed = ask.governed
+        if governed is None:
+            ask.governed = Governed((grant,))
+        else:
+            ask.governed = replace(governed, grants=(*governed.grants, grant))
+        ask.on_end(partial(grant.close, ask))
+        self._count(plan, held, charges)
+        return grant
+
+    def _grant(self, ask: Ask, plan: Plan, held: Reservation | None) -> Grant:
+        return Grant(
+            self.policy, plan, held, ask.bill,
+            model_id=self._model_id, listener=self._cells, means=self._shared.means if plan.has_output else None,
+        )  # fmt: skip
+
+    # --- Shadow -------------------------------------------------------------------------------------------------------
+
+    async def _watched(self, ask: Ask, plan: Plan, inner: AnswerFunction) -> Reply:
+        """Give the reply of `inner`, and count what would have become of the request."""
+        grant = await self._look_on(ask, plan)
+        try:
+            reply = await inner(ask)
+        except GatewayError as error:
+            grant.note(error)
+            raise
+        grant.answered = True
+        return reply
+
+    async def _look_on(self, ask: Ask, plan: Plan) -> Grant:
+        """Decide and count. What has to be asked for is asked beside the request."""
+        grant, governed = self._grant(ask, plan, None), ask.governed
+        try:
+            charges = plan.same or await self._charges(ask, plan, self._model_of(ask))
+        except GatewayError:
+            return grant
+        finally:
+            ask.governed = governed
+        ask.on_end(partial(grant.close, ask))
+        held = self._shared.limiter.take(charges)
+        if held is not None:
+            self._seen(grant, held, charges)
+            return grant
+        try:
+            self._shared.background.start(self._decide(grant, charges))
+        except Overloaded:
+            self._cells.unavailable()
+        return grant
+
+    async def _decide(self, grant: Grant, charges: tuple[Charge, ...]) -> None:
+        try:
+            held = await self._shared.limiter.reserve(charges, local=self._local)
+        except StoreDown:
+            self._cells.unavailable()
+            return
+        if isinstance(held, Verdict):
+            rule = grant.plan.counters[held.denied].rule
+            steps_down = rule.budget is not None and rule.budget.downgradeTo is not None
+            self._cells.denied(rule, DOWNGRADED if steps_down and held.outcome is not Outcome.WAIT else held.outcome)
+        else:
+            self._seen(grant, held, charges)
+
+    def _seen(self, grant: Grant, held: Reservation, charges: Sequence[Charge]) -> None:
+        self._count(grant.plan, held, charges)
+        grant.give(held)
+
+    def _count(self, plan: Plan, held: Reservation, charges: Sequence[Charge]) -> None:
+        """Count a request that was let through."""
+        self._cells.admitted.value += 1
+        standings = held.verdict.standings
+        if plan.same is None:
+            self._cells.reserved(plan, [charge.amount for charge in charges])
+        if plan.has_money:
+            for counter, _ in soft_limited(zip(plan.counters, standings, strict=True)):
+                self._cells.soft_limited(counter.rule)
+        plan.seen = standings, self._shared.now()

@@ -1,0 +1,45 @@
+"""The plans of those who ask, made once for each."""
+
+from typing import Final
+
+from capstan_gateway.identity.principal import Principal
+from capstan_gateway.pipeline.limits.rules import Plan, Policy, plan_for
+
+MAX_PLANS: Final = 16_384
+"""A plan has about one KiB. Of more subjects than that the one whose plan is the oldest gets a new one."""
+Key = tuple[object, ...]
+
+
+class Plans:
+    """In the loop's thread only."""
+
+    def __init__(self, limit: int = MAX_PLANS) -> None:
+        self._limit = limit
+        self._plans: dict[Key, Plan | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def find(
+        self, policy: Policy, principal: Principal, *, model_id: str, model_name: str, inner: bool, now_ms: int
+    ) -> Plan | None:
+        """Give the plan, as `rules.plan_for` does."""
+        key: Key = (policy, principal, inner)
+        if policy.of_models:
+            key = (policy, principal, inner, model_id, model_name)
+        try:
+            plan = self._plans[key]
+            if plan is None or not plan.ends_ms or now_ms < plan.ends_ms:
+                return plan
+        except KeyError:
+            pass
+        plan = plan_for(policy, principal, model_id=model_id, model_name=model_name, inner=inner, now_ms=now_ms)
+        self._plans.pop(key, None)
+        self._plans[key] = plan
+        if len(self._plans) > self._limit:
+            del self._plans[next(iter(self._plans))]
+        return plan
+
+    def of(self, policy: Policy) -> list[Plan]:
+        """Give all plans of a policy, for whoever wants to know how its counters stand."""
+        return [plan for (owner, *_), plan in self._plans.items() if owner is policy and plan is not None]

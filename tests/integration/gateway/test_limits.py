@@ -1,0 +1,360 @@
+"""A real gateway with RateLimitPolicies: what is admitted, what is told, and what the buckets hold in the end."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from capstan_contract.config import ModelEntry, PolicyEntry, Price
+from capstan_contract.limits import (
+    BudgetRule,
+    LimitRule,
+    OnExhausted,
+    Per,
+    Period,
+    PeriodType,
+    RateLimitBody,
+    Unit,
+    rate_limit_entry,
+)
+from capstan_gateway.limits.local import LocalLimiter
+from fakes.openai_upstream import FakeUpstream, answer
+from support.gateway import RunningGateway, entry, running_gateway
+from support.plain_limits import PlainStore
+
+MESSAGES: Any = [{"role": "user", "content": "say hello"}]
+MINUTE = 60_000
+
+
+def limit(name: str, unit: Unit, amount: int, *, per: Per = Per.KEY, window: int = MINUTE, **more: Any) -> LimitRule:
+    """Give a rule."""
+    if unit is Unit.CONCURRENCY:
+        return LimitRule(name=name, per=per, unit=unit, amount=amount, **more)
+    burst = more.pop("burst", amount)
+    return LimitRule(name=name, per=per, unit=unit, amount=amount, windowMillis=window, burst=burst, **more)
+
+
+def budget(name: str, nano: int, **more: Any) -> BudgetRule:
+    """Give a budget of a day."""
+    given = {"per": Per.KEY, "period": Period(type=PeriodType.DAY), **more}
+    return BudgetRule(name=name, nanoDollars=nano, **given)
+
+
+def policy(*rules: LimitRule | BudgetRule, name: str = "p", **more: Any) -> PolicyEntry:
+    """Give a policy."""
+    limits = tuple(rule for rule in rules if isinstance(rule, LimitRule))
+    budgets = tuple(rule for rule in rules if isinstance(rule, BudgetRule))
+    return rate_limit_entry("test", name, RateLimitBody(limits=limits, budgets=budgets, **more))
+
+
+def governed(name: str, url: str, *policies: PolicyEntry, **fields: Any) -> ModelEntry:
+    """Give a model under these policies."""
+    return entry(name, url, policies=tuple(one.id for one in policies), **fields)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """An engine that answers, until a test says otherwise."""
+    async with FakeUpstream(answer) as fake:
+        yield fake
+
+
+@pytest.fixture
+def store() -> PlainStore:
+    """The counts."""
+    return PlainStore()
+
+
+def body(**more: Any) -> dict[str, Any]:
+    """Give a chat request."""
+    return {"model": "chat", "messages": MESSAGES, "max_tokens": 10, **more}
+
+
+async def ask(gateway: RunningGateway, path: str = "/v1/chat/completions", **more: Any) -> httpx2.Response:
+    """Ask, and wait for the end."""
+    async with httpx2.AsyncClient(base_url=gateway.url) as client:
+        found = await client.post(path, json=body(**more))
+    await gateway.settled()
+    return found
+
+
+async def test_a_limit_of_requests_admits_as_many(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+    """And refuses the next one with a 429 that says when to come back; then it is admitted, to the millisecond."""
+    one = policy(limit("few", Unit.REQUESTS, 2))
+    chat = governed("chat", upstream.url, one)
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        first, second, third = [await ask(gateway) for _ in range(3)]
+        assert [first.status_code, second.status_code, third.status_code] == [200, 200, 429]
+        assert (first.headers["x-ratelimit-limit-requests"], first.headers["x-ratelimit-remaining-requests"]) == (
+            "2",
+            "1",
+        )
+        assert first.headers["x-ratelimit-reset-requests"] == "30s"
+        assert "x-ratelimit-limit-tokens" not in first.headers
+        error = third.json()["error"]
+        assert (error["type"], error["code"], error["param"]) == ("requests", "rate_limit_exceeded", None)
+        assert "x-should-retry" not in third.headers
+        assert (third.headers["retry-after"], third.headers["retry-after-ms"]) == ("30", "30000")
+        assert third.headers["x-ratelimit-remaining-requests"] == "0"
+        store.now_ms += 29_999
+        assert (await ask(gateway)).status_code == 429
+        store.now_ms += 1
+        assert (await ask(gateway)).status_code == 200
+
+
+def usages(store: PlainStore) -> list[int]:
+    """Give what the counts hold, those of nothing left out."""
+    return sorted(one.used for one in store.counts.values() if one.used)
+
+
+async def test_tokens_are_settled_to_what_the_engine_told(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Reserved is the prompt's estimate and the most that the client accepts; kept is the engine's own count."""
+    one = policy(
+        limit("tokens", Unit.TOKENS, 1000, window=86_400_000), limit("out", Unit.OUTPUT_TOKENS, 500, window=86_400_000)
+    )
+    chat = governed("chat", upstream.url, one)
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        found = await ask(gateway, max_tokens=100, n=2)
+        usage = found.json()["usage"]
+        told = [usage["completion_tokens"], usage["prompt_tokens"] + usage["completion_tokens"]]
+        assert usages(store) == told
+        assert found.headers["x-ratelimit-limit-tokens"] == "500"
+        assert found.headers["x-ratelimit-remaining-tokens"] == "300"
+        assert gateway.metric("llm_limit_tokens_total", policy="test/p", rule="out", stage="reserved") == 200
+        assert gateway.metric("llm_limit_tokens_total", policy="test/p", rule="out", stage="settled") == told[0]
+        assert (
+            gateway.metric("llm_limit_decisions_total", policy="test/p", mode="enforce", rule="all", outcome="admitted")
+            == 1
+        )
+
+
+async def test_more_than_a_limit_ever_has_is_refused_for_good(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """With a 400 that names the field, and tells the SDKs not to wait; nothing is taken and nothing is sent."""
+    one = policy(limit("requests", Unit.REQUESTS, 5), limit("tokens", Unit.TOKENS, 50))
+    chat = governed("chat", upstream.url, one)
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        found = await ask(gateway, max_tokens=100)
+        error = found.json()["error"]
+        assert (found.status_code, error["code"], error["param"]) == (400, "request_exceeds_limit", "max_tokens")
+        assert found.headers["x-should-retry"] == "false"
+        assert "retry-after" not in found.headers
+        assert (usages(store), upstream.requests) == ([], [])
+
+
+PRICE = Price(inputPerMillion=1_000_000, outputPerMillion=1_000_000)
+"""A dollar a token."""
+NANO = 1_000_000_000
+
+
+async def test_a_spent_budget_stops_the_sdks(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+    """The third kind of error: insufficient_quota, with the time at which the next period begins."""
+    one = policy(budget("daily", 40 * NANO, softLimitPercent=10))
+    chat = governed("chat", upstream.url, one, price=PRICE)
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        found = await ask(gateway)
+        assert found.status_code == 200
+        assert found.headers["x-capstan-budget"].startswith("daily; used=")
+        usage = found.json()["usage"]
+        assert usages(store) == [(usage["prompt_tokens"] + usage["completion_tokens"]) * NANO]
+        statuses = [(await ask(gateway)).status_code for _ in range(6)]
+        assert statuses[-1] == 429
+        refused = await ask(gateway)
+        error = refused.json()["error"]
+        assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
+        assert refused.headers["x-should-retry"] == "false"
+        assert "the next period begins at 20" in error["message"]
+        assert gateway.metric("llm_budget_soft_limit_total", policy="test/p", rule="daily") > 0
+
+
+async def test_without_a_price_a_budget_flags_or_denies(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Never is it taken for nothing: it is counted, or refused with an error that says so."""
+    flags, denies = policy(budget("b", NANO)), policy(budget("b", NANO), name="d", unknownPrice="Deny")
+    models = governed("chat", upstream.url, flags), governed("strict", upstream.url, denies)
+    async with running_gateway(tmp_path, *models, policies=[flags, denies], limiter=LocalLimiter(store)) as gateway:
+        assert (await ask(gateway)).status_code == 200
+        assert gateway.metric("llm_limit_unpriced_total", policy="test/p") == 1
+        found = await ask(gateway, model="strict")
+        assert (found.status_code, found.json()["error"]["code"]) == (400, "model_price_unknown")
+        assert found.headers["x-should-retry"] == "false"
+
+
+async def test_a_spent_budget_may_be_answered_by_a_cheaper_model(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Which is said in a header; the layers of that model act too, and there is no second step down."""
+    down = {"onExhausted": OnExhausted.DOWNGRADE, "downgradeTo": "test/cheap"}
+    back = {"onExhausted": OnExhausted.DOWNGRADE, "downgradeTo": "test/chat"}
+    one = policy(budget("daily", 20 * NANO, **down), limit("requests", Unit.REQUESTS, 100))
+    other = policy(budget("cheap", 25 * NANO, **back), name="other")
+    models = (
+        governed("chat", upstream.url, one, price=PRICE),
+        governed("cheap", upstream.url, other, price=PRICE),
+    )
+    async with running_gateway(tmp_path, *models, policies=[one, other], limiter=LocalLimiter(store)) as gateway:
+        found = await ask(gateway, max_tokens=1)
+        while found.headers.get("x-capstan-route") is None and found.status_code == 200:
+            found = await ask(gateway, max_tokens=1)
+        assert (found.status_code, found.headers["x-capstan-route"]) == (200, "downgraded")
+        assert found.headers["x-capstan-model"] == "cheap"
+        while found.status_code == 200:
+            found = await ask(gateway, max_tokens=1)
+        assert (found.status_code, found.json()["error"]["code"]) == (429, "insufficient_quota")
+        assert "`cheap`" in found.json()["error"]["message"]
+        assert (
+            gateway.metric(
+                "llm_limit_decisions_total", policy="test/p", mode="enforce", rule="daily", outcome="downgraded"
+            )
+            > 0
+        )
+
+
+async def test_a_policy_in_shadow_changes_nothing(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+    """It decides and counts, under a group of its own: no header, no error, also while its store is away."""
+    one = policy(limit("few", Unit.REQUESTS, 1), mode="Shadow", onStoreFailure="Deny")
+    chat = governed("chat", upstream.url, one)
+
+    def decided(outcome: str, rule: str) -> float:
+        return gateway.metric("llm_limit_decisions_total", policy="test/p", mode="shadow", rule=rule, outcome=outcome)
+
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        found = [await ask(gateway) for _ in range(2)]
+        assert [one.status_code for one in found] == [200, 200]
+        assert not [name for one in found for name in one.headers if "ratelimit" in name]
+        assert (decided("admitted", "all"), decided("wait", "few")) == (1, 1)
+        assert all("#shadow/" in key for key in store.counts)
+        assert usages(store) == [1]
+
+
+async def test_a_store_that_is_away_denies_where_the_policy_says_so(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """503 limiter_unavailable, with the time after which to try again."""
+    one = policy(limit("few", Unit.REQUESTS, 1), onStoreFailure="Deny")
+    chat = governed("chat", upstream.url, one)
+
+    class Away(LocalLimiter):
+        def take(self, charges: Any) -> Any:
+            return None
+
+    store.down = True
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=Away(store)) as gateway:
+        found = await ask(gateway)
+        assert (found.status_code, found.json()["error"]["code"]) == (503, "limiter_unavailable")
+        assert found.headers["retry-after"] == "1"
+        assert upstream.requests == []
+
+
+async def test_what_runs_at_once_is_held_to_the_end_of_the_answer(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Of streams too: as long as one runs the next is refused, and then there is room again."""
+    one = policy(limit("one", Unit.CONCURRENCY, 1))
+    chat = governed("chat", upstream.url, one)
+    async with (
+        running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url) as client,
+    ):
+        async with client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as stream:
+            assert stream.status_code == 200
+            if usages(store):
+                refused = await client.post("/v1/chat/completions", json=body())
+                assert refused.status_code in (200, 429)
+            await stream.aread()
+        await gateway.settled()
+        assert usages(store) == []
+        assert (await ask(gateway)).status_code == 200
+
+
+async def test_anthropics_clients_are_told_in_their_words(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """On /v1/messages: anthropic-ratelimit-*, with times; on success, on streams, and on the refusal."""
+    one = policy(limit("r", Unit.REQUESTS, 2), limit("i", Unit.INPUT_TOKENS, 1000), limit("o", Unit.OUTPUT_TOKENS, 100))
+    chat = governed("chat", upstream.url, one)
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        found = [await ask(gateway, "/v1/messages", stream=stream) for stream in (False, True, False)]
+        assert [one.status_code for one in found] == [200, 200, 429]
+        for number, one_of in enumerate(found):
+            assert one_of.headers["anthropic-ratelimit-requests-limit"] == "2"
+            assert one_of.headers["anthropic-ratelimit-requests-remaining"] == str((1, 0, 0)[number])
+            assert one_of.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
+            assert one_of.headers["anthropic-ratelimit-output-tokens-limit"] == "100"
+            assert "anthropic-ratelimit-tokens-limit" not in one_of.headers
+            assert "x-ratelimit-limit-requests" not in one_of.headers
+        assert found[2].json()["error"]["type"] == "rate_limit_error"
+
+
+async def test_counting_tokens_takes_nothing(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+    """It is no answer."""
+    one = policy(limit("r", Unit.REQUESTS, 1))
+    chat = governed("chat", upstream.url, one)
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        for _ in range(3):
+            assert (await ask(gateway, "/v1/messages/count_tokens")).status_code == 200
+    assert usages(store) == []
+
+
+async def test_auto_leaves_out_what_costs_more_than_the_caller_allows(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """By header or field, also what nobody knows the price of; a model of one's own choice is refused."""
+    cheap, dear = Price(inputPerMillion=1, outputPerMillion=1), Price(inputPerMillion=1000, outputPerMillion=1000)
+    models = (
+        entry("cheap", upstream.url, price=cheap, weight=1), entry("dear", upstream.url, price=dear),
+        entry("unknown", upstream.url),
+    )  # fmt: skip
+    async with (
+        running_gateway(tmp_path, *models, auto_strategy="Weighted") as gateway,
+        httpx2.AsyncClient(base_url=gateway.url) as client,
+    ):
+        for said in ({"headers": {"x-capstan-max-cost": "0.001"}}, {"field": {"max_cost": 0.001}}):
+            asked = body(model="auto") | ({"capstan": said["field"]} if "field" in said else {})
+            found = [
+                await client.post("/v1/chat/completions", json=asked, headers=said.get("headers")) for _ in range(8)
+            ]
+            assert {one.headers["x-capstan-model"] for one in found} == {"cheap"}
+        assert b"capstan" not in b"".join(received.body for received in upstream.requests)
+        for name in ("dear", "unknown"):
+            refused = await client.post(
+                "/v1/chat/completions", json=body(model=name), headers={"x-capstan-max-cost": "0.001"}
+            )
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "request_exceeds_max_cost")
+        nothing = await client.post(
+            "/v1/chat/completions", json=body(model="auto"), headers={"x-capstan-max-cost": "0"}
+        )
+        assert "0 of them cost at most $0.00000000" in nothing.json()["error"]["message"]
+        wrong = await client.post("/v1/chat/completions", json=body(), headers={"x-capstan-max-cost": "much"})
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (404, "model")
+        wrong = await client.post(
+            "/v1/chat/completions", json=body(model="dear"), headers={"x-capstan-max-cost": "much"}
+        )
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "x-capstan-max-cost")
+
+
+async def test_a_router_is_no_way_around_the_limit_of_a_member(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """What a policy says of a model by name, or per model, counts whoever chose that; the rest counts once."""
+    from capstan_contract.config import RouterBackend, RouterMember
+    from capstan_contract.limits import Match
+
+    one = policy(
+        limit("all", Unit.REQUESTS, 10), limit("chat", Unit.REQUESTS, 2, match=Match(model="chat")),
+        limit("each", Unit.REQUESTS, 20, per=Per.MODEL),
+    )  # fmt: skip
+    models = (
+        governed("chat", upstream.url, one),
+        entry("router", backend=RouterBackend(members=(RouterMember(model="test/chat"),)), policies=(one.id,)),
+    )
+    async with running_gateway(tmp_path, *models, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        statuses = [(await ask(gateway, model=name)).status_code for name in ("router", "chat", "router")]
+        assert statuses == [200, 200, 429]
+        # Twice each: by any name, of the model by name, and of the model; once of the router, where nothing is left
+        # of the request that was refused.
+        assert usages(store) == [1, 2, 2, 2]
