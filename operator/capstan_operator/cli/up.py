@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL=PATH",
         help="folder with a model's weights",
     )
+    parser.add_argument(
+        "--insecure-no-auth", action="store_true", help="serve everybody on this machine, without API keys"
+    )
     parser.add_argument("--vllm-python", metavar="PATH", help="interpreter that has vLLM (default: this one)")
     parser.add_argument(
         "--state-dir", type=Path, default=Path(".capstan"), metavar="DIR", help="for logs and the like (.capstan)"
@@ -68,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         weights=dict(arguments.weights),
         vllm_python=_vllm_python(arguments.vllm_python),
     )
-    options = Options(arguments.file, arguments.port, arguments.state_dir, choices, os.environ)
+    options = Options(
+        arguments.file, arguments.port, arguments.state_dir, choices, os.environ, arguments.insecure_no_auth
+    )
     code = 0
     try:
         asyncio.run(serve(options, say=_say, show=_print))

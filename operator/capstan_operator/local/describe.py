@@ -32,14 +32,52 @@ def table(rows: Iterable[Row]) -> str:
     )
 
 
-def curl_lines(address: str, entries: Sequence[ModelEntry]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Access:
+    """How clients get in."""
+
+    everybody: bool = False
+    """Without a key."""
+    key: str = ""
+    """The key that this machine's owner has; empty: others were made, or it was revoked."""
+    is_new: bool = False
+    """Whether it was made just now."""
+    path: str = ""
+    """Where it is kept."""
+    state: str = ""
+    """The state directory, in which keys are made."""
+
+    @property
+    def text(self) -> str:
+        """Say it to people."""
+        if self.everybody:
+            return "Everybody on this machine may ask, without an API key (--insecure-no-auth)."
+        if self.is_new:
+            return f"It asks for an API key. Yours was made just now, and is kept in {self.path}:\n\n  {self.key}"
+        if self.key:
+            return f"It asks for an API key. Yours is in {self.path}."
+        return (
+            "It asks for an API key, which is nowhere but with whoever made it;"
+            f" a new one: capstan keys create --state-dir {self.state}"
+        )
+
+    @property
+    def header(self) -> str:
+        """Give what curl sends of it, with a space behind; nothing where no key is asked for."""
+        if self.everybody:
+            return ""
+        return f'-H "Authorization: Bearer {self.key or "$CAPSTAN_API_KEY"}" '
+
+
+def curl_lines(address: str, entries: Sequence[ModelEntry], access: Access) -> tuple[str, ...]:
     """Give one line to paste for each task that is served."""
     lines: dict[Task, str] = {}
     for entry in entries:
         route, body = _example(entry)
         if route and entry.task not in lines:
             lines[entry.task] = (
-                f"curl -N {address}{route} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+                f"curl -N {address}{route} {access.header}-H 'Content-Type: application/json'"
+                f" -d {shlex.quote(json.dumps(body))}"
             )
     return tuple(lines.values())
 

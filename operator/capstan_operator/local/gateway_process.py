@@ -33,7 +33,12 @@ class GatewayProcess:
         folder: Path,
         environment: dict[str, str],
         say: Callable[[str, str], None],
+        admin_key: str,
+        admin_file: Path,
+        everybody: bool = False,
     ) -> None:
+        """`admin_key` is what is in `admin_file`; `everybody`: serve without API keys."""
+        self._headers = {"Authorization": f"Bearer {admin_key}"}
         self._http = http
         self.address = f"http://{host}:{port}"
         self._log = folder / "logs" / "gateway.log"
@@ -45,7 +50,8 @@ class GatewayProcess:
             *(sys.executable, "-m", "capstan_gateway", "--host", host, "--port", str(port)),
             *("--config-dir", str(folder / "config"), "--credentials-dir", str(folder / "credentials")),
             *("--drain-seconds", "0", "--grace-seconds", f"{GRACE_SECONDS:g}"),
-            *("--insecure-no-auth", "--log-format", "text"),
+            *("--admin-key-file", str(admin_file), "--log-format", "text"),
+            *(("--insecure-no-auth",) if everybody else ()),
         ]
 
     async def start(self) -> None:
@@ -101,7 +107,8 @@ class GatewayProcess:
     async def _report(self) -> ConfigReport | None:
         try:
             timeout = aiohttp.ClientTimeout(total=2)
-            async with self._http.get(f"{self.address}/internal/config", timeout=timeout) as response:
+            url = f"{self.address}/internal/config"
+            async with self._http.get(url, timeout=timeout, headers=self._headers) as response:
                 return ConfigReport.model_validate_json(await response.read(), extra="ignore")
         except (aiohttp.ClientError, TimeoutError, ValidationError):
             return None

@@ -115,7 +115,8 @@ class LocalKeys:
             if value is None and not file.keys:
                 value = make_key()
                 write_atomically(path, f"{value}\n")
-                save(self._with(file, FIRST_NAME, value, Terms(user=FIRST_NAME)))
+                # NB: no user, so that the users whom requests name are told apart, as behind an application.
+                save(self._with(file, FIRST_NAME, value, Terms(tenant=FIRST_NAME)))
                 return FirstKey(value, is_new=True, path=path)
             if value is None:
                 return None

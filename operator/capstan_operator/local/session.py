@@ -25,6 +25,7 @@ from capstan_operator.local.engine_processes import Engines
 from capstan_operator.local.errors import NothingToServe
 from capstan_operator.local.folder import Folder
 from capstan_operator.local.gateway_process import GatewayProcess
+from capstan_operator.local.key_book import KeyBook
 from capstan_operator.local.keys import write_credentials
 from capstan_operator.local.launch import Choices, Launch, NotHere, on_chosen_engine, plan_launch, wanted_replicas
 from capstan_operator.local.plan import Slot, plan_processes, serving_urls
@@ -34,7 +35,7 @@ from capstan_operator.local.tell import Scene, Teller
 from capstan_operator.resources.resource import ObjectKey
 
 HOST = "127.0.0.1"
-"""Local mode asks for no API key, so it is only for programs of this machine."""
+"""Local mode has no TLS, so it is only for programs of this machine."""
 QUIET_MILLISECONDS = 50
 LONGEST_BURST_MILLISECONDS = 400
 REREAD_MILLISECONDS = 1000
@@ -49,6 +50,8 @@ class Options:
     state: Path
     choices: Choices
     environment: Mapping[str, str] = field(repr=False)
+    everybody: bool = False
+    """Serve without API keys."""
 
 
 async def serve(options: Options, *, say: Callable[[str, str], None], show: Callable[[str], None]) -> None:
@@ -83,10 +86,26 @@ class _Session:
         self._config = GatewayConfig.build(())
         self._gateway_is_up = False
         environment = dict(options.environment)
+        self._keys = KeyBook(options.state, say=say)
         self._gateway = GatewayProcess(
-            http=http, host=HOST, port=options.port, folder=options.state, environment=environment, say=say
+            http=http,
+            host=HOST,
+            port=options.port,
+            folder=options.state,
+            environment=environment,
+            say=say,
+            admin_key=self._keys.admin_key,
+            admin_file=self._keys.admin_file,
+            everybody=options.everybody,
         )
-        self._teller = Teller(self._gateway.address, options.folder, options.state, say=say, show=show)
+        self._teller = Teller(
+            self._gateway.address,
+            options.folder,
+            options.state,
+            access=self._keys.access(everybody=options.everybody),
+            say=say,
+            show=show,
+        )
         self._engines = Engines(
             tasks=tasks,
             http=http,
@@ -105,6 +124,7 @@ class _Session:
         self._read()
         if not self._models:
             raise NothingToServe(f"{self._options.folder} has no LLMModel that can be served")
+        self._config = self._keys.into(self._config)
         write_config(self._options.state / "config", self._config)
         try:
             self._step()
@@ -135,7 +155,8 @@ class _Session:
         """Read again after every change, and now and then without one: the watch is a hint, the files are the truth."""
         changes = awatch(
             self._folder.watched,
-            watch_filter=lambda _, path: self._folder.holds(Path(path)),
+            self._keys.folder,
+            watch_filter=lambda _, path: self._folder.holds(Path(path)) or self._keys.holds(Path(path)),
             stop_event=self._stop,
             step=QUIET_MILLISECONDS,
             debounce=LONGEST_BURST_MILLISECONDS,
@@ -143,6 +164,8 @@ class _Session:
             yield_on_timeout=True,
         )
         async for _ in changes:
+            if self._keys.has_changed():
+                self._wake.set()
             before = self._models, self._policies
             self._read()
             if (self._models, self._policies) != before:
@@ -167,7 +190,7 @@ class _Session:
         missing = write_credentials(
             self._options.state / "credentials", compiled.credentials, self._options.environment
         )
-        self._deliver(compiled.config)
+        self._deliver(self._keys.into(compiled.config))
         self._teller.look(
             Scene(
                 models=self._models,

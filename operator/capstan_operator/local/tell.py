@@ -8,7 +8,7 @@ from capstan_contract.config import CascadeBackend, ExternalBackend, GatewayConf
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.desired.naming import owner_of_credential
-from capstan_operator.local.describe import SIMULATED, Row, changes, curl_lines, table
+from capstan_operator.local.describe import SIMULATED, Access, Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State
 from capstan_operator.resources.resource import ObjectKey
@@ -44,12 +44,14 @@ class Teller:
         folder: Path,
         state: Path,
         *,
+        access: Access,
         say: Callable[[str, str], None],
         show: Callable[[str], None],
     ) -> None:
         self._address = address
         self._folder = folder
         self._state = state
+        self._access = access
         self._say = say
         self._show = show
         self._presented = False
@@ -82,7 +84,7 @@ class Teller:
         if self._presented or scene is None or scene.config.hash != self._live.hash or not is_settled(scene):
             return
         self._presented = True
-        self._show(presentation(scene, self._address, self._folder, self._state))
+        self._show(presentation(scene, self._address, self._folder, self._state, self._access))
 
 
 def problems_of(scene: Scene) -> Iterator[tuple[str, str]]:
@@ -108,7 +110,7 @@ def is_settled(scene: Scene) -> bool:
     return all(pair in ready or pair in scene.resting for pair in scene.launches.items())
 
 
-def presentation(scene: Scene, address: str, folder: Path, state: Path) -> str:
+def presentation(scene: Scene, address: str, folder: Path, state: Path, access: Access) -> str:
     """Write what is served where, and how to try it."""
     rows = _rows(scene)
     served = {row.name for row in rows if row.state == "ready"}
@@ -116,7 +118,8 @@ def presentation(scene: Scene, address: str, folder: Path, state: Path) -> str:
     parts = [f"Capstan serves {folder} at {address}/v1", table(rows)]
     if any(launch.engine is EngineType.SIMULATOR for launch in scene.launches.values()):
         parts.append("Simulated models answer without a model: what they say is made up. make run-vllm runs real ones.")
-    if lines := curl_lines(address, entries):
+    parts.append(access.text)
+    if lines := curl_lines(address, entries, access):
         parts.append("Try it:\n\n" + "\n\n".join(f"  {line}" for line in lines))
     parts.append(
         f"Edit a file in {folder} and save it: the change is live without a restart.\n"

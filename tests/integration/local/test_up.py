@@ -1,14 +1,16 @@
 """`capstan up` as a user runs it: a process of its own on the quickstart, asked with the official client."""
 
+import http.client
 import os
 import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,14 @@ class Up:
         self.state = state
         self._output = output
         self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def key(self) -> str:
+        """The key that its first start has made; a made-up one before there is one."""
+        try:
+            return (self.state / "keys" / "api-key").read_text().strip()
+        except FileNotFoundError:
+            return "none"
 
     @property
     def output(self) -> str:
@@ -122,7 +132,7 @@ def up(session: Up, client: openai.OpenAI) -> Iterator[Up]:
 @pytest.fixture
 def client(session: Up) -> Iterator[openai.OpenAI]:
     """The official client, without retries: nothing is hidden."""
-    with openai.OpenAI(base_url=f"{session.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+    with openai.OpenAI(base_url=f"{session.url}/v1", api_key=session.key, max_retries=0, timeout=30) as client:
         yield client
 
 
@@ -188,6 +198,65 @@ def test_the_printed_lines_work_as_they_are(up: Up) -> None:
             check=True,
         )
         assert "chat.completion.chunk" in done.stdout or "embedding" in done.stdout
+
+
+def test_nobody_gets_in_without_the_key_that_was_printed(up: Up) -> None:
+    """The first start has made and printed it, for its owner alone; everything but health asks for it."""
+    assert up.output.count(f"\n  {up.key}\n") == 1
+    assert stat.S_IMODE((up.state / "keys" / "api-key").stat().st_mode) == 0o600
+    for key in ("none", "sk-capstan-made-up"):
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0, timeout=30) as stranger:
+            with pytest.raises(openai.AuthenticationError):
+                stranger.models.list()
+            with pytest.raises(openai.AuthenticationError):
+                stranger.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Hi"}])
+    pages = {"healthz": 200, "readyz": 200, "metrics": 401, "internal/config": 401, "v1/models": 401}
+    assert {page: status_of(up, page) for page in pages} == pages
+
+
+def test_keys_are_made_rotated_and_revoked_while_it_runs(up: Up) -> None:
+    """By the command, in the state directory; the gateway knows within a moment, and nothing begins anew."""
+    first = keys(up, "create", "--user", "alice", "--name", "first", "--models", "chat")
+    assert admits(up, first)
+    second = keys(up, "rotate", "first", "--grace", "1h")
+    assert admits(up, second)
+    assert admits(up, first)
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=second, max_retries=0, timeout=30) as alice:
+        assert served(alice) == {"chat", "quick"}
+        with pytest.raises(openai.NotFoundError):
+            alice.embeddings.create(model="embed", input="x")
+    keys(up, "revoke", "--user", "alice")
+    wait_until(lambda: not is_let_in(up, first) and not is_let_in(up, second), what="the end of the keys")
+    assert is_let_in(up, up.key)
+    assert first not in keys(up, "list")
+
+
+def status_of(up: Up, page: str) -> int:
+    """Ask for a page without a credential."""
+    connection = http.client.HTTPConnection(up.url.removeprefix("http://"), timeout=30)
+    with closing(connection):
+        connection.request("GET", f"/{page}")
+        return connection.getresponse().status
+
+
+def keys(up: Up, *words: str) -> str:
+    """Run `capstan keys` beside the session; give what it printed."""
+    command = [sys.executable, "-m", "capstan_operator.cli.main", "keys", *words, "--state-dir", str(up.state)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def is_let_in(up: Up, key: str) -> bool:
+    """Say whether a key is valid."""
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0, timeout=30) as client:
+        try:
+            return bool(served(client))
+        except openai.AuthenticationError:
+            return False
+
+
+def admits(up: Up, key: str) -> bool:
+    """Wait until a key is valid."""
+    return bool(wait_until(lambda: is_let_in(up, key), what="the key"))
 
 
 def test_a_rename_is_live_and_restarts_nothing(up: Up, client: openai.OpenAI) -> None:
@@ -265,12 +334,34 @@ def test_it_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
         assert up.process.stdout is not None
         up.process.stdout.readline()
         up.process.stdout.close()
-        with openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
             wait_until(lambda: is_served(client, "chat"), what="the gateway")
             up.edit("chat.yaml", "servedName: chat", "servedName: talk")
             wait_until(lambda: is_served(client, "talk"), what="the new name")
         up.process.terminate()
         assert up.process.wait(30) == 0
+
+
+def test_the_key_outlives_the_session(tmp_path: Path) -> None:
+    """The next start makes no other one, and prints where it is instead."""
+    with running(tmp_path) as up:
+        up.wait_for("Ctrl-C stops everything")
+        key = up.key
+    shutil.rmtree(tmp_path / "manifests")
+    with running(tmp_path) as up:
+        up.wait_for("Ctrl-C stops everything")
+        assert up.key == key
+        assert is_let_in(up, key)
+        assert f"Yours is in {up.state / 'keys' / 'api-key'}" in up.output
+        assert f"\n  {key}\n" not in up.output
+
+
+def test_everybody_is_served_where_that_is_said(tmp_path: Path) -> None:
+    """With --insecure-no-auth no key is asked for, and none is in the lines to paste."""
+    with running(tmp_path, "--insecure-no-auth") as up:
+        up.wait_for("Ctrl-C stops everything")
+        assert is_let_in(up, "anything")
+        assert "Authorization" not in up.output
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
@@ -293,7 +384,7 @@ def test_an_engine_that_cannot_run_here_leaves_the_others_alone(tmp_path: Path) 
     with running(tmp_path, manifests=manifests) as up:
         up.wait_for("Ctrl-C stops everything")
         assert "embed: has no engine: engine TGI needs a cluster" in up.output
-        with openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
             assert answers(client, "chat")
 
 
@@ -351,7 +442,7 @@ def test_the_examples_of_routing_work(tmp_path: Path) -> None:
         shutil.copy(ROOT / "examples" / name, manifests)
     with running(tmp_path, "--engine", "Simulator", manifests=manifests) as up:
         up.wait_for("Ctrl-C stops everything")
-        with openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
             users = {user: route(client, "support-chat", user=user)[0] for user in map(str, range(25))}
             assert set(users.values()) == {"support-chat-v1", "support-chat-v2"}
             assert {user: route(client, "support-chat", user=user)[0] for user in users} == users

@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from capstan_contract.config import (
     ExternalBackend,
     ExternalEndpoint,
@@ -17,7 +19,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.api.parse import parse_model
 from capstan_operator.desired.compile import compile_gateway
-from capstan_operator.local.describe import Row, changes, curl_lines, table
+from capstan_operator.local.describe import Access, Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State
 from capstan_operator.local.tell import Scene, is_settled, presentation, problems_of
@@ -73,16 +75,35 @@ def test_one_curl_line_for_each_task() -> None:
         CHAT.model_copy(update={"id": "default/e", "servedName": "e", "task": Task.EMBED}),
         CHAT.model_copy(update={"id": "default/c", "servedName": "c", "task": Task.CLASSIFY}),
     ]
-    lines = curl_lines("http://127.0.0.1:1", entries)
+    lines = curl_lines("http://127.0.0.1:1", entries, Access(key="sk-k"))
     assert [shlex.split(line)[2] for line in lines] == [
         "http://127.0.0.1:1/v1/chat/completions",
         "http://127.0.0.1:1/v1/embeddings",
     ]
+    assert all(shlex.split(line)[4] == "Authorization: Bearer sk-k" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("access", "said", "header"),
+    [
+        (Access(key="sk-k", is_new=True, path="p"), "made just now, and is kept in p:\n\n  sk-k", "Bearer sk-k"),
+        (Access(key="sk-k", path="p"), "Yours is in p.", "Bearer sk-k"),
+        (Access(state="s"), "capstan keys create --state-dir s", "Bearer $CAPSTAN_API_KEY"),
+        (Access(everybody=True), "without an API key (--insecure-no-auth)", ""),
+    ],
+)
+def test_people_are_told_how_to_get_in(access: Access, said: str, header: str) -> None:
+    """A key is shown when it is new, where it is kept later, and how one is made where there is none."""
+    assert said in access.text
+    assert ("sk-k" in access.text) is access.is_new
+    (line,) = curl_lines("http://x", [CHAT], access)
+    assert header in line
+    assert ("Authorization" in line) is bool(header)
 
 
 def test_names_cannot_break_out_of_the_curl_line() -> None:
     """Whatever a model is called, the line is one shell word where it should be one."""
-    [line] = curl_lines("http://x", [CHAT.model_copy(update={"servedName": "it's"})])
+    [line] = curl_lines("http://x", [CHAT.model_copy(update={"servedName": "it's"})], Access(key="sk-k"))
     assert '"it\'s"' in shlex.split(line)[-1]
 
 
@@ -142,7 +163,7 @@ def test_virtual_models_are_in_the_table() -> None:
     )
     config = compile_gateway(models).config
     scene = _scene(models=models, config=config, missing_keys={"default.z.eu": "KEYS_EU"})
-    lines = presentation(scene, "http://here", Path("manifests"), Path("state")).splitlines()
+    lines = presentation(scene, "http://here", Path("manifests"), Path("state"), Access(everybody=True)).splitlines()
     rows = [re.split(r"  +", line.strip()) for line in lines if line.startswith("  ") and "curl" not in line]
     assert rows[1:] == [
         ["a-router", "a-router, any", "router: c, z", "ready"],

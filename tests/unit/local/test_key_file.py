@@ -84,7 +84,7 @@ async def test_the_first_start_makes_a_key_and_the_next_ones_show_the_same(tmp_p
     assert (first.is_new, again.is_new) == (True, False)
     assert first.value == again.value
     assert stat.S_IMODE(first.path.stat().st_mode) == 0o600
-    assert keys.into(EMPTY).keys[0].user == "local"
+    assert (keys.into(EMPTY).keys[0].tenant, keys.into(EMPTY).keys[0].user) == ("local", "")
     (issued,) = await keys.all()
     await keys.delete(issued)
     assert keys.first() is None
