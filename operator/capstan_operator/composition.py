@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable
 from time import monotonic
 from typing import Final, Literal
 
+from capstan_operator.api.kinds import RATE_LIMIT_POLICIES
 from capstan_operator.backoff import Backoff
 from capstan_operator.desired.api_keys import Complaint, KeySecret
 from capstan_operator.failures import report
@@ -25,6 +26,7 @@ from capstan_operator.loaders.api_keys import ApiKeys
 from capstan_operator.loaders.model_list import ModelList
 from capstan_operator.loaders.namespaces import NamespaceWatch, Standing, describe_standing
 from capstan_operator.loaders.parser import ModelParser
+from capstan_operator.loaders.policy_list import PolicyList, PolicyParser
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.loop.heartbeat import Heartbeat
 from capstan_operator.loop.resync import Resync
@@ -33,13 +35,14 @@ from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
+from capstan_operator.policies.reconciler import PolicyReconciler
 from capstan_operator.releases import ReleaseCheck
 from capstan_operator.resources.api_resource import CONFIG_MAPS, SECRETS
-from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.resources.resource import ObjectKey, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.upkeep import Upkeep
 from capstan_operator.watch.kopf_thread import run_kopf
-from capstan_operator.watch.kopf_wiring import build_key_registry, watched_namespaces
+from capstan_operator.watch.kopf_wiring import build_key_registry, build_policy_registry, watched_namespaces
 from capstan_operator.watch.supervisor import WatchSupervisor
 from capstan_operator.watch.watches import GATEWAY_CONFIG, Echoes, Watches
 
@@ -71,6 +74,7 @@ class Runtime:
             MODEL_PACE, limits=Limits(workers=settings.workers), group_of=lambda key: key.namespace
         )
         self.config: WorkQueue[str] = WorkQueue(CONFIG_PACE)
+        self.policies: WorkQueue[PolicyKey] = WorkQueue(MODEL_PACE, group_of=lambda key: key.namespace)
         self.keys: WorkQueue[str] = WorkQueue(KEYS_PACE, backoff=KEYS_BACKOFF, group_of=lambda key: key)
         self.events = EventRecorder(kube, instance=identity)
         self.namespaces = NamespaceWatch(
@@ -84,6 +88,13 @@ class Runtime:
             class_name=settings.class_name,
             watch=self.namespaces,
         )
+        policy_list = PolicyList(
+            kube,
+            PolicyParser(history=lambda: kube.versions.histories),
+            namespaces=watched,
+            class_name=settings.class_name,
+            watch=self.namespaces,
+        )
         loader = SnapshotLoader(kube, model_list, cluster_wide=not watched)
         self._loader = loader
         self._settings = settings
@@ -91,7 +102,12 @@ class Runtime:
         self.privacy_key = MadeSecret(kube, PRIVACY, name=settings.gateway_privacy_name, namespace=home)
         self.admin_key = MadeSecret(kube, ADMIN, name=settings.gateway_admin_name, namespace=home)
         self.acknowledger = Acknowledger(
-            kube, settings, wake=self.models.wake, metrics=metrics, admin_key=self.admin_key
+            kube,
+            settings,
+            wake=self.models.wake,
+            metrics=metrics,
+            wake_policy=self.policies.wake,
+            admin_key=self.admin_key,
         )
         self.credentials = CredentialStore(
             kube, settings, on_change=lambda keys: self.gateway.credentials_changed(keys), metrics=metrics
@@ -108,6 +124,17 @@ class Runtime:
             tell=self.tell,
             metrics=metrics,
             keys=GatewayKeys(self.api_keys, metrics=metrics, tell=self.tell_of_secret),
+            policies=policy_list,
+            wake_policy=self.policies.wake,
+        )
+        self.policy_reconciler = PolicyReconciler(
+            kube,
+            policy_list,
+            settings,
+            gateway=self.gateway.state,
+            acknowledger=self.acknowledger,
+            events=self.events,
+            metrics=metrics,
         )
         self.releases = ReleaseCheck(
             kube,
@@ -145,6 +172,17 @@ class Runtime:
             metrics=metrics,
             saw_key=self.api_keys.saw,
             wake_keys=self.wake_keys,
+            is_policy_compiled=self.gateway.state.is_policy_compiled,
+            wake_policy=self.policies.wake,
+        )
+        self.policy_supervisor = WatchSupervisor(
+            kube,
+            namespaces=watched,
+            watch=lambda namespace: run_kopf(settings, self.watches, namespace, build=build_policy_registry),
+            tell=self.tell,
+            metrics=metrics,
+            probe=RATE_LIMIT_POLICIES,
+            what=" for policies",
         )
         self.key_supervisor = WatchSupervisor(
             kube,
@@ -181,6 +219,8 @@ class Runtime:
         self.api_keys.suspect_all()
         self.wake_keys()
         self.wake_config()
+        for key in self.gateway.state.policies:
+            self.policies.wake(key)
 
     async def _watch_keys(self, namespace: str | None) -> None:
         self.api_keys.suspect_all()  # what went while nobody watched is in no event
@@ -198,6 +238,8 @@ class Runtime:
             "model lane": self.models.run(
                 self.reconciler.prepare, batches=MODEL_BATCHES, batch_size=BATCH_SIZE, gap=BATCH_GAP
             ),
+            "policy lane": self.policies.run(self.policy_reconciler.prepare, batches=1),
+            "watch of policies": self.policy_supervisor.run(),
             "API keys": self.keys.run(self._prepare_keys, batches=2, batch_size=1, deadline=CONFIG_SECONDS),
             "watch of API keys": self.key_supervisor.run(),
             "credentials": self.credentials.run(),
@@ -217,6 +259,7 @@ class Runtime:
             f"last complete resync: {self.resync.age:.0f} s ago",
             *self.supervisor.notes(),
             *self.key_supervisor.notes(),
+            *self.policy_supervisor.notes(),
         ]
 
     async def _prepare_config(self, _: list[str]) -> Work[str]:
@@ -297,8 +340,17 @@ class Runtime:
                 if key.namespace == namespace:
                     self.models.wake(key)
 
+    def _unwatched(self) -> int:
+        supervisors = (self.supervisor, self.key_supervisor, self.policy_supervisor)
+        return sum(supervisor.unwatched for supervisor in supervisors)
+
     def _bind_metrics(self) -> None:
-        lanes = (("models", self.models.core), ("gateway_config", self.config.core), ("api_keys", self.keys.core))
+        lanes = (
+            ("models", self.models.core),
+            ("gateway_config", self.config.core),
+            ("api_keys", self.keys.core),
+            ("policies", self.policies.core),
+        )
         for name, core in lanes:
             self._metrics.bind(self._metrics.queue_depth, lambda core=core: core.depth, name)  # type: ignore[misc]
             self._metrics.bind(self._metrics.queue_running, lambda core=core: core.running, name)  # type: ignore[misc]
@@ -306,7 +358,7 @@ class Runtime:
         self._metrics.bind(self._metrics.slow_namespaces, lambda: self.models.shares.slow_groups)
         self._metrics.bind(self._metrics.namespaces_unreadable, lambda: self.namespaces.unreadable)
         self._metrics.bind(self._metrics.resync_age, lambda: self.resync.age)
-        self._metrics.bind(self._metrics.unwatched, lambda: self.supervisor.unwatched + self.key_supervisor.unwatched)
+        self._metrics.bind(self._metrics.unwatched, self._unwatched)
         self._metrics.bind(self._metrics.loop_stall, lambda: self.heartbeat.longest_stall)
 
 

@@ -32,6 +32,7 @@ from capstan_operator.api.patterns import (
     SOURCE,
     TAG,
 )
+from capstan_operator.api.policies import PolicyInForce
 from capstan_operator.api.rules import answers, cache, engine, names, placement, scaling, serving, sources
 from capstan_operator.api.schema import (
     AS_SET,
@@ -421,6 +422,8 @@ class LLMModelStatus(Part):
     priceSource: Annotated[str, StringConstraints(max_length=320)] | None = None
     """Where its price comes from: Spec (`spec.serving.price`), "Table PROVIDER/NAME" (the price table of the install
     namespace), or Unknown, which is never taken for free. Virtual models have none."""
+    policies: tuple[PolicyInForce, ...] = bounded_list(16)
+    """The policies that are in force on it."""
 
 
 class Metadata(Part):

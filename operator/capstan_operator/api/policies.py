@@ -58,6 +58,17 @@ class TargetSelector(Part):
     rules: ClassVar[tuple[Rule, ...]] = targets.SELECTOR
 
 
+class PolicyInForce(Part):
+    """A policy that is in force on a model."""
+
+    kind: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    """Kind of the policy."""
+    namespace: Annotated[str, StringConstraints(max_length=63)]
+    """Namespace of the policy."""
+    name: Annotated[str, StringConstraints(max_length=253)]
+    """Name of the policy."""
+
+
 class AncestorRef(Part):
     """The object through which a policy acts."""
 

@@ -21,7 +21,7 @@ from capstan_operator.desired.limits import build_policy_entry, find_policy_faul
 from capstan_operator.desired.live import LiveConfig, key_of
 from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.types import Loss, PolicyVerdict
-from capstan_operator.resources.resource import Fault, ObjectKey
+from capstan_operator.resources.resource import Fault, ObjectKey, PolicyKey
 
 TARGET_NOT_FOUND: Final = "TargetNotFound"
 NOT_SERVED: Final = "NotServed"
@@ -73,10 +73,10 @@ def mode_of(entry: PolicyEntry) -> str:
     return str(entry.body.get("mode", Mode.ENFORCE))
 
 
-def parse_policy_id(id_: str) -> tuple[str, ObjectKey]:
-    """Give the kind and the key of the policy that an entry is of."""
+def policy_key(id_: str) -> PolicyKey:
+    """Give the policy that an entry is of."""
     kind, _, key = id_.partition("/")
-    return kind, key_of(key)
+    return PolicyKey(kind, *key_of(key))
 
 
 def attach_policies(
@@ -115,7 +115,7 @@ def _judge(policies: Policies, live: LiveConfig, rules: NameRules) -> Iterator[_
     for policy in policies.known:
         yield _judge_alone(policy, live, rules)
     for id_, entry in live.policies.items():
-        _, key = parse_policy_id(id_)
+        key = policy_key(id_).object
         if key not in known and policies.is_unread(key.namespace):
             unread = PolicyVerdict(accepted=False, reason="Unread", message="its namespace cannot be read", kept=True)
             yield _Candidate(key, "", unread, entry)
@@ -224,7 +224,7 @@ def _reasons(losses: Iterable[Loss]) -> Iterator[str]:
 
 def _why(reason: str, winner: str | None) -> str:
     if winner is not None:
-        kind, key = parse_policy_id(winner)
+        key = policy_key(winner)
         beaten = "is in force" if reason == CONFLICTED else "is for the model itself and comes first"
-        return f"where the {kind} '{key}' {beaten}"
+        return f"where the {key.kind} '{key.object}' {beaten}"
     return "which is not served" if reason == NOT_SERVED else "which is not there"

@@ -1,14 +1,16 @@
-"""Which generation of which model the gateway's ready replicas run.
+"""Which generation of which model and policy the gateway's ready replicas run.
 
 Every ready replica is asked for /internal/config: fast after a write until all of them run the new config, slowly while
 some still do not, and at rest only now and then. It answers with a hash; the ledger knows which generations that is.
-Models whose acknowledgement changed are woken; nobody else is.
+Those whose acknowledgement changed are woken; nobody else is.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import aiohttp
@@ -21,7 +23,7 @@ from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.api_resource import ENDPOINT_SLICES
-from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.resources.resource import ObjectKey, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.status.types import Acknowledgement, AckState, Problem
 
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 NOT_NEEDED: Final = Acknowledgement(AckState.NOT_NEEDED)
 UNKNOWN: Final = Acknowledgement(AckState.UNKNOWN)
+Key = ObjectKey | PolicyKey
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
 
 
@@ -49,7 +52,7 @@ class Rhythm:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is to be acknowledged of a model."""
+    """What is to be acknowledged of a model, or of a policy."""
 
     uid: str
     generation: int
@@ -80,6 +83,7 @@ class Acknowledger:
         *,
         wake: Callable[[ObjectKey], None],
         metrics: Metrics,
+        wake_policy: Callable[[PolicyKey], None] = lambda _: None,
         ledger: Ledger | None = None,
         admin_key: AdminKey | None = None,
         rhythm: Rhythm = Rhythm(),
@@ -87,45 +91,52 @@ class Acknowledger:
         self._kube = kube
         self._settings = settings
         self._wake = wake
+        self._wake_policy = wake_policy
         self._metrics = metrics
         self._rhythm = rhythm
         self._expected_hash: str | None = None
         self._expected: Mapping[ObjectKey, Expected] = {}
+        self._expected_policies: Mapping[PolicyKey, Expected] = {}
         self._problem: Problem | None = None
         self._admin_key = admin_key
         self.ledger = ledger or Ledger()
         self._said = Replicas()
         self._asked = False
         self._view: tuple[int, View] | None = None
-        self._told: dict[ObjectKey, tuple[Expected, AckState]] = {}
+        self._told: dict[Key, tuple[Expected, AckState]] = {}
         self._replicas: tuple[float, tuple[Replica, ...]] | None = None
         self._fast_until = 0.0
         self._roused = asyncio.Event()
 
     def expect(
-        self, config_hash: str | None, models: Mapping[ObjectKey, Expected], *, problem: Problem | None = None
+        self,
+        config_hash: str | None,
+        models: Mapping[ObjectKey, Expected],
+        *,
+        policies: Mapping[PolicyKey, Expected] = MappingProxyType({}),
+        problem: Problem | None = None,
     ) -> None:
-        """Say what is written (`problem`: and why nothing newer), and what is wanted of each model."""
+        """Say what is written (`problem`: and why nothing newer), and what is wanted of each model and policy."""
         if config_hash != self._expected_hash:
             self._expected_hash = config_hash
             self._fast_until = asyncio.get_running_loop().time() + self._rhythm.fast_for
             self._roused.set()
-        self._expected, self._problem = models, problem
+        self._expected, self._expected_policies, self._problem = models, policies, problem
         self._tell()
 
     def expect_same(self, before: str, after: str) -> None:
         """Say that a config with the same models is written in place of the one before: other keys, perhaps."""
         if (records := self.ledger.records(before)) is not None:
             self.ledger.record(after, records)
-        self.expect(after, self._expected, problem=self._problem)
+        self.expect(after, self._expected, policies=self._expected_policies, problem=self._problem)
 
     def rouse(self) -> None:
         """The gateway's replicas changed: look at once."""
         self._replicas = None
         self._roused.set()
 
-    def acknowledgement(self, key: ObjectKey, *, uid: str, generation: int, served: bool) -> Acknowledgement:
-        """What the replicas have said about a generation of a model."""
+    def acknowledgement(self, key: Key, *, uid: str, generation: int, served: bool) -> Acknowledgement:
+        """What the replicas have said about a generation of a model or a policy."""
         if not self._settings.build.gateway_service:
             return NOT_NEEDED
         if self._problem and served:
@@ -191,19 +202,26 @@ class Acknowledger:
             self._tell()
 
     def _tell(self) -> None:
-        """Wake the models for which the answer is another one than last time.
+        """Wake those for which the answer is another one than last time.
 
         One of which something else is expected than before is under way: whoever expects it sees to that.
         """
         before, self._told = self._told, {}
-        for key, expected in self._expected.items():
+        everything: Iterable[tuple[Key, Expected]] = chain(self._expected.items(), self._expected_policies.items())
+        for key, expected in everything:
             found = self.acknowledgement(
                 key, uid=expected.uid, generation=expected.generation, served=expected.served
             ).state
             self._told[key] = (expected, found)
             known = before.get(key)
             if known is not None and known[0] == expected and known[1] is not found:
-                self._wake(key)
+                self._wake_one(key)
+
+    def _wake_one(self, key: Key) -> None:
+        if isinstance(key, PolicyKey):
+            self._wake_policy(key)
+        else:
+            self._wake(key)
 
     async def _ready_replicas(self) -> tuple[Replica, ...]:
         now = asyncio.get_running_loop().time()

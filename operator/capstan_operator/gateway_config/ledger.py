@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from capstan_contract.config import GatewayConfig
+from capstan_contract.entries import Entry
 
 MOST_HASHES: Final = 32
 """A replica that is further behind is asked for nothing but to catch up."""
@@ -72,12 +73,12 @@ class Ledger:
 def records_of_written(written: GatewayConfig, known: Records, compiled: GatewayConfig, newest: Records) -> Records:
     """Give what the config that is written stands for, when a newer one was compiled (from `newest`) and could not be
     written: an entry that is the same in both stands for what it was compiled from last."""
-    new = {entry.id: entry for entry in compiled.models}
+    new: dict[EntryId, Entry] = {entry.id: entry for entry in (*compiled.models, *compiled.policies)}
     return {
         entry.id: newest[entry.id]
         if entry.id in newest and new.get(entry.id) == entry
         else known.get(entry.id, UNKNOWN)
-        for entry in written.models
+        for entry in (*written.models, *written.policies)
     }
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
-from capstan_operator.api.kinds import LLM_MODELS, Model
+from capstan_operator.api.kinds import LLM_MODELS, RATE_LIMIT_POLICIES, Model
 from capstan_operator.desired.compile import Compiler
 from capstan_operator.desired.hold import NOTHING_SEEN, Hold, Seen, decide_hold, vanished
 from capstan_operator.desired.live import LiveConfig, reserved_by_status
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.name_rules import NameRules
+from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.prices import NO_PRICES
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable
@@ -27,6 +28,7 @@ from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.model_list import AllModels
+from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies
 from capstan_operator.loaders.prices import PriceTables
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import RELEASE_ANNOTATION
@@ -57,6 +59,14 @@ class Proposal:
     """The virtual models that name each model."""
     seen: Seen
     hold: Hold | None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a config is compiled from."""
+
+    models: AllModels
+    policies: AllPolicies
 
 
 @dataclass(frozen=True)
@@ -94,22 +104,24 @@ class Proposer:
         self._told = ""
         self._frozen = 0
 
-    async def propose(self, listed: AllModels) -> Proposal:
+    async def propose(self, listed: AllModels, policies: AllPolicies = NO_POLICIES) -> Proposal:
         """Compile what was listed. Raises Retryable when it cannot be told what is live, or gone."""
         live = await self._look(listed)
         await self._doubt(live, listed)
+        await self._doubt_policies(live, policies)
         self._prices = await self._price_tables.load()
-        proposal = await asyncio.to_thread(self._compile, listed, live)
+        listed_all = Listed(listed, policies)
+        proposal = await asyncio.to_thread(self._compile, listed_all, live)
         if proposal.hold is not None:
             await self._writer.look()
-            proposal = await self._with_hold(proposal, proposal.hold, listed, live)
+            proposal = await self._with_hold(proposal, proposal.hold, listed_all, live)
         self._newest = _Look(proposal.compiled.config.hash, proposal.seen)
         self._held = frozenset(proposal.hold.dropped if proposal.hold else ())
         self._metrics.config_held.set(len(self._held))
         self._tell_hold(proposal.hold)
         return proposal
 
-    async def _with_hold(self, proposal: Proposal, hold: Hold, listed: AllModels, live: LiveConfig) -> Proposal:
+    async def _with_hold(self, proposal: Proposal, hold: Hold, listed: Listed, live: LiveConfig) -> Proposal:
         """Give the config in which the live entries stay, unless a person has said that they are to go."""
         name = self._settings.gateway_config_name
         held = await asyncio.to_thread(self._compile, listed, live, hold.verdicts(proposal.compiled, name))
@@ -139,12 +151,19 @@ class Proposer:
             await self._writer.empty_annotation(RELEASE_ANNOTATION)
 
     def _compile(
-        self, listed: AllModels, live: LiveConfig, held: Mapping[ObjectKey, Verdict] = MappingProxyType({})
+        self, both: Listed, live: LiveConfig, held: Mapping[ObjectKey, Verdict] = MappingProxyType({})
     ) -> Proposal:
+        listed = both.models
         percent, seen = self._settings.max_dropped_percent, self._written.seen if self._written else NOTHING_SEEN
         with self._compiling, self._calm(len(listed.models)):
             compiled = self._compiler.compile(
-                listed.models, prices=self._prices, live=live, rules=self._rules, unread=listed.unknown, held=held
+                listed.models,
+                policies=both.policies.as_known(),
+                prices=self._prices,
+                live=live,
+                rules=self._rules,
+                unread=listed.unknown,
+                held=held,
             )
             hold = decide_hold(live, listed.models, compiled, percent=percent, seen=seen, held=self._held)
             looked_at = {one.key: (one.uid, one.generation) for one in listed.models}
@@ -205,6 +224,29 @@ class Proposer:
         watched = self._settings.watch_namespaces
         is_watched = not watched or namespace in (*watched, self._settings.build.install_namespace)
         return is_watched and namespace not in listed.unreadable
+
+    async def _doubt_policies(self, live: LiveConfig, listed: AllPolicies) -> None:
+        """Do not believe that a policy is gone before it was asked for by name: what it limits would be free at once.
+
+        They are few, and go seldom; of many at once some are asked for.
+        """
+        watched = self._settings.watch_namespaces
+        scopes = (*watched, self._settings.build.install_namespace) if watched else ()
+        known = {policy.key for policy in listed.policies}
+        gone = sorted(policy_key(id_).object for id_ in live.policies)
+        missing = [key for key in gone if key not in known and listed.is_read(key.namespace, scopes)]
+        step = max(len(missing) // MOST_LOOKUPS, 1)
+        found = await asyncio.gather(*(self._policy_exists(key) for key in missing[::step][:MOST_LOOKUPS]))
+        if any(found):
+            raise Retryable("the list of RateLimitPolicies does not have some that are there")
+
+    async def _policy_exists(self, key: ObjectKey) -> bool:
+        """Whether a policy of this install's class is there."""
+        try:
+            found = await self._kube.get(RATE_LIMIT_POLICIES, key.name, namespace=key.namespace)
+        except (NotFound, Forbidden):
+            return False
+        return ((found.get("spec") or {}).get("className") or "") == self._settings.class_name
 
     async def _exists(self, key: ObjectKey) -> bool:
         """Whether a model is known to be there: who may not ask cannot tell, and goes by the list."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from capstan_contract.config import GatewayConfig, ModelEntry
-from capstan_operator.api.kinds import Model
+from capstan_operator.api.kinds import RATELIMITPOLICY, Model, Policy
 from capstan_operator.desired.entries import credential_origins
 from capstan_operator.desired.live import key_of
-from capstan_operator.desired.types import CompiledGateway, Verdict
+from capstan_operator.desired.types import CompiledGateway, PolicyVerdict, Verdict
 from capstan_operator.errors import Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
 from capstan_operator.gateway_config.api_keys import GatewayKeys, only_known
@@ -27,9 +27,10 @@ from capstan_operator.gateway_config.proposal import Proposal, Proposer, Tell
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.api_keys import ApiKeys
+from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies, PolicyList
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.metrics import Metrics
-from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.resources.resource import ObjectKey, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.status.types import Problem
 
@@ -47,15 +48,26 @@ class Judged:
     generation: int
     verdict: Verdict
     problem: Problem | None = None
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class JudgedPolicy:
+    """What the last compile said about one generation of one policy."""
+
+    uid: str
+    generation: int
+    verdict: PolicyVerdict
 
 
 @dataclass
 class GatewayState:
-    """What the config lane has found out; read by the models' reconciles."""
+    """What the config lane has found out; read by the models' and the policies' reconciles."""
 
     judged: Mapping[ObjectKey, Judged] = field(default_factory=dict)
     dependents: Mapping[ObjectKey, frozenset[ObjectKey]] = field(default_factory=dict)
     """The virtual models that name each model."""
+    policies: Mapping[PolicyKey, JudgedPolicy] = field(default_factory=dict)
     config_hash: str | None = None
     """Hash of the config that is written."""
     problem: Problem | None = None
@@ -63,9 +75,17 @@ class GatewayState:
     awaiting: set[ObjectKey] = field(default_factory=set)
     """Models whose reconcile came before the config lane had seen their generation."""
 
-    def is_compiled(self, key: ObjectKey, uid: str, generation: int) -> bool:
-        """Whether the last compile has seen this generation of this object, or a newer one."""
+    def is_compiled(self, key: ObjectKey, uid: str, generation: int, labels: Mapping[str, str] | None = None) -> bool:
+        """Whether the last compile has seen this generation of this object, or a newer one, with these labels: they
+        change no generation, and policies select by them."""
         judged = self.judged.get(key)
+        if judged is None or judged.uid != uid or judged.generation < generation:
+            return False
+        return labels is None or judged.labels == labels
+
+    def is_policy_compiled(self, key: PolicyKey, uid: str, generation: int) -> bool:
+        """Whether the last compile has seen this generation of this policy, or a newer one."""
+        judged = self.policies.get(key)
         return judged is not None and judged.uid == uid and judged.generation >= generation
 
     def verdict(self, model: Model) -> Judged | None:
@@ -82,6 +102,23 @@ def record_models(models: Iterable[Model], compiled: CompiledGateway) -> Records
     return {
         str(model.key): _recorded(model, compiled.verdicts[model.key]) for model in models if str(model.key) in served
     }
+
+
+def record_policies(policies: Iterable[Policy], compiled: CompiledGateway) -> Records:
+    """Give what each policy of a compiled config stands for: one that is kept is not of this generation."""
+    in_config = {entry.id for entry in compiled.config.policies}
+    known = {str(key_of_policy(policy)): policy for policy in policies}
+    return {
+        id_: Recorded(known[id_].uid, known[id_].generation)
+        if id_ in known and compiled.policies[id_].accepted
+        else UNKNOWN
+        for id_ in in_config
+    }
+
+
+def key_of_policy(policy: Policy) -> PolicyKey:
+    """Give the key of a RateLimitPolicy among all policies."""
+    return PolicyKey(RATELIMITPOLICY.name, *policy.key)
 
 
 def _recorded(model: Model, verdict: Verdict) -> Recorded:
@@ -115,9 +152,13 @@ class GatewayConfigReconciler:
         metrics: Metrics,
         tell: Tell = lambda *_: None,
         keys: GatewayKeys | None = None,
+        policies: PolicyList | None = None,
+        wake_policy: Callable[[PolicyKey], None] = lambda _: None,
     ) -> None:
         self.state = GatewayState()
         self._loader = loader
+        self._policies = policies
+        self._wake_policy = wake_policy
         self._writer = ConfigWriter(kube, settings)
         self._keys = keys or GatewayKeys(ApiKeys(kube, namespace=settings.build.install_namespace), metrics=metrics)
         # NB: what is written last must have the keys that are known last, whichever lane writes it.
@@ -134,9 +175,9 @@ class GatewayConfigReconciler:
 
         Raises Terminal when the config cannot be written whatever is tried; the old one then stays.
         """
-        listed = await self._loader.all_models()
+        listed, policies = await asyncio.gather(self._loader.all_models(), self._all_policies())
         models = listed.models
-        proposal = await self._proposer.propose(listed)
+        proposal = await self._proposer.propose(listed, policies)
         await self._provide_credentials(models, proposal.compiled)
         async with self._turn:
             proposal = await self._with_keys(proposal)
@@ -144,9 +185,12 @@ class GatewayConfigReconciler:
                 await self._write(proposal)
             finally:
                 # NB: each of these looks at every model, and others have their turn between them.
-                await self._record(models, proposal.compiled)
-                await self._publish(models, proposal)
-        return UNREADABLE_RECHECK_SECONDS if listed.unreadable else None
+                await self._record(models, policies.policies, proposal.compiled)
+                await self._publish(models, policies.policies, proposal)
+        return UNREADABLE_RECHECK_SECONDS if listed.unreadable or policies.unreadable else None
+
+    async def _all_policies(self) -> AllPolicies:
+        return NO_POLICIES if self._policies is None else await self._policies.all()
 
     async def _with_keys(self, proposal: Proposal) -> Proposal:
         """Give what was compiled with the keys as they are known now."""
@@ -216,19 +260,20 @@ class GatewayConfigReconciler:
                 self._wake(key)
         self.state.judged = judged
 
-    async def _publish(self, models: Iterable[Model], proposal: Proposal) -> None:
+    async def _publish(self, models: Iterable[Model], policies: Iterable[Policy], proposal: Proposal) -> None:
         """Tell the models' lane what is new, and the acknowledger what to wait for."""
         verdicts, early = proposal.compiled.verdicts, self._too_early(proposal)
         await asyncio.sleep(0)
         problems, before = self._credentials.problems, self.state.judged
         judged = {
-            model.key: Judged(model.uid, model.generation, verdicts[model.key], problems.get(model.key))
+            model.key: Judged(model.uid, model.generation, verdicts[model.key], problems.get(model.key), model.labels)
             for model in models
             if model.key not in early
         }
         judged |= {key: before[key] for key in early & before.keys()}
         self.state.judged = judged
         self.state.dependents = proposal.dependents
+        policies_before, self.state.policies = self.state.policies, self._judge_policies(policies, proposal.compiled)
         virtual = frozenset[ObjectKey]().union(*self.state.dependents.values())
         awaiting, self.state.awaiting = self.state.awaiting - early, self.state.awaiting & early
         await asyncio.sleep(0)
@@ -237,6 +282,10 @@ class GatewayConfigReconciler:
         self._acknowledger.expect(
             self.state.config_hash,
             {key: Expected(item.uid, item.generation, item.verdict.served) for key, item in judged.items()},
+            policies={
+                key: Expected(found.uid, found.generation, found.verdict.in_config)
+                for key, found in self.state.policies.items()
+            },
             problem=self.state.problem,
         )
         await asyncio.sleep(0)
@@ -246,6 +295,20 @@ class GatewayConfigReconciler:
             # NB: a virtual model that is under way may have read its members before it was known to depend on them.
             if key in awaiting or key in virtual or not self._comes_anyway(key, item, before.get(key)):
                 self._wake(key)
+        for policy, found in self.state.policies.items():
+            if policies_before.get(policy) != found:
+                self._wake_policy(policy)
+
+    def _judge_policies(
+        self, policies: Iterable[Policy], compiled: CompiledGateway
+    ) -> Mapping[PolicyKey, JudgedPolicy]:
+        """Give what is said of each policy now."""
+        verdicts = compiled.policies
+        return {
+            key: JudgedPolicy(policy.uid, policy.generation, verdicts[str(key)])
+            for policy in policies
+            if str(key := key_of_policy(policy)) in verdicts
+        }
 
     def _too_early(self, proposal: Proposal) -> frozenset[ObjectKey]:
         """Give the models of which nothing is said until the config is written, if that is tried again: those that lose
@@ -271,13 +334,14 @@ class GatewayConfigReconciler:
         self._tell_problem(None)
         await self._proposer.has_written(proposal)
 
-    async def _record(self, models: Iterable[Model], compiled: CompiledGateway) -> None:
+    async def _record(self, models: Iterable[Model], policies: Iterable[Policy], compiled: CompiledGateway) -> None:
         """Have the ledger know what the written config stands for, whether or not it is the one that was compiled."""
         written, ledger = self._writer.written, self._acknowledger.ledger
         self.state.config_hash = written.hash if written else None
         if written is None:
             return
         records = await asyncio.to_thread(record_models, models, compiled)
+        records = {**records, **record_policies(policies, compiled)}
         if written.hash != compiled.config.hash:
             known = ledger.records(written.hash) or {}
             records = records_of_written(written, known, compiled.config, records)

@@ -21,6 +21,22 @@ class ObjectKey(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+class PolicyKey(NamedTuple):
+    """Which policy of all kinds. Its text is the id of its entry in the gateway's config."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @property
+    def object(self) -> ObjectKey:
+        """Which object of its kind."""
+        return ObjectKey(self.namespace, self.name)
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is wrong in a manifest: the field's path, and what is allowed. Never a value."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from capstan_contract.names import GATEWAY_PORT
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.naming import selector_labels, served_name
+from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel, Verdict
 from capstan_operator.settings import BuildSettings
@@ -23,6 +24,7 @@ _FIELDS: Final = (
     "servedName",
     "endpoint",
     "priceSource",
+    "policies",
 )
 MOST_PRICE_SOURCE: Final = 320
 _BEFORE: Final[Mapping[str, str]] = {
@@ -85,6 +87,8 @@ def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any
         fields["priceSource"] = facts.verdict.price_source[:MOST_PRICE_SOURCE]
     if endpoint := gateway_endpoint(settings):
         fields["endpoint"] = endpoint
+    if policies := facts.verdict.policies:
+        fields["policies"] = [policy_key(id_)._asdict() for id_ in policies]
     return fields
 
 

@@ -62,6 +62,7 @@ def _handed_over(watches: Watches, loop: asyncio.AbstractEventLoop) -> Handlers:
         child=over(watches.child),
         gateway=over(watches.gateway),
         api_key=over(watches.api_key),
+        policy=over(watches.policy),
     )
 
 

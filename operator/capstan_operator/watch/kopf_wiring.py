@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import kopf
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
-from capstan_operator.api.kinds import LLM_MODELS
+from capstan_operator.api.kinds import LLM_MODELS, RATE_LIMIT_POLICIES
 from capstan_operator.gateway_config.acknowledge import SERVICE_LABEL
 from capstan_operator.kube.auth import authorization, load_configuration, split_header
 from capstan_operator.loaders.api_keys import SELECTOR
@@ -35,6 +35,7 @@ class Handlers:
     child: Handle
     gateway: Handle
     api_key: Handle
+    policy: Handle
 
 
 class BuildRegistry(Protocol):
@@ -68,6 +69,19 @@ def build_key_registry(
     Secrets be watched."""
     registry = _new_registry(on_cleanup)
     _watch(registry, SECRETS, handlers.api_key)
+    return registry
+
+
+def build_policy_registry(
+    settings: Settings,  # noqa: ARG001  # as BuildRegistry has it
+    handlers: Handlers,
+    *,
+    on_cleanup: Callable[[], None],
+) -> kopf.OperatorRegistry:
+    """Give the registry of the run that watches policies: where their CRD is not installed, or a right is missing, the
+    watch of models goes on."""
+    registry = _new_registry(on_cleanup)
+    _watch(registry, RATE_LIMIT_POLICIES, handlers.policy)
     return registry
 
 

@@ -15,7 +15,7 @@ from capstan_operator.desired.prices import PRICES_COMPONENT
 from capstan_operator.kube.versions import Versions
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.api_resource import ApiResource
-from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.resources.resource import Manifest, ObjectKey, PolicyKey
 
 GATEWAY_CONFIG: Final = "gateway-config"
 """The singleton key of the config lane."""
@@ -48,6 +48,10 @@ class Echoes:
         return None if written is None else self._clock() - written
 
 
+IsCompiled = Callable[[ObjectKey, str, int, Mapping[str, str]], bool]
+"""Whether the config was compiled from this generation of a model, with these labels."""
+
+
 class Watches:
     """Turns watch events into wake-ups."""
 
@@ -56,14 +60,18 @@ class Watches:
         *,
         wake_model: Callable[[ObjectKey], None],
         wake_config: Callable[[], None],
-        is_compiled: Callable[[ObjectKey, str, int], bool],
+        is_compiled: IsCompiled,
         rouse_acknowledger: Callable[[], None],
         echoes: Echoes,
         versions: Versions,
         metrics: Metrics,
         saw_key: Callable[[str | None, Mapping[str, Any]], bool] = lambda *_: False,
         wake_keys: Callable[[bool], None] = lambda _: None,
+        is_policy_compiled: Callable[[PolicyKey, str, int], bool] = lambda *_: False,
+        wake_policy: Callable[[PolicyKey], None] = lambda _: None,
     ) -> None:
+        self._is_policy_compiled = is_policy_compiled
+        self._wake_policy = wake_policy
         self._saw_key = saw_key
         self._wake_keys = wake_keys
         self._wake_model = wake_model
@@ -84,9 +92,21 @@ class Watches:
             return
         metadata = event["object"]["metadata"]
         gone = event["type"] == "DELETED" or "deletionTimestamp" in metadata
-        if gone or not self._is_compiled(_key(metadata), metadata["uid"], metadata["generation"]):
+        labels = metadata.get("labels") or {}
+        if gone or not self._is_compiled(_key(metadata), metadata["uid"], metadata["generation"], labels):
             self._wake_config()
         self._wake_model(_key(metadata))
+
+    def policy(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
+        """A policy came, changed or went: the config, and then its status."""
+        if not self._is_news(kind, event):
+            return
+        metadata = event["object"]["metadata"]
+        key = PolicyKey(kind.kind, *_key(metadata))
+        gone = event["type"] == "DELETED" or "deletionTimestamp" in metadata
+        if gone or not self._is_policy_compiled(key, metadata["uid"], metadata["generation"]):
+            self._wake_config()
+        self._wake_policy(key)
 
     def child(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
         """Something that carries our labels came, changed or went."""

@@ -1,0 +1,141 @@
+"""The status of one policy, of whatever kind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from capstan_operator.desired.policies import policy_key
+from capstan_operator.desired.types import Loss, PolicyVerdict
+from capstan_operator.resources.resource import Resource
+from capstan_operator.settings import BuildSettings
+from capstan_operator.status.conditions import Finding, conditions_by_type, merge_conditions
+from capstan_operator.status.types import Acknowledgement, AckState, StatusResult, Transition
+
+CONTROLLER: Final = "capstan.dev/operator"
+_BAD: Final = {"Accepted": "False", "Programmed": "False"}
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """The gateway, through which policies act."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, settings: BuildSettings, config_name: str) -> "Ancestor":
+        """Give the gateway's Service, or its config where there is no Service."""
+        if settings.gateway_service:
+            return cls("Service", settings.install_namespace, settings.gateway_service)
+        return cls("ConfigMap", settings.install_namespace, config_name)
+
+
+def compute_policy_status(
+    policy: Resource[Any],
+    verdict: PolicyVerdict,
+    ack: Acknowledgement,
+    now: datetime,
+    *,
+    ancestor: Ancestor,
+    usage: Mapping[str, Any] | None = None,
+) -> StatusResult:
+    """Give the complete status of a policy, and the transitions in it.
+
+    `now` must have a time zone. `usage` is what the gateway has said last of how far the policy is used; without it
+    what the status has stays, as long as the policy is in the config.
+    """
+    present = conditions_by_type(policy.status)
+    findings = {
+        "Accepted": _accepted(verdict),
+        "Programmed": _programmed(verdict, ack, present.get("Programmed"), policy.generation),
+    }
+    conditions = merge_conditions(present, findings, generation=policy.generation, now=now)
+    status: dict[str, Any] = {
+        "observedGeneration": policy.generation,
+        "conditions": conditions,
+        "models": verdict.models,
+        "ancestors": [_ancestor(verdict, conditions, ancestor)],
+    }
+    if verdict.in_config and (known := usage or policy.status.get("usage")):
+        status["usage"] = dict(known)
+    return StatusResult(
+        status=status, changed=status != dict(policy.status), transitions=tuple(_transitions(present, findings))
+    )
+
+
+def _accepted(verdict: PolicyVerdict) -> Finding:
+    return Finding("True" if verdict.accepted else "False", verdict.reason, verdict.message)
+
+
+def _programmed(
+    verdict: PolicyVerdict, ack: Acknowledgement, present: Mapping[str, Any] | None, generation: int
+) -> Finding:
+    """Say whether every ready replica runs this generation."""
+    if verdict.kept:
+        return Finding("False", "NotAccepted", "the gateway goes on with what was accepted last")
+    if not verdict.in_config:
+        return Finding("False", "NotAccepted", "it is in force nowhere")
+    match ack.state:
+        case AckState.NOT_NEEDED:
+            return Finding("True", "Written", "it is in the gateway's config; no gateway is known that could be asked")
+        case AckState.ACKNOWLEDGED:
+            return Finding("True", "Programmed", f"all {ack.ready} gateway replicas run this generation")
+        case AckState.NO_GATEWAY:
+            return Finding("False", "NoGateway", "no gateway replica is ready")
+        case AckState.UNKNOWN if present and _said_so(present, generation):
+            return Finding("True", str(present["reason"]), str(present["message"]))
+        case AckState.UNKNOWN if not ack.acknowledged:
+            return Finding("Unknown", "GatewayUnknown", "the gateway could not be asked")
+        case AckState.BLOCKED if ack.problem:
+            return Finding("False", ack.problem.reason, ack.problem.message)
+        case AckState.REFUSED:
+            needs = f"the gateway is of a release that does not know what this needs: {', '.join(ack.missing)}"
+            return Finding("False", "GatewayRefused", needs)
+        case _:
+            done = f"{ack.acknowledged} of {ack.ready} gateway replicas run this generation"
+            return Finding("False", "GatewayPending", done)
+
+
+def _said_so(present: Mapping[str, Any], generation: int) -> bool:
+    """Whether this generation was programmed already: a gateway that is silent for a moment takes nothing back."""
+    return present.get("status") == "True" and present.get("observedGeneration") == generation
+
+
+def _ancestor(verdict: PolicyVerdict, conditions: list[dict[str, Any]], ancestor: Ancestor) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "ancestorRef": {
+            "group": "",
+            "kind": ancestor.kind,
+            "namespace": ancestor.namespace,
+            "name": ancestor.name,
+        },
+        "controllerName": CONTROLLER,
+        "conditions": conditions,
+        "models": verdict.models,
+        "lost": verdict.lost,
+    }
+    if verdict.losses:
+        found["losses"] = [_loss(loss) for loss in verdict.losses]
+    return found
+
+
+def _loss(loss: Loss) -> dict[str, Any]:
+    named = {"namespace": loss.model.namespace, "name": loss.model.name, "reason": loss.reason}
+    return named if loss.winner is None else {**named, "winner": str(policy_key(loss.winner).object)}
+
+
+def _transitions(present: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Finding]) -> list[Transition]:
+    """Give what is news. That a gateway has not got it yet is none: it is told once it has."""
+    news = []
+    for kind, finding in findings.items():
+        before = present.get(kind) or {"status": "Unknown"}
+        same = before.get("status") == finding.status
+        if (same and before.get("reason") == finding.reason) or (same and finding.status == "True"):
+            continue
+        if finding.reason in ("GatewayPending", "GatewayUnknown", "NotAccepted"):
+            continue
+        bad = _BAD[kind] == finding.status
+        news.append(Transition("Warning" if bad else "Normal", finding.reason, finding.message))
+    return news
