@@ -19,8 +19,9 @@ from support.wait import eventually
 pytestmark = pytest.mark.apiserver
 
 
-def documented_rules() -> list[dict[str, Any]]:
-    """Read the tables of docs/operator.md, so that the page cannot promise less than the operator needs."""
+def documented_rules(*without: str) -> list[dict[str, Any]]:
+    """Read the tables of docs/operator.md, so that the page cannot promise less than the operator needs; give them
+    without some resources."""
     text = (ROOT / "docs" / "operator.md").read_text().split("## Permissions")[1].split("\n## ")[0]
     rules = []
     for group, resource, verbs in re.findall(r"^\| (\S+) \| `(\S+)` \| ([a-z, ]+) \|", text, re.MULTILINE):
@@ -31,15 +32,20 @@ def documented_rules() -> list[dict[str, Any]]:
                 "verbs": verbs.split(", "),
             }
         )
-    return rules
+    return [rule for rule in rules if not set(rule["resources"]) & set(without)]
 
 
-async def make_account(kube: KubeClient, namespace: str) -> None:
-    """Create a service account with the documented Role."""
+async def make_account(kube: KubeClient, namespace: str, *without: str) -> None:
+    """Create a service account with the documented Role, without the rights on some resources."""
     metadata = {"name": "capstan-operator", "namespace": namespace}
     rbac = "rbac.authorization.k8s.io"
     await kube.apply({"apiVersion": "v1", "kind": ACCOUNTS.kind, "metadata": metadata}, manager="test")
-    role = {"apiVersion": ROLES.api_version, "kind": ROLES.kind, "metadata": metadata, "rules": documented_rules()}
+    role = {
+        "apiVersion": ROLES.api_version,
+        "kind": ROLES.kind,
+        "metadata": metadata,
+        "rules": documented_rules(*without),
+    }
     await kube.apply(role, manager="test")
     binding = {
         "apiVersion": BINDINGS.api_version,
@@ -167,3 +173,26 @@ async def test_a_missing_right_is_told_on_the_model_and_is_no_bug(
 
     await eventually(well, seconds=120, what="the model to be well")
     assert operator.exit_code is None
+
+
+async def test_models_are_served_without_the_right_to_policies(
+    kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any, tmp_path: Path
+) -> None:
+    """An operator whose Role is of a release without policies serves models all the same, and says what it may not."""
+    await make_account(kube, namespace, "ratelimitpolicies", "ratelimitpolicies/status")
+    token_file = tmp_path / "token"
+    token_file.write_text(await make_token(kube, namespace, "first"))
+    operator = start_operator(kubeconfig=token_kubeconfig(kube_api, tmp_path / "kubeconfig", token_file))
+    await kube.apply(hosted("api", namespace), manager="user")
+
+    async def served() -> bool:
+        return await served_names(kube, namespace) == {"api"}
+
+    await eventually(served, what="the model in the config")
+    assert "policies cannot be listed" in operator.log
+    await kube.apply(hosted("other", namespace), manager="user")
+
+    async def both_are_served() -> bool:
+        return await served_names(kube, namespace) == {"api", "other"}
+
+    await eventually(both_are_served, what="a model that comes later")

@@ -9,12 +9,13 @@ import pytest
 
 from capstan_contract.config import ModelEntry
 from capstan_contract.names import CONFIG_FILE
-from capstan_operator.api.kinds import LLM_MODELS, Model
+from capstan_operator.api.kinds import LLM_MODELS, RATE_LIMIT_POLICIES, Model
 from capstan_operator.errors import Retryable
 from capstan_operator.gateway_config.proposal import Proposal, Proposer
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.loaders.model_list import AllModels
+from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import RELEASE_ANNOTATION
 from capstan_operator.resources.api_resource import ApiResource
@@ -22,6 +23,7 @@ from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import Settings
 from support.memorykube import MemoryKube
 from support.plainmodels import make_model
+from support.plainpolicies import make_policy, named
 
 NAME = Settings().gateway_config_name
 OLD = "2020-01-01T00:00:00Z"
@@ -34,6 +36,7 @@ class Kube(MemoryKube):
     def __init__(self) -> None:
         super().__init__()
         self.models: set[str] = set()
+        self.policies: dict[str, Manifest] = {}
         self.forbids = False
 
     async def get(self, kind: ApiResource, name: str, *, namespace: str | None = None) -> Manifest:
@@ -44,6 +47,10 @@ class Kube(MemoryKube):
             if f"{namespace}/{name}" not in self.models:
                 raise NotFound(name, status=404)
             return {}
+        if kind == RATE_LIMIT_POLICIES:
+            if (found := self.policies.get(f"{namespace}/{name}")) is None:
+                raise NotFound(name, status=404)
+            return found
         return await super().get(kind, name, namespace=namespace)
 
 
@@ -59,11 +66,23 @@ class Operator:
             kube, self.writer, Settings(**settings), metrics=self.metrics, tell=lambda *event: self.events.append(event)
         )
 
-    async def propose(self, models: Sequence[Model], *, unknown: frozenset[str] = frozenset()) -> Proposal:
-        return await self._proposer.propose(AllModels(models, unknown, unknown))
+    async def propose(
+        self,
+        models: Sequence[Model],
+        *,
+        unknown: frozenset[str] = frozenset(),
+        policies: AllPolicies = NO_POLICIES,
+    ) -> Proposal:
+        return await self._proposer.propose(AllModels(models, unknown, unknown), policies)
 
-    async def run(self, models: Sequence[Model], *, unknown: frozenset[str] = frozenset()) -> Proposal:
-        proposal = await self.propose(models, unknown=unknown)
+    async def run(
+        self,
+        models: Sequence[Model],
+        *,
+        unknown: frozenset[str] = frozenset(),
+        policies: AllPolicies = NO_POLICIES,
+    ) -> Proposal:
+        proposal = await self.propose(models, unknown=unknown, policies=policies)
         await self.writer.write(proposal.compiled.config)
         await self._proposer.has_written(proposal)
         return proposal
@@ -310,3 +329,38 @@ async def test_models_of_a_namespace_that_cannot_be_read_are_not_asked_for(kube:
     other = make_model("x", namespace="other")
     await operator.run([other], unknown=frozenset({"team"}))
     assert len(operator.entries) == 11
+
+
+LIMITED = AllPolicies((make_policy(targetRefs=named("m")),))
+LIMIT = ("RateLimitPolicy/team/limits",)
+
+
+async def test_a_policy_that_a_list_lacks_is_asked_for(kube: Kube) -> None:
+    """A list without a policy that is there is not believed: nothing is compiled, and the limits stay."""
+    operator, models = Operator(kube), [make_model("m")]
+    await operator.run(models, policies=LIMITED)
+    assert operator.entries["team/m"].policies == LIMIT
+    kube.policies = {"team/limits": {"spec": {}}}
+    with pytest.raises(Retryable):
+        await operator.propose(models, policies=NO_POLICIES)
+    assert operator.entries["team/m"].policies == LIMIT
+
+
+@pytest.mark.parametrize("there", [{}, {"team/limits": {"spec": {"className": "another"}}}])
+async def test_a_policy_that_is_gone_is_let_go_at_once(kube: Kube, there: dict[str, Any]) -> None:
+    """One that is not there when it is asked for, or has been handed to another install, is in force no longer."""
+    operator, models = Operator(kube), [make_model("m")]
+    await operator.run(models, policies=LIMITED)
+    kube.policies = there
+    await operator.run(models, policies=NO_POLICIES)
+    assert operator.entries["team/m"].policies == ()
+
+
+async def test_policies_that_cannot_be_listed_stay(kube: Kube) -> None:
+    """While the kind cannot be listed, what is live of it stays in force, and nobody is asked."""
+    operator, models = Operator(kube), [make_model("m")]
+    await operator.run(models, policies=LIMITED)
+    everywhere: frozenset[str | None] = frozenset([None])
+    await operator.run([*models, make_model("other")], policies=AllPolicies((), everywhere, everywhere))
+    assert operator.entries["team/m"].policies == LIMIT
+    assert operator.entries["team/other"].policies == ()

@@ -1,0 +1,75 @@
+"""Gateway replicas of a test: what they say at /internal/config, and the EndpointSlice that has them ready."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from capstan_contract.config import ConfigReport, GatewayConfig
+from capstan_operator.resources.api_resource import ENDPOINT_SLICES
+
+
+def own_address() -> str:
+    """An address of this machine that is not the loopback one, which EndpointSlices may not hold."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.200", 9))  # sends nothing: it only chooses the interface
+        return str(probe.getsockname()[0])
+
+
+class Replica:
+    """What a gateway replica says at /internal/config."""
+
+    def __init__(self) -> None:
+        self.report = ConfigReport(hash=None)
+        self.asked = 0
+        self.silences = 0
+        """How often a question had no answer."""
+        self.silent = False
+
+    def load(self, config: GatewayConfig) -> None:
+        """Run a config."""
+        self.report = ConfigReport(hash=config.hash)
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """Report, as a newer release does: with a field that this one does not know."""
+        self.asked += 1
+        if self.silent and self.asked % 2:
+            self.silences += 1
+            await asyncio.sleep(60)
+        return web.json_response({**self.report.model_dump(), "ofANewerRelease": {"n": 1}})
+
+
+@asynccontextmanager
+async def serve(replica: Replica, port: int) -> AsyncIterator[None]:
+    """Serve a replica's admin port."""
+    app = web.Application()
+    app.add_routes([web.get("/internal/config", replica.answer)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, own_address(), port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def slice_in(namespace: str, *pods: str, **annotations: str) -> dict[str, Any]:
+    """What says that one gateway replica is ready; or these pods, which are asked at one address."""
+    endpoint = {"addresses": [own_address()], "conditions": {"ready": True}}
+    named = [{**endpoint, "targetRef": {"kind": "Pod", "name": pod, "uid": pod}} for pod in pods]
+    return {
+        "apiVersion": ENDPOINT_SLICES.api_version,
+        "kind": ENDPOINT_SLICES.kind,
+        "metadata": {
+            "name": "gw-1",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": "gw"},
+            "annotations": annotations,
+        },
+        "addressType": "IPv4",
+        "endpoints": named or [endpoint],
+        "ports": [{"name": "http", "port": 8080}],
+    }
