@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 HEAD_SECONDS: Final = 30.0
 """How long a connection may take to send the head of its first request, or to end what it began after an answer."""
-_TASK: Final = "a request"
 WAITING_BYTES: Final = 2048
 """What a request takes that waits for those before it, beside its body."""
 
@@ -322,8 +321,7 @@ class ClientConnection(asyncio.Protocol):
         handler = service.handlers.get(exchange.target) or service.handler(exchange.target)
         if service.cors is not None:
             handler = cross_origin(service.cors, exchange, handler)
-        # NB: as `create_task` makes it; without a name each would have a text of its own.
-        exchange.task = asyncio.Task(self._serve(exchange, handler), loop=self._loop, name=_TASK)
+        exchange.task = self._loop.create_task(self._serve(exchange, handler))
 
     def _begin_next(self) -> None:
         self._begin(self._pipelined.popleft())
