@@ -70,9 +70,11 @@ class MemoryLimitStore:
     async def renew(self, group: str, used: Sequence[tuple[str, Sequence[int]]], *, lease_ms: int = LEASE_MS) -> None:
         """See `port.LimitStore`."""
         lease_ms = checked_lease(lease_ms)
-        checked = [(id, amounts_of(amounts)) for id, amounts in used]
+        checked = {id: amounts_of(amounts) for id, amounts in used}
+        if not checked:
+            return
         with self._turn(group) as turn:
-            for id, amounts in checked:
+            for id, amounts in checked.items():
                 turn.renew(id, amounts, lease_ms)
             turn.reap()
 

@@ -69,7 +69,8 @@ class Turn:
     ) -> Verdict:
         """Take what is missing so that the reservation has all of this, or nothing."""
         counts = [self.count(wish) for wish in wishes]
-        if len(record.lines) != len(wishes) or (record.keeps and record.state is State.ENDED):
+        others = [line.name for line in record.lines] != [wish.name for wish in wishes]
+        if others or (record.keeps and record.state is State.ENDED):
             return Verdict(Outcome.LOST, standings_of(counts))
         needs = [line.needs(wish.amount) for line, wish in zip(record.lines, wishes, strict=True)]
         verdict = decide(counts, needs)
