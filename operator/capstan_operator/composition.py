@@ -36,6 +36,7 @@ from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
 from capstan_operator.policies.reconciler import PolicyReconciler
+from capstan_operator.policies.usage import UsageWatch
 from capstan_operator.releases import ReleaseCheck
 from capstan_operator.resources.api_resource import CONFIG_MAPS, SECRETS
 from capstan_operator.resources.resource import ObjectKey, PolicyKey
@@ -127,6 +128,13 @@ class Runtime:
             policies=policy_list,
             wake_policy=self.policies.wake,
         )
+        self.usage = UsageWatch(
+            replicas=self.acknowledger.ready_replicas_now,
+            policies=self._policies_in_config,
+            wake=self.policies.wake,
+            port=settings.gateway_admin_port,
+            admin_key=self.admin_key,
+        )
         self.policy_reconciler = PolicyReconciler(
             kube,
             policy_list,
@@ -135,6 +143,7 @@ class Runtime:
             acknowledger=self.acknowledger,
             events=self.events,
             metrics=metrics,
+            usage=self.usage.of,
         )
         self.releases = ReleaseCheck(
             kube,
@@ -240,6 +249,7 @@ class Runtime:
             ),
             "policy lane": self.policies.run(self.policy_reconciler.prepare, batches=1),
             "watch of policies": self.policy_supervisor.run(),
+            "use of policies": self.usage.run(),
             "API keys": self.keys.run(self._prepare_keys, batches=2, batch_size=1, deadline=CONFIG_SECONDS),
             "watch of API keys": self.key_supervisor.run(),
             "credentials": self.credentials.run(),
@@ -339,6 +349,12 @@ class Runtime:
             for key in self.gateway.state.judged:
                 if key.namespace == namespace:
                     self.models.wake(key)
+
+    def _policies_in_config(self) -> list[PolicyKey]:
+        """Give the policies that a gateway can say something of: none where no gateway is known."""
+        if not self._settings.build.gateway_service:
+            return []
+        return [key for key, found in self.gateway.state.policies.items() if found.verdict.in_config]
 
     def _unwatched(self) -> int:
         supervisors = (self.supervisor, self.key_supervisor, self.policy_supervisor)

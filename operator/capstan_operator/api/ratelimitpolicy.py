@@ -140,7 +140,8 @@ class RuleUsageStatus(Part):
     usedPercent: int = Field(ge=0)
     """How much of it is used by whoever has used most."""
     spentDollars: Annotated[str, StringConstraints(max_length=32)] | None = None
-    """Of a budget: what has been spent in this period, by all together."""
+    """Of a budget: what has been spent in this period, by all whose requests one gateway replica has answered; of the
+    replicas that share their counts, the one that knows of most. `capstan usage` has the exact numbers."""
 
 
 class UsageStatus(Part):

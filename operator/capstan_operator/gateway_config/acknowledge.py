@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
 import aiohttp
 from pydantic import ValidationError
 
 from capstan_contract.config import ConfigReport
 from capstan_operator.gateway_config.ledger import Ledger, holds
+from capstan_operator.gateway_config.pages import AdminKey, read_page
 from capstan_operator.gateway_config.replicas import Replica, Replicas, View, ready_replicas
 from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.port import KubePort
@@ -58,19 +59,6 @@ class Expected:
     generation: int
     served: bool
     """Whether it belongs into the config at all."""
-
-
-class AdminKey(Protocol):
-    """The credential of the gateway's admin pages."""
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Those that may be valid, the likeliest first; none where nobody has made one."""
-        ...
-
-    def doubt(self) -> None:
-        """None of them was taken."""
-        ...
 
 
 class Acknowledger:
@@ -186,7 +174,7 @@ class Acknowledger:
 
     async def _ask_all(self, session: aiohttp.ClientSession) -> None:
         try:
-            replicas = await self._ready_replicas()
+            replicas = await self.ready_replicas_now()
         except KubeError as error:
             log.warning("could not list the gateway's replicas", extra={"error": str(error)})
             return
@@ -223,7 +211,8 @@ class Acknowledger:
         else:
             self._wake(key)
 
-    async def _ready_replicas(self) -> tuple[Replica, ...]:
+    async def ready_replicas_now(self) -> tuple[Replica, ...]:
+        """Give the gateway's ready replicas, as they were a moment ago. Raises KubeError."""
         now = asyncio.get_running_loop().time()
         if self._replicas is None or now - self._replicas[0] >= self._rhythm.replicas:
             listing = await self._kube.list(
@@ -242,21 +231,11 @@ class Acknowledger:
         return None
 
     async def _ask(self, session: aiohttp.ClientSession, address: str) -> ConfigReport | None:
-        host = f"[{address}]" if ":" in address else address
-        url = f"http://{host}:{self._settings.gateway_admin_port}/internal/config"
+        text = await read_page(
+            session, address, port=self._settings.gateway_admin_port, path="/internal/config", key=self._admin_key
+        )
         try:
-            for key in (self._admin_key and self._admin_key.keys) or (None,):
-                headers = {"Authorization": f"Bearer {key}"} if key else {}
-                async with session.get(url, headers=headers) as response:
-                    if response.status == 401:
-                        continue  # a gateway may have another one for a moment, when it has changed
-                    if response.status != 200:
-                        return None
-                    return ConfigReport.model_validate_json(await response.read(), extra="ignore")
-            if self._admin_key:
-                self._admin_key.doubt()
-            log.debug("gateway replica refused the credential", extra={"address": address})
-            return None
-        except (aiohttp.ClientError, TimeoutError, ConnectionError, ValidationError) as error:
+            return None if text is None else ConfigReport.model_validate_json(text, extra="ignore")
+        except ValidationError as error:
             log.debug("gateway replica did not report", extra={"address": address, "error": type(error).__name__})
             return None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final
@@ -16,6 +17,7 @@ from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.policy_list import PolicyList
 from capstan_operator.loop.workqueue import DONE, Outcome, Work
 from capstan_operator.metrics import Metrics
+from capstan_operator.policies.usage import budget_news
 from capstan_operator.resources.resource import Manifest, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.status.policy import Ancestor, compute_policy_status
@@ -83,6 +85,9 @@ class PolicyReconciler:
         result = compute_policy_status(
             policy, judged.verdict, ack, self._now(), ancestor=self._ancestor, usage=self._usage(key)
         )
+        if policy.spec is not None:
+            news = budget_news(policy.spec, policy.status.get("usage"), result.status.get("usage"))
+            result = replace(result, transitions=(*result.transitions, *news))
         await self._write_status(policy, result)
 
     async def _write_status(self, policy: Policy, result: StatusResult) -> None:
