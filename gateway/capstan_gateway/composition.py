@@ -123,6 +123,7 @@ class Gateway:
             tenants=TenantMetrics(self.metrics, settings.tenant_metrics) if settings.tenant_metrics else None,
             images=self._images,
             responses=self.stores.responses,
+            usage=self.stores.counts,
         )
         self._local_limiter = LocalLimiter(MemoryLimitStore(_unix_ms))
         self.limits = RateLimits(

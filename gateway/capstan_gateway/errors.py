@@ -202,8 +202,8 @@ class StoreUnavailable(GatewayError):
     status = 503
     code = "store_unavailable"
 
-    def __init__(self) -> None:
-        super().__init__("stored responses cannot be read at the moment; try again", headers=TRY_AGAIN)
+    def __init__(self, what: str = "stored responses") -> None:
+        super().__init__(f"{what} cannot be read at the moment; try again", headers=TRY_AGAIN)
 
 
 NO_RETRY: Final[Header] = (b"x-should-retry", b"false")

@@ -145,6 +145,14 @@ class Settings:
     stored_responses_bytes: int = setting(
         64 * MEBIBYTE, "most bytes of them for one tenant; the oldest go first", least=1
     )
+    usage_days: int = setting(
+        35, "how many days it is kept who has used how much of which model, in Redis if there is one; 0: nobody counts",
+        least=0, most=366,
+    )  # fmt: skip
+    usage_rows: int = setting(
+        5000, "most combinations of tenant, team, user and model of a day; all others are counted as one", least=1,
+        most=100_000,
+    )  # fmt: skip
     memory_bytes: int = setting(
         0, "what requests and answers may hold together; 503 above it; 0: half of the container's memory limit", least=0
     )

@@ -12,6 +12,7 @@ from capstan_gateway.pages.application import admin_routes, health_routes, insta
 from capstan_gateway.pages.asgi import AsgiHandler
 from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages
 from capstan_gateway.pages.responses import response_routes
+from capstan_gateway.pages.usage import usage_routes
 from capstan_gateway.serving.cors import CorsSettings
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.serving.service import Handler, Service, ServingLimits
@@ -62,6 +63,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     app.include_router(health_routes(gateway.not_ready, gateway.notes))
     if gateway.settings.admin_port is None:
         app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report))
+        app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
     install_error_handlers(app, gateway.ids)
     return app
 
@@ -71,6 +73,7 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Capstan gateway admin", redoc_url=None)
     app.include_router(health_routes(gateway.not_ready, gateway.notes))
     app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report))
+    app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
     install_error_handlers(app, gateway.ids)
     return app
 

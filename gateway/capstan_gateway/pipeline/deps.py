@@ -16,6 +16,7 @@ from capstan_gateway.stores.responses import ResponseStore
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.telemetry.tenants import TenantMetrics
+from capstan_gateway.telemetry.usage_counts import UsageCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,3 +51,5 @@ class Deps:
     """Fetches images that requests name by URL, for models' own engines; None: those get the URLs."""
     responses: ResponseStore | None = None
     """Keeps responses of `/v1/responses`; None: nothing is stored."""
+    usage: UsageCounts | None = None
+    """Counts what tenants, teams and users have used of which model; None: nobody does."""

@@ -34,6 +34,9 @@ def record(delivery: Delivery, deps: Deps) -> None:
             metrics.count(status)
         if delivery.first_sent_at or stats.retries or stats.hedges or delivery.client_gone:
             _count_more(delivery, ask, now, deps)
+        if deps.usage is not None and ask.bill.settled:
+            who = ask.principal
+            deps.usage.note(who.tenant, who.team, who.user, (ask.answered_by or ask.model).name, ask.bill)
     if deps.tenants is not None:
         _count_tenant(delivery.principal.tenant, status, ask, deps.tenants)
     if deps.request_log.enabled:

@@ -105,4 +105,4 @@ def settle(bill: Bill, model: ServedModel, usage: Usage, how: How, *, answered: 
     if rates is not None:
         price = rates.cost(usage)
         metrics.cost.value += price
-    bill.add(usage, how, price, answered=answered)
+    bill.add(usage, how, price, answered=answered, model=model.name)

@@ -31,6 +31,11 @@ class LinkedStore:
         """Give these fields of a key. Raises StoreDown."""
         return list(await self._noted("read", self._links.call(key, pack(("HMGET", key, *fields)))))
 
+    async def read_all(self, key: str) -> dict[bytes, bytes]:
+        """Give all fields of a key. Raises StoreDown."""
+        words = iter(await self._noted("read", self._links.call(key, pack(("HGETALL", key)))))
+        return dict(zip(words, words, strict=True))
+
     async def run_script(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> int:
         """Run a script, which Redis is told anew when it has forgotten it. Raises StoreDown."""
         known = self._scripts.get(script)

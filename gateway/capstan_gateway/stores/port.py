@@ -15,6 +15,10 @@ class KeyStore(Protocol):
         """Give these fields of a key; None for those that are not there."""
         ...
 
+    async def read_all(self, key: str) -> dict[bytes, bytes]:
+        """Give all fields of a key; none where it is not there."""
+        ...
+
     async def run_script(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> int:
         """Run a script of one slot's keys, all or nothing as others see it; give the number that it returns."""
         ...

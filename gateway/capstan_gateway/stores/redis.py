@@ -61,6 +61,11 @@ class RedisStore:
         found = await self._within("read", lambda: cast(Awaitable[Any], self._client.hmget(key, list(fields))))
         return list(found)
 
+    async def read_all(self, key: str) -> dict[bytes, bytes]:
+        """Give all fields of a key. Raises StoreDown."""
+        found = await self._within("read", lambda: cast(Awaitable[Any], self._client.hgetall(key)))
+        return dict(found)
+
     async def run_script(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> int:
         """Run a script, which Redis is told anew when it has forgotten it. Raises StoreDown."""
         known = self._scripts.get(script)

@@ -67,11 +67,12 @@ class Bill:
     """What one request has cost so far. Whole numbers only: nothing is lost by adding them."""
 
     # NB: most requests make one call, and nobody asks for a sum: what is added up is added up when it is asked for.
-    __slots__ = ("_settled", "cached", "nano_dollars", "open", "priced")
+    __slots__ = ("cached", "nano_dollars", "open", "priced", "settled")
 
     def __init__(self) -> None:
-        self._settled: tuple[tuple[Usage, How, bool, int | None], ...] = ()
-        """A request makes a bounded number of calls."""
+        self.settled: tuple[tuple[Usage, How, bool, int | None, str], ...] = ()
+        """Of each call what it used, how that is known, whether it was not in vain, its price and the model that was
+        called. A request makes a bounded number of calls."""
         self.open = 0
         """How many answers are on their way: what they cost is not known yet."""
         self.nano_dollars = 0
@@ -81,9 +82,9 @@ class Bill:
         """What an answer out of a cache would have used and cost in nano-dollars, had a model given it; None: it is
         none. Nothing of it is on the bill: limits may count it all the same."""
 
-    def add(self, usage: Usage, how: How, nano_dollars: int | None, *, answered: bool = True) -> None:
+    def add(self, usage: Usage, how: How, nano_dollars: int | None, *, answered: bool = True, model: str = "") -> None:
         """Put a call on the bill; its price is None where nobody has said what the model's tokens cost."""
-        self._settled += ((usage, how, answered, nano_dollars),)
+        self.settled += ((usage, how, answered, nano_dollars, model),)
         if nano_dollars is not None:
             self.priced = True
             self.nano_dollars += nano_dollars
@@ -91,41 +92,41 @@ class Bill:
     @property
     def calls(self) -> int:
         """How many calls were settled."""
-        return len(self._settled)
+        return len(self.settled)
 
     @property
     def estimated(self) -> int:
         """How many of them by an estimate."""
-        return sum(how is ESTIMATED for _, how, _, _ in self._settled)
+        return sum(how is ESTIMATED for _, how, *_ in self.settled)
 
     @property
     def input_tokens(self) -> int:
         """All of the input, of all calls."""
-        return sum(usage.prompt_tokens for usage, _, _, _ in self._settled)
+        return sum(usage.prompt_tokens for usage, *_ in self.settled)
 
     @property
     def output_tokens(self) -> int:
         """All of the output, of all calls."""
-        return sum(usage.completion_tokens for usage, _, _, _ in self._settled)
+        return sum(usage.completion_tokens for usage, *_ in self.settled)
 
     def since(self, calls: int) -> Spent:
         """Add up what was settled behind so many calls."""
-        if len(self._settled) == calls + 1:
-            (prompt, completion, *_), _, _, price = self._settled[calls]
+        if len(self.settled) == calls + 1:
+            (prompt, completion, *_), _, _, price, _ = self.settled[calls]
             return Spent(1, prompt, completion, price or 0, int(price is None))
-        part = self._settled[calls:]
+        part = self.settled[calls:]
         return Spent(
             len(part),
-            sum(usage.prompt_tokens for usage, _, _, _ in part),
-            sum(usage.completion_tokens for usage, _, _, _ in part),
-            sum(price or 0 for _, _, _, price in part),
-            sum(price is None for _, _, _, price in part),
+            sum(usage.prompt_tokens for usage, *_ in part),
+            sum(usage.completion_tokens for usage, *_ in part),
+            sum(price or 0 for _, _, _, price, _ in part),
+            sum(price is None for _, _, _, price, _ in part),
         )
 
     @property
     def answer(self) -> Usage | None:
         """What the newest answer used; attempts in vain are none."""
-        return next((usage for usage, _, answered, _ in reversed(self._settled) if answered), None)
+        return next((usage for usage, _, answered, *_ in reversed(self.settled) if answered), None)
 
     @property
     def how(self) -> How:

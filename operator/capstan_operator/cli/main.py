@@ -13,6 +13,7 @@ COMMANDS = {
     "keys": "make, replace, list and revoke API keys of the gateway's clients",
     "up": "serve a folder of manifests on this machine, without a cluster",
     "prices": "import what hosted models cost",
+    "usage": "tell who has used how much of which model",
     "version": "print the version",
 }
 """Each is a module of this package, a `Command`; `version` needs none."""

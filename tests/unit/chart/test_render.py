@@ -543,6 +543,13 @@ def test_redis_url_from_a_secret() -> None:
     assert volumes["redis-ca"]["secret"] == {"secretName": "authority", "items": items}
 
 
+def test_how_much_usage_is_kept_is_a_value() -> None:
+    """What the chart says of counts of usage is what the gateway reads, with a Redis and without one."""
+    pod = pod_specs(render(with_values(gateway={"usage": {"days": 7, "maxRows": 10}})))["capstan-gateway"]
+    variables = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    assert (variables["CAPSTAN_GATEWAY_USAGE_DAYS"], variables["CAPSTAN_GATEWAY_USAGE_ROWS"]) == ("7", "10")
+
+
 def test_how_much_is_stored_is_a_value() -> None:
     """What the chart says of stored responses is what the gateway reads, in its own words."""
     stored = {"enabled": True, "ttlSeconds": 60, "maxBytes": 1000, "maxPerTenant": 7, "maxBytesPerTenant": 100000000}

@@ -18,6 +18,7 @@ from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.telemetry.metrics import CLIENT_GONE, UNKNOWN_MODEL, Metrics, ModelMetrics
 from capstan_gateway.telemetry.tenants import TenantMetrics
+from capstan_gateway.telemetry.usage_counts import Row, UsageCounts
 from capstan_gateway.tokens.bill import TOLD, How
 from capstan_gateway.tokens.usage import Usage
 from support.asks import CHAT, an_ask
@@ -48,6 +49,7 @@ class Recorded:
             cells.in_flight.value += 1
         for name, value in fields.items():
             setattr(self.delivery, name, value)
+        self.usage = UsageCounts(most=9, today=lambda: "d")
         log = SimpleNamespace(enabled=enabled, write=self.lines.append)
         self.deps = cast(
             Deps,
@@ -57,6 +59,7 @@ class Recorded:
                 request_log=log,
                 tenants=TenantMetrics(self.metrics, 2),
                 pseudonyms=Pseudonyms(b"k" * 16),
+                usage=self.usage,
             ),
         )
 
@@ -70,6 +73,18 @@ class Recorded:
     def sample(self, name: str, **labels: str) -> float:
         """Give a number of the metrics page."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def test_usage_is_counted_for_who_asked() -> None:
+    """What is on the bill, for the tenant of the credential; a request that no model was called for counts nowhere."""
+    recorded = Recorded()
+    recorded.ask.bill.add(Usage(3, 4), TOLD, 5, model="m")
+    recorded.over()
+    assert recorded.usage.take() == {Row("d", "everybody", "", "", "m"): [1, 3, 0, 4, 5, 0]}
+    for asked in (True, False):
+        recorded = Recorded(asked=asked, enabled=False)
+        record(recorded.delivery, recorded.deps)
+        assert recorded.usage.take() == {}
 
 
 def test_a_request_that_asks_for_no_model_is_counted_too() -> None:

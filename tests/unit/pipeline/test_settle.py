@@ -48,6 +48,7 @@ class Model:
 
     def __init__(self, price: Price | None = None) -> None:
         self.rates = None if price is None else Rates.of(price)
+        self.name = "m"
         self.metrics = Cells()
 
 

@@ -11,6 +11,7 @@ from capstan_gateway.life.lifecycle import Lifecycle
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.room import Stores, make_stores
+from capstan_gateway.stores.usage import MemoryUsage
 from capstan_gateway.telemetry.metrics import Metrics
 
 URL = "redis://nowhere.invalid:6379/0"
@@ -31,9 +32,12 @@ def jobs(stores: Stores) -> list[str]:
 
 
 def test_without_a_redis_there_is_nothing() -> None:
-    """No URL, no store, no work in the background, nothing to note."""
+    """No URL, no store, nothing to note; usage is counted in the process, unless nobody wants it counted."""
     stores = made()
-    assert (stores.redis, stores.responses, jobs(stores), stores.notes) == (None, None, [], ())
+    assert (stores.redis, stores.responses, jobs(stores), stores.notes) == (None, None, ["usage"], ())
+    assert isinstance(stores.usage, MemoryUsage)
+    stores = made(usage_days=0)
+    assert (stores.usage, stores.counts, jobs(stores)) == (None, None, [])
 
 
 async def test_with_a_redis_responses_are_stored() -> None:
@@ -44,13 +48,13 @@ async def test_with_a_redis_responses_are_stored() -> None:
     assert stores.responses is not None
     bounds = stores.responses.bounds
     assert (bounds.seconds, bounds.response_bytes, bounds.responses, bounds.tenant_bytes) == (7, 8, 9, 10)
-    assert (jobs(stores), stores.notes) == (["responses", "redis"], ())
+    assert (jobs(stores), stores.notes) == (["responses", "usage", "redis"], ())
 
 
 async def test_stored_for_no_time_is_not_stored() -> None:
     """With no time to be kept for there is the client, for other stores, and none of responses."""
     stores = made(redis_url=URL, stored_response_seconds=0)
-    assert (stores.responses, jobs(stores)) == (None, ["redis"])
+    assert (stores.responses, jobs(stores)) == (None, ["usage", "redis"])
 
 
 @pytest.mark.parametrize("module", ["capstan_gateway.surface", "capstan_gateway.process"])
