@@ -22,8 +22,21 @@ from typing import Any, cast
 
 import uvloop
 from gateway_mock import JSON_ANSWER, STREAM_ANSWER
-from gateway_rivals import capstan_config
+from gateway_rivals import UPSTREAM_PORT
 
+from capstan_contract.config import GatewayConfig, ModelEntry, Price, StaticBackend
+from capstan_contract.limits import (
+    MOST_NANO_DOLLARS,
+    BudgetRule,
+    LimitRule,
+    Per,
+    Period,
+    PeriodType,
+    RateLimitBody,
+    Unit,
+    rate_limit_entry,
+)
+from capstan_contract.sharding import split_config
 from capstan_gateway.__main__ import GC_THRESHOLDS
 from capstan_gateway.composition import Gateway
 from capstan_gateway.config.runtime import ServedModel
@@ -90,9 +103,43 @@ class ClientSocket(FakeSocket):
             self.answered.set_result(None)
 
 
-def request(stream: bool) -> tuple[bytes, bytes]:
+MUCH = 1_000_000_000
+GOVERNED = {
+    "requests": (
+        LimitRule(name="r", per=Per.KEY, unit=Unit.REQUESTS, amount=MUCH, windowMillis=60_000, burst=MUCH),
+        LimitRule(name="c", per=Per.TEAM, unit=Unit.CONCURRENCY, amount=MUCH),
+    ),
+    "tokens": (
+        LimitRule(name="r", per=Per.KEY, unit=Unit.REQUESTS, amount=MUCH, windowMillis=60_000, burst=MUCH),
+        LimitRule(name="t", per=Per.TEAM, unit=Unit.TOKENS, amount=MUCH, windowMillis=60_000, burst=MUCH),
+    ),
+}
+"""The limits of a model of that name; `tokens` has a budget too."""
+BUDGET = BudgetRule(name="b", per=Per.TENANT, nanoDollars=MOST_NANO_DOLLARS, period=Period(type=PeriodType.MONTH))
+
+
+def write_config(folder: Path) -> None:
+    """Write the config of a model that nothing governs, and of two under limits."""
+    backend = StaticBackend(urls=(f"http://127.0.0.1:{UPSTREAM_PORT}",))
+    policies = [
+        rate_limit_entry("bench", name, RateLimitBody(limits=limits, budgets=(BUDGET,) if name == "tokens" else ()))
+        for name, limits in GOVERNED.items()
+    ]
+    models = [ModelEntry(id="bench/bench", servedName="bench", upstreamName="bench", backend=backend)]
+    models += [
+        ModelEntry(
+            id=f"bench/{name}", servedName=name, upstreamName="bench", backend=backend, policies=(policy.id,),
+            price=Price(inputPerMillion=1, outputPerMillion=2),
+        )
+        for name, policy in zip(GOVERNED, policies, strict=True)
+    ]  # fmt: skip
+    for file, document in split_config(GatewayConfig.build(models, policies=policies)).items():
+        (folder / file).write_text(document)
+
+
+def request(stream: bool, model: str = "bench") -> tuple[bytes, bytes]:
     """Give a body, and the whole request with it."""
-    document = {"model": "bench", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 16}
+    document = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 16}
     body = json.dumps({**document, "stream": True} if stream else document).encode()
     head = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     return body, head % (PATH, len(body)) + body
@@ -159,7 +206,7 @@ async def measure(rounds: int) -> None:
     """Print the table."""
     loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory() as folder:
-        capstan_config(Path(folder))
+        write_config(Path(folder))
         settings = Settings(
             config_dir=Path(folder),
             insecure_no_auth=True,
@@ -192,6 +239,12 @@ async def measure(rounds: int) -> None:
                 for name, handler in layers(gateway, model, body).items()
             ]
             table.append(("+ pipeline: all of the gateway, JSON", partial(turn, api_listener(gateway), sent, b"}")))
+            for name, what in (
+                ("requests", "+ limits of requests and of what runs at once"),
+                ("tokens", "+ limits of requests and tokens, and a budget, instead"),
+            ):
+                governed = request(stream=False, model=name)[1]
+                table.append((what, partial(turn, api_listener(gateway), governed, b"}")))
             gc.set_threshold(*GC_THRESHOLDS)
             gc.freeze()
             before = 0.0

@@ -132,7 +132,7 @@ def test_a_plan_knows_what_has_to_be_estimated() -> None:
     inputs = plan(rule("a"), rule("b", unit=Unit.INPUT_TOKENS))
     assert inputs is not None
     assert (inputs.same, inputs.has_output, inputs.has_money) == (None, False, False)
-    charges = inputs.charges(input_tokens=7, output_tokens=9, nano_dollars=11)
+    charges = inputs.charges(7, 9, 11)
     assert [charge.amount for charge in charges] == [1, 7]
 
 
@@ -147,7 +147,7 @@ def test_a_budget_has_the_periods_around_now() -> None:
     assert found.ends_ms == NOW + 1000
     everything = plan(*(rule(str(unit), unit=unit) for unit in Unit), budgets=(BUDGET,))
     assert everything is not None
-    charges = everything.charges(input_tokens=7, output_tokens=9, nano_dollars=11)
+    charges = everything.charges(7, 9, 11)
     assert [charge.amount for charge in charges] == [1, 16, 7, 9, 1, 11]
 
 

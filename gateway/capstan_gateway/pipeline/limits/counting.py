@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from capstan_gateway.limits.port import Outcome
+from capstan_gateway.limits.port import Charge, Outcome
 from capstan_gateway.pipeline.limits.rules import Counts, Plan, Policy, Rule
 from capstan_gateway.telemetry.cells import Number
 from capstan_gateway.telemetry.metrics import Metrics
@@ -55,23 +55,17 @@ class PolicyCells:
         """Count a request that is refused because nobody knows what the model costs."""
         self._decision(ALL_RULES, UNPRICED).value += 1
 
-    def reserved(self, plan: Plan, amounts: Sequence[int]) -> None:
+    def reserved(self, plan: Plan, charges: Sequence[Charge]) -> None:
         """Count what was taken for a request."""
-        for counter, amount in zip(plan.counters, amounts, strict=True):
-            cells = self._amounts.get(counter.rule)
-            if cells is not None:
-                cells[0].value += amount
+        for place in plan.spending:
+            self._amounts[plan.counters[place].rule][0].value += charges[place].amount
 
     def settled(self, plan: Plan, used: Sequence[int], unpriced: int) -> None:
         """Count what it has used in the end."""
+        for place in plan.spending:
+            self._amounts[plan.counters[place].rule][1].value += used[place]
         if unpriced and plan.has_money:
             self._unpriced.value += unpriced
-        if plan.same is not None:
-            return
-        for counter, amount in zip(plan.counters, used, strict=True):
-            cells = self._amounts.get(counter.rule)
-            if cells is not None:
-                cells[1].value += amount
 
     def soft_limited(self, rule: Rule) -> None:
         """Count a request that was let through above a budget's soft limit."""

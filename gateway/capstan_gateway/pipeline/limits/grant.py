@@ -114,9 +114,14 @@ class Grant:
         if self._closed:
             return
         self._closed = True
-        requests, spent = self._kept()
-        amounts = amounts_of(requests, spent.input_tokens, spent.output_tokens, spent.nano_dollars)
-        self._final = [amounts[counter.rule.counts] for counter in self.plan.counters], spent.unpriced
+        bill, plan = self._bill, self.plan
+        if plan.same is not None and bill.cached is None:
+            request = int(self.answered or self._keeps or bill.calls > self._mark)
+            self._final = [request] * len(plan.same), 0
+        else:
+            requests, spent = self._kept()
+            amounts = amounts_of(requests, spent.input_tokens, spent.output_tokens, spent.nano_dollars)
+            self._final = [amounts[counter.rule.counts] for counter in plan.counters], spent.unpriced
         if self._means is not None and self.answered:
             self._observe(ask, self._means)
         if self.reservation is not None:

@@ -1,6 +1,6 @@
 """What is told of the limits of one request: of all policies that it is inside of, the tightest of each unit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from capstan_gateway.dialects.clients.spoken import MESSAGES
 from capstan_gateway.errors import GatewayError
@@ -22,19 +22,22 @@ from capstan_gateway.pipeline.request import Request
 _LIMITS_OF_ANSWERS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
-def stood_in(ask: Ask) -> Iterator[Stood]:
+def stood_in(ask: Ask) -> list[Stood]:
     """Give the counters of all grants of an ask, as they stood last."""
+    stood: list[Stood] = []
     if ask.governed is not None:
         for grant in ask.governed.grants:
             if isinstance(grant, Grant):
-                yield from zip(grant.plan.counters, grant.standings, strict=True)
+                stood += zip(grant.plan.counters, grant.standings, strict=True)
+    return stood
 
 
 def limit_lines(ask: Ask, now: float) -> bytes:
     """Give the header lines of an answer."""
-    stood = list(stood_in(ask))
+    stood = stood_in(ask)
     lines = headroom_lines(stood, anthropic=ask.request.route.dialect is MESSAGES, now=now)
-    return lines + budget_line(list(soft_limited(stood)), now)
+    nearly = list(soft_limited(stood))
+    return lines + budget_line(nearly, now) if nearly else lines
 
 
 def refused(ask: Ask, plan: Plan, verdict: Verdict, needed: Sequence[int], now: float) -> GatewayError:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from capstan_contract.limits import OnStoreFailure, UnknownPrice
 from capstan_gateway.config.runtime import ServedModel
@@ -32,6 +32,7 @@ from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.limits.rules import Plan, Policy
 from capstan_gateway.pipeline.limits.told import soft_limited
 from capstan_gateway.pipeline.reply import Reply
+from capstan_gateway.tokens.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +50,7 @@ class Shared:
     """Unix seconds: periods of budgets begin by it."""
 
 
-class Size(NamedTuple):
-    """What a request will probably use."""
-
-    input_tokens: int
-    output_tokens: int
-    nano_dollars: int
+NOTHING: Final = Governed()
 
 
 class RateLimitLayer:
@@ -80,7 +76,9 @@ class RateLimitLayer:
         if not self.policy.enforces:
             return await self._watched(ask, plan, inner)
         cheaper: ServedModel | None = None
-        charges = plan.same or await self._charges(ask, plan, self._model_of(ask))
+        charges = plan.same
+        if charges is None:
+            charges = self._charges(ask, plan, self._model_of(ask), await self._prompt(ask))
         held = self._shared.limiter.take(charges)
         if held is None:
             held, charges, cheaper = await self._ask_store(ask, plan, charges)
@@ -109,24 +107,24 @@ class RateLimitLayer:
         """Give the model around which it stands."""
         return ask.model if ask.model.id == self._model_id else ask.runtime.by_id.get(self._model_id, ask.model)
 
-    async def _charges(self, ask: Ask, plan: Plan, model: ServedModel) -> tuple[Charge, ...]:
-        """Give what the request takes if this model answers; raises where the price must be known, and is not."""
-        size = await self._size(ask, plan, model)
-        return plan.charges(
-            input_tokens=size.input_tokens, output_tokens=size.output_tokens, nano_dollars=size.nano_dollars
-        )
-
-    async def _size(self, ask: Ask, plan: Plan, model: ServedModel) -> Size:
-        request, means = ask.request, self._shared.means
+    async def _prompt(self, ask: Ask) -> int:
+        """Estimate the input, beside the loop where that takes long."""
+        request = ask.request
         if request.came <= LARGE_BYTES:
-            prompt = asked_tokens(request)
-        else:
-            prompt = await beside(self._shared.executor, partial(asked_tokens, request))
+            return asked_tokens(request)
+        return await beside(self._shared.executor, partial(asked_tokens, request))
+
+    def _charges(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int) -> tuple[Charge, ...]:
+        """Give what the request takes if this model answers; raises where the price must be known, and is not."""
+        request, means = ask.request, self._shared.means
         output = output_tokens(request, model, means) if plan.has_output else 0
         if not plan.has_money:
-            return Size(prompt, output, 0)
+            return plan.charges(prompt, output, 0)
+        rates = model.rates
+        if rates is not None and not self._prices_known:
+            return plan.charges(prompt, output, rates.cost(Usage(prompt, output)))
         if self._prices_known:
-            governed = ask.governed or Governed()
+            governed = ask.governed or NOTHING
             if governed.bound is None:
                 ask.governed = replace(governed, bound=CostBound(None, prompt, means))
         money = cost(request, ask.runtime, model, prompt, means, known_only=self._prices_known)
@@ -136,7 +134,7 @@ class RateLimitLayer:
                 "nobody has said what the model costs, and a budget needs to know",
                 code="model_price_unknown", param="model", headers=(NO_RETRY,),
             )  # fmt: skip
-        return Size(prompt, output, money or 0)
+        return plan.charges(prompt, output, money or 0)
 
     async def _ask_store(
         self, ask: Ask, plan: Plan, charges: tuple[Charge, ...]
@@ -144,6 +142,7 @@ class RateLimitLayer:
         """Ask for what is not at hand, until it is had, by a cheaper model if need be, or refused."""
         cheaper: ServedModel | None = None
         waived: set[int] = set()
+        prompt = -1
         while True:
             held = await self._reserve(charges)
             if not isinstance(held, Verdict):
@@ -155,9 +154,10 @@ class RateLimitLayer:
             self._cells.denied(plan.counters[held.denied].rule, DOWNGRADED)
             cheaper = found
             waived.add(held.denied)
+            prompt = await self._prompt(ask) if prompt < 0 else prompt
             charges = tuple(
                 replace(charge, amount=0) if position in waived else charge
-                for position, charge in enumerate(await self._charges(ask, plan, cheaper))
+                for position, charge in enumerate(self._charges(ask, plan, cheaper, prompt))
             )
 
     async def _reserve(self, charges: tuple[Charge, ...]) -> Reservation | Verdict:
@@ -180,7 +180,7 @@ class RateLimitLayer:
         return model if fits else None
 
     async def _downgraded(self, ask: Ask, cheaper: ServedModel) -> Reply:
-        ask.governed = replace(ask.governed or Governed(), downgraded=True)
+        ask.governed = replace(ask.governed or NOTHING, downgraded=True)
         reply: Reply = await cheaper.answer(ask)
         note = b"downgraded"
         ask.route_note = note + b"; " + ask.route_note if ask.route_note else note
@@ -221,7 +221,7 @@ class RateLimitLayer:
         """Decide and count. What has to be asked for is asked beside the request."""
         grant, governed = self._grant(ask, plan, None), ask.governed
         try:
-            charges = plan.same or await self._charges(ask, plan, self._model_of(ask))
+            charges = plan.same or self._charges(ask, plan, self._model_of(ask), await self._prompt(ask))
         except GatewayError:
             return grant
         finally:
@@ -258,9 +258,9 @@ class RateLimitLayer:
         """Count a request that was let through."""
         self._cells.admitted.value += 1
         standings = held.verdict.standings
-        if plan.same is None:
-            self._cells.reserved(plan, [charge.amount for charge in charges])
-        if plan.has_money:
+        if plan.spending:
+            self._cells.reserved(plan, charges)
+        if plan.has_soft_limit:
             for counter, _ in soft_limited(zip(plan.counters, standings, strict=True)):
                 self._cells.soft_limited(counter.rule)
         plan.seen = standings, self._shared.now()

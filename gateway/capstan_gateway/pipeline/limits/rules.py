@@ -89,21 +89,15 @@ class Policy:
     """Of its buckets."""
     body: RateLimitBody
     rules: tuple[Rule, ...]
+    enforces: bool
+    """Whether it acts, and does not only count."""
+    of_models: bool
+    """Whether what it counts depends on the model."""
 
     @property
     def name(self) -> str:
         """The id without the kind, for metrics: namespace and name of the resource."""
         return self.id.split("/", 1)[-1]
-
-    @property
-    def of_models(self) -> bool:
-        """Whether what it counts depends on the model."""
-        return any(rule.of_model for rule in self.rules)
-
-    @property
-    def enforces(self) -> bool:
-        """Whether it acts, and does not only count."""
-        return self.body.mode is Mode.ENFORCE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,12 +119,15 @@ class Plan:
     """The charges, where they are the same for every request."""
     has_money: bool
     has_output: bool
+    has_soft_limit: bool
+    spending: tuple[int, ...]
+    """Positions of the counters of tokens and money."""
     ends_ms: int
     """When the next period of a budget begins: from then on another plan is needed. 0: never."""
     seen: tuple[Sequence[Standing], float] | None = None
     """How the counters stood when a request was let through last, and when that was, in Unix seconds."""
 
-    def charges(self, *, input_tokens: int, output_tokens: int, nano_dollars: int) -> tuple[Charge, ...]:
+    def charges(self, input_tokens: int, output_tokens: int, nano_dollars: int) -> tuple[Charge, ...]:
         """Give what such a request takes."""
         amounts = amounts_of(1, input_tokens, output_tokens, nano_dollars)
         return tuple(counter.same or Charge(counter.bucket, amounts[counter.rule.counts]) for counter in self.counters)
@@ -147,8 +144,9 @@ def compile_policy(id: str, body: RateLimitBody) -> Policy:
     budgets = (
         Rule(rule.name, Counts.MONEY, rule.per, rule.match, rule.nanoDollars, None, rule) for rule in body.budgets
     )
-    group = id if body.mode is Mode.ENFORCE else id + SHADOW_MARK
-    return Policy(id, group, body, (*limits, *budgets))
+    rules, enforces = (*limits, *budgets), body.mode is Mode.ENFORCE
+    group = id if enforces else id + SHADOW_MARK
+    return Policy(id, group, body, rules, enforces, any(rule.of_model for rule in rules))
 
 
 def _limit(rule: LimitRule) -> Rule:
@@ -189,6 +187,8 @@ def _plan(counters: Sequence[Counter], ends_ms: int) -> Plan:
         tuple(counters),
         same if len(same) == len(counters) else None,
         has_money=Counts.MONEY in counted,
+        has_soft_limit=any(c.rule.budget is not None and c.rule.budget.softLimitPercent for c in counters),
+        spending=tuple(place for place, counter in enumerate(counters) if counter.same is None),
         has_output=not counted.isdisjoint((Counts.TOKENS, Counts.OUTPUT, Counts.MONEY)),
         ends_ms=ends_ms,
     )

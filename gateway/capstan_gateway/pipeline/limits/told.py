@@ -8,7 +8,7 @@ Nobody's name is told: a limit is called by what its policy calls it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -29,6 +29,14 @@ _ANTHROPIC: Final = {
     Counts.REQUESTS: b"requests", Counts.TOKENS: b"tokens", Counts.INPUT: b"input-tokens",
     Counts.OUTPUT: b"output-tokens",
 }  # fmt: skip
+_OPENAI_LINES: Final = (
+    b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
+)
+_ANTHROPIC_LINES: Final = (
+    b"anthropic-ratelimit-%b-limit: %d\r\n"
+    b"anthropic-ratelimit-%b-remaining: %d\r\n"
+    b"anthropic-ratelimit-%b-reset: %b\r\n"
+)
 _UNITS: Final = {
     Counts.REQUESTS: "requests", Counts.TOKENS: "tokens", Counts.INPUT: "input tokens",
     Counts.OUTPUT: "output tokens", Counts.SLOTS: "requests at once", Counts.MONEY: "",
@@ -54,22 +62,12 @@ class Asked:
 def headroom_lines(stood: Iterable[Stood], *, anthropic: bool, now: float) -> bytes:
     """Give the header lines; none for concurrency and budgets. `now` is in Unix seconds."""
     lines = b""
-    for name, (limit, remaining, reset_ms) in tightest(stood, _ANTHROPIC if anthropic else _OPENAI).items():
+    for name, (remaining, reset_ms, limit) in tightest(stood, _ANTHROPIC if anthropic else _OPENAI).items():
+        left = remaining if remaining > 0 else 0
         if anthropic:
-            lines += (
-                b"anthropic-ratelimit-%b-limit: %d\r\n"
-                b"anthropic-ratelimit-%b-remaining: %d\r\n"
-                b"anthropic-ratelimit-%b-reset: %b\r\n"
-            ) % (name, limit, name, remaining, name, moment(now, reset_ms))
+            lines += _ANTHROPIC_LINES % (name, limit, name, left, name, moment(now, reset_ms))
         else:
-            lines += (b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n") % (
-                name,
-                limit,
-                name,
-                remaining,
-                name,
-                duration(reset_ms),
-            )
+            lines += _OPENAI_LINES % (name, limit, name, left, name, duration(reset_ms))
     return lines
 
 
@@ -79,18 +77,16 @@ def headroom_headers(stood: Iterable[Stood], *, anthropic: bool, now: float) -> 
     return tuple((name, value) for name, _, value in (line.partition(b": ") for line in lines if line))
 
 
-def tightest(stood: Iterable[Stood], names: dict[Counts, bytes]) -> dict[bytes, tuple[int, int, int]]:
-    """Give limit, what is left (not below 0) and reset in milliseconds by name: of the counter with the least left."""
+def tightest(stood: Iterable[Stood], names: Mapping[Counts, bytes]) -> dict[bytes, tuple[int, int, int]]:
+    """Give what is left, reset in milliseconds, and limit, by name: of the counter with the least left."""
     found: dict[bytes, tuple[int, int, int]] = {}
     for counter, standing in stood:
         rule = counter.rule
         name = names.get(rule.counts)
-        if name is None:
-            continue
-        remaining = standing.remaining if standing.remaining > 0 else 0
-        known = found.get(name)
-        if known is None or (remaining, -standing.reset_ms) < (known[1], -known[2]):
-            found[name] = rule.limit, remaining, standing.reset_ms
+        if name is not None:
+            known = found.get(name)
+            if known is None or (standing.remaining, -standing.reset_ms) < (known[0], -known[1]):
+                found[name] = standing.remaining, standing.reset_ms, rule.limit
     return found
 
 

@@ -1,0 +1,172 @@
+"""For any requests with any ends the counters come back to what the bills say: nothing is lost, nothing is left."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capstan_contract.config import Task
+from capstan_contract.limits import (
+    BudgetRule,
+    CountCached,
+    LimitRule,
+    Mode,
+    Per,
+    Period,
+    PeriodType,
+    RateLimitBody,
+    Unit,
+)
+from capstan_gateway.errors import ClientGone, GatewayError, UpstreamFailed
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.limits.local import LocalLimiter
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.estimates import MeanOutputs
+from capstan_gateway.pipeline.layers import AnswerFunction, compose
+from capstan_gateway.pipeline.limits.counting import PolicyCells
+from capstan_gateway.pipeline.limits.layer import RateLimitLayer, Shared
+from capstan_gateway.pipeline.limits.plans import Plans
+from capstan_gateway.pipeline.limits.rules import compile_policy
+from capstan_gateway.pipeline.reply import Reply, WholeReply
+from capstan_gateway.telemetry.metrics import Metrics
+from capstan_gateway.tokens.bill import ESTIMATED, TOLD
+from capstan_gateway.tokens.usage import Usage
+from support.asks import an_ask
+from support.plain_limits import PlainStore
+from support.served import a_model
+
+DAY = 86_400_000
+HUGE = 1_000_000
+REPLY = WholeReply(200, b"application/json", b"{}")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What becomes of one request: calls that are settled one after the other, and how it ends."""
+
+    calls: tuple[tuple[int, int, int | None], ...]
+    """Input, output, and price of each."""
+    end: str
+    cached: tuple[int, int, int] | None = None
+
+    def answer(self) -> AnswerFunction:
+        """Give the model that does it."""
+
+        async def answer(ask: Ask) -> Reply:
+            for prompt, output, price in self.calls:
+                await asyncio.sleep(0)
+                ask.bill.add(Usage(prompt, output), TOLD if price else ESTIMATED, price)
+            if self.cached is not None:
+                ask.bill.cached = Usage(self.cached[0], self.cached[1]), self.cached[2]
+            await asyncio.sleep(0)
+            if self.end == "failed":
+                raise UpstreamFailed("no")
+            if self.end == "refused":
+                raise GatewayError("no", status=400)
+            if self.end == "left":
+                raise ClientGone
+            if self.end == "streamed":
+                ask.on_end(lambda: ask.bill.add(Usage(5, 7), TOLD, 9))
+            return REPLY
+
+        return answer
+
+    def kept(self, cached: CountCached) -> tuple[int, int, int, int]:
+        """Give requests, input, output and money that must be left in the counters."""
+        calls = [*self.calls, *([(5, 7, 9)] if self.end == "streamed" else [])]
+        replied = self.end in ("answered", "streamed")
+        requests = int(replied or self.end == "refused" or bool(calls))
+        if self.cached is not None and replied:
+            if cached is CountCached.FULL:
+                calls.append(self.cached)
+            else:
+                requests = int(bool(calls))
+        money = sum(price or 0 for _, _, price in calls)
+        return requests, sum(one[0] for one in calls), sum(one[1] for one in calls), money
+
+
+small = st.integers(0, 50)
+ways = st.builds(
+    Way,
+    calls=st.lists(st.tuples(small, small, st.none() | small), max_size=3).map(tuple),
+    end=st.sampled_from(("answered", "streamed", "failed", "refused", "left")),
+    cached=st.none() | st.tuples(small, small, small),
+)
+
+
+def limit(name: str, unit: Unit) -> LimitRule:
+    """Give a limit that is never reached."""
+    if unit is Unit.CONCURRENCY:
+        return LimitRule(name=name, per=Per.KEY, unit=unit, amount=HUGE)
+    return LimitRule(name=name, per=Per.KEY, unit=unit, amount=HUGE, windowMillis=DAY, burst=HUGE)
+
+
+RULES = tuple(limit(unit.value.lower(), unit) for unit in Unit)
+BUDGET = BudgetRule(name="money", per=Per.KEY, nanoDollars=HUGE, period=Period(type=PeriodType.DAY))
+
+
+class Slow(LocalLimiter):
+    """Has nothing at hand: whoever asks waits a turn."""
+
+    def take(self, charges: Sequence[Any]) -> Any:
+        """Give nothing."""
+        return None
+
+    async def reserve(self, charges: Sequence[Any], *, local: bool) -> Any:
+        """Give it a turn later."""
+        await asyncio.sleep(0)
+        return await super().reserve(charges, local=local)
+
+
+@given(st.lists(ways, max_size=6), st.sampled_from(CountCached), st.sampled_from(Mode), st.booleans())
+def test_counters_come_back_to_what_the_bills_say(
+    requests: list[Way], cached: CountCached, mode: Mode, slow: bool
+) -> None:
+    """At once or one after the other; answered, failed, refused, left, out of a cache; decided here or by a store."""
+    asyncio.run(run(requests, cached, mode, slow=slow))
+
+
+async def run(requests: list[Way], cached: CountCached, mode: Mode, *, slow: bool) -> None:
+    """Do it."""
+    store = PlainStore()
+    limiter = Slow(store) if slow else LocalLimiter(store)
+    body = RateLimitBody(mode=mode, limits=RULES, budgets=(BUDGET,), countCached=cached)
+    policy = compile_policy("RateLimitPolicy/t/p", body)
+    background = Background()
+    shared = Shared(
+        limiter=limiter, plans=Plans(), means=MeanOutputs(), executor=Threads("unused"), background=background,
+    )  # fmt: skip
+    layer = RateLimitLayer(policy, PolicyCells(Metrics(), policy), shared, model_id="t/m", model_name="m")
+    model = a_model("m", id="t/m", task=Task.CHAT)
+
+    async def serve(way: Way) -> None:
+        ask = an_ask(model)
+        ask.hold()
+        try:
+            await compose((layer,), way.answer())(ask)
+        except (GatewayError, ClientGone):
+            pass
+        finally:
+            ask.leave()
+
+    await asyncio.gather(*map(serve, requests))
+    while len(background):
+        await asyncio.sleep(0)
+    kept = [way.kept(cached) for way in requests]
+    count, prompt, output, money = (sum(column) for column in zip(*kept, strict=True)) if kept else (0, 0, 0, 0)
+    wanted = [count, prompt + output, prompt, output, 0, money]
+    plan = shared.plans.of(policy)[0] if requests else None
+    assert not store.held
+    if plan is not None:
+        assert [store.used_of(counter.bucket) for counter in plan.counters] == wanted
+
+
+@pytest.mark.parametrize("end", ["answered", "left"])
+async def test_an_ask_settles_once(end: str) -> None:
+    """However often its end is told."""
+    await run([Way(((1, 2, 3),), end)] * 3, CountCached.FULL, Mode.ENFORCE, slow=True)
