@@ -155,8 +155,9 @@ async def run(requests: list[Way], cached: CountCached, mode: Mode, *, slow: boo
             ask.leave()
 
     await asyncio.gather(*map(serve, requests))
-    while len(background):
+    for _ in range(8):  # What decides in the background waits one turn.
         await asyncio.sleep(0)
+    assert not len(background)
     kept = [way.kept(cached) for way in requests]
     count, prompt, output, money = (sum(column) for column in zip(*kept, strict=True)) if kept else (0, 0, 0, 0)
     wanted = [count, prompt + output, prompt, output, 0, money]
