@@ -29,13 +29,9 @@ _ANTHROPIC: Final = {
     Counts.REQUESTS: b"requests", Counts.TOKENS: b"tokens", Counts.INPUT: b"input-tokens",
     Counts.OUTPUT: b"output-tokens",
 }  # fmt: skip
-_OPENAI_LINES: Final = (
-    b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
-)
+_OPENAI_LINES: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
 _ANTHROPIC_LINES: Final = (
-    b"anthropic-ratelimit-%b-limit: %d\r\n"
-    b"anthropic-ratelimit-%b-remaining: %d\r\n"
-    b"anthropic-ratelimit-%b-reset: %b\r\n"
+    b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\nanthropic-ratelimit-%b-reset: %b\r\n"
 )
 _UNITS: Final = {
     Counts.REQUESTS: "requests", Counts.TOKENS: "tokens", Counts.INPUT: "input tokens",
