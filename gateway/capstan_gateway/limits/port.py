@@ -200,6 +200,9 @@ class Limiter(Protocol):
         """
         ...
 
-    def take(self, charges: Sequence[Charge]) -> "Reservation | None":
-        """The same without a wait, from shares that are at hand; None: it has to be asked for."""
+    def take(self, charges: Sequence[Charge], *, local: bool = True) -> "Reservation | None":
+        """The same without a wait, from shares that are at hand; None: it has to be asked for.
+
+        `local` says what becomes of extensions while the store is down.
+        """
         ...

@@ -1,0 +1,155 @@
+"""What requests have taken: of shares, or of a store by an id. Each ends once, and says then what was used."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from capstan_gateway.limits.port import Charge, Outcome, Reservation, Standing, Verdict
+from capstan_gateway.limits.shares import Share, ShareBook
+
+
+class Keeper(Protocol):
+    """Who does what takes time, or is to be told to a store; `limiter.StoreLimiter`."""
+
+    book: ShareBook
+
+    def now(self) -> float:
+        """Give the time, in seconds."""
+        ...
+
+    async def reserve(self, charges: Sequence[Charge], *, local: bool) -> "Reservation | Verdict":
+        """See `port.Limiter`."""
+        ...
+
+    async def extend(self, held: "Held", amounts: Sequence[int], used: Sequence[int]) -> Verdict:
+        """See `port.Reservation`."""
+        ...
+
+    def end(self, held: "Held", used: Sequence[int]) -> None:
+        """Settle it, in the background."""
+        ...
+
+
+class FromShares:
+    """Implements `port.Reservation` for a request that was decided in memory."""
+
+    __slots__ = ("_amounts", "_charges", "_done", "_keeper", "_local", "_more", "_shares", "_verdict")
+
+    def __init__(self, keeper: Keeper, charges: Sequence[Charge], shares: list[Share], *, local: bool) -> None:
+        self._keeper = keeper
+        self._charges = charges
+        self._shares = shares
+        self._local = local
+        self._amounts: list[int] | None = None
+        """What was taken of each; None: what the charges say."""
+        self._more: Reservation | None = None
+        """What was taken of the store, because the shares had not enough more."""
+        self._verdict: Verdict | None = None
+        self._done = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the buckets are, by what the store said of them last: what others have taken since is not in it."""
+        verdict = self._verdict
+        if verdict is None:
+            standings = tuple(Standing(share.remaining + share.left, share.reset_ms) for share in self._shares)
+            verdict = self._verdict = Verdict(Outcome.ADMITTED, standings)
+        return verdict
+
+    async def extend(self, amounts: Sequence[int], *, used: Sequence[int]) -> Verdict:
+        """Take more: of the shares, else of the store."""
+        taken = self._taken()
+        if self._more is None:
+            keeper = self._keeper
+            if keeper.book.take_more(self._shares, amounts, keeper.now()):
+                self._amounts = [before + more for before, more in zip(taken, amounts, strict=True)]
+                self._verdict = None
+                return self.verdict
+            charges = [Charge(charge.bucket, more) for charge, more in zip(self._charges, amounts, strict=True)]
+            found = await keeper.reserve(charges, local=self._local)
+            if isinstance(found, Verdict):
+                self._verdict = found
+                return found
+            if self._done:  # It was settled meanwhile.
+                found.settle([0] * len(charges))
+                return found.verdict
+            self._more = found
+            self._verdict = found.verdict
+            return found.verdict
+        self._verdict = await self._more.extend(amounts, used=_beyond(used, taken))
+        return self._verdict
+
+    def settle(self, used: Sequence[int]) -> None:
+        """Give back to the shares what was not used."""
+        if self._done:
+            return
+        self._done = True
+        taken = self._taken()
+        own = used
+        if self._more is not None:
+            own = [min(spent, amount) for spent, amount in zip(used, taken, strict=True)]
+            self._more.settle(_beyond(used, taken))
+        self._keeper.book.give_back(self._shares, taken, own)
+
+    def _taken(self) -> Sequence[int]:
+        return self._amounts or [charge.amount for charge in self._charges]
+
+
+class Held:
+    """Implements `port.Reservation` for one that a store knows by its id: Redis, or the memory while Redis is away."""
+
+    __slots__ = (
+        "_done", "_keeper", "amounts", "charges", "fallback", "id", "in_memory", "local", "used", "verdict",
+    )  # fmt: skip
+
+    def __init__(
+        self, keeper: Keeper, id: str, charges: Sequence[Charge], verdict: Verdict, *, local: bool, in_memory: bool
+    ) -> None:
+        self._keeper = keeper
+        self.id = id
+        self.charges = charges
+        self.verdict = verdict
+        self.local = local
+        """Whether it may go on by counts in memory while the store is away."""
+        self.in_memory = in_memory
+        """Whether the store knows nothing of it: it was made while that was away."""
+        self.amounts = [charge.amount for charge in charges]
+        self.used: Sequence[int] = [0] * len(charges)
+        """What was used so far, as was said last."""
+        self.fallback: Held | None = None
+        """What was taken in memory since the store is away."""
+        self._done = False
+
+    @property
+    def group(self) -> str:
+        """The group of its buckets."""
+        return self.charges[0].bucket.group
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._done
+
+    async def extend(self, amounts: Sequence[int], *, used: Sequence[int]) -> Verdict:
+        """See `port.Reservation`."""
+        if self.fallback is not None:
+            self.verdict = await self.fallback.extend(amounts, used=_beyond(used, self.amounts))
+            return self.verdict
+        self.used = list(used)
+        self.verdict = await self._keeper.extend(self, amounts, used)
+        return self.verdict
+
+    def settle(self, used: Sequence[int]) -> None:
+        """See `port.Reservation`."""
+        if self._done:
+            return
+        self._done = True
+        if self.fallback is not None:
+            beyond = _beyond(used, self.amounts)
+            used = [min(spent, amount) for spent, amount in zip(used, self.amounts, strict=True)]
+            self.fallback.settle(beyond)
+        self._keeper.end(self, used)
+
+
+def _beyond(used: Sequence[int], taken: Sequence[int]) -> list[int]:
+    """Give what was used beyond what was taken."""
+    return [max(spent - amount, 0) for spent, amount in zip(used, taken, strict=True)]

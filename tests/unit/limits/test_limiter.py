@@ -1,0 +1,316 @@
+"""A gateway's limiter while its store is there, slow, away, and back again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from capstan_gateway.limits.port import (
+    Bucket,
+    Charge,
+    Outcome,
+    Quota,
+    Rate,
+    Reservation,
+    Rule,
+    Slots,
+    StoreDown,
+    Verdict,
+)
+from support.limiters import START_MS, Fleet, Gateway
+from support.virtualtime import run_virtually
+
+HOUR = Quota(1000, (START_MS - 1, START_MS + 10_000_000, START_MS + 20_000_000))
+
+
+def charge(rule: Rule, amount: int = 1, key: str = "key") -> list[Charge]:
+    """What one request takes."""
+    return [Charge(Bucket("policy", key, rule), amount)]
+
+
+def with_fleet(work: Callable[[Fleet, Gateway], Awaitable[None]], *, gateways: int = 1, shares: bool = False) -> None:
+    """Do this with a gateway of so many."""
+
+    async def main() -> None:
+        fleet = Fleet(1, gateways=gateways, shares=shares)
+        gateway = fleet.start()
+        await asyncio.sleep(0.1)
+        await work(fleet, gateway)
+        await gateway.end()
+
+    run_virtually(main())
+
+
+async def held(gateway: Gateway, charges: list[Charge], *, local: bool = True) -> Reservation:
+    """Take this; it has to be admitted."""
+    found = await gateway.ask(charges, local=local)
+    assert found is not None
+    assert not isinstance(found, Verdict)
+    return found
+
+
+async def refused(gateway: Gateway, charges: list[Charge], *, local: bool = True) -> Verdict:
+    """Ask for this; it has to be refused."""
+    found = await gateway.ask(charges, local=local)
+    assert isinstance(found, Verdict)
+    return found
+
+
+def test_what_is_used_stays_charged() -> None:
+    """A reservation is settled to what was used, in the background, once; an extension is all or nothing."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        reservation = await held(gateway, charge(HOUR, 100))
+        assert (await reservation.extend([50], used=[90])).admitted
+        assert (await reservation.extend([5000], used=[90])).outcome is Outcome.NEVER
+        assert await fleet.left(charge(HOUR, 0)) == 850
+        reservation.settle([120])
+        reservation.settle([1])
+        await asyncio.sleep(0.1)
+        assert await fleet.left(charge(HOUR, 0)) == 880
+
+    with_fleet(work)
+
+
+def test_an_outage_is_met_once() -> None:
+    """The first call that has no answer is the last one that waits for it, until the background has had one."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        gateway.wire.away = True
+        assert await gateway.ask(charge(HOUR), local=False) is None
+        calls = gateway.wire.calls
+        for _ in range(100):
+            assert await gateway.ask(charge(HOUR), local=False) is None
+        assert gateway.wire.calls == calls
+        assert not gateway.limiter.up
+        gateway.wire.away = False
+        await asyncio.sleep(5)
+        assert gateway.limiter.up
+        await held(gateway, charge(HOUR), local=False)
+
+    with_fleet(work)
+
+
+@pytest.mark.parametrize(
+    ("rule", "admitted"),
+    [(Quota(100, HOUR.starts_ms), 25), (Rate(100, 3_600_000, 100), 25), (Slots(100), 25), (Slots(2), 1),
+     (Rate(2, 3_600_000, 2), 1)],
+)  # fmt: skip
+def test_a_part_of_the_limit(rule: Rule, admitted: int) -> None:
+    """While the store is away each gateway admits its part of the limit, and at least one."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        gateway.wire.away = True
+        found = [await gateway.ask(charge(rule), local=True) for _ in range(110)]
+        assert sum(one is not None and not isinstance(one, Verdict) for one in found) == admitted
+        with pytest.raises(StoreDown):
+            await gateway.limiter.reserve(charge(rule), local=False)
+
+    with_fleet(work, gateways=4)
+
+
+def test_an_outage_is_no_new_beginning() -> None:
+    """What is known to be spent is spent in memory as well; what never fits is said to never fit; what fits the limit
+    and not the part is admitted once."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        reservation = await held(gateway, charge(HOUR, 960))
+        gateway.wire.away = True
+        assert await gateway.ask(charge(HOUR, 1), local=True) is not None
+        assert (await refused(gateway, charge(HOUR, 11))).outcome is Outcome.SPENT
+        assert (await refused(gateway, charge(HOUR, 1001))).outcome is Outcome.NEVER
+        big = charge(HOUR, 600, key="other")
+        await held(gateway, big)
+        assert (await refused(gateway, big)).outcome is Outcome.SPENT
+        reservation.settle([960])
+
+    with_fleet(work, gateways=4)
+
+
+def test_back_again() -> None:
+    """What was used during an outage is charged once when the store is back, together with what still runs, before
+    anybody is decided by the store again; what was lost on the way is not charged."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        before = await held(gateway, charge(HOUR, 10))
+        gateway.wire.loses = True
+        lost = await held(gateway, charge(HOUR, 20))
+        gateway.wire.away, gateway.wire.loses = True, False
+        ended = await held(gateway, charge(HOUR, 30))
+        ended.settle([25])
+        running = await held(gateway, charge(HOUR, 40))
+        before.settle([7])
+        lost.settle([20])
+        gateway.wire.away = False
+        await asyncio.sleep(5)
+        assert gateway.limiter.up
+        assert await fleet.left(charge(HOUR, 0)) == 1000 - 7 - 20 - 25 - 40
+        assert (await running.extend([5], used=[40])).admitted
+        running.settle([44])
+        await asyncio.sleep(40)
+        assert await fleet.left(charge(HOUR, 0)) == 1000 - 7 - 20 - 25 - 44
+
+    with_fleet(work)
+
+
+def test_back_again_by_halves() -> None:
+    """Answers that get lost while the store is told what it has missed charge nothing twice."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        gateway.wire.away = True
+        for number in range(200):
+            (await held(gateway, charge(HOUR, 1, key=f"k{number}"))).settle([1])
+        running = await held(gateway, charge(HOUR, 3))
+        for _ in range(20):
+            gateway.wire.away, gateway.wire.loses = False, True
+            await asyncio.sleep(0.5)
+        gateway.wire.loses = False
+        await asyncio.sleep(6)
+        assert gateway.limiter.up
+        assert {await fleet.left(charge(HOUR, 0, key=f"k{number}")) for number in range(200)} == {999}
+        assert await fleet.left(charge(HOUR, 0)) == 997
+        running.settle([3])
+
+    with_fleet(work)
+
+
+def test_a_rate_forgives_with_time() -> None:
+    """What was used long ago under a rate is in no bucket any more when the store is back."""
+    rule = Rate(60, 60_000, 60)
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        gateway.wire.away = True
+        for _ in range(300):
+            (await held(gateway, charge(rule))).settle([1])
+            await asyncio.sleep(1.1)
+        gateway.wire.away = False
+        await asyncio.sleep(3)
+        assert gateway.limiter.up
+        assert await fleet.left(charge(rule, 0)) > 50
+
+    with_fleet(work)
+
+
+def test_streams_go_on_in_memory() -> None:
+    """What the store knows goes on by this gateway's part while it is away, and is settled once, wherever it was."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        reservation = await held(gateway, charge(HOUR, 10))
+        strict = await held(gateway, charge(HOUR, 10), local=False)
+        gateway.wire.away = True
+        assert (await reservation.extend([10], used=[10])).admitted
+        assert (await reservation.extend([10], used=[20])).admitted
+        assert not (await reservation.extend([970], used=[30])).admitted
+        with pytest.raises(StoreDown):
+            await strict.extend([10], used=[10])
+        gateway.wire.away = False
+        await asyncio.sleep(5)
+        assert (await reservation.extend([10], used=[30])).admitted
+        reservation.settle([35])
+        strict.settle([10])
+        await asyncio.sleep(40)
+        assert await fleet.left(charge(HOUR, 0)) == 1000 - 35 - 10
+
+    with_fleet(work)
+
+
+def test_an_emptied_store() -> None:
+    """A stream whose store has forgotten everything goes on, and all that it has is charged anew."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        reservation = await held(gateway, charge(HOUR, 10))
+        fleet.store._groups.clear()
+        fleet.store._ends = type(fleet.store._ends)()
+        assert (await reservation.extend([10], used=[10])).admitted
+        assert await fleet.left(charge(HOUR, 0)) == 980
+        reservation.settle([12])
+        await asyncio.sleep(0.1)
+        assert await fleet.left(charge(HOUR, 0)) == 988
+
+    with_fleet(work)
+
+
+def test_leases_are_kept() -> None:
+    """What runs for minutes is not given back; one operation renews all of a group."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        reservations = [await held(gateway, charge(Slots(50))) for _ in range(50)]
+        calls = gateway.wire.calls
+        await asyncio.sleep(300)
+        assert await fleet.left(charge(Slots(50), 0)) == 0
+        assert gateway.wire.calls - calls < 110
+        for reservation in reservations:
+            reservation.settle([0])
+        await asyncio.sleep(0.1)
+        assert await fleet.left(charge(Slots(50), 0)) == 50
+
+    with_fleet(work)
+
+
+def test_cancelled_while_it_was_asked() -> None:
+    """A request that goes away while the store is asked holds nothing."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        asked = asyncio.create_task(gateway.limiter.reserve(charge(HOUR, 100), local=False))
+        await asyncio.sleep(0.0005)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        assert await fleet.left(charge(HOUR, 0)) == 1000
+        assert gateway.limiter.open == 0
+
+    with_fleet(work)
+
+
+def test_a_stream_from_shares() -> None:
+    """What was decided in memory may take more there, and then of the store; it is settled wherever it was."""
+    big = Quota(100_000, HOUR.starts_ms)
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        for _ in range(20):
+            (await held(gateway, charge(big))).settle([1])
+            await asyncio.sleep(0.02)
+        assert gateway.limiter.book.count == 1
+        reservation = gateway.limiter.take(charge(big))
+        assert reservation is not None
+        assert (await reservation.extend([3], used=[1])).admitted
+        assert (await reservation.extend([5000], used=[4])).admitted
+        assert (await reservation.extend([200_000], used=[5004])).outcome is Outcome.NEVER
+        reservation.settle([4000])
+        await asyncio.sleep(10)
+        assert await fleet.left(charge(big, 0)) == 100_000 - 20 - 4000
+
+    with_fleet(work, shares=True)
+
+
+def test_a_changed_rule_has_no_old_share() -> None:
+    """A share of a rule that has changed is given back, and the new rule is asked for."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        for _ in range(20):
+            (await held(gateway, charge(Quota(100_000, HOUR.starts_ms)))).settle([1])
+            await asyncio.sleep(0.02)
+        assert gateway.limiter.take(charge(Quota(10, HOUR.starts_ms))) is None
+        assert (await refused(gateway, charge(Quota(10, HOUR.starts_ms)))).outcome is Outcome.SPENT
+        await asyncio.sleep(0.3)
+        assert gateway.limiter.book.count == 0
+
+    with_fleet(work, shares=True)
+
+
+def test_a_period_ends_with_its_shares() -> None:
+    """Of a period that is over no share is used in the next one."""
+    soon = Quota(100_000, (START_MS - 1, START_MS + 1_003_000, START_MS + 20_000_000))
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < 1002.95:
+            (await held(gateway, charge(soon))).settle([1])
+            await asyncio.sleep(0.01)
+        assert gateway.limiter.take(charge(soon)) is None
+        await asyncio.sleep(0.1)
+        (await held(gateway, charge(soon))).settle([1])
+        await asyncio.sleep(5)
+        assert await fleet.left(charge(soon, 0)) == 100_000 - 1
+
+    with_fleet(work, shares=True)
