@@ -30,14 +30,14 @@ class LocalLimiter:
     async def renew(self) -> None:
         """Begin all leases anew."""
         for id, held in list(self._held.items()):
-            await self._store.renew(held.group, [(id, [0] * len(held.charges))], lease_ms=LEASE_MS)
+            await self._store.renew(held.group, [(id, held.used)], lease_ms=LEASE_MS)
 
     async def reserve(self, charges: Sequence[Charge], *, local: bool) -> Reservation | Verdict:  # noqa: ARG002
         """See `port.Limiter`."""
         id = str(next(self._ids))
         return self._hold(id, charges, await self._store.reserve(id, charges, lease_ms=LEASE_MS))
 
-    def take(self, charges: Sequence[Charge]) -> Reservation | None:
+    def take(self, charges: Sequence[Charge], *, local: bool = True) -> Reservation | None:  # noqa: ARG002
         """See `port.Limiter`; None where there is not enough, which `reserve` tells the particulars of."""
         id = str(next(self._ids))
         held = self._hold(id, charges, _at_once(self._store.reserve(id, charges, lease_ms=LEASE_MS)))
@@ -51,8 +51,13 @@ class LocalLimiter:
 
     async def extend(self, held: "_Held", amounts: Sequence[int], used: Sequence[int]) -> Verdict:
         """Take more for a reservation."""
-        more = [Charge(charge.bucket, amount) for charge, amount in zip(held.charges, amounts, strict=True)]
-        return await self._store.extend(held.id, more, used=used)
+        totals = [before + more for before, more in zip(held.amounts, amounts, strict=True)]
+        in_all = [Charge(charge.bucket, total) for charge, total in zip(held.charges, totals, strict=True)]
+        verdict = await self._store.extend(held.id, in_all, used=used)
+        held.used = list(used)
+        if verdict.admitted:
+            held.amounts = totals
+        return verdict
 
     def settle(self, held: "_Held", used: Sequence[int]) -> None:
         """End a reservation, once."""
@@ -63,12 +68,16 @@ class LocalLimiter:
 class _Held:
     """What one request has taken."""
 
-    __slots__ = ("_limiter", "charges", "id", "verdict")
+    __slots__ = ("_limiter", "amounts", "charges", "id", "used", "verdict")
 
     def __init__(self, limiter: LocalLimiter, id: str, charges: Sequence[Charge], verdict: Verdict) -> None:
         self._limiter = limiter
         self.id = id
         self.charges = charges
+        self.amounts = [charge.amount for charge in charges]
+        """What it holds in all."""
+        self.used: Sequence[int] = [0] * len(charges)
+        """What was used so far, as was said last."""
         self.verdict = verdict
 
     @property
