@@ -85,6 +85,10 @@ def _take_options(delivery: Delivery, document: dict[str, Any]) -> bool | None:
         return None
     read = read_options(document.pop(FIELD))
     delivery.options = replace(read, max_cost_header=delivery.options.max_cost_header)
+    options = document.get("stream_options")
+    if read.cost and delivery.route.dialect is None and isinstance(options, dict):
+        # The usage of such a stream is told with its cost, and once: see `pipeline.costed`.
+        document["stream_options"] = {name: value for name, value in options.items() if name != "include_usage"}
     return False
 
 

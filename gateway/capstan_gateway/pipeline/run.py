@@ -6,6 +6,7 @@ from typing import Final
 
 from capstan_gateway.errors import ClientGone, ShuttingDown
 from capstan_gateway.pipeline.beside import LARGE_BYTES
+from capstan_gateway.pipeline.costed import costed
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.failures import to_gateway_error
@@ -43,6 +44,8 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
                 reply = await present_large(delivery, reply, deps.executor)
             else:
                 reply = present(delivery, reply)
+        if ask.options.cost:
+            reply = costed(ask, reply)
         delivery.reply = reply
         if ask.gathered is not None:
             ask.let_go_of_images()

@@ -51,9 +51,10 @@ def settle_whole(
 
 
 def settle_stream_later(ask: Ask, model: ServedModel, relay: Relay) -> None:
-    """Have a stream settled when its ask ends, before its upstream is closed."""
+    """Have a stream settled when its ask ends, before its upstream is closed; sooner, where its cost is to be told."""
     ask.bill.open += 1
-    ask.on_end(partial(_settle_stream, ask.bill, model, ask.request, relay))
+    settling = partial(_settle_stream, ask.bill, model, ask.request, relay)
+    ask.on_end(ask.bill.soon(settling) if ask.options.cost else settling)
 
 
 def _settle_stream(bill: Bill, model: ServedModel, request: Request, relay: Relay) -> None:

@@ -63,11 +63,25 @@ class Spent(NamedTuple):
     """Calls of which nobody knows what they cost."""
 
 
+class _Once:
+    """Does something the first time that it is called."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work: Callable[[], None] | None = work
+
+    def __call__(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work()
+
+
 class Bill:
     """What one request has cost so far. Whole numbers only: nothing is lost by adding them."""
 
     # NB: most requests make one call, and nobody asks for a sum: what is added up is added up when it is asked for.
-    __slots__ = ("cached", "nano_dollars", "open", "priced", "settled")
+    __slots__ = ("_streams", "cached", "nano_dollars", "open", "priced", "settled")
 
     def __init__(self) -> None:
         self.settled: tuple[tuple[Usage, How, bool, int | None, str], ...] = ()
@@ -75,12 +89,24 @@ class Bill:
         called. A request makes a bounded number of calls."""
         self.open = 0
         """How many answers are on their way: what they cost is not known yet."""
+        self._streams: tuple[_Once, ...] = ()
         self.nano_dollars = 0
         self.priced = False
         """Whether any call had a price: of others nobody knows what they cost."""
         self.cached: tuple[Usage, int] | None = None
         """What an answer out of a cache would have used and cost in nano-dollars, had a model given it; None: it is
         none. Nothing of it is on the bill: limits may count it all the same."""
+
+    def soon(self, settle: Callable[[], None]) -> Callable[[], None]:
+        """Give what settles a stream once, whoever says so first: the end of its ask or `settle_streams`."""
+        once = _Once(settle)
+        self._streams = (*self._streams, once)
+        return once
+
+    def settle_streams(self) -> None:
+        """Settle the streams that can be settled before their asks end: they have come to their ends."""
+        for settle in self._streams:
+            settle()
 
     def add(self, usage: Usage, how: How, nano_dollars: int | None, *, answered: bool = True, model: str = "") -> None:
         """Put a call on the bill; its price is None where nobody has said what the model's tokens cost."""

@@ -192,3 +192,58 @@ async def test_nonsense_that_is_retried_costs_what_it_told(tmp_path: Path, path:
             assert len(one.requests) + len(other.requests) == 2
             assert _tokens(gateway) == (4000, 60)
             assert _calls(gateway, "estimated") == 2
+
+
+COSTED: dict[str, Any] = {"stream": True, "capstan": {"cost": True}}
+PRICE = Price(inputPerMillion=1, outputPerMillion=2)
+
+
+@pytest.mark.parametrize("include_usage", [None, True, False])
+async def test_the_sdk_reads_what_a_stream_has_cost(tmp_path: Path, include_usage: bool | None) -> None:
+    """In the usage of one last chunk, whatever is said of usage; the engine is asked nothing of the gateway's."""
+    async with FakeUpstream() as upstream, running_gateway(tmp_path, entry("m", upstream.url, price=PRICE)) as gw:
+        client = gw.client()
+        more: dict[str, Any] = {} if include_usage is None else {"stream_options": {"include_usage": include_usage}}
+        asking: Any = {"messages": [{"role": "user", "content": "x"}], "stream": True, **more}
+        asking["extra_body"] = {"capstan": {"cost": True}}
+        async with client:
+            chunks = [chunk async for chunk in await client.chat.completions.create(model="m", **asking)]
+        told = [chunk for chunk in chunks if chunk.usage is not None]
+        assert told == [chunks[-1]]
+        usage: Any = told[0].usage
+        assert usage.cost == (usage.prompt_tokens + 2 * usage.completion_tokens) / 1e6 > 0
+        assert (told[0].choices, told[0].id) == ([], chunks[0].id)
+        await gw.settled()
+        assert gw.metric("llm_cost_dollars", model="m") == usage.cost
+        assert (_calls(gw, "told"), _calls(gw, "estimated")) == (1, 0)
+        (asked,) = upstream.requests
+        assert "capstan" not in asked.document
+        assert asked.document["stream_options"] == {"include_usage": True}
+
+
+async def test_a_cost_that_nobody_knows_is_null(tmp_path: Path) -> None:
+    """A model without a price has a cost all the same; and who does not ask is told nothing."""
+    async with FakeUpstream() as upstream, running_gateway(tmp_path, entry("m", upstream.url)) as gw:
+        reply = await _ask(gw, **COSTED)
+        assert reply.text.count('"cost":null') == 1
+        assert reply.text.endswith("data: [DONE]\n\n")
+        assert "cost" not in (await _ask(gw, stream=True)).text
+
+
+@pytest.mark.parametrize("path", ["messages", "responses"])
+async def test_other_dialects_tell_it_in_a_comment(tmp_path: Path, path: str) -> None:
+    """Behind the last event: who reads events does not see it."""
+    fields = {"max_tokens": 9} if path == "messages" else {"input": "x", "messages": None}
+    async with FakeUpstream() as upstream, running_gateway(tmp_path, entry("m", upstream.url, price=PRICE)) as gw:
+        reply = await _ask(gw, path, **COSTED, **fields)
+        last = reply.text.rstrip().rpartition("\n\n")[2]
+        assert last.startswith(": x-capstan-cost: 0.0000")
+        assert float(last.rpartition(" ")[2]) == gw.metric("llm_cost_dollars", model="m")
+
+
+async def test_the_cost_of_an_answer_in_one_piece_is_in_its_head(tmp_path: Path) -> None:
+    """As without the field: its body stays what the engine said."""
+    async with FakeUpstream() as upstream, running_gateway(tmp_path, entry("m", upstream.url, price=PRICE)) as gw:
+        reply = await _ask(gw, capstan={"cost": True})
+        assert float(reply.headers["x-capstan-cost"]) == gw.metric("llm_cost_dollars", model="m")
+        assert "cost" not in reply.json()["usage"]
