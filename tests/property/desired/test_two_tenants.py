@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from capstan_contract.config import GatewayConfig, ModelEntry, referenced_models
 from capstan_contract.reading import join_config
 from capstan_contract.sharding import split_config
-from capstan_operator.api.kinds import Model
+from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.compile import Compiler, compile_gateway
 from capstan_operator.desired.hold import decide_hold
 from capstan_operator.desired.live import LiveConfig, names_of
 from capstan_operator.desired.name_rules import NameRules
+from capstan_operator.desired.types import CompiledGateway
 from support.plainmodels import as_deleting, make_model
+from support.plainpolicies import make_policy, named
 
 RULES = NameRules(shared_namespace="system", auto_namespaces=("system", "mine"))
 NAMES = st.sampled_from(["a", "b", "c", "d", "e", "f", "m0", "m1", "m2", "m0:x", "auto"])
@@ -176,3 +178,39 @@ def test_a_hold_of_others_stops_nothing_of_mine(
     for key in hold.dropped:
         if held.verdicts[key].held:
             assert set(names_of(entries[str(key)])) == set(names_of(live.entries[str(key)]))
+
+
+@st.composite
+def _policies(draw: st.DrawFn, namespace: str) -> list[Policy]:
+    """Policies of one namespace: for models by name or by label, for everybody if they may, or with a fault."""
+    numbers = draw(st.lists(st.integers(0, 3), max_size=3, unique=True))
+    targets = st.sampled_from([{}, {"targetSelector": {}}, *({"targetRefs": named(name)} for name in ("m0", "m1"))])
+    return [
+        make_policy(
+            f"p{number}",
+            namespace=namespace,
+            created=draw(TIMES),
+            mode=draw(st.sampled_from(["Enforce", "Shadow", "Faulty"])),
+            **draw(targets),
+        )
+        for number in numbers
+    ]
+
+
+def _limits(compiled: CompiledGateway, namespace: str) -> dict[str, tuple[str, ...]]:
+    return {one.id: one.policies for one in compiled.config.models if one.id.startswith(f"{namespace}/")}
+
+
+@given(_models("mine"), _policies("mine"), _models("theirs"), _policies("theirs"), _policies("system"))
+def test_limits_stay_in_the_namespace(
+    mine: list[Model], limits: list[Policy], theirs: list[Model], others: list[Policy], shared: list[Policy]
+) -> None:
+    """What is in force on my models is mine, or of the installation, and the same whatever anybody else has written."""
+    together = compile_gateway([*mine, *theirs], policies=[*limits, *others, *shared], rules=RULES)
+    for policies in _limits(together, "mine").values():
+        assert {id_.split("/")[1] for id_ in policies} <= {"mine", "system"}
+    live = _restart(compile_gateway(mine, policies=[*limits, *shared], rules=RULES).config)
+    alone = compile_gateway(mine, policies=[*limits, *shared], live=live, rules=RULES)
+    after = compile_gateway([*mine, *theirs], policies=[*limits, *others, *shared], live=live, rules=RULES)
+    assert _limits(after, "mine") == _limits(alone, "mine")
+    assert {policy.id for policy in after.config.policies} >= {policy.id for policy in alone.config.policies}

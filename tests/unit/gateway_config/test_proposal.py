@@ -364,3 +364,21 @@ async def test_policies_that_cannot_be_listed_stay(kube: Kube) -> None:
     await operator.run([*models, make_model("other")], policies=AllPolicies((), everywhere, everywhere))
     assert operator.entries["team/m"].policies == LIMIT
     assert operator.entries["team/other"].policies == ()
+
+
+async def test_limits_stay_across_a_restart(kube: Kube) -> None:
+    """A process that has just begun reads back what is in force: it stays through an edit with faults, on the same
+    object, and while the kind cannot be listed."""
+    await Operator(kube).run([make_model("m")], policies=LIMITED)
+    faulty = make_policy(generation=2, targetRefs=named("m"), limits=[])
+    assert faulty.faults
+    operator = Operator(kube)
+    await operator.run([make_model("m")], policies=AllPolicies((faulty,)))
+    assert operator.entries["team/m"].policies == LIMIT
+    operator = Operator(kube)
+    everywhere: frozenset[str | None] = frozenset([None])
+    await operator.run([make_model("m")], policies=AllPolicies((), everywhere, everywhere))
+    assert operator.entries["team/m"].policies == LIMIT
+    operator = Operator(kube)
+    await operator.run([make_model("m")], policies=AllPolicies((replace(faulty, uid="another"),)))
+    assert operator.entries["team/m"].policies == ()

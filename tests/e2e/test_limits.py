@@ -1,0 +1,175 @@
+"""RateLimitPolicies on a real cluster: from `kubectl apply` to what both replicas of the gateway enforce."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from support.cluster import NAMESPACE, Cluster, Manifest, simulated
+from support.wait import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+PROMPT = [{"role": "user", "content": "Hello"}]
+SECONDS = 2.0
+"""In which a change is enforced by every replica."""
+LIMIT = "x-ratelimit-limit-requests"
+MANY = 12
+"""Requests on connections of their own: that all of them come to one of two replicas has a chance of 1 in 2,000."""
+
+
+def model(name: str) -> Manifest:
+    """A simulated model that needs no GPU."""
+    engine = {"type": "Simulator", "args": ["--ttft-ms", "1", "--tpot-ms", "1"]}
+    return simulated(name, model={"servedName": name}, engine=engine, resources={"gpus": 0})
+
+
+def policy(name: str, requests: int, *models: str, window: str = "hour", **spec: Any) -> Manifest:
+    """So many requests in a window for each tenant; of those without a credential, all together."""
+    return {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "RateLimitPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "targetRefs": [{"name": model} for model in models],
+            "limits": [{"name": "requests", "per": "Tenant", "requests": requests, "window": window}],
+            **spec,
+        },
+    }
+
+
+def ask(gateway: str, name: str) -> tuple[int, str]:
+    """Ask once, on a connection of its own; give the status, and the limit that the answer speaks of."""
+    body = json.dumps({"model": name, "messages": PROMPT, "max_tokens": 1}).encode()
+    request = urllib.request.Request(  # noqa: S310
+        f"{gateway}/v1/chat/completions", body, {"content-type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            answer.read()
+            return answer.status, answer.headers.get(LIMIT, "")
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.headers.get(LIMIT, "")
+
+
+def enforced(gateway: str, name: str, limit: str, *, since: float) -> None:
+    """See that within the time every answer speaks of this limit, whichever replica gives it."""
+
+    def everywhere() -> None:
+        assert {ask(gateway, name)[1] for _ in range(MANY)} == {limit}
+
+    wait_until(everywhere, seconds=30, every=0.02, what=f"the limit {limit or 'none'} on {name}")
+    # NB: the last round of questions is a part of it.
+    taken = time.monotonic() - since
+    print(f"{name}: limit {limit or 'none'} on every replica after {taken:.2f} s")
+    assert taken < SECONDS + 1.0
+
+
+def conditions(capstan: Cluster, name: str, namespace: str) -> dict[str, tuple[str, str]]:
+    """The conditions of the newest generation of a policy."""
+    found = capstan.get("ratelimitpolicy", name, namespace) or {}
+    generation = found["metadata"]["generation"]
+    return {
+        one["type"]: (one["status"], one["reason"])
+        for one in (found.get("status") or {}).get("conditions") or ()
+        if one["observedGeneration"] == generation
+    }
+
+
+def told(capstan: Cluster, name: str, namespace: str, **expected: tuple[str, str]) -> None:
+    """Wait until a policy's conditions say this."""
+
+    def says() -> None:
+        assert conditions(capstan, name, namespace) == expected
+
+    wait_until(says, seconds=15, every=0.1, what=f"the conditions of {name}")
+
+
+PROGRAMMED = {"Accepted": ("True", "Accepted"), "Programmed": ("True", "Programmed")}
+BEATEN = {"Accepted": ("False", "Conflicted"), "Programmed": ("False", "NotAccepted")}
+
+
+def in_redis(capstan: Cluster, *words: str) -> str:
+    """What Redis answers."""
+    return capstan.kubectl("exec", "-n", NAMESPACE, "statefulset/capstan-redis", "--", "redis-cli", *words)
+
+
+def keys_in_redis(capstan: Cluster) -> set[str]:
+    """What the limiter has in Redis."""
+    return set(in_redis(capstan, "--scan", "--pattern", "capstan:l*").split())
+
+
+def test_applied_changed_narrowed_conflicting_deleted(capstan: Cluster, namespace: str, gateway: str) -> None:
+    """Each change of a policy is enforced by both replicas in less than 2 s, and its status says so."""
+    one, other = f"one-{namespace}", f"other-{namespace}"
+    capstan.apply(namespace, model(one), model(other))
+    for name in (one, other):
+        capstan.wait_ready(name, namespace)
+    assert ask(gateway, one) == (200, "")
+
+    since = time.monotonic()
+    capstan.apply(namespace, policy("first", 1000, one, other))
+    enforced(gateway, one, "1000", since=since)
+    told(capstan, "first", namespace, **PROGRAMMED)
+    assert "all 2 gateway replicas" in str(capstan.get("ratelimitpolicy", "first", namespace))
+    assert (capstan.get("llmmodel", one, namespace) or {})["status"]["policies"][0]["name"] == "first"
+
+    since = time.monotonic()
+    capstan.apply(namespace, policy("first", 900, one, other))
+    enforced(gateway, one, "900", since=since)
+    told(capstan, "first", namespace, **PROGRAMMED)
+
+    since = time.monotonic()
+    capstan.apply(namespace, policy("first", 900, other))
+    enforced(gateway, one, "", since=since)
+    enforced(gateway, other, "900", since=since + 1)
+    told(capstan, "first", namespace, **PROGRAMMED)
+
+    capstan.apply(namespace, policy("a-rival", 500, other))
+    told(capstan, "a-rival", namespace, **BEATEN)
+    assert ask(gateway, other)[1] == "900"
+
+    since = time.monotonic()
+    capstan.kubectl("delete", "ratelimitpolicy", "first", "-n", namespace)
+    enforced(gateway, other, "500", since=since)
+    told(capstan, "a-rival", namespace, **PROGRAMMED)
+
+    since = time.monotonic()
+    capstan.kubectl("delete", "ratelimitpolicy", "a-rival", "-n", namespace)
+    enforced(gateway, other, "", since=since)
+    shown = capstan.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}")
+    assert {"Conflicted", "Programmed"} <= set(shown.split())
+
+
+def test_two_replicas_count_together(capstan: Cluster, namespace: str, gateway: str) -> None:
+    """Of many requests to two replicas exactly as many are let in as there may be; every key in Redis has an end."""
+    name = f"counted-{namespace}"
+    capstan.apply(namespace, model(name), policy("few", 5, name))
+    capstan.wait_ready(name, namespace)
+    told(capstan, "few", namespace, **PROGRAMMED)
+    answers = [ask(gateway, name)[0] for _ in range(3 * MANY)]
+    assert sorted(answers) == [200] * 5 + [429] * (3 * MANY - 5)
+    kept = {key: int(in_redis(capstan, "pttl", key)) for key in keys_in_redis(capstan)}
+    assert kept
+    assert not [key for key, millis in kept.items() if millis == -1], kept
+
+
+def test_nothing_is_left_behind(capstan: Cluster, namespace: str, gateway: str) -> None:
+    """When a policy has gone its keys in Redis go, too, once their time is over."""
+    name = f"clean-{namespace}"
+    capstan.apply(namespace, model(name), policy("short", 1000, name, window="10s"))
+    capstan.wait_ready(name, namespace)
+    told(capstan, "short", namespace, **PROGRAMMED)
+    before = keys_in_redis(capstan)
+    assert ask(gateway, name)[0] == 200
+    made = keys_in_redis(capstan) - before
+    assert made
+    capstan.kubectl("delete", "ratelimitpolicy", "short", "-n", namespace)
+
+    def is_clean() -> None:
+        assert not made & keys_in_redis(capstan)
+
+    wait_until(is_clean, seconds=240, every=2, what="the keys of the policy to go")
