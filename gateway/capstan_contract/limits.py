@@ -7,8 +7,9 @@ own here. Money is whole nano-dollars, time is whole milliseconds: nothing is a 
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from capstan_contract.entries import Document, PolicyEntry, PolicyTargets
 
@@ -130,6 +131,15 @@ class Period(Document):
     """For Duration only."""
     timeZone: str = "UTC"
     """Name in the IANA database: where a day begins."""
+
+    @field_validator("timeZone")
+    @classmethod
+    def _zone_is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, LookupError):
+            raise ValueError("is not the name of a time zone in the IANA database") from None
+        return name
 
     @model_validator(mode="after")
     def _millis_fit_the_type(self) -> "Period":

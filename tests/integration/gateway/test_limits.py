@@ -1,5 +1,6 @@
 """A real gateway with RateLimitPolicies: what is admitted, what is told, and what the buckets hold in the end."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,20 @@ from typing import Any
 import httpx2
 import pytest
 
-from capstan_contract.config import ModelEntry, PolicyEntry, Price
+from capstan_contract.config import (
+    CascadeBackend,
+    CascadeEstimator,
+    EstimatorType,
+    ModelEntry,
+    PolicyEntry,
+    Price,
+    RouterBackend,
+    RouterMember,
+)
 from capstan_contract.limits import (
     BudgetRule,
     LimitRule,
+    Match,
     OnExhausted,
     Per,
     Period,
@@ -20,9 +31,11 @@ from capstan_contract.limits import (
     rate_limit_entry,
 )
 from capstan_gateway.limits.local import LocalLimiter
-from fakes.openai_upstream import FakeUpstream, answer
+from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
+from support.keys import key_entry, key_text
 from support.plain_limits import PlainStore
+from support.wait import eventually
 
 MESSAGES: Any = [{"role": "user", "content": "say hello"}]
 MINUTE = 60_000
@@ -233,16 +246,20 @@ async def test_a_policy_in_shadow_changes_nothing(tmp_path: Path, upstream: Fake
         assert usages(store) == [1]
 
 
+class Away(LocalLimiter):
+    """Has nothing at hand."""
+
+    def take(self, charges: Any) -> Any:
+        """Give nothing."""
+        return None
+
+
 async def test_a_store_that_is_away_denies_where_the_policy_says_so(
     tmp_path: Path, upstream: FakeUpstream, store: PlainStore
 ) -> None:
     """503 limiter_unavailable, with the time after which to try again."""
     one = policy(limit("few", Unit.REQUESTS, 1), onStoreFailure="Deny")
     chat = governed("chat", upstream.url, one)
-
-    class Away(LocalLimiter):
-        def take(self, charges: Any) -> Any:
-            return None
 
     store.down = True
     async with running_gateway(tmp_path, chat, policies=[one], limiter=Away(store)) as gateway:
@@ -256,21 +273,30 @@ async def test_what_runs_at_once_is_held_to_the_end_of_the_answer(
     tmp_path: Path, upstream: FakeUpstream, store: PlainStore
 ) -> None:
     """Of streams too: as long as one runs the next is refused, and then there is room again."""
-    one = policy(limit("one", Unit.CONCURRENCY, 1))
+    one, go_on = policy(limit("one", Unit.CONCURRENCY, 1)), asyncio.Event()
     chat = governed("chat", upstream.url, one)
+
+    async def waits(received: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(frame(delta("chat", "Hel")))
+        await go_on.wait()
+        await wire.chunk(frame(delta("chat", "lo", finish="stop")) + b"data: [DONE]\n\n")
+        await wire.end()
+
     async with (
         running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway,
         httpx2.AsyncClient(base_url=gateway.url) as client,
     ):
+        upstream.respond = waits
         async with client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as stream:
             assert stream.status_code == 200
-            if usages(store):
-                refused = await client.post("/v1/chat/completions", json=body())
-                assert refused.status_code in (200, 429)
+            refused = await client.post("/v1/chat/completions", json=body())
+            assert (refused.status_code, refused.json()["error"]["type"]) == (429, "requests")
+            go_on.set()
             await stream.aread()
-        await gateway.settled()
-        assert usages(store) == []
+        upstream.respond = answer
         assert (await ask(gateway)).status_code == 200
+        assert usages(store) == []
 
 
 async def test_anthropics_clients_are_told_in_their_words(
@@ -341,9 +367,6 @@ async def test_a_router_is_no_way_around_the_limit_of_a_member(
     tmp_path: Path, upstream: FakeUpstream, store: PlainStore
 ) -> None:
     """What a policy says of a model by name, or per model, counts whoever chose that; the rest counts once."""
-    from capstan_contract.config import RouterBackend, RouterMember
-    from capstan_contract.limits import Match
-
     one = policy(
         limit("all", Unit.REQUESTS, 10), limit("chat", Unit.REQUESTS, 2, match=Match(model="chat")),
         limit("each", Unit.REQUESTS, 20, per=Per.MODEL),
@@ -358,3 +381,87 @@ async def test_a_router_is_no_way_around_the_limit_of_a_member(
         # Twice each: by any name, of the model by name, and of the model; once of the router, where nothing is left
         # of the request that was refused.
         assert usages(store) == [1, 2, 2, 2]
+
+
+async def test_a_cascade_stops_at_what_its_caller_allows(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The lower one of that and its own `maxCost`."""
+    backend = CascadeBackend(
+        members=("test/cheap", "test/cheap"), threshold=1.0, maxCost=1.0,
+        estimator=CascadeEstimator(type=EstimatorType.LOG_PROBABILITY),
+    )  # fmt: skip
+    models = entry("cheap", upstream.url, price=Price(outputPerMillion=1000)), entry("cascade", backend=backend)
+    async with (
+        running_gateway(tmp_path, *models) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url) as client,
+    ):
+        for said, calls in (("1", 2), ("0.0101", 1)):
+            upstream.requests.clear()
+            found = await client.post(
+                "/v1/chat/completions", json=body(model="cascade"), headers={"x-capstan-max-cost": said}
+            )
+            assert found.status_code == 200, found.text
+            assert len(upstream.requests) == calls
+    assert "max-cost" in found.headers["x-capstan-route"]
+
+
+async def test_the_use_of_policies_is_told_to_the_operator(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """At /internal/limits, of nobody by name; a policy that nobody has used says nothing."""
+    one = policy(limit("few", Unit.REQUESTS, 4), budget("b", 100 * NANO))
+    chat = governed("chat", upstream.url, one, price=PRICE)
+    secret = "an-admin-key-of-tests"
+    (tmp_path / "admin").write_text(secret)
+    options: dict[str, Any] = {"limiter": LocalLimiter(store), "admin_key_file": tmp_path / "admin"}
+    async with (
+        running_gateway(tmp_path, chat, policies=[one], **options) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, headers={"authorization": f"Bearer {secret}"}) as client,
+    ):
+        assert (await client.get("/internal/limits")).json()["policies"] == {}
+        await ask(gateway)
+        await ask(gateway)
+        rules = (await client.get("/internal/limits")).json()["policies"][one.id]
+    assert [rule["name"] for rule in rules] == ["few", "b"]
+    assert rules[0]["usedPercent"] in (49, 50)
+    assert rules[1]["spentNanoDollars"] > 10 * NANO
+
+
+async def test_in_shadow_nobody_waits_for_the_store(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+    """It is asked beside the request; what it says late is counted, and settled, all the same."""
+    one, go_on = policy(limit("few", Unit.REQUESTS, 9), mode="Shadow"), asyncio.Event()
+    chat = governed("chat", upstream.url, one)
+
+    class Slow(Away):
+        async def reserve(self, charges: Any, *, local: bool) -> Any:
+            await go_on.wait()
+            return await super().reserve(charges, local=local)
+
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=Slow(store)) as gateway:
+        assert (await ask(gateway)).status_code == 200
+        assert usages(store) == []
+        go_on.set()
+        await eventually(lambda: store.settled, what="the settlement")
+        assert usages(store) == [1]
+        store.down = True
+        assert (await ask(gateway)).status_code == 200
+        labels = {"policy": "test/p", "mode": "shadow", "rule": "all", "outcome": "unavailable"}
+        await eventually(lambda: gateway.metric("llm_limit_decisions_total", **labels) == 1, what="the count")
+
+
+async def test_a_model_that_one_may_not_use_answers_for_no_other(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """A budget that would step down to it is spent instead, and says nothing of it."""
+    down = {"onExhausted": OnExhausted.DOWNGRADE, "downgradeTo": "test/cheap"}
+    one = policy(budget("daily", 11 * NANO, **down))
+    models = governed("chat", upstream.url, one, price=PRICE), entry("cheap", upstream.url, price=PRICE)
+    key = key_entry("k", models=("chat",))
+    async with (
+        running_gateway(tmp_path, *models, policies=[one], keys=[key], limiter=LocalLimiter(store)) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url) as client,
+    ):
+        stepped = await ask(gateway)
+        assert stepped.headers["x-capstan-model"] == "cheap"
+        refused = await client.post("/v1/chat/completions", json=body(), headers={"x-api-key": key_text("k")})
+        assert refused.status_code in (400, 429)
+        assert "cheap" not in refused.text

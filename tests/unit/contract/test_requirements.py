@@ -94,6 +94,14 @@ def test_this_release_knows_rate_limits_and_nothing_else() -> None:
     [
         ({"limits": [{"name": "x"}]}, "field/body.limits.0.per: Field required"),
         ({"mode": "Perhaps"}, "field/body.mode: Input should be 'Enforce' or 'Shadow'"),
+        (
+            {
+                "budgets": [
+                    {"name": "b", "per": "Key", "nanoDollars": 1, "period": {"type": "Day", "timeZone": "Mars/Olympus"}}
+                ]
+            },
+            "field/body.budgets.0.period.timeZone: Value error, is not the name of a time zone in the IANA database",
+        ),
     ],
 )
 def test_limits_that_cannot_be_read_refuse_the_policy_and_its_models(body: dict[str, Any], why: str) -> None:
