@@ -5,7 +5,7 @@ import os
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
 from capstan_gateway.identity.admin_key import AdminKey
 from capstan_gateway.identity.gate import Gate
+from capstan_gateway.identity.issuer import Issuer
+from capstan_gateway.identity.oidc import make_tokens, notes
+from capstan_gateway.identity.published import TLS_NAME as OIDC_TLS_NAME
 from capstan_gateway.images.addresses import is_public
 from capstan_gateway.images.fetch import FetchRules, ImageFetcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
@@ -88,11 +91,12 @@ class Gateway:
         self.memory = MemoryBudget(settings.memory_bytes or default_budget())
         self.requests = InFlight(settings.max_concurrency)
         self.credentials = Credentials(settings.credentials_dir)
-        self.gate = Gate(everybody=settings.insecure_no_auth)
         self.admin_key = AdminKey(settings.admin_key_file)
         self.pseudonyms = Pseudonyms()
         limits = Limits(idle_seconds=settings.upstream_keep_alive_seconds)
         self.client = Http1Client(limits=limits, tls=_tls_contexts(settings))
+        self.tokens = make_tokens(settings, self.client, rng=self._rng, count=self._count_fetched_keys)
+        self.gate = Gate(everybody=settings.insecure_no_auth, tokens=self.tokens)
         self._registry = EndpointRegistry()
         self._index = SliceIndex(
             lambda namespace, service: self.table.service_changed(namespace, service), self.refusals
@@ -169,7 +173,7 @@ class Gateway:
     def notes(self) -> tuple[str, ...]:
         """Say what is wrong and keeps no request away: work that is begun anew, objects that are refused."""
         failing = (f"work that failed is tried again: {job}" for job in self.jobs.failing)
-        return (*failing, *self.refusals.notes, *self.stores.notes)
+        return (*failing, *self.refusals.notes, *self.stores.notes, *notes(self.tokens))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -184,6 +188,7 @@ class Gateway:
             Job("admin-key", self.admin_key.run),
             Job("probes", self._prober().run),
             Job("limits", self._local_limiter.run),
+            *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
             *self._sources(),
         ]
         working = asyncio.create_task(self.jobs.run(jobs))
@@ -289,6 +294,12 @@ class Gateway:
 
         return Prepared(runtime, commit)
 
+    def _issuers(self) -> Iterable[Issuer]:
+        return () if self.tokens is None else self.tokens.issuers.values()
+
+    def _count_fetched_keys(self, issuer: str, outcome: str) -> None:
+        self.metrics.oidc_fetches.at(issuer, outcome).value += 1
+
     def _count_turned_away(self, reason: str) -> None:
         self.metrics.rejected.at(reason).value += 1
 
@@ -343,9 +354,12 @@ def _kube_url(settings: Settings) -> str:
 
 
 def _tls_contexts(settings: Settings) -> dict[str, ssl.SSLContext]:
+    known: dict[str, ssl.SSLContext] = {}
+    if settings.oidc_ca_file is not None:
+        known[OIDC_TLS_NAME] = context_for_authority(str(settings.oidc_ca_file))
     if not settings.watches_kubernetes or not _kube_url(settings).startswith("https"):
-        return {}
+        return known
     authority: Path = settings.kube_service_account_dir / "ca.crt"
     if not authority.is_file():
         raise SettingsError(f"the Kubernetes API's certificate authority is missing: {authority}")
-    return {TLS_NAME: context_for_authority(str(authority))}
+    return {**known, TLS_NAME: context_for_authority(str(authority))}

@@ -21,6 +21,7 @@
     ├── BudgetSpent           429   ask for more money, or come back in the next period; an SDK does not wait for that
     ├── LimitExceeded         400   ask for less: it is more than the limit ever allows
     ├── LimiterUnavailable    503   try again: nobody can tell how much is left
+    ├── IdentityUnavailable   503   try again: nobody's token can be checked now
     ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
     ├── UpstreamTimeout       504   the engine was too slow
     ├── ImageUnavailable 502, 504   try again: the host of an image that the request names failed, or was too slow
@@ -241,6 +242,16 @@ class LimiterUnavailable(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("what is left of your limits cannot be told at the moment; try again", headers=TRY_AGAIN)
+
+
+class IdentityUnavailable(GatewayError):
+    """The keys of the token's issuer are not known, or too old to be believed."""
+
+    status = 503
+    code = "identity_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("tokens cannot be checked at the moment; try again", headers=TRY_AGAIN)
 
 
 class UpstreamFailed(GatewayError):

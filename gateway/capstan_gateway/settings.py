@@ -33,6 +33,7 @@ EXPOSED_HEADERS: Final = (
 )  # fmt: skip
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _IMAGE_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::([1-9][0-9]{0,4}))?")
+_HTTP_URL: Final = re.compile(r"https?://[^/\s,@?#]+(?:/[^\s,@#]*)?")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")
 
 
@@ -72,6 +73,27 @@ class Settings:
     )
     insecure_no_auth: bool = setting(
         False, "serve everybody: a key that is valid still says who asks, another one is ignored"
+    )
+    oidc_issuers: tuple[str, ...] = setting(
+        (), "comma-separated issuers (https://...) whose tokens say who asks, beside API keys (default: none)"
+    )
+    oidc_audiences: tuple[str, ...] = setting((), "comma-separated audiences; a token must be for one of them")
+    oidc_jwks_url: str | None = setting(
+        None, "where the keys of the only issuer are (default: where its discovery document says)"
+    )
+    oidc_user_claim: str = setting("sub", "claim with the user")
+    oidc_team_claim: str = setting("", "claim with the team")
+    oidc_tenant_claim: str = setting("", "claim with the tenant (default: the team, else the user is one)")
+    oidc_tier_claim: str = setting("", "claim with the tier")
+    oidc_models_claim: str = setting(
+        "", "claim with the models that may be used; a token without it may use none (default: all may be used)"
+    )
+    oidc_leeway_seconds: float = setting(30.0, "how far the clocks of issuers may be off", least=0, most=300)
+    oidc_refresh_seconds: float = setting(300.0, "how often the keys of issuers are fetched", least=1)
+    oidc_stale_seconds: float = setting(21600.0, "how long keys are believed that cannot be fetched anew", least=0)
+    oidc_ca_file: Path | None = setting(None, "the certificate authority of issuers, as PEM (default: the system's)")
+    oidc_insecure_http: bool = setting(
+        False, "keys of issuers may come over plain HTTP, for tests: whoever is between may then sign tokens"
     )
     admin_key_file: Path | None = setting(
         None,
@@ -206,11 +228,33 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("--stored-response-bytes must be at most --stored-responses-bytes")
     if settings.redis_ca_file is not None and not settings.redis_ca_file.is_file():
         raise SettingsError(f"--redis-ca-file: {settings.redis_ca_file} is no file")
+    _check_oidc(settings)
     for host in settings.image_hosts:
         found = _IMAGE_HOST.fullmatch(host)
         if found is None or int(found[1] or 1) > MAX_PORT:
             raise SettingsError(f"--image-hosts: {host!r} is not a host such as example.com or *.example.com")
     _check_cors(settings)
+
+
+def _check_oidc(settings: Settings) -> None:
+    if not settings.oidc_issuers:
+        if settings.oidc_audiences or settings.oidc_jwks_url is not None:
+            raise SettingsError("--oidc-audiences and --oidc-jwks-url need --oidc-issuers")
+        return
+    if not settings.oidc_audiences:
+        raise SettingsError(
+            "--oidc-issuers needs --oidc-audiences: a token that is for somebody else must not be taken"
+        )
+    if settings.oidc_jwks_url is not None and len(settings.oidc_issuers) > 1:
+        raise SettingsError("--oidc-jwks-url is for one issuer only")
+    schemes = ("https://", "http://") if settings.oidc_insecure_http else ("https://",)
+    keys_url = () if settings.oidc_jwks_url is None else (settings.oidc_jwks_url,)
+    for flag, urls in (("--oidc-issuers", settings.oidc_issuers), ("--oidc-jwks-url", keys_url)):
+        for url in urls:
+            if not url.startswith(schemes) or not _HTTP_URL.fullmatch(url):
+                raise SettingsError(f"{flag}: {url!r} is no https:// URL")
+    if settings.oidc_ca_file is not None and not settings.oidc_ca_file.is_file():
+        raise SettingsError(f"--oidc-ca-file: {settings.oidc_ca_file} is no file")
 
 
 def _check_cors(settings: Settings) -> None:

@@ -1,31 +1,51 @@
-"""Lets those in whose credential is known. Nothing is awaited: it stands before the body of every request."""
+"""Lets those in whose credential is known. It stands before the body of every request, and as a rule awaits nothing."""
 
 import time
 from collections.abc import Callable
 
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.identity.claims import is_token
 from capstan_gateway.identity.credential import refused
 from capstan_gateway.identity.keyring import Keyring
 from capstan_gateway.identity.principal import NOBODY, Principal
+from capstan_gateway.identity.tokens import Tokens, Undecided
 
 
 class Gate:
     """Says who a credential is of."""
 
-    def __init__(self, *, everybody: bool = False, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, *, everybody: bool = False, tokens: Tokens | None = None, wall: Callable[[], float] = time.time
+    ) -> None:
         """Let `everybody` in: a credential that is known is then still recognised, another one is ignored.
 
         `wall` gives the time as Unix seconds: keys expire by the calendar.
         """
         self._everybody = everybody
+        self._tokens = tokens
         self._wall = wall
 
     def admit(self, credential: bytes, keyring: Keyring) -> Principal:
-        """Give who it is; raises Unauthenticated for nobody."""
+        """Give who it is; raises Unauthenticated for nobody.
+
+        Where issuers are trusted also IdentityUnavailable, and Undecided: ask once more when its issuer has learned.
+        """
         if self._everybody and not credential:
             return NOBODY
+        tokens = self._tokens if self._tokens is not None and is_token(credential) else None
+        if tokens is not None:
+            principal = tokens.find(credential)
+            if principal is not None:
+                return principal
         principal = keyring.find(credential, self._wall)
         if principal is not None:
             return principal
+        try:
+            if tokens is not None:
+                return tokens.check(credential)
+        except (GatewayError, Undecided):
+            if not self._everybody:
+                raise
         if self._everybody:
             return NOBODY
         raise refused(credential)

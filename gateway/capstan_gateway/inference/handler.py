@@ -5,10 +5,11 @@ from typing import Final, Protocol
 
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime
-from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded, Unauthenticated
+from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
 from capstan_gateway.identity.credential import API_KEY, AUTHORIZATION, CREDENTIAL_HEADERS, X_API_KEY, credential_of
 from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.principal import NOBODY
+from capstan_gateway.identity.tokens import Undecided
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.options import MAX_COST_HEADER, Options
@@ -63,8 +64,11 @@ class InferenceHandler:
         self._turned_away = turned_away
         self._gate = gate
 
-    def __call__(self, exchange: Exchange) -> Awaitable[None] | None:
-        """Begin to serve one request; give what serves it to its end, unless it has its answer already."""
+    def __call__(self, exchange: Exchange, waited: bool = False) -> Awaitable[None] | None:
+        """Begin to serve one request; give what serves it to its end, unless it has its answer already.
+
+        `waited` says that nobody waits once more to find out who asks.
+        """
         runtime = self._store.runtime
         requests = self._requests
         if runtime is None or exchange.method != b"POST" or len(requests) >= requests.limit:
@@ -75,8 +79,13 @@ class InferenceHandler:
         credential = self._read_headers(delivery)
         try:
             principal = self._gate.admit(credential, runtime.keyring)
-        except Unauthenticated as error:
-            self._turn_away(exchange, Reason.UNAUTHENTICATED, error, delivery.request_id)
+        except Undecided as undecided:
+            if not waited:
+                return self._begin_later(exchange, undecided)
+            self._turn_away(exchange, Reason.of(undecided.otherwise), undecided.otherwise, delivery.request_id)
+            return None
+        except GatewayError as error:
+            self._turn_away(exchange, Reason.of(error), error, delivery.request_id)
             return None
         if principal is not NOBODY:
             delivery.comes_from(principal)
@@ -85,6 +94,13 @@ class InferenceHandler:
         exchange.on_gone = delivery.leave
         requests.add(delivery)
         return serve(delivery, self._deps, requests.remove)
+
+    async def _begin_later(self, exchange: Exchange, undecided: Undecided) -> None:
+        """Begin again, at most one time, when the issuer of the token has published its keys once more."""
+        await undecided.issuer.learn()
+        serving = None if exchange.gone else self(exchange, waited=True)
+        if serving is not None:
+            await serving
 
     def _read_headers(self, delivery: Delivery) -> bytes:
         """Read what counts; give the credential, b"" for none."""

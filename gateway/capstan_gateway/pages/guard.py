@@ -11,12 +11,13 @@ from typing import Final, Protocol
 from fastapi import Request
 
 from capstan_gateway.config.runtime import Runtime
-from capstan_gateway.errors import Unauthenticated
+from capstan_gateway.errors import GatewayError
 from capstan_gateway.identity.admin_key import AdminKey, Standing
 from capstan_gateway.identity.credential import find_credential
 from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.keyring import NO_KEYS
 from capstan_gateway.identity.principal import Principal
+from capstan_gateway.identity.tokens import Undecided
 from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.serving.exchange import Exchange
 from capstan_gateway.serving.refusals import respond_error
@@ -39,7 +40,7 @@ class Pages(Protocol):
 
 
 Guard = Callable[[bytes, bytes], Principal | None]
-"""Says who may read the page at this path with this credential, None where it is open to all; else Unauthenticated."""
+"""Says who may read the page at this path with this credential, None where it is open; raises as `Gate.admit`."""
 
 
 class GuardedPages:
@@ -50,17 +51,34 @@ class GuardedPages:
         self._guard = guard
         self._turned_away = turned_away
 
-    def __call__(self, exchange: Exchange) -> Awaitable[None] | None:
-        """Serve one request, or refuse it before its body is read."""
+    def __call__(self, exchange: Exchange, waited: bool = False) -> Awaitable[None] | None:
+        """Serve one request, or refuse it before its body is read.
+
+        `waited` says that nobody waits once more to find out who asks.
+        """
         try:
             principal = self._guard(path_of(exchange.target), find_credential(exchange.headers))
-        except Unauthenticated as error:
-            request_id = self._turned_away.request_id(exchange.headers)
-            target = exchange.target.partition(b"?")[0][:MAX_ROUTE].decode("latin-1")
-            self._turned_away.note(Reason.UNAUTHENTICATED, error, request_id, target)
-            respond_error(exchange, error, request_id, error_writer(exchange.target, exchange.headers))
-            return None
-        return self._pages(exchange, principal)
+        except Undecided as undecided:
+            if not waited:
+                return self._serve_later(exchange, undecided)
+            self._turn_away(exchange, undecided.otherwise)
+        except GatewayError as error:
+            self._turn_away(exchange, error)
+        else:
+            return self._pages(exchange, principal)
+        return None
+
+    async def _serve_later(self, exchange: Exchange, undecided: Undecided) -> None:
+        await undecided.issuer.learn()
+        serving = None if exchange.gone else self(exchange, waited=True)
+        if serving is not None:
+            await serving
+
+    def _turn_away(self, exchange: Exchange, error: GatewayError) -> None:
+        request_id = self._turned_away.request_id(exchange.headers)
+        target = exchange.target.partition(b"?")[0][:MAX_ROUTE].decode("latin-1")
+        self._turned_away.note(Reason.of(error), error, request_id, target)
+        respond_error(exchange, error, request_id, error_writer(exchange.target, exchange.headers))
 
 
 class ApiGuard:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from capstan_contract.names import REQUEST_ID_HEADER
-from capstan_gateway.errors import GatewayError, HeadersTooLarge, Overloaded
+from capstan_gateway.errors import GatewayError, HeadersTooLarge, IdentityUnavailable, Overloaded, Unauthenticated
 from capstan_gateway.headers import Header, find_header
 from capstan_gateway.serving.request_ids import RequestIds
 
@@ -29,6 +29,8 @@ class Reason(StrEnum):
     """The route does not take the method."""
     UNAUTHENTICATED = "unauthenticated"
     """Nobody is known by its credential, or it has none."""
+    IDENTITY = "identity"
+    """Tokens cannot be checked: the keys of their issuer are not known."""
     HEAD = "head"
     """The head is too large."""
     MALFORMED = "malformed"
@@ -36,9 +38,11 @@ class Reason(StrEnum):
 
     @classmethod
     def of(cls, error: GatewayError) -> "Reason":
-        """The reason behind an error that was found while reading."""
+        """The reason behind an error that was found while reading, or looking who asks."""
         if isinstance(error, HeadersTooLarge):
             return cls.HEAD
+        if isinstance(error, Unauthenticated | IdentityUnavailable):
+            return cls.UNAUTHENTICATED if isinstance(error, Unauthenticated) else cls.IDENTITY
         return cls.MEMORY if isinstance(error, Overloaded) else cls.MALFORMED
 
 

@@ -107,6 +107,9 @@ class Metrics(Collector):
             "counter", "gateway_stored_responses_total", "Responses that were to be stored.", ("outcome",)
         )
         self.redis_calls = NumberFamily("counter", "gateway_redis_calls_total", "Calls of Redis.", ("call", "outcome"))
+        self.oidc_fetches = NumberFamily(
+            "counter", "gateway_oidc_fetches_total", "Attempts to fetch the keys of an issuer.", ("issuer", "outcome")
+        )
         self.tenant_requests = NumberFamily(
             "counter", "llm_tenant_requests_total", "Requests of tenants, by status.", ("tenant", "status")
         )
