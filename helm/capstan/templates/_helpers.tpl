@@ -161,6 +161,12 @@ priorityClassName: {{ . }}
 {{- if and .redis.auth.existingSecret (not .redis.enabled) (not .redis.externalUrl) -}}
 {{- fail "redis.auth.existingSecret is set, but there is no Redis: set redis.enabled=true or redis.externalUrl" -}}
 {{- end -}}
+{{- if and .gateway.oidc.issuers (not .gateway.oidc.audiences) -}}
+{{- fail "gateway.oidc.issuers needs gateway.oidc.audiences: a token that is for somebody else must not be taken" -}}
+{{- end -}}
+{{- if and .gateway.oidc.jwksUrl (ne (len .gateway.oidc.issuers) 1) -}}
+{{- fail "gateway.oidc.jwksUrl is for exactly one of gateway.oidc.issuers" -}}
+{{- end -}}
 {{- if and .gateway.autoscaling.enabled (gt (int .gateway.autoscaling.minReplicas) (int .gateway.autoscaling.maxReplicas)) -}}
 {{- fail "gateway.autoscaling.maxReplicas must be greater than or equal to gateway.autoscaling.minReplicas" -}}
 {{- end -}}

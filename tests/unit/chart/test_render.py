@@ -191,6 +191,8 @@ def test_prometheus_sends_the_credential_where_metrics_need_it(asked: bool) -> N
 
 
 CONTRADICTIONS = {
+    "gateway.oidc.issuers needs gateway.oidc.audiences": {"gateway": {"oidc": {"issuers": ["https://id.example.com"]}}},
+    "gateway.oidc.jwksUrl is for exactly one": {"gateway": {"oidc": {"jwksUrl": "https://id.example.com/keys"}}},
     "operator.replicas greater than 1 needs operator.leaderElection": {
         "operator": {"replicas": 2, "leaderElection": False}
     },
@@ -227,6 +229,7 @@ def test_refuses_contradictions(words: str) -> None:
 
 
 WRONG_VALUES = {
+    "at '/gateway/oidc/issuers/0'": {"gateway": {"oidc": {"issuers": ["http://id.example.com"], "audiences": ["x"]}}},
     "additional properties 'foo' not allowed": {"foo": 1},
     "at '/gateway/replicas'": {"gateway": {"replicas": "two"}},
     "at '/operator/className'": {"operator": {"className": "Blue_1"}},
@@ -458,6 +461,41 @@ def test_images_by_url_are_values_of_the_chart() -> None:
     default = _gateway_settings({"images": {"hosts": ["img.example.com"]}})
     for name in ("image_bytes", "image_seconds", "image_http"):
         assert getattr(default, name) == getattr(Settings(), name), name
+
+
+def test_issuers_of_tokens_are_values_of_the_chart(tmp_path: Path) -> None:
+    """With issuers the gateway is told all of that; without it is told nothing, and has its own defaults."""
+    oidc = {
+        "issuers": ["https://id.example.com/realms/x"], "audiences": ["capstan", "other"],
+        "jwksUrl": "https://id.example.com/keys",
+        "claims": {"team": "groups", "tenant": "org", "tier": "t", "models": "m"},
+        "leewaySeconds": 5, "staleSeconds": 60,
+    }  # fmt: skip
+    told = _gateway_settings({"oidc": oidc, "tenantMetrics": 50})
+    assert (told.oidc_issuers, told.oidc_audiences) == (("https://id.example.com/realms/x",), ("capstan", "other"))
+    assert told.oidc_jwks_url == "https://id.example.com/keys"
+    claims = (told.oidc_user_claim, told.oidc_team_claim, told.oidc_tenant_claim, told.oidc_tier_claim)
+    assert (*claims, told.oidc_models_claim) == ("sub", "groups", "org", "t", "m")
+    assert (told.oidc_leeway_seconds, told.oidc_stale_seconds, told.tenant_metrics) == (5, 60, 50)
+    default = _gateway_settings({"oidc": {"issuers": ["https://id.example.com"], "audiences": ["capstan"]}})
+    for name in (
+        "oidc_leeway_seconds",
+        "oidc_refresh_seconds",
+        "oidc_stale_seconds",
+        "oidc_user_claim",
+        "oidc_jwks_url",
+    ):
+        assert getattr(default, name) == getattr(Settings(), name), name
+    assert _gateway_settings({}).oidc_issuers == ()
+    pod = pod_specs(render(with_values(gateway={"oidc": {**oidc, "caConfigMap": {"name": "roots"}}})))[
+        "capstan-gateway"
+    ]
+    environment = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+    assert environment["CAPSTAN_GATEWAY_OIDC_CA_FILE"] == "/etc/capstan/oidc/ca.crt"
+    assert {"name": "oidc-ca", "mountPath": "/etc/capstan/oidc", "readOnly": True} in pod["containers"][0][
+        "volumeMounts"
+    ]
+    assert any(volume["name"] == "oidc-ca" for volume in pod["volumes"])
 
 
 @pytest.mark.parametrize("host", ["https://img.example.com", "img.example.com/a", "a,b", "*", "img.example.com:0", ""])

@@ -45,6 +45,23 @@ def test_all_of_it_from_the_environment() -> None:
     ("arguments", "message"),
     [
         (["--insecure-no-auth"], "a config source is needed"),
+        ([*BASE, "--oidc-issuers", "https://id.example.com"], "needs --oidc-audiences"),
+        ([*BASE, "--oidc-audiences", "x"], "need --oidc-issuers"),
+        ([*BASE, "--oidc-audiences", "x", "--oidc-issuers", "http://id"], "is no https:// URL"),
+        ([*BASE, "--oidc-audiences", "x", "--oidc-issuers", "https://u:p@id"], "is no https:// URL"),
+        (
+            [*BASE, "--oidc-audiences", "x", "--oidc-issuers", "https://a,https://b", "--oidc-jwks-url", "https://a/k"],
+            "is for one issuer only",
+        ),
+        (
+            [*BASE, "--oidc-audiences", "x", "--oidc-issuers", "https://a", "--oidc-jwks-url", "file:///k"],
+            "--oidc-jwks-url: 'file:///k' is no https:// URL",
+        ),
+        (
+            [*BASE, "--oidc-audiences", "x", "--oidc-issuers", "https://a", "--oidc-ca-file", "/nowhere"],
+            "--oidc-ca-file: /nowhere is no file",
+        ),
+        ([*BASE, "--tenant-metrics", "10001"], "--tenant-metrics must be from 0 to 10000"),
         ([*BASE, "--kube-namespace", "x"], "must be given together"),
         ([*BASE, "--port", "80", "--admin-port", "80"], "must differ"),
         ([*BASE, "--port", "65536"], "--port must be from 0 to 65535"),
