@@ -28,11 +28,11 @@ class ScriptRunner:
     def run(self, text: str, call: Call) -> Sequence[int]:
         """Run this text."""
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        arguments = (len(call.keys), *call.keys, *call.arguments)
+        arguments: tuple[str | bytes, ...] = (*call.keys, *call.arguments)
         try:
-            return self.client.evalsha(sha, *arguments)  # type: ignore[no-any-return]
+            return self.client.evalsha(sha, len(call.keys), *arguments)  # type: ignore[no-any-return]
         except redis.exceptions.NoScriptError:
-            return self.client.eval(text, *arguments)  # type: ignore[no-any-return]
+            return self.client.eval(text, len(call.keys), *arguments)  # type: ignore[no-any-return]
 
 
 class HeldClockRunner(ScriptRunner):

@@ -34,6 +34,8 @@ MOST_AMOUNT: Final = MOST_LEVEL
 MOST_DEBT: Final = 2 * MOST_LEVEL
 """No level, and nothing spent or held, is above it."""
 MOST_LOWS: Final = 64
+"""Beyond it they are halved: so many changes that had more and more missing came without a pause, and some of them give
+back less then than they took. It is even, so that one more is odd."""
 ASK_AGAIN_MS: Final = 1_000
 """When to ask again for what somebody holds: nobody knows when it is given back."""
 _HEAD: Final = 8
@@ -122,9 +124,8 @@ class RateCount:
             lows.pop()
         marks.append(self.mark - self._born)
         lows.append(self._level)
-        if len(lows) > MOST_LOWS:  # Two become one that says less than is true.
-            at = min(range(len(lows) - 1), key=lambda place: lows[place + 1] - lows[place])
-            del marks[at], lows[at + 1]
+        if len(lows) > MOST_LOWS:  # Of each two the later mark with the lower level is not more than true of both.
+            marks[:], lows[:] = [*marks[1::2], marks[-1]], lows[::2]
 
     def wait_for(self, amount: int) -> int:
         """See `Count`."""

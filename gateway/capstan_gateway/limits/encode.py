@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from struct import pack
 from typing import Final
 
-from capstan_gateway.limits.charges import Wish, amounts_of, checked_lease, wishes_of
-from capstan_gateway.limits.port import Charge, Outcome, Standing, Verdict
+from capstan_gateway.limits.charges import amounts_of, checked_lease, wishes_of
+from capstan_gateway.limits.port import Charge, Standing, Verdict
 from capstan_gateway.limits.reservations import Kind
-from capstan_gateway.limits.script import HOLD, PREFIX, RENEW, SETTLE
+from capstan_gateway.limits.script import HOLD, OUTCOMES, PREFIX, RENEW, SETTLE
 
-OUTCOMES: Final = (Outcome.ADMITTED, Outcome.WAIT, Outcome.SPENT, Outcome.NEVER, Outcome.LOST)
-"""In the order of the numbers by which the scripts say them."""
 _KNOWN_PREFIXES: Final = 4_096
 _HEAD: Final = 3
 
@@ -23,7 +22,8 @@ class Call:
 
     script: str
     keys: tuple[str, ...]
-    arguments: tuple[str | int, ...]
+    arguments: tuple[bytes, ...]
+    """One: numbers, as doubles in a row, the most significant byte first."""
 
 
 @lru_cache(_KNOWN_PREFIXES)
@@ -46,7 +46,7 @@ def extend_call(id: str, charges: Sequence[Charge], used: Sequence[int]) -> Call
 def settle_call(group: str, id: str, used: Sequence[int]) -> Call:
     """Say what was used. Raises ValueError for what can never be right."""
     prefix = prefix_of(group)
-    return Call(SETTLE, (f"{prefix}l", f"{prefix}i:{id}"), (id, *amounts_of(used)))
+    return Call(SETTLE, (f"{prefix}l", f"{prefix}i:{id}"), _packed(amounts_of(used)))
 
 
 def renew_call(group: str, used: Sequence[tuple[str, Sequence[int]]], lease_ms: int) -> Call:
@@ -54,10 +54,10 @@ def renew_call(group: str, used: Sequence[tuple[str, Sequence[int]]], lease_ms: 
     prefix = prefix_of(group)
     checked = {id: amounts_of(amounts) for id, amounts in used}
     keys = (f"{prefix}l", *(f"{prefix}i:{id}" for id in checked))
-    arguments: list[str | int] = [checked_lease(lease_ms)]
-    for id, amounts in checked.items():
-        arguments += (id, len(amounts), *amounts)
-    return Call(RENEW, keys, tuple(arguments))
+    numbers = [checked_lease(lease_ms)]
+    for amounts in checked.values():
+        numbers += (len(amounts), *amounts)
+    return Call(RENEW, keys, _packed(numbers))
 
 
 def verdict_of(reply: Sequence[int]) -> Verdict:
@@ -72,13 +72,12 @@ def _hold(id: str, charges: Sequence[Charge], used: Sequence[int], options: tupl
     group, wishes = wishes_of(charges)
     prefix = prefix_of(group)
     keys = (f"{prefix}l", f"{prefix}i:{id}", *(f"{prefix}{wish.name}" for wish in wishes))
-    arguments: list[str | int] = [id, *options]
+    numbers = [*options]
     for wish, amount in zip(wishes, used, strict=True):
-        numbers = _numbers(wish)
-        arguments += (wish.terms.kind.value, wish.amount, amount, len(numbers), *numbers)
-    return Call(HOLD, keys, tuple(arguments))
+        terms = wish.terms.numbers if wish.terms.kind is Kind.RATE else (wish.terms.limit, *wish.terms.numbers)
+        numbers += (wish.terms.kind, wish.amount, amount, len(terms), *terms)
+    return Call(HOLD, keys, _packed(numbers))
 
 
-def _numbers(wish: Wish) -> tuple[int, ...]:
-    terms = wish.terms
-    return terms.numbers if terms.kind is Kind.RATE else (terms.limit, *terms.numbers)
+def _packed(numbers: Sequence[int]) -> tuple[bytes]:
+    return (pack(f">{len(numbers)}d", *numbers),)

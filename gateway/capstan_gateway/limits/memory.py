@@ -65,6 +65,7 @@ class MemoryLimitStore:
         used = amounts_of(used)
         with self._turn(group) as turn:
             turn.settle(id, used)
+            turn.mend()
             turn.reap()
 
     async def renew(self, group: str, used: Sequence[tuple[str, Sequence[int]]], *, lease_ms: int = LEASE_MS) -> None:
@@ -76,6 +77,7 @@ class MemoryLimitStore:
         with self._turn(group) as turn:
             for id, amounts in checked.items():
                 turn.renew(id, amounts, lease_ms)
+            turn.mend()
             turn.reap()
 
     @contextmanager

@@ -44,7 +44,7 @@ class Quota:
     limit: int
     starts_ms: tuple[int, ...]
     """When periods begin, ascending, in Unix milliseconds: the one that is under way by the caller's clock, one before
-    it and at least one behind it. The store's clock says which of them counts. `periods.starts_around` gives them."""
+    it and at least one behind it. The store's clock says which of them counts."""
 
 
 @dataclass(frozen=True, slots=True)

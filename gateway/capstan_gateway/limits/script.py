@@ -8,7 +8,8 @@ another call has of further buckets is found by that prefix, in the same slot.
     capstan:l1:{tag}:i:ID        a reservation: state, until, lease, keeps, and twelve fields for each of its buckets
     capstan:l1:{tag}:KIND:KEY    a bucket: see the counts
 
-Values are MessagePack, which Redis' own library reads and writes at once. Another form of them needs another prefix.
+Numbers are doubles in a row, wherever nothing else is among them: libraries of Redis' own read and write those at once,
+and MessagePack for a reservation. Another form of what is stored needs another prefix.
 Every value has a time to live. Time is that of the server. Numbers are whole and below 2^53, so that a double is exact.
 
 Redis that is out of memory refuses a script by its first write, and only if that needs memory: an admission writes its
@@ -18,52 +19,64 @@ Scripts by their hash, and not a Function: those need rights that users of a sha
 database, and would be another thing to be brought up to date while gateways of two releases run.
 """
 
+import re
 from typing import Final
 
+from capstan_gateway.limits.counts import ASK_AGAIN_MS, BACK_MS, MOST_DEBT, MOST_LOWS
+from capstan_gateway.limits.port import LEASE_MS, Outcome
+from capstan_gateway.limits.reservations import ENDED_MS, MOST_LEASE_MS, MOST_REAPED, SETTLED_MS, Kind
 from capstan_gateway.limits.script_counts import COUNTS
 from capstan_gateway.limits.script_reservations import RESERVATIONS
 
 PREFIX: Final = "capstan:l1:"
-HOLD: Final = (
-    COUNTS
-    + RESERVATIONS
-    + """
-local id, extends, lease, keeps, force = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
-local size, cut = #KEYS - 2, #PREFIX + 1
-local values = redis.call('MGET', unpack(KEYS, 2))
-local names, kinds, amounts, used, terms, at = {}, {}, {}, {}, {}, 6
-for i = 1, size do
-  local name, numbers, n = string.sub(KEYS[i + 2], cut), {}, tonumber(ARGV[at + 3])
-  for j = 1, n do numbers[j] = tonumber(ARGV[at + 3 + j]) end
-  names[i], kinds[i], terms[i] = name, tonumber(ARGV[at]), numbers
-  amounts[i], used[i] = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  found[name] = values[i + 1]
-  at = at + 4 + n
-end
+OUTCOMES: Final = (Outcome.ADMITTED, Outcome.WAIT, Outcome.SPENT, Outcome.NEVER, Outcome.LOST)
+"""In the order of the numbers by which the scripts say them."""
+_NUMBERS: Final = {
+    "BACK": BACK_MS, "MOST_DEBT": MOST_DEBT, "MOST_LOWS": MOST_LOWS, "ASK_AGAIN": ASK_AGAIN_MS,
+    "ENDED": ENDED_MS, "SETTLED": SETTLED_MS, "LEASE": LEASE_MS, "MOST_LEASE": MOST_LEASE_MS,
+    "MOST_REAPED": MOST_REAPED, "RATE": Kind.RATE, "QUOTA": Kind.QUOTA, "SLOTS": Kind.SLOTS,
+    **{name: OUTCOMES.index(Outcome[name]) for name in ("ADMITTED", "WAIT", "SPENT", "NEVER", "LOST")},
+    # A reservation begins with so many fields, and has so many for each bucket, in this order.
+    "HEAD": 4, "WIDTH": 12, "NAME": 1, "KIND": 2, "X": 3, "Y": 4, "Z": 5, "PROMISED": 6, "AMOUNT": 7, "USED": 8,
+    "OLD": 9, "OLD_MARK": 10, "NEW": 11, "NEW_MARK": 12,
+}  # fmt: skip
 
+
+def _script(text: str) -> str:
+    """Put numbers in place of their names, which Lua would have to look up."""
+    names = "|".join(_NUMBERS)
+    return re.sub(rf"\b({names})\b", lambda found: str(int(_NUMBERS[found[0]])), COUNTS + RESERVATIONS + text)
+
+
+HOLD: Final = _script(
+    """
+local a = asked(ARGV[1])
+local extends, lease, keeps, force = a[1] == 1, a[2], a[3], a[4] == 1
+local id, size, cut = sub(KEYS[2], #prefix + 3), #KEYS - 2, #prefix + 1
+local values = redis.call('MGET', unpack(KEYS, 2))
+for i = 1, size do found[sub(KEYS[i + 2], cut)] = values[i + 1] end
 local dead = reap()
 local r = dead[id] or read(values[1])
 
-local function load_wish(name, kind, t)
+local names, kinds, amounts, used, held, at = {}, {}, {}, {}, {}, 5
+for i = 1, size do
+  local name, kind, n, first = sub(KEYS[i + 2], cut), a[at], a[at + 3], a[at + 4]
   local raw, c = found[name], counts[name]
   -- What was given back a moment ago went by the rule of a reservation.
   if c then raw = stored(c) end
-  if kind == RATE then
-    if c and c.gain == t[1] and c.unit == t[2] and c.tick_ms == t[3] and c.full == t[4] then return c end
-    c = rate(raw, t[1], t[2], t[3], t[4])
+  if kind == SLOTS then
+    c = slots(raw, first)
   elseif kind == QUOTA then
     local starts = {}
-    for i = 2, #t do starts[i - 1] = t[i] end
-    c = quota(raw, t[1], starts)
-  else
-    c = slots(raw, t[1])
+    for j = 2, n do starts[j - 1] = a[at + 3 + j] end
+    c = quota(raw, first, starts)
+  elseif not (c and c.gain == first and c.unit == a[at + 5] and c.tick_ms == a[at + 6] and c.full == a[at + 7]) then
+    c = rate(raw, first, a[at + 5], a[at + 6], a[at + 7])
   end
-  counts[name] = c
-  return c
+  counts[name], held[i] = c, c
+  names[i], kinds[i], amounts[i], used[i] = name, kind, a[at + 1], a[at + 2]
+  at = at + 4 + n
 end
-
-local held = {}
-for i = 1, size do held[i] = load_wish(names[i], kinds[i], terms[i]) end
 
 local function answer(outcome, denied, wait)
   local reply = {outcome, denied, wait}
@@ -87,11 +100,11 @@ for i = 1, size do
   if not lost and r[HEAD + (i - 1) * WIDTH + NAME] ~= names[i] then lost = true end
 end
 if not r and not extends then
-  r = {2, 0, lease, keeps}
+  r = asked(string.rep('\\0', 8 * (HEAD + size * WIDTH)))
+  r[1], r[3], r[4] = 2, lease, keeps
   for i = 1, size do
     local base = HEAD + (i - 1) * WIDTH
     r[base + NAME], r[base + KIND] = names[i], kinds[i]
-    for field = X, NEW_MARK do r[base + field] = 0 end
   end
 elseif lost then
   finish(dead)
@@ -131,52 +144,49 @@ return answer(ADMITTED, -1, 0)
 )
 """Reserve, or extend.
 
-KEYS: leases, reservation, buckets. ARGV: id, 1 to extend, lease, 1 if it keeps, 1 by force, and for each bucket its
-kind, the amount in all, what was used, and how many numbers follow: of a Rate its pace (what comes in, small units of a
-unit, length of a tick, small units when full), of a Quota the limit and the beginnings of periods, of Slots the limit.
-Gives outcome, position of the charge that decided, wait, and of each bucket what remains and when it is full."""
+KEYS: leases, reservation, buckets. ARGV: numbers: 1 to extend, lease, 1 if it keeps, 1 by force, and for each bucket
+its kind, the amount in all, what was used, and how many numbers follow: of a Rate its pace (what comes in, small units
+of a unit, length of a tick, small units when full), of a Quota the limit and the beginnings of periods, of Slots the
+limit. Gives outcome, position of the charge that decided, wait, and of each bucket what remains and when it is full."""
 
-SETTLE: Final = (
-    COUNTS
-    + RESERVATIONS
-    + """
-local id = ARGV[1]
+SETTLE: Final = _script(
+    """
+local id, used = sub(KEYS[2], #prefix + 3), asked(ARGV[1])
 local r = read(redis.call('GET', KEYS[2]))
 if not r or r[1] ~= 0 then
   redis.call('ZREM', KEYS[1], id)
   local settled = {0, now + SETTLED}
   if r then
-    local i = 2
+    local i = 1
     for at = HEAD, #r - 1, WIDTH do
-      local final = r[at + KIND] ~= SLOTS and tonumber(ARGV[i]) or 0
+      local final = r[at + KIND] ~= SLOTS and used[i] or 0
       if ahead(r, at) or final ~= r[at + AMOUNT] then come_to(r, at, load_line(r, at), final) end
       i = i + 1
     end
   else
-    for i = 2, #ARGV do settled[i + 1] = tonumber(ARGV[i]) end
+    for i = 1, #used do settled[i + 2] = used[i] end
   end
   write(id, settled)
 end
+mend()
 finish(reap())
 return {}
 """
 )
-"""KEYS: leases, reservation. ARGV: id, and what was used of each bucket."""
+"""KEYS: leases, reservation. ARGV: numbers: what was used of each bucket."""
 
-RENEW: Final = (
-    COUNTS
-    + RESERVATIONS
-    + """
+RENEW: Final = _script(
+    """
 -- A write that needs no memory, so that those behind it may have some: no id is empty.
 redis.call('ZREM', KEYS[1], '')
-local lease, values, at = tonumber(ARGV[1]), redis.call('MGET', unpack(KEYS, 2)), 2
+local a, values, at = asked(ARGV[1]), redis.call('MGET', unpack(KEYS, 2)), 2
 for i = 1, #KEYS - 1 do
-  local id, n, r = ARGV[at], tonumber(ARGV[at + 1]), read(values[i])
+  local id, n, r = sub(KEYS[i + 1], #prefix + 3), a[at], read(values[i])
   if r and r[1] ~= 0 then
-    r[3] = lease
+    r[3] = a[1]
     local place = 1
     for line = HEAD, #r - 1, WIDTH do
-      local used, missing = place <= n and tonumber(ARGV[at + 1 + place]) or 0, needs(r, line, 0)
+      local used, missing = place <= n and a[at + place] or 0, needs(r, line, 0)
       if is_held(r, line) or missing > 0 then
         local c = load_line(r, line)
         if ahead(r, line) then
@@ -193,11 +203,12 @@ for i = 1, #KEYS - 1 do
     end
     open(id, r, true)
   end
-  at = at + 2 + n
+  at = at + 1 + n
 end
+mend()
 finish(reap())
 return {}
 """
 )
-"""KEYS: leases, reservations. ARGV: lease, and for each reservation its id, how many numbers follow, and what was used
+"""KEYS: leases, reservations. ARGV: numbers: lease, and for each reservation how many follow, and those: what was used
 of each of its buckets."""

@@ -1,57 +1,51 @@
-"""What `counts.py` does, in Lua: the first part of every script. Function by function the same, in the same order."""
+"""What `counts.py` does, in Lua: the first part of every script. Function by function the same, in the same order.
+
+Words in capital letters that `script.py` knows are numbers there.
+"""
 
 from typing import Final
 
-from capstan_gateway.limits.counts import ASK_AGAIN_MS, BACK_MS, MOST_DEBT, MOST_LOWS
-
-_BOUNDS: Final = f"""
-local BACK, MOST_DEBT, MOST_LOWS, ASK_AGAIN = {BACK_MS}, {MOST_DEBT}, {MOST_LOWS}, {ASK_AGAIN_MS}
-"""
-COUNTS: Final = (
-    _BOUNDS
-    + """
+COUNTS: Final = """
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
-local pack, unpacked = cmsgpack.pack, cmsgpack.unpack
-local PREFIX = string.sub(KEYS[1], 1, -2)
-local RATE, QUOTA, SLOTS = 0, 1, 2
+local pack, unpacked, num, str, sub = cmsgpack.pack, cmsgpack.unpack, struct.unpack, struct.pack, string.sub
+local prefix = sub(KEYS[1], 1, -2)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
 
+-- Lows are a string of pairs, of which most changes look at the last one only.
 local function note_low(c)
-  local marks, lows, n, level = c.marks, c.lows, c.n, c.level
-  while n > 0 and lows[n] >= level do n = n - 1 end
-  n = n + 1
-  marks[n], lows[n] = c.marked, level
-  if n > MOST_LOWS then
-    local at, least = 1, lows[2] - lows[1]
-    for i = 2, n - 1 do
-      if lows[i + 1] - lows[i] < least then at, least = i, lows[i + 1] - lows[i] end
-    end
-    for i = at, n - 1 do marks[i] = marks[i + 1] end
-    for i = at + 1, n - 1 do lows[i] = lows[i + 1] end
-    n = n - 1
+  local lows, level = c.lows, c.level
+  local size = #lows
+  while size > 0 and num('>d', lows, size - 7) >= level do size = size - 16 end
+  if size < #lows then lows = sub(lows, 1, size) end
+  lows = lows .. str('>dd', c.marked, level)
+  if size == 16 * MOST_LOWS then
+    local kept = {}
+    for at = 1, size, 32 do kept[#kept + 1] = sub(lows, at + 16, at + 23) .. sub(lows, at + 8, at + 15) end
+    kept[#kept + 1] = sub(lows, size + 1)
+    lows = table.concat(kept)
   end
-  c.n = n
+  c.lows = lows
 end
 
 local function rate(raw, gain, unit, tick_ms, full)
-  local tick, marks, lows, n = floor(now / tick_ms), {}, {}, 0
+  local tick = floor(now / tick_ms)
   local c = {kind = RATE, gain = gain, unit = unit, tick_ms = tick_ms, full = full, tick = tick,
-    level = 0, held = 0, till = 0, born = now * 1000, marked = 0, marks = marks, lows = lows}
+    level = 0, held = 0, till = 0, born = now * 1000, marked = 0, lows = ''}
   if raw then
-    local s = {unpacked(raw)}
-    local level, was, held = s[1], s[2], s[7]
-    c.born, c.marked, c.till = s[5], s[6] + 1, s[8]
-    if c.till <= now then held = 0 end
-    for i = 9, #s, 2 do
-      n = n + 1
-      marks[n], lows[n] = s[i], s[i + 1]
-    end
-    if s[3] ~= unit or s[4] ~= tick_ms then
-      level = min(ceil(level / s[3]) * unit, MOST_DEBT)
-      held = min(ceil(held / s[3]) * unit, MOST_DEBT)
-      was = ceil(was * s[4] / tick_ms)
-      for i = 1, n do lows[i] = min(floor(lows[i] / s[3]) * unit, MOST_DEBT) end
+    local level, was, of, ms, born, marked, held, till = num('>dddddddd', raw)
+    c.born, c.marked, c.till, c.lows = born, marked + 1, till, sub(raw, 65)
+    if till <= now then held = 0 end
+    if of ~= unit or ms ~= tick_ms then
+      level = min(ceil(level / of) * unit, MOST_DEBT)
+      held = min(ceil(held / of) * unit, MOST_DEBT)
+      was = ceil(was * ms / tick_ms)
+      local kept = {}
+      for at = 1, #c.lows, 16 do
+        local mark, low = num('>dd', c.lows, at)
+        kept[#kept + 1] = str('>dd', mark, min(floor(low / of) * unit, MOST_DEBT))
+      end
+      c.lows = table.concat(kept)
     end
     if tick > was then
       level = max(level - (tick - was) * gain, 0)
@@ -60,7 +54,6 @@ local function rate(raw, gain, unit, tick_ms, full)
     end
     c.level, c.held = level, held
   end
-  c.n = n
   c.mark = c.born + c.marked
   note_low(c)
   return c
@@ -71,7 +64,7 @@ local function quota(raw, limit, starts)
   while at < n and starts[at + 1] <= now do at = at + 1 end
   local c = {kind = QUOTA, limit = limit, mark = starts[at], spent = 0}
   if raw then
-    local began, spent = unpacked(raw)
+    local began, spent = num('>dd', raw)
     if began > now + BACK then
       c.spent = spent
     elseif began >= c.mark then
@@ -87,7 +80,7 @@ end
 local function slots(raw, limit)
   local c = {kind = SLOTS, limit = limit, mark = 0, held = 0, till = 0}
   if raw then
-    local held, till = unpacked(raw)
+    local held, till = num('>dd', raw)
     if till > now then c.held, c.till = held, till end
   end
   return c
@@ -137,20 +130,20 @@ local function give(c, amount, mark)
   elseif c.kind == SLOTS then
     c.held = max(c.held - amount, 0)
   else
-    local marks, lows, n, since, marked = c.marks, c.lows, c.n, 1, mark - c.born
-    local given = min(amount * c.unit, c.level)
-    while since <= n and marks[since] <= marked do since = since + 1 end
-    if since <= n then given = min(given, lows[since]) end
+    local given, marked, marks, lows, since = min(amount * c.unit, c.level), mark - c.born, {}, {}, 1
+    for at = 1, #c.lows, 16 do marks[#marks + 1], lows[#lows + 1] = num('>dd', c.lows, at) end
+    while since <= #marks and marks[since] <= marked do since = since + 1 end
+    if since <= #lows then given = min(given, lows[since]) end
     if mark > c.mark then given = 0 end
     c.level = c.level - given
-    for i = since, n do lows[i] = lows[i] - given end
-    while since > 1 and since <= n and lows[since - 1] >= lows[since] do
+    for i = since, #lows do lows[i] = lows[i] - given end
+    while since > 1 and since <= #lows and lows[since - 1] >= lows[since] do
       since = since - 1
       table.remove(marks, since)
       table.remove(lows, since)
-      n = n - 1
     end
-    c.n = n
+    for i = 1, #lows do lows[i] = str('>dd', marks[i], lows[i]) end
+    c.lows = table.concat(lows)
   end
 end
 
@@ -166,14 +159,13 @@ end
 -- What is to be stored, and until when; nothing of a full bucket.
 local function stored(c)
   if c.kind == QUOTA then
-    if c.spent > 0 then return pack(c.mark, c.spent), c.stop + BACK end
+    if c.spent > 0 then return str('>dd', c.mark, c.spent), c.stop + BACK end
   elseif c.kind == SLOTS then
-    if c.held > 0 then return pack(c.held, c.till), c.till end
+    if c.held > 0 then return str('>dd', c.held, c.till), c.till end
   elseif c.level > 0 or c.held > 0 then
-    local s = {c.level, c.tick, c.unit, c.tick_ms, c.born, c.marked, c.held, c.till}
-    for i = 1, c.n do s[7 + 2 * i], s[8 + 2 * i] = c.marks[i], c.lows[i] end
     local till = now + time_for(c, c.level) + 1
-    return pack(unpack(s)), c.held > 0 and max(till, c.till) or till
+    local head = str('>dddddddd', c.level, c.tick, c.unit, c.tick_ms, c.born, c.marked, c.held, c.till)
+    return head .. c.lows, c.held > 0 and max(till, c.till) or till
   end
 end
 
@@ -181,4 +173,3 @@ local function put(key, value, till)
   if value and till > now then redis.call('SET', key, value, 'PX', till - now) else redis.call('DEL', key) end
 end
 """
-)

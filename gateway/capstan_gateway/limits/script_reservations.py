@@ -1,26 +1,22 @@
-"""What `reservations.py` does, and `turn.py` in the end, in Lua: the second part of every script."""
+"""What `reservations.py` does, and `turn.py` in the end, in Lua: the second part of every script.
+
+A reservation `r` is a list: four fields of its own, and then those of each of its buckets, which begin behind `at`.
+"""
 
 from typing import Final
 
-from capstan_gateway.limits.port import LEASE_MS
-from capstan_gateway.limits.reservations import ENDED_MS, MOST_LEASE_MS, MOST_REAPED, SETTLED_MS
-
-_BOUNDS: Final = f"""
-local ENDED, SETTLED, LEASE, MOST_LEASE = {ENDED_MS}, {SETTLED_MS}, {LEASE_MS}, {MOST_LEASE_MS}
-local MOST_REAPED = {MOST_REAPED}
-"""
-RESERVATIONS: Final = (
-    _BOUNDS
-    + """
--- Fields of a reservation, and of each of its buckets behind them.
-local HEAD, WIDTH = 4, 12
-local NAME, KIND, X, Y, Z, PROMISED, AMOUNT, USED, OLD, OLD_MARK, NEW, NEW_MARK = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-local ADMITTED, WAIT, SPENT, NEVER, LOST = 0, 1, 2, 3, 4
+RESERVATIONS: Final = """
 local counts, changed, found = {}, {}, {}
+
+local function asked(numbers)
+  local list = {num('>' .. string.rep('d', #numbers / 8), numbers)}
+  list[#list] = nil  -- Where the numbers end.
+  return list
+end
 
 local function raw_of(name)
   local raw = found[name]
-  if raw == nil then return redis.call('GET', PREFIX .. name) end
+  if raw == nil then return redis.call('GET', prefix .. name) end
   return raw
 end
 
@@ -96,7 +92,7 @@ local function come_to(r, at, c, used)
   r[at + PROMISED] = max(r[at + PROMISED], used)
 end
 
-local function record_key(id) return PREFIX .. 'i:' .. id end
+local function record_key(id) return prefix .. 'i:' .. id end
 
 local function read(raw)
   if not raw then return nil end
@@ -124,13 +120,17 @@ local function open(id, r, anew)
   end
 end
 
--- End the leases that are over, and give what is to be written of their reservations.
-local function reap()
-  local dead = {}
+-- Shorten the leases that were given by a clock that has gone back since.
+local function mend()
   local far = string.format('(%.0f', now + MOST_LEASE + BACK)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], far, '+inf', 'LIMIT', 0, MOST_REAPED)) do
     redis.call('ZADD', KEYS[1], now + LEASE, id)
   end
+end
+
+-- End the leases that are over, and give what is to be written of their reservations.
+local function reap()
+  local dead = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, MOST_REAPED)) do
     local r = read(redis.call('GET', record_key(id)))
     dead[id] = r or false
@@ -163,7 +163,6 @@ local function finish(dead)
     redis.call('ZREM', KEYS[1], id)
     if r then write(id, r) end
   end
-  for name in pairs(changed) do put(PREFIX .. name, stored(counts[name])) end
+  for name in pairs(changed) do put(prefix .. name, stored(counts[name])) end
 end
 """
-)

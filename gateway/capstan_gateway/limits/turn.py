@@ -124,12 +124,15 @@ class Turn:
                 line.used = max(line.used, amount)
         self._open(id, record, anew=True)
 
-    def reap(self) -> None:
-        """End the leases that are over."""
+    def mend(self) -> None:
+        """Shorten the leases that were given by a clock that has gone back since."""
         leases = self._group.leases
         for id in leases.beyond(self._now + MOST_LEASE_MS + BACK_MS, MOST_REAPED):
-            leases.set(id, self._now + LEASE_MS)  # It was given by a clock that has gone back since.
-        for id in list(leases.pop_due(self._now, MOST_REAPED)):
+            leases.set(id, self._now + LEASE_MS)
+
+    def reap(self) -> None:
+        """End the leases that are over."""
+        for id in list(self._group.leases.pop_due(self._now, MOST_REAPED)):
             record = self.record(id)
             if record is not None and record.state is State.OPEN:
                 for line in record.lines:
