@@ -33,7 +33,7 @@ from capstan_contract.requirements import (
     unknown_requirements,
     without_refused,
 )
-from capstan_contract.sharding import SHARD_HEAD, SHARD_TAIL, parse, shards_of
+from capstan_contract.sharding import KEYS_HEAD, POLICIES_HEAD, SHARD_HEAD, SHARD_TAIL, parse, shards_of
 
 _PARTS: Final = ("models", "policies", "keys")
 
@@ -116,7 +116,7 @@ class ConfigReader:
         keys: list[KeyEntry] = []
         for number, raw in enumerate(_items(raws, "keys")):
             name = _id_of(raw, "keys", number)
-            objections = unknown_requirements(raw, self._known)
+            objections = unknown_requirements(raw, self._known) if "requires" in raw else ()
             try:
                 if not objections:
                     text = orjson.dumps(raw)
@@ -200,19 +200,29 @@ def _parse_all(documents: Mapping[str, str | bytes]) -> tuple[dict[str, Any], tu
 def _is_as_written(documents: Mapping[str, str | bytes], parsed: Mapping[str, Any], names: tuple[str, ...]) -> bool:
     """Whether the hash fits the very text: what `split_config` writes is canonical, and need not be written anew.
 
-    False says nothing: somebody may have formatted the documents, or policies are among the models of the shards.
+    False says nothing: somebody may have formatted the documents.
     """
     if not names:
         text = _utf8(documents[CONFIG_FILE]).replace(f'"hash":"{parsed.get("hash")}"'.encode(), b'"hash":""', 1)
         return hashlib.sha256(text).hexdigest() == parsed.get("hash")
-    envelope = canonical({**parsed, "hash": "", "models": []}).split(b'"models":[]')
-    shards = [_utf8(documents[name]) for name in names]
-    if len(envelope) != 2 or not all(text.startswith(SHARD_HEAD) and text.endswith(SHARD_TAIL) for text in shards):
-        return False
-    pieces = [text[len(SHARD_HEAD) : -len(SHARD_TAIL)] for text in shards]
-    models = b",".join(piece for piece in pieces if piece)
-    text = envelope[0] + b'"models":[' + models + b"]" + envelope[1]
+    shards = [_cut(_utf8(documents[name])) for name in names]
+    text = canonical({**parsed, "hash": "", **{part: [] for part in _PARTS if part in parsed}})
+    for part, pieces in zip(_PARTS, zip(*shards, strict=True), strict=True):
+        empty, entries = f'"{part}":[]'.encode(), b",".join(piece for piece in pieces if piece)
+        if entries and text.count(empty) != 1:
+            return False
+        text = text.replace(empty, empty[:-1] + entries + b"]", 1)
     return hashlib.sha256(text).hexdigest() == parsed.get("hash")
+
+
+def _cut(shard: bytes) -> tuple[bytes, bytes, bytes]:
+    """The texts of a shard's models, policies and keys. What is cut in a wrong place does not fit the hash."""
+    if not (shard.startswith(SHARD_HEAD) and shard.endswith(SHARD_TAIL)):
+        return b"", b"", b""
+    inside = shard[len(SHARD_HEAD) : -len(SHARD_TAIL)]
+    rest, found, keys = inside.rpartition(KEYS_HEAD)
+    models, _, policies = (rest if found else inside).partition(POLICIES_HEAD)
+    return models, policies, keys if found else b""
 
 
 def _utf8(document: str | bytes) -> bytes:

@@ -8,9 +8,10 @@ index last: until then the old config is whole, and from then on the new one, wh
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import accumulate, pairwise
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
@@ -19,16 +20,14 @@ from capstan_contract.config import (
     ConfigIndex,
     ConfigTooLargeError,
     GatewayConfig,
-    ModelEntry,
 )
-from capstan_contract.entries import PolicyEntry, canonical, spread
-from capstan_contract.keys import KeyEntry
+from capstan_contract.entries import Entry, canonical, spread
 from capstan_contract.names import CONFIG_FILE, MAX_CONFIG_SHARDS, SHARD_BYTES, SHARD_SETS, shard_file
 
 SHARD_HEAD: Final = b'{"models":['
 SHARD_TAIL: Final = b"]}"
-_POLICIES: Final = b'],"policies":['
-_KEYS: Final = b'],"keys":['
+POLICIES_HEAD: Final = b'],"policies":['
+KEYS_HEAD: Final = b'],"keys":['
 ROOM_TO_SHRINK: Final = 0.75
 """The part of its documents that a config may fill for their number to be halved: at a boundary it would otherwise be
 rewritten as a whole with each model that comes or goes."""
@@ -36,27 +35,98 @@ _FILE: Final = re.compile(r"shard-(?:([ab])-)?([1-9][0-9]?)\.json")
 """With the name of a set, or without: what operators wrote from before there were two sets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """The entries of one shard."""
+E = TypeVar("E", bound=Entry)
 
-    models: list[ModelEntry] = field(default_factory=list)
-    policies: list[PolicyEntry] = field(default_factory=list)
-    keys: list[KeyEntry] = field(default_factory=list)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to be written."""
-        return not (self.models or self.policies or self.keys)
+class _Part(Generic[E]):
+    """The entries of one kind, in the order of a config: those of a bucket are a slice of them."""
 
-    def pieces(self) -> list[bytes]:
-        """The text of the shard, in pieces."""
-        pieces = [SHARD_HEAD, b",".join([one.text for one in self.models])]
-        if self.policies:
-            pieces += [_POLICIES, b",".join([one.text for one in self.policies])]
-        if self.keys:
-            pieces += [_KEYS, b",".join([one.text for one in self.keys])]
-        return [*pieces, SHARD_TAIL]
+    def __init__(self, entries: Sequence[E], head: bytes) -> None:
+        self._entries = entries
+        self._head = head
+        self._sizes = list(accumulate((len(entry.text) + 1 for entry in entries), initial=0))
+        """The bytes of all entries before each, one more for each than it needs at most."""
+
+    def borders(self, count: int) -> list[int]:
+        """Where each of `count` buckets begins, and where the last one ends. Entries that somebody has put into another
+        order are still in one bucket each."""
+
+        def bucket(entry: E) -> int:
+            return bucket_of(entry.id, count)
+
+        found = [bisect_left(self._entries, number, key=bucket) for number in range(1, count)]
+        return list(accumulate([0, *found, len(self._entries)], max))
+
+    def size(self, start: int, end: int) -> int:
+        """The bytes that a slice takes in a shard."""
+        return self._sizes[end] - self._sizes[start] + (len(self._head) if end > start else 0)
+
+    def pieces(self, start: int, end: int) -> list[bytes]:
+        """The text of a slice, with what stands before it in a shard."""
+        if end == start:
+            return []
+        return [self._head, b",".join([entry.text for entry in self._entries[start:end]])]
+
+
+class ShardedConfig:
+    """A config in as few documents as it fits into; which set they are of is said in the end."""
+
+    def __init__(self, config: GatewayConfig, *, shard_bytes: int = SHARD_BYTES, present: int = 1) -> None:
+        """See `split_config`."""
+        self._config = config
+        self._whole = config.text()
+        self._parts: tuple[_Part[Any], ...] = (
+            _Part(config.models, b""),
+            _Part(config.policies, POLICIES_HEAD),
+            _Part(config.keys, KEYS_HEAD),
+        )
+        count = self._count(shard_bytes)
+        if count < present:
+            count = min(present, self._count(int(shard_bytes * ROOM_TO_SHRINK), otherwise=present))
+        self._texts = [] if count == 1 else [self._shard(slices) for slices in self._slices(count)]
+
+    def _count(self, limit: int, *, otherwise: int | None = None) -> int:
+        """The least number of buckets that fit; 1: the config fits into one document. Without one: `otherwise`."""
+        if len(self._whole) <= limit:
+            return 1
+        count = 2
+        while count <= MAX_CONFIG_SHARDS:
+            if all(self._size(slices) <= limit for slices in self._slices(count)):
+                return count
+            count *= 2
+        if otherwise is not None:
+            return otherwise
+        raise ConfigTooLargeError(
+            f"the gateway config does not fit into {MAX_CONFIG_SHARDS} shards of at most {limit} bytes"
+        )
+
+    def _slices(self, count: int) -> list[tuple[tuple[int, int], ...]]:
+        """For each bucket, the slice of each part."""
+        return list(zip(*(pairwise(part.borders(count)) for part in self._parts), strict=True))
+
+    def _size(self, slices: tuple[tuple[int, int], ...]) -> int:
+        parts = zip(self._parts, slices, strict=True)
+        return len(SHARD_HEAD) + len(SHARD_TAIL) + sum(part.size(*slice_) for part, slice_ in parts)
+
+    def _shard(self, slices: tuple[tuple[int, int], ...]) -> str:
+        """The text of a shard; empty where nothing is in it."""
+        pieces = [piece for part, slice_ in zip(self._parts, slices, strict=True) for piece in part.pieces(*slice_)]
+        return b"".join([SHARD_HEAD, *pieces, SHARD_TAIL]).decode() if pieces else ""
+
+    def documents(self, shard_set: str) -> dict[str, str]:
+        """The documents to write, by file name: one, or an index and the shards of a set."""
+        if not self._texts:
+            return {CONFIG_FILE: self._whole.decode()}
+        shards = {shard_file(shard_set, number): text for number, text in enumerate(self._texts, start=1) if text}
+        index = ConfigIndex(
+            schemaVersion=self._config.schemaVersion,
+            hash=self._config.hash,
+            requires=self._config.requires,
+            keySalt=self._config.keySalt,
+            reserved=self._config.reserved,
+            shards=tuple(shards),
+        )
+        return {CONFIG_FILE: canonical(index.model_dump(mode="json")).decode(), **shards}
 
 
 def split_config(
@@ -67,65 +137,12 @@ def split_config(
     `present` is into how many buckets the live config is split: it stays so while the config needs not many less.
     Raises ConfigTooLargeError when it does not fit, whatever is tried.
     """
-    whole = config.text()
-    count = _count(config, len(whole), shard_bytes)
-    if count < present:
-        count = min(present, _count(config, len(whole), int(shard_bytes * ROOM_TO_SHRINK), otherwise=present))
-    if count == 1:
-        return {CONFIG_FILE: whole.decode()}
-    shards = {
-        shard_file(shard_set, number): b"".join(bucket.pieces()).decode()
-        for number, bucket in enumerate(_buckets(config, count), start=1)
-        if not bucket.is_empty
-    }
-    index = ConfigIndex(
-        schemaVersion=config.schemaVersion,
-        hash=config.hash,
-        requires=config.requires,
-        keySalt=config.keySalt,
-        reserved=config.reserved,
-        shards=tuple(shards),
-    )
-    return {CONFIG_FILE: canonical(index.model_dump(mode="json")).decode(), **shards}
-
-
-def _count(config: GatewayConfig, whole: int, limit: int, *, otherwise: int | None = None) -> int:
-    """The least number of buckets that fit; 1: the config fits into one document. Without one: `otherwise`."""
-    if whole <= limit:
-        return 1
-    count = 2
-    while count <= MAX_CONFIG_SHARDS:
-        if all(_size(bucket) <= limit for bucket in _buckets(config, count)):
-            return count
-        count *= 2
-    if otherwise is not None:
-        return otherwise
-    raise ConfigTooLargeError(
-        f"the gateway config does not fit into {MAX_CONFIG_SHARDS} shards of at most {limit} bytes"
-    )
-
-
-def _buckets(config: GatewayConfig, count: int) -> list[Bucket]:
-    buckets = [Bucket() for _ in range(count)]
-    for model in config.models:
-        buckets[bucket_of(model.id, count)].models.append(model)
-    for policy in config.policies:
-        buckets[bucket_of(policy.id, count)].policies.append(policy)
-    for key in config.keys:
-        buckets[bucket_of(key.id, count)].keys.append(key)
-    return buckets
+    return ShardedConfig(config, shard_bytes=shard_bytes, present=present).documents(shard_set)
 
 
 def bucket_of(entry_id: str, count: int) -> int:
     """The bucket of an entry, counted from 0, when there are `count` of them (a power of two)."""
     return int.from_bytes(spread(entry_id)[:2]) * count >> 16
-
-
-def _size(bucket: Bucket) -> int:
-    """The bytes of a shard, one more for each entry than it needs at most."""
-    envelope = len(SHARD_HEAD) + len(SHARD_TAIL)
-    envelope += (len(_POLICIES) if bucket.policies else 0) + (len(_KEYS) if bucket.keys else 0)
-    return envelope + sum(len(entry.text) + 1 for entry in (*bucket.models, *bucket.policies, *bucket.keys))
 
 
 def shards_named_by(main_document: str | bytes) -> tuple[str, ...]:

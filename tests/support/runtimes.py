@@ -1,12 +1,14 @@
 """Compiling a gateway config at one stretch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from capstan_contract.config import GatewayConfig, ModelEntry
-from capstan_gateway.config.runtime import Runtime, ServedModel, compile_runtime
+from capstan_contract.keys import KeyEntry
+from capstan_gateway.config.runtime import Answering, Runtime, ServedModel, compile_runtime
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.telemetry.metrics import Metrics
+from support.keys import SALT
 
 
 class Unanswered:
@@ -21,12 +23,20 @@ class Unanswered:
 
 
 def compile_whole(
-    *models: ModelEntry, endpoints_of: Callable[[ModelEntry], EndpointSet], previous: Runtime | None = None
+    *models: ModelEntry,
+    endpoints_of: Callable[[ModelEntry], EndpointSet],
+    previous: Runtime | None = None,
+    keys: Iterable[KeyEntry] = (),
+    answering: Answering | None = None,
 ) -> Runtime:
     """Give the Runtime of these models."""
-    config = GatewayConfig.build(models)
+    config = GatewayConfig.build(models, keys=keys, key_salt=SALT)
     steps = compile_runtime(
-        config, endpoints_of=endpoints_of, metrics=Metrics(), answering=Unanswered(), previous=previous
+        config,
+        endpoints_of=endpoints_of,
+        metrics=Metrics(),
+        answering=answering or Unanswered(),
+        previous=previous,
     )
     while True:
         try:

@@ -101,12 +101,15 @@ class ConfigMapSource:
             self._store.reject(str(error), source=KUBERNETES)
             return True
         documents: dict[str, str | bytes] = dict(main)
-        try:
-            for file in shards:
-                documents[file] = await self._shard(file)
-        except KubeError as error:
-            self._store.reject(f"{file} could not be read: {error}", source=KUBERNETES)
-            return False
+        # At once: a key that is revoked counts until all of them are here.
+        found = await asyncio.gather(*(self._shard(file) for file in shards), return_exceptions=True)
+        for file, text_or_error in zip(shards, found, strict=True):
+            if isinstance(text_or_error, KubeError):
+                self._store.reject(f"{file} could not be read: {text_or_error}", source=KUBERNETES)
+                return False
+            if isinstance(text_or_error, BaseException):
+                raise text_or_error
+            documents[file] = text_or_error
         return await self._store.offer(documents, source=KUBERNETES) or not shards
 
     async def _shard(self, file: str) -> str:

@@ -1,6 +1,7 @@
 """What a request runs against: one immutable object, compiled from one config and replaced as a whole."""
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from copy import copy
 from operator import is_
 from typing import Any, Protocol
 
@@ -111,8 +112,8 @@ class Runtime:
     """One config, ready to serve."""
 
     __slots__ = (
-        "_auto", "_entries", "_listing", "_members", "_served", "_views", "answering", "auto", "by_id", "hash",
-        "keyring", "models", "whole",
+        "_auto", "_config", "_entries", "_listing", "_members", "_served", "_views", "answering", "auto", "by_id",
+        "hash", "keyring", "models", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -144,6 +145,26 @@ class Runtime:
         self._members: dict[tuple[str, frozenset[Task]], tuple[Member[ServedModel], ...]] = {}
         self._views: Views[Runtime] = Views()
         self._listing = b""
+        self._config: GatewayConfig | None = None
+
+    def of(self, config: GatewayConfig) -> "Runtime":
+        """Take in what it was compiled from."""
+        self._config = config
+        return self
+
+    def differs_in_keys_alone(self, config: GatewayConfig) -> bool:
+        """Whether a config has the very models and policies of this one, and other keys."""
+        known = self._config
+        if known is None or (known.keys, known.keySalt) == (config.keys, config.keySalt):
+            return False
+        # Tuples are compared by the identity of their items first, and what has not changed is the same object.
+        return (known.models, known.policies) == (config.models, config.policies)
+
+    def with_keys(self, config: GatewayConfig, keyring: Keyring) -> "Runtime":
+        """Give the same for other keys: no model of it is looked at."""
+        other = copy(self)
+        other.hash, other.keyring, other.whole, other._views = config.hash, keyring, other, Views()
+        return other.of(config)
 
     @property
     def listing(self) -> bytes:
@@ -238,8 +259,11 @@ def compile_runtime(
     `pseudonyms` gives users the names that models are told; without it they have a key of this Runtime.
 
     Models that are as they were in `previous` are taken from there: a change of one model among a thousand costs
-    about as much as that model.
+    about as much as that model, and a change of keys as much as the keys that it adds.
     """
+    before = NO_KEYS if previous is None else previous.keyring
+    if previous is not None and previous.differs_in_keys_alone(config):
+        return previous.with_keys(config, (yield from build_keyring(config.keys, config.keySalt, before)))
     served: dict[str, Mapping[str, ServedModel]] = {}
     pseudonyms = pseudonyms or Pseudonyms()
     for entry in config.models:
@@ -255,9 +279,9 @@ def compile_runtime(
     plan = RouterPlan(auto, StickyBy.USER, None)
     chooses = _compile_model(entry, endpoints_of(entry), metrics, pseudonyms, plan)[AUTO]
     answering.compose(chooses, answering.layers_of(entry))
-    keyring = yield from build_keyring(config.keys, config.keySalt, NO_KEYS if previous is None else previous.keyring)
+    keyring = yield from build_keyring(config.keys, config.keySalt, before)
     entries = {entry.id: entry for entry in config.models}
-    return Runtime(config.hash, entries, served, answering, chooses, keyring=keyring)
+    return Runtime(config.hash, entries, served, answering, chooses, keyring=keyring).of(config)
 
 
 def _compile_model(

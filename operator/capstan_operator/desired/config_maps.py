@@ -7,7 +7,6 @@ is in the middle of one finds the rest of it.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from capstan_contract.config import ConfigError, GatewayConfig
@@ -19,7 +18,7 @@ from capstan_contract.names import (
     SHARD_BYTES,
     shard_object,
 )
-from capstan_contract.sharding import buckets_of, is_shard, other_set, set_of, shards_named_by, split_config
+from capstan_contract.sharding import ShardedConfig, buckets_of, is_shard, other_set, set_of, shards_named_by
 from capstan_operator.desired.diff import needs_apply, with_applied_hash
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.resources.resource import Manifest
@@ -51,13 +50,13 @@ def plan_writes(
     """
     name = settings.gateway_config_name
     named = _named_by(live.get(name))
-    split = partial(split_config, config, shard_bytes=shard_bytes, present=buckets_of(named))
-    there = split(shard_set=set_of(named) or other_set(named))
+    split = ShardedConfig(config, shard_bytes=shard_bytes, present=buckets_of(named))
+    there = split.documents(set_of(named) or other_set(named))
     if _text_of(live.get(name)) == there[CONFIG_FILE]:
         # Nothing to switch to: what somebody has damaged is put right where it is.
         *shards, last = build_config_maps(there, settings)
         return WritePlan(_differing(shards, live), last if needs_apply(last, live.get(name)) else None, ())
-    *shards, index = build_config_maps(split(shard_set=other_set(named)), settings)
+    *shards, index = build_config_maps(split.documents(other_set(named)), settings)
     needed = {_name(item) for item in (*shards, index)} | {shard_object(name, file) for file in named}
     surplus = (found for found in live if found not in needed and _is_shard_object(found, settings))
     return WritePlan(_differing(shards, live), index, tuple(sorted(surplus)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from random import Random
 
 import orjson
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from capstan_contract.config import (
     ConfigError,
+    ConfigTooLargeError,
     GatewayConfig,
     ModelEntry,
     PolicyEntry,
@@ -23,6 +25,7 @@ from capstan_contract.names import CONFIG_FILE, SHARD_SETS
 from capstan_contract.reading import ConfigReader, join_config
 from capstan_contract.requirements import Known
 from capstan_contract.sharding import buckets_of, shards_named_by, split_config
+from support.keys import SALT, key_entry
 
 names = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=12)
 entries = st.builds(
@@ -42,10 +45,15 @@ entries = st.builds(
 models = st.lists(entries, max_size=12, unique_by=lambda entry: entry.id).map(tuple)
 
 
-@given(models, st.integers(4000, 9000), st.sampled_from(SHARD_SETS), st.sampled_from((1, 2, 4, 8, 16)))
-def test_join_reverses_split(entries: tuple[ModelEntry, ...], shard_bytes: int, shard_set: str, present: int) -> None:
+key_names = st.lists(names, max_size=12, unique=True)
+
+
+@given(models, key_names, st.integers(4000, 9000), st.sampled_from(SHARD_SETS), st.sampled_from((1, 2, 4, 8, 16)))
+def test_join_reverses_split(
+    entries: tuple[ModelEntry, ...], owners: list[str], shard_bytes: int, shard_set: str, present: int
+) -> None:
     """Whatever the size of a shard, joining what was split gives the same config, and no shard is too large."""
-    config = GatewayConfig.build(entries)
+    config = GatewayConfig.build(entries, keys=[key_entry(owner) for owner in owners], key_salt=SALT)
     documents = split_config(config, shard_bytes=shard_bytes, shard_set=shard_set, present=present)
     assert join_config(documents) == config
     shards = shards_named_by(documents[CONFIG_FILE])
@@ -77,6 +85,37 @@ def test_documents_that_somebody_formatted_are_read(
     documents = split_config(config, shard_bytes=shard_bytes)
     formatted = {name: json.dumps(json.loads(text), indent=indent) for name, text in documents.items()}
     assert join_config(formatted) == config
+
+
+@given(models, key_names, st.randoms(use_true_random=False))
+def test_what_somebody_has_put_into_another_order_is_all_there(
+    entries: tuple[ModelEntry, ...], owners: list[str], random: Random
+) -> None:
+    """A config is cut where its order says; of one in any other order nothing is lost, and nothing is there twice."""
+    shuffled, keys = list(entries), [key_entry(owner) for owner in owners]
+    random.shuffle(shuffled)
+    random.shuffle(keys)
+    salt = SALT if keys else ""
+    draft = GatewayConfig(hash="", models=tuple(shuffled), keys=tuple(keys), keySalt=salt)
+    try:
+        documents = split_config(draft, shard_bytes=4000, present=8)
+    except ConfigTooLargeError:
+        return  # said, and nothing is written
+    found = [orjson.loads(text) for name, text in documents.items() if name != CONFIG_FILE or len(documents) == 1]
+    assert sorted(one["id"] for part in found for one in part["models"]) == sorted(one.id for one in entries)
+    assert sorted(one["id"] for part in found for one in part.get("keys", [])) == sorted(owners)
+
+
+@given(models, key_names, key_names)
+def test_keys_are_put_into_a_config_as_if_it_were_built_with_them(
+    entries: tuple[ModelEntry, ...], before: list[str], after: list[str]
+) -> None:
+    """Whatever keys it has had, the bytes are the same; and with the same keys it is the same config."""
+    built = GatewayConfig.build(entries, keys=[key_entry(owner) for owner in after], key_salt=SALT)
+    former = GatewayConfig.build(entries, keys=[key_entry(owner) for owner in before], key_salt=SALT)
+    put = former.with_keys([key_entry(owner) for owner in after], SALT)
+    assert (put, put.text()) == (built, built.text())
+    assert put.with_keys(reversed(put.keys), SALT) is put
 
 
 @given(models.filter(bool), st.integers(4000, 9000))

@@ -21,6 +21,7 @@ from capstan_contract.names import CONFIG_FILE
 from capstan_contract.reading import ConfigReader, join_config
 from capstan_contract.requirements import Known
 from capstan_contract.sharding import split_config
+from support.keys import SALT, key_entry
 
 KNOWS_GUARDS = Known(policy_kinds=frozenset(("Guard",)))
 GUARD = PolicyEntry(id="Guard/team/strict", kind="Guard", body={"blocks": ["x"]})
@@ -93,15 +94,27 @@ def test_parts_of_a_shard_are_lists() -> None:
 
 @pytest.mark.parametrize("shard_bytes", [10**6, 4000])
 @pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("with_policies", [False, True])
+@pytest.mark.parametrize("with_keys", [False, True])
 def test_a_config_that_is_as_it_was_written_is_not_written_anew(
-    monkeypatch: pytest.MonkeyPatch, shard_bytes: int, encoded: bool
+    monkeypatch: pytest.MonkeyPatch, shard_bytes: int, *, encoded: bool, with_policies: bool, with_keys: bool
 ) -> None:
     """Its hash is that of the very bytes: to know that costs no copy of it as JSON, whole or in shards."""
-    given = GatewayConfig.build(models(30), requires=("known",), reserved={"é": "team/gone"})
+    policies = [PolicyEntry(id=f"Guard/team/{n}", kind="Guard", body={"keys": [{"a": [1]}]}) for n in range(8)]
+    keys = [key_entry(f"k{number}", user="é", models=("a", "b")) for number in range(40 if with_keys else 0)]
+    given = GatewayConfig.build(
+        models(30),
+        requires=("known",),
+        reserved={"é": "team/gone"},
+        policies=policies if with_policies else (),
+        keys=keys,
+        key_salt=SALT,
+    )
     monkeypatch.setattr(readings, "digest", lambda _: pytest.fail("was written anew"))
     documents = split_config(given, shard_bytes=shard_bytes)
     offered = {name: text.encode() if encoded else text for name, text in documents.items()}
-    assert ConfigReader(known=Known(frozenset(("known",)))).read(offered).config == given  # type: ignore[arg-type]
+    known = Known(frozenset(("known",)), frozenset(("Guard",)))
+    assert ConfigReader(known=known).read(offered).config == given  # type: ignore[arg-type]
 
 
 def test_a_layout_of_its_own_hides_no_damage() -> None:
