@@ -4,13 +4,16 @@ from typing import Final
 
 from capstan_contract.config import Task
 from capstan_gateway.dialects.clients.spoken import COUNTED, MESSAGES, RESPONSES
-from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, Route
+from capstan_gateway.dialects.clients.tokenized import TOKENIZED
+from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, TOKENIZE_PATH, Route
 
 ROUTES: Final = (
     Route("/v1/chat/completions", CHAT_PATH, frozenset((Task.CHAT,)), ("messages",), streams=True),
     Route("/v1/completions", b"/completions", frozenset((Task.CHAT, Task.COMPLETION)), ("prompt",), streams=True),
     Route("/v1/messages", CHAT_PATH, frozenset((Task.CHAT,)), streams=True, dialect=MESSAGES),
     Route("/v1/messages/count_tokens", COUNT_PATH, frozenset((Task.CHAT,)), dialect=COUNTED),
+    Route("/tokenize", TOKENIZE_PATH, frozenset(Task), dialect=TOKENIZED),
+    Route("/v1/tokenize", TOKENIZE_PATH, frozenset(Task), dialect=TOKENIZED),
     Route("/v1/responses", CHAT_PATH, frozenset((Task.CHAT,)), streams=True, dialect=RESPONSES),
     Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",)),
     Route("/v1/classify", b"/classify", frozenset((Task.CLASSIFY,))),

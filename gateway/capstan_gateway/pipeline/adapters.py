@@ -7,6 +7,7 @@ chat completions    as it is                   as it is                 translat
                                                a response
 /v1/responses       as chat                    as it is (native)        translated twice
 .../count_tokens    its prompt                 -                        as it is (native)
+/tokenize           as it is (native)          -                        messages: its own count
 """
 
 import time
@@ -22,6 +23,14 @@ from capstan_gateway.dialects.clients.native import (
     read_native_response,
 )
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.dialects.clients.tokenized import (
+    TOKENIZED,
+    CountedBy,
+    read_engine,
+    read_provider,
+    to_engine,
+    write_count,
+)
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.targets.native import shape_native
@@ -33,7 +42,7 @@ from capstan_gateway.dialects.upstreams.openai_request import fits_responses, to
 from capstan_gateway.dialects.upstreams.openai_stream import ResponsesRelay
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
-from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, NativeRequest, Request
+from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, TOKENIZE_PATH, NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.usage import Usage, find_object
@@ -74,7 +83,9 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
     route = request.route
     native = request.native is not None
     if route.counts:
-        return _count_tokens()
+        if route.dialect is not TOKENIZED:
+            return _count_tokens()
+        return _TOKENIZED_BY_PROVIDER if model.speaks_anthropic else _TOKENIZED
     if model.speaks_anthropic:
         if route.dialect is MESSAGES and native:
             return _NATIVE_MESSAGES
@@ -100,6 +111,9 @@ def estimated_count(request: Request, model: ServedModel) -> bytes:
 
     It is that of what the model would be sent. InvalidRequest where that is nothing.
     """
+    if request.route.dialect is TOKENIZED:
+        count = prompt_tokens(_tokenized(request))
+        return write_count(count, counted_by=CountedBy.ESTIMATE, max_model_len=model.context_window)
     return to_json({"input_tokens": prompt_tokens(_counted_chat(request, model))})
 
 
@@ -108,6 +122,50 @@ def _counted_chat(request: Request, model: ServedModel) -> Document:
     if request.untranslatable is not None:
         raise request.untranslatable
     return shape(request.document, model.target, translated=True)
+
+
+def _tokenized(request: Request) -> Document:
+    if request.untranslatable is not None:
+        raise request.untranslatable
+    return request.document
+
+
+def has_counter(request: Request, model: ServedModel) -> bool:
+    """Whether a model that only counts for this request is worth asking: OpenAI has nothing that counts, and Anthropic
+    nothing that counts a bare text."""
+    if model.provider == Provider.OPENAI:
+        return False
+    return not (model.speaks_anthropic and request.route.dialect is TOKENIZED and "messages" not in request.document)
+
+
+class _Tokenized:
+    path = TOKENIZE_PATH
+    native = True
+    billed = False
+
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        return to_json(to_engine(_tokenized(request), model.upstream_name))
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
+        return read_engine(body, model.context_window), None
+
+    def told(self, body: bytes) -> Usage | None:  # noqa: ARG002 - one signature
+        return None
+
+    def relay(self, request: Request, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
+        raise UpstreamFailed("the model's engine answered in another form than was asked for")
+
+
+class _TokenizedByProvider(_Tokenized):
+    path = COUNT_PATH
+
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        document = shape(_tokenized(request), model.target, translated=True)
+        message = to_messages_request(document, model=model.upstream_name)
+        return to_json({key: value for key, value in message.items() if key in _COUNTED})
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
+        return read_provider(body, model.context_window), None
 
 
 class _TellsAsMessages:
@@ -206,6 +264,8 @@ class _NativeResponses(_TellsAsResponses):
 
 
 _COUNT_TOKENS: Final = _CountTokens()
+_TOKENIZED: Final = _Tokenized()
+_TOKENIZED_BY_PROVIDER: Final = _TokenizedByProvider()
 _TRANSLATED_MESSAGES: Final = _TranslatedMessages()
 _NATIVE_MESSAGES: Final = _NativeMessages()
 _NATIVE_RESPONSES: Final = _NativeResponses()

@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-from capstan_contract.config import Provider
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.targets.limits import lengths_of
 from capstan_gateway.documents import TooDeep
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import TOO_LONG, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON, Header, find_header
-from capstan_gateway.pipeline.adapters import TRANSLATED_RESPONSES, Adapter, adapter_for, estimated_count
+from capstan_gateway.pipeline.adapters import TRANSLATED_RESPONSES, Adapter, adapter_for, estimated_count, has_counter
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
@@ -69,7 +68,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
             adapter = None
     if request.untranslatable is not None and (adapter is None or not adapter.native):
         raise request.untranslatable
-    if adapter is not None and not adapter.billed and model.provider == Provider.OPENAI:
+    if adapter is not None and not adapter.billed and not has_counter(request, model):
         return await estimated(deps, ask, model)
     sent = request
     if ask.principal.key and (model.provider or request.route.dialect is not None):

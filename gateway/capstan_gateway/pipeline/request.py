@@ -18,6 +18,8 @@ from capstan_gateway.headers import Header
 
 CHAT_PATH: Final = b"/chat/completions"
 COUNT_PATH: Final = b"/messages/count_tokens"
+TOKENIZE_PATH: Final = b"//tokenize"
+"""Beside the API's `/v1`, where vLLM, SGLang and llama.cpp have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Route:
     @property
     def counts(self) -> bool:
         """Whether only the tokens of a prompt are wanted."""
-        return self.upstream_path == COUNT_PATH
+        return self.upstream_path in (COUNT_PATH, TOKENIZE_PATH)
 
 
 class NativeRequest:

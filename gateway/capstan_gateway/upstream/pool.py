@@ -53,12 +53,13 @@ class Pool:
     def start_line(self, method: bytes, base_path: bytes, path: bytes) -> bytes:
         """Give the request line and the headers of every request; the few that come often are kept.
 
-        Raises ValueError for a target that would be more than one.
+        A path with two slashes in front is not below the API's `/v1` but beside it. Raises ValueError for a target that
+        would be more than one.
         """
         known = self._start_lines.get((method, base_path, path))
         if known is not None:
             return known
-        target = base_path + path
+        target = base_path.removesuffix(b"/v1") + path[1:] if path.startswith(b"//") else base_path + path
         if len(target.translate(None, FORBIDDEN)) != len(target):
             raise ValueError("a request's target holds a character that is not allowed in it")
         line = method + b" " + target + self._static_headers
