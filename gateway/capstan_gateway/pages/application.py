@@ -125,7 +125,10 @@ def admin_routes(store: ConfigStore, metrics: Metrics, limits: Callable[[], Limi
     @router.get("/internal/limits")
     async def get_limits_report() -> LimitsReport:
         """Say how much of each RateLimitPolicy is used, and of nobody by name."""
-        return limits()
+        try:
+            return await threads.run(limits)
+        except Busy:
+            raise Overloaded("too many readers of the limits; try again", headers=()) from None
 
     return router
 

@@ -161,7 +161,7 @@ async def run(requests: list[Way], cached: CountCached, mode: Mode, *, slow: boo
     kept = [way.kept(cached) for way in requests]
     count, prompt, output, money = (sum(column) for column in zip(*kept, strict=True)) if kept else (0, 0, 0, 0)
     wanted = [count, prompt + output, prompt, output, 0, money]
-    plan = shared.plans.of(policy)[0] if requests else None
+    plan = shared.plans.by_policy()[policy][0] if requests else None
     assert not store.held
     if plan is not None:
         assert [store.used_of(counter.bucket) for counter in plan.counters] == wanted

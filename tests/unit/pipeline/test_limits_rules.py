@@ -163,12 +163,12 @@ def test_plans_are_made_once_and_bounded() -> None:
     assert find(ALICE, NOW + 999) is first
     later = find(ALICE, NOW + 1000)
     assert later is not first
-    assert plans.of(policy) == [later]
+    assert plans.by_policy()[policy] == [later]
     find(KEYED)
     find(BARE)
     assert len(plans) == 2
-    assert find(KEYED) in plans.of(policy)
-    assert later not in plans.of(policy)
+    assert find(KEYED) in plans.by_policy()[policy]
+    assert later not in plans.by_policy()[policy]
 
 
 def test_plans_of_models_are_shared_where_nothing_depends_on_the_model() -> None:
@@ -179,7 +179,7 @@ def test_plans_of_models_are_shared_where_nothing_depends_on_the_model() -> None
     for name in ("a", "b"):
         for one in (policy, models):
             plans.find(one, ALICE, model_id=name, model_name=name, inner=False, now_ms=NOW)
-    assert (len(plans.of(policy)), len(plans.of(models))) == (1, 2)
+    assert (len(plans.by_policy()[policy]), len(plans.by_policy()[models])) == (1, 2)
 
 
 @given(st.lists(st.text(max_size=3), min_size=3, max_size=3), st.lists(st.text(max_size=3), min_size=3, max_size=3))

@@ -74,7 +74,7 @@ def test_the_one_who_has_used_most_is_told_and_nobody_is_named() -> None:
         assert plan is not None
         standings = Standing(left, 100_000), Standing(4, 0), Standing(1000 - left, 100_000)
         plan.seen = standings, NOW - 1 + seen
-    assert usage_of(POLICY, plans.of(POLICY), NOW) == (
+    assert usage_of(POLICY, plans.by_policy()[POLICY], NOW) == (
         RuleUsage(name="r", unit=Unit.REQUESTS, usedPercent=89),
         RuleUsage(name="c", unit=Unit.CONCURRENCY, usedPercent=0),
         RuleUsage(name="b", usedPercent=4, spentNanoDollars=50),

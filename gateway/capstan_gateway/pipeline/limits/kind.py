@@ -69,7 +69,7 @@ class RateLimits:
         self._shared.means.retain(entry.id for entry in config.models)
 
     def report(self) -> LimitsReport:
-        """Say how much of each policy is used, as far as this gateway has seen."""
-        now, plans = self._shared.now(), self._shared.plans
-        used = {id: usage_of(policy, plans.of(policy), now) for id, policy in sorted(self._policies.items())}
+        """Say how much of each policy is used, as far as this gateway has seen. From any thread; it takes a while."""
+        now, plans = self._shared.now(), self._shared.plans.by_policy()
+        used = {id: usage_of(policy, plans.get(policy, ()), now) for id, policy in sorted(self._policies.items())}
         return LimitsReport(shared=self._shared.counts_together, policies={id: one for id, one in used.items() if one})

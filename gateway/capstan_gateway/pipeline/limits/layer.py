@@ -105,7 +105,10 @@ class RateLimitLayer:
 
     def _model_of(self, ask: Ask) -> ServedModel:
         """Give the model around which it stands."""
-        return ask.model if ask.model.id == self._model_id else ask.runtime.by_id.get(self._model_id, ask.model)
+        if ask.model.id == self._model_id:
+            return ask.model
+        # NB: a judge answers also who may not use it.
+        return ask.runtime.whole.by_id.get(self._model_id, ask.model)
 
     async def _prompt(self, ask: Ask) -> int:
         """Estimate the input, beside the loop where that takes long."""

@@ -40,6 +40,10 @@ class Plans:
             del self._plans[next(iter(self._plans))]
         return plan
 
-    def of(self, policy: Policy) -> list[Plan]:
-        """Give all plans of a policy, for whoever wants to know how its counters stand."""
-        return [plan for (owner, *_), plan in self._plans.items() if owner is policy and plan is not None]
+    def by_policy(self) -> dict[Policy, list[Plan]]:
+        """Give the plans of each policy, for whoever wants to know how its counters stand. From any thread."""
+        found: dict[Policy, list[Plan]] = {}
+        for key, plan in list(self._plans.items()):
+            if plan is not None and isinstance(key[0], Policy):
+                found.setdefault(key[0], []).append(plan)
+        return found
