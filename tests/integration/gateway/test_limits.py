@@ -160,6 +160,21 @@ async def test_more_than_a_limit_ever_has_is_refused_for_good(
         assert (usages(store), upstream.requests) == ([], [])
 
 
+async def test_who_sets_no_limit_is_not_refused_for_what_the_model_could_give(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Such a request takes all that there is, at most; with too long a prompt it is refused for good."""
+    one = policy(
+        limit("tokens", Unit.TOKENS, 50), limit("out", Unit.OUTPUT_TOKENS, 40), budget("b", 45 * NANO)
+    )  # fmt: skip
+    chat = governed("chat", upstream.url, one, maxOutputTokens=100_000, price=PRICE)
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        assert (await ask(gateway, max_tokens=None)).status_code == 200
+        assert (await ask(gateway, max_tokens=100_000)).json()["error"]["code"] == "request_exceeds_limit"
+        long = [{"role": "user", "content": "word " * 100}]
+        assert (await ask(gateway, max_tokens=None, messages=long)).json()["error"]["code"] == "request_exceeds_limit"
+
+
 PRICE = Price(inputPerMillion=1_000_000, outputPerMillion=1_000_000)
 """A dollar a token."""
 NANO = 1_000_000_000

@@ -22,14 +22,14 @@ from capstan_gateway.limits.port import Charge, Limiter, Outcome, Reservation, S
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
-from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_tokens, cost, output_tokens
+from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_output, asked_tokens, cost, output_tokens
 from capstan_gateway.pipeline.governed import Governed
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.limits.counting import DOWNGRADED, PolicyCells
 from capstan_gateway.pipeline.limits.grant import Grant
 from capstan_gateway.pipeline.limits.heads import refused
 from capstan_gateway.pipeline.limits.plans import Plans
-from capstan_gateway.pipeline.limits.rules import Plan, Policy
+from capstan_gateway.pipeline.limits.rules import Plan, Policy, fitted
 from capstan_gateway.pipeline.limits.told import soft_limited
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.tokens.usage import Usage
@@ -118,26 +118,37 @@ class RateLimitLayer:
         return await beside(self._shared.executor, partial(asked_tokens, request))
 
     def _charges(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int) -> tuple[Charge, ...]:
-        """Give what the request takes if this model answers; raises where the price must be known, and is not."""
-        request, means = ask.request, self._shared.means
-        output = output_tokens(request, model, means) if plan.has_output else 0
+        """Give what the request takes if this model answers; raises where the price must be known, and is not.
+
+        A client that sets no limit to its answer does not ask for all that the model could give: by that alone no
+        request is more than there ever is.
+        """
+        request = ask.request
+        output = output_tokens(request, model, self._shared.means) if plan.has_output else 0
+        charges = plan.charges(prompt, output, self._cost(ask, plan, model, prompt, output))
+        if output and plan.is_exceeded(charges) and asked_output(request) is None:
+            least = plan.charges(prompt, 0, 0 if model.rates is None else model.rates.cost(Usage(prompt, 0)))
+            return fitted(charges, least, plan.counters)
+        return charges
+
+    def _cost(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int, output: int) -> int:
         if not plan.has_money:
-            return plan.charges(prompt, output, 0)
-        rates = model.rates
-        if rates is not None and not self._prices_known:
-            return plan.charges(prompt, output, rates.cost(Usage(prompt, output)))
+            return 0
+        if model.rates is not None and not self._prices_known:
+            return model.rates.cost(Usage(prompt, output))
+        means = self._shared.means
         if self._prices_known:
             governed = ask.governed or NOTHING
             if governed.bound is None:
                 ask.governed = replace(governed, bound=CostBound(None, prompt, means))
-        money = cost(request, ask.runtime, model, prompt, means, known_only=self._prices_known)
+        money = cost(ask.request, ask.runtime, model, prompt, means, known_only=self._prices_known)
         if money is None and self._prices_known:
             self._cells.unpriced()
             raise InvalidRequest(
                 "nobody has said what the model costs, and a budget needs to know",
                 code="model_price_unknown", param="model", headers=(NO_RETRY,),
             )  # fmt: skip
-        return plan.charges(prompt, output, money or 0)
+        return money or 0
 
     async def _ask_store(
         self, ask: Ask, plan: Plan, charges: tuple[Charge, ...]

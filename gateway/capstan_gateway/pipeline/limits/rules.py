@@ -132,6 +132,23 @@ class Plan:
         amounts = amounts_of(1, input_tokens, output_tokens, nano_dollars)
         return tuple(counter.same or Charge(counter.bucket, amounts[counter.rule.counts]) for counter in self.counters)
 
+    def is_exceeded(self, charges: Sequence[Charge]) -> bool:
+        """Whether one of these is more than there ever is."""
+        counters = self.counters
+        return any([charges[place].amount > counters[place].rule.limit for place in self.spending])  # noqa: C419 - faster
+
+
+def fitted(charges: Sequence[Charge], least: Sequence[Charge], counters: Sequence[Counter]) -> tuple[Charge, ...]:
+    """Give charges that are no more than there ever is, as far as those allow which the request takes at least."""
+    return tuple(
+        [
+            charge
+            if charge.amount <= counter.rule.limit
+            else Charge(charge.bucket, max(counter.rule.limit, low.amount))
+            for charge, low, counter in zip(charges, least, counters, strict=True)
+        ]
+    )
+
 
 def amounts_of(requests: int, input_tokens: int, output_tokens: int, nano_dollars: int) -> tuple[int, ...]:
     """Give the amounts by `Counts`; of slots one is taken, whatever became of the request."""
