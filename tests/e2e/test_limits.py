@@ -58,8 +58,8 @@ def ask(gateway: str, name: str) -> tuple[int, str]:
 def enforced(gateway: str, name: str, limit: str, *, since: float) -> None:
     """See that within the time every answer speaks of this limit, whichever replica gives it."""
 
-    def everywhere() -> None:
-        assert {ask(gateway, name)[1] for _ in range(MANY)} == {limit}
+    def everywhere() -> bool:
+        return {ask(gateway, name)[1] for _ in range(MANY)} == {limit}
 
     wait_until(everywhere, seconds=30, every=0.02, what=f"the limit {limit or 'none'} on {name}")
     # NB: the last round of questions is a part of it.
@@ -82,8 +82,10 @@ def conditions(capstan: Cluster, name: str, namespace: str) -> dict[str, tuple[s
 def told(capstan: Cluster, name: str, namespace: str, **expected: tuple[str, str]) -> None:
     """Wait until a policy's conditions say this."""
 
-    def says() -> None:
-        assert conditions(capstan, name, namespace) == expected
+    def says() -> bool:
+        found = conditions(capstan, name, namespace)
+        assert found == expected, found
+        return True
 
     wait_until(says, seconds=15, every=0.1, what=f"the conditions of {name}")
 
@@ -125,7 +127,7 @@ def test_applied_changed_narrowed_conflicting_deleted(capstan: Cluster, namespac
     since = time.monotonic()
     capstan.apply(namespace, policy("first", 900, other))
     enforced(gateway, one, "", since=since)
-    enforced(gateway, other, "900", since=since + 1)
+    enforced(gateway, other, "900", since=time.monotonic())
     told(capstan, "first", namespace, **PROGRAMMED)
 
     capstan.apply(namespace, policy("a-rival", 500, other))
@@ -169,7 +171,9 @@ def test_nothing_is_left_behind(capstan: Cluster, namespace: str, gateway: str) 
     assert made
     capstan.kubectl("delete", "ratelimitpolicy", "short", "-n", namespace)
 
-    def is_clean() -> None:
-        assert not made & keys_in_redis(capstan)
+    def is_clean() -> bool:
+        left = made & keys_in_redis(capstan)
+        assert not left, left
+        return True
 
     wait_until(is_clean, seconds=240, every=2, what="the keys of the policy to go")
