@@ -118,6 +118,12 @@ class Metrics:
             ("state",),
             registry=self.registry,
         )
+        self.policies = Gauge(
+            "capstan_operator_policies",
+            "Policies at the last compile, by state (accepted, refused: a condition says why).",
+            ("state",),
+            registry=self.registry,
+        )
         self.namespaces_unreadable = Gauge(
             "capstan_operator_namespaces_unreadable",
             "Namespaces that are to be worked in and could not be read last time: what was last known of them stays.",

@@ -228,8 +228,11 @@ class Proposer:
     async def _doubt_policies(self, live: LiveConfig, listed: AllPolicies) -> None:
         """Do not believe that a policy is gone before it was asked for by name: what it limits would be free at once.
 
-        They are few, and go seldom; of many at once some are asked for.
+        They are few, and go seldom; of many at once some are asked for. Nor is a config compiled without any policy
+        when neither they nor the live config can be read.
         """
+        if listed.unknown and not listed.is_kind_missing and self._writer.written is None and self._writer.index:
+            raise Retryable("policies were never read, and the live gateway config cannot be")
         watched = self._settings.watch_namespaces
         scopes = (*watched, self._settings.build.install_namespace) if watched else ()
         known = {policy.key for policy in listed.policies}

@@ -279,6 +279,9 @@ class GatewayConfigReconciler:
         await asyncio.sleep(0)
         self._metrics.models.set(len(judged))
         self._metrics.accepted.set(sum(item.verdict.served for item in judged.values()))
+        accepted = sum(found.verdict.accepted for found in self.state.policies.values())
+        self._metrics.policies.labels("accepted").set(accepted)
+        self._metrics.policies.labels("refused").set(len(self.state.policies) - accepted)
         self._acknowledger.expect(
             self.state.config_hash,
             {key: Expected(item.uid, item.generation, item.verdict.served) for key, item in judged.items()},

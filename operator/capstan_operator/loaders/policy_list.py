@@ -17,7 +17,7 @@ from capstan_operator.api.kinds import RATE_LIMIT_POLICIES, RATELIMITPOLICY, Pol
 from capstan_operator.api.ratelimitpolicy import RateLimitPolicySpec
 from capstan_operator.desired.limits import judge_policy_faults
 from capstan_operator.desired.policies import Policies
-from capstan_operator.kube.errors import KubeError, NotFound
+from capstan_operator.kube.errors import KubeError, NotFound, UnknownResource
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.namespaces import NamespaceWatch
 from capstan_operator.loaders.parser import ResourceParser
@@ -35,6 +35,8 @@ class AllPolicies:
     """Namespaces that could not be read this time; None: the cluster."""
     unknown: frozenset[str | None] = frozenset()
     """Those of them that this process has never read."""
+    is_kind_missing: bool = False
+    """Whether the API server does not know the kind: there are no policies that anybody could have written."""
 
     def is_unread(self, namespace: str) -> bool:
         """Whether nobody knows the policies of a namespace."""
@@ -91,7 +93,8 @@ class PolicyList:
         self._tell(errors)
         policies = tuple(policy for scope in self._scopes for policy in self._known.get(scope, ()))
         self._parser.keep_only(policy.uid for policy in policies)
-        return AllPolicies(policies, frozenset(errors), frozenset(errors) - self._known.keys())
+        missing = any(isinstance(error, UnknownResource) for error in errors.values())
+        return AllPolicies(policies, frozenset(errors), frozenset(errors) - self._known.keys(), missing)
 
     async def find(self, key: ObjectKey) -> Policy | None:
         """Give one policy; None when there is none, or it is of another class. Raises KubeError."""

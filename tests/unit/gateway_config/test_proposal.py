@@ -382,3 +382,15 @@ async def test_limits_stay_across_a_restart(kube: Kube) -> None:
     operator = Operator(kube)
     await operator.run([make_model("m")], policies=AllPolicies((replace(faulty, uid="another"),)))
     assert operator.entries["team/m"].policies == ()
+
+
+async def test_no_config_without_limits_when_nothing_can_be_read(kube: Kube) -> None:
+    """Neither the policies nor the live config can be read: that is no reason to write one in which nothing is limited,
+    unless the API server does not know the kind."""
+    await Operator(kube).run([make_model("m")], policies=LIMITED)
+    kube.objects[NAME]["data"][CONFIG_FILE] = "not JSON"
+    everywhere: frozenset[str | None] = frozenset([None])
+    operator = Operator(kube)
+    with pytest.raises(Retryable):
+        await operator.propose([make_model("m")], policies=AllPolicies((), everywhere, everywhere))
+    await operator.propose([make_model("m")], policies=AllPolicies((), everywhere, everywhere, is_kind_missing=True))
