@@ -34,9 +34,8 @@ from capstan_gateway.life.jobs import Job, Jobs
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.life.refusals import Refusals
 from capstan_gateway.life.threads import Threads
-from capstan_gateway.limits.local import LocalLimiter
-from capstan_gateway.limits.memory import MemoryLimitStore
 from capstan_gateway.limits.port import Limiter
+from capstan_gateway.limits.room import Counting, make_counting
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
@@ -129,10 +128,12 @@ class Gateway:
             responses=self.stores.responses,
             usage=self.stores.counts,
         )
-        self._local_limiter = LocalLimiter(MemoryLimitStore(_unix_ms))
+        self._counting = (
+            make_counting(settings, metrics=self.metrics, rng=self._rng) if limiter is None else Counting.of(limiter)
+        )
         self.limits = RateLimits(
             Shared(
-                limiter=limiter or self._local_limiter,
+                limiter=self._counting.limiter,
                 plans=Plans(),
                 means=self.deps.means,
                 executor=self._documents,
@@ -146,6 +147,7 @@ class Gateway:
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
         self.stores.live_in(self.lifecycle)
+        self._counting.live_in(self.lifecycle)
         self.lifecycle.add(Closing("upstream", self.client.aclose), Phase.CLIENT)
         if self._images is not None:
             self.lifecycle.add(Closing("images", self._images.aclose), Phase.CLIENT)
@@ -173,7 +175,9 @@ class Gateway:
     def notes(self) -> tuple[str, ...]:
         """Say what is wrong and keeps no request away: work that is begun anew, objects that are refused."""
         failing = (f"work that failed is tried again: {job}" for job in self.jobs.failing)
-        return (*failing, *self.refusals.notes, *self.stores.notes, *notes(self.tokens))
+        return (
+            *failing, *self.refusals.notes, *self.stores.notes, *self._counting.notes(), *notes(self.tokens),
+        )  # fmt: skip
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -187,8 +191,8 @@ class Gateway:
             Job("privacy-key", PrivacyKeyFile(self.settings.privacy_key_file, self.pseudonyms).run),
             Job("admin-key", self.admin_key.run),
             Job("probes", self._prober().run),
-            Job("limits", self._local_limiter.run),
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
+            *self._counting.jobs,
             *self._sources(),
         ]
         working = asyncio.create_task(self.jobs.run(jobs))
@@ -314,10 +318,6 @@ class Gateway:
         for model in self.store.runtime.models.values():
             model.metrics.queue_depth.value = model.endpoints.waiting
             self.metrics.endpoints.at(model.name).value = len(model.endpoints.states)
-
-
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _hedging(settings: Settings) -> Hedging | None:

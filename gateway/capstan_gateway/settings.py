@@ -156,6 +156,13 @@ class Settings:
     redis_sentinel_password: str | None = setting(None, "the password of its Sentinels, if they have one", secret=True)
     redis_ca_file: Path | None = setting(None, "the certificate authority of rediss://, as PEM (default: the system's)")
     redis_seconds: float = setting(1.0, "how long one call of Redis may take", above=0)
+    redis_limit_seconds: float = setting(
+        0.05, "how long a request waits for Redis at most where that is asked whether a limit allows it", above=0
+    )
+    gateways: int = setting(1, "how many gateways share the limits, until Redis says how many there are", least=1)
+    limits_one_by_one: bool = setting(
+        False, "ask Redis for each limited request, in place of taking shares of large limits ahead"
+    )
     stored_response_seconds: int = setting(
         86400, "how long responses of /v1/responses are kept in Redis, with what they answer; 0: none is",
         least=0, most=MAX_KEPT_SECONDS,

@@ -16,6 +16,7 @@ answer was lost, what was used meanwhile, and what was begun meanwhile and still
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -83,13 +84,15 @@ class StoreLimiter:
         gateways: int = 1,
         shares: bool = True,
         on_dropped: Callable[[int], None] = lambda _: None,
+        leave: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`pulse` tells the store that this gateway is alive, and gives how many are; it raises StoreDown.
+        """`pulse` tells the store that this gateway is alive, and gives how many are; `leave` that it is no more.
 
         `clock` is in seconds and never steps; `now_ms` is Unix time.
         """
         self._store = store
         self._pulse = pulse
+        self._leave = leave
         self.now = clock
         self._rng = rng
         self._new_id = new_id
@@ -216,6 +219,9 @@ class StoreLimiter:
         self._tender.give_back_ended()
         if self.up:
             await self._ends.aclose()
+            if self._leave is not None:
+                with suppress(StoreDown):
+                    await self._leave()
 
     def _without_store(self, charges: Sequence[Charge], *, local: bool) -> Held | Verdict:
         if not local:

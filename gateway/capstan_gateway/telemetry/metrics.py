@@ -110,6 +110,25 @@ class Metrics(Collector):
         self.oidc_fetches = NumberFamily(
             "counter", "gateway_oidc_fetches_total", "Attempts to fetch the keys of an issuer.", ("issuer", "outcome")
         )
+        self.redis_seconds = HistogramFamily(
+            "gateway_redis_limit_seconds", "Time of Redis' answers about limits.", (), OVERHEAD
+        )
+        self.limit_admissions = NumberFamily(
+            "counter", "gateway_limit_admissions_total", "Requests admitted by limits, by where that was decided.",
+            ("where",),
+        )  # fmt: skip
+        self.limit_reservations = NumberFamily("gauge", "gateway_limit_reservations", "Reservations that run.")
+        self.limit_shares = NumberFamily("gauge", "gateway_limit_shares", "Buckets of which a share is held.")
+        self.limit_untold = NumberFamily(
+            "gauge", "gateway_limit_untold", "Ends of reservations that Redis has not been told yet."
+        )
+        self.limit_lost_answers = NumberFamily(
+            "counter", "gateway_limit_lost_answers_total", "Reservations whose answer was lost; they are given back."
+        )
+        self.limits_without_store = NumberFamily(
+            "gauge", "gateway_limits_without_redis", "1 while limits are decided without Redis."
+        )
+        self.limit_gateways = NumberFamily("gauge", "gateway_limit_gateways", "Gateways that share the limits.")
         self.tenant_requests = NumberFamily(
             "counter", "llm_tenant_requests_total", "Requests of tenants, by status.", ("tenant", "status")
         )

@@ -264,7 +264,7 @@ async def test_a_policy_in_shadow_changes_nothing(tmp_path: Path, upstream: Fake
 class Away(LocalLimiter):
     """Has nothing at hand."""
 
-    def take(self, charges: Any) -> Any:
+    def take(self, charges: Any, *, local: bool = True) -> Any:
         """Give nothing."""
         return None
 

@@ -113,7 +113,7 @@ BUDGET = BudgetRule(name="money", per=Per.KEY, nanoDollars=HUGE, period=Period(t
 class Slow(LocalLimiter):
     """Has nothing at hand: whoever asks waits a turn."""
 
-    def take(self, charges: Sequence[Any]) -> Any:
+    def take(self, charges: Sequence[Any], *, local: bool = True) -> Any:
         """Give nothing."""
         return None
 

@@ -70,6 +70,16 @@ VARIANTS = {
     "everything": EVERYTHING,
     "several operators": with_values(operator={"replicas": 3, "className": "blue"}),
     "namespaced": with_values(operator={"watchNamespaces": ["team-a", "team-b"], "readNodes": False}),
+    "sentinels": with_values(
+        redis={
+            "enabled": False,
+            "externalUrl": "rediss+sentinel://s1:26379,s2/limits/0",
+            "sentinelAuth": {"existingSecret": "sentinels"},
+            "limitTimeoutSeconds": 0.02,
+        },
+        gateway={"limits": {"shares": False}},
+    ),
+    "redis cluster": with_values(redis={"enabled": False, "externalUrl": "redis+cluster://a:7000,b:7001"}),
     "external redis": with_values(redis={"enabled": False, "externalUrl": "rediss://redis.example.com:6379/0"}),
     "redis from a secret": with_values(
         redis={"enabled": False, "externalUrlSecret": {"name": "managed"}, "caSecret": {"name": "authority"}}
@@ -563,6 +573,19 @@ def test_redis_password_is_no_value() -> None:
     gateway = pods["capstan-gateway"]["containers"][0]["env"]
     assert {"name": "CAPSTAN_GATEWAY_REDIS_PASSWORD", "valueFrom": reference} in gateway
     assert not [item for item in objects if item["kind"] == "Secret"]
+
+
+def test_limits_in_a_redis_of_sentinels() -> None:
+    """The gateway is told how long limits may wait for Redis, the Sentinels' password, how many gateways there are, and
+    whether shares are taken."""
+    gateway = pod_specs(render(VARIANTS["sentinels"]))["capstan-gateway"]["containers"][0]
+    variables = {item["name"]: item for item in gateway["env"]}
+    assert variables["CAPSTAN_GATEWAY_REDIS_URL"]["value"] == "rediss+sentinel://s1:26379,s2/limits/0"
+    assert variables["CAPSTAN_GATEWAY_REDIS_LIMIT_SECONDS"]["value"] == "0.02"
+    assert variables["CAPSTAN_GATEWAY_GATEWAYS"]["value"] == "2"
+    assert variables["CAPSTAN_GATEWAY_LIMITS_ONE_BY_ONE"]["value"] == "true"
+    secret = {"secretKeyRef": {"name": "sentinels", "key": "password"}}
+    assert variables["CAPSTAN_GATEWAY_REDIS_SENTINEL_PASSWORD"]["valueFrom"] == secret
 
 
 def test_redis_url_from_a_secret() -> None:

@@ -79,7 +79,7 @@ class RateLimitLayer:
         charges = plan.same
         if charges is None:
             charges = self._charges(ask, plan, self._model_of(ask), await self._prompt(ask))
-        held = self._shared.limiter.take(charges)
+        held = self._shared.limiter.take(charges, local=self._local)
         if held is None:
             held, charges, cheaper = await self._ask_store(ask, plan, charges)
         grant = self._granted(ask, plan, held, charges)
@@ -241,7 +241,7 @@ class RateLimitLayer:
         finally:
             ask.governed = governed
         ask.on_end(partial(grant.close, ask))
-        held = self._shared.limiter.take(charges)
+        held = self._shared.limiter.take(charges, local=self._local)
         if held is not None:
             self._seen(grant, held, charges)
             return grant
