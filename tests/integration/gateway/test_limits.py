@@ -17,6 +17,7 @@ from capstan_contract.config import (
     Price,
     RouterBackend,
     RouterMember,
+    Strategy,
 )
 from capstan_contract.limits import (
     BudgetRule,
@@ -480,3 +481,65 @@ async def test_a_model_that_one_may_not_use_answers_for_no_other(
         refused = await client.post("/v1/chat/completions", json=body(), headers={"x-api-key": key_text("k")})
         assert refused.status_code in (400, 429)
         assert "cheap" not in refused.text
+
+
+async def test_what_has_failed_is_given_back_before_another_model_is_asked(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """And the answer tells nothing of its limits; a member whose limit is reached is passed over."""
+    one = policy(limit("few", Unit.REQUESTS, 5))
+    none = policy(limit("none", Unit.TOKENS, 5), limit("none-at-once", Unit.CONCURRENCY, 1), name="none")
+    members = (RouterMember(model="test/broken", priority=0), RouterMember(model="test/chat", priority=1))
+    models = (
+        governed("broken", "http://127.0.0.1:9", one),
+        governed("chat", upstream.url),
+        entry("router", backend=RouterBackend(strategy=Strategy.PRIORITY, members=members)),
+        governed("full", upstream.url, none, fallbacks=("chat",)),
+        entry("over-full", backend=RouterBackend(strategy=Strategy.PRIORITY, members=(
+            RouterMember(model="test/once", priority=0), RouterMember(model="test/chat", priority=1),
+        ))),
+        governed("once", upstream.url, policy(limit("once", Unit.REQUESTS, 1), name="once")),
+    )  # fmt: skip
+    policies = [one, none, policy(limit("once", Unit.REQUESTS, 1), name="once")]
+    async with running_gateway(tmp_path, *models, policies=policies, limiter=LocalLimiter(store)) as gateway:
+        found = await ask(gateway, model="router")
+        assert (found.status_code, found.headers["x-capstan-model"]) == (200, "chat")
+        assert "x-ratelimit-limit-requests" not in found.headers
+        assert usages(store) == []
+        # What is in force on the model that was asked for is around its fallbacks as well.
+        assert (await ask(gateway, model="full")).status_code == 400
+        by = [(await ask(gateway, model="over-full")).headers["x-capstan-model"] for _ in range(2)]
+        assert by == ["once", "chat"]
+
+
+@pytest.mark.parametrize("rule", ["requests", "tokens", "money", "slots"])
+async def test_many_at_once_are_admitted_as_many_as_there_are(
+    tmp_path: Path, upstream: FakeUpstream, rule: str
+) -> None:
+    """Of 60 requests at once on a limit of 15 exactly 15, whatever is limited; the others take nothing."""
+    go_on = asyncio.Event()
+    rules: dict[str, LimitRule | BudgetRule] = {
+        "requests": limit("r", Unit.REQUESTS, 15, window=86_400_000 * 300),
+        "tokens": limit("t", Unit.OUTPUT_TOKENS, 159, window=86_400_000 * 300),
+        "money": budget("m", 159 * NANO, period=Period(type=PeriodType.MONTH)),
+        "slots": limit("s", Unit.CONCURRENCY, 15),
+    }
+    one = policy(rules[rule])
+    chat = governed("chat", upstream.url, one, price=Price(inputPerMillion=0, outputPerMillion=1_000_000))
+
+    async def waits(received: Received, wire: Wire) -> None:
+        await go_on.wait()
+        await answer(received, wire)
+
+    upstream.respond = waits
+    limits = httpx2.Limits(max_connections=100)
+    async with (
+        running_gateway(tmp_path, chat, policies=[one]) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, limits=limits, timeout=60) as client,
+    ):
+        calls = [asyncio.create_task(client.post("/v1/chat/completions", json=body())) for _ in range(60)]
+        await eventually(lambda: sum(call.done() for call in calls) == 45, what="the refusals")
+        await eventually(lambda: len(upstream.requests) == 15, what="the calls of the engine")
+        go_on.set()
+        found = await asyncio.gather(*calls)
+    assert sorted(one.status_code for one in found) == [200] * 15 + [429] * 45
