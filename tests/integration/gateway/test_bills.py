@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx2
 import pytest
 
@@ -247,3 +248,20 @@ async def test_the_cost_of_an_answer_in_one_piece_is_in_its_head(tmp_path: Path)
         reply = await _ask(gw, capstan={"cost": True})
         assert float(reply.headers["x-capstan-cost"]) == gw.metric("llm_cost_dollars", model="m")
         assert "cost" not in reply.json()["usage"]
+
+
+async def test_anthropics_sdk_passes_over_the_cost_of_a_stream(tmp_path: Path) -> None:
+    """A comment behind the last event disturbs no client that did not look for it, whole messages are read as ever."""
+    async with FakeUpstream() as upstream, running_gateway(tmp_path, entry("m", upstream.url, price=PRICE)) as gw:
+        async with (
+            anthropic.AsyncAnthropic(base_url=gw.url, api_key="unused", max_retries=0) as client,
+            client.messages.stream(
+                model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}],
+                extra_body={"capstan": {"cost": True}},
+            ) as stream,
+        ):  # fmt: skip
+            message = await stream.get_final_message()
+        assert message.stop_reason is not None
+        await gw.settled()
+        cost = (message.usage.input_tokens + 2 * message.usage.output_tokens) / 1e6
+        assert gw.metric("llm_cost_dollars", model="m") == pytest.approx(cost)
