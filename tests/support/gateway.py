@@ -79,7 +79,7 @@ class RunningGateway:
 
     def client(self, **options: Any) -> AsyncOpenAI:
         """Give the official client, without retries unless asked for."""
-        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", **{"max_retries": 0, **options})
+        return AsyncOpenAI(base_url=f"{self.url}/v1", **{"api_key": "unused", "max_retries": 0, **options})
 
     async def configure(
         self, *models: ModelEntry, keys: Iterable[KeyEntry] = (), policies: Iterable[PolicyEntry] = ()

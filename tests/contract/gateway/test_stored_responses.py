@@ -15,6 +15,7 @@ from capstan_gateway.pipeline.recall import MOST_RESPONSES
 from capstan_gateway.stores.responses import Stored
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer_at_limit, completion, delta, frame
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
+from support.keys import key_entry, key_text
 from support.ports import free_port
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
@@ -567,3 +568,34 @@ async def test_two_replicas(tmp_path: Path, engine: FakeUpstream, server: RedisS
             said = await (first if turn % 2 else second).responses.create(**ASK, previous_response_id=previous)
             assert said.output_text == f"{2 * turn + 1} messages"
             previous = said.id
+
+
+async def test_a_response_is_its_tenants_own(tmp_path: Path, engine: FakeUpstream, server: RedisServer) -> None:
+    """Both keys of its tenant have it; to another tenant it does not exist, whatever is asked of it."""
+    keys = [key_entry("red-1", team="red"), key_entry("red-2", team="red"), key_entry("blue", team="blue")]
+    async with (
+        running_gateway(
+            tmp_path, *models(engine), keys=keys, insecure_no_auth=False, redis_url=server.url, redis_seconds=10.0
+        ) as gateway,
+        gateway.client(api_key=key_text("red-1")) as first,
+        gateway.client(api_key=key_text("red-2")) as second,
+    ):
+        stored = await first.responses.create(**ASK)
+
+        async def there() -> bool:
+            try:
+                return bool(await second.responses.retrieve(stored.id))
+            except openai.NotFoundError:
+                return False
+
+        await eventually(there, what="the response")
+        async with gateway.client(api_key=key_text("blue")) as other:
+            for ask in (other.responses.retrieve, other.responses.delete, other.responses.input_items.list):
+                with pytest.raises(openai.NotFoundError) as missing:
+                    await ask(stored.id)
+                with pytest.raises(openai.NotFoundError) as never:
+                    await ask(NEVER_KEPT)
+                assert str(missing.value).replace(stored.id, NEVER_KEPT) == str(never.value)
+            with pytest.raises(openai.BadRequestError):
+                await other.responses.create(**ASK, previous_response_id=stored.id)
+        assert await second.responses.create(**ASK, previous_response_id=stored.id)

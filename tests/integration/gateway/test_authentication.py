@@ -9,10 +9,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from capstan_contract.config import Provider
+from capstan_gateway.identity.admin_key import Standing
 from capstan_gateway.inference.routes import ROUTES
 from fakes.openai_upstream import FakeUpstream
-from support.gateway import RunningGateway, entry, running_gateway
+from support.gateway import RunningGateway, entry, hosted_by, running_gateway
 from support.keys import key_entry, key_text
+from support.wait import eventually
 
 CHAT = "/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
@@ -164,3 +167,41 @@ async def test_where_everybody_is_served_a_known_key_still_says_who_it_is(
         for headers, status in (({}, 200), ({"api-key": "dummy"}, 200), ({"api-key": key_text("bob")}, 404)):
             async with http.post(CHAT, json=BODY, headers=headers) as answer:
                 assert answer.status == status
+
+
+async def test_a_hosted_model_is_told_of_the_verified_user(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """By a hash that is one for each of them, whatever the client calls its user; two tenants' users are never one."""
+    hosted = entry("gpt", backend=hosted_by(Provider.OPENAI, upstream.url, key=None))
+    keys = [key_entry("ann", user="ann"), key_entry("red", team="red"), key_entry("blue", team="blue")]
+    async with (
+        running_gateway(tmp_path, hosted, keys=keys, insecure_no_auth=False) as running,
+        aiohttp.ClientSession(running.url) as http,
+    ):
+        for key, user in (("ann", "x"), ("ann", "y"), ("red", "x"), ("red", "y"), ("blue", "x")):
+            body = {**BODY, "model": "gpt", "user": user}
+            async with http.post(CHAT, json=body, headers={"api-key": key_text(key)}) as answer:
+                assert answer.status == 200
+    told = [request.document["user"] for request in upstream.requests]
+    assert all(name.startswith("u_") for name in told)
+    assert told[0] == told[1]
+    assert len(set(told[1:])) == 4
+
+
+async def test_the_admins_key_is_one_of_its_own(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """On the API's port it opens what is the admin's, and nothing else; a key of the API opens none of that."""
+    file = tmp_path / "admin-key"
+    file.write_text("admin-admin-admin-admin")
+    async with (
+        running_gateway(
+            tmp_path, entry("chat", upstream.url), keys=[key_entry("ann")], insecure_no_auth=False, admin_key_file=file
+        ) as running,
+        aiohttp.ClientSession(running.url) as http,
+    ):
+        await eventually(lambda: running.gateway.admin_key.standing is Standing.KNOWN, what="the admin key")
+        admin = {"authorization": "Bearer admin-admin-admin-admin"}
+        for path, headers, status in (
+            ("/internal/config", admin, 200), ("/metrics", admin, 200), ("/v1/models", admin, 401),
+            ("/internal/config", BEARER, 401), ("/metrics", BEARER, 401), ("/internal/config", {}, 401),
+        ):  # fmt: skip
+            async with http.get(path, headers=headers) as answer:
+                assert answer.status == status, (path, headers)
