@@ -16,7 +16,7 @@ export PYTHON VENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-prefix \
+.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-prefix \
         bench-failover bench-profile soak \
         crds compatibility lock vllm-venv clean
 
@@ -74,6 +74,9 @@ mutants: $(VENV)/.installed-dev ## change the code in many small ways: which cha
 
 bench-operator: $(VENV)/.installed-dev ## the operator with 1,000 and 5,000 LLMModels: time, writes, stalls, memory, API calls
 	@$(BIN)/python bench/operator_scale.py $(ARGS)
+
+bench-keys: $(VENV)/.installed-dev ## how soon an API key is let in, and refused, everywhere, among 10,000
+	@$(BIN)/python bench/api_keys.py $(ARGS)
 
 bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machine
 	@$(BIN)/python bench/gateway.py $(ARGS)
