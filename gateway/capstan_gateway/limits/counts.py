@@ -34,8 +34,9 @@ MOST_AMOUNT: Final = MOST_LEVEL
 MOST_DEBT: Final = 2 * MOST_LEVEL
 """No level, and nothing spent or held, is above it."""
 MOST_LOWS: Final = 64
-"""Beyond it they are halved: so many changes that had more and more missing came without a pause, and some of them give
-back less then than they took. It is even, so that one more is odd."""
+"""Beyond it those that are near each other become one: so many changes that had more and more missing came without a
+pause, and all of them together give back a few parts of `PARTS` less then than they took."""
+PARTS: Final = 32
 ASK_AGAIN_MS: Final = 1_000
 """When to ask again for what somebody holds: nobody knows when it is given back."""
 _HEAD: Final = 8
@@ -124,8 +125,20 @@ class RateCount:
             lows.pop()
         marks.append(self.mark - self._born)
         lows.append(self._level)
-        if len(lows) > MOST_LOWS:  # Of each two the later mark with the lower level is not more than true of both.
-            marks[:], lows[:] = [*marks[1::2], marks[-1]], lows[::2]
+        if len(lows) > MOST_LOWS:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Make one of those lows that are near each other: the last mark with the lowest level is true of all."""
+        marks, lows = [self._marks[0]], [self._lows[0]]
+        step = (self._lows[-1] - self._lows[0]) // PARTS
+        for mark, low in zip(self._marks[1:], self._lows[1:], strict=True):
+            if low - lows[-1] < step:
+                marks[-1] = mark
+            else:
+                marks.append(mark)
+                lows.append(low)
+        self._marks, self._lows = marks, lows
 
     def wait_for(self, amount: int) -> int:
         """See `Count`."""

@@ -158,7 +158,7 @@ class LimitStore(Protocol):
         """End a reservation: each bucket keeps what was used of it (of Slots nothing, whatever is said).
 
         Also for an hour after the end of its lease: what had gone back and was used all the same is taken again, and
-        of what `keeps` had kept the rest goes back. Where nobody knows the reservation it is noted for half a minute,
+        of what `keeps` had kept the rest goes back. Where nobody knows the reservation it is noted for ten seconds,
         for the case that the reservation comes later than its settlement: then it takes only what was used.
         """
         ...

@@ -15,7 +15,7 @@ from capstan_gateway.limits.counts import Count, QuotaCount, RateCount
 from capstan_gateway.limits.port import Outcome, Standing, Verdict
 
 ENDED_MS: Final = 3_600_000
-SETTLED_MS: Final = 30_000
+SETTLED_MS: Final = 10_000
 MOST_LEASE_MS: Final = 600_000
 MOST_REAPED: Final = 16
 """Leases that one operation ends, at most."""

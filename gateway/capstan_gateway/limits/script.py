@@ -22,7 +22,7 @@ database, and would be another thing to be brought up to date while gateways of 
 import re
 from typing import Final
 
-from capstan_gateway.limits.counts import ASK_AGAIN_MS, BACK_MS, MOST_DEBT, MOST_LOWS
+from capstan_gateway.limits.counts import ASK_AGAIN_MS, BACK_MS, MOST_DEBT, MOST_LOWS, PARTS
 from capstan_gateway.limits.port import LEASE_MS, Outcome
 from capstan_gateway.limits.reservations import ENDED_MS, MOST_LEASE_MS, MOST_REAPED, SETTLED_MS, Kind
 from capstan_gateway.limits.script_counts import COUNTS
@@ -32,7 +32,7 @@ PREFIX: Final = "capstan:l1:"
 OUTCOMES: Final = (Outcome.ADMITTED, Outcome.WAIT, Outcome.SPENT, Outcome.NEVER, Outcome.LOST)
 """In the order of the numbers by which the scripts say them."""
 _NUMBERS: Final = {
-    "BACK": BACK_MS, "MOST_DEBT": MOST_DEBT, "MOST_LOWS": MOST_LOWS, "ASK_AGAIN": ASK_AGAIN_MS,
+    "BACK": BACK_MS, "MOST_DEBT": MOST_DEBT, "MOST_LOWS": MOST_LOWS, "PARTS": PARTS, "ASK_AGAIN": ASK_AGAIN_MS,
     "ENDED": ENDED_MS, "SETTLED": SETTLED_MS, "LEASE": LEASE_MS, "MOST_LEASE": MOST_LEASE_MS,
     "MOST_REAPED": MOST_REAPED, "RATE": Kind.RATE, "QUOTA": Kind.QUOTA, "SLOTS": Kind.SLOTS,
     **{name: OUTCOMES.index(Outcome[name]) for name in ("ADMITTED", "WAIT", "SPENT", "NEVER", "LOST")},

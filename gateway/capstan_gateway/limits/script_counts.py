@@ -20,10 +20,17 @@ local function note_low(c)
   if size < #lows then lows = sub(lows, 1, size) end
   lows = lows .. str('>dd', c.marked, level)
   if size == 16 * MOST_LOWS then
-    local kept = {}
-    for at = 1, size, 32 do kept[#kept + 1] = sub(lows, at + 16, at + 23) .. sub(lows, at + 8, at + 15) end
-    kept[#kept + 1] = sub(lows, size + 1)
-    lows = table.concat(kept)
+    local mark, first = num('>dd', lows)
+    local kept, step = {}, floor((level - first) / PARTS)
+    for at = 17, size + 1, 16 do
+      local later, low = num('>dd', lows, at)
+      if low - first >= step then
+        kept[#kept + 1] = str('>dd', mark, first)
+        first = low
+      end
+      mark = later
+    end
+    lows = table.concat(kept) .. str('>dd', mark, first)
   end
   c.lows = lows
 end

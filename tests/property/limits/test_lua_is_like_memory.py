@@ -1,6 +1,7 @@
 """The script in a real Redis and the store in memory answer alike, whatever is asked in whatever order."""
 
 from collections.abc import Iterator, Sequence
+from random import Random
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -119,4 +120,22 @@ def test_lua_is_like_memory(server: RedisServer, steps: list[tuple[str, object, 
     for name, *arguments in steps:
         getattr(twins, name)(*arguments)
     twins.look()
+    twins.client.close()
+
+
+@settings(max_examples=15, phases=[Phase.reuse, Phase.generate])
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 5)), min_size=80, max_size=200), st.randoms())
+def test_they_remember_alike(server: RedisServer, amounts: list[tuple[int, int]], random: Random) -> None:
+    """Also of more changes without a pause than a bucket remembers, the same comes back in any order."""
+    twins = Twins(server)
+    rule = Rate(1_000, 60_000, 10_000)
+    for number, (amount, _) in enumerate(amounts):
+        twins.both("reserve", f"r{number}", [charge(rule, amount)])
+        twins.clock.step(random.choice([0, 0, 0, 1, 40]))
+    order = list(enumerate(amounts))
+    random.shuffle(order)
+    for number, (_, used) in order:
+        twins.both("settle", "policy", f"r{number}", (used,))
+        twins.clock.step(random.choice([0, 0, 0, 1, 40]))
+        twins.both("reserve", f"look{number}", [charge(rule, 0)])
     twins.client.close()

@@ -12,15 +12,20 @@ from support.limits import START_MS, Clock, Ledger, at_once, charge
 LEASE = 3_000
 AMOUNTS = st.integers(0, 12)
 IDS = st.integers(0, 3)
-STEPS = st.lists(
+STEPS_OF_ONE = st.one_of(
+    st.tuples(st.just("reserve"), IDS, AMOUNTS, st.booleans()),
+    st.tuples(st.just("reserve"), IDS, AMOUNTS, st.just(False)),
+    st.tuples(st.just("extend"), IDS, AMOUNTS, AMOUNTS),
+    st.tuples(st.just("settle"), IDS, AMOUNTS, st.none()),
+    st.tuples(st.just("renew"), IDS, AMOUNTS, st.none()),
+    st.tuples(st.just("wait"), st.sampled_from([1, 90, 400, 900, 2_000]), AMOUNTS, st.none()),
+    st.tuples(st.just("wait"), st.sampled_from([1, 900, LEASE, 11_000]), AMOUNTS, st.none()),
+)
+STEPS = st.lists(STEPS_OF_ONE, min_size=8, max_size=50)
+BACK_AND_FORTH = st.lists(
     st.one_of(
-        st.tuples(st.just("reserve"), IDS, AMOUNTS, st.booleans()),
-        st.tuples(st.just("reserve"), IDS, AMOUNTS, st.just(False)),
-        st.tuples(st.just("extend"), IDS, AMOUNTS, AMOUNTS),
-        st.tuples(st.just("settle"), IDS, AMOUNTS, st.none()),
-        st.tuples(st.just("renew"), IDS, AMOUNTS, st.none()),
-        st.tuples(st.just("wait"), st.sampled_from([1, 90, 400, 900, 2_000]), AMOUNTS, st.none()),
-        st.tuples(st.just("wait"), st.sampled_from([1, 900, LEASE, 11_000]), AMOUNTS, st.none()),
+        STEPS_OF_ONE,
+        st.tuples(st.just("wait"), st.sampled_from([-1, -700, -5_000, 5_000, 700]), AMOUNTS, st.none()),
     ),
     min_size=8,
     max_size=50,
@@ -167,6 +172,15 @@ class World:
 def test_a_rate_never_gives_more(rule: Rate, steps: list[tuple[str, int, int, object]]) -> None:
     """In any time at most the capacity and what came in is used, shares that are held included."""
     world = World(rule)
+    world.run(steps)
+    world.all_comes_back()
+
+
+@settings(max_examples=300)
+@given(RATES, BACK_AND_FORTH)
+def test_a_clock_that_goes_back_and_forth_gives_no_more(rate: Rate, steps: list[tuple[str, int, int, object]]) -> None:
+    """What comes in is no more than for all the time by which the store's clock went forward."""
+    world = World(rate)
     world.run(steps)
     world.all_comes_back()
 

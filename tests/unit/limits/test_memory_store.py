@@ -222,6 +222,88 @@ def test_nothing_is_kept_that_nobody_needs(store: MemoryLimitStore, clock: Clock
     assert len(store) <= 11
 
 
+def test_a_clock_that_steps_back_a_little_stands_still(store: MemoryLimitStore, clock: Clock) -> None:
+    """Nothing comes in twice, and the wait that is told is as much longer as the clock has to go."""
+    reserve(store, "a", charge(PER_SECOND, 10))
+    settle(store, "a", 10)
+    clock.step(-5_000)
+    refused = reserve(store, "b", charge(PER_SECOND))
+    assert refused.wait_ms == 5_100
+    clock.step(5_099)
+    assert reserve(store, "early", charge(PER_SECOND)).wait_ms == 1
+    clock.step(1)
+    assert reserve(store, "in time", charge(PER_SECOND)).admitted
+
+
+def test_a_clock_that_steps_back_far_goes_on_from_there(store: MemoryLimitStore, clock: Clock) -> None:
+    """Nobody waits for hours until a wrong time is there again: not for a bucket, a budget, or a dead one's slots."""
+    clock.step(10 * 3_600_000)
+    later = Quota(limit=100, starts_ms=(clock.now - 60_000, clock.now, clock.now + 60_000))
+    reserve(store, "a", charge(PER_SECOND, 10), charge(later, 90), charge(TWO, 2))
+    settle(store, "unknown")
+    clock.step(-10 * 3_600_000)
+    seen = reserve(store, "b", charge(PER_SECOND), charge(BUDGET, 20), charge(TWO))
+    assert (seen.outcome, seen.denied, seen.wait_ms) == (Outcome.SPENT, 1, 60_000)
+    assert reserve(store, "c", charge(PER_SECOND)).wait_ms == 100
+    settle(store, "unknown")
+    clock.step(LEASE_MS)
+    assert reserve(store, "d", charge(TWO, 2)).admitted
+
+
+def test_a_budget_keeps_its_period_when_the_clock_steps_back_over_its_beginning(
+    store: MemoryLimitStore, clock: Clock
+) -> None:
+    """A period that has begun goes on: what was spent of it is not forgotten when it begins once more."""
+    reserve(store, "a", charge(BUDGET, 100))
+    settle(store, "a", 100)
+    clock.step(-2_000)
+    assert reserve(store, "b", charge(BUDGET, 1)).wait_ms == 62_000
+    clock.step(2_000)
+    assert reserve(store, "c", charge(BUDGET, 1)).outcome is Outcome.SPENT
+
+
+def test_what_time_has_refilled_is_not_given_back_once_more(store: MemoryLimitStore, clock: Clock) -> None:
+    """A bucket is, after a settlement, as if only what was used had been taken from the beginning."""
+    reserve(store, "a", charge(PER_SECOND, 10))
+    clock.step(700)
+    assert reserve(store, "b", charge(PER_SECOND, 7)).standings[0].remaining == 0
+    settle(store, "a", 0)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 3
+
+
+def test_many_changes_without_a_pause_give_nearly_all_back(store: MemoryLimitStore) -> None:
+    """Of 63 reservations all comes back, of many more at least nine tenths, and never more than was taken."""
+    rule = Rate(amount=1_000, window_ms=86_400_000, capacity=1_000)
+    for number in range(63):
+        assert reserve(store, f"f{number}", charge(rule)).admitted
+    for number in range(63):
+        settle(store, f"f{number}", 0)
+    assert reserve(store, "look at once", charge(rule, 0)).standings[0].remaining == 1_000
+    for number in range(1_000):
+        assert reserve(store, f"r{number}", charge(rule)).admitted
+    for number in range(1_000):
+        settle(store, f"r{number}", 0)
+    assert 900 <= reserve(store, "look", charge(rule, 0)).standings[0].remaining <= 1_000
+
+
+def test_a_changed_rule_counts_what_was_had(store: MemoryLimitStore) -> None:
+    """A raised limit has more at once, a lowered one less, and another window the same."""
+    reserve(store, "a", charge(Rate(10, 1_000, 10), 6))
+    settle(store, "a", 6)
+    for rule, remaining in ((Rate(20, 1_000, 20), 14), (Rate(7, 60_000, 7), 1), (Rate(5, 1_000, 5), -1)):
+        assert reserve(store, f"look{rule}", charge(rule, 0)).standings[0].remaining == remaining
+
+
+def test_a_stream_gets_back_what_it_took_last(store: MemoryLimitStore, clock: Clock) -> None:
+    """Of a stream that takes slice by slice, the rest of the last slice comes back, whatever time did before."""
+    reserve(store, "s", charge(PER_SECOND, 5))
+    at_once(store.extend("s", [charge(PER_SECOND, 10)], used=(4,)))
+    clock.step(5_000)
+    at_once(store.extend("s", [charge(PER_SECOND, 15)], used=(9,)))
+    settle(store, "s", 11)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 9
+
+
 @pytest.mark.parametrize(
     "charges",
     [
