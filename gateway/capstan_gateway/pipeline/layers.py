@@ -84,7 +84,7 @@ def _order(layer: Layer) -> int:
 
 def _around(layer: Layer, inner: AnswerFunction) -> AnswerFunction:
     async def answer(ask: Ask) -> Reply:
-        if any(outer is layer for outer in ask.inside):
+        if ask.inside and any(outer is layer for outer in ask.inside):
             return await inner(ask)
         ask.inside = (*ask.inside, layer)
         if layer.reads:

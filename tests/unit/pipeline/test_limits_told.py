@@ -3,7 +3,7 @@
 import pytest
 
 from capstan_contract.limits import BudgetRule, LimitRule, Per, Period, PeriodType, RateLimitBody, Unit
-from capstan_gateway.errors import GatewayError
+from capstan_gateway.errors import NO_RETRY, GatewayError
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.limits.port import Outcome, Standing, Verdict
 from capstan_gateway.pipeline.limits.rules import Plan, compile_policy, plan_for
@@ -17,6 +17,7 @@ from capstan_gateway.pipeline.limits.told import (
     soft_limited,
     wait_headers,
 )
+from capstan_gateway.settings import EXPOSED_HEADERS
 
 NOW = 1_796_000_000.25
 NANO = 1_000_000_000
@@ -180,3 +181,12 @@ def test_the_budget_with_the_least_left_is_told_above_its_soft_limit() -> None:
     assert budget_line([], NOW) == b""
     below = [(counters[0], Standing(2 * NANO + 1, 0))]
     assert list(soft_limited(below)) == []
+
+
+@pytest.mark.parametrize("anthropic", [False, True])
+def test_pages_of_other_origins_may_read_all_of_it(anthropic: bool) -> None:
+    """What is told is among the headers that browsers give to pages."""
+    lines = headroom_lines(zip(STOOD.counters, STANDINGS, strict=True), anthropic=anthropic, now=NOW)
+    told = {line.split(":")[0] for line in lines.decode().splitlines()}
+    told |= {name.decode() for name, _ in (*wait_headers(1), NO_RETRY)} | {"x-capstan-budget"}
+    assert told <= set(EXPOSED_HEADERS)
