@@ -142,7 +142,7 @@ class StoreLimiter:
         self.tally.from_shares += 1
         if self.book.wanted:
             self._tender.wake.set()
-        return FromShares(self, charges, shares, local=local)
+        return FromShares(self, charges, shares, local)
 
     async def reserve(self, charges: Sequence[Charge], *, local: bool) -> Reservation | Verdict:
         """See `port.Limiter`."""

@@ -22,7 +22,7 @@ if it had been settled behind. It takes nothing but what it used.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 LEASE_MS: Final = 30_000
 """How long a reservation outlives its maker."""
@@ -92,8 +92,7 @@ class Outcome(StrEnum):
     """Only of extend: nobody knows the reservation any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """A bucket after an operation."""
 
     remaining: int
@@ -102,8 +101,7 @@ class Standing:
     """After how much time it is full, if nobody takes anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer to reserve and extend."""
 
     outcome: Outcome

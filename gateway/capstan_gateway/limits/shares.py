@@ -64,9 +64,7 @@ class Share:
     asked: float = 0.0
     """When the store was asked for it last."""
     spent_then: int = 0
-    taken: int = 0
-    """How many requests have taken of it."""
-    taken_then: int = 0
+    left_then: int = -1
     idle_since: float = 0.0
     wanted: bool = False
     retired: bool = False
@@ -113,16 +111,15 @@ class ShareBook:
                 self.want(share)
                 break
             share.left = left
+            share.running += 1
+            if left < share.low and not share.wanted:
+                self.want(share)
             found.append(share)
         else:
-            for share in found:
-                share.running += 1
-                share.taken += 1
-                if share.left < share.low and not share.wanted:
-                    self.want(share)
             return found
         for share, charge in zip(found, charges, strict=False):
             share.left += charge.amount
+            share.running -= 1
         return None
 
     def take_more(self, shares: Sequence[Share], amounts: Sequence[int], now: float) -> bool:
@@ -134,16 +131,6 @@ class ShareBook:
             if share.left < share.low:
                 self.want(share)
         return True
-
-    def give_back(self, shares: Sequence[Share], amounts: Sequence[int], used: Sequence[int]) -> None:
-        """End a request that had taken these amounts, and has used so much."""
-        for share, amount, spent in zip(shares, amounts, used, strict=True):
-            share.running -= 1
-            if share.held:
-                share.left += amount
-                continue
-            share.left += amount - spent
-            share.used += spent
 
     def want(self, share: Share) -> None:
         """Ask for more, in the background."""

@@ -32,66 +32,87 @@ class Keeper(Protocol):
 class FromShares:
     """Implements `port.Reservation` for a request that was decided in memory."""
 
-    __slots__ = ("_amounts", "_charges", "_done", "_keeper", "_local", "_more", "_shares", "_verdict")
+    __slots__ = ("_charges", "_done", "_grown", "_keeper", "_local", "_shares")
 
-    def __init__(self, keeper: Keeper, charges: Sequence[Charge], shares: list[Share], *, local: bool) -> None:
+    def __init__(self, keeper: Keeper, charges: Sequence[Charge], shares: list[Share], local: bool) -> None:
         self._keeper = keeper
         self._charges = charges
         self._shares = shares
         self._local = local
-        self._amounts: list[int] | None = None
-        """What was taken of each; None: what the charges say."""
-        self._more: Reservation | None = None
-        """What was taken of the store, because the shares had not enough more."""
-        self._verdict: Verdict | None = None
         self._done = False
+        self._grown: _Grown | None = None
 
     @property
     def verdict(self) -> Verdict:
         """How the buckets are, by what the store said of them last: what others have taken since is not in it."""
-        verdict = self._verdict
-        if verdict is None:
-            standings = tuple(Standing(share.remaining + share.left, share.reset_ms) for share in self._shares)
-            verdict = self._verdict = Verdict(Outcome.ADMITTED, standings)
-        return verdict
+        if self._grown is not None and self._grown.verdict is not None:
+            return self._grown.verdict
+        return Verdict(
+            Outcome.ADMITTED,
+            tuple([Standing(share.remaining + share.left, share.reset_ms) for share in self._shares]),
+        )
 
     async def extend(self, amounts: Sequence[int], *, used: Sequence[int]) -> Verdict:
         """Take more: of the shares, else of the store."""
-        taken = self._taken()
-        if self._more is None:
-            keeper = self._keeper
-            if keeper.book.take_more(self._shares, amounts, keeper.now()):
-                self._amounts = [before + more for before, more in zip(taken, amounts, strict=True)]
-                self._verdict = None
-                return self.verdict
-            charges = [Charge(charge.bucket, more) for charge, more in zip(self._charges, amounts, strict=True)]
-            found = await keeper.reserve(charges, local=self._local)
-            if isinstance(found, Verdict):
-                self._verdict = found
-                return found
-            if self._done:  # It was settled meanwhile.
-                found.settle([0] * len(charges))
-                return found.verdict
-            self._more = found
-            self._verdict = found.verdict
+        shares, keeper, grown = self._shares, self._keeper, self._grown
+        if grown is None:
+            grown = self._grown = _Grown([charge.amount for charge in self._charges])
+        if grown.more is not None:
+            grown.verdict = await grown.more.extend(amounts, used=_beyond(used, grown.amounts))
+            return grown.verdict
+        if keeper.book.take_more(shares, amounts, keeper.now()):
+            grown.amounts = [before + more for before, more in zip(grown.amounts, amounts, strict=True)]
+            grown.verdict = None
+            return self.verdict
+        charges = [Charge(charge.bucket, more) for charge, more in zip(self._charges, amounts, strict=True)]
+        found = await keeper.reserve(charges, local=self._local)
+        if isinstance(found, Verdict):
+            grown.verdict = found
+            return found
+        if self._done:  # It was settled meanwhile.
+            found.settle([0] * len(charges))
             return found.verdict
-        self._verdict = await self._more.extend(amounts, used=_beyond(used, taken))
-        return self._verdict
+        grown.more, grown.verdict = found, found.verdict
+        return found.verdict
 
     def settle(self, used: Sequence[int]) -> None:
         """Give back to the shares what was not used."""
         if self._done:
             return
         self._done = True
-        taken = self._taken()
-        own = used
-        if self._more is not None:
-            own = [min(spent, amount) for spent, amount in zip(used, taken, strict=True)]
-            self._more.settle(_beyond(used, taken))
-        self._keeper.book.give_back(self._shares, taken, own)
+        shares, grown = self._shares, self._grown
+        if grown is None:
+            for share, charge, spent in zip(shares, self._charges, used, strict=True):
+                _give_back(share, charge.amount, spent)
+            return
+        if grown.more is not None:
+            grown.more.settle(_beyond(used, grown.amounts))
+            used = [min(spent, amount) for spent, amount in zip(used, grown.amounts, strict=True)]
+        for share, amount, spent in zip(shares, grown.amounts, used, strict=True):
+            _give_back(share, amount, spent)
 
-    def _taken(self) -> Sequence[int]:
-        return self._amounts or [charge.amount for charge in self._charges]
+
+class _Grown:
+    """What a request that was decided in memory has taken since."""
+
+    __slots__ = ("amounts", "more", "verdict")
+
+    def __init__(self, amounts: list[int]) -> None:
+        self.amounts = amounts
+        """Of the shares, in all."""
+        self.more: Reservation | None = None
+        """Of the store, because the shares had not enough more."""
+        self.verdict: Verdict | None = None
+
+
+def _give_back(share: Share, amount: int, spent: int) -> None:
+    """End what a request had of a share: of what is only held nothing is used."""
+    share.running -= 1
+    if share.held:
+        share.left += amount
+    else:
+        share.left += amount - spent
+        share.used += spent
 
 
 class Held:

@@ -116,8 +116,8 @@ class Tender:
                 share.until = min(asked_at + LEASE_MS / 1000 - MARGIN_SECONDS, share.period)
 
     def _look_at(self, share: Share, now: float) -> None:
-        if share.taken != share.taken_then:
-            share.taken_then = share.taken
+        if share.left != share.left_then or share.running:
+            share.left_then = share.left
             share.idle_since = now
         over = share.granted > 0 and now >= share.until
         if over or now - share.idle_since > IDLE_SECONDS:
