@@ -11,7 +11,8 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from capstan_contract.config import ModelEntry
+from capstan_contract.config import ModelEntry, PolicyEntry
+from capstan_contract.keys import KeyEntry
 from support.gateway import write_config
 from support.ports import free_port
 from support.wait import wait_until
@@ -78,11 +79,13 @@ def gateway_process(
     *flags: str,
     environ: Mapping[str, str] = NO_PROBES,
     module: str = "capstan_gateway",
+    policies: Sequence[PolicyEntry] = (),
+    keys: Sequence[KeyEntry] = (),
 ) -> Iterator[GatewayProcess]:
     """Run a gateway, or another build of it, on these models until the block ends."""
     directory, log, port = folder / "config", folder / "log", free_port()
     directory.mkdir(exist_ok=True)
-    write_config(directory, models)
+    write_config(directory, models, keys=keys, policies=policies)
     options = ["--insecure-no-auth", "--port", str(port), "--config-dir", str(directory), "--log-level", "warning"]
     with log.open("wb") as output:
         process = subprocess.Popen(
