@@ -16,7 +16,7 @@ from capstan_operator.local.launch import Choices
 
 HELP = "serve a folder of manifests on this machine, without a cluster"
 NEEDED = (
-    "aiohttp", "fastapi", "hiredis", "httptools", "redis", "uvicorn", "uvloop", "watchfiles",
+    "aiohttp", "fastapi", "hiredis", "httptools", "jwt", "redis", "uvicorn", "uvloop", "watchfiles",
     *(() if sys.version_info >= (3, 14) else ("backports.zstd",)),
 )  # fmt: skip
 """What the extra `local` installs: this process, the gateway's and the engines' import it."""

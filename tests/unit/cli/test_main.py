@@ -60,11 +60,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def _modules_of(*extras: str) -> set[str]:
-    """Give the packages that only these extras install; each is imported by its own name."""
+    """Give the modules that only these extras install; all but one are imported by their package's own name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [line for extra in extras for line in project["optional-dependencies"][extra]]
     found = [Requirement(line) for line in wanted]
-    return {one.name for one in found if one.marker is None or one.marker.evaluate()}
+    names = {one.name for one in found if one.marker is None or one.marker.evaluate()}
+    return {"jwt" if name == "PyJWT" else name for name in names}
 
 
 def _without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
