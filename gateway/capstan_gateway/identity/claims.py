@@ -51,9 +51,13 @@ class Unverified:
     claims: dict[str, Any]
 
 
+TOKEN_BEGINS: Final = b"eyJ"
+"""What every token begins with: the base64 of a JSON object's first bytes."""
+
+
 def is_token(credential: bytes) -> bool:
     """Whether a credential has the form of a token: three parts, of which the first begins a JSON object."""
-    return credential.startswith(b"eyJ") and credential.count(b".") == _PARTS - 1
+    return credential.startswith(TOKEN_BEGINS) and credential.count(b".") == _PARTS - 1
 
 
 def read_token(token: bytes) -> Unverified:

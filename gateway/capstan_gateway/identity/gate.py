@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from capstan_gateway.errors import GatewayError
-from capstan_gateway.identity.claims import is_token
+from capstan_gateway.identity.claims import TOKEN_BEGINS, is_token
 from capstan_gateway.identity.credential import refused
 from capstan_gateway.identity.keyring import Keyring
 from capstan_gateway.identity.principal import NOBODY, Principal
@@ -32,8 +32,8 @@ class Gate:
         """
         if self._everybody and not credential:
             return NOBODY
-        tokens = self._tokens if self._tokens is not None and is_token(credential) else None
-        if tokens is not None:
+        tokens = self._tokens
+        if tokens is not None and credential.startswith(TOKEN_BEGINS):
             principal = tokens.find(credential)
             if principal is not None:
                 return principal
@@ -41,7 +41,7 @@ class Gate:
         if principal is not None:
             return principal
         try:
-            if tokens is not None:
+            if tokens is not None and is_token(credential):
                 return tokens.check(credential)
         except (GatewayError, Undecided):
             if not self._everybody:
