@@ -138,6 +138,7 @@ class Gateway:
                 means=self.deps.means,
                 executor=self._documents,
                 background=self.deps.background,
+                slice_tokens=settings.stream_slice_tokens,
             ),
             self.metrics,
         )

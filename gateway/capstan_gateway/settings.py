@@ -108,6 +108,9 @@ class Settings:
     endpoint_wait_seconds: float = setting(
         15.0, "longest wait of a request for a model without a ready endpoint", least=0
     )
+    stream_slice_tokens: int = setting(
+        256, "how many tokens of output limits take at a time for an answer that streams", least=1, most=1_000_000
+    )
     hedge_percent: float = setting(
         2.0, "most streams, in percent, sent to a second endpoint when their first token is late; 0: none",
         least=0, most=100,

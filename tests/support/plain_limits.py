@@ -55,14 +55,16 @@ class PlainStore:
         return Verdict(Outcome.ADMITTED, self._standings(charges))
 
     async def extend(self, id: str, charges: Sequence[Charge], *, used: Sequence[int]) -> Verdict:
-        """Take more."""
+        """Take what is missing to so much in all."""
         held = self.held[id]
-        verdict = await self.reserve(f"{id}+", charges)
+        missing = [
+            Charge(total.bucket, max(total.amount - before.amount, 0))
+            for before, total in zip(held, charges, strict=True)
+        ]
+        verdict = await self.reserve(f"{id}+", missing)
         if verdict.admitted:
-            del self.held[f"{id}+"]
-            self.held[id] = [
-                Charge(before.bucket, before.amount + more.amount) for before, more in zip(held, charges, strict=True)
-            ]
+            more = self.held.pop(f"{id}+")
+            self.held[id] = [Charge(a.bucket, a.amount + b.amount) for a, b in zip(held, more, strict=True)]
         return verdict
 
     async def settle(self, group: str, id: str, used: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ import orjson
 
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.cut import Cut
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.sse import FrameSplitter, FrameTooLarge, data_frame, frame_data
 from capstan_gateway.tokens.estimate import TextCount
@@ -20,6 +21,7 @@ class EventRelay(ABC):
     def __init__(self) -> None:
         self._splitter = FrameSplitter()
         self.usage: Usage | None = None
+        self.counted = False
         self.events = 0
         self.begun = False
         self.text = TextCount()
@@ -47,6 +49,10 @@ class EventRelay(ABC):
         if not self.done:
             raise ended_early(tail)
         return tail
+
+    @abstractmethod
+    def cut(self, cut: Cut, last: bytes) -> bytes:
+        """The frames that end a stream well before its engine does."""
 
     @abstractmethod
     def failure(self, error: GatewayError) -> bytes:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.native import NativeRelay
 from capstan_gateway.dialects.targets.limits import lengths_of
 from capstan_gateway.documents import TooDeep
 from capstan_gateway.engine_errors import normalise_error
@@ -18,6 +19,7 @@ from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.engine_answer import FINISHING, asked_by, looks_odd, mended_large, read_answer
+from capstan_gateway.pipeline.leftover import FirstFrames, Leftover
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Request
@@ -192,7 +194,8 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
     if request.stream:
         call.first_token_seconds = model.timeouts.firstTokenSeconds
         call.idle_seconds = model.timeouts.idleSeconds
-        call.opening = partial(_opening, request, model, adapter)
+        metered = ask.governed is not None and ask.governed.metered
+        call.opening = partial(_opening, request, model, adapter, metered)
         call.memory = ask.share  # One for each attempt: two may be under way.
     else:
         call.whole_bytes = MAX_ANSWER_BYTES
@@ -299,12 +302,18 @@ async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
 
 
 def _opening(
-    request: Request, model: ServedModel, adapter: Adapter | None, status: int, headers: Sequence[Header]
-) -> StreamOpening | None:
+    request: Request, model: ServedModel, adapter: Adapter | None, metered: bool, status: int,
+    headers: Sequence[Header],
+) -> StreamOpening | None:  # fmt: skip
     """Give what reads the beginning of this answer; None when it is not the stream that was asked for."""
     if status != OK or not find_header(headers, b"content-type").startswith(EVENT_STREAM):
         return None
-    return StreamOpening(_relay(request, model) if adapter is None else adapter.relay(request, model))
+    relay = _relay(request, model) if adapter is None else adapter.relay(request, model)
+    if not metered:
+        return StreamOpening(relay)
+    if isinstance(relay, NativeRelay):
+        relay.keep_for_cut()
+    return FirstFrames(relay)
 
 
 def _begin_stream(
@@ -318,6 +327,8 @@ def _begin_stream(
             raise broken
         if relay.error is not None:
             raise relay.error
+    if isinstance(opening, FirstFrames) and opening.rest:
+        answer = Leftover(answer, opening.rest)
     return StreamReply(opening.first, answer, relay, adapter is not None and adapter.native, broken)
 
 

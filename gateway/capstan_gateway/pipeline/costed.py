@@ -14,6 +14,7 @@ from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.reply import Reply, StreamReply
 from capstan_gateway.pipeline.request import CHAT_PATH
+from capstan_gateway.streaming.cut import Cut
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.sse import DONE
 from capstan_gateway.tokens.bill import Bill
@@ -48,6 +49,11 @@ class CostedRelay:
     def usage(self) -> Usage | None:
         """What the engine counted so far."""
         return self._relay.usage
+
+    @property
+    def counted(self) -> bool:
+        """Whether that is all that came so far."""
+        return self._relay.counted
 
     @property
     def events(self) -> int:
@@ -97,6 +103,10 @@ class CostedRelay:
     def failure(self, error: GatewayError) -> bytes:
         """Give the frames that end a stream which has begun and cannot go on: what it cost is not known yet."""
         return self._relay.failure(error)
+
+    def cut(self, cut: Cut, last: bytes) -> bytes:
+        """Give the frames that end a stream well before its engine does, with its cost."""
+        return self.ended(self._relay.cut(cut, last))
 
     def ended(self, run: bytes) -> bytes:
         """Give the end of the stream with its cost: every call for it is settled now, the stream too."""

@@ -9,7 +9,7 @@
 It is one answer's worth. Whoever reserves by it settles to what was used.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -114,19 +114,22 @@ class CostBound:
 
 
 def cost(
-    request: Request, runtime: Runtime, model: ServedModel, prompt: int, means: MeanOutputs, *, known_only: bool = False
-) -> int | None:
+    request: Request, runtime: Runtime, model: ServedModel, prompt: int, means: MeanOutputs, *,
+    known_only: bool = False, first: Callable[[Request, int], int] = lambda _, output: output,
+) -> int | None:  # fmt: skip
     """Give what the request will probably cost in nano-dollars with a prompt of so many tokens.
 
     None when nobody knows what the model costs; of a virtual one, when that is so of a member, or with `known_only` of
-    all members.
+    all members. `first` says how much of an output counts.
     """
     if model.plan is None:
         rates = model.rates
-        return None if rates is None else rates.cost(Usage(prompt, output_tokens(request, model, means)))
+        return (
+            None if rates is None else rates.cost(Usage(prompt, first(request, output_tokens(request, model, means))))
+        )
     dearest: int | None = None
     for member in runtime.members(model, request.route.tasks):
-        costs = cost(request, runtime, member.model, prompt, means, known_only=known_only)
+        costs = cost(request, runtime, member.model, prompt, means, known_only=known_only, first=first)
         if costs is not None:
             dearest = max(dearest or 0, costs)
         elif not known_only:

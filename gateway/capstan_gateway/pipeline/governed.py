@@ -38,5 +38,7 @@ class Governed:
     extends each."""
     bound: CostBound | None = None
     """What it may cost."""
+    metered: bool = False
+    """Whether tokens of its stream are counted while it goes on."""
     downgraded: bool = False
     """Whether a cheaper model answers already: there is no second step down."""

@@ -1,6 +1,7 @@
 """A relay around another one: what the engine said is what the inner one has read."""
 
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.cut import Cut
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage
@@ -16,6 +17,11 @@ class RelayAround:
     def usage(self) -> Usage | None:
         """What the engine counted."""
         return self._inner.usage
+
+    @property
+    def counted(self) -> bool:
+        """Whether that is all that came so far."""
+        return self._inner.counted
 
     @property
     def events(self) -> int:
@@ -51,3 +57,7 @@ class RelayAround:
     def kept(self) -> int:
         """What is kept of the engine's stream."""
         return self._inner.kept
+
+    def cut(self, cut: Cut, last: bytes) -> bytes:
+        """Give the frames that end a stream well before its engine does."""
+        return self._inner.cut(cut, last)

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.cut import Cut
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage
 
@@ -13,6 +14,11 @@ class Relay(Protocol):
     @property
     def usage(self) -> Usage | None:
         """What the engine counted so far; None when it said nothing."""
+        ...
+
+    @property
+    def counted(self) -> bool:
+        """Whether that is all that came so far, though the answer has not come to its end."""
         ...
 
     @property
@@ -60,4 +66,11 @@ class Relay(Protocol):
 
     def failure(self, error: GatewayError) -> bytes:
         """Give the frames that end a stream which has begun and cannot go on."""
+        ...
+
+    def cut(self, cut: Cut, last: bytes) -> bytes:
+        """Give the frames that end a stream well before its engine does, as one that has reached its length.
+
+        `last` is what it has given out last that was not empty.
+        """
         ...

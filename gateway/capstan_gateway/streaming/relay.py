@@ -15,6 +15,7 @@ from capstan_gateway.engine_errors import named_error_event, upstream_error_even
 from capstan_gateway.envelope import error_payload
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.asked import NOTHING, Asked
+from capstan_gateway.streaming.cut import Cut, chat_end, head_of
 from capstan_gateway.streaming.deltas import Said, choices_of
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.forms import with_read_name
@@ -87,6 +88,11 @@ class StreamRelay:
         """The end marker was seen."""
 
     @property
+    def counted(self) -> bool:
+        """Whether `usage` is all that came so far; see `streaming.counted`."""
+        return False
+
+    @property
     def finished(self) -> bool:
         """A finish reason was seen of every choice that has begun."""
         return self._said.whole
@@ -147,6 +153,11 @@ class StreamRelay:
     def failure(self, error: GatewayError) -> bytes:
         """Give the frames that end a stream which cannot go on."""
         return error_end(error)
+
+    def cut(self, cut: Cut, last: bytes) -> bytes:
+        """Give the frames that end a stream well before its engine does."""
+        open_choices = sorted(self._said.unfinished) or ([] if self._said.finished else [0])
+        return chat_end(head_of(last), open_choices, cut)
 
     def _run(self, run: bytes) -> bytes:
         """Pass whole frames on: those like one that was read already unread, and read the others."""

@@ -18,6 +18,7 @@ from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.signatures import signature_of
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.streaming.call_parts import ObjectEnd, make_call_id
+from capstan_gateway.streaming.cut import NOTE
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.forms import reasoning_of, refusal_of, text_of
 from capstan_gateway.tokens.estimate import prompt_tokens
@@ -80,6 +81,8 @@ class ChatEvents(ABC):
         self._finish: object = None
         self._matched: object = None
         """What vLLM tells beside the finish reason."""
+        self._note: Document = {}
+        """What is said of an end that its engine has not made, under its name."""
         self._usage: Document = {}
         """The chunk's `usage`, as it is in a whole answer."""
 
@@ -100,6 +103,8 @@ class ChatEvents(ABC):
             return b""
         if chunk.get("usage") is not None:
             self._usage = {"usage": chunk["usage"]}
+        if NOTE in chunk:
+            self._note = {NOTE: chunk[NOTE]}
         deltas = first_deltas(chunk)
         # Of a chunk without a choice, such as Azure's first one, neither id nor model need be true.
         events = self._start(chunk) if deltas else b""

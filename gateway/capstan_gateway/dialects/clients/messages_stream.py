@@ -49,7 +49,7 @@ class MessageEvents(ChatEvents):
 
     def _stream_ends(self) -> bytes:
         delta = stop(self._finish, self._matched, called=self._call >= 0, refused=self._refused)
-        events = event({"type": "message_delta", "delta": delta, "usage": write_usage(self._usage)})
+        events = event({"type": "message_delta", "delta": delta, "usage": write_usage(self._usage), **self._note})
         return events + event({"type": "message_stop"})
 
     def _stream_fails(self, error: GatewayError) -> bytes:

@@ -5,7 +5,8 @@ from typing import Any, Final
 import orjson
 
 from capstan_gateway.dialects.clients.messages_answer import error_document
-from capstan_gateway.dialects.clients.responses_answer import failed
+from capstan_gateway.dialects.clients.native_cut import INCOMPLETE, KeptItems
+from capstan_gateway.dialects.clients.responses_answer import failed, write_usage
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.frames import EventRelay, ended_early, event
 from capstan_gateway.dialects.upstreams.anthropic_answer import read_usage
@@ -13,6 +14,7 @@ from capstan_gateway.dialects.upstreams.anthropic_stream import read_error
 from capstan_gateway.dialects.upstreams.openai_answer import read_failure, read_responses_usage
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError, UpstreamFailed
+from capstan_gateway.streaming.cut import NOTE, Cut, chat_usage
 from capstan_gateway.streaming.relay import Rename
 from capstan_gateway.tokens.usage import Usage
 
@@ -27,6 +29,9 @@ class NativeRelay(EventRelay):
         super().__init__()
         self._rename = rename
 
+    def keep_for_cut(self) -> None:
+        """Keep what the end of a stream tells, from its beginning on: it may be cut."""
+
     def _other(self, frame: bytes) -> bytes:
         return (self._rename(frame) if self._rename is not None else frame) + b"\n\n"
 
@@ -37,15 +42,29 @@ class NativeMessagesRelay(NativeRelay):
     def __init__(self, rename: Rename | None = None) -> None:
         super().__init__(rename)
         self._counts: Document = {}
+        self._open: dict[int, None] = {}
+        """Places of the blocks that are open."""
 
     def failure(self, error: GatewayError) -> bytes:
         """The events that end a stream which cannot go on."""
         return event(error_document(error))
 
+    def cut(self, cut: Cut, last: bytes) -> bytes:  # noqa: ARG002 - one signature
+        """The events that end a stream well before its host does."""
+        usage = {**self._counts, "output_tokens": cut.usage.completion_tokens}
+        delta = {"stop_reason": "max_tokens", "stop_sequence": None}
+        end = {"type": "message_delta", "delta": delta, "usage": usage, NOTE: dict(cut.note)}
+        stops = [event({"type": "content_block_stop", "index": index}) for index in self._open]
+        return b"".join((*stops, event(end), event({"type": "message_stop"})))
+
     def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
         if kind == "content_block_delta":
             delta = payload["delta"]
             self._note(delta.get(_PIECES.get(delta["type"], "")))
+        elif kind == "content_block_start":
+            self._open[payload["index"]] = None
+        elif kind == "content_block_stop":
+            self._open.pop(payload["index"], None)
         elif kind == "message_start":
             self._count(payload["message"]["usage"])
         elif kind == "message_delta":
@@ -74,6 +93,31 @@ class NativeResponsesRelay(NativeRelay):
         super().__init__(rename)
         self._head: Document = {"object": "response", "output": []}
         self._sequence = -1
+        self._items: KeptItems | None = None
+
+    @property
+    def kept(self) -> int:
+        """How many bytes are kept."""
+        return self._splitter.kept + (0 if self._items is None else self._items.held)
+
+    def keep_for_cut(self) -> None:
+        """Keep the items of the answer: the last event tells them all."""
+        self._items = KeptItems()
+
+    def cut(self, cut: Cut, last: bytes) -> bytes:  # noqa: ARG002 - one signature
+        """The events that end a stream well before its host does."""
+        items = self._items or KeptItems()
+        events, output = items.end(self._write)
+        ended = {
+            **self._head, "status": INCOMPLETE, "incomplete_details": {"reason": "max_output_tokens"},
+            "output": output, "usage": write_usage({"usage": chat_usage(cut.usage)}), NOTE: dict(cut.note),
+        }  # fmt: skip
+        end = events + self._write("response.incomplete", response=ended)
+        return end if self._rename is None else self._rename(end)
+
+    def _write(self, kind: str, **fields: object) -> bytes:
+        self._sequence += 1
+        return event({"type": kind, "sequence_number": self._sequence, **fields})
 
     def failure(self, error: GatewayError) -> bytes:
         """The events that end a stream which cannot go on."""
@@ -83,6 +127,8 @@ class NativeResponsesRelay(NativeRelay):
     def _event(self, kind: str, payload: dict[str, Any]) -> bytes | None:
         number = payload.get("sequence_number")
         self._sequence = number if isinstance(number, int) else self._sequence
+        if self._items is not None:
+            self._items.note(kind, payload)
         if kind == "response.created":
             self._head = {**payload["response"]}
         elif kind.endswith(".delta"):

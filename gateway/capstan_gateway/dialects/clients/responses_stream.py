@@ -132,7 +132,7 @@ class ResponseEvents(ChatEvents):
 
     def _stream_ends(self) -> bytes:
         ended = {**self._head, **outcome(self._finish, self._head, now=self._now())}
-        ended |= {"output": self._output, "usage": write_usage(self._usage)}
+        ended |= {"output": self._output, "usage": write_usage(self._usage), **self._note}
         if self._kept and not self._keep(ended):
             ended["store"] = False
         return self._event(f"response.{ended['status']}", response=ended) + _DONE

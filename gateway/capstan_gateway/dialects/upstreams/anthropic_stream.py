@@ -14,6 +14,7 @@ from capstan_gateway.dialects.upstreams.anthropic_answer import (
 from capstan_gateway.documents import to_json
 from capstan_gateway.engine_errors import normalise_error
 from capstan_gateway.errors import GatewayError, UpstreamRejected
+from capstan_gateway.streaming.cut import Cut, chat_end
 from capstan_gateway.streaming.relay import error_end
 from capstan_gateway.streaming.sse import DONE, data_frame
 
@@ -52,6 +53,10 @@ class AnthropicRelay(EventRelay):
     def failure(self, error: GatewayError) -> bytes:
         """The chunks that end a stream which cannot go on."""
         return error_end(error)
+
+    def cut(self, cut: Cut, last: bytes) -> bytes:  # noqa: ARG002 - one signature
+        """The chunks that end a stream well before its engine does."""
+        return chat_end(self._base, [] if self.finished else [0], cut)
 
     def _event(self, kind: str, payload: Document) -> bytes | None:
         if kind == "content_block_delta":

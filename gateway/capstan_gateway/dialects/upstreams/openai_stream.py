@@ -11,6 +11,7 @@ from capstan_gateway.dialects.upstreams.openai_answer import (
     write_chat_usage,
 )
 from capstan_gateway.errors import GatewayError
+from capstan_gateway.streaming.cut import Cut, chat_end
 from capstan_gateway.streaming.relay import error_end
 from capstan_gateway.streaming.sse import DONE, data_frame
 
@@ -38,6 +39,10 @@ class ResponsesRelay(EventRelay):
     def failure(self, error: GatewayError) -> bytes:
         """The chunks that end a stream which cannot go on."""
         return error_end(error)
+
+    def cut(self, cut: Cut, last: bytes) -> bytes:  # noqa: ARG002 - one signature
+        """The chunks that end a stream well before its engine does."""
+        return chat_end(self._base, [] if self.finished else [0], cut)
 
     def _event(self, kind: str, payload: Document) -> bytes | None:
         name = _PIECES.get(kind)

@@ -11,6 +11,8 @@ from capstan_gateway.telemetry.metrics import Metrics
 ALL_RULES: Final = "all"
 """The rule of requests that every rule has let through."""
 DOWNGRADED: Final = "downgraded"
+CUT: Final = "cut"
+"""Of a stream that had begun."""
 UNAVAILABLE: Final = "unavailable"
 UNPRICED: Final = "unpriced"
 RESERVED: Final = "reserved"

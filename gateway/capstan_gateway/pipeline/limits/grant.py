@@ -41,7 +41,7 @@ class Grant:
 
     __slots__ = (
         "_bill", "_closed", "_final", "_keeps", "_listener", "_mark", "_means", "_model_id", "answered", "plan",
-        "policy", "reservation",
+        "policy", "reservation", "waived",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,8 @@ class Grant:
         self.plan: Final = plan
         self.reservation = reservation
         """None as long as nothing was taken: only of a policy that looks on."""
+        self.waived: frozenset[int] = frozenset()
+        """Places of counters that stop nobody any more: budgets because of which a cheaper model answers."""
         self.answered = False
         """Whether the model has begun to answer."""
         self._bill = bill
@@ -84,10 +86,11 @@ class Grant:
         more = amounts_of(0, input_tokens, output_tokens, money)
         if self.reservation is None:
             raise RuntimeError("nothing was taken")
-        return await self.reservation.extend(
-            [0 if counter.rule.counts is Counts.SLOTS else more[counter.rule.counts] for counter in self.plan.counters],
-            used=self.used(so_far, rates),
-        )
+        amounts = [
+            0 if counter.rule.counts is Counts.SLOTS or place in self.waived else more[counter.rule.counts]
+            for place, counter in enumerate(self.plan.counters)
+        ]
+        return await self.reservation.extend(amounts, used=self.used(so_far, rates))
 
     def used(self, so_far: Usage, rates: Rates | None) -> list[int]:
         """Give what each counter has used, with what is under way at these rates."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from capstan_contract.limits import OnStoreFailure, UnknownPrice
 from capstan_gateway.config.runtime import ServedModel
@@ -22,7 +22,7 @@ from capstan_gateway.limits.port import Charge, Limiter, Outcome, Reservation, S
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
-from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_output, asked_tokens, cost, output_tokens
+from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_output, asked_tokens, cost
 from capstan_gateway.pipeline.governed import Governed
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.limits.counting import DOWNGRADED, PolicyCells
@@ -30,9 +30,23 @@ from capstan_gateway.pipeline.limits.grant import Grant
 from capstan_gateway.pipeline.limits.heads import refused
 from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.limits.rules import Plan, Policy, fitted
+from capstan_gateway.pipeline.limits.streams import first_of, is_metered, metered_stream, output_in, reserved_output
 from capstan_gateway.pipeline.limits.told import soft_limited
-from capstan_gateway.pipeline.reply import Reply
+from capstan_gateway.pipeline.reply import Reply, StreamReply
+from capstan_gateway.pipeline.request import Request
 from capstan_gateway.tokens.usage import Usage
+
+SLICE_TOKENS: Final = 256
+
+
+class Need(NamedTuple):
+    """What a request takes before a model is asked."""
+
+    charges: tuple[Charge, ...]
+    output: int
+    """How many tokens of output are in them."""
+    waived: frozenset[int] = frozenset()
+    """Places of those that are not taken, because a cheaper model answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +58,8 @@ class Shared:
     means: MeanOutputs
     executor: Threads
     background: Background
+    slice_tokens: int = SLICE_TOKENS
+    """How much of a stream's output is taken at a time."""
     counts_together: bool = False
     """Whether the counts are those of all gateways together."""
     now: Callable[[], float] = time.time
@@ -76,19 +92,22 @@ class RateLimitLayer:
         if not self.policy.enforces:
             return await self._watched(ask, plan, inner)
         cheaper: ServedModel | None = None
-        charges = plan.same
-        if charges is None:
-            charges = self._charges(ask, plan, self._model_of(ask), await self._prompt(ask))
-        held = self._shared.limiter.take(charges, local=self._local)
+        need = await self._need(ask, plan) if plan.same is None else Need(plan.same, 0)
+        held = self._shared.limiter.take(need.charges, local=self._local)
         if held is None:
-            held, charges, cheaper = await self._ask_store(ask, plan, charges)
-        grant = self._granted(ask, plan, held, charges)
+            held, need, cheaper = await self._ask_store(ask, plan, need)
+        grant = self._granted(ask, plan, held, need)
         try:
             reply = await (inner(ask) if cheaper is None else self._downgraded(ask, cheaper))
         except GatewayError as error:
             grant.note(error)
             raise
         grant.answered = True
+        if type(reply) is StreamReply and plan.has_output and is_metered(ask.request, need.output):
+            return metered_stream(
+                reply, ask, grant, reserved=need.output, slice=self._shared.slice_tokens, cells=self._cells,
+                now=self._shared.now,
+            )  # fmt: skip
         return reply
 
     def _plan(self, ask: Ask) -> Plan | None:
@@ -117,19 +136,24 @@ class RateLimitLayer:
             return asked_tokens(request)
         return await beside(self._shared.executor, partial(asked_tokens, request))
 
-    def _charges(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int) -> tuple[Charge, ...]:
+    async def _need(self, ask: Ask, plan: Plan) -> Need:
+        """Give what the request takes if the model answers around which this stands."""
+        return self._need_of(ask, plan, self._model_of(ask), await self._prompt(ask))
+
+    def _need_of(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int) -> Need:
         """Give what the request takes if this model answers; raises where the price must be known, and is not.
 
         A client that sets no limit to its answer does not ask for all that the model could give: by that alone no
         request is more than there ever is.
         """
-        request = ask.request
-        output = output_tokens(request, model, self._shared.means) if plan.has_output else 0
+        request, shared = ask.request, self._shared
+        output = reserved_output(request, model, shared.means, shared.slice_tokens) if plan.has_output else 0
         charges = plan.charges(prompt, output, self._cost(ask, plan, model, prompt, output))
         if output and plan.is_exceeded(charges) and asked_output(request) is None:
             least = plan.charges(prompt, 0, 0 if model.rates is None else model.rates.cost(Usage(prompt, 0)))
-            return fitted(charges, least, plan.counters)
-        return charges
+            fit = fitted(charges, least, plan.counters)
+            return Need(fit, output_in(fit, charges, least, output))
+        return Need(charges, output)
 
     def _cost(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int, output: int) -> int:
         if not plan.has_money:
@@ -141,7 +165,10 @@ class RateLimitLayer:
             governed = ask.governed or NOTHING
             if governed.bound is None:
                 ask.governed = replace(governed, bound=CostBound(None, prompt, means))
-        money = cost(ask.request, ask.runtime, model, prompt, means, known_only=self._prices_known)
+        money = cost(
+            ask.request, ask.runtime, model, prompt, means, known_only=self._prices_known,
+            first=partial(_first, self._shared.slice_tokens),
+        )  # fmt: skip
         if money is None and self._prices_known:
             self._cells.unpriced()
             raise InvalidRequest(
@@ -150,29 +177,29 @@ class RateLimitLayer:
             )  # fmt: skip
         return money or 0
 
-    async def _ask_store(
-        self, ask: Ask, plan: Plan, charges: tuple[Charge, ...]
-    ) -> tuple[Reservation, tuple[Charge, ...], ServedModel | None]:
+    async def _ask_store(self, ask: Ask, plan: Plan, need: Need) -> tuple[Reservation, Need, ServedModel | None]:
         """Ask for what is not at hand, until it is had, by a cheaper model if need be, or refused."""
         cheaper: ServedModel | None = None
-        waived: set[int] = set()
+        waived: frozenset[int] = frozenset()
         prompt = -1
         while True:
-            held = await self._reserve(charges)
+            held = await self._reserve(need.charges)
             if not isinstance(held, Verdict):
-                return held, charges, cheaper
+                return held, need, cheaper
             found = None if held.denied in waived else self._cheaper(ask, plan, held)
             if found is None:
                 self._cells.denied(plan.counters[held.denied].rule, held.outcome)
-                raise refused(ask, plan, held, [charge.amount for charge in charges], self._shared.now())
+                raise refused(ask, plan, held, [charge.amount for charge in need.charges], self._shared.now())
             self._cells.denied(plan.counters[held.denied].rule, DOWNGRADED)
             cheaper = found
-            waived.add(held.denied)
+            waived |= {held.denied}
             prompt = await self._prompt(ask) if prompt < 0 else prompt
+            need = self._need_of(ask, plan, cheaper, prompt)
             charges = tuple(
                 replace(charge, amount=0) if position in waived else charge
-                for position, charge in enumerate(self._charges(ask, plan, cheaper, prompt))
+                for position, charge in enumerate(need.charges)
             )
+            need = need._replace(charges=charges, waived=waived)
 
     async def _reserve(self, charges: tuple[Charge, ...]) -> Reservation | Verdict:
         try:
@@ -200,16 +227,19 @@ class RateLimitLayer:
         ask.route_note = note + b"; " + ask.route_note if ask.route_note else note
         return reply
 
-    def _granted(self, ask: Ask, plan: Plan, held: Reservation, charges: Sequence[Charge]) -> Grant:
+    def _granted(self, ask: Ask, plan: Plan, held: Reservation, need: Need) -> Grant:
         """Register what was taken: from here on it is settled whatever happens."""
         grant = self._grant(ask, plan, held)
+        grant.waived = need.waived
         governed = ask.governed
         if governed is None:
-            ask.governed = Governed((grant,))
+            governed = ask.governed = Governed((grant,))
         else:
-            ask.governed = replace(governed, grants=(*governed.grants, grant))
+            governed = ask.governed = replace(governed, grants=(*governed.grants, grant))
+        if plan.has_output and is_metered(ask.request, need.output):
+            ask.governed = replace(governed, metered=True)
         ask.on_end(partial(grant.close, ask))
-        self._count(plan, held, charges)
+        self._count(plan, held, need.charges)
         return grant
 
     def _grant(self, ask: Ask, plan: Plan, held: Reservation | None) -> Grant:
@@ -235,7 +265,7 @@ class RateLimitLayer:
         """Decide and count. What has to be asked for is asked beside the request."""
         grant, governed = self._grant(ask, plan, None), ask.governed
         try:
-            charges = plan.same or self._charges(ask, plan, self._model_of(ask), await self._prompt(ask))
+            charges = plan.same or (await self._need(ask, plan)).charges
         except GatewayError:
             return grant
         finally:
@@ -278,3 +308,7 @@ class RateLimitLayer:
             for counter, _ in soft_limited(zip(plan.counters, standings, strict=True)):
                 self._cells.soft_limited(counter.rule)
         plan.seen = standings, self._shared.now()
+
+
+def _first(slice: int, request: Request, output: int) -> int:
+    return first_of(request, output, slice)

@@ -1,0 +1,421 @@
+"""Limits and budgets that run out while an answer streams: it ends well, where it has to, in every dialect."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx2
+import orjson
+import pytest
+
+from capstan_contract.config import ModelEntry, PolicyEntry, Price, Provider, RouterBackend, RouterMember
+from capstan_contract.limits import (
+    BudgetRule,
+    LimitRule,
+    Mode,
+    OnStoreFailure,
+    Per,
+    Period,
+    PeriodType,
+    RateLimitBody,
+    Unit,
+    rate_limit_entry,
+    read_body,
+)
+from capstan_gateway.limits.local import LocalLimiter
+from capstan_gateway.limits.port import StoreDown, Verdict
+from fakes.anthropic_upstream import begin, block_events, end, event, text
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, frame, usage_chunk
+from support.dialects import read_chat, read_messages
+from support.gateway import RunningGateway, entry, hosted_by, running_gateway
+from support.plain_limits import PlainStore
+from support.wait import eventually
+
+SLICE = 8
+WORD = "abcd"
+"""One token, by the rule for estimates."""
+DAY = 86_400_000
+DOLLAR_A_TOKEN = Price(inputPerMillion=0, outputPerMillion=1_000_000)
+
+
+class Engine:
+    """Sends a word at a time, as many as it is told to, and nothing more before the gateway has read it."""
+
+    def __init__(self, words: int = 1000, *, at_once: bool = False) -> None:
+        self.words = words
+        self.at_once = at_once
+        self.sent = 0
+        self.done = False
+
+    async def __call__(self, request: Received, wire: Wire) -> None:
+        """Answer."""
+        await wire.stream_head()
+        frames = [frame(delta("chat", WORD)) for _ in range(self.words)]
+        if self.at_once:
+            await wire.chunk(b"".join(frames))
+        else:
+            for one in frames:
+                await wire.chunk(one)
+                self.sent += 1
+                await asyncio.sleep(0.001)
+        await wire.chunk(frame(delta("chat", None, "stop")) + frame(usage_chunk("chat")) + DONE)
+        await wire.end()
+        self.done = True
+
+
+def tokens(amount: int, **more: Any) -> PolicyEntry:
+    """Give a policy that has so many tokens of output for a day."""
+    rule = LimitRule(name="out", per=Per.KEY, unit=Unit.OUTPUT_TOKENS, amount=amount, windowMillis=DAY, burst=amount)
+    return rate_limit_entry("test", "p", RateLimitBody(limits=(rule,), **more))
+
+
+def dollars(amount: int, **more: Any) -> PolicyEntry:
+    """Give a policy with a budget of so many dollars, which are tokens of output."""
+    rule = BudgetRule(name="spend", per=Per.KEY, nanoDollars=amount * 10**9, period=Period(type=PeriodType.DAY))
+    return rate_limit_entry("test", "p", RateLimitBody(budgets=(rule,), **more))
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """An engine."""
+    async with FakeUpstream(Engine()) as fake:
+        yield fake
+
+
+@pytest.fixture
+def store() -> PlainStore:
+    """The counts."""
+    return PlainStore()
+
+
+def chat(upstream: FakeUpstream, policy: PolicyEntry, **fields: Any) -> ModelEntry:
+    """Give a model under a policy."""
+    return entry("chat", upstream.url, policies=(policy.id,), price=DOLLAR_A_TOKEN, **fields)
+
+
+def body(**more: Any) -> dict[str, Any]:
+    """Give a request for a long stream."""
+    messages = [{"role": "user", "content": "say hello"}]
+    return {"model": "chat", "messages": messages, "max_tokens": 500, "stream": True, **more}
+
+
+async def stream(gateway: RunningGateway, **more: Any) -> tuple[int, list[dict[str, Any]], str]:
+    """Ask for a stream; give its status, its chunks and what came last."""
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        found = await client.post("/v1/chat/completions", json=body(**more))
+    await gateway.settled()
+    if found.status_code != 200:
+        return found.status_code, [found.json()], ""
+    events = [line.removeprefix("data: ") for line in found.text.split("\n\n") if line]
+    return found.status_code, [orjson.loads(event) for event in events if event != "[DONE]"], events[-1]
+
+
+def text_of(chunks: list[dict[str, Any]]) -> str:
+    """Give the text of a stream."""
+    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+
+
+def used(store: PlainStore) -> list[int]:
+    """Give what the counts hold."""
+    return sorted(one.used for one in store.counts.values() if one.used)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("make", [tokens, dollars])
+async def test_a_stream_ends_well_when_a_limit_does(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore, make: Any, at_once: bool
+) -> None:
+    """With finish reason `length`, usage, the reason and the end marker; what was streamed is what is charged."""
+    upstream.respond = Engine(at_once=at_once)
+    policy = make(30)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        status, chunks, last = await stream(gateway, stream_options={"include_usage": True})
+        given = len(text_of(chunks)) // len(WORD)
+        assert (status, last) == (200, "[DONE]")
+        *_, end, usage = chunks
+        assert end["choices"][0]["finish_reason"] == "length"
+        budget = make is dollars
+        assert (end["capstan"]["ended_by"], end["capstan"]["limit"]) == (
+            ("budget", "spend") if budget else ("limit", "out")
+        )
+        assert end["capstan"]["reset"].endswith("Z")
+        assert usage["usage"]["completion_tokens"] == given
+        assert 30 - SLICE < given <= 30 + SLICE
+        assert used(store) == [given * 10**9 if budget else given]
+        if not at_once:
+            await eventually(lambda: upstream.gone == 1 and upstream.active == 0)
+        rule = "spend" if budget else "out"
+        assert (
+            gateway.metric("llm_limit_decisions_total", policy="test/p", mode="enforce", rule=rule, outcome="cut") == 1
+        )
+
+
+async def test_what_is_reserved_as_a_whole_is_never_cut(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """A stream that may have few tokens has all of them at its beginning, or is refused there."""
+    upstream.respond = Engine(words=2 * SLICE)
+    policy = tokens(2 * SLICE + 1)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        status, chunks, _ = await stream(gateway, max_tokens=2 * SLICE)
+        assert status == 200
+        assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+        refused, _, _ = await stream(gateway, max_tokens=2 * SLICE)
+        assert refused == 429
+        assert len(upstream.requests) == 1
+
+
+async def test_no_more_is_reserved_than_a_slice_at_a_time(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """So that a client that allows much keeps nobody away who asks for little."""
+    upstream.respond = Engine(words=4)
+    policy = tokens(100)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        status, chunks, last = await stream(gateway, max_tokens=100_000)
+        assert (status, last, chunks[-1]["choices"][0]["finish_reason"]) == (200, "[DONE]", "stop")
+        reserved = gateway.metric("llm_limit_tokens_total", policy="test/p", rule="out", stage="reserved")
+        assert reserved == SLICE
+
+
+async def test_a_client_that_leaves_pays_what_it_was_sent(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Once, and nothing of its slices is lost."""
+    policy = tokens(1000)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        came = 0
+        async with (
+            httpx2.AsyncClient(base_url=gateway.url) as client,
+            client.stream("POST", "/v1/chat/completions", json=body()) as found,
+        ):
+            async for line in found.aiter_lines():
+                came += "abcd" in line
+                if came > 3 * SLICE:
+                    break
+        await gateway.settled()
+        (kept,) = used(store)
+        assert came <= kept <= came + 200
+        assert len(store.settled) == 1
+        assert not store.held
+
+
+class Failing(LocalLimiter):
+    """Its store is gone as soon as something was reserved."""
+
+    async def extend(self, held: Any, amounts: Any, used: Any) -> Verdict:
+        """Nobody answers."""
+        raise StoreDown
+
+
+async def test_without_its_store_a_stream_ends_where_what_is_reserved_does(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Where the policy denies what nobody can count; and it ends as well as any other."""
+    policy = tokens(1000, onStoreFailure=OnStoreFailure.DENY)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=Failing(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        status, chunks, last = await stream(gateway)
+        assert (status, last) == (200, "[DONE]")
+        assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+        assert chunks[-1]["capstan"] == {"ended_by": "limiter_unavailable"}
+        given = len(text_of(chunks)) // len(WORD)
+        assert SLICE <= given <= 2 * SLICE
+        assert used(store) == [given]
+
+
+async def test_a_policy_that_looks_on_cuts_nothing(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+    """It charges what was streamed, whatever is left."""
+    upstream.respond = Engine(words=60)
+    policy = tokens(30, mode=Mode.SHADOW)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        status, chunks, _ = await stream(gateway)
+        assert (status, chunks[-1]["choices"][0]["finish_reason"]) == (200, "stop")
+        assert text_of(chunks) == WORD * 60
+
+
+async def test_the_sdk_of_openai_reads_a_cut_stream(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+    """It raises nothing, and says `length`: by chat completions, by its helper for them, and by responses."""
+    policy = tokens(60)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        messages: Any = [{"role": "user", "content": "say hello"}]
+        async with gateway.client(max_retries=0) as client:
+            chunks = [
+                chunk
+                async for chunk in await client.chat.completions.create(
+                    model="chat", messages=messages, stream=True, max_tokens=500,
+                    stream_options={"include_usage": True},
+                )
+            ]  # fmt: skip
+            assert chunks[-2].choices[0].finish_reason == "length"
+            assert chunks[-2].model_extra is not None
+            assert chunks[-2].model_extra["capstan"]["ended_by"] == "limit"
+            usage = chunks[-1].usage
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+            assert usage is not None
+            assert used(store) == [usage.completion_tokens] == [len(text) // len(WORD)]
+            store.counts.clear()
+            created = await client.responses.create(model="chat", input="say hello", stream=True, max_output_tokens=500)
+            events = [event async for event in created]
+            last = events[-1]
+            assert last.type == "response.incomplete"
+            assert last.response.incomplete_details is not None
+            assert last.response.incomplete_details.reason == "max_output_tokens"
+            assert last.response.usage is not None
+            assert used(store) == [last.response.usage.output_tokens] == [len(last.response.output_text) // len(WORD)]
+            store.counts.clear()
+            async with client.chat.completions.stream(model="chat", messages=messages, max_tokens=500) as helped:
+                async for _ in helped:
+                    pass
+
+
+async def test_the_sdk_of_anthropic_reads_a_cut_stream(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """It raises nothing, and says `max_tokens`; every block has its end."""
+    policy = tokens(60)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        async with (
+            anthropic.AsyncAnthropic(base_url=gateway.url, api_key="unused", max_retries=0) as client,
+            client.messages.stream(
+                model="chat", messages=[{"role": "user", "content": "say hello"}], max_tokens=500
+            ) as events,
+        ):
+            kinds = [event.type async for event in events]
+            message = await events.get_final_message()
+        await gateway.settled()
+        assert message.stop_reason == "max_tokens"
+        assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 1
+        assert kinds[-1] == "message_stop"
+        assert used(store) == [message.usage.output_tokens]
+
+
+async def hosted_message(_: Received, wire: Wire) -> None:
+    """Send a long message of Anthropic's, in two blocks."""
+    await wire.stream_head()
+    await wire.chunk(begin("chat"))
+    for piece in block_events(0, {"type": "thinking", "thinking": WORD * 10}, 4):
+        await wire.chunk(piece)
+    for piece in block_events(1, text(WORD * 500), 4):
+        await wire.chunk(piece)
+        await asyncio.sleep(0.001)
+    await wire.chunk(end("end_turn"))
+    await wire.end()
+
+
+async def hosted_response(_: Received, wire: Wire) -> None:
+    """Send a long response of OpenAI's."""
+    sequence = 0
+
+    async def send(kind: str, **fields: Any) -> None:
+        nonlocal sequence
+        await wire.chunk(event(kind, sequence_number=sequence, **fields))
+        sequence += 1
+
+    await wire.stream_head()
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": "chat", "status": "in_progress"}
+    await send("response.created", response={**head, "output": []})
+    await send("response.in_progress", response={**head, "output": []})
+    item: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant"}
+    await send("response.output_item.added", output_index=0, item={**item, "status": "in_progress", "content": []})
+    where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+    await send("response.content_part.added", **where, part=part)
+    for _ in range(500):
+        await send("response.output_text.delta", **where, delta=WORD)
+        await asyncio.sleep(0.001)
+    whole = {**item, "status": "completed", "content": [{**part, "text": WORD * 500}]}
+    await send("response.completed", response={**head, "status": "completed", "output": [whole]})
+    await wire.end()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_hosted_messages_are_cut_at_the_end_of_an_event(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore, path: str
+) -> None:
+    """As they are for clients of the same dialect, with the end of the block that was open, and as chat for others."""
+    upstream.respond = hosted_message
+    policy = tokens(60)
+    claude = chat(upstream, policy, backend=hosted_by(Provider.ANTHROPIC, upstream.url))
+    async with running_gateway(
+        tmp_path, claude, policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE,
+        credentials={"key": "k"},
+    ) as gateway:  # fmt: skip
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+            found = await client.post(path, json=body())
+        await gateway.settled()
+        (kept,) = used(store)
+        if path == "/v1/messages":
+            message = read_messages(found.content)
+            assert message["stop_reason"] == "max_tokens"
+            assert [block["type"] for block in message["content"]] == ["thinking", "text"]
+            assert kept == message["usage"]["output_tokens"] == 10 + len(message["content"][1]["text"]) // len(WORD)
+        else:
+            answer = read_chat(found.content)
+            assert answer["choices"][0]["finish_reason"] == "length"
+        assert 60 - SLICE < kept <= 60 + SLICE
+        await eventually(lambda: upstream.gone == 1)
+
+
+async def test_hosted_responses_are_cut_at_the_end_of_an_event(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Their item ends as incomplete, and the last event tells all that was streamed."""
+    upstream.respond = hosted_response
+    policy = tokens(60)
+    model = chat(upstream, policy, backend=hosted_by(Provider.OPENAI, upstream.url))
+    async with running_gateway(
+        tmp_path, model, policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE,
+        credentials={"key": "k"},
+    ) as gateway:  # fmt: skip
+        async with gateway.client(max_retries=0) as client:
+            created = await client.responses.create(model="chat", input="say hello", stream=True, max_output_tokens=500)
+            events = [one async for one in created]
+        await gateway.settled()
+    assert [one.sequence_number for one in events] == list(range(len(events)))
+    last = events[-1]
+    assert last.type == "response.incomplete"
+    assert last.response.incomplete_details is not None
+    assert last.response.incomplete_details.reason == "max_output_tokens"
+    streamed = "".join(one.delta for one in events if one.type == "response.output_text.delta")
+    assert last.response.output_text == streamed
+    kinds = [one.type for one in events]
+    assert kinds[-4:-1] == ["response.output_text.done", "response.content_part.done", "response.output_item.done"]
+    assert used(store) == [len(streamed) // len(WORD)]
+
+
+async def test_policies_around_each_other_both_end_a_stream(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """A router's and its member's: the tighter one does, whichever that is, and both charge what was streamed."""
+    for outer, inner in ((40, 1000), (1000, 40)):
+        store.counts.clear()
+        first, second = tokens(outer), rate_limit_entry("test", "q", read_body(tokens(inner)))
+        member = chat(upstream, second)
+        backend = RouterBackend(members=(RouterMember(model=member.id),))
+        router = entry("router", backend=backend, policies=(first.id,))
+        async with running_gateway(
+            tmp_path, member, router, policies=[first, second], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        ) as gateway:
+            status, chunks, last = await stream(gateway, model="router")
+            assert (status, last, chunks[-1]["choices"][0]["finish_reason"]) == (200, "[DONE]", "length")
+            given = len(text_of(chunks)) // len(WORD)
+            assert 40 - SLICE < given <= 40 + SLICE
+            assert used(store) == [given, given]
