@@ -3,9 +3,10 @@
     python bench/gateway.py [--seconds 4] [--rounds 2] [--only NAME ...] [--upstreams mock simulator] [--no-install]
                             [--no-write]
     python bench/gateway.py --against COMMIT_OR_FOLDER ... [--short]
+    python bench/gateway.py --governed [--rounds 6]
 
-It needs wrk and nginx (Debian packages wrk and nginx-light), and npm for Portkey; the other gateways are installed
-into .cache/bench. With its defaults it takes about 14 minutes.
+It needs wrk, nginx and Redis (Debian packages wrk, nginx-light and redis-server), and npm for Portkey; the other
+gateways are installed into .cache/bench. With its defaults it takes about 17 minutes.
 
 Each gateway runs alone on core 0, as one process with one worker, first before an instant mock and then before the
 simulator (bench/gateway_upstreams.py); the upstream and wrk have the other core or cores. Every scenario is a closed
@@ -20,7 +21,8 @@ and left out. A run of all gateways puts the tables into bench/RESULTS.md with t
 versions; nothing else should run meanwhile.
 
 With --against nothing is written: this tree, others of Capstan and the fast rivals are measured by turns
-(bench/gateway_turns.py), which takes 12 minutes, or with --short 2 to 3.
+(bench/gateway_turns.py), which takes 12 minutes, or with --short 2 to 3. With --governed the same is done with what
+keys, limits and budgets cost (bench/gateway_governed.py), beside vllm-router, which has none of them.
 """
 
 import argparse
@@ -29,14 +31,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
+from gateway_governed import GOVERNED_RIVALS
 from gateway_install import QUICKLY, install
 from gateway_load import JSON, KINDS, body, measure_once, try_once, wait_ready, wrk
 from gateway_machine import CORES, machine, process, wait_idle
 from gateway_report import DIRECT, OURS, Numbers, Results, Scenario, page
 from gateway_rivals import RIVALS, Rival
-from gateway_turns import FAST, SHORT, compare
+from gateway_turns import FAST, GOVERNED_NAMES, SHORT, compare
 from gateway_upstreams import CHUNKS, JSON_TOKENS, TPOT_MS, TTFT_MS, UPSTREAMS
 
 HERE = Path(__file__).resolve().parent
@@ -46,8 +50,10 @@ OPERATOR_PART = "# The operator at scale\n"
 
 def run_rival(rival: Rival, upstream: str, upstream_pid: int, seconds: int, results: Results) -> None:
     """Start it, put it through the scenarios of one upstream, end it."""
-    with tempfile.TemporaryDirectory(prefix="capstan-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="capstan-bench-") as folder, ExitStack() as stack:
         home = Path(folder)
+        if rival.beside:
+            stack.enter_context(process(list(rival.beside), CORES[1 % len(CORES)], home / "beside.log", {}))
         command = rival.prepare(home, rival.port)
         if not command:
             measure(rival, upstream, upstream_pid, seconds, results)
@@ -96,7 +102,7 @@ def about(results: Results, arguments: argparse.Namespace, load: float) -> list[
 def chosen(only: list[str]) -> dict[str, str]:
     """Give the versions of the gateways that take part."""
     versions: dict[str, str] = {}
-    for rival in RIVALS:
+    for rival in (*RIVALS, *GOVERNED_RIVALS):
         if only and not any(part.lower() in rival.name.lower() for part in [*only, OURS, DIRECT]):
             continue
         try:
@@ -108,7 +114,7 @@ def chosen(only: list[str]) -> dict[str, str]:
 
 def run_all(results: Results, arguments: argparse.Namespace) -> None:
     """Put all gateways through all scenarios, round by round."""
-    rivals = [rival for rival in RIVALS if rival.name in results.versions]
+    rivals = [rival for rival in (*RIVALS, *GOVERNED_RIVALS) if rival.name in results.versions]
     for number in range(arguments.rounds):
         for upstream in arguments.upstreams:
             print(f"round {number + 1} of {arguments.rounds}, {upstream}", flush=True)
@@ -117,6 +123,8 @@ def run_all(results: Results, arguments: argparse.Namespace) -> None:
                 with process(UPSTREAMS[upstream], CORES[1 % len(CORES)], log, {}) as child:
                     wait_ready(RIVALS[0], child)
                     for rival in rivals:
+                        if rival.upstreams and upstream not in rival.upstreams:
+                            continue
                         try:
                             run_rival(rival, upstream, child.pid, arguments.seconds, results)
                         except OSError as error:
@@ -125,7 +133,7 @@ def run_all(results: Results, arguments: argparse.Namespace) -> None:
 
 def by_turns(arguments: argparse.Namespace) -> int:
     """Measure against other trees; give the exit status."""
-    only = arguments.only or (SHORT if arguments.short else FAST)
+    only = arguments.only or (GOVERNED_NAMES if arguments.governed else SHORT if arguments.short else FAST)
     seconds, rounds = (1, 4) if arguments.short else (2, 8)
     upstreams = arguments.upstreams or ["mock"]
     return compare(arguments.against, only, upstreams, arguments.seconds or seconds, arguments.rounds or rounds)
@@ -141,15 +149,16 @@ def main() -> None:
     parser.add_argument(
         "--against", nargs="+", default=[], help="commits, or folders of checkouts, to measure by turns"
     )
+    parser.add_argument("--governed", action="store_true", help="by turns, what keys, limits and budgets cost")
     parser.add_argument("--short", action="store_true", help="by turns, a look of 2 to 3 minutes at the nearest rivals")
     parser.add_argument("--no-write", action="store_true", help="do not write bench/RESULTS.md")
     arguments = parser.parse_args()
-    for program in ("wrk", "nginx", "taskset"):
+    for program in ("wrk", "nginx", "taskset", "redis-server"):
         if shutil.which(program) is None:
-            sys.exit(f"{program} is missing: apt-get install wrk nginx-light util-linux")
+            sys.exit(f"{program} is missing: apt-get install wrk nginx-light util-linux redis-server")
     if not arguments.no_install and not arguments.only:
         install(QUICKLY) if arguments.against else install()
-    if arguments.against:
+    if arguments.against or arguments.governed:
         sys.exit(by_turns(arguments))
     load = os.getloadavg()[0]
     arguments.seconds, arguments.rounds = arguments.seconds or 4, arguments.rounds or 2

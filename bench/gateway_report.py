@@ -1,10 +1,13 @@
 """The page of bench/gateway.py: tables of ratios first, then the numbers of every scenario."""
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 OURS, DIRECT = "Capstan, pass-through", "upstream, directly"
+GOVERNED, ASKING, LITELLM_GOVERNED = "Capstan, governed", "Capstan, governed, asks Redis", "LiteLLM proxy, governed"
+ROUTER_NAME = "vllm-router"
 NOISE_MS: Final = 0.01
 NOISE_SHARE: Final = 0.001
 """An added latency below this, or below this share of the upstream's own, is too little to make a ratio of."""
@@ -99,6 +102,32 @@ def ratios(results: Results, title: str, name: str) -> list[str]:
     return [*lines, ""]
 
 
+def governed(table: dict[tuple[str, Scenario], Numbers], scenarios: Iterable[Scenario]) -> list[str]:
+    """Write what keys, limits and a budget cost, round by round; nothing where they were not measured."""
+    rows = [scenario for scenario in scenarios if (GOVERNED, scenario) in table]
+    if not rows:
+        return []
+    compared = [ROUTER_NAME, OURS, ASKING, LITELLM_GOVERNED]
+    lines = [
+        "| scenario | requests/s | p50 above pass-through, ms | " + " | ".join(f"of {one}" for one in compared) + " |"
+    ]
+    lines.append("| --- | ---: | ---: |" + " ---: |" * len(compared))
+    for scenario in rows:
+        mine, plain = table[GOVERNED, scenario], table.get((OURS, scenario))
+        above = "" if plain is None else f"{(mine.middle('p50') - plain.middle('p50')) / 1000:.3f}"
+        cells = [_share(mine, table.get((name, scenario))) for name in compared]
+        lines.append(f"| {scenario.name} | {mine.middle('rate'):,.0f} | {above} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _share(mine: Numbers, other: Numbers | None) -> str:
+    """Say which part of another one's rate it reaches: the median of the rounds, least to most."""
+    if other is None or len(other.rate) != len(mine.rate):
+        return "failed"
+    found = [a / b for a, b in zip(mine.rate, other.rate, strict=True)]
+    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+
+
 def details(results: Results, scenario: Scenario) -> list[str]:
     """Write the numbers of one scenario."""
     lines = [f"### {scenario.name}", "", "| gateway | requests/s | added p50, ms | added p99, ms |"]
@@ -137,9 +166,18 @@ def page(results: Results, about: list[str]) -> str:
         *ratios(results, "Added latency, p50", "added p50"),
         *ratios(results, "CPU time a request", "cpu"),
         *ratios(results, "Resident memory", "rss"),
-        "## The numbers",
-        "",
     ]
+    limited = governed(results.table, results.scenarios)
+    if limited:
+        lines += [
+            "## What keys, limits and budgets cost",
+            "",
+            "An API key, a limit on requests, one on tokens and a budget, counted in a Redis of the same machine.",
+            "vllm-router and pass-through do nothing of it. Above 1 the governed gateway does better.",
+            "",
+            *limited,
+        ]
+    lines += ["## The numbers", ""]
     for scenario in results.scenarios:
         lines += details(results, scenario)
     return "\n".join(lines)

