@@ -42,8 +42,8 @@ class Line:
     """What a reservation has of one bucket.
 
     What can be given back lies in two parts: what was taken last (`new`), and what is left of what was taken before
-    (`old`). With `ahead` (of a Rate, what `keeps`) `old` is what is held and not used, and `new` what was still held
-    when the lease ended.
+    (`old`), which counts as taken when the first of it was, and so may give back less than it could. With `ahead` (of a
+    Rate, what `keeps`) `old` is what is held and not used, and `new` what was still held when the lease ended.
     """
 
     name: str

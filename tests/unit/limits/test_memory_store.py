@@ -271,6 +271,53 @@ def test_what_time_has_refilled_is_not_given_back_once_more(store: MemoryLimitSt
     assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 3
 
 
+def test_settlements_in_a_row_give_back_what_they_took_together(store: MemoryLimitStore, clock: Clock) -> None:
+    """What one has got back is not got back by another one once more, in whatever order they were made."""
+    reserve(store, "a", charge(PER_SECOND, 6))
+    reserve(store, "b", charge(PER_SECOND, 4))
+    clock.step(300)
+    reserve(store, "c", charge(PER_SECOND, 3))
+    settle(store, "a", 0)
+    settle(store, "b", 0)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 7
+
+
+def test_an_older_settlement_sees_what_a_younger_one_got_back(store: MemoryLimitStore, clock: Clock) -> None:
+    """The bucket is as if neither had taken anything, but for what time did."""
+    reserve(store, "a", charge(PER_SECOND, 5))
+    reserve(store, "b", charge(PER_SECOND, 4))
+    clock.step(300)
+    reserve(store, "c", charge(PER_SECOND, 1))
+    settle(store, "b", 0)
+    settle(store, "a", 0)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 9
+
+
+def test_all_parts_of_a_reservation_come_back(store: MemoryLimitStore) -> None:
+    """What was taken first comes back as well as what was taken last."""
+    reserve(store, "s", charge(PER_SECOND, 4))
+    at_once(store.extend("s", [charge(PER_SECOND, 6)], used=(0,)))
+    settle(store, "s", 0)
+    assert reserve(store, "look", charge(PER_SECOND, 0)).standings[0].remaining == 10
+
+
+def test_a_dead_ones_budget_returns_hours_later(store: MemoryLimitStore, clock: Clock) -> None:
+    """A reservation is remembered for as long as its budget's period, also when nobody asks meanwhile."""
+    day = Quota(limit=100, starts_ms=(START_MS - 86_400_000, START_MS, START_MS + 86_400_000))
+    reserve(store, "a", charge(day, 80))
+    clock.step(10 * 3_600_000)
+    assert reserve(store, "look", charge(day, 0)).standings[0].remaining == 100
+
+
+def test_extend_leaves_the_lease_as_it_was(store: MemoryLimitStore, clock: Clock) -> None:
+    """A lease is begun anew by renewing, and by opening what has ended."""
+    reserve(store, "a", charge(TWO))
+    clock.step(LEASE_MS - 1)
+    assert at_once(store.extend("a", [charge(TWO, 2)], used=(0,))).admitted
+    clock.step(1)
+    assert reserve(store, "b", charge(TWO, 2)).admitted
+
+
 def test_many_changes_without_a_pause_give_nearly_all_back(store: MemoryLimitStore) -> None:
     """Of 63 reservations all comes back, of many more at least nine tenths, and never more than was taken."""
     rule = Rate(amount=1_000, window_ms=86_400_000, capacity=1_000)
