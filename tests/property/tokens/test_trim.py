@@ -149,3 +149,12 @@ def test_calls_go_before_the_turn_that_they_are_in() -> None:
     assert cut(messages, 7).messages == [messages[0], *messages[-2:]]
     with pytest.raises(TooMuch):
         cut(messages, 6)
+
+
+def test_one_message_with_results_of_several_calls_holds_them_together() -> None:
+    """Calls of two messages whose results came in one: all three stay, or all three go."""
+    calls = [_message("assistant", 1, content=[{"type": "tool_use", "id": name}]) for name in "ab"]
+    results = _message("user", 1, content=[{"type": "tool_result", "tool_use_id": name} for name in "ab"])
+    first, last = _message("user", 1), _message("user", 1)
+    assert cut([first, *calls, results, last], 4).messages == [first, last]
+    assert cut([first, *calls, results, last], 1).messages == [last]

@@ -142,6 +142,7 @@ def test_each_kind_has_the_rate_that_the_price_says() -> None:
     assert rates.cost(usage) == parts * 1000
     above = 5 * 3 + 1 * 2 + 2 * 4 + 1 * 8 + 2 * 16 + 1 * 32 + 2 * 64 + 3 * 300
     assert rates.cost(usage._replace(prompt_tokens=11)) == above * 1000
+    assert rates.cost(usage._replace(prompt_tokens=10)) == (parts + 1) * 1000
     assert rates.cost(Usage(3, 0, cached_tokens=2, audio_tokens=2)) == (2 * 16 + 1 * 2) * 1000
     assert rates.cost(Usage(3, 0, cached_tokens=2, audio_tokens=9)) == 3 * 16 * 1000
 
