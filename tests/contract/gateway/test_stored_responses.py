@@ -549,7 +549,7 @@ async def test_switched_off(tmp_path: Path, engine: FakeUpstream, server: RedisS
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(NEVER_KEPT)
     with server.client() as looking:
-        assert looking.keys("*") == []
+        assert looking.keys("capstan:responses:*") == []
 
 
 async def test_two_replicas(tmp_path: Path, engine: FakeUpstream, server: RedisServer) -> None:
