@@ -1,7 +1,7 @@
 """Limits and budgets that run out while an answer streams: it ends well, where it has to, in every dialect."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, fra
 from support.dialects import read_chat, read_messages
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
 from support.plain_limits import PlainStore
+from support.redis_server import RedisServer
 from support.wait import eventually
 
 SLICE = 8
@@ -419,3 +420,64 @@ async def test_policies_around_each_other_both_end_a_stream(
             given = len(text_of(chunks)) // len(WORD)
             assert 40 - SLICE < given <= 40 + SLICE
             assert used(store) == [given, given]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+async def test_gateways_with_one_redis_end_streams_where_the_limit_ends(
+    tmp_path: Path, upstream: FakeUpstream, redis: RedisServer
+) -> None:
+    """Two at once take from one count: together they stream what there is, and a slice each beyond it at most."""
+    policy = dollars(100)
+    model = chat(upstream, policy)
+    options: dict[str, Any] = {"policies": [policy], "redis_url": redis.url, "stream_slice_tokens": SLICE}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    async with (
+        running_gateway(tmp_path / "a", model, **options) as one,
+        running_gateway(tmp_path / "b", model, **options) as other,
+    ):
+        (_, first, _), (_, second, _) = await asyncio.gather(stream(one), stream(other))
+        given = 0
+        for chunks in (first, second):
+            assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+            assert chunks[-1]["capstan"]["ended_by"] == "budget"
+            given += len(text_of(chunks)) // len(WORD)
+        assert 100 - 2 * SLICE < given <= 100 + 2 * SLICE
+        status, _, _ = await stream(one)
+        assert status == 429 or given < 100
+
+
+@pytest.mark.parametrize("on_failure", list(OnStoreFailure))
+async def test_a_stream_whose_redis_goes_away(
+    tmp_path: Path, upstream: FakeUpstream, redis: RedisServer, on_failure: OnStoreFailure
+) -> None:
+    """With AllowLocal it goes on by counts in memory; with Deny it ends well where what was reserved does."""
+    policy = tokens(10_000, onStoreFailure=on_failure)
+    engine = upstream.respond = Engine(words=300)
+    model = chat(upstream, policy)
+    async with running_gateway(
+        tmp_path, model, policies=[policy], redis_url=redis.url, stream_slice_tokens=SLICE
+    ) as gateway:
+        asked = asyncio.create_task(stream(gateway))
+        await eventually(lambda: engine.sent > 2 * SLICE)
+        redis.kill()
+        status, chunks, last = await asked
+        assert (status, last) == (200, "[DONE]")
+        if on_failure is OnStoreFailure.ALLOW_LOCAL:
+            assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+            assert text_of(chunks) == WORD * 300
+        else:
+            assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+            assert chunks[-1]["capstan"] == {"ended_by": "limiter_unavailable"}
