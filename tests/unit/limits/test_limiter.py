@@ -1,7 +1,8 @@
 """A gateway's limiter while its store is there, slow, away, and back again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,30 @@ def test_back_again_by_halves() -> None:
         assert {await fleet.left(charge(HOUR, 0, key=f"k{number}")) for number in range(200)} == {999}
         assert await fleet.left(charge(HOUR, 0)) == 997
         running.settle([3])
+
+    with_fleet(work)
+
+
+def test_what_the_store_could_not_be_told() -> None:
+    """What was used during an outage is told again until the store has taken it."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        gateway.wire.away = True
+        (await held(gateway, charge(HOUR, 30))).settle([30])
+        reserve, fails = gateway.wire.reserve, 3
+
+        async def fail(id: str, charges: Sequence[Charge], **options: Any) -> Verdict:
+            nonlocal fails
+            fails -= 1
+            if fails >= 0:
+                raise StoreDown("not yet")
+            return await reserve(id, charges, **options)
+
+        gateway.wire.reserve = fail  # type: ignore[method-assign]
+        gateway.wire.away = False
+        await asyncio.sleep(10)
+        assert gateway.limiter.up
+        assert await fleet.left(charge(HOUR, 0)) == 1000 - 30
 
     with_fleet(work)
 
