@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from capstan_operator.api.crd import build_crd
-from capstan_operator.api.kinds import LLMMODEL
+from capstan_operator.api.kinds import KINDS, LLMMODEL
 from capstan_operator.kube.errors import Forbidden
 from capstan_operator.kube.events import EventRecorder
 from capstan_operator.metrics import Metrics
@@ -100,7 +100,8 @@ async def test_an_older_crd_is_told_in_a_metric_and_an_event() -> None:
 async def test_its_own_crd_is_no_news() -> None:
     """The same release makes no Event."""
     kube = FakeKube(CRDS)
-    kube.put(json.loads(json.dumps(CRD)))
+    for kind in KINDS:
+        kube.put(json.loads(json.dumps(build_crd(kind))))
     metrics, kube = await _after_a_look(kube)
     assert _states(metrics)["same"] == 1.0
     assert _events(kube) == []
@@ -114,5 +115,5 @@ async def test_who_may_not_look_says_so_and_goes_on(caplog: pytest.LogCaptureFix
     metrics, kube = await _after_a_look(kube)
     assert _states(metrics)["unknown"] == 1.0
     assert _events(kube) == []
-    (line,) = [record for record in caplog.records if "may not read the CRD" in record.message]
-    assert line.levelname == "INFO"
+    lines = [record for record in caplog.records if "may not read the CRD" in record.message]
+    assert [line.levelname for line in lines] == ["INFO"] * len(KINDS)
