@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from capstan_gateway.pipeline.limits.metered import Refusal, metered
@@ -113,6 +113,7 @@ async def streamed(source: Source, slices: Slices, limit: Limit) -> tuple[bytes,
     return b"".join(out), relay
 
 
+@example(said=["x" * 9], sizes=[151], slice=1, first=0, left=1, delays=[0.0], waits=False)
 @given(
     said=st.lists(texts, min_size=1, max_size=40),
     sizes=st.lists(st.integers(1, 2000), min_size=1, max_size=5),
@@ -158,3 +159,12 @@ def test_pieces_are_whole_frames(frames: list[bytes], end: bytes, most: int) -> 
     assert front + rest == data
     assert front.endswith(end) or not data
     assert len(front) <= most or front.count(end) == 1
+
+
+def test_a_limiter_that_never_answers_ends_a_stream() -> None:
+    """Well, after a bounded time, and the client is told why."""
+    frames = frames_of(["x" * 40] * 10)
+    limit = Limit(1000, [3600.0])
+    out, _ = run_virtually(streamed(Source(frames), Slices(granted=10, slice=10, most=None), limit))
+    assert b'"capstan":{"ended_by":"limiter_unavailable"}' in out
+    assert out.endswith(b"data: [DONE]\n\n")

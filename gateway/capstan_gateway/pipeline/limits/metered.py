@@ -44,6 +44,7 @@ class Refusal:
     """Counts that a stream has ended by it."""
 
 
+_NO_ANSWER: Final = Refusal(for_good=False, note={"ended_by": "limiter_unavailable"})
 More = Callable[[int, Usage], Awaitable[Refusal | None]]
 """Takes so many tokens of output more, when so much was used so far; says why not."""
 
@@ -177,7 +178,7 @@ class _MeteredSource:
         """Take note of what became of it."""
         self._asking = None
         failed = task.cancelled() or task.exception() is not None
-        refusal = Refusal(for_good=False) if failed else task.result()
+        refusal = _NO_ANSWER if failed else task.result()
         if refusal is None:
             self._slices.take()
         else:

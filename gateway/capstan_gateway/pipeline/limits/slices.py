@@ -92,6 +92,9 @@ def piece(data: bytes, most: int) -> tuple[bytes, bytes]:
     """Give the whole frames at the front that have at most so many bytes together, at least one; and the rest."""
     if len(data) <= most:
         return data, b""
+    ends = len(data) - len(data.lstrip(b"\r\n"))
+    if ends:  # The last bytes of a frame that came before.
+        return data[:ends], data[ends:]
     for end in _FRAME_ENDS:
         at = data.rfind(end, 0, most)
         if at < 0:
