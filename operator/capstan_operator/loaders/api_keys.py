@@ -8,7 +8,7 @@ up for what it has missed. While Secrets cannot be listed, what is known of them
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from capstan_contract.config import GatewayConfig
 from capstan_contract.keys import KeyEntry
@@ -19,6 +19,8 @@ from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import SECRETS
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SELECTOR: Final = f"{API_KEY_LABEL}={IS_KEY}"
 FEW: Final = 32
@@ -39,6 +41,8 @@ class ApiKeys:
         self._changed: dict[str, None] = {}
         self._gone: dict[str, None] = {}
         """Names that were seen deleted before anything was listed."""
+        self._left: dict[tuple[str, str], None] = {}
+        """Names and uids that were seen deleted since the list that is under way has begun."""
         self._is_list_due = True
 
     def saw(self, type_: str | None, metadata: Mapping[str, Any]) -> bool:
@@ -57,6 +61,7 @@ class ApiKeys:
 
     def _drop(self, name: str, metadata: Mapping[str, Any]) -> bool:
         _note(self._changed, name)  # another one of this name may be there by now
+        _note(self._left, (name, str(metadata.get("uid") or "")))
         if self._known is None:
             _note(self._gone, name)
             return True
@@ -89,7 +94,7 @@ class ApiKeys:
                     raise error
 
     async def _list(self, salt: str) -> None:
-        noted, self._changed, self._is_list_due = self._changed, {}, False
+        noted, self._changed, self._left, self._is_list_due = self._changed, {}, {}, False
         by_uid = {one.uid: one for one in (self._known or {}).values()}
 
         def known(uid: str, version: str) -> KeySecret | None:
@@ -107,10 +112,12 @@ class ApiKeys:
         except BaseException:
             self._changed, self._is_list_due = noted | self._changed, True
             raise
-        # NB: what was seen deleted meanwhile is among `_changed`, and must not come back.
-        away = self._changed.keys() - (self._known or {}).keys()
-        self._known = {one.name: one for one in listing.items if one is not None and one.name not in away}
-        self._gone = {}
+        # NB: what was seen deleted meanwhile must not come back; what was seen to change is in, and is looked at again.
+        self._known = {one.name: one for one in listing.items if one is not None and not self._has_left(one)}
+        self._gone, self._left = {}, {}
+
+    def _has_left(self, secret: KeySecret) -> bool:
+        return (secret.name, secret.uid) in self._left or (secret.name, "") in self._left
 
     async def _look(self, known: dict[str, KeySecret], name: str, salt: str) -> None:
         self._changed.pop(name, None)
@@ -140,6 +147,6 @@ class ApiKeys:
         return tuple(key for key in (live.keys if live else ()) if key.id not in self._gone)
 
 
-def _note(names: dict[str, None], name: str) -> None:
+def _note(names: dict[T, None], name: T) -> None:
     if len(names) < MOST_NOTED or name in names:
         names[name] = None

@@ -117,6 +117,43 @@ async def test_a_key_that_goes_while_it_is_being_read_does_not_come_back(whole: 
     assert not keys.has_news
 
 
+@pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED"])
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_key_that_is_shown_while_a_list_is_under_way_is_in(type_: str | None, is_first: bool) -> None:
+    """A watch that opens beside a list shows every key, and takes none away."""
+    kube = SecretKube()
+    keys = await listed(kube, "a") if not is_first else ApiKeys(kube, namespace="capstan-system")  # type: ignore[arg-type]
+    kube.put("a", "another-key-of-twenty-characters")
+    kube.put("b", "a-third-key-of-twenty-characters")
+    keys.suspect_all()
+
+    def opens() -> None:
+        kube.before_answer = lambda: None
+        for secret in kube.secrets.values():
+            keys.saw(type_, secret["metadata"])
+
+    kube.before_answer = opens
+    await keys.read(SALT)
+    assert names(keys) == {"a", "b"}
+
+
+async def test_only_the_secret_that_was_seen_deleted_is_kept_out_of_a_list() -> None:
+    """One that was made anew under the name is a key, and neither of two that went comes back."""
+    kube = SecretKube()
+    keys = await listed(kube, "a", "b")
+    keys.suspect_all()
+
+    def goes() -> None:
+        kube.before_answer = lambda: None
+        keys.saw("DELETED", {**kube.secrets["a"]["metadata"], "uid": "of-before"})
+        for uid in (kube.secrets["b"]["metadata"]["uid"], "of-the-next"):
+            keys.saw("DELETED", {**kube.secrets["b"]["metadata"], "uid": uid})
+
+    kube.before_answer = goes
+    await keys.read(SALT)
+    assert names(keys) == {"a"}
+
+
 async def test_an_event_of_a_former_secret_of_the_name_takes_nothing_away() -> None:
     """Who deletes a Secret and makes it anew may be seen in the wrong order."""
     kube = SecretKube()
