@@ -75,7 +75,7 @@ class _FilteredSource:
         self._stopped = False
         """Whether a filter has ended it, and its engine was cut off."""
         self._failure: GatewayError | None = None
-        """What a filter has raised behind something that passed."""
+        """What is raised behind something that passed: by a filter, or because the stream broke."""
         self._head: Document = {}
         self._given = False
         """Whether anything of the answer passed; comments are nothing of it."""
@@ -116,7 +116,14 @@ class _FilteredSource:
         self._hold.come_back()
         out = b""
         while not out and not self.over:
-            out = await self._next()
+            try:
+                out = await self._next()
+            except StreamBroken as broken:
+                # What made sense goes through the client's dialect like everything else; the break comes behind it.
+                out, broken.before = broken.before, b""
+                if not out:
+                    raise
+                self._failure = broken
         self._hold.leave()
         return out
 

@@ -429,3 +429,32 @@ async def test_an_end_reaches_those_behind_it(model: Filtered) -> None:
     reply = await model.ask()
     assert _said(reply.content) == "ONE TWO "
     assert reply.content.count(b'"finish_reason":"length"') == 1
+
+
+@pytest.mark.parametrize("path", ["messages", "responses"])
+async def test_what_made_sense_before_a_break_comes_in_the_client_s_dialect(model: Filtered, path: str) -> None:
+    """A stream that breaks in bytes with something good in them gives that in the form of all before it."""
+    begun = asyncio.Event()
+
+    async def breaks(_: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(frame(delta("m", "one ")))
+        await begun.wait()
+        await wire.chunk(frame(delta("m", "two ")) + b"data: [1]\n\n")
+        await asyncio.Event().wait()
+
+    model.upstream.respond = breaks
+    model.filters[:] = [Filter]
+    prompt = {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}]} if path == "messages" else {"input": "x"}
+    body = b""
+    async with (
+        httpx2.AsyncClient() as client,
+        client.stream("POST", f"{model.gateway.url}/v1/{path}", json={"model": "m", "stream": True, **prompt}) as reply,
+    ):
+        async for piece in reply.aiter_bytes():
+            body += piece
+            begun.set()
+    await model.gateway.settled()
+    assert b"two " in body
+    assert b"chat.completion.chunk" not in body
+    assert (b"event: error" if path == "messages" else b"response.failed") in body
