@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import ValidationError
 
-from capstan_contract.config import ExternalBackend, Price
+from capstan_contract.config import ExternalBackend, ModelEntry, Price
 from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL
+from capstan_operator.api.kinds import Model
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.resources.resource import Manifest
 
@@ -93,6 +94,19 @@ class PriceTable:
 
 
 NO_PRICES: Final = PriceTable()
+
+
+def prices_in_force(entries: Iterable[ModelEntry], models: Iterable[Model]) -> PriceTable:
+    """Give back what of a table is in force in a config: the prices of hosted models that do not say one themselves."""
+    unsaid = {str(model.key) for model in models if model.spec is not None and model.spec.serving.price is None}
+    prices: dict[str, dict[str, Price]] = {}
+    for entry in entries:
+        if entry.price is None or entry.id not in unsaid or not isinstance(entry.backend, ExternalBackend):
+            continue
+        provider = provider_of(endpoint.url for endpoint in entry.backend.endpoints)
+        if provider is not None:
+            prices.setdefault(provider, {}).setdefault(entry.upstreamName, entry.price)
+    return PriceTable(prices)
 
 
 def provider_of(urls: Iterable[str]) -> str | None:

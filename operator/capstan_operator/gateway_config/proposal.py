@@ -21,7 +21,7 @@ from capstan_operator.desired.live import LiveConfig, reserved_by_status
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.policies import policy_key
-from capstan_operator.desired.prices import NO_PRICES
+from capstan_operator.desired.prices import NO_PRICES, prices_in_force
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable
 from capstan_operator.gateway_config.writer import ConfigWriter
@@ -109,7 +109,7 @@ class Proposer:
         live = await self._look(listed)
         await self._doubt(live, listed)
         await self._doubt_policies(live, policies)
-        self._prices = await self._price_tables.load()
+        self._prices = await self._price_tables.load(lambda: prices_in_force(live.entries.values(), listed.models))
         listed_all = Listed(listed, policies)
         proposal = await asyncio.to_thread(self._compile, listed_all, live)
         if proposal.hold is not None:

@@ -26,8 +26,10 @@ class PriceTables:
         self._table = NO_PRICES
         self._told = ""
 
-    async def load(self) -> PriceTable:
-        """Give the table: the same object as long as nothing has changed. Raises KubeError if it was never read."""
+    async def load(self, before: Callable[[], PriceTable] = lambda: NO_PRICES) -> PriceTable:
+        """Give the table: the same object as long as nothing has changed. `before` gives the prices that the process
+        before has left in force: they count while the first table that is seen is faulty. Raises KubeError if it was
+        never read."""
         try:
             listing = await self._kube.list(CONFIG_MAPS, namespace=self._namespace, label_selector=PRICES_SELECTOR)
         except KubeError:
@@ -36,14 +38,16 @@ class PriceTables:
             return self._table
         versions = {one["metadata"]["name"]: str(one["metadata"].get("resourceVersion")) for one in listing.items}
         if versions != self._versions:
-            self._read(listing.items)
+            self._read(listing.items, before)
             self._versions = versions
         return self._table
 
-    def _read(self, items: Any) -> None:
+    def _read(self, items: Any, before: Callable[[], PriceTable]) -> None:
         try:
             self._table = read_table(items)
         except PricesUnreadable as error:
+            if self._versions is None:
+                self._table = before()
             self._say(f"{error}; prices stay as they were")
         else:
             self._say("")

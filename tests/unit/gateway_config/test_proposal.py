@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.config import ModelEntry
+from capstan_contract.config import ModelEntry, Price
 from capstan_contract.names import CONFIG_FILE
 from capstan_operator.api.kinds import LLM_MODELS, RATE_LIMIT_POLICIES, Model
+from capstan_operator.desired.prices import PRICES_FILE, build_table
 from capstan_operator.errors import Retryable
 from capstan_operator.gateway_config.proposal import Proposal, Proposer
 from capstan_operator.gateway_config.writer import ConfigWriter
@@ -28,6 +29,8 @@ from support.plainpolicies import make_policy, named
 NAME = Settings().gateway_config_name
 OLD = "2020-01-01T00:00:00Z"
 SEEN = {"observedGeneration": 1}
+HOME = Settings().build.install_namespace
+PER_MILLION = {"inputPerMillion": "7"}
 
 
 class Kube(MemoryKube):
@@ -382,6 +385,29 @@ async def test_limits_stay_across_a_restart(kube: Kube) -> None:
     operator = Operator(kube)
     await operator.run([make_model("m")], policies=AllPolicies((replace(faulty, uid="another"),)))
     assert operator.entries["team/m"].policies == ()
+
+
+async def test_prices_stay_across_a_restart_onto_a_faulty_table(kube: Kube) -> None:
+    """A process whose first table is faulty goes on with the prices that are in force, until it can read one; without
+    a table a price is gone."""
+    external = {"model": "gpt-4o", "url": "https://api.openai.com/v1"}
+    models = [make_model("m", external=external), make_model("own", external=external, serving={"price": PER_MILLION})]
+    await kube.apply(
+        build_table({"openai": {"gpt-4o": Price(inputPerMillion=1)}}, name="t", namespace=HOME, source="s")
+    )
+    await Operator(kube).run(models)
+    await kube.apply(build_table({}, name="t", namespace=HOME, source="s") | {"data": {PRICES_FILE: "{"}})
+    operator = Operator(kube)
+    for _ in range(2):
+        await operator.run([*models, make_model("late", external=external)])
+        prices = {id_: entry.price for id_, entry in operator.entries.items()}
+        one, own = Price(inputPerMillion=1), Price(inputPerMillion=7)
+        assert prices == {"team/m": one, "team/own": own, "team/late": one}
+    assert [event[1] for event in operator.events] == ["PricesUnreadable"]
+    kube.objects.pop("t")
+    operator = Operator(kube)
+    await operator.run(models)
+    assert operator.entries["team/m"].price is None
 
 
 async def test_no_config_without_limits_when_nothing_can_be_read(kube: Kube) -> None:
