@@ -109,12 +109,12 @@ def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def _add_terms(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--user", default="", help="whose key it is")
-    parser.add_argument("--team", default="", help="the team of the user")
-    parser.add_argument("--tenant", default="", help="who sees what is stored with it (default: the team, or the user)")
-    parser.add_argument("--tier", default="", help="tier that rate limits may ask for")
+    parser.add_argument("--user", help="whose key it is")
+    parser.add_argument("--team", help="the team of the user")
+    parser.add_argument("--tenant", help="who sees what is stored with it (default: the team, or the user)")
+    parser.add_argument("--tier", help="tier that rate limits may ask for")
     parser.add_argument(
-        "--models", default="", metavar="NAMES", help="models that it may use, as in 'llama-8b,qwen-*' (default: all)"
+        "--models", metavar="NAMES", help="models that it may use, as in 'llama-8b,qwen-*' (default: all)"
     )
     parser.add_argument(
         "--expires", metavar="END", help="when it ends: as in 90d, 12h, or 2027-01-31T12:00:00Z (default: never)"
@@ -165,14 +165,14 @@ async def _store(arguments: argparse.Namespace) -> AsyncIterator[KeyStore]:
 async def create(store: KeyStore, arguments: argparse.Namespace, now: float) -> None:
     """Make a key and print it."""
     terms = Terms(
-        user=arguments.user.strip(),
-        team=arguments.team.strip(),
-        tenant=arguments.tenant.strip(),
-        tier=arguments.tier.strip(),
-        models=arguments.models.strip(),
-        expires=read_end(arguments.expires, now) if arguments.expires else 0,
+        user=_said(arguments, "user"),
+        team=_said(arguments, "team"),
+        tenant=_said(arguments, "tenant"),
+        tier=_said(arguments, "tier"),
+        models=_said(arguments, "models"),
+        expires=_end(arguments, now),
     )
-    name = check_name(arguments.name or make_name(terms))
+    name = check_name(_said(arguments, "name") or make_name(terms))
     check_terms(name, terms)
     value = _given(arguments.key_file) if arguments.key_file else make_key()
     await store.create(name, value, terms)
@@ -182,7 +182,7 @@ async def create(store: KeyStore, arguments: argparse.Namespace, now: float) -> 
 async def rotate(store: KeyStore, arguments: argparse.Namespace, now: float) -> None:
     """Make a further key with the terms of another one, print it, and have the other one end after the grace."""
     grace = read_duration(arguments.grace)
-    expires = read_end(arguments.expires, now) if arguments.expires else 0
+    expires = _end(arguments, now)
     old = _named(await store.all(), [arguments.name])[0]
     if old.fault:
         raise KeyFault(f"'{old.name}' cannot be rotated: {old.fault}")
@@ -227,6 +227,20 @@ async def revoke(store: KeyStore, arguments: argparse.Namespace, now: float) -> 
 
 Action = Callable[[KeyStore, argparse.Namespace, float], Awaitable[None]]
 ACTIONS: Final[dict[str, Action]] = {"create": create, "rotate": rotate, "list": list_all, "revoke": revoke}
+
+
+def _said(arguments: argparse.Namespace, option: str) -> str:
+    """Give what an option says; empty where it is left out. Raises KeyFault for one that says nothing, as the variable
+    of a script that is not set does: the key would be allowed more than was meant."""
+    text: str | None = getattr(arguments, option)
+    if text is not None and not text.strip():
+        raise KeyFault(f"--{option} is empty: leave it out, or say what it is to be")
+    return (text or "").strip()
+
+
+def _end(arguments: argparse.Namespace, now: float) -> int:
+    text = _said(arguments, "expires")
+    return read_end(text, now) if text else 0
 
 
 def _named(issued: Sequence[Issued], names: Sequence[str]) -> list[Issued]:

@@ -122,8 +122,8 @@ def build_entry(name: str, key: bytes, annotations: Mapping[str, str], salt: str
         team=words["team"],
         tenant=tenant,
         tier=words["tier"],
-        models=read_patterns(annotations.get(KEY_MODELS_ANNOTATION, "")),
-        expires=read_expiry(annotations.get(KEY_EXPIRES_ANNOTATION, "")),
+        models=read_patterns(annotations.get(KEY_MODELS_ANNOTATION)),
+        expires=read_end_of(annotations),
     )
 
 
@@ -182,15 +182,15 @@ def _word(annotation: str, text: str) -> str:
     return word
 
 
-def read_patterns(text: str) -> tuple[str, ...]:
-    """Read names of models with commas between them, where `*` is any run of characters; none: all models.
+def read_patterns(text: str | None) -> tuple[str, ...]:
+    """Read names of models with commas between them, where `*` is any run of characters; None: all models.
 
     Raises KeyFault for what names none: it would otherwise allow everything.
     """
-    if not text.strip():
-        if text:
-            raise KeyFault(f"`{KEY_MODELS_ANNOTATION}` must name a model, or not be there")
+    if text is None:
         return ()
+    if not text.strip():
+        raise KeyFault(f"`{KEY_MODELS_ANNOTATION}` must name a model, or not be there")
     patterns = [part.strip() for part in text.split(",")]
     if not all(patterns):
         raise KeyFault(f"`{KEY_MODELS_ANNOTATION}` must be names with one comma between two of them")
@@ -201,14 +201,16 @@ def read_patterns(text: str) -> tuple[str, ...]:
     return tuple(sorted(set(patterns)))
 
 
+def read_end_of(annotations: Mapping[str, str]) -> int:
+    """Read when a key ends, as Unix seconds; 0, where nothing is said of it: never. Raises KeyFault."""
+    text = annotations.get(KEY_EXPIRES_ANNOTATION)
+    return 0 if text is None else read_expiry(text)
+
+
 def read_expiry(text: str) -> int:
-    """Read a time as Unix seconds; 0: never. Raises KeyFault for what is no time: a key must not live longer than was
-    meant."""
-    said = text.strip()
-    if not said:
-        return 0
+    """Read a time as Unix seconds. Raises KeyFault for what is no time: a key must not live longer than was meant."""
     try:
-        moment = datetime.fromisoformat(said)
+        moment = datetime.fromisoformat(text.strip())
         seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
     except (ValueError, OverflowError):
         raise KeyFault(f"`{KEY_EXPIRES_ANNOTATION}` must be a time as in 2027-01-31T12:00:00Z") from None

@@ -19,7 +19,7 @@ from capstan_contract.names import (
     KEY_TIER_ANNOTATION,
     KEY_USER_ANNOTATION,
 )
-from capstan_operator.desired.api_keys import IS_KEY, KeyFault, build_entry, read_expiry
+from capstan_operator.desired.api_keys import IS_KEY, KeyFault, build_entry, read_end_of, read_expiry
 from capstan_operator.resources.resource import Manifest
 
 KEY_RANDOM_BYTES: Final = 32
@@ -106,7 +106,7 @@ def issued_of(metadata: Mapping[str, object]) -> Issued:
     said: Mapping[str, str] = annotations if isinstance(annotations, dict) else {}
     fault = ""
     try:
-        expires = read_expiry(said.get(KEY_EXPIRES_ANNOTATION, ""))
+        expires = read_end_of(said)
         build_entry(name, b"", said, _NO_SALT)
     except KeyFault as error:
         expires, fault = 0, str(error)
@@ -119,7 +119,9 @@ def issued_of(metadata: Mapping[str, object]) -> Issued:
         expires=expires,
     )
     created = str(metadata.get("creationTimestamp") or "")
-    return Issued(name, terms, created=read_expiry(created), uid=str(metadata.get("uid") or ""), fault=fault)
+    return Issued(
+        name, terms, created=read_expiry(created) if created else 0, uid=str(metadata.get("uid") or ""), fault=fault
+    )
 
 
 def build_key_secret(name: str, namespace: str, key: str, terms: Terms) -> Manifest:

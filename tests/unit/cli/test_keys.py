@@ -133,6 +133,23 @@ def test_what_cannot_be_done_is_said_in_one_line(terminal: Terminal, words: tupl
     assert terminal.listed() == []
 
 
+@pytest.mark.parametrize("option", ["name", "user", "team", "tenant", "tier", "models", "expires"])
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_option_that_says_nothing_makes_no_key(terminal: Terminal, option: str, text: str) -> None:
+    """A variable of a script that is not set must not make a key for all models, or one that never ends."""
+    assert terminal("create", f"--{option}", text, code=1) == ""
+    assert f"--{option} is empty" in terminal.err
+    assert terminal.listed() == []
+
+
+def test_a_rotation_to_an_empty_end_changes_nothing(terminal: Terminal) -> None:
+    """The new key would never end."""
+    terminal("create", "--name", "old", "--user", "alice", "--expires", "1d")
+    assert terminal("rotate", "old", "--expires", "", code=1) == ""
+    assert "--expires is empty" in terminal.err
+    assert len(terminal.listed()) == 1
+
+
 def test_no_keys_are_said_so(terminal: Terminal) -> None:
     """With how to make one."""
     assert "capstan keys create" in terminal("list")
