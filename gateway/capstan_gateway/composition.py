@@ -193,7 +193,6 @@ class Gateway:
             Job("admin-key", self.admin_key.run),
             Job("probes", self._prober().run),
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
-            *self._counting.jobs,
             *self._sources(),
         ]
         working = asyncio.create_task(self.jobs.run(jobs))

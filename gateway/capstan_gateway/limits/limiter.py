@@ -25,6 +25,7 @@ from capstan_gateway.life.outbox import Outbox
 from capstan_gateway.life.pauses import doubled
 from capstan_gateway.limits.away import Away
 from capstan_gateway.limits.debts import Payment
+from capstan_gateway.limits.local import at_once
 from capstan_gateway.limits.port import LEASE_MS, Charge, LimitStore, Outcome, Reservation, StoreDown, Verdict
 from capstan_gateway.limits.shares import ShareBook
 from capstan_gateway.limits.taken import FromShares, Held
@@ -85,14 +86,18 @@ class StoreLimiter:
         shares: bool = True,
         on_dropped: Callable[[int], None] = lambda _: None,
         leave: Callable[[], Awaitable[None]] | None = None,
+        ends_at_once: bool = False,
     ) -> None:
         """`pulse` tells the store that this gateway is alive, and gives how many are; `leave` that it is no more.
+
+        With `ends_at_once` the store never waits and never fails, and is told the end of a request as it comes.
 
         `clock` is in seconds and never steps; `now_ms` is Unix time.
         """
         self._store = store
         self._pulse = pulse
         self._leave = leave
+        self._ends_at_once = ends_at_once
         self.now = clock
         self._rng = rng
         self._new_id = new_id
@@ -195,6 +200,9 @@ class StoreLimiter:
             self._away.debts.add(held.charges, used, now=self.now(), gateways=self.gateways)
             return
         self._open.pop(held.id, None)
+        if self._ends_at_once:
+            at_once(self._store.settle(held.group, held.id, used))
+            return
         self._ends.put(_End(held.group, held.id, tuple(used)))
         if not self.up:
             self._away.settle(held.id, held.charges, [0] * len(held.charges))

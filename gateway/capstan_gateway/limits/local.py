@@ -40,7 +40,7 @@ class LocalLimiter:
     def take(self, charges: Sequence[Charge], *, local: bool = True) -> Reservation | None:  # noqa: ARG002
         """See `port.Limiter`; None where there is not enough, which `reserve` tells the particulars of."""
         id = str(next(self._ids))
-        held = self._hold(id, charges, _at_once(self._store.reserve(id, charges, lease_ms=LEASE_MS)))
+        held = self._hold(id, charges, at_once(self._store.reserve(id, charges, lease_ms=LEASE_MS)))
         return held if isinstance(held, _Held) else None
 
     def _hold(self, id: str, charges: Sequence[Charge], verdict: Verdict) -> "_Held | Verdict":
@@ -62,7 +62,7 @@ class LocalLimiter:
     def settle(self, held: "_Held", used: Sequence[int]) -> None:
         """End a reservation, once."""
         if self._held.pop(held.id, None) is not None:
-            _at_once(self._store.settle(held.group, held.id, used))
+            at_once(self._store.settle(held.group, held.id, used))
 
 
 class _Held:
@@ -97,7 +97,7 @@ class _Held:
         self._limiter.settle(self, used)
 
 
-def _at_once(work: Coroutine[Any, Any, T]) -> T:
+def at_once(work: Coroutine[Any, Any, T]) -> T:
     """Give what this gives without ever waiting; RuntimeError when it waits."""
     try:
         work.send(None)

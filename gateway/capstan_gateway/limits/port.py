@@ -69,8 +69,7 @@ class Bucket:
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What is taken from a bucket."""
 
     bucket: Bucket

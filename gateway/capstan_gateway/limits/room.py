@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from capstan_gateway.life.jobs import Job
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.limits.limiter import StoreLimiter, id_maker
-from capstan_gateway.limits.local import LocalLimiter
 from capstan_gateway.limits.memory import MemoryLimitStore
 from capstan_gateway.limits.port import Limiter
 from capstan_gateway.redis_address import read_address
@@ -27,7 +25,6 @@ class Counting:
     """The limiter of one process, and what keeps it going."""
 
     limiter: Limiter
-    jobs: tuple[Job, ...] = ()
     live_in: Callable[[Lifecycle], None] = lambda _: None
     notes: Callable[[], tuple[str, ...]] = tuple
 
@@ -40,9 +37,22 @@ class Counting:
 def make_counting(settings: Settings, *, metrics: Metrics, rng: Random) -> Counting:
     """Make the limiter that these settings ask for; nothing is connected yet."""
     if settings.redis_url is None:
-        local = LocalLimiter(MemoryLimitStore(unix_ms))
-        return Counting(limiter=local, jobs=(Job("limits", local.run),))
+        return _in_memory(settings, metrics=metrics, rng=rng)
     return _in_redis(settings, settings.redis_url, metrics=metrics, rng=rng)
+
+
+def _in_memory(settings: Settings, *, metrics: Metrics, rng: Random) -> Counting:
+    """Count in this process, with shares too: to take from one takes a small part of what the counts themselves do."""
+
+    async def alone() -> int:
+        return 1
+
+    limiter = StoreLimiter(
+        MemoryLimitStore(unix_ms), pulse=alone, clock=time.monotonic, now_ms=unix_ms, rng=rng,
+        new_id=id_maker(secrets.token_hex), shares=not settings.limits_one_by_one, ends_at_once=True,
+    )  # fmt: skip
+    metrics.before_collect.append(lambda: _read(limiter, metrics, store="memory"))
+    return Counting(limiter=limiter, live_in=lambda lifecycle: lifecycle.add(limiter, Phase.OUTBOX))
 
 
 def _in_redis(settings: Settings, url: str, *, metrics: Metrics, rng: Random) -> Counting:
@@ -83,15 +93,16 @@ def _in_redis(settings: Settings, url: str, *, metrics: Metrics, rng: Random) ->
             return ()
         return (f"limits are decided without Redis: {links.failure or 'it refuses'}",)
 
-    metrics.before_collect.append(lambda: _read(limiter, metrics))
+    metrics.before_collect.append(lambda: _read(limiter, metrics, store="redis"))
     return Counting(limiter=limiter, live_in=live_in, notes=notes)
 
 
-def _read(limiter: StoreLimiter, metrics: Metrics) -> None:
+def _read(limiter: StoreLimiter, metrics: Metrics, *, store: str) -> None:
     """Read what the limiter keeps, when Prometheus asks."""
     tally = limiter.tally
-    for where, count in (("shares", tally.from_shares), ("redis", tally.from_store), ("memory", tally.in_memory),
-                         ("nowhere", tally.refused_down)):  # fmt: skip
+    found = {"shares": tally.from_shares, "memory": tally.in_memory, "nowhere": tally.refused_down}
+    found[store] = found.get(store, 0) + tally.from_store
+    for where, count in found.items():
         metrics.limit_admissions.at(where).value = count
     metrics.limit_reservations.at().value = limiter.open
     metrics.limit_shares.at().value = limiter.book.count

@@ -101,19 +101,18 @@ class ShareBook:
         if shares is None:
             return None
         found: list[Share] = []
-        for charge in charges:
-            bucket = charge.bucket
+        for bucket, amount in charges:
             share = shares.get(bucket.key)
             if share is None:
                 break
-            left = share.left - charge.amount
-            if left < 0 or share.until <= now or (share.rule is not bucket.rule and share.rule != bucket.rule):
-                self.want(share)
+            left = share.left - amount
+            # NB: `low` is never below 0.
+            if (left < share.low or share.until <= now or share.rule is not bucket.rule) and not self._gives(
+                share, left, bucket.rule, now
+            ):
                 break
             share.left = left
             share.running += 1
-            if left < share.low and not share.wanted:
-                self.want(share)
             found.append(share)
         else:
             return found
@@ -121,6 +120,17 @@ class ShareBook:
             share.left += charge.amount
             share.running -= 1
         return None
+
+    def _gives(self, share: Share, left: int, rule: Rule, now: float) -> bool:
+        """Whether a share can be taken from so that so much is left; what runs low is wanted more of."""
+        if left < share.low or share.until <= now:
+            self.want(share)
+        if left < 0 or share.until <= now:
+            return False
+        if share.rule != rule:
+            self.want(share)
+            return False
+        return True
 
     def take_more(self, shares: Sequence[Share], amounts: Sequence[int], now: float) -> bool:
         """Take more for a request that has taken of these already: all or nothing."""

@@ -69,11 +69,11 @@ def read_needs(document: Mapping[str, Any], body_bytes: int) -> Needs:
 
 def read_max_tokens(document: Mapping[str, Any]) -> int | None:
     """The client's own limit of the answer, under either of its names."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        value = document.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
+    value = document.get("max_completion_tokens")
+    if type(value) is int and value > 0:
+        return value
+    value = document.get("max_tokens")
+    return value if type(value) is int and value > 0 else None
 
 
 def _parts(messages: object) -> Iterator[dict[str, Any]]:

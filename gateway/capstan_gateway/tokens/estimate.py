@@ -29,6 +29,8 @@ _TEXT_FIELDS: Final = ("text", "content", "output", "arguments", "name", "refusa
 _WRITTEN_FIELDS: Final = ("tools", "functions", "response_format", "text", "output_config")
 """Fields of a request that templates write into the prompt as JSON."""
 _PROMPT_FIELDS: Final = ("prompt", "input", "query", "documents", "text_1", "text_2", "suffix", "instructions")
+_BESIDE_MESSAGES: Final = frozenset(("system", *_PROMPT_FIELDS, *_WRITTEN_FIELDS))
+"""Fields of which any makes a prompt more than its messages."""
 MAX_DEPTH: Final = 16
 """Of values inside each other. What is deeper is not counted: nothing that an engine reads is."""
 
@@ -141,6 +143,26 @@ def prompt_tokens(document: Mapping[str, Any]) -> int:
 
     Takes any document; what is of a wrong type counts nothing.
     """
+    plain = _plain_tokens(document.get("messages")) if _BESIDE_MESSAGES.isdisjoint(document) else -1
+    return plain if plain >= 0 else _read_tokens(document)
+
+
+def _plain_tokens(messages: object) -> int:
+    """Count messages of nothing but a role and a text in ASCII, as most are; -1 where one is anything else."""
+    if type(messages) is not list:
+        return -1
+    length = 0
+    for message in messages:
+        if type(message) is not dict or len(message) != 2 or "role" not in message:
+            return -1
+        content = message.get("content")
+        if type(content) is not str or not content.isascii():
+            return -1
+        length += len(content)
+    return MESSAGE_TOKENS * len(messages) + ANSWER_TOKENS - (-length // ASCII_BYTES_PER_TOKEN)
+
+
+def _read_tokens(document: Mapping[str, Any]) -> int:
     prompt = _Prompt()
     messages = document.get("messages")
     if isinstance(messages, list):

@@ -71,6 +71,11 @@ class Rates:
                 return rates
         return self
 
+    def of_tokens(self, prompt: int, output: int) -> int:
+        """Give the price of so many tokens, at least 0, of which none is of a kind of its own."""
+        rates = self.above(prompt) if self.tiers else self
+        return -(-(prompt * rates.input + output * rates.output) // MILLION)
+
     def cost(self, usage: Usage) -> int:
         """Give the price of one call in nano-dollars; never negative, whatever an engine tells."""
         prompt, output, cached, written, _, hour, audio, thought, spoken = usage

@@ -196,7 +196,7 @@ class RateLimitLayer:
             prompt = await self._prompt(ask) if prompt < 0 else prompt
             need = self._need_of(ask, plan, cheaper, prompt)
             charges = tuple(
-                replace(charge, amount=0) if position in waived else charge
+                charge._replace(amount=0) if position in waived else charge
                 for position, charge in enumerate(need.charges)
             )
             need = need._replace(charges=charges, waived=waived)
