@@ -37,15 +37,24 @@ class SecretKube:
     def __init__(self) -> None:
         self.secrets: dict[str, Manifest] = {}
         self.fails = False
+        self.hidden: set[str] = set()
+        """Names that lists lack."""
         self.looks: list[str] = []
         """What was asked for: the names of Secrets, and `*` for a list."""
         self.before_answer: Callable[[], None] = lambda: None
+        self._former: set[str] = set()
         self._versions = itertools.count(2)
 
     def put(self, name: str, value: str = VALUE, **annotations: str) -> Manifest:
         """Make or change one; give its metadata."""
-        self.secrets[name] = key_secret(name, value, version=str(next(self._versions)), **annotations)
+        before, version = self.secrets.get(name), str(next(self._versions))
+        self.secrets[name] = key_secret(name, value, version=version, **annotations)
         metadata: Manifest = self.secrets[name]["metadata"]
+        if before is not None:
+            metadata["uid"] = before["metadata"]["uid"]
+        elif name in self._former:
+            metadata["uid"] = f"uid-{name}-{version}"
+        self._former.add(name)
         return metadata
 
     async def list(
@@ -55,7 +64,7 @@ class SecretKube:
         self.looks.append("*")
         self._fail()
         items = []
-        for secret in list(self.secrets.values()):
+        for secret in [one for name, one in self.secrets.items() if name not in self.hidden and _is_labelled(one)]:
             found = known(secret["metadata"]["uid"], secret["metadata"]["resourceVersion"])
             items.append(shape(secret) if found is None else found)
         self.before_answer()
@@ -74,3 +83,7 @@ class SecretKube:
     def _fail(self) -> None:
         if self.fails:
             raise Unavailable("no answer")
+
+
+def _is_labelled(secret: Manifest) -> bool:
+    return bool(secret["metadata"]["labels"])

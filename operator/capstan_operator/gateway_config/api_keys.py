@@ -48,9 +48,10 @@ class GatewayKeys:
         return self._keys.has_news
 
     async def read(self, live: GatewayConfig | None) -> None:
-        """Bring what is known of the Secrets up to date; `live` is asked for the salt, once. Raises KubeError."""
+        """Bring what is known of the Secrets up to date; `live` is asked for the salt, once, and for the keys
+        that a first list should have. Raises KubeError or Retryable."""
         self._salt = self._salt or (live.keySalt if live else "") or self._make_salt()
-        await self._keys.read(self._salt)
+        await self._keys.read(self._salt, live=[key.id for key in live.keys] if live else ())
         self._tell_complaints()
 
     def _tell_complaints(self) -> None:

@@ -2,19 +2,21 @@
 
 A value is hashed while the answer that it came in is read, and nothing else of it is kept. The watch brings metadata
 alone: a Secret that it shows deleted is gone at once, one that it shows changed is looked at by name, and a list makes
-up for what it has missed. While Secrets cannot be listed, what is known of them stays.
+up for what it has missed. While Secrets cannot be listed, what is known of them stays; so it does when a list lacks
+some that are there when they are asked for by name.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar
 
 from capstan_contract.config import GatewayConfig
 from capstan_contract.keys import KeyEntry
 from capstan_contract.names import API_KEY_LABEL
 from capstan_operator.desired.api_keys import IS_KEY, CompiledKeys, KeySecret, compile_keys, is_key, read_key
-from capstan_operator.kube.errors import NotFound
+from capstan_operator.errors import Retryable
+from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import SECRETS
 
@@ -25,6 +27,8 @@ T = TypeVar("T")
 SELECTOR: Final = f"{API_KEY_LABEL}={IS_KEY}"
 FEW: Final = 32
 """So many Secrets are looked at one by one; where more have changed, all are listed."""
+MOST_DOUBTED: Final = 8
+"""So many of the keys that a list does not have are asked for before it is believed."""
 MOST_NOTED: Final = 65_536
 """Bound of what is noted of the watch while nothing can be read."""
 
@@ -80,12 +84,13 @@ class ApiKeys:
         """Whether there is something to be read."""
         return bool(self._is_list_due or self._changed)
 
-    async def read(self, salt: str) -> None:
-        """Bring what is known up to date; `salt` is what keys are hashed with. Raises KubeError: all stays as it is."""
+    async def read(self, salt: str, *, live: Collection[str] = ()) -> None:
+        """Bring what is known up to date; `salt` is what keys are hashed with, `live` are the names of those that are
+        valid before any were listed. Raises KubeError, or Retryable for a list that lacks keys: all stays as it is."""
         if salt != self._salt:
             self._salt, self._known = salt, None
         if self._known is None or self._is_list_due or len(self._changed) > FEW:
-            await self._list(salt)
+            await self._list(salt, live)
         else:
             known, names = self._known, list(self._changed)
             found = await asyncio.gather(*(self._look(known, name, salt) for name in names), return_exceptions=True)
@@ -93,7 +98,7 @@ class ApiKeys:
                 if isinstance(error, BaseException):
                     raise error
 
-    async def _list(self, salt: str) -> None:
+    async def _list(self, salt: str, live: Collection[str]) -> None:
         noted, self._changed, self._left, self._is_list_due = self._changed, {}, {}, False
         by_uid = {one.uid: one for one in (self._known or {}).values()}
 
@@ -109,12 +114,30 @@ class ApiKeys:
                 shape=lambda secret: read_key(secret, salt) if is_key(secret["metadata"]) else None,
                 known=known,
             )
+            await self._doubt({one.name for one in listing.items if one is not None}, live)
         except BaseException:
             self._changed, self._is_list_due = noted | self._changed, True
             raise
         # NB: what was seen deleted meanwhile must not come back; what was seen to change is in, and is looked at again.
         self._known = {one.name: one for one in listing.items if one is not None and not self._has_left(one)}
         self._gone, self._left = {}, {}
+
+    async def _doubt(self, listed: Collection[str], live: Collection[str]) -> None:
+        """Do not believe that keys are gone that no event has shown deleted, before some were asked for by name."""
+        expected = (name for name in live if name not in self._gone) if self._known is None else self._known
+        missing = sorted(name for name in expected if name not in listed)
+        step = max(len(missing) // MOST_DOUBTED, 1)
+        found = await asyncio.gather(*(self._is_there(name) for name in missing[::step][:MOST_DOUBTED]))
+        if any(found):
+            raise Retryable("the list of API keys does not have some that are there")
+
+    async def _is_there(self, name: str) -> bool:
+        """Whether there is a key of this name: who may not ask cannot tell, and goes by the list."""
+        try:
+            secret = await self._kube.get(SECRETS, name, namespace=self._namespace)
+        except (NotFound, Forbidden):
+            return False
+        return is_key(secret["metadata"])
 
     def _has_left(self, secret: KeySecret) -> bool:
         return (secret.name, secret.uid) in self._left or (secret.name, "") in self._left

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from capstan_operator.kube.errors import Unavailable
@@ -12,13 +12,8 @@ from capstan_operator.loaders.api_keys import ApiKeys
 from support.keysecrets import SecretKube
 
 SALT = "0" * 32
-WHAT = ("put", "delete", "deliver", "read", "fail", "suspect", "relist")
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(("put", "delete", "deliver", "read", "fail", "suspect", "relist")), st.sampled_from("abc")
-    ),
-    max_size=40,
-)
+WHAT = ("put", "delete", "deliver", "read", "read and deliver", "fail", "suspect", "relist")
+STEPS = st.lists(st.tuples(st.sampled_from(WHAT), st.sampled_from("abc")), max_size=40)
 
 
 class Story:
@@ -41,6 +36,10 @@ class Story:
                 self.keys.saw(*self.events.pop(0))
             case "read":
                 await self.keys.read(SALT)
+            case "read and deliver":
+                self.kube.before_answer = self._deliver_all
+                await self.keys.read(SALT)
+                self.kube.before_answer = lambda: None
             case "fail":
                 self.kube.fails = True
                 if self.keys.has_news:
@@ -53,6 +52,15 @@ class Story:
                 self.events.clear()  # what the watch has missed is in no event
                 self.events += [(None, secret["metadata"]) for secret in self.kube.secrets.values()]
                 self.keys.suspect_all()
+
+    def _deliver_all(self) -> None:
+        while self.events:
+            self.keys.saw(*self.events.pop(0))
+
+    @property
+    def there(self) -> set[tuple[str, str]]:
+        """Names and uids of the Secrets that there are."""
+        return {(name, secret["metadata"]["uid"]) for name, secret in self.kube.secrets.items()}
 
     @property
     def known(self) -> set[str] | None:
@@ -103,5 +111,28 @@ def test_what_is_seen_gone_stays_gone_whatever_fails(steps: list[tuple[str, str]
         assert name not in (world.known or ())
         await world.step("read", "")
         assert name not in (world.known or ())
+
+    asyncio.run(story())
+
+
+@given(STEPS)
+@example([("put", "a"), ("read and deliver", "")])
+@example([("read", ""), ("put", "a"), ("deliver", ""), ("read", ""), ("relist", ""), ("read and deliver", "")])
+def test_a_key_that_stays_there_is_never_out(steps: list[tuple[str, str]]) -> None:
+    """Once it was valid, or when it was there at the first list: whatever is shown while Secrets are read."""
+
+    async def story() -> None:
+        world, valid = Story(), set[tuple[str, str]]()
+        for what, of in steps:
+            is_first = world.known is None
+            before = world.there
+            await world.step(what, of)
+            if (known := world.known) is None:
+                continue
+            owed = before if is_first else valid
+            assert {name for name, _ in owed & world.there} <= known
+            valid = {
+                (name, uid) for name, uid in world.there if (found := world.keys.secret(name)) and found.uid == uid
+            }
 
     asyncio.run(story())

@@ -4,8 +4,9 @@ import pytest
 
 from capstan_contract.config import GatewayConfig
 from capstan_contract.keys import KeyEntry
+from capstan_operator.errors import Retryable
 from capstan_operator.kube.errors import Unavailable
-from capstan_operator.loaders.api_keys import ApiKeys
+from capstan_operator.loaders.api_keys import MOST_DOUBTED, ApiKeys
 from support.keysecrets import SecretKube, key_secret
 
 SALT = "0" * 32
@@ -63,7 +64,7 @@ async def test_a_watch_that_begins_anew_has_everything_listed() -> None:
     del kube.secrets["b"]
     keys.saw(None, kube.put("a", "another-key-of-twenty-characters"))
     await keys.read(SALT)
-    assert kube.looks == ["*"]
+    assert kube.looks == ["*", "b"]
     assert names(keys) == {"a"}
 
 
@@ -152,6 +153,42 @@ async def test_only_the_secret_that_was_seen_deleted_is_kept_out_of_a_list() -> 
     kube.before_answer = goes
     await keys.read(SALT)
     assert names(keys) == {"a"}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_list_that_lacks_keys_is_not_believed(is_first: bool) -> None:
+    """A key that nobody has seen deleted is asked for by name before it is taken from its holder."""
+    kube = SecretKube()
+    keys = await listed(kube, *(f"k{number}" for number in range(20)))
+    live = names(keys) or set()
+    if is_first:
+        keys = ApiKeys(kube, namespace="capstan-system")  # type: ignore[arg-type]
+    keys.suspect_all()
+    kube.hidden = {f"k{number}" for number in range(5, 20)}
+    with pytest.raises(Retryable):
+        await keys.read(SALT, live=live)
+    assert len(kube.looks) <= 1 + MOST_DOUBTED
+    assert names(keys) == (None if is_first else live)
+    assert keys.has_news
+    kube.hidden = set()
+    await keys.read(SALT, live=live)
+    assert names(keys) == live
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_keys_that_went_while_nobody_watched_are_gone(is_first: bool) -> None:
+    """They are not there when they are asked for, or are keys no longer; one that was seen deleted is not asked for."""
+    kube = SecretKube()
+    keys = await listed(kube, "a", "b", "c", "d")
+    if is_first:
+        keys = ApiKeys(kube, namespace="capstan-system")  # type: ignore[arg-type]
+    del kube.secrets["a"]
+    kube.secrets["b"]["metadata"]["labels"] = {}
+    keys.saw("DELETED", kube.secrets.pop("c")["metadata"])
+    keys.suspect_all()
+    await keys.read(SALT, live={"a", "b", "c", "d"})
+    assert names(keys) == {"d"}
+    assert sorted(kube.looks) == ["*", "a", "b"]
 
 
 async def test_an_event_of_a_former_secret_of_the_name_takes_nothing_away() -> None:
