@@ -9,14 +9,15 @@
 It is one answer's worth. Whoever reserves by it settles to what was used.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from capstan_contract.config import Task
 from capstan_gateway.config.runtime import Runtime, ServedModel
+from capstan_gateway.pipeline.bounds import answers_of, bound_of
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.selection.needs import USUAL_OUTPUT_TOKENS, read_max_tokens
+from capstan_gateway.selection.needs import USUAL_OUTPUT_TOKENS
 from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.price import dollars_text
 from capstan_gateway.tokens.usage import Usage
@@ -25,8 +26,6 @@ MAX_MODELS: Final = 20_000
 """Models whose mean is known; the one that was measured longest ago goes first."""
 NEWEST_SHARE: Final = 8
 """The newest answer counts one part in so many."""
-MAX_CHOICES: Final = 128
-"""OpenAI's bound of `n`; an engine refuses more."""
 _WITHOUT_OUTPUT: Final = frozenset((Task.EMBED, Task.CLASSIFY, Task.SCORE))
 
 
@@ -66,20 +65,13 @@ def asked_tokens(request: Request) -> int:
 
 
 def asked_output(request: Request) -> int | None:
-    """Give the most output that the client accepts, in all choices; None where it does not say, 0 of vectors."""
+    """Give the most output that the client accepts, in all choices; None where it does not say, 0 of vectors.
+
+    InvalidRequest where it says that with what is no number.
+    """
     if not request.route.tasks.isdisjoint(_WITHOUT_OUTPUT):
         return 0
-    native = request.native
-    document = native.document if request.untranslatable is not None and native is not None else request.document
-    most = read_max_tokens(document)
-    if most is None and document is not request.document:
-        most = read_max_tokens({"max_tokens": document.get("max_output_tokens")})  # The Responses API calls it so.
-    return None if most is None else most * _choices(document)
-
-
-def _choices(document: Mapping[str, Any]) -> int:
-    choices = document.get("n")
-    return min(choices, MAX_CHOICES) if type(choices) is int and choices > 0 else 1
+    return bound_of(request)
 
 
 def output_tokens(request: Request, model: ServedModel, means: MeanOutputs) -> int:
@@ -87,7 +79,7 @@ def output_tokens(request: Request, model: ServedModel, means: MeanOutputs) -> i
     asked, most = asked_output(request), model.max_output_tokens
     if asked == 0 or (asked is not None and most is None):
         return asked
-    most_of_all = (means.of(model.id) if most is None else most) * _choices(request.document)
+    most_of_all = (means.of(model.id) if most is None else most) * answers_of(request)
     return most_of_all if asked is None else min(asked, most_of_all)
 
 

@@ -10,7 +10,7 @@ from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_output, cost, output_tokens
 from capstan_gateway.pipeline.options import Options, caller_bound
-from capstan_gateway.pipeline.request import NativeRequest, Request, Route
+from capstan_gateway.pipeline.request import Request, Route
 from capstan_gateway.selection.filters import Member
 from capstan_gateway.selection.needs import USUAL_OUTPUT_TOKENS
 from capstan_gateway.selection.plan import RouterPlan
@@ -26,40 +26,10 @@ def request(route: Route = CHAT, **document: Any) -> Request:
     return Request(route, {"model": "m", **document}, stream=False, usage_asked=False)
 
 
-@pytest.mark.parametrize(
-    ("document", "tokens"),
-    [
-        ({}, None),
-        ({"max_tokens": 7}, 7),
-        ({"max_tokens": 7, "n": 3}, 21),
-        ({"max_completion_tokens": 5, "max_tokens": 7}, 5),
-        ({"max_tokens": 7, "n": None}, 7),
-        ({"max_tokens": 7, "n": "3"}, 7),
-        ({"max_tokens": 7, "n": True}, 7),
-        ({"max_tokens": 7, "n": -1}, 7),
-        ({"max_tokens": 7, "n": 10**9}, 7 * 128),
-        ({"max_tokens": "7"}, None),
-        ({"n": 3}, None),
-    ],
-)
-def test_what_the_client_allows(document: dict[str, Any], tokens: int | None) -> None:
-    """In all choices; what is of a wrong type says nothing."""
-    assert asked_output(request(**document)) == tokens
-
-
 def test_vectors_have_no_output() -> None:
     """Whatever the request says."""
     assert asked_output(request(VECTORS, max_tokens=9)) == 0
     assert output_tokens(request(VECTORS), a_model("m", maxOutputTokens=5), MEANS) == 0
-
-
-def test_a_request_that_cannot_be_translated_says_it_in_its_own_words() -> None:
-    """The chat request holds nothing of it."""
-    native = NativeRequest({"max_output_tokens": 11})
-    asked = Request(
-        CHAT, {"model": "m"}, stream=False, usage_asked=False, native=native, untranslatable=InvalidRequest("no")
-    )
-    assert asked_output(asked) == 11
 
 
 @pytest.mark.parametrize(
