@@ -139,6 +139,7 @@ class Gateway:
                 executor=self._documents,
                 background=self.deps.background,
                 slice_tokens=settings.stream_slice_tokens,
+                counts_together=limiter is None and settings.redis_url is not None,
             ),
             self.metrics,
         )

@@ -154,3 +154,13 @@ def test_no_redis_unless_one_is_named() -> None:
     """Without a URL nothing is stored; an empty one is none."""
     for environ in ({}, {"CAPSTAN_GATEWAY_REDIS_URL": ""}):
         assert parse_settings(BASE, environ).redis_url is None
+
+
+@pytest.mark.parametrize(("more", "together"), [([], False), (["--redis-url", "redis://r"], True)])
+async def test_gateways_with_one_redis_count_together(more: list[str], together: bool) -> None:
+    """And say so to the operator, which adds up only what each of them counts for itself."""
+    gateway = Gateway(parse_settings([*BASE, *more], {}))
+    try:
+        assert gateway.limits.report().shared is together
+    finally:
+        await gateway.client.aclose()
