@@ -1,8 +1,7 @@
 """What limits say of a request that is under way: what has been taken for it, and what it may cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from capstan_gateway.limits.port import Standing, Verdict
 from capstan_gateway.pipeline.estimates import CostBound
@@ -29,8 +28,7 @@ class Granted(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Governed:
+class Governed(NamedTuple):
     """It is never changed: who knows more puts another one in its place."""
 
     grants: tuple[Granted, ...] = ()

@@ -73,9 +73,9 @@ def compose(layers: Sequence[Layer], answer: AnswerFunction) -> AnswerFunction:
     if not layers:
         return answer
     outermost_first = sorted(layers, key=_order)
-    for layer in reversed(outermost_first):
+    for layer in reversed(outermost_first[1:]):
         answer = _around(layer, answer)
-    return _closing(answer)
+    return _outermost(outermost_first[0], answer)
 
 
 def _order(layer: Layer) -> int:
@@ -95,13 +95,22 @@ def _around(layer: Layer, inner: AnswerFunction) -> AnswerFunction:
     return answer
 
 
-def _closing(onion: AnswerFunction) -> AnswerFunction:
-    """Leave the ask as it was when there is no reply: another model may be asked, and what is open is not needed."""
+def _outermost(layer: Layer, inner: AnswerFunction) -> AnswerFunction:
+    """Do as `_around`, and leave the ask as it was when there is no reply.
+
+    Another model may be asked then, and what is open is not needed.
+    """
+    reads, around = layer.reads, layer.answer
 
     async def answer(ask: Ask) -> Reply:
         mark, request, inside, governed = ask.opened(), ask.request, ask.inside, ask.governed
         try:
-            return await onion(ask)
+            if inside and any(outer is layer for outer in inside):
+                return await inner(ask)
+            ask.inside = (*inside, layer)
+            if reads:
+                ask.request = request.as_read() if reads is Reads.DOCUMENT else request.as_one_reading()
+            return await around(ask, inner)
         except BaseException:
             ask.request, ask.inside, ask.governed = request, inside, governed
             ask.close_since(mark)

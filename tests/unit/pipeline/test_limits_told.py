@@ -11,6 +11,8 @@ from capstan_gateway.pipeline.limits.told import (
     Asked,
     budget_line,
     duration,
+    heading_lines,
+    heading_of,
     headroom_lines,
     moment,
     refusal,
@@ -72,6 +74,24 @@ STOOD = plan(
 )  # fmt: skip
 STANDINGS = (Standing(7, 55_800), Standing(9, 6000), Standing(4000, 12_000), Standing(-3, 61_000), Standing(2, 500),
              Standing(0, 1000))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("units", "has_one"),
+    [
+        ((Unit.REQUESTS, Unit.TOKENS, Unit.CONCURRENCY), True), ((Unit.CONCURRENCY, Unit.OUTPUT_TOKENS), True),
+        ((Unit.CONCURRENCY,), True), ((Unit.REQUESTS, Unit.REQUESTS), False), ((Unit.TOKENS, Unit.INPUT_TOKENS), False),
+    ],
+)  # fmt: skip
+def test_the_usual_headers_are_written_alike_by_what_is_ready_for_them(units: tuple[Unit, ...], has_one: bool) -> None:
+    """Lines that were prepared say what lines that are put together do; several counters of a unit have none."""
+    counters = plan(*(rule(f"r{number}", unit, 10 + number) for number, unit in enumerate(units))).counters
+    heading = heading_of(counters)
+    assert (heading is not None) == has_one
+    for standings in ((Standing(7, 55_800), Standing(-3, 61_000), Standing(0, 0)), STANDINGS[3:]):
+        stood = list(zip(counters, standings, strict=False))
+        if heading is not None:
+            assert heading_lines(heading, standings) == headroom_lines(stood, anthropic=False, now=NOW)
 
 
 def test_openais_headers_have_the_counter_with_the_least_left() -> None:

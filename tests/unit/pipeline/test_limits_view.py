@@ -1,5 +1,6 @@
 """How much of a policy is used, from what its counters said last."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from capstan_contract.limits import (
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.limits.local import LocalLimiter
-from capstan_gateway.limits.port import Standing
+from capstan_gateway.limits.port import Outcome, Standing, Verdict
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.estimates import MeanOutputs
 from capstan_gateway.pipeline.limits.kind import RateLimits
@@ -45,6 +46,21 @@ BODY = RateLimitBody(
 )  # fmt: skip
 POLICY = compile_policy("RateLimitPolicy/t/p", BODY)
 RATE, SLOTS, BUDGET, _ = POLICY.rules
+
+
+class Had:
+    """Implements `port.Reservation`, as far as it tells how its counters stand."""
+
+    def __init__(self, *standings: Standing) -> None:
+        self.verdict = Verdict(Outcome.ADMITTED, standings)
+
+    async def extend(self, amounts: Sequence[int], *, used: Sequence[int]) -> Verdict:
+        """Nobody asks."""
+        raise NotImplementedError
+
+    def settle(self, used: Sequence[int]) -> None:
+        """Nobody asks."""
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -72,8 +88,8 @@ def test_the_one_who_has_used_most_is_told_and_nobody_is_named() -> None:
         principal = Principal(tenant=tenant, user=user, key=f"key-{seen}")
         plan = plans.find(POLICY, principal, model_id="m", model_name="m", inner=False, now_ms=int(NOW * 1000))
         assert plan is not None
-        standings = Standing(left, 100_000), Standing(4, 0), Standing(1000 - left, 100_000)
-        plan.seen = standings, NOW - 1 + seen
+        had = Had(Standing(left, 100_000), Standing(4, 0), Standing(1000 - left, 100_000))
+        plan.seen = had, NOW - 1 + seen
     assert usage_of(POLICY, plans.by_policy()[POLICY], NOW) == (
         RuleUsage(name="r", unit=Unit.REQUESTS, usedPercent=89),
         RuleUsage(name="c", unit=Unit.CONCURRENCY, usedPercent=0),

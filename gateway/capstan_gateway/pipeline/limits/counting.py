@@ -59,15 +59,19 @@ class PolicyCells:
 
     def reserved(self, plan: Plan, charges: Sequence[Charge]) -> None:
         """Count what was taken for a request."""
-        for place in plan.spending:
-            self._amounts[plan.counters[place].rule][0].value += charges[place].amount
+        for place, reserved, _ in plan.cells or self._cells_of(plan):
+            reserved.value += charges[place][1]
 
     def settled(self, plan: Plan, used: Sequence[int], unpriced: int) -> None:
         """Count what it has used in the end."""
-        for place in plan.spending:
-            self._amounts[plan.counters[place].rule][1].value += used[place]
+        for place, _, settled in plan.cells or self._cells_of(plan):
+            settled.value += used[place]
         if unpriced and plan.has_money:
             self._unpriced.value += unpriced
+
+    def _cells_of(self, plan: Plan) -> tuple[tuple[int, Number, Number], ...]:
+        plan.cells = tuple((place, *self._amounts[plan.counters[place].rule]) for place in plan.spending)
+        return plan.cells
 
     def soft_limited(self, rule: Rule) -> None:
         """Count a request that was let through above a budget's soft limit."""

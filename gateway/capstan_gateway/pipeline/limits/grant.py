@@ -28,6 +28,9 @@ _WAITS: Final = frozenset((408, 429))
 """Statuses of refusals that are not about what the request says."""
 
 
+_NOTHING: Final[tuple[list[int], int]] = [], 0
+
+
 class Listener(Protocol):
     """Who counts what was taken and what was used; `counting.PolicyCells` is one."""
 
@@ -45,9 +48,10 @@ class Grant:
     )  # fmt: skip
 
     def __init__(
-        self, policy: Policy, plan: Plan, reservation: Reservation | None, bill: Bill, *,
-        model_id: str, listener: Listener, means: MeanOutputs | None,
+        self, policy: Policy, plan: Plan, reservation: Reservation | None, bill: Bill, model_id: str,
+        listener: Listener, means: MeanOutputs | None,
     ) -> None:  # fmt: skip
+        # NB: positional: names in a call of a class are a dictionary that is made and taken apart again.
         self.policy: Final = policy
         self.plan: Final = plan
         self.reservation = reservation
@@ -63,7 +67,7 @@ class Grant:
         self._means = means
         self._keeps = False
         self._closed = False
-        self._final: tuple[list[int], int] = [], 0
+        self._final = _NOTHING
 
     @property
     def standings(self) -> Sequence[Standing]:
@@ -118,13 +122,20 @@ class Grant:
             return
         self._closed = True
         bill, plan = self._bill, self.plan
-        if plan.same is not None and bill.cached is None:
+        settled, mark = bill.settled, self._mark
+        if bill.cached is None and len(settled) == mark + 1:
+            # As nearly all: one call was made for it.
+            usage, _, _, price, _ = settled[mark]
+            prompt, output = usage[0], usage[1]
+            amounts: tuple[int, ...] = (1, prompt + output, prompt, output, 1, price or 0)
+            self._final = [amounts[kind] for kind in plan.kinds], int(price is None)
+        elif plan.same is not None and bill.cached is None:
             request = int(self.answered or self._keeps or bill.calls > self._mark)
             self._final = [request] * len(plan.same), 0
         else:
             requests, spent = self._kept()
             amounts = amounts_of(requests, spent.input_tokens, spent.output_tokens, spent.nano_dollars)
-            self._final = [amounts[counter.rule.counts] for counter in plan.counters], spent.unpriced
+            self._final = [amounts[kind] for kind in plan.kinds], spent.unpriced
         if self._means is not None and self.answered:
             self._observe(ask, self._means)
         if self.reservation is not None:
@@ -148,7 +159,8 @@ class Grant:
         )  # fmt: skip
 
     def _observe(self, ask: Ask, means: MeanOutputs) -> None:
-        answer = self._bill.answer
+        settled = self._bill.settled
+        answer = settled[0][0] if len(settled) == 1 and settled[0][2] else self._bill.answer
         if answer is None:
             return
         means.observe(self._model_id, answer.completion_tokens)

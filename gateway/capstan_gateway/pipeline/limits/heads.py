@@ -7,11 +7,13 @@ from capstan_gateway.errors import GatewayError
 from capstan_gateway.limits.port import Verdict
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.limits.grant import Grant
-from capstan_gateway.pipeline.limits.rules import Plan
+from capstan_gateway.pipeline.limits.rules import Heading, Plan
 from capstan_gateway.pipeline.limits.told import (
     Asked,
     Stood,
     budget_line,
+    heading_lines,
+    heading_of,
     headroom_headers,
     headroom_lines,
     refusal,
@@ -19,6 +21,8 @@ from capstan_gateway.pipeline.limits.told import (
 )
 from capstan_gateway.pipeline.request import Request
 
+NOT_USUAL = Heading(b"", ())
+"""Of plans with several counters of one unit: the one with the least left is told."""
 _LIMITS_OF_ANSWERS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -34,6 +38,25 @@ def stood_in(ask: Ask) -> list[Stood]:
 
 def limit_lines(ask: Ask, now: float) -> bytes:
     """Give the header lines of an answer."""
+    return _usual_lines(ask) or _any_lines(ask, now)
+
+
+def _usual_lines(ask: Ask) -> bytes:
+    """Give those of one policy that needs no more than OpenAI's headers; b"" where there is more to tell."""
+    governed = ask.governed
+    if governed is None or len(governed.grants) != 1 or ask.request.route.dialect is MESSAGES:
+        return b""
+    grant = governed.grants[0]
+    if type(grant) is not Grant or grant.plan.has_soft_limit:
+        return b""
+    plan = grant.plan
+    heading = plan.heading
+    if heading is None:
+        heading = plan.heading = heading_of(plan.counters) or NOT_USUAL
+    return b"" if heading is NOT_USUAL or grant.reservation is None else heading_lines(heading, grant.standings)
+
+
+def _any_lines(ask: Ask, now: float) -> bytes:
     stood = stood_in(ask)
     lines = headroom_lines(stood, anthropic=ask.request.route.dialect is MESSAGES, now=now)
     nearly = list(soft_limited(stood))

@@ -10,7 +10,7 @@ A policy that only looks on decides and counts alike, and changes nothing: nobod
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -34,7 +34,6 @@ from capstan_gateway.pipeline.limits.streams import first_of, is_metered, metere
 from capstan_gateway.pipeline.limits.told import soft_limited
 from capstan_gateway.pipeline.reply import Reply, StreamReply
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.tokens.usage import Usage
 
 SLICE_TOKENS: Final = 256
 
@@ -150,7 +149,7 @@ class RateLimitLayer:
         output = reserved_output(request, model, shared.means, shared.slice_tokens) if plan.has_output else 0
         charges = plan.charges(prompt, output, self._cost(ask, plan, model, prompt, output))
         if output and plan.is_exceeded(charges) and asked_output(request) is None:
-            least = plan.charges(prompt, 0, 0 if model.rates is None else model.rates.cost(Usage(prompt, 0)))
+            least = plan.charges(prompt, 0, 0 if model.rates is None else model.rates.of_tokens(prompt, 0))
             fit = fitted(charges, least, plan.counters)
             return Need(fit, output_in(fit, charges, least, output))
         return Need(charges, output)
@@ -159,12 +158,12 @@ class RateLimitLayer:
         if not plan.has_money:
             return 0
         if model.rates is not None and not self._prices_known:
-            return model.rates.cost(Usage(prompt, output))
+            return model.rates.of_tokens(prompt, output)
         means = self._shared.means
         if self._prices_known:
             governed = ask.governed or NOTHING
             if governed.bound is None:
-                ask.governed = replace(governed, bound=CostBound(None, prompt, means))
+                ask.governed = governed._replace(bound=CostBound(None, prompt, means))
         money = cost(
             ask.request, ask.runtime, model, prompt, means, known_only=self._prices_known,
             first=partial(_first, self._shared.slice_tokens),
@@ -221,7 +220,7 @@ class RateLimitLayer:
         return model if fits else None
 
     async def _downgraded(self, ask: Ask, cheaper: ServedModel) -> Reply:
-        ask.governed = replace(ask.governed or NOTHING, downgraded=True)
+        ask.governed = (ask.governed or NOTHING)._replace(downgraded=True)
         reply: Reply = await cheaper.answer(ask)
         note = b"downgraded"
         ask.route_note = note + b"; " + ask.route_note if ask.route_note else note
@@ -230,22 +229,25 @@ class RateLimitLayer:
     def _granted(self, ask: Ask, plan: Plan, held: Reservation, need: Need) -> Grant:
         """Register what was taken: from here on it is settled whatever happens."""
         grant = self._grant(ask, plan, held)
-        grant.waived = need.waived
-        governed = ask.governed
-        if governed is None:
-            governed = ask.governed = Governed((grant,))
+        if need.waived:
+            grant.waived = need.waived
+        before = ask.governed
+        if before is None:
+            # NB: the constructor of a named tuple of Python's takes longer than all of this.
+            governed: Governed = tuple.__new__(Governed, ((grant,), None, False, False))
         else:
-            governed = ask.governed = replace(governed, grants=(*governed.grants, grant))
-        if plan.has_output and is_metered(ask.request, need.output):
-            ask.governed = replace(governed, metered=True)
+            governed = before._replace(grants=(*before.grants, grant))
+        if ask.request.stream and plan.has_output and is_metered(ask.request, need.output):
+            governed = governed._replace(metered=True)
+        ask.governed = governed
         ask.on_end(partial(grant.close, ask))
         self._count(plan, held, need.charges)
         return grant
 
     def _grant(self, ask: Ask, plan: Plan, held: Reservation | None) -> Grant:
         return Grant(
-            self.policy, plan, held, ask.bill,
-            model_id=self._model_id, listener=self._cells, means=self._shared.means if plan.has_output else None,
+            self.policy, plan, held, ask.bill, self._model_id, self._cells,
+            self._shared.means if plan.has_output else None,
         )  # fmt: skip
 
     # --- Shadow -------------------------------------------------------------------------------------------------------
@@ -301,13 +303,12 @@ class RateLimitLayer:
     def _count(self, plan: Plan, held: Reservation, charges: Sequence[Charge]) -> None:
         """Count a request that was let through."""
         self._cells.admitted.value += 1
-        standings = held.verdict.standings
         if plan.spending:
             self._cells.reserved(plan, charges)
         if plan.has_soft_limit:
-            for counter, _ in soft_limited(zip(plan.counters, standings, strict=True)):
+            for counter, _ in soft_limited(zip(plan.counters, held.verdict.standings, strict=True)):
                 self._cells.soft_limited(counter.rule)
-        plan.seen = standings, self._shared.now()
+        plan.seen = held, self._shared.now()
 
 
 def _first(slice: int, request: Request, output: int) -> int:

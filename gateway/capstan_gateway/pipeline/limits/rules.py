@@ -17,10 +17,10 @@ about, so that a router is no way around the limit of a member.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from capstan_contract.limits import (
     BudgetRule,
@@ -32,13 +32,17 @@ from capstan_contract.limits import (
     Unit,
 )
 from capstan_gateway.identity.principal import Principal
-from capstan_gateway.limits.port import Bucket, Charge, Quota, Rate, Slots, Standing
+from capstan_gateway.limits.port import Bucket, Charge, Quota, Rate, Reservation, Slots
 from capstan_gateway.pipeline.limits.periods import starts_of
+from capstan_gateway.telemetry.cells import Number
 from capstan_gateway.tokens.price import NANO
 
 SHADOW_MARK: Final = "#shadow"
 """Behind the group of what a policy counts that only looks on: turned on, it begins with counts of its own."""
 _KEY_BYTES: Final = 16
+
+
+_new: Final = tuple.__new__
 
 
 class Counts(IntEnum):
@@ -110,9 +114,21 @@ class Counter:
     """What every request takes; None where that depends on the request."""
 
 
+class Heading(NamedTuple):
+    """Header lines, but for what changes from one answer to the next."""
+
+    lines: bytes
+    """With places for what is left of each unit, and for the time until it is full."""
+    units: tuple[int, ...]
+    """The position of the one counter of each of them."""
+
+
 @dataclass(slots=True, eq=False)
 class Plan:
-    """What the requests of one principal to one model take from. Never empty; nothing but `seen` ever changes."""
+    """What the requests of one principal to one model take from. Never empty.
+
+    Nothing of it ever changes but `seen`, and what is made for it when that is first needed.
+    """
 
     counters: tuple[Counter, ...]
     same: tuple[Charge, ...] | None
@@ -124,18 +140,35 @@ class Plan:
     """Positions of the counters of tokens and money."""
     ends_ms: int
     """When the next period of a budget begins: from then on another plan is needed. 0: never."""
-    seen: tuple[Sequence[Standing], float] | None = None
-    """How the counters stood when a request was let through last, and when that was, in Unix seconds."""
+    seen: tuple[Reservation, float] | None = None
+    """What was let through last, which tells how the counters stand, and when that was, in Unix seconds."""
+    cells: tuple[tuple[int, Number, Number], ...] | None = None
+    """Of each of `spending` its position and where it is counted what was taken, and what was used."""
+    heading: "Heading | None" = None
+    """How it is told in OpenAI's headers."""
+    kinds: tuple[int, ...] = field(init=False)
+    """What each counter counts."""
+    _takes: tuple[tuple[Charge | None, Bucket, int], ...] = field(init=False)
+    _limits: tuple[tuple[int, int], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look up once what is needed for each request."""
+        self.kinds = tuple(int(counter.rule.counts) for counter in self.counters)
+        self._takes = tuple((one.same, one.bucket, int(one.rule.counts)) for one in self.counters)
+        self._limits = tuple((place, self.counters[place].rule.limit) for place in self.spending)
 
     def charges(self, input_tokens: int, output_tokens: int, nano_dollars: int) -> tuple[Charge, ...]:
         """Give what such a request takes."""
         amounts = amounts_of(1, input_tokens, output_tokens, nano_dollars)
-        return tuple(counter.same or Charge(counter.bucket, amounts[counter.rule.counts]) for counter in self.counters)
+        # NB: the constructor of a named tuple of Python's takes longer than all of this.
+        return tuple([same or _new(Charge, (bucket, amounts[kind])) for same, bucket, kind in self._takes])
 
     def is_exceeded(self, charges: Sequence[Charge]) -> bool:
         """Whether one of these is more than there ever is."""
-        counters = self.counters
-        return any([charges[place].amount > counters[place].rule.limit for place in self.spending])  # noqa: C419 - faster
+        for place, limit in self._limits:  # noqa: SIM110 - faster
+            if charges[place][1] > limit:
+                return True
+        return False
 
 
 def fitted(charges: Sequence[Charge], least: Sequence[Charge], counters: Sequence[Counter]) -> tuple[Charge, ...]:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from capstan_contract.limits import Per
 from capstan_gateway.errors import NO_RETRY, BudgetSpent, GatewayError, LimitExceeded, LimitReached
 from capstan_gateway.headers import Header
 from capstan_gateway.limits.port import Outcome, Rate, Standing, Verdict
-from capstan_gateway.pipeline.limits.rules import Counter, Counts, amount_text
+from capstan_gateway.pipeline.limits.rules import Counter, Counts, Heading, amount_text
 
 Stood = tuple[Counter, Standing]
 """A counter, and how it stands."""
@@ -30,6 +31,7 @@ _ANTHROPIC: Final = {
     Counts.OUTPUT: b"output-tokens",
 }  # fmt: skip
 _OPENAI_LINES: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
+_HEADING: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
 _ANTHROPIC_LINES: Final = (
     b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\nanthropic-ratelimit-%b-reset: %b\r\n"
 )
@@ -67,6 +69,25 @@ def headroom_lines(stood: Iterable[Stood], *, anthropic: bool, now: float) -> by
     return lines
 
 
+def heading_of(counters: Sequence[Counter]) -> Heading | None:
+    """Give OpenAI's header lines of these counters, where each is the only one of its unit; else None."""
+    units = [(_OPENAI[one.rule.counts], place, one) for place, one in enumerate(counters) if one.rule.counts in _OPENAI]
+    if len({name for name, *_ in units}) < len(units):
+        return None
+    lines = [_HEADING % (name, one.rule.limit, name, name) for name, _, one in units]
+    return Heading(b"".join(lines), tuple(place for _, place, _ in units))
+
+
+def heading_lines(heading: Heading, standings: Sequence[Standing]) -> bytes:
+    """Give the same lines as `headroom_lines`."""
+    values: list[int | bytes] = []
+    for place in heading.units:
+        remaining, reset_ms = standings[place]
+        values.append(remaining if remaining > 0 else 0)
+        values.append(duration(reset_ms))
+    return heading.lines % tuple(values)
+
+
 def headroom_headers(stood: Iterable[Stood], *, anthropic: bool, now: float) -> tuple[Header, ...]:
     """Give the same as headers."""
     lines = headroom_lines(stood, anthropic=anthropic, now=now).split(b"\r\n")
@@ -86,6 +107,7 @@ def tightest(stood: Iterable[Stood], names: Mapping[Counts, bytes]) -> dict[byte
     return found
 
 
+@lru_cache(4096)
 def duration(millis: int) -> bytes:
     """Write a duration as Go and OpenAI do, to the millisecond: 0s, 12ms, 1.5s, 6m0s, 24h0m0s."""
     if millis <= 0:

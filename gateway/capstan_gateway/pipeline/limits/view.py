@@ -22,8 +22,8 @@ def usage_of(policy: Policy, plans: Iterable[Plan], now: float) -> tuple[RuleUsa
     for plan in plans:
         if plan.seen is None:
             continue
-        standings, at = plan.seen
-        for counter, standing in zip(plan.counters, standings, strict=True):
+        held, at = plan.seen
+        for counter, standing in zip(plan.counters, held.verdict.standings, strict=True):
             known = newest[counter.rule].get(counter.bucket.key)
             if known is None or known[1] < at:
                 newest[counter.rule][counter.bucket.key] = standing, at
