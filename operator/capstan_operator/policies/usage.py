@@ -28,6 +28,8 @@ INTERVAL: Final = 30.0
 """Seconds between two rounds."""
 ANSWER: Final = 2.0
 """Deadline of one question."""
+SILENT_ROUNDS: Final = 4
+"""For so many rounds a replica that gives no answer counts with what it has said last."""
 NANO: Final = 1_000_000_000
 MOST_RULES: Final = 80
 DOLLARS: Final = "Dollars"
@@ -92,6 +94,21 @@ def _budgets(usage: Mapping[str, Any] | None) -> dict[str, int]:
     return {rule["name"]: rule["usedPercent"] for rule in rules if rule["counts"] == DOLLARS}
 
 
+def remember(
+    said: Mapping[str, tuple[LimitsReport, int]], answers: Mapping[str, LimitsReport | None]
+) -> dict[str, tuple[LimitsReport, int]]:
+    """Give what each of the ready replicas has said last: a silent one must not make a budget look unspent, whose end
+    would be told again once it answers. One that stays silent is forgotten, and so is one that is gone."""
+    found = {}
+    for id_, answer in answers.items():
+        before, age = said.get(id_, (None, SILENT_ROUNDS))
+        if answer is not None:
+            found[id_] = answer, 0
+        elif before is not None and age < SILENT_ROUNDS:
+            found[id_] = before, age + 1
+    return found
+
+
 class UsageWatch:
     """Asks until cancelled; `of` gives what is known of a policy."""
 
@@ -115,6 +132,8 @@ class UsageWatch:
         self._interval = interval
         self._now = now
         self._known: dict[PolicyKey, Mapping[str, Any]] = {}
+        self._said: dict[str, tuple[LimitsReport, int]] = {}
+        """What each ready replica has said last, by its id, and how many rounds ago."""
 
     def of(self, key: PolicyKey) -> Mapping[str, Any] | None:
         """Give what is known of a policy, as its status says it; None when nothing is."""
@@ -136,10 +155,11 @@ class UsageWatch:
         self._known = {key: usage for key, usage in self._known.items() if key in wanted}
         if not wanted:
             return
-        answers = await asyncio.gather(*(self._ask(session, replica) for replica in await self._replicas()))
-        reports = [report for report in answers if report is not None]
-        if reports:
-            self._take(wanted, merge_reports(reports))
+        replicas = await self._replicas()
+        answers = await asyncio.gather(*(self._ask(session, replica) for replica in replicas))
+        self._said = remember(self._said, {one.id: told for one, told in zip(replicas, answers, strict=True)})
+        if self._said:
+            self._take(wanted, merge_reports(report for report, _ in self._said.values()))
 
     def _take(self, wanted: set[PolicyKey], found: Mapping[str, list[dict[str, Any]]]) -> None:
         """Take in what was said; a policy of which nothing is said has not been used, or no longer."""
@@ -147,7 +167,8 @@ class UsageWatch:
         time = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for key, rules in sorted(said.items()):
             before = self._known.get(key)
-            if (before["used"] if before else []) == rules:
+            # NB: what is said first is told in any case: the status may have what a process before has seen.
+            if before is not None and before["used"] == rules:
                 continue
             most = max((rule["usedPercent"] for rule in rules), default=0)
             self._known[key] = {"observedTime": time, "mostUsedPercent": most, "used": rules}

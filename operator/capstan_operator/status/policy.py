@@ -43,8 +43,8 @@ def compute_policy_status(
 ) -> StatusResult:
     """Give the complete status of a policy, and the transitions in it.
 
-    `now` must have a time zone. `usage` is what the gateway has said last of how far the policy is used; without it
-    what the status has stays, as long as the policy is in the config.
+    `now` must have a time zone. `usage` is what the gateway has said last of how far the policy is used; without it, or
+    where it says no other numbers, what the status has stays, as long as the policy is in the config.
     """
     present = conditions_by_type(policy.status)
     findings = {
@@ -58,11 +58,18 @@ def compute_policy_status(
         "models": verdict.models,
         "ancestors": [_ancestor(verdict, conditions, ancestor)],
     }
-    if verdict.in_config and (known := usage or policy.status.get("usage")):
+    if verdict.in_config and (known := _newest(usage, policy.status.get("usage"))):
         status["usage"] = dict(known)
     return StatusResult(
         status=status, changed=status != dict(policy.status), transitions=tuple(_transitions(present, findings))
     )
+
+
+def _newest(usage: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Give the usage that is to be said: the time in it is from when on its numbers are so."""
+    if usage is None or usage["used"] == (before or {}).get("used", []):
+        return before
+    return usage
 
 
 def _accepted(verdict: PolicyVerdict) -> Finding:

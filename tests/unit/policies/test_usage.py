@@ -11,7 +11,7 @@ from aiohttp import web
 
 from capstan_contract.limits import LimitsReport, RuleUsage, Unit
 from capstan_operator.gateway_config.replicas import Replica
-from capstan_operator.policies.usage import UsageWatch, budget_news, dollars, merge_reports
+from capstan_operator.policies.usage import SILENT_ROUNDS, UsageWatch, budget_news, dollars, merge_reports, remember
 from capstan_operator.resources.resource import PolicyKey
 from support.plainpolicies import make_policy
 from support.ports import free_port
@@ -174,6 +174,34 @@ async def test_a_policy_is_woken_when_its_numbers_change() -> None:
         gateway.report = said()
         await eventually(lambda: is_woken(2), what="the end of the use")
         assert (watch.of(KEY) or {})["mostUsedPercent"] == 0
+
+
+async def test_a_policy_is_woken_by_the_first_that_is_said_of_it() -> None:
+    """Also where nothing of it is used: its status may say what it was before."""
+    gateway = Gateway()
+    gateway.report = said()
+    watch = gateway.watch(KEY)
+
+    async def is_woken() -> bool:
+        return bool(gateway.woken)
+
+    async with running(gateway, watch):
+        await eventually(is_woken, what="the first usage")
+    assert gateway.woken == [KEY]
+    assert (watch.of(KEY) or {})["used"] == []
+
+
+def test_a_silent_replica_counts_with_what_it_has_said_last() -> None:
+    """For some rounds, and only as long as it is there: else a spent budget would look unspent, and be told again."""
+    much, little = said(budget(100, 2)), said(budget(3, 1))
+    known = remember({}, {"a": much, "b": little})
+    for _ in range(SILENT_ROUNDS):
+        known = remember(known, {"a": None, "b": little})
+        assert {id_: report for id_, (report, _) in known.items()} == {"a": much, "b": little}
+    assert remember(known, {"a": None, "b": little}).keys() == {"b"}
+    assert remember(known, {"b": little}).keys() == {"b"}
+    known = remember(remember(known, {"a": little, "b": little}), {"a": None, "b": None})
+    assert known == {"a": (little, 1), "b": (little, 1)}
 
 
 async def test_without_policies_nobody_is_asked() -> None:

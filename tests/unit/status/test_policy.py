@@ -16,6 +16,7 @@ from support.plainmodels import NOW
 from support.plainpolicies import make_policy
 
 POLICY = make_policy(generation=3)
+USED = [{"name": "a", "counts": "Requests", "usedPercent": 5}]
 GATEWAY = Ancestor("Service", "capstan-system", "gw")
 ACCEPTED = PolicyVerdict(accepted=True, reason="Accepted", message="in force on 2 models", models=2, in_config=True)
 EVERYWHERE = Acknowledgement(AckState.ACKNOWLEDGED, acknowledged=2, ready=2)
@@ -120,12 +121,24 @@ def test_events() -> None:
 
 def test_usage_stays_until_there_is_a_newer_one() -> None:
     """What the gateway has said last of its use stays in the status, until it is in force nowhere."""
-    usage = {"observedTime": "2026-01-01T00:00:00Z", "mostUsedPercent": 5, "used": []}
+    usage = {"observedTime": "2026-01-01T00:00:00Z", "mostUsedPercent": 5, "used": USED}
     written = after(status_of(usage=usage))
     assert status_of(policy=written).status["usage"] == usage
     assert not status_of(policy=written).changed
     lost = PolicyVerdict(accepted=False, reason="Conflicted", message="another one")
     assert "usage" not in status_of(lost, policy=written).status
+
+
+def test_what_a_former_process_has_seen_of_the_use_gives_way() -> None:
+    """A policy that is not used any more says so; the same numbers at another time, or none of none, are no news."""
+    usage = {"observedTime": "2026-01-01T00:00:00Z", "mostUsedPercent": 5, "used": USED}
+    unused = {"observedTime": "2026-01-02T00:00:00Z", "mostUsedPercent": 0, "used": []}
+    written = after(status_of(usage=usage))
+    assert status_of(policy=written, usage=unused).status["usage"] == unused
+    again = status_of(policy=written, usage={**usage, "observedTime": "2026-01-02T00:00:00Z"})
+    assert again.status["usage"] == usage
+    assert not again.changed
+    assert "usage" not in status_of(usage=unused).status
 
 
 def test_the_gateway_without_a_service() -> None:
