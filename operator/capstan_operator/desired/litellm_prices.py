@@ -188,7 +188,9 @@ def _price(levels: Mapping[int, Mapping[str, float]], *, answers: bool) -> Price
     if not base.get("input_cost_per_token"):
         raise _Refused("it has no price per token, or one of zero")
     tiers = tuple(
-        PriceTier(aboveInputTokens=bound, **_per_million(level)) for bound, level in levels.items() if bound and level
+        PriceTier(aboveInputTokens=bound, **said)
+        for bound, level in levels.items()
+        if bound and (said := _per_million(level))
     )
     return Price(**_per_million(base), tiers=tiers)
 
@@ -215,8 +217,15 @@ _ELSE: Final[Mapping[str, str]] = {
 
 
 def _per_million(level: Mapping[str, float]) -> dict[str, float]:
-    """Give the fields of a price; by the decimal digits of the numbers, so that 1.5e-07 is 0.15."""
-    said = {_FIELDS[name]: float(Decimal(repr(value)) * 1_000_000) for name, value in level.items() if name in _FIELDS}
-    if "input_cost_per_token_cache_hit" in level and "cachedInputPerMillion" not in said:
-        said["cachedInputPerMillion"] = float(Decimal(repr(level["input_cost_per_token_cache_hit"])) * 1_000_000)
-    return said
+    """Give the fields of a price; by the decimal digits of the numbers, so that 1.5e-07 is 0.15.
+
+    A kind of token that would cost nothing has no price of its own, and costs what its like costs. (An answer without
+    tokens, of embeddings, may cost nothing.)
+    """
+    found = {field: level[name] for name, field in _FIELDS.items() if name in level}
+    found.setdefault("cachedInputPerMillion", level.get("input_cost_per_token_cache_hit", 0.0))
+    return {
+        field: float(Decimal(repr(value)) * 1_000_000)
+        for field, value in found.items()
+        if value or field == "outputPerMillion"
+    }

@@ -113,6 +113,24 @@ def test_a_price_that_could_be_wrong_is_refused_with_the_reason(fields: dict[str
     assert price_of(**fields) == reason
 
 
+@pytest.mark.parametrize("tier", ["", "_above_200k_tokens"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cache_read_input_token_cost",
+        "cache_creation_input_token_cost",
+        "cache_creation_input_token_cost_above_1hr",
+        "input_cost_per_audio_token",
+        "output_cost_per_reasoning_token",
+        "output_cost_per_audio_token",
+        "input_cost_per_token_cache_hit",
+    ],
+)
+def test_a_kind_of_token_that_would_cost_nothing_costs_what_its_like_costs(name: str, tier: str) -> None:
+    """Zero is what the table says for free, for included and for unknown: a budget must not count nothing for it."""
+    assert price_of(**{f"{name}{tier}": 0.0}) == Price(inputPerMillion=0.15, outputPerMillion=0.6)
+
+
 def test_sound_from_a_cache_may_be_cheaper_than_sound() -> None:
     """All sound costs what sound costs, so that such an entry is never charged too little; dearer ones are refused."""
     assert isinstance(price_of(input_cost_per_audio_token=2e-07, cache_read_input_audio_token_cost=1e-07), Price)
@@ -157,3 +175,6 @@ def test_all_of_their_table_is_read_or_refused() -> None:
     assert found.read > 1000
     assert read_table([build_table(found.prices, name="a", namespace="b", source="c")]).prices == found.prices
     assert found.prices["openai"]["gpt-4o-mini"].inputPerMillion == 0.15
+    for price in (price for models in found.prices.values() for price in models.values()):
+        said = [price, *price.tiers]
+        assert 0 not in [value for one in said for name, value in one if name not in ("outputPerMillion", "tiers")]
