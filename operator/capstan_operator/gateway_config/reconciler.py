@@ -27,6 +27,7 @@ from capstan_operator.gateway_config.proposal import Proposal, Proposer, Tell
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.api_keys import ApiKeys
+from capstan_operator.loaders.model_list import AllModels
 from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies, PolicyList
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.metrics import Metrics
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 UNREADABLE_RECHECK_SECONDS: Final = 15.0
 """How soon namespaces that could not be read are tried again."""
+MISSING_RECHECK_SECONDS: Final = 300.0
+"""And a kind that the API server does not know: a watch waits for it besides, and each run costs a compile."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,13 @@ class GatewayState:
         return self.judged[model.key]
 
 
+def recheck_after(listed: AllModels, policies: AllPolicies) -> float | None:
+    """Give the seconds after which what could not be read is tried again; None when all could."""
+    if listed.unreadable or (policies.unreadable and not policies.is_kind_missing):
+        return UNREADABLE_RECHECK_SECONDS
+    return MISSING_RECHECK_SECONDS if policies.unreadable else None
+
+
 def record_models(models: Iterable[Model], compiled: CompiledGateway) -> Records:
     """Give what each entry of a compiled config stands for."""
     served = {entry.id for entry in compiled.config.models}
@@ -105,12 +115,13 @@ def record_models(models: Iterable[Model], compiled: CompiledGateway) -> Records
 
 
 def record_policies(policies: Iterable[Policy], compiled: CompiledGateway) -> Records:
-    """Give what each policy of a compiled config stands for: one that is kept is not of this generation."""
+    """Give what each policy of a compiled config stands for: what is kept of one is not of this generation. One
+    that is for models to come is in the config before it is accepted."""
     in_config = {entry.id for entry in compiled.config.policies}
     known = {str(key_of_policy(policy)): policy for policy in policies}
     return {
         id_: Recorded(known[id_].uid, known[id_].generation)
-        if id_ in known and compiled.policies[id_].accepted
+        if id_ in known and not compiled.policies[id_].kept
         else UNKNOWN
         for id_ in in_config
     }
@@ -187,7 +198,7 @@ class GatewayConfigReconciler:
                 # NB: each of these looks at every model, and others have their turn between them.
                 await self._record(models, policies.policies, proposal.compiled)
                 await self._publish(models, policies.policies, proposal)
-        return UNREADABLE_RECHECK_SECONDS if listed.unreadable or policies.unreadable else None
+        return recheck_after(listed, policies)
 
     async def _all_policies(self) -> AllPolicies:
         return NO_POLICIES if self._policies is None else await self._policies.all()

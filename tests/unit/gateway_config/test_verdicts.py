@@ -1,11 +1,29 @@
 """Which verdicts on a model count."""
 
+from dataclasses import replace
 from typing import Any
 
-from capstan_operator.api.kinds import Model
+import pytest
+
+from capstan_operator.api.kinds import Model, Policy
+from capstan_operator.desired.compile import Compiler
+from capstan_operator.desired.live import LiveConfig
+from capstan_operator.desired.policies import Policies
 from capstan_operator.desired.types import Verdict
-from capstan_operator.gateway_config.reconciler import GatewayState, Judged
+from capstan_operator.gateway_config.ledger import UNKNOWN, Recorded
+from capstan_operator.gateway_config.reconciler import (
+    MISSING_RECHECK_SECONDS,
+    UNREADABLE_RECHECK_SECONDS,
+    GatewayState,
+    Judged,
+    recheck_after,
+    record_policies,
+)
+from capstan_operator.loaders.model_list import AllModels
+from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies
 from capstan_operator.resources.resource import ObjectKey
+from support.plainmodels import make_model
+from support.plainpolicies import make_policy, named
 
 
 def model(generation: int = 1, status: dict[str, Any] | None = None) -> Model:
@@ -29,3 +47,34 @@ def test_a_verdict_on_a_deleted_object_of_the_same_name_does_not_count() -> None
         assert not state.is_compiled(ObjectKey("ns", "m"), "u", 1)
         assert state.verdict(model(1)) is None
         assert state.awaiting == {ObjectKey("ns", "m")}
+
+
+@pytest.mark.parametrize(
+    ("policy", "models", "generation"),
+    [
+        (make_policy(generation=4, targetRefs=named("later")), ["m"], 4),
+        (make_policy(generation=4, targetRefs=named("m")), ["m"], 4),
+        (make_policy(generation=4, targetRefs=named("m"), limits=[]), ["m"], 0),
+    ],
+    ids=["of a model to come", "in force", "kept"],
+)
+def test_a_policy_in_the_config_is_of_its_generation_unless_an_older_one_is_kept(
+    policy: Policy, models: list[str], generation: int
+) -> None:
+    """Else one whose model comes later would never count as known to the gateways that know it."""
+    found = [make_model(name) for name in models]
+    before = Compiler().compile(found, policies=Policies((make_policy(targetRefs=named("m")),)), live=LiveConfig())
+    compiled = Compiler().compile(found, policies=Policies((policy,)), live=LiveConfig.of(before.config))
+    (record,) = record_policies([policy], compiled).values()
+    assert record == (Recorded(policy.uid, 4) if generation else UNKNOWN)
+
+
+def test_what_could_not_be_read_is_tried_again() -> None:
+    """Soon what may be read any moment, seldom a kind that is not installed, and not at all where all was read."""
+    everywhere: frozenset[str | None] = frozenset([None])
+    all_read, unread = AllModels(()), AllPolicies((), everywhere, everywhere)
+    missing = replace(unread, is_kind_missing=True)
+    assert recheck_after(all_read, NO_POLICIES) is None
+    assert recheck_after(all_read, unread) == UNREADABLE_RECHECK_SECONDS
+    assert recheck_after(all_read, missing) == MISSING_RECHECK_SECONDS > UNREADABLE_RECHECK_SECONDS
+    assert recheck_after(AllModels((), frozenset(["team"])), missing) == UNREADABLE_RECHECK_SECONDS
