@@ -23,7 +23,7 @@ MAX_KEPT_SECONDS: Final = 366 * 86400
 EXPOSED_HEADERS: Final = (
     "x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-capstan-model",
     "x-capstan-route", "x-capstan-cost", "x-capstan-budget", "x-capstan-dropped-tools", "x-capstan-trimmed",
-    "x-gateway-attempts", "x-gateway-overhead-ms",
+    "x-capstan-counted-by", "x-gateway-attempts", "x-gateway-overhead-ms",
     *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
     *(
         f"anthropic-ratelimit-{unit}-{what}"

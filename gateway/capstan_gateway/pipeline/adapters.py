@@ -6,7 +6,8 @@ chat completions    as it is                   as it is                 translat
                                                effort beside tools as
                                                a response
 /v1/responses       as chat                    as it is (native)        translated twice
-.../count_tokens    its prompt                 -                        as it is (native)
+.../count_tokens    its prompt, else by        -                        as it is (native)
+                    /tokenize as chat
 /tokenize           as it is (native)          -                        messages: its own count
 """
 
@@ -26,6 +27,9 @@ from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.dialects.clients.tokenized import (
     TOKENIZED,
     CountedBy,
+    conversation_to_engine,
+    engine_count,
+    is_all_text,
     read_engine,
     read_provider,
     to_engine,
@@ -101,9 +105,17 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
 
 
 def _count_tokens() -> Adapter:
-    """Only who knows the tokenizer and the prompt's template can count: Anthropic, and vLLM has the route as well. Of
-    who has none the prompt is estimated (`estimated_count`)."""
-    return _COUNT_TOKENS
+    """Only who knows the tokenizer and the prompt's template can count: Anthropic, and vLLM has the route as well. An
+    engine without it may have `/tokenize`. Of who has neither the prompt is estimated (`estimated_count`)."""
+    return COUNT_TOKENS
+
+
+def may_tokenize(request: Request, model: ServedModel) -> bool:
+    """Whether the engine's `/tokenize` counts what `/v1/messages/count_tokens` asks: text only, and of no API that has
+    no such route."""
+    if request.route.dialect is TOKENIZED or model.speaks_anthropic or request.untranslatable is not None:
+        return False
+    return is_all_text(request.document)
 
 
 def estimated_count(request: Request, model: ServedModel) -> bytes:
@@ -195,6 +207,14 @@ class _CountTokens(_TellsAsMessages):
         raise UpstreamFailed("the model's engine answered in another form than was asked for")
 
 
+class _ChatTokenized(_Tokenized):
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        return to_json(conversation_to_engine(_counted_chat(request, model), model.upstream_name))
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - one signature
+        return to_json({"input_tokens": engine_count(body)}), None
+
+
 class _TranslatedMessages(_TellsAsMessages):
     path = b"/messages"
     native = False
@@ -263,7 +283,9 @@ class _NativeResponses(_TellsAsResponses):
         return NativeResponsesRelay(model.rename)
 
 
-_COUNT_TOKENS: Final = _CountTokens()
+COUNT_TOKENS: Final = _CountTokens()
+CHAT_TOKENIZED: Final = _ChatTokenized()
+"""An engine's `/tokenize` for `/v1/messages/count_tokens`."""
 _TOKENIZED: Final = _Tokenized()
 _TOKENIZED_BY_PROVIDER: Final = _TokenizedByProvider()
 _TRANSLATED_MESSAGES: Final = _TranslatedMessages()

@@ -43,9 +43,9 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "_memory", "_root", "answered_by", "bill", "budget", "ended", "expires_at", "gathered", "governed",
-        "holders", "inside", "may_wait", "model", "options", "principal", "request", "request_id", "route_note",
-        "runtime", "session", "started", "stats", "task", "trace",
+        "_closers", "_memory", "_root", "answered_by", "bill", "budget", "counted_by", "ended", "expires_at",
+        "gathered", "governed", "holders", "inside", "may_wait", "model", "options", "principal", "request",
+        "request_id", "route_note", "runtime", "session", "started", "stats", "task", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,8 @@ class Ask:
         """Whether it may wait for an endpoint of a model that has none: not while another model may answer."""
         self.answered_by: ServedModel | None = None
         """The model that answered: another one after a fallback. None as long as none did."""
+        self.counted_by = ""
+        """Who counted, where only the tokens of a prompt are wanted; a value of `CountedBy`."""
         self.stats = CallStats()
         self.bill = Bill() if bill is None else bill
         """Every call that is made for it."""
@@ -139,6 +141,7 @@ class Ask:
         self.stats.waited += child.stats.waited
         self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
         self.answered_by = child.answered_by
+        self.counted_by = child.counted_by
 
     def memory(self) -> Share:
         """What it holds of the process' budget beside its request, until it ends: answers that are there as a whole."""

@@ -2,17 +2,28 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.clients.native import NativeRelay
+from capstan_gateway.dialects.clients.tokenized import CountedBy
 from capstan_gateway.dialects.targets.limits import lengths_of
 from capstan_gateway.documents import TooDeep
 from capstan_gateway.engine_errors import normalise_error
-from capstan_gateway.errors import TOO_LONG, InvalidRequest, UpstreamFailed, UpstreamRejected
+from capstan_gateway.errors import TOO_LONG, GatewayError, InvalidRequest, UpstreamFailed, UpstreamRejected
 from capstan_gateway.headers import JSON, Header, find_header
-from capstan_gateway.pipeline.adapters import TRANSLATED_RESPONSES, Adapter, adapter_for, estimated_count, has_counter
+from capstan_gateway.pipeline.adapters import (
+    CHAT_TOKENIZED,
+    COUNT_TOKENS,
+    TRANSLATED_RESPONSES,
+    Adapter,
+    adapter_for,
+    estimated_count,
+    has_counter,
+    may_tokenize,
+)
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
@@ -22,13 +33,13 @@ from capstan_gateway.pipeline.engine_answer import FINISHING, asked_by, looks_od
 from capstan_gateway.pipeline.leftover import FirstFrames, Leftover
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
-from capstan_gateway.pipeline.request import Request
+from capstan_gateway.pipeline.request import COUNT_PATH, TOKENIZE_PATH, Request
 from capstan_gateway.pipeline.settle import settle, settle_lost, settle_nonsense, settle_stream_later, settle_whole
 from capstan_gateway.pipeline.whose import with_verified_user
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
-from capstan_gateway.routing.unroutable import NoEndpoint
+from capstan_gateway.routing.unroutable import NoEndpoint, RoutingError
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
 from capstan_gateway.streaming.deltas import check_answer, said_in
 from capstan_gateway.streaming.json_check import NotJson, check_json
@@ -39,7 +50,7 @@ from capstan_gateway.streaming.sse import TOO_DEEP as ANSWER_TOO_DEEP
 from capstan_gateway.tokens.bill import TOLD
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage
-from capstan_gateway.upstream.errors import ConnectFailed, NoMemory
+from capstan_gateway.upstream.errors import ConnectFailed, NoMemory, UpstreamError
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -58,16 +69,20 @@ _TOO_DEEP: Final = "the body is nested too deeply: at most 254 levels of objects
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
 
-async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool = False) -> Reply:
+async def call_model(
+    deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool = False, by: Adapter | None = None
+) -> Reply:
     """Give the reply of this model; raises RoutingError, UpstreamError or GatewayError when it gives none.
 
-    With `as_chat` it gets a chat request, whatever else it may take.
+    With `as_chat` it gets a chat request, whatever else it may take; with `by` it is asked so.
     """
-    request, adapter = ask.request, None
-    if (model.provider or request.route.dialect is not None) and not as_chat:
+    request, adapter = ask.request, by
+    if by is None and (model.provider or request.route.dialect is not None) and not as_chat:
         adapter = adapter_for(request, model)
         if adapter is TRANSLATED_RESPONSES and model.endpoints.lacks(adapter.path, deps.loop_time()):
             adapter = None
+        if adapter is COUNT_TOKENS and model.endpoints.lacks(COUNT_PATH, deps.loop_time()):
+            return await counted_otherwise(deps, ask, model, adapter)
     if request.untranslatable is not None and (adapter is None or not adapter.native):
         raise request.untranslatable
     if adapter is not None and not adapter.billed and not has_counter(request, model):
@@ -106,7 +121,7 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
                 if not billed and isinstance(error, UpstreamFailed):
                     # It has something else at that path: no fault of the endpoint, which answers what it is for.
                     answer.close()
-                    return await estimated(deps, ask, model)
+                    return await counted_otherwise(deps, ask, model, adapter)
                 if billed and answer.whole is not None and answer.status == OK:
                     told = find_usage(answer.whole) if adapter is None else adapter.told(answer.whole)
                     settle_nonsense(ask.bill, model, request, told, answer.whole)
@@ -125,6 +140,8 @@ async def call_model(deps: Deps, model: ServedModel, ask: Ask, *, as_chat: bool 
         settled += (answer.attempt,)
         settle_lost(ask.bill, model, request, _without(tried[before:], settled))
     ask.answered_by = model
+    if not billed:
+        ask.counted_by = CountedBy.PROVIDER if model.speaks_anthropic else CountedBy.ENGINE
     if type(reply) is StreamReply:
         ask.on_end(answer.close)
         settle_stream_later(ask, model, reply.relay)
@@ -138,8 +155,12 @@ async def _instead(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | 
     """
     if adapter is not None and not adapter.billed:
         rejected = isinstance(error, UpstreamRejected) and _is_about_counting(error.status)
+        if rejected:
+            if isinstance(error, UpstreamRejected) and error.status in _NO_SUCH_ROUTE and not error.of_model:
+                model.endpoints.note_absent(adapter.path, until=deps.loop_time() + ABSENT_SECONDS)
+            return await counted_otherwise(deps, ask, model, adapter)
         absent = isinstance(error, NoEndpoint | ConnectFailed)
-        return await estimated(deps, ask, model) if rejected or absent else None
+        return await estimated(deps, ask, model) if absent else None
     if not isinstance(error, UpstreamRejected):
         return None
     if adapter is TRANSLATED_RESPONSES and error.status in _NO_SUCH_ROUTE and not error.of_model:
@@ -152,9 +173,22 @@ async def _instead(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | 
     return None
 
 
+async def counted_otherwise(deps: Deps, ask: Ask, model: ServedModel, adapter: Adapter | None) -> Reply:
+    """Count by the engine's `/tokenize` where its own route does not, else by the estimate.
+
+    That other route is not what was asked for: whatever is wrong with it, the estimate is the answer.
+    """
+    tokenizes = adapter is COUNT_TOKENS and may_tokenize(ask.request, model)
+    if tokenizes and not model.endpoints.lacks(TOKENIZE_PATH, deps.loop_time()):
+        with suppress(GatewayError, RoutingError, UpstreamError):
+            return await call_model(deps, model, ask, by=CHAT_TOKENIZED)
+    return await estimated(deps, ask, model)
+
+
 async def estimated(deps: Deps, ask: Ask, model: ServedModel) -> Reply:
     """Count for a model whose server has no route that counts, or is not there: agents take it for broken otherwise."""
     ask.answered_by = model
+    ask.counted_by = CountedBy.ESTIMATE
     counted = await on_size(deps, ask.request, partial(estimated_count, ask.request, model))
     return WholeReply(OK, JSON, counted, native=True)
 

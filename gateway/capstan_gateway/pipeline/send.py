@@ -62,6 +62,8 @@ def _further_lines(delivery: Delivery, ask: Ask) -> bytes:
     trimmed = delivery.trimmed
     if trimmed is not None:
         headers.append((b"x-capstan-trimmed", b"messages=%d; tokens=%d" % (trimmed.dropped, trimmed.tokens)))
+    if ask.counted_by:
+        headers.append((b"x-capstan-counted-by", ask.counted_by.encode()))
     if delivery.client_document is not None:
         headers.append((b"request-id", ask.request_id))
         if delivery.dropped_tools:

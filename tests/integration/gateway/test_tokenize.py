@@ -118,3 +118,90 @@ async def test_what_cannot_be_counted_is_refused(tmp_path: Path, asked: dict[str
     async with running_gateway(tmp_path, entry("m", contextWindow=4096)) as gateway:
         reply = await ask(gateway, **asked)
         assert (reply.status_code, reply.json()["error"]["param"]) == (404 if param == "model" else 400, param)
+
+
+async def count(gateway: RunningGateway, **fields: Any) -> httpx2.Response:
+    """Ask as Anthropic's clients do."""
+    async with httpx2.AsyncClient() as client:
+        document = {"model": "m", "messages": MESSAGES, **fields}
+        return await client.post(f"{gateway.url}/v1/messages/count_tokens", json=document, timeout=20)
+
+
+def by_tokenize(document: Any, status: int = 200, *, without: int = 404) -> Respond:
+    """Give an engine that has `/tokenize`, and answers with another status to counts of Anthropic's form."""
+
+    async def respond(received: Received, wire: Wire) -> None:
+        tokenizes = received.path == "/tokenize"
+        await wire.json(document if tokenizes else {"detail": "Not Found"}, status=status if tokenizes else without)
+
+    return respond
+
+
+async def test_an_engine_counts_a_message_by_its_other_route(tmp_path: Path) -> None:
+    """One without `/v1/messages/count_tokens` is sent the chat request that it would answer, and the missing route is
+    not asked for again and again."""
+    tool = {"name": "look", "description": "d", "input_schema": {"type": "object", "properties": {}}}
+    async with (
+        FakeUpstream(by_tokenize({"count": 321, "tokens": [1]})) as upstream,
+        running_gateway(tmp_path, entry("m", upstream.url, upstreamName="own")) as gateway,
+    ):
+        for _ in range(3):
+            reply = await count(gateway, system="Be brief.", tools=[tool], thinking={"type": "disabled"})
+            assert (reply.status_code, reply.json()) == (200, {"input_tokens": 321})
+            assert reply.headers["x-capstan-counted-by"] == "engine"
+    paths = [received.path for received in upstream.requests]
+    assert paths == ["/v1/messages/count_tokens", "/tokenize", "/tokenize", "/tokenize"]
+    sent = upstream.requests[-1].document
+    assert set(sent) == {"model", "messages", "tools"}
+    assert sent["model"] == "own"
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    assert sent["tools"][0]["function"]["name"] == "look"
+
+
+@pytest.mark.parametrize(
+    "respond",
+    [
+        by_tokenize({"error": "no such route"}, 404),
+        by_tokenize({"error": "locked"}, 401),
+        by_tokenize({"error": "broken"}, 500),
+        by_tokenize({"tokens": []}),
+        by_tokenize({"count": 0}),
+        by_tokenize({"count": -4}),
+        by_tokenize([7], without=422),
+    ],
+)
+async def test_a_message_is_estimated_where_neither_route_counts(tmp_path: Path, respond: Respond) -> None:
+    """Whatever is wrong with the other route was not asked for by the client: it gets the estimate, and is told."""
+    async with (
+        FakeUpstream(respond) as upstream,
+        running_gateway(tmp_path, entry("m", upstream.url)) as gateway,
+    ):
+        for _ in range(2):
+            reply = await count(gateway)
+            assert (reply.status_code, reply.json()) == (200, {"input_tokens": 16})
+            assert reply.headers["x-capstan-counted-by"] == "estimate"
+
+
+async def test_a_picture_is_not_counted_by_a_tokenizer(tmp_path: Path) -> None:
+    """It would count as the few tokens of its place in the text."""
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+    async with (
+        FakeUpstream(by_tokenize({"count": 9})) as upstream,
+        running_gateway(tmp_path, entry("m", upstream.url)) as gateway,
+    ):
+        reply = await count(gateway, messages=[{"role": "user", "content": [picture]}])
+        assert reply.json()["input_tokens"] > 700
+        assert reply.headers["x-capstan-counted-by"] == "estimate"
+    assert "/tokenize" not in [received.path for received in upstream.requests]
+
+
+async def test_answers_that_are_no_counts_do_not_say_who_counted(tmp_path: Path) -> None:
+    """Anthropic's own count is `provider`; an answer to a chat has no such header."""
+    async with FakeUpstream(answers({"input_tokens": 99})) as upstream:
+        model = entry("m", backend=hosted_by(Provider.ANTHROPIC, upstream.url, key=None))
+        async with running_gateway(tmp_path, model) as gateway:
+            assert (await count(gateway)).headers["x-capstan-counted-by"] == "provider"
+    async with FakeUpstream() as upstream, running_gateway(tmp_path, entry("m", upstream.url)) as gateway:
+        assert (
+            "x-capstan-counted-by" not in (await ask(gateway, "/v1/messages", messages=MESSAGES, max_tokens=5)).headers
+        )

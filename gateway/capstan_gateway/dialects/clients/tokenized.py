@@ -19,6 +19,10 @@ from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed
 from capstan_gateway.tokens.usage import MOST_TOKENS
 
 _NO_COUNT: Final = "the model's engine answered without a count"
+_PROMPT_FIELDS: Final = (
+    "messages", "tools", "chat_template", "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
+)  # fmt: skip
+"""Those of a chat request of which an engine makes the prompt, as vLLM names them."""
 
 
 class CountedBy(StrEnum):
@@ -88,8 +92,28 @@ def to_engine(document: Document, model: str) -> Document:
     return sent if document.get("prompt") is None else {**sent, "content": document["prompt"]}
 
 
-def read_engine(body: bytes, context_window: int | None) -> bytes:
-    """Give the answer for the client of what an engine has told; UpstreamFailed when that is no count.
+def conversation_to_engine(document: Document, model: str) -> Document:
+    """Give what an engine is sent to count the prompt of a chat request: nothing that is no part of the prompt."""
+    return {"model": model, **{field: document[field] for field in _PROMPT_FIELDS if field in document}}
+
+
+def is_all_text(document: Document) -> bool:
+    """Whether a chat request holds nothing but text: of a picture or sound an engine that only tokenizes counts the
+    place that it has in the text, and not what it becomes."""
+    messages = document.get("messages")
+    if not isinstance(messages, list):
+        return False
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    return all(
+        isinstance(part, dict) and part.get("type") == "text"
+        for content in contents
+        if isinstance(content, list)
+        for part in content
+    )
+
+
+def _read_object(body: bytes) -> tuple[Document, int]:
+    """Give what an engine has told, and the count in it; UpstreamFailed when there is none.
 
     One that tells the tokens and no count (llama.cpp) is believed only where there are some: it knows a text, and gives
     none for a conversation.
@@ -105,7 +129,22 @@ def read_engine(body: bytes, context_window: int | None) -> bytes:
         count = len(tokens)
     if type(count) is not int or not 0 <= count < MOST_TOKENS:
         raise UpstreamFailed(_NO_COUNT)
-    most = found.get("max_model_len")
+    return found, count
+
+
+def engine_count(body: bytes) -> int:
+    """Give the number of tokens that an engine has told of a conversation, at least 1; UpstreamFailed when that is no
+    count."""
+    _, count = _read_object(body)
+    if not count:
+        raise UpstreamFailed(_NO_COUNT)  # No conversation has none: it has looked for a text elsewhere.
+    return count
+
+
+def read_engine(body: bytes, context_window: int | None) -> bytes:
+    """Give the answer for the client of what an engine has told; UpstreamFailed when that is no count."""
+    found, count = _read_object(body)
+    tokens, most = found.get("tokens"), found.get("max_model_len")
     return write_count(
         count,
         counted_by=CountedBy.ENGINE,
