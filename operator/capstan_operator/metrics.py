@@ -142,7 +142,7 @@ class Metrics:
         )
         self.crd_release = Gauge(
             "capstan_operator_crd_release",
-            "1 for what the release of the CRD is to the operator's (same, older, newer, unknown).",
+            "1 for what the release of the CRD is to the operator's (same, older, newer, unknown, missing).",
             ("state",),
             registry=self.registry,
         )

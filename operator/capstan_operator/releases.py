@@ -1,4 +1,4 @@
-"""Whether the CRD and the operator are of the same release. They may differ: this only says so.
+"""Whether the CRDs and the operator are of the same release. They may differ, or one may be missing: this only says so.
 
 During an upgrade, and after a rollback of one of them, a newer CRD fills in defaults that this operator ignores, and an
 older one drops fields that it would know. Both work; a person should know while it lasts.
@@ -13,7 +13,7 @@ from typing import Any, Final
 from capstan_contract.names import GROUP
 from capstan_operator.api.crd import build_crd
 from capstan_operator.api.kinds import KINDS, Kind
-from capstan_operator.kube.errors import Forbidden, KubeError
+from capstan_operator.kube.errors import Forbidden, KubeError, NotFound
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics import Metrics
@@ -32,13 +32,26 @@ class CrdRelease(StrEnum):
     OLDER = "older"
     NEWER = "newer"
     UNKNOWN = "unknown"
+    MISSING = "missing"
+    """There is none of it: nobody can write objects of its kind."""
 
 
 _TOLD: Final = {
     CrdRelease.OLDER: "is of an older release than the operator: fields that it does not know are dropped",
     CrdRelease.NEWER: "is of a newer release than the operator, which ignores the fields that it does not know",
     CrdRelease.UNKNOWN: "has another schema than the operator was built with",
+    CrdRelease.MISSING: "is not installed: objects of its kind cannot be written, and the operator waits for it",
 }
+
+
+_BADNESS: Final = (
+    CrdRelease.SAME,
+    CrdRelease.UNKNOWN,
+    CrdRelease.NEWER,
+    CrdRelease.OLDER,
+    CrdRelease.MISSING,
+)
+"""Of several CRDs that differ the last one here is the one that the metric says."""
 
 
 def compare_releases(live: Mapping[str, Any], own: Mapping[str, Any]) -> CrdRelease:
@@ -81,7 +94,7 @@ class ReleaseCheck:
         own = {kind.plural: await asyncio.to_thread(_annotations, kind) for kind in KINDS}
         while True:
             found = [await self.look(kind, own[kind.plural]) for kind in KINDS]
-            worst = next((state for state in found if state is not CrdRelease.SAME), CrdRelease.SAME)
+            worst = max(found, key=_BADNESS.index)
             for state in CrdRelease:
                 self._metrics.crd_release.labels(state.value).set(state is worst)
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
@@ -94,14 +107,19 @@ class ReleaseCheck:
         except Forbidden:
             self._say(name, "the operator may not read the CRD, so it cannot compare releases", logging.INFO)
             return CrdRelease.UNKNOWN
+        except NotFound:
+            return self._conclude(name, CrdRelease.MISSING)
         except KubeError as error:
             log.info("could not read the CRD", extra={"object": name, "error": str(error)})
             return CrdRelease.UNKNOWN
-        state = compare_releases(live["metadata"].get("annotations") or {}, own)
+        return self._conclude(name, compare_releases(live["metadata"].get("annotations") or {}, own))
+
+    def _conclude(self, name: str, state: CrdRelease) -> CrdRelease:
         if state is CrdRelease.SAME:
             self._say(name, "the CRD is of the operator's release", logging.INFO)
         elif self._say(name, f"the CRD {_TOLD[state]}", logging.WARNING):
-            self._events.record(self._subject, "Warning", "CrdOfAnotherRelease", f"the CRD '{name}' {_TOLD[state]}")
+            reason = "CrdMissing" if state is CrdRelease.MISSING else "CrdOfAnotherRelease"
+            self._events.record(self._subject, "Warning", reason, f"the CRD '{name}' {_TOLD[state]}")
         return state
 
     def _say(self, name: str, sentence: str, level: int) -> bool:

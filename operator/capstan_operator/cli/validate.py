@@ -86,6 +86,11 @@ def _policy_doubts(
         if loss.reason == CONFLICTED:
             message = f"is not in force on the LLMModel '{loss.model.name}': {loss.winner} is"
             yield about(origin, message, "spec", Severity.WARNING)
+    only = [one.name for one in policy.spec.targetRefs]
+    for index, budget in enumerate(policy.spec.budgets):
+        if only == [budget.downgradeTo]:
+            message = "is the only LLMModel that the policy is for: there is nothing to go down to"
+            yield about(origin, message, f"spec.budgets[{index}].downgradeTo", Severity.WARNING)
     named = [(f"spec.targetRefs[{index}].name", one.name) for index, one in enumerate(policy.spec.targetRefs)]
     named += [
         (f"spec.budgets[{index}].downgradeTo", one.downgradeTo)

@@ -17,6 +17,7 @@ from capstan_contract.limits import Mode, policy_id
 from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.api.policies import MOST_LOSSES
 from capstan_operator.desired.attach import CONFLICTED, Attachable, Attachments, Present, attach
+from capstan_operator.desired.downgrades import tell_dead
 from capstan_operator.desired.limits import build_policy_entry, find_policy_faults
 from capstan_operator.desired.live import LiveConfig, key_of
 from capstan_operator.desired.name_rules import NameRules
@@ -177,7 +178,7 @@ def _conclude(
         verdict,
         accepted=accepted,
         reason=reason or ACCEPTED,
-        message=_message(losses, count),
+        message="; ".join([_message(losses, count), *tell_dead(entry, served, models)]),
         # What another one is in force instead of is in force nowhere, and gateways need not know it.
         in_config=reason != CONFLICTED,
     )

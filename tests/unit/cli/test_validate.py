@@ -258,6 +258,15 @@ def test_a_policy_for_models_of_elsewhere_is_a_warning(folder: Path, capsys: pyt
     assert "`spec.budgets[0].downgradeTo`: names the LLMModel 'z', which is in none of these manifests" in out
 
 
+def test_a_downgrade_to_the_model_itself_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A budget cannot go down to the only model that it is for."""
+    budget = '  budgets: [{name: b, per: Team, dollars: "1", period: day, onExhausted: Downgrade, downgradeTo: a}]\n'
+    (folder / "a.yaml").write_text(model("a"))
+    (folder / "p.yaml").write_text(policy("p", "  targetRefs: [{name: a}]\n" + budget))
+    assert main(["validate", "."]) == 0
+    assert "`spec.budgets[0].downgradeTo`: is the only LLMModel that the policy is for" in capsys.readouterr().out
+
+
 def test_a_time_zone_that_there_is_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A time zone is looked up before a cluster gets it."""
     budget = '  budgets: [{name: b, per: Team, dollars: "1", period: day, resetTimeZone: Europe/Atlantis}]\n'

@@ -219,3 +219,27 @@ def test_without_policies_a_config_is_as_ever() -> None:
     """Models alone compile to the very bytes of before."""
     assert compile_gateway([A, B]).config.schemaVersion == 1
     assert b"policies" not in compile_gateway([A, B]).config.text()
+
+
+def budgets(*models: str) -> list[dict[str, Any]]:
+    """Budgets that go down to these models."""
+    one = {"per": "Team", "dollars": "1", "period": "day", "onExhausted": "Downgrade"}
+    return [{**one, "name": f"to-{name}", "downgradeTo": name} for name in models]
+
+
+def test_a_downgrade_that_leads_nowhere_is_told() -> None:
+    """The policy is accepted, and its message says which budget denies once it is spent, until its model comes."""
+    policy = make_policy(targetRefs=named("a"), budgets=budgets("b", "typo", "a"))
+    verdict = compiled([A, B], policy).policies[ID]
+    told = [
+        "in force on 1 model",
+        "the budget 'to-typo' denies once it is spent, because the LLMModel 'typo' is not there",
+        "the budget 'to-a' denies once it is spent, because the LLMModel 'a' is the only one that the policy is for",
+    ]
+    assert (verdict.accepted, verdict.message) == (True, "; ".join(told))
+    faulty = replace(B, spec=None, faults=(Fault("spec", "is wrong"),))
+    assert "because the LLMModel 'b' is not served" in compiled([A, faulty], policy).policies[ID].message
+    both = make_policy(targetRefs=named("a", "b"), budgets=budgets("b"))
+    assert compiled([A, B], both).policies[ID].message == "in force on 2 models"
+    many = compiled([A], make_policy(targetRefs=named("a"), budgets=budgets(*(f"m{number}" for number in range(9)))))
+    assert many.policies[ID].message.endswith("; so do 6 more")

@@ -58,14 +58,14 @@ def test_the_hash_is_of_the_schema() -> None:
     assert len(CRD["metadata"]["annotations"][CRD_SCHEMA_ANNOTATION]) == 16
 
 
-async def _after_a_look(kube: FakeKube, *, told: bool = False) -> tuple[Metrics, FakeKube]:
+async def _after_a_look(kube: FakeKube, *, told: int = 0) -> tuple[Metrics, FakeKube]:
     metrics = Metrics()
     events = EventRecorder(kube, instance="operator-1")
     check = ReleaseCheck(kube, metrics=metrics, events=events, namespace="system", identity="operator-1")
     tasks = [asyncio.create_task(check.run()), asyncio.create_task(events.run())]
     await eventually(lambda: any(_states(metrics).values()), what="a look")
     if told:
-        await eventually(lambda: _events(kube) != [], what="an Event")
+        await eventually(lambda: len(_events(kube)) == told, what="the Events")
     assert not any(task.done() for task in tasks)
     for task in tasks:
         task.cancel()
@@ -91,10 +91,24 @@ async def test_an_older_crd_is_told_in_a_metric_and_an_event() -> None:
     kube = FakeKube(CRDS)
     older: dict[str, Any] = json.loads(json.dumps(CRD))
     del older["metadata"]["annotations"]
+    for kind in KINDS:
+        kube.put(json.loads(json.dumps(build_crd(kind))))
     kube.put(older)
-    metrics, kube = await _after_a_look(kube, told=True)
-    assert _states(metrics) == {"same": 0.0, "older": 1.0, "newer": 0.0, "unknown": 0.0}
+    metrics, kube = await _after_a_look(kube, told=1)
+    assert _states(metrics) == {"same": 0.0, "older": 1.0, "newer": 0.0, "unknown": 0.0, "missing": 0.0}
     assert _events(kube) == [("CrdOfAnotherRelease", "operator-1")]
+
+
+async def test_a_crd_that_is_not_there_is_told_in_a_metric_and_an_event() -> None:
+    """Every kind needs its own: one that is missing says more than any that differs; the operator goes on."""
+    kube = FakeKube(CRDS)
+    older: dict[str, Any] = json.loads(json.dumps(CRD))
+    del older["metadata"]["annotations"]
+    kube.put(older)
+    metrics, kube = await _after_a_look(kube, told=2)
+    assert _states(metrics)["missing"] == 1.0
+    assert sum(_states(metrics).values()) == 1.0
+    assert sorted(_events(kube)) == [("CrdMissing", "operator-1"), ("CrdOfAnotherRelease", "operator-1")]
 
 
 async def test_its_own_crd_is_no_news() -> None:
