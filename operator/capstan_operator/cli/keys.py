@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from capstan_operator.cli.cluster_keys import ClusterKeys
 from capstan_operator.cli.key_output import created_text, document_of, documents_of, table_of
-from capstan_operator.desired.api_keys import KeyFault, check_key
+from capstan_operator.desired.api_keys import WEAK_BYTES, KeyFault, check_key
 from capstan_operator.desired.issued import (
     Issued,
     Terms,
@@ -30,7 +30,7 @@ from capstan_operator.desired.issued import (
     read_end,
     retired,
 )
-from capstan_operator.kube.errors import Forbidden, KubeError
+from capstan_operator.kube.errors import Forbidden, KubeError, Unauthorized
 from capstan_operator.local.errors import LocalError
 from capstan_operator.local.key_file import LocalKeys
 from capstan_operator.settings import BuildSettings
@@ -65,6 +65,10 @@ class KeyStore(Protocol):
 
 class NotInstalled(Exception):
     """A package is missing; the message says how it is installed."""
+
+
+class NoCluster(Exception):
+    """There is no kubeconfig that could be used."""
 
 
 class NoSuchKeys(Exception):
@@ -125,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; give the exit code: 1, and one line that says why, when it could not be done."""
     try:
         return asyncio.run(_run(arguments))
-    except (KeyFault, NoSuchKeys, NotInstalled, LocalError) as error:
+    except (KeyFault, NoCluster, NoSuchKeys, NotInstalled, LocalError) as error:
         print(f"error: {error}", file=sys.stderr)
     except Forbidden as error:
         why = f"you {error.missing}" if error.missing else str(error)
@@ -155,7 +159,11 @@ async def _store(arguments: argparse.Namespace) -> AsyncIterator[KeyStore]:
     from capstan_operator.kube.client import KubeClient
 
     load = functools.partial(load_configuration, arguments.context)
-    kube = KubeClient(await load(), reload=load, user_agent="capstan-cli")
+    try:
+        configuration = await load()
+    except Unauthorized as error:
+        raise NoCluster(f"{error}; keys of `capstan up` are those of its --state-dir") from None
+    kube = KubeClient(configuration, reload=load, user_agent="capstan-cli")
     try:
         yield ClusterKeys(kube, arguments.namespace)
     finally:
@@ -175,6 +183,8 @@ async def create(store: KeyStore, arguments: argparse.Namespace, now: float) -> 
     name = check_name(_said(arguments, "name") or make_name(terms))
     check_terms(name, terms)
     value = _given(arguments.key_file) if arguments.key_file else make_key()
+    if len(value) < WEAK_BYTES:
+        print(f"warning: the key has fewer than {WEAK_BYTES} characters, and may be guessed", file=sys.stderr)
     await store.create(name, value, terms)
     _show(arguments, Issued(name, terms, created=int(now)), value, now)
 
@@ -194,9 +204,13 @@ async def rotate(store: KeyStore, arguments: argparse.Namespace, now: float) -> 
         )
     name, value = make_name(terms), make_key()
     await store.create(name, value, terms)
-    end = retired(old.terms, now=now, grace=grace)
-    await store.expire(old, end)
-    _show(arguments, Issued(name, terms, created=int(now)), value, now, replaces=(old.name, end))
+    end, made = retired(old.terms, now=now, grace=grace), Issued(name, terms, created=int(now))
+    try:
+        await store.expire(old, end)
+    except BaseException:
+        _show(arguments, made, value, now)  # it is valid, and shown now or never
+        raise
+    _show(arguments, made, value, now, replaces=(old.name, end))
 
 
 async def list_all(store: KeyStore, arguments: argparse.Namespace, now: float) -> None:

@@ -7,6 +7,7 @@ API server answers 401; a kubeconfig with a `tokenFile` or a credential plugin i
 import os
 from typing import Any
 
+import yaml
 from kubernetes.aio import client as api
 from kubernetes.aio import config as loader
 
@@ -34,6 +35,9 @@ async def load_configuration(context: str | None = None) -> Any:
             )
     except loader.ConfigException as error:
         raise Unauthorized(f"no way to reach a Kubernetes API server: {error}") from error
+    except (TypeError, AttributeError, LookupError, ValueError, yaml.YAMLError) as error:
+        # NB: what the client meets in a file that is empty, or is no kubeconfig.
+        raise Unauthorized("no way to reach a Kubernetes API server: the kubeconfig is none") from error
     return configuration
 
 

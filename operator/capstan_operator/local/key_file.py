@@ -108,11 +108,12 @@ class LocalKeys:
         return config.with_keys((kept.entry for kept in file.keys), file.salt)
 
     def first(self) -> FirstKey | None:
-        """Give the key that `capstan up` shows: made at the first start, None when somebody has revoked it."""
+        """Give the key that `capstan up` shows: made at the first start, and at the first one after the file of keys is
+        removed; None when somebody has revoked it."""
         path = self._folder / FIRST
         with self._changing() as (file, save):
             value = _text(path)
-            if value is None and not file.keys:
+            if not (self._folder / FILE).exists() or (value is None and not file.keys):
                 value = make_key()
                 write_atomically(path, f"{value}\n")
                 # NB: no user, so that the users whom requests name are told apart, as behind an application.

@@ -11,8 +11,10 @@ from capstan_contract.keys import KEY_PREFIX
 from capstan_operator.cli import keys
 from capstan_operator.cli.cluster_keys import ClusterKeys
 from capstan_operator.cli.main import main
-from capstan_operator.desired.issued import Terms
+from capstan_operator.desired.issued import Issued, Terms
 from capstan_operator.kube.errors import Forbidden
+from capstan_operator.local.errors import NoSuchKey
+from capstan_operator.local.key_file import LocalKeys
 from support.memorykube import MemoryKube
 
 
@@ -150,6 +152,50 @@ def test_a_rotation_to_an_empty_end_changes_nothing(terminal: Terminal) -> None:
     assert len(terminal.listed()) == 1
 
 
+def test_a_new_key_is_shown_although_the_old_one_cannot_be_ended(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is valid, and would be shown never."""
+    terminal("create", "--name", "old", "--user", "alice")
+
+    async def refused(self: LocalKeys, issued: Issued, at: int) -> None:
+        raise NoSuchKey("no")
+
+    monkeypatch.setattr(LocalKeys, "expire", refused)
+    assert terminal("rotate", "old", code=1).startswith(KEY_PREFIX)
+    assert "error: no" in terminal.err
+    assert [one["state"] for one in terminal.listed()] == ["Valid", "Valid"]
+
+
+def test_a_short_key_of_ones_own_is_warned_of(terminal: Terminal, tmp_path: Path) -> None:
+    """It counts; nobody else says it without a cluster."""
+    file = tmp_path / "key"
+    file.write_text("short")
+    assert terminal("create", "--user", "alice", "--key-file", str(file)) == "short\n"
+    assert "may be guessed" in terminal.err
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", "{", "clusters: 7", "{current-context: a, contexts: [7]}"])
+@pytest.mark.parametrize("command", [["keys", "list"], ["prices", "import", "TABLE"]])
+def test_what_is_no_kubeconfig_is_said_in_one_line(
+    command: list[str],
+    content: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With where the keys of local mode are, which is what most who have none are looking for."""
+    file, table = tmp_path / "config", tmp_path / "table.json"
+    file.write_text(content)
+    entry = {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
+    table.write_text(json.dumps({"gpt": entry}))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    assert main([str(table) if word == "TABLE" else word for word in command]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: no way to reach a Kubernetes API server")
+    assert ("--state-dir" in last) == (command[0] == "keys")
+
+
 def test_no_keys_are_said_so(terminal: Terminal) -> None:
     """With how to make one."""
     assert "capstan keys create" in terminal("list")
@@ -170,6 +216,18 @@ async def test_keys_of_a_cluster_are_secrets_with_the_label() -> None:
     assert kube.objects["a"]["data"]
     await store.delete(ended)
     assert kube.objects.keys() == {"other"}
+
+
+async def test_no_other_secret_of_the_name_is_deleted() -> None:
+    """What is revoked is what was listed: the uid is a precondition."""
+    deleted = []
+
+    class Kube(MemoryKube):
+        async def delete(self, kind: Any, name: str, *, namespace: str | None = None, uid: str | None = None) -> None:
+            deleted.append((name, uid))
+
+    await ClusterKeys(Kube(), "capstan-system").delete(Issued("a", Terms(), uid="listed"))
+    assert deleted == [("a", "listed")]
 
 
 async def test_a_secret_of_the_name_is_not_written_over() -> None:

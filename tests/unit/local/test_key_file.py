@@ -91,6 +91,20 @@ async def test_the_first_start_makes_a_key_and_the_next_ones_show_the_same(tmp_p
     assert keys.into(EMPTY) is EMPTY
 
 
+def test_who_removes_the_file_of_keys_begins_anew(tmp_path: Path) -> None:
+    """As a damaged one says: all its keys are revoked by it, and the next start makes another one."""
+    keys = LocalKeys(tmp_path)
+    before = keys.first()
+    (tmp_path / "keys" / "keys.json").unlink()
+    made, again = keys.first(), keys.first()
+    assert before is not None
+    assert made is not None
+    assert again is not None
+    assert (made.is_new, again.is_new) == (True, False)
+    assert made.value == again.value != before.value
+    assert len(keys.into(EMPTY).keys) == 1
+
+
 async def test_who_has_made_keys_before_the_first_start_gets_no_other_one(tmp_path: Path) -> None:
     """That key would be one that nobody asked for."""
     keys = LocalKeys(tmp_path)
