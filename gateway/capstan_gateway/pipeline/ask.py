@@ -229,9 +229,12 @@ class Ask:
         """Close what was opened, what was opened last first: once. That settles what is not settled yet."""
         if not self.ended:
             self.ended = True
+            closers = self._closers
+            if closers is not None and len(closers) == 1 and self.gathered is None:
+                _call(closers.pop(), self.request_id)  # As most that have any.
+                return
             try:
-                if self._closers is not None:
-                    self.close_since(0)
+                self.close_since(0)
             finally:
                 self.let_go_of_images()
 

@@ -128,7 +128,7 @@ class Grant:
             usage, _, _, price, _ = settled[mark]
             prompt, output = usage[0], usage[1]
             amounts: tuple[int, ...] = (1, prompt + output, prompt, output, 1, price or 0)
-            self._final = [amounts[kind] for kind in plan.kinds], int(price is None)
+            self._final = [amounts[kind] for kind in plan.kinds], price is None
         elif plan.same is not None and bill.cached is None:
             request = int(self.answered or self._keeps or bill.calls > self._mark)
             self._final = [request] * len(plan.same), 0
@@ -138,8 +138,12 @@ class Grant:
             self._final = [amounts[kind] for kind in plan.kinds], spent.unpriced
         if self._means is not None and self.answered:
             self._observe(ask, self._means)
-        if self.reservation is not None:
-            self._settle(self.reservation)
+        reservation = self.reservation
+        if reservation is not None:
+            used, unpriced = self._final
+            reservation.settle(used)
+            if plan.spending:
+                self._listener.settled(plan, used, unpriced)
 
     def _settle(self, reservation: Reservation) -> None:
         used, unpriced = self._final

@@ -53,7 +53,8 @@ def _usual_lines(ask: Ask) -> bytes:
     heading = plan.heading
     if heading is None:
         heading = plan.heading = heading_of(plan.counters) or NOT_USUAL
-    return b"" if heading is NOT_USUAL or grant.reservation is None else heading_lines(heading, grant.standings)
+    held = grant.reservation
+    return b"" if heading is NOT_USUAL or held is None else heading_lines(heading, held.verdict.standings)
 
 
 def _any_lines(ask: Ask, now: float) -> bytes:

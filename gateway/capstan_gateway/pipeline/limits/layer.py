@@ -66,6 +66,9 @@ class Shared:
 
 
 NOTHING: Final = Governed()
+_NOBODY: Final[frozenset[int]] = frozenset()
+_new: Final = tuple.__new__
+"""NB: the constructor of a named tuple of Python's takes several times as long."""
 
 
 class RateLimitLayer:
@@ -91,7 +94,10 @@ class RateLimitLayer:
         if not self.policy.enforces:
             return await self._watched(ask, plan, inner)
         cheaper: ServedModel | None = None
-        need = await self._need(ask, plan) if plan.same is None else Need(plan.same, 0)
+        if plan.same is not None:
+            need: Need = _new(Need, (plan.same, 0, _NOBODY))
+        else:
+            need = self._need_at_once(ask, plan) or await self._need(ask, plan)
         held = self._shared.limiter.take(need.charges, local=self._local)
         if held is None:
             held, need, cheaper = await self._ask_store(ask, plan, need)
@@ -139,6 +145,15 @@ class RateLimitLayer:
         """Give what the request takes if the model answers around which this stands."""
         return self._need_of(ask, plan, self._model_of(ask), await self._prompt(ask))
 
+    def _need_at_once(self, ask: Ask, plan: Plan) -> Need | None:
+        """Give the same, where that takes no long."""
+        request, model = ask.request, ask.model
+        if request.came > LARGE_BYTES:
+            return None
+        return self._need_of(
+            ask, plan, model if model.id == self._model_id else self._model_of(ask), asked_tokens(request)
+        )
+
     def _need_of(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int) -> Need:
         """Give what the request takes if this model answers; raises where the price must be known, and is not.
 
@@ -152,7 +167,7 @@ class RateLimitLayer:
             least = plan.charges(prompt, 0, 0 if model.rates is None else model.rates.of_tokens(prompt, 0))
             fit = fitted(charges, least, plan.counters)
             return Need(fit, output_in(fit, charges, least, output))
-        return Need(charges, output)
+        return _new(Need, (charges, output, _NOBODY))
 
     def _cost(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int, output: int) -> int:
         if not plan.has_money:
@@ -228,13 +243,15 @@ class RateLimitLayer:
 
     def _granted(self, ask: Ask, plan: Plan, held: Reservation, need: Need) -> Grant:
         """Register what was taken: from here on it is settled whatever happens."""
-        grant = self._grant(ask, plan, held)
+        shared = self._shared
+        grant = Grant(
+            self.policy, plan, held, ask.bill, self._model_id, self._cells, shared.means if plan.has_output else None
+        )
         if need.waived:
             grant.waived = need.waived
         before = ask.governed
         if before is None:
-            # NB: the constructor of a named tuple of Python's takes longer than all of this.
-            governed: Governed = tuple.__new__(Governed, ((grant,), None, False, False))
+            governed: Governed = _new(Governed, ((grant,), None, False, False))
         else:
             governed = before._replace(grants=(*before.grants, grant))
         if ask.request.stream and plan.has_output and is_metered(ask.request, need.output):

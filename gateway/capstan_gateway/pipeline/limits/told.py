@@ -83,9 +83,8 @@ def heading_lines(heading: Heading, standings: Sequence[Standing]) -> bytes:
     values: list[int | bytes] = []
     for place in heading.units:
         remaining, reset_ms = standings[place]
-        values.append(remaining if remaining > 0 else 0)
-        values.append(duration(reset_ms))
-    return heading.lines % tuple(values)
+        values += remaining if remaining > 0 else 0, duration(reset_ms)
+    return heading.lines % (*values,)
 
 
 def headroom_headers(stood: Iterable[Stood], *, anthropic: bool, now: float) -> tuple[Header, ...]:
