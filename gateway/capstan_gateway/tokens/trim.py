@@ -66,11 +66,60 @@ def trim(messages: list[Any], *, most: int, count: Callable[[Any], int]) -> Trim
     raise TooMuch(left)
 
 
+class _Groups:
+    """Calls with their results, while it is found out what belongs together: sets that are joined (union-find).
+
+    A conversation of any length takes time in proportion to it, however its calls and results are entangled.
+    """
+
+    def __init__(self) -> None:
+        self._parents: list[int] = []
+        self._turns: list[int] = []
+        self._members: list[tuple[int, int]] = []
+        self.in_turn = [0]
+        """How many groups each turn has."""
+
+    def begin(self, place: int) -> int:
+        """Give a new group of the newest turn, with one message."""
+        group = len(self._parents)
+        self._parents.append(group)
+        self._turns.append(len(self.in_turn) - 1)
+        self.in_turn[-1] += 1
+        self._members.append((place, group))
+        return group
+
+    def add(self, place: int, groups: Sequence[int]) -> int:
+        """Add a message to the first one of these groups, which all become one, where the first one is."""
+        first = self._root(groups[0])
+        for group in groups[1:]:
+            other = self._root(group)
+            if other != first:
+                self._parents[other] = first
+                self.in_turn[self._turns[other]] -= 1
+        self._members.append((place, first))
+        return first
+
+    def _root(self, group: int) -> int:
+        parents = self._parents
+        while parents[group] != group:
+            parents[group] = group = parents[parents[group]]
+        return group
+
+    def put_into(self, turns: Sequence[_Turn]) -> None:
+        """Write the groups into their turns, in the order in which they began."""
+        found: list[list[int]] = [[] for _ in self._parents]
+        for place, group in self._members:
+            found[self._root(group)].append(place)
+        for group, places in enumerate(found):
+            if places:
+                turns[self._turns[group]].calls.append(places)
+
+
 def _turns(messages: Sequence[Any]) -> list[_Turn]:
     """Sort the messages that may go into turns, and calls with their results into groups."""
-    turns = [_Turn()]
-    owners: dict[str, list[int]] = {}
-    newest: list[int] | None = None
+    turns, groups = [_Turn()], _Groups()
+    owners: dict[str, int] = {}
+    newest: int | None = None
     """The group of calls that results without a known call belong to: they come right behind it."""
     for place, message in enumerate(messages):
         role = message.get("role")
@@ -78,37 +127,22 @@ def _turns(messages: Sequence[Any]) -> list[_Turn]:
             continue
         results = _results_of(message)
         if results is not None:
-            groups = {id(group): group for name in results if (group := owners.get(name)) is not None}
-            whose = list(groups.values()) or ([newest] if newest is not None else [])
-            newest = _joined(turns, whose, owners, place)
+            whose = [owners[name] for name in results if name in owners] or ([] if newest is None else [newest])
+            newest = groups.add(place, whose) if whose else groups.begin(place)
             continue
         if role == "user":
-            if turns[-1].calls or turns[-1].others:
+            if groups.in_turn[-1] or turns[-1].others:
                 turns.append(_Turn())
+                groups.in_turn.append(0)
             newest = None
         calls = _calls_of(message)
         if calls is None:
             turns[-1].others.append(place)
             continue
-        newest = [place]
-        turns[-1].calls.append(newest)
+        newest = groups.begin(place)
         owners |= dict.fromkeys(calls, newest)
+    groups.put_into(turns)
     return turns
-
-
-def _joined(turns: list[_Turn], groups: list[list[int]], owners: dict[str, list[int]], place: int) -> list[int]:
-    """Add a message with results to the group of its call; results of several groups make these one."""
-    if not groups:
-        turns[-1].calls.append([place])
-        return turns[-1].calls[-1]
-    first, *others = groups
-    for other in others:
-        first.extend(other)
-        for turn in turns:
-            turn.calls = [group for group in turn.calls if group is not other]
-        owners.update({name: first for name, group in owners.items() if group is other})
-    first.append(place)
-    return first
 
 
 def _order(turns: list[_Turn]) -> list[list[int]]:

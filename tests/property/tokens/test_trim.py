@@ -1,5 +1,6 @@
 """Conversations that are cut: whatever they are, calls keep their results, order is kept, and what is left fits."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -158,3 +159,31 @@ def test_one_message_with_results_of_several_calls_holds_them_together() -> None
     first, last = _message("user", 1), _message("user", 1)
     assert cut([first, *calls, results, last], 4).messages == [first, last]
     assert cut([first, *calls, results, last], 1).messages == [last]
+
+
+def steps(calls: int) -> int:
+    """Count the lines that are run to cut a conversation in which each message has results of two calls."""
+    asked = [_message("assistant", 1, content=[{"type": "tool_use", "id": str(n)}]) for n in range(calls)]
+    told = [
+        _message("user", 1, content=[{"type": "tool_result", "tool_use_id": id} for id in ("0", str(n))])
+        for n in range(1, calls)
+    ]
+    count = 0
+
+    def trace(frame: Any, event: str, arg: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        cut([*asked, *told, _message("user", 1)], 1)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_entangled_calls_take_time_in_proportion() -> None:
+    """Twice as many calls take about twice as many steps: no conversation occupies a thread for minutes."""
+    assert steps(800) < 2.5 * steps(400)
