@@ -64,6 +64,7 @@ class EventRelay(ABC):
             if type(text) is not str:
                 raise TypeError("a piece of an answer is a string")
             self.text.add(text)
+            self.text.pieces += bool(text)
         self.events += 1
         self.begun = True
 

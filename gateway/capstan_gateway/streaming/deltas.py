@@ -179,10 +179,14 @@ class Said:
     def note(self, choices: list[dict[str, Any]]) -> None:
         """Take the choices of one chunk; StreamBroken when they are malformed."""
         for choice in choices:
+            spoke = False
             for text in texts_of(choice):
                 if text:
                     self.text.add(text)
-                    self.begun = True
+                    spoke = True
+            if spoke:
+                self.text.pieces += 1
+                self.begun = True
             index = choice.get("index")
             if index is None:
                 index = 0

@@ -62,6 +62,7 @@ class Likeness:
         if not texts or not add_insides(texts, self._count):
             return start
         self.frames = len(texts)
+        self._count.pieces += self.frames - texts.count(b"")
         self.tries = TRIES
         return end + len(after)
 

@@ -236,7 +236,7 @@ class StreamRelay:
     def _take(self, chunks: list[Any]) -> None:
         """Note what these chunks say, and count them, up to the first that cannot simply be passed on."""
         said, known = self._said, self._known
-        taken = counted = 0
+        taken = counted = pieces = 0
         try:
             for chunk in chunks:
                 if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None:
@@ -249,6 +249,8 @@ class StreamRelay:
                         content = delta.get("content")
                         if type(content) is str and len(delta) == 1 and content.isascii():
                             counted += len(content)
+                            if content:
+                                pieces += 1
                             taken += 1
                             continue
                 said.note(choices_of(chunk))
@@ -256,6 +258,7 @@ class StreamRelay:
                 taken += 1
         finally:
             said.text.ascii += counted
+            said.text.pieces += pieces
             self.events += taken
             self._known = known
 

@@ -38,9 +38,11 @@ MAX_DEPTH: Final = 16
 class TextCount:
     """Bytes of the text that was seen so far. How the text was cut changes nothing, as long as no character was."""
 
-    __slots__ = ("ascii", "other")
+    __slots__ = ("ascii", "other", "pieces")
 
     def __init__(self) -> None:
+        self.pieces = 0
+        """Of a stream: how many pieces with text came, each of which is one token at least."""
         self.ascii = 0
         """Bytes of texts that are ASCII. Hot paths add to it themselves."""
         self.other = 0
@@ -60,8 +62,8 @@ class TextCount:
 
     @property
     def tokens(self) -> int:
-        """How many tokens the text has by the rule; 0 only of no text."""
-        return tokens_of(self.ascii, self.other)
+        """How many tokens the text has by the rule, and no fewer than it has pieces; 0 only of no text."""
+        return max(tokens_of(self.ascii, self.other), self.pieces)
 
 
 _NOT_ASCII: Final = bytes(range(128, 256))

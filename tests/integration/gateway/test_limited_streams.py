@@ -44,8 +44,9 @@ DOLLAR_A_TOKEN = Price(inputPerMillion=0, outputPerMillion=1_000_000)
 class Engine:
     """Sends a word at a time, as many as it is told to, and nothing more before the gateway has read it."""
 
-    def __init__(self, words: int = 1000, *, at_once: bool = False) -> None:
+    def __init__(self, words: int = 1000, *, at_once: bool = False, word: str = WORD) -> None:
         self.words = words
+        self.word = word
         self.at_once = at_once
         self.sent = 0
         self.done = False
@@ -53,7 +54,7 @@ class Engine:
     async def __call__(self, request: Received, wire: Wire) -> None:
         """Answer."""
         await wire.stream_head()
-        frames = [frame(delta("chat", WORD)) for _ in range(self.words)]
+        frames = [frame(delta("chat", self.word)) for _ in range(self.words)]
         if self.at_once:
             await wire.chunk(b"".join(frames))
         else:
@@ -185,6 +186,22 @@ async def test_no_more_is_reserved_than_a_slice_at_a_time(
         assert (status, last, chunks[-1]["choices"][0]["finish_reason"]) == (200, "[DONE]", "stop")
         reserved = gateway.metric("llm_limit_tokens_total", policy="test/p", rule="out", stage="reserved")
         assert reserved == SLICE
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_short_tokens_are_tokens(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore, at_once: bool
+) -> None:
+    """Each piece with text is one at least, though its bytes say less: no limit is passed with digits or code."""
+    upstream.respond = Engine(at_once=at_once, word="7")
+    policy = tokens(30)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+    ) as gateway:
+        _, chunks, _ = await stream(gateway)
+        given = len(text_of(chunks))
+        assert 24 <= given <= 30 + SLICE
+        assert used(store) == [given]
 
 
 async def test_a_client_that_leaves_pays_what_it_was_sent(
