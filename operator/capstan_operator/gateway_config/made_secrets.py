@@ -44,10 +44,14 @@ class Purpose:
     manager: str
     what: str
     """In words."""
+    is_sent: bool = False
+    """Whether it is sent in a header, one of its lines at a time; else all of it is a key, of any bytes."""
 
 
 PRIVACY: Final = Purpose(PRIVACY_KEY, "gateway-privacy", PRIVACY_MANAGER, "the key of users' hashes")
-ADMIN: Final = Purpose(ADMIN_KEY_FIELD, "gateway-admin", ADMIN_MANAGER, "the credential of the gateway's admin pages")
+ADMIN: Final = Purpose(
+    ADMIN_KEY_FIELD, "gateway-admin", ADMIN_MANAGER, "the credential of the gateway's admin pages", is_sent=True
+)
 
 
 class MadeSecret:
@@ -114,7 +118,10 @@ class MadeSecret:
             found = await self._kube.get(SECRETS, self._name, namespace=self._namespace)
         except NotFound:
             found = {}
-        if not has_key(found, self._purpose.field):
+        if not has_key(found, self._purpose):
+            if _value(found, self._purpose.field):
+                text = f"{self._purpose.what} that is in the Secret cannot be used: it is too short, or not printable"
+                log.warning(text, extra={"object": self._name})
             found = await self._written()
         lines = lines_of(found, self._purpose.field)
         self._keys = (*lines, *(key for key in self._keys[:1] if key not in lines))
@@ -136,9 +143,11 @@ def _value(secret: Manifest, field: str) -> bytes:
         return b""
 
 
-def has_key(secret: Manifest, field: str) -> bool:
+def has_key(secret: Manifest, purpose: Purpose) -> bool:
     """Whether the Secret has a key that gateways can use."""
-    return len(_value(secret, field)) >= LEAST_BYTES
+    if purpose.is_sent:
+        return any(len(line) >= LEAST_BYTES for line in lines_of(secret, purpose.field))
+    return len(_value(secret, purpose.field)) >= LEAST_BYTES
 
 
 def lines_of(secret: Manifest, field: str) -> tuple[str, ...]:

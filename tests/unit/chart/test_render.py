@@ -149,7 +149,7 @@ def test_whoever_has_installed_is_told_how_to_make_a_first_key(everybody: bool, 
     notes = _notes(tmp_path, with_values(gateway={"insecureNoAuth": everybody}))
     assert ("everybody who reaches the gateway may use every model" in notes) is everybody
     assert (f"capstan keys create --namespace {NAMESPACE} --user me" in notes) is not everybody
-    assert ("label secret me capstan.dev/api-key=true" in notes) is not everybody
+    assert ('labels: {capstan.dev/api-key: "true"}' in notes) is not everybody
 
 
 def _notes(tmp_path: Path, values: dict[str, Any]) -> str:
@@ -239,6 +239,8 @@ def test_refuses_contradictions(words: str) -> None:
 
 
 WRONG_VALUES = {
+    "/gateway/adminKeySecret": {"gateway": {"adminKeySecret": "Bad_Name"}},
+    "/gateway/privacyKeySecret": {"gateway": {"privacyKeySecret": "Bad_Name"}},
     "at '/gateway/oidc/issuers/0'": {"gateway": {"oidc": {"issuers": ["http://id.example.com"], "audiences": ["x"]}}},
     "additional properties 'foo' not allowed": {"foo": 1},
     "at '/gateway/replicas'": {"gateway": {"replicas": "two"}},

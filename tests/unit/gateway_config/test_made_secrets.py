@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.names import PRIVACY_KEY
+from capstan_contract.names import ADMIN_KEY_FIELD, PRIVACY_KEY
 from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSecret
 from capstan_operator.kube.errors import Forbidden
 from capstan_operator.resources.api_resource import SECRETS
@@ -58,6 +58,25 @@ async def test_a_key_of_somebody_else_stays() -> None:
     kube.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME, "namespace": HOME}, "data": data})
     await holder(kube).ensure()
     assert (key_in(kube), kube.calls["apply", SECRETS.plural]) == (b"k" * 16, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_key"),
+    [(b"\xff" * 32, False), (b"a b" * 8, False), (b"short\n" * 9, False), (b"short\n" + b"k" * 16, True)],
+)
+async def test_a_credential_is_one_that_can_be_sent(
+    value: bytes, is_key: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bytes that no header carries would lock the operator out of the gateways' pages for ever: it is said, and made
+    anew unless the Secret is somebody else's."""
+    kube = FakeKube()
+    data = {ADMIN_KEY_FIELD: base64.b64encode(value).decode()}
+    kube.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME, "namespace": HOME}, "data": data})
+    holding = MadeSecret(kube, ADMIN, name=NAME, namespace=HOME, make=lambda: b"m" * 32)
+    await holding.ensure()
+    assert ("m" * 32 in holding.keys) == (not is_key)
+    assert any("cannot be used" in record.message for record in caplog.records) == (not is_key)
+    assert kube.calls["apply", SECRETS.plural] == (0 if is_key else 1)
 
 
 def test_it_is_tried_again_and_made_anew_when_it_is_gone() -> None:
