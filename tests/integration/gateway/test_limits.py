@@ -32,7 +32,8 @@ from capstan_contract.limits import (
     rate_limit_entry,
 )
 from capstan_gateway.limits.local import LocalLimiter
-from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, delta, frame
+from capstan_gateway.tokens.estimate import prompt_tokens
+from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.keys import key_entry, key_text
 from support.plain_limits import PlainStore
@@ -144,6 +145,37 @@ async def test_tokens_are_settled_to_what_the_engine_told(
             gateway.metric("llm_limit_decisions_total", policy="test/p", mode="enforce", rule="all", outcome="admitted")
             == 1
         )
+
+
+async def test_what_is_reserved_for_a_prompt_comes_near_to_what_the_engine_counts(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """Of a model whose tokenizer makes three times of the rule; but no request is refused for good because of that."""
+
+    async def dense(received: Received, wire: Wire) -> None:
+        prompt = 3 * prompt_tokens(received.document)
+        usage = {"prompt_tokens": prompt, "completion_tokens": 1, "total_tokens": prompt + 1}
+        await wire.json({**completion("chat"), "usage": usage})
+
+    upstream.respond = dense
+    one = policy(limit("in", Unit.INPUT_TOKENS, 100_000, window=31_622_400_000))
+    chat = governed("chat", upstream.url, one)
+    text = [{"role": "user", "content": "x" * 4000}]
+
+    def reserved(gateway: RunningGateway) -> float:
+        return gateway.metric("llm_limit_tokens_total", policy="test/p", rule="in", stage="reserved")
+
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        assert (await ask(gateway, messages=text)).status_code == 200
+        assert reserved(gateway) == 1006
+        for _ in range(10):
+            assert (await ask(gateway, messages=text)).status_code == 200
+        before = reserved(gateway)
+        assert (await ask(gateway, messages=text)).status_code == 200
+        assert abs(reserved(gateway) - before - 3018) < 30
+        # By the rule it has 50,006, with the ratio more than there ever is.
+        store.counts.clear()
+        assert (await ask(gateway, messages=[{"role": "user", "content": "x" * 200_000}])).status_code == 200
 
 
 async def test_more_than_a_limit_ever_has_is_refused_for_good(

@@ -18,8 +18,9 @@ from capstan_gateway.limits.port import Reservation, Standing, Verdict
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.estimates import MeanOutputs
 from capstan_gateway.pipeline.limits.rules import Counts, Plan, Policy, amounts_of
-from capstan_gateway.tokens.bill import Bill, Spent
+from capstan_gateway.tokens.bill import TOLD, Bill, Spent
 from capstan_gateway.tokens.price import Rates
+from capstan_gateway.tokens.ratios import PromptRatios
 from capstan_gateway.tokens.usage import Usage
 
 CLIENT_ERROR: Final = 400
@@ -43,8 +44,8 @@ class Grant:
     """The reservation of a request under one policy. It is found in `Ask.governed`."""
 
     __slots__ = (
-        "_bill", "_closed", "_final", "_keeps", "_listener", "_mark", "_means", "_model_id", "answered", "plan",
-        "policy", "reservation", "waived",
+        "_bill", "_closed", "_final", "_keeps", "_listener", "_mark", "_means", "_model_id", "answered", "estimate",
+        "plan", "policy", "ratios", "reservation", "waived",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +59,9 @@ class Grant:
         """None as long as nothing was taken: only of a policy that looks on."""
         self.waived: frozenset[int] = frozenset()
         """Places of counters that stop nobody any more: budgets because of which a cheaper model answers."""
+        self.ratios: PromptRatios | None = None
+        """Who learns from the answer how many tokens the prompt had that has this estimate; None: nobody."""
+        self.estimate = 0
         self.answered = False
         """Whether the model has begun to answer."""
         self._bill = bill
@@ -138,6 +142,8 @@ class Grant:
             self._final = [amounts[kind] for kind in plan.kinds], spent.unpriced
         if self._means is not None and self.answered:
             self._observe(ask, self._means)
+        if self.ratios is not None and self.answered:
+            self._teach(ask, self.ratios)
         reservation = self.reservation
         if reservation is not None:
             used, unpriced = self._final
@@ -161,6 +167,18 @@ class Grant:
             spent.calls + 1, spent.input_tokens + usage.prompt_tokens, spent.output_tokens + usage.completion_tokens,
             spent.nano_dollars + price, spent.unpriced,
         )  # fmt: skip
+
+    def _teach(self, ask: Ask, ratios: PromptRatios) -> None:
+        """Tell what the engine has counted of the prompt that was answered; nothing where it has not."""
+        by = ask.answered_by
+        if by is None:
+            return
+        for usage, how, answered, _, model in reversed(self._bill.settled[self._mark :]):
+            if answered and how is TOLD and model == by.name:
+                ratios.observe(by.id, estimate=self.estimate, told=usage.prompt_tokens)
+                if by.id != self._model_id:
+                    ratios.observe(self._model_id, estimate=self.estimate, told=usage.prompt_tokens)
+                return
 
     def _observe(self, ask: Ask, means: MeanOutputs) -> None:
         settled = self._bill.settled

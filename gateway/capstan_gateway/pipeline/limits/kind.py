@@ -67,6 +67,7 @@ class RateLimits:
         self._cells = {id: cells for id, cells in self._cells.items() if id in self._policies}
         self._metrics.retain_policies(policy.name for policy in self._policies.values())
         self._shared.means.retain(entry.id for entry in config.models)
+        self._shared.ratios.retain(entry.id for entry in config.models)
 
     def report(self) -> LimitsReport:
         """Say how much of each policy is used, as far as this gateway has seen. From any thread; it takes a while."""

@@ -10,7 +10,7 @@ A policy that only looks on decides and counts alike, and changes nothing: nobod
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -34,6 +34,7 @@ from capstan_gateway.pipeline.limits.streams import first_of, is_metered, metere
 from capstan_gateway.pipeline.limits.told import soft_limited
 from capstan_gateway.pipeline.reply import Reply, StreamReply
 from capstan_gateway.pipeline.request import Request
+from capstan_gateway.tokens.ratios import LEAST_TOKENS, PromptRatios
 
 SLICE_TOKENS: Final = 256
 
@@ -46,6 +47,8 @@ class Need(NamedTuple):
     """How many tokens of output are in them."""
     waived: frozenset[int] = frozenset()
     """Places of those that are not taken, because a cheaper model answers."""
+    estimate: int = 0
+    """Of the input, before it was corrected by what is known of the model's prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,8 @@ class Shared:
     means: MeanOutputs
     executor: Threads
     background: Background
+    ratios: PromptRatios = field(default_factory=PromptRatios)
+    """How prompts compare with their estimates."""
     slice_tokens: int = SLICE_TOKENS
     """How much of a stream's output is taken at a time."""
     counts_together: bool = False
@@ -95,7 +100,7 @@ class RateLimitLayer:
             return await self._watched(ask, plan, inner)
         cheaper: ServedModel | None = None
         if plan.same is not None:
-            need: Need = _new(Need, (plan.same, 0, _NOBODY))
+            need: Need = _new(Need, (plan.same, 0, _NOBODY, 0))
         else:
             need = self._need_at_once(ask, plan) or await self._need(ask, plan)
         held = self._shared.limiter.take(need.charges, local=self._local)
@@ -154,20 +159,23 @@ class RateLimitLayer:
             ask, plan, model if model.id == self._model_id else self._model_of(ask), asked_tokens(request)
         )
 
-    def _need_of(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int) -> Need:
+    def _need_of(self, ask: Ask, plan: Plan, model: ServedModel, estimate: int, *, corrects: bool = True) -> Need:
         """Give what the request takes if this model answers; raises where the price must be known, and is not.
+
+        Its input is the estimate, corrected by what the model's prompts had before.
 
         A client that sets no limit to its answer does not ask for all that the model could give: by that alone no
         request is more than there ever is.
         """
         request, shared = ask.request, self._shared
+        prompt = shared.ratios.corrected(model.id, estimate) if corrects else estimate
         output = reserved_output(request, model, shared.means, shared.slice_tokens) if plan.has_output else 0
         charges = plan.charges(prompt, output, self._cost(ask, plan, model, prompt, output))
         if output and plan.is_exceeded(charges) and asked_output(request) is None:
             least = plan.charges(prompt, 0, 0 if model.rates is None else model.rates.of_tokens(prompt, 0))
             fit = fitted(charges, least, plan.counters)
-            return Need(fit, output_in(fit, charges, least, output))
-        return _new(Need, (charges, output, _NOBODY))
+            return Need(fit, output_in(fit, charges, least, output), _NOBODY, estimate)
+        return _new(Need, (charges, output, _NOBODY, estimate))
 
     def _cost(self, ask: Ask, plan: Plan, model: ServedModel, prompt: int, output: int) -> int:
         if not plan.has_money:
@@ -198,6 +206,12 @@ class RateLimitLayer:
         prompt = -1
         while True:
             held = await self._reserve(need.charges)
+            if isinstance(held, Verdict) and held.outcome is Outcome.NEVER and cheaper is None and need.estimate:
+                # What other prompts had is no reason to refuse one for good.
+                plain = self._need_of(ask, plan, self._model_of(ask), need.estimate, corrects=False)
+                if plain.charges != need.charges:
+                    need = plain
+                    held = await self._reserve(need.charges)
             if not isinstance(held, Verdict):
                 return held, need, cheaper
             found = None if held.denied in waived else self._cheaper(ask, plan, held)
@@ -249,6 +263,8 @@ class RateLimitLayer:
         )
         if need.waived:
             grant.waived = need.waived
+        if need.estimate >= LEAST_TOKENS:
+            grant.estimate, grant.ratios = need.estimate, self._shared.ratios
         before = ask.governed
         if before is None:
             governed: Governed = _new(Governed, ((grant,), None, False, False))
