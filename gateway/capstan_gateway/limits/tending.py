@@ -101,7 +101,27 @@ class Tender:
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
+        for share in tuple(self._book.retired):
+            if share.held and share.running and share.left:
+                await self._shrink(share)
         self.give_back_ended()
+
+    async def _shrink(self, share: Share) -> None:
+        """Give back what a retired share of Slots has left while requests that took of it go on, which may take long.
+
+        What they hold is reserved anew, then the old reservation ends: never is less held than they have.
+        """
+        over, id = share.left, self._new_id()
+        taken = Share(id, share.bucket, share.rule, share.held, share.amount)
+        try:
+            await self._store.reserve(id, [Charge(share.bucket, share.granted - over)], force=True)
+        except BaseException:  # It may have been made.
+            self._give_back(taken)
+            raise
+        taken.id, share.id = share.id, id
+        share.left -= over
+        share.granted -= over
+        self._give_back(taken)
 
     def give_back_ended(self) -> None:
         """Give back what nobody uses any more."""

@@ -56,6 +56,23 @@ def test_a_gateway_of_its_own_admits_exactly_the_limit_and_mostly_from_shares() 
     run_virtually(main())
 
 
+def test_no_slot_lies_idle_in_a_share_while_others_are_in_use() -> None:
+    """Of slots that long requests hold all can be had, though a part of them was taken ahead of need."""
+
+    async def main() -> None:
+        limiter, _ = counting(Metrics())
+        running = asyncio.create_task(limiter.run())
+        many, admitted = [Charge(Bucket("policy", "slots", Slots(100)), 1)], 0
+        for _ in range(200):
+            admitted += await ask(limiter, many) is not None
+            await asyncio.sleep(0.02)
+        assert limiter.tally.from_shares > 0
+        assert admitted == 100
+        running.cancel()
+
+    run_virtually(main())
+
+
 def test_what_has_ended_is_free_at_once() -> None:
     """A client that asks again in the same moment in which its answer ended finds the slot free."""
 
