@@ -319,11 +319,14 @@ class StoreLimiter:
         self._may_end = True
         try:
             await self._tell()
+            await self._renew()  # Leases may have ended meanwhile: what still runs is taken before anything else is.
         except StoreDown:
             self._may_end = False
             raise
         self.up = True
         await self._tell()  # What came meanwhile: from now on nothing does.
+        if not self.up:  # It has gone away once more, and the counts in memory are in use.
+            return
         self._away.over()
         log.info("limits are decided by their store again", extra={"gateways": self.gateways})
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from capstan_gateway.limits.port import (
+    LEASE_MS,
     Bucket,
     Charge,
     Outcome,
@@ -150,6 +151,54 @@ def test_back_again() -> None:
         running.settle([44])
         await asyncio.sleep(40)
         assert await fleet.left(charge(HOUR, 0)) == 1000 - 7 - 20 - 25 - 44
+
+    with_fleet(work)
+
+
+@pytest.mark.parametrize("rule", [Slots(20), Quota(20, (0, START_MS * 2))])
+def test_an_outage_that_is_longer_than_leases(rule: Rule) -> None:
+    """What still runs is taken before the store is asked again, though its leases have ended meanwhile."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        for _ in range(20):
+            await held(gateway, charge(rule), local=False)
+        gateway.wire.away = True
+        await gateway.ask(charge(rule))
+        await asyncio.sleep(1.5 * LEASE_MS / 1000)
+        gateway.wire.away = False
+        async with asyncio.timeout(30):
+            while not gateway.limiter.up:  # noqa: ASYNC110 - in virtual time
+                await asyncio.sleep(0.001)
+        await refused(gateway, charge(rule), local=False)
+
+    with_fleet(work)
+
+
+def test_away_again_while_it_comes_back() -> None:
+    """Counts in memory stay as long as they are in use."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        gateway.wire.away = True
+        await held(gateway, charge(HOUR, 900))
+        limiter, tell = gateway.limiter, gateway.limiter._tell
+        gateway.wire.away = False
+
+        async def tells() -> None:
+            if limiter.up:
+                limiter._go_down(StoreDown("away"))
+                gateway.wire.away = True
+                return
+            await tell()
+
+        limiter._tell = tells  # type: ignore[method-assign]
+        held_in_memory = limiter._away._store
+        await asyncio.sleep(5)
+        assert not limiter.up
+        assert limiter._away._store is held_in_memory
+        limiter._tell = tell  # type: ignore[method-assign]
+        gateway.wire.away = False
+        await asyncio.sleep(5)
+        assert limiter.up
 
     with_fleet(work)
 
