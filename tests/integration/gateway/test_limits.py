@@ -431,6 +431,22 @@ async def test_a_router_is_no_way_around_the_limit_of_a_member(
         assert usages(store) == [1, 2, 2, 2]
 
 
+async def test_a_member_without_a_price_makes_the_others_no_cheaper(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """A request to a router takes the price of its dearest member, as far as prices are known."""
+    one = policy(budget("b", NANO))
+    members = (RouterMember(model="test/chat"), RouterMember(model="test/free"))
+    models = (
+        entry("chat", upstream.url, price=PRICE),
+        entry("free", upstream.url),
+        entry("router", backend=RouterBackend(members=members), policies=(one.id,)),
+    )
+    async with running_gateway(tmp_path, *models, policies=[one], limiter=LocalLimiter(store)) as gateway:
+        found = await ask(gateway, model="router", max_tokens=100_000)
+        assert (found.status_code, found.json()["error"]["code"]) == (400, "request_exceeds_limit")
+
+
 async def test_a_cascade_stops_at_what_its_caller_allows(tmp_path: Path, upstream: FakeUpstream) -> None:
     """The lower one of that and its own `maxCost`."""
     backend = CascadeBackend(

@@ -188,7 +188,7 @@ class RateLimitLayer:
             if governed.bound is None:
                 ask.governed = governed._replace(bound=CostBound(None, prompt, means))
         money = cost(
-            ask.request, ask.runtime, model, prompt, means, known_only=self._prices_known,
+            ask.request, ask.runtime, model, prompt, means, known_only=True,
             first=partial(_first, self._shared.slice_tokens),
         )  # fmt: skip
         if money is None and self._prices_known:
