@@ -60,6 +60,7 @@ def test_times_are_rounded_up() -> None:
     assert moment(0.0, 1) == b"1970-01-01T00:00:01Z"
     assert moment(1.0, 0) == b"1970-01-01T00:00:01Z"
     assert moment(0.999, 2) == b"1970-01-01T00:00:02Z"
+    assert moment(1.8e9, 366 * 86_400_000 * 10**12) == b"9999-12-31T23:59:59Z"
 
 
 @pytest.mark.parametrize(("millis", "seconds"), [(0, b"1"), (1, b"1"), (1000, b"1"), (1001, b"2"), (59_001, b"60")])

@@ -123,9 +123,13 @@ def duration(millis: int) -> bytes:
     return b"%dh%dm%bs" % (hours, minutes, seconds) if hours else b"%dm%bs" % (minutes, seconds)
 
 
+LAST_SECOND: Final = 253_402_300_799
+"""The end of the year 9999: the last one that RFC 3339 can write."""
+
+
 def moment(now: float, after_ms: int) -> bytes:
-    """Write the time so many milliseconds from now by RFC 3339, in whole seconds, rounded up."""
-    seconds = -(-int(now * 1000 + after_ms) // 1000)
+    """Write the time so many milliseconds from now by RFC 3339, in whole seconds, rounded up; at most `LAST_SECOND`."""
+    seconds = min(-(-int(now * 1000 + after_ms) // 1000), LAST_SECOND)
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
 
