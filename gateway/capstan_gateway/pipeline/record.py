@@ -12,6 +12,9 @@ from capstan_gateway.telemetry.tenants import TenantMetrics
 from capstan_gateway.tokens.price import to_dollars
 
 LOGGED: Final = "log"
+_USER: Final = "user:"
+_KEY: Final = "key:"
+"""What `tenant_for` puts before who is a tenant by itself."""
 """Where users have their names in the log, beside those that they have at models."""
 
 
@@ -38,7 +41,7 @@ def record(delivery: Delivery, deps: Deps) -> None:
             who = ask.principal
             deps.usage.note(who.tenant, who.team, who.user, (ask.answered_by or ask.model).name, ask.bill)
     if deps.tenants is not None:
-        _count_tenant(delivery.principal.tenant, status, ask, deps.tenants)
+        _count_tenant(_tenant_said(delivery.principal, deps), status, ask, deps.tenants)
     if deps.request_log.enabled:
         line = _line(delivery, ask, status, now)
         if delivery.principal.key:
@@ -99,11 +102,31 @@ def _line(delivery: Delivery, ask: Ask | None, status: int, now: float) -> dict[
 
 
 def _who(principal: Principal, deps: Deps) -> dict[str, object]:
-    """Say who asked: tenant and name of the key, and the user by a hash whose key is the installation's."""
-    said: dict[str, object] = {"tenant": principal.tenant, "key": principal.key}
+    """Say who asked: tenant and name of the key, and the user by a hash whose key is the installation's.
+
+    A tenant that is one user, and a token, which has a subject instead of a name, are said by such a hash too.
+    """
+    said: dict[str, object] = {
+        "tenant": _tenant_said(principal, deps), "key": _key_said(principal.key, deps),
+    }  # fmt: skip
     if principal.user:
         said["user"] = deps.pseudonyms.of(principal.user, at=LOGGED)
     return said
+
+
+def _tenant_said(principal: Principal, deps: Deps) -> str:
+    """Give the tenant as others may know it: of one that is a single user, or a token, a hash stands for the name."""
+    tenant = principal.tenant
+    if tenant.startswith(_USER):
+        return _USER + deps.pseudonyms.of(tenant.removeprefix(_USER), at=LOGGED)
+    if tenant.startswith(_KEY):
+        return _KEY + _key_said(tenant.removeprefix(_KEY), deps)
+    return tenant
+
+
+def _key_said(key: str, deps: Deps) -> str:
+    """Give the name of a key; of a token, which has an issuer and a subject instead, a hash of both."""
+    return deps.pseudonyms.of(key, at=LOGGED) if " " in key else key
 
 
 def _work(ask: Ask) -> dict[str, object]:

@@ -220,6 +220,31 @@ def test_who_asked_is_in_the_line() -> None:
     assert not {"tenant", "key", "user"} & set(Recorded(status=200).over())
 
 
+@pytest.mark.parametrize(
+    ("principal", "hidden"),
+    [
+        (Principal(tenant="user:ann@example.com", user="ann@example.com", key="k1"), "ann"),
+        (Principal(tenant="user:ann", user="ann", key="https://idp.example.com 4711"), "4711"),
+        (Principal(tenant="key:https://idp.example.com 4711", key="https://idp.example.com 4711"), "4711"),
+    ],
+)
+def test_nobody_is_said_by_name(principal: Principal, hidden: str) -> None:
+    """Neither a tenant that is one user, nor the subject of a token, in the log or in a metric."""
+    recorded = Recorded(status=200, principal=principal)
+    line = recorded.over()
+    assert hidden not in str(line)
+    assert "ann" not in str(line)
+    kind = principal.tenant.partition(":")[0]
+    assert str(line["tenant"]).startswith(f"{kind}:u_")
+    assert recorded.sample("llm_tenant_requests_total", tenant=str(line["tenant"]), status="200") == 1
+
+
+def test_the_name_of_a_key_that_is_its_own_tenant_is_said() -> None:
+    """It is that of a resource, and nobody's."""
+    line = Recorded(status=200, principal=Principal(tenant="key:k1", key="k1")).over()
+    assert (line["tenant"], line["key"]) == ("key:k1", "k1")
+
+
 def test_tenants_are_counted_up_to_a_cap() -> None:
     """What they asked, and their bills; those beyond the cap are one, and whoever is called so is among them."""
     recorded = Recorded(status=200)
