@@ -1,15 +1,26 @@
 """The price tables of the install namespace, read for every compile of the gateway config."""
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Literal
 
-from capstan_operator.desired.prices import NO_PRICES, PRICES_SELECTOR, PricesUnreadable, PriceTable, read_table
-from capstan_operator.kube.errors import KubeError
+from capstan_contract.names import COMPONENT_LABEL
+from capstan_operator.desired.prices import (
+    NO_PRICES,
+    PRICES_COMPONENT,
+    PRICES_SELECTOR,
+    PricesUnreadable,
+    PriceTable,
+    read_table,
+)
+from capstan_operator.kube.errors import Forbidden, KubeError, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 
 log = logging.getLogger(__name__)
+
+MOST_DOUBTED: Final = 8
+"""So many of the tables that a list does not have are asked for before it is believed."""
 
 Tell = Callable[[Literal["Normal", "Warning"], str, str], None]
 
@@ -37,10 +48,28 @@ class PriceTables:
                 raise
             return self._table
         versions = {one["metadata"]["name"]: str(one["metadata"].get("resourceVersion")) for one in listing.items}
+        if await self._lacks(versions):
+            log.warning("the list of price tables does not have one that is there: prices stay as they were")
+            return self._table
         if versions != self._versions:
             self._read(listing.items, before)
             self._versions = versions
         return self._table
+
+    async def _lacks(self, listed: Collection[str]) -> bool:
+        """Whether a table that was read before is there, although a list does not have it. Who may not ask goes by the
+        list."""
+        missing = sorted(name for name in self._versions or () if name not in listed)
+        for name in missing[:MOST_DOUBTED]:
+            try:
+                found = await self._kube.get(CONFIG_MAPS, name, namespace=self._namespace)
+            except (NotFound, Forbidden):
+                continue
+            except KubeError:
+                return True
+            if (found["metadata"].get("labels") or {}).get(COMPONENT_LABEL) == PRICES_COMPONENT:
+                return True
+        return False
 
     def _read(self, items: Any, before: Callable[[], PriceTable]) -> None:
         try:

@@ -5,7 +5,9 @@ import pytest
 from capstan_contract.config import Price
 from capstan_operator.desired.prices import PRICES_FILE, build_table
 from capstan_operator.kube.errors import KubeError
+from capstan_operator.kube.port import Listing
 from capstan_operator.loaders.prices import PriceTables
+from capstan_operator.resources.api_resource import CONFIG_MAPS
 from fakes.kube import FakeKube
 
 HOME = "capstan-system"
@@ -17,11 +19,15 @@ class Away(FakeKube):
     """An API server that does not list while it is told not to."""
 
     away = False
+    is_short = False
+    """Whether lists lack everything."""
 
     async def list(self, *args: object, **options: object) -> object:  # type: ignore[override]
         """Give a list, or fail."""
         if self.away:
             raise KubeError("no answer")
+        if self.is_short:
+            return Listing([], "1")
         return await super().list(*args, **options)  # type: ignore[arg-type]
 
 
@@ -49,6 +55,26 @@ async def test_prices_stay_while_the_table_is_faulty_or_away() -> None:
     ]
     kube.put(build_table(OTHER, name="t", namespace=HOME, source="s"))
     assert (await tables.load()).prices == OTHER
+
+
+async def test_a_list_that_lacks_a_table_is_not_believed() -> None:
+    """A table that was read is asked for by name before its prices go; one that is gone, or is no table any more, goes
+    at once."""
+    kube = Away()
+    tables = PriceTables(kube, namespace=HOME)
+    kube.put(build_table(ONE, name="t", namespace=HOME, source="s"))
+    first = await tables.load()
+    kube.is_short = True
+    assert await tables.load() is first
+    table = build_table(ONE, name="t", namespace=HOME, source="s")
+    del table["metadata"]["labels"]
+    kube.put(table)
+    assert (await tables.load()).prices == {}
+    kube.is_short = False
+    kube.put(build_table(ONE, name="t", namespace=HOME, source="s"))
+    assert (await tables.load()).prices == ONE
+    kube.drop(CONFIG_MAPS, "t", HOME)
+    assert (await tables.load()).prices == {}
 
 
 async def test_tables_of_other_namespaces_count_for_nothing() -> None:
