@@ -358,6 +358,9 @@ class ModelEntry(Entry):
     maxOutputTokens: int | None = None
     compatibility: Compatibility | None = Field(default=None, exclude_if=is_none)
     """Readers from before the field write requests as they always did."""
+    continuousUsage: bool = Field(default=False, exclude_if=is_empty)
+    """Whether its engine tells its usage with every chunk of a stream, when it is asked to: vLLM's
+    `stream_options.continuous_usage_stats`. Readers from before the field do not ask."""
     price: Price | None = None
     weight: int = Field(default=100, ge=0)
     auto: bool = Field(default=True, exclude_if=bool)

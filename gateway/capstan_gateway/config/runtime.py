@@ -39,7 +39,7 @@ class ServedModel:
     """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
 
     __slots__ = (
-        "answer", "answer_alone", "auto", "capabilities", "context_window", "created", "endpoints",
+        "answer", "answer_alone", "auto", "capabilities", "context_window", "continuous_usage", "created", "endpoints",
         "external", "fallbacks", "id", "layers", "max_output_tokens", "metrics", "name", "name_lines", "plan", "price",
         "provider", "rates", "rename", "speaks_anthropic", "target", "task", "timeouts", "upstream_name", "weight",
     )  # fmt: skip
@@ -60,6 +60,8 @@ class ServedModel:
         self.name_lines = b"x-capstan-model: %b\r\n" % name.encode()
         """The header that names it in answers."""
         self.upstream_name = upstream_name
+        self.continuous_usage = entry.continuousUsage
+        """Whether its engine can tell its usage with every chunk of a stream."""
         self.task: Task = entry.task
         self.created = entry.created
         self.timeouts: Timeouts = entry.timeouts

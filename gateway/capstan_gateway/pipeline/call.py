@@ -27,6 +27,7 @@ from capstan_gateway.pipeline.adapters import (
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.continuous import asks_itself, is_counted
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.engine_answer import FINISHING, asked_by, looks_odd, mended_large, read_answer
@@ -41,6 +42,7 @@ from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.unroutable import NoEndpoint, RoutingError
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
+from capstan_gateway.streaming.counted_relay import CountedRelay
 from capstan_gateway.streaming.deltas import check_answer, said_in
 from capstan_gateway.streaming.json_check import NotJson, check_json
 from capstan_gateway.streaming.opening import StreamOpening
@@ -90,11 +92,12 @@ async def call_model(
     sent = request
     if ask.principal.key and (model.provider or request.route.dialect is not None):
         sent = with_verified_user(request, ask.principal)
+    continuous = adapter is None and is_counted(request, model, ask.governed)
     if request.came <= LARGE_BYTES:
-        body = _body(sent, model, adapter)
+        body = _body(sent, model, adapter, continuous)
     else:
-        body = await beside(deps.executor, partial(_body, sent, model, adapter))
-    call = _call(deps, model, ask, adapter, body)
+        body = await beside(deps.executor, partial(_body, sent, model, adapter, continuous))
+    call = _call(deps, model, ask, adapter, body, continuous)
     dispatcher, tried = deps.dispatcher, call.stats.tried
     billed = adapter is None or adapter.billed
     before = len(tried)
@@ -207,7 +210,7 @@ def _without(tried: Sequence[Attempt], settled: Sequence[Attempt]) -> list[Attem
     return [attempt for attempt in tried if attempt not in settled]
 
 
-def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, body: bytes) -> Call:
+def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, body: bytes, continuous: bool) -> Call:
     """Say what the endpoints of this model are to be sent, and within which bounds."""
     request = ask.request
     path = request.route.upstream_path if adapter is None else adapter.path
@@ -229,7 +232,7 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
         call.first_token_seconds = model.timeouts.firstTokenSeconds
         call.idle_seconds = model.timeouts.idleSeconds
         metered = ask.governed is not None and ask.governed.metered
-        call.opening = partial(_opening, request, model, adapter, metered)
+        call.opening = partial(_opening, request, model, adapter, metered, continuous)
         call.memory = ask.share  # One for each attempt: two may be under way.
     else:
         call.whole_bytes = MAX_ANSWER_BYTES
@@ -252,11 +255,13 @@ def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
     )  # fmt: skip
 
 
-def _body(request: Request, model: ServedModel, adapter: Adapter | None) -> bytes:
+def _body(request: Request, model: ServedModel, adapter: Adapter | None, continuous: bool = False) -> bytes:
     if request.native is not None and model.target.refuses_hosted_tools and (adapter is None or not adapter.native):
         refuse_hosted_tools(request)
     try:
-        return build_body(request, model) if adapter is None else adapter.body(request, model)
+        if adapter is not None:
+            return adapter.body(request, model)
+        return build_body(request, model, continuous=continuous)
     except TooDeep as error:
         # It was read: what is left is that JSON may be read deeper than it is written.
         raise InvalidRequest(_TOO_DEEP, code="invalid_value") from error
@@ -336,7 +341,7 @@ async def _reject(model: ServedModel, answer: DispatchedResponse) -> None:
 
 
 def _opening(
-    request: Request, model: ServedModel, adapter: Adapter | None, metered: bool, status: int,
+    request: Request, model: ServedModel, adapter: Adapter | None, metered: bool, continuous: bool, status: int,
     headers: Sequence[Header],
 ) -> StreamOpening | None:  # fmt: skip
     """Give what reads the beginning of this answer; None when it is not the stream that was asked for."""
@@ -347,6 +352,8 @@ def _opening(
         return StreamOpening(relay)
     if isinstance(relay, NativeRelay):
         relay.keep_for_cut()
+    if continuous:
+        relay = CountedRelay(relay, strip=not asks_itself(request))
     return FirstFrames(relay)
 
 

@@ -15,25 +15,31 @@ from capstan_gateway.dialects.upstreams.anthropic_request import VERSION
 from capstan_gateway.documents import INLINE_BYTES, to_json
 from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.continuous import CONTINUOUS
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.upstream.port import Endpoint
 
 _WHOLE_LINES = b"content-type: application/json\r\naccept: application/json\r\nx-request-id: %b\r\n"
 _STREAM_LINES = b"content-type: application/json\r\naccept: text/event-stream\r\nx-request-id: %b\r\n"
+_USAGE: Final = b'{"stream_options":{"include_usage":true},'
+_CONTINUOUS: Final = b'{"stream_options":{"include_usage":true,"continuous_usage_stats":true},'
 MAX_KIND_CHARS: Final = 64
 _MODEL: Final = b'"model"'
 _COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 
 
-def build_body(request: Request, model: ServedModel) -> bytes:
-    """Give the body for this model: its own name in it, and usage always asked for in streams."""
+def build_body(request: Request, model: ServedModel, *, continuous: bool = False) -> bytes:
+    """Give the body for this model: its own name in it, and usage always asked for in streams.
+
+    With `continuous` it is asked for with every chunk.
+    """
     raw = request.raw
     document, translated = request.document, request.route.dialect is not None
     if translated or not request.plain or model.target.has_rules or AGENTS_OWN in document:
         document = shape(document, model.target, translated=translated, plain=request.plain)
     if document is not request.document:
         raw = None
-    wants_usage = request.stream and not request.usage_asked
+    wants_usage = request.stream and (continuous or not request.usage_asked)
     if raw is not None and request.document["model"] != model.upstream_name:
         # To write a large one anew would take the loop up to half a second, in another thread as well.
         known = request.document["model"]
@@ -43,10 +49,11 @@ def build_body(request: Request, model: ServedModel) -> bytes:
             return raw
         if "stream_options" not in request.document:
             # A body may hold megabytes of images: putting a key in front is cheaper than writing it all anew.
-            return b'{"stream_options":{"include_usage":true},' + raw.lstrip()[1:]
+            return (_CONTINUOUS if continuous else _USAGE) + raw.lstrip()[1:]
     document = {**document, "model": model.upstream_name}
     if wants_usage:
-        document["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
+        options = {**(document.get("stream_options") or {}), "include_usage": True}
+        document["stream_options"] = {**options, CONTINUOUS: True} if continuous else options
     if request.route.dialect is not None and model.provider == Provider.OPENAI and "max_tokens" in document:
         # Their newer models refuse the older name, which other engines know best.
         document["max_completion_tokens"] = document.pop("max_tokens")

@@ -1,7 +1,7 @@
 """Every call that was sent is settled once, where it ends, on the bill of its request.
 
 an answer in one piece    when it is there
-a stream                  when its ask ends, as far as it came
+a stream                  when its ask ends, as far as it came: what its engine has counted with its last chunk is told
 an answer that is none    when that is seen, by what it told: its provider has counted it all the same
 an attempt in vain        when its call is over: it failed after it was sent, lost a race, or its client has gone;
                           what was refused with a status, or never sent, has cost nothing
@@ -61,7 +61,7 @@ def _settle_stream(bill: Bill, model: ServedModel, request: Request, relay: Rela
     bill.open -= 1
     usage, how = weigh(
         relay.usage,
-        whole=relay.finished and relay.error is None,
+        whole=(relay.finished and relay.error is None) or relay.counted,
         prompt=partial(asked_tokens, request),
         output=lambda: relay.text.tokens,
     )

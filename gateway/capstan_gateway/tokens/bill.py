@@ -4,7 +4,7 @@ A request may make many calls: attempts that failed, the loser of a hedge, the m
 them are on the one bill of their request, and whoever wants to know what it has cost reads that: the header, the
 metrics, the log, limits and budgets.
 
-    told        the engine counted the whole answer: its numbers count
+    told        the engine counted the whole answer, or all that came of one that was cut off: its numbers count
     estimated   nobody did, or only a part of it: of what was told and what the text has by the rule of
                 `tokens.estimate` the larger one counts
 """
@@ -31,7 +31,7 @@ ESTIMATED: Final[How] = How.ESTIMATED
 def weigh(
     told: Usage | None, *, whole: bool, prompt: Callable[[], int], output: Callable[[], int]
 ) -> tuple[Usage, How]:
-    """Say what a call has used; `whole` says that the answer came to its end.
+    """Say what a call has used; `whole` says that the answer came to its end, or was counted as far as it came.
 
     `prompt` and `output` estimate the input and what came of the answer, and are asked only where that is needed. An
     engine that tells the input of an answer which was cut off has counted all of it, so that only the output is

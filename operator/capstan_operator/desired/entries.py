@@ -19,7 +19,7 @@ from capstan_contract.config import (
 )
 from capstan_contract.names import ENGINE_PORT_NAME
 from capstan_operator.api.kinds import Model
-from capstan_operator.api.llmmodel import CompatibilitySpec, External, LLMModelSpec, PriceSpec
+from capstan_operator.api.llmmodel import CompatibilitySpec, EngineType, External, LLMModelSpec, PriceSpec
 from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.desired.naming import (
     adapter_served_name,
@@ -60,6 +60,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         contextWindow=serving.contextWindow,
         maxOutputTokens=serving.maxOutputTokens,
         compatibility=_compatibility(spec.compatibility),
+        continuousUsage=spec.has_engine and spec.engine.type is EngineType.VLLM,
         price=_price(serving.price),
         weight=serving.weight,
         fallbacks=serving.fallbacks,

@@ -35,6 +35,16 @@ def test_smallest_model_is_found_by_its_service() -> None:
     assert entry.created == 1767225600
 
 
+@pytest.mark.parametrize("engine", ["vLLM", "SGLang", "TGI", "Simulator"])
+def test_only_of_vllm_the_gateway_may_ask_for_counts_in_streams(engine: str) -> None:
+    """Other servers need not know the option, and of them the entry is as it was before there was the field."""
+    entry = _entry(make_model(engine={"type": engine}))
+    assert entry.continuousUsage is (engine == "vLLM")
+    assert ("continuousUsage" in entry.model_dump()) is (engine == "vLLM")
+    external = {"url": "https://api.example.com/v1", "provider": "OpenAI"}
+    assert not _entry(make_model(model={}, external=external)).continuousUsage
+
+
 def test_a_generation_that_changes_nothing_for_the_gateway_changes_nothing_in_its_config() -> None:
     """A scale or a label reloads nothing; an object made anew of the same name is another one."""
     configs = {compile_gateway([make_model(generation=number)]).config.hash for number in (1, 2)}
