@@ -247,6 +247,52 @@ async def test_without_a_price_a_budget_flags_or_denies(
         assert found.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.parametrize("virtual", ["router", "cascade"])
+async def test_a_member_without_a_price_hides_none_of_the_others(
+    tmp_path: Path, upstream: FakeUpstream, virtual: str
+) -> None:
+    """A budget that flags takes what the dearest member with a price may cost: of many at once as many as it pays."""
+    one = policy(budget("daily", 40 * NANO, period=Period(type=PeriodType.MONTH)))
+    backend = (
+        RouterBackend(members=(RouterMember(model="test/a", weight=1), RouterMember(model="test/b", weight=0)))
+        if virtual == "router"
+        else CascadeBackend(
+            members=("test/a", "test/b"), threshold=0.5, estimator=CascadeEstimator(type=EstimatorType.LOG_PROBABILITY)
+        )
+    )
+    models = entry("a", upstream.url, price=PRICE), entry("b", upstream.url)
+    await two_of_many_are_admitted(
+        tmp_path, upstream, one, governed("chat", upstream.url, one, backend=backend), *models
+    )
+
+
+async def two_of_many_are_admitted(
+    tmp_path: Path, upstream: FakeUpstream, one: PolicyEntry, *models: ModelEntry, **more: Any
+) -> None:
+    """Ask many times at once: two requests wait for the engine, and all others are refused."""
+    go_on = asyncio.Event()
+
+    async def waits(received: Received, wire: Wire) -> None:
+        if received.document["model"] == "broken":
+            await wire.json({"error": {"message": "broken"}}, 500)
+            return
+        await go_on.wait()
+        await answer(received, wire)
+
+    upstream.respond = waits
+    async with (
+        running_gateway(tmp_path, *models, policies=[one]) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
+    ):
+        calls = [asyncio.create_task(client.post("/v1/chat/completions", json=body(**more))) for _ in range(12)]
+        try:
+            await eventually(lambda: sum(call.done() for call in calls) == 10, what="the refusals")
+        finally:
+            go_on.set()
+        found = await asyncio.gather(*calls)
+    assert sorted(one.status_code for one in found) == [200] * 2 + [429] * 10
+
+
 async def test_a_spent_budget_may_be_answered_by_a_cheaper_model(
     tmp_path: Path, upstream: FakeUpstream, store: PlainStore
 ) -> None:
