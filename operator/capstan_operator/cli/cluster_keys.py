@@ -1,16 +1,19 @@
 """API keys of a cluster: Secrets of the namespace that Capstan is installed in, by server-side apply."""
 
+import secrets
 from typing import Final
 
 from capstan_contract.names import KEY_EXPIRES_ANNOTATION
 from capstan_operator.desired.api_keys import KeyFault
 from capstan_operator.desired.issued import Issued, Terms, build_key_secret, issued_of, time_text
-from capstan_operator.kube.errors import NotFound
+from capstan_operator.kube.errors import Conflict, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.api_keys import SELECTOR
 from capstan_operator.resources.api_resource import SECRETS
 
 MANAGER: Final = "capstan-cli"
+"""The beginning of a field manager that each new key has for itself: of two that are made under one name at once the
+second one is a conflict, and nobody is shown a key that is none."""
 EXPIRY_MANAGER: Final = "capstan-cli-expiry"
 """A field manager of its own, so that an end that is set is all that it owns of a Secret that others apply."""
 
@@ -35,7 +38,11 @@ class ClusterKeys:
             pass
         else:
             raise KeyFault(f"there is a Secret '{name}' in the namespace '{self._namespace}' already")
-        await self._kube.apply(build_key_secret(name, self._namespace, value, terms), manager=MANAGER, force=False)
+        manager = f"{MANAGER}-{secrets.token_hex(8)}"
+        try:
+            await self._kube.apply(build_key_secret(name, self._namespace, value, terms), manager=manager, force=False)
+        except Conflict:
+            raise KeyFault(f"somebody else has just made a Secret '{name}' in '{self._namespace}'") from None
 
     async def expire(self, issued: Issued, at: int) -> None:
         """Have a key end; nothing else of its Secret is written. Raises KubeError."""

@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import functools
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -29,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file", type=Path, metavar="FILE", help="LiteLLM's model_prices_and_context_window.json, or one of its form"
     )
     importing.add_argument(
-        "-n", "--namespace", default=BuildSettings().install_namespace,
+        "-n", "--namespace", default=os.environ.get("CAPSTAN_NAMESPACE") or BuildSettings().install_namespace,
         help="that Capstan is installed in (default: %(default)s)",
     )  # fmt: skip
+    importing.add_argument("--context", help="context of the kubeconfig (default: its current one)")
     importing.add_argument("--name", default=PRICES_NAME, help="of the ConfigMap (default: %(default)s)")
     importing.add_argument(
         "-o",
@@ -51,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for line in summary(found, verbose=arguments.verbose):
             print(line, file=sys.stderr)
-        _write(manifest, arguments.output)
+        _write(manifest, arguments.output, arguments.context)
     except ModuleNotFoundError as error:
         print(f"error: to write into a cluster needs {error.name}: pip install 'capstan[operator]'", file=sys.stderr)
         return 1
@@ -89,9 +92,9 @@ def summary(found: Imported, *, verbose: bool = False) -> list[str]:
     return lines + [f"{count:7} {reason}" for reason, count in reasons.most_common()]
 
 
-def _write(manifest: Manifest, output: str | None) -> None:
+def _write(manifest: Manifest, output: str | None, context: str | None) -> None:
     if output is None:
-        asyncio.run(_apply(manifest))
+        asyncio.run(_apply(manifest, context))
         metadata = manifest["metadata"]
         print(f"wrote the ConfigMap {metadata['namespace']}/{metadata['name']}", file=sys.stderr)
         return
@@ -102,11 +105,13 @@ def _write(manifest: Manifest, output: str | None) -> None:
         Path(output).write_text(text)
 
 
-async def _apply(manifest: Manifest) -> None:
+async def _apply(manifest: Manifest, context: str | None) -> None:
     # NB: whoever only makes a manifest needs no client of Kubernetes.
+    from capstan_operator.kube.auth import load_configuration
     from capstan_operator.kube.client import KubeClient
 
-    kube = await KubeClient.connect(user_agent="capstan-cli")
+    load = functools.partial(load_configuration, context)
+    kube = KubeClient(await load(), reload=load, user_agent="capstan-cli")
     try:
         await kube.apply(manifest, manager=PRICES_MANAGER)
     finally:

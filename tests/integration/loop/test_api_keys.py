@@ -1,5 +1,7 @@
 """API keys against a real API server: made by the command, in the config within a moment, gone as fast."""
 
+import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -11,6 +13,9 @@ import pytest
 
 from capstan_contract.config import GatewayConfig
 from capstan_contract.keys import digest_of
+from capstan_operator.cli.cluster_keys import ClusterKeys
+from capstan_operator.desired.api_keys import KeyFault
+from capstan_operator.desired.issued import Terms
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import EVENTS, SECRETS
 from support.keysecrets import key_secret
@@ -72,6 +77,19 @@ async def test_keys_are_made_rotated_and_revoked(
     assert "there is no API key 'first'" in keys("revoke", "first", code=1).stderr
     assert first not in operator.log
     assert made["key"] not in operator.log
+
+
+async def test_of_two_keys_that_are_made_under_one_name_at_once_one_is_made(kube: KubeClient, namespace: str) -> None:
+    """Whoever is shown a key has the one that is in the Secret."""
+    store = ClusterKeys(kube, namespace)
+    values = [f"sk-capstan-of-many-characters-{number}" for number in range(4)]
+    made = await asyncio.gather(
+        *(store.create("one", value, Terms(user="alice")) for value in values), return_exceptions=True
+    )
+    (place,) = [place for place, found in enumerate(made) if found is None]
+    assert [type(found) for found in made if found is not None] == [KeyFault] * 3
+    secret = await kube.get(SECRETS, "one", namespace=namespace)
+    assert base64.b64decode(secret["data"]["key"]).decode() == values[place]
 
 
 async def _expires(kube: KubeClient, namespace: str, name: str) -> bool:

@@ -230,6 +230,21 @@ async def test_no_other_secret_of_the_name_is_deleted() -> None:
     assert deleted == [("a", "listed")]
 
 
+@pytest.mark.parametrize("command", [["keys", "list"], ["prices", "import", "TABLE"]])
+def test_the_context_of_the_kubeconfig_is_said(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By every command that speaks to a cluster in the same way."""
+    file, table = tmp_path / "config", tmp_path / "table.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "contexts": [], "clusters": [], "users": []}))
+    entry = {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
+    table.write_text(json.dumps({"gpt": entry}))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    words = [str(table) if word == "TABLE" else word for word in command]
+    assert main([*words, "--context", "of-another-cluster"]) == 1
+    assert "of-another-cluster" in capsys.readouterr().err
+
+
 async def test_a_secret_of_the_name_is_not_written_over() -> None:
     """Whatever it is."""
     kube = MemoryKube()
