@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from capstan_gateway.stores.port import StoreDown
+from capstan_gateway.stores.port import PAGE_FIELDS, StoreDown
 from capstan_gateway.stores.scripted import Links, Script, run_script
 from capstan_gateway.stores.wire import Refused, Reply, pack
 
@@ -32,9 +32,16 @@ class LinkedStore:
         return list(await self._noted("read", self._links.call(key, pack(("HMGET", key, *fields)))))
 
     async def read_all(self, key: str) -> dict[bytes, bytes]:
-        """Give all fields of a key. Raises StoreDown."""
-        words = iter(await self._noted("read", self._links.call(key, pack(("HGETALL", key)))))
-        return dict(zip(words, words, strict=True))
+        """Give all fields of a key, a page after the other (`PAGE_FIELDS`). Raises StoreDown."""
+        found: dict[bytes, bytes] = {}
+        cursor: bytes | int = 0
+        while True:
+            call = self._links.call(key, pack(("HSCAN", key, cursor, "COUNT", PAGE_FIELDS)))
+            cursor, page = await self._noted("read", call)
+            words = iter(page)
+            found.update(zip(words, words, strict=True))
+            if not int(cursor):
+                return found
 
     async def run_script(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> int:
         """Run a script, which Redis is told anew when it has forgotten it. Raises StoreDown."""

@@ -1,7 +1,10 @@
 """What the stores ask of whoever keeps their bytes, and what goes wrong there."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
+
+PAGE_FIELDS: Final = 500
+"""Fields of a large key that are read in one operation: Redis does nothing else meanwhile, and limits wait for it."""
 
 
 class StoreDown(Exception):
@@ -16,7 +19,7 @@ class KeyStore(Protocol):
         ...
 
     async def read_all(self, key: str) -> dict[bytes, bytes]:
-        """Give all fields of a key; none where it is not there."""
+        """Give all fields of a key; none where it is not there. What changes meanwhile is read before or after that."""
         ...
 
     async def run_script(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeVar, cast
@@ -13,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from capstan_gateway.redis_address import RedisAddress, read_address
-from capstan_gateway.stores.port import StoreDown
+from capstan_gateway.stores.port import PAGE_FIELDS, StoreDown
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,17 @@ class RedisStore:
         return list(found)
 
     async def read_all(self, key: str) -> dict[bytes, bytes]:
-        """Give all fields of a key. Raises StoreDown."""
-        found = await self._within("read", lambda: cast(Awaitable[Any], self._client.hgetall(key)))
-        return dict(found)
+        """Give all fields of a key, a page after the other (`PAGE_FIELDS`). Raises StoreDown."""
+        found: dict[bytes, bytes] = {}
+        cursor = 0
+        while True:
+            cursor, page = await self._within("read", partial(self._page, key, cursor))
+            found |= page
+            if not cursor:
+                return found
+
+    def _page(self, key: str, cursor: int) -> Awaitable[Any]:
+        return cast(Awaitable[Any], self._client.hscan(key, cursor, count=PAGE_FIELDS))
 
     async def run_script(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> int:
         """Run a script, which Redis is told anew when it has forgotten it. Raises StoreDown."""

@@ -7,8 +7,11 @@ from random import Random
 import pytest
 import redis as client_library
 
-from capstan_gateway.stores.port import StoreDown
+from capstan_gateway.redis_address import read_address
+from capstan_gateway.stores.linked import LinkedStore
+from capstan_gateway.stores.port import PAGE_FIELDS, StoreDown
 from capstan_gateway.stores.redis import RedisStore
+from capstan_gateway.stores.scripted import make_links
 from capstan_gateway.stores.usage import SCRIPT_ROWS, RedisUsage, read_rows
 from capstan_gateway.telemetry.usage_counts import OTHER, Row, UsageCounts
 from capstan_gateway.tokens.bill import TOLD, Bill
@@ -61,6 +64,27 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 def row(tenant: str) -> Row:
     """Give the row of this tenant."""
     return Row(DAY, tenant, "team:a", 'u"ser', "m")
+
+
+@pytest.mark.parametrize("linked", [False, True])
+async def test_a_large_key_is_read_a_page_at_a_time(server: RedisServer, linked: bool) -> None:
+    """All of it, and Redis is at no time kept from the limits of requests by all of it."""
+    fields = {f"field-{number}": str(number) for number in range(3 * PAGE_FIELDS)}
+    with client_library.Redis.from_url(server.url) as client:
+        client.hset("large", mapping=fields)
+        client.config_resetstat()
+        store: RedisStore | LinkedStore = RedisStore(server.url, seconds=5.0, rng=Random(1))  # noqa: S311 - jitter
+        if linked:
+            store = LinkedStore(make_links(read_address(server.url), seconds=5.0, rng=Random(1)))  # noqa: S311 - jitter
+        try:
+            found = await store.read_all("large")
+            assert await store.read_all("none") == {}
+        finally:
+            await store.aclose()
+        assert found == {name.encode(): value.encode() for name, value in fields.items()}
+        stats = client.info("commandstats")
+    assert "cmdstat_hgetall" not in stats
+    assert 3 <= stats["cmdstat_hscan"]["calls"] - 1 <= 6
 
 
 async def test_the_counts_of_all_gateways_are_one_sum(server: RedisServer) -> None:
