@@ -163,9 +163,16 @@ class Runtime:
         return (known.models, known.policies) == (config.models, config.policies)
 
     def with_keys(self, config: GatewayConfig, keyring: Keyring) -> "Runtime":
-        """Give the same for other keys: no model of it is looked at."""
+        """Give the same for other keys: no model of it is looked at, and what somebody may use is not made anew."""
         other = copy(self)
-        other.hash, other.keyring, other.whole, other._views = config.hash, keyring, other, Views()
+        other.hash, other.keyring, other.whole = config.hash, keyring, other
+
+        def moved(view: Runtime) -> Runtime:
+            view = copy(view)
+            view.hash, view.keyring, view.whole = other.hash, keyring, other
+            return view
+
+        other._views = self._views.changed(moved)
         return other.of(config)
 
     @property

@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from capstan_gateway.identity.names import allowed
 from capstan_gateway.selection.plan import CascadePlan, Plan
 
-MAX_VIEWS: Final = 256
+MAX_VIEWS: Final = 2048
 MAX_NAMES: Final = 100_000
 """Names that all views of a config have together: some ten megabytes."""
 
@@ -88,6 +88,13 @@ class Views(Generic[View]):
 
     def __len__(self) -> int:
         return len(self._views)
+
+    def changed(self, change: Callable[[View], View]) -> "Views[View]":
+        """Give the same views with this change to each, which leaves it as many names as it had."""
+        other: Views[View] = Views(most=self._most, most_names=self._most_names)
+        other._views.update((patterns, (change(view), names)) for patterns, (view, names) in self._views.items())
+        other._names = self._names
+        return other
 
     def get(
         self, patterns: tuple[str, ...], make: Callable[[tuple[str, ...]], View], size: Callable[[View], int]

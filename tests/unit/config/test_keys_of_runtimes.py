@@ -65,6 +65,18 @@ def test_what_somebody_may_use_is_of_the_newest_config() -> None:
     assert after.seen_by(who) is not seen
     assert (after.seen_by(who).hash, after.seen_by(who).keyring) == (after.hash, after.keyring)
     assert set(after.seen_by(who).models) == {"b"}
+    assert after.seen_by(who).whole is after
+    assert (seen.hash, seen.whole) == (before.hash, before)
+
+
+def test_a_change_of_keys_makes_no_view_anew() -> None:
+    """To look through all models for each list of names that keys have would take the loop each time a key changes."""
+    before = compiled(A, B)
+    who = Principal(tenant="t", key="b", models=("b",))
+    seen = before.seen_by(who)
+    after = compiled(B, previous=before)
+    assert after.seen_by(who).models is seen.models
+    assert after.seen_by(who) is after.seen_by(who)
 
 
 def test_a_changed_model_is_looked_at() -> None:

@@ -131,6 +131,12 @@ def test_views_are_bounded() -> None:
         assert few.get((name,), make, len) == name
     assert made == ["a", "b", "c", "b"]
     assert len(few) == 2
+    assert made == ["a", "b", "c", "b"]
+    louder = few.changed(str.upper)
+    assert [louder.get((name,), make, len) for name in ("a", "b")] == ["A", "B"]
+    assert few.get(("a",), make, len) == "a"
+    assert louder.get(("c",), make, len) == "c"
+    assert len(louder) == 2
     small: Views[str] = Views(most_names=5)
     for name in ("aaa", "bb", "cc", "dddddddd", "e"):
         small.get((name,), make, len)
