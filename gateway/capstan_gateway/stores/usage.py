@@ -144,6 +144,7 @@ class RedisUsage:
 
     async def write(self) -> None:
         """Write what is left of the last batch, then what was counted since. Raises StoreDown."""
+        self._counts.look()  # NB: also while nothing can be written: days change all the same.
         async with self._turn:
             await self._write_left()
             self._writes = list(_writes(self._counts.take(), self._new_id))

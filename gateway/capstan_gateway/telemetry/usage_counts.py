@@ -90,10 +90,14 @@ class UsageCounts:
             key = (key[0], OTHER, "", "", OTHER)
         return self._cells.setdefault(key, [0] * len(COUNTERS))
 
+    def look(self) -> None:
+        """Look what day it is, of which is counted from now on."""
+        self.day = self._today()
+
     def take(self) -> Rows:
         """Give what was counted since the last time, and look what day it is."""
         cells, self._cells = self._cells, {}
-        self.day = self._today()
+        self.look()
         return {Row(*key): numbers for key, numbers in cells.items()}
 
 
