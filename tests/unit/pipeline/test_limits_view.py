@@ -72,12 +72,13 @@ class Had:
         (RATE, Standing(100, 0), 0.0, 0),
         (RATE, Standing(-20, 120_000), 0.0, 120),
         (SLOTS, Standing(1, 0), 5.0, 3),
+        (SLOTS, Standing(1, 0), 60.0, 0),
         (BUDGET, Standing(250, 5000), 4.9, 750),
         (BUDGET, Standing(250, 5000), 5.0, 0),
     ],
 )
 def test_what_was_seen_is_reckoned_on(rule: Any, standing: Standing, later: float, used: int) -> None:
-    """Rates fill again with time, periods end, and what runs at once is as it was."""
+    """Rates fill again with time, periods end, and what runs at once is as it was, for a while."""
     assert used_at(rule, standing, NOW, NOW + later) == used
 
 

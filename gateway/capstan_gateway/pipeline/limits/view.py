@@ -15,6 +15,9 @@ _UNITS = {
     Counts.OUTPUT: Unit.OUTPUT_TOKENS, Counts.SLOTS: Unit.CONCURRENCY,
 }  # fmt: skip
 
+SLOTS_MS = 60_000
+"""For so long what ran at once is believed to run: nothing says when it ends."""
+
 
 def usage_of(policy: Policy, plans: Iterable[Plan], now: float) -> tuple[RuleUsage, ...]:
     """Give how much of each rule is used that somebody has used; `now` in Unix seconds."""
@@ -46,7 +49,7 @@ def _usage_of(rule: Rule, used: Sequence[int]) -> RuleUsage:
 def used_at(rule: Rule, standing: Standing, at: float, now: float) -> int:
     """Give how much is used by now of a counter that stood so then; at least 0."""
     passed_ms = max(0, int((now - at) * 1000))
-    if passed_ms >= standing.reset_ms and rule.counts is not Counts.SLOTS:
+    if passed_ms >= (SLOTS_MS if rule.counts is Counts.SLOTS else standing.reset_ms):
         return 0
     used = rule.limit - standing.remaining
     if isinstance(rule.fixed, Rate):
