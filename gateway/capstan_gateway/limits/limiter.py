@@ -122,7 +122,7 @@ class StoreLimiter:
         )  # fmt: skip
         self._tender = Tender(
             self.book, store, clock=clock, new_id=new_id, gateways=lambda: self.gateways,
-            give_back=lambda share: self._ends.put(_End(share.bucket.group, share.id, (share.used,))),
+            settle=lambda bucket, id, used: self._ends.put(_End(bucket.group, id, (used,))),
         )  # fmt: skip
 
     @property

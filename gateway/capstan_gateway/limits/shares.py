@@ -69,11 +69,18 @@ class Share:
     wanted: bool = False
     retired: bool = False
     """It gives nothing any more, and is given back when nothing runs."""
+    moved: float = float("-inf")
+    """When what it had left was given back last, though requests of it ran."""
 
     @property
     def spent(self) -> int:
         """What requests have of it, or have used."""
         return self.granted - self.left
+
+    @property
+    def runs(self) -> int:
+        """What requests have of it that run."""
+        return self.granted - self.left - self.used
 
 
 class ShareBook:

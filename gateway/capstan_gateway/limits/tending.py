@@ -3,11 +3,14 @@
 a bucket is asked for again and again ──► a share of it, when there is much left of all buckets of the request
 a share runs low                      ──► more, as long as the bucket has much left
 not used, period or lease over, the bucket runs low, its rule changed ──► given back
+
+What requests have of a share that is to be given back is moved to a reservation of its own, for as long as they run, so
+that one long stream keeps nothing from others but what it has itself.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from capstan_gateway.limits.port import LEASE_MS, Bucket, Charge, LimitStore, Quota, Standing, Verdict
@@ -16,6 +19,8 @@ from capstan_gateway.limits.shares import AHEAD_SECONDS, FIRST_REQUESTS, LEAST_R
 MARGIN_SECONDS: Final = 5.0
 """How long before its lease ends at the store a share is used no more."""
 PERIOD_MARGIN_SECONDS: Final = 0.1
+MOVE_MARGIN_SECONDS: Final = 1.0
+"""So long before its period ends nothing of a share is moved any more: the next period would be charged with it."""
 IDLE_SECONDS: Final = 2.0
 """Who has not used a share for so long does not need it."""
 STALE_SECONDS: Final = 1.0
@@ -38,14 +43,15 @@ class Tender:
         clock: Callable[[], float],
         new_id: Callable[[], str],
         gateways: Callable[[], int],
-        give_back: Callable[[Share], object],
+        settle: Callable[[Bucket, str, int], object],
     ) -> None:
+        """`settle` ends, in the background, the reservation of a bucket with this id, of which so much was used."""
         self._book = book
         self._store = store
         self._clock = clock
         self._new_id = new_id
         self._gateways = gateways
-        self._give_back = give_back
+        self._settle = settle
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
         self.wake = asyncio.Event()
 
@@ -95,39 +101,15 @@ class Tender:
         wanted, self._book.wanted = self._book.wanted, []
         for share in wanted:
             share.wanted = False
-        for start in range(0, len(wanted), AT_ONCE):
-            asked = (self._ask(share) for share in wanted[start : start + AT_ONCE])
-            results = await asyncio.gather(*asked, return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
-        for share in tuple(self._book.retired):
-            if share.held and share.running and share.left:
-                await self._shrink(share)
+        await _together(self._ask, wanted)
         self.give_back_ended()
-
-    async def _shrink(self, share: Share) -> None:
-        """Give back what a retired share of Slots has left while requests that took of it go on, which may take long.
-
-        What they hold is reserved anew, then the old reservation ends: never is less held than they have.
-        """
-        over, id = share.left, self._new_id()
-        taken = Share(id, share.bucket, share.rule, share.held, share.amount)
-        try:
-            await self._store.reserve(id, [Charge(share.bucket, share.granted - over)], force=True)
-        except BaseException:  # It may have been made.
-            self._give_back(taken)
-            raise
-        taken.id, share.id = share.id, id
-        share.left -= over
-        share.granted -= over
-        self._give_back(taken)
+        await _together(self._move, [share for share in self._book.retired if _can_move(share, now)])
 
     def give_back_ended(self) -> None:
         """Give back what nobody uses any more."""
         for share in self._book.ended():
-            if share.granted:
-                self._give_back(share)
+            if share.granted or share.used:
+                self._settle(share.bucket, share.id, share.used)
 
     def renewed(self, shares: Sequence[Share], asked_at: float) -> None:
         """Take note that the leases of these began anew, not before `asked_at`."""
@@ -136,7 +118,7 @@ class Tender:
                 share.until = min(asked_at + LEASE_MS / 1000 - MARGIN_SECONDS, share.period)
 
     def _look_at(self, share: Share, now: float) -> None:
-        if share.left != share.left_then or share.running:
+        if share.left != share.left_then:
             share.left_then = share.left
             share.idle_since = now
         over = share.granted > 0 and now >= share.until
@@ -162,7 +144,7 @@ class Tender:
                 verdict = await self._store.reserve(share.id, [charge], keeps=not share.held)
             except BaseException:  # It may have been made.
                 self._book.retire(share)
-                self._give_back(share)
+                self._settle(share.bucket, share.id, 0)
                 raise
         if not verdict.admitted:
             self._book.retire(share)
@@ -170,6 +152,27 @@ class Tender:
         share.left += more
         share.granted += more
         self._judge(share, verdict.standings[0], now)
+
+    async def _move(self, share: Share) -> None:
+        """Give back what a share has left though requests run of it.
+
+        What they have is taken first, whatever is left, and the share is settled then: at no moment is less charged
+        than runs.
+        """
+        bucket, id, runs, left, used = share.bucket, self._new_id(), share.runs, share.left, share.used
+        share.moved = self._clock()
+        try:
+            await self._store.reserve(id, [Charge(bucket, runs)], keeps=not share.held, force=True)
+        except BaseException:  # It may have been made.
+            self._settle(bucket, id, 0)
+            raise
+        if share not in self._book.retired:  # All of it was given back meanwhile.
+            self._settle(bucket, id, 0)
+            return
+        self._settle(bucket, share.id, used)
+        share.id, share.granted = id, runs
+        share.left -= left
+        share.used -= used
 
     def _judge(self, share: Share, standing: Standing, now: float) -> None:
         share.remaining, share.reset_ms = standing.remaining, standing.reset_ms
@@ -181,6 +184,21 @@ class Tender:
         least = LEAST_REQUESTS * max(share.amount, 1)
         if not worth(standing.remaining, gateways=self._gateways(), held=0, want=least, amount=share.amount):
             self._book.retire(share)
+
+
+async def _together(act: Callable[[Share], Awaitable[None]], shares: Sequence[Share]) -> None:
+    """Do it for all, some at a time; raise what one of them raised when those with it are through."""
+    for start in range(0, len(shares), AT_ONCE):
+        some = (act(share) for share in shares[start : start + AT_ONCE])
+        for result in await asyncio.gather(*some, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+
+def _can_move(share: Share, now: float) -> bool:
+    """Whether a share that is to be given back has something left that others could have."""
+    due = share.held or now - share.moved >= IDLE_SECONDS
+    return share.left > 0 and due and now < share.period - MOVE_MARGIN_SECONDS
 
 
 def _want(share: Share, now: float) -> int:

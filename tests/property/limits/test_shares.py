@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capstan_gateway.limits.divided import most_of
 from capstan_gateway.limits.port import Bucket, Charge, Quota, Rate, Slots
 from support.limiters import START_MS, Fleet, Gateway
 from support.virtualtime import run_virtually
@@ -110,6 +111,32 @@ def test_slots_are_never_exceeded(count: int, steps: list, seed: int) -> None:
         assert fleet.most_at_once() <= 500
         await asyncio.sleep(60)
         assert await fleet.left(charge(rule, 0)) == 500
+        for gateway in gateways:
+            await gateway.end()
+
+    run_virtually(main())
+
+
+@given(st.integers(1, 3), STEPS, st.integers(0, 9), st.sampled_from(["slots", "quota"]))
+@settings(max_examples=20, deadline=None)
+def test_what_runs_long_keeps_no_more_than_it_has(count: int, steps: list, seed: int, kind: str) -> None:
+    """Some requests run on: in the end others have all of the limit but what these have taken, and no more of it."""
+    period = (START_MS - 1, START_MS + 10_000_000, START_MS + 20_000_000)
+    rule = Slots(500) if kind == "slots" else Quota(900, period)
+    steps = [step for step in steps if step[2] == "burst"]
+
+    async def main() -> None:
+        fleet = Fleet(seed, gateways=count)
+        gateways = [fleet.start() for _ in range(count)]
+        for number, step in enumerate(steps):
+            await act(fleet, gateways, rule, [step], 1000.0 if number % 2 else 0.3)
+            await act(fleet, gateways, rule, [(0.0, step[1], "burst", 1, 1)], 1000.0)
+        await asyncio.sleep(20)
+        gone = [one for one in fleet.admitted if one in fleet.running or kind == "quota"]
+        assert await fleet.left(charge(rule, 0)) == most_of(rule) - sum(one.amount for one in gone)
+        await asyncio.sleep(1000)
+        gone = fleet.admitted if kind == "quota" else []
+        assert await fleet.left(charge(rule, 0)) == most_of(rule) - sum(one.amount for one in gone)
         for gateway in gateways:
             await gateway.end()
 

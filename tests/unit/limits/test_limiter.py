@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from capstan_gateway.limits.divided import most_of
 from capstan_gateway.limits.port import (
     LEASE_MS,
     Bucket,
@@ -19,6 +20,7 @@ from capstan_gateway.limits.port import (
     StoreDown,
     Verdict,
 )
+from capstan_gateway.limits.taken import FromShares
 from support.limiters import START_MS, Fleet, Gateway
 from support.virtualtime import run_virtually
 
@@ -386,5 +388,48 @@ def test_a_period_ends_with_its_shares() -> None:
         (await held(gateway, charge(soon))).settle([1])
         await asyncio.sleep(5)
         assert await fleet.left(charge(soon, 0)) == 100_000 - 1
+
+    with_fleet(work, shares=True)
+
+
+@pytest.mark.parametrize("rule", [Slots(800), HOUR])
+def test_one_long_request_keeps_no_share(rule: Rule) -> None:
+    """Of a share that is not used any more all goes back but what the one request has that still runs of it."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        taken = []
+        for _ in range(100):
+            taken.append(await held(gateway, charge(rule)))
+            await asyncio.sleep(0.01)
+        long = next(one for one in reversed(taken) if isinstance(one, FromShares))
+        for one in taken:
+            if one is not long:
+                one.settle([0])
+        await asyncio.sleep(4)
+        assert await fleet.left(charge(rule, 0)) == most_of(rule) - 1
+        long.settle([1])
+        await asyncio.sleep(1)
+        assert await fleet.left(charge(rule, 0)) == most_of(rule) - (rule is HOUR)
+
+    with_fleet(work, shares=True)
+
+
+def test_a_long_request_lives_as_long_as_it_runs() -> None:
+    """What was moved from a share is renewed, and what was used beyond what was taken is charged in the end."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        taken = []
+        for _ in range(100):
+            taken.append(await held(gateway, charge(HOUR)))
+            await asyncio.sleep(0.01)
+        long = next(one for one in reversed(taken) if isinstance(one, FromShares))
+        for one in taken:
+            if one is not long:
+                one.settle([1])
+        await asyncio.sleep(100)
+        assert await fleet.left(charge(HOUR, 0)) == 900
+        long.settle([51])
+        await asyncio.sleep(1)
+        assert await fleet.left(charge(HOUR, 0)) == 850
 
     with_fleet(work, shares=True)
