@@ -10,7 +10,8 @@
 which writes, asks whether it is back: no user's request does.
 
 **Back again.** Before the store is asked for a request again it is told, by ids and so once: what became of calls whose
-answer was lost, what was used meanwhile, and what was begun meanwhile and still runs.
+answer was lost, what was used meanwhile, what was begun meanwhile and still runs, and what was begun before and still
+runs: its lease may be over, and others may have what it had.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from capstan_gateway.limits.away import Away
 from capstan_gateway.limits.debts import Payment
 from capstan_gateway.limits.local import at_once
 from capstan_gateway.limits.port import LEASE_MS, Charge, LimitStore, Outcome, Reservation, StoreDown, Verdict
-from capstan_gateway.limits.shares import ShareBook
+from capstan_gateway.limits.shares import Share, ShareBook
 from capstan_gateway.limits.taken import FromShares, Held
 from capstan_gateway.limits.tending import Tender
 
@@ -46,6 +47,7 @@ IN_ONE: Final = 512
 """Reservations that one operation renews."""
 END_BATCH: Final = 512
 ADOPTED_AT_ONCE: Final = 128
+ANEW_AT_ONCE: Final = 32
 FOR_EVER: Final = 1 << 62
 
 
@@ -109,6 +111,7 @@ class StoreLimiter:
         self._away = Away(now_ms)
         self.up = True
         """Whether the store is asked for requests."""
+        self._down_at = 0.0
         self._failures = 0
         self._open: dict[str, Held] = {}
         self._in_memory: dict[str, Held] = {}
@@ -289,6 +292,7 @@ class StoreLimiter:
         if not self.up:
             return
         self.up = False
+        self._down_at = self.now()
         self._may_end = False
         self.tally.outages += 1
         log.warning("limits are decided without their store", extra={"reason": str(error)})
@@ -319,7 +323,7 @@ class StoreLimiter:
         self._may_end = True
         try:
             await self._tell()
-            await self._renew()  # Leases may have ended meanwhile: what still runs is taken before anything else is.
+            await self._hold_again()
         except StoreDown:
             self._may_end = False
             raise
@@ -329,6 +333,32 @@ class StoreLimiter:
             return
         self._away.over()
         log.info("limits are decided by their store again", extra={"gateways": self.gateways})
+
+    async def _hold_again(self) -> None:
+        """Begin the leases anew of all that runs. What the store has ended meanwhile, or has forgotten, is taken again
+        whatever is left; but what a share had left, once it may not be used any more, is not."""
+        now = self.now()
+        for share in self.book:
+            if share.until <= now:
+                self.book.retire(share)
+        if now - self._down_at > LEASE_MS / 1000:
+            running = [
+                *(self._anew(held.id, held.charges, held.amounts) for held in self._open.values()),
+                *(self._anew(share.id, [Charge(share.bucket, 0)], [share.granted], keeps=not share.held)
+                  for share in self._granted()),
+            ]  # fmt: skip
+            for start in range(0, len(running), ANEW_AT_ONCE):
+                await _all(act() for act in running[start : start + ANEW_AT_ONCE])
+        await self._renew()
+
+    def _anew(
+        self, id: str, charges: Sequence[Charge], amounts: Sequence[int], *, keeps: bool = False
+    ) -> Callable[[], Awaitable[Verdict]]:
+        in_all = [Charge(charge.bucket, amount) for charge, amount in zip(charges, amounts, strict=True)]
+        return lambda: self._store.reserve(id, in_all, keeps=keeps, force=True)
+
+    def _granted(self) -> list[Share]:
+        return [share for share in (*self.book, *self.book.retired) if share.granted or share.used]
 
     async def _tell(self) -> None:
         for _ in range(len(self._ends) // END_BATCH + 1):
@@ -381,7 +411,7 @@ class StoreLimiter:
         groups: dict[str, list[tuple[str, Sequence[int]]]] = {}
         for held in self._open.values():
             groups.setdefault(held.group, []).append((held.id, held.used))
-        shares = [share for share in (*self.book, *self.book.retired) if share.granted]
+        shares = self._granted()
         for share in shares:
             groups.setdefault(share.bucket.group, []).append((share.id, (share.used,)))
         began = self.now()

@@ -433,3 +433,38 @@ def test_a_long_request_lives_as_long_as_it_runs() -> None:
         assert await fleet.left(charge(HOUR, 0)) == 850
 
     with_fleet(work, shares=True)
+
+
+@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize("emptied", [False, True])
+@pytest.mark.parametrize("rule", [Slots(200), Quota(200, HOUR.starts_ms)])
+def test_what_outlives_a_long_outage_is_held_before_anybody_is_admitted(
+    rule: Rule, *, emptied: bool, shares: bool
+) -> None:
+    """All of a limit is in use; the store is away for longer than a lease, or has forgotten everything meanwhile: when
+    it is back it admits nobody more, not for a moment."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        running = []
+        for _ in range(400):
+            found = await gateway.ask(charge(rule))
+            running += [found] if found is not None and not isinstance(found, Verdict) else []
+            await asyncio.sleep(0.005)
+        assert len(running) == 200
+        gateway.wire.away = True
+        gateway.limiter.hurry()
+        await asyncio.sleep(45)
+        if emptied:
+            fleet.store._groups.clear()
+            fleet.store._ends = type(fleet.store._ends)()
+        gateway.wire.away = False
+        for _ in range(2000):
+            assert isinstance(await gateway.ask(charge(rule)), Verdict | None)
+            await asyncio.sleep(0.001)
+        assert gateway.limiter.up
+        for one in running:
+            one.settle([0])
+        await asyncio.sleep(5)
+        assert await fleet.left(charge(rule, 0)) == 200
+
+    with_fleet(work, shares=shares)
