@@ -132,6 +132,8 @@ class Fleet:
     seed: int
     gateways: int = 1
     shares: bool = True
+    local: bool = False
+    """Whether requests are decided in memory while the store is away."""
     store: MemoryLimitStore = field(default_factory=lambda: MemoryLimitStore(now_ms))
     admitted: list[Admitted] = field(default_factory=list)
     running: set[Admitted] = field(default_factory=set)
@@ -151,7 +153,7 @@ class Fleet:
 
     async def request(self, gateway: Gateway, charges: Sequence[Charge], *, used: int, seconds: float) -> bool:
         """Ask for one request, which runs for a while; say whether it was admitted."""
-        found = await gateway.ask(charges)
+        found = await gateway.ask(charges, local=self.local)
         if found is None or isinstance(found, Verdict):
             return False
         admitted = Admitted(asyncio.get_running_loop().time(), used, gateway)

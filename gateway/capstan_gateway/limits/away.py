@@ -75,6 +75,18 @@ class Away:
         if held:
             at_once(self._store.reserve(id, held, lease_ms=LEASE_MS, force=True))
 
+    def carry(self, before: str, charge: Charge, *, gateways: int) -> str:
+        """Count so much of what a share has of Slots, instead of what was counted by the id `before`; give the new id,
+        which is empty where there is nothing to count."""
+        if before:
+            self.settle(before, [charge], [0])
+        if charge.amount <= 0:
+            return ""
+        self._ids += 1
+        id = f"share{self._ids}"
+        self.hold(id, [charge], gateways=gateways)
+        return id
+
     def settle(self, id: str, charges: Sequence[Charge], used: Sequence[int]) -> None:
         """End a reservation."""
         at_once(self._store.settle(charges[0].bucket.group, id, used))

@@ -298,7 +298,20 @@ class StoreLimiter:
         log.warning("limits are decided without their store", extra={"reason": str(error)})
         for held in self._open.values():
             self._away.hold(held.id, held.charges, gateways=self.gateways)
+        self._carry()
         self._hurry.set()
+
+    def carry(self, share: Share) -> None:
+        """Count in memory what a share of Slots has, while the store is away: less as its requests end, and nothing of
+        what it has left once that may not be used any more."""
+        kept = 0 if self.up or not share.held else share.kept(self.now())
+        if kept != share.carried_amount:
+            charge = Charge(share.bucket, kept)
+            share.carried, share.carried_amount = self._away.carry(share.carried, charge, gateways=self.gateways), kept
+
+    def _carry(self) -> None:
+        for share in (*self.book, *self.book.retired):
+            self.carry(share)
 
     async def _keep_pulse(self) -> None:
         while True:
@@ -310,6 +323,7 @@ class StoreLimiter:
             except StoreDown as error:
                 self._failures += 1
                 self._go_down(error)
+                self._carry()  # What may not be used any more meanwhile is free.
             pause = PULSE_SECONDS if self.up else doubled(FIRST_PAUSE, MOST_PAUSE, self._failures - 1)
             self._hurry.clear()
             try:
@@ -331,6 +345,7 @@ class StoreLimiter:
         await self._tell()  # What came meanwhile: from now on nothing does.
         if not self.up:  # It has gone away once more, and the counts in memory are in use.
             return
+        self._carry()
         self._away.over()
         log.info("limits are decided by their store again", extra={"gateways": self.gateways})
 

@@ -72,10 +72,18 @@ class Share:
     moved: float = float("-inf")
     """When what it had left was given back last, though requests of it ran."""
 
+    carried: str = ""
+    """By which id what it has of Slots is counted in memory, while the store is away."""
+    carried_amount: int = 0
+
     @property
     def spent(self) -> int:
         """What requests have of it, or have used."""
         return self.granted - self.left
+
+    def kept(self, now: float) -> int:
+        """Give what others cannot have because of it: what runs, and while it is used what it has left."""
+        return self.granted if now < self.until else self.granted - self.left
 
     @property
     def runs(self) -> int:

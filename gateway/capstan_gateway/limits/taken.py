@@ -30,6 +30,10 @@ class Keeper(Protocol):
         """Settle it, in the background."""
         ...
 
+    def carry(self, share: Share) -> None:
+        """Take note that less of a share is in use, of what is counted in memory while the store is away."""
+        ...
+
 
 class FromShares:
     """Implements `port.Reservation` for a request that was decided in memory."""
@@ -90,6 +94,8 @@ class FromShares:
                 share.running -= 1
                 if share.held:
                     share.left += charge[1]
+                    if share.carried:
+                        self._keeper.carry(share)
                 else:
                     share.left += charge[1] - spent
                     share.used += spent
@@ -99,6 +105,8 @@ class FromShares:
             used = [min(spent, amount) for spent, amount in zip(used, grown.amounts, strict=True)]
         for share, amount, spent in zip(shares, grown.amounts, used, strict=True):
             _give_back(share, amount, spent)
+            if share.carried:
+                self._keeper.carry(share)
 
 
 class _Grown:

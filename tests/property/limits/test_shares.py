@@ -117,6 +117,34 @@ def test_slots_are_never_exceeded(count: int, steps: list, seed: int) -> None:
     run_virtually(main())
 
 
+@given(STEPS, st.integers(0, 9), st.booleans(), st.sampled_from([0.3, 3.0, 100.0]))
+@settings(max_examples=30, deadline=None)
+def test_slots_outlive_outages(steps: list, seed: int, local: bool, seconds: float) -> None:
+    """Of a gateway of its own no more run at once than there are slots, whenever the store goes away and comes back,
+    for however long; and all come back in the end."""
+    rule = Slots(200)
+    steps = [step for step in steps if step[2] != "crash"]
+
+    async def main() -> None:
+        fleet = Fleet(seed, local=local)
+        gateway = fleet.start()
+        for number, step in enumerate(steps):
+            bursts = [(0.4, 0, "burst", 40, 1), (0.4, 0, "burst", 40, 1)]
+            await act(
+                fleet, [gateway], rule, [*bursts, step, (0.05, 0, "burst", 200, 1)], seconds if number % 2 else 100.0
+            )
+            assert fleet.most_at_once() <= 200
+        gateway.wire.away = gateway.wire.loses = False
+        for _ in range(20):
+            await act(fleet, [gateway], rule, [(0.4, 0, "burst", 50, 1)], 100.0)
+        assert fleet.most_at_once() <= 200
+        await asyncio.sleep(200)
+        assert await fleet.left(charge(rule, 0)) == 200
+        await gateway.end()
+
+    run_virtually(main())
+
+
 @given(st.integers(1, 3), STEPS, st.integers(0, 9), st.sampled_from(["slots", "quota"]))
 @settings(max_examples=20, deadline=None)
 def test_what_runs_long_keeps_no_more_than_it_has(count: int, steps: list, seed: int, kind: str) -> None:

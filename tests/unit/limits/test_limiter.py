@@ -468,3 +468,49 @@ def test_what_outlives_a_long_outage_is_held_before_anybody_is_admitted(
         assert await fleet.left(charge(rule, 0)) == 200
 
     with_fleet(work, shares=shares)
+
+
+async def fill(fleet: Fleet, gateway: Gateway, rule: Rule, *, local: bool) -> list[Reservation]:
+    """Take as much as there is, for a second."""
+    found = []
+    for _ in range(200):
+        one = await gateway.ask(charge(rule), local=local)
+        found += [one] if one is not None and not isinstance(one, Verdict) else []
+        await asyncio.sleep(0.005)
+    return found
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_slots_of_shares_are_counted_during_an_outage(*, local: bool) -> None:
+    """What runs from shares has its slots in memory too, and what ends gives its slot back there: never more than the
+    limit run at once, and not less than that are admitted once shares are not used any more."""
+    rule = Slots(200)
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        running = await fill(fleet, gateway, rule, local=local)
+        for one in running[150:]:
+            one.settle([0])
+        running = running[:150]
+        assert any(isinstance(one, FromShares) for one in running)
+        gateway.wire.away = True
+        gateway.limiter.hurry()
+        await asyncio.sleep(0.2)
+        for _ in range(3):
+            running += await fill(fleet, gateway, rule, local=local)
+            assert len(running) <= 200
+            for one in running[:100]:
+                one.settle([0])
+            running = running[100:]
+        await asyncio.sleep(30)
+        running += await fill(fleet, gateway, rule, local=local)
+        assert not local or len(running) == 200
+        gateway.wire.away = False
+        for _ in range(10):
+            running += await fill(fleet, gateway, rule, local=local)
+            assert len(running) <= 200
+        for one in running:
+            one.settle([0])
+        await asyncio.sleep(5)
+        assert await fleet.left(charge(rule, 0)) == 200
+
+    with_fleet(work, shares=True)
