@@ -358,7 +358,7 @@ class Runtime:
 
     def _unwatched(self) -> int:
         supervisors = (self.supervisor, self.key_supervisor, self.policy_supervisor)
-        return sum(supervisor.unwatched for supervisor in supervisors)
+        return len({name for supervisor in supervisors for name in supervisor.unwatched})
 
     def _bind_metrics(self) -> None:
         lanes = (

@@ -72,9 +72,9 @@ class WatchSupervisor:
         self._unwatched: dict[str | None, str] = {}
 
     @property
-    def unwatched(self) -> int:
-        """How many namespaces are not watched; the whole cluster counts as one."""
-        return len(self._unwatched)
+    def unwatched(self) -> frozenset[str | None]:
+        """The namespaces that are not watched; None stands for the whole cluster."""
+        return frozenset(self._unwatched)
 
     def notes(self) -> list[str]:
         """Say what is not watched, and why."""

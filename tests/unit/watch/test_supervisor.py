@@ -71,7 +71,7 @@ async def test_a_watch_that_ends_begins_again_and_no_other_one_notices() -> None
         await eventually(lambda: world.running == {"a", "b"})
         world.ends["a"].set()
         await eventually(lambda: world.begun["a"] == 2 and world.running == {"a", "b"})
-        await eventually(lambda: world.supervisor.unwatched == 0, what="the watch to be trusted again")
+        await eventually(lambda: not world.supervisor.unwatched, what="the watch to be trusted again")
         assert world.begun["b"] == 1
     assert [reason for _, reason, _ in world.events] == ["WatchFailed", "WatchRestored"]
     assert "the namespace 'a'" in world.events[0][2]
@@ -89,7 +89,7 @@ async def test_a_namespace_that_cannot_be_listed_is_left_out_until_it_can() -> N
         assert world.supervisor.notes() == ["the namespace 'gone' is not watched: no such right"]
         assert [reason for _, reason, _ in world.events] == ["WatchFailed"]
         world.kube.faults.clear()
-        await eventually(lambda: world.supervisor.unwatched == 0)
+        await eventually(lambda: not world.supervisor.unwatched)
         assert world.running == {"a", "gone"}
 
 
@@ -99,7 +99,7 @@ async def test_a_watch_that_ends_at_once_again_and_again_is_told_once() -> None:
     world.broken.add(None)
     async with running(world):
         await eventually(lambda: world.begun[None] > 10)
-        assert world.supervisor.unwatched == 1
+        assert len(world.supervisor.unwatched) == 1
         assert world.supervisor.notes() == ["the cluster is not watched: may not watch"]
     assert [reason for _, reason, _ in world.events] == ["WatchFailed"]
 
