@@ -118,6 +118,8 @@ async def _first_of(ask: Ask, deps: Deps, models: Sequence[Candidate]) -> Reply:
         began = deps.clock()
         try:
             ask.may_wait = not left
+            if ask.governed is not None and not one.asked_for:
+                await ask.governed.cover(ask, model)
             reply = await one.answer()(ask)
             if routed:
                 deps.memory.observe(model.id, deps.clock() - began, stream=ask.request.stream)

@@ -1,8 +1,9 @@
 """What limits say of a request that is under way: what has been taken for it, and what it may cost."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.limits.port import Standing, Verdict
 from capstan_gateway.pipeline.estimates import CostBound
 from capstan_gateway.tokens.price import Rates
@@ -27,6 +28,10 @@ class Granted(Protocol):
         """Take so many tokens more, and their price, all or nothing. Raises StoreDown."""
         ...
 
+    async def cover(self, ask: Any, model: ServedModel) -> None:
+        """Take what this model may use beyond what is left of it, before this `Ask` comes to it; else raises why."""
+        ...
+
 
 class Governed(NamedTuple):
     """It is never changed: who knows more puts another one in its place."""
@@ -40,3 +45,8 @@ class Governed(NamedTuple):
     """Whether tokens of its stream are counted while it goes on."""
     downgraded: bool = False
     """Whether a cheaper model answers already: there is no second step down."""
+
+    async def cover(self, ask: Any, model: ServedModel) -> None:
+        """Have everything that was taken be enough for this model as well; raises what refuses that."""
+        for grant in self.grants:
+            await grant.cover(ask, model)

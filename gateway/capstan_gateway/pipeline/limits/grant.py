@@ -9,12 +9,13 @@ counter keeps what the calls inside have used, by the bill, and gets the rest ba
     slots           nothing
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from capstan_contract.limits import CountCached
+from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError
-from capstan_gateway.limits.port import Reservation, Standing, Verdict
+from capstan_gateway.limits.port import Charge, Reservation, Standing, Verdict
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.estimates import MeanOutputs
 from capstan_gateway.pipeline.limits.rules import Counts, Plan, Policy, amounts_of
@@ -40,12 +41,16 @@ class Listener(Protocol):
         ...
 
 
+Covering = Callable[[Ask, "Grant", ServedModel], Awaitable[None]]
+_NO_USAGE: Final = Usage(0, 0)
+
+
 class Grant:
     """The reservation of a request under one policy. It is found in `Ask.governed`."""
 
     __slots__ = (
-        "_bill", "_closed", "_final", "_keeps", "_listener", "_mark", "_means", "_model_id", "answered", "estimate",
-        "plan", "policy", "ratios", "reservation", "waived",
+        "_bill", "_closed", "_final", "_keeps", "_listener", "_mark", "_means", "_model_id", "answered", "covering",
+        "estimate", "held", "plan", "policy", "ratios", "reservation", "waived",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +67,10 @@ class Grant:
         self.ratios: PromptRatios | None = None
         """Who learns from the answer how many tokens the prompt had that has this estimate; None: nobody."""
         self.estimate = 0
+        self.held: Sequence[Charge] = ()
+        """What was taken before the model was asked."""
+        self.covering: Covering | None = None
+        """Takes more for another model that may answer; None: no model takes more than another."""
         self.answered = False
         """Whether the model has begun to answer."""
         self._bill = bill
@@ -99,6 +108,29 @@ class Grant:
             for place, counter in enumerate(self.plan.counters)
         ]
         return await self.reservation.extend(amounts, used=self.used(so_far, rates))
+
+    async def cover(self, ask: Ask, model: ServedModel) -> None:
+        """See `Granted.cover`."""
+        if self.covering is not None:
+            await self.covering(ask, self, model)
+
+    async def raise_to(self, charges: Sequence[Charge]) -> Verdict | None:
+        """Have so much of tokens and money beyond what was used so far; None: that is there already.
+
+        All or nothing. Raises StoreDown as `Limiter.reserve` does.
+        """
+        if self.reservation is None:
+            raise RuntimeError("nothing was taken")
+        used, more = self.used(_NO_USAGE, None), [0] * len(charges)
+        for place in self.plan.spending:
+            if place not in self.waived:
+                more[place] = max(used[place] + charges[place].amount - self.held[place].amount, 0)
+        if not any(more):
+            return None
+        verdict = await self.reservation.extend(more, used=used)
+        if verdict.admitted:
+            self.held = [Charge(had.bucket, had.amount + extra) for had, extra in zip(self.held, more, strict=True)]
+        return verdict
 
     def used(self, so_far: Usage, rates: Rates | None) -> list[int]:
         """Give what each counter has used, with what is under way at these rates."""

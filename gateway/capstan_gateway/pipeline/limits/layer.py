@@ -236,6 +236,23 @@ class RateLimitLayer:
             self._cells.unavailable()
             raise LimiterUnavailable from None
 
+    async def _cover(self, ask: Ask, grant: Grant, model: ServedModel) -> None:
+        """Take what another model may use beyond what was taken, all or nothing; raises what refuses that."""
+        plan = grant.plan
+        need = self._need_of(ask, plan, model, await self._prompt(ask))
+        try:
+            verdict = await grant.raise_to(need.charges)
+        except StoreDown:
+            self._cells.unavailable()
+            raise LimiterUnavailable from None
+        if verdict is None or verdict.admitted:
+            return
+        if verdict.outcome is Outcome.LOST:
+            self._cells.unavailable()
+            raise LimiterUnavailable
+        self._cells.denied(plan.counters[verdict.denied].rule, verdict.outcome)
+        raise refused(ask, plan, verdict, [charge.amount for charge in need.charges], self._shared.now())
+
     def _cheaper(self, ask: Ask, plan: Plan, verdict: Verdict) -> ServedModel | None:
         """Give the model that answers instead; None when there is none, or one does already."""
         budget = plan.counters[verdict.denied].rule.budget
@@ -265,6 +282,8 @@ class RateLimitLayer:
             grant.waived = need.waived
         if need.estimate >= LEAST_TOKENS:
             grant.estimate, grant.ratios = need.estimate, self._shared.ratios
+        if plan.same is None:
+            grant.held, grant.covering = need.charges, self._cover
         before = ask.governed
         if before is None:
             governed: Governed = _new(Governed, ((grant,), None, False, False))
