@@ -37,7 +37,9 @@ class Outbox(Generic[T]):
         attempts: int = 8,
         on_dropped: Callable[[int], None] = lambda _: None,
         on_left: Callable[[list[T]], None] = lambda _: None,
+        expected: tuple[type[Exception], ...] = (),
     ) -> None:
+        """`expected` are errors of which somebody else tells: they are no faults, and nothing is logged of them."""
         self.name = name
         self.dropped = 0
         """How many items nobody will write."""
@@ -50,6 +52,7 @@ class Outbox(Generic[T]):
         self._on_dropped = on_dropped
         self._on_left = on_left
         """Hears of all items that were taken and wait no more: they are written, or nobody will write them."""
+        self._expected = expected
         self._items: deque[T] = deque()
         self._arrived = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -96,7 +99,7 @@ class Outbox(Generic[T]):
                 await self._write(batch)
             except Exception as error:
                 self._failures += 1
-                if self._failures == 1:
+                if self._failures == 1 and not isinstance(error, self._expected):
                     log.warning("could not write an outbox", exc_info=error, extra={"outbox": self.name})
                 if self._failures < self._attempts:
                     return False

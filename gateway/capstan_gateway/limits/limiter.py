@@ -121,7 +121,7 @@ class StoreLimiter:
         self._ends: Outbox[_End] = Outbox(
             "limits", self._write_ends, rng=rng, capacity=MOST_WAITING, every_seconds=0, attempts=FOR_EVER,
             batch=END_BATCH,
-            on_dropped=on_dropped,
+            on_dropped=on_dropped, expected=(StoreDown,),
         )  # fmt: skip
         self._tender = Tender(
             self.book, store, clock=clock, new_id=new_id, gateways=lambda: self.gateways,

@@ -76,6 +76,23 @@ def test_what_is_used_stays_charged() -> None:
     with_fleet(work)
 
 
+def test_an_outage_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever could not be written meanwhile; and in none is a traceback."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        before = [await held(gateway, charge(HOUR)) for _ in range(3)]
+        gateway.wire.away = True
+        for one in before:
+            one.settle([1])
+        await asyncio.sleep(5)
+        assert not gateway.limiter.up
+
+    with_fleet(work)
+    (line,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert line.getMessage() == "limits are decided without their store"
+    assert line.exc_info is None
+
+
 def test_an_outage_is_met_once() -> None:
     """The first call that has no answer is the last one that waits for it, until the background has had one."""
 
