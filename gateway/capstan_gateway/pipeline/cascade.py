@@ -121,6 +121,8 @@ class Cascade:
         # Its answer is the whole ask's: it ends when that does.
         self._ask.on_end(child.leave)
         try:
+            if not child.request.route.counts:
+                await _cover(child, member)
             reply: Reply = await member.answer_alone(child)
         except BaseException:
             self._ask.join(child, answers=False)
@@ -156,6 +158,7 @@ class Cascade:
         child.may_wait = False
         child.hold()
         try:
+            await _cover(child, member)
             reply: Reply = await member.answer_alone(child)
         finally:
             self._ask.join(child, answers=False)
@@ -200,6 +203,15 @@ class Cascade:
         if self._needs.max_tokens is None and self._usage is not None:
             output = self._usage.completion_tokens
         return self._ask.bill.nano_dollars + rates.cost(Usage(prompt, output)) > limit
+
+
+async def _cover(ask: Ask, member: ServedModel) -> None:
+    """Take what a member may use beyond what was taken, and what those before it have used; raises what refuses it.
+
+    NB: of a stream less was taken than the whole answers that it asks its first members for.
+    """
+    if ask.governed is not None:
+        await ask.governed.cover(ask, member)
 
 
 def _limit(ask: Ask, plan: CascadePlan) -> int | None:

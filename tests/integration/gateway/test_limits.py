@@ -293,6 +293,40 @@ async def test_a_dearer_fallback_is_paid_before_it_is_asked(tmp_path: Path, upst
     await two_of_many_are_admitted(tmp_path, upstream, one, asked, *models, **more)
 
 
+async def test_a_stream_of_a_cascade_takes_what_its_drafts_may_be(
+    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+) -> None:
+    """They are whole answers: of many at once one is asked for, where the limit has enough for one."""
+    go_on = asyncio.Event()
+
+    async def respond(received: Received, wire: Wire) -> None:
+        if not received.document.get("stream"):
+            await go_on.wait()
+        await answer(received, wire)
+
+    upstream.respond = respond
+    one = policy(limit("out", Unit.OUTPUT_TOKENS, 100_000, window=86_400_000 * 300))
+    backend = CascadeBackend(
+        members=("test/a", "test/b"), threshold=0.5, estimator=CascadeEstimator(type=EstimatorType.LOG_PROBABILITY)
+    )
+    models = governed("chat", upstream.url, one, backend=backend), entry("a", upstream.url), entry("b", upstream.url)
+    async with (
+        running_gateway(tmp_path, *models, policies=[one], limiter=LocalLimiter(store)) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
+    ):
+        asked = body(max_tokens=60_000, stream=True)
+        calls = [asyncio.create_task(client.post("/v1/chat/completions", json=asked)) for _ in range(6)]
+        try:
+            await eventually(lambda: sum(call.done() for call in calls) == 5, what="those without a draft")
+            drafts = [received for received in upstream.requests if not received.document.get("stream")]
+            assert [received.document["model"] for received in drafts] == ["a"]
+        finally:
+            go_on.set()
+        found = await asyncio.gather(*calls)
+        await gateway.settled()
+    assert {one.status_code for one in found} == {200}
+
+
 async def two_of_many_are_admitted(
     tmp_path: Path, upstream: FakeUpstream, one: PolicyEntry, *models: ModelEntry, **more: Any
 ) -> None:

@@ -50,7 +50,7 @@ class Grant:
 
     __slots__ = (
         "_bill", "_closed", "_final", "_keeps", "_listener", "_mark", "_means", "_model_id", "answered", "covering",
-        "estimate", "held", "plan", "policy", "ratios", "reservation", "waived",
+        "covers", "estimate", "held", "plan", "policy", "ratios", "reservation", "waived",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,8 @@ class Grant:
         self.estimate = 0
         self.held: Sequence[Charge] = ()
         """What was taken before the model was asked."""
+        self.covers = 0
+        """What was taken is enough for so many tokens of output; 0: for as many as were taken at first."""
         self.covering: Covering | None = None
         """Takes more for another model that may answer; None: no model takes more than another."""
         self.answered = False

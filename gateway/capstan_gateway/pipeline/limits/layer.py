@@ -115,8 +115,8 @@ class RateLimitLayer:
         grant.answered = True
         if type(reply) is StreamReply and plan.has_output and is_metered(ask.request, need.output):
             return metered_stream(
-                reply, ask, grant, reserved=need.output, slice=self._shared.slice_tokens, cells=self._cells,
-                now=self._shared.now,
+                reply, ask, grant, reserved=grant.covers or need.output, slice=self._shared.slice_tokens,
+                cells=self._cells, now=self._shared.now,
             )  # fmt: skip
         return reply
 
@@ -246,6 +246,7 @@ class RateLimitLayer:
             self._cells.unavailable()
             raise LimiterUnavailable from None
         if verdict is None or verdict.admitted:
+            grant.covers = grant.spent.output_tokens + need.output
             return
         if verdict.outcome is Outcome.LOST:
             self._cells.unavailable()
