@@ -23,6 +23,8 @@ LEAST_RATIO: Final = ONE // 4
 MOST_RATIO: Final = 4 * ONE
 """No tokenizer is further from the rule with a text of any language; what is further is no text, and no one client can
 make a model's prompts cost others more than that."""
+EVERY: Final = 8
+"""Of a model of which enough was seen one prompt in so many is told: to learn takes longer than to correct."""
 _MEAN_SHARE: Final = 8
 _DEVIATION_SHARE: Final = 4
 _MARGIN: Final = 2
@@ -34,10 +36,23 @@ class PromptRatios:
     def __init__(self, limit: int = MAX_MODELS) -> None:
         self._limit = limit
         self._known: dict[str, list[int]] = {}
-        """The mean, the deviation and the number of prompts. Both averages are scaled by their share, so that small
-        differences move them."""
+        """The mean, the deviation, the number of prompts, and of those that might have been told since. Both averages
+        are scaled by their share, so that small differences move them."""
         self._factors: dict[str, int] = {}
         """What estimates are multiplied with, of models that were seen often enough."""
+
+    def wants(self, model_id: str, estimate: int) -> bool:
+        """Whether to tell of the next prompt of this model, which has this estimate."""
+        if estimate < LEAST_TOKENS:
+            return False
+        known = self._known.get(model_id)
+        if known is None or known[2] < LEAST_PROMPTS:
+            return True
+        known[3] += 1
+        if known[3] < EVERY:
+            return False
+        known[3] = 0
+        return True
 
     def observe(self, model_id: str, *, estimate: int, told: int) -> None:
         """Take what an engine told of one prompt, pictures and what came out of its cache included."""
@@ -57,7 +72,7 @@ class PromptRatios:
             self._factors[model_id] = min(factor, MOST_RATIO)
 
     def _begin(self, model_id: str, ratio: int) -> None:
-        self._known[model_id] = [ratio * _MEAN_SHARE, 0, 1]
+        self._known[model_id] = [ratio * _MEAN_SHARE, 0, 1, 0]
         if len(self._known) > self._limit:
             oldest = next(iter(self._known))
             del self._known[oldest]

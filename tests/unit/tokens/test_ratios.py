@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.tokens.ratios import LEAST_PROMPTS, LEAST_TOKENS, MOST_RATIO, ONE, PromptRatios
+from capstan_gateway.tokens.ratios import EVERY, LEAST_PROMPTS, LEAST_TOKENS, MOST_RATIO, ONE, PromptRatios
 
 TOKENS = st.integers(min_value=-(10**6), max_value=10**9)
 
@@ -40,6 +40,17 @@ def test_nothing_is_corrected_before_enough_was_seen() -> None:
     assert ratios.corrected("other", 1000) == 1000
     assert taught([300] * 50, estimate=LEAST_TOKENS - 1).corrected("m", 1000) == 1000
     assert taught([0, -5] * 50).corrected("m", 1000) == 1000
+
+
+def test_of_a_known_model_few_prompts_are_told() -> None:
+    """All until enough was seen, then one in so many for each model by itself; short ones never."""
+    ratios = PromptRatios()
+    for _ in range(LEAST_PROMPTS):
+        assert ratios.wants("m", 1000)
+        ratios.observe("m", estimate=1000, told=1000)
+    assert [ratios.wants("m", 1000) for _ in range(2 * EVERY)] == 2 * [*(EVERY - 1) * [False], True]
+    assert ratios.wants("other", LEAST_TOKENS)
+    assert not ratios.wants("other", LEAST_TOKENS - 1)
 
 
 @given(seen=st.lists(st.tuples(TOKENS, TOKENS), max_size=60), estimate=st.integers(min_value=0, max_value=10**9))

@@ -34,7 +34,7 @@ from capstan_gateway.pipeline.limits.streams import first_of, is_metered, metere
 from capstan_gateway.pipeline.limits.told import soft_limited
 from capstan_gateway.pipeline.reply import Reply, StreamReply
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.tokens.ratios import LEAST_TOKENS, PromptRatios
+from capstan_gateway.tokens.ratios import PromptRatios
 
 SLICE_TOKENS: Final = 256
 
@@ -281,8 +281,8 @@ class RateLimitLayer:
         )
         if need.waived:
             grant.waived = need.waived
-        if need.estimate >= LEAST_TOKENS:
-            grant.estimate, grant.ratios = need.estimate, self._shared.ratios
+        if need.estimate and shared.ratios.wants(self._model_id, need.estimate):
+            grant.estimate, grant.ratios = need.estimate, shared.ratios
         if plan.same is None:
             grant.held, grant.covering = need.charges, self._cover
         before = ask.governed
