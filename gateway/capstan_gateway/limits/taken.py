@@ -62,6 +62,8 @@ class FromShares:
     async def extend(self, amounts: Sequence[int], *, used: Sequence[int]) -> Verdict:
         """Take more: of the shares, else of the store."""
         shares, keeper, grown = self._shares, self._keeper, self._grown
+        if self._done:  # Nobody would give it back.
+            return self.verdict
         if grown is None:
             grown = self._grown = _Grown([charge.amount for charge in self._charges])
         if grown.more is not None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from capstan_contract.config import EstimatorType
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.documents import to_json
-from capstan_gateway.errors import GatewayError, UpstreamFailed, UpstreamRejected
+from capstan_gateway.errors import GatewayError, LimitExceeded, UpstreamFailed, UpstreamRejected
 from capstan_gateway.pipeline.answers import keep
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
@@ -85,7 +85,7 @@ class Cascade:
                     return await self._last(member, number)
                 held = await self._hold(member, number)
             except _FAILURES as error:
-                if another_model(error, spent=self._ask.stats.spent) is Elsewhere.NOWHERE:
+                if self._ends(error):
                     if self._best is None or not is_out_of_time(error):
                         raise
                     break
@@ -101,6 +101,14 @@ class Cascade:
         if self._best is not None:
             return self._give(self._best, "stopped=failed")
         raise failure
+
+    def _ends(self, error: Exception) -> bool:
+        """Whether no further member is asked after this error."""
+        spent = self._ask.stats.spent
+        if isinstance(error, LimitExceeded) and not spent:
+            # A draft is a whole answer: where a limit never has so much, the last one may stream all the same.
+            return False
+        return another_model(error, spent=spent) is Elsewhere.NOWHERE
 
     def _better(self, held: Held) -> Held:
         """Give the better one of this answer and the best so far; the other one is kept no longer."""

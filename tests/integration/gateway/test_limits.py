@@ -33,7 +33,7 @@ from capstan_contract.limits import (
 )
 from capstan_gateway.limits.local import LocalLimiter
 from capstan_gateway.tokens.estimate import prompt_tokens
-from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion, delta, frame
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, completion, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.keys import key_entry, key_text
 from support.plain_limits import PlainStore
@@ -327,6 +327,74 @@ async def test_a_stream_of_a_cascade_takes_what_its_drafts_may_be(
     assert {one.status_code for one in found} == {200}
 
 
+def a_cascade(url: str, one: PolicyEntry) -> tuple[ModelEntry, ...]:
+    """A cascade whose drafts are never good enough: the last member answers."""
+    backend = CascadeBackend(
+        members=("test/a", "test/b"), threshold=1.0, estimator=CascadeEstimator(type=EstimatorType.LOG_PROBABILITY)
+    )
+    return governed("chat", url, one, backend=backend), entry("a", url), entry("b", url)
+
+
+async def test_a_draft_that_a_limit_never_has_is_passed_over(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The last member of a cascade streams what the limit has, whatever its drafts would have taken."""
+    upstream.respond = answer
+    one = policy(limit("out", Unit.OUTPUT_TOKENS, 1_000, window=86_400_000 * 300))
+    async with (
+        running_gateway(tmp_path, *a_cascade(upstream.url, one), policies=[one]) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
+    ):
+        streamed = await client.post("/v1/chat/completions", json=body(max_tokens=60_000, stream=True))
+        whole = await client.post("/v1/chat/completions", json=body(max_tokens=60_000))
+    assert (streamed.status_code, whole.status_code) == (200, 400)
+    assert [received.document["model"] for received in upstream.requests] == ["b"]
+
+
+async def test_a_stream_behind_a_draft_uses_what_that_has_left(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The last member of a cascade goes on as long as what was taken for a draft lasts, where nobody can have more."""
+    words = 3_000
+
+    async def respond(received: Received, wire: Wire) -> None:
+        if not received.document.get("stream"):
+            await answer(received, wire)
+            return
+        await wire.stream_head()
+        for _ in range(words // 100):
+            await wire.chunk(b"".join(frame(delta("b", "word ")) for _ in range(100)))
+        await wire.chunk(frame({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + DONE)
+
+    upstream.respond = respond
+    one = policy(limit("out", Unit.OUTPUT_TOKENS, 61_000, window=86_400_000 * 300))
+    async with (
+        running_gateway(tmp_path, *a_cascade(upstream.url, one), policies=[one]) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
+    ):
+        reply = await client.post("/v1/chat/completions", json=body(max_tokens=60_000, stream=True))
+    assert [received.document["model"] for received in upstream.requests] == ["a", "b"]
+    assert reply.content.count(b"word ") == words
+    assert b'"finish_reason":"stop"' in reply.content
+
+
+async def test_who_sets_no_bound_is_not_kept_from_a_fallback(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """All of the limit is taken for such a request: behind an answer that was none a fallback needs no more."""
+
+    async def respond(received: Received, wire: Wire) -> None:
+        if received.document["model"] == "chat":
+            await wire.json("no completion, and paid for all the same")
+            return
+        await answer(received, wire)
+
+    upstream.respond = respond
+    one = policy(limit("tokens", Unit.TOKENS, 1_000, window=86_400_000 * 300))
+    asked = governed("chat", upstream.url, one, maxOutputTokens=9_000, fallbacks=("b",))
+    async with (
+        running_gateway(tmp_path, asked, entry("b", upstream.url, maxOutputTokens=9_000), policies=[one]) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
+    ):
+        reply = await client.post("/v1/chat/completions", json={"model": "chat", "messages": MESSAGES})
+    assert reply.status_code == 200
+    assert upstream.requests[-1].document["model"] == "b"
+
+
 async def two_of_many_are_admitted(
     tmp_path: Path, upstream: FakeUpstream, one: PolicyEntry, *models: ModelEntry, **more: Any
 ) -> None:
@@ -353,6 +421,7 @@ async def two_of_many_are_admitted(
         found = await asyncio.gather(*calls)
     statuses = sorted(one.status_code for one in found)
     assert statuses.count(200) == 2
+    assert set(statuses) <= {200, 429, 502, 503}
 
 
 async def test_a_spent_budget_may_be_answered_by_a_cheaper_model(

@@ -116,23 +116,32 @@ class Grant:
         if self.covering is not None:
             await self.covering(ask, self, model)
 
-    async def raise_to(self, charges: Sequence[Charge]) -> Verdict | None:
+    async def raise_to(self, charges: Sequence[Charge], *, bounded: bool) -> Verdict | None:
         """Have so much of tokens and money beyond what was used so far; None: that is there already.
 
-        All or nothing. Raises StoreDown as `Limiter.reserve` does.
+        All or nothing. Raises StoreDown as `Limiter.reserve` does. Of a request that is not `bounded` by its client no
+        more is ever held than there ever is: it would be refused for good because of what nobody asked for.
         """
         if self.reservation is None:
             raise RuntimeError("nothing was taken")
         used, more = self.used(_NO_USAGE, None), [0] * len(charges)
         for place in self.plan.spending:
             if place not in self.waived:
-                more[place] = max(used[place] + charges[place].amount - self.held[place].amount, 0)
+                had, wanted = self.held[place].amount, used[place] + charges[place].amount
+                if not bounded:
+                    wanted = min(wanted, max(self.plan.counters[place].rule.limit, had))
+                more[place] = max(wanted - had, 0)
         if not any(more):
             return None
         verdict = await self.reservation.extend(more, used=used)
         if verdict.admitted:
             self.held = [Charge(had.bucket, had.amount + extra) for had, extra in zip(self.held, more, strict=True)]
         return verdict
+
+    def left(self) -> list[int]:
+        """Give what each counter holds for it and was not used yet."""
+        used = self.used(_NO_USAGE, None)
+        return [max(had.amount - gone, 0) for had, gone in zip(self.held, used, strict=True)]
 
     def used(self, so_far: Usage, rates: Rates | None) -> list[int]:
         """Give what each counter has used, with what is under way at these rates."""

@@ -238,21 +238,35 @@ class RateLimitLayer:
 
     async def _cover(self, ask: Ask, grant: Grant, model: ServedModel) -> None:
         """Take what another model may use beyond what was taken, all or nothing; raises what refuses that."""
-        plan = grant.plan
+        plan, most = grant.plan, asked_output(ask.request)
         need = self._need_of(ask, plan, model, await self._prompt(ask))
         try:
-            verdict = await grant.raise_to(need.charges)
+            verdict = await grant.raise_to(need.charges, bounded=most is not None)
         except StoreDown:
             self._cells.unavailable()
             raise LimiterUnavailable from None
         if verdict is None or verdict.admitted:
-            grant.covers = grant.spent.output_tokens + need.output
+            output = need.output
+            if ask.request.stream and most is not None and most > output:
+                output = max(output, self._output_left(ask, grant, model, need.estimate, most))
+            grant.covers = grant.spent.output_tokens + output
             return
         if verdict.outcome is Outcome.LOST:
             self._cells.unavailable()
             raise LimiterUnavailable
         self._cells.denied(plan.counters[verdict.denied].rule, verdict.outcome)
         raise refused(ask, plan, verdict, [charge.amount for charge in need.charges], self._shared.now())
+
+    def _output_left(self, ask: Ask, grant: Grant, model: ServedModel, prompt: int, most: int) -> int:
+        """Give how much of an answer of `most` tokens is in what is still held: a draft before may have used little."""
+        plan = grant.plan
+        least = plan.charges(prompt, 0, self._cost(ask, plan, model, prompt, 0))
+        whole = plan.charges(prompt, most, self._cost(ask, plan, model, prompt, most))
+        held = [charge._replace(amount=left) for charge, left in zip(whole, grant.left(), strict=True)]
+        waived = [
+            low if place in grant.waived else one for place, (one, low) in enumerate(zip(whole, least, strict=True))
+        ]
+        return min(output_in(held, waived, least, most), most)
 
     def _cheaper(self, ask: Ask, plan: Plan, verdict: Verdict) -> ServedModel | None:
         """Give the model that answers instead; None when there is none, or one does already."""
