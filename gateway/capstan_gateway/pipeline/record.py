@@ -12,10 +12,10 @@ from capstan_gateway.telemetry.tenants import TenantMetrics
 from capstan_gateway.tokens.price import to_dollars
 
 LOGGED: Final = "log"
+"""Where users have their names in the log, beside those that they have at models."""
 _USER: Final = "user:"
 _KEY: Final = "key:"
 """What `tenant_for` puts before who is a tenant by itself."""
-"""Where users have their names in the log, beside those that they have at models."""
 
 
 def record(delivery: Delivery, deps: Deps) -> None:
