@@ -24,6 +24,7 @@ from capstan_operator.desired.types import DesiredModel, Pending
 from capstan_operator.failures import Failure, report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.reconciler import GatewayState
+from capstan_operator.kube.declared import apply_declared
 from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
@@ -221,7 +222,7 @@ class ModelReconciler:
     async def _write_status(self, model: Model, result: StatusResult) -> None:
         if not result.changed:
             return
-        await self._kube.apply_status(_status_manifest(model, dict(result.status)))
+        await apply_declared(self._kube, _status_manifest(model, dict(result.status)))
         for transition in result.transitions:
             log.info(
                 "condition changed",
@@ -237,7 +238,7 @@ class ModelReconciler:
                 return
             status = status_of_failure(model, self._now(), failure)
             if status != dict(model.status):
-                await self._kube.apply_status(_status_manifest(model, status))
+                await apply_declared(self._kube, _status_manifest(model, status))
         except KubeError as error:
             log.warning("could not write the status", extra={"model": str(key), "error": str(error)})
 

@@ -12,6 +12,7 @@ from capstan_operator.api.kinds import RATE_LIMIT_POLICIES, Policy
 from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.reconciler import GatewayState
+from capstan_operator.kube.declared import apply_declared
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.policy_list import PolicyList
@@ -93,7 +94,7 @@ class PolicyReconciler:
     async def _write_status(self, policy: Policy, result: StatusResult) -> None:
         if not result.changed:
             return
-        await self._kube.apply_status(_status_manifest(policy, dict(result.status)))
+        await apply_declared(self._kube, _status_manifest(policy, dict(result.status)))
         for transition in result.transitions:
             log.info(
                 "condition changed",
