@@ -104,6 +104,12 @@ def keys_in_redis(capstan: Cluster) -> set[str]:
     return set(in_redis(capstan, "--scan", "--pattern", "capstan:l*").split())
 
 
+def in_force(capstan: Cluster, name: str, namespace: str) -> list[str]:
+    """Give the names of the policies that a model's status lists."""
+    status = (capstan.get("llmmodel", name, namespace) or {}).get("status") or {}
+    return [policy["name"] for policy in status.get("policies") or ()]
+
+
 def test_applied_changed_narrowed_conflicting_deleted(capstan: Cluster, namespace: str, gateway: str) -> None:
     """Each change of a policy is enforced by both replicas in less than 2 s, and its status says so."""
     one, other = f"one-{namespace}", f"other-{namespace}"
@@ -117,7 +123,7 @@ def test_applied_changed_narrowed_conflicting_deleted(capstan: Cluster, namespac
     enforced(gateway, one, "1000", since=since)
     told(capstan, "first", namespace, **PROGRAMMED)
     assert "all 2 gateway replicas" in str(capstan.get("ratelimitpolicy", "first", namespace))
-    assert (capstan.get("llmmodel", one, namespace) or {})["status"]["policies"][0]["name"] == "first"
+    wait_until(lambda: in_force(capstan, one, namespace) == ["first"], seconds=30, what="the model's own status")
 
     since = time.monotonic()
     capstan.apply(namespace, policy("first", 900, one, other))
