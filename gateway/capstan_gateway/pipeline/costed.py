@@ -14,11 +14,11 @@ from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.reply import Reply, StreamReply
 from capstan_gateway.pipeline.request import CHAT_PATH
+from capstan_gateway.streaming.around import RelayAround
 from capstan_gateway.streaming.cut import Cut
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.sse import DONE
 from capstan_gateway.tokens.bill import Bill
-from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.price import dollars_text, to_dollars
 from capstan_gateway.tokens.usage import Usage
 
@@ -35,78 +35,31 @@ def costed(ask: Ask, reply: Reply) -> Reply:
     return StreamReply(first, reply.source, relay, reply.native, reply.broken)
 
 
-class CostedRelay:
+class CostedRelay(RelayAround):
     """Another relay, with one more frame at the end of what it gives."""
 
-    __slots__ = ("_ask", "_first", "_relay")
-
     def __init__(self, relay: Relay, ask: Ask, first: bytes) -> None:
-        self._relay = relay
+        super().__init__(relay)
         self._ask = ask
         self._first = first[:_SEARCHED_BYTES]
 
-    @property
-    def usage(self) -> Usage | None:
-        """What the engine counted so far."""
-        return self._relay.usage
-
-    @property
-    def counted(self) -> bool:
-        """Whether that is all that came so far."""
-        return self._relay.counted
-
-    @property
-    def events(self) -> int:
-        """Events with something for the client."""
-        return self._relay.events
-
-    @property
-    def begun(self) -> bool:
-        """A first token came."""
-        return self._relay.begun
-
-    @property
-    def text(self) -> TextCount:
-        """The text that came so far."""
-        return self._relay.text
-
-    @property
-    def finished(self) -> bool:
-        """A finish reason was seen."""
-        return self._relay.finished
-
-    @property
-    def error(self) -> GatewayError | None:
-        """What the engine reported inside the stream."""
-        return self._relay.error
-
-    @property
-    def done(self) -> bool:
-        """The end was given out."""
-        return self._relay.done
-
-    @property
-    def kept(self) -> int:
-        """How many bytes are kept back."""
-        return self._relay.kept
-
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
-        run = self._relay.feed(data)
-        return self.ended(run) if self._relay.done else run
+        run = self._inner.feed(data)
+        return self.ended(run) if self._inner.done else run
 
     def finish(self) -> bytes:
         """Give what remains to be sent when the body is over; raises StreamBroken if that was too early."""
-        run = self._relay.finish()
-        return self.ended(run) if self._relay.done else run
+        run = self._inner.finish()
+        return self.ended(run) if self._inner.done else run
 
     def failure(self, error: GatewayError) -> bytes:
         """Give the frames that end a stream which has begun and cannot go on: what it cost is not known yet."""
-        return self._relay.failure(error)
+        return self._inner.failure(error)
 
     def cut(self, cut: Cut, last: bytes) -> bytes:
         """Give the frames that end a stream well before its engine does, with its cost."""
-        return self.ended(self._relay.cut(cut, last))
+        return self.ended(super().cut(cut, last))
 
     def ended(self, run: bytes) -> bytes:
         """Give the end of the stream with its cost: every call for it is settled now, the stream too."""
@@ -114,7 +67,7 @@ class CostedRelay:
         ask.bill.settle_streams()
         if ask.request.route.dialect is not None:
             return run + cost_comment(ask.bill)
-        if self._relay.error is not None or not run.endswith(DONE):
+        if self._inner.error is not None or not run.endswith(DONE):
             return run
         return run[: -len(DONE)] + self._chunk() + DONE
 
