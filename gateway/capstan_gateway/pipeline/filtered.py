@@ -21,13 +21,13 @@ from capstan_gateway.pipeline.filtered_relay import FilteredRelay
 from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.hold_back import HoldBack
 from capstan_gateway.pipeline.reply import StreamReply
-from capstan_gateway.routing.port import DispatchedResponse, Opening
+from capstan_gateway.pipeline.source_around import SourceAround
+from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.streaming.chain import Chain
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, HoldLimits, StreamFilter
 from capstan_gateway.streaming.sse import DONE, data_frame, frame_data
 from capstan_gateway.tokens.bill import weigh
-from capstan_gateway.upstream.port import Endpoint
 
 LIMITS: Final = HoldLimits()
 COMMENT: Final = b":\n\n"
@@ -50,18 +50,12 @@ async def filtered(
     return StreamReply(first, source, FilteredRelay(reply.relay, lambda: source.over), broken=source.broken)
 
 
-class _FilteredSource:
+class _FilteredSource(SourceAround):
     """Implements `routing.port.DispatchedResponse`: gives whole frames, as they come out of the filters."""
 
-    whole: bytes | None = None
-
     def __init__(self, reply: StreamReply, filters: Sequence[StreamFilter], ask: Ask, limits: HoldLimits) -> None:
-        self.inner: Final[DispatchedResponse] = reply.source
+        super().__init__(reply.source)
         self.relay: Final = reply.relay
-        self.endpoint: Endpoint = reply.source.endpoint
-        self.status = reply.source.status
-        self.headers = reply.source.headers
-        self.opening: Opening | None = reply.source.opening
         self.over = False
         """Whether the end was given out."""
         self.broken: StreamBroken | None = None
@@ -262,27 +256,11 @@ class _FilteredSource:
             "prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens, "total_tokens": total,
         }  # fmt: skip
 
-    async def read(self, max_bytes: int) -> bytes:
-        """Give the rest of the body."""
-        return await self.inner.read(max_bytes)
-
-    async def read_beginning(self, max_bytes: int) -> bytes:
-        """Give the beginning of the rest of the body."""
-        return await self.inner.read_beginning(max_bytes)
-
-    def finish(self) -> None:
-        """Take the engine's answer for whole; one that a filter has ended was closed before that."""
-        self.inner.finish()
-
-    def blame(self, word: str) -> None:
-        """Count the answer as the endpoint's failure."""
-        self.inner.blame(word)
-
     def close(self) -> None:
         """Release the slot, abort the upstream if the body is not over, and let go of what is held."""
         if self._receiving is not None:
             self._receiving.cancel()
-        self.inner.close()
+        super().close()
         self._chain = _NONE  # The other one holds us: it would be left to the garbage collector.
         self._hold.close()
 

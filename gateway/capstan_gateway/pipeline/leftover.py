@@ -1,8 +1,7 @@
 """A stream of which more has come with its first token than was read of it."""
 
-from typing import Final
-
-from capstan_gateway.routing.port import DispatchedResponse, Opening
+from capstan_gateway.pipeline.source_around import SourceAround
+from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.streaming.opening import StreamOpening
 
 
@@ -29,17 +28,11 @@ class FirstFrames(StreamOpening):
             data = data[at:]
 
 
-class Leftover:
+class Leftover(SourceAround):
     """Implements `routing.port.DispatchedResponse` around another one: gives first what had come of it already."""
 
-    whole: bytes | None = None
-
     def __init__(self, inner: DispatchedResponse, rest: bytes) -> None:
-        self.inner: Final = inner
-        self.endpoint = inner.endpoint
-        self.status = inner.status
-        self.headers = inner.headers
-        self.opening: Opening | None = inner.opening
+        super().__init__(inner)
         self._rest = rest
 
     @property
@@ -55,21 +48,9 @@ class Leftover:
     async def read(self, max_bytes: int) -> bytes:
         """Give the rest of the body."""
         rest, self._rest = self._rest, b""
-        return rest + await self.inner.read(max_bytes)
+        return rest + await super().read(max_bytes)
 
     async def read_beginning(self, max_bytes: int) -> bytes:
         """Give the beginning of the rest of the body."""
         rest, self._rest = self._rest, b""
-        return rest + await self.inner.read_beginning(max_bytes)
-
-    def finish(self) -> None:
-        """Take the answer for whole."""
-        self.inner.finish()
-
-    def blame(self, word: str) -> None:
-        """Count the answer as the endpoint's failure."""
-        self.inner.blame(word)
-
-    def close(self) -> None:
-        """Release the slot, and abort the upstream if the body is not over."""
-        self.inner.close()
+        return rest + await super().read_beginning(max_bytes)

@@ -19,14 +19,13 @@ from capstan_gateway.pipeline.estimates import asked_tokens
 from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.limits.slices import Slices, piece
 from capstan_gateway.pipeline.reply import StreamReply
-from capstan_gateway.routing.port import DispatchedResponse, Opening
+from capstan_gateway.pipeline.source_around import SourceAround
 from capstan_gateway.streaming.around import RelayAround
 from capstan_gateway.streaming.cut import Cut
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.bill import weigh
 from capstan_gateway.tokens.usage import Usage
-from capstan_gateway.upstream.port import Endpoint
 
 ANSWER_SECONDS: Final = 2.0
 """A limiter answers much sooner, one way or the other."""
@@ -86,18 +85,12 @@ class _MeteredRelay(RelayAround):
         return self._inner.failure(error)
 
 
-class _MeteredSource:
+class _MeteredSource(SourceAround):
     """Implements `routing.port.DispatchedResponse`: gives whole frames, as the engine's relay gives them out."""
 
-    whole: bytes | None = None
-
     def __init__(self, reply: StreamReply, slices: Slices, ask: Ask, more: More) -> None:
-        self.inner: Final[DispatchedResponse] = reply.source
+        super().__init__(reply.source)
         self.relay: Final = reply.relay
-        self.endpoint: Endpoint = reply.source.endpoint
-        self.status = reply.source.status
-        self.headers = reply.source.headers
-        self.opening: Opening | None = reply.source.opening
         self.over = reply.relay.done
         """Whether the end was given out."""
         self.is_cut = False
@@ -214,27 +207,11 @@ class _MeteredSource:
         prompt = partial(asked_tokens, self._request)
         return weigh(relay.usage, whole=relay.counted, prompt=prompt, output=lambda: relay.text.tokens)[0]
 
-    async def read(self, max_bytes: int) -> bytes:
-        """Give the rest of the body."""
-        return await self.inner.read(max_bytes)
-
-    async def read_beginning(self, max_bytes: int) -> bytes:
-        """Give the beginning of the rest of the body."""
-        return await self.inner.read_beginning(max_bytes)
-
-    def finish(self) -> None:
-        """Take the engine's answer for whole; one that a limit has ended was closed before that."""
-        self.inner.finish()
-
-    def blame(self, word: str) -> None:
-        """Count the answer as the endpoint's failure."""
-        self.inner.blame(word)
-
     def close(self) -> None:
         """Release the slot, abort the upstream if the body is not over, and ask for nothing more."""
         if self._asking is not None:
             self._asking.cancel()
-        self.inner.close()
+        super().close()
 
 
 def output_so_far(relay: Relay) -> int:
