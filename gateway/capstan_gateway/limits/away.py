@@ -6,26 +6,17 @@ is no new beginning. What is used is remembered as `debts`, and told to the stor
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from capstan_gateway.limits.debts import Debts
 from capstan_gateway.limits.divided import charge_on_part, is_held, most_of, part_of, refilled
-from capstan_gateway.limits.memory import MemoryLimitStore
+from capstan_gateway.limits.memory import MemoryLimitStore, at_once
 from capstan_gateway.limits.port import Bucket, Charge, Rate, Verdict
 
 MOST_REMEMBERED: Final = 4096
 """Buckets of which is remembered what the store said last."""
 LEASE_MS: Final = 600_000
 """In memory nobody can die alone: a lease only bounds what was forgotten."""
-
-
-def at_once(work: Any) -> Any:
-    """Give the result of an operation of the store in memory, which never waits."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        return done.value
-    raise RuntimeError("the store in memory waited")
 
 
 class Away:

@@ -26,7 +26,7 @@ from capstan_gateway.life.outbox import Outbox
 from capstan_gateway.life.pauses import doubled
 from capstan_gateway.limits.away import Away
 from capstan_gateway.limits.debts import Payment
-from capstan_gateway.limits.local import at_once
+from capstan_gateway.limits.memory import at_once
 from capstan_gateway.limits.port import LEASE_MS, Charge, LimitStore, Outcome, Reservation, StoreDown, Verdict
 from capstan_gateway.limits.shares import Share, ShareBook
 from capstan_gateway.limits.taken import FromShares, Held

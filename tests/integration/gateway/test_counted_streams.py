@@ -11,10 +11,10 @@ import pytest
 
 from capstan_contract.config import ModelEntry, PolicyEntry, Price
 from capstan_contract.limits import LimitRule, Per, RateLimitBody, Unit, rate_limit_entry
-from capstan_gateway.limits.local import LocalLimiter
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, frame, usage_chunk
 from support.dialects import read_chat, read_messages
 from support.gateway import RunningGateway, entry, running_gateway
+from support.local_limiter import LocalLimiter
 from support.plain_limits import PlainStore
 from support.wait import eventually
 

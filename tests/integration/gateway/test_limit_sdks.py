@@ -22,10 +22,10 @@ from capstan_contract.limits import (
     Unit,
     rate_limit_entry,
 )
-from capstan_gateway.limits.local import LocalLimiter
 from capstan_gateway.limits.memory import MemoryLimitStore
 from fakes.openai_upstream import FakeUpstream, answer
 from support.gateway import RunningGateway, entry, running_gateway
+from support.local_limiter import LocalLimiter
 
 NANO = 1_000_000_000
 Ask = Callable[[RunningGateway], Awaitable[Any]]

@@ -24,12 +24,12 @@ from capstan_contract.limits import (
     rate_limit_entry,
     read_body,
 )
-from capstan_gateway.limits.local import LocalLimiter
 from capstan_gateway.limits.port import StoreDown, Verdict
 from fakes.anthropic_upstream import begin, block_events, end, event, text
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, frame, usage_chunk
 from support.dialects import read_chat, read_messages
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
+from support.local_limiter import LocalLimiter
 from support.plain_limits import PlainStore
 from support.redis_server import RedisServer
 from support.wait import eventually

@@ -31,11 +31,11 @@ from capstan_contract.limits import (
     Unit,
     rate_limit_entry,
 )
-from capstan_gateway.limits.local import LocalLimiter
 from capstan_gateway.tokens.estimate import prompt_tokens
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, completion, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.keys import key_entry, key_text
+from support.local_limiter import LocalLimiter
 from support.plain_limits import PlainStore
 from support.wait import eventually
 

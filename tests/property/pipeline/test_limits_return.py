@@ -23,7 +23,6 @@ from capstan_contract.limits import (
 )
 from capstan_gateway.errors import ClientGone, GatewayError, UpstreamFailed
 from capstan_gateway.life.threads import Threads
-from capstan_gateway.limits.local import LocalLimiter
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.estimates import MeanOutputs
@@ -37,6 +36,7 @@ from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.tokens.bill import ESTIMATED, TOLD
 from capstan_gateway.tokens.usage import Usage
 from support.asks import an_ask
+from support.local_limiter import LocalLimiter
 from support.plain_limits import PlainStore
 from support.served import a_model
 

@@ -20,7 +20,6 @@ from capstan_contract.limits import (
 )
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.life.threads import Threads
-from capstan_gateway.limits.local import LocalLimiter
 from capstan_gateway.limits.port import Outcome, Standing, Verdict
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.estimates import MeanOutputs
@@ -30,6 +29,7 @@ from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.limits.rules import compile_policy
 from capstan_gateway.pipeline.limits.view import usage_of, used_at
 from capstan_gateway.telemetry.metrics import Metrics
+from support.local_limiter import LocalLimiter
 from support.plain_limits import PlainStore
 
 DAY = Period(type=PeriodType.DAY)

@@ -1,16 +1,16 @@
-"""A Limiter that decides at once, by counts in the memory of the process: for a gateway without Redis."""
+"""A Limiter without shares, that decides at once by the counts of a test."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from itertools import count
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn
 
+from capstan_gateway.limits.memory import at_once
 from capstan_gateway.limits.port import Charge, LimitStore, Reservation, Verdict
 
 LEASE_MS: Final = 600_000
 RENEW_SECONDS: Final = 60.0
 """Leases of requests that take long begin anew. They are long, since nobody outlives these counts."""
-T = TypeVar("T")
 
 
 class LocalLimiter:
@@ -32,12 +32,12 @@ class LocalLimiter:
         for id, held in list(self._held.items()):
             await self._store.renew(held.group, [(id, held.used)], lease_ms=LEASE_MS)
 
-    async def reserve(self, charges: Sequence[Charge], *, local: bool) -> Reservation | Verdict:  # noqa: ARG002
+    async def reserve(self, charges: Sequence[Charge], *, local: bool) -> Reservation | Verdict:
         """See `port.Limiter`."""
         id = str(next(self._ids))
         return self._hold(id, charges, await self._store.reserve(id, charges, lease_ms=LEASE_MS))
 
-    def take(self, charges: Sequence[Charge], *, local: bool = True) -> Reservation | None:  # noqa: ARG002
+    def take(self, charges: Sequence[Charge], *, local: bool = True) -> Reservation | None:
         """See `port.Limiter`; None where there is not enough, which `reserve` tells the particulars of."""
         id = str(next(self._ids))
         held = self._hold(id, charges, at_once(self._store.reserve(id, charges, lease_ms=LEASE_MS)))
@@ -95,14 +95,3 @@ class _Held:
     def settle(self, used: Sequence[int]) -> None:
         """See `port.Reservation`."""
         self._limiter.settle(self, used)
-
-
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """Give what this gives without ever waiting; RuntimeError when it waits."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    work.close()
-    raise RuntimeError("a store in memory has waited")
