@@ -26,7 +26,6 @@ from capstan_gateway.dialects.clients.native import (
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.dialects.clients.tokenized import (
     TOKENIZED,
-    CountedBy,
     conversation_to_engine,
     engine_count,
     is_all_text,
@@ -48,6 +47,7 @@ from capstan_gateway.documents import to_json
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, TOKENIZE_PATH, NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
+from capstan_gateway.tokens.counter import CountedBy
 from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.usage import Usage, find_object
 

@@ -8,7 +8,6 @@ from typing import Final, TypeVar
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.clients.native import NativeRelay
-from capstan_gateway.dialects.clients.tokenized import CountedBy
 from capstan_gateway.dialects.targets.limits import lengths_of
 from capstan_gateway.documents import TooDeep
 from capstan_gateway.engine_errors import normalise_error
@@ -50,6 +49,7 @@ from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.sse import TOO_DEEP as ANSWER_TOO_DEEP
 from capstan_gateway.tokens.bill import TOLD
+from capstan_gateway.tokens.counter import CountedBy
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.tokens.usage import Usage, find_usage
 from capstan_gateway.upstream.errors import ConnectFailed, NoMemory, UpstreamError

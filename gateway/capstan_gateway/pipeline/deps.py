@@ -17,6 +17,7 @@ from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.telemetry.tenants import TenantMetrics
 from capstan_gateway.telemetry.usage_counts import UsageCounts
+from capstan_gateway.tokens.counter import NO_COUNTERS, Counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +54,5 @@ class Deps:
     """Keeps responses of `/v1/responses`; None: nothing is stored."""
     usage: UsageCounts | None = None
     """Counts what tenants, teams and users have used of which model; None: nobody does."""
+    counters: Counters = NO_COUNTERS
+    """Count prompts exactly, of models whose tokenizer is here."""

@@ -6,7 +6,6 @@
 `counted_by` is ours. Tokens themselves are there only where the engine has counted.
 """
 
-from enum import StrEnum
 from typing import Any, Final
 
 import orjson
@@ -16,6 +15,7 @@ from capstan_gateway.dialects.fields import Document
 from capstan_gateway.documents import to_json
 from capstan_gateway.envelope import error_payload
 from capstan_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed
+from capstan_gateway.tokens.counter import CountedBy
 from capstan_gateway.tokens.usage import MOST_TOKENS
 
 _NO_COUNT: Final = "the model's engine answered without a count"
@@ -23,17 +23,6 @@ _PROMPT_FIELDS: Final = (
     "messages", "tools", "chat_template", "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
 )  # fmt: skip
 """Those of a chat request of which an engine makes the prompt, as vLLM names them."""
-
-
-class CountedBy(StrEnum):
-    """Who has counted."""
-
-    ENGINE = "engine"
-    """The model's own tokenizer, with its template for conversations."""
-    PROVIDER = "provider"
-    """The API that hosts the model."""
-    ESTIMATE = "estimate"
-    """Nobody: the number is the one of `tokens.estimate`."""
 
 
 class _NoTools:
