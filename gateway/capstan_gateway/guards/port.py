@@ -1,0 +1,85 @@
+"""What a detector is: it looks at one text, alone, and says what it has found and where.
+
+A detector is made once for a policy, never changes, and is asked from any thread. It knows neither what becomes of what
+it finds (`Action`) nor whose text it is, but for its source.
+
+    Detector           decides by itself: patterns, checksums, a small model in the process
+    StreamDetector     one that can also be asked about a text of which only the beginning is there
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from capstan_contract.guards import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in a text. It never holds the text itself."""
+
+    kind: str
+    """What it is: an entity such as Email, the name of a pattern, of a category, of a topic. It is said to clients of
+    policies, in headers, metrics and the audit record, so it is a word of the policy or of ours."""
+    start: int
+    """In characters of the text that was given; so is `end`, which is behind the last one."""
+    end: int
+    score: float = 1.0
+    """From 0 to 1, how sure that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a detector says of one text."""
+
+    findings: Sequence[Finding] = ()
+    """By where they begin. They may overlap."""
+    doubt: float | None = None
+    """Set where the detector cannot tell, and a model that is asked might: how likely it is. Its findings then hold
+    what is to be taken for found if nobody can be asked."""
+
+
+NOTHING = Scan()
+
+
+class Cost(IntEnum):
+    """What a scan costs for 8 KB of text."""
+
+    CHEAP = 1
+    """Below a millisecond: done on the loop, where the text is not longer."""
+    DEAR = 2
+    """Above it: done beside the loop."""
+
+
+class Detector(Protocol):
+    """Looks at one text."""
+
+    @property
+    def cost(self) -> Cost:
+        """What it costs."""
+        ...
+
+    def scan(self, text: str, source: Source) -> Scan:
+        """Give what is in a text, in time that grows no faster than the text does. It raises nothing."""
+        ...
+
+
+class StreamDetector(Detector, Protocol):
+    """Looks at a text that is still coming.
+
+    `scan` of any beginning of a text, cut at `safe_end` of it, finds the same there as `scan` of the whole: what is in
+    front of that place is decided, whatever comes behind.
+    """
+
+    @property
+    def reach(self) -> int:
+        """How many characters in front of a place what is there can depend on: no finding is longer.
+
+        What is further back need not be given again.
+        """
+        ...
+
+    def safe_end(self, text: str) -> int:
+        """Give up to where a text of which more is to come is decided; at least `len(text) - reach`."""
+        ...
