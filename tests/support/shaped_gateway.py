@@ -40,7 +40,7 @@ from capstan_gateway.streaming.assembly import Assembler
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.replay import to_frames
 from capstan_gateway.streaming.sse import frame_data
-from capstan_gateway.tokens.estimate import prompt_tokens
+from capstan_gateway.tokens.prompt import prompt_tokens
 from capstan_process.logs import configure_logging
 from support.filters import Passing, Replacing, Withholding
 

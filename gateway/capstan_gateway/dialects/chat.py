@@ -9,7 +9,8 @@ from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.streaming.answers import as_one
 from capstan_gateway.streaming.call_parts import text_of_arguments
 from capstan_gateway.streaming.deltas import delta_texts, texts_of
-from capstan_gateway.tokens.estimate import TextCount, prompt_tokens
+from capstan_gateway.tokens.estimate import TextCount
+from capstan_gateway.tokens.prompt import prompt_tokens
 from capstan_gateway.tokens.usage import Usage, count_of, parse_usage
 
 

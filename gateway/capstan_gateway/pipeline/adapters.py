@@ -48,7 +48,7 @@ from capstan_gateway.errors import InvalidRequest, UpstreamFailed
 from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, TOKENIZE_PATH, NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.counter import CountedBy
-from capstan_gateway.tokens.estimate import prompt_tokens
+from capstan_gateway.tokens.prompt import prompt_tokens
 from capstan_gateway.tokens.usage import Usage, find_object
 
 _COUNTED: Final = frozenset(("messages", "model", "system", "thinking", "tool_choice", "tools"))

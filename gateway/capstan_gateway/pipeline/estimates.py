@@ -1,6 +1,6 @@
 """What a request will probably use and cost, before it is sent: for limits, budgets, and the caller's own bound.
 
-    input    by `tokens.estimate`
+    input    by `tokens.prompt`
     output   the most that the client accepts, times the answers that it asks for, and never more than the model gives;
              else the most that the model gives; else the mean of the model's answers so far
     cost     of a virtual model: that of its dearest member. What a cascade asks beyond that, its judge too, is on the
@@ -18,8 +18,8 @@ from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.pipeline.bounds import answers_of, bound_of
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.selection.needs import USUAL_OUTPUT_TOKENS
-from capstan_gateway.tokens.estimate import prompt_tokens
 from capstan_gateway.tokens.price import dollars_text
+from capstan_gateway.tokens.prompt import prompt_tokens
 from capstan_gateway.tokens.usage import Usage
 
 MAX_MODELS: Final = 20_000
@@ -56,12 +56,16 @@ class MeanOutputs:
         self._means = {name: mean for name, mean in self._means.items() if name in kept}
 
 
-def asked_tokens(request: Request) -> int:
-    """Estimate the input of a request; the time that takes is in proportion to it."""
+def asked_tokens(request: Request, model: ServedModel | None = None) -> int:
+    """Estimate the input of a request to a model; the time that takes is in proportion to it.
+
+    Who makes vectors reads a query once, whatever it is compared with; of any other model it is not known.
+    """
     native = request.native
+    pairs = model is None or model.task is not Task.EMBED or model.plan is not None
     # NB: the document of a request that cannot be translated holds nothing of it.
     unread = request.untranslatable is not None and native is not None
-    return prompt_tokens(native.document if unread and native is not None else request.document)
+    return prompt_tokens(native.document if unread and native is not None else request.document, pairs=pairs)
 
 
 def asked_output(request: Request) -> int | None:

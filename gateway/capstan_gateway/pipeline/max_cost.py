@@ -23,9 +23,9 @@ async def bind_cost(ask: Ask, deps: Deps) -> None:
         return
     request = ask.request
     if request.came <= LARGE_BYTES:
-        prompt = asked_tokens(request)
+        prompt = asked_tokens(request, ask.model)
     else:
-        prompt = await beside(deps.executor, partial(asked_tokens, request))
+        prompt = await beside(deps.executor, partial(asked_tokens, request, ask.model))
     bound = CostBound(most, prompt, deps.means)
     ask.governed = Governed(bound=bound)
     if ask.model.plan is None and not bound.allows(request, ask.runtime, ask.model):

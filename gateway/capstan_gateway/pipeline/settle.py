@@ -45,7 +45,7 @@ def settle_whole(
 ) -> None:
     """Settle an answer that is there as a whole; `said` is its text, where that has been counted already."""
     usage, how = weigh(
-        told, whole=True, prompt=partial(asked_tokens, request), output=lambda: (said or said_in(body)).tokens
+        told, whole=True, prompt=partial(asked_tokens, request, model), output=lambda: (said or said_in(body)).tokens
     )
     settle(bill, model, usage, how)
 
@@ -62,7 +62,7 @@ def _settle_stream(bill: Bill, model: ServedModel, request: Request, relay: Rela
     usage, how = weigh(
         relay.usage,
         whole=(relay.finished and relay.error is None) or relay.counted,
-        prompt=partial(asked_tokens, request),
+        prompt=partial(asked_tokens, request, model),
         output=lambda: relay.text.tokens,
     )
     settle(bill, model, usage, how)
@@ -73,7 +73,7 @@ def settle_nonsense(bill: Bill, model: ServedModel, request: Request, told: Usag
     usage, how = weigh(
         told,
         whole=False,
-        prompt=partial(asked_tokens, request),
+        prompt=partial(asked_tokens, request, model),
         output=lambda: said_in(body).tokens if len(body) <= MAX_SEARCHED_BYTES else 0,
     )
     settle(bill, model, usage, how, answered=False)
@@ -83,7 +83,7 @@ def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iter
     """Settle attempts that were in vain: by what the beginning of their answer told, if it told anything."""
     for attempt in attempts:
         if attempt.may_have_worked:
-            opening, prompt = attempt.opening, partial(asked_tokens, request)
+            opening, prompt = attempt.opening, partial(asked_tokens, request, model)
             if isinstance(opening, StreamOpening):
                 output = partial(_tokens_of, opening.relay)
                 usage, _ = weigh(opening.relay.usage, whole=False, prompt=prompt, output=output)

@@ -6,7 +6,7 @@ from capstan_gateway.dialects.clients.spoken import COUNTED, MESSAGES
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.options import FIELD
 from capstan_gateway.pipeline.request import Route
-from capstan_gateway.tokens.estimate import ANSWER_TOKENS, prompt_tokens
+from capstan_gateway.tokens.prompt import ANSWER_TOKENS, prompt_tokens
 from capstan_gateway.tokens.trim import TooMuch, Trimmed, trim
 
 PARAM: Final = f"{FIELD}.trim"

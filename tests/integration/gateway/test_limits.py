@@ -31,7 +31,7 @@ from capstan_contract.limits import (
     Unit,
     rate_limit_entry,
 )
-from capstan_gateway.tokens.estimate import prompt_tokens
+from capstan_gateway.tokens.prompt import prompt_tokens
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, completion, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.keys import key_entry, key_text

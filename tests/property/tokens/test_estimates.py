@@ -5,7 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.tokens.estimate import TextCount, prompt_tokens, text_tokens
+from capstan_gateway.tokens.estimate import TextCount, text_tokens
+from capstan_gateway.tokens.prompt import prompt_tokens
 
 TEXT = st.text(st.characters(codec=None), max_size=60)
 JSON = st.recursive(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.config import Price
+from capstan_contract.config import Price, Task
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 from capstan_gateway.pipeline.settle import (
@@ -46,7 +46,10 @@ class Cells:
 class Model:
     """What of a model is needed to settle a call."""
 
-    def __init__(self, price: Price | None = None) -> None:
+    plan = None
+
+    def __init__(self, price: Price | None = None, task: Task = Task.CHAT) -> None:
+        self.task = task
         self.rates = None if price is None else Rates.of(price)
         self.name = "m"
         self.metrics = Cells()
@@ -166,6 +169,16 @@ def test_the_input_of_a_request_that_cannot_be_translated_is_what_the_client_sen
             ROUTE, chat, stream=False, usage_asked=False, native=spoken, untranslatable=untranslatable
         )  # fmt: skip
         assert asked_tokens(asked) == tokens
+
+
+@pytest.mark.parametrize(("task", "tokens"), [(Task.SCORE, 1100), (Task.EMBED, 200)])
+def test_a_query_is_on_the_bill_once_a_document_unless_the_model_makes_vectors(task: Task, tokens: int) -> None:
+    """A cross encoder has read it so often, and an engine that does not say so has done it too."""
+    bill, model = Bill(), Model(task=task)
+    rerank = {"query": "q" * 400, "documents": ["d" * 40] * 10}
+    asked = Request(Route("/v1/rerank", b"/rerank", frozenset((task,))), rerank, stream=False, usage_asked=False)
+    settle_whole(bill, model, asked, None, b"{}")  # type: ignore[arg-type]
+    assert bill.input_tokens == tokens
 
 
 def test_attempts_in_vain_are_settled_each() -> None:

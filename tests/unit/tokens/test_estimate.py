@@ -4,15 +4,8 @@ from typing import Any
 
 import pytest
 
-from capstan_gateway.tokens.estimate import (
-    IMAGE_TOKENS,
-    MAX_DEPTH,
-    SMALL_IMAGE_TOKENS,
-    TextCount,
-    prompt_tokens,
-    text_tokens,
-    tokens_of,
-)
+from capstan_gateway.tokens.estimate import TextCount, text_tokens, tokens_of
+from capstan_gateway.tokens.prompt import IMAGE_TOKENS, MAX_DEPTH, MAX_NAME, SMALL_IMAGE_TOKENS, prompt_tokens
 
 
 def said(content: Any, **more: Any) -> int:
@@ -84,7 +77,7 @@ def test_depth_is_bounded_and_what_is_not_as_deep_counts() -> None:
         assert [prompt_tokens({"system": form(depth)}) for depth in (MAX_DEPTH, MAX_DEPTH + 1)] == [10, 0]
     # A message is an object itself, and its content one deeper.
     assert [said(objects(depth)) for depth in (MAX_DEPTH - 1, MAX_DEPTH)] == [10, 0]
-    calls = [[{"function": {"arguments": objects(depth)}}] for depth in (MAX_DEPTH - 2, MAX_DEPTH - 1)]
+    calls = [[{"function": {"name": objects(depth)}}] for depth in (MAX_DEPTH - 4, MAX_DEPTH - 3)]
     assert [said(None, tool_calls=call) for call in calls] == [10, 0]
     assert [said([nested(depth)]) for depth in (MAX_DEPTH - 1, MAX_DEPTH)] == [101, 1]
     assert prompt_tokens({"prompt": lists(100_000)}) == 0
@@ -94,17 +87,18 @@ def test_depth_is_bounded_and_what_is_not_as_deep_counts() -> None:
 def test_every_field_that_holds_text_counts(field: str) -> None:
     """In whatever part it stands, and all of them together."""
     assert said([{"type": "x", field: "y" * 40}]) == 10
-    assert said([{field: "y" * 40, "other": "z" * 40, "reasoning_content": "w" * 40}]) == 20
+    assert said([{field: "y" * 40, "signature": "z" * 40, "reasoning_content": "w" * 40}]) == 20
 
 
 def test_calls_of_tools_count_with_their_arguments() -> None:
     """As OpenAI writes them beside the message, and as Anthropic does among its parts."""
-    call = {"id": "x" * 100, "type": "function", "function": {"name": "a" * 4, "arguments": "b" * 36}}
+    call = {"id": "x" * MAX_NAME, "type": "function", "function": {"name": "a" * 4, "arguments": "b" * 36}}
     assert said(None, tool_calls=[call, 7, call]) == 20
-    assert said(None, tool_calls={"function": call}) == 0
-    assert [said(None, tool_calls=calls) for calls in (None, 7, "x")] == [0, 0, 0]
-    assert said([{"type": "tool_use", "id": "x" * 100, "name": "abcd", "input": {"a": "x" * 28}}]) == 1 + 9
-    assert said([{"type": "x", "input": "x" * 400}]) == 0
+    assert said(None, tool_calls=[{**call, "id": "x" * 400}]) == 110
+    assert [said(None, tool_calls=calls) for calls in (None, 7)] == [0, 0]
+    assert said([{"type": "tool_use", "id": "x" * MAX_NAME, "name": "abcd", "input": {"a": "x" * 28}}]) == 1 + 9
+    assert said([{"function": {"name": "abcd", "arguments": {"a": "x" * 28}}}]) == 1 + 9
+    assert said([{"type": "x", "input": "x" * 400}]) == 100
 
 
 @pytest.mark.parametrize(
@@ -115,16 +109,17 @@ def test_every_field_of_a_request_that_is_read_counts(field: str) -> None:
     assert prompt_tokens({field: "x" * 40}) == 10
     assert prompt_tokens({field: ["x" * 40, {"text": "y" * 40}]}) == 20
     assert prompt_tokens({field: [1, 2, 3]}) == 3
-    assert prompt_tokens({field: None, "other": "x" * 400}) == 0
+    assert prompt_tokens({field: None, "metadata": "x" * 400}) == 0
     assert prompt_tokens({field: []}) == 0
 
 
 @pytest.mark.parametrize("field", ["tools", "functions", "response_format", "text", "output_config"])
 def test_what_templates_write_into_the_prompt_counts_as_json(field: str) -> None:
-    """A list or an object, as it is written; an empty one and anything else is not."""
+    """A list or an object, as it is written; an empty one and what is no text is not."""
     assert prompt_tokens({field: [{"a": "x" * 30}]}) == 10
     assert prompt_tokens({field: {"a": "x" * 32}}) == 10
-    assert [prompt_tokens({field: value}) for value in ([], {}, "x" * 40, 7, None, {"a": 2**70})] == [0] * 6
+    assert [prompt_tokens({field: value}) for value in ([], {}, 7, None, {"a": 2**70})] == [0] * 5
+    assert prompt_tokens({field: "x" * 40}) == 10
 
 
 def test_a_chat_has_its_frame() -> None:

@@ -21,7 +21,7 @@ from capstan_gateway.streaming.call_parts import ObjectEnd, make_call_id
 from capstan_gateway.streaming.cut import NOTE
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.forms import reasoning_of, refusal_of, text_of
-from capstan_gateway.tokens.estimate import prompt_tokens
+from capstan_gateway.tokens.prompt import prompt_tokens
 from capstan_gateway.tokens.usage import parse_usage
 
 MAX_HELD: Final = 4 * 1024 * 1024

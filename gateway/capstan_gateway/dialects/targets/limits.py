@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from capstan_gateway.dialects.fields import Document, wrong
 from capstan_gateway.dialects.targets.target import Target
-from capstan_gateway.tokens.estimate import prompt_tokens
+from capstan_gateway.tokens.prompt import prompt_tokens
 
 FIELDS: Final = ("max_completion_tokens", "max_tokens")
 LEAST: Final = "min_tokens"

@@ -139,25 +139,26 @@ class RateLimitLayer:
         # NB: a judge answers also who may not use it.
         return ask.runtime.whole.by_id.get(self._model_id, ask.model)
 
-    async def _prompt(self, ask: Ask) -> int:
-        """Estimate the input, beside the loop where that takes long."""
+    async def _prompt(self, ask: Ask, model: ServedModel) -> int:
+        """Estimate the input of this model, beside the loop where that takes long."""
         request = ask.request
         if request.came <= LARGE_BYTES:
-            return asked_tokens(request)
-        return await beside(self._shared.executor, partial(asked_tokens, request))
+            return asked_tokens(request, model)
+        return await beside(self._shared.executor, partial(asked_tokens, request, model))
 
     async def _need(self, ask: Ask, plan: Plan) -> Need:
         """Give what the request takes if the model answers around which this stands."""
-        return self._need_of(ask, plan, self._model_of(ask), await self._prompt(ask))
+        model = self._model_of(ask)
+        return self._need_of(ask, plan, model, await self._prompt(ask, model))
 
     def _need_at_once(self, ask: Ask, plan: Plan) -> Need | None:
         """Give the same, where that takes no long."""
         request, model = ask.request, ask.model
         if request.came > LARGE_BYTES:
             return None
-        return self._need_of(
-            ask, plan, model if model.id == self._model_id else self._model_of(ask), asked_tokens(request)
-        )
+        if model.id != self._model_id:
+            model = self._model_of(ask)
+        return self._need_of(ask, plan, model, asked_tokens(request, model))
 
     def _need_of(self, ask: Ask, plan: Plan, model: ServedModel, estimate: int, *, corrects: bool = True) -> Need:
         """Give what the request takes if this model answers; raises where the price must be known, and is not.
@@ -203,7 +204,6 @@ class RateLimitLayer:
         """Ask for what is not at hand, until it is had, by a cheaper model if need be, or refused."""
         cheaper: ServedModel | None = None
         waived: frozenset[int] = frozenset()
-        prompt = -1
         while True:
             held = await self._reserve(need.charges)
             if isinstance(held, Verdict) and held.outcome is Outcome.NEVER and cheaper is None and need.estimate:
@@ -221,8 +221,7 @@ class RateLimitLayer:
             self._cells.denied(plan.counters[held.denied].rule, DOWNGRADED)
             cheaper = found
             waived |= {held.denied}
-            prompt = await self._prompt(ask) if prompt < 0 else prompt
-            need = self._need_of(ask, plan, cheaper, prompt)
+            need = self._need_of(ask, plan, cheaper, await self._prompt(ask, cheaper))
             charges = tuple(
                 charge._replace(amount=0) if position in waived else charge
                 for position, charge in enumerate(need.charges)
@@ -239,7 +238,7 @@ class RateLimitLayer:
     async def _cover(self, ask: Ask, grant: Grant, model: ServedModel) -> None:
         """Take what another model may use beyond what was taken, all or nothing; raises what refuses that."""
         plan, most = grant.plan, asked_output(ask.request)
-        need = self._need_of(ask, plan, model, await self._prompt(ask))
+        need = self._need_of(ask, plan, model, await self._prompt(ask, model))
         try:
             verdict = await grant.raise_to(need.charges, bounded=most is not None)
         except StoreDown:
