@@ -7,12 +7,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from capstan_gateway.limits.memory import MemoryLimitStore
-from capstan_gateway.limits.port import Charge, Quota, Rate, Rule, Slots, Verdict
-from capstan_gateway.limits.shared import SharedLimitStore
-from support.limits import START_MS, Clock, at_once, charge
-from support.lua_limits import HeldClockRunner
+from capstan_gateway.limits.port import Charge, Quota, Rate, Rule, Slots
+from support.limits import START_MS, charge
 from support.redis_server import RedisServer, redis_server
+from support.twin_limits import Twins
 
 pytestmark = pytest.mark.redis
 
@@ -55,25 +53,12 @@ STEP = st.one_of(
 )
 
 
-class Twins:
-    """Both stores in one world."""
+class Steps(Twins):
+    """What can be done, by name."""
 
     def __init__(self, server: RedisServer) -> None:
-        self.client = server.client()
-        self.client.flushall()
-        self.clock = Clock()
-        self.runner = HeldClockRunner(self.client)
-        self.lua = SharedLimitStore(self.runner)
-        self.memory = MemoryLimitStore(self.clock)
+        super().__init__(server)
         self.charges: dict[str, list[Charge]] = {}
-
-    def both(self, operation: str, *arguments: object, **options: object) -> Verdict:
-        """Ask both, and see that they answer alike."""
-        self.runner.now = self.clock.now
-        expected = at_once(getattr(self.memory, operation)(*arguments, **options))
-        found = at_once(getattr(self.lua, operation)(*arguments, **options))
-        assert found == expected
-        return found  # type: ignore[no-any-return]
 
     def reserve(self, id: str, buckets: Sequence[tuple[int, int, int]], options: tuple[int, int]) -> None:
         """A reservation, which may be there already."""
@@ -106,20 +91,15 @@ class Twins:
         """Redis forgets the scripts."""
         self.client.script_flush()
 
-    def look(self) -> None:
-        """All buckets are alike."""
-        self.both("reserve", "look", [charge(rules[0], 0, key=f"k{place}") for place, rules in enumerate(RULES)])
-        self.both("settle", "policy", "look", ())
-
 
 @settings(max_examples=150, phases=[Phase.reuse, Phase.generate])
 @given(st.lists(STEP, min_size=5, max_size=40))
 def test_lua_is_like_memory(server: RedisServer, steps: list[tuple[str, object, object, object]]) -> None:
     """Verdicts, what remains, when it is full and how long to wait are the same after every step."""
-    twins = Twins(server)
+    twins = Steps(server)
     for name, *arguments in steps:
         getattr(twins, name)(*arguments)
-    twins.look()
+    twins.look(charge(rules[0], 0, key=f"k{place}") for place, rules in enumerate(RULES))
     twins.client.close()
 
 
