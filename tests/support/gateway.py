@@ -25,6 +25,7 @@ from capstan_gateway.process import listen
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.settings import Settings
 from capstan_gateway.surface import api_listener
+from support.counts import kept
 from support.keys import SALT
 from support.ports import free_port
 from support.wait import eventually
@@ -133,7 +134,7 @@ async def running_gateway(
         **settings,
     }
     gateway = Gateway(Settings(**options), kinds=kinds, limiter=limiter)
-    async with gateway.running():
+    async with kept(limiter), gateway.running():
         listener = await listen(api_listener(gateway), gateway.settings, port)
         running = RunningGateway(gateway, listener, config_dir, port)
         try:

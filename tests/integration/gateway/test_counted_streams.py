@@ -12,10 +12,9 @@ import pytest
 from capstan_contract.config import ModelEntry, PolicyEntry, Price
 from capstan_contract.limits import LimitRule, Per, RateLimitBody, Unit, rate_limit_entry
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, frame, usage_chunk
+from support.counts import Counts
 from support.dialects import read_chat, read_messages
 from support.gateway import RunningGateway, entry, running_gateway
-from support.local_limiter import LocalLimiter
-from support.plain_limits import PlainStore
 from support.wait import eventually
 
 SLICE = 8
@@ -111,19 +110,14 @@ def events_of(stream: bytes) -> list[dict[str, Any]]:
     return [orjson.loads(one) for one in data if one != b"[DONE]"]
 
 
-def used(store: PlainStore) -> list[int]:
-    """Give what the counts hold."""
-    return sorted(one.used for one in store.counts.values() if one.used)
-
-
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_cut_stream_costs_what_its_engine_has_counted(
     tmp_path: Path, upstream: FakeUpstream, path: str
 ) -> None:
     """In every dialect: a limit ends it by those counts, and they are what is told, charged and billed."""
-    policy, store = tokens(60), PlainStore()
+    policy, store = tokens(60), Counts()
     async with running_gateway(
-        tmp_path, vllm(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, vllm(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         asks_usage = path in PATHS[:2]
         stream = await ask(gateway, path, **({"stream_options": {"include_usage": True}} if asks_usage else {}))
@@ -143,7 +137,7 @@ async def test_a_cut_stream_costs_what_its_engine_has_counted(
             assert not any(chunk.get("usage") for chunk in [*chunks, end])
             told = usage["usage"]["completion_tokens"]
             assert usage["usage"]["prompt_tokens"] == INPUT
-        assert used(store) == [told] == [words * EACH]
+        assert store.used() == [told] == [words * EACH]
         assert 60 - SLICE < told <= 60 + SLICE
         assert gateway.metric("llm_calls_settled_total", model="chat", how="told") == 1
         assert gateway.metric("llm_tokens_total", model="chat", direction="output") == told
@@ -158,7 +152,7 @@ async def test_a_whole_stream_is_as_it_would_be_without_counts(
     upstream.respond = Engine(words=20)
     policy = tokens(1000)
     async with running_gateway(
-        tmp_path, vllm(upstream, policy), policies=[policy], limiter=LocalLimiter(PlainStore()), stream_slice_tokens=8
+        tmp_path, vllm(upstream, policy), policies=[policy], limiter=Counts().limiter, stream_slice_tokens=8
     ) as gateway:
         counted = await ask(gateway, path)
     (tmp_path / "other").mkdir()
@@ -180,7 +174,7 @@ async def test_nobody_else_is_asked(tmp_path: Path, upstream: FakeUpstream, more
     policy = tokens(1000)
     async with running_gateway(
         tmp_path, vllm(upstream, policy, **more), policies=[policy],
-        limiter=LocalLimiter(PlainStore()), stream_slice_tokens=SLICE,
+        limiter=Counts().limiter, stream_slice_tokens=SLICE,
     ) as gateway:  # fmt: skip
         await ask(gateway, PATHS[0])
     assert upstream.requests[0].document["stream_options"] == {"include_usage": True}
@@ -191,7 +185,7 @@ async def test_a_client_that_asks_for_counts_gets_them(tmp_path: Path, upstream:
     upstream.respond = Engine(words=20)
     policy = tokens(1000)
     async with running_gateway(
-        tmp_path, vllm(upstream, policy), policies=[policy], limiter=LocalLimiter(PlainStore()), stream_slice_tokens=8
+        tmp_path, vllm(upstream, policy), policies=[policy], limiter=Counts().limiter, stream_slice_tokens=8
     ) as gateway:
         stream = await ask(gateway, PATHS[0], stream_options=ASKED)
     assert [event["usage"]["completion_tokens"] for event in events_of(stream)][:20] == [*range(EACH, 61, EACH)]
@@ -201,9 +195,9 @@ async def test_a_client_that_leaves_pays_what_was_counted(tmp_path: Path, upstre
     """As far as its engine had come when it was stopped, and not by an estimate."""
     engine = Engine()
     upstream.respond = engine
-    policy, store = tokens(10_000), PlainStore()
+    policy, store = tokens(10_000), Counts()
     async with running_gateway(
-        tmp_path, vllm(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, vllm(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         came = 0
         async with (
@@ -216,7 +210,7 @@ async def test_a_client_that_leaves_pays_what_was_counted(tmp_path: Path, upstre
                     break
         await gateway.settled()
         await eventually(lambda: upstream.active == 0)
-        (kept,) = used(store)
+        (kept,) = store.used()
         assert kept % EACH == 0
         assert came * EACH <= kept <= engine.told + EACH
         assert gateway.metric("llm_calls_settled_total", model="chat", how="told") == 1
@@ -236,12 +230,12 @@ async def test_many_chunks_in_one_piece_are_counted_one_by_one(tmp_path: Path, u
         await asyncio.Event().wait()
 
     upstream.respond = respond
-    policy, store = tokens(60), PlainStore()
+    policy, store = tokens(60), Counts()
     async with running_gateway(
-        tmp_path, vllm(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, vllm(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         answer = await ask(gateway, PATHS[0])
     assert read_chat(answer)["choices"][0]["finish_reason"] == "length"
-    (kept,) = used(store)
+    (kept,) = store.used()
     assert kept == EACH * answer.count(b'"%b"' % WORD.encode())
     assert 60 - SLICE < kept <= 60 + SLICE

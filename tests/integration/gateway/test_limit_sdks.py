@@ -1,6 +1,5 @@
 """The official SDKs under limits: told to wait they are admitted at their next try, told not to they stop."""
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -22,10 +21,9 @@ from capstan_contract.limits import (
     Unit,
     rate_limit_entry,
 )
-from capstan_gateway.limits.memory import MemoryLimitStore
 from fakes.openai_upstream import FakeUpstream, answer
+from support.counts import Counts
 from support.gateway import RunningGateway, entry, running_gateway
-from support.local_limiter import LocalLimiter
 
 NANO = 1_000_000_000
 Ask = Callable[[RunningGateway], Awaitable[Any]]
@@ -80,15 +78,14 @@ class Time:
     """What the SDKs have slept: it passes at once, and nobody else's time does."""
 
     def __init__(self) -> None:
-        self.now_ms = time.time_ns() // 1_000_000
-        self.store = MemoryLimitStore(lambda: self.now_ms)
+        self.counts = Counts()
         self.slept: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
         """Take the place of `anyio.sleep`."""
         if seconds:
             self.slept.append(seconds)
-            self.now_ms += int(seconds * 1000)
+            self.counts.now_ms += int(seconds * 1000)
 
 
 @pytest.fixture
@@ -107,7 +104,7 @@ async def test_who_is_told_to_wait_is_admitted_at_the_next_try(
     """After the very time that it was told, to the millisecond."""
     one = policy(unit, amount)
     chat = entry("chat", upstream.url, policies=(one.id,))
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(clock.store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=clock.counts.limiter) as gateway:
         for _ in range(6):
             await ask(gateway)
         waits = gateway.metric(
@@ -138,7 +135,7 @@ async def test_who_is_told_not_to_wait_stops(
     """It raises what the SDK has for the status, without another try."""
     price = Price(inputPerMillion=0, outputPerMillion=1_000_000)
     chat = entry("chat", upstream.url, policies=(one.id,), price=price)
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(clock.store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=clock.counts.limiter) as gateway:
         with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as caught:
             await until_refused(partial(ask, gateway))
     error = caught.value

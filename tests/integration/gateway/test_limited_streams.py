@@ -24,13 +24,11 @@ from capstan_contract.limits import (
     rate_limit_entry,
     read_body,
 )
-from capstan_gateway.limits.port import StoreDown, Verdict
 from fakes.anthropic_upstream import begin, block_events, end, event, text
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, delta, frame, usage_chunk
+from support.counts import Counts
 from support.dialects import read_chat, read_messages
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
-from support.local_limiter import LocalLimiter
-from support.plain_limits import PlainStore
 from support.redis_server import RedisServer
 from support.wait import eventually
 
@@ -87,9 +85,9 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
-def store() -> PlainStore:
+def store() -> Counts:
     """The counts."""
-    return PlainStore()
+    return Counts()
 
 
 def chat(upstream: FakeUpstream, policy: PolicyEntry, **fields: Any) -> ModelEntry:
@@ -119,21 +117,16 @@ def text_of(chunks: list[dict[str, Any]]) -> str:
     return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
 
 
-def used(store: PlainStore) -> list[int]:
-    """Give what the counts hold."""
-    return sorted(one.used for one in store.counts.values() if one.used)
-
-
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("make", [tokens, dollars])
 async def test_a_stream_ends_well_when_a_limit_does(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore, make: Any, at_once: bool
+    tmp_path: Path, upstream: FakeUpstream, store: Counts, make: Any, at_once: bool
 ) -> None:
     """With finish reason `length`, usage, the reason and the end marker; what was streamed is what is charged."""
     upstream.respond = Engine(at_once=at_once)
     policy = make(30)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         status, chunks, last = await stream(gateway, stream_options={"include_usage": True})
         given = len(text_of(chunks)) // len(WORD)
@@ -147,7 +140,7 @@ async def test_a_stream_ends_well_when_a_limit_does(
         assert end["capstan"]["reset"].endswith("Z")
         assert usage["usage"]["completion_tokens"] == given
         assert 30 - SLICE < given <= 30 + SLICE
-        assert used(store) == [given * 10**9 if budget else given]
+        assert store.used() == [given * 10**9 if budget else given]
         if not at_once:
             await eventually(lambda: upstream.gone == 1 and upstream.active == 0)
         rule = "spend" if budget else "out"
@@ -156,14 +149,12 @@ async def test_a_stream_ends_well_when_a_limit_does(
         )
 
 
-async def test_what_is_reserved_as_a_whole_is_never_cut(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
-) -> None:
+async def test_what_is_reserved_as_a_whole_is_never_cut(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """A stream that may have few tokens has all of them at its beginning, or is refused there."""
     upstream.respond = Engine(words=2 * SLICE)
     policy = tokens(2 * SLICE + 1)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         status, chunks, _ = await stream(gateway, max_tokens=2 * SLICE)
         assert status == 200
@@ -174,13 +165,13 @@ async def test_what_is_reserved_as_a_whole_is_never_cut(
 
 
 async def test_no_more_is_reserved_than_a_slice_at_a_time(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """So that a client that allows much keeps nobody away who asks for little."""
     upstream.respond = Engine(words=4)
     policy = tokens(100)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         status, chunks, last = await stream(gateway, max_tokens=100_000)
         assert (status, last, chunks[-1]["choices"][0]["finish_reason"]) == (200, "[DONE]", "stop")
@@ -189,28 +180,26 @@ async def test_no_more_is_reserved_than_a_slice_at_a_time(
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-async def test_short_tokens_are_tokens(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore, at_once: bool
-) -> None:
+async def test_short_tokens_are_tokens(tmp_path: Path, upstream: FakeUpstream, store: Counts, at_once: bool) -> None:
     """Each piece with text is one at least, though its bytes say less: no limit is passed with digits or code."""
     upstream.respond = Engine(at_once=at_once, word="7")
     policy = tokens(30)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         _, chunks, _ = await stream(gateway)
         given = len(text_of(chunks))
         assert 24 <= given <= 30 + SLICE
-        assert used(store) == [given]
+        assert store.used() == [given]
 
 
 async def test_a_client_that_leaves_pays_what_it_was_sent(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """Once, and nothing of its slices is lost."""
     policy = tokens(1000)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         came = 0
         async with (
@@ -222,27 +211,71 @@ async def test_a_client_that_leaves_pays_what_it_was_sent(
                 if came > 3 * SLICE:
                     break
         await gateway.settled()
-        (kept,) = used(store)
+        (kept,) = store.used()
         assert came <= kept <= came + 200
-        assert len(store.settled) == 1
-        assert not store.held
+        assert not store.under_way
 
 
-class Failing(LocalLimiter):
-    """Its store is gone as soon as something was reserved."""
+async def warm(gateway: RunningGateway, store: Counts) -> int:
+    """Ask until requests are decided by shares; give what that took."""
+    for _ in range(20):
+        await stream(gateway, max_tokens=1)
+        if store.limiter.tally.from_shares:
+            return sum(store.used())
+    raise AssertionError("no share was taken")
 
-    async def extend(self, held: Any, amounts: Any, used: Any) -> Verdict:
-        """Nobody answers."""
-        raise StoreDown
+
+@pytest.mark.parametrize("make", [tokens, dollars])
+async def test_a_stream_that_shares_decide_ends_where_the_limit_does(
+    tmp_path: Path, upstream: FakeUpstream, store: Counts, make: Any
+) -> None:
+    """It takes slices of the shares, then of the store, until there is no more; nothing is charged twice, or lost."""
+    upstream.respond = Engine(words=1)
+    policy, one = make(1000), 10**9 if make is dollars else 1
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
+    ) as gateway:
+        spent = await warm(gateway, store) // one
+        upstream.respond = Engine(words=2000, at_once=True)
+        before = store.limiter.tally.from_shares
+        _, chunks, last = await stream(gateway, max_tokens=5000)
+        assert store.limiter.tally.from_shares > before
+        spent += len(text_of(chunks)) // len(WORD)
+        assert (last, chunks[-1]["choices"][0]["finish_reason"]) == ("[DONE]", "length")
+        assert 1000 - SLICE < spent <= 1000 + SLICE
+        assert store.used() == [spent * one]
+        assert not store.under_way
+
+
+async def test_many_streams_that_shares_decide_keep_a_limit_together(
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
+) -> None:
+    """Of many at once all are charged for what they were sent; together it is what there is, and a slice each."""
+    upstream.respond = Engine(words=1)
+    policy = tokens(1000)
+    async with running_gateway(
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
+    ) as gateway:
+        spent = await warm(gateway, store)
+        upstream.respond = Engine(words=2000)
+        found = await asyncio.gather(*(stream(gateway, max_tokens=5000) for _ in range(8)))
+        ends = [chunks[-1]["choices"][0]["finish_reason"] for status, chunks, _ in found if status == 200]
+        spent += sum(len(text_of(chunks)) // len(WORD) for status, chunks, _ in found if status == 200)
+        assert set(ends) == {"length"}
+        assert 1000 - SLICE < spent <= 1000 + 8 * SLICE
+        assert store.used() == [spent]
+        assert not store.under_way
 
 
 async def test_without_its_store_a_stream_ends_where_what_is_reserved_does(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     """Where the policy denies what nobody can count; and it ends as well as any other."""
+    store = Counts(remote=True)
+    store.extends = False
     policy = tokens(1000, onStoreFailure=OnStoreFailure.DENY)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=Failing(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         status, chunks, last = await stream(gateway)
         assert (status, last) == (200, "[DONE]")
@@ -250,26 +283,26 @@ async def test_without_its_store_a_stream_ends_where_what_is_reserved_does(
         assert chunks[-1]["capstan"] == {"ended_by": "limiter_unavailable"}
         given = len(text_of(chunks)) // len(WORD)
         assert SLICE <= given <= 2 * SLICE
-        assert used(store) == [given]
+        await eventually(lambda: store.used() == [given], what="the settlement")
 
 
-async def test_a_policy_that_looks_on_cuts_nothing(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+async def test_a_policy_that_looks_on_cuts_nothing(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """It charges what was streamed, whatever is left."""
     upstream.respond = Engine(words=60)
     policy = tokens(30, mode=Mode.SHADOW)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         status, chunks, _ = await stream(gateway)
         assert (status, chunks[-1]["choices"][0]["finish_reason"]) == (200, "stop")
         assert text_of(chunks) == WORD * 60
 
 
-async def test_the_sdk_of_openai_reads_a_cut_stream(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+async def test_the_sdk_of_openai_reads_a_cut_stream(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """It raises nothing, and says `length`: by chat completions, by its helper for them, and by responses."""
     policy = tokens(60)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         messages: Any = [{"role": "user", "content": "say hello"}]
         async with gateway.client(max_retries=0) as client:
@@ -286,8 +319,8 @@ async def test_the_sdk_of_openai_reads_a_cut_stream(tmp_path: Path, upstream: Fa
             usage = chunks[-1].usage
             text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
             assert usage is not None
-            assert used(store) == [usage.completion_tokens] == [len(text) // len(WORD)]
-            store.counts.clear()
+            assert store.used() == [usage.completion_tokens] == [len(text) // len(WORD)]
+            store.forget()
             created = await client.responses.create(model="chat", input="say hello", stream=True, max_output_tokens=500)
             events = [event async for event in created]
             last = events[-1]
@@ -295,20 +328,18 @@ async def test_the_sdk_of_openai_reads_a_cut_stream(tmp_path: Path, upstream: Fa
             assert last.response.incomplete_details is not None
             assert last.response.incomplete_details.reason == "max_output_tokens"
             assert last.response.usage is not None
-            assert used(store) == [last.response.usage.output_tokens] == [len(last.response.output_text) // len(WORD)]
-            store.counts.clear()
+            assert store.used() == [last.response.usage.output_tokens] == [len(last.response.output_text) // len(WORD)]
+            store.forget()
             async with client.chat.completions.stream(model="chat", messages=messages, max_tokens=500) as helped:
                 async for _ in helped:
                     pass
 
 
-async def test_the_sdk_of_anthropic_reads_a_cut_stream(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
-) -> None:
+async def test_the_sdk_of_anthropic_reads_a_cut_stream(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """It raises nothing, and says `max_tokens`; every block has its end."""
     policy = tokens(60)
     async with running_gateway(
-        tmp_path, chat(upstream, policy), policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+        tmp_path, chat(upstream, policy), policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE
     ) as gateway:
         async with (
             anthropic.AsyncAnthropic(base_url=gateway.url, api_key="unused", max_retries=0) as client,
@@ -322,7 +353,7 @@ async def test_the_sdk_of_anthropic_reads_a_cut_stream(
         assert message.stop_reason == "max_tokens"
         assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 1
         assert kinds[-1] == "message_stop"
-        assert used(store) == [message.usage.output_tokens]
+        assert store.used() == [message.usage.output_tokens]
 
 
 async def hosted_message(_: Received, wire: Wire) -> None:
@@ -366,20 +397,20 @@ async def hosted_response(_: Received, wire: Wire) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 async def test_hosted_messages_are_cut_at_the_end_of_an_event(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore, path: str
+    tmp_path: Path, upstream: FakeUpstream, store: Counts, path: str
 ) -> None:
     """As they are for clients of the same dialect, with the end of the block that was open, and as chat for others."""
     upstream.respond = hosted_message
     policy = tokens(60)
     claude = chat(upstream, policy, backend=hosted_by(Provider.ANTHROPIC, upstream.url))
     async with running_gateway(
-        tmp_path, claude, policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE,
+        tmp_path, claude, policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE,
         credentials={"key": "k"},
     ) as gateway:  # fmt: skip
         async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
             found = await client.post(path, json=body())
         await gateway.settled()
-        (kept,) = used(store)
+        (kept,) = store.used()
         if path == "/v1/messages":
             message = read_messages(found.content)
             assert message["stop_reason"] == "max_tokens"
@@ -393,14 +424,14 @@ async def test_hosted_messages_are_cut_at_the_end_of_an_event(
 
 
 async def test_hosted_responses_are_cut_at_the_end_of_an_event(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """Their item ends as incomplete, and the last event tells all that was streamed."""
     upstream.respond = hosted_response
     policy = tokens(60)
     model = chat(upstream, policy, backend=hosted_by(Provider.OPENAI, upstream.url))
     async with running_gateway(
-        tmp_path, model, policies=[policy], limiter=LocalLimiter(store), stream_slice_tokens=SLICE,
+        tmp_path, model, policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE,
         credentials={"key": "k"},
     ) as gateway:  # fmt: skip
         async with gateway.client(max_retries=0) as client:
@@ -416,27 +447,27 @@ async def test_hosted_responses_are_cut_at_the_end_of_an_event(
     assert last.response.output_text == streamed
     kinds = [one.type for one in events]
     assert kinds[-4:-1] == ["response.output_text.done", "response.content_part.done", "response.output_item.done"]
-    assert used(store) == [len(streamed) // len(WORD)]
+    assert store.used() == [len(streamed) // len(WORD)]
 
 
 async def test_policies_around_each_other_both_end_a_stream(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """A router's and its member's: the tighter one does, whichever that is, and both charge what was streamed."""
     for outer, inner in ((40, 1000), (1000, 40)):
-        store.counts.clear()
+        store.forget()
         first, second = tokens(outer), rate_limit_entry("test", "q", read_body(tokens(inner)))
         member = chat(upstream, second)
         backend = RouterBackend(members=(RouterMember(model=member.id),))
         router = entry("router", backend=backend, policies=(first.id,))
         async with running_gateway(
-            tmp_path, member, router, policies=[first, second], limiter=LocalLimiter(store), stream_slice_tokens=SLICE
+            tmp_path, member, router, policies=[first, second], limiter=store.limiter, stream_slice_tokens=SLICE
         ) as gateway:
             status, chunks, last = await stream(gateway, model="router")
             assert (status, last, chunks[-1]["choices"][0]["finish_reason"]) == (200, "[DONE]", "length")
             given = len(text_of(chunks)) // len(WORD)
             assert 40 - SLICE < given <= 40 + SLICE
-            assert used(store) == [given, given]
+            assert store.used() == [given, given]
 
 
 @pytest.fixture

@@ -33,10 +33,9 @@ from capstan_contract.limits import (
 )
 from capstan_gateway.tokens.prompt import prompt_tokens
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, completion, delta, frame
+from support.counts import Counts
 from support.gateway import RunningGateway, entry, running_gateway
 from support.keys import key_entry, key_text
-from support.local_limiter import LocalLimiter
-from support.plain_limits import PlainStore
 from support.wait import eventually
 
 MESSAGES: Any = [{"role": "user", "content": "say hello"}]
@@ -77,9 +76,9 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
-def store() -> PlainStore:
+def store() -> Counts:
     """The counts."""
-    return PlainStore()
+    return Counts()
 
 
 def body(**more: Any) -> dict[str, Any]:
@@ -95,11 +94,11 @@ async def ask(gateway: RunningGateway, path: str = "/v1/chat/completions", **mor
     return found
 
 
-async def test_a_limit_of_requests_admits_as_many(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+async def test_a_limit_of_requests_admits_as_many(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """And refuses the next one with a 429 that says when to come back; then it is admitted, to the millisecond."""
     one = policy(limit("few", Unit.REQUESTS, 2))
     chat = governed("chat", upstream.url, one)
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         first, second, third = [await ask(gateway) for _ in range(3)]
         assert [first.status_code, second.status_code, third.status_code] == [200, 200, 429]
         assert (first.headers["x-ratelimit-limit-requests"], first.headers["x-ratelimit-remaining-requests"]) == (
@@ -119,24 +118,19 @@ async def test_a_limit_of_requests_admits_as_many(tmp_path: Path, upstream: Fake
         assert (await ask(gateway)).status_code == 200
 
 
-def usages(store: PlainStore) -> list[int]:
-    """Give what the counts hold, those of nothing left out."""
-    return sorted(one.used for one in store.counts.values() if one.used)
-
-
 async def test_tokens_are_settled_to_what_the_engine_told(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """Reserved is the prompt's estimate and the most that the client accepts; kept is the engine's own count."""
     one = policy(
         limit("tokens", Unit.TOKENS, 1000, window=86_400_000), limit("out", Unit.OUTPUT_TOKENS, 500, window=86_400_000)
     )
     chat = governed("chat", upstream.url, one)
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         found = await ask(gateway, max_tokens=100, n=2)
         usage = found.json()["usage"]
         told = [usage["completion_tokens"], usage["prompt_tokens"] + usage["completion_tokens"]]
-        assert usages(store) == told
+        assert store.used() == told
         assert found.headers["x-ratelimit-limit-tokens"] == "500"
         assert found.headers["x-ratelimit-remaining-tokens"] == "300"
         assert gateway.metric("llm_limit_tokens_total", policy="test/p", rule="out", stage="reserved") == 200
@@ -148,7 +142,7 @@ async def test_tokens_are_settled_to_what_the_engine_told(
 
 
 async def test_what_is_reserved_for_a_prompt_comes_near_to_what_the_engine_counts(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """Of a model whose tokenizer makes three times of the rule; but no request is refused for good because of that."""
 
@@ -165,7 +159,7 @@ async def test_what_is_reserved_for_a_prompt_comes_near_to_what_the_engine_count
     def reserved(gateway: RunningGateway) -> float:
         return gateway.metric("llm_limit_tokens_total", policy="test/p", rule="in", stage="reserved")
 
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         assert (await ask(gateway, messages=text)).status_code == 200
         assert reserved(gateway) == 1006
         for _ in range(10):
@@ -174,34 +168,34 @@ async def test_what_is_reserved_for_a_prompt_comes_near_to_what_the_engine_count
         assert (await ask(gateway, messages=text)).status_code == 200
         assert abs(reserved(gateway) - before - 3018) < 30
         # By the rule it has 50,006, with the ratio more than there ever is.
-        store.counts.clear()
+        store.forget()
         assert (await ask(gateway, messages=[{"role": "user", "content": "x" * 200_000}])).status_code == 200
 
 
 async def test_more_than_a_limit_ever_has_is_refused_for_good(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """With a 400 that names the field, and tells the SDKs not to wait; nothing is taken and nothing is sent."""
     one = policy(limit("requests", Unit.REQUESTS, 5), limit("tokens", Unit.TOKENS, 50))
     chat = governed("chat", upstream.url, one)
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         found = await ask(gateway, max_tokens=100)
         error = found.json()["error"]
         assert (found.status_code, error["code"], error["param"]) == (400, "request_exceeds_limit", "max_tokens")
         assert found.headers["x-should-retry"] == "false"
         assert "retry-after" not in found.headers
-        assert (usages(store), upstream.requests) == ([], [])
+        assert (store.used(), upstream.requests) == ([], [])
 
 
 async def test_who_sets_no_limit_is_not_refused_for_what_the_model_could_give(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """Such a request takes all that there is, at most; with too long a prompt it is refused for good."""
     one = policy(
         limit("tokens", Unit.TOKENS, 50), limit("out", Unit.OUTPUT_TOKENS, 40), budget("b", 45 * NANO)
     )  # fmt: skip
     chat = governed("chat", upstream.url, one, maxOutputTokens=100_000, price=PRICE)
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         assert (await ask(gateway, max_tokens=None)).status_code == 200
         assert (await ask(gateway, max_tokens=100_000)).json()["error"]["code"] == "request_exceeds_limit"
         long = [{"role": "user", "content": "word " * 100}]
@@ -213,16 +207,16 @@ PRICE = Price(inputPerMillion=1_000_000, outputPerMillion=1_000_000)
 NANO = 1_000_000_000
 
 
-async def test_a_spent_budget_stops_the_sdks(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+async def test_a_spent_budget_stops_the_sdks(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """The third kind of error: insufficient_quota, with the time at which the next period begins."""
     one = policy(budget("daily", 40 * NANO, softLimitPercent=10))
     chat = governed("chat", upstream.url, one, price=PRICE)
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         found = await ask(gateway)
         assert found.status_code == 200
         assert found.headers["x-capstan-budget"].startswith("daily; used=")
         usage = found.json()["usage"]
-        assert usages(store) == [(usage["prompt_tokens"] + usage["completion_tokens"]) * NANO]
+        assert store.used() == [(usage["prompt_tokens"] + usage["completion_tokens"]) * NANO]
         statuses = [(await ask(gateway)).status_code for _ in range(6)]
         assert statuses[-1] == 429
         refused = await ask(gateway)
@@ -233,13 +227,11 @@ async def test_a_spent_budget_stops_the_sdks(tmp_path: Path, upstream: FakeUpstr
         assert gateway.metric("llm_budget_soft_limit_total", policy="test/p", rule="daily") > 0
 
 
-async def test_without_a_price_a_budget_flags_or_denies(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
-) -> None:
+async def test_without_a_price_a_budget_flags_or_denies(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """Never is it taken for nothing: it is counted, or refused with an error that says so."""
     flags, denies = policy(budget("b", NANO)), policy(budget("b", NANO), name="d", unknownPrice="Deny")
     models = governed("chat", upstream.url, flags), governed("strict", upstream.url, denies)
-    async with running_gateway(tmp_path, *models, policies=[flags, denies], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, *models, policies=[flags, denies], limiter=store.limiter) as gateway:
         assert (await ask(gateway)).status_code == 200
         assert gateway.metric("llm_limit_unpriced_total", policy="test/p") == 1
         found = await ask(gateway, model="strict")
@@ -294,7 +286,7 @@ async def test_a_dearer_fallback_is_paid_before_it_is_asked(tmp_path: Path, upst
 
 
 async def test_a_stream_of_a_cascade_takes_what_its_drafts_may_be(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """They are whole answers: of many at once one is asked for, where the limit has enough for one."""
     go_on = asyncio.Event()
@@ -311,7 +303,7 @@ async def test_a_stream_of_a_cascade_takes_what_its_drafts_may_be(
     )
     models = governed("chat", upstream.url, one, backend=backend), entry("a", upstream.url), entry("b", upstream.url)
     async with (
-        running_gateway(tmp_path, *models, policies=[one], limiter=LocalLimiter(store)) as gateway,
+        running_gateway(tmp_path, *models, policies=[one], limiter=store.limiter) as gateway,
         httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         asked = body(max_tokens=60_000, stream=True)
@@ -425,7 +417,7 @@ async def two_of_many_are_admitted(
 
 
 async def test_a_spent_budget_may_be_answered_by_a_cheaper_model(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """Which is said in a header; the layers of that model act too, and there is no second step down."""
     down = {"onExhausted": OnExhausted.DOWNGRADE, "downgradeTo": "test/cheap"}
@@ -436,7 +428,7 @@ async def test_a_spent_budget_may_be_answered_by_a_cheaper_model(
         governed("chat", upstream.url, one, price=PRICE),
         governed("cheap", upstream.url, other, price=PRICE),
     )
-    async with running_gateway(tmp_path, *models, policies=[one, other], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, *models, policies=[one, other], limiter=store.limiter) as gateway:
         found = await ask(gateway, max_tokens=1)
         while found.headers.get("x-capstan-route") is None and found.status_code == 200:
             found = await ask(gateway, max_tokens=1)
@@ -454,7 +446,7 @@ async def test_a_spent_budget_may_be_answered_by_a_cheaper_model(
         )
 
 
-async def test_a_policy_in_shadow_changes_nothing(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+async def test_a_policy_in_shadow_changes_nothing(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """It decides and counts, under a group of its own: no header, no error, also while its store is away."""
     one = policy(limit("few", Unit.REQUESTS, 1), mode="Shadow", onStoreFailure="Deny")
     chat = governed("chat", upstream.url, one)
@@ -462,32 +454,22 @@ async def test_a_policy_in_shadow_changes_nothing(tmp_path: Path, upstream: Fake
     def decided(outcome: str, rule: str) -> float:
         return gateway.metric("llm_limit_decisions_total", policy="test/p", mode="shadow", rule=rule, outcome=outcome)
 
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         found = [await ask(gateway) for _ in range(2)]
         assert [one.status_code for one in found] == [200, 200]
         assert not [name for one in found for name in one.headers if "ratelimit" in name]
         assert (decided("admitted", "all"), decided("wait", "few")) == (1, 1)
-        assert all("#shadow/" in key for key in store.counts)
-        assert usages(store) == [1]
+        assert all("#shadow" in group for group, _, _ in store.buckets)
+        assert store.used() == [1]
 
 
-class Away(LocalLimiter):
-    """Has nothing at hand."""
-
-    def take(self, charges: Any, *, local: bool = True) -> Any:
-        """Give nothing."""
-        return None
-
-
-async def test_a_store_that_is_away_denies_where_the_policy_says_so(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
-) -> None:
+async def test_a_store_that_is_away_denies_where_the_policy_says_so(tmp_path: Path, upstream: FakeUpstream) -> None:
     """503 limiter_unavailable, with the time after which to try again."""
     one = policy(limit("few", Unit.REQUESTS, 1), onStoreFailure="Deny")
     chat = governed("chat", upstream.url, one)
-
+    store = Counts(remote=True)
     store.down = True
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=Away(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         found = await ask(gateway)
         assert (found.status_code, found.json()["error"]["code"]) == (503, "limiter_unavailable")
         assert found.headers["retry-after"] == "1"
@@ -495,7 +477,7 @@ async def test_a_store_that_is_away_denies_where_the_policy_says_so(
 
 
 async def test_what_runs_at_once_is_held_to_the_end_of_the_answer(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """Of streams too: as long as one runs the next is refused, and then there is room again."""
     one, go_on = policy(limit("one", Unit.CONCURRENCY, 1)), asyncio.Event()
@@ -509,7 +491,7 @@ async def test_what_runs_at_once_is_held_to_the_end_of_the_answer(
         await wire.end()
 
     async with (
-        running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway,
+        running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway,
         httpx2.AsyncClient(base_url=gateway.url) as client,
     ):
         upstream.respond = waits
@@ -521,16 +503,16 @@ async def test_what_runs_at_once_is_held_to_the_end_of_the_answer(
             await stream.aread()
         upstream.respond = answer
         assert (await ask(gateway)).status_code == 200
-        assert usages(store) == []
+        assert store.used() == []
 
 
 async def test_anthropics_clients_are_told_in_their_words(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """On /v1/messages: anthropic-ratelimit-*, with times; on success, on streams, and on the refusal."""
     one = policy(limit("r", Unit.REQUESTS, 2), limit("i", Unit.INPUT_TOKENS, 1000), limit("o", Unit.OUTPUT_TOKENS, 100))
     chat = governed("chat", upstream.url, one)
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         found = [await ask(gateway, "/v1/messages", stream=stream) for stream in (False, True, False)]
         assert [one.status_code for one in found] == [200, 200, 429]
         for number, one_of in enumerate(found):
@@ -543,14 +525,14 @@ async def test_anthropics_clients_are_told_in_their_words(
         assert found[2].json()["error"]["type"] == "rate_limit_error"
 
 
-async def test_counting_tokens_takes_nothing(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+async def test_counting_tokens_takes_nothing(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
     """It is no answer."""
     one = policy(limit("r", Unit.REQUESTS, 1))
     chat = governed("chat", upstream.url, one)
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         for _ in range(3):
             assert (await ask(gateway, "/v1/messages/count_tokens")).status_code == 200
-    assert usages(store) == []
+    assert store.used() == []
 
 
 async def test_auto_leaves_out_what_costs_more_than_the_caller_allows(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -589,7 +571,7 @@ async def test_auto_leaves_out_what_costs_more_than_the_caller_allows(tmp_path: 
 
 
 async def test_a_router_is_no_way_around_the_limit_of_a_member(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """What a policy says of a model by name, or per model, counts whoever chose that; the rest counts once."""
     one = policy(
@@ -600,16 +582,16 @@ async def test_a_router_is_no_way_around_the_limit_of_a_member(
         governed("chat", upstream.url, one),
         entry("router", backend=RouterBackend(members=(RouterMember(model="test/chat"),)), policies=(one.id,)),
     )
-    async with running_gateway(tmp_path, *models, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, *models, policies=[one], limiter=store.limiter) as gateway:
         statuses = [(await ask(gateway, model=name)).status_code for name in ("router", "chat", "router")]
         assert statuses == [200, 200, 429]
         # Twice each: by any name, of the model by name, and of the model; once of the router, where nothing is left
         # of the request that was refused.
-        assert usages(store) == [1, 2, 2, 2]
+        assert store.used() == [1, 2, 2, 2]
 
 
 async def test_a_member_without_a_price_makes_the_others_no_cheaper(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """A request to a router takes the price of its dearest member, as far as prices are known."""
     one = policy(budget("b", NANO))
@@ -619,7 +601,7 @@ async def test_a_member_without_a_price_makes_the_others_no_cheaper(
         entry("free", upstream.url),
         entry("router", backend=RouterBackend(members=members), policies=(one.id,)),
     )
-    async with running_gateway(tmp_path, *models, policies=[one], limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, *models, policies=[one], limiter=store.limiter) as gateway:
         found = await ask(gateway, model="router", max_tokens=100_000)
         assert (found.status_code, found.json()["error"]["code"]) == (400, "request_exceeds_limit")
 
@@ -646,14 +628,14 @@ async def test_a_cascade_stops_at_what_its_caller_allows(tmp_path: Path, upstrea
 
 
 async def test_the_use_of_policies_is_told_to_the_operator(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """At /internal/limits, of nobody by name; a policy that nobody has used says nothing."""
     one = policy(limit("few", Unit.REQUESTS, 4), budget("b", 100 * NANO))
     chat = governed("chat", upstream.url, one, price=PRICE)
     secret = "an-admin-key-of-tests"
     (tmp_path / "admin").write_text(secret)
-    options: dict[str, Any] = {"limiter": LocalLimiter(store), "admin_key_file": tmp_path / "admin"}
+    options: dict[str, Any] = {"limiter": store.limiter, "admin_key_file": tmp_path / "admin"}
     async with (
         running_gateway(tmp_path, chat, policies=[one], **options) as gateway,
         httpx2.AsyncClient(base_url=gateway.url, headers={"authorization": f"Bearer {secret}"}) as client,
@@ -667,22 +649,17 @@ async def test_the_use_of_policies_is_told_to_the_operator(
     assert rules[1]["spentNanoDollars"] > 10 * NANO
 
 
-async def test_in_shadow_nobody_waits_for_the_store(tmp_path: Path, upstream: FakeUpstream, store: PlainStore) -> None:
+async def test_in_shadow_nobody_waits_for_the_store(tmp_path: Path, upstream: FakeUpstream) -> None:
     """It is asked beside the request; what it says late is counted, and settled, all the same."""
-    one, go_on = policy(limit("few", Unit.REQUESTS, 9), mode="Shadow"), asyncio.Event()
+    one = policy(limit("few", Unit.REQUESTS, 9), mode="Shadow", onStoreFailure="Deny")
     chat = governed("chat", upstream.url, one)
-
-    class Slow(Away):
-        async def reserve(self, charges: Any, *, local: bool) -> Any:
-            await go_on.wait()
-            return await super().reserve(charges, local=local)
-
-    async with running_gateway(tmp_path, chat, policies=[one], limiter=Slow(store)) as gateway:
+    store = Counts(remote=True)
+    go_on = store.go_on = asyncio.Event()
+    async with running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway:
         assert (await ask(gateway)).status_code == 200
-        assert usages(store) == []
+        assert store.used() == []
         go_on.set()
-        await eventually(lambda: store.settled, what="the settlement")
-        assert usages(store) == [1]
+        await eventually(lambda: store.used() == [1] and not store.under_way, what="the settlement")
         store.down = True
         assert (await ask(gateway)).status_code == 200
         labels = {"policy": "test/p", "mode": "shadow", "rule": "all", "outcome": "unavailable"}
@@ -690,7 +667,7 @@ async def test_in_shadow_nobody_waits_for_the_store(tmp_path: Path, upstream: Fa
 
 
 async def test_a_model_that_one_may_not_use_answers_for_no_other(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """A budget that would step down to it is spent instead, and says nothing of it."""
     down = {"onExhausted": OnExhausted.DOWNGRADE, "downgradeTo": "test/cheap"}
@@ -698,7 +675,7 @@ async def test_a_model_that_one_may_not_use_answers_for_no_other(
     models = governed("chat", upstream.url, one, price=PRICE), entry("cheap", upstream.url, price=PRICE)
     key = key_entry("k", models=("chat",))
     async with (
-        running_gateway(tmp_path, *models, policies=[one], keys=[key], limiter=LocalLimiter(store)) as gateway,
+        running_gateway(tmp_path, *models, policies=[one], keys=[key], limiter=store.limiter) as gateway,
         httpx2.AsyncClient(base_url=gateway.url) as client,
     ):
         stepped = await ask(gateway)
@@ -709,7 +686,7 @@ async def test_a_model_that_one_may_not_use_answers_for_no_other(
 
 
 async def test_what_has_failed_is_given_back_before_another_model_is_asked(
-    tmp_path: Path, upstream: FakeUpstream, store: PlainStore
+    tmp_path: Path, upstream: FakeUpstream, store: Counts
 ) -> None:
     """And the answer tells nothing of its limits; a member whose limit is reached is passed over."""
     one = policy(limit("few", Unit.REQUESTS, 5))
@@ -726,11 +703,11 @@ async def test_what_has_failed_is_given_back_before_another_model_is_asked(
         governed("once", upstream.url, policy(limit("once", Unit.REQUESTS, 1), name="once")),
     )  # fmt: skip
     policies = [one, none, policy(limit("once", Unit.REQUESTS, 1), name="once")]
-    async with running_gateway(tmp_path, *models, policies=policies, limiter=LocalLimiter(store)) as gateway:
+    async with running_gateway(tmp_path, *models, policies=policies, limiter=store.limiter) as gateway:
         found = await ask(gateway, model="router")
         assert (found.status_code, found.headers["x-capstan-model"]) == (200, "chat")
         assert "x-ratelimit-limit-requests" not in found.headers
-        assert usages(store) == []
+        assert store.used() == []
         # What is in force on the model that was asked for is around its fallbacks as well.
         assert (await ask(gateway, model="full")).status_code == 400
         by = [(await ask(gateway, model="over-full")).headers["x-capstan-model"] for _ in range(2)]
@@ -768,3 +745,74 @@ async def test_many_at_once_are_admitted_as_many_as_there_are(
         go_on.set()
         found = await asyncio.gather(*calls)
     assert sorted(one.status_code for one in found) == [200] * 15 + [429] * 45
+
+
+@pytest.mark.parametrize("rule", ["requests", "tokens", "money"])
+async def test_shares_admit_as_many_as_there_are(
+    tmp_path: Path, upstream: FakeUpstream, store: Counts, rule: str
+) -> None:
+    """Of 400 requests on a limit of 200 exactly 200, though most of them are decided by shares; failures cost none."""
+    rules: dict[str, LimitRule | BudgetRule] = {
+        "requests": limit("r", Unit.REQUESTS, 200),
+        "tokens": limit("t", Unit.OUTPUT_TOKENS, 200),
+        "money": budget("m", 200 * NANO),
+    }
+    one = policy(rules[rule])
+    price = Price(inputPerMillion=0, outputPerMillion=1_000_000)
+    models = governed("chat", upstream.url, one, price=price), governed("broken", upstream.url, one, price=price)
+
+    async def one_word(received: Received, wire: Wire) -> None:
+        if received.document["model"] == "broken":
+            await wire.json({"error": {"message": "broken"}}, 500)
+            return
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        await wire.json({**completion("chat"), "usage": usage})
+
+    upstream.respond = one_word
+    async with (
+        running_gateway(tmp_path, *models, policies=[one], limiter=store.limiter) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
+    ):
+
+        async def some(model: str) -> list[int]:
+            asked = body(model=model, max_tokens=1)
+            calls = (client.post("/v1/chat/completions", json=asked) for _ in range(20))
+            return [found.status_code for found in await asyncio.gather(*calls)]
+
+        statuses = []
+        for turn in range(20):
+            if turn < 8:
+                assert {status // 100 for status in await some("broken")} == {5}
+            statuses += await some("chat")
+        await gateway.settled()
+        assert (statuses.count(200), statuses.count(429)) == (200, 200)
+        assert store.limiter.tally.from_shares > 100
+        assert store.used() == [200 * NANO if rule == "money" else 200]
+        assert not store.under_way
+
+
+async def test_slots_of_shares_come_back(tmp_path: Path, upstream: FakeUpstream, store: Counts) -> None:
+    """As many run at once as there are slots, with shares of them too, and then all are free."""
+    one, go_on = policy(limit("s", Unit.CONCURRENCY, 120)), asyncio.Event()
+    chat = governed("chat", upstream.url, one)
+
+    async def waits(received: Received, wire: Wire) -> None:
+        await go_on.wait()
+        await answer(received, wire)
+
+    limits = httpx2.Limits(max_connections=200)
+    async with (
+        running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, limits=limits, timeout=60) as client,
+    ):
+        while not store.limiter.tally.from_shares:
+            assert (await ask(gateway)).status_code == 200
+        upstream.respond = waits
+        calls = [asyncio.create_task(client.post("/v1/chat/completions", json=body())) for _ in range(140)]
+        await eventually(lambda: sum(call.done() for call in calls) == 20, what="the refusals")
+        assert store.used() == [120]
+        go_on.set()
+        found = [call.status_code for call in await asyncio.gather(*calls)]
+        assert (found.count(200), found.count(429)) == (120, 20)
+        await gateway.settled()
+        assert store.used() == []

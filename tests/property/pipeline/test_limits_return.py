@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,6 +22,7 @@ from capstan_contract.limits import (
 )
 from capstan_gateway.errors import ClientGone, GatewayError, UpstreamFailed
 from capstan_gateway.life.threads import Threads
+from capstan_gateway.limits.port import LEASE_MS, Charge, Verdict
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.estimates import MeanOutputs
@@ -36,8 +36,7 @@ from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.tokens.bill import ESTIMATED, TOLD
 from capstan_gateway.tokens.usage import Usage
 from support.asks import an_ask
-from support.local_limiter import LocalLimiter
-from support.plain_limits import PlainStore
+from support.counts import Counts, kept
 from support.served import a_model
 
 DAY = 86_400_000
@@ -110,36 +109,40 @@ RULES = tuple(limit(unit.value.lower(), unit) for unit in Unit)
 BUDGET = BudgetRule(name="money", per=Per.KEY, nanoDollars=HUGE, period=Period(type=PeriodType.DAY))
 
 
-class Slow(LocalLimiter):
-    """Has nothing at hand: whoever asks waits a turn."""
+class SlowCounts(Counts):
+    """Whoever asks waits a turn."""
 
-    def take(self, charges: Sequence[Any], *, local: bool = True) -> Any:
-        """Give nothing."""
-        return None
-
-    async def reserve(self, charges: Sequence[Any], *, local: bool) -> Any:
-        """Give it a turn later."""
+    async def reserve(
+        self, id: str, charges: Sequence[Charge], *, lease_ms: int = LEASE_MS, keeps: bool = False, force: bool = False
+    ) -> Verdict:
+        """Answer a turn later."""
         await asyncio.sleep(0)
-        return await super().reserve(charges, local=local)
+        return await super().reserve(id, charges, lease_ms=lease_ms, keeps=keeps, force=force)
 
 
-@given(st.lists(ways, max_size=6), st.sampled_from(CountCached), st.sampled_from(Mode), st.booleans())
+@given(
+    st.lists(ways, max_size=8), st.integers(0, 8), st.sampled_from(CountCached), st.sampled_from(Mode), st.booleans()
+)
 def test_counters_come_back_to_what_the_bills_say(
-    requests: list[Way], cached: CountCached, mode: Mode, slow: bool
+    requests: list[Way], first: int, cached: CountCached, mode: Mode, slow: bool
 ) -> None:
-    """At once or one after the other; answered, failed, refused, left, out of a cache; decided here or by a store."""
-    asyncio.run(run(requests, cached, mode, slow=slow))
+    """At once or one after the other; answered, failed, refused, left, out of a cache; decided by shares or a store."""
+    asyncio.run(run(requests, cached, mode, slow=slow, first=first))
 
 
-async def run(requests: list[Way], cached: CountCached, mode: Mode, *, slow: bool) -> None:
-    """Do it."""
-    store = PlainStore()
-    limiter = Slow(store) if slow else LocalLimiter(store)
+async def run(requests: list[Way], cached: CountCached, mode: Mode, *, slow: bool, first: int = 0) -> None:
+    """Do so many first, and when they have ended and shares were taken because of them, the others."""
+    store = SlowCounts(remote=True) if slow else Counts()
+    async with kept(store.limiter):
+        await _run(requests[:first], requests[first:], cached, mode, store)
+
+
+async def _run(first: list[Way], others: list[Way], cached: CountCached, mode: Mode, store: Counts) -> None:
     body = RateLimitBody(mode=mode, limits=RULES, budgets=(BUDGET,), countCached=cached)
     policy = compile_policy("RateLimitPolicy/t/p", body)
     background = Background()
     shared = Shared(
-        limiter=limiter, plans=Plans(), means=MeanOutputs(), executor=Threads("unused"), background=background,
+        limiter=store.limiter, plans=Plans(), means=MeanOutputs(), executor=Threads("unused"), background=background,
     )  # fmt: skip
     layer = RateLimitLayer(policy, PolicyCells(Metrics(), policy), shared, model_id="t/m", model_name="m")
     model = a_model("m", id="t/m", task=Task.CHAT)
@@ -154,15 +157,17 @@ async def run(requests: list[Way], cached: CountCached, mode: Mode, *, slow: boo
         finally:
             ask.leave()
 
-    await asyncio.gather(*map(serve, requests))
-    for _ in range(8):  # What decides in the background waits one turn.
-        await asyncio.sleep(0)
+    requests = [*first, *others]
+    for some in (first, others):
+        await asyncio.gather(*map(serve, some))
+        for _ in range(20):  # What decides, or is told, in the background waits some turns.
+            await asyncio.sleep(0)
     assert not len(background)
     kept = [way.kept(cached) for way in requests]
     count, prompt, output, money = (sum(column) for column in zip(*kept, strict=True)) if kept else (0, 0, 0, 0)
     wanted = [count, prompt + output, prompt, output, 0, money]
     plan = shared.plans.by_policy()[policy][0] if requests else None
-    assert not store.held
+    assert not store.under_way
     if plan is not None:
         assert [store.used_of(counter.bucket) for counter in plan.counters] == wanted
 

@@ -29,8 +29,7 @@ from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.limits.rules import compile_policy
 from capstan_gateway.pipeline.limits.view import usage_of, used_at
 from capstan_gateway.telemetry.metrics import Metrics
-from support.local_limiter import LocalLimiter
-from support.plain_limits import PlainStore
+from support.counts import Counts
 
 DAY = Period(type=PeriodType.DAY)
 NOW = 1_796_000_000.0
@@ -101,7 +100,7 @@ def test_the_one_who_has_used_most_is_told_and_nobody_is_named() -> None:
 def kind() -> RateLimits:
     """Give the kind."""
     shared = Shared(
-        limiter=LocalLimiter(PlainStore()), plans=Plans(), means=MeanOutputs(), executor=Threads("unused"),
+        limiter=Counts().limiter, plans=Plans(), means=MeanOutputs(), executor=Threads("unused"),
         background=Background(), now=lambda: NOW,
     )  # fmt: skip
     return RateLimits(shared, Metrics())
