@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from fastapi import FastAPI
 
 from capstan_gateway.composition import Gateway
+from capstan_gateway.inference.azure import AzurePaths
 from capstan_gateway.inference.handler import InferenceHandler
 from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pages.anthropic import error_writer
@@ -15,7 +16,7 @@ from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.pages.usage import usage_routes
 from capstan_gateway.serving.cors import CorsSettings
 from capstan_gateway.serving.listener import Listener
-from capstan_gateway.serving.service import Handler, Service, ServingLimits
+from capstan_gateway.serving.service import Service, ServingLimits
 from capstan_gateway.settings import Settings
 
 
@@ -91,7 +92,9 @@ def cors_settings(settings: Settings) -> CorsSettings | None:
     )
 
 
-def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAPI, guard: Guard, port: str) -> Listener:
+def _listener(
+    gateway: Gateway, handlers: Mapping[bytes, InferenceHandler], pages: FastAPI, guard: Guard, port: str
+) -> Listener:
     settings, metrics = gateway.settings, gateway.metrics
     connections = metrics.connections.at(port)
 
@@ -107,15 +110,18 @@ def _listener(gateway: Gateway, handlers: Mapping[bytes, Handler], pages: FastAP
         write_seconds=settings.write_seconds,
         keep_alive_seconds=settings.client_keep_alive_seconds,
     )
+    guarded = GuardedPages(AsgiHandler(pages), guard, gateway.turned_away)
+    find = {"find": AzurePaths(handlers, guarded)} if handlers else {}
     service = Service(
         handlers,
-        GuardedPages(AsgiHandler(pages), guard, gateway.turned_away),
+        guarded,
         limits,
         memory=gateway.memory,
         turned_away=gateway.turned_away,
         cors=cors_settings(settings) if port == "api" else None,
         on_cut_off=on_cut_off,
         error_writer=error_writer,
+        **find,
     )
     metrics.before_collect.append(read_gauge)
     return Listener(service)

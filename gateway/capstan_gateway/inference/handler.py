@@ -64,10 +64,10 @@ class InferenceHandler:
         self._turned_away = turned_away
         self._gate = gate
 
-    def __call__(self, exchange: Exchange, waited: bool = False) -> Awaitable[None] | None:
+    def __call__(self, exchange: Exchange, waited: bool = False, model: str = "") -> Awaitable[None] | None:
         """Begin to serve one request; give what serves it to its end, unless it has its answer already.
 
-        `waited` says that nobody waits once more to find out who asks.
+        `waited` says that nobody waits once more to find out who asks; `model` is what its path names, if it names one.
         """
         runtime = self._store.runtime
         requests = self._requests
@@ -76,12 +76,14 @@ class InferenceHandler:
             return None
         now = self._deps.clock()
         delivery = Delivery(exchange, self._route, runtime, now, now + BODY_SECONDS)
+        if model:
+            delivery.model = model
         credential = self._read_headers(delivery)
         try:
             principal = self._gate.admit(credential, runtime.keyring)
         except Undecided as undecided:
             if not waited:
-                return self._begin_later(exchange, undecided)
+                return self._begin_later(exchange, undecided, model)
             self._turn_away(exchange, Reason.of(undecided.otherwise), undecided.otherwise, delivery.request_id)
             return None
         except GatewayError as error:
@@ -95,10 +97,10 @@ class InferenceHandler:
         requests.add(delivery)
         return serve(delivery, self._deps, requests.remove)
 
-    async def _begin_later(self, exchange: Exchange, undecided: Undecided) -> None:
+    async def _begin_later(self, exchange: Exchange, undecided: Undecided, model: str) -> None:
         """Begin again, at most one time, when the issuer of the token has published its keys once more."""
         await undecided.issuer.learn()
-        serving = None if exchange.gone else self(exchange, waited=True)
+        serving = None if exchange.gone else self(exchange, waited=True, model=model)
         if serving is not None:
             await serving
 

@@ -36,8 +36,8 @@ class Delivery:
     __slots__ = (
         "ask", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
         "content_type", "dropped_tools", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
-        "keeper", "options", "overhead", "principal", "reply", "request_id", "route", "runtime", "session", "started",
-        "status", "trace", "trimmed",
+        "keeper", "model", "options", "overhead", "principal", "reply", "request_id", "route", "runtime", "session",
+        "started", "status", "trace", "trimmed",
     )  # fmt: skip
 
     # NB: positional: names in a call of a class are a dictionary that is made and taken apart again.
@@ -55,6 +55,8 @@ class Delivery:
         """Who asks."""
         self.content_type: bytes | None = None
         self.content_encoding: bytes | None = None
+        self.model = ""
+        """What the path names, whatever the body says; "" where it is the body that does."""
         self.trace: Sequence[Header] = ()
         """Headers that name the trace."""
         self.session = ""

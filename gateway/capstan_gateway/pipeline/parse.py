@@ -40,7 +40,7 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
         return None
     document = load_small(exchange, body)
     route = delivery.route
-    if route.dialect is not None or FIELD in document:
+    if route.dialect is not None or FIELD in document or delivery.model:
         alike = _take_options(delivery, document)
         if delivery.options.trim_tokens is not None:
             _trim(delivery, document, delivery.options.trim_tokens)
@@ -80,9 +80,14 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
 
 
 def _take_options(delivery: Delivery, document: dict[str, Any]) -> bool | None:
-    """Take what is asked of the gateway itself out of the document; False: the bytes hold it, and are not sent."""
+    """Take what is asked of the gateway itself out of the document, and the model of the path into it; False: the bytes
+    say something else, and are not sent."""
+    named = delivery.model
+    changed = bool(named) and document.get("model") != named
+    if changed:
+        document["model"] = named
     if FIELD not in document:
-        return None
+        return False if changed else None
     read = read_options(document.pop(FIELD))
     delivery.options = replace(read, max_cost_header=delivery.options.max_cost_header)
     options = document.get("stream_options")

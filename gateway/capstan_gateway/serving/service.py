@@ -67,6 +67,7 @@ class Service:
         cors: CorsSettings | None = None,
         on_cut_off: Callable[[str], object] = lambda reason: None,  # noqa: ARG005 - nobody wants to know
         error_writer: ErrorWriters = lambda target, headers: None,  # noqa: ARG005 - one API for all
+        find: Callable[[bytes], Handler | None] = lambda path: None,  # noqa: ARG005 - no path holds a name
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.limits = limits
@@ -89,13 +90,15 @@ class Service:
         """The bodies that are awaited; they give way to others."""
         self.memory.lenders.append(self.uploads)
         self._otherwise = otherwise
+        self._find = find
 
     def handler(self, target: bytes) -> Handler:
         """Who serves requests of this target: by its path as it came, whatever its query is.
 
         An escape stays one: what stands behind `%2F` is part of a name, not a path of its own.
         """
-        return self.handlers.get(path_of(target), self._otherwise)
+        path = path_of(target)
+        return self.handlers.get(path) or self._find(path) or self._otherwise
 
     def close(self) -> None:
         """No body is awaited any more: nobody is lent anything by this port."""

@@ -28,6 +28,7 @@ def received(route: Route, document: dict[str, Any]) -> tuple[Request | None, Op
         length=len(body), received=len(body), whole_body=lambda _: body, reserve=lambda _: None, headers=[]
     )
     delivery = SimpleNamespace(
+        model="",
         exchange=exchange, route=route, content_type=b"application/json", content_encoding=None, options=NO_OPTIONS,
         body_at=0.0, client_document=None, client_tools=None,
     )  # fmt: skip
