@@ -1,7 +1,13 @@
-"""The upgrade from the release before this one, and back again, while clients ask."""
+"""The upgrade from the release before this one, and back again, while clients ask, with a key and under limits."""
 
 import base64
 import copy
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,8 +38,14 @@ NEW_CHART = ROOT / "helm" / "capstan"
 FLAGS = ("--namespace", NAMESPACE, "--wait", "--timeout", "180s")
 
 
-def _values(*, tag: str, worker: str) -> Manifest:
+LIMITED = f"limited-{MODELS}"
+MOST = 5
+"""Requests to it in an hour."""
+
+
+def _values(*, tag: str, worker: str, open_to_all: bool = True) -> Manifest:
     values = copy.deepcopy(VALUES)
+    values["gateway"]["insecureNoAuth"] = open_to_all
     values["image"]["tag"] = tag
     values["models"] = {"workerImage": {"tag": worker}}
     return values
@@ -70,6 +82,16 @@ def _hosted(name: str) -> Manifest:
     }
 
 
+def _policy(name: str, requests: int, *models: str) -> Manifest:
+    limit = {"name": "requests", "per": "Tenant", "requests": requests, "window": "hour"}
+    return {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "RateLimitPolicy",
+        "metadata": {"name": name},
+        "spec": {"targetRefs": [{"name": model} for model in models], "limits": [limit]},
+    }
+
+
 def _simulated(name: str, replicas: int) -> Manifest:
     return simulated(name, model={"servedName": f"{name}-{MODELS}"}, replicas=replicas)
 
@@ -84,7 +106,7 @@ def old_tree(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def before(cluster: Cluster, old_tree: Path) -> Iterator[Cluster]:
-    """The previous release installed, with three models that serve; afterwards this release is installed."""
+    """The previous release installed, with four models that serve; afterwards this release is installed."""
     _uninstall(cluster)
     make_namespace(cluster, NAMESPACE)
     make_namespace(cluster, MODELS)
@@ -98,12 +120,15 @@ def before(cluster: Cluster, old_tree: Path) -> Iterator[Cluster]:
         _simulated("many", 2),
         _simulated("single", 1),
         _hosted("hosted"),
+        _hosted("limited"),
         *_hosted_api(),
     )
     cluster.wait_settled("many", MODELS)
     cluster.wait_settled("single", MODELS)
     cluster.wait_ready("hosted", MODELS)
+    cluster.wait_ready("limited", MODELS)
     yield cluster
+    _keys(cluster, "revoke", "--user", "me")
     cluster.kubectl("delete", "llmmodels", "--all", "-n", MODELS)
     cluster.kubectl("delete", "pod", HOSTED_API, "-n", MODELS, "--wait=false")
     install_chart(cluster)
@@ -126,19 +151,82 @@ def _pods(cluster: Cluster) -> dict[str, tuple[str, int]]:
 
 
 def _served(cluster: Cluster) -> None:
-    for name in ("many", "single", "hosted"):
+    for name in ("many", "single", "hosted", "limited"):
         cluster.wait_ready(name, MODELS, seconds=120)
 
 
+def _keys(cluster: Cluster, *words: str) -> str:
+    """Run `capstan keys`; give what it prints."""
+    command = [sys.executable, "-m", "capstan_operator.cli.main", "keys", *words, "-n", NAMESPACE]
+    environ = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def _ask(gateway: str, name: str, key: str) -> int:
+    """Ask once, on a connection of its own; give the status."""
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}).encode()
+    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    request = urllib.request.Request(f"{gateway}/v1/chat/completions", body, headers)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            answer.read()
+            return int(answer.status)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code
+
+
+def _programmed(cluster: Cluster, *names: str) -> None:
+    def programmed() -> bool:
+        for name in names:
+            found = cluster.get("ratelimitpolicy", name, MODELS) or {}
+            states = {one["type"]: one["status"] for one in (found.get("status") or {}).get("conditions") or ()}
+            assert states == {"Accepted": "True", "Programmed": "True"}, found
+        return True
+
+    wait_until(programmed, seconds=60, every=0.2, what="the policies to be enforced by all replicas")
+
+
+def _strangers_are_refused(gateway: str) -> None:
+    """Wait until the last pod of before has ended, which is a little after Helm has."""
+
+    def everywhere() -> bool:
+        found = {_ask(gateway, f"hosted-{MODELS}", key) for key in ("made-up", "") for _ in range(8)}
+        assert found == {401}, found
+        return True
+
+    wait_until(everywhere, seconds=60, every=0.5, what="every gateway to refuse who has no key")
+
+
+def _open_to_all(gateway: str, key: str) -> bool:
+    return {_ask(gateway, LIMITED, one) for one in (key, "made-up") for _ in range(2 * MOST)} == {200}
+
+
+def _limit_holds(gateway: str, key: str) -> None:
+    """At most as many as there may be are answered; Redis may have begun anew meanwhile."""
+    answers = [_ask(gateway, LIMITED, key) for _ in range(4 * MOST)]
+    assert set(answers) <= {200, 429}, answers
+    assert answers.count(200) <= MOST, answers
+    assert answers[-1] == 429, answers
+
+
 def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
-    """No request fails while the chart is upgraded, rolled back and upgraded again; pods of models are replaced only
-    when the image that they run is to be another one, and then all of them are in the end."""
+    """No request with a key fails while the chart is upgraded, keys are turned on, and it is rolled back and upgraded
+    again; pods of models are replaced only when the image that they run is to be another one, and then all of them are
+    in the end.
+
+    Keys are turned on behind an upgrade and off before a rollback, as docs/install.md says. A policy is enforced
+    whenever a release that knows it is there. The one before serves everybody, without limits, and deletes neither
+    policies nor keys.
+    """
     cluster = before
     pods = _pods(cluster)
     assert len(pods) == 3
+    key = _keys(cluster, "create", "--user", "me")
     with ExitStack() as stack:
         loads = [
-            stack.enter_context(Traffic(gateway, f"{name}-{MODELS}", clients=2))
+            stack.enter_context(Traffic(gateway, f"{name}-{MODELS}", clients=2, key=key))
             for name in ("many", "single", "hosted")
         ]
 
@@ -147,18 +235,31 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
                 load.wait_for(10)
                 assert load.report.failures == []
 
-        pinned = _values(tag=TAG, worker=previous.TAG)
-        cluster.helm("upgrade", "capstan", str(NEW_CHART), *FLAGS, values=pinned)
+        def upgrade(worker: str, *, open_to_all: bool) -> None:
+            values = _values(tag=TAG, worker=worker, open_to_all=open_to_all)
+            cluster.helm("upgrade", "capstan", str(NEW_CHART), *FLAGS, values=values)
+
+        upgrade(previous.TAG, open_to_all=True)
         _served(cluster)
         go_on()
         assert _pods(cluster) == pods
+        policies = _policy("much", 10**9, "many", "single", "hosted"), _policy("little", MOST, "limited")
+        cluster.apply(MODELS, *policies)
+        _programmed(cluster, "much", "little")
+        upgrade(previous.TAG, open_to_all=False)
+        _strangers_are_refused(gateway)
+        _limit_holds(gateway, key)
+        go_on()
+        assert _pods(cluster) == pods
 
+        upgrade(previous.TAG, open_to_all=True)
         cluster.helm("rollback", "capstan", "1", *FLAGS)
         _served(cluster)
         go_on()
         assert _pods(cluster) == pods
+        wait_until(lambda: _open_to_all(gateway, key), seconds=60, every=0.5, what="an end of keys and limits")
 
-        cluster.helm("upgrade", "capstan", str(NEW_CHART), *FLAGS, values=_values(tag=TAG, worker=TAG))
+        upgrade(TAG, open_to_all=True)
 
         def replaced() -> bool:
             now = _pods(cluster)
@@ -171,6 +272,10 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
         for name in ("many", "single"):
             cluster.wait_settled(name, MODELS)
         _served(cluster)
+        _programmed(cluster, "much", "little")
+        upgrade(TAG, open_to_all=False)
+        _strangers_are_refused(gateway)
+        _limit_holds(gateway, key)
         go_on()
     for load in loads:
         print(f"{load.report.answered} answered, slowest {load.report.slowest:.2f} s")

@@ -29,12 +29,13 @@ class Report:
 class Traffic:
     """`with Traffic(url, model) as traffic: ...` sends until the block ends; then `traffic.report` is complete."""
 
-    def __init__(self, url: str, model: str, *, clients: int = 6, tokens: int = 24) -> None:
+    def __init__(self, url: str, model: str, *, clients: int = 6, tokens: int = 24, key: str = "") -> None:
         self.report = Report()
         self._url = url
         self._model = model
         self._clients = clients
         self._tokens = tokens
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._stop = threading.Event()
         self._began = time.monotonic()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="traffic")
@@ -65,7 +66,7 @@ class Traffic:
     async def _client(self, number: int) -> None:
         connector = aiohttp.TCPConnector(force_close=number % 2 == 0)
         timeout = aiohttp.ClientTimeout(total=60)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers) as session:
             streamed = number % 3 != 0
             while not self._stop.is_set():
                 await self._request(session, number, streamed=streamed)
