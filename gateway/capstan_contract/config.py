@@ -361,6 +361,9 @@ class ModelEntry(Entry):
     continuousUsage: bool = Field(default=False, exclude_if=is_empty)
     """Whether its engine tells its usage with every chunk of a stream, when it is asked to: vLLM's
     `stream_options.continuous_usage_stats`. Readers from before the field do not ask."""
+    tokenizer: str = Field(default="", exclude_if=is_empty)
+    """The name of its tokenizer, where that was shipped with the config; empty: the one of the model's own id, if any.
+    Readers from before the field count by the engine, or estimate."""
     price: Price | None = None
     weight: int = Field(default=100, ge=0)
     auto: bool = Field(default=True, exclude_if=bool)

@@ -39,6 +39,7 @@ from capstan_gateway.limits.room import Counting, make_counting
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.counted import Comparison
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.limits.kind import RateLimits
 from capstan_gateway.pipeline.limits.layer import Shared
@@ -62,6 +63,8 @@ from capstan_gateway.telemetry.cells import NumberFamily
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.telemetry.tenants import TenantMetrics
+from capstan_gateway.tokenizers.shelf import Shelf
+from capstan_gateway.tokens.counter import NO_COUNTERS
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.tls import context_for_authority
@@ -107,6 +110,12 @@ class Gateway:
         self._documents = Threads("documents", queued=settings.max_concurrency)
         self._images = _image_fetcher(settings, self._documents)
         self.stores = make_stores(settings, metrics=self.metrics, budget=self.memory, rng=self._rng)
+        self.tokenizers = (
+            None
+            if settings.tokenizers_dir is None
+            else Shelf(settings.tokenizers_dir, count=self._count_tokenizer_fault)
+        )
+        """Those that were shipped beside the config; None: there is no place for any."""
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         loop = asyncio.get_running_loop()
         self.deps = Deps(
@@ -127,7 +136,9 @@ class Gateway:
             images=self._images,
             responses=self.stores.responses,
             usage=self.stores.counts,
+            counters=NO_COUNTERS if self.tokenizers is None else self.tokenizers,
         )
+        self._comparison = None if self.tokenizers is None else Comparison(self.deps, self.tokenizers)
         self._counting = (
             make_counting(settings, metrics=self.metrics, rng=self._rng) if limiter is None else Counting.of(limiter)
         )
@@ -179,6 +190,7 @@ class Gateway:
         failing = (f"work that failed is tried again: {job}" for job in self.jobs.failing)
         return (
             *failing, *self.refusals.notes, *self.stores.notes, *self._counting.notes(), *notes(self.tokens),
+            *(() if self.tokenizers is None else self.tokenizers.notes()),
         )  # fmt: skip
 
     @asynccontextmanager
@@ -196,6 +208,8 @@ class Gateway:
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
             *self._sources(),
         ]
+        if self.tokenizers is not None:
+            jobs.append(Job("tokenizers", self.tokenizers.run))
         working = asyncio.create_task(self.jobs.run(jobs))
         living = asyncio.create_task(self.jobs.run(self.lifecycle.jobs))
         try:
@@ -208,6 +222,7 @@ class Gateway:
             living.cancel()
             await asyncio.gather(living, return_exceptions=True)
             self._documents.close()
+            self.deps.counting.close()
 
     def _request_log(self) -> RequestLog:
         dropped = self.metrics.outbox_dropped.at(RequestLog.name)
@@ -285,7 +300,11 @@ class Gateway:
             endpoints_of=draft.set_of,
             metrics=self.metrics,
             answering=Policies(
-                self._kinds, config, self.deps, previous=before if isinstance(before, Policies) else None
+                self._kinds,
+                config,
+                self.deps,
+                previous=before if isinstance(before, Policies) else None,
+                comparison=self._comparison,
             ),
             previous=previous,
             auto=self.settings.auto_strategy,
@@ -296,6 +315,8 @@ class Gateway:
             draft.commit(runtime.by_id)
             self.deps.memory.retain((*runtime.by_id, AUTO))
             self.limits.retain(config)
+            if self.tokenizers is not None:
+                self.tokenizers.want(config.models)
 
         return Prepared(runtime, commit)
 
@@ -304,6 +325,9 @@ class Gateway:
 
     def _count_fetched_keys(self, issuer: str, outcome: str) -> None:
         self.metrics.oidc_fetches.at(issuer, outcome).value += 1
+
+    def _count_tokenizer_fault(self, tokenizer: str, reason: str) -> None:
+        self.metrics.tokenizer_faults.at(tokenizer, reason).value += 1
 
     def _count_turned_away(self, reason: str) -> None:
         self.metrics.rejected.at(reason).value += 1
@@ -314,6 +338,9 @@ class Gateway:
         self.metrics.memory_limit.at().value = self.memory.limit
         self.metrics.memory_refused.at().value = self.memory.refused
         self.metrics.discovery_synced.at().value = float(self._watcher is None or self._watcher.synced)
+        if self.tokenizers is not None:
+            for kind, models in self.tokenizers.kinds().items():
+                self.metrics.tokenizers.at(kind.value).value = models
         if self.store.runtime is None:
             return
         for model in self.store.runtime.models.values():

@@ -66,6 +66,11 @@ class Settings:
     region: str = setting("", "where this gateway is, in the words of spec.external.endpoints: those come first")
     auto_strategy: Strategy = setting(Strategy.CHEAPEST, "how the model `auto` chooses among all models")
     credentials_dir: Path | None = setting(None, "directory with a file for each external model's API key, watched")
+    tokenizers_dir: Path | None = setting(
+        None,
+        "directory with tokenizers of models, looked through every few seconds: NAME/tokenizer.json or "
+        "NAME.tokenizer.json, o200k_base.tiktoken (default: prompts are counted by engines, or estimated)",
+    )
     privacy_key_file: Path | None = setting(
         None,
         "file with the key (16 bytes or more) by which the names of users are hashed before models are told them, read "

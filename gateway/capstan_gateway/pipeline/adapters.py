@@ -124,19 +124,20 @@ def estimated_count(request: Request, model: ServedModel) -> bytes:
     It is that of what the model would be sent. InvalidRequest where that is nothing.
     """
     if request.route.dialect is TOKENIZED:
-        count = prompt_tokens(_tokenized(request))
+        count = prompt_tokens(tokenized(request))
         return write_count(count, counted_by=CountedBy.ESTIMATE, max_model_len=model.context_window)
-    return to_json({"input_tokens": prompt_tokens(_counted_chat(request, model))})
+    return to_json({"input_tokens": prompt_tokens(counted_chat(request, model))})
 
 
-def _counted_chat(request: Request, model: ServedModel) -> Document:
+def counted_chat(request: Request, model: ServedModel) -> Document:
     """Give the chat request whose prompt is to be counted, as `/v1/messages` would send it."""
     if request.untranslatable is not None:
         raise request.untranslatable
     return shape(request.document, model.target, translated=True)
 
 
-def _tokenized(request: Request) -> Document:
+def tokenized(request: Request) -> Document:
+    """Give what `/tokenize` was asked; InvalidRequest where that is nothing."""
     if request.untranslatable is not None:
         raise request.untranslatable
     return request.document
@@ -156,7 +157,7 @@ class _Tokenized:
     billed = False
 
     def body(self, request: Request, model: ServedModel) -> bytes:
-        return to_json(to_engine(_tokenized(request), model.upstream_name))
+        return to_json(to_engine(tokenized(request), model.upstream_name))
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
         return read_engine(body, model.context_window), None
@@ -172,7 +173,7 @@ class _TokenizedByProvider(_Tokenized):
     path = COUNT_PATH
 
     def body(self, request: Request, model: ServedModel) -> bytes:
-        document = shape(_tokenized(request), model.target, translated=True)
+        document = shape(tokenized(request), model.target, translated=True)
         message = to_messages_request(document, model=model.upstream_name)
         return to_json({key: value for key, value in message.items() if key in _COUNTED})
 
@@ -196,7 +197,7 @@ class _CountTokens(_TellsAsMessages):
             return native_body(request.native, model)
         # An engine counts what it would be sent for the same conversation: none of the tools that only Anthropic runs,
         # and nothing that is no part of the prompt.
-        message = to_messages_request(_counted_chat(request, model), model=model.upstream_name)
+        message = to_messages_request(counted_chat(request, model), model=model.upstream_name)
         return to_json({key: value for key, value in message.items() if key in _COUNTED})
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - one signature
@@ -209,7 +210,7 @@ class _CountTokens(_TellsAsMessages):
 
 class _ChatTokenized(_Tokenized):
     def body(self, request: Request, model: ServedModel) -> bytes:
-        return to_json(conversation_to_engine(_counted_chat(request, model), model.upstream_name))
+        return to_json(conversation_to_engine(counted_chat(request, model), model.upstream_name))
 
     def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - one signature
         return to_json({"input_tokens": engine_count(body)}), None

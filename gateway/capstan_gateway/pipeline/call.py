@@ -27,6 +27,7 @@ from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.continuous import asks_itself, is_counted
+from capstan_gateway.pipeline.counted import counted_here
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.engine_answer import FINISHING, asked_by, looks_odd, mended_large, read_answer
@@ -81,6 +82,10 @@ async def call_model(
     request, adapter = ask.request, by
     if by is None and (model.provider or request.route.dialect is not None) and not as_chat:
         adapter = adapter_for(request, model)
+        if adapter is not None and not adapter.billed:
+            here = await counted_here(deps, ask, model)
+            if here is not None:
+                return here
         if adapter is TRANSLATED_RESPONSES and model.endpoints.lacks(adapter.path, deps.loop_time()):
             adapter = None
         if adapter is COUNT_TOKENS and model.endpoints.lacks(COUNT_PATH, deps.loop_time()):

@@ -56,3 +56,5 @@ class Deps:
     """Counts what tenants, teams and users have used of which model; None: nobody does."""
     counters: Counters = NO_COUNTERS
     """Count prompts exactly, of models whose tokenizer is here."""
+    counting: Threads = field(default_factory=lambda: Threads("counting"))
+    """A thread of its own for that."""

@@ -8,6 +8,7 @@ from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.cascade import cascade_answer
+from capstan_gateway.pipeline.counted import Comparison
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.fallbacks import first_answer
 from capstan_gateway.pipeline.images import answer_with_images
@@ -37,11 +38,17 @@ class Policies:
     """
 
     def __init__(
-        self, kinds: Sequence[PolicyKind[Any]], config: GatewayConfig, deps: Deps, previous: "Policies | None" = None
+        self,
+        kinds: Sequence[PolicyKind[Any]],
+        config: GatewayConfig,
+        deps: Deps,
+        previous: "Policies | None" = None,
+        comparison: Comparison | None = None,
     ) -> None:
         self._kinds = kinds
         self._config = config
         self._deps = deps
+        self._comparison = comparison
         self._previous = previous._built if previous is not None else {}
         self._built: dict[Hashable, tuple[Any, Layer]] = {}
 
@@ -69,6 +76,8 @@ class Policies:
             alone: AnswerFunction = partial(cascade_answer, deps, model, model.plan)
         else:
             alone = partial(call_model, deps, model)
+            if self._comparison is not None:
+                alone = partial(self._comparison.answer, model, alone)
             if deps.images is not None and not model.external:
                 alone = partial(answer_with_images, deps, deps.images, model, alone)
         whole = partial(first_answer, deps, model) if model.plan is not None or model.fallbacks else alone

@@ -107,6 +107,14 @@ class Metrics(Collector):
             "counter", "gateway_stored_responses_total", "Responses that were to be stored.", ("outcome",)
         )
         self.redis_calls = NumberFamily("counter", "gateway_redis_calls_total", "Calls of Redis.", ("call", "outcome"))
+        self.tokenizers = NumberFamily(
+            "gauge", "gateway_tokenizers", "Models whose prompts are counted here, by what counts.", ("kind",)
+        )
+        self.tokenizer_faults = NumberFamily(
+            "counter", "gateway_tokenizer_faults_total",
+            "Tokenizers that cannot be used, or are no longer: they count otherwise than the engine.",
+            ("tokenizer", "reason"),
+        )  # fmt: skip
         self.oidc_fetches = NumberFamily(
             "counter", "gateway_oidc_fetches_total", "Attempts to fetch the keys of an issuer.", ("issuer", "outcome")
         )

@@ -42,6 +42,10 @@ class PromptCounter(Protocol):
         """
         ...
 
+    def tokens(self, document: Mapping[str, Any]) -> list[int] | None:
+        """Give the tokens themselves; None where `count` gives None, and where only their number is known."""
+        ...
+
 
 class Counters(Protocol):
     """The counters of all models."""

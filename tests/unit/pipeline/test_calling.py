@@ -41,6 +41,7 @@ from capstan_gateway.routing.registry import EndpointRegistry, EndpointState
 from capstan_gateway.streaming.deltas import said_in
 from capstan_gateway.streaming.opening import StreamOpening
 from capstan_gateway.telemetry.metrics import Metrics, ModelMetrics
+from capstan_gateway.tokens.counter import NO_COUNTERS
 from capstan_gateway.tokens.estimate import TextCount
 from capstan_gateway.upstream.errors import ConnectionLost, NoMemory
 from capstan_gateway.upstream.port import Endpoint
@@ -92,7 +93,7 @@ class Bench:
         self.deps: Any = SimpleNamespace(
             images=None,
             dispatcher=dispatcher(self.client, retries=retries), endpoint_wait_seconds=3.0, budget=self.budget,
-            executor=executor, credentials=SimpleNamespace(key=self.keys.get),
+            executor=executor, counters=NO_COUNTERS, credentials=SimpleNamespace(key=self.keys.get),
             loop_time=asyncio.get_running_loop().time,
         )  # fmt: skip
         self.ask = self.make_ask()
