@@ -26,6 +26,7 @@ from capstan_gateway.errors import (
     RouteNotFound,
 )
 from capstan_gateway.headers import Header
+from capstan_gateway.identity.credential import find_credential
 from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.pages.anthropic import anthropic_card, list_page, speaks_anthropic
 from capstan_gateway.pages.guard import principal_of
@@ -80,8 +81,13 @@ def model_routes(current: Callable[[], Runtime | None]) -> APIRouter:
     return router
 
 
-def health_routes(not_ready: Callable[[], str | None], notes: Callable[[], Sequence[str]]) -> APIRouter:
-    """GET /healthz: the process works. GET /readyz: it should get requests."""
+def health_routes(
+    not_ready: Callable[[], str | None], notes: Callable[[], Sequence[str]], tells: Callable[[bytes], bool]
+) -> APIRouter:
+    """GET /healthz: the process works. GET /readyz: it should get requests.
+
+    Details name issuers, objects and work that failed: only whom `tells` trusts by the credential is told.
+    """
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
@@ -90,14 +96,15 @@ def health_routes(not_ready: Callable[[], str | None], notes: Callable[[], Seque
         return {"status": "ok"}
 
     @router.get("/readyz")
-    async def readyz(response: Response) -> dict[str, str | list[str]]:
+    async def readyz(request: Request, response: Response) -> dict[str, str | list[str]]:
         """Say whether requests should come here, and why not; and what is wrong that keeps none away."""
-        reason, noted = not_ready(), list(notes())
+        told = tells(find_credential(request.headers.raw))
+        reason, noted = not_ready(), list(notes()) if told else []
         more: dict[str, str | list[str]] = {"notes": noted} if noted else {}
         if reason is None:
             return {"status": "ready", **more}
         response.status_code = 503
-        return {"status": "not ready", "reason": reason, **more}
+        return {"status": "not ready", "reason": reason if told else reason.partition(":")[0], **more}
 
     return router
 

@@ -1,6 +1,6 @@
 """Who may read which page. What is not said to be open is closed.
 
-open     /, /api/hello, /healthz, /readyz    who looks for a gateway, and the kubelet
+open     /, /api/hello, /healthz, /readyz    who looks for a gateway, and the kubelet; details are told to the admin
 admin    /internal/..., /metrics, docs        the admin credential; see `AdminGuard` for what is open without
 else     models, stored responses, docs       a credential of the API, as for inference
 """
@@ -120,6 +120,14 @@ class AdminGuard:
         if path not in open_now:
             self._key.check(credential)
         return None
+
+    def tells(self, credential: bytes) -> bool:
+        """Whether this is somebody who may know what is wrong with the gateway."""
+        try:
+            self(CONFIG, credential)
+        except GatewayError:
+            return False
+        return True
 
 
 def is_admin(path: bytes) -> bool:

@@ -10,10 +10,14 @@ import aiohttp
 import pytest
 
 from capstan_gateway.identity import issuer as module
+from capstan_gateway.identity.admin_key import Standing
+from capstan_gateway.process import listen
+from capstan_gateway.surface import admin_listener
 from fakes.openai_upstream import FakeUpstream
 from support.gateway import RunningGateway, entry, running_gateway
 from support.keys import key_entry, key_text
 from support.oidc import AUDIENCE, FakeIssuer
+from support.ports import free_port
 from support.wait import eventually
 
 CHAT = "/v1/chat/completions"
@@ -75,6 +79,33 @@ async def test_a_discovery_document_of_another_issuer_is_not_followed(tmp_path: 
             assert await status(gateway, issuer.sign()) == 503
             assert await status(gateway, key_text("ann")) == 200
             assert any("could not be fetched" in note for note in gateway.gateway.notes())
+
+
+async def test_whom_a_gateway_trusts_is_told_to_its_admin_alone(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Notes name issuers and what is wrong with them: /readyz of the API's port has them for the admin's key, that of a
+    port of its own for all; so it is with the reason why it is not ready."""
+    file = tmp_path / "admin-key"
+    file.write_text("admin-admin-admin-admin")
+    async with FakeIssuer("EdDSA").running() as issuer:
+        issuer.named = "https://another"
+        async with gateway_of(issuer, tmp_path, upstream, admin_key_file=file) as gateway:
+            await eventually(lambda: gateway.gateway.admin_key.standing is Standing.KNOWN, what="the admin key")
+            listener = await listen(admin_listener(gateway.gateway), gateway.gateway.settings, port := free_port())
+            told = {}
+            for given_up in (None, "oidc https://another"):
+                gateway.gateway.jobs.given_up = given_up
+                for url, key in (
+                    (gateway.url, ""), (gateway.url, key_text("ann")), (gateway.url, "admin-admin-admin-admin"),
+                    (f"http://127.0.0.1:{port}", ""),
+                ):  # fmt: skip
+                    headers = {"authorization": f"Bearer {key}"} if key else {}
+                    async with aiohttp.ClientSession() as http, http.get(f"{url}/readyz", headers=headers) as answer:
+                        told[given_up, url == gateway.url, key] = await answer.text()
+            await listener.close(grace_seconds=1.0)
+            gateway.gateway.jobs.given_up = None
+    secret = [issuer.url in text or "another" in text for text in told.values()]
+    assert secret == [False, False, True, True] * 2
+    assert "background work failed" in told["oidc https://another", True, ""]
 
 
 async def test_keys_rotate(tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,3 +98,19 @@ def test_a_key_of_the_api_is_no_key_of_the_admin() -> None:
         guard(b"/v1/models", ADMIN_KEY)
     with pytest.raises(Unauthenticated):
         guard(b"/internals", ADMIN_KEY)
+
+
+@pytest.mark.parametrize(
+    ("key", "everybody", "credential", "told"),
+    [
+        (known(), True, b"", False), (known(), True, ADMIN_KEY, True),
+        (known(), False, key_text("ann").encode(), False),
+        (AdminKey(), True, b"", True), (AdminKey(), False, b"", False), (absent(), False, ADMIN_KEY, False),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_to_whom_the_admins_pages_are_open(
+    key: AdminKey, everybody: bool, credential: bytes, told: bool
+) -> None:
+    """On the API's port: with the key, or where everybody is let in and there is none."""
+    guard = AdminGuard(key, apart=False, metrics_open=True, everybody=everybody)
+    assert guard.tells(credential) is told
