@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from copy import copy
+from functools import partial
 from operator import is_
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_contract.names import AUTO
-from capstan_gateway.config.views import Views, granted
+from capstan_gateway.config.views import Allowed, Only, Views, granted
 from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.dialects.targets.target import Target
 from capstan_gateway.identity.keyring import NO_KEYS, Keyring, build_keyring
@@ -114,8 +115,8 @@ class Runtime:
     """One config, ready to serve."""
 
     __slots__ = (
-        "_auto", "_config", "_entries", "_listing", "_members", "_served", "_views", "answering", "auto", "by_id",
-        "hash", "keyring", "models", "whole",
+        "_auto", "_config", "_entries", "_full", "_listing", "_members", "_served", "_views", "answering", "auto",
+        "by_id", "hash", "keyring", "models", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -137,15 +138,19 @@ class Runtime:
         self._entries = entries
         self._served = served
         self.answering = answering
-        self.models = {name: model for names in served.values() for name, model in names.items()}
+        self.models: Mapping[str, ServedModel] = {
+            name: model for names in served.values() for name, model in names.items()
+        }
         """By every name that clients may use: served names, aliases, adapters."""
         mains = ((name, names.get(entries[name].servedName)) for name, names in sorted(served.items()))
-        self.by_id = {name: model for name, model in mains if model is not None}
+        self.by_id: Mapping[str, ServedModel] = {name: model for name, model in mains if model is not None}
         self._auto = auto
         self.auto = auto if AUTO not in self.models and self.models else None
         """The built-in virtual model; None while a model of the config has its name."""
         self._members: dict[tuple[str, frozenset[Task]], tuple[Member[ServedModel], ...]] = {}
         self._views: Views[Runtime] = Views()
+        self._full: Views[Runtime] = Views()
+        """What views have that had to be made as a whole: it is of these models, whatever keys there are."""
         self._listing = b""
         self._config: GatewayConfig | None = None
 
@@ -166,13 +171,7 @@ class Runtime:
         """Give the same for other keys: no model of it is looked at, and what somebody may use is not made anew."""
         other = copy(self)
         other.hash, other.keyring, other.whole = config.hash, keyring, other
-
-        def moved(view: Runtime) -> Runtime:
-            view = copy(view)
-            view.hash, view.keyring, view.whole = other.hash, keyring, other
-            return view
-
-        other._views = self._views.changed(moved)
+        other._views = Views()  # They cost nothing until somebody looks; what was looked for is in `_full`.
         return other.of(config)
 
     @property
@@ -190,13 +189,20 @@ class Runtime:
         """
         if not principal.models:
             return self
-        return self._views.get(principal.models, self._view, lambda view: len(view.models))
+        return self._views.get(principal.models, partial(View, self), lambda _: 1)
 
-    def _view(self, patterns: tuple[str, ...]) -> "Runtime":
+    @property
+    def full(self) -> "Runtime":
+        """The same with all of it at hand: itself, unless it looks at its models one by one."""
+        return self
+
+    def made_of(self, patterns: tuple[str, ...]) -> "Runtime":
+        """Give all that these patterns allow: takes time in proportion to the models that there are, the first time."""
+        return self._full.get(patterns, self._make, lambda made: len(made.models))
+
+    def _make(self, patterns: tuple[str, ...]) -> "Runtime":
         served = granted(patterns, self.models, self._served, self.by_id)
-        return Runtime(
-            self.hash, self._entries, served, self.answering, self._auto, keyring=self.keyring, whole=self.whole
-        )
+        return Runtime(self.hash, self._entries, served, self.answering, self._auto)
 
     def cascaded(self, plan: CascadePlan) -> list[ServedModel]:
         """Give the members of a cascade, in their order."""
@@ -241,6 +247,51 @@ class Runtime:
         before = self.by_id[entry.id].layers
         same = len(before) == len(layers) and all(map(is_, before, layers))
         return self._served[entry.id] if same else None
+
+
+class View(Runtime):
+    """What patterns allow of a config. Models are looked at one by one, as they are asked for: most requests name one,
+    and to look at thousands for each list of names would take the loop.
+
+    Who chooses among all, as `auto` does, or lists them, has all of them looked at, once for a config.
+    """
+
+    __slots__ = ("_of", "_patterns")
+
+    def __init__(self, of: Runtime, patterns: tuple[str, ...]) -> None:
+        self.hash, self.keyring, self.whole = of.hash, of.keyring, of.whole
+        self.answering = of.answering
+        self._of, self._patterns = of.full, patterns
+        self._config = None
+        self._views = Views()
+        allowed = Allowed(patterns, self._of._served, self._of.by_id)
+        self.models = Only(self._of.models, allowed, lambda: self.full.models)
+        self.by_id = Only(self._of.by_id, allowed, lambda: self.full.by_id)
+
+    @property
+    def full(self) -> Runtime:
+        """What it has as a whole."""
+        return self._of.made_of(self._patterns)
+
+    @property
+    def auto(self) -> ServedModel | None:  # type: ignore[override]
+        """The built-in virtual model."""
+        return self.full.auto
+
+    @property
+    def listing(self) -> bytes:
+        """The list of models as OpenAI's API gives it."""
+        return self.full.listing
+
+    def listed(self) -> list[tuple[str, ServedModel]]:
+        """Give every name that requests may say, with its model, in the order of the names."""
+        return self.full.listed()
+
+    def members(self, model: ServedModel, tasks: frozenset[Task]) -> tuple[Member[ServedModel], ...]:
+        """Give the members of a virtual model that do one of these tasks, in the order of its plan."""
+        if isinstance(model.plan, RouterPlan) and model.plan.members is None:
+            return self.full.members(model, tasks)
+        return tuple(member for member in self._all_members(model.plan) if member.model.task in tasks)
 
 
 def _card(name: str, model: ServedModel) -> dict[str, object]:

@@ -6,13 +6,15 @@ that lacks its members.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Final, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from capstan_gateway.identity.names import allowed
+from capstan_gateway.identity.names import Patterns, allowed
 from capstan_gateway.selection.plan import CascadePlan, Plan
 
 MAX_VIEWS: Final = 2048
+MAX_KNOWN: Final = 256
+"""Models of which a view remembers whether they are there."""
 MAX_NAMES: Final = 100_000
 """Names that all views of a config have together: some ten megabytes."""
 
@@ -77,6 +79,79 @@ def members_of(plan: Plan | None) -> tuple[str, ...] | None:
     return None if plan.members is None else tuple(member.model for member in plan.members)
 
 
+class Allowed(Generic[Model]):
+    """Says of single models whether patterns allow them, without a look at any other: as `granted` does of all."""
+
+    __slots__ = ("_known", "_main", "_patterns", "_served")
+
+    def __init__(
+        self, patterns: tuple[str, ...], served: Mapping[str, Names[Model]], main: Mapping[str, Model]
+    ) -> None:
+        self._patterns = Patterns(patterns)
+        self._served = served
+        self._main = main
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def allows(self, model: Model) -> bool:
+        """Whether a model is there."""
+        key = model.id, model.name
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            found = self._known[key] = self._is_named(model) and self._has_members(model)
+        return found
+
+    def _is_named(self, model: Model) -> bool:
+        names = self._served.get(model.id, {})
+        return any(one is model and self._patterns.allows(name) for name, one in names.items())
+
+    def _has_members(self, model: Model) -> bool:
+        members = members_of(model.plan)
+        if members is None:
+            return True
+        known = (self._main[member] for member in members if member in self._main)
+        if isinstance(model.plan, CascadePlan):
+            return any(self._is_named(member) for member in known)
+        return any(
+            self.allows(member) if isinstance(member.plan, CascadePlan) else self._is_named(member) for member in known
+        )
+
+
+class Only(Mapping[str, Model]):
+    """Those of a config's models that are allowed, looked at one by one; `whole` gives all of them."""
+
+    __slots__ = ("_allowed", "_of", "_whole")
+
+    def __init__(
+        self, of: Mapping[str, Model], allowed: Allowed[Model], whole: Callable[[], Mapping[str, Model]]
+    ) -> None:
+        self._of = of
+        self._allowed = allowed
+        self._whole = whole
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Give the model of a name; `default` where there is none."""
+        model = self._of.get(name)
+        return model if model is not None and self._allowed.allows(model) else default
+
+    def __getitem__(self, name: str) -> Model:
+        model = self._of[name]
+        if not self._allowed.allows(model):
+            raise KeyError(name)
+        return model
+
+    def __contains__(self, name: object) -> bool:
+        model = self._of.get(name) if isinstance(name, str) else None
+        return model is not None and self._allowed.allows(model)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole())
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+
 class Views(Generic[View]):
     """The views of one config, by the patterns that they are made of; those that were not used for longest go first."""
 
@@ -88,13 +163,6 @@ class Views(Generic[View]):
 
     def __len__(self) -> int:
         return len(self._views)
-
-    def changed(self, change: Callable[[View], View]) -> "Views[View]":
-        """Give the same views with this change to each, which leaves it as many names as it had."""
-        other: Views[View] = Views(most=self._most, most_names=self._most_names)
-        other._views.update((patterns, (change(view), names)) for patterns, (view, names) in self._views.items())
-        other._names = self._names
-        return other
 
     def get(
         self, patterns: tuple[str, ...], make: Callable[[tuple[str, ...]], View], size: Callable[[View], int]

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from capstan_contract.keys import tenant_for
+from capstan_gateway.identity.names import ANY
 from capstan_gateway.identity.principal import Principal
 
 ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
@@ -20,6 +21,8 @@ ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 MAX_CHARS: Final = 256
 """Of the id of a key, and of a claim that becomes a part of who asks."""
 MAX_MODELS: Final = 256
+MAX_GLOBS: Final = 8
+"""Patterns with `*` in one token: each of them is held against the names that there are."""
 NO_MODELS: Final = ("",)
 """Allows no name at all, where an empty list would allow every one."""
 _URLSAFE: Final = bytes.maketrans(b"-_", b"+/")
@@ -28,6 +31,10 @@ _PARTS: Final = 3
 
 class TokenRefused(Exception):
     """This is no token that is taken; the message says why, for whoever looks for it, and holds nothing of it."""
+
+
+class ClaimRefused(TokenRefused):
+    """The token is its issuer's, and what it says of models cannot be used; the message is for whoever sends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +172,12 @@ def _models(claims: Mapping[str, Any], name: str) -> tuple[str, ...]:
     names = value.split() if isinstance(value, str) else value
     if names is None or names == []:
         return NO_MODELS
-    if not isinstance(names, list) or len(names) > MAX_MODELS:
-        raise TokenRefused("the claim of the models is no list of names")
-    if not all(isinstance(one, str) and len(one) <= MAX_CHARS for one in names):
-        raise TokenRefused("the claim of the models is no list of names")
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        raise ClaimRefused("the token's claim of models is no list of names")
+    globs = sum(ANY in one for one in names)
+    if len(names) > MAX_MODELS or globs > MAX_GLOBS or any(len(one) > MAX_CHARS for one in names):
+        raise ClaimRefused(
+            f"the token's claim of models has {len(names)} names, {globs} of them with `{ANY}`: at most {MAX_MODELS} "
+            f"are allowed, of {MAX_CHARS} characters, and {MAX_GLOBS} with `{ANY}`"
+        )
     return tuple(sorted(set(names))) or NO_MODELS

@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from capstan_gateway.errors import GatewayError, IdentityUnavailable
+from capstan_gateway.errors import GatewayError, IdentityUnavailable, Unauthenticated
 from capstan_gateway.identity.claims import (
     ClaimNames,
+    ClaimRefused,
     TokenRefused,
     Unverified,
     check_claims,
@@ -82,6 +83,8 @@ class Tokens:
             until = check_claims(said.claims, audiences=self._audiences, now=self._wall(), leeway=self._leeway)
             self._check_signature(token, said, issuer)
             principal = principal_from(said.claims, self._names, several_issuers=len(self.issuers) > 1)
+        except ClaimRefused as error:
+            raise Unauthenticated(str(error)) from None
         except TokenRefused:
             raise refused(token) from None
         self._remember(token, principal, until)

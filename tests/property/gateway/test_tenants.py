@@ -136,6 +136,8 @@ def test_a_view_is_a_config_without_what_is_not_allowed(world: World) -> None:
     for patterns in world.lists:
         view = runtime.seen_by(Principal(tenant="t", key="k", models=patterns))
         there = visible(world.models, patterns)
+        for name in every_name(world.models):  # Before all of it is made: each is looked at by itself.
+            assert (view.find(name) is not None) is (name in view.models) is (name in there)
         assert set(view.models) == there
         assert names_in(view.listing.decode()) == there
         for name in every_name(world.models):

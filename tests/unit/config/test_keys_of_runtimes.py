@@ -4,7 +4,7 @@ import pytest
 
 from capstan_contract.config import ModelEntry, StaticBackend
 from capstan_contract.keys import KeyEntry
-from capstan_gateway.config.runtime import Runtime
+from capstan_gateway.config.runtime import Runtime, View
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
@@ -74,8 +74,9 @@ def test_a_change_of_keys_makes_no_view_anew() -> None:
     before = compiled(A, B)
     who = Principal(tenant="t", key="b", models=("b",))
     seen = before.seen_by(who)
+    assert seen.listing
     after = compiled(B, previous=before)
-    assert after.seen_by(who).models is seen.models
+    assert after.seen_by(who).full is seen.full
     assert after.seen_by(who) is after.seen_by(who)
 
 
@@ -84,3 +85,17 @@ def test_a_changed_model_is_looked_at() -> None:
     before = compiled(A)
     with pytest.raises(pytest.fail.Exception):
         compiled(A, B, previous=before, models=MODELS[:2])
+
+
+def test_a_change_of_keys_copies_no_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thousand lists of names take no time of the loop when a key changes: each is made when it is used again."""
+    before = compiled(A, B)
+    for number in range(50):
+        before.seen_by(Principal(tenant="t", key="b", models=(f"b{number}",)))
+    made: list[object] = []
+    real = View.__init__
+    monkeypatch.setattr(View, "__init__", lambda view, *given: (made.append(view), real(view, *given))[1])
+    after = compiled(B, previous=before)
+    assert made == []
+    assert after.seen_by(Principal(tenant="t", key="b", models=("b",))).find("b") is not None
+    assert len(made) == 1

@@ -18,6 +18,7 @@ from capstan_contract.config import (
 )
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.config.views import Views
+from capstan_gateway.identity.names import Patterns
 from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
@@ -118,6 +119,36 @@ def test_a_model_called_auto_that_one_may_not_use_is_not_there() -> None:
     assert view.find("auto") is view.auto
 
 
+def test_who_names_a_model_has_no_other_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of a new list of names costs the same whether there are ten models or thousands; to list them looks at
+    all, once."""
+    runtime = compiled(*MODELS)
+    looked: list[str] = []
+    real = Patterns.allows
+    monkeypatch.setattr(Patterns, "allows", lambda of, name: (looked.append(name), real(of, name))[1])
+    made: list[object] = []
+    monkeypatch.setattr(Runtime, "_make", lambda of, patterns: (made.append(patterns), whole(of, patterns))[1])
+    view = seen(runtime, "b*", "to-*")
+    assert view.find("b") is not None
+    assert view.find("c") is None
+    assert view.models.get("nobody") is None
+    assert view.find("to-b") is not None
+    assert [member.model.name for member in view.members(view.models["to-b"], frozenset((Task.CHAT,)))] == ["b"]
+    assert set(looked) == {"b", "c", "to-b"}
+    assert made == []
+    assert {name for name, _ in view.listed()} == {"auto", "b", "to-b", "to-any"}
+    assert view.auto is not None
+    assert made == [("b*", "to-*")]
+
+
+def whole(of: Runtime, patterns: tuple[str, ...]) -> Runtime:
+    """Make what a view has as a whole."""
+    return MAKE(of, patterns)
+
+
+MAKE = Runtime._make
+
+
 def test_views_are_bounded() -> None:
     """Those that were not used for longest go first, by their number and by the names that they have together."""
     made: list[str] = []
@@ -132,11 +163,6 @@ def test_views_are_bounded() -> None:
     assert made == ["a", "b", "c", "b"]
     assert len(few) == 2
     assert made == ["a", "b", "c", "b"]
-    louder = few.changed(str.upper)
-    assert [louder.get((name,), make, len) for name in ("a", "b")] == ["A", "B"]
-    assert few.get(("a",), make, len) == "a"
-    assert louder.get(("c",), make, len) == "c"
-    assert len(louder) == 2
     small: Views[str] = Views(most_names=5)
     for name in ("aaa", "bb", "cc", "dddddddd", "e"):
         small.get((name,), make, len)

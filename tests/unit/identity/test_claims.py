@@ -1,5 +1,6 @@
 """What a token says."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from capstan_gateway.identity.claims import (
     NO_MODELS,
     ClaimNames,
+    ClaimRefused,
     TokenRefused,
     check_claims,
     is_token,
@@ -132,6 +134,23 @@ def test_claims_that_cannot_say_who_it_is(claims: dict[str, Any]) -> None:
     """What would be a line of its own in a log, another's tenant, or nothing at all."""
     with pytest.raises(TokenRefused):
         principal_from({**GOOD, **claims}, NAMES if "sub" not in claims else ClaimNames(), several_issuers=False)
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ([f"m{number}*" for number in range(9)], "9 of them with `*`"),
+        (" ".join(f"m{number}" for number in range(257)), "has 257 names"),
+        (["x" * 257], "of 256 characters"),
+        ([5], "no list of names"),
+    ],
+)
+def test_a_list_of_models_is_bounded_and_says_by_what(models: Any, said: str) -> None:
+    """Each pattern is held against every name: a token with more of them is told how many may be in it."""
+    with pytest.raises(ClaimRefused, match=re.escape(said)):
+        principal_from({**GOOD, "models": models}, NAMES, several_issuers=False)
+    fits = [*(f"m{number}*" for number in range(8)), *(f"m{number}" for number in range(248))]
+    assert len(principal_from({**GOOD, "models": fits}, NAMES, several_issuers=False).models) == 256
 
 
 def test_users_of_several_issuers_are_told_apart() -> None:
