@@ -1,7 +1,9 @@
 """The credential of the admin pages: a file that is made for an installation, read again when it changes.
 
-It holds one key a line. Two of them are valid at once, so that a key is replaced without a moment in which either its
-old or its new holder is refused: add the second line, change the holders, remove the first.
+It holds keys with blanks or ends of lines between them. Two of them are valid at once, so that a key is replaced
+without a moment in which either its old or its new holder is refused: add the second one, change the holders, remove
+the first. Who sends all of the file, as Prometheus does with a Secret, is let in by any key of it: with a blank between
+two of them that is a header's value too.
 """
 
 import asyncio
@@ -49,8 +51,8 @@ class AdminKey:
 
     def check(self, credential: bytes) -> None:
         """Return where this is a valid key; Unauthenticated otherwise. Takes the same time for every wrong one."""
-        digest = _digest(credential[:MAX_CREDENTIAL_BYTES])
-        fits = [hmac.compare_digest(digest, known) for known in self._digests]
+        given = [_digest(key) for key in credential[:MAX_CREDENTIAL_BYTES].split(maxsplit=MOST_KEYS)[:MOST_KEYS]]
+        fits = [hmac.compare_digest(digest, known) for digest in given for known in self._digests]
         if not any(fits):
             raise refused(credential)
 
@@ -80,9 +82,8 @@ class AdminKey:
 
 
 def usable_keys(text: bytes) -> list[bytes]:
-    """Give the keys in a file: its first two lines that are long enough, and could be a header's value."""
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if len(line) >= LEAST_KEY_BYTES and _fits_a_header(line)][:MOST_KEYS]
+    """Give the keys in a file: the first two of its words that are long enough, and could be a header's value."""
+    return [word for word in text.split() if len(word) >= LEAST_KEY_BYTES and _fits_a_header(word)][:MOST_KEYS]
 
 
 def _fits_a_header(key: bytes) -> bool:

@@ -151,9 +151,8 @@ def has_key(secret: Manifest, purpose: Purpose) -> bool:
 
 
 def lines_of(secret: Manifest, field: str) -> tuple[str, ...]:
-    """Give the lines of a Secret that can be sent in a header."""
-    lines = (line.strip() for line in _value(secret, field).splitlines())
-    return tuple(line.decode() for line in lines if line and all(0x21 <= byte <= 0x7E for byte in line))
+    """Give the lines and words of a Secret that can be sent in a header, each as a key of its own."""
+    return tuple(word.decode() for word in _value(secret, field).split() if all(0x21 <= byte <= 0x7E for byte in word))
 
 
 def build_secret(purpose: Purpose, name: str, namespace: str, value: str) -> Manifest:

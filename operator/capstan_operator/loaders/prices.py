@@ -13,6 +13,7 @@ from capstan_operator.desired.prices import (
     PriceTable,
     read_table,
 )
+from capstan_operator.errors import Retryable
 from capstan_operator.kube.errors import Forbidden, KubeError, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.resources.api_resource import CONFIG_MAPS
@@ -40,7 +41,7 @@ class PriceTables:
     async def load(self, before: Callable[[], PriceTable] = lambda: NO_PRICES) -> PriceTable:
         """Give the table: the same object as long as nothing has changed. `before` gives the prices that the process
         before has left in force: they count while the first table that is seen is faulty. Raises KubeError if it was
-        never read."""
+        never read, and Retryable for a list that lacks a table: nothing in it is believed."""
         try:
             listing = await self._kube.list(CONFIG_MAPS, namespace=self._namespace, label_selector=PRICES_SELECTOR)
         except KubeError:
@@ -49,8 +50,7 @@ class PriceTables:
             return self._table
         versions = {one["metadata"]["name"]: str(one["metadata"].get("resourceVersion")) for one in listing.items}
         if await self._lacks(versions):
-            log.warning("the list of price tables does not have one that is there: prices stay as they were")
-            return self._table
+            raise Retryable("the list of price tables does not have one that is there")
         if versions != self._versions:
             self._read(listing.items, before)
             self._versions = versions

@@ -27,9 +27,10 @@ def is_valid(key: AdminKey, credential: bytes) -> bool:
         (OLD, [OLD]), (OLD + b"\n", [OLD]), (OLD + b"\r\n" + NEW + b"\n", [OLD, NEW]), (b"\n\n " + OLD, [OLD]),
         (b"", []), (b"short", []), (b"short\n" + OLD, [OLD]), (b"with a blank in it", []),
         (OLD + b"\n" + NEW + b"\nthird-third-third", [OLD, NEW]), (b"\xff" * 20, []),
+        (OLD + b" " + NEW, [OLD, NEW]), (OLD + b"  " + NEW + b" \n", [OLD, NEW]),
     ],
 )  # fmt: skip
-def test_a_file_has_one_key_a_line(text: bytes, keys: list[bytes]) -> None:
+def test_a_file_has_keys_apart_by_blanks_or_lines(text: bytes, keys: list[bytes]) -> None:
     """The first two that could be keys count."""
     assert usable_keys(text) == keys
 
@@ -49,6 +50,15 @@ async def test_two_keys_are_valid_while_one_is_replaced(tmp_path: Path) -> None:
     assert is_valid(key, NEW)
     assert key.standing is Standing.KNOWN
     work.cancel()
+
+
+def test_who_sends_the_whole_file_is_let_in_by_a_key_in_it() -> None:
+    """Prometheus sends all of a Secret: two keys while one is replaced, whichever of them a gateway has."""
+    for held in (OLD, NEW, OLD + b" " + NEW):
+        key = AdminKey()
+        key.take(held)
+        assert is_valid(key, OLD + b" " + NEW)
+        assert not is_valid(key, b"a-guess-a-guess-a b-guess-b-guess-b " + held)
 
 
 def test_what_is_not_the_key_is_refused() -> None:

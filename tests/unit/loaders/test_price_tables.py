@@ -4,6 +4,7 @@ import pytest
 
 from capstan_contract.config import Price
 from capstan_operator.desired.prices import PRICES_FILE, build_table
+from capstan_operator.errors import Retryable
 from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.port import Listing
 from capstan_operator.loaders.prices import PriceTables
@@ -58,14 +59,19 @@ async def test_prices_stay_while_the_table_is_faulty_or_away() -> None:
 
 
 async def test_a_list_that_lacks_a_table_is_not_believed() -> None:
-    """A table that was read is asked for by name before its prices go; one that is gone, or is no table any more, goes
-    at once."""
+    """A table that was read is asked for by name before its prices go, and what else has changed is read when the list
+    is whole again; one that is gone, or is no table any more, goes at once."""
     kube = Away()
     tables = PriceTables(kube, namespace=HOME)
     kube.put(build_table(ONE, name="t", namespace=HOME, source="s"))
-    first = await tables.load()
+    assert (await tables.load()).prices == ONE
     kube.is_short = True
-    assert await tables.load() is first
+    kube.put(build_table(OTHER, name="t", namespace=HOME, source="s"))
+    with pytest.raises(Retryable):
+        await tables.load()
+    kube.is_short = False
+    assert (await tables.load()).prices == OTHER
+    kube.is_short = True
     table = build_table(ONE, name="t", namespace=HOME, source="s")
     del table["metadata"]["labels"]
     kube.put(table)
