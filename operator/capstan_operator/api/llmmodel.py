@@ -31,6 +31,7 @@ from capstan_operator.api.patterns import (
     REVISION,
     SOURCE,
     TAG,
+    TOKENIZER,
 )
 from capstan_operator.api.policies import PolicyInForce
 from capstan_operator.api.rules import answers, cache, engine, names, placement, scaling, serving, sources
@@ -246,6 +247,10 @@ class Serving(Part):
     """Most tokens of prompt and answer together; also the engine's --max-model-len."""
     maxOutputTokens: int | None = Field(default=None, ge=1, le=100_000_000)
     """Most tokens of one answer."""
+    tokenizer: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=TOKENIZER)] | None = None
+    """Which of the tokenizers that were shipped with the gateway counts its prompts: a folder there, or the beginning
+    of files' names. Default: that of the model's namespace and name, and of OpenAI's models their own. Where there is
+    none engines count, or prompts are estimated."""
     price: PriceSpec | None = None
     """What tokens cost."""
     weight: int = Field(default=100, ge=0, le=1_000_000)

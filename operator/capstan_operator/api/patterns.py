@@ -20,6 +20,7 @@ EXTENDED_RESOURCE: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-
 SOURCE: Final = r"^(hf|pvc|s3|oci)://[!-~]+$"
 ADAPTER_SOURCE: Final = r"^(hf|pvc|s3)://[!-~]+$"
 REVISION: Final = r"^[A-Za-z0-9][-A-Za-z0-9._/]*$"
+TOKENIZER: Final = r"^[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$"
 _HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 _H16 = r"[0-9A-Fa-f]{1,4}"
 _IPV6 = "|".join(
@@ -73,6 +74,7 @@ HINTS: Final[Mapping[str, str]] = {
     SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE",
     ADAPTER_SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH or s3://BUCKET/PATH",
     REVISION: "a branch, tag or commit: letters, digits and any of - . _ /",
+    TOKENIZER: "NAME or ORG/NAME, of letters, digits and any of - . _",
     URL: "http://HOST or https://HOST with an optional port (1 to 65535) and path, without user, password or query",
     DECIMAL: 'a decimal number in quotes, such as "0.15"',
     FRACTION: 'a number from 0 to 1 in quotes, such as "0.7"',

@@ -16,7 +16,8 @@ from capstan_operator.local.launch import Choices
 
 HELP = "serve a folder of manifests on this machine, without a cluster"
 NEEDED = (
-    "aiohttp", "fastapi", "hiredis", "httptools", "jwt", "redis", "uvicorn", "uvloop", "watchfiles",
+    "aiohttp", "fastapi", "hiredis", "httptools", "jinja2", "jwt", "redis", "tiktoken", "tokenizers", "uvicorn",
+    "uvloop", "watchfiles",
     *(() if sys.version_info >= (3, 14) else ("backports.zstd",)),
 )  # fmt: skip
 """What the extra `local` installs: this process, the gateway's and the engines' import it."""
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--insecure-no-auth", action="store_true", help="serve everybody on this machine, without API keys"
     )
+    parser.add_argument(
+        "--tokenizers-dir", type=Path, metavar="DIR", help="folder with tokenizers, by which the gateway counts prompts"
+    )
     parser.add_argument("--vllm-python", metavar="PATH", help="interpreter that has vLLM (default: this one)")
     parser.add_argument(
         "--state-dir", type=Path, default=Path(".capstan"), metavar="DIR", help="for logs and the like (.capstan)"
@@ -62,6 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.file.exists():
         print(f"error: {arguments.file} does not exist", file=sys.stderr)
         return 2
+    if arguments.tokenizers_dir is not None and not arguments.tokenizers_dir.is_dir():
+        print(f"error: {arguments.tokenizers_dir} is no folder", file=sys.stderr)
+        return 2
     if arguments.engine_arg and not arguments.engine:
         print("error: --engine-arg needs --engine", file=sys.stderr)
         return 2
@@ -72,8 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
         vllm_python=_vllm_python(arguments.vllm_python),
     )
     options = Options(
-        arguments.file, arguments.port, arguments.state_dir, choices, os.environ, arguments.insecure_no_auth
-    )
+        arguments.file, arguments.port, arguments.state_dir, choices, os.environ, arguments.insecure_no_auth,
+        arguments.tokenizers_dir,
+    )  # fmt: skip
     code = 0
     try:
         asyncio.run(serve(options, say=_say, show=_print))

@@ -60,6 +60,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         contextWindow=serving.contextWindow,
         maxOutputTokens=serving.maxOutputTokens,
         compatibility=_compatibility(spec.compatibility),
+        tokenizer=serving.tokenizer or "",
         continuousUsage=spec.has_engine and spec.engine.type is EngineType.VLLM,
         price=_price(serving.price),
         weight=serving.weight,

@@ -39,6 +39,7 @@ _NOT_IN_PODS: Final[Mapping[str, Any]] = {
     "serving": {
         "capabilities": True,
         "maxOutputTokens": True,
+        "tokenizer": True,
         "price": True,
         "weight": True,
         "fallbacks": True,

@@ -36,8 +36,10 @@ class GatewayProcess:
         admin_key: str,
         admin_file: Path,
         everybody: bool = False,
+        tokenizers: Path | None = None,
     ) -> None:
-        """`admin_key` is what is in `admin_file`; `everybody`: serve without API keys."""
+        """`admin_key` is what is in `admin_file`; `everybody`: serve without API keys; `tokenizers`: a directory of
+        them."""
         self._headers = {"Authorization": f"Bearer {admin_key}"}
         self._http = http
         self.address = f"http://{host}:{port}"
@@ -52,6 +54,7 @@ class GatewayProcess:
             *("--drain-seconds", "0", "--grace-seconds", f"{GRACE_SECONDS:g}"),
             *("--admin-key-file", str(admin_file), "--log-format", "text"),
             *(("--insecure-no-auth",) if everybody else ()),
+            *(() if tokenizers is None else ("--tokenizers-dir", str(tokenizers))),
         ]
 
     async def start(self) -> None:

@@ -52,6 +52,8 @@ class Options:
     environment: Mapping[str, str] = field(repr=False)
     everybody: bool = False
     """Serve without API keys."""
+    tokenizers: Path | None = None
+    """A directory of tokenizers, by which the gateway counts prompts."""
 
 
 async def serve(options: Options, *, say: Callable[[str, str], None], show: Callable[[str], None]) -> None:
@@ -97,6 +99,7 @@ class _Session:
             admin_key=self._keys.admin_key,
             admin_file=self._keys.admin_file,
             everybody=options.everybody,
+            tokenizers=options.tokenizers,
         )
         self._teller = Teller(
             self._gateway.address,

@@ -475,6 +475,29 @@ def test_images_by_url_are_values_of_the_chart() -> None:
         assert getattr(default, name) == getattr(Settings(), name), name
 
 
+def test_tokenizers_come_from_a_config_map_or_a_claim() -> None:
+    """They are mounted where the gateway is told to look, read-only; one that is not there yet stops no pod."""
+
+    def told(**tokenizers: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        pod = pod_specs(render(with_values(gateway={"tokenizers": tokenizers})))["capstan-gateway"]
+        container = pod["containers"][0]
+        settings = parse_settings([], {item["name"]: item["value"] for item in container["env"]})
+        mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "tokenizers"]
+        volumes = [volume for volume in pod["volumes"] if volume["name"] == "tokenizers"]
+        return settings.tokenizers_dir, *mounts, *volumes
+
+    folder = Path("/etc/capstan/tokenizers")
+    mount = {"name": "tokenizers", "mountPath": str(folder), "readOnly": True}
+    assert told() == (None,)
+    assert told(configMap="t") == (
+        folder, mount, {"name": "tokenizers", "configMap": {"name": "t", "optional": True}},
+    )  # fmt: skip
+    claim = {"name": "tokenizers", "persistentVolumeClaim": {"claimName": "t", "readOnly": True}}
+    assert told(existingClaim="t", subPath="a/b") == (folder, {**mount, "subPath": "a/b"}, claim)
+    both = try_render(with_values(gateway={"tokenizers": {"configMap": "a", "existingClaim": "b"}}))
+    assert "exclude each other" in both.stderr
+
+
 def test_issuers_of_tokens_are_values_of_the_chart(tmp_path: Path) -> None:
     """With issuers the gateway is told all of that; without it is told nothing, and has its own defaults."""
     oidc = {

@@ -45,6 +45,12 @@ def test_only_of_vllm_the_gateway_may_ask_for_counts_in_streams(engine: str) -> 
     assert not _entry(make_model(model={}, external=external)).continuousUsage
 
 
+def test_a_model_may_name_its_tokenizer() -> None:
+    """An entry of one that names none is as it was before there was the field."""
+    assert _entry(make_model(serving={"tokenizer": "Qwen/Qwen3-8B"})).tokenizer == "Qwen/Qwen3-8B"
+    assert "tokenizer" not in _entry(make_model()).model_dump()
+
+
 def test_a_generation_that_changes_nothing_for_the_gateway_changes_nothing_in_its_config() -> None:
     """A scale or a label reloads nothing; an object made anew of the same name is another one."""
     configs = {compile_gateway([make_model(generation=number)]).config.hash for number in (1, 2)}

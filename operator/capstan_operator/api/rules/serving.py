@@ -38,4 +38,10 @@ SPEC = (
         holds=lambda self: self.compatibility is None or not self.is_virtual,
         field_path=".compatibility",
     ),
+    Rule(
+        cel=("!has(self.serving) || !has(self.serving.tokenizer) || (!has(self.router) && !has(self.cascade))"),
+        message="must not be set together with `router` or `cascade`: each of their members has its own",
+        holds=lambda self: self.serving.tokenizer is None or not self.is_virtual,
+        field_path=".serving.tokenizer",
+    ),
 )
