@@ -78,7 +78,7 @@ def test_which_credentials_have_the_form_of_a_token(text: bytes, is_one: bool) -
         ({"exp": None}, False), ({"exp": NOW - 31}, False), ({"exp": NOW - 29}, True), ({"exp": "soon"}, False),
         ({"exp": True}, False), ({"exp": float("inf")}, False), ({"exp": NOW - 30}, False),
         ({"nbf": NOW + 29}, True), ({"nbf": NOW + 31}, False), ({"iat": NOW + 31}, False), ({"iat": NOW + 29}, True),
-        ({"nbf": "x"}, False),
+        ({"nbf": "x"}, False), ({"nbf": True}, False), ({"iat": False}, False),
     ],
 )  # fmt: skip
 def test_for_whom_and_for_how_long(claims: dict[str, Any], good: bool) -> None:

@@ -164,11 +164,24 @@ def test_what_is_remembered_is_forgotten_in_time() -> None:
     real = world.clock
     world.clock = lambda: real() + 3600 + 31
     assert world.tokens.find(tokens[2]) is None
+    ends = [until for _, until in world.tokens._known.values()]
+    world.clock = lambda: ends[-1]
+    assert world.tokens.find(tokens[2]) is None
     world.clock = real
     assert world.tokens.find(tokens[2]) is not None
     assert all(token not in key for token in tokens for key in world.tokens._known)
     world.issuer.on_changed()
     assert world.tokens.find(tokens[2]) is None
+
+
+def test_one_name_of_two_issuers_is_two_users() -> None:
+    """They share no limits, no budget and no history."""
+    one, other = World(), World()
+    other.fake.url = "https://other.example.com"
+    other.issuer.name = other.fake.url  # type: ignore[misc]
+    tokens = Tokens([one.issuer, other.issuer], audiences=("capstan",), names=ClaimNames(), leeway=30, wall=time.time)
+    first, second = (tokens.check(world.fake.sign(sub="ann").encode()) for world in (one, other))
+    assert len({first.user, second.user}) == len({first.tenant, second.tenant}) == 2
 
 
 def test_an_unknown_key_may_be_a_new_one() -> None:
