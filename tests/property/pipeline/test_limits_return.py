@@ -67,6 +67,8 @@ class Way:
                 raise UpstreamFailed("no")
             if self.end == "refused":
                 raise GatewayError("no", status=400)
+            if self.end == "busy":
+                raise GatewayError("not now", status=429)
             if self.end == "left":
                 raise ClientGone
             if self.end == "streamed":
@@ -93,7 +95,7 @@ small = st.integers(0, 50)
 ways = st.builds(
     Way,
     calls=st.lists(st.tuples(small, small, st.none() | small), max_size=3).map(tuple),
-    end=st.sampled_from(("answered", "streamed", "failed", "refused", "left")),
+    end=st.sampled_from(("answered", "streamed", "failed", "refused", "busy", "left")),
     cached=st.none() | st.tuples(small, small, small),
 )
 
@@ -107,6 +109,9 @@ def limit(name: str, unit: Unit) -> LimitRule:
 
 RULES = tuple(limit(unit.value.lower(), unit) for unit in Unit)
 BUDGET = BudgetRule(name="money", per=Per.KEY, nanoDollars=HUGE, period=Period(type=PeriodType.DAY))
+ALL = RateLimitBody(limits=RULES, budgets=(BUDGET,))
+SAME_FOR_ALL = RateLimitBody(limits=(limit("requests", Unit.REQUESTS), limit("concurrency", Unit.CONCURRENCY)))
+"""Rules of which every request takes the same, whatever it says."""
 
 
 class SlowCounts(Counts):
@@ -121,24 +126,25 @@ class SlowCounts(Counts):
 
 
 @given(
-    st.lists(ways, max_size=8), st.integers(0, 8), st.sampled_from(CountCached), st.sampled_from(Mode), st.booleans()
-)
+    st.lists(ways, max_size=8), st.integers(0, 8), st.sampled_from((ALL, SAME_FOR_ALL)), st.sampled_from(CountCached),
+    st.sampled_from(Mode), st.booleans(),
+)  # fmt: skip
 def test_counters_come_back_to_what_the_bills_say(
-    requests: list[Way], first: int, cached: CountCached, mode: Mode, slow: bool
+    requests: list[Way], first: int, body: RateLimitBody, cached: CountCached, mode: Mode, slow: bool
 ) -> None:
     """At once or one after the other; answered, failed, refused, left, out of a cache; decided by shares or a store."""
-    asyncio.run(run(requests, cached, mode, slow=slow, first=first))
+    body = body.model_copy(update={"countCached": cached, "mode": mode})
+    asyncio.run(run(requests, body, slow=slow, first=first))
 
 
-async def run(requests: list[Way], cached: CountCached, mode: Mode, *, slow: bool, first: int = 0) -> None:
+async def run(requests: list[Way], body: RateLimitBody, *, slow: bool, first: int = 0) -> None:
     """Do so many first, and when they have ended and shares were taken because of them, the others."""
     store = SlowCounts(remote=True) if slow else Counts()
     async with kept(store.limiter):
-        await _run(requests[:first], requests[first:], cached, mode, store)
+        await _run(requests[:first], requests[first:], body, store)
 
 
-async def _run(first: list[Way], others: list[Way], cached: CountCached, mode: Mode, store: Counts) -> None:
-    body = RateLimitBody(mode=mode, limits=RULES, budgets=(BUDGET,), countCached=cached)
+async def _run(first: list[Way], others: list[Way], body: RateLimitBody, store: Counts) -> None:
     policy = compile_policy("RateLimitPolicy/t/p", body)
     background = Background()
     shared = Shared(
@@ -163,16 +169,17 @@ async def _run(first: list[Way], others: list[Way], cached: CountCached, mode: M
         for _ in range(20):  # What decides, or is told, in the background waits some turns.
             await asyncio.sleep(0)
     assert not len(background)
-    kept = [way.kept(cached) for way in requests]
+    kept = [way.kept(body.countCached) for way in requests]
     count, prompt, output, money = (sum(column) for column in zip(*kept, strict=True)) if kept else (0, 0, 0, 0)
     wanted = [count, prompt + output, prompt, output, 0, money]
     plan = shared.plans.by_policy()[policy][0] if requests else None
     assert not store.under_way
     if plan is not None:
-        assert [store.used_of(counter.bucket) for counter in plan.counters] == wanted
+        found = [store.used_of(counter.bucket) for counter in plan.counters]
+        assert found == (wanted if body.budgets else [count, 0])
 
 
 @pytest.mark.parametrize("end", ["answered", "left"])
 async def test_an_ask_settles_once(end: str) -> None:
     """However often its end is told."""
-    await run([Way(((1, 2, 3),), end)] * 3, CountCached.FULL, Mode.ENFORCE, slow=True)
+    await run([Way(((1, 2, 3),), end)] * 3, ALL, slow=True)
