@@ -10,26 +10,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode, urlsplit
-from urllib.request import Request, urlopen
 
-KEY_VARIABLE: Final = "CAPSTAN_ADMIN_KEY"
-SECONDS: Final = 30
+from capstan_operator.cli.usage_source import KEY_VARIABLE, Refused, fetch
+from capstan_operator.errors import OperatorError
+from capstan_operator.settings import BuildSettings
+
 NAMES: Final = ("day", "tenant", "team", "user", "model")
 FORMS: Final = ("table", "csv", "json")
-MOST_ANSWER_BYTES: Final = 256 * 1024 * 1024
 NANO: Final = 1_000_000_000
 _NUMBERS: Final = ("requests", "input_tokens", "cached_tokens", "output_tokens", "dollars", "unpriced_requests")
 _EPILOG: Final = """\
-It is asked of the admin port of any gateway. In a cluster: kubectl -n capstan-system port-forward
-deployment/capstan-gateway 9090, and --url http://127.0.0.1:9090. Days are in UTC. Requests with a call of a model
-without a price are counted as unpriced; what such calls cost is not in `dollars`."""
+Any gateway is asked: that of the cluster which the kubeconfig names, by way of its API server (which needs the right to
+`get` services/proxy, and the Secret with the admin key), the one of `capstan up` with --state-dir, or the admin port at
+--url. Days are in UTC. Requests with a call of a model without a price are counted as unpriced; what such calls cost is
+not in `dollars`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--url", required=True, help="of a gateway's admin port, such as http://127.0.0.1:9090")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--url", help="of a gateway's admin port, such as http://127.0.0.1:9090")
+    where.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="the gateway of `capstan up` with this --state-dir"
+    )
+    where.add_argument("--context", help="context of the kubeconfig (default: its current one)")
+    parser.add_argument(
+        "-n", "--namespace", default=os.environ.get("CAPSTAN_NAMESPACE") or BuildSettings().install_namespace,
+        help="where Capstan is installed (%(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--key-file", type=Path, metavar="FILE", help=f"with the admin key (default: the variable {KEY_VARIABLE})"
     )
@@ -47,8 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and print what is told; 1 when the gateway does not tell it."""
     try:
-        told = ask(arguments.url, _query(arguments), key=_key(arguments.key_file))
-    except (OSError, ValueError) as error:
+        told = read(fetch(arguments, _query(arguments)))
+    except Refused as error:
+        print(f"error: {_refusal(error)}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError, OperatorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(written(told, arguments.output), end="")
@@ -63,41 +74,22 @@ def _query(arguments: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in query.items() if value is not None}
 
 
-def _key(file: Path | None) -> str:
-    text = os.environ.get(KEY_VARIABLE, "") if file is None else file.read_text()
-    return text.strip().partition("\n")[0].strip()
-
-
-def ask(url: str, query: Mapping[str, str], *, key: str = "") -> dict[str, Any]:
-    """Give what a gateway tells; ValueError, in one line, when it tells an error or something else."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"--url must be http:// or https://, not {url!r}")
-    request = Request(  # noqa: S310 - checked above
-        f"{url.rstrip('/')}/internal/usage?{urlencode(query)}", headers={"accept": "application/json"}
-    )
-    if key:
-        request.add_unredirected_header("Authorization", f"Bearer {key}")
-    try:
-        with urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
-            body = answer.read(MOST_ANSWER_BYTES)
-    except HTTPError as error:
-        raise ValueError(_refusal(error)) from None
-    except URLError as error:
-        raise ValueError(f"no answer from {parts.hostname}: {error.reason}") from None
+def read(body: bytes) -> dict[str, Any]:
+    """Read what a gateway tells; ValueError, in one line, when it is something else."""
     told = _object(body)
     if told is None or told.get("object") != "usage" or not isinstance(told.get("rows"), list):
-        raise ValueError(f"{url} is no gateway's admin port: it answered something else")
+        raise ValueError("this is no gateway's admin port: it answered something else")
     return told
 
 
-def _refusal(error: HTTPError) -> str:
-    found = (_object(error.read(65536)) or {}).get("error")
-    message = found.get("message") if isinstance(found, dict) else None
-    if error.code == 404:
+def _refusal(error: Refused) -> str:
+    answer = _object(error.body) or {}
+    found = answer.get("error")
+    message = found.get("message") if isinstance(found, dict) else answer.get("message")
+    if error.status == 404:
         return "this gateway counts no usage (--usage-days is 0), or this is not its admin port"
-    hint = f" (give the admin key with --key-file or {KEY_VARIABLE})" if error.code == 401 else ""
-    return f"the gateway refused ({error.code}): {message or error.reason}{hint}"
+    hint = f" (give the admin key with --key-file or {KEY_VARIABLE})" if error.status == 401 else ""
+    return f"the gateway refused ({error.status}): {message or error.reason}{hint}"
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ import asyncio
 import builtins
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
@@ -356,6 +356,25 @@ class KubeClient:
             return response.status, response.headers, await response.read()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise Unavailable(f"{request}: {type(error).__name__}: {error}") from error
+
+    async def get_through(
+        self, service: str, port: str, path: str, *, namespace: str, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        """Ask a Service by way of the API server; give the status and the body, whoever of the two has answered.
+
+        `Authorization` is what the API server reads, and does not pass on. Raises Unavailable where nobody answers.
+        """
+        base = f"{self._configuration.host}/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy"
+        given = {"Accept": "application/json", "User-Agent": self._agent, **headers}
+        header = await authorization(self._configuration)
+        if header is not None:
+            given["authorization"] = header
+        timeout = aiohttp.ClientTimeout(total=self._limits.attempt_seconds)
+        try:
+            response = await self._rest.request("GET", base + path, headers=given, _request_timeout=timeout)  # type: ignore[no-untyped-call]
+            return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise Unavailable(f"GET {service}: {type(error).__name__}: {error}") from error
 
     async def _refresh(self) -> bool:
         """Read the credentials afresh; tell whether trying again makes sense."""

@@ -20,7 +20,7 @@ from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.members import describe
 from capstan_operator.desired.name_rules import ONE_TENANT
 from capstan_operator.desired.types import CompiledGateway
-from capstan_operator.local.configdir import write_config
+from capstan_operator.local.configdir import write_atomically, write_config
 from capstan_operator.local.engine_processes import Engines
 from capstan_operator.local.errors import NothingToServe
 from capstan_operator.local.folder import Folder
@@ -30,7 +30,7 @@ from capstan_operator.local.keys import write_credentials
 from capstan_operator.local.launch import Choices, Launch, NotHere, on_chosen_engine, plan_launch, wanted_replicas
 from capstan_operator.local.plan import Slot, plan_processes, serving_urls
 from capstan_operator.local.ports import check_port
-from capstan_operator.local.statedir import state_directory
+from capstan_operator.local.statedir import ADDRESS, state_directory
 from capstan_operator.local.tell import Scene, Teller
 from capstan_operator.resources.resource import ObjectKey
 
@@ -133,6 +133,7 @@ class _Session:
             self._step()
             await self._gateway.start()
             self._gateway_is_up = True
+            write_atomically(self._options.state / ADDRESS, f"{self._gateway.address}\n")
             self._tasks.create_task(self._tell_when_live())
             self._tasks.create_task(self._gateway.keep_running())
             self._tasks.create_task(self._watch())

@@ -11,6 +11,8 @@ from pathlib import Path
 from capstan_operator.local.errors import AlreadyRunning, ForeignFolder
 
 LOCK = "lock"
+ADDRESS = "gateway-url"
+"""Where the gateway of the session is that runs."""
 KEYS = "keys"
 """The part that outlives a session."""
 PARTS = ("config", "credentials", "logs", "prefixes")
@@ -27,11 +29,13 @@ def state_directory(folder: Path) -> Iterator[Path]:
     try:
         _lock(descriptor, folder)
         (folder / KEYS).mkdir(mode=0o700, exist_ok=True)
+        (folder / ADDRESS).unlink(missing_ok=True)
         for part in PARTS:
             shutil.rmtree(folder / part, ignore_errors=True)
             (folder / part).mkdir(mode=0o700)
         yield folder
         shutil.rmtree(folder / "credentials", ignore_errors=True)
+        (folder / ADDRESS).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
