@@ -41,8 +41,9 @@ from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.counted import Comparison
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.limits.exact import ExactCounts
 from capstan_gateway.pipeline.limits.kind import RateLimits
-from capstan_gateway.pipeline.limits.layer import Shared
+from capstan_gateway.pipeline.limits.needs import Shared
 from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.policies import Policies, PolicyKind
 from capstan_gateway.pipeline.probed import ProbeTargets
@@ -149,6 +150,7 @@ class Gateway:
                 means=self.deps.means,
                 executor=self._documents,
                 background=self.deps.background,
+                counts=self._exact_counts(),
                 slice_tokens=settings.stream_slice_tokens,
                 counts_together=limiter is None and settings.redis_url is not None,
             ),
@@ -223,6 +225,13 @@ class Gateway:
             await asyncio.gather(living, return_exceptions=True)
             self._documents.close()
             self.deps.counting.close()
+
+    def _exact_counts(self) -> ExactCounts | None:
+        def count(by: str) -> None:
+            self.metrics.limit_prompt_counts.at(by).value += 1
+
+        seconds = self.settings.count_seconds
+        return ExactCounts(self.deps, seconds=seconds, on_count=count) if seconds else None
 
     def _request_log(self) -> RequestLog:
         dropped = self.metrics.outbox_dropped.at(RequestLog.name)

@@ -116,6 +116,10 @@ class Settings:
     stream_slice_tokens: int = setting(
         256, "how many tokens of output limits take at a time for an answer that streams", least=1, most=1_000_000
     )
+    count_seconds: float = setting(
+        0.25, "how long a request near a limit waits for its model's own count of its prompt; 0: the estimate decides",
+        least=0, most=10,
+    )  # fmt: skip
     hedge_percent: float = setting(
         2.0, "most streams, in percent, sent to a second endpoint when their first token is late; 0: none",
         least=0, most=100,

@@ -14,7 +14,7 @@ chat completions    as it is                   as it is                 translat
 import time
 from typing import Final, Protocol
 
-from capstan_contract.config import Provider
+from capstan_contract.config import Provider, Task
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.clients.native import (
     NativeMessagesRelay,
@@ -118,6 +118,18 @@ def may_tokenize(request: Request, model: ServedModel) -> bool:
     return is_all_text(request.document)
 
 
+def is_countable(request: Request) -> bool:
+    """Whether a tokenizer can tell how many tokens this request's prompt has: a conversation of nothing but text, or
+    one text to go on from or to embed."""
+    if request.untranslatable is not None:
+        return False
+    document = request.document
+    if "messages" in document:
+        return is_all_text(document)
+    field = "input" if not request.route.tasks.isdisjoint((Task.EMBED,)) else "prompt"
+    return isinstance(document.get(field), str) and document.get("suffix") is None
+
+
 def estimated_count(request: Request, model: ServedModel) -> bytes:
     """Give the count of a prompt that nobody can count: system, messages and tools, as `tokens.estimate` does.
 
@@ -216,6 +228,15 @@ class _ChatTokenized(_Tokenized):
         return to_json({"input_tokens": engine_count(body)}), None
 
 
+class _PromptTokenized(_ChatTokenized):
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        document = request.document
+        if "messages" in document:
+            return super().body(request, model)
+        prompt = document["prompt"] if "prompt" in document else document["input"]
+        return to_json(to_engine({"prompt": prompt}, model.upstream_name))
+
+
 class _TranslatedMessages(_TellsAsMessages):
     path = b"/messages"
     native = False
@@ -287,6 +308,8 @@ class _NativeResponses(_TellsAsResponses):
 COUNT_TOKENS: Final = _CountTokens()
 CHAT_TOKENIZED: Final = _ChatTokenized()
 """An engine's `/tokenize` for `/v1/messages/count_tokens`."""
+PROMPT_TOKENIZED: Final = _PromptTokenized()
+"""The same for any request that `is_countable`, for the gateway's own use."""
 _TOKENIZED: Final = _Tokenized()
 _TOKENIZED_BY_PROVIDER: Final = _TokenizedByProvider()
 _TRANSLATED_MESSAGES: Final = _TranslatedMessages()

@@ -154,6 +154,10 @@ class Metrics(Collector):
             "counter", "llm_limit_decisions_total", "Decisions of RateLimitPolicies.",
             ("policy", "mode", "rule", "outcome"),
         )  # fmt: skip
+        self.limit_prompt_counts = NumberFamily(
+            "counter", "gateway_limit_prompt_counts_total",
+            "Decisions of limits that depended on the length of a prompt, by who knew it.", ("by",),
+        )  # fmt: skip
         self.limit_tokens = NumberFamily(
             "counter", "llm_limit_tokens_total", "Tokens that limits have reserved, and settled.",
             ("policy", "rule", "stage"),

@@ -3,6 +3,7 @@
     ratio       told / estimate, a moving average of prompts that are long enough to tell something
     deviation   how far prompts are from it, a moving average too
     corrected   estimate * (ratio + 2 * deviation)
+    range       estimate * (ratio -+ 4 * deviation), which is as far as the timer's own margin goes
 
 The averages and their weights are those of TCP's timer (RFC 6298, section 2: an eighth, and a quarter of the newest),
 with half of its margin: what is reserved too low is taken all the same when the request is settled. Everything is whole
@@ -28,6 +29,7 @@ EVERY: Final = 8
 _MEAN_SHARE: Final = 8
 _DEVIATION_SHARE: Final = 4
 _MARGIN: Final = 2
+_WIDE_MARGIN: Final = 4
 
 
 class PromptRatios:
@@ -83,6 +85,18 @@ class PromptRatios:
         too little is known. Never negative, and 0 only where the estimate is."""
         factor = self._factors.get(model_id)
         return estimate if factor is None else -(-estimate * factor // ONE)
+
+    def range_of(self, model_id: str, estimate: int) -> tuple[int, int]:
+        """Give the fewest and the most tokens that such a prompt has, as far as anybody can tell: what a template puts
+        around it may be `LEAST_TOKENS` more. The corrected estimate is among them."""
+        known = self._known.get(model_id)
+        if known is None or known[2] < LEAST_PROMPTS:
+            least, most = LEAST_RATIO, MOST_RATIO
+        else:
+            mean, deviation = known[0] // _MEAN_SHARE, known[1] // _DEVIATION_SHARE
+            least = min(max(mean - _WIDE_MARGIN * deviation, LEAST_RATIO), self._factors[model_id])
+            most = min(mean + _WIDE_MARGIN * deviation, MOST_RATIO)
+        return estimate * least // ONE, -(-estimate * most // ONE) + LEAST_TOKENS
 
     def retain(self, model_ids: Iterable[str]) -> None:
         """Forget every other model."""

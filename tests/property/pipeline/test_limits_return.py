@@ -28,7 +28,8 @@ from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.estimates import MeanOutputs
 from capstan_gateway.pipeline.layers import AnswerFunction, compose
 from capstan_gateway.pipeline.limits.counting import PolicyCells
-from capstan_gateway.pipeline.limits.layer import RateLimitLayer, Shared
+from capstan_gateway.pipeline.limits.layer import RateLimitLayer
+from capstan_gateway.pipeline.limits.needs import Shared
 from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.limits.rules import compile_policy
 from capstan_gateway.pipeline.reply import Reply, WholeReply

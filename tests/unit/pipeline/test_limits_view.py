@@ -24,7 +24,7 @@ from capstan_gateway.limits.port import Outcome, Standing, Verdict
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.estimates import MeanOutputs
 from capstan_gateway.pipeline.limits.kind import RateLimits
-from capstan_gateway.pipeline.limits.layer import Shared
+from capstan_gateway.pipeline.limits.needs import Shared
 from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.limits.rules import compile_policy
 from capstan_gateway.pipeline.limits.view import usage_of, used_at

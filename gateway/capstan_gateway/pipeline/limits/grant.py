@@ -124,6 +124,16 @@ class Grant:
         """
         if self.reservation is None:
             raise RuntimeError("nothing was taken")
+        more = self.missing(charges, bounded=bounded)
+        if not any(more):
+            return None
+        verdict = await self.reservation.extend(more, used=self.used(_NO_USAGE, None))
+        if verdict.admitted:
+            self.held = [Charge(had.bucket, had.amount + extra) for had, extra in zip(self.held, more, strict=True)]
+        return verdict
+
+    def missing(self, charges: Sequence[Charge], *, bounded: bool) -> list[int]:
+        """Give what each counter lacks of so much beyond what was used so far; see `raise_to`."""
         used, more = self.used(_NO_USAGE, None), [0] * len(charges)
         for place in self.plan.spending:
             if place not in self.waived:
@@ -131,12 +141,7 @@ class Grant:
                 if not bounded:
                     wanted = min(wanted, max(self.plan.counters[place].rule.limit, had))
                 more[place] = max(wanted - had, 0)
-        if not any(more):
-            return None
-        verdict = await self.reservation.extend(more, used=used)
-        if verdict.admitted:
-            self.held = [Charge(had.bucket, had.amount + extra) for had, extra in zip(self.held, more, strict=True)]
-        return verdict
+        return more
 
     def left(self) -> list[int]:
         """Give what each counter holds for it and was not used yet."""

@@ -6,7 +6,8 @@ from typing import NamedTuple
 from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_contract.limits import RATE_LIMIT_KIND, LimitsReport, read_body
 from capstan_gateway.pipeline.limits.counting import PolicyCells
-from capstan_gateway.pipeline.limits.layer import RateLimitLayer, Shared
+from capstan_gateway.pipeline.limits.layer import RateLimitLayer
+from capstan_gateway.pipeline.limits.needs import Shared
 from capstan_gateway.pipeline.limits.rules import Policy, compile_policy
 from capstan_gateway.pipeline.limits.view import usage_of
 from capstan_gateway.telemetry.metrics import Metrics

@@ -1,0 +1,169 @@
+"""How many tokens a prompt really has, for a decision that depends on it.
+
+    known        it was counted before, or the conversation was, some turns ago, and what came since decides nothing
+    a tokenizer  the model's own, in this process, where one was shipped
+    the engine   its `/tokenize`; nothing of a prompt is sent to a hosted API before it is admitted and judged
+    nobody       the estimate stands: no answer in time, too many questions, pictures, a virtual model (which of its
+                 members answers is not known yet)
+
+One request asks once. An engine that does not answer in time is left alone for a while, so that a hanging one costs one
+deadline and not one for each request.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import orjson
+
+from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.errors import GatewayError, Overloaded
+from capstan_gateway.pipeline.adapters import PROMPT_TOKENIZED, is_countable
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.call import call_model
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.reply import Reply, WholeReply
+from capstan_gateway.pipeline.request import TOKENIZE_PATH
+from capstan_gateway.routing.unroutable import RoutingError
+from capstan_gateway.tokens.counter import CountedBy
+from capstan_gateway.tokens.prefixes import PromptCounts, names_of
+from capstan_gateway.tokens.prompt import prompt_tokens
+from capstan_gateway.tokens.ratios import PromptRatios
+from capstan_gateway.upstream.errors import UpstreamError
+
+SECONDS: Final = 0.25
+AT_ONCE: Final = 64
+"""Questions that are under way together; further requests are decided by the estimate."""
+PAUSE_SECONDS: Final = 5.0
+"""How long a model is not asked that has not answered in time."""
+MOST_PAUSED: Final = 1024
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""Of a longer prompt nobody counts the tokens in time."""
+CACHE: Final = "cache"
+PREFIX: Final = "prefix"
+NOBODY: Final = "nobody"
+
+IsOpen = Callable[[int, int], bool]
+"""Whether the decision depends on which number of tokens it is, from the first to the second."""
+
+
+class ExactCounts:
+    """Asks whoever knows; one for the process."""
+
+    def __init__(
+        self,
+        deps: Deps,
+        *,
+        seconds: float = SECONDS,
+        at_once: int = AT_ONCE,
+        on_count: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`seconds` is how long a request waits for a count; `on_count` hears who has given one."""
+        self._deps = deps
+        self._seconds = seconds
+        self._at_once = at_once
+        self._on_count = on_count
+        self._key = secrets.token_bytes(32)
+        self._counts = PromptCounts(deps.loop_time)
+        self._paused: dict[str, float] = {}
+        """Until when each of these models is not asked."""
+        self._asking = 0
+
+    async def count(
+        self, ask: Ask, model: ServedModel, estimate: int, ratios: PromptRatios, is_open: IsOpen
+    ) -> int | None:
+        """Give a number by which the request can be decided for this model; None: the estimate stands.
+
+        Nobody is asked where the decision is not open. It never raises but when it is cancelled.
+        """
+        if not is_open(*ratios.range_of(model.id, estimate)):
+            return None
+        by, tokens = NOBODY, None
+        if self._may_count(ask, model):
+            self._asking += 1
+            try:
+                async with asyncio.timeout(self._seconds):
+                    by, tokens = await self._find(ask, model, ratios, is_open)
+            except TimeoutError:
+                self._pause(model)
+            except (RoutingError, UpstreamError, GatewayError):
+                pass
+            finally:
+                self._asking -= 1
+        self._on_count(by)
+        return tokens
+
+    def _may_count(self, ask: Ask, model: ServedModel) -> bool:
+        if self._asking >= self._at_once or model.plan is not None or ask.request.came > MOST_BYTES:
+            return False
+        if self._paused.get(model.id, 0.0) > self._deps.loop_time():
+            return False
+        return (self._deps.counters.of(model.id) is not None or self._has_engine(model)) and is_countable(ask.request)
+
+    def _has_engine(self, model: ServedModel) -> bool:
+        endpoints = model.endpoints
+        return (
+            not model.external and bool(endpoints.states) and not endpoints.lacks(TOKENIZE_PATH, self._deps.loop_time())
+        )
+
+    def _pause(self, model: ServedModel) -> None:
+        paused = self._paused
+        paused.pop(model.id, None)
+        paused[model.id] = self._deps.loop_time() + PAUSE_SECONDS
+        if len(paused) > MOST_PAUSED:
+            del paused[next(iter(paused))]
+
+    async def _find(
+        self, ask: Ask, model: ServedModel, ratios: PromptRatios, is_open: IsOpen
+    ) -> tuple[str, int | None]:
+        counter, document = self._deps.counters.of(model.id), ask.request.document
+        who = f"{model.id} {model.upstream_name} {'' if counter is None else counter.version}"
+        names = await self._on_size(ask, partial(names_of, document, key=self._key, counter=who))
+        known = self._counts.find(names)
+        if known is not None:
+            if known.beginning == len(names):
+                return CACHE, known.tokens
+            since = prompt_tokens({"messages": document["messages"][known.beginning :]})
+            least, most = ratios.range_of(model.id, since)
+            if not is_open(known.tokens + least, known.tokens + most):
+                return PREFIX, known.tokens + ratios.corrected(model.id, since)
+        by, tokens = NOBODY, None
+        if counter is not None:
+            by, tokens = counter.kind, await beside(self._deps.counting, partial(counter.count, document))
+        if tokens is None and self._has_engine(model):
+            by, tokens = CountedBy.ENGINE, await ask_engine(self._deps, ask, model)
+        if tokens is None:
+            return NOBODY, None
+        if names:
+            self._counts.put(names[-1], tokens)
+        return by, tokens
+
+    async def _on_size(self, ask: Ask, work: Callable[[], list[bytes]]) -> list[bytes]:
+        if ask.request.came <= LARGE_BYTES:
+            return work()
+        try:
+            return await beside(self._deps.executor, work)
+        except Overloaded:
+            return []
+
+
+async def ask_engine(deps: Deps, ask: Ask, model: ServedModel) -> int | None:
+    """Ask a model's engine for the tokens of this request's prompt, which `is_countable`; None when it does not count.
+
+    Raises RoutingError, UpstreamError or GatewayError.
+    """
+    document = {name: value for name, value in ask.request.document.items() if name not in ("stream", "stream_options")}
+    child = ask.fork(ask.request.rewritten(document), settles=True)
+    child.may_wait = False
+    child.hold()
+    try:
+        reply: Reply = await call_model(deps, model, child, by=PROMPT_TOKENIZED)
+        if child.counted_by != CountedBy.ENGINE or not isinstance(reply, WholeReply):
+            return None
+        count = orjson.loads(reply.body)["input_tokens"]
+    finally:
+        child.leave()
+    return count if type(count) is int else None
