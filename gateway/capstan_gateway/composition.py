@@ -326,6 +326,7 @@ class Gateway:
             self.limits.retain(config)
             if self.tokenizers is not None:
                 self.tokenizers.want(config.models)
+                self.metrics.tokenizer_faults.retain("tokenizer", self.tokenizers.names())
 
         return Prepared(runtime, commit)
 

@@ -16,7 +16,7 @@ from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.adapters import counted_chat, tokenized
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
-from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.layers import AnswerFunction
 from capstan_gateway.pipeline.reply import Reply, WholeReply
@@ -35,7 +35,10 @@ async def counted_here(deps: Deps, ask: Ask, model: ServedModel) -> Reply | None
     counter, request = deps.counters.of(model.id), ask.request
     if counter is None or model.speaks_anthropic or request.untranslatable is not None:
         return None
-    body = await beside(deps.counting, partial(_counted, counter, request, model))
+    try:
+        body = await deps.counting.run(_counted, counter, request, model)
+    except Busy:
+        return None  # The next source is not worse than none.
     if body is None:
         return None
     ask.answered_by = model

@@ -27,7 +27,7 @@ class FileCounter:
         self.version = shipped.version
         try:
             self._tokenizer = Tokenizer.from_str(shipped.tokenizer.decode())
-        except Exception as error:  # The library raises Exception itself.
+        except BaseException as error:  # A panic in Rust is no Exception.
             raise Unusable("no tokenizer", "tokenizer.json is not one that can be read") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -76,7 +76,7 @@ class FileCounter:
             raise NotText
         try:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
-        except Exception as error:  # As above; also a lone half of a surrogate pair.
+        except BaseException as error:  # As above; also a lone half of a surrogate pair.
             raise NotText from error
         return ids
 

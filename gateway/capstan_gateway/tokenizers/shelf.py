@@ -121,6 +121,10 @@ class Shelf:
             self._wanted = wanted
             self._changed.set()
 
+    def names(self) -> frozenset[str]:
+        """Give every name that a tokenizer of theirs may have."""
+        return frozenset(name for one in self._wanted.values() for name in one.names)
+
     async def run(self) -> None:
         """Look through the directory for ever."""
         while True:

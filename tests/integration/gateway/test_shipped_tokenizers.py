@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from capstan_contract.config import Provider, Task
-from fakes.openai_upstream import FakeUpstream, Received, Wire
+from fakes.openai_upstream import FakeUpstream, Received, Wire, delta, frame, usage_chunk
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
 from support.tokenizers import ship_words
 from support.wait import eventually
@@ -27,6 +27,14 @@ def telling(tokens: int, *, count: int = 77) -> Any:
     async def respond(received: Received, wire: Wire) -> None:
         if received.path == "/tokenize":
             await wire.json({"count": count, "max_model_len": 1, "tokens": [], "token_strs": None})
+            return
+        if received.document.get("stream"):
+            await wire.stream_head()
+            usage = {"prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1}
+            for document in (delta("m", "x"), delta("m", None, "stop"), {**usage_chunk("m"), "usage": usage}):
+                await wire.chunk(frame(document))
+            await wire.chunk(b"data: [DONE]\n\n")
+            await wire.end()
             return
         message = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
         usage = {"prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1}
@@ -100,7 +108,8 @@ async def test_a_broken_file_takes_nothing_away(tmp_path: Path) -> None:
         assert [note for note in gateway.gateway.notes() if "own" in note]
 
 
-async def test_a_wrong_tokenizer_is_found_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_wrong_tokenizer_is_found_out(tmp_path: Path, stream: bool) -> None:
     """What it counts is not what the engine tells of the same prompts: the engine is asked from then on."""
     ship_words(tmp_path / "shipped" / "test" / "m")
     async with (
@@ -110,12 +119,24 @@ async def test_a_wrong_tokenizer_is_found_out(tmp_path: Path) -> None:
         await ready(gateway)
 
         async def is_out() -> bool:
-            await ask(gateway, "/v1/chat/completions", messages=MESSAGES)
+            await ask(gateway, "/v1/chat/completions", messages=MESSAGES, stream=stream)
             return gateway.gateway.deps.counters.of("test/m") is None
 
         await eventually(is_out, what="that it is found out")
         assert (await ask(gateway, "/tokenize", prompt="a")).json()["counted_by"] == "engine"
         assert gateway.metric("gateway_tokenizer_faults_total", tokenizer="test/m", reason="distrusted") == 1
+
+
+async def test_where_too_much_waits_the_next_source_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is refused because others count."""
+    ship_words(tmp_path / "shipped" / "test" / "m")
+    async with (
+        FakeUpstream(telling(1)) as upstream,
+        running_gateway(tmp_path, entry("m", upstream.url), tokenizers_dir=tmp_path / "shipped") as gateway,
+    ):
+        await ready(gateway)
+        monkeypatch.setattr(gateway.gateway.deps.counting, "_most", 0)
+        assert (await ask(gateway, "/tokenize", prompt="a")).json()["counted_by"] == "engine"
 
 
 async def test_a_right_tokenizer_stays(tmp_path: Path) -> None:

@@ -135,6 +135,21 @@ def test_what_is_no_tokenizer_cannot_be_used(shipped: Shipped) -> None:
         FileCounter(shipped)
 
 
+class _Panics:
+    """What the library does where Rust panics."""
+
+    def encode(self, *_: object, **__: object) -> None:
+        """Raise what is no Exception."""
+        raise BaseException("panic")
+
+
+def test_a_panic_is_no_count() -> None:
+    """It is no Exception, and ends nothing but this count."""
+    broken = counter()
+    broken._tokenizer = _Panics()
+    assert broken.count({"prompt": "a"}) is None
+
+
 def test_another_file_is_another_version() -> None:
     """Whoever keeps counts keeps them by it."""
     assert counter("a").version != counter("b").version

@@ -79,6 +79,13 @@ async def test_a_file_that_cannot_be_used_is_said_once(
     assert [tokenizer in note for note in shelf.notes()] == [True]
 
 
+async def test_only_names_of_the_config_are_counted(tmp_path: Path) -> None:
+    """So that metrics forget all others."""
+    shelf = shelf_of(tmp_path)
+    shelf.want([entry("m", tokenizer="x"), entry("n")])
+    assert shelf.names() == {"x", "test/n", "test.n"}
+
+
 async def test_a_fault_that_is_mended_is_forgotten(tmp_path: Path) -> None:
     """The notes say what is, not what was."""
     shelf = shelf_of(tmp_path)
