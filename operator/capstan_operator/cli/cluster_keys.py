@@ -58,3 +58,6 @@ class ClusterKeys:
     async def delete(self, issued: Issued) -> None:
         """Delete the Secret that was listed, and no other one of its name. Raises KubeError."""
         await self._kube.delete(SECRETS, issued.name, namespace=self._namespace, uid=issued.uid)
+
+    async def replaced(self, old: Issued, value: str) -> None:
+        """Nowhere in a cluster is a key kept beside its own Secret."""

@@ -28,6 +28,7 @@ from capstan_operator.desired.issued import (
     make_name,
     read_duration,
     read_end,
+    renewed,
     retired,
 )
 from capstan_operator.kube.errors import Forbidden, KubeError, Unauthorized
@@ -62,6 +63,10 @@ class KeyStore(Protocol):
         """Have one be no key any more, at once."""
         ...
 
+    async def replaced(self, old: Issued, value: str) -> None:
+        """Have this new key stand wherever the old one is kept in clear."""
+        ...
+
 
 class NotInstalled(Exception):
     """A package is missing; the message says how it is installed."""
@@ -89,7 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rotate.add_argument(
         "--grace", default=GRACE, metavar="DURATION", help="how long the old one stays valid, as in 1d12h (%(default)s)"
     )
-    rotate.add_argument("--expires", metavar="END", help="when the new one ends (default: never)")
+    rotate.add_argument(
+        "--expires", metavar="END", help="when the new one ends (default: it lives as long as the old one was to)"
+    )
     _action(actions, "list", "show the keys that there are, without the keys themselves")
     revoke = _action(actions, "revoke", "have keys refused from now on")
     revoke.add_argument("names", nargs="*", metavar="NAME", help="the keys to revoke")
@@ -150,6 +157,8 @@ async def _run(arguments: argparse.Namespace) -> int:
 @asynccontextmanager
 async def _store(arguments: argparse.Namespace) -> AsyncIterator[KeyStore]:
     if arguments.state_dir is not None:
+        if not arguments.state_dir.exists():
+            _say_missing(arguments)
         yield LocalKeys(arguments.state_dir)
         return
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
@@ -168,6 +177,16 @@ async def _store(arguments: argparse.Namespace) -> AsyncIterator[KeyStore]:
         yield ClusterKeys(kube, arguments.namespace)
     finally:
         await kube.close()
+
+
+def _say_missing(arguments: argparse.Namespace) -> None:
+    """Say that there is no such state directory. Raises NoSuchKeys, unless a key is to be made in it."""
+    if arguments.action != "create":
+        raise NoSuchKeys(f"there is no state directory {arguments.state_dir}: `capstan up` makes it")
+    print(
+        f"note: there was no state directory {arguments.state_dir}; the key is for `capstan up --state-dir` with it",
+        file=sys.stderr,
+    )
 
 
 async def create(store: KeyStore, arguments: argparse.Namespace, now: float) -> None:
@@ -192,10 +211,11 @@ async def create(store: KeyStore, arguments: argparse.Namespace, now: float) -> 
 async def rotate(store: KeyStore, arguments: argparse.Namespace, now: float) -> None:
     """Make a further key with the terms of another one, print it, and have the other one end after the grace."""
     grace = read_duration(arguments.grace)
-    expires = _end(arguments, now)
+    end_of_new = _end(arguments, now)
     old = _named(await store.all(), [arguments.name])[0]
     if old.fault:
         raise KeyFault(f"'{old.name}' cannot be rotated: {old.fault}")
+    expires = end_of_new or renewed(old, now)
     terms = Terms(old.terms.user, old.terms.team, old.terms.tenant, old.terms.tier, old.terms.models, expires)
     if not (terms.user or terms.team or terms.tenant):
         raise KeyFault(
@@ -206,6 +226,7 @@ async def rotate(store: KeyStore, arguments: argparse.Namespace, now: float) -> 
     await store.create(name, value, terms)
     end, made = retired(old.terms, now=now, grace=grace), Issued(name, terms, created=int(now))
     try:
+        await store.replaced(old, value)
         await store.expire(old, end)
     except BaseException:
         _show(arguments, made, value, now)  # it is valid, and shown now or never

@@ -168,6 +168,17 @@ def read_end(text: str, now: float) -> int:
     return end
 
 
+def renewed(old: Issued, now: float) -> int:
+    """Give when a key ends that replaces one, where nobody says it: it lives as long as that was to, from now on; 0
+    where that has no end. Of one that has no beginning the end is the same. Raises KeyFault where that is over."""
+    if not old.terms.expires:
+        return 0
+    end = int(now) + max(old.terms.expires - old.created, 0) if old.created else old.terms.expires
+    if end <= now:
+        raise KeyFault(f"'{old.name}' has ended, and nobody knows how long it was to live: say --expires")
+    return end
+
+
 def retired(terms: Terms, *, now: float, grace: int) -> int:
     """Give when a key ends that was replaced: after the grace, or earlier where it would have ended earlier."""
     end = int(now) + grace

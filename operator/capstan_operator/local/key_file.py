@@ -102,6 +102,15 @@ class LocalKeys:
         with self._changing() as (file, save):
             save(file.model_copy(update={"keys": tuple(one for one in file.keys if one.entry.id != issued.name)}))
 
+    async def replaced(self, old: Issued, value: str) -> None:
+        """Keep this one in clear where the old one is: as the key that `capstan up` shows."""
+        path = self._folder / FIRST
+        with self._changing() as (file, _):
+            held = _text(path)
+            digest = held and build_entry(FIRST_NAME, held.encode(), {}, file.salt).digest
+            if any(kept.entry.id == old.name and kept.entry.digest == digest for kept in file.keys):
+                write_atomically(path, f"{value}\n")
+
     def into(self, config: GatewayConfig) -> GatewayConfig:
         """Give the config with these keys. Raises KeysUnreadable."""
         file = self._read()

@@ -41,6 +41,7 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
     """Give a state directory of its own."""
+    (tmp_path / "state").mkdir()
     return Terminal(tmp_path / "state", capsys)
 
 
@@ -70,6 +71,39 @@ def test_a_rotated_key_is_valid_beside_the_new_one_for_the_grace(terminal: Termi
     assert (old["state"], new["state"]) == ("Valid", "Valid")
     same = ("user", "team", "tenant", "tier", "models")
     assert [old[name] for name in same] == [new[name] for name in same]
+
+
+def test_a_key_that_replaces_one_with_an_end_has_an_end(terminal: Terminal) -> None:
+    """It lives as long as the old one was to, unless it is said: to rotate is no way to a key for ever."""
+    terminal("create", "--name", "old", "--user", "alice", "--expires", "30d")
+    made = json.loads(terminal("rotate", "old", "--grace", "1h", "-o", "json"))
+    old, new = sorted(terminal.listed(), key=lambda one: one["name"] != "old")
+    assert new["expires"] is not None
+    assert new["expires"] > old["expires"]
+    assert made["expires"] == new["expires"]
+
+
+def test_a_state_directory_that_is_not_there_is_said(terminal: Terminal, tmp_path: Path) -> None:
+    """A typing error shows no empty list, and a key in a folder that nobody serves is told of."""
+    nowhere = tmp_path / "nowhere"
+    for words in (("list",), ("rotate", "a"), ("revoke", "a")):
+        assert main(["keys", *words, "--state-dir", str(nowhere)]) == 1
+    assert not nowhere.exists()
+    assert main(["keys", "create", "--user", "a", "--state-dir", str(nowhere)]) == 0
+
+
+def test_a_rotated_first_key_is_kept_where_the_first_one_was(tmp_path: Path) -> None:
+    """Whoever reads the file of `capstan up`'s key has one that goes on being valid."""
+    keys = LocalKeys(tmp_path)
+    first = keys.first()
+    assert first is not None
+    assert main(["keys", "create", "--user", "a", "--name", "other", "--state-dir", str(tmp_path)]) == 0
+    assert main(["keys", "rotate", "other", "--grace", "0", "--state-dir", str(tmp_path)]) == 0
+    assert first.path.read_text().strip() == first.value
+    assert main(["keys", "rotate", "local", "--grace", "0", "--state-dir", str(tmp_path)]) == 0
+    again = keys.first()
+    assert again is not None
+    assert (again.is_new, again.value != first.value) == (False, True)
 
 
 def test_without_a_grace_the_old_key_has_ended(terminal: Terminal) -> None:
