@@ -100,8 +100,8 @@ class Runtime:
         self._loader = loader
         self._settings = settings
         home = settings.build.install_namespace
-        self.privacy_key = MadeSecret(kube, PRIVACY, name=settings.gateway_privacy_name, namespace=home)
-        self.admin_key = MadeSecret(kube, ADMIN, name=settings.gateway_admin_name, namespace=home)
+        self.privacy_key = MadeSecret(kube, PRIVACY, name=settings.gateway_privacy_name, namespace=home, tell=self.tell)
+        self.admin_key = MadeSecret(kube, ADMIN, name=settings.gateway_admin_name, namespace=home, tell=self.tell)
         self.acknowledger = Acknowledger(
             kube,
             settings,

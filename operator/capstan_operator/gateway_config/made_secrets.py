@@ -13,7 +13,7 @@ import random
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from capstan_contract.names import ADMIN_KEY_FIELD, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PRIVACY_KEY
 from capstan_operator.backoff import Backoff
@@ -66,8 +66,12 @@ class MadeSecret:
         namespace: str,
         make: Callable[[], bytes] = lambda: secrets.token_hex(KEY_BYTES).encode(),
         rng: Callable[[], float] = random.random,
+        tell: Callable[[Literal["Normal", "Warning"], str, str], None] = lambda *_: None,
     ) -> None:
+        """`tell` gets an Event of a Secret whose value nobody can use: a gateway asks for it, and nobody has it."""
         self._kube = kube
+        self._tell = tell
+        self._told = False
         self._purpose = purpose
         self._doubted = asyncio.Event()
         self._keys: tuple[str, ...] = ()
@@ -122,7 +126,11 @@ class MadeSecret:
             if _value(found, self._purpose.field):
                 text = f"{self._purpose.what} that is in the Secret cannot be used: it is too short, or not printable"
                 log.warning(text, extra={"object": self._name})
+                if not self._told:
+                    self._tell("Warning", "SecretUnusable", f"Secret '{self._name}': {text}")
+                self._told = True
             found = await self._written()
+        self._told = False
         lines = lines_of(found, self._purpose.field)
         self._keys = (*lines, *(key for key in self._keys[:1] if key not in lines))
 
@@ -146,13 +154,14 @@ def _value(secret: Manifest, field: str) -> bytes:
 def has_key(secret: Manifest, purpose: Purpose) -> bool:
     """Whether the Secret has a key that gateways can use."""
     if purpose.is_sent:
-        return any(len(line) >= LEAST_BYTES for line in lines_of(secret, purpose.field))
+        return bool(lines_of(secret, purpose.field))
     return len(_value(secret, purpose.field)) >= LEAST_BYTES
 
 
 def lines_of(secret: Manifest, field: str) -> tuple[str, ...]:
-    """Give the lines and words of a Secret that can be sent in a header, each as a key of its own."""
-    return tuple(word.decode() for word in _value(secret, field).split() if all(0x21 <= byte <= 0x7E for byte in word))
+    """Give the lines and words of a Secret that gateways take, and that can be sent in a header: each is a key."""
+    words = (word for word in _value(secret, field).split() if len(word) >= LEAST_BYTES)
+    return tuple(word.decode() for word in words if all(0x21 <= byte <= 0x7E for byte in word))
 
 
 def build_secret(purpose: Purpose, name: str, namespace: str, value: str) -> Manifest:

@@ -156,3 +156,23 @@ def test_a_doubt_has_the_secret_looked_at_soon_and_not_too_often() -> None:
         task.cancel()
 
     run_virtually(story())
+
+
+async def test_a_secret_that_nobody_can_use_has_an_event() -> None:
+    """Once for as long as it stays so: somebody else holds it, and gateways ask for a key that nobody has."""
+
+    class Held(FakeKube):
+        async def apply(self, *args: Any, **options: Any) -> Any:
+            raise Forbidden("held by another")
+
+    told: list[str] = []
+    kube = Held()
+    data = {PRIVACY_KEY: base64.b64encode(b"short").decode()}
+    kube.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME, "namespace": HOME}, "data": data})
+    made = holder(kube, tell=lambda type_, reason, note: told.append(f"{type_} {reason} {note}"))
+    for _ in range(2):
+        with pytest.raises(Forbidden):
+            await made.ensure()
+    assert len(told) == 1
+    assert told[0].startswith("Warning SecretUnusable")
+    assert NAME in told[0]
