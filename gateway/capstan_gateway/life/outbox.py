@@ -57,6 +57,8 @@ class Outbox(Generic[T]):
         self._arrived = asyncio.Event()
         self._writing = asyncio.Lock()
         self._failures = 0
+        self._told = False
+        """Whether the log knows why nothing can be written now."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -99,12 +101,13 @@ class Outbox(Generic[T]):
                 await self._write(batch)
             except Exception as error:
                 self._failures += 1
-                if self._failures == 1 and not isinstance(error, self._expected):
+                if not self._told and not isinstance(error, self._expected):
+                    self._told = True
                     log.warning("could not write an outbox", exc_info=error, extra={"outbox": self.name})
                 if self._failures < self._attempts:
                     return False
                 self._drop(len(batch))
-            self._failures = 0
+            self._failures, self._told = 0, False
             self._on_left([self._items.popleft() for _ in range(min(len(batch), len(self._items)))])
             if not self._items:
                 self._arrived.clear()

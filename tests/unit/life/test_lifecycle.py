@@ -95,6 +95,26 @@ def test_a_batch_that_never_goes_makes_room_for_the_others() -> None:
     run_virtually(main())
 
 
+def test_a_fault_behind_an_expected_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Once for each time that nothing can be written: what somebody else tells of hides no other fault."""
+    errors: list[Exception] = [OSError("away"), ValueError("a bug"), ValueError("a bug"), OSError("away")]
+
+    async def write(_: list[int]) -> None:
+        if errors:
+            raise errors.pop(0)
+
+    async def main() -> None:
+        box = Outbox("test", write, rng=Random(1), expected=(OSError,))  # noqa: S311
+        for _ in range(2):
+            box.put(1)
+            await _run(box, 60.0)
+            errors.extend([ValueError("again")] if not errors else [])
+
+    with caplog.at_level(logging.WARNING):
+        run_virtually(main())
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["a bug", "again"]
+
+
 def test_nothing_to_write_costs_no_turns() -> None:
     """An outbox without items sets no timer: the loop could wait for ever."""
 
