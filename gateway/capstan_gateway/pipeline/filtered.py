@@ -250,7 +250,9 @@ class _FilteredSource(SourceAround):
 
     def _usage(self) -> Document:
         prompt = partial(asked_tokens, self._request)
-        used, _ = weigh(self.relay.usage, whole=False, prompt=prompt, output=lambda: self.relay.text.tokens)
+        used, _ = weigh(
+            self.relay.usage, whole=self.relay.counted, prompt=prompt, output=lambda: self.relay.text.tokens
+        )
         total = used.prompt_tokens + used.completion_tokens
         return {
             "prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens, "total_tokens": total,

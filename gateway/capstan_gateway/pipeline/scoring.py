@@ -74,6 +74,8 @@ class Scorer:
         child.may_wait = False
         child.hold()
         try:
+            if child.governed is not None:
+                await child.governed.cover(child, judge)  # It is on the bill, so it is taken before.
             reply: Reply = await judge.answer_alone(child)
         finally:
             self._ask.join(child, answers=False)

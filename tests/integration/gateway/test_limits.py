@@ -327,6 +327,26 @@ def a_cascade(url: str, one: PolicyEntry) -> tuple[ModelEntry, ...]:
     return governed("chat", url, one, backend=backend), entry("a", url), entry("b", url)
 
 
+@pytest.mark.parametrize(("most", "judged"), [(400, True), (200, False)])
+async def test_a_judge_is_paid_before_it_is_asked(
+    tmp_path: Path, upstream: FakeUpstream, most: int, judged: bool
+) -> None:
+    """What it may write is taken beside the draft; where the limit has no more it is not asked, and says nothing."""
+    upstream.respond = answer
+    one = policy(limit("out", Unit.OUTPUT_TOKENS, most, window=86_400_000 * 300))
+    backend = CascadeBackend(
+        members=("test/a", "test/b"), threshold=0.5,
+        estimator=CascadeEstimator(type=EstimatorType.JUDGE, judge="test/judge"),
+    )  # fmt: skip
+    models = (
+        governed("chat", upstream.url, one, backend=backend), entry("a", upstream.url), entry("b", upstream.url),
+        entry("judge", upstream.url),
+    )  # fmt: skip
+    async with running_gateway(tmp_path, *models, policies=[one]) as gateway:
+        await ask(gateway, max_tokens=10)
+    assert ("judge" in [received.document["model"] for received in upstream.requests]) == judged
+
+
 async def test_a_draft_that_a_limit_never_has_is_passed_over(tmp_path: Path, upstream: FakeUpstream) -> None:
     """The last member of a cascade streams what the limit has, whatever its drafts would have taken."""
     upstream.respond = answer

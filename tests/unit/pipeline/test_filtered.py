@@ -624,6 +624,24 @@ def test_usage_that_the_engine_told_so_far_counts() -> None:
     assert usage["completion_tokens"] == one.relay.text.tokens > 1
 
 
+class _Counting(StreamRelay):
+    """Of an engine that counts with every chunk."""
+
+    @property
+    def counted(self) -> bool:
+        """It does."""
+        return True
+
+
+def test_what_an_engine_counts_with_every_chunk_is_no_less_than_its_text() -> None:
+    """A filter's end tells what the engine had counted by then, also where the rule for estimates would have more."""
+    said_so_far = {**delta("m", "a"), "usage": {"prompt_tokens": 77, "completion_tokens": 1, "total_tokens": 78}}
+    one = stream(frame(said_so_far) + said("many more words than that were said", "x"), NEVER, usage=True)
+    one.relay = _Counting(strip_usage=True)
+    usage = chunks(run(one.begin(at("x", ends()))).first)[-1]["usage"]
+    assert usage == {"prompt_tokens": 77, "completion_tokens": 1, "total_tokens": 78}
+
+
 def test_a_filter_may_end_the_stream_when_it_is_over() -> None:
     """What it gives at the end of the engine's answer is followed by the end that it makes."""
     one = stream(frame(delta("m", "a", "stop")) + DONE)
