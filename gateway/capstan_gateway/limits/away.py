@@ -28,7 +28,7 @@ class Away:
         self._seeded: set[tuple[str, str]] = set()
         self._told: OrderedDict[tuple[str, str], tuple[int, int, int]] = OrderedDict()
         self._ids = 0
-        self.debts = Debts()
+        self.debts = Debts(now_ms)
 
     def remember(self, charges: Sequence[Charge], verdict: Verdict) -> None:
         """Take note of what the store said of these buckets."""

@@ -111,7 +111,8 @@ class StoreLimiter:
         self._away = Away(now_ms)
         self.up = True
         """Whether the store is asked for requests."""
-        self._down_at = 0.0
+        self._returning = False
+        """Whether the store is asked again, and what is counted in memory is not forgotten yet."""
         self._failures = 0
         self._open: dict[str, Held] = {}
         self._in_memory: dict[str, Held] = {}
@@ -154,22 +155,29 @@ class StoreLimiter:
 
     async def reserve(self, charges: Sequence[Charge], *, local: bool) -> Reservation | Verdict:
         """See `port.Limiter`."""
+        return await self._reserve(charges, local=local, first=True)
+
+    async def reserve_more(self, charges: Sequence[Charge], *, local: bool) -> Reservation | Verdict:
+        """See `taken.Keeper`."""
+        return await self._reserve(charges, local=local, first=False)
+
+    async def _reserve(self, charges: Sequence[Charge], *, local: bool, first: bool) -> Reservation | Verdict:
         if not self.up:
-            return self._without_store(charges, local=local)
+            return self._without_store(charges, local=local, first=first)
         id = self._new_id()
         try:
             verdict = await self._store.reserve(id, charges)
         except StoreDown as error:
             self._lose(id, charges)
             self._go_down(error)
-            return self._without_store(charges, local=local)
+            return self._without_store(charges, local=local, first=first)
         except asyncio.CancelledError:
             self._lose(id, charges)
             raise
-        self._learn(charges, verdict)
+        self._learn(charges, verdict, first=first)
         if not verdict.admitted:
             return verdict
-        self.tally.from_store += 1
+        self.tally.from_store += first
         held = Held(self, id, charges, verdict, local=local, in_memory=False)
         self._open[id] = held
         return held
@@ -207,7 +215,7 @@ class StoreLimiter:
             at_once(self._store.settle(held.group, held.id, used))
             return
         self._ends.put(_End(held.group, held.id, tuple(used)))
-        if not self.up:
+        if not self.up or self._returning:
             self._away.settle(held.id, held.charges, [0] * len(held.charges))
 
     async def run(self) -> None:
@@ -234,15 +242,15 @@ class StoreLimiter:
                 with suppress(StoreDown):
                     await self._leave()
 
-    def _without_store(self, charges: Sequence[Charge], *, local: bool) -> Held | Verdict:
+    def _without_store(self, charges: Sequence[Charge], *, local: bool, first: bool) -> Held | Verdict:
         if not local:
-            self.tally.refused_down += 1
+            self.tally.refused_down += first
             raise StoreDown("the counts of limits cannot be asked")
         id = self._new_id()
         verdict = self._away.reserve(id, charges, gateways=self.gateways)
         if not verdict.admitted:
             return verdict
-        self.tally.in_memory += 1
+        self.tally.in_memory += first
         held = Held(self, id, charges, verdict, local=True, in_memory=True)
         self._in_memory[id] = held
         return held
@@ -252,7 +260,7 @@ class StoreLimiter:
         if not held.local:
             raise StoreDown("the counts of limits cannot be asked")
         charges = [Charge(charge.bucket, more) for charge, more in zip(held.charges, amounts, strict=True)]
-        found = self._without_store(charges, local=True)
+        found = self._without_store(charges, local=True, first=False)
         if isinstance(found, Verdict):
             return found
         if held.done:
@@ -283,16 +291,15 @@ class StoreLimiter:
         self.tally.lost_answers += 1
         self._ends.put(_End(charges[0].bucket.group, id, (0,) * len(charges)))
 
-    def _learn(self, charges: Sequence[Charge], verdict: Verdict) -> None:
+    def _learn(self, charges: Sequence[Charge], verdict: Verdict, *, first: bool) -> None:
         self._away.remember(charges, verdict)
-        if self._shares:
+        if self._shares and first:  # What a request takes more of is not what requests take.
             self._tender.note(charges, verdict)
 
     def _go_down(self, error: StoreDown) -> None:
         if not self.up:
             return
         self.up = False
-        self._down_at = self.now()
         self._may_end = False
         self.tally.outages += 1
         log.warning("limits are decided without their store", extra={"reason": str(error)})
@@ -341,11 +348,12 @@ class StoreLimiter:
         except StoreDown:
             self._may_end = False
             raise
-        self.up = True
+        self.up = self._returning = True
+        self._carry()  # Nothing of shares is counted in memory from now on.
         await self._tell()  # What came meanwhile: from now on nothing does.
         if not self.up:  # It has gone away once more, and the counts in memory are in use.
             return
-        self._carry()
+        self._returning = False
         self._away.over()
         log.info("limits are decided by their store again", extra={"gateways": self.gateways})
 
@@ -356,14 +364,13 @@ class StoreLimiter:
         for share in self.book:
             if share.until <= now:
                 self.book.retire(share)
-        if now - self._down_at > LEASE_MS / 1000:
-            running = [
-                *(self._anew(held.id, held.charges, held.amounts) for held in self._open.values()),
-                *(self._anew(share.id, [Charge(share.bucket, 0)], [share.granted], keeps=not share.held)
-                  for share in self._granted()),
-            ]  # fmt: skip
-            for start in range(0, len(running), ANEW_AT_ONCE):
-                await _all(act() for act in running[start : start + ANEW_AT_ONCE])
+        running = [
+            *(self._anew(held.id, held.charges, held.amounts) for held in self._open.values()),
+            *(self._anew(share.id, [Charge(share.bucket, 0)], [share.granted], keeps=not share.held)
+              for share in self._granted()),
+        ]  # fmt: skip
+        for start in range(0, len(running), ANEW_AT_ONCE):
+            await _all(act() for act in running[start : start + ANEW_AT_ONCE])
         await self._renew()
 
     def _anew(

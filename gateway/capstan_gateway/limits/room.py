@@ -2,14 +2,15 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.limits.limiter import StoreLimiter, id_maker
 from capstan_gateway.limits.memory import MemoryLimitStore
-from capstan_gateway.limits.port import Limiter
+from capstan_gateway.limits.port import Charge, Limiter, Verdict
+from capstan_gateway.limits.reservations import MOST_LEASE_MS
 from capstan_gateway.redis_address import read_address
 from capstan_gateway.settings import Settings
 from capstan_gateway.telemetry.metrics import Metrics
@@ -34,6 +35,24 @@ class Counting:
         return cls(limiter=limiter)
 
 
+class _OwnStore(MemoryLimitStore):
+    """Counts that die with whoever holds leases on them: those only bound what was forgotten. They are long, so that a
+    machine that slept, or a clock that steps, frees nothing that runs."""
+
+    async def reserve(
+        self, id: str, charges: Sequence[Charge], *, lease_ms: int = MOST_LEASE_MS, keeps: bool = False,
+        force: bool = False,
+    ) -> Verdict:  # fmt: skip
+        """See `port.LimitStore`."""
+        return await super().reserve(id, charges, lease_ms=lease_ms, keeps=keeps, force=force)
+
+    async def renew(
+        self, group: str, used: Sequence[tuple[str, Sequence[int]]], *, lease_ms: int = MOST_LEASE_MS
+    ) -> None:
+        """See `port.LimitStore`."""
+        await super().renew(group, used, lease_ms=lease_ms)
+
+
 def make_counting(settings: Settings, *, metrics: Metrics, rng: Random) -> Counting:
     """Make the limiter that these settings ask for; nothing is connected yet."""
     if settings.redis_url is None:
@@ -48,7 +67,7 @@ def _in_memory(settings: Settings, *, metrics: Metrics, rng: Random) -> Counting
         return 1
 
     limiter = StoreLimiter(
-        MemoryLimitStore(unix_ms), pulse=alone, clock=time.monotonic, now_ms=unix_ms, rng=rng,
+        _OwnStore(unix_ms), pulse=alone, clock=time.monotonic, now_ms=unix_ms, rng=rng,
         new_id=id_maker(secrets.token_hex), shares=not settings.limits_one_by_one, ends_at_once=True,
     )  # fmt: skip
     metrics.before_collect.append(lambda: _read(limiter, metrics, store="memory"))

@@ -18,8 +18,8 @@ class Keeper(Protocol):
         """Give the time, in seconds."""
         ...
 
-    async def reserve(self, charges: Sequence[Charge], *, local: bool) -> "Reservation | Verdict":
-        """See `port.Limiter`."""
+    async def reserve_more(self, charges: Sequence[Charge], *, local: bool) -> "Reservation | Verdict":
+        """Take more for a request that was admitted before: as `port.Limiter.reserve`, and no admission."""
         ...
 
     async def extend(self, held: "Held", amounts: Sequence[int], used: Sequence[int]) -> Verdict:
@@ -74,7 +74,7 @@ class FromShares:
             grown.verdict = None
             return self.verdict
         charges = [Charge(charge.bucket, more) for charge, more in zip(self._charges, amounts, strict=True)]
-        found = await keeper.reserve(charges, local=self._local)
+        found = await keeper.reserve_more(charges, local=self._local)
         if isinstance(found, Verdict):
             grown.verdict = found
             return found

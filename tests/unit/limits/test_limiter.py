@@ -222,6 +222,81 @@ def test_away_again_while_it_comes_back() -> None:
     with_fleet(work)
 
 
+def test_what_ends_while_it_comes_back_has_no_slot_when_it_is_away_again() -> None:
+    """Though the store was up in that moment, and is told of the end later."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        limiter, tell, rule = gateway.limiter, gateway.limiter._tell, Slots(2)
+        running = await held(gateway, charge(rule))
+        gateway.wire.away = True
+        other = await held(gateway, charge(rule))
+        other.settle([0])
+        gateway.wire.away = False
+
+        async def tells() -> None:
+            if limiter.up:
+                running.settle([0])
+                gateway.wire.away = True
+                limiter._go_down(StoreDown("away"))
+                return
+            await tell()
+
+        limiter._tell = tells  # type: ignore[method-assign]
+        await asyncio.sleep(5)
+        assert not limiter.up
+        for _ in range(2):
+            await held(gateway, charge(rule))
+        await refused(gateway, charge(rule))
+        limiter._tell = tell  # type: ignore[method-assign]
+
+    with_fleet(work)
+
+
+def test_a_store_that_was_emptied_in_a_moment() -> None:
+    """A Redis that restarts without its data holds again what runs before it admits anybody."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        running = [await held(gateway, charge(Slots(2)), local=False) for _ in range(2)]
+        gateway.wire.away = True
+        await gateway.ask(charge(Slots(2)))
+        await asyncio.sleep(3)
+        fleet.store._groups.clear()
+        fleet.store._ends = type(fleet.store._ends)()
+        gateway.wire.away = False
+        async with asyncio.timeout(30):
+            while not gateway.limiter.up:  # noqa: ASYNC110 - in virtual time
+                await asyncio.sleep(0.001)
+        await refused(gateway, charge(Slots(2)), local=False)
+        for one in running:
+            one.settle([0])
+
+    with_fleet(work)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_what_a_request_takes_more_of_is_no_admission(*, away: bool) -> None:
+    """It is not counted as one, and no share is as large as what one stream takes at a time."""
+    big = Quota(100_000, HOUR.starts_ms)
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        limiter = gateway.limiter
+        for _ in range(20):
+            (await held(gateway, charge(big))).settle([1])
+            await asyncio.sleep(0.02)
+        reservation = limiter.take(charge(big))
+        assert reservation is not None
+        for share in limiter.book:
+            limiter.book.retire(share)
+        gateway.wire.away = away
+        before = limiter.tally.from_store + limiter.tally.in_memory
+        assert (await reservation.extend([500], used=[1])).admitted
+        assert limiter.tally.from_store + limiter.tally.in_memory == before
+        assert [share for share in limiter.book if share.amount > 1] == []
+        reservation.settle([400])
+
+    with_fleet(work, shares=True)
+
+
 def test_back_again_by_halves() -> None:
     """Answers that get lost while the store is told what it has missed charge nothing twice."""
 

@@ -16,6 +16,11 @@ RULES = st.one_of(
 )
 
 
+def now_ms() -> int:
+    """Before the first of the periods ends."""
+    return 500
+
+
 def charge(rule: Rule, amount: int, key: str = "key", group: str = "policy") -> Charge:
     """A charge on a bucket."""
     return Charge(Bucket(group, key, rule), amount)
@@ -42,7 +47,7 @@ def test_what_fits_the_limit_fits_the_part(rule: Rule, gateways: int, amount: in
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(-2, 50)), max_size=30))
 def test_debts_are_sums(owed: list[tuple[int, int]]) -> None:
     """Each bucket's debts are charged as one sum, once; nothing of slots, and nothing below one."""
-    debts = Debts()
+    debts = Debts(now_ms)
     for key, amount in owed:
         debts.add([charge(Quota(9, PERIODS), amount, f"k{key}"), charge(Slots(9), amount, "s")], [amount, amount],
                   now=0.0, gateways=1)  # fmt: skip
@@ -56,7 +61,7 @@ def test_debts_are_sums(owed: list[tuple[int, int]]) -> None:
 
 def test_debts_are_told_by_group() -> None:
     """One payment is of one group, and of so many buckets at most."""
-    debts = Debts()
+    debts = Debts(now_ms)
     for number in range(IN_ONE + 1):
         debts.add([charge(Slots(1), 1), charge(Quota(9, PERIODS), 1, f"k{number}")], [1, 1], now=0.0, gateways=1)
     debts.add([charge(Quota(9, PERIODS), 1, group="other")], [1], now=0.0, gateways=1)
@@ -68,7 +73,7 @@ def test_debts_are_told_by_group() -> None:
 
 def test_time_pays_a_rate() -> None:
     """A rate's debt becomes less as its part fills, and is gone in the end; that of a period is not paid by time."""
-    debts, rule = Debts(), Rate(60, 60_000, 60)
+    debts, rule = Debts(now_ms), Rate(60, 60_000, 60)
     debts.add([charge(rule, 1), charge(Quota(9, PERIODS), 1, "q")], [20, 5], now=0.0, gateways=2)
     debts.add([charge(rule, 1)], [10], now=20.0, gateways=2)
     payment = debts.take("id", now=30.0, gateways=2)
@@ -79,9 +84,23 @@ def test_time_pays_a_rate() -> None:
     assert (refilled(rule, 1.0), refilled(Slots(5), 9.0)) == (2, 0)
 
 
+def test_a_period_pays_what_was_used_in_it() -> None:
+    """What was used of a budget before midnight is not owed of the one that begins then."""
+    now = 999
+    debts, spent = Debts(lambda: now), charge(Quota(9, PERIODS), 1)
+    debts.add([spent], [5], now=0.0, gateways=1)
+    now = 1000
+    assert debts.take("id", now=0.1, gateways=1) is None
+    debts.add([spent], [5], now=0.2, gateways=1)
+    debts.add([spent], [3], now=0.3, gateways=1)
+    payment = debts.take("id", now=0.4, gateways=1)
+    assert payment is not None
+    assert [one.amount for one in payment.charges] == [8]
+
+
 def test_debts_are_bounded() -> None:
     """Of more buckets than there is room for the rest is counted as dropped."""
-    debts = Debts()
+    debts = Debts(now_ms)
     for number in range(MOST_DEBTS + 3):
         debts.add([charge(Quota(9, PERIODS), 1, str(number))], [1], now=0.0, gateways=1)
     assert (len(debts), debts.dropped) == (MOST_DEBTS, 3)

@@ -3,7 +3,10 @@
 import asyncio
 from random import Random
 
+import pytest
+
 from capstan_gateway.life.lifecycle import Lifecycle
+from capstan_gateway.limits import room
 from capstan_gateway.limits.limiter import StoreLimiter
 from capstan_gateway.limits.port import Bucket, Charge, Rate, Reservation, Slots, Verdict
 from capstan_gateway.limits.room import make_counting
@@ -69,6 +72,21 @@ def test_no_slot_lies_idle_in_a_share_while_others_are_in_use() -> None:
         assert limiter.tally.from_shares > 0
         assert admitted == 100
         running.cancel()
+
+    run_virtually(main())
+
+
+def test_a_clock_that_steps_frees_nothing_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop that slept for some minutes has no slots that it had not before."""
+    ahead = 0
+    monkeypatch.setattr(room, "unix_ms", lambda: 1_796_000_000_000 + ahead)
+
+    async def main() -> None:
+        nonlocal ahead
+        limiter, _ = counting(Metrics())
+        assert await ask(limiter, SLOTS) is not None
+        ahead = 300_000
+        assert await ask(limiter, SLOTS) is None
 
     run_virtually(main())
 
