@@ -62,7 +62,7 @@ class Ask:
         principal: Principal = NOBODY,
         options: Options = NO_OPTIONS,
         holders: int = 0,
-        *,
+        # NB: not for keywords alone: of those each default is looked up in a dictionary.
         bill: Bill | None = None,
     ) -> None:
         self.request = request

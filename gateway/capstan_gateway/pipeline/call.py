@@ -79,33 +79,35 @@ async def call_model(
 
     With `as_chat` it gets a chat request, whatever else it may take; with `by` it is asked so.
     """
-    request, adapter = ask.request, by
-    if by is None and (model.provider or request.route.dialect is not None) and not as_chat:
-        adapter = adapter_for(request, model)
-        if adapter is not None and not adapter.billed:
-            here = await counted_here(deps, ask, model)
-            if here is not None:
-                return here
-        if adapter is TRANSLATED_RESPONSES and model.endpoints.lacks(adapter.path, deps.loop_time()):
-            adapter = None
-        if adapter is COUNT_TOKENS and model.endpoints.lacks(COUNT_PATH, deps.loop_time()):
-            return await counted_otherwise(deps, ask, model, adapter)
-    if request.untranslatable is not None and (adapter is None or not adapter.native):
-        raise request.untranslatable
-    if adapter is not None and not adapter.billed and not has_counter(request, model):
-        return await estimated(deps, ask, model)
-    sent = request
-    if ask.principal.key and (model.provider or request.route.dialect is not None):
-        sent = with_verified_user(request, ask.principal)
-    continuous = adapter is None and is_counted(request, model, ask.governed)
+    sent = request = ask.request
+    adapter = by
+    # NB: engines of one's own that are asked what they speak, as most are, need none of this.
+    if model.provider or request.route.dialect is not None or request.untranslatable is not None:
+        if by is None and not as_chat:
+            adapter = adapter_for(request, model)
+            if adapter is not None and not adapter.billed:
+                here = await counted_here(deps, ask, model)
+                if here is not None:
+                    return here
+            if adapter is TRANSLATED_RESPONSES and model.endpoints.lacks(adapter.path, deps.loop_time()):
+                adapter = None
+            if adapter is COUNT_TOKENS and model.endpoints.lacks(COUNT_PATH, deps.loop_time()):
+                return await counted_otherwise(deps, ask, model, adapter)
+        if request.untranslatable is not None and (adapter is None or not adapter.native):
+            raise request.untranslatable
+        if adapter is not None and not adapter.billed and not has_counter(request, model):
+            return await estimated(deps, ask, model)
+        if ask.principal.key:
+            sent = with_verified_user(request, ask.principal)
+    continuous = ask.governed is not None and adapter is None and is_counted(request, model, ask.governed)
     if request.came <= LARGE_BYTES:
         body = _body(sent, model, adapter, continuous)
     else:
         body = await beside(deps.executor, partial(_body, sent, model, adapter, continuous))
     call = _call(deps, model, ask, adapter, body, continuous)
-    dispatcher, tried = deps.dispatcher, call.stats.tried
+    dispatcher, stats = deps.dispatcher, ask.stats
     billed = adapter is None or adapter.billed
-    before = len(tried)
+    before = len(stats.tried)
     settled: tuple[Attempt, ...] = ()
     try:
         while True:
@@ -139,14 +141,14 @@ async def call_model(
                     raise
     except BaseException as error:
         if billed:
-            settle_lost(ask.bill, model, request, _without(tried[before:], settled))
+            settle_lost(ask.bill, model, request, _without(stats.tried[before:], settled))
         instead = await _instead(deps, model, ask, adapter, error) if isinstance(error, Exception) else None
         if instead is None:
             raise
         return instead
-    if billed and len(tried) - before > 1:
+    if billed and len(stats.tried) - before > 1:
         settled += (answer.attempt,)
-        settle_lost(ask.bill, model, request, _without(tried[before:], settled))
+        settle_lost(ask.bill, model, request, _without(stats.tried[before:], settled))
     ask.answered_by = model
     if not billed:
         ask.counted_by = CountedBy.PROVIDER if model.speaks_anthropic else CountedBy.ENGINE
@@ -299,7 +301,7 @@ def _whole_reply(
     answer: DispatchedResponse,
     adapter: Adapter | None,
     body: bytes,
-    *,
+    # NB: not for keywords alone: of those each default is looked up in a dictionary.
     read: tuple[bytes, Usage | None] | None = None,
     said: TextCount | None = None,
     checked: bool = False,

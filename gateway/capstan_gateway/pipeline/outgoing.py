@@ -33,12 +33,12 @@ def build_body(request: Request, model: ServedModel, *, continuous: bool = False
 
     With `continuous` it is asked for with every chunk.
     """
-    raw = request.raw
-    document, translated = request.document, request.route.dialect is not None
+    raw, document = request.raw, request.document
+    translated = request.route.dialect is not None
     if translated or not request.plain or model.target.has_rules or AGENTS_OWN in document:
         document = shape(document, model.target, translated=translated, plain=request.plain)
-    if document is not request.document:
-        raw = None
+        if document is not request.document:
+            raw = None
     wants_usage = request.stream and (continuous or not request.usage_asked)
     if raw is not None and request.document["model"] != model.upstream_name:
         # To write a large one anew would take the loop up to half a second, in another thread as well.

@@ -118,7 +118,7 @@ def _translated(delivery: Delivery, deps: Deps, request: Request) -> Request:
     return request
 
 
-def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, *, alike: bool | None = None) -> Request:
+def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, alike: bool | None = None) -> Request:
     """Give the request of a route without a dialect; `document` is the body, where it is parsed already.
 
     A body that other parsers might read in another way is written anew, so that the engine reads what was read here;

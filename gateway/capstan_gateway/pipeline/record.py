@@ -37,9 +37,10 @@ def record(delivery: Delivery, deps: Deps) -> None:
             metrics.count(status)
         if delivery.first_sent_at or stats.retries or stats.hedges or delivery.client_gone:
             _count_more(delivery, ask, now, deps)
-        if deps.usage is not None and ask.bill.settled:
+        usage = deps.usage
+        if usage is not None and ask.bill.settled:
             who = ask.principal
-            deps.usage.note(who.tenant, who.team, who.user, (ask.answered_by or ask.model).name, ask.bill)
+            usage.note(who.tenant, who.team, who.user, (ask.answered_by or ask.model).name, ask.bill)
     if deps.tenants is not None:
         _count_tenant(_tenant_said(delivery.principal, deps), status, ask, deps.tenants)
     if deps.request_log.enabled:

@@ -82,7 +82,7 @@ class Request:
         raw: bytes | None = None,
         came: int = 0,
         plain: bool = False,
-        *,
+        # NB: not for keywords alone: of those each default is looked up in a dictionary.
         native: NativeRequest | None = None,
         untranslatable: GatewayError | None = None,
         headers: Sequence[Header] = (),

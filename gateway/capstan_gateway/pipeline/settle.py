@@ -96,7 +96,7 @@ def _tokens_of(relay: Relay) -> int:
     return relay.text.tokens
 
 
-def settle(bill: Bill, model: ServedModel, usage: Usage, how: How, *, answered: bool = True) -> None:
+def settle(bill: Bill, model: ServedModel, usage: Usage, how: How, answered: bool = True) -> None:
     """Count what a call has used, and put it on the bill; `answered` says that it was not in vain."""
     metrics, rates = model.metrics, model.rates
     metrics.input_tokens.value += usage.prompt_tokens
@@ -106,4 +106,4 @@ def settle(bill: Bill, model: ServedModel, usage: Usage, how: How, *, answered: 
     if rates is not None:
         price = rates.cost(usage)
         metrics.cost.value += price
-    bill.add(usage, how, price, answered=answered, model=model.name)
+    bill.add(usage, how, price, answered, model.name)

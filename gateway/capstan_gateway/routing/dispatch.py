@@ -27,7 +27,7 @@ from capstan_gateway.routing.hedge import Hedging
 from capstan_gateway.routing.opened import open_answer
 from capstan_gateway.routing.picker import pick
 from capstan_gateway.routing.port import Call, DispatchedResponse
-from capstan_gateway.routing.progress import Progress
+from capstan_gateway.routing.progress import NONE_EXCLUDED, Progress
 from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.tiers import pick_by_tier
@@ -90,40 +90,50 @@ class Dispatcher:
         """Pick, send, and retry on other endpoints until an answer has begun; see `port.DispatchPort`."""
         if not call.stats.attempts:
             self._budget.deposit()  # Not again for a further attempt, or a fallback: it is the same request.
-        now = self._now()
-        progress = Progress(call, now)
-        if call.headers_of is not None:
-            progress.exclude_unusable(call.headers_of, retry_after=self._settings.retry_after_seconds)
+        began = now = self._now()
+        # NB: made once there is something to keep track of: most calls are answered by the first endpoint.
+        progress: Progress | None = None
+        if call.headers_of is not None or call.avoid:
+            progress = Progress(call, now)
+            if call.headers_of is not None:
+                progress.exclude_unusable(call.headers_of, retry_after=self._settings.retry_after_seconds)
         try:
             while True:
                 endpoints = call.endpoints
-                version = endpoints.version
-                states, excluded = endpoints.states, progress.excluded
+                version, states = endpoints.version, endpoints.states
+                excluded = NONE_EXCLUDED if progress is None else progress.excluded
                 if len(states) == 1 and not excluded:
                     state: EndpointState | None = states[0]
                 else:
                     choose = pick_by_tier if endpoints.tiered else pick
                     state = choose(states, now, self._rng, excluded=excluded, affinity=call.affinity)
                 if state is None:
+                    progress = progress or Progress(call, began)
                     await self._wait(progress, version)
                     now = self._now()
                     continue
                 try:
                     if call.whole_bytes or self._hedging is None:
-                        answer = await self._attempt(progress, state, now)
+                        answer = await self._attempt(call, state, now, len(excluded))
                     else:
+                        progress = progress or Progress(call, began)
                         answer = await self._ask(progress, state, self._hedging)
                 except UpstreamError as error:
+                    progress = progress or Progress(call, began)
                     if not self._consider(progress, state, error):
                         raise
                     now = self._now()
                     continue
-                if answer.status < CLIENT_ERROR or not self._try_elsewhere(progress, state, answer):
+                if answer.status < CLIENT_ERROR:
+                    return answer
+                progress = progress or Progress(call, began)
+                if not self._try_elsewhere(progress, state, answer):
                     return answer
                 answer.close()
                 now = self._now()
         finally:
-            progress.error = None  # Its traceback holds this frame.
+            if progress is not None:
+                progress.error = None  # Its traceback holds this frame.
 
     def again(self, call: Call, answer: DispatchedResponse, error: BaseException) -> bool:
         """End an answer that turned out to be none; say whether to dispatch once more; see `port.DispatchPort`."""
@@ -151,7 +161,7 @@ class Dispatcher:
         call = progress.call
         after = hedging.delay(call)
         if after is None:
-            answer = await self._attempt(progress, state, self._now())
+            answer = await self._attempt(call, state, self._now(), len(progress.excluded))
         else:
             answer = await self._race(progress, state, hedging, after)
         if answer.status < CLIENT_ERROR and _fault_of(answer) is None:
@@ -166,9 +176,9 @@ class Dispatcher:
             other = hedging.second(call, state, progress.excluded, self._now())
             return None if other is None else self._hedge(progress, other)
 
-        race = Race(second, lambda answer: not self._is_retried(progress, answer.status) and _fault_of(answer) is None)
+        race = Race(second, lambda answer: not _is_retried(call, answer.status) and _fault_of(answer) is None)
         try:
-            answer = await race.run(self._attempt(progress, state, began_at), after=after)
+            answer = await race.run(self._attempt(call, state, began_at, len(progress.excluded)), after=after)
         finally:
             if race.outcome is not None:
                 call.stats.hedges += (race.outcome,)
@@ -181,18 +191,20 @@ class Dispatcher:
     async def _hedge(self, progress: Progress, state: EndpointState) -> Answer:
         """Send to a second endpoint, which is not tried again for this call."""
         progress.exclude(state)
-        answer = await self._attempt(progress, state, self._now(), hedge=True)
+        answer = await self._attempt(progress.call, state, self._now(), len(progress.excluded), True)
         fault = _fault_of(answer)
         if fault is not None:
             progress.call.stats.note(fault)
         return answer
 
-    async def _attempt(self, progress: Progress, state: EndpointState, now: float, *, hedge: bool = False) -> Answer:
+    async def _attempt(
+        self, call: Call, state: EndpointState, now: float, excluded: int, hedge: bool = False
+    ) -> Answer:
         """Send to this endpoint, and wait until its first token is there (or the whole body, if asked for).
 
-        Whatever becomes of it is told to its endpoint's breaker here, or by the answer that is given.
+        Whatever becomes of it is told to its endpoint's breaker here, or by the answer that is given. So many of the
+        call's endpoints are `excluded`.
         """
-        call = progress.call
         # Asked for anew: the endpoint, or the loss of its key, may be younger than the call.
         endpoint, stats = state.endpoint, call.stats
         headers = call.headers if call.headers_of is None else call.headers_of(endpoint)
@@ -204,7 +216,7 @@ class Dispatcher:
         if stats.attempts and not hedge:
             stats.retries += 1
         stats.attempts += 1
-        stats.tried.append(attempt)
+        stats.tried += (attempt,)
         began = time.perf_counter()
         response = None
         try:
@@ -216,7 +228,7 @@ class Dispatcher:
                 body=call.body,
                 connect_timeout=(
                     self._settings.quick_connect_seconds
-                    if len(call.endpoints.states) - len(progress.excluded) > 1
+                    if len(call.endpoints.states) - excluded > 1
                     else self._settings.connect_seconds
                 ),
                 first_byte_timeout=math.inf if plain else call.first_token_seconds,
@@ -245,8 +257,8 @@ class Dispatcher:
         if not call.repeatable:
             stats.spent = True
         if status >= CLIENT_ERROR:
-            attempt.answered(response.headers, self._now(), self._wall_clock, keyed=progress.keyed)
-            if self._is_retried(progress, status):
+            attempt.answered(response.headers, self._now(), self._wall_clock, keyed=call.headers_of is not None)
+            if _is_retried(call, status):
                 stats.note(str(status))
         elif opening is not None and opening.fault is not None:
             attempt.blame(opening.fault, self._now())
@@ -280,15 +292,12 @@ class Dispatcher:
 
     def _try_elsewhere(self, progress: Progress, state: EndpointState, answer: Answer) -> bool:
         """Whether another endpoint should be asked although this one answered."""
-        if not self._is_retried(progress, answer.status):
+        if not _is_retried(progress.call, answer.status):
             return False
         progress.exclude(state)
         progress.sent += 1
         now = self._now()
         return progress.fit_others(now) and self._may_retry(progress.call, progress.sent, now)
-
-    def _is_retried(self, progress: Progress, status: int) -> bool:
-        return status_is_retried(status, keyed=progress.keyed, repeatable=progress.call.repeatable)
 
     def _may_retry(self, call: Call, sent: int, now: float) -> bool:
         """Whether there may be another attempt behind those that were sent; pays for it when there may."""
@@ -321,6 +330,10 @@ class Dispatcher:
         finally:
             call.stats.waited += time.perf_counter() - began
         progress.exclude_none()
+
+
+def _is_retried(call: Call, status: int) -> bool:
+    return status_is_retried(status, keyed=call.headers_of is not None, repeatable=call.repeatable)
 
 
 def _fault_of(answer: Answer) -> str | None:

@@ -12,7 +12,7 @@ can be retried has been. Cancelling the task, at any wait, aborts the upstream.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from capstan_gateway.headers import Header
@@ -54,7 +54,7 @@ class Call:
     """Total deadline, in the loop's time. The only one of an answer in one piece, which has no first token."""
     body: bytes = b""
     stats: "CallStats" = field(default_factory=lambda: CallStats())
-    _: KW_ONLY
+    # NB: not for keywords alone: of those each default is looked up in a dictionary.
     method: bytes = b"POST"
     headers: Headers = ()
     headers_of: Callable[[Endpoint], Headers | None] | None = None
@@ -95,7 +95,8 @@ class CallStats:
         """Attempts after the first one."""
         self.waited = 0.0
         """Seconds spent without an endpoint to send to."""
-        self.tried: list[Attempt] = []
+        # NB: a tuple: of most calls it has one entry, and a list would be two blocks of memory more.
+        self.tried: tuple[Attempt, ...] = ()
         """The attempts, in the order in which they began: those that answered, failed, lost and were given up. All that
         were sent, and of those that never were at most 20."""
         self.first_byte = 0.0
@@ -113,7 +114,7 @@ class CallStats:
     def end(self, attempt: Attempt, word: str) -> None:
         """Take note that an attempt failed, for this reason."""
         if not attempt.sent and len(self.tried) > MAX_NOTES:
-            self.tried.remove(attempt)
+            self.tried = tuple(other for other in self.tried if other is not attempt)
         self.note(word)
 
     def note(self, word: str) -> None:

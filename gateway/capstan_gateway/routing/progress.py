@@ -9,7 +9,7 @@ from capstan_gateway.routing.unroutable import NoCredential
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import Endpoint, Headers
 
-_NONE_EXCLUDED: Final[frozenset[EndpointState]] = frozenset()
+NONE_EXCLUDED: Final[frozenset[EndpointState]] = frozenset()
 
 
 class Progress:
@@ -19,7 +19,7 @@ class Progress:
 
     def __init__(self, call: Call, now: float) -> None:
         self.call = call
-        self.excluded = _NONE_EXCLUDED
+        self.excluded = NONE_EXCLUDED
         self.error: UpstreamError | None = None
         """What the last attempt failed with."""
         self.sent = 0
@@ -36,18 +36,13 @@ class Progress:
         """Until when it may wait for an endpoint, in the loop's time."""
         return min(self.began_at + self.call.wait_seconds, self.call.expires_at)
 
-    @property
-    def keyed(self) -> bool:
-        """Whether the endpoints have a key each."""
-        return self.call.headers_of is not None
-
     def exclude(self, *states: EndpointState) -> None:
         """Leave these out from now on."""
         self.excluded = self.excluded.union(states)
 
     def exclude_none(self) -> None:
         """Make all of them candidates again: time has passed."""
-        self.excluded = _NONE_EXCLUDED
+        self.excluded = NONE_EXCLUDED
 
     def exclude_unusable(self, headers_of: Callable[[Endpoint], Headers | None], *, retry_after: float) -> None:
         """Leave out the endpoints for which there are no headers (no key); raise NoCredential if that leaves none."""

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 HEAD_SECONDS: Final = 30.0
 """How long a connection may take to send the head of its first request, or to end what it began after an answer."""
+TASK_NAME: Final = "request"
 WAITING_BYTES: Final = 2048
 """What a request takes that waits for those before it, beside its body."""
 
@@ -321,7 +322,8 @@ class ClientConnection(asyncio.Protocol):
         handler = service.handlers.get(exchange.target) or service.handler(exchange.target)
         if service.cors is not None:
             handler = cross_origin(service.cors, exchange, handler)
-        exchange.task = self._loop.create_task(self._serve(exchange, handler))
+        # NB: `create_task` writes a numbered name for each task, which takes as long as to make it and is kept with it.
+        exchange.task = asyncio.Task(self._serve(exchange, handler), loop=self._loop, name=TASK_NAME)
 
     def _begin_next(self) -> None:
         self._begin(self._pipelined.popleft())

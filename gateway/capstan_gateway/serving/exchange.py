@@ -197,11 +197,12 @@ class Exchange:
             # Nobody reads the rest of it: only closing ends an upload that goes on, or never does.
             self.keep_alive = False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        head = STATUS_LINES[status] + self._connection.date_line() + self.extra_lines + lines + end
-        self._wire.write(head if self.method == b"HEAD" else head + body)
-        if self._wire.paused and len(body) > HIGH_WATER and not self.memory.grow_to(len(body)):
+        sent = b"" if self.method == b"HEAD" else body
+        wire = self._wire
+        wire.write(b"".join((STATUS_LINES[status], self._connection.date_line(), self.extra_lines, lines, end, sent)))
+        if wire.paused and len(body) > HIGH_WATER and not self.memory.grow_to(len(body)):
             # The client does not read it, and there is no room to wait until it does.
-            self._wire.abort()
+            wire.abort()
         self._end()
 
     def start(self, status: int, lines: bytes, first: bytes, *, last: bool = False) -> None:

@@ -21,7 +21,8 @@ _CONNECTION: Final = (b"connection", b"proxy-connection")
 """By what a head says whether its connection is kept, to the parser."""
 _READ: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", *_CONNECTION))
 _MODERN: Final = "1.1"
-_FRAGMENT: Final = ord("#")
+KNOWN_BYTES: Final = 256
+"""A longer target is not remembered: what an idle connection holds is bounded."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
@@ -30,7 +31,7 @@ class RequestReader:
 
     __slots__ = (
         "_body_left", "_codings", "_expects_continue", "_fault", "_head_bytes", "_headers", "_hosts", "_known_hosts",
-        "_length", "_max_head_bytes", "_parser", "_read_bytes", "_receiver", "_says_connection",
+        "_known_target", "_length", "_max_head_bytes", "_parser", "_read_bytes", "_receiver", "_says_connection",
         "_sink", "_target", "_trailing_bytes", "_without_upgrade", "in_head",
     )  # fmt: skip
 
@@ -51,6 +52,8 @@ class RequestReader:
         self._expects_continue = self._says_connection = False
         self._known_hosts: tuple[bytes, ...] | None = None
         """A host that was found good: a client says the same one in all its requests."""
+        self._known_target = b""
+        """A path that was found good."""
         self._fault: GatewayError | None = None
         self.in_head = False
         """Whether a head has begun and is not complete."""
@@ -75,7 +78,7 @@ class RequestReader:
         self._parser = self._sink = self._receiver = self._fault = None
         self._headers = []
 
-    def feed(self, data: "bytes | memoryview[int]", *, in_steps: bool = False) -> bytes:
+    def feed(self, data: "bytes | memoryview[int]", in_steps: bool = False) -> bytes:
         """Parse, within bounds; gives what was not parsed because a request waits for those before it.
 
         `in_steps` says that the bytes are one step of more.
@@ -170,7 +173,7 @@ class RequestReader:
         modern = (keep_alive and not self._says_connection) or parser.get_http_version() == _MODERN
         target = self._target
         # Nearly every head is like the one before it, which is told quickly.
-        if self._hosts != self._known_hosts or not modern or self._codings or _FRAGMENT in target or target[:1] != b"/":
+        if target != self._known_target or self._hosts != self._known_hosts or not modern or self._codings:
             self._check(method, parser.get_http_version())
         if upgrade and method != CONNECT:
             self._leave_upgrade_out(method, parser.get_http_version())
@@ -217,6 +220,8 @@ class RequestReader:
             self._fail(fault)
         if len(self._hosts) == 1:
             self._known_hosts = self._hosts
+        if self._target.startswith(b"/") and len(self._target) <= KNOWN_BYTES:
+            self._known_target = self._target
 
     def _fail(self, fault: GatewayError) -> None:
         """Leave the parser, within one of its callbacks."""

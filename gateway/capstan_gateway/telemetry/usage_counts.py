@@ -53,21 +53,23 @@ class UsageCounts:
 
     def note(self, tenant: str, team: str, user: str, answered: str, bill: Bill) -> None:
         """Count a request that has ended, for these, of the model that answered."""
-        cells, day = self._cells, self.day
-        if len(bill.settled) == 1 and (call := bill.settled[0])[4] == answered:
-            # As nearly all: one row is looked for once.
-            key = (day, tenant, team, user, answered)
-            cell = cells.get(key) or self._new(key)
-            usage, nano = call[0], call[3]
-            cell[0] += 1
-            cell[1] += usage[0]
-            cell[2] += usage[2]
-            cell[3] += usage[1]
-            if nano is None:
-                cell[5] += 1
-            else:
-                cell[4] += nano
-            return
+        cells, day, settled = self._cells, self.day, bill.settled
+        if len(settled) == 1:
+            usage, _, _, nano, model = settled[0]
+            if model == answered:
+                # As nearly all: one row is looked for once.
+                key = (day, tenant, team, user, answered)
+                cell = cells.get(key) or self._new(key)
+                cell[0] += 1
+                cell[1] += usage[0]
+                cell[3] += usage[1]
+                if usage[2]:
+                    cell[2] += usage[2]
+                if nano is None:
+                    cell[5] += 1
+                else:
+                    cell[4] += nano
+                return
         unpriced = False
         for usage, _, _, nano, model in bill.settled:
             key = (day, tenant, team, user, model)

@@ -108,7 +108,7 @@ class Bill:
         for settle in self._streams:
             settle()
 
-    def add(self, usage: Usage, how: How, nano_dollars: int | None, *, answered: bool = True, model: str = "") -> None:
+    def add(self, usage: Usage, how: How, nano_dollars: int | None, answered: bool = True, model: str = "") -> None:
         """Put a call on the bill; its price is None where nobody has said what the model's tokens cost."""
         self.settled += ((usage, how, answered, nano_dollars, model),)
         if nano_dollars is not None:

@@ -63,8 +63,11 @@ def parse_usage(found: Any) -> Usage | None:
         return None
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
     details = found.get("prompt_tokens_details")
-    detailed = details is not None or "completion_tokens_details" in found
-    plain = not detailed and _HITS not in found
+    if len(found) == SUMMED and prompt is not None and completion is not None and "total_tokens" in found:
+        detailed, plain = False, True  # There is no room for anything else in it, and nothing to be looked for.
+    else:
+        detailed = details is not None or "completion_tokens_details" in found
+        plain = not detailed and _HITS not in found
     if plain and type(prompt) is int is type(completion) and not (prompt | completion) >> MOST_BITS:
         # As nearly all say it: neither is negative, and neither too large.
         # NB: the constructor of a named tuple of Python's takes longer than all of this.
@@ -115,6 +118,8 @@ def count_of(value: object) -> int:
     return int(value) if type(value) is float and 0 < value < MOST_TOKENS else 0
 
 
+SUMMED: Final = 3
+"""Input, output and their sum: the numbers that a usage has at least."""
 MOST_BITS: Final = 40
 MOST_TOKENS: Final = 1 << MOST_BITS
 """What is larger is no count, and must not become money."""

@@ -87,7 +87,6 @@ class Connection(asyncio.Protocol):
         self,
         head: bytes,
         body: bytes,
-        *,
         first_byte_at: float,
         idle_seconds: float,
         expires_at: float,

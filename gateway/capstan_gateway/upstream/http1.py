@@ -83,14 +83,7 @@ class Http1Client:
             if connection is None:
                 connection = await self._connect(pool, connect_timeout, expires_at, lost)
                 started = self._loop.time()
-            response = connection.start(
-                head,
-                body,
-                first_byte_at=first_byte_at,
-                idle_seconds=idle_timeout,
-                expires_at=expires_at,
-                head_only=method == b"HEAD",
-            )
+            response = connection.start(head, body, first_byte_at, idle_timeout, expires_at, method == b"HEAD")
             if sending is not None:
                 sending.sent = True
             try:

@@ -570,7 +570,7 @@ def test_a_call_with_its_attempts_survives_a_dispatch_that_finds_none() -> None:
         one: Call = call(endpoint_set(0))
         with pytest.raises(Exception, match="no endpoint"):
             await dispatcher(Upstreams(WELL)).dispatch(one)
-        assert (one.stats.tried, one.stats.spent) == ([], False)
+        assert (one.stats.tried, one.stats.spent) == ((), False)
 
     run_virtually(scenario())
 

@@ -720,7 +720,7 @@ async def test_a_call_begins_with_nothing_done() -> None:
     """No time was spent, nothing tried; what goes wrong is said of the endpoint that it was."""
     stats = call(endpoint_set(1)).stats
     assert (stats.first_byte, stats.read, stats.waited, stats.attempts, stats.retries) == (0.0, 0.0, 0.0, 0, 0)
-    assert (stats.tried, stats.hedges, stats.failures, stats.spent) == ([], (), [], False)
+    assert (stats.tried, stats.hedges, stats.failures, stats.spent) == ((), (), [], False)
     client = Upstreams(Plan(pieces=((0.0, b":" * (MAX_OPENING_BYTES + 1)),)))
     with pytest.raises(ProtocolError) as endless:
         await dispatcher(client).dispatch(call(endpoint_set(1), opening=token_opening))

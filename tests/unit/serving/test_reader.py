@@ -398,3 +398,21 @@ def test_an_upgrade_waits_for_its_turn() -> None:
     sink.answering = True
     sink.reader.feed(head(b"connection: upgrade", b"upgrade: h2c"))
     assert sink.told == (400, "an upgrade behind other requests")
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (head(start=b"GET /x#y HTTP/1.1"), "the request's target has a fragment"),
+        (head(start=b"GET * HTTP/1.1"), "the target `*` is for OPTIONS"),
+        (head(host=b"host: a b"), "the `Host` header is no host"),
+        (head(b"host: h"), "the request has more than one `Host` header"),
+        (head(host=b""), "the request has no `Host` header"),
+        (head(b"transfer-encoding: gzip"), "the only transfer coding is `chunked`"),
+    ],
+)
+def test_what_was_good_once_does_not_make_another_head_good(second: bytes, said: str) -> None:
+    """Behind a good head of the same connection each one that differs is looked at anew."""
+    sink = Sink().read(head(), head(), second)
+    assert [got.target for got in sink.requests] == [b"/x", b"/x"]
+    assert sink.told[1] == said

@@ -156,3 +156,18 @@ def test_a_count_is_a_whole_number_that_can_be(value: object, count: int) -> Non
 def test_kinds_with_prices_of_their_own_are_told_apart(found: dict[str, Any], usage: Usage) -> None:
     """Thoughts, sound and what is cached for an hour are read; thoughts that are beside the output are added to it."""
     assert parse_usage({**TOLD, **found}) == usage
+
+
+@pytest.mark.parametrize(
+    ("found", "usage"),
+    [
+        ({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}, Usage(5, 2)),
+        ({"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}}, Usage(5, 2, 3)),
+        ({"prompt_tokens": 5, "total_tokens": 7, "prompt_tokens_details": {"cached_tokens": 3}}, Usage(5, 2, 3)),
+        ({"prompt_tokens": 5, "completion_tokens": 2, "prompt_cache_hit_tokens": 3}, Usage(5, 2, 3)),
+        ({"prompt_tokens": -5, "completion_tokens": 2, "total_tokens": 7}, Usage(0, 2)),
+    ],
+)
+def test_a_usage_of_three_numbers_is_read_for_all_that_it_says(found: dict[str, Any], usage: Usage) -> None:
+    """Only input, output and their sum leave no room for anything else."""
+    assert parse_usage(found) == usage
