@@ -1,4 +1,6 @@
 """What guards look for, without any I/O: a text goes in, what was found in it comes out.
 
 port.py      what a detector is, and what it says
+text/        how a text reads, whatever it was written with
+attacks/     who wants to take a model over, or to talk it out of its rules
 """

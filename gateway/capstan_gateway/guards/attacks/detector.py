@@ -1,0 +1,148 @@
+"""Tells attacks from what only sounds like one: patterns first, then a classifier in the process, then doubt.
+
+    patterns   decide where they are enough: score at least `CERTAIN`
+    classifier decides the rest, by thresholds of its own; weak signs of the patterns tip what it is nearly sure of
+    doubt      what neither of them can decide: a model may be asked (`Scan.doubt`)
+
+Without the classifier (its libraries or weights are not installed) patterns alone decide, from `ENOUGH` on, and what
+has less than that, but not nothing, is in doubt. docs/guards.md says what that costs.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Final, Literal, Protocol
+
+from capstan_contract.guards import AttackGuard, Sensitivity, Source
+from capstan_gateway.guards.attacks.evidence import Evidence, Sign, gather, weigh
+from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
+from capstan_gateway.guards.text.readable import readable
+
+log = logging.getLogger(__name__)
+
+CERTAIN: Final = {Sensitivity.LOW: 0.9, Sensitivity.MEDIUM: 0.8, Sensitivity.HIGH: 0.65}
+"""Score of patterns from which on nobody else is heard."""
+ENOUGH: Final = {Sensitivity.LOW: 0.8, Sensitivity.MEDIUM: 0.65, Sensitivity.HIGH: 0.45}
+"""The same where there is nobody else."""
+WEAK: Final = {Sensitivity.LOW: 0.5, Sensitivity.MEDIUM: 0.35, Sensitivity.HIGH: 0.25}
+"""Score from which on patterns leave a doubt."""
+SHORTEST: Final = 12
+"""Characters that a classifier needs."""
+MOST_SAID: Final = 8
+"""Decoded texts of one that are shown to the classifier, the longest of them."""
+
+
+class Hit(Protocol):
+    """What a classifier says."""
+
+    @property
+    def score(self) -> float:
+        """How likely it is, from 0 to 1."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """Where the part begins that it is most sure of."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Where that ends."""
+        ...
+
+
+class Classifier(Protocol):
+    """Tells how likely a text is an attack."""
+
+    def score(self, text: str, source: Source) -> Hit:
+        """Judge one text."""
+        ...
+
+
+class Thresholds(Protocol):
+    """What a classifier's score means."""
+
+    def found(self, sensitivity: Sensitivity, source: Source) -> float:
+        """Give the score that is enough."""
+        ...
+
+    def doubt(self, sensitivity: Sensitivity, source: Source) -> float:
+        """Give the score that is not enough, and too much for nothing."""
+        ...
+
+
+class AttackDetector:
+    """Finds prompt injections, or jailbreaks."""
+
+    def __init__(
+        self,
+        kind: Literal["PromptInjection", "Jailbreak"],
+        sensitivity: Sensitivity,
+        classifier: Classifier | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> None:
+        self._jailbreak = kind == "Jailbreak"
+        self._name = "jailbreak" if self._jailbreak else "prompt-injection"
+        self._sensitivity = sensitivity
+        self._judge = (classifier, thresholds) if classifier is not None and thresholds is not None else None
+
+    @property
+    def cost(self) -> Cost:
+        """Patterns are cheap, a classifier is not."""
+        return Cost.CHEAP if self._judge is None else Cost.DEAR
+
+    def scan(self, text: str, source: Source) -> Scan:
+        """Give where the text attacks: the patterns that say so, or the part that the classifier means."""
+        if not text.strip():
+            return NOTHING
+        evidence = gather(text, source)
+        score, signs = weigh(evidence.signs, jailbreak=self._jailbreak)
+        if self._judge is None:
+            if score >= ENOUGH[self._sensitivity]:
+                return Scan(findings=_told(signs, score))
+            return Scan(doubt=score) if score >= WEAK[self._sensitivity] else NOTHING
+        if score >= CERTAIN[self._sensitivity]:
+            return Scan(findings=_told(signs, score))
+        return self._judged(evidence, source, score, signs)
+
+    def _judged(self, evidence: Evidence, source: Source, score: float, signs: Sequence[Sign]) -> Scan:
+        if self._judge is None:
+            return NOTHING
+        classifier, thresholds = self._judge
+        likely, start, end = max(_asked(classifier, evidence, source), default=(0.0, 0, 0))
+        found = thresholds.found(self._sensitivity, source)
+        unsure = thresholds.doubt(self._sensitivity, source)
+        weak = score >= WEAK[self._sensitivity]
+        if likely >= found or (likely >= unsure and weak):
+            told = _told(signs, max(score, likely)) if weak else [Finding(self._name, start, end, likely)]
+            return Scan(findings=told)
+        if likely >= unsure or weak:
+            return Scan(doubt=max(likely, score))
+        return NOTHING
+
+
+def _asked(classifier: Classifier, evidence: Evidence, source: Source) -> Iterator[tuple[float, int, int]]:
+    first, *decoded = evidence.said
+    for said in (first, *sorted(decoded, key=lambda said: -len(said.view.text))[:MOST_SAID]):
+        text, back = readable(said.view.text)
+        if len(text.strip()) >= SHORTEST:
+            hit = classifier.score(text, source)
+            yield hit.score, *said.view.back(*back(hit.start, hit.end))
+
+
+def _told(signs: Sequence[Sign], score: float) -> list[Finding]:
+    return [Finding(kind=sign.kind, start=sign.start, end=sign.end, score=score) for sign in signs]
+
+
+@cache
+def _installed() -> tuple[Classifier, Thresholds] | None:
+    """Load the classifier, once; None, and said in the log, where it is not installed."""
+    return None
+
+
+def build_attack_detector(guard: AttackGuard) -> AttackDetector:
+    """Make the detector of a guard."""
+    judge = _installed()
+    if judge is None:
+        return AttackDetector(guard.type, guard.sensitivity)
+    return AttackDetector(guard.type, guard.sensitivity, *judge)

@@ -1,0 +1,103 @@
+"""What a text has at least in which an expression matches: a few literals, one of which must be there.
+
+An expression is read once, when it is compiled, and the part of it that is rarest in ordinary text is taken. So
+hundreds of expressions cost one search for literals (Aho-Corasick), and each is only tried where it could match.
+"""
+
+import re._constants as constants  # type: ignore[import-not-found]
+import re._parser as parser  # type: ignore[import-not-found]
+from collections.abc import Iterable
+from typing import Any, Final
+
+_OTHERS_TO_BLANKS: Final = bytes(
+    code if chr(code).isalnum() or code > 127 or code == ord("_") else ord(" ") for code in range(256)
+)
+_USUAL: Final = """
+    a i the of and to in is it you that he was for on are with as his they be at one have this from or had by hot
+    but some what there we can out other were all your when up use how said an each she which do their time if will
+    way about many then them would write like so these her long make thing see him two has look more day could go
+    come did my no most who over know than call first may down side been now find any new work part take get place
+    made where after back little only round man year came show every good me give our under name very through just
+    form much great think say help low line before turn cause same mean differ move right boy old too does tell
+    sentence set three want air well also play small end put home read hand port large spell add even land here must
+    big high such follow act why ask men change not never always should must user users text data code out print
+    return write message content answer list don t can be being no s ing ed es e start using based given without
+"""
+_USUAL_WORDS: Final = frozenset(_USUAL.split())
+
+
+def spaced(text: bytes) -> bytes:
+    """Give a text with a blank for all that is no letter, digit or underscore, at the same places."""
+    return text.translate(_OTHERS_TO_BLANKS)
+
+
+def required(expression: bytes) -> list[frozenset[bytes]]:
+    """Give sets of literals, of a spaced text: wherever the expression matches, there is one of each. The rarest first.
+
+    A blank in front means that the literal begins a word.
+    """
+    return sorted(_choices(parser.parse(expression.decode("latin-1")), begins=False), key=_commonness)
+
+
+def _required(parsed: Iterable[Any], *, begins: bool) -> frozenset[bytes]:
+    return min(_choices(parsed, begins=begins), key=_commonness, default=frozenset())
+
+
+def _choices(parsed: Iterable[Any], *, begins: bool) -> list[frozenset[bytes]]:
+    """Give one set for each part of a sequence; `begins`: what it is to match begins a word."""
+    choices: list[frozenset[bytes]] = []
+    run = ""
+    for operation, argument in parsed:
+        if operation is constants.LITERAL:
+            run = (" " if begins and not run else "") + run + chr(argument)
+            begins = False
+            continue
+        choices, run = _add(choices, run), ""
+        if operation is constants.AT:
+            begins = begins or argument in (constants.AT_BOUNDARY, constants.AT_BEGINNING)
+            continue
+        if inner := _inside(operation, argument, begins):
+            choices.append(inner)
+        begins = _is_gap(operation, argument)
+    return _add(choices, run)
+
+
+def _add(choices: list[frozenset[bytes]], run: str) -> list[frozenset[bytes]]:
+    # NB: what is not made of letters is blank in a spaced text, and says nothing.
+    key = spaced(run.encode("latin-1"))
+    return [*choices, frozenset((key,))] if key.strip() else choices
+
+
+def _inside(operation: Any, argument: Any, begins: bool) -> frozenset[bytes]:
+    if operation is constants.SUBPATTERN:
+        return _required(argument[-1], begins=begins)
+    if operation is constants.BRANCH:
+        parts = [_required(part, begins=begins) for part in argument[1]]
+        return frozenset[bytes]().union(*parts) if all(parts) else frozenset()
+    if operation in _REPEATS and argument[0] > 0:
+        return _required(argument[2], begins=False)
+    return frozenset()
+
+
+_REPEATS: Final = (constants.MAX_REPEAT, constants.MIN_REPEAT)
+
+
+def _is_gap(operation: Any, argument: Any) -> bool:
+    """Say whether what is behind it begins a word: `\\W+`."""
+    if operation not in _REPEATS or argument[0] == 0 or len(argument[2]) != 1:
+        return False
+    kind, members = argument[2][0]
+    return kind is constants.IN and list(members) == [(constants.CATEGORY, constants.CATEGORY_NOT_WORD)]
+
+
+def _commonness(keys: frozenset[bytes]) -> float:
+    """Estimate how often one of the literals is met in ordinary text."""
+    return sum(_one(key) for key in keys)
+
+
+def _one(key: bytes) -> float:
+    word = key.decode(errors="ignore").strip()
+    if word in _USUAL_WORDS:
+        return 30.0 + 60.0 / len(word)
+    inside_words = 1.0 if key.startswith(b" ") else 3.0
+    return float(inside_words * 60 * 0.45 ** len(key.strip()))

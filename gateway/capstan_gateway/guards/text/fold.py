@@ -1,0 +1,108 @@
+"""One plain form of all the ways to write a letter: small, without marks, in ASCII where it looks like ASCII.
+
+Each character becomes a text of its own, whatever stands beside it, so that
+
+- the same is true of any piece of a text, and streams may be cut anywhere;
+- the way back is known: it is reckoned only when somebody asks for it (`FoldMap`), which is where something was found.
+
+What becomes of a character, in this order: of the tags that nobody sees (U+E0020 to U+E007E) the letter that they
+stand for; nothing, where it has no width (joiners, marks of direction, variation selectors, combining marks, controls);
+a space for all kinds of spaces; what it looks like (`confusables`); else its compatibility decomposition (NFKD) without
+marks, small. What comes out is put in again until it stays as it is: folding twice is folding once.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Final
+
+from capstan_gateway.guards.text.confusables import alike
+
+_TAGS: Final = range(0xE0020, 0xE007F)
+_INVISIBLE: Final = frozenset(
+    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, 0xFFFC, *range(0xE0000, 0xE1000), *range(0xFE00, 0xFE10))
+)
+"""Without a width, and not of a category that says so."""
+_BLANK: Final = frozenset((0x2800, 0x0085, 0x1680, 0x180E))
+_KEPT_CONTROLS: Final = frozenset("\t\n\r\v\f")
+_LAST_LETTER: Final = 0x1FFFF
+"""Behind it are ideographs, which stay as they are, and then what is invisible. All other forms are remembered: 16 MB
+if somebody sends all that there are."""
+_ALIKE: Final = alike()
+
+
+class _Forms(dict[int, str]):
+    """What each code point becomes, reckoned when it is first met. For `str.translate`."""
+
+    def __missing__(self, point: int) -> str:
+        if _LAST_LETTER < point < 0xE0000:
+            return chr(point)
+        form = self[point] = _form(chr(point))
+        return form
+
+
+def _form(character: str) -> str:
+    for _ in range(8):
+        after = "".join(map(_step, character))
+        if after == character:
+            break
+        character = after
+    return character
+
+
+def _step(character: str) -> str:
+    point = ord(character)
+    if point < 128:
+        return character.lower() if character.isprintable() or character in _KEPT_CONTROLS else ""
+    if point in _TAGS:
+        return chr(point - 0xE0000)
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "\N{REPLACEMENT CHARACTER}"
+    if category[0] == "Z" or point in _BLANK:
+        return " "
+    if category in ("Mn", "Me", "Cf", "Cc") or point in _INVISIBLE:
+        return ""
+    if point in _ALIKE:
+        return _ALIKE[point]
+    plain = unicodedata.normalize("NFKD", character.casefold())
+    return unicodedata.normalize(
+        "NFC", "".join(part for part in plain if unicodedata.category(part) not in ("Mn", "Me"))
+    )
+
+
+_FORMS: Final = _Forms()
+_FOREIGN: Final = re.compile(r"[^\t-\r -~]+")
+
+
+def fold(text: str) -> str:
+    """Give the plain form of a text; the same for what is folded already. It may be longer, up to 18 times."""
+    if text.isascii() and text.isprintable():
+        return text.lower()
+    plain = _FOREIGN.sub(_fold_run, text)
+    # NB: `bytes.lower` knows ASCII only. `str.lower` would change what is folded to its large form (Cherokee).
+    return plain.encode().lower().decode()
+
+
+def _fold_run(run: re.Match[str]) -> str:
+    return run[0].translate(_FORMS)
+
+
+class FoldMap:
+    """Where the characters of a folded text come from."""
+
+    def __init__(self, text: str) -> None:
+        self._length = len(text)
+        if text.isascii() and len(fold(text)) == len(text):
+            self._ends = None
+        else:
+            self._ends = list(accumulate(len(_FORMS[ord(character)]) for character in text))
+
+    def back(self, start: int, end: int) -> tuple[int, int]:
+        """Give the place in the text of a place in its folded form: all characters that have a part in it."""
+        if self._ends is None:
+            return start, end
+        first = min(bisect_right(self._ends, start), self._length)
+        last = bisect_right(self._ends, max(start, end - 1)) if end > start else first - 1
+        return first, min(last + 1, self._length)
