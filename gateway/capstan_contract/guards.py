@@ -112,11 +112,46 @@ class AttackGuard(Guard):
     classifier: Classifier | None = None
 
 
+class PiiKind(StrEnum):
+    """What personal data, or secret, something is."""
+
+    EMAIL = "Email"
+    PHONE = "Phone"
+    CARD = "Card"
+    """The number of a payment card."""
+    IBAN = "Iban"
+    BIC = "Bic"
+    BANK_ACCOUNT = "BankAccount"
+    SSN = "Ssn"
+    """A Social Security number of the United States."""
+    NATIONAL_ID = "NationalId"
+    TAX_ID = "TaxId"
+    PASSPORT = "Passport"
+    DRIVER_LICENSE = "DriverLicense"
+    MEDICAL_ID = "MedicalId"
+    """The number of a patient, or of an insured."""
+    DATE_OF_BIRTH = "DateOfBirth"
+    IP_ADDRESS = "IpAddress"
+    MAC_ADDRESS = "MacAddress"
+    CRYPTO_ADDRESS = "CryptoAddress"
+    URL_CREDENTIALS = "UrlCredentials"
+    """An address with a password in it, such as those of databases."""
+    SECRET = "Secret"
+    """A password, token, key."""
+    PERSON = "Person"
+    ADDRESS = "Address"
+    ORGANIZATION = "Organization"
+
+
+NAMED_KINDS: Final = frozenset({PiiKind.PERSON, PiiKind.ADDRESS, PiiKind.ORGANIZATION})
+"""Those without a form of their own: only an engine that reads the language finds them."""
+
+
 class PiiEntity(Document):
     """One kind of personal data."""
 
     type: str
-    """Such as Email; `capstan_gateway.guards.pii` has the list."""
+    """A PiiKind. Others are refused where the policy is put in force, so that an older gateway says so."""
     threshold: float | None = Field(default=None, ge=0, le=1)
     """Least score; None: the kind's own."""
     action: Action | None = None

@@ -1,0 +1,84 @@
+"""Payment cards: by the ranges of their issuers, their lengths and the check digit (ISO/IEC 7812)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from capstan_contract.guards import PiiKind
+from capstan_gateway.guards.pii.numbers import Number
+from capstan_gateway.guards.pii.raw import Raw
+from capstan_gateway.guards.pii.scan import Scanned
+from capstan_gateway.guards.pii.words import Word
+
+_RANGES: Final = (
+    # first and last number with which its cards begin, lengths, and whether most cards of the world are like that
+    ("4", "4", (16,), True),  # Visa
+    ("4", "4", (13, 19), False),
+    ("51", "55", (16,), True),  # Mastercard
+    ("2221", "2720", (16,), True),
+    ("34", "34", (15,), True),  # American Express
+    ("37", "37", (15,), True),
+    ("6011", "6011", (16,), True),  # Discover
+    ("644", "659", (16,), True),
+    ("300", "305", (14,), True),  # Diners Club
+    ("3095", "3095", (14,), True),
+    ("36", "36", (14,), True),
+    ("38", "39", (14,), True),
+    ("30", "30", (16, 17, 18, 19), False),
+    ("36", "39", (16, 17, 18, 19), False),
+    ("3528", "3589", (16,), True),  # JCB
+    ("3528", "3589", (17, 18, 19), False),
+    ("2131", "2131", (15,), True),
+    ("1800", "1800", (15,), True),
+    ("62", "62", (16,), True),  # UnionPay
+    ("62", "62", (17, 18, 19), False),
+    ("2200", "2205", (16, 17, 18, 19), True),  # Mir, GPN
+    ("60", "60", (16,), True),  # RuPay
+    ("81", "82", (16,), False),
+    ("508", "508", (16,), True),
+    ("9792", "9792", (16,), True),  # Troy
+    ("50", "50", (12, 13, 14, 15, 16, 17, 18, 19), False),  # Maestro, Elo, Verve
+    ("56", "58", (12, 13, 14, 15, 16, 17, 18, 19), False),
+    ("6", "6", (12, 13, 14, 15, 16, 17, 18, 19), False),
+)
+_GROUPED: Final = frozenset(
+    separator.join(b"9" * length for length in lengths)
+    for separator in (b" ", b"-", b".")
+    for lengths in ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4, 4, 2), (4, 4, 4, 4, 1), (4, 4, 4), (4, 4, 5), (4, 5, 4), (4, 4, 4, 3), (6, 13), (4, 4, 4, 1), (4, 4, 4, 2), (8, 8))
+)  # fmt: skip
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
+def luhn(digits: str) -> bool:
+    """Tell whether the last digit is the check digit of the others, by Luhn's rule."""
+    values = [int(digit) for digit in digits]
+    return (sum(values[-1::-2]) + sum(_DOUBLED[value] for value in values[-2::-2])) % 10 == 0
+
+
+def find_card(scanned: Scanned, number: Number) -> Iterator[Raw]:
+    """Give the card that a number is."""
+    count = len(number.digits)
+    if count < 12 or not number.loose or not (number.mask.isdigit() or number.mask in _GROUPED):
+        return
+    usual = _usual(number.digits)
+    if luhn(number.digits) and scanned.alone(number.start, number.end):
+        yield Raw(PiiKind.CARD, number.start, number.end, _score(scanned, number, usual=usual))
+
+
+def _usual(digits: str) -> bool | None:
+    """Tell whether a card so begins and is as long as most; None: there are no such cards."""
+    found: bool | None = None
+    for low, high, lengths, usual in _RANGES:
+        if len(digits) in lengths and low <= digits[: len(low)] <= high:
+            found = found or usual
+    return found
+
+
+def _score(scanned: Scanned, number: Number, *, usual: bool | None) -> float:
+    card = scanned.near((Word.CARD,), number.start, number.end)
+    thing = scanned.near((Word.THING,), number.start, number.end, before=32, after=0)
+    if card is not None and (thing is None or card <= thing):
+        return 0.6 if usual is None else 0.99
+    base = 0.9 if usual else 0.2 if usual is None else 0.4
+    if not number.mask.isdigit():
+        base += 0.07
+    return base if thing is None or thing > 24 else base - 0.45

@@ -1,0 +1,145 @@
+"""The detector of personal data: what all recognisers see, without what is no such thing, and what a policy leaves out.
+
+What is found depends on what is near: no more than `reach` characters in front, and on nothing behind a place that is
+`safe_end` of the text so far. So a text that comes in pieces is read as the whole one is.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
+
+from capstan_contract.guards import NAMED_KINDS, PiiGuard, PiiKind, Source
+from capstan_gateway.guards.pii import banks, cards, coins, formed, internet, labelled, phones, secrets
+from capstan_gateway.guards.pii.numbers import numbers
+from capstan_gateway.guards.pii.phones import PhoneBook, phone_book
+from capstan_gateway.guards.pii.raw import AFTER, WIDTH, Raw, outside, standing
+from capstan_gateway.guards.pii.scan import Scanned
+from capstan_gateway.guards.pii.view import UNSEEN, view_of
+from capstan_gateway.guards.pii.words import Words
+from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
+
+THRESHOLD: Final = 0.5
+"""Least score of what is found, where a policy says nothing else."""
+HELD: Final = WIDTH + AFTER + 2
+"""What is nearer to the end of a text than this may still become another thing."""
+FRONT: Final = 256
+"""How far in front of a value it is looked, for words and for the beginning of what it is a part of."""
+_OF_STDNUM: Final = frozenset({PiiKind.NATIONAL_ID, PiiKind.TAX_ID, PiiKind.SSN})
+
+
+class PiiNotAvailable(ValueError):
+    """What a policy asks for is not in this gateway. It says what, and what is."""
+
+
+@cache
+def _words() -> Words:
+    return Words()
+
+
+@dataclass(frozen=True)
+class PiiDetector:
+    """Finds personal data and secrets that have a form, or a word in front of them."""
+
+    thresholds: dict[PiiKind, float]
+    """Of the kinds that are looked for."""
+    book: PhoneBook
+    allowed: frozenset[str] = frozenset()
+    """Values that are none, plain."""
+    words: Words = field(default_factory=_words)
+
+    @property
+    def cost(self) -> Cost:
+        """Below a millisecond for 8 KB."""
+        return Cost.CHEAP
+
+    @property
+    def reach(self) -> int:
+        """The longest of the kinds that are looked for, and the words around it."""
+        longest = secrets.MOST if PiiKind.SECRET in self.thresholds else internet.MOST_URL
+        return longest + FRONT + HELD
+
+    def scan(self, text: str, source: Source) -> Scan:
+        """Give what is in a text."""
+        scanned = self._scanned(text)
+        found = self._found(scanned, self._raws(scanned))
+        return Scan(tuple(found)) if found else NOTHING
+
+    def safe_end(self, text: str) -> int:
+        """Give up to where a text of which more is to come is decided."""
+        offset = max(0, len(text) - 2 * self.reach)
+        scanned = self._scanned(text[offset:])
+        raws = list(self._raws(scanned))
+        length = len(text) - offset
+        place = max(0, length - HELD)
+        place = min([place, *(raw.start for raw in raws if raw.open)])
+        found = [Raw(None, finding.start, finding.end, 1.0) for finding in self._found(scanned, raws)]
+        return max(offset + outside(found, place=place), len(text) - self.reach, 0)
+
+    def _scanned(self, text: str) -> Scanned:
+        view = view_of(text)
+        return Scanned(view, self.words.hits(view))
+
+    def _raws(self, scanned: Scanned) -> Iterator[Raw]:
+        """Give what every recogniser sees.
+
+        All look, whatever is wanted: a card must not be taken for a phone number because nobody asks for cards.
+        """
+        for number in numbers(scanned):
+            yield from cards.find_card(scanned, number)
+            yield from formed.find_numeric(scanned, number)
+            yield from phones.find_phone(scanned, number, self.book)
+        yield from formed.find_lettered(scanned)
+        yield from banks.find_ibans(scanned)
+        yield from internet.find_emails(scanned)
+        yield from internet.find_url_credentials(scanned)
+        yield from internet.find_ips(scanned)
+        yield from internet.find_macs(scanned)
+        yield from coins.find_coins(scanned)
+        yield from labelled.find_labelled(scanned)
+        yield from secrets.find_keys(scanned)
+        yield from secrets.find_labelled(scanned)
+
+    def _found(self, scanned: Scanned, raws: Iterator[Raw] | list[Raw]) -> list[Finding]:
+        """Give what stands and is wanted."""
+        sure = [raw for raw in raws if raw.score >= (THRESHOLD if raw.kind is None else self._least(raw.kind))]
+        return [
+            Finding(raw.kind, self._beginning(scanned, raw.start), raw.end, raw.score)
+            for raw in standing(sure)
+            if raw.kind is not None and raw.kind in self.thresholds and not self._is_allowed(scanned, raw)
+        ]
+
+    def _least(self, kind: PiiKind) -> float:
+        return self.thresholds.get(kind, THRESHOLD)
+
+    def _beginning(self, scanned: Scanned, start: int) -> int:
+        """Give where a value begins, with what nobody sees in front of it: it may be the rest of an escape."""
+        folded, least = scanned.view.folded, max(0, start - 5)
+        while start > least and folded[start - 1] == UNSEEN:
+            start -= 1
+        return start
+
+    def _is_allowed(self, scanned: Scanned, raw: Raw) -> bool:
+        return bool(self.allowed) and plain(scanned.view.text[raw.start : raw.end]) in self.allowed
+
+
+def plain(value: str) -> str:
+    """Give a value as it is compared: without case, width and what nobody sees."""
+    normal = unicodedata.normalize("NFKC", value).casefold()
+    return "".join(character for character in normal if unicodedata.category(character) not in ("Cf", "Zs"))
+
+
+def build_pii_detector(guard: PiiGuard) -> PiiDetector:
+    """Make what a guard asks for. Raises PiiNotAvailable if this gateway hasn't got it, ValueError if it makes no sense."""
+    known = [kind.value for kind in PiiKind]
+    for entity in guard.entities:
+        if entity.type not in known:
+            raise PiiNotAvailable(f"`entities` has {entity.type!r}, which this gateway does not know: it has {', '.join(known)}")
+    wanted = {PiiKind(entity.type): entity.threshold for entity in guard.entities}
+    kinds = wanted or dict.fromkeys(kind for kind in PiiKind if kind not in NAMED_KINDS)
+    return PiiDetector(
+        thresholds={kind: THRESHOLD if threshold is None else threshold for kind, threshold in kinds.items()},
+        book=phone_book(guard.regions),
+        allowed=frozenset(plain(value) for value in guard.allowList),
+    )
