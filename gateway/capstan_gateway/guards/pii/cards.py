@@ -57,7 +57,7 @@ def luhn(digits: str) -> bool:
 def find_card(scanned: Scanned, number: Number) -> Iterator[Raw]:
     """Give the card that a number is."""
     count = len(number.digits)
-    if count < 12 or not number.loose or not (number.mask.isdigit() or number.mask in _GROUPED):
+    if count < 12 or not (number.mask.isdigit() or number.mask in _GROUPED):
         return
     usual = _usual(number.digits)
     if luhn(number.digits) and scanned.alone(number.start, number.end):

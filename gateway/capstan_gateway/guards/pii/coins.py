@@ -13,7 +13,7 @@ from capstan_gateway.guards.pii.words import Word
 
 MOST: Final = 106
 _COIN: Final = linear(
-    rb"\b(?:0x[0-9A-Fa-f]{40}|(?i:bc1|tb1|ltc1|bcrt1)[02-9ac-hj-np-zAC-HJ-NP-Z]{8,90}|[1-9A-HJ-NP-Za-km-z]{25,44})\b"
+    rb"\b(?:0x[0-9A-Fa-f]{40}|(?i:bc1|tb1|ltc1|bcrt1)[02-9ac-hj-np-zAC-HJ-NP-Z]{8,71}|[1-9A-HJ-NP-Za-km-z]{25,44})\b"
 )
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _VALUE: Final = {character: value for value, character in enumerate(_BASE58)}

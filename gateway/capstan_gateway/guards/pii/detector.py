@@ -5,7 +5,7 @@ What is found depends on what is near: no more than `reach` characters in front,
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
@@ -63,23 +63,33 @@ class PiiDetector:
     def scan(self, text: str, source: Source) -> Scan:
         """Give what is in a text."""
         scanned = self._scanned(text)
-        found = self._found(scanned, self._raws(scanned))
-        return Scan(tuple(found)) if found else NOTHING
+        return _said(self._found(scanned, list(self._raws(scanned))))
 
     def safe_end(self, text: str) -> int:
         """Give up to where a text of which more is to come is decided."""
         offset = max(0, len(text) - 2 * self.reach)
         scanned = self._scanned(text[offset:])
         raws = list(self._raws(scanned))
-        length = len(text) - offset
-        place = max(0, length - HELD)
-        place = min([place, *(raw.start for raw in raws if raw.open)])
-        found = [Raw(None, finding.start, finding.end, 1.0) for finding in self._found(scanned, raws)]
-        return max(offset + outside(found, place=place), len(text) - self.reach, 0)
+        return self._safe_end(len(text), offset, raws, self._found(scanned, raws))
+
+    def decide(self, text: str, source: Source) -> tuple[Scan, int]:
+        """Give both of a text, at the price of one."""
+        scanned = self._scanned(text)
+        raws = list(self._raws(scanned))
+        found = self._found(scanned, raws)
+        return _said(found), self._safe_end(len(text), 0, raws, found)
+
+    def _safe_end(self, length: int, offset: int, raws: Sequence[Raw], found: Sequence[Finding]) -> int:
+        """Give it of a text that was looked at from an offset on."""
+        least = max(0, length - self.reach)
+        open_from = [raw.start + offset for raw in raws if raw.open and raw.start + offset >= least]
+        place = min([max(0, length - HELD), *open_from])
+        whole = [Raw(None, finding.start + offset, finding.end + offset, 1.0) for finding in found]
+        return max(outside(whole, place=place), least)
 
     def _scanned(self, text: str) -> Scanned:
         view = view_of(text)
-        return Scanned(view, self.words.hits(view))
+        return Scanned(view, self.words.hits(view), min(THRESHOLD, *self.thresholds.values()))
 
     def _raws(self, scanned: Scanned) -> Iterator[Raw]:
         """Give what every recogniser sees.
@@ -101,7 +111,7 @@ class PiiDetector:
         yield from secrets.find_keys(scanned)
         yield from secrets.find_labelled(scanned)
 
-    def _found(self, scanned: Scanned, raws: Iterator[Raw] | list[Raw]) -> list[Finding]:
+    def _found(self, scanned: Scanned, raws: Sequence[Raw]) -> list[Finding]:
         """Give what stands and is wanted."""
         sure = [raw for raw in raws if raw.score >= (THRESHOLD if raw.kind is None else self._least(raw.kind))]
         return [
@@ -122,6 +132,10 @@ class PiiDetector:
 
     def _is_allowed(self, scanned: Scanned, raw: Raw) -> bool:
         return bool(self.allowed) and plain(scanned.view.text[raw.start : raw.end]) in self.allowed
+
+
+def _said(found: Sequence[Finding]) -> Scan:
+    return Scan(tuple(found)) if found else NOTHING
 
 
 def plain(value: str) -> str:

@@ -180,12 +180,13 @@ _WORDS: Final = {PiiKind.SSN: Word.SSN, _PERSON: Word.NATIONAL_ID, _TAX: Word.TA
 def find_numeric(scanned: Scanned, number: Number) -> Iterator[Raw]:
     """Give what a number is: first the surest."""
     forms = _NUMERIC.get(number.mask)
-    if forms is None or not number.loose or not scanned.alone(number.start, number.end):
+    if forms is None or not scanned.alone(number.start, number.end):
         return
     for form in forms:
+        score = _score(scanned, number.start, number.end, form)
         written = scanned.view.folded[number.start : number.end].replace(b"\xad", b" ").decode()
-        if form.check(written):
-            yield Raw(form.kind, number.start, number.end, _score(scanned, number.start, number.end, form))
+        if score >= scanned.least and form.check(written):
+            yield Raw(form.kind, number.start, number.end, score)
 
 
 def find_lettered(scanned: Scanned) -> Iterator[Raw]:
@@ -199,8 +200,9 @@ def find_lettered(scanned: Scanned) -> Iterator[Raw]:
             match = pattern.match(folded, start)
             if match is not None and scanned.ends(match.end()):
                 for form in forms:
-                    if form.check(match.group().decode()):
-                        yield Raw(form.kind, start, match.end(), _score(scanned, start, match.end(), form))
+                    score = _score(scanned, start, match.end(), form)
+                    if score >= scanned.least and form.check(match.group().decode()):
+                        yield Raw(form.kind, start, match.end(), score)
 
 
 def _score(scanned: Scanned, start: int, end: int, form: _Form) -> float:

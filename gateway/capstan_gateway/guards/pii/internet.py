@@ -24,7 +24,7 @@ _TOP: Final = re.compile(rb"(?:[A-Za-z\xe9\xff]{2,24}|[Xx][Nn]--[A-Za-z0-9-]{2,5
 _LITERAL: Final = re.compile(rb"\[(?:IPv6:)?[0-9A-Fa-f:.]{3,45}\]")
 _PICTURES: Final = frozenset((b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"ico", b"css", b"js"))
 _AT_WORDS: Final = linear(
-    rb"(?i)\b[a-z0-9][a-z0-9._+-]{0,63} ?[\[({<] ?at ?[\])}>] ?[a-z0-9-]{1,63}(?: ?[\[({<] ?(?:dot|\.) ?[\])}>] ?[a-z0-9-]{1,63}){1,4}\b"
+    rb"(?i)\b[a-z0-9][a-z0-9._+-]{0,23} ?[\[({<] ?at ?[\])}>] ?[a-z0-9-]{1,16}(?: ?[\[({<] ?(?:dot|\.) ?[\])}>] ?[a-z0-9-]{1,10}){1,2}\b"
 )
 
 
@@ -78,7 +78,7 @@ def _email(scanned: Scanned, start: int, at: int) -> Iterator[Raw]:
     if match is None:
         yield Raw(None, start, at + 1, 0.0, open=at + 1 == len(folded))
         return
-    end = match.end()
+    end = _same_script(folded, at + 1, match.end())
     while end > at + 1 and folded[end - 1] in b"-\xad":
         end -= 1
     unfinished = match.end() == len(folded) or folded[match.end() :] == b"."
@@ -87,6 +87,16 @@ def _email(scanned: Scanned, start: int, at: int) -> Iterator[Raw]:
     labels = folded[at + 1 : end].split(b".")
     if len(labels) > 1 and _TOP.match(labels[-1]) and top[2].lower() not in _PICTURES:
         yield Raw(PiiKind.EMAIL, start, end, _email_score(folded, start, at, end))
+
+
+def _same_script(folded: bytes, start: int, end: int) -> int:
+    """Give where a domain ends that text of a script without blanks follows at once."""
+    dot = folded.find(b".", start, end)
+    mixed = _MIXED.search(folded, dot, end) if dot >= 0 else None
+    return end if mixed is None else mixed.start() + 1
+
+
+_MIXED: Final = re.compile(rb"[A-Za-z](?=\xff)")
 
 
 def _email_score(folded: bytes, start: int, at: int, end: int) -> float:
@@ -113,8 +123,10 @@ def find_url_credentials(scanned: Scanned) -> Iterator[Raw]:
         if scheme is not None:
             match = _AUTHORITY.match(folded, colon + 3)
             if match is not None:
+                end = _same_script(folded, match.start(3), match.end())
+                end -= folded[end - 1] == 0x2E
                 filled = _BLANKS_TO_FILL.match(match[2]) is None
-                yield Raw(PiiKind.URL_CREDENTIALS, scheme.start(), match.end(), 0.95 if filled else 0.3, open=match.end() == len(folded))
+                yield Raw(PiiKind.URL_CREDENTIALS, scheme.start(), end, 0.95 if filled else 0.3, open=match.end() == len(folded))
                 # What looks like an e-mail address in it is none.
                 yield Raw(None, match.start(), match.end(), 1.0)
             elif _UNFINISHED.match(folded, colon + 3) is not None:

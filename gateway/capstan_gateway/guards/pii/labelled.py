@@ -55,7 +55,7 @@ def _is_passport(value: bytes) -> bool:
 
 
 def _is_account(value: bytes) -> bool:
-    return _digits(value) >= 6 and not _is_date(value)
+    return _digits(value) >= 6 and (not _is_date(value) or re.fullmatch(rb"\d\d-\d\d-\d\d", value) is not None)
 
 
 def _is_date(value: bytes) -> bool:

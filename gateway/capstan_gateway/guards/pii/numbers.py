@@ -19,11 +19,12 @@ _MOST_GROUPS: Final = 8
 LEAST_DIGITS: Final = 6
 MOST_DIGITS: Final = 19
 _TIGHT: Final = frozenset(b".-/")
+_SIGNS: Final = b" .()/\xad-"
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """Some neighbouring groups of digits."""
+    """Some neighbouring groups of digits, which no sign ties to a digit before or behind; a blank doesn't."""
 
     start: int
     end: int
@@ -32,9 +33,6 @@ class Number:
     """How it is written: nines, and what is between them."""
     first: bool
     """Whether its run begins with it."""
-    last: bool
-    loose: bool
-    """Whether no sign ties it to a digit before or behind it; a blank doesn't."""
 
 
 def numbers(scanned: Scanned) -> Iterator[Number]:
@@ -42,36 +40,35 @@ def numbers(scanned: Scanned) -> Iterator[Number]:
     folded = scanned.view.folded
     for run in _RUN.finditer(folded):
         start, end = run.span()
-        groups = [match.span() for match in _GROUP.finditer(folded, start, end)]
-        if len(groups) == 1:
-            if end - start <= MOST_DIGITS:
-                yield _number(folded, groups, 0, 0)
+        if folded[start:end].isdigit():
+            if end - start <= MOST_DIGITS and not _tied(folded, start - 1, -1) and not _tied(folded, end, 1):
+                yield _number(folded, start, end, first=True)
+        else:
+            yield from _in_run(folded, [match.span() for match in _GROUP.finditer(folded, start, end)])
+
+
+def _in_run(folded: bytes, groups: list[tuple[int, int]]) -> Iterator[Number]:
+    ends = [not _tied(folded, end, 1) for _, end in groups]
+    for first, (start, _) in enumerate(groups):
+        if _tied(folded, start - 1, -1):
             continue
-        for first in range(len(groups)):
-            yield from _from(folded, groups, first)
+        digits = 0
+        for last in range(first, min(first + _MOST_GROUPS, len(groups))):
+            digits += groups[last][1] - groups[last][0]
+            if digits > MOST_DIGITS:
+                break
+            if digits >= LEAST_DIGITS and ends[last]:
+                yield _number(folded, start, groups[last][1], first=first == 0)
 
 
-def _from(folded: bytes, groups: list[tuple[int, int]], first: int) -> Iterator[Number]:
-    digits = 0
-    for last in range(first, min(first + _MOST_GROUPS, len(groups))):
-        digits += groups[last][1] - groups[last][0]
-        if digits > MOST_DIGITS:
-            return
-        if digits >= LEAST_DIGITS:
-            yield _number(folded, groups, first, last)
-
-
-def _number(folded: bytes, groups: list[tuple[int, int]], first: int, last: int) -> Number:
-    start, end = groups[first][0], groups[last][1]
+def _number(folded: bytes, start: int, end: int, *, first: bool) -> Number:
     written = folded[start:end]
-    return Number(
-        start=start, end=end, digits=b"".join(_GROUP.findall(written)).decode(), mask=written.translate(_MASK),
-        first=first == 0, last=last == len(groups) - 1,
-        loose=not _tied(folded, start - 1, -1) and not _tied(folded, end, 1),
-    )  # fmt: skip
+    mask = written.translate(_MASK)
+    digits = written if mask.isdigit() else written.translate(None, _SIGNS)
+    return Number(start, end, digits.decode(), mask, first)
 
 
 def _tied(folded: bytes, place: int, step: int) -> bool:
     """Tell whether a sign is here that joins digits, and a digit behind it."""
     beyond = place + step
-    return 0 <= place < len(folded) and folded[place] in _TIGHT and 0 <= beyond < len(folded) and 48 <= folded[beyond] <= 57
+    return 0 <= beyond < len(folded) and 0 <= place < len(folded) and folded[place] in _TIGHT and 48 <= folded[beyond] <= 57

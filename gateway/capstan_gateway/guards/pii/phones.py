@@ -32,6 +32,11 @@ _DATE: Final = re.compile(
     rb"|9999[-./]99[-./]99[ -]99.*|9{1,3}(?:\.9{1,3}){3}"
 )
 _NATIONAL_SIGNS: Final = re.compile(rb"9{2,5}[)]?[ /.-]{1,3}9[9 .-]*9")
+_EXTENDS: Final = (b" ", b",", b"x", b"X", b"e", b"E", b"#")
+_OTHERS: Final = (
+    Word.THING, Word.BANK, Word.NATIONAL_ID, Word.TAX_ID, Word.MEDICAL, Word.PASSPORT, Word.LICENSE, Word.CARD, Word.SSN,
+    Word.VERSION,
+)  # fmt: skip
 _LEAST, _MOST = 7, 15
 
 
@@ -116,7 +121,10 @@ def phone_book(regions: Sequence[str]) -> PhoneBook:
     unknown = [region for region in regions if region.upper() not in codes]
     if unknown:
         raise ValueError(f"`regions` has {unknown[0]!r}, which is no country with phone numbers of its own (ISO 3166, such as US)")
-    return PhoneBook(tuple((region.upper(), codes[region.upper()]) for region in regions or USUAL_REGIONS))
+    book = PhoneBook(tuple((region.upper(), codes[region.upper()]) for region in regions or USUAL_REGIONS))
+    for region, code in book.regions:
+        _country(region, code)
+    return book
 
 
 def find_phone(scanned: Scanned, number: Number, book: PhoneBook) -> Iterator[Raw]:
@@ -125,10 +133,10 @@ def find_phone(scanned: Scanned, number: Number, book: PhoneBook) -> Iterator[Ra
         return
     start, international = _beginning(scanned.view.folded, number)
     end = _end(scanned.view.folded, number.end)
-    if not number.loose or not scanned.alone(start, end) or _DATE.fullmatch(number.mask) or _is_day(number):
+    if not scanned.alone(start, end):
         return
     score = _score(scanned, number, book, start=start, international=international)
-    if score > 0:
+    if score >= scanned.least and not _DATE.fullmatch(number.mask) and not _is_day(number):
         yield Raw(PiiKind.PHONE, start, end, score)
 
 
@@ -143,7 +151,7 @@ def _is_day(number: Number) -> bool:
 def _beginning(folded: bytes, number: Number) -> tuple[int, bool]:
     """Give where it begins, with its plus and bracket, and whether it is an international one."""
     start = number.start
-    if start and folded[start - 1] == 0x28:
+    if start and folded[start - 1] == 0x28 and b")" in number.mask:
         start -= 1
     for back in (1, 2):
         if start >= back and folded[start - back] == 0x2B and folded[start - back + 1 : start].strip(b" (\xad") == b"":
@@ -152,43 +160,45 @@ def _beginning(folded: bytes, number: Number) -> tuple[int, bool]:
 
 
 def _end(folded: bytes, end: int) -> int:
+    """Give where it ends, with its extension."""
+    if folded[end : end + 1] not in _EXTENDS:
+        return end
     extension = _EXTENSION.match(folded, end, end + 20)
     return extension.end() if extension is not None else end
 
 
 def _score(scanned: Scanned, number: Number, book: PhoneBook, *, start: int, international: bool) -> float:
-    digits, mask = number.digits, number.mask
+    """Give how sure it is, by what is said around it and how it is written."""
     if international:
-        return book.international(digits)
+        return book.international(number.digits)
     phone = scanned.near((Word.PHONE,), start, number.end, before=40, after=12)
     reach = scanned.near((Word.REACH,), start, number.end, before=32, after=12)
-    thing = scanned.near((Word.THING, Word.BANK, Word.NATIONAL_ID, Word.TAX_ID, Word.MEDICAL, Word.PASSPORT, Word.LICENSE, Word.CARD, Word.SSN, Word.VERSION), start, number.end, before=32, after=0)  # fmt: skip
+    thing = scanned.near(_OTHERS, start, number.end, before=32, after=0)
     if thing is not None and (phone is None or thing < phone) and (reach is None or thing < reach):
         return 0.2
-    if not (number.first or phone is not None or reach is not None):
-        return 0.3 if _AMERICAN.fullmatch(mask) is None else 0.55
-    written = _written(number, book)
     if phone is not None:
-        return max(0.85, written)
-    if reach is not None and (written >= 0.4 or not mask.isdigit()):
-        return max(0.6, written)
-    return written
+        return 0.85
+    if not number.first and reach is None:
+        return 0.55 if _AMERICAN.fullmatch(number.mask) is not None else 0.3
+    written = _written(number, book, scanned.least if reach is None else 0.4)
+    return max(0.6, written) if reach is not None and (written >= 0.4 or not number.mask.isdigit()) else written
 
 
-def _written(number: Number, book: PhoneBook) -> float:
-    """Give how sure its form alone makes it."""
+def _written(number: Number, book: PhoneBook, least: float) -> float:
+    """Give how sure its form alone makes it; nothing, where that would be less than what is wanted."""
     digits, mask = number.digits, number.mask
     if digits.startswith("00") and len(digits) >= 10:
         known = book.international(digits[2:])
         return known - 0.1 if not mask.isdigit() and known > 0.5 else 0.4 if known > 0.9 else 0.1
     if _AMERICAN.fullmatch(mask):
-        american = digits[1:] if len(digits) == 11 else digits
-        if len(digits) == 11 and digits[0] != "1":
-            return 0.2
-        strong = b")" in mask or b"-" in mask
-        return (0.75 if strong else 0.6) if book.national(american) else 0.6 if strong else 0.4
-    if mask.isdigit():
-        return 0.42 if book.national(digits) else 0.1
-    if digits[0] == "0" and len(digits) >= 9 and _NATIONAL_SIGNS.fullmatch(mask) and book.national(digits):
-        return 0.6
-    return 0.4 if book.national(digits) else 0.2
+        return _american(digits, mask, book)
+    if digits[0] == "0" and len(digits) >= 9 and _NATIONAL_SIGNS.fullmatch(mask):
+        return 0.6 if book.national(digits) else 0.2
+    return 0.42 if least <= 0.42 and book.national(digits) else 0.0
+
+
+def _american(digits: str, mask: bytes, book: PhoneBook) -> float:
+    if len(digits) == 11 and digits[0] != "1":
+        return 0.2
+    strong = b")" in mask or b"-" in mask
+    return (0.75 if strong else 0.6) if book.national(digits[-10:]) else 0.6 if strong else 0.4

@@ -10,7 +10,7 @@ from typing import Final
 
 from capstan_contract.guards import PiiKind
 
-WIDTH: Final = 64
+WIDTH: Final = 80
 """Most characters of a value with blanks in it."""
 BEFORE: Final = 64
 """How far in front of a value words are looked for that say what it is."""

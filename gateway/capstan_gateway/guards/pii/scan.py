@@ -20,6 +20,8 @@ class Scanned:
 
     view: View
     hits: Hits
+    least: float
+    """What is less sure is wanted by nobody, and need not be looked at closer."""
 
     def near(self, words: Sequence[Word], start: int, end: int, *, before: int = BEFORE, after: int = AFTER) -> int | None:
         """Give how far from a value the nearest of such words is, None where none is near."""

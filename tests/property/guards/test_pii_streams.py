@@ -1,0 +1,106 @@
+"""Personal data is found in a text that comes in pieces as it is in the whole one."""
+
+from collections.abc import Callable
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from capstan_contract.guards import PiiEntity, PiiGuard, PiiKind, Source
+from capstan_gateway.guards.pii.detector import PiiDetector, build_pii_detector
+from support.pii import VALUES
+
+ALL = build_pii_detector(PiiGuard(name="pii", appliesTo=(Source.USER,)))
+SHORT = build_pii_detector(
+    PiiGuard(
+        name="pii",
+        appliesTo=(Source.USER,),
+        entities=tuple(PiiEntity(type=kind) for kind in ("Email", "Phone", "Card", "Iban", "NationalId", "IpAddress")),
+    )
+)
+"""Reaches less far, so that more than its reach fits into an example."""
+NEVER = build_pii_detector(
+    PiiGuard(
+        name="pii",
+        appliesTo=(Source.USER,),
+        entities=tuple(PiiEntity(type=kind, threshold=0.05) for kind in ("Phone", "Card", "NationalId", "TaxId", "Email")),
+    )
+)
+"""Takes for found what is hardly likely."""
+
+WORDS = (
+    "phone", "phone: ", "tel", "call me at ", "my ssn is ", "order ", "card ", "passport no. ", "password = ", "token: ",
+    "born on ", "IBAN ", "version ", "id", "NHS number ", "is my phone", " office", "Authorization: Bearer ", "wallet",
+    "เลขประจำตัวประชาชน", "โทร", "电话", "телефон", "account number ", "mrn", "://", "@", "-----BEGIN RSA PRIVATE KEY-----\n",
+    "-----END RSA PRIVATE KEY-----", "eyJ", "sk-", "AKIA", "ghp_", "\\n", "\\u0040", "\\", "\\\\", "\u200b", "\N{NO-BREAK SPACE}",
+)  # fmt: skip
+GLUE = (" ", "", "\n", ", ", "-", ".", ":", "=", '"', "/", "(", ")", "+", "x", "1", "0", "a", "é", "ß", "ก", "中", "０", "x 12", "[at]", "[dot]")
+PART = st.one_of(
+    st.sampled_from([value for values in VALUES.values() for value in values]),
+    st.sampled_from(WORDS),
+    st.sampled_from(GLUE),
+    st.sampled_from(GLUE),
+    st.text("0123456789 -./()", max_size=24),
+    st.text("0123456789abcdefABCDEFxyz:.-_@ ", max_size=24),
+    st.text(max_size=8),
+    st.builds(lambda unit, count: unit * count, st.sampled_from(["1 ", "4111 ", "a", "lorem ipsum ", "1.", "a:", "z_", "ก", "\\", "A1"]), st.integers(1, 60)),
+)
+TEXT = st.lists(PART, max_size=24).map("".join)
+LONG = st.lists(st.one_of(PART, st.builds(lambda unit, count: unit * count, st.sampled_from(["lorem ", "12 34 ", "x@y.zz ", "1-"]), st.integers(20, 200))), max_size=16).map("".join)
+
+
+def found(detector: PiiDetector, text: str, keep: Callable[[int, int], bool]) -> list[tuple[str, int, int, float]]:
+    """Give what is found where it is wanted."""
+    return [
+        (finding.kind, finding.start, finding.end, finding.score)
+        for finding in detector.scan(text, Source.USER).findings
+        if keep(finding.start, finding.end)
+    ]
+
+
+def check_beginning(detector: PiiDetector, text: str, cut: int) -> None:
+    """What is found in front of the safe end of a beginning is what is found there in the whole."""
+    begun = text[:cut]
+    place = detector.safe_end(begun)
+    assert max(0, len(begun) - detector.reach) <= place <= len(begun)
+    assert found(detector, begun, lambda start, end: start < place) == found(detector, text, lambda start, end: start < place)
+    assert detector.decide(begun, Source.USER) == (detector.scan(begun, Source.USER), place)
+
+
+@given(text=TEXT, share=st.floats(0, 1))
+@settings(max_examples=400)
+@example(text="my number is 541-714-1388x12 office", share=0.7)
+def test_the_beginning_of_a_text_is_decided_as_the_whole_is(text: str, share: float) -> None:
+    """Whatever comes behind the safe end, what is in front of it is found or not as it was."""
+    for detector in (ALL, SHORT, NEVER):
+        check_beginning(detector, text, round(share * len(text)))
+
+
+@given(text=LONG, share=st.floats(0, 1), rest=st.integers(0, 400))
+@settings(max_examples=150)
+def test_what_is_further_back_than_the_reach_need_not_be_given_again(text: str, share: float, rest: int) -> None:
+    """From the reach on, a text is read the same from its middle as from its beginning."""
+    for detector in (SHORT, NEVER):
+        offset = round(share * max(0, len(text) - detector.reach - rest))
+        first = offset + detector.reach if offset else 0
+        whole = found(detector, text, lambda start, end: start >= first)
+        from_middle = found(detector, text[offset:], lambda start, end: start + offset >= first)
+        assert [(kind, start + offset, end + offset, score) for kind, start, end, score in from_middle] == whole
+
+
+@given(text=TEXT, share=st.floats(0, 1))
+@settings(max_examples=200)
+def test_the_safe_end_is_inside_of_nothing_that_is_found(text: str, share: float) -> None:
+    """What is let go up to there is never a part of what will be found."""
+    begun = text[: round(share * len(text))]
+    place = ALL.safe_end(begun)
+    inside = found(ALL, text, lambda start, end: start < place < end)
+    assert not inside or place == len(begun) - ALL.reach
+
+
+@given(text=st.text())
+def test_any_text_is_read(text: str) -> None:
+    """No text makes the detector fail, and findings lie in it, in order."""
+    findings = ALL.scan(text, Source.USER).findings
+    assert all(0 <= finding.start < finding.end <= len(text) for finding in findings)
+    assert [finding.start for finding in findings] == sorted(finding.start for finding in findings)
+    assert {PiiKind(finding.kind) for finding in findings} <= set(ALL.thresholds)
