@@ -34,7 +34,16 @@ WORDS = (
     "-----END RSA PRIVATE KEY-----", "eyJ", "sk-", "AKIA", "ghp_", "\\n", "\\u0040", "\\", "\\\\", "\u200b", "\N{NO-BREAK SPACE}",
 )  # fmt: skip
 GLUE = (" ", "", "\n", ", ", "-", ".", ":", "=", '"', "/", "(", ")", "+", "x", "1", "0", "a", "é", "ß", "ก", "中", "０", "x 12", "[at]", "[dot]")
+LENGTHY = (
+    "a" * 60 + "@" + "sub1." * 18 + "example.com",
+    "https://" + "u" * 100 + ":" + "p4" * 80 + "@db.example.com",
+    "github_pat_" + "a1" * 100,
+    "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIi" * 60 + ".gzSraSYS8EXBxLN_oWnFSRgCzcmJmMjLiuyu5CSpyHI",
+    "password = " + "abcdefgh" * 20 + "1",
+    "-----BEGIN EC PRIVATE KEY-----\n" + "MIIBVAIBADANBgkqhkiG9w0B\n" * 20 + "-----END EC PRIVATE KEY-----",
+)
 PART = st.one_of(
+    st.sampled_from(LENGTHY),
     st.sampled_from([value for values in VALUES.values() for value in values]),
     st.sampled_from(WORDS),
     st.sampled_from(GLUE),
@@ -68,6 +77,13 @@ def check_beginning(detector: PiiDetector, text: str, cut: int) -> None:
 
 @given(text=TEXT, share=st.floats(0, 1))
 @settings(max_examples=400)
+@example(text=LENGTHY[0], share=0.9)
+@example(text=LENGTHY[1], share=0.5)
+@example(text=LENGTHY[1], share=0.95)
+@example(text=LENGTHY[2], share=0.6)
+@example(text=LENGTHY[3], share=0.6)
+@example(text=LENGTHY[4], share=0.9)
+@example(text=LENGTHY[5], share=0.6)
 @example(text="my number is 541-714-1388x12 office", share=0.7)
 def test_the_beginning_of_a_text_is_decided_as_the_whole_is(text: str, share: float) -> None:
     """Whatever comes behind the safe end, what is in front of it is found or not as it was."""
