@@ -104,7 +104,7 @@ def score(
         touched = _count_labels(labelled, findings, kinds, counts)
         for index, finding in enumerate(findings):
             if index not in touched and PiiKind(finding.kind) not in unlabelled:
-                of_kind = counts.setdefault(_label(finding.kind, kinds, labelled), Counts())
+                of_kind = counts.setdefault(f"(only) {finding.kind}", Counts())
                 of_kind.wrong += 1
                 of_kind.wrongs.append(labelled.text[max(0, finding.start - 30) : finding.end + 10])
     return counts
@@ -131,11 +131,6 @@ def _count_labels(
             of_kind.missed += 1
             of_kind.misses.append(labelled.text[max(0, span.start - 30) : span.end + 10])
     return touched
-
-
-def _label(kind: str, kinds: Mapping[str, frozenset[PiiKind]], labelled: Labelled) -> str:
-    """Give the label under which a wrong finding counts: one of the set's, if it has one for the kind."""
-    return f"(only) {kind}"
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -136,7 +136,7 @@ class PiiKind(StrEnum):
     CRYPTO_ADDRESS = "CryptoAddress"
     URL_CREDENTIALS = "UrlCredentials"
     """An address with a password in it, such as those of databases."""
-    SECRET = "Secret"
+    SECRET = "Secret"  # noqa: S105
     """A password, token, key."""
     PERSON = "Person"
     ADDRESS = "Address"

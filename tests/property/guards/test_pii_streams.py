@@ -22,7 +22,9 @@ NEVER = build_pii_detector(
     PiiGuard(
         name="pii",
         appliesTo=(Source.USER,),
-        entities=tuple(PiiEntity(type=kind, threshold=0.05) for kind in ("Phone", "Card", "NationalId", "TaxId", "Email")),
+        entities=tuple(
+            PiiEntity(type=kind, threshold=0.05) for kind in ("Phone", "Card", "NationalId", "TaxId", "Email")
+        ),
     )
 )
 """Takes for found what is hardly likely."""
@@ -33,7 +35,33 @@ WORDS = (
     "เลขประจำตัวประชาชน", "โทร", "电话", "телефон", "account number ", "mrn", "://", "@", "-----BEGIN RSA PRIVATE KEY-----\n",
     "-----END RSA PRIVATE KEY-----", "eyJ", "sk-", "AKIA", "ghp_", "\\n", "\\u0040", "\\", "\\\\", "\u200b", "\N{NO-BREAK SPACE}",
 )  # fmt: skip
-GLUE = (" ", "", "\n", ", ", "-", ".", ":", "=", '"', "/", "(", ")", "+", "x", "1", "0", "a", "é", "ß", "ก", "中", "０", "x 12", "[at]", "[dot]")
+GLUE = (
+    " ",
+    "",
+    "\n",
+    ", ",
+    "-",
+    ".",
+    ":",
+    "=",
+    '"',
+    "/",
+    "(",
+    ")",
+    "+",
+    "x",
+    "1",
+    "0",
+    "a",
+    "é",
+    "ß",
+    "ก",
+    "中",
+    "０",
+    "x 12",
+    "[at]",
+    "[dot]",
+)
 LENGTHY = (
     "a" * 60 + "@" + "sub1." * 18 + "example.com",
     "https://" + "u" * 100 + ":" + "p4" * 80 + "@db.example.com",
@@ -51,10 +79,24 @@ PART = st.one_of(
     st.text("0123456789 -./()", max_size=24),
     st.text("0123456789abcdefABCDEFxyz:.-_@ ", max_size=24),
     st.text(max_size=8),
-    st.builds(lambda unit, count: unit * count, st.sampled_from(["1 ", "4111 ", "a", "lorem ipsum ", "1.", "a:", "z_", "ก", "\\", "A1"]), st.integers(1, 60)),
+    st.builds(
+        lambda unit, count: unit * count,
+        st.sampled_from(["1 ", "4111 ", "a", "lorem ipsum ", "1.", "a:", "z_", "ก", "\\", "A1"]),
+        st.integers(1, 60),
+    ),
 )
 TEXT = st.lists(PART, max_size=24).map("".join)
-LONG = st.lists(st.one_of(PART, st.builds(lambda unit, count: unit * count, st.sampled_from(["lorem ", "12 34 ", "x@y.zz ", "1-"]), st.integers(20, 200))), max_size=16).map("".join)
+LONG = st.lists(
+    st.one_of(
+        PART,
+        st.builds(
+            lambda unit, count: unit * count,
+            st.sampled_from(["lorem ", "12 34 ", "x@y.zz ", "1-"]),
+            st.integers(20, 200),
+        ),
+    ),
+    max_size=16,
+).map("".join)
 
 
 def found(detector: PiiDetector, text: str, keep: Callable[[int, int], bool]) -> list[tuple[str, int, int, float]]:
@@ -71,7 +113,9 @@ def check_beginning(detector: PiiDetector, text: str, cut: int) -> None:
     begun = text[:cut]
     place = detector.safe_end(begun)
     assert max(0, len(begun) - detector.reach) <= place <= len(begun)
-    assert found(detector, begun, lambda start, end: start < place) == found(detector, text, lambda start, end: start < place)
+    assert found(detector, begun, lambda start, end: start < place) == found(
+        detector, text, lambda start, end: start < place
+    )
     assert detector.decide(begun, Source.USER) == (detector.scan(begun, Source.USER), place)
 
 

@@ -43,7 +43,8 @@ def test_what_has_a_form_is_found_wherever_it_stands(kind: PiiKind, value: str, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "around", "value"), [(kind, around, value) for kind, cases in IN_CONTEXT.items() for around, value in cases]
+    ("kind", "around", "value"),
+    [(kind, around, value) for kind, cases in IN_CONTEXT.items() for around, value in cases],
 )
 def test_what_has_none_is_found_by_the_words_around_it(kind: PiiKind, around: str, value: str) -> None:
     """A number that could be anything is personal data where a word says so, in many languages."""

@@ -40,11 +40,13 @@ _RANGES: Final = (
     ("56", "58", (12, 13, 14, 15, 16, 17, 18, 19), False),
     ("6", "6", (12, 13, 14, 15, 16, 17, 18, 19), False),
 )
-_GROUPED: Final = frozenset(
-    separator.join(b"9" * length for length in lengths)
-    for separator in (b" ", b"-", b".")
-    for lengths in ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4, 4, 2), (4, 4, 4, 4, 1), (4, 4, 4), (4, 4, 5), (4, 5, 4), (4, 4, 4, 3), (6, 13), (4, 4, 4, 1), (4, 4, 4, 2), (8, 8))
+_GROUPS: Final = (
+    (4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4, 4, 2), (4, 4, 4, 4, 1), (4, 4, 4), (4, 4, 5),
+    (4, 5, 4), (4, 4, 4, 3), (4, 4, 4, 2), (4, 4, 4, 1), (6, 13), (8, 8),
 )  # fmt: skip
+_GROUPED: Final = frozenset(
+    separator.join(b"9" * length for length in lengths) for separator in (b" ", b"-", b".") for lengths in _GROUPS
+)
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 

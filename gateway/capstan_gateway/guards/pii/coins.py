@@ -40,8 +40,14 @@ def _score(scanned: Scanned, start: int, end: int, address: str) -> float:
     if 26 <= len(address) <= 35 and address[0] in _FIRST and base58check(address):
         return 0.99
     if 32 <= len(address) <= 44 and scanned.near((Word.WALLET,), start, end, before=48, after=16) is not None:
-        return 0.7 if any(character.isdigit() for character in address) and re.search("[a-z]", address) and re.search("[A-Z]", address) and _number(address).bit_length() <= 256 else 0  # fmt: skip
+        return 0.7 if _solana(address) else 0
     return 0
+
+
+def _solana(address: str) -> bool:
+    """Tell whether it can be 32 bytes, and looks like no word."""
+    mixed = all(re.search(kind, address) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+    return mixed and _number(address).bit_length() <= 256
 
 
 def _number(address: str) -> int:

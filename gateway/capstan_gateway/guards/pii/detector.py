@@ -60,7 +60,7 @@ class PiiDetector:
         longest = secrets.MOST if PiiKind.SECRET in self.thresholds else internet.MOST_URL
         return longest + FRONT + HELD
 
-    def scan(self, text: str, source: Source) -> Scan:
+    def scan(self, text: str, source: Source) -> Scan:  # noqa: ARG002 - the same for all
         """Give what is in a text."""
         scanned = self._scanned(text)
         return _said(self._found(scanned, list(self._raws(scanned))))
@@ -72,7 +72,7 @@ class PiiDetector:
         raws = list(self._raws(scanned))
         return self._safe_end(len(text), offset, raws, self._found(scanned, raws))
 
-    def decide(self, text: str, source: Source) -> tuple[Scan, int]:
+    def decide(self, text: str, source: Source) -> tuple[Scan, int]:  # noqa: ARG002 - the same for all
         """Give both of a text, at the price of one."""
         scanned = self._scanned(text)
         raws = list(self._raws(scanned))
@@ -145,11 +145,13 @@ def plain(value: str) -> str:
 
 
 def build_pii_detector(guard: PiiGuard) -> PiiDetector:
-    """Make what a guard asks for. Raises PiiNotAvailable if this gateway hasn't got it, ValueError if it makes no sense."""
+    """Make what a guard asks for. Raises PiiNotAvailable for what this gateway hasn't got, ValueError for nonsense."""
     known = [kind.value for kind in PiiKind]
     for entity in guard.entities:
         if entity.type not in known:
-            raise PiiNotAvailable(f"`entities` has {entity.type!r}, which this gateway does not know: it has {', '.join(known)}")
+            raise PiiNotAvailable(
+                f"`entities` has {entity.type!r}, which this gateway does not know: it has {', '.join(known)}"
+            )
     wanted = {PiiKind(entity.type): entity.threshold for entity in guard.entities}
     kinds = wanted or dict.fromkeys(kind for kind in PiiKind if kind not in NAMED_KINDS)
     return PiiDetector(

@@ -1,8 +1,8 @@
-"""Numbers of people and of taxpayers that countries give, by their forms and check digits (python-stdnum has the rules).
+"""Numbers of people and of taxpayers, by their forms and check digits; python-stdnum has the rules of the countries.
 
 One check digit lets through every tenth number of the right length, and there are a hundred countries: what has no more
-than that counts only where a word says so. What also holds a date of birth, a place, letters, or two check digits, or is
-written with signs in fixed places, counts by itself.
+than that counts only where a word says so. What holds a date of birth as well, a place, letters, or two check digits,
+or is written with signs in fixed places, counts by itself.
 """
 
 import re
@@ -67,7 +67,9 @@ def _nric(number: str) -> bool:
     weighed = sum(weight * int(digit) for weight, digit in zip((2, 7, 6, 5, 4, 3, 2), number[1:8], strict=True))
     first = number[0]
     weighed += {"T": 4, "G": 4, "M": 3}.get(first, 0)
-    letters = {"S": "JZIHGFEDCBA", "T": "JZIHGFEDCBA", "F": "XWUTRQPNMLK", "G": "XWUTRQPNMLK", "M": "KLJNPQRTUWX"}[first]
+    letters = {"S": "JZIHGFEDCBA", "T": "JZIHGFEDCBA", "F": "XWUTRQPNMLK", "G": "XWUTRQPNMLK", "M": "KLJNPQRTUWX"}[
+        first
+    ]
     place = weighed % 11 if first != "M" else 10 - weighed % 11
     return letters[place] == number[8]
 
@@ -83,7 +85,9 @@ def _taiwan(number: str) -> bool:
     """Tell whether the last digit is the check of the rest (Taiwan); the letter is a place."""
     area = "ABCDEFGHJKLMNPQRSTUVXYWZIO".index(number[0].upper()) + 10
     digits = (area // 10, area % 10, *(int(digit) for digit in number[1:]))
-    return sum(weight * digit for weight, digit in zip((1, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1), digits, strict=True)) % 10 == 0
+    return (
+        sum(weight * digit for weight, digit in zip((1, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1), digits, strict=True)) % 10 == 0
+    )
 
 
 def _american(number: str) -> bool:
@@ -112,7 +116,10 @@ _NUMERIC: Final[Mapping[bytes, tuple[_Form, ...]]] = {
     b"9 9999 99999 99 9": (_Form(_PERSON, _later("th.pin"), 0.9),),
     b"999999-9999999": (_Form(_PERSON, _later("kr.rrn"), 0.9),),
     b"999-99-99999": (_Form(_TAX, _later("kr.brn"), 0.7),),
-    b"999999-9999": (_Form(_PERSON, _any("se.personnummer", "is_.kennitala"), 0.75), _Form(_PERSON, _later("dk.cpr"), 0.5)),
+    b"999999-9999": (
+        _Form(_PERSON, _any("se.personnummer", "is_.kennitala"), 0.75),
+        _Form(_PERSON, _later("dk.cpr"), 0.5),
+    ),
     b"99999999-9999": (_Form(_PERSON, _later("se.personnummer"), 0.85),),
     b"999999/9999": (_Form(_PERSON, _later("cz.rc"), 0.9),),
     b"999999/999": (_Form(_PERSON, _later("cz.rc"), 0.6),),
@@ -136,15 +143,25 @@ _NUMERIC: Final[Mapping[bytes, tuple[_Form, ...]]] = {
     b"9" * 16: (_Form(_PERSON, _later("id.nik"), 0.3),),
     b"9" * 15: (_Form(_PERSON, _later("fr.nir"), 0.85), _Form(_TAX, _later("id.npwp"), 0.2)),
     b"9" * 14: (_Form(_TAX, _any("br.cnpj", "fr.siret"), 0.3), _Form(_PERSON, _later("eg.tn"), 0.3)),
-    b"9" * 13: (_Form(_PERSON, _any("za.idnr", "ro.cnp", "si.emso"), 0.55), _Form(_PERSON, _any("th.pin", "kr.rrn", "pk.cnic"), 0.3)),
+    b"9" * 13: (
+        _Form(_PERSON, _any("za.idnr", "ro.cnp", "si.emso"), 0.55),
+        _Form(_PERSON, _any("th.pin", "kr.rrn", "pk.cnic"), 0.3),
+    ),
     b"9" * 12: (_Form(_PERSON, _any("in_.aadhaar", "se.personnummer"), 0.35),),
     b"9" * 11: (
         _Form(_PERSON, _any("no.fodselsnummer", "ee.ik", "be.nn"), 0.6),
         _Form(_PERSON, _any("gr.amka", "pl.pesel", "tr.tckimlik", "br.cpf", "do.cedula"), 0.42),
         _Form(_TAX, _any("de.idnr", "hr.oib", "it.iva", "au.abn"), 0.2),
     ),
-    b"9" * 10: (_Form(_PERSON, _any("bg.egn", "cz.rc", "se.personnummer", "gb.nhs"), 0.3), _Form(_TAX, _any("pl.nip", "ru.inn", "ua.rntrc"), 0.2)),
-    b"9" * 9: (_Form(PiiKind.SSN, _american, 0.2), _Form(_PERSON, _any("nl.bsn", "ca.sin", "il.idnr"), 0.25), _Form(_TAX, _any("pt.nif", "fr.siren", "gr.vat"), 0.25)),
+    b"9" * 10: (
+        _Form(_PERSON, _any("bg.egn", "cz.rc", "se.personnummer", "gb.nhs"), 0.3),
+        _Form(_TAX, _any("pl.nip", "ru.inn", "ua.rntrc"), 0.2),
+    ),
+    b"9" * 9: (
+        _Form(PiiKind.SSN, _american, 0.2),
+        _Form(_PERSON, _any("nl.bsn", "ca.sin", "il.idnr"), 0.25),
+        _Form(_TAX, _any("pt.nif", "fr.siren", "gr.vat"), 0.25),
+    ),
 }
 """By how they are written: which there are, and how sure one alone is."""
 
@@ -167,7 +184,12 @@ _LETTERED: Final[tuple[tuple[bytes, tuple[_Form, ...]], ...]] = (
     (rb"\d{8} \d [A-Z]{2}\d|\d{9}[A-Z]{2}\d", (_Form(_PERSON, _later("pt.cc"), 0.85),)),
     (rb"\d{17}[Xx]", (_Form(_PERSON, _later("cn.ric"), 0.95),)),
     (rb"CHE-?\d{3}\.?\d{3}\.?\d{3}(?: (?:MWST|TVA|IVA))?", (_Form(_TAX, _any("ch.uid", "ch.vat"), 0.9),)),
-    (rb"(?:AT ?U|BE ?[01]|BG|CY|CZ|DE|DK|EE|EL|ES ?[A-Z0-9]|FI|FR ?[A-Z0-9]{2}|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK) ?\d{6,12}(?:B\d{2}|[A-Z]{1,2})?", (_Form(_TAX, _later("eu.vat"), 0.7),)),
+    (
+        rb"(?:AT ?U|BE ?[01]|BG|CY|CZ|DE|DK|EE|EL|ES ?[A-Z0-9]|FI"
+        rb"|FR ?[A-Z0-9]{2}|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK)"
+        rb" ?\d{6,12}(?:B\d{2}|[A-Z]{1,2})?",
+        (_Form(_TAX, _later("eu.vat"), 0.7),),
+    ),
     (rb"[VEJPGvejpg]-?\d{8}-?\d", (_Form(_TAX, _later("ve.rif"), 0.55),)),
     (rb"[ABCDEFGHJKLMNPQRSUVW]\d{7}[0-9A-J]", (_Form(_TAX, _later("es.cif"), 0.4),)),
 )

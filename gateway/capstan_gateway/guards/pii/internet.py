@@ -8,7 +8,7 @@ from typing import Final
 from capstan_contract.guards import PiiKind
 from capstan_gateway.guards.pii.raw import Raw
 from capstan_gateway.guards.pii.scan import Scanned, linear, overlapping
-from capstan_gateway.guards.pii.view import LATIN, LETTER, UNSEEN
+from capstan_gateway.guards.pii.view import LETTER
 from capstan_gateway.guards.pii.words import Word
 
 MOST_LOCAL: Final = 64
@@ -19,12 +19,15 @@ MOST_URL: Final = 512
 _LOCAL: Final = re.compile(rb"[\w.+%&~\xe9\xad-]", re.ASCII)
 _BETWEEN: Final = frozenset(b"!#$'*^")
 """Also allowed in a local part, but seen far more often around an address: taken between letters alone."""
-_DOMAIN: Final = re.compile(rb"[A-Za-z0-9\xe9\xff\xad](?:[A-Za-z0-9\xe9\xff\xad-]{0,62}\.(?:[A-Za-z0-9\xe9\xff\xad]))*[A-Za-z0-9\xe9\xff\xad-]{0,62}")
+_DOMAIN: Final = re.compile(
+    rb"[A-Za-z0-9\xe9\xff\xad](?:[A-Za-z0-9\xe9\xff\xad-]{0,62}\.(?:[A-Za-z0-9\xe9\xff\xad]))*[A-Za-z0-9\xe9\xff\xad-]{0,62}"
+)
 _TOP: Final = re.compile(rb"(?:[A-Za-z\xe9\xff]{2,24}|[Xx][Nn]--[A-Za-z0-9-]{2,59})\Z")
 _LITERAL: Final = re.compile(rb"\[(?:IPv6:)?[0-9A-Fa-f:.]{3,45}\]")
 _PICTURES: Final = frozenset((b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"ico", b"css", b"js"))
 _AT_WORDS: Final = linear(
-    rb"(?i)\b[a-z0-9][a-z0-9._+-]{0,23} ?[\[({<] ?at ?[\])}>] ?[a-z0-9-]{1,16}(?: ?[\[({<] ?(?:dot|\.) ?[\])}>] ?[a-z0-9-]{1,10}){1,2}\b"
+    rb"(?i)\b[a-z0-9][a-z0-9._+-]{0,23} ?[\[({<] ?at ?[\])}>] ?[a-z0-9-]{1,16}"
+    rb"(?: ?[\[({<] ?(?:dot|\.) ?[\])}>] ?[a-z0-9-]{1,10}){1,2}\b"
 )
 
 
@@ -65,7 +68,10 @@ _FOREIGN: Final = re.compile(rb"[\w.+\xe9\xff\xad-]", re.ASCII)
 
 
 def _between(folded: bytes, place: int, at: int) -> bool:
-    return folded[place] in _BETWEEN and place > 0 and place + 1 < at and chr(folded[place - 1]).isalnum() and folded[place - 1] < 128  # fmt: skip
+    """Tell whether a sign is here that only counts between letters."""
+    if folded[place] not in _BETWEEN or not place or place + 1 >= at:
+        return False
+    return folded[place - 1] < 128 and chr(folded[place - 1]).isalnum()
 
 
 def _email(scanned: Scanned, start: int, at: int) -> Iterator[Raw]:
@@ -109,9 +115,13 @@ def _email_score(folded: bytes, start: int, at: int, end: int) -> float:
 
 
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,30}\Z")
-_AUTHORITY: Final = re.compile(rb"([^\s/@:?#\"'<>`\xff\xa7]{0,128}):([^\s/@\"'<>`]{1,256})@([A-Za-z0-9\xe9\xff._~%-]{1,190}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
+_AUTHORITY: Final = re.compile(
+    rb"([^\s/@:?#\"'<>`\xff\xa7]{0,128}):([^\s/@\"'<>`]{1,256})@([A-Za-z0-9\xe9\xff._~%-]{1,190}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?"
+)
 _UNFINISHED: Final = re.compile(rb"[^\s/\"'<>`]{0,%d}\Z" % MOST_URL)
-_BLANKS_TO_FILL: Final = re.compile(rb"(?i)(?:\$|%\(|\{|<|\[|\*+\Z|x+\Z|\.+\Z|(?:user)?pass(?:word|wd)?\Z|pwd\Z|secret\Z|your)")
+_BLANKS_TO_FILL: Final = re.compile(
+    rb"(?i)(?:\$|%\(|\{|<|\[|\*+\Z|x+\Z|\.+\Z|(?:user)?pass(?:word|wd)?\Z|pwd\Z|secret\Z|your)"
+)
 
 
 def find_url_credentials(scanned: Scanned) -> Iterator[Raw]:
@@ -126,7 +136,13 @@ def find_url_credentials(scanned: Scanned) -> Iterator[Raw]:
                 end = _same_script(folded, match.start(3), match.end())
                 end -= folded[end - 1] == 0x2E
                 filled = _BLANKS_TO_FILL.match(match[2]) is None
-                yield Raw(PiiKind.URL_CREDENTIALS, scheme.start(), end, 0.95 if filled else 0.3, open=match.end() == len(folded))
+                yield Raw(
+                    PiiKind.URL_CREDENTIALS,
+                    scheme.start(),
+                    end,
+                    0.95 if filled else 0.3,
+                    open=match.end() == len(folded),
+                )
                 # What looks like an e-mail address in it is none.
                 yield Raw(None, match.start(), match.end(), 1.0)
             elif _UNFINISHED.match(folded, colon + 3) is not None:
@@ -153,12 +169,16 @@ def find_ips(scanned: Scanned) -> Iterator[Raw]:
 def _v4(scanned: Scanned, start: int, end: int) -> Iterator[Raw]:
     folded = scanned.view.folded
     parts = folded[start:end].split(b".")
-    if not scanned.alone(start, end) or folded[max(0, start - 1) : start] in (b".", b"-") or re.match(rb"\.\d|-\d", folded[end : end + 2]):
+    if (
+        not scanned.alone(start, end)
+        or folded[max(0, start - 1) : start] in (b".", b"-")
+        or re.match(rb"\.\d|-\d", folded[end : end + 2])
+    ):
         return
     if any(int(part) > 255 or (len(part) > 1 and part[:1] == b"0") for part in parts):
         return
     first, second = int(parts[0]), int(parts[1])
-    if first in (0, 127, 255) or (first, second) == (169, 254) and parts[2:] == [b"169", b"254"]:
+    if first in (0, 127, 255) or ((first, second) == (169, 254) and parts[2:] == [b"169", b"254"]):
         return
     yield Raw(PiiKind.IP_ADDRESS, start, end, _v4_score(scanned, start, end, parts))
 
@@ -195,7 +215,7 @@ def _v6(scanned: Scanned, start: int) -> Iterator[Raw]:
     if folded[end - 1] == 0x3A and folded[end - 2] != 0x3A:
         end -= 1
     written = folded[start:end].partition(b"%")[0].decode()
-    if written.count(":") < 2 or folded[end : end + 1] == b":" and end == match.end():
+    if written.count(":") < 2 or (folded[end : end + 1] == b":" and end == match.end()):
         return
     try:
         address = ipaddress.IPv6Address(written)
@@ -212,11 +232,15 @@ def _v6_written(written: str) -> bool:
     return len(groups) >= 4 or (digits and len(groups) >= 2 and len(groups[0]) >= 3)
 
 
+_PAIR: Final = rb"[0-9A-Fa-f]{2}"
+_FOUR: Final = rb"[0-9A-Fa-f]{4}"
 _MAC: Final = re.compile(
-    rb"(?<![0-9A-Za-z_:\-.\xe9])(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}(?:(?::[0-9A-Fa-f]{2}){2})?|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}(?:(?:-[0-9A-Fa-f]{2}){2})?"
-    rb"|[0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4})(?![0-9A-Za-z_\xe9]|[:\-.][0-9A-Fa-f])"
+    rb"(?<![0-9A-Za-z_:\-.\xe9])(?:%b(?::%b){5}(?:(?::%b){2})?|%b(?:-%b){5}(?:(?:-%b){2})?|%b\.%b\.%b)"
+    rb"(?![0-9A-Za-z_\xe9]|[:\-.][0-9A-Fa-f])" % (*[_PAIR] * 6, *[_FOUR] * 3)
 )
-_MAC_SHAPE: Final = linear(rb"\b(?:[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.)")
+_MAC_SHAPE: Final = linear(
+    rb"\b(?:[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.)"
+)
 
 
 def find_macs(scanned: Scanned) -> Iterator[Raw]:
@@ -230,6 +254,3 @@ def find_macs(scanned: Scanned) -> Iterator[Raw]:
         if len(set(plain)) > 1:
             sure = b":" in match.group() or b"-" in match.group()
             yield Raw(PiiKind.MAC_ADDRESS, *match.span(), 0.95 if sure or not plain.isdigit() else 0.6)
-
-
-__all__ = ["LATIN", "UNSEEN"]

@@ -41,7 +41,7 @@ def _digits(value: bytes) -> int:
 
 
 def _is_bic(value: bytes) -> bool:
-    return value[4:6].decode() in _COUNTRIES and value.isupper()
+    return _COUNTRIES.fullmatch(value, 4, 6) is not None
 
 
 def _is_document(value: bytes) -> bool:
@@ -78,26 +78,25 @@ def _is_birth(value: bytes) -> bool:
     return not years or any(1870 <= int(year) <= 2045 or 2400 <= int(year) <= 2600 for year in years) or len(value) == 8
 
 
-# fmt: off
-_COUNTRIES: Final = frozenset(
-    "AD AE AF AG AI AL AM AO AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY"
-    " CZ DE DJ DK DM DO DZ EC EE EG ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GT GU GW GY HK HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE"
-    " JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI"
-    " NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TG TH TJ TK"
-    " TL TM TN TO TR TT TV TW TZ UA UG US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW".split()
+_COUNTRIES: Final = re.compile(
+    rb"A[DEFGILMOQRSTUWXZ]|B[ABDEFGHIJLMNOQRSTVWYZ]|C[ACDFGHIKLMNORUVWXYZ]|D[EJKMOZ]|E[CEGHRST]|F[IJKMOR]|G[ABDEFGHILMNPQRSTUWY]"
+    rb"|H[KMNRTU]|I[DELMNOQRST]|J[EMOP]|K[EGHIMNPRWYZ]|L[ABCIKRSTUVY]|M[ACDEFGHKLMNOPQRSTUVWXYZ]|N[ACEFGILOPRUZ]|OM|P[AEFGHKLMNRSTWY]"
+    rb"|QA|R[EOSUW]|S[ABCDEGHIJKLMNORSTVXYZ]|T[CDFGHJKLMNORTVWZ]|U[AGMSYZ]|V[ACEGINU]|W[FS]|XK|Y[ET]|Z[AMW]"
 )
+"""ISO 3166."""
+_PASSPORT: Final = rb"[A-Z]{0,3}[ -]?\d[0-9A-Z ]{4,9}[0-9A-Z]|[A-Z]\d[A-Z0-9]{5,8}|[A-Z0-9]{9}"
+_ACCOUNT: Final = rb"\d(?:[ .-]?\d){5,19}|\d\d-\d\d-\d\d|[A-Z]{4}0[A-Z0-9]{6}"
 _LABELS: Final = {
-    Word.PASSPORT: _Label(PiiKind.PASSPORT, _compiled(rb"[A-Z]{0,3}[ -]?\d[0-9A-Z ]{4,9}[0-9A-Z]|[A-Z]\d[A-Z0-9]{5,8}|[A-Z0-9]{9}"), 0.85, _is_passport),
+    Word.PASSPORT: _Label(PiiKind.PASSPORT, _compiled(_PASSPORT), 0.85, _is_passport),
     Word.LICENSE: _Label(PiiKind.DRIVER_LICENSE, _compiled(_TOKEN), 0.8, _is_document),
     Word.NATIONAL_ID: _Label(PiiKind.NATIONAL_ID, _compiled(_TOKEN), 0.8, _is_document),
     Word.TAX_ID: _Label(PiiKind.TAX_ID, _compiled(_TOKEN), 0.8, _is_document),
     Word.MEDICAL: _Label(PiiKind.MEDICAL_ID, _compiled(_TOKEN), 0.8, _is_document),
-    Word.BANK: _Label(PiiKind.BANK_ACCOUNT, _compiled(rb"\d(?:[ .-]?\d){5,19}|\d\d-\d\d-\d\d|[A-Z]{4}0[A-Z0-9]{6}"), 0.8, _is_account),
+    Word.BANK: _Label(PiiKind.BANK_ACCOUNT, _compiled(_ACCOUNT), 0.8, _is_account),
     Word.BIC: _Label(PiiKind.BIC, _compiled(rb"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?"), 0.9, _is_bic),
     Word.SSN: _Label(PiiKind.SSN, _compiled(rb"\d(?:[ .-]{0,3}\d){8}"), 0.95, _is_ssn),
     Word.BIRTH: _Label(PiiKind.DATE_OF_BIRTH, _compiled(_DATE), 0.9, _is_birth),
 }
-# fmt: on
 
 
 def find_labelled(scanned: Scanned) -> Iterator[Raw]:

@@ -4,11 +4,10 @@ A run is digits with little between them, as far as it goes; a number is some ne
 may be one, wherever the run begins, so that a list of numbers is read the same from its middle.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
-
-import re
 
 from capstan_gateway.guards.pii.scan import Scanned, linear
 
@@ -71,4 +70,9 @@ def _number(folded: bytes, start: int, end: int, *, first: bool) -> Number:
 def _tied(folded: bytes, place: int, step: int) -> bool:
     """Tell whether a sign is here that joins digits, and a digit behind it."""
     beyond = place + step
-    return 0 <= beyond < len(folded) and 0 <= place < len(folded) and folded[place] in _TIGHT and 48 <= folded[beyond] <= 57
+    return (
+        0 <= beyond < len(folded)
+        and 0 <= place < len(folded)
+        and folded[place] in _TIGHT
+        and 48 <= folded[beyond] <= 57
+    )

@@ -1,4 +1,4 @@
-"""Phone numbers: which there are in a country (libphonenumber's tables), how they are written, and what is said around them.
+"""Phone numbers: which a country has (libphonenumber's tables), how they are written, and what is said around them.
 
 International ones tell their country. National ones are known in some countries only, and look like many other numbers:
 they are taken where they are written as phones are, or where a word says so.
@@ -25,7 +25,9 @@ USUAL_REGIONS: Final = (
 )  # fmt: skip
 """Countries whose national numbers are known where a policy names none."""
 
-_AMERICAN: Final = re.compile(rb"(?:9[ .-])?(?:999[-.]999[-.]9999|999\) ?999[- .]?9999|999\)-999-9999|999 999[ -]9999|999/999-9999|999-9999999)")
+_AMERICAN: Final = re.compile(
+    rb"(?:9[ .-])?(?:999[-.]999[-.]9999|999\) ?999[- .]?9999|999\)-999-9999|999 999[ -]9999|999/999-9999|999-9999999)"
+)
 _EXTENSION: Final = re.compile(rb"(?:,? ?(?:x|ext\.?|extn\.?|#|extension) ?)(\d{1,6})(?![0-9A-Za-z_])", re.IGNORECASE)
 _DATE: Final = re.compile(
     rb"(?:9999[-./]99?[-./]99?|99?[-./]99?[-./](?:9999|99))(?: 99?(?:\.99){0,2})?"
@@ -34,8 +36,8 @@ _DATE: Final = re.compile(
 _NATIONAL_SIGNS: Final = re.compile(rb"9{2,5}[)]?[ /.-]{1,3}9[9 .-]*9")
 _EXTENDS: Final = (b" ", b",", b"x", b"X", b"e", b"E", b"#")
 _OTHERS: Final = (
-    Word.THING, Word.BANK, Word.NATIONAL_ID, Word.TAX_ID, Word.MEDICAL, Word.PASSPORT, Word.LICENSE, Word.CARD, Word.SSN,
-    Word.VERSION,
+    Word.THING, Word.BANK, Word.NATIONAL_ID, Word.TAX_ID, Word.MEDICAL, Word.PASSPORT, Word.LICENSE, Word.CARD,
+    Word.SSN, Word.VERSION,
 )  # fmt: skip
 _LEAST, _MOST = 7, 15
 
@@ -65,7 +67,9 @@ def _country(region: str, code: int) -> _Country | None:
     return _Country(
         lengths=frozenset(metadata.general_desc.possible_length),
         any=re.compile(metadata.general_desc.national_number_pattern),
-        kinds=tuple(re.compile(kind.national_number_pattern) for kind in described if kind and kind.national_number_pattern),
+        kinds=tuple(
+            re.compile(kind.national_number_pattern) for kind in described if kind and kind.national_number_pattern
+        ),
         trunk=re.compile(metadata.national_prefix) if metadata.national_prefix and prefix else None,
     )
 
@@ -117,10 +121,14 @@ class PhoneBook:
 
 def phone_book(regions: Sequence[str]) -> PhoneBook:
     """Make the one for the countries of a policy, or for the usual ones. Raises ValueError for one that is unknown."""
-    codes = {region: code for code, listed in COUNTRY_CODE_TO_REGION_CODE.items() for region in listed if region != "001"}
+    codes = {
+        region: code for code, listed in COUNTRY_CODE_TO_REGION_CODE.items() for region in listed if region != "001"
+    }
     unknown = [region for region in regions if region.upper() not in codes]
     if unknown:
-        raise ValueError(f"`regions` has {unknown[0]!r}, which is no country with phone numbers of its own (ISO 3166, such as US)")
+        raise ValueError(
+            f"`regions` has {unknown[0]!r}, which is no country with phone numbers of its own (ISO 3166, such as US)"
+        )
     book = PhoneBook(tuple((region.upper(), codes[region.upper()]) for region in regions or USUAL_REGIONS))
     for region, code in book.regions:
         _country(region, code)
@@ -145,7 +153,9 @@ def _is_day(number: Number) -> bool:
     digits = number.digits
     if number.mask == b"99999999":
         return digits[:2] in ("19", "20") and "01" <= digits[4:6] <= "12" and "01" <= digits[6:] <= "31"
-    return number.mask in (b"9999-9999", b"9999/9999") and all(year[:2] in ("18", "19", "20") for year in (digits[:4], digits[4:]))
+    return number.mask in (b"9999-9999", b"9999/9999") and all(
+        year[:2] in ("18", "19", "20") for year in (digits[:4], digits[4:])
+    )
 
 
 def _beginning(folded: bytes, number: Number) -> tuple[int, bool]:

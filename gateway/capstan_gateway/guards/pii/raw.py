@@ -46,7 +46,7 @@ def standing(raws: Iterable[Raw]) -> list[Raw]:
     ordered = sorted(raws, key=lambda raw: (raw.start, -raw.end, -raw.score, -_rank(raw)))
     kept: list[Raw] = []
     wide: list[Raw] = []
-    """Those that reach as far as any, of the ones so far: all others in front are held by one of them, or end earlier."""
+    """Those that may hold the next one."""
     for raw in ordered:
         wide = [other for other in wide if other.end > raw.start]
         if not any(other.end >= raw.end and other.score >= raw.score for other in wide):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import re2
+import re2  # type: ignore[import-untyped]
 
 from capstan_gateway.guards.pii.raw import AFTER, BEFORE
 from capstan_gateway.guards.pii.view import LATIN, View
@@ -23,7 +23,9 @@ class Scanned:
     least: float
     """What is less sure is wanted by nobody, and need not be looked at closer."""
 
-    def near(self, words: Sequence[Word], start: int, end: int, *, before: int = BEFORE, after: int = AFTER) -> int | None:
+    def near(
+        self, words: Sequence[Word], start: int, end: int, *, before: int = BEFORE, after: int = AFTER
+    ) -> int | None:
         """Give how far from a value the nearest of such words is, None where none is near."""
         return self.hits.distance(words, start, end, before=before, after=after)
 

@@ -5,7 +5,7 @@ import binascii
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import log2
 from typing import Final
 
@@ -117,7 +117,9 @@ def _is_jwt(token: bytes) -> bool:
 def _made_up(token: bytes) -> bool:
     """Tell whether it only shows what a key looks like: `sk-xxxxxxxx`."""
     tail = token[-12:].lower()
-    return len(set(tail)) <= 2 or b"your" in token.lower() or b"example" in token.lower()[:-4] and token[:4] != b"AKIA"
+    return (
+        len(set(tail)) <= 2 or b"your" in token.lower() or (b"example" in token.lower()[:-4] and token[:4] != b"AKIA")
+    )
 
 
 def _private(folded: bytes, start: int) -> Iterator[Raw]:
@@ -137,13 +139,24 @@ def _private(folded: bytes, start: int) -> Iterator[Raw]:
     yield Raw(PiiKind.SECRET, start, stop, 0.95, open=limit == len(folded) and limit < start + MOST)
 
 
-_JOINT: Final = re.compile(rb"[\"'`*_]{0,2}(?P<sign>[ \t]{0,3}(?::=|=>|->|[:=|])[ \t]{0,3}|[ \t](?:is|was|ist|es|est|\xe9|to|lautet)[ \t:]{1,3}|[ \t]?\xff{0,3}[:=][ \t]?)(?:(?:Bearer|Basic|Token|bearer|basic)[ ])?(?P<quote>[\"'`]{0,3})|[ ](?:Bearer|Basic)[ ]|[ ](?=\S)")
-_BEARER: Final = re.compile(rb"[ ]")
+_JOINT: Final = re.compile(
+    rb"[\"'`*_]{0,2}(?P<sign>[ \t]{0,3}(?::=|=>|->|[:=|])[ \t]{0,3}"
+    rb"|[ \t](?:is|was|ist|es|est|\xe9|to|lautet)[ \t:]{1,3}"
+    rb"|[ \t]?\xff{0,3}[:=][ \t]?)(?:(?:Bearer|Basic|Token|bearer|basic)[ ])?(?P<quote>[\"'`]{0,3})"
+    rb"|[ ](?:Bearer|Basic)[ ]|[ ](?=\S)"
+)
 _VALUE: Final = re.compile(rb"[!#$%&()*+./:=?@A-Z\[\]^_a-z{|}~0-9\\\xe9\xff-]{4,256}")
-_CODE: Final = re.compile(rb"(?i)\$\{|\{\{|<|>|%\(|\(\)|\w\(|os\.environ|process\.env|getenv|env\[|config[.\[]|settings\.|self\.|this\.|secrets?\.|vault[.:]|\w\[|request\.|args\.|params")
+_CODE: Final = re.compile(
+    rb"(?i)\$\{|\{\{|<|>|%\(|\(\)|\w\(|os\.environ|process\.env|getenv|env\[|config[.\[]|settings\.|self\.|this\.|secrets?\.|vault[.:]"
+    rb"|\w\[|request\.|args\.|params"
+)
+"""What only stands in programs, where a password comes from elsewhere."""
 _TRAILING: Final = b".,;:!?)]}\"'`*"
 _WORDY: Final = re.compile(rb"[A-Za-z][a-z]*(?:[-_./][A-Za-z][a-z]*)*[.,;:!?]*\Z")
 MOST_LABELLED: Final = 256
+
+Check = Callable[[bytes, bool, bool], float]
+"""Says how sure it is that a value is one: whether it is in quotes, and whether a sign is in front of it."""
 
 
 def find_labelled(scanned: Scanned) -> Iterator[Raw]:
@@ -153,7 +166,7 @@ def find_labelled(scanned: Scanned) -> Iterator[Raw]:
             yield from _behind(scanned, end, check)
 
 
-def _behind(scanned: Scanned, end: int, check: "Check") -> Iterator[Raw]:
+def _behind(scanned: Scanned, end: int, check: Check) -> Iterator[Raw]:
     folded = scanned.view.folded
     joint = _JOINT.match(folded, end)
     if joint is None:
@@ -175,17 +188,12 @@ def _behind(scanned: Scanned, end: int, check: "Check") -> Iterator[Raw]:
         yield Raw(PiiKind.SECRET, start, stop, score, open=reached)
 
 
-from collections.abc import Callable  # noqa: E402
-
-Check = Callable[[bytes, bool, bool], float]
-
-
 def _password(value: bytes, quoted: bool, signed: bool) -> float:
     """Give how sure it is that a value is a password: text about passwords has words there, code has code."""
     if _CODE.search(value) or _filler(value) or not signed:
         return 0
     kinds = _kinds(value)
-    if _WORDY.match(value) or value.isdigit() and len(value) < 4:
+    if _WORDY.match(value) or (value.isdigit() and len(value) < 4):
         return 0.45 if quoted and len(value) >= 8 else 0.2
     if kinds >= 3 or (kinds == 2 and len(value) >= 6 and any(48 <= byte <= 57 for byte in value)):
         return 0.85
@@ -203,15 +211,20 @@ def _token(value: bytes, quoted: bool, signed: bool) -> float:
 
 
 def _filler(value: bytes) -> bool:
+    """Tell whether it stands for a value that is to be filled in."""
     lowered = value.lower()
-    return len(set(lowered)) <= 2 or lowered.startswith((b"your", b"xxx", b"***", b"...", b"example", b"changeme", b"placeholder", b"redacted", b"[redacted", b"[", b"{"))  # fmt: skip
+    return len(set(lowered)) <= 2 or lowered.startswith(_FILLERS)
+
+
+_FILLERS: Final = (
+    b"your", b"xxx", b"***", b"...", b"example", b"changeme", b"placeholder", b"redacted", b"[", b"{",
+)  # fmt: skip
+_RANGES: Final = ((97, 122), (65, 90), (48, 57), (33, 47), (58, 64), (91, 96), (123, 126))
 
 
 def _kinds(value: bytes) -> int:
     """Count the kinds of characters in a value: small, capital, digit, other."""
-    return sum(
-        any(low <= byte <= high for byte in value) for low, high in ((97, 122), (65, 90), (48, 57), (33, 47), (58, 64), (91, 96), (123, 126))  # fmt: skip
-    )
+    return sum(any(low <= byte <= high for byte in value) for low, high in _RANGES)
 
 
 def entropy(value: bytes) -> float:

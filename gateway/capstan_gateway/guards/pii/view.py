@@ -1,9 +1,9 @@
 """A text as the recognisers see it: one byte for each of its characters, so that offsets are the same in both.
 
 ASCII is itself. What only looks different is folded: digits, letters and signs of other widths and scripts become ASCII
-where they mean the same, all blanks and dashes one each. Letters that have no such twin are one of two bytes, by whether
-they are Latin; what nobody sees (zero width, soft hyphen) is another, which may stand inside a value. Escapes of JSON
-and of most languages become what they stand for: `\\n` in a tool's arguments ends a word there as a line end does.
+where they mean the same, all blanks and dashes one each. Letters that have no such twin are one of two bytes, by
+whether they are Latin; what nobody sees (zero width, soft hyphen) is another, which may stand inside a value. Escapes
+of JSON and of most languages become what they stand for: `\\n` in a tool's arguments ends a word there as a line end does.
 """
 
 import re
@@ -52,8 +52,12 @@ def view_of(text: str) -> View:
             lowered = "".join(low if len(low := character.lower()) == 1 else character for character in text)
     if b"\\" in folded:
         folded = _ESCAPES.sub(_unescaped, folded)
-    # NB: which sigma a capital one becomes depends on what is around it.
-    return View(text, folded, lowered.replace("\N{GREEK SMALL LETTER FINAL SIGMA}", "\N{GREEK SMALL LETTER SIGMA}"))
+    return View(text, folded, fold_sigma(lowered))
+
+
+def fold_sigma(lowered: str) -> str:
+    """Give a text with one small sigma only: which of two a capital one becomes depends on what is around it."""
+    return lowered.replace("\N{GREEK SMALL LETTER FINAL SIGMA}", "\N{GREEK SMALL LETTER SIGMA}")
 
 
 @lru_cache(_MOST_KNOWN)
