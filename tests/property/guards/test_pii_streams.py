@@ -1,7 +1,5 @@
 """Personal data is found in a text that comes in pieces as it is in the whole one."""
 
-from collections.abc import Callable
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -99,12 +97,15 @@ LONG = st.lists(
 ).map("".join)
 
 
-def found(detector: PiiDetector, text: str, keep: Callable[[int, int], bool]) -> list[tuple[str, int, int, float]]:
-    """Give what is found where it is wanted."""
+Found = list[tuple[str, int, int, float]]
+
+
+def found(detector: PiiDetector, text: str, *, first: int = 0, before: int | None = None) -> Found:
+    """Give what is found that begins between two places."""
     return [
         (finding.kind, finding.start, finding.end, finding.score)
         for finding in detector.scan(text, Source.USER).findings
-        if keep(finding.start, finding.end)
+        if first <= finding.start < (len(text) if before is None else before)
     ]
 
 
@@ -113,9 +114,7 @@ def check_beginning(detector: PiiDetector, text: str, cut: int) -> None:
     begun = text[:cut]
     place = detector.safe_end(begun)
     assert max(0, len(begun) - detector.reach) <= place <= len(begun)
-    assert found(detector, begun, lambda start, end: start < place) == found(
-        detector, text, lambda start, end: start < place
-    )
+    assert found(detector, begun, before=place) == found(detector, text, before=place)
     assert detector.decide(begun, Source.USER) == (detector.scan(begun, Source.USER), place)
 
 
@@ -142,8 +141,8 @@ def test_what_is_further_back_than_the_reach_need_not_be_given_again(text: str, 
     for detector in (SHORT, NEVER):
         offset = round(share * max(0, len(text) - detector.reach - rest))
         first = offset + detector.reach if offset else 0
-        whole = found(detector, text, lambda start, end: start >= first)
-        from_middle = found(detector, text[offset:], lambda start, end: start + offset >= first)
+        whole = found(detector, text, first=first)
+        from_middle = found(detector, text[offset:], first=first - offset)
         assert [(kind, start + offset, end + offset, score) for kind, start, end, score in from_middle] == whole
 
 
@@ -153,7 +152,7 @@ def test_the_safe_end_is_inside_of_nothing_that_is_found(text: str, share: float
     """What is let go up to there is never a part of what will be found."""
     begun = text[: round(share * len(text))]
     place = ALL.safe_end(begun)
-    inside = found(ALL, text, lambda start, end: start < place < end)
+    inside = [finding for finding in found(ALL, text, before=place) if finding[2] > place]
     assert not inside or place == len(begun) - ALL.reach
 
 

@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -89,7 +90,7 @@ def conversations(
 def cut(text: str, places: Sequence[int]) -> list[str]:
     """Cut a text at some places."""
     ends = sorted({min(place, len(text)) for place in places} | {0, len(text)})
-    return [text[start:end] for start, end in zip(ends, ends[1:], strict=False)] or [""]
+    return [text[start:end] for start, end in pairwise(ends)] or [""]
 
 
 def streamed(placeholders: Placeholders, chunks: Sequence[str], *, escaped: bool = False) -> str:
@@ -250,5 +251,5 @@ def test_findings_that_overlap_are_replaced_as_one(findings: list[Finding]) -> N
     result = united(findings)
     covered = {place for finding in findings for place in range(finding.start, finding.end)}
     assert {place for finding in result for place in range(finding.start, finding.end)} == covered
-    assert all(left.end <= right.start for left, right in zip(result, result[1:], strict=False))
+    assert all(left.end <= right.start for left, right in pairwise(result))
     assert {finding.kind for finding in result} <= {finding.kind for finding in findings}

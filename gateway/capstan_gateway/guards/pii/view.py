@@ -3,7 +3,8 @@
 ASCII is itself. What only looks different is folded: digits, letters and signs of other widths and scripts become ASCII
 where they mean the same, all blanks and dashes one each. Letters that have no such twin are one of two bytes, by
 whether they are Latin; what nobody sees (zero width, soft hyphen) is another, which may stand inside a value. Escapes
-of JSON and of most languages become what they stand for: `\\n` in a tool's arguments ends a word there as a line end does.
+of JSON and of most languages become what they stand for: `\\n` in a tool's arguments ends a word there as a line end
+does.
 """
 
 import re
