@@ -82,7 +82,7 @@ def _without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
         ["version"],
         ["--help"],
         ["up", "--help"],
-        ["keys", "list", "--state-dir", "/nowhere"],
+        ["keys", "list", "--state-dir", "examples"],
         ["validate", "examples/quickstart"],
     ],
 )
