@@ -59,13 +59,22 @@ sys.exit(main(sys.argv[1:]))
 ROOT = Path(__file__).resolve().parents[3]
 
 
+MODULES = {
+    "PyJWT": "jwt",
+    "ahocorasick-rs": "ahocorasick_rs",
+    "google-re2": "re2",
+    "python-stdnum": "stdnum",
+}
+"""Of packages that are not imported by their own name."""
+
+
 def _modules_of(*extras: str) -> set[str]:
-    """Give the modules that only these extras install; all but one are imported by their package's own name."""
+    """Give the modules that only these extras install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [line for extra in extras for line in project["optional-dependencies"][extra]]
     found = [Requirement(line) for line in wanted]
     names = {one.name for one in found if one.marker is None or one.marker.evaluate()}
-    return {"jwt" if name == "PyJWT" else name for name in names}
+    return {MODULES.get(name, name) for name in names}
 
 
 def _without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
