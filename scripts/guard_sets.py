@@ -1,7 +1,7 @@
 """The public data sets that `scripts/eval_guards.py` measures guards on, as one form of rows.
 
-Each set has a note of what it has been to us: one that our patterns were written without a look at its texts says more
-than one whose missed texts were read while they were. What the classifier was trained on is known by the training script.
+Each set has a note of what it has been to us: one whose texts nobody looked at while the patterns were written says
+more than one whose missed texts were read. What the classifier was trained on is known by the training script.
 """
 
 import gzip
@@ -174,7 +174,10 @@ PII_SETS: Final = (
     PiiSet("tau_bench_pii", {"EMAIL": PiiKind.EMAIL, "DATE_OF_BIRTH": PiiKind.DATE_OF_BIRTH}),
     PiiSet(
         "ambientmeta_pii",
-        {"EMAIL": PiiKind.EMAIL, "PHONE": PiiKind.PHONE, "SSN": PiiKind.SSN, "NPI": PiiKind.MEDICAL_ID, "MRN": PiiKind.MEDICAL_ID},
+        {
+            "EMAIL": PiiKind.EMAIL, "PHONE": PiiKind.PHONE, "SSN": PiiKind.SSN, "NPI": PiiKind.MEDICAL_ID,
+            "MRN": PiiKind.MEDICAL_ID,
+        },
     ),
     PiiSet(
         "thai_pii_gold",
