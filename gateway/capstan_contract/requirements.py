@@ -6,7 +6,7 @@ older reader would ignore, and must not, or could not read at all, needs a requi
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -19,7 +19,12 @@ from capstan_contract.config import (
     RouterBackend,
     referenced_models,
 )
+from capstan_contract.guards import GUARD_KIND, check_guard_body
 from capstan_contract.limits import RATE_LIMIT_KIND, check_body
+
+BodyCheck = Callable[[Mapping[str, Any]], object]
+"""Reads the body of a kind; raises a ValueError, such as ValidationError, when it cannot be read or enforced."""
+_BODIES: Final[Mapping[str, BodyCheck]] = {RATE_LIMIT_KIND: check_body, GUARD_KIND: check_guard_body}
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,16 @@ class Known:
 
     requirements: frozenset[str] = frozenset()
     policy_kinds: frozenset[str] = frozenset()
+    bodies: Mapping[str, BodyCheck] = field(default_factory=lambda: _BODIES)
+    """What reads the bodies of policies, by their kinds."""
+
+    def reading(self, bodies: Mapping[str, BodyCheck]) -> "Known":
+        """Give the same with other checks for these kinds: of a reader that knows better what it can enforce."""
+        return replace(self, bodies={**self.bodies, **bodies})
 
 
-KNOWN: Final = Known(policy_kinds=frozenset((RATE_LIMIT_KIND,)))
-"""What this release knows: one kind of policy, and no requirement yet."""
-_BODIES: Final[Mapping[str, Callable[[Mapping[str, Any]], object]]] = {RATE_LIMIT_KIND: check_body}
-"""What reads the body of a kind; raises ValidationError."""
+KNOWN: Final = Known(policy_kinds=frozenset((RATE_LIMIT_KIND, GUARD_KIND)))
+"""What this release knows: two kinds of policies, and no requirement yet."""
 
 
 def unknown_requirements(raw: Mapping[str, Any], known: Known) -> tuple[str, ...]:
@@ -52,11 +61,11 @@ def objections_to_policy(raw: Mapping[str, Any], known: Known) -> tuple[str, ...
         return ("kind/unreadable", *objections)
     if kind not in known.policy_kinds:
         return (f"kind/{kind}", *objections)
-    check = _BODIES.get(kind)
+    check = known.bodies.get(kind)
     return objections if check is None else (*_objections_to_body(raw.get("body", {}), check), *objections)
 
 
-def _objections_to_body(body: object, check: Callable[[Mapping[str, Any]], object]) -> tuple[str, ...]:
+def _objections_to_body(body: object, check: BodyCheck) -> tuple[str, ...]:
     """Say why the body of a policy cannot be read: nobody is served with half of what protects a model."""
     if not isinstance(body, dict):
         return ("field/body: must be an object",)
@@ -65,6 +74,8 @@ def _objections_to_body(body: object, check: Callable[[Mapping[str, Any]], objec
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         return (f"field/{'.'.join(('body', *map(str, first['loc'])))}: {first['msg']}",)
+    except ValueError as error:
+        return (f"field/body: {error}",)
     return ()
 
 

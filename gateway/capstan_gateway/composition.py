@@ -8,10 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from capstan_contract.config import GatewayConfig
+from capstan_contract.guards import GUARD_KIND
 from capstan_contract.names import AUTO
+from capstan_contract.requirements import KNOWN
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.kubernetes import ConfigMapSource
@@ -41,6 +43,10 @@ from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.counted import Comparison
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.guards.audit import Audit
+from capstan_gateway.pipeline.guards.compiled import Compiler
+from capstan_gateway.pipeline.guards.kind import Guards
+from capstan_gateway.pipeline.guards.needs import Shared as SharedByGuards
 from capstan_gateway.pipeline.limits.exact import ExactCounts
 from capstan_gateway.pipeline.limits.kind import RateLimits
 from capstan_gateway.pipeline.limits.needs import Shared
@@ -60,6 +66,7 @@ from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.serving.turned_away import TurnedAway
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.room import make_stores
+from capstan_gateway.telemetry.auditlog import AuditLog
 from capstan_gateway.telemetry.cells import NumberFamily
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
@@ -70,6 +77,9 @@ from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.tls import context_for_authority
 from capstan_process.settings import SettingsError
+
+GUARD_THREADS: Final = 2
+"""Detectors leave the interpreter to others for most of their time: two threads keep a core busy."""
 
 
 class Gateway:
@@ -105,7 +115,9 @@ class Gateway:
             lambda namespace, service: self.table.service_changed(namespace, service), self.refusals
         )
         self.table = EndpointTable(lambda: EndpointSet(self._registry), self._index.addresses, region=settings.region)
-        self.store = ConfigStore(self._compile, self.metrics)
+        compiler = Compiler(lambda: self.deps)
+        known = KNOWN.reading({GUARD_KIND: compiler.check})
+        self.store = ConfigStore(self._compile, self.metrics, known)
         self._watcher: SliceWatcher | None = None
         request_log = self._request_log()
         self._documents = Threads("documents", queued=settings.max_concurrency)
@@ -157,10 +169,22 @@ class Gateway:
             self.metrics,
         )
         """The policies that limit who asks."""
-        self._kinds = (self.limits, *kinds)
+        self._guarding = Threads("guards", workers=GUARD_THREADS, queued=settings.max_concurrency)
+        audit = self._audit_log()
+        self.guards = Guards(
+            compiler,
+            SharedByGuards(
+                deps=self.deps,
+                threads=self._guarding,
+                audit=Audit(audit.write, self.pseudonyms, enabled=settings.guard_audit),
+            ),
+        )
+        """The policies that judge what is asked and answered."""
+        self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, *kinds)
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
+        self.lifecycle.add(audit, Phase.OUTBOX)
         self.stores.live_in(self.lifecycle)
         self._counting.live_in(self.lifecycle)
         self.lifecycle.add(Closing("upstream", self.client.aclose), Phase.CLIENT)
@@ -224,6 +248,7 @@ class Gateway:
             living.cancel()
             await asyncio.gather(living, return_exceptions=True)
             self._documents.close()
+            self._guarding.close()
             self.deps.counting.close()
 
     def _exact_counts(self) -> ExactCounts | None:
@@ -241,6 +266,14 @@ class Gateway:
 
         level, form = self.settings.log_level, self.settings.log_format
         return RequestLog(enabled=level in ("debug", "info"), as_json=form == "json", on_dropped=count)
+
+    def _audit_log(self) -> AuditLog:
+        dropped = self.metrics.outbox_dropped.at(AuditLog.name)
+
+        def count(lines: int) -> None:
+            dropped.value += lines
+
+        return AuditLog(enabled=self.settings.guard_audit, on_dropped=count)
 
     @staticmethod
     def _count(family: NumberFamily) -> Callable[[str], None]:
@@ -324,6 +357,7 @@ class Gateway:
             draft.commit(runtime.by_id)
             self.deps.memory.retain((*runtime.by_id, AUTO))
             self.limits.retain(config)
+            self.guards.retain(config)
             if self.tokenizers is not None:
                 self.tokenizers.want(config.models)
                 self.metrics.tokenizer_faults.retain("tokenizer", self.tokenizers.names())

@@ -22,6 +22,9 @@
     ├── LimitExceeded         400   ask for less: it is more than the limit ever allows
     ├── LimiterUnavailable    503   try again: nobody can tell how much is left
     ├── IdentityUnavailable   503   try again: nobody's token can be checked now
+    ├── GuardBlocked          400   ask for something else: a guard does not let it pass
+    ├── GuardUnavailable      503   try again: a guard could not check the request
+    ├── AnswerNotChecked      502   a guard could not check the answer
     ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
     ├── UpstreamTimeout       504   the engine was too slow
     ├── ImageUnavailable 502, 504   try again: the host of an image that the request names failed, or was too slow
@@ -252,6 +255,33 @@ class IdentityUnavailable(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("tokens cannot be checked at the moment; try again", headers=TRY_AGAIN)
+
+
+class GuardBlocked(InvalidRequest):
+    """A guard does not let the request pass. Its message names the guard, never what was found. It is final: no other
+    model is asked."""
+
+    code = "content_filter"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param, headers=(NO_RETRY,))
+
+
+class GuardUnavailable(GatewayError):
+    """A guard that must check the request could not. No other model is asked: one without the guard could answer."""
+
+    status = 503
+    code = "guard_unavailable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=TRY_AGAIN)
+
+
+class AnswerNotChecked(GatewayError):
+    """A guard that must check the answer could not. No other model is asked, as for a request."""
+
+    status = 502
+    code = "answer_not_checked"
 
 
 class UpstreamFailed(GatewayError):

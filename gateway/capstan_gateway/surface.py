@@ -63,7 +63,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     app.include_router(response_routes(gateway.stores.responses, gateway.memory, gateway.deps.executor))
     app.include_router(health_routes(gateway.not_ready, gateway.notes, admin_guard(gateway, apart=False).tells))
     if gateway.settings.admin_port is None:
-        app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report))
+        app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report, gateway.guards.report))
         app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
     install_error_handlers(app, gateway.ids)
     return app
@@ -74,7 +74,7 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Capstan gateway admin", redoc_url=None)
     # A port of its own is for those who run the gateway.
     app.include_router(health_routes(gateway.not_ready, gateway.notes, lambda credential: True))  # noqa: ARG005
-    app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report))
+    app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report, gateway.guards.report))
     app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
     install_error_handlers(app, gateway.ids)
     return app

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from capstan_contract.config import ConfigError, ConfigReport, GatewayConfig
 from capstan_contract.reading import ConfigReader, Reading
+from capstan_contract.requirements import KNOWN, Known
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.telemetry.metrics import Metrics
@@ -46,10 +47,10 @@ class ConfigStore:
     mounts lag behind by a minute, and must not bring an old config back.
     """
 
-    def __init__(self, build: Build, metrics: Metrics) -> None:
+    def __init__(self, build: Build, metrics: Metrics, known: Known = KNOWN) -> None:
         self._build = build
         self._metrics = metrics
-        self._reader = ConfigReader(rest=_rests(SLICE_SECONDS))
+        self._reader = ConfigReader(rest=_rests(SLICE_SECONDS), known=known)
         self._threads = Threads("config")
         self._compiling = asyncio.Lock()
         self._source: str | None = None

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from capstan_contract.config import ConfigReport
+from capstan_contract.guards import GuardsReport
 from capstan_contract.limits import LimitsReport
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.config.runtime import Runtime, model_card
@@ -109,8 +110,10 @@ def health_routes(
     return router
 
 
-def admin_routes(store: ConfigStore, metrics: Metrics, limits: Callable[[], LimitsReport]) -> APIRouter:
-    """GET /metrics for Prometheus, GET /internal/config and /internal/limits for the operator."""
+def admin_routes(
+    store: ConfigStore, metrics: Metrics, limits: Callable[[], LimitsReport], guards: Callable[[], GuardsReport]
+) -> APIRouter:
+    """GET /metrics for Prometheus, GET /internal/config, /internal/limits and /internal/guards for the operator."""
     router = APIRouter(tags=["admin"])
     threads = Threads("metrics", queued=16)
 
@@ -136,6 +139,11 @@ def admin_routes(store: ConfigStore, metrics: Metrics, limits: Callable[[], Limi
             return await threads.run(limits)
         except Busy:
             raise Overloaded("too many readers of the limits; try again", headers=()) from None
+
+    @router.get("/internal/guards")
+    async def get_guards_report() -> GuardsReport:
+        """Say what each guard of each GuardPolicy has decided, and of nobody by name."""
+        return guards()
 
     return router
 

@@ -27,6 +27,8 @@ Closer = Callable[[], object]
 """Closes what was opened for an ask. It does not wait: what takes time is handed to whoever does that."""
 log: Final = logging.getLogger(__name__)
 _ENDED: Final = "the ask has ended"
+MOST_NOTED: Final = 64
+"""Notes of guards that one request keeps."""
 
 
 class Outer(Protocol):
@@ -44,8 +46,9 @@ class Ask:
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
         "_closers", "_memory", "_root", "answered_by", "bill", "budget", "counted_by", "ended", "expires_at",
-        "gathered", "governed", "holders", "inside", "may_wait", "model", "options", "principal", "request",
+        "gathered", "governed", "guarded", "holders", "inside", "may_wait", "model", "options", "principal", "request",
         "request_id", "route_note", "runtime", "session", "started", "stats", "task", "trace",
+        "unchecked",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +92,11 @@ class Ask:
         """The layers that it is on its way through, the outermost first."""
         self.governed: Governed | None = None
         """What limits say of it; None where none do."""
+        self.guarded: list[tuple[str, str]] | None = None
+        """What guards did without ending it, for headers: a name and a word each. Of the ask that this one is a call
+        within, when it is one; None where no guard did anything."""
+        self.unchecked = False
+        """Whether it holds what no guard can read. As above."""
         self.may_wait = True
         """Whether it may wait for an endpoint of a model that has none: not while another model may answer."""
         self.answered_by: ServedModel | None = None
@@ -142,6 +150,17 @@ class Ask:
         self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
         self.answered_by = child.answered_by
         self.counted_by = child.counted_by
+
+    def note_guard(self, name: str, word: str) -> None:
+        """Note what a guard did to it, or to its answer."""
+        root = self._root or self
+        root.guarded = root.guarded or []
+        if len(root.guarded) < MOST_NOTED:
+            root.guarded.append((name, word))
+
+    def note_unchecked(self) -> None:
+        """Note that it holds what no guard can read."""
+        (self._root or self).unchecked = True
 
     def memory(self) -> Share:
         """What it holds of the process' budget beside its request, until it ends: answers that are there as a whole."""

@@ -92,6 +92,8 @@ class Cascade:
                 failure = error
                 self._count_escalation(member, "failed")
                 continue
+            if held.reply.withheld:
+                return self._give(held, "stopped=guard")
             if held.score is not None and held.score >= self._plan.threshold:
                 return self._give(held, "")
             if self._ask.stats.spent:
@@ -155,7 +157,7 @@ class Cascade:
             reply = await self._ask_whole(member, plain)
         size = await keep(reply.body, self._ask.memory, self._deps.executor, whose=member.id)
         answer = read_object(reply)
-        score = await self._scorer.score(answer)
+        score = None if reply.withheld else await self._scorer.score(answer)
         if asked is not plain:
             answer = without_logprobs(answer)
             reply.body = to_json(answer)

@@ -16,6 +16,8 @@ class WholeReply:
     body: bytes
     native: bool = False
     """Whether it is in the dialect of the route; otherwise it is a chat completion, or what the engine said."""
+    withheld: bool = False
+    """Whether a guard has taken out of it what the model said. It is final: no other model is asked instead."""
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.frame_room import FREE_FRAME_BYTES, FrameRoom
+from capstan_gateway.pipeline.guards.heads import guard_lines
 from capstan_gateway.pipeline.limits.heads import limit_lines
 from capstan_gateway.pipeline.reply import StreamReply, WholeReply
 from capstan_gateway.routing.port import DispatchedResponse
@@ -50,6 +51,8 @@ def _own_lines(delivery: Delivery, ask: Ask, deps: Deps) -> bytes:
     )
     if ask.governed is not None:
         lines += limit_lines(ask, time.time())
+    if ask.guarded is not None or ask.unchecked:
+        lines += guard_lines(ask.guarded or (), unchecked=ask.unchecked)
     if ask.route_note or delivery.client_document is not None or delivery.trimmed is not None:
         lines += _further_lines(delivery, ask)
     return lines

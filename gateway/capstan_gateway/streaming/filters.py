@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from capstan_gateway.errors import GatewayError
+from capstan_gateway.errors import AnswerNotChecked
 
 Document = dict[str, Any]
 Chunks = Sequence[Document]
@@ -65,8 +65,5 @@ class EndOfStream(Exception):
         """What goes out in front of it."""
 
 
-class HeldTooMuch(GatewayError):
+class HeldTooMuch(AnswerNotChecked):
     """The filters of a stream hold more than they may, or for longer."""
-
-    status = 502
-    code = "answer_not_checked"

@@ -18,6 +18,7 @@ from capstan_gateway.tokens.price import NANO
 LATENCY: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 FIRST_TOKEN: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 INTER_TOKEN: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+GUARDS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 OVERHEAD: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 UNKNOWN_MODEL: Final = "unknown"
@@ -174,6 +175,22 @@ class Metrics(Collector):
         self.budget_soft_limit = NumberFamily(
             "counter", "llm_budget_soft_limit_total", "Requests above the soft limit of a budget.", ("policy", "rule")
         )
+        self.guard_blocks = NumberFamily(
+            "counter", "llm_guardrail_blocks_total", "Requests and answers that guards did not let pass.",
+            ("guard_type", "stage"),
+        )  # fmt: skip
+        self.guard_decisions = NumberFamily(
+            "counter", "gateway_guard_decisions_total",
+            "What guards decided, or in mode Shadow would have, unless they found nothing.",
+            ("policy", "guard", "stage", "mode", "decision"),
+        )  # fmt: skip
+        self.guard_seconds = HistogramFamily(
+            "gateway_guard_seconds", "Time of guards for one request or answer.", ("guard_type", "stage"), GUARDS
+        )
+        self.guard_shadows_dropped = NumberFamily(
+            "counter", "gateway_guard_shadows_dropped_total",
+            "Requests and answers that policies in mode Shadow did not look at, for want of room.", ("policy",),
+        )  # fmt: skip
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []
@@ -200,10 +217,18 @@ class Metrics(Collector):
             family.retain("model", kept)
             family.retain("route_model", kept)
 
-    def retain_policies(self, names: Iterable[str]) -> None:
-        """Forget policies that are no longer in the config."""
+    def retain_limits(self, names: Iterable[str]) -> None:
+        """Forget RateLimitPolicies that are no longer in the config."""
         kept = frozenset(names)
-        for family in self.families:
+        for family in (
+            self.limit_decisions, self.limit_tokens, self.limit_dollars, self.limit_unpriced, self.budget_soft_limit
+        ):  # fmt: skip
+            family.retain("policy", kept)
+
+    def retain_guards(self, names: Iterable[str]) -> None:
+        """Forget GuardPolicies that are no longer in the config."""
+        kept = frozenset(names)
+        for family in (self.guard_decisions, self.guard_shadows_dropped):
             family.retain("policy", kept)
 
 

@@ -26,6 +26,8 @@ class RequestLog:
     """
 
     name = "request-log"
+    head = _HEAD
+    """How a line of JSON begins."""
 
     def __init__(
         self,
@@ -91,6 +93,6 @@ class RequestLog:
             if not 0 < len(line) <= MAX_LINE_BYTES:
                 tame = {key: one_line(value) if isinstance(value, str) else value for key, value in fields.items()}
                 line = orjson.dumps(tame, default=str, option=_OPTIONS)
-            return _HEAD + line[1:]
+            return self.head + line[1:]
         shown = "".join(f" {key}={one_line(str(value))}" for key, value in fields.items())
         return f"{now:%Y-%m-%d %H:%M:%S} INFO    request: served request{shown}\n".encode()

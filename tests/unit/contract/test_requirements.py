@@ -86,7 +86,7 @@ def test_an_entry_whose_requirements_are_known_is_served() -> None:
 
 def test_this_release_knows_rate_limits_and_nothing_else() -> None:
     """What is added to KNOWN has to be built first."""
-    assert Known(policy_kinds=frozenset(("RateLimitPolicy",))) == KNOWN
+    assert Known(policy_kinds=frozenset(("RateLimitPolicy", "GuardPolicy"))) == KNOWN
 
 
 @pytest.mark.parametrize(

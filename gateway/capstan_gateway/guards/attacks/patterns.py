@@ -7,7 +7,6 @@ of which one is there in what is around it (`REACH`), with RE2. In ordinary text
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from typing import Final, NamedTuple
 
 import ahocorasick_rs
@@ -132,14 +131,5 @@ LOOSE_PATTERNS: Final = tuple(
 )
 """What attacks say, for texts of which one cannot tell where words end."""
 
-
-@cache
-def automaton() -> Automaton:
-    """Give that of all patterns: made once, which takes some 200 ms."""
-    return Automaton(PATTERNS)
-
-
-@cache
-def loose_automaton() -> Automaton:
-    """Give that for texts of which one cannot tell where words end."""
-    return Automaton(LOOSE_PATTERNS)
+AUTOMATON: Final = Automaton(PATTERNS)
+LOOSE: Final = Automaton(LOOSE_PATTERNS)

@@ -46,11 +46,7 @@ def _is_bic(value: bytes) -> bool:
 
 def _is_document(value: bytes) -> bool:
     plain = re.sub(rb"[ .\-/]", b"", value)
-    return 5 <= len(plain) <= 20 and _digits(plain) >= 4 and not _is_date(value) and not _NAMELIKE.search(value)
-
-
-_NAMELIKE: Final = re.compile(rb"[a-z]{3}")
-"""In no number of a document, but in names of files and pages."""
+    return 5 <= len(plain) <= 20 and _digits(plain) >= 4 and not _is_date(value)
 
 
 def _is_passport(value: bytes) -> bool:

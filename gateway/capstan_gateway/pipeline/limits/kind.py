@@ -66,7 +66,7 @@ class RateLimits:
         if config is not self._config:
             self._read(config)
         self._cells = {id: cells for id, cells in self._cells.items() if id in self._policies}
-        self._metrics.retain_policies(policy.name for policy in self._policies.values())
+        self._metrics.retain_limits(policy.name for policy in self._policies.values())
         self._shared.means.retain(entry.id for entry in config.models)
         self._shared.ratios.retain(entry.id for entry in config.models)
 

@@ -1,0 +1,262 @@
+"""The texts of a request, each with who has written it, and the request with other texts in their places. Pure.
+
+Every text that an engine may read is a piece: of messages and prompts, of documents, of tools and their arguments, and
+of any other field, known or not. What no guard can read (images, audio, files that are no text, prompts of token
+ids) is named in `Pieces.unchecked`.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from capstan_contract.guards import Source
+from capstan_gateway.pipeline.guards.vocabulary import ASIDE, MEDIA, NAMES, TEXT_FILES, WORDS
+
+Document = dict[str, Any]
+Step = str | int
+OTHER_MEDIA: Final = "media"
+IDS: Final = "ids"
+"""Of tokens."""
+
+_BY_ROLE: Final = {
+    "system": Source.SYSTEM, "developer": Source.SYSTEM, "user": Source.USER, "assistant": Source.ASSISTANT,
+    "tool": Source.TOOL_RESULTS, "function": Source.TOOL_RESULTS,
+}  # fmt: skip
+_BY_FIELD: Final = {
+    "prompt": Source.USER, "input": Source.USER, "suffix": Source.USER, "query": Source.USER, "queries": Source.USER,
+    "text_1": Source.USER, "text": Source.USER, "documents": Source.DOCUMENTS, "text_2": Source.DOCUMENTS,
+}  # fmt: skip
+"""Fields of a request that are its text. Everything else is said by whoever made the application: System."""
+_PROMPTS: Final = frozenset(("prompt", "input"))
+_SAID: Final = frozenset(("content", "reasoning_content", "reasoning", "refusal"))
+"""Fields of a message that are what is said in it."""
+_FILES: Final = frozenset(("file", "input_file", "document"))
+_ADDRESSES: Final = frozenset(("url", "image_url", "audio_url", "video_url", "file_id"))
+_DATA: Final = frozenset(("file_data", "data"))
+
+
+class Place:
+    """Where something stands: a step behind another place. What is in one object or list shares that one's place.
+
+    A chain, compared by identity, so that texts a thousand levels deep do not take a thousand steps each.
+    """
+
+    __slots__ = ("before", "step")
+
+    def __init__(self, before: "Place | None", step: Step) -> None:
+        self.before: Final = before
+        self.step: Final = step
+
+    def steps(self) -> list[Step]:
+        """Give the whole way, from the document on."""
+        found: list[Step] = []
+        place: Place | None = self
+        while place is not None:
+            found.append(place.step)
+            place = place.before
+        found.reverse()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One text."""
+
+    text: str
+    source: Source
+    place: Place
+    escaped: bool = False
+    """Whether it is JSON source: arguments of a call."""
+    aside: bool = False
+    """Whether it is a setting or a name rather than something that is said: what judges meaning may pass over it."""
+    fixed: bool = False
+    """Whether nothing else can be written in its place: the name of a field, or what stands there in another form."""
+
+    @property
+    def path(self) -> str:
+        """Name the place, without any word of a client's own."""
+        steps = (
+            f"[{step}]" if isinstance(step, int) else f".{step if step in NAMES else '*'}"
+            for step in self.place.steps()
+        )  # fmt: skip
+        return "".join(steps).lstrip(".")
+
+    @property
+    def field(self) -> str | None:
+        """Name the outermost field that it is in; None for one that the API does not have."""
+        step = self.place.steps()[0]
+        return step if isinstance(step, str) and step in NAMES else None
+
+
+@dataclass(slots=True)
+class Pieces:
+    """What a request says."""
+
+    texts: list[Piece] = field(default_factory=list)
+    """Messages first, in their order."""
+    unchecked: set[str] = field(default_factory=set)
+    """What of it nobody can read: `media`, `ids`."""
+
+
+def pieces_of(document: Mapping[str, Any]) -> Pieces:
+    """Give all texts of a request as engines understand it: chat, completion, embedding, classification, score."""
+    found = Pieces()
+    messages = document.get("messages")
+    if isinstance(messages, list):
+        top = Place(None, "messages")
+        for number, message in enumerate(messages):
+            _message(message, Place(top, number), found)
+    elif messages is not None:
+        walk(messages, Place(None, "messages"), Source.USER, found)
+    for name, value in document.items():
+        if name in ("model", "messages"):  # NB: for the former the engine is sent a name of its own.
+            continue
+        source = _BY_FIELD.get(name)
+        if name in _PROMPTS and _is_tokens(value):
+            found.unchecked.add(IDS)
+        elif source is not None:
+            walk(value, Place(None, name), source, found)
+        else:
+            _name(name, Place(None, name), Source.SYSTEM, found)
+            walk(value, Place(None, name), Source.SYSTEM, found, aside=True)
+    return found
+
+
+def _message(message: Any, place: Place, found: Pieces) -> None:
+    if not isinstance(message, dict):
+        walk(message, place, Source.USER, found)
+        return
+    role = message.get("role")
+    source = _BY_ROLE.get(role, Source.USER) if isinstance(role, str) else Source.USER
+    for name, value in message.items():
+        at = Place(place, name)
+        _name(name, at, source, found)
+        if type(value) is str and name == "content":
+            if value:
+                found.texts.append(Piece(value, source, at))
+        else:
+            walk(value, at, source, found, aside=name not in _SAID)
+
+
+def _name(name: str, place: Place, source: Source, found: Pieces) -> None:
+    if name and name not in NAMES:
+        found.texts.append(Piece(name, source, place, aside=True, fixed=True))
+
+
+def walk(value: Any, place: Place, source: Source, found: Pieces, *, aside: bool = False) -> None:
+    """Take all texts of a value, in their order: without recursion, because JSON is read deeper than Python calls."""
+    waiting: list[tuple[Any, Place, Source, bool]] = [(value, place, source, aside)]
+    while waiting:
+        value, place, source, aside = waiting.pop()
+        if isinstance(value, str):
+            if value:
+                _text(value, place, source, found, aside=aside)
+        elif isinstance(value, list):
+            last = len(value) - 1
+            waiting.extend((one, Place(place, last - n), source, aside) for n, one in enumerate(reversed(value)))
+        elif isinstance(value, dict):
+            kind = value.get("type")
+            if isinstance(kind, str) and kind in _FILES:
+                source = Source.DOCUMENTS
+            for name in value:
+                _name(name, Place(place, name), source, found)
+            waiting.extend(
+                (one, Place(place, name), source, (aside and name != "description") or name in ASIDE)
+                for name, one in reversed(value.items())
+            )
+
+
+def _text(text: str, place: Place, source: Source, found: Pieces, *, aside: bool) -> None:
+    name = place.step
+    if aside and text in WORDS:
+        return
+    if name in MEDIA:
+        found.unchecked.add(OTHER_MEDIA)
+    elif name in _DATA or text[:5].lower() == "data:":
+        _data(text, place, source, found, aside=aside)
+    else:
+        if name in _ADDRESSES:
+            found.unchecked.add(OTHER_MEDIA)  # What is there; the address itself is a text like others.
+        found.texts.append(Piece(text, source, place, escaped=name == "arguments", aside=aside))
+
+
+def _data(text: str, place: Place, source: Source, found: Pieces, *, aside: bool) -> None:
+    """Take the text out of what stands where files do; what stands elsewhere is text, whatever it looks like."""
+    if place.step not in _DATA and place.step not in _ADDRESSES:
+        found.texts.append(Piece(text, source, place, aside=aside))
+        return
+    content = text_of_data(text) if text[:5].lower() == "data:" else text_of_base64(text, whole=True)
+    if content is None:
+        found.unchecked.add(OTHER_MEDIA)
+    else:
+        found.texts.append(Piece(content, Source.DOCUMENTS, place, fixed=content != text))
+
+
+def text_of_data(url: str) -> str | None:
+    """Give the text of a data URL of a media type of texts; None of another one."""
+    head, comma, data = url[5:].partition(",")
+    kind, *parameters = head.lower().split(";")
+    kind = kind.strip() or "text/plain"
+    if not comma or not (kind.startswith("text/") or kind in TEXT_FILES):
+        return None
+    if "base64" in (parameter.strip() for parameter in parameters):
+        return text_of_base64(unquote_to_bytes(data).decode(errors="replace"))
+    return unquote_to_bytes(data).decode(errors="replace")
+
+
+def text_of_base64(text: str, *, whole: bool = False) -> str | None:
+    """Give the text that is written so; the same text when it is none of it; with `whole` None for what is no text."""
+    try:
+        data = base64.b64decode(text.encode(), validate=whole)
+    except (binascii.Error, ValueError):
+        return text
+    try:
+        return data.decode(errors="strict" if whole else "replace")
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_tokens(value: Any) -> bool:
+    """Whether a prompt is, or has in it, token ids."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, int | float) and not isinstance(one, bool):
+            return True
+        if isinstance(one, list):
+            if one and isinstance(one[0], int | float):
+                return True
+            waiting.extend(inner for inner in one if not isinstance(inner, str | dict))
+    return False
+
+
+# --- put back ---------------------------------------------------------------------------------------------------------
+
+
+def with_texts(document: Mapping[str, Any], texts: Iterable[tuple[Place, str]]) -> Document:
+    """Give the document with these texts in their places; what does not change is the same object."""
+    root: Document = dict(document)
+    copied: dict[Place | None, Any] = {None: root}
+    inner: Any
+    holder: Any
+    for place, text in texts:
+        missing: list[Place] = []
+        at = place.before
+        while at is not None and at not in copied:
+            missing.append(at)
+            at = at.before
+        holder = copied[at]
+        for at in reversed(missing):
+            inner = holder[at.step]
+            holder[at.step] = copied[at] = inner = list(inner) if isinstance(inner, list) else dict(inner)
+            holder = inner
+        holder[place.step] = text
+    return root
+
+
+def choose(pieces: Iterable[Piece], sources: frozenset[Source]) -> Iterator[int]:
+    """Give the numbers of those that are of these sources."""
+    return (number for number, piece in enumerate(pieces) if piece.source in sources)

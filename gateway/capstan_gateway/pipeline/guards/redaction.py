@@ -1,0 +1,75 @@
+"""Texts with placeholders in the places of what guards found, and what stands for what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from capstan_contract.guards import Action, PiiGuard
+from capstan_gateway.guards.placeholders import Naming, Placeholders
+from capstan_gateway.guards.placeholders import Piece as Marked
+from capstan_gateway.guards.placeholders import redact as replaced
+from capstan_gateway.guards.port import Finding
+from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.pieces import Piece
+from capstan_gateway.pipeline.guards.stage import Found
+
+NOTHING: Final = Placeholders({})
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritable:
+    """Something that had to be replaced stands where nothing else can."""
+
+    guard: CompiledGuard
+    piece: Piece
+
+
+class Redactor:
+    """Redacts the texts of one request, or of one answer: the same value has the same name in all of them."""
+
+    def __init__(self, taken: Sequence[str] = ()) -> None:
+        self._naming = Naming(taken={name.strip("[]") for name in taken})
+        self._restored: set[str] = set()
+        self.unwritable: Unwritable | None = None
+
+    def redacted(self, pieces: Sequence[Piece], found: Sequence[Found]) -> list[Piece]:
+        """Give the pieces with what is to be redacted replaced; the same objects where nothing is."""
+        marks: dict[int, list[Finding]] = {}
+        for one in found:
+            restores = isinstance(one.guard.guard, PiiGuard) and one.guard.guard.restore
+            for number, finding in one.findings:
+                if one.guard.action_of(finding) is not Action.REDACT:
+                    continue
+                piece = pieces[number]
+                if piece.fixed:
+                    self.unwritable = self.unwritable or Unwritable(one.guard, piece)
+                    continue
+                marks.setdefault(number, []).append(finding)
+                if restores:
+                    self._restored.add(piece.text[finding.start : finding.end])
+        if not marks:
+            return list(pieces)
+        marked = [Marked(piece.text, marks.get(n, ()), piece.escaped) for n, piece in enumerate(pieces)]
+        texts = replaced(marked, naming=self._naming).texts
+        return [
+            replace(piece, text=text) if n in marks else piece
+            for n, (piece, text) in enumerate(zip(pieces, texts, strict=True))
+        ]
+
+    def rewritten(self, pieces: Sequence[Piece], found: Sequence[Found]) -> list[Piece]:
+        """Give the pieces as they go on: with what was found in the texts themselves replaced, then what was found in
+        the result of that."""
+        seen = self.redacted(pieces, [one for one in found if not one.later])
+        return self.redacted(seen, [one for one in found if one.later])
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Give the names that it has given."""
+        return list(self._naming.placeholders().values)
+
+    def restorable(self) -> Placeholders:
+        """Give those placeholders that are to become again what they stand for."""
+        if not self._restored:
+            return NOTHING
+        values = self._naming.placeholders().values
+        return Placeholders({name: value for name, value in values.items() if value in self._restored})

@@ -1,0 +1,251 @@
+"""The guards of one stage look at the texts of a request or an answer, and one decision is made of what they say.
+
+    cheap ones ─► on the loop where the texts are short, else beside it
+        │ no block, and nobody failed who must not
+    dear ones ──► beside the loop, together; each until its own deadline
+        │ the same; what is to be redacted is redacted
+    who asks ───► together; each until its own deadline
+
+A block ends it: those that are still at work are cancelled, and nobody else is asked.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from capstan_contract.guards import Action, OnError
+from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
+from capstan_gateway.life.threads import Busy, Threads
+from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.pieces import Piece, choose
+
+INLINE_CHARS: Final = 8 * 1024
+"""What cheap guards look at on the loop: below a millisecond each."""
+
+Asking = Callable[[CompiledGuard, Sequence[Piece]], Awaitable[Sequence[Scan]]]
+"""Has a guard that asks judge these pieces."""
+Redacting = Callable[[Sequence[Piece], Sequence["Found"]], Sequence[Piece]]
+"""Gives the pieces, as many and in their order, as those that ask are to see them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one guard has found."""
+
+    guard: CompiledGuard
+    findings: tuple[tuple[int, Finding], ...]
+    """Each with the number of its piece."""
+    later: bool = False
+    """Whether its offsets are those of the pieces as they were redacted."""
+
+    @property
+    def action(self) -> Action:
+        """The severest thing that is to be done."""
+        actions = {self.guard.action_of(finding) for _, finding in self.findings}
+        return next(action for action in (Action.BLOCK, Action.REDACT, Action.WARN) if action in actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A guard that could not decide."""
+
+    guard: CompiledGuard
+    reason: str
+    """`timeout`, `busy`, or the name of what was raised."""
+
+    @property
+    def closes(self) -> bool:
+        """Whether nothing may go on for it."""
+        return self.guard.guard.onError is OnError.CLOSED
+
+
+@dataclass(slots=True)
+class Decision:
+    """What the guards of a stage say together."""
+
+    found: list[Found] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    seconds: list[tuple[CompiledGuard, float]] = field(default_factory=list)
+    """How long each was at work."""
+
+    @property
+    def blocks(self) -> Found | None:
+        """What does not let it pass; the first one in the policy's order of those that have spoken."""
+        return next((one for one in self.found if one.action is Action.BLOCK), None)
+
+    @property
+    def closes(self) -> Failed | None:
+        """Who could not decide, and lets nothing pass for that."""
+        return next((one for one in self.failed if one.closes), None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody else need be asked."""
+        return self.blocks is not None or self.closes is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Who looks, and with what."""
+
+    guards: Sequence[CompiledGuard]
+    threads: Threads
+    ask: Asking
+    redact: Redacting
+    seconds_left: Callable[[], float]
+    """Until the request's own deadline."""
+
+    async def decide(self, pieces: Sequence[Piece]) -> Decision:
+        """Give what the guards say of these pieces; raises nothing but CancelledError."""
+        decision = Decision()
+        own = [one for one in self.guards if one.detector is not None]
+        doubts: dict[CompiledGuard, list[int]] = {}
+        await self._scan([one for one in own if one.is_cheap], pieces, decision, doubts)
+        if not decision.is_over:
+            await self._scan([one for one in own if not one.is_cheap], pieces, decision, doubts)
+        asked = [one for one in self.guards if one.asking is not None and (one.detector is None or one in doubts)]
+        if asked and not decision.is_over:
+            seen = self.redact(pieces, decision.found)
+            numbers = {one: doubts.get(one, list(choose(pieces, one.sources))) for one in asked}
+            await self._all(
+                [(one, partial(self._asked, one, [seen[n] for n in numbers[one]])) for one in asked],
+                lambda one, scans: _take(one, zip(numbers[one], scans, strict=False), decision, later=True),
+                decision,
+            )
+        order = {one: number for number, one in enumerate(self.guards)}
+        decision.found.sort(key=lambda one: order[one.guard])
+        return decision
+
+    async def _scan(
+        self, guards: Sequence[CompiledGuard], pieces: Sequence[Piece], decision: Decision,
+        doubts: dict[CompiledGuard, list[int]],
+    ) -> None:  # fmt: skip
+        work: list[tuple[CompiledGuard, Callable[[], Awaitable[Sequence[Scan]]]]] = []
+        numbers: dict[CompiledGuard, list[int]] = {}
+
+        def heard(one: CompiledGuard, scans: Sequence[Scan]) -> None:
+            told = list(zip(numbers[one], scans, strict=True))
+            if one.asking is not None and (unsure := [n for n, scan in told if scan.doubt is not None]):
+                # What it takes for found if nobody can be asked is for whom it was in doubt of: that one is asked.
+                doubts[one] = unsure
+                told = [(n, scan) for n, scan in told if scan.doubt is None]
+            _take(one, told, decision)
+
+        for one in guards:
+            mine = numbers[one] = list(choose(pieces, one.sources))
+            texts = [pieces[n] for n in mine]
+            if not texts:
+                continue
+            if one.is_cheap and sum(len(piece.text) for piece in texts) <= INLINE_CHARS:
+                began = time.perf_counter()
+                try:
+                    scans = _scanned(one, texts, _GO_ON)
+                except Exception as error:  # noqa: BLE001 - a detector that fails must not let anything pass
+                    decision.failed.append(Failed(one, type(error).__name__))
+                else:
+                    heard(one, scans)
+                decision.seconds.append((one, time.perf_counter() - began))
+                if decision.is_over:
+                    return
+            else:
+                work.append((one, partial(self._beside, one, texts)))
+        await self._all(work, heard, decision)
+
+    async def _beside(self, one: CompiledGuard, texts: Sequence[Piece]) -> Sequence[Scan]:
+        stopping = _Stopping()
+        try:
+            return await self.threads.run(_scanned, one, texts, stopping)
+        finally:
+            stopping.stopped = True
+
+    async def _asked(self, one: CompiledGuard, pieces: Sequence[Piece]) -> Sequence[Scan]:
+        return await self.ask(one, pieces)
+
+    async def _all(
+        self,
+        work: Sequence[tuple[CompiledGuard, Callable[[], Awaitable[Sequence[Scan]]]]],
+        heard: Callable[[CompiledGuard, Sequence[Scan]], None],
+        decision: Decision,
+    ) -> None:
+        """Have all of them work together, until one ends it."""
+        tasks = {asyncio.ensure_future(self._in_time(one, begin, decision)): one for one, begin in work}
+        waiting = set(tasks)
+        try:
+            while waiting and not decision.is_over:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    scans = task.result()
+                    if scans is not None:
+                        heard(tasks[task], scans)
+        finally:
+            for task in waiting:
+                task.cancel()
+            if waiting:
+                await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _in_time(
+        self, one: CompiledGuard, begin: Callable[[], Awaitable[Sequence[Scan]]], decision: Decision
+    ) -> Sequence[Scan] | None:
+        began = time.perf_counter()
+        deadline = asyncio.timeout(max(0.0, min(one.seconds, self.seconds_left())))
+        try:
+            async with deadline:
+                return await begin()
+        except TimeoutError as error:
+            reason = "timeout" if deadline.expired() else type(error).__name__
+            decision.failed.append(Failed(one, reason))
+        except Busy:
+            decision.failed.append(Failed(one, "busy"))
+        except Exception as error:  # noqa: BLE001 - whatever it is: who cannot decide does not let it pass
+            decision.failed.append(Failed(one, type(error).__name__))
+        finally:
+            decision.seconds.append((one, time.perf_counter() - began))
+        return None
+
+
+class _Stopping:
+    """Tells a thread that nobody waits for it any more."""
+
+    stopped = False
+
+
+_GO_ON: Final = _Stopping()
+
+
+def _scanned(one: CompiledGuard, texts: Sequence[Piece], stopping: _Stopping) -> list[Scan]:
+    """Have its detector look at these texts, at each text once."""
+    detector = one.detector
+    if detector is None:
+        return []
+    known: dict[tuple[str, str], Scan] = {}
+    scans: list[Scan] = []
+    for piece in texts:
+        if stopping.stopped:
+            scans.append(NOTHING)
+            continue
+        key = piece.text, piece.source
+        scan = known.get(key)
+        if scan is None:
+            scan = known[key] = detector.scan(piece.text, piece.source)
+        scans.append(scan)
+    return scans
+
+
+def _take(
+    one: CompiledGuard,
+    told: "zip[tuple[int, Scan]] | list[tuple[int, Scan]]",
+    decision: Decision,
+    *,
+    later: bool = False,
+) -> None:
+    findings = tuple((number, finding) for number, scan in told for finding in scan.findings)
+    if findings:
+        decision.found.append(Found(one, findings, later))
+
+
+def is_dear(one: CompiledGuard) -> bool:
+    """Whether what it does is done beside the loop."""
+    return one.detector is not None and one.detector.cost is Cost.DEAR
