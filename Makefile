@@ -18,7 +18,7 @@ export PYTHON VENV
 .DELETE_ON_ERROR:
 .PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-prefix \
         bench-failover bench-profile soak \
-        crds compatibility lock vllm-venv clean
+        crds compatibility eval-guards lock vllm-venv clean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -97,6 +97,9 @@ soak: $(VENV)/.installed-dev ## 30 minutes of mixed load on a gateway: failures,
 
 crds: $(VENV)/.installed-dev ## write crds/, docs/llmmodel.md and what the chart takes from them
 	@scripts/generate.sh
+
+eval-guards: $(VENV)/.installed-dev ## what guards find and let pass on ../shared/data, written into docs/guards.md (ARGS=--show)
+	@$(BIN)/python scripts/eval_guards.py $(ARGS)
 
 compatibility: $(VENV)/.installed-dev ## write docs/compatibility.md from the marks of the tests
 	@$(BIN)/python scripts/compatibility.py

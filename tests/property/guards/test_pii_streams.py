@@ -123,6 +123,8 @@ def check_beginning(detector: PiiDetector, text: str, cut: int) -> None:
 @example(text=LENGTHY[0], share=0.9)
 @example(text=LENGTHY[1], share=0.5)
 @example(text=LENGTHY[1], share=0.95)
+@example(text="\x80" + LENGTHY[1], share=0.5)
+@example(text="\u200b\u200b4111111111111111" + "lorem ipsum " * 20, share=0.5)
 @example(text=LENGTHY[2], share=0.6)
 @example(text=LENGTHY[3], share=0.6)
 @example(text=LENGTHY[4], share=0.9)

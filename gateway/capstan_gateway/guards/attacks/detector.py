@@ -1,11 +1,11 @@
 """Tells attacks from what only sounds like one: patterns first, then a classifier in the process, then doubt.
 
-    patterns   decide where they are enough: score at least `CERTAIN`
+    patterns   decide where they are enough: score at least `ENOUGH`
     classifier decides the rest, by thresholds of its own; weak signs of the patterns tip what it is nearly sure of
     doubt      what neither of them can decide: a model may be asked (`Scan.doubt`)
 
-Without the classifier (its libraries or weights are not installed) patterns alone decide, from `ENOUGH` on, and what
-has less than that, but not nothing, is in doubt. docs/guards.md says what that costs.
+Without the classifier (its libraries or weights are not installed) patterns alone decide, and what is not enough but
+more than `WEAK` is in doubt. docs/guards.md says what that costs.
 """
 
 import logging
@@ -20,10 +20,8 @@ from capstan_gateway.guards.text.readable import readable
 
 log = logging.getLogger(__name__)
 
-CERTAIN: Final = {Sensitivity.LOW: 0.9, Sensitivity.MEDIUM: 0.8, Sensitivity.HIGH: 0.65}
-"""Score of patterns from which on nobody else is heard."""
 ENOUGH: Final = {Sensitivity.LOW: 0.8, Sensitivity.MEDIUM: 0.65, Sensitivity.HIGH: 0.45}
-"""The same where there is nobody else."""
+"""Score of patterns from which on nobody else is heard."""
 WEAK: Final = {Sensitivity.LOW: 0.5, Sensitivity.MEDIUM: 0.35, Sensitivity.HIGH: 0.25}
 """Score from which on patterns leave a doubt."""
 SHORTEST: Final = 12
@@ -97,18 +95,21 @@ class AttackDetector:
             return NOTHING
         evidence = gather(text, source)
         score, signs = weigh(evidence.signs, jailbreak=self._jailbreak)
-        if self._judge is None:
-            if score >= ENOUGH[self._sensitivity]:
-                return Scan(findings=_told(signs, score))
-            return Scan(doubt=score) if score >= WEAK[self._sensitivity] else NOTHING
-        if score >= CERTAIN[self._sensitivity]:
+        if score >= ENOUGH[self._sensitivity]:
             return Scan(findings=_told(signs, score))
-        return self._judged(evidence, source, score, signs)
-
-    def _judged(self, evidence: Evidence, source: Source, score: float, signs: Sequence[Sign]) -> Scan:
         if self._judge is None:
-            return NOTHING
-        classifier, thresholds = self._judge
+            return Scan(doubt=score) if score >= WEAK[self._sensitivity] else NOTHING
+        return self._judged(*self._judge, evidence, source, score, signs)
+
+    def _judged(
+        self,
+        classifier: Classifier,
+        thresholds: Thresholds,
+        evidence: Evidence,
+        source: Source,
+        score: float,
+        signs: Sequence[Sign],
+    ) -> Scan:
         likely, start, end = max(_asked(classifier, evidence, source), default=(0.0, 0, 0))
         found = thresholds.found(self._sensitivity, source)
         unsure = thresholds.doubt(self._sensitivity, source)
@@ -135,14 +136,14 @@ def _told(signs: Sequence[Sign], score: float) -> list[Finding]:
 
 
 @cache
-def _installed() -> tuple[Classifier, Thresholds] | None:
+def installed_judge() -> tuple[Classifier, Thresholds] | None:
     """Load the classifier, once; None, and said in the log, where it is not installed."""
     return None
 
 
 def build_attack_detector(guard: AttackGuard) -> AttackDetector:
     """Make the detector of a guard."""
-    judge = _installed()
+    judge = installed_judge()
     if judge is None:
         return AttackDetector(guard.type, guard.sensitivity)
     return AttackDetector(guard.type, guard.sensitivity, *judge)

@@ -13,7 +13,7 @@ from typing import Final
 
 from capstan_contract.guards import Source
 from capstan_gateway.guards.attacks.pattern import Pattern
-from capstan_gateway.guards.attacks.patterns import AUTOMATON, LOOSE
+from capstan_gateway.guards.attacks.patterns import automaton, loose_automaton
 from capstan_gateway.guards.attacks.suffix import TAIL, many_turns, odd_suffix
 from capstan_gateway.guards.text.decode import views
 from capstan_gateway.guards.text.fold import FoldMap, fold
@@ -90,7 +90,7 @@ def gather(text: str, source: Source) -> Evidence:
 def _signs(view: View, folded: str, source: Source) -> Iterator[Sign]:
     way: FoldMap | None = None
     hidden = bool(view.how) and not _PLAIN_CODECS.issuperset(view.how)
-    for pattern, start, end in (LOOSE if view.loose else AUTOMATON).search(folded):
+    for pattern, start, end in (loose_automaton() if view.loose else automaton()).search(folded):
         way = way or FoldMap(view.text)
         injection, jailbreak = _weights(pattern, source)
         if hidden:

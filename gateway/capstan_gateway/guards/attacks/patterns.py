@@ -7,6 +7,7 @@ of which one is there in what is around it (`REACH`), with RE2. In ordinary text
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 import ahocorasick_rs
@@ -131,5 +132,14 @@ LOOSE_PATTERNS: Final = tuple(
 )
 """What attacks say, for texts of which one cannot tell where words end."""
 
-AUTOMATON: Final = Automaton(PATTERNS)
-LOOSE: Final = Automaton(LOOSE_PATTERNS)
+
+@cache
+def automaton() -> Automaton:
+    """Give that of all patterns: made once, which takes some 200 ms."""
+    return Automaton(PATTERNS)
+
+
+@cache
+def loose_automaton() -> Automaton:
+    """Give that for texts of which one cannot tell where words end."""
+    return Automaton(LOOSE_PATTERNS)

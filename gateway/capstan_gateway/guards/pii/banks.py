@@ -36,6 +36,7 @@ _LENGTHS: Final = {
 """Characters of an IBAN, by country: those of the registry, and those whose banks use some all the same."""
 _BEGINS: Final = linear(rb"[A-Za-z]{2}[ -]?\d[ ]?\d")
 _SIGNS: Final = frozenset(b" .-\xad")
+_IN_ONE: Final = re.compile(rb"[A-Z]{2}\d{2}[A-Z]{0,4}\d{7,25}[A-Z0-9]{0,3}")
 _LEAST_DIGITS: Final = 6
 
 
@@ -53,6 +54,7 @@ def find_ibans(scanned: Scanned) -> Iterator[Raw]:
 def _of_length(scanned: Scanned, start: int, length: int) -> Iterator[Raw]:
     end = _end(scanned.view.folded, start, length)
     if end is None or not scanned.ends(end):
+        yield from _of_other_length(scanned, start)
         return
     iban = re.sub(rb"[^0-9A-Za-z]", b"", scanned.view.folded[start:end]).decode().upper()
     if sum(character.isdigit() for character in iban) < _LEAST_DIGITS:
@@ -61,6 +63,15 @@ def _of_length(scanned: Scanned, start: int, length: int) -> Iterator[Raw]:
         yield Raw(PiiKind.IBAN, start, end, 0.99)
     elif scanned.near((Word.IBAN,), start, end, before=24, after=0) is not None:
         yield Raw(PiiKind.IBAN, start, end, 0.6)
+
+
+def _of_other_length(scanned: Scanned, start: int) -> Iterator[Raw]:
+    """Give one that is too long or too short for its country, as made-up ones are, where its check digits are right."""
+    match = _IN_ONE.match(scanned.view.folded, start)
+    if match is not None and scanned.ends(match.end()):
+        named = scanned.near((Word.IBAN,), start, match.end(), before=24, after=0) is not None
+        if named or mod97(match.group().decode()):
+            yield Raw(PiiKind.IBAN, start, match.end(), 0.6)
 
 
 def _end(folded: bytes, start: int, length: int) -> int | None:

@@ -12,7 +12,8 @@ from capstan_gateway.guards.pii.words import Word
 _RANGES: Final = (
     # first and last number with which its cards begin, lengths, and whether most cards of the world are like that
     ("4", "4", (16,), True),  # Visa
-    ("4", "4", (13, 19), False),
+    ("4", "4", (13,), False),
+    ("4", "4", (19,), True),
     ("51", "55", (16,), True),  # Mastercard
     ("2221", "2720", (16,), True),
     ("34", "34", (15,), True),  # American Express
@@ -25,7 +26,7 @@ _RANGES: Final = (
     ("38", "39", (14,), True),
     ("30", "30", (16, 17, 18, 19), False),
     ("36", "39", (16, 17, 18, 19), False),
-    ("3528", "3589", (16,), True),  # JCB
+    ("3500", "3599", (16,), True),  # JCB has 3528 to 3589, and the test numbers of many generators the rest
     ("3528", "3589", (17, 18, 19), False),
     ("2131", "2131", (15,), True),
     ("1800", "1800", (15,), True),
@@ -36,7 +37,12 @@ _RANGES: Final = (
     ("81", "82", (16,), False),
     ("508", "508", (16,), True),
     ("9792", "9792", (16,), True),  # Troy
-    ("50", "50", (12, 13, 14, 15, 16, 17, 18, 19), False),  # Maestro, Elo, Verve
+    ("5018", "5018", (16, 17, 18, 19), True),  # Maestro
+    ("5020", "5020", (16, 17, 18, 19), True),
+    ("5038", "5038", (16, 17, 18, 19), True),
+    ("6304", "6304", (16, 17, 18, 19), True),
+    ("6759", "6763", (16, 17, 18, 19), True),
+    ("50", "50", (12, 13, 14, 15, 16, 17, 18, 19), False),  # Maestro of other lengths, Elo, Verve
     ("56", "58", (12, 13, 14, 15, 16, 17, 18, 19), False),
     ("6", "6", (12, 13, 14, 15, 16, 17, 18, 19), False),
 )
@@ -80,6 +86,9 @@ def _score(scanned: Scanned, number: Number, *, usual: bool | None) -> float:
     thing = scanned.near((Word.THING,), number.start, number.end, before=32, after=0)
     if card is not None and (thing is None or card <= thing):
         return 0.6 if usual is None else 0.99
+    payment = scanned.near((Word.PAYMENT,), number.start, number.end)
+    if usual is False and payment is not None and (thing is None or payment <= thing):
+        return 0.6
     base = 0.9 if usual else 0.2 if usual is None else 0.4
     if not number.mask.isdigit():
         base += 0.07

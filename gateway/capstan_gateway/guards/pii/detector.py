@@ -70,22 +70,23 @@ class PiiDetector:
         offset = max(0, len(text) - 2 * self.reach)
         scanned = self._scanned(text[offset:])
         raws = list(self._raws(scanned))
-        return self._safe_end(len(text), offset, raws, self._found(scanned, raws))
+        return self._safe_end(scanned, offset, raws, self._found(scanned, raws))
 
     def decide(self, text: str, source: Source) -> tuple[Scan, int]:  # noqa: ARG002 - the same for all
         """Give both of a text, at the price of one."""
         scanned = self._scanned(text)
         raws = list(self._raws(scanned))
         found = self._found(scanned, raws)
-        return _said(found), self._safe_end(len(text), 0, raws, found)
+        return _said(found), self._safe_end(scanned, 0, raws, found)
 
-    def _safe_end(self, length: int, offset: int, raws: Sequence[Raw], found: Sequence[Finding]) -> int:
+    def _safe_end(self, scanned: Scanned, offset: int, raws: Sequence[Raw], found: Sequence[Finding]) -> int:
         """Give it of a text that was looked at from an offset on."""
+        length = len(scanned.view.text)
         least = max(0, length - self.reach)
-        open_from = [raw.start + offset for raw in raws if raw.open and raw.start + offset >= least]
-        place = min([max(0, length - HELD), *open_from])
-        whole = [Raw(None, finding.start + offset, finding.end + offset, 1.0) for finding in found]
-        return max(outside(whole, place=place), least)
+        place = min([max(0, length - HELD), *(raw.start for raw in raws if raw.open and raw.start >= least)])
+        whole = [Raw(None, finding.start, finding.end, 1.0) for finding in found]
+        # NB: what begins here would begin with what nobody sees in front of it.
+        return offset + max(outside(whole, place=self._beginning(scanned, place)), least)
 
     def _scanned(self, text: str) -> Scanned:
         view = view_of(text)

@@ -152,7 +152,7 @@ def find_url_credentials(scanned: Scanned) -> Iterator[Raw]:
 
 _V4: Final = linear(rb"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}")
 _V6: Final = linear(rb"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\d?\.\d{1,3}\.\d{1,3}\.\d{1,3})?")
-_V6_RUN: Final = re.compile(rb"[0-9A-Fa-f:]{2,41}(?:\d{0,3}(?:\.\d{1,3}){3})?(?:%[0-9A-Za-z]{1,15})?")
+_V6_RUN: Final = re.compile(rb"[0-9A-Fa-f:]{2,46}(?:\d{0,3}(?:\.\d{1,3}){3})?(?:%[0-9A-Za-z]{1,15})?")
 _BEHIND_V4: Final = re.compile(rb"\.\d|/(?:[0-2]?\d)(?!\d)")
 
 
@@ -217,6 +217,10 @@ def _v6(scanned: Scanned, start: int) -> Iterator[Raw]:
     written = folded[start:end].partition(b"%")[0].decode()
     if written.count(":") < 2 or (folded[end : end + 1] == b":" and end == match.end()):
         return
+    if written.count(":") == 8 and "::" not in written and written.rpartition(":")[2].isdigit():
+        # NB: a port behind it; it should be in brackets, and often isn't.
+        written = written.rpartition(":")[0]
+        end = start + len(written)
     try:
         address = ipaddress.IPv6Address(written)
     except ValueError:

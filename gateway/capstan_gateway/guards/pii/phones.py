@@ -31,9 +31,10 @@ _AMERICAN: Final = re.compile(
 _EXTENSION: Final = re.compile(rb"(?:,? ?(?:x|ext\.?|extn\.?|#|extension) ?)(\d{1,6})(?![0-9A-Za-z_])", re.IGNORECASE)
 _DATE: Final = re.compile(
     rb"(?:9999[-./]99?[-./]99?|99?[-./]99?[-./](?:9999|99))(?: 99?(?:\.99){0,2})?"
-    rb"|9999[-./]99[-./]99[ -]99.*|9{1,3}(?:\.9{1,3}){3}"
+    rb"|9+\.9{1,2}|9999[-./]99[-./]99[ -]99.*|9{1,3}(?:\.9{1,3}){3}"
 )
 _NATIONAL_SIGNS: Final = re.compile(rb"9{2,5}[)]?[ /.-]{1,3}9[9 .-]*9")
+_FRACTION: Final = re.compile(rb"9+\.9+")
 _EXTENDS: Final = (b" ", b",", b"x", b"X", b"e", b"E", b"#")
 _OTHERS: Final = (
     Word.THING, Word.BANK, Word.NATIONAL_ID, Word.TAX_ID, Word.MEDICAL, Word.PASSPORT, Word.LICENSE, Word.CARD,
@@ -101,7 +102,8 @@ class PhoneBook:
                 if any(_has(_country(region, code), national) for region in regions):
                     return 0.95
             main = _country(regions[0], code)
-            possible = main is not None and len(rest.lstrip("0")) in range(min(main.lengths), max(main.lengths) + 1)
+            lengths = range(min(main.lengths), max(main.lengths) + 1) if main is not None else range(0)
+            possible = len(rest) in lengths or len(rest.lstrip("0")) in lengths
             return 0.7 if possible else 0.3
         return 0.0
 
@@ -144,7 +146,7 @@ def find_phone(scanned: Scanned, number: Number, book: PhoneBook) -> Iterator[Ra
     if not scanned.alone(start, end):
         return
     score = _score(scanned, number, book, start=start, international=international)
-    if score >= scanned.least and not _DATE.fullmatch(number.mask) and not _is_day(number):
+    if score >= scanned.least and (international or not (_DATE.fullmatch(number.mask) or _is_day(number))):
         yield Raw(PiiKind.PHONE, start, end, score)
 
 
@@ -161,11 +163,13 @@ def _is_day(number: Number) -> bool:
 def _beginning(folded: bytes, number: Number) -> tuple[int, bool]:
     """Give where it begins, with its plus and bracket, and whether it is an international one."""
     start = number.start
-    if start and folded[start - 1] == 0x28 and b")" in number.mask:
+    closed = b")" in number.mask.partition(b"(")[0]
+    if start and folded[start - 1] == 0x28 and closed:
         start -= 1
     for back in (1, 2):
         if start >= back and folded[start - back] == 0x2B and folded[start - back + 1 : start].strip(b" (\xad") == b"":
-            return start - back, True
+            bracket = start > back and folded[start - back - 1] == 0x28 and closed
+            return start - back - bracket, True
     return start, False
 
 
@@ -179,10 +183,12 @@ def _end(folded: bytes, end: int) -> int:
 
 def _score(scanned: Scanned, number: Number, book: PhoneBook, *, start: int, international: bool) -> float:
     """Give how sure it is, by what is said around it and how it is written."""
-    if international:
-        return book.international(number.digits)
-    phone = scanned.near((Word.PHONE,), start, number.end, before=40, after=12)
+    phone = scanned.near((Word.PHONE,), start, number.end, before=40)
+    if phone is None and (_in_path(scanned.view.folded, start, number.end) or _FRACTION.fullmatch(number.mask)):
+        return 0.2
     reach = scanned.near((Word.REACH,), start, number.end, before=32, after=12)
+    if international:
+        return max(book.international(number.digits), 0.0 if phone is None else 0.85)
     thing = scanned.near(_OTHERS, start, number.end, before=32, after=0)
     if thing is not None and (phone is None or thing < phone) and (reach is None or thing < reach):
         return 0.2
@@ -192,6 +198,11 @@ def _score(scanned: Scanned, number: Number, book: PhoneBook, *, start: int, int
         return 0.55 if _AMERICAN.fullmatch(number.mask) is not None else 0.3
     written = _written(number, book, scanned.least if reach is None else 0.4)
     return max(0.6, written) if reach is not None and (written >= 0.4 or not number.mask.isdigit()) else written
+
+
+def _in_path(folded: bytes, start: int, end: int) -> bool:
+    """Tell whether it is a part of the path of a URL or a file, or the digits of a fraction."""
+    return b"/" in (folded[start - 1 : start], folded[end : end + 1]) or folded[start : start + 2] == b"0."
 
 
 def _written(number: Number, book: PhoneBook, least: float) -> float:

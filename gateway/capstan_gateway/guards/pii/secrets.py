@@ -152,7 +152,7 @@ _CODE: Final = re.compile(
 )
 """What only stands in programs, where a password comes from elsewhere."""
 _TRAILING: Final = b".,;:!?)]}\"'`*"
-_WORDY: Final = re.compile(rb"[A-Za-z][a-z]*(?:[-_./][A-Za-z][a-z]*)*[.,;:!?]*\Z")
+_WORDY: Final = re.compile(rb"[-./]*(?:[A-Za-z][a-z]*|[A-Z]+)(?:[-_./](?:[A-Za-z][a-z]*|[A-Z]+))*[.,;:!?]*\Z")
 MOST_LABELLED: Final = 256
 
 Check = Callable[[bytes, bool, bool], float]

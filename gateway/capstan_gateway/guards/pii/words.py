@@ -22,6 +22,8 @@ class Word(StrEnum):
     REACH = "reach"
     """Of phones, and of much else."""
     CARD = "card"
+    PAYMENT = "payment"
+    """Of cards, and of much else."""
     SSN = "ssn"
     NATIONAL_ID = "national id"
     TAX_ID = "tax id"
@@ -42,6 +44,10 @@ class Word(StrEnum):
     """What else has numbers: orders, parcels, books."""
 
 
+_CAPITAL: Final = frozenset(
+    ("ein", "dic", "cif", "pan", "hp", "hn", "mst", "aba", "run", "sin", "inn", "nit", "nie", "rut", "spi")
+)
+"""Short ones that are words of their own in some language: they count in capitals alone."""
 ALONE_FROM: Final = "\u0e00"
 """From here on scripts are written without blanks between words, or hang endings on: Thai, Hangul, Kana, Han."""
 
@@ -120,6 +126,8 @@ def _stands(view: View, start: int, end: int) -> bool:
     lowered, folded = view.lowered, view.folded
     if lowered[start] >= ALONE_FROM:
         return True
+    if lowered[start:end] in _CAPITAL and not view.text[start:end].isupper():
+        return False
     touched = start and _is_letter(folded[start - 1]) and not _humps(view.text, start)
     if touched and (folded[start - 1] != LETTER or folded[start] == LETTER):
         return False

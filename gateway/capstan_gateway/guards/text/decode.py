@@ -11,6 +11,7 @@ at once; a bomb of nested encodings costs no more than a text of that length.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import re2  # type: ignore[import-untyped]
@@ -148,7 +149,8 @@ _CODECS: Final = (
 )  # fmt: skip
 
 
-def _compile_gates() -> "re2.Set":
+@cache
+def _gates() -> "re2.Set":
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.case_sensitive = False
@@ -159,9 +161,6 @@ def _compile_gates() -> "re2.Set":
         gates.Add(codec.gate.encode("latin-1"))
     gates.Compile()
     return gates
-
-
-_GATES: Final = _compile_gates()
 
 
 def views(text: str) -> Iterator[View]:
@@ -185,7 +184,7 @@ def _views_of_chunk(chunk: str, at: int) -> Iterator[View]:
 
 
 def _decoded(view: View) -> Iterator[View]:
-    for number in sorted(_GATES.Match(view.text.encode(errors="replace")) or ()):
+    for number in sorted(_gates().Match(view.text.encode(errors="replace")) or ()):
         codec = _CODECS[number]
         if codec.whole and codec.name in view.how:
             continue

@@ -4,7 +4,7 @@ import pytest
 
 from capstan_contract.guards import Source
 from capstan_gateway.guards.attacks.evidence import gather, weigh
-from capstan_gateway.guards.attacks.patterns import AUTOMATON, LOOSE, PATTERNS
+from capstan_gateway.guards.attacks.patterns import PATTERNS, automaton, loose_automaton
 from capstan_gateway.guards.text.fold import fold
 
 INJECTIONS = {
@@ -177,7 +177,7 @@ def test_words_without_borders_are_known(text: str) -> None:
 
 def test_both_automata_say_nothing_of_an_empty_text() -> None:
     """There is nothing to be found in nothing."""
-    assert list(AUTOMATON.search(fold(""))) == list(LOOSE.search("")) == []
+    assert list(automaton().search(fold(""))) == list(loose_automaton().search("")) == []
 
 
 def test_the_form_of_a_text_can_give_it_away() -> None:
