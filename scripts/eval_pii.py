@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from capstan_contract.guards import PiiGuard, PiiKind, Source
-from capstan_gateway.guards.pii.detector import build_pii_detector
+from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.port import Detector
 
 

@@ -38,7 +38,7 @@ app.kubernetes.io/part-of: capstan
 {{- end }}
 {{- end }}
 
-{{/* An image. Takes (list $ "name" imageValues). */}}
+{{/* An image. Takes (list $ "name" imageValues), and what stands behind its tag if it is a variant. */}}
 {{- define "capstan.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index . 2 -}}
@@ -46,7 +46,9 @@ app.kubernetes.io/part-of: capstan
 {{- if $image.digest -}}
 {{ printf "%s@%s" $repository $image.digest }}
 {{- else -}}
-{{ printf "%s:%s" $repository ($image.tag | default $root.Values.image.tag | default $root.Chart.AppVersion) }}
+{{- $variant := "" -}}
+{{- if gt (len .) 3 -}}{{- $variant = index . 3 -}}{{- end -}}
+{{ printf "%s:%s%s" $repository ($image.tag | default $root.Values.image.tag | default $root.Chart.AppVersion) $variant }}
 {{- end -}}
 {{- end }}
 

@@ -3,27 +3,17 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from capstan_contract.guards import PiiEntity, PiiGuard, PiiKind, Source
-from capstan_gateway.guards.pii.detector import PiiDetector, build_pii_detector
+from capstan_contract.guards import NAMED_KINDS, PiiKind, Source
+from capstan_gateway.guards.pii.detector import PiiDetector, pii_detector
 from support.pii import VALUES
 
-ALL = build_pii_detector(PiiGuard(name="pii", appliesTo=(Source.USER,)))
-SHORT = build_pii_detector(
-    PiiGuard(
-        name="pii",
-        appliesTo=(Source.USER,),
-        entities=tuple(PiiEntity(type=kind) for kind in ("Email", "Phone", "Card", "Iban", "NationalId", "IpAddress")),
-    )
+ALL = pii_detector(dict.fromkeys(set(PiiKind) - NAMED_KINDS))
+SHORT = pii_detector(
+    dict.fromkeys((PiiKind.EMAIL, PiiKind.PHONE, PiiKind.CARD, PiiKind.IBAN, PiiKind.NATIONAL_ID, PiiKind.IP_ADDRESS))
 )
 """Reaches less far, so that more than its reach fits into an example."""
-NEVER = build_pii_detector(
-    PiiGuard(
-        name="pii",
-        appliesTo=(Source.USER,),
-        entities=tuple(
-            PiiEntity(type=kind, threshold=0.05) for kind in ("Phone", "Card", "NationalId", "TaxId", "Email")
-        ),
-    )
+NEVER = pii_detector(
+    dict.fromkeys((PiiKind.PHONE, PiiKind.CARD, PiiKind.NATIONAL_ID, PiiKind.TAX_ID, PiiKind.EMAIL), 0.05)
 )
 """Takes for found what is hardly likely."""
 

@@ -837,3 +837,21 @@ def test_how_models_roll_is_told_to_the_operator() -> None:
     assert told.build.adopt_template_changes == "OnSpecChange"
     with pytest.raises(SettingsError, match="must be one of Gradually, OnSpecChange, not 'never'"):
         load_settings({"CAPSTAN_ADOPT_TEMPLATE_CHANGES": "never"})
+
+
+def test_the_gateway_with_presidio_is_another_image() -> None:
+    """The variant is named by the end of the tag, whatever that is."""
+
+    def image(**gateway: Any) -> str:
+        rendered = render(with_values(gateway=gateway, image={"tag": "1.2.3"}))
+        (deployment,) = (
+            found
+            for found in rendered
+            if found["kind"] == "Deployment" and found["metadata"]["name"].endswith("gateway")
+        )
+        return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    assert image() == "ghcr.io/capstan/gateway:1.2.3"
+    assert image(presidio=True) == "ghcr.io/capstan/gateway:1.2.3-presidio"
+    digest = "sha256:" + "0" * 64
+    assert image(presidio=True, image={"digest": digest}) == f"ghcr.io/capstan/gateway@{digest}"

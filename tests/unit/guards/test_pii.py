@@ -3,16 +3,19 @@
 import pytest
 
 from capstan_contract.guards import NAMED_KINDS, PiiEntity, PiiGuard, PiiKind, Source
-from capstan_gateway.guards.pii.detector import PiiDetector, PiiNotAvailable, build_pii_detector
+from capstan_gateway.guards.pii.build import PiiNotAvailable, build_pii_detector
+from capstan_gateway.guards.pii.detector import PiiDetector
 from capstan_gateway.guards.port import Cost, Finding
 from support.pii import HARMLESS, IN_CONTEXT, VALUES
 
 
 def detector(*entities: PiiEntity, allow: tuple[str, ...] = (), regions: tuple[str, ...] = ()) -> PiiDetector:
     """Make one of a guard."""
-    return build_pii_detector(
+    made = build_pii_detector(
         PiiGuard(name="pii", appliesTo=(Source.USER,), entities=entities, allowList=allow, regions=regions)
     )
+    assert isinstance(made, PiiDetector)
+    return made
 
 
 EVERYTHING = detector()
@@ -103,7 +106,13 @@ def test_a_kind_that_is_not_known_is_refused() -> None:
     """An older gateway says that it doesn't know a kind, and which it knows."""
     with pytest.raises(PiiNotAvailable, match="'Iris', which this gateway does not know: it has Email"):
         detector(PiiEntity(type="Iris"))
+
+
+def test_names_are_found_by_presidio_alone() -> None:
+    """What has no form is not looked for without an engine that reads, and asking for it is refused."""
     assert not set(EVERYTHING.thresholds) & NAMED_KINDS
+    with pytest.raises(PiiNotAvailable, match="`entities` has 'Person', which only `engine: Presidio` finds"):
+        detector(PiiEntity(type="Person"))
 
 
 def test_escapes_are_seen_through_and_never_cut() -> None:

@@ -1,6 +1,8 @@
 """Personal data and secrets, by their forms and by the words around them.
 
+build.py       from a guard to its detector
 detector.py    what a policy asks for, of all that the others see
+named.py       names, addresses and organisations, by Presidio and a spaCy model, where they are installed
 view.py        a text as the recognisers see it
 words.py       the words that say what a value is
 raw.py         what recognisers hand over, and which of it stands

@@ -5,12 +5,12 @@ What is found depends on what is near: no more than `reach` characters in front,
 """
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
-from capstan_contract.guards import NAMED_KINDS, PiiGuard, PiiKind, Source
+from capstan_contract.guards import PiiKind, Source
 from capstan_gateway.guards.pii import banks, cards, coins, formed, internet, labelled, phones, secrets
 from capstan_gateway.guards.pii.numbers import numbers
 from capstan_gateway.guards.pii.phones import PhoneBook, phone_book
@@ -26,11 +26,6 @@ HELD: Final = WIDTH + AFTER + 2
 """What is nearer to the end of a text than this may still become another thing."""
 FRONT: Final = 256
 """How far in front of a value it is looked, for words and for the beginning of what it is a part of."""
-_OF_STDNUM: Final = frozenset({PiiKind.NATIONAL_ID, PiiKind.TAX_ID, PiiKind.SSN})
-
-
-class PiiNotAvailable(ValueError):
-    """What a policy asks for is not in this gateway. It says what, and what is."""
 
 
 @cache
@@ -90,7 +85,7 @@ class PiiDetector:
 
     def _scanned(self, text: str) -> Scanned:
         view = view_of(text)
-        return Scanned(view, self.words.hits(view), min(THRESHOLD, *self.thresholds.values()))
+        return Scanned(view, self.words.hits(view), min([THRESHOLD, *self.thresholds.values()]))
 
     def _raws(self, scanned: Scanned) -> Iterator[Raw]:
         """Give what every recogniser sees.
@@ -145,18 +140,12 @@ def plain(value: str) -> str:
     return "".join(character for character in normal if unicodedata.category(character) not in ("Cf", "Zs"))
 
 
-def build_pii_detector(guard: PiiGuard) -> PiiDetector:
-    """Make what a guard asks for. Raises PiiNotAvailable for what this gateway hasn't got, ValueError for nonsense."""
-    known = [kind.value for kind in PiiKind]
-    for entity in guard.entities:
-        if entity.type not in known:
-            raise PiiNotAvailable(
-                f"`entities` has {entity.type!r}, which this gateway does not know: it has {', '.join(known)}"
-            )
-    wanted = {PiiKind(entity.type): entity.threshold for entity in guard.entities}
-    kinds = wanted or dict.fromkeys(kind for kind in PiiKind if kind not in NAMED_KINDS)
+def pii_detector(
+    kinds: Mapping[PiiKind, float | None], *, allowed: Iterable[str] = (), regions: Sequence[str] = ()
+) -> PiiDetector:
+    """Make one that looks for some kinds, each with its threshold; None: the usual one. ValueError: no such region."""
     return PiiDetector(
-        thresholds={kind: THRESHOLD if threshold is None else threshold for kind, threshold in kinds.items()},
-        book=phone_book(guard.regions),
-        allowed=frozenset(plain(value) for value in guard.allowList),
+        thresholds={kind: THRESHOLD if least is None else least for kind, least in kinds.items()},
+        book=phone_book(regions),
+        allowed=frozenset(plain(value) for value in allowed),
     )
