@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from capstan_contract.guards import Guard, PiiGuard
-from capstan_gateway.guards.pii.detector import build_pii_detector
+from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.port import Detector
 
 Build = Callable[[Any], Detector | None]
