@@ -3,8 +3,9 @@
 import pytest
 
 from capstan_contract.guards import NAMED_KINDS, PiiEntity, PiiGuard, PiiKind, Source
-from capstan_gateway.guards.pii.build import PiiNotAvailable, build_pii_detector
+from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.pii.detector import PiiDetector
+from capstan_gateway.guards.pii.errors import PiiNotAvailable
 from capstan_gateway.guards.port import Cost, Finding
 from support.pii import HARMLESS, IN_CONTEXT, VALUES
 

@@ -7,8 +7,9 @@ import pytest
 
 from capstan_contract.guards import PiiEngine, PiiEntity, PiiGuard, PiiKind, Source
 from capstan_gateway.guards.pii import named
-from capstan_gateway.guards.pii.build import PiiNotAvailable, build_pii_detector
+from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.pii.detector import pii_detector
+from capstan_gateway.guards.pii.errors import PiiNotAvailable
 from capstan_gateway.guards.pii.named import WINDOW, BothDetector, NamedDetector, chosen, windows
 from capstan_gateway.guards.port import Cost, Detector, Finding
 

@@ -1,6 +1,7 @@
 """Personal data and secrets, by their forms and by the words around them.
 
 build.py       from a guard to its detector
+errors.py      what a policy can ask for in vain
 detector.py    what a policy asks for, of all that the others see
 named.py       names, addresses and organisations, by Presidio and a spaCy model, where they are installed
 view.py        a text as the recognisers see it

@@ -1,11 +1,8 @@
 """From a PII guard to its detector. What that needs is imported here when a policy has such a guard, and not before."""
 
 from capstan_contract.guards import NAMED_KINDS, PiiEngine, PiiGuard, PiiKind
+from capstan_gateway.guards.pii.errors import PiiNotAvailable
 from capstan_gateway.guards.port import Detector
-
-
-class PiiNotAvailable(ValueError):
-    """What a policy asks for is not in this gateway. It says what, and what is."""
 
 
 def build_pii_detector(guard: PiiGuard) -> Detector:

@@ -10,8 +10,8 @@ from threading import Lock
 from typing import Any, Final, Protocol
 
 from capstan_contract.guards import PiiKind, Source
-from capstan_gateway.guards.pii.build import PiiNotAvailable
 from capstan_gateway.guards.pii.detector import PiiDetector, plain
+from capstan_gateway.guards.pii.errors import PiiNotAvailable
 from capstan_gateway.guards.port import NOTHING, Cost, Detector, Finding, Scan
 
 THRESHOLD: Final = 0.5
