@@ -32,7 +32,7 @@ from guard_sets import ATTACK_SETS, PII_SETS, AttackSet, Labelled, PiiSet, Row, 
 
 from capstan_contract.guards import PiiGuard, PiiKind, Sensitivity, Source  # noqa: E402
 from capstan_gateway.guards.attacks.detector import AttackDetector, Hit, installed_judge  # noqa: E402
-from capstan_gateway.guards.pii.detector import build_pii_detector  # noqa: E402
+from capstan_gateway.guards.pii.build import build_pii_detector  # noqa: E402
 
 PAGE: Final = ROOT / "docs" / "guards.md"
 HELD_OUT: Final = ROOT / ".cache" / "guards" / "held_out.jsonl.gz"
