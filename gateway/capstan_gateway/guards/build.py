@@ -6,8 +6,10 @@ A detector that is expensive to have (a model, a large dictionary) is imported a
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from capstan_contract.guards import Guard, PiiGuard
+from capstan_contract.guards import Guard, KeywordsGuard, PiiGuard, RegexGuard
 from capstan_gateway.guards.pii.build import build_pii_detector
+from capstan_gateway.guards.plain.keywords import build_keywords_detector
+from capstan_gateway.guards.plain.regex import build_regex_detector
 from capstan_gateway.guards.port import Detector
 
 Build = Callable[[Any], Detector | None]
@@ -15,7 +17,11 @@ Build = Callable[[Any], Detector | None]
 
 Raises ValueError, with words for whoever wrote the policy, when the guard cannot be enforced."""
 
-BUILDERS: Final[Mapping[type[Guard], Build]] = {PiiGuard: build_pii_detector}
+BUILDERS: Final[Mapping[type[Guard], Build]] = {
+    KeywordsGuard: build_keywords_detector,
+    PiiGuard: build_pii_detector,
+    RegexGuard: build_regex_detector,
+}
 """By the type of the guard. This is imported when the gateway is: builders import what is large themselves."""
 
 

@@ -1,0 +1,150 @@
+"""Guards of type Keywords."""
+
+import pytest
+
+from capstan_contract.guards import KeywordsGuard, Source
+from capstan_gateway.guards.build import build_detector
+from capstan_gateway.guards.plain import keywords, words
+from capstan_gateway.guards.plain.folding import Folded
+from capstan_gateway.guards.plain.keywords import KeywordsDetector, build_keywords_detector
+
+
+def _detector(*words: str, case: bool = False, whole: bool = True) -> KeywordsDetector:
+    guard = KeywordsGuard(name="k", appliesTo=(Source.USER,), keywords=words, caseSensitive=case, wholeWords=whole)
+    return build_keywords_detector(guard)
+
+
+def _found(text: str, one: KeywordsDetector) -> list[str]:
+    return [text[finding.start : finding.end] for finding in one.scan(text, Source.USER).findings]
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "place"),
+    [
+        ("straße", "Die STRASSE, ja", "STRASSE"), ("strasse", "die Straße!", "Straße"), ("istanbul", "in İSTANBUL 5", "İSTANBUL"),
+        ("İstanbul", "ISTANBUL", "ISTANBUL"), ("ısı", "ISI", "ISI"), ("café", "cafe\u0301s? cafe\u0301.", "cafe\u0301"), ("bomb", "ＢＯＭＢ", "ＢＯＭＢ"),
+        ("ΣΊΣΥΦΟΣ", "ο Σίσυφος", "Σίσυφος"), ("office", "oﬃce", "oﬃce"), ("bomb", "bo\u200bm\u00adb", "bo\u200bm\u00adb"), ("爆弾", "これは爆弾です", "爆弾"),
+        ("폭탄", "폭탄을 만들", "폭탄"), ("ระเบิด", "ทำระเบิดได้", "ระเบิด"), ("bomb", "これはbombです", "bomb"), ("C++", "use C++.", "C++"), (".net", "x .NET y", ".NET"),
+    ],
+)  # fmt: skip
+def test_how_a_word_is_written_does_not_matter(word: str, text: str, place: str) -> None:
+    """Case, composition, width and what is not seen make no difference, and the place is that in the text as it came."""
+    assert _found(text, _detector(word)) == [place]
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("bomb", "bombs"),
+        ("bomb", "a_bomb"),
+        ("bomb", "bomb2"),
+        ("bomb", "bomb\u0301"),
+        ("cafe", "café"),
+        ("가", "각"),
+        ("x", "é́x"),
+    ],
+)
+def test_a_part_of_a_word_is_no_word(word: str, text: str) -> None:
+    """Letters, digits, marks and `_` beside it make it a part of another word."""
+    assert not _found(text, _detector(word))
+
+
+def test_words_are_found_within_others_if_that_is_wanted() -> None:
+    """Without `wholeWords` a word is found wherever its letters stand; a mark on its last letter makes another one."""
+    one = _detector("bomb", "cafe", whole=False)
+    assert _found("bombs abomb cafes café", one) == ["bomb", "bomb", "cafe"]
+
+
+def test_case_matters_if_that_is_wanted() -> None:
+    """With `caseSensitive` only the same case is found; composition and blanks still don't matter."""
+    one = _detector("NASA", "É T", case=True)
+    assert _found("nasa NASA e\u0301 t E\u0301 \n T", one) == ["NASA", "E\u0301 \n T"]
+
+
+def test_a_blank_in_a_phrase_is_any_white_space() -> None:
+    """Between the words of a phrase any row of white space may stand, and is a part of what was found."""
+    text = "how to make\n\t  a\u00a0 \u2003bomb now,  make a bomb"
+    assert _found(text, _detector("make a bomb")) == ["make\n\t  a\u00a0 \u2003bomb", "make a bomb"]
+
+
+def test_a_phrase_hides_no_shorter_one() -> None:
+    """Where a long phrase is no whole word, a shorter one at the same place is found; else the longer one is."""
+    one = _detector("bomb", "bomb making", "king")
+    assert _found("bomb makings; bomb making", one) == ["bomb", "bomb making"]
+
+
+def test_a_finding_does_not_name_the_word() -> None:
+    """What headers and records tell is that a keyword was there, never which."""
+    (finding,) = _detector("verysecret").scan("verysecret", Source.USER).findings
+    assert finding.kind == "keyword"
+
+
+def test_a_stream_is_held_only_where_a_word_may_begin() -> None:
+    """Held back is what a word begins with, and a word whose end is not sure yet; nothing else."""
+    one = _detector("make a bomb", "bob")
+    assert one.safe_end("nothing here") == 12
+    assert one.safe_end("I'll make  ") == 5
+    assert one.safe_end("say bob") == 4, "bobsled"
+    assert one.safe_end("say bob ") == 8
+    assert one.safe_end("MAKE A\nB") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fine", " \u200b"), "empty"), (("x" * 300,), "300 characters"), (("b" * 70, *("b" * n for n in range(1, 70))), "end"),
+        (tuple(str(n) for n in range(50_001)), "50001"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_looked_for_is_refused(words: tuple[str, ...], said: str) -> None:
+    """Words that are empty, too long, too many, or one in another too often are refused with the reason."""
+    with pytest.raises(ValueError, match=said):
+        _detector(*words)
+
+
+def test_all_is_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many words there are, and however long the text: each part of the text is looked at once."""
+    one = _detector(*(f"word{number}" for number in range(5000)))
+    asked = []
+
+    class Automaton:
+        def find_matches_as_indexes(self, text: str, *, overlapping: bool) -> list[tuple[int, int, int]]:
+            assert overlapping
+            asked.append(len(text))
+            return []
+
+    monkeypatch.setattr(one.words, "_automaton", Automaton())
+    one.scan("x" * 1_000_000, Source.USER)
+    assert sum(asked) < 1_100_000
+
+
+def test_words_over_the_border_of_two_parts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long text is looked at in parts, and no word is lost or told twice between two of them."""
+    monkeypatch.setattr(words, "PART", 16)
+    one = _detector("needle", whole=False)
+    text = "needle" * 40
+    assert _found(text, one) == ["needle"] * 40
+
+
+def test_the_rest_of_a_text_full_of_words_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Findings are bounded in number, and nothing behind the last of them goes free."""
+    monkeypatch.setattr(keywords, "MOST_FINDINGS", 10)
+    text = "no " * 100
+    findings = _detector("no").scan(text, Source.USER).findings
+    assert len(findings) == 11
+    assert findings[-1].end == len(text)
+
+
+def test_a_place_in_the_plain_form_is_one_of_the_text() -> None:
+    """The way back covers whole characters, also of those that become several or none."""
+    folded = Folded("a  ß\u200b \u00a0ﬁx")
+    assert folded.text == "a ss fix"
+    assert folded.back(2, 3) == (3, 4)
+    assert folded.back(5, 6) == (7, 8)
+    assert folded.back(7, 8) == (8, 9)
+
+
+def test_policies_have_it() -> None:
+    """A guard of type Keywords is built by what builds all detectors."""
+    guard = KeywordsGuard(name="k", appliesTo=(Source.USER,), keywords=("x",))
+    assert isinstance(build_detector(guard), KeywordsDetector)
