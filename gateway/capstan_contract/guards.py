@@ -356,13 +356,18 @@ def read_guard_body(entry: PolicyEntry) -> GuardBody:
     return check_guard_body(entry.body)
 
 
+def models_of_guard(guard: AnyGuard) -> Iterable[str]:
+    """Give the ids of the models that a guard asks."""
+    if isinstance(guard, TopicsGuard | ModerationGuard | GroundingGuard) and guard.model is not None:
+        yield guard.model
+    elif isinstance(guard, AttackGuard) and guard.classifier is not None:
+        yield guard.classifier.model
+
+
 def models_of(body: GuardBody) -> Iterable[str]:
-    """Give the ids of the models that its guards ask."""
+    """Give the ids of the models that the guards of a policy ask."""
     for guard in (*body.input, *body.output):
-        if isinstance(guard, TopicsGuard | ModerationGuard | GroundingGuard) and guard.model is not None:
-            yield guard.model
-        elif isinstance(guard, AttackGuard) and guard.classifier is not None:
-            yield guard.classifier.model
+        yield from models_of_guard(guard)
 
 
 def guard_policy_id(namespace: str, name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterable
 from time import monotonic
 from typing import Final, Literal
 
-from capstan_operator.api.kinds import RATE_LIMIT_POLICIES
+from capstan_operator.api.kinds import POLICY_KINDS
 from capstan_operator.backoff import Backoff
 from capstan_operator.desired.api_keys import Complaint, KeySecret
 from capstan_operator.failures import report
@@ -26,7 +26,7 @@ from capstan_operator.loaders.api_keys import ApiKeys
 from capstan_operator.loaders.model_list import ModelList
 from capstan_operator.loaders.namespaces import NamespaceWatch, Standing, describe_standing
 from capstan_operator.loaders.parser import ModelParser
-from capstan_operator.loaders.policy_list import PolicyList, PolicyParser
+from capstan_operator.loaders.policy_list import PolicyList
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.loop.heartbeat import Heartbeat
 from capstan_operator.loop.resync import Resync
@@ -35,15 +35,17 @@ from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
+from capstan_operator.policies.decisions import DecisionsTally
 from capstan_operator.policies.reconciler import PolicyReconciler
-from capstan_operator.policies.usage import UsageWatch
+from capstan_operator.policies.usage import UsageTally
+from capstan_operator.policies.watch import CountsWatch, Tally
 from capstan_operator.releases import ReleaseCheck
-from capstan_operator.resources.api_resource import CONFIG_MAPS, SECRETS
+from capstan_operator.resources.api_resource import CONFIG_MAPS, SECRETS, ApiResource
 from capstan_operator.resources.resource import ObjectKey, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.upkeep import Upkeep
 from capstan_operator.watch.kopf_thread import run_kopf
-from capstan_operator.watch.kopf_wiring import build_key_registry, build_policy_registry, watched_namespaces
+from capstan_operator.watch.kopf_wiring import build_key_registry, policy_registry, watched_namespaces
 from capstan_operator.watch.supervisor import WatchSupervisor
 from capstan_operator.watch.watches import GATEWAY_CONFIG, Echoes, Watches
 
@@ -91,10 +93,10 @@ class Runtime:
         )
         policy_list = PolicyList(
             kube,
-            PolicyParser(history=lambda: kube.versions.histories),
             namespaces=watched,
             class_name=settings.class_name,
             watch=self.namespaces,
+            history=lambda: kube.versions.histories,
         )
         loader = SnapshotLoader(kube, model_list, cluster_wide=not watched)
         self._loader = loader
@@ -128,13 +130,8 @@ class Runtime:
             policies=policy_list,
             wake_policy=self.policies.wake,
         )
-        self.usage = UsageWatch(
-            replicas=self.acknowledger.ready_replicas_now,
-            policies=self._policies_in_config,
-            wake=self.policies.wake,
-            port=settings.gateway_admin_port,
-            admin_key=self.admin_key,
-        )
+        tallies = (UsageTally(), DecisionsTally(before=policy_list.decisions_of))
+        self.counts = {tally.kind: self._counts_of(tally) for tally in tallies}
         self.policy_reconciler = PolicyReconciler(
             kube,
             policy_list,
@@ -143,7 +140,7 @@ class Runtime:
             acknowledger=self.acknowledger,
             events=self.events,
             metrics=metrics,
-            usage=self.usage.of,
+            counts=lambda key: self.counts[key.kind].of(key) if key.kind in self.counts else None,
         )
         self.releases = ReleaseCheck(
             kube,
@@ -184,15 +181,9 @@ class Runtime:
             is_policy_compiled=self.gateway.state.is_policy_compiled,
             wake_policy=self.policies.wake,
         )
-        self.policy_supervisor = WatchSupervisor(
-            kube,
-            namespaces=watched,
-            watch=lambda namespace: run_kopf(settings, self.watches, namespace, build=build_policy_registry),
-            tell=self.tell,
-            metrics=metrics,
-            probe=RATE_LIMIT_POLICIES,
-            what=" for policies",
-        )
+        self.policy_supervisors = {
+            kind.name: self._watch_of_policies(kube, kind.api_resource, kind.name) for kind in POLICY_KINDS
+        }
         self.key_supervisor = WatchSupervisor(
             kube,
             namespaces=(settings.build.install_namespace,),
@@ -236,6 +227,17 @@ class Runtime:
         self.wake_keys()
         await run_kopf(self._settings, self.watches, namespace, build=build_key_registry)
 
+    def _watch_of_policies(self, kube: KubePort, kind: ApiResource, name: str) -> WatchSupervisor:
+        return WatchSupervisor(
+            kube,
+            namespaces=watched_namespaces(self._settings),
+            watch=lambda namespace: run_kopf(self._settings, self.watches, namespace, build=policy_registry(kind)),
+            tell=self.tell,
+            metrics=self._metrics,
+            probe=kind,
+            what=f" for {name} objects",
+        )
+
     def replica_tasks(self) -> dict[str, Coroutine[None, None, None]]:
         """What has to run in every replica, by name."""
         return {"heartbeat": self.heartbeat.run(), "upkeep": self.upkeep.run()}
@@ -248,8 +250,8 @@ class Runtime:
                 self.reconciler.prepare, batches=MODEL_BATCHES, batch_size=BATCH_SIZE, gap=BATCH_GAP
             ),
             "policy lane": self.policies.run(self.policy_reconciler.prepare, batches=1),
-            "watch of policies": self.policy_supervisor.run(),
-            "use of policies": self.usage.run(),
+            **{f"watch of {name}": one.run() for name, one in self.policy_supervisors.items()},
+            **{f"counts of {name}": one.run() for name, one in self.counts.items()},
             "API keys": self.keys.run(self._prepare_keys, batches=2, batch_size=1, deadline=CONFIG_SECONDS),
             "watch of API keys": self.key_supervisor.run(),
             "credentials": self.credentials.run(),
@@ -269,7 +271,7 @@ class Runtime:
             f"last complete resync: {self.resync.age:.0f} s ago",
             *self.supervisor.notes(),
             *self.key_supervisor.notes(),
-            *self.policy_supervisor.notes(),
+            *(note for one in self.policy_supervisors.values() for note in one.notes()),
         ]
 
     async def _prepare_config(self, _: list[str]) -> Work[str]:
@@ -350,14 +352,24 @@ class Runtime:
                 if key.namespace == namespace:
                     self.models.wake(key)
 
-    def _policies_in_config(self) -> list[PolicyKey]:
-        """Give the policies that a gateway can say something of: none where no gateway is known."""
+    def _policies_in_config(self) -> dict[PolicyKey, str]:
+        """Give the policies that a gateway can say something of, with their uids: none where no gateway is known."""
         if not self._settings.build.gateway_service:
-            return []
-        return [key for key, found in self.gateway.state.policies.items() if found.verdict.in_config]
+            return {}
+        return {key: found.uid for key, found in self.gateway.state.policies.items() if found.verdict.in_config}
+
+    def _counts_of(self, tally: Tally) -> CountsWatch:
+        return CountsWatch(
+            tally,
+            replicas=self.acknowledger.ready_replicas_now,
+            policies=self._policies_in_config,
+            wake=self.policies.wake,
+            port=self._settings.gateway_admin_port,
+            admin_key=self.admin_key,
+        )
 
     def _unwatched(self) -> int:
-        supervisors = (self.supervisor, self.key_supervisor, self.policy_supervisor)
+        supervisors = (self.supervisor, self.key_supervisor, *self.policy_supervisors.values())
         return len({name for supervisor in supervisors for name in supervisor.unwatched})
 
     def _bind_metrics(self) -> None:

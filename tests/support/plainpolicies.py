@@ -1,9 +1,10 @@
-"""RateLimitPolicies as plain data, for tests of the pure part."""
+"""Policies as plain data, for tests of the pure part."""
 
 from typing import Any
 
-from capstan_operator.api.kinds import RATELIMITPOLICY, Policy
+from capstan_operator.api.kinds import GUARDPOLICY, RATELIMITPOLICY, Kind, Policy
 from capstan_operator.api.parse import parse_resource
+from capstan_operator.loaders.policy_list import AllPolicies, KindPolicies
 
 LIMITS = [{"name": "requests", "per": "Tenant", "requests": 10}]
 
@@ -21,6 +22,35 @@ def make_policy(
     """Give a parsed RateLimitPolicy; unless it says otherwise it allows each tenant ten requests in a minute."""
     if not {"limits", "budgets"} & spec.keys():
         spec["limits"] = LIMITS
+    return _make(RATELIMITPOLICY, name, namespace, created, generation, uid, status, spec)
+
+
+def make_guards(
+    name: str = "guards",
+    *,
+    namespace: str = "team",
+    created: str = "2026-01-01T00:00:00Z",
+    generation: int = 1,
+    uid: str = "",
+    status: dict[str, Any] | None = None,
+    **spec: Any,
+) -> Policy:
+    """Give a parsed GuardPolicy; unless it says otherwise it looks for personal data in what is asked."""
+    if not {"input", "output"} & spec.keys():
+        spec["input"] = [{"type": "PII"}]
+    return _make(GUARDPOLICY, name, namespace, created, generation, uid, status, spec)
+
+
+def _make(
+    kind: Kind[Any],
+    name: str,
+    namespace: str,
+    created: str,
+    generation: int,
+    uid: str,
+    status: dict[str, Any] | None,
+    spec: dict[str, Any],
+) -> Policy:
     metadata = {
         "name": name,
         "namespace": namespace,
@@ -28,7 +58,12 @@ def make_policy(
         "generation": generation,
         "creationTimestamp": created,
     }
-    return parse_resource(RATELIMITPOLICY, {"metadata": metadata, "spec": spec, "status": status or {}})
+    return parse_resource(kind, {"metadata": metadata, "spec": spec, "status": status or {}})
+
+
+def limits_only(policies: tuple[Policy, ...], *read: Any, **missing: Any) -> AllPolicies:
+    """Give what a listing gives in which there are no policies but RateLimitPolicies."""
+    return AllPolicies({RATELIMITPOLICY.name: KindPolicies(policies, *read, **missing)})
 
 
 def named(*models: str) -> list[dict[str, str]]:

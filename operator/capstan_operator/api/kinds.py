@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from capstan_contract.names import GROUP, VERSION
+from capstan_operator.api.guardpolicy import GuardPolicy, GuardPolicySpec, GuardPolicyStatus
 from capstan_operator.api.llmmodel import LLMModel, LLMModelSpec, LLMModelStatus
+from capstan_operator.api.policies import PolicySpec
 from capstan_operator.api.ratelimitpolicy import RateLimitPolicy, RateLimitPolicySpec, RateLimitPolicyStatus
 from capstan_operator.api.schema import Part
 from capstan_operator.resources.api_resource import BUILT_IN, ApiResource
@@ -89,6 +91,19 @@ LLMMODEL: Final[Kind[LLMModelSpec]] = Kind(
 )
 
 
+def _policy_columns(*counts: Column) -> tuple[Column, ...]:
+    return (
+        Column("Accepted", _condition("Accepted", "status"), description="Whether it is taken as it is written."),
+        Column("Programmed", _condition("Programmed", "status"), description="Whether every gateway replica runs it."),
+        Column("Mode", ".spec.mode", description="Whether it acts, or only counts what it would have done."),
+        Column("Models", ".status.models", "integer", description="Models that it is in force on."),
+        *counts,
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Reason", _condition("Accepted", "reason"), wide=True, description="Why it is accepted or not."),
+        Column("Message", _condition("Accepted", "message"), wide=True, description="More about the reason."),
+    )
+
+
 def _ratelimitpolicy_spec(root: RateLimitPolicy) -> RateLimitPolicySpec:
     return root.spec
 
@@ -100,28 +115,42 @@ RATELIMITPOLICY: Final[Kind[RateLimitPolicySpec]] = Kind(
     plural="ratelimitpolicies",
     noun="policy",
     short_names=("crlp",),
-    columns=(
-        Column("Accepted", _condition("Accepted", "status"), description="Whether it is taken as it is written."),
-        Column("Programmed", _condition("Programmed", "status"), description="Whether every gateway replica runs it."),
-        Column("Mode", ".spec.mode", description="Whether it acts, or only counts what it would have done."),
-        Column("Models", ".status.models", "integer", description="Models that it is in force on."),
+    columns=_policy_columns(
         Column("Used", ".status.usage.mostUsedPercent", "integer", description="Percent of the limit used most."),
-        Column("Age", ".metadata.creationTimestamp", "date"),
-        Column("Reason", _condition("Accepted", "reason"), wide=True, description="Why it is accepted or not."),
-        Column("Message", _condition("Accepted", "message"), wide=True, description="More about the reason."),
     ),
 )
 
-KINDS: Final[tuple[Kind[Any], ...]] = (LLMMODEL, RATELIMITPOLICY)
+
+def _guardpolicy_spec(root: GuardPolicy) -> GuardPolicySpec:
+    return root.spec
+
+
+GUARDPOLICY: Final[Kind[GuardPolicySpec]] = Kind(
+    root=GuardPolicy,
+    spec_of=_guardpolicy_spec,
+    status=GuardPolicyStatus,
+    plural="guardpolicies",
+    noun="guard policy",
+    short_names=("cgp",),
+    columns=_policy_columns(
+        Column("Blocked", ".status.decisions.blocked", "integer", description="What it has blocked."),
+        Column("Redacted", ".status.decisions.redacted", "integer", description="In what it has replaced something."),
+    ),
+)
+
+POLICY_KINDS: Final[tuple[Kind[Any], ...]] = (GUARDPOLICY, RATELIMITPOLICY)
+"""Those that are policies: their specs are `PolicySpec`s."""
+KINDS: Final[tuple[Kind[Any], ...]] = (LLMMODEL, *POLICY_KINDS)
 """Every kind of the group that this release has."""
 
 LLM_MODELS: Final = LLMMODEL.api_resource
 RATE_LIMIT_POLICIES: Final = RATELIMITPOLICY.api_resource
+GUARD_POLICIES: Final = GUARDPOLICY.api_resource
 
 KNOWN_RESOURCES: Final = (*BUILT_IN, *(kind.api_resource for kind in KINDS))
 """What the operator reads and writes."""
 
 Model: TypeAlias = Resource[LLMModelSpec]
 """An LLMModel."""
-Policy: TypeAlias = Resource[RateLimitPolicySpec]
-"""A RateLimitPolicy."""
+Policy: TypeAlias = Resource[PolicySpec]
+"""A policy of any kind."""

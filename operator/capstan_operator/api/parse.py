@@ -43,6 +43,7 @@ def parse_resource(kind: Kind[S], manifest: Manifest, *, unknown_fields: Unknown
         labels=labels_of(metadata),
         status=status if isinstance(status, dict) else {},
         deleting=bool(metadata.get("deletionTimestamp")),
+        kind=kind.name,
     )
 
 

@@ -5,10 +5,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
+from capstan_contract.limits import Mode
 from capstan_operator.api.parts import Condition, LabelValue, LabelValues
 from capstan_operator.api.patterns import CHILD_NAME, LABEL_KEY
 from capstan_operator.api.rules import targets
-from capstan_operator.api.schema import AS_SET, Part, Rule, bounded_list, listed_by
+from capstan_operator.api.schema import AS_SET, ObjectName, Part, Rule, bounded_list, listed_by
 
 MOST_LOSSES = 15
 """So many of the models on which a policy is not in force are named."""
@@ -56,6 +57,26 @@ class TargetSelector(Part):
     """Further requirements on its labels."""
 
     rules: ClassVar[tuple[Rule, ...]] = targets.SELECTOR
+
+
+class PolicySpec(Part):
+    """What the specs of all policies begin with."""
+
+    className: ObjectName | None = None
+    """Which install of Capstan works on this policy, as in an LLMModel; it is for LLMModels of the same class."""
+    targetRefs: tuple[TargetRef, ...] = bounded_list(64, json_schema_extra=listed_by("name"))
+    """The LLMModels that it is for, of its own namespace."""
+    targetSelector: TargetSelector | None = None
+    """Labels of the LLMModels that it is for, of its own namespace, in place of `targetRefs`."""
+    mode: Mode = Field(default=Mode.ENFORCE, strict=False)
+    """Enforce: it acts. Shadow: what it would have done is counted, and nothing else changes."""
+
+
+class PolicyMetadata(Part):
+    """The part of the metadata that has rules."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    """Name of the resource."""
 
 
 class PolicyInForce(Part):

@@ -16,7 +16,7 @@ from capstan_contract.limits import (
 )
 from capstan_operator.api.parts import Condition
 from capstan_operator.api.patterns import AMOUNT_OF_DOLLARS, CHILD_NAME, PERIOD, TIME_ZONE, WINDOW
-from capstan_operator.api.policies import AncestorStatus, TargetRef, TargetSelector
+from capstan_operator.api.policies import AncestorStatus, PolicyMetadata, PolicySpec, TargetSelector
 from capstan_operator.api.rules import limits, targets
 from capstan_operator.api.schema import ObjectName, Part, Rule, ServedName, SubdomainName, bounded_list, listed_by
 
@@ -100,13 +100,9 @@ class BudgetSpec(Part):
 _SPEC_RULES = (*targets.SPEC, *limits.SPEC)
 
 
-class RateLimitPolicySpec(Part):
+class RateLimitPolicySpec(PolicySpec):
     """What the user wants. At most one policy enforces limits on a model, and one more may be tried in mode Shadow."""
 
-    className: ObjectName | None = None
-    """Which install of Capstan works on this policy, as in an LLMModel; it is for LLMModels of the same class."""
-    targetRefs: tuple[TargetRef, ...] = bounded_list(64, json_schema_extra=listed_by("name"))
-    """The LLMModels that it is for, of its own namespace."""
     targetSelector: TargetSelector | None = None
     """Labels of the LLMModels that it is for, of its own namespace, in place of `targetRefs`. A policy of the namespace
     that Capstan is installed in, and no other, may have neither: it is for all models of all namespaces that have no
@@ -168,13 +164,6 @@ class RateLimitPolicyStatus(Part):
     """The gateway, and what the policy comes to there."""
     usage: UsageStatus | None = None
     """How far it is used."""
-
-
-class PolicyMetadata(Part):
-    """The part of the metadata that has rules."""
-
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    """Name of the resource."""
 
 
 class RateLimitPolicy(Part):

@@ -10,7 +10,6 @@ import yaml
 
 from capstan_contract.config import ConfigError
 from capstan_contract.sharding import split_config
-from capstan_operator.api.kinds import RATELIMITPOLICY
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.cli.validate import check_together, line_of
 from capstan_operator.desired.compile import compile_gateway
@@ -74,8 +73,7 @@ def _objects(manifests: Manifests, settings: Settings) -> Iterator[Manifest]:
     snapshot = Snapshot(models=manifests.models)
     for model in models:
         yield from build_model(model, snapshot, settings.build).objects
-    policies = manifests.of_kind(RATELIMITPOLICY).values()
-    compiled = compile_gateway(models, policies=policies, rules=NameRules.from_settings(settings))
+    compiled = compile_gateway(models, policies=manifests.policies.values(), rules=NameRules.from_settings(settings))
     yield from build_config_maps(split_config(compiled.config), settings)
 
 

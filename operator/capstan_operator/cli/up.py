@@ -16,7 +16,7 @@ from capstan_operator.local.launch import Choices
 
 HELP = "serve a folder of manifests on this machine, without a cluster"
 NEEDED = (
-    "ahocorasick_rs", "aiohttp", "fastapi", "hiredis", "httptools", "jinja2", "jwt", "phonenumbers", "re2", "redis",
+    "ahocorasick_rs", "aiohttp", "fastapi", "hiredis", "httptools", "jinja2", "jwt", "phonenumbers", "redis",
     "stdnum", "tiktoken", "tokenizers", "uvicorn", "uvloop", "watchfiles",
     *(() if sys.version_info >= (3, 14) else ("backports.zstd",)),
 )  # fmt: skip

@@ -8,16 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from capstan_contract.limits import policy_id
-from capstan_operator.api.kinds import KINDS, LLMMODEL, RATELIMITPOLICY, Kind, Model, Policy
+from capstan_operator.api.guardpolicy import GuardPolicySpec
+from capstan_operator.api.kinds import KINDS, LLMMODEL, Kind, Model, Policy
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
+from capstan_operator.api.ratelimitpolicy import RateLimitPolicySpec
 from capstan_operator.desired.compile import INVALID, compile_gateway
+from capstan_operator.desired.guards import models_named
 from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.policies import find_target_faults
 from capstan_operator.desired.types import LeftOut, LostFallback, PolicyVerdict
 from capstan_operator.manifests.collect import Address, Manifests, load_manifests
-from capstan_operator.manifests.documents import Diagnostic, Severity, about
+from capstan_operator.manifests.documents import Diagnostic, Document, Severity, about
 from capstan_operator.manifests.judge import judge_resources
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import load_settings
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 def check_together(manifests: Manifests, rules: NameRules = NO_RULES) -> Iterator[Diagnostic]:
     """Find what only shows when a manifest is seen with its engine's abilities and with the other manifests."""
     yield from judge_resources(manifests)
-    models, policies = manifests.models, manifests.of_kind(RATELIMITPOLICY)
+    models, policies = manifests.models, manifests.policies
     compiled = compile_gateway(models.values(), policies=policies.values(), rules=rules)
     for key, verdict in compiled.verdicts.items():
         if not verdict.accepted and verdict.reason != INVALID and not verdict.left_out:
@@ -68,15 +70,15 @@ def check_together(manifests: Manifests, rules: NameRules = NO_RULES) -> Iterato
         yield from (about(manifests.origin(LLMMODEL, key), lost.message, lost.field) for lost in verdict.lost_names)
         yield from _foreign_fallbacks(manifests, key, verdict.lost_fallbacks)
     yield from _unknown_fallbacks(manifests, [model for model in models.values() if model.spec is not None])
-    for policy in policies.values():
-        yield from _policy_doubts(manifests, policy, compiled.policies[policy_id(*policy.key)], rules)
+    for address, policy in policies.items():
+        yield from _policy_doubts(manifests, policy, compiled.policies[str(address)], rules)
 
 
 def _policy_doubts(
     manifests: Manifests, policy: Policy, verdict: PolicyVerdict, rules: NameRules
 ) -> Iterator[Diagnostic]:
     """Tell what a policy would not do: what it is to limit may well be in the cluster, and what beats it is here."""
-    origin = manifests.origin(RATELIMITPOLICY, policy.key)
+    origin = manifests.origins[Address(policy.kind, policy.key)]
     yield from (about(origin, fault.message, fault.field) for fault in find_target_faults(policy, rules))
     if policy.spec is None:
         return
@@ -86,21 +88,32 @@ def _policy_doubts(
         if loss.reason == CONFLICTED:
             message = f"is not in force on the LLMModel '{loss.model.name}': {loss.winner} is"
             yield about(origin, message, "spec", Severity.WARNING)
-    only = [one.name for one in policy.spec.targetRefs]
-    for index, budget in enumerate(policy.spec.budgets):
-        if only == [budget.downgradeTo]:
-            message = "is the only LLMModel that the policy is for: there is nothing to go down to"
-            yield about(origin, message, f"spec.budgets[{index}].downgradeTo", Severity.WARNING)
     named = [(f"spec.targetRefs[{index}].name", one.name) for index, one in enumerate(policy.spec.targetRefs)]
-    named += [
-        (f"spec.budgets[{index}].downgradeTo", one.downgradeTo)
-        for index, one in enumerate(policy.spec.budgets)
-        if one.downgradeTo is not None
-    ]
+    if isinstance(policy.spec, RateLimitPolicySpec):
+        yield from _downgrade_doubts(origin, policy.spec)
+        named += _downgrades(policy.spec)
+    if isinstance(policy.spec, GuardPolicySpec):
+        named += [(one.field, one.name) for one in models_named(policy.spec)]
     for field, name in named:
         if Address(LLMMODEL.name, ObjectKey(policy.key.namespace, name)) not in manifests.resources:
             message = f"names the LLMModel '{name}', which is in none of these manifests"
             yield about(origin, message, field, Severity.WARNING)
+
+
+def _downgrade_doubts(origin: Document, spec: RateLimitPolicySpec) -> Iterator[Diagnostic]:
+    only = [one.name for one in spec.targetRefs]
+    for field, name in _downgrades(spec):
+        if only == [name]:
+            message = "is the only LLMModel that the policy is for: there is nothing to go down to"
+            yield about(origin, message, field, Severity.WARNING)
+
+
+def _downgrades(spec: RateLimitPolicySpec) -> list[tuple[str, str]]:
+    return [
+        (f"spec.budgets[{index}].downgradeTo", one.downgradeTo)
+        for index, one in enumerate(spec.budgets)
+        if one.downgradeTo is not None
+    ]
 
 
 def _left_out(manifests: Manifests, key: ObjectKey, members: tuple[LeftOut, ...]) -> Iterator[Diagnostic]:

@@ -174,8 +174,8 @@ class _Run:
 
     def result(self, entries: Mapping[str, ModelEntry]) -> CompiledGateway:
         """Give the config of these entries, and the verdicts with what each model does without in words."""
-        credentials: dict[str, tuple[str, str, str]] = {}
-        kept: set[str] = set()
+        credentials: dict[str, tuple[str, str, str]] = dict(self.attached.secrets)
+        kept: set[str] = set(self.attached.kept_files)
         for candidate in self.candidates.values():
             entry = entries.get(str(candidate.key))
             if entry is None:
@@ -191,6 +191,7 @@ class _Run:
             verdicts=MappingProxyType({key: _in_words(verdict) for key, verdict in sorted(self.verdicts.items())}),
             credentials=MappingProxyType(dict(sorted(credentials.items()))),
             kept_credentials=frozenset(kept),
+            credential_owners=self.attached.owners,
             policies=self.attached.verdicts,
         )
 

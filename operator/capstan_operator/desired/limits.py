@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from pydantic import ValidationError
-
-from capstan_contract.entries import LabelRequirement, PolicyEntry, PolicyTargets
+from capstan_contract.entries import PolicyEntry
 from capstan_contract.limits import (
     BudgetRule,
     LimitRule,
@@ -17,9 +15,9 @@ from capstan_contract.limits import (
     Unit,
     rate_limit_entry,
 )
-from capstan_contract.names import MAX_ENTRY_BYTES
 from capstan_operator.api.kinds import Policy
 from capstan_operator.api.ratelimitpolicy import BudgetSpec, LimitSpec, MatchSpec, RateLimitPolicySpec, TokenType
+from capstan_operator.desired.policy_entries import MISSING, judge, targets_of
 from capstan_operator.resources.durations import seconds_of
 from capstan_operator.resources.resource import Fault
 
@@ -33,27 +31,12 @@ _TOKENS: Final = {
 }
 
 
-def find_policy_faults(policy: Policy) -> tuple[Fault, ...]:
-    """Give everything that keeps a policy from being enforced; nothing means that `build_policy_entry` can be asked."""
-    return judge_policy_faults(policy) if policy.judged is None else policy.judged
-
-
-def judge_policy_faults(policy: Policy) -> tuple[Fault, ...]:
-    """Look for the faults of a policy, whatever was found before."""
+def find_limit_faults(policy: Policy) -> tuple[Fault, ...]:
+    """Look for what is wrong with a RateLimitPolicy, whatever was found before."""
     spec = policy.spec
-    if spec is None:
-        return policy.faults or (Fault("spec", "is missing"),)
-    if found := (*policy.faults, *_zone_faults(spec)):
-        return found
-    try:
-        entry = build_policy_entry(policy, spec)
-    except ValidationError as fault:
-        first = fault.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return (Fault("spec", f"cannot be enforced by a gateway: {where}: {first['msg']}"),)
-    if len(entry.text) > MAX_ENTRY_BYTES:
-        return (Fault("spec", f"takes more than {MAX_ENTRY_BYTES} bytes of a gateway's config"),)
-    return ()
+    if not isinstance(spec, RateLimitPolicySpec):
+        return policy.faults or MISSING
+    return judge(policy, _zone_faults(spec), lambda: build_limit_entry(policy, spec))
 
 
 def _zone_faults(spec: RateLimitPolicySpec) -> Iterator[Fault]:
@@ -72,30 +55,14 @@ def _is_zone(name: str) -> bool:
     return True
 
 
-def build_policy_entry(policy: Policy, spec: RateLimitPolicySpec) -> PolicyEntry:
-    """Build the entry of a policy. Raises ValidationError."""
+def build_limit_entry(policy: Policy, spec: RateLimitPolicySpec) -> PolicyEntry:
+    """Build the entry of a RateLimitPolicy. Raises ValidationError."""
     return rate_limit_entry(
         policy.key.namespace,
         policy.key.name,
         build_body(spec, policy.key.namespace),
         uid=policy.uid,
         targets=targets_of(spec),
-    )
-
-
-def targets_of(spec: RateLimitPolicySpec) -> PolicyTargets:
-    """Give which models a policy is for; `everywhere` where it says none."""
-    if spec.targetRefs:
-        return PolicyTargets(names=tuple(sorted(target.name for target in spec.targetRefs)))
-    selector = spec.targetSelector
-    if selector is None:
-        return PolicyTargets(everywhere=True)
-    return PolicyTargets(
-        labels=selector.matchLabels,
-        expressions=tuple(
-            LabelRequirement(key=one.key, operator=one.operator.value, values=tuple(sorted(one.values)))
-            for one in selector.matchExpressions
-        ),
     )
 
 

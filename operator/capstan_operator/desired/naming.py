@@ -15,10 +15,12 @@ from capstan_contract.names import (
 )
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import AdapterSpec, EngineType
-from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.resources.resource import ObjectKey, PolicyKey
 
 COMPONENT: Final = "engine"
 _PORTS: Final = {"http": 80, "https": 443}
+POLICY_FILES: Final = "Policy"
+"""No namespace has a capital letter."""
 TGI_NAME: Final = "tgi"
 """TGI takes any other model name in a request for the name of an adapter."""
 
@@ -90,6 +92,18 @@ def credential_file(
     return f"{key.namespace}.{key.name}.{endpoint or ''}.{reference}"
 
 
+def policy_credential_file(
+    policy: PolicyKey, place: str, *, uid: str = "", secret: str = "", secret_key: str = "", url: str = ""
+) -> str:
+    """Name of the file with a credential of a policy; `place` says for what of it, without a dot.
+
+    The last part says the same as in `credential_file`, and which policy it is: names of policies may have dots.
+    """
+    parts = (uid, *policy, secret, secret_key, origin_of(url))
+    reference = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    return f"{POLICY_FILES}.{policy.namespace}.{place}.{reference}"
+
+
 def origin_of(url: str) -> str:
     """Give the scheme, host and port of a URL: who gets what is sent there."""
     try:
@@ -104,6 +118,11 @@ def plain_credential_file(file: str) -> str:
     """Name under which a former release has kept the same credential, whatever the reference."""
     key, endpoint = owner_of_credential(file)
     return f"{key.namespace}.{key.name}" + (f".{endpoint}" if endpoint else "")
+
+
+def is_of_policy(file: str) -> bool:
+    """Whether a credential file is one of a policy: those of models have no capital letters in the first part."""
+    return file.startswith(f"{POLICY_FILES}.")
 
 
 def owner_of_credential(file: str) -> tuple[ObjectKey, str | None]:

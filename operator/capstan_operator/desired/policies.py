@@ -13,14 +13,21 @@ from typing import Final
 
 from capstan_contract.config import ModelEntry
 from capstan_contract.entries import PolicyEntry, PolicyTargets
-from capstan_contract.limits import Mode, policy_id
+from capstan_contract.limits import Mode
 from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.api.policies import MOST_LOSSES
 from capstan_operator.desired.attach import CONFLICTED, Attachable, Attachments, Present, attach
-from capstan_operator.desired.downgrades import tell_dead
-from capstan_operator.desired.limits import build_policy_entry, find_policy_faults
 from capstan_operator.desired.live import LiveConfig, key_of
 from capstan_operator.desired.name_rules import NameRules
+from capstan_operator.desired.policy_kinds import (
+    POLICY_RULES,
+    build_policy_entry,
+    find_policy_faults,
+    is_floor,
+    key_of_policy,
+    policy_files,
+    tell_models,
+)
 from capstan_operator.desired.types import Loss, PolicyVerdict
 from capstan_operator.resources.resource import Fault, ObjectKey, PolicyKey
 
@@ -36,8 +43,8 @@ class Policies:
     """The policies that were listed."""
 
     known: tuple[Policy, ...] = ()
-    is_unread: Callable[[str], bool] = field(default=lambda _: False)
-    """Whether nobody knows the policies of a namespace: what is live of them stays as it is."""
+    is_unread: Callable[[PolicyKey], bool] = field(default=lambda _: False)
+    """Whether nobody knows the policies of a kind and a namespace: what is live of them stays as it is."""
 
 
 NO_POLICIES: Final = Policies()
@@ -47,14 +54,22 @@ NO_POLICIES: Final = Policies()
 class _Candidate:
     """One policy, and what it would have in the config."""
 
-    key: ObjectKey
+    key: PolicyKey
     created: str
     verdict: PolicyVerdict
     entry: PolicyEntry | None = None
+    policy: Policy | None = None
+    """None: nobody knows it as it is now."""
 
     def attachable(self, entry: PolicyEntry) -> Attachable:
         return Attachable(
-            entry.id, entry.kind, self.key, self.created, mode_of(entry), entry.targets or PolicyTargets()
+            entry.id,
+            entry.kind,
+            self.key.object,
+            self.created,
+            mode_of(entry),
+            entry.targets or PolicyTargets(),
+            is_floor(entry.kind),
         )
 
 
@@ -67,6 +82,12 @@ class AttachedPolicies:
     """Ids of the policies that are in force on each model, by its id; of no other models."""
     verdicts: Mapping[str, PolicyVerdict] = field(default_factory=lambda: MappingProxyType({}))
     """By id of the policy."""
+    secrets: Mapping[str, tuple[str, str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    """The credential files of the entries, and where each comes from: (namespace, Secret, key)."""
+    owners: Mapping[str, PolicyKey] = field(default_factory=lambda: MappingProxyType({}))
+    """Whose they are."""
+    kept_files: frozenset[str] = frozenset()
+    """The credential files of entries that stay although nobody can say any more where they come from."""
 
 
 def mode_of(entry: PolicyEntry) -> str:
@@ -89,7 +110,7 @@ def attach_policies(
     rules: NameRules,
 ) -> AttachedPolicies:
     """Judge the policies, and attach them to the models that have an entry; `models` are all that were listed."""
-    candidates = {policy_id(*one.key): one for one in _judge(policies, live, rules)}
+    candidates = {str(one.key): one for one in _judge(policies, live, rules)}
     if not candidates:
         return AttachedPolicies()
     sound = {id_: one.entry for id_, one in candidates.items() if one.entry is not None}
@@ -108,36 +129,53 @@ def attach_policies(
     verdicts = {id_: _conclude(one, attached, served, models) for id_, one in sorted(candidates.items())}
     kept_ids = {id_ for ids in on.values() for id_ in ids}
     left = tuple(entry for id_, entry in sound.items() if verdicts[id_].in_config or id_ in kept_ids)
-    return AttachedPolicies(left, on, verdicts)
+    return _with_secrets(AttachedPolicies(left, on, verdicts), candidates)
+
+
+def _with_secrets(attached: AttachedPolicies, candidates: Mapping[str, _Candidate]) -> AttachedPolicies:
+    """Say which credentials the entries need."""
+    secrets: dict[str, tuple[str, str, str]] = {}
+    owners: dict[str, PolicyKey] = {}
+    kept: set[str] = set()
+    for entry in attached.entries:
+        candidate = candidates[entry.id]
+        if candidate.policy is None:
+            kept |= policy_files(entry)
+            continue
+        found = POLICY_RULES[entry.kind].secrets(candidate.policy)
+        secrets |= found
+        owners |= dict.fromkeys(found, candidate.key)
+    return replace(attached, secrets=dict(sorted(secrets.items())), owners=owners, kept_files=frozenset(kept))
 
 
 def _judge(policies: Policies, live: LiveConfig, rules: NameRules) -> Iterator[_Candidate]:
-    known = {policy.key for policy in policies.known}
+    known = {key_of_policy(policy) for policy in policies.known}
     for policy in policies.known:
         yield _judge_alone(policy, live, rules)
     for id_, entry in live.policies.items():
-        key = policy_key(id_).object
-        if key not in known and policies.is_unread(key.namespace):
+        key = policy_key(id_)
+        if key not in known and policies.is_unread(key):
             unread = PolicyVerdict(accepted=False, reason="Unread", message="its namespace cannot be read", kept=True)
             yield _Candidate(key, "", unread, entry)
 
 
 def _judge_alone(policy: Policy, live: LiveConfig, rules: NameRules) -> _Candidate:
+    key = key_of_policy(policy)
     if policy.deleting:
         gone = PolicyVerdict(accepted=False, reason="Deleting", message="the policy is being deleted")
-        return _Candidate(policy.key, policy.created, gone)
+        return _Candidate(key, policy.created, gone)
     faults = (*find_policy_faults(policy), *find_target_faults(policy, rules))
-    if not faults and policy.spec is not None:
+    if not faults:
         sound = PolicyVerdict(accepted=True, reason=ACCEPTED, message="")
-        return _Candidate(policy.key, policy.created, sound, build_policy_entry(policy, policy.spec))
+        return _Candidate(key, policy.created, sound, build_policy_entry(policy), policy)
     message = "; ".join(str(fault) for fault in faults)
-    last = live.policies.get(policy_id(*policy.key))
+    last = live.policies.get(str(key))
     if last is None or last.uid != policy.uid:
-        return _Candidate(policy.key, policy.created, PolicyVerdict(accepted=False, reason="Invalid", message=message))
+        return _Candidate(key, policy.created, PolicyVerdict(accepted=False, reason="Invalid", message=message))
     kept = PolicyVerdict(
         accepted=False, reason="Invalid", message=f"{message}; what was accepted last stays in force", kept=True
     )
-    return _Candidate(policy.key, policy.created, kept, last)
+    return _Candidate(key, policy.created, kept, last)
 
 
 def find_target_faults(policy: Policy, rules: NameRules) -> tuple[Fault, ...]:
@@ -161,7 +199,7 @@ def _conclude(
     verdict, entry = candidate.verdict, candidate.entry
     if entry is None:
         return verdict
-    losses = (*attached.losses.get(entry.id, ()), *_missing(candidate.key, entry, served, models))
+    losses = (*attached.losses.get(entry.id, ()), *_missing(candidate.key.object, entry, served, models))
     count = attached.counts.get(entry.id, 0)
     verdict = replace(
         verdict,
@@ -178,7 +216,7 @@ def _conclude(
         verdict,
         accepted=accepted,
         reason=reason or ACCEPTED,
-        message="; ".join([_message(losses, count), *tell_dead(entry, served, models)]),
+        message="; ".join([_message(losses, count), *tell_models(entry, served, models)]),
         # What another one is in force instead of is in force nowhere, and gateways need not know it.
         in_config=reason != CONFLICTED,
     )

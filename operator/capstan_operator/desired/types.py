@@ -9,7 +9,7 @@ from typing import Final
 
 from capstan_contract.config import GatewayConfig
 from capstan_operator.desired.snapshot import PodHash
-from capstan_operator.resources.resource import Fault, Manifest, ObjectKey, identity_of
+from capstan_operator.resources.resource import Fault, Manifest, ObjectKey, PolicyKey, identity_of
 
 MEMBERS_MISSING: Final = "MembersMissing"
 
@@ -234,6 +234,8 @@ class CompiledGateway:
     """What to copy into the gateway's Secret: file name -> (namespace, Secret, key)."""
     kept_credentials: frozenset[str] = frozenset()
     """Files of the gateway's Secret to leave as they are: nobody can say any more where they come from."""
+    credential_owners: Mapping[str, PolicyKey] = field(default_factory=lambda: MappingProxyType({}))
+    """Whose they are, of those that are not models'."""
     policies: Mapping[str, PolicyVerdict] = field(default_factory=lambda: MappingProxyType({}))
     """By the ids of their entries."""
 

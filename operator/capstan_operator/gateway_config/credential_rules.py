@@ -9,13 +9,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
 
 from capstan_contract.names import CREDENTIAL_LABEL
-from capstan_operator.desired.naming import owner_of_credential
-from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.desired.naming import is_of_policy, owner_of_credential
+from capstan_operator.resources.resource import Manifest, ObjectKey, PolicyKey
 from capstan_operator.status.types import Problem
 
+Owner: TypeAlias = ObjectKey | PolicyKey
+"""Who needs a credential: a model, or a policy."""
 MOST_VALUE_BYTES: Final = 16 * 1024
 """Of a value as base64. No provider takes a longer header, and one model's must not crowd out those of others."""
 
@@ -140,6 +143,8 @@ def _still(held: Held | None) -> str:
 
 
 def _subject(file: str, reference: Reference) -> str:
+    if is_of_policy(file):
+        return f"the Secret '{reference.secret}' that a guard names"
     endpoint = owner_of_credential(file)[1]
     where = f"spec.external.endpoints[name={endpoint}]" if endpoint else "spec.external"
     return f"the Secret '{reference.secret}' that `{where}.secretRef` names"
@@ -161,12 +166,21 @@ def adopt(
     return Held(former, unlabelled=True) if is_same or found == former else None
 
 
-def by_model(decisions: Mapping[str, Decision]) -> dict[ObjectKey, Problem]:
-    """Give one problem for each model with a credential that is not as it should be."""
-    problems: dict[ObjectKey, list[Problem]] = {}
-    keyed: set[ObjectKey] = set()
+def owner_of(file: str, owners: Mapping[str, PolicyKey]) -> Owner | None:
+    """Give who needs a credential; the name of a file says which model, and not which policy. None: nobody knows."""
+    return owners.get(file) if is_of_policy(file) else owner_of_credential(file)[0]
+
+
+def by_owner(
+    decisions: Mapping[str, Decision], owners: Mapping[str, PolicyKey] = MappingProxyType({})
+) -> dict[Owner, Problem]:
+    """Give one problem for each model, and each policy, with a credential that is not as it should be."""
+    problems: dict[Owner, list[Problem]] = {}
+    keyed: set[Owner] = set()
     for file, decision in sorted(decisions.items()):
-        owner = owner_of_credential(file)[0]
+        owner = owner_of(file, owners)
+        if owner is None:
+            continue
         if decision.problem:
             problems.setdefault(owner, []).append(decision.problem)
         if decision.held:

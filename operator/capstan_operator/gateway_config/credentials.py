@@ -1,8 +1,9 @@
-"""Credentials of external models: the keys that they name, copied into the gateway's Secrets, beside the config lane.
+"""Credentials of external models and of guards: the keys that they name, copied into the gateway's Secrets, beside the
+config lane.
 
 Values stay as the base64 that the API server sent; they are never decoded, logged or put into an error. Only Secrets
-that a model names are read. The config lane says what is wanted and waits a second at most for what is new: a
-credential is there before the config that needs it, unless it cannot be had that soon; then the model says so.
+that a model or a policy names are read. The config lane says what is wanted and waits a second at most for what is
+new: a credential is there before the config that needs it, unless it cannot be had that soon; then its owner says so.
 
 What a credential comes to is decided in `credential_rules`, where it is kept in `credential_shards`, when a Secret is
 looked at in `secret_polls`; here is what does it.
@@ -19,17 +20,19 @@ from typing import Final
 from capstan_contract.names import MAX_CREDENTIAL_SHARDS, credential_object
 from capstan_operator.backoff import Backoff
 from capstan_operator.desired.diff import needs_apply
-from capstan_operator.desired.naming import owner_of_credential, plain_credential_file
+from capstan_operator.desired.naming import is_of_policy, owner_of_credential, plain_credential_file
 from capstan_operator.gateway_config.credential_rules import (
     Decision,
     Held,
+    Owner,
     Reading,
     Reference,
     Rules,
     Takeover,
     adopt,
-    by_model,
+    by_owner,
     decide,
+    owner_of,
     read_secret,
 )
 from capstan_operator.gateway_config.credential_shards import (
@@ -47,7 +50,7 @@ from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import CREDENTIALS_MANAGER
 from capstan_operator.resources.api_resource import SECRETS
-from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.resources.resource import Manifest, ObjectKey, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.status.types import Problem
 
@@ -74,6 +77,7 @@ class _Wanted:
 
     references: Mapping[str, Reference] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    owners: Mapping[str, PolicyKey] = field(default_factory=dict)
     takeovers: Mapping[str, Takeover] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
@@ -106,7 +110,7 @@ class CredentialStore:
         kube: KubePort,
         settings: Settings,
         *,
-        on_change: Callable[[frozenset[ObjectKey]], None] = lambda _: None,
+        on_change: Callable[[frozenset[Owner]], None] = lambda _: None,
         metrics: Metrics | None = None,
         polling: Polling = DEFAULT_POLLING,
         rng: Callable[[], float] = random.random,
@@ -124,26 +128,28 @@ class CredentialStore:
         self._lost_since: dict[str, float] = {}
         self._unneeded_since: dict[str, float] = {}
         self._settled: set[str] = set()
-        self._problems: Mapping[ObjectKey, Problem] = {}
+        self._problems: Mapping[Owner, Problem] = {}
         self._due = asyncio.Event()
         self._polls_changed = asyncio.Event()
         self._progress = asyncio.Event()
 
     @property
-    def problems(self) -> Mapping[ObjectKey, Problem]:
-        """What is wrong with the credentials of each model."""
+    def problems(self) -> Mapping[Owner, Problem]:
+        """What is wrong with the credentials of each model and each policy."""
         return self._problems
 
     def want(
         self,
         references: Mapping[str, tuple[str, str, str]],
         *,
+        owners: Mapping[str, PolicyKey] = MappingProxyType({}),
         kept: Iterable[str] = (),
         unchanged: Iterable[ObjectKey] = (),
         origins: Mapping[str, str] = MappingProxyType({}),
         live_origins: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Have these copied: file name -> (namespace, Secret, key). Values of the files in `kept` stay as they are.
+        `owners`: whose those are that are not models'.
 
         `unchanged` are the models that nobody has touched since their status was written; `origins` is where each file
         is to be sent, `live_origins` where those of the live config are. What they say of a file counts when it is
@@ -161,8 +167,9 @@ class CredentialStore:
             file: known.get(file)
             or Takeover(owner_of_credential(file)[0] in same, live_origins.get(plain_credential_file(file)))
             for file in wanted
+            if not is_of_policy(file)  # a former release has kept none of these under another name
         }
-        self._wanted = _Wanted(wanted, frozenset(kept), takeovers, dict(origins), since, keys)
+        self._wanted = _Wanted(wanted, frozenset(kept), owners, takeovers, dict(origins), since, keys)
         self._settled &= wanted.keys()
         self._lost_since = {file: at for file, at in self._lost_since.items() if file in wanted}
         self._readings = {secret: found for secret, found in self._readings.items() if secret in keys}
@@ -303,7 +310,7 @@ class CredentialStore:
             for file, reference in wanted.references.items()
             if file in live.held or (reference.namespace, reference.secret) in self._readings
         }
-        self._tell(by_model(decisions))
+        self._tell(by_owner(decisions, wanted.owners))
         if self._metrics is not None:
             self._metrics.credentials_lacking.set(sum(decision.held is None for decision in decisions.values()))
         self._progress.set()
@@ -313,8 +320,8 @@ class CredentialStore:
         for number, (file, reference) in enumerate(wanted.references.items()):
             reading = self._readings.get((reference.namespace, reference.secret))
             held = live.held.get(file)
-            if held is None and (plain := live.held.get(plain_credential_file(file))):
-                found = wanted.takeovers[file]
+            found = wanted.takeovers.get(file)
+            if held is None and found and (plain := live.held.get(plain_credential_file(file))):
                 held = adopt(
                     reading,
                     reference,
@@ -393,12 +400,12 @@ class CredentialStore:
         """Say on the models that lack a credential that the gateway's Secrets cannot be kept."""
         if self._wanted is None or self._live is None:
             return  # it cannot be told who lacks one
-        held = self._live.held
-        lacking = {owner_of_credential(file)[0] for file in self._wanted.references if file not in held}
+        held, owners = self._live.held, self._wanted.owners
+        lacking = (owner_of(file, owners) for file in self._wanted.references if file not in held)
         problem = Problem("CredentialsNotWritten", "the gateway's Secrets cannot be written")
-        self._tell({**dict.fromkeys(lacking, problem), **self._problems})
+        self._tell({**{owner: problem for owner in lacking if owner is not None}, **self._problems})
 
-    def _tell(self, problems: Mapping[ObjectKey, Problem]) -> None:
+    def _tell(self, problems: Mapping[Owner, Problem]) -> None:
         before, self._problems = self._problems, problems
         changed = {key for key in before.keys() | problems.keys() if before.get(key) != problems.get(key)}
         if changed:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
-from capstan_operator.api.kinds import LLM_MODELS, RATE_LIMIT_POLICIES, Model
+from capstan_operator.api.kinds import LLM_MODELS, POLICY_KINDS, Model
 from capstan_operator.desired.compile import Compiler
 from capstan_operator.desired.hold import NOTHING_SEEN, Hold, Seen, decide_hold, vanished
 from capstan_operator.desired.live import LiveConfig, reserved_by_status
 from capstan_operator.desired.members import find_dependents
 from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.policies import policy_key
+from capstan_operator.desired.policy_kinds import key_of_policy
 from capstan_operator.desired.prices import NO_PRICES, prices_in_force
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable
@@ -32,7 +33,7 @@ from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies
 from capstan_operator.loaders.prices import PriceTables
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import RELEASE_ANNOTATION
-from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.resources.resource import ObjectKey, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.status.types import CONFIG_HELD
 
@@ -231,22 +232,23 @@ class Proposer:
         They are few, and go seldom; of many at once some are asked for. Nor is a config compiled without any policy
         when neither they nor the live config can be read.
         """
-        if listed.unknown and not listed.is_kind_missing and self._writer.written is None and self._writer.index:
+        if listed.is_unknown and self._writer.written is None and self._writer.index:
             raise Retryable("policies were never read, and the live gateway config cannot be")
         watched = self._settings.watch_namespaces
         scopes = (*watched, self._settings.build.install_namespace) if watched else ()
-        known = {policy.key for policy in listed.policies}
-        gone = sorted(policy_key(id_).object for id_ in live.policies)
-        missing = [key for key in gone if key not in known and listed.is_read(key.namespace, scopes)]
+        known = {key_of_policy(policy) for policy in listed.policies}
+        gone = sorted(policy_key(id_) for id_ in live.policies)
+        missing = [key for key in gone if key not in known and listed.is_read(key, scopes)]
         step = max(len(missing) // MOST_LOOKUPS, 1)
         found = await asyncio.gather(*(self._policy_exists(key) for key in missing[::step][:MOST_LOOKUPS]))
         if any(found):
-            raise Retryable("the list of RateLimitPolicies does not have some that are there")
+            raise Retryable("the lists of policies do not have some that are there")
 
-    async def _policy_exists(self, key: ObjectKey) -> bool:
+    async def _policy_exists(self, key: PolicyKey) -> bool:
         """Whether a policy of this install's class is there."""
+        resource = next(kind.api_resource for kind in POLICY_KINDS if kind.name == key.kind)
         try:
-            found = await self._kube.get(RATE_LIMIT_POLICIES, key.name, namespace=key.namespace)
+            found = await self._kube.get(resource, key.name, namespace=key.namespace)
         except (NotFound, Forbidden):
             return False
         return ((found.get("spec") or {}).get("className") or "") == self._settings.class_name

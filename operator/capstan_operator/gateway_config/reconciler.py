@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from capstan_contract.config import GatewayConfig, ModelEntry
-from capstan_operator.api.kinds import RATELIMITPOLICY, Model, Policy
+from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.entries import credential_origins
 from capstan_operator.desired.live import key_of
+from capstan_operator.desired.policy_kinds import key_of_policy, policy_files
 from capstan_operator.desired.types import CompiledGateway, PolicyVerdict, Verdict
 from capstan_operator.errors import Terminal
 from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
 from capstan_operator.gateway_config.api_keys import GatewayKeys, only_known
+from capstan_operator.gateway_config.credential_rules import Owner
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.ledger import UNKNOWN, Recorded, Records, records_of_written
 from capstan_operator.gateway_config.proposal import Proposal, Proposer, Tell
@@ -61,6 +63,8 @@ class JudgedPolicy:
     uid: str
     generation: int
     verdict: PolicyVerdict
+    problem: Problem | None = None
+    """What is wrong with the Secrets that it names."""
 
 
 @dataclass
@@ -101,9 +105,9 @@ class GatewayState:
 
 def recheck_after(listed: AllModels, policies: AllPolicies) -> float | None:
     """Give the seconds after which what could not be read is tried again; None when all could."""
-    if listed.unreadable or (policies.unreadable and not policies.is_kind_missing):
+    if listed.unreadable or policies.is_unreadable:
         return UNREADABLE_RECHECK_SECONDS
-    return MISSING_RECHECK_SECONDS if policies.unreadable else None
+    return MISSING_RECHECK_SECONDS if policies.is_kind_missing else None
 
 
 def record_models(models: Iterable[Model], compiled: CompiledGateway) -> Records:
@@ -125,11 +129,6 @@ def record_policies(policies: Iterable[Policy], compiled: CompiledGateway) -> Re
         else UNKNOWN
         for id_ in in_config
     }
-
-
-def key_of_policy(policy: Policy) -> PolicyKey:
-    """Give the key of a RateLimitPolicy among all policies."""
-    return PolicyKey(RATELIMITPOLICY.name, *policy.key)
 
 
 def _recorded(model: Model, verdict: Verdict) -> Recorded:
@@ -252,24 +251,30 @@ class GatewayConfigReconciler:
         """
         written = self._writer.written
         live = _origins(written.models if written else ())
+        of_policies = {file for entry in (written.policies if written else ()) for file in policy_files(entry)}
         self._credentials.want(
             compiled.credentials,
-            kept=(compiled.kept_credentials | live.keys()) - compiled.credentials.keys(),
+            owners=compiled.credential_owners,
+            kept=(compiled.kept_credentials | live.keys() | of_policies) - compiled.credentials.keys(),
             unchanged=[model.key for model in models if _is_unchanged(model)],
             origins=_origins(compiled.config.models),
             live_origins=live,
         )
         await self._credentials.settle()
 
-    def credentials_changed(self, keys: frozenset[ObjectKey]) -> None:
-        """Take in what is wrong with the credentials of these models now."""
-        problems, judged = self._credentials.problems, dict(self.state.judged)
-        for key in keys & judged.keys():
-            found = replace(judged[key], problem=problems.get(key))
-            if found != judged[key]:
-                judged[key] = found
+    def credentials_changed(self, keys: frozenset[Owner]) -> None:
+        """Take in what is wrong with the credentials of these models and policies now."""
+        problems, judged, policies = self._credentials.problems, dict(self.state.judged), dict(self.state.policies)
+        for key in keys:
+            problem = problems.get(key)
+            if isinstance(key, PolicyKey):
+                if key in policies and policies[key].problem != problem:
+                    policies[key] = replace(policies[key], problem=problem)
+                    self._wake_policy(key)
+            elif key in judged and judged[key].problem != problem:
+                judged[key] = replace(judged[key], problem=problem)
                 self._wake(key)
-        self.state.judged = judged
+        self.state.judged, self.state.policies = judged, policies
 
     async def _publish(self, models: Iterable[Model], policies: Iterable[Policy], proposal: Proposal) -> None:
         """Tell the models' lane what is new, and the acknowledger what to wait for."""
@@ -317,9 +322,9 @@ class GatewayConfigReconciler:
         self, policies: Iterable[Policy], compiled: CompiledGateway
     ) -> Mapping[PolicyKey, JudgedPolicy]:
         """Give what is said of each policy now."""
-        verdicts = compiled.policies
+        verdicts, problems = compiled.policies, self._credentials.problems
         return {
-            key: JudgedPolicy(policy.uid, policy.generation, verdicts[str(key)])
+            key: JudgedPolicy(policy.uid, policy.generation, verdicts[str(key)], problems.get(key))
             for policy in policies
             if str(key := key_of_policy(policy)) in verdicts
         }

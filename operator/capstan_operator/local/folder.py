@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from capstan_operator.api.kinds import RATELIMITPOLICY, Model, Policy
+from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.limits import find_policy_faults
+from capstan_operator.desired.policy_kinds import find_policy_faults
 from capstan_operator.manifests.collect import collect
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity
 from capstan_operator.manifests.judge import find_resource_faults
@@ -69,8 +69,7 @@ class Folder:
         collected = collect(documents)
         diagnostics += [diagnostic for diagnostic in collected.diagnostics if diagnostic not in diagnostics]
         self._models = tuple(model for model in collected.models.values() if not find_faults(model))
-        policies = collected.of_kind(RATELIMITPOLICY).values()
-        self._policies = tuple(policy for policy in policies if not find_policy_faults(policy))
+        self._policies = tuple(policy for policy in collected.policies.values() if not find_policy_faults(policy))
         return Reading(self._models, tuple(self._news(diagnostics)), self._policies)
 
     def _news(self, diagnostics: list[Diagnostic]) -> Iterator[tuple[str, str]]:

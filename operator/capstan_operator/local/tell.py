@@ -7,7 +7,7 @@ from pathlib import Path
 from capstan_contract.config import CascadeBackend, ExternalBackend, GatewayConfig, ModelEntry, RouterBackend
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType
-from capstan_operator.desired.naming import owner_of_credential
+from capstan_operator.desired.naming import is_of_policy, owner_of_credential
 from capstan_operator.local.describe import SIMULATED, Access, Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State
@@ -99,6 +99,9 @@ def problems_of(scene: Scene) -> Iterator[tuple[str, str]]:
     for key, reason in sorted(scene.absent.items()):
         yield key.name, f"has no engine: {reason}"
     for file, variable in sorted(scene.missing_keys.items()):
+        if is_of_policy(file):
+            yield "guards", f"one has no key: set {variable} and start again"
+            continue
         key, endpoint = owner_of_credential(file)
         what = f" for its endpoint '{endpoint}'" if endpoint else ""
         yield key.name, f"has no API key{what}: set {variable} and start again"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from capstan_contract.names import API_VERSION, GROUP
-from capstan_operator.api.kinds import KINDS, LLMMODEL, Kind, Model, S
+from capstan_operator.api.kinds import KINDS, LLMMODEL, POLICY_KINDS, Kind, Model, Policy, S
 from capstan_operator.api.parse import DEFAULT_NAMESPACE, parse_resource
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity, about
 from capstan_operator.manifests.reading import parse_text, read_texts
-from capstan_operator.resources.resource import Manifest, ObjectKey, Resource
+from capstan_operator.resources.resource import Manifest, ObjectKey, PolicyKey, Resource
 
 
 class Address(NamedTuple):
@@ -43,6 +43,11 @@ class Manifests:
     def models(self) -> dict[ObjectKey, Model]:
         """The LLMModels."""
         return self.of_kind(LLMMODEL)
+
+    @property
+    def policies(self) -> dict[PolicyKey, Policy]:
+        """The policies of all kinds."""
+        return {PolicyKey(kind.name, *key): found for kind in POLICY_KINDS for key, found in self.of_kind(kind).items()}
 
     def origin(self, kind: Kind[Any], key: ObjectKey) -> Document:
         """Give where a resource stands."""

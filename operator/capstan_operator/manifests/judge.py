@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from capstan_operator.api.kinds import LLMMODEL, RATELIMITPOLICY
+from capstan_operator.api.kinds import LLMMODEL, POLICY_KINDS
 from capstan_operator.desired.faults import find_doubts, find_faults, find_hindrances
-from capstan_operator.desired.limits import find_policy_faults
+from capstan_operator.desired.policy_kinds import find_policy_faults
 from capstan_operator.manifests.collect import Manifests
 from capstan_operator.manifests.documents import Diagnostic, Severity, about
 from capstan_operator.resources.resource import Fault
@@ -34,7 +34,7 @@ class Judge:
 JUDGES: Final[Mapping[str, Judge]] = MappingProxyType(
     {
         LLMMODEL.name: Judge(find_faults, find_hindrances, find_doubts),
-        RATELIMITPOLICY.name: Judge(find_policy_faults),
+        **{kind.name: Judge(find_policy_faults) for kind in POLICY_KINDS},
     }
 )
 """By name of the kind. A kind that is not here has nothing to say beyond its schema."""

@@ -8,7 +8,8 @@ from time import monotonic
 from typing import Any, Final
 
 from capstan_contract.names import API_VERSION
-from capstan_operator.api.kinds import RATE_LIMIT_POLICIES, Policy
+from capstan_operator.api.kinds import Policy
+from capstan_operator.api.ratelimitpolicy import RateLimitPolicySpec
 from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.reconciler import GatewayState
@@ -22,13 +23,13 @@ from capstan_operator.policies.usage import budget_news
 from capstan_operator.resources.resource import Manifest, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.status.policy import Ancestor, compute_policy_status
-from capstan_operator.status.types import StatusResult
+from capstan_operator.status.types import Acknowledgement, AckState, StatusResult
 
 log = logging.getLogger(__name__)
 
-Usage = Callable[[PolicyKey], Mapping[str, Any] | None]
-"""Gives what is known of how far a policy is used, as its status says it; None: nothing new."""
-NO_USAGE: Final[Usage] = lambda _: None  # noqa: E731
+Counts = Callable[[PolicyKey], Mapping[str, Any] | None]
+"""Gives what is known of what a policy has done, as its status says it; None: nothing new."""
+NO_COUNTS: Final[Counts] = lambda _: None  # noqa: E731
 
 
 class PolicyReconciler:
@@ -44,7 +45,7 @@ class PolicyReconciler:
         acknowledger: Acknowledger,
         events: EventRecorder,
         metrics: Metrics,
-        usage: Usage = NO_USAGE,
+        counts: Counts = NO_COUNTS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
@@ -54,7 +55,7 @@ class PolicyReconciler:
         self._acknowledger = acknowledger
         self._events = events
         self._metrics = metrics
-        self._usage = usage
+        self._counts = counts
         self._now = now
 
     async def prepare(self, _: list[PolicyKey]) -> Work[PolicyKey]:
@@ -74,7 +75,7 @@ class PolicyReconciler:
         return outcome
 
     async def _reconcile(self, key: PolicyKey) -> None:
-        policy = await self._policies.find(key.object)
+        policy = await self._policies.find(key)
         if policy is None or policy.deleting:
             return
         judged = self._gateway.policies.get(key)
@@ -83,10 +84,12 @@ class PolicyReconciler:
         ack = self._acknowledger.acknowledgement(
             key, uid=policy.uid, generation=policy.generation, served=judged.verdict.in_config
         )
+        if judged.problem is not None and not judged.problem.partial and ack.state is not AckState.BLOCKED:
+            ack = Acknowledgement(AckState.BLOCKED, problem=judged.problem)
         result = compute_policy_status(
-            policy, judged.verdict, ack, self._now(), ancestor=self._ancestor, usage=self._usage(key)
+            policy, judged.verdict, ack, self._now(), ancestor=self._ancestor, counts=self._counts(key)
         )
-        if policy.spec is not None:
+        if isinstance(policy.spec, RateLimitPolicySpec):
             news = budget_news(policy.spec, policy.status.get("usage"), result.status.get("usage"))
             result = replace(result, transitions=(*result.transitions, *news))
         await self._write_status(policy, result)
@@ -106,8 +109,8 @@ class PolicyReconciler:
 def _status_manifest(policy: Policy, status: dict[str, Any]) -> Manifest:
     # NB: the uid is a precondition: a policy deleted and made again in the meantime must not get this status.
     metadata = {"name": policy.key.name, "namespace": policy.key.namespace, "uid": policy.uid}
-    return {"apiVersion": API_VERSION, "kind": RATE_LIMIT_POLICIES.kind, "metadata": metadata, "status": status}
+    return {"apiVersion": API_VERSION, "kind": policy.kind, "metadata": metadata, "status": status}
 
 
 def _subject(policy: Policy) -> Subject:
-    return Subject(API_VERSION, RATE_LIMIT_POLICIES.kind, policy.key.namespace, policy.key.name, policy.uid)
+    return Subject(API_VERSION, policy.kind, policy.key.namespace, policy.key.name, policy.uid)

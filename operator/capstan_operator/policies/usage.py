@@ -1,33 +1,19 @@
-"""How far policies are used: asked of the gateway's replicas now and then, for the status.
+"""How far limits and budgets are used, by what the gateway's replicas say."""
 
-It is for people, and written seldom: a policy is woken at most once in each round, and only where the numbers are
-others than they were.
-"""
-
-import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import aiohttp
 from pydantic import ValidationError
 
-from capstan_contract.limits import LimitsReport, RuleUsage
+from capstan_contract.limits import RATE_LIMIT_KIND, LimitsReport, RuleUsage
 from capstan_operator.api.ratelimitpolicy import RateLimitPolicySpec
-from capstan_operator.gateway_config.pages import AdminKey, read_page
-from capstan_operator.gateway_config.replicas import Replica
-from capstan_operator.kube.errors import KubeError
 from capstan_operator.resources.resource import PolicyKey
 from capstan_operator.status.types import Transition
 
 log = logging.getLogger(__name__)
 
-INTERVAL: Final = 30.0
-"""Seconds between two rounds."""
-ANSWER: Final = 2.0
-"""Deadline of one question."""
 SILENT_ROUNDS: Final = 4
 """For so many rounds a replica that gives no answer counts with what it has said last."""
 NANO: Final = 1_000_000_000
@@ -109,77 +95,34 @@ def remember(
     return found
 
 
-class UsageWatch:
-    """Asks until cancelled; `of` gives what is known of a policy."""
+class UsageTally:
+    """Says how far limits and budgets are used."""
 
-    def __init__(
-        self,
-        *,
-        replicas: Callable[[], Awaitable[tuple[Replica, ...]]],
-        policies: Callable[[], Iterable[PolicyKey]],
-        wake: Callable[[PolicyKey], None],
-        port: int,
-        admin_key: AdminKey | None = None,
-        interval: float = INTERVAL,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        """`policies` gives those that are in the config: without any, nobody is asked."""
-        self._replicas = replicas
-        self._policies = policies
-        self._wake = wake
-        self._port = port
-        self._admin_key = admin_key
-        self._interval = interval
-        self._now = now
-        self._known: dict[PolicyKey, Mapping[str, Any]] = {}
+    kind = RATE_LIMIT_KIND
+    path = "/internal/limits"
+
+    def __init__(self) -> None:
         self._said: dict[str, tuple[LimitsReport, int]] = {}
         """What each ready replica has said last, by its id, and how many rounds ago."""
 
-    def of(self, key: PolicyKey) -> Mapping[str, Any] | None:
-        """Give what is known of a policy, as its status says it; None when nothing is."""
-        return self._known.get(key)
+    def take(
+        self, wanted: Mapping[PolicyKey, str], answers: Mapping[str, bytes | None]
+    ) -> Mapping[PolicyKey, Mapping[str, Any]]:
+        """Put together what was said: see `Tally`. A policy of which nothing is said is not used, or no longer."""
+        self._said = remember(self._said, {id_: _report(text) for id_, text in answers.items()})
+        if not self._said:
+            return {}
+        found = merge_reports(report for report, _ in self._said.values())
+        return {key: _told(found.get(str(key), [])) for key in wanted}
 
-    async def run(self) -> None:
-        """Ask until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=ANSWER)
-        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=16)) as session:
-            while True:
-                await asyncio.sleep(self._interval)
-                try:
-                    await self._round(session)
-                except KubeError as error:
-                    log.debug("could not list the gateway's replicas", extra={"error": str(error)})
 
-    async def _round(self, session: aiohttp.ClientSession) -> None:
-        wanted = set(self._policies())
-        self._known = {key: usage for key, usage in self._known.items() if key in wanted}
-        if not wanted:
-            return
-        replicas = await self._replicas()
-        answers = await asyncio.gather(*(self._ask(session, replica) for replica in replicas))
-        self._said = remember(self._said, {one.id: told for one, told in zip(replicas, answers, strict=True)})
-        if self._said:
-            self._take(wanted, merge_reports(report for report, _ in self._said.values()))
+def _told(rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"mostUsedPercent": max((rule["usedPercent"] for rule in rules), default=0), "used": rules}
 
-    def _take(self, wanted: set[PolicyKey], found: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Take in what was said; a policy of which nothing is said has not been used, or no longer."""
-        said = {key: found.get(str(key), []) for key in wanted}
-        time = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for key, rules in sorted(said.items()):
-            before = self._known.get(key)
-            # NB: what is said first is told in any case: the status may have what a process before has seen.
-            if before is not None and before["used"] == rules:
-                continue
-            most = max((rule["usedPercent"] for rule in rules), default=0)
-            self._known[key] = {"observedTime": time, "mostUsedPercent": most, "used": rules}
-            self._wake(key)
 
-    async def _ask(self, session: aiohttp.ClientSession, replica: Replica) -> LimitsReport | None:
-        for address in replica.addresses:
-            text = await read_page(session, address, port=self._port, path="/internal/limits", key=self._admin_key)
-            try:
-                if text is not None:
-                    return LimitsReport.model_validate_json(text, extra="ignore")
-            except ValidationError as error:
-                log.debug("gateway replica did not report", extra={"address": address, "error": type(error).__name__})
+def _report(text: bytes | None) -> LimitsReport | None:
+    try:
+        return None if text is None else LimitsReport.model_validate_json(text, extra="ignore")
+    except ValidationError as error:
+        log.debug("gateway replica did not report", extra={"error": type(error).__name__})
         return None

@@ -64,6 +64,8 @@ class Resource(Generic[S]):
     status: Mapping[str, Any] = field(default_factory=dict)
     """The status as it is now."""
     deleting: bool = False
+    kind: str = ""
+    """As manifests write it: LLMModel."""
     judged: tuple[Fault, ...] | None = field(default=None, compare=False, repr=False)
     """What is wrong with it, the faults beyond its schema included, once somebody has looked: each generation is judged
     once. Whoever changes `spec` must take it away."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from capstan_operator.api.kinds import GUARDPOLICY, RATELIMITPOLICY
 from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.types import Loss, PolicyVerdict
 from capstan_operator.resources.resource import Resource
@@ -13,6 +14,11 @@ from capstan_operator.status.conditions import Finding, conditions_by_type, merg
 from capstan_operator.status.types import Acknowledgement, AckState, StatusResult, Transition
 
 CONTROLLER: Final = "capstan.dev/operator"
+COUNTS: Final[Mapping[str, tuple[str, str]]] = {
+    GUARDPOLICY.name: ("decisions", "guards"),
+    RATELIMITPOLICY.name: ("usage", "used"),
+}
+"""By name of the kind: the field of the status that says what policies have done, and its list of rows."""
 _BAD: Final = {"Accepted": "False", "Programmed": "False"}
 
 
@@ -39,11 +45,11 @@ def compute_policy_status(
     now: datetime,
     *,
     ancestor: Ancestor,
-    usage: Mapping[str, Any] | None = None,
+    counts: Mapping[str, Any] | None = None,
 ) -> StatusResult:
     """Give the complete status of a policy, and the transitions in it.
 
-    `now` must have a time zone. `usage` is what the gateway has said last of how far the policy is used; without it, or
+    `now` must have a time zone. `counts` is what the gateway has said last of what the policy has done; without it, or
     where it says no other numbers, what the status has stays, as long as the policy is in the config.
     """
     present = conditions_by_type(policy.status)
@@ -58,18 +64,19 @@ def compute_policy_status(
         "models": verdict.models,
         "ancestors": [_ancestor(verdict, conditions, ancestor)],
     }
-    if verdict.in_config and (known := _newest(usage, policy.status.get("usage"))):
-        status["usage"] = dict(known)
+    field, rows = COUNTS[policy.kind]
+    if verdict.in_config and (known := _newest(counts, policy.status.get(field), rows)):
+        status[field] = dict(known)
     return StatusResult(
         status=status, changed=status != dict(policy.status), transitions=tuple(_transitions(present, findings))
     )
 
 
-def _newest(usage: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Give the usage that is to be said: the time in it is from when on its numbers are so."""
-    if usage is None or usage["used"] == (before or {}).get("used", []):
+def _newest(counts: Mapping[str, Any] | None, before: Mapping[str, Any] | None, rows: str) -> Mapping[str, Any] | None:
+    """Give the counts that are to be said: the time in them is from when on the numbers are so."""
+    if counts is None or counts[rows] == (before or {}).get(rows, []):
         return before
-    return usage
+    return counts
 
 
 def _accepted(verdict: PolicyVerdict) -> Finding:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import kopf
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
-from capstan_operator.api.kinds import LLM_MODELS, RATE_LIMIT_POLICIES
+from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.gateway_config.acknowledge import SERVICE_LABEL
 from capstan_operator.kube.auth import authorization, load_configuration, split_header
 from capstan_operator.loaders.api_keys import SELECTOR
@@ -72,17 +72,21 @@ def build_key_registry(
     return registry
 
 
-def build_policy_registry(
-    settings: Settings,  # noqa: ARG001  # as BuildRegistry has it
-    handlers: Handlers,
-    *,
-    on_cleanup: Callable[[], None],
-) -> kopf.OperatorRegistry:
-    """Give the registry of the run that watches policies: where their CRD is not installed, or a right is missing, the
-    watch of models goes on."""
-    registry = _new_registry(on_cleanup)
-    _watch(registry, RATE_LIMIT_POLICIES, handlers.policy)
-    return registry
+def policy_registry(kind: ApiResource) -> BuildRegistry:
+    """Give what builds the registry of the run that watches the policies of a kind: where their CRD is not installed,
+    or a right is missing, the watches of models and of other policies go on."""
+
+    def build(
+        settings: Settings,  # noqa: ARG001  # as BuildRegistry has it
+        handlers: Handlers,
+        *,
+        on_cleanup: Callable[[], None],
+    ) -> kopf.OperatorRegistry:
+        registry = _new_registry(on_cleanup)
+        _watch(registry, kind, handlers.policy)
+        return registry
+
+    return build
 
 
 def _new_registry(on_cleanup: Callable[[], None]) -> kopf.OperatorRegistry:

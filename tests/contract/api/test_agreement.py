@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capstan_operator.api.crd import root_schema
-from capstan_operator.api.kinds import LLMMODEL, RATELIMITPOLICY
+from capstan_operator.api.kinds import GUARDPOLICY, LLMMODEL, RATELIMITPOLICY
 from capstan_operator.api.parse import parse_model, parse_resource
 from capstan_operator.api.schema import matches
 from support.crds import ModelApi, install_crds, kubectl
@@ -46,6 +46,7 @@ WORDS = [
         "UTC",
         "1000001",
     ),
+    *("DE", "de", "DEU", "violence", "self-harm/intent", "b c", "1.0"),
 ]
 NUMBERS = [-1, 0, 1, 2, 3, 4, 8, 64, 65, 100, 1000, 1001, 2**40, 2**63]
 SLIPS = st.sampled_from([None, "1", 1, 1.5, True, [], {}, "text", ["a"], {"a": "b"}])
@@ -177,4 +178,64 @@ def test_server_and_parser_agree_on_policies(policies: ModelApi, spec: Any) -> N
     }
     refusal = policies.create(content, dry_run=True)
     faults = parse_resource(RATELIMITPOLICY, content).faults
+    assert (refusal is None) == (faults == ()), f"server: {refusal}; parser: {[str(fault) for fault in faults]}"
+
+
+GUARDS = root_schema(GUARDPOLICY)["properties"]["spec"]
+TOPICS = [{"name": "a", "phrases": ["b"]}]
+GUARD_BASES: dict[str, list[dict[str, Any]]] = {
+    "input": [
+        {"type": "PII"},
+        {"type": "PII", "restore": True, "engine": "Presidio", "entities": [{"type": "Person"}]},
+        {"type": "Jailbreak", "classifier": {"modelRef": {"name": "a"}}},
+        {"type": "Topics", "allow": TOPICS},
+    ],
+    "output": [
+        {"type": "Regex", "patterns": [{"name": "a", "pattern": "b"}]},
+        {"type": "Keywords", "keywords": ["a"]},
+        {"type": "Format", "maxCharacters": 5},
+        {"type": "Grounding", "modelRef": {"name": "a"}},
+        {"type": "Moderation", "endpoint": {"url": "https://example.com/v1/moderations"}},
+        {"type": "Webhook", "url": "https://example.com/"},
+    ],
+}
+
+
+def _guards(stage: str) -> st.SearchStrategy[Any]:
+    """Guards that are nearly right: from the schema, over ones that are."""
+    bases = GUARD_BASES[stage]
+    one = values(GUARDS["properties"][stage]["items"]).flatmap(
+        lambda drawn: st.sampled_from([base | drawn if isinstance(drawn, dict) else drawn for base in bases])
+    )
+    kept = one.flatmap(lambda drawn: st.sampled_from([drawn, *bases]))
+    return st.lists(one | kept, min_size=1, max_size=2).map(lambda guards: {stage: guards})
+
+
+GUARD_SPECS = values(GUARDS).flatmap(
+    lambda spec: st.sampled_from(
+        [spec, {"input": GUARD_BASES["input"][:1]} | spec] if isinstance(spec, dict) else [spec]
+    )
+) | st.sampled_from(["input", "output"]).flatmap(_guards)
+
+
+@pytest.fixture(scope="module")
+def guards(models: ModelApi, kube_api: Path) -> Iterator[ModelApi]:
+    """GuardPolicies in the namespace of this module."""
+    api = ModelApi(kube_api, NAMESPACE, plural=GUARDPOLICY.plural)
+    yield api
+    api.close()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=GUARD_SPECS)
+def test_server_and_parser_agree_on_guards(guards: ModelApi, spec: Any) -> None:
+    """Whatever the spec of a GuardPolicy, the API server accepts it exactly when the parser finds no fault."""
+    content = {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "GuardPolicy",
+        "metadata": {"name": "x"},
+        "spec": spec,
+    }
+    refusal = guards.create(content, dry_run=True)
+    faults = parse_resource(GUARDPOLICY, content).faults
     assert (refusal is None) == (faults == ()), f"server: {refusal}; parser: {[str(fault) for fault in faults]}"

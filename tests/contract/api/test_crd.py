@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from capstan_operator.api.generate import stale_files
-from capstan_operator.api.kinds import KINDS, LLMMODEL, RATELIMITPOLICY, Kind
+from capstan_operator.api.kinds import KINDS, LLMMODEL, POLICY_KINDS, RATELIMITPOLICY, Kind
 from capstan_operator.api.parse import parse_model, parse_resource
 from capstan_operator.manifests.collect import load_manifests
 from support.crds import CRDS, ModelApi, install_crds, kubectl
@@ -34,11 +34,16 @@ class Api:
     kubeconfig: Path
     warnings: str
     models: ModelApi
-    policies: ModelApi
+    of_policies: dict[str, ModelApi]
+
+    @property
+    def policies(self) -> ModelApi:
+        """The RateLimitPolicies."""
+        return self.of_policies[RATELIMITPOLICY.name]
 
     def of(self, kind: str) -> ModelApi:
         """The objects of one kind."""
-        return {LLMMODEL.name: self.models, RATELIMITPOLICY.name: self.policies}[kind]
+        return {LLMMODEL.name: self.models, **self.of_policies}[kind]
 
 
 def kind_of(content: dict[str, Any]) -> Kind[Any]:
@@ -52,10 +57,10 @@ def api(kube_api: Path) -> Iterator[Api]:
     warnings = install_crds(kube_api)
     kubectl(kube_api, "create", "namespace", NAMESPACE)
     models = ModelApi(kube_api, NAMESPACE)
-    policies = ModelApi(kube_api, NAMESPACE, plural=RATELIMITPOLICY.plural)
+    policies = {kind.name: ModelApi(kube_api, NAMESPACE, plural=kind.plural) for kind in POLICY_KINDS}
     yield Api(kube_api, warnings, models, policies)
-    models.close()
-    policies.close()
+    for one in (models, *policies.values()):
+        one.close()
 
 
 def manifest(**spec: Any) -> dict[str, Any]:

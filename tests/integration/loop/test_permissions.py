@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.names import CREDENTIAL_LABEL
-from capstan_operator.api.kinds import LLM_MODELS
+from capstan_operator.api.kinds import LLM_MODELS, POLICY_KINDS
 from capstan_operator.kube.client import KubeClient, _Request
 from capstan_operator.resources.api_resource import SECRETS
 from support.api_proxy import token_kubeconfig
@@ -179,7 +179,7 @@ async def test_models_are_served_without_the_right_to_policies(
     kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any, tmp_path: Path
 ) -> None:
     """An operator whose Role is of a release without policies serves models all the same, and says what it may not."""
-    await make_account(kube, namespace, "ratelimitpolicies", "ratelimitpolicies/status")
+    await make_account(kube, namespace, *(f"{kind.plural}{part}" for kind in POLICY_KINDS for part in ("", "/status")))
     token_file = tmp_path / "token"
     token_file.write_text(await make_token(kube, namespace, "first"))
     operator = start_operator(kubeconfig=token_kubeconfig(kube_api, tmp_path / "kubeconfig", token_file))

@@ -778,7 +778,11 @@ def test_the_crd_is_read_by_name() -> None:
                 "apiGroups": ["apiextensions.k8s.io"],
                 "resources": ["customresourcedefinitions"],
                 "verbs": ["get"],
-                "resourceNames": ["llmmodels.capstan.dev", "ratelimitpolicies.capstan.dev"],
+                "resourceNames": [
+                    "llmmodels.capstan.dev",
+                    "guardpolicies.capstan.dev",
+                    "ratelimitpolicies.capstan.dev",
+                ],
             }
         ]
     assert not [item for item in render(with_values(operator=namespaced)) if item["metadata"]["name"] == name]

@@ -18,7 +18,8 @@ from capstan_contract.limits import (
     read_body,
 )
 from capstan_operator.api.kinds import Policy
-from capstan_operator.desired.limits import build_policy_entry, find_policy_faults, nano_dollars
+from capstan_operator.desired.limits import nano_dollars
+from capstan_operator.desired.policy_kinds import build_policy_entry, find_policy_faults
 from support.plainpolicies import make_policy, named
 
 
@@ -26,7 +27,7 @@ def body_of(policy: Policy) -> RateLimitBody:
     """The compiled body, as a gateway reads it."""
     assert policy.faults == ()
     assert policy.spec is not None
-    return read_body(build_policy_entry(policy, policy.spec))
+    return read_body(build_policy_entry(policy))
 
 
 def limits(**limit: Any) -> tuple[LimitRule, ...]:
@@ -144,7 +145,7 @@ def test_targets(spec: dict[str, Any], targets: PolicyTargets) -> None:
     """Names, labels, all of the namespace, or all of the installation."""
     policy = make_policy(**spec)
     assert policy.spec is not None
-    assert build_policy_entry(policy, policy.spec).targets == targets
+    assert build_policy_entry(policy).targets == targets
 
 
 def test_a_time_zone_that_there_is_not() -> None:

@@ -28,7 +28,7 @@ def compiled(
 ) -> CompiledGateway:
     """What models and policies come to, `after` what is live."""
     live = LiveConfig.of(after.config) if after else LIVE
-    found = Policies(policies, lambda namespace: namespace in unread_policies)
+    found = Policies(policies, lambda key: key.namespace in unread_policies)
     return Compiler().compile(models, policies=found, live=live, rules=RULES, unread=unread)
 
 

@@ -12,7 +12,7 @@ from capstan_operator.gateway_config.credential_rules import (
     Reference,
     Rules,
     adopt,
-    by_model,
+    by_owner,
     decide,
     read_secret,
 )
@@ -158,7 +158,7 @@ def test_a_path_is_no_other_host() -> None:
 def test_one_problem_is_told_for_each_model() -> None:
     """A model with another endpoint that has its credential answers; what keeps one from it comes first."""
     eu, us = (credential_file(KEY, name, uid="u", secret="s", secret_key="k") for name in ("eu", "us"))
-    told = by_model(
+    told = by_owner(
         {
             eu: Decision(UNLABELLED, Problem("SecretNotLabelled", "eu", partial=True)),
             us: Decision(None, Problem("SecretNotFound", "us")),

@@ -16,7 +16,7 @@ from capstan_operator.gateway_config.proposal import Proposal, Proposer
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.loaders.model_list import AllModels
-from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies
+from capstan_operator.loaders.policy_list import AllPolicies
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import RELEASE_ANNOTATION
 from capstan_operator.resources.api_resource import ApiResource
@@ -24,13 +24,15 @@ from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import Settings
 from support.memorykube import MemoryKube
 from support.plainmodels import make_model
-from support.plainpolicies import make_policy, named
+from support.plainpolicies import limits_only, make_policy, named
 
 NAME = Settings().gateway_config_name
 OLD = "2020-01-01T00:00:00Z"
 SEEN = {"observedGeneration": 1}
 HOME = Settings().build.install_namespace
 PER_MILLION = {"inputPerMillion": "7"}
+
+NONE = limits_only(())
 
 
 class Kube(MemoryKube):
@@ -74,7 +76,7 @@ class Operator:
         models: Sequence[Model],
         *,
         unknown: frozenset[str] = frozenset(),
-        policies: AllPolicies = NO_POLICIES,
+        policies: AllPolicies = NONE,
     ) -> Proposal:
         return await self._proposer.propose(AllModels(models, unknown, unknown), policies)
 
@@ -83,7 +85,7 @@ class Operator:
         models: Sequence[Model],
         *,
         unknown: frozenset[str] = frozenset(),
-        policies: AllPolicies = NO_POLICIES,
+        policies: AllPolicies = NONE,
     ) -> Proposal:
         proposal = await self.propose(models, unknown=unknown, policies=policies)
         await self.writer.write(proposal.compiled.config)
@@ -334,7 +336,7 @@ async def test_models_of_a_namespace_that_cannot_be_read_are_not_asked_for(kube:
     assert len(operator.entries) == 11
 
 
-LIMITED = AllPolicies((make_policy(targetRefs=named("m")),))
+LIMITED = limits_only((make_policy(targetRefs=named("m")),))
 LIMIT = ("RateLimitPolicy/team/limits",)
 
 
@@ -345,7 +347,7 @@ async def test_a_policy_that_a_list_lacks_is_asked_for(kube: Kube) -> None:
     assert operator.entries["team/m"].policies == LIMIT
     kube.policies = {"team/limits": {"spec": {}}}
     with pytest.raises(Retryable):
-        await operator.propose(models, policies=NO_POLICIES)
+        await operator.propose(models, policies=NONE)
     assert operator.entries["team/m"].policies == LIMIT
 
 
@@ -355,7 +357,7 @@ async def test_a_policy_that_is_gone_is_let_go_at_once(kube: Kube, there: dict[s
     operator, models = Operator(kube), [make_model("m")]
     await operator.run(models, policies=LIMITED)
     kube.policies = there
-    await operator.run(models, policies=NO_POLICIES)
+    await operator.run(models, policies=NONE)
     assert operator.entries["team/m"].policies == ()
 
 
@@ -364,7 +366,7 @@ async def test_policies_that_cannot_be_listed_stay(kube: Kube) -> None:
     operator, models = Operator(kube), [make_model("m")]
     await operator.run(models, policies=LIMITED)
     everywhere: frozenset[str | None] = frozenset([None])
-    await operator.run([*models, make_model("other")], policies=AllPolicies((), everywhere, everywhere))
+    await operator.run([*models, make_model("other")], policies=limits_only((), everywhere, everywhere))
     assert operator.entries["team/m"].policies == LIMIT
     assert operator.entries["team/other"].policies == ()
 
@@ -376,14 +378,14 @@ async def test_limits_stay_across_a_restart(kube: Kube) -> None:
     faulty = make_policy(generation=2, targetRefs=named("m"), limits=[])
     assert faulty.faults
     operator = Operator(kube)
-    await operator.run([make_model("m")], policies=AllPolicies((faulty,)))
+    await operator.run([make_model("m")], policies=limits_only((faulty,)))
     assert operator.entries["team/m"].policies == LIMIT
     operator = Operator(kube)
     everywhere: frozenset[str | None] = frozenset([None])
-    await operator.run([make_model("m")], policies=AllPolicies((), everywhere, everywhere))
+    await operator.run([make_model("m")], policies=limits_only((), everywhere, everywhere))
     assert operator.entries["team/m"].policies == LIMIT
     operator = Operator(kube)
-    await operator.run([make_model("m")], policies=AllPolicies((replace(faulty, uid="another"),)))
+    await operator.run([make_model("m")], policies=limits_only((replace(faulty, uid="another"),)))
     assert operator.entries["team/m"].policies == ()
 
 
@@ -418,5 +420,5 @@ async def test_no_config_without_limits_when_nothing_can_be_read(kube: Kube) -> 
     everywhere: frozenset[str | None] = frozenset([None])
     operator = Operator(kube)
     with pytest.raises(Retryable):
-        await operator.propose([make_model("m")], policies=AllPolicies((), everywhere, everywhere))
-    await operator.propose([make_model("m")], policies=AllPolicies((), everywhere, everywhere, is_kind_missing=True))
+        await operator.propose([make_model("m")], policies=limits_only((), everywhere, everywhere))
+    await operator.propose([make_model("m")], policies=limits_only((), everywhere, everywhere, is_kind_missing=True))

@@ -1,6 +1,5 @@
 """Which verdicts on a model count."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,10 +19,10 @@ from capstan_operator.gateway_config.reconciler import (
     record_policies,
 )
 from capstan_operator.loaders.model_list import AllModels
-from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies
+from capstan_operator.loaders.policy_list import NO_POLICIES
 from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import make_model
-from support.plainpolicies import make_policy, named
+from support.plainpolicies import limits_only, make_policy, named
 
 
 def model(generation: int = 1, status: dict[str, Any] | None = None) -> Model:
@@ -72,8 +71,8 @@ def test_a_policy_in_the_config_is_of_its_generation_unless_an_older_one_is_kept
 def test_what_could_not_be_read_is_tried_again() -> None:
     """Soon what may be read any moment, seldom a kind that is not installed, and not at all where all was read."""
     everywhere: frozenset[str | None] = frozenset([None])
-    all_read, unread = AllModels(()), AllPolicies((), everywhere, everywhere)
-    missing = replace(unread, is_kind_missing=True)
+    all_read, unread = AllModels(()), limits_only((), everywhere, everywhere)
+    missing = limits_only((), everywhere, everywhere, is_kind_missing=True)
     assert recheck_after(all_read, NO_POLICIES) is None
     assert recheck_after(all_read, unread) == UNREADABLE_RECHECK_SECONDS
     assert recheck_after(all_read, missing) == MISSING_RECHECK_SECONDS > UNREADABLE_RECHECK_SECONDS

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from capstan_contract.limits import LimitsReport, RuleUsage, Unit
 from capstan_operator.gateway_config.replicas import Replica
-from capstan_operator.policies.usage import SILENT_ROUNDS, UsageWatch, budget_news, dollars, merge_reports, remember
+from capstan_operator.policies.usage import SILENT_ROUNDS, UsageTally, budget_news, dollars, merge_reports, remember
+from capstan_operator.policies.watch import CountsWatch
 from capstan_operator.resources.resource import PolicyKey
 from support.plainpolicies import make_policy
 from support.ports import free_port
@@ -102,7 +103,7 @@ class Gateway:
             return web.Response(status=500)
         return web.json_response({**self.report.model_dump(mode="json"), "ofANewerRelease": 1})
 
-    def watch(self, *policies: PolicyKey) -> UsageWatch:
+    def watch(self, *policies: PolicyKey) -> CountsWatch:
         """What asks them."""
 
         class Key:
@@ -114,11 +115,12 @@ class Gateway:
         async def replicas() -> tuple[Replica, ...]:
             return (Replica("one", ("127.0.0.1",)),)
 
-        def in_config() -> tuple[PolicyKey, ...]:
+        def in_config() -> dict[PolicyKey, str]:
             self.rounds += 1
-            return policies
+            return {**dict.fromkeys(policies, "uid"), PolicyKey("GuardPolicy", "team", "limits"): "other"}
 
-        return UsageWatch(
+        return CountsWatch(
+            UsageTally(),
             replicas=replicas,
             policies=in_config,
             wake=self.woken.append,
@@ -130,7 +132,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(gateway: Gateway, watch: UsageWatch) -> AsyncIterator[None]:
+async def running(gateway: Gateway, watch: CountsWatch) -> AsyncIterator[None]:
     """The replicas and who asks them."""
     app = web.Application()
     app.add_routes([web.get("/internal/limits", gateway.answer)])

@@ -59,7 +59,7 @@ def test_it_fits_its_schema() -> None:
         Loss(ObjectKey("team", "b"), "NotServed"),
     )
     usage = {"observedTime": "2026-01-01T00:00:00Z", "mostUsedPercent": 5, "used": []}
-    result = status_of(replace(ACCEPTED, lost=2, losses=losses), usage=usage)
+    result = status_of(replace(ACCEPTED, lost=2, losses=losses), counts=usage)
     RATELIMITPOLICY.status.model_validate_json(json.dumps(dict(result.status)))
     assert [one.get("winner") for one in result.status["ancestors"][0]["losses"]] == ["team/x", None]
 
@@ -122,7 +122,7 @@ def test_events() -> None:
 def test_usage_stays_until_there_is_a_newer_one() -> None:
     """What the gateway has said last of its use stays in the status, until it is in force nowhere."""
     usage = {"observedTime": "2026-01-01T00:00:00Z", "mostUsedPercent": 5, "used": USED}
-    written = after(status_of(usage=usage))
+    written = after(status_of(counts=usage))
     assert status_of(policy=written).status["usage"] == usage
     assert not status_of(policy=written).changed
     lost = PolicyVerdict(accepted=False, reason="Conflicted", message="another one")
@@ -133,12 +133,12 @@ def test_what_a_former_process_has_seen_of_the_use_gives_way() -> None:
     """A policy that is not used any more says so; the same numbers at another time, or none of none, are no news."""
     usage = {"observedTime": "2026-01-01T00:00:00Z", "mostUsedPercent": 5, "used": USED}
     unused = {"observedTime": "2026-01-02T00:00:00Z", "mostUsedPercent": 0, "used": []}
-    written = after(status_of(usage=usage))
-    assert status_of(policy=written, usage=unused).status["usage"] == unused
-    again = status_of(policy=written, usage={**usage, "observedTime": "2026-01-02T00:00:00Z"})
+    written = after(status_of(counts=usage))
+    assert status_of(policy=written, counts=unused).status["usage"] == unused
+    again = status_of(policy=written, counts={**usage, "observedTime": "2026-01-02T00:00:00Z"})
     assert again.status["usage"] == usage
     assert not again.changed
-    assert "usage" not in status_of(usage=unused).status
+    assert "usage" not in status_of(counts=unused).status
 
 
 def test_the_gateway_without_a_service() -> None:
