@@ -247,13 +247,16 @@ def values_table(folder: Path) -> list[str]:
     """Measure single values without any words around them, as they are in a column or a field."""
     counts: dict[tuple[bool, str], Count] = {}
     for kind, text, personal in values(folder):
-        counts.setdefault((personal, kind if personal else "look-alikes"), Count()).add(bool(_found(text)))
+        other = "tokens, coins, URLs with addresses" if kind in _FOUND_ON_PURPOSE else "look-alikes"
+        counts.setdefault((personal, kind if personal else other), Count()).add(bool(_found(text)))
     return [
         f"| {kind} | {'personal' if personal else 'not'} | {count.of} | {count} |"
         for (personal, kind), count in sorted(counts.items(), key=lambda item: (not item[0][0], item[0][1]))
     ]
 
 
+_FOUND_ON_PURPOSE: Final = frozenset(("JWT", "BTCADDRESS", "ETHEREUMADDRESS", "URL"))
+"""What the set of values calls harmless, and a guard does not: secrets, wallets, addresses in those of pages."""
 _WHO: Final = ("patterns", "with the shipped classifier")
 _WHAT: Final = ("found", "passed")
 
