@@ -47,6 +47,7 @@ from capstan_gateway.pipeline.guards.audit import Audit
 from capstan_gateway.pipeline.guards.compiled import Compiler
 from capstan_gateway.pipeline.guards.kind import Guards
 from capstan_gateway.pipeline.guards.needs import Shared as SharedByGuards
+from capstan_gateway.pipeline.guards.shadow import Shadows
 from capstan_gateway.pipeline.limits.exact import ExactCounts
 from capstan_gateway.pipeline.limits.kind import RateLimits
 from capstan_gateway.pipeline.limits.needs import Shared
@@ -177,6 +178,7 @@ class Gateway:
                 deps=self.deps,
                 threads=self._guarding,
                 audit=Audit(audit.write, self.pseudonyms, enabled=settings.guard_audit),
+                shadows=Shadows(self.deps.background, self.memory),
             ),
         )
         """The policies that judge what is asked and answered."""

@@ -119,6 +119,11 @@ def _outermost(layer: Layer, inner: AnswerFunction) -> AnswerFunction:
     return answer
 
 
+def guards_of(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Give those that judge a request and may rewrite it: nobody is asked for it who is not behind them."""
+    return tuple(layer for layer in layers if layer.order is Order.GUARDS and layer.reads)
+
+
 COUNTED_WITH: Final = (Order.LIMITS,)
 
 

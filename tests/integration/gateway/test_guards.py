@@ -1,53 +1,125 @@
 """A gateway with GuardPolicies: what is asked is judged before it is sent, and what is answered before it is given."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import orjson
 import pytest
 
-from capstan_contract.guards import Action, GuardBody, PiiGuard, Source, guard_entry
-from fakes.openai_upstream import FakeUpstream, answer
-from support.gateway import entry, running_gateway
+from capstan_contract.config import (
+    CascadeBackend,
+    CascadeEstimator,
+    EstimatorType,
+    ModelEntry,
+    PolicyEntry,
+    RouterBackend,
+    RouterMember,
+    Strategy,
+    Task,
+)
+from capstan_contract.entries import PolicyTargets
+from capstan_contract.guards import (
+    ASKED,
+    Action,
+    AnyGuard,
+    GuardBody,
+    KeywordsGuard,
+    OnError,
+    PiiGuard,
+    Source,
+    Unchecked,
+    guard_entry,
+)
+from capstan_contract.limits import Mode
+from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
+from support.gateway import RunningGateway, entry, running_gateway
+from support.guards import Asked, Words, keywords_by
+from support.wait import eventually
 
 MAIL = "ada@lovelace.example.org"
 MESSAGES: Any = [{"role": "user", "content": f"write to {MAIL}"}]
+ID = "GuardPolicy/t/g"
 ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", {"messages": MESSAGES}),
+    ("/v1/chat/completions", {"messages": MESSAGES, "stream": True}),
     ("/v1/messages", {"messages": MESSAGES, "max_tokens": 9}),
+    ("/v1/messages", {"messages": MESSAGES, "max_tokens": 9, "stream": True}),
     ("/v1/responses", {"input": f"write to {MAIL}"}),
+    ("/v1/responses", {"input": f"write to {MAIL}", "stream": True}),
     ("/v1/completions", {"prompt": f"write to {MAIL}"}),
+    ("/v1/messages/count_tokens", {"messages": MESSAGES}),
+    ("/tokenize", {"prompt": f"write to {MAIL}"}),
 ]
+
+
+async def echoes(received: Received, wire: Wire) -> None:
+    """Answer with what was asked last."""
+    said = received.document
+    if "input" in said:
+        await wire.json({"object": "list", "model": "chat", "data": [{"embedding": [1.0]}]})
+    elif "messages" in said:
+        await wire.json(completion(said["model"], said["messages"][-1]["content"]))
+    else:
+        await answer(received, wire)
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
-    """An engine that answers."""
+    """An engine that answers, until a test says otherwise."""
     async with FakeUpstream(answer) as fake:
         yield fake
 
 
-def policy(**fields: Any) -> GuardBody:
-    """Give a policy with one guard that looks for personal data in what users say."""
-    return GuardBody(input=(PiiGuard(name="pii", appliesTo=(Source.USER,), **fields),))
+def pii(*, sources: tuple[Source, ...] = (Source.USER,), **fields: Any) -> PiiGuard:
+    """Give a guard that looks for personal data."""
+    return PiiGuard(name="pii", appliesTo=sources, **fields)
+
+
+def keywords(name: str = "words", *, sources: tuple[Source, ...] = (Source.USER,), **fields: Any) -> KeywordsGuard:
+    """Give a guard whose work a test does."""
+    return KeywordsGuard(name=name, keywords=("x",), appliesTo=sources, **{"timeoutMillis": 60_000, **fields})
+
+
+def policy(*guards: AnyGuard, name: str = "g", floor: bool = False, **fields: Any) -> PolicyEntry:
+    """Give a policy with these guards of the input."""
+    targets = PolicyTargets(everywhere=True) if floor else None
+    return guard_entry("t", name, GuardBody(input=guards, **fields), targets=targets)
+
+
+def guarded(upstream: FakeUpstream, name: str = "chat", **fields: Any) -> ModelEntry:
+    """Give a model with the policy on it."""
+    return entry(name, upstream.url, **{"policies": (ID,), **fields})
+
+
+async def post(gateway: RunningGateway, path: str, body: dict[str, Any], model: str = "chat") -> httpx2.Response:
+    """Ask."""
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        return await client.post(path, json={"model": model, **body})
+
+
+def sent(upstream: FakeUpstream) -> bytes:
+    """Give the bodies of what the engine was sent."""
+    return b"".join(received.body for received in upstream.requests)
+
+
+# --- what is asked ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
 async def test_what_is_redacted_is_never_sent(
     tmp_path: Path, upstream: FakeUpstream, path: str, body: dict[str, Any]
 ) -> None:
-    """In every dialect the engine sees the placeholder, and the client is told in a header."""
-    guarded = entry("chat", upstream.url, policies=("GuardPolicy/t/g",))
-    async with running_gateway(tmp_path, guarded, policies=[guard_entry("t", "g", policy())]) as gateway:
-        async with httpx2.AsyncClient(base_url=gateway.url) as client:
-            found = await client.post(path, json={**body, "model": "chat"})
-        assert found.status_code == 200, found.text
-        assert found.headers["x-capstan-guard"] == "pii=redacted"
+    """In every dialect, streaming or not, and on routes that count: the engine sees the placeholder."""
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii())]) as gateway:
+        found = await post(gateway, path, body)
+        assert found.headers.get("x-capstan-guard", "pii=redacted") == "pii=redacted"
         await gateway.settled()
-    (received,) = upstream.requests
-    assert MAIL.encode() not in received.body
-    assert b"[EMAIL_1]" in received.body
+    assert upstream.requests
+    assert b"lovelace" not in sent(upstream)
+    assert b"[EMAIL_1]" in sent(upstream)
 
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
@@ -55,14 +127,319 @@ async def test_a_block_is_told_before_anything_is_sent(
     tmp_path: Path, upstream: FakeUpstream, path: str, body: dict[str, Any]
 ) -> None:
     """400 with the code of content filters in the client's dialect: it names the guard and says nothing of the text."""
-    guarded = entry("chat", upstream.url, policies=("GuardPolicy/t/g",))
-    entries = [guard_entry("t", "g", policy(action=Action.BLOCK))]
-    async with running_gateway(tmp_path, guarded, policies=entries) as gateway:
-        async with httpx2.AsyncClient(base_url=gateway.url) as client:
-            found = await client.post(path, json={**body, "model": "chat"})
+    model = guarded(upstream, fallbacks=("test/other",))
+    models = (model, entry("other", upstream.url))
+    async with running_gateway(tmp_path, *models, policies=[policy(pii(action=Action.BLOCK))]) as gateway:
+        found = await post(gateway, path, body)
         assert found.status_code == 400
         assert "`pii`" in found.json()["error"]["message"]
         assert "lovelace" not in found.text
         assert found.headers["x-should-retry"] == "false"
         assert gateway.metric("llm_guardrail_blocks_total", guard_type="PII", stage="input") == 1
     assert upstream.requests == []
+
+
+async def test_a_policy_says_its_own_words(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The message of a guard is told in place of ours, and the field that the text is in."""
+    said = policy(pii(action=Action.BLOCK, message="Leave your address out."))
+    async with running_gateway(tmp_path, guarded(upstream), policies=[said]) as gateway:
+        error = (await post(gateway, *ROUTES[0])).json()["error"]
+    assert error == {
+        "message": "Leave your address out.", "type": "invalid_request_error", "param": "messages",
+        "code": "content_filter",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("action", [Action.WARN, Action.REDACT])
+async def test_what_does_not_end_it_is_told_in_a_header(tmp_path: Path, upstream: FakeUpstream, action: Action) -> None:
+    """A warning changes nothing but says so; both count, for the status as well."""
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii(action=action))]) as gateway:
+        found = await post(gateway, *ROUTES[0])
+        word = {Action.WARN: "warned", Action.REDACT: "redacted"}[action]
+        assert found.headers["x-capstan-guard"] == f"pii={word}"
+        assert (b"lovelace" in sent(upstream)) == (action is Action.WARN)
+        (counts,) = gateway.gateway.guards.report().policies[ID]
+        assert getattr(counts, word) == 1
+        labels = {"policy": "t/g", "guard": "pii", "stage": "input", "mode": "enforce", "decision": word}
+        assert gateway.metric("gateway_guard_decisions_total", **labels) == 1
+
+
+async def test_embeddings_and_scores_are_guarded(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Texts of which vectors are made, and documents that are ranked, are texts like others."""
+    upstream.respond = echoes
+    guard = policy(pii(sources=ASKED))
+    models = (guarded(upstream, task=Task.EMBED), guarded(upstream, "rank", task=Task.SCORE))
+    async with running_gateway(tmp_path, *models, policies=[guard]) as gateway:
+        await post(gateway, "/v1/embeddings", {"input": ["a", MAIL]})
+        await post(gateway, "/v1/rerank", {"query": "q", "documents": [MAIL, {"text": MAIL}]}, "rank")
+        await post(gateway, "/v1/score", {"text_1": "q", "text_2": [MAIL]}, "rank")
+    assert len(upstream.requests) == 3
+    assert b"lovelace" not in sent(upstream)
+
+
+@pytest.mark.parametrize(("path", "field"), [("/v1/completions", "prompt"), ("/v1/embeddings", "input")])
+async def test_token_ids_are_no_way_around(tmp_path: Path, upstream: FakeUpstream, path: str, field: str) -> None:
+    """A prompt that nobody can read is refused, whatever the policy says of images."""
+    model = guarded(upstream, task=Task.EMBED if field == "input" else Task.CHAT)
+    async with running_gateway(tmp_path, model, policies=[policy(pii())]) as gateway:
+        found = await post(gateway, path, {field: [[1, 2, 3]]})
+    assert found.status_code == 400
+    assert found.json()["error"]["param"] == field
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("unchecked", Unchecked)
+async def test_images_are_said_to_be_unchecked_or_refused(
+    tmp_path: Path, upstream: FakeUpstream, unchecked: Unchecked
+) -> None:
+    """What nobody can read goes on with a header, or not at all."""
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii(), unchecked=unchecked)]) as gateway:
+        found = await post(gateway, "/v1/chat/completions", body)
+    assert found.status_code == (400 if unchecked is Unchecked.BLOCK else 200)
+    assert found.headers.get("x-capstan-unchecked") == (None if unchecked is Unchecked.BLOCK else "media")
+
+
+async def test_what_cannot_be_rewritten_is_blocked(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The name of a field in which something is to be redacted is not sent as it is."""
+    body = {"messages": [{"role": "user", "content": "hi"}], "metadata": {MAIL: "x"}}
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii(sources=ASKED))]) as gateway:
+        found = await post(gateway, "/v1/chat/completions", body)
+        assert (found.status_code, found.json()["error"]["param"]) == (400, "metadata")
+        assert gateway.metric("llm_guardrail_blocks_total", guard_type="PII", stage="input") == 1
+    assert upstream.requests == []
+
+
+# --- who cannot decide ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", OnError)
+async def test_a_guard_that_is_down_is_closed_or_open(
+    tmp_path: Path, upstream: FakeUpstream, on_error: OnError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed: 503, with when to come back, and no fallback answers; open: it goes on and says so."""
+    models = (guarded(upstream, fallbacks=("test/other",)), entry("other", upstream.url))
+    with keywords_by(monkeypatch, lambda _: None, lambda _: Asked(raises=OSError("down"))):
+        async with running_gateway(tmp_path, *models, policies=[policy(keywords(onError=on_error))]) as gateway:
+            found = await post(gateway, *ROUTES[0])
+            (counts,) = gateway.gateway.guards.report().policies[ID]
+    assert counts.failed == 1
+    if on_error is OnError.OPEN:
+        assert (found.status_code, found.headers["x-capstan-guard"]) == (200, "words=failed")
+        return
+    assert (found.status_code, found.json()["error"]["code"]) == (503, "guard_unavailable")
+    assert "retry-after" in found.headers
+    assert upstream.requests == []
+
+
+async def test_a_policy_that_cannot_be_enforced_is_refused(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """A model whose guard nobody can build is not served, and the reason is told to the operator."""
+    said = policy(pii(engine="Presidio", entities=({"type": "NoSuchThing"},)))
+    async with running_gateway(tmp_path, guarded(upstream), entry("free", upstream.url), policies=[said]) as gateway:
+        assert (await post(gateway, *ROUTES[0])).status_code == 404
+        assert (await post(gateway, *ROUTES[0], "free")).status_code == 200
+        assert "the guard `pii` cannot be enforced" in str(gateway.gateway.store.report().refused[ID])
+
+
+# --- no way around ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["router", "cascade"])
+async def test_a_block_by_a_member_is_final(tmp_path: Path, upstream: FakeUpstream, kind: str) -> None:
+    """A guard of one member blocks: the other members, which have none, are not asked."""
+    backend: Any = (
+        RouterBackend(
+            strategy=Strategy.PRIORITY,
+            members=(RouterMember(model="test/chat"), RouterMember(model="test/free", priority=1)),
+        )
+        if kind == "router"
+        else CascadeBackend(
+            members=("test/chat", "test/free"), threshold=0.5, estimator=CascadeEstimator(type=EstimatorType.CHECKS)
+        )
+    )
+    models = (guarded(upstream), entry("free", upstream.url), entry("virtual", backend=backend))
+    async with running_gateway(tmp_path, *models, policies=[policy(pii(action=Action.BLOCK))]) as gateway:
+        found = await post(gateway, *ROUTES[0], "virtual")
+    assert (found.status_code, found.json()["error"]["code"]) == (400, "content_filter")
+    assert upstream.requests == []
+
+
+async def test_a_draft_that_is_withheld_is_the_answer(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """A cascade does not ask the next member because a guard took the answer of the one before."""
+    upstream.respond = echoes
+    backend = CascadeBackend(
+        members=("test/chat", "test/free"), threshold=0.99, estimator=CascadeEstimator(type=EstimatorType.CHECKS)
+    )
+    models = (guarded(upstream), entry("free", upstream.url), entry("virtual", backend=backend))
+    said = guard_entry("t", "g", GuardBody(output=(pii(sources=(Source.TEXT,), action=Action.BLOCK),)))
+    async with running_gateway(tmp_path, *models, policies=[said]) as gateway:
+        found = await post(gateway, *ROUTES[0], "virtual")
+    assert found.json()["choices"][0]["finish_reason"] == "content_filter"
+    assert "lovelace" not in found.text
+    assert len(upstream.requests) == 1
+
+
+async def test_a_policy_on_a_router_and_its_member_acts_once(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the outer place."""
+    words = Words(["nothing"])
+    backend = RouterBackend(strategy=Strategy.PRIORITY, members=(RouterMember(model="test/chat"),))
+    models = (guarded(upstream), entry("virtual", backend=backend, policies=(ID,)))
+    with keywords_by(monkeypatch, lambda _: words, lambda _: None):
+        async with running_gateway(tmp_path, *models, policies=[policy(keywords())]) as gateway:
+            assert (await post(gateway, *ROUTES[0], "virtual")).status_code == 200
+    assert len(words.texts) == 1
+
+
+async def test_the_floor_is_outside(tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the installation redacts, a model's own policy never sees."""
+    words = Words(["nothing"])
+    own, floor = policy(keywords(), name="a"), policy(pii(), name="z", floor=True)
+    model = guarded(upstream, policies=(own.id, floor.id))
+    with keywords_by(monkeypatch, lambda _: words, lambda _: None):
+        async with running_gateway(tmp_path, model, policies=[own, floor]) as gateway:
+            assert (await post(gateway, *ROUTES[0])).status_code == 200
+    assert words.texts == ["write to [EMAIL_1]"]
+
+
+# --- what is answered -------------------------------------------------------------------------------------------------
+
+
+def output(**fields: Any) -> PolicyEntry:
+    """Give a policy with a guard of the output alone."""
+    return guard_entry("t", "g", GuardBody(output=(pii(sources=(Source.TEXT,), **fields),)))
+
+
+async def test_a_block_of_an_answer_in_each_dialect(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The answer is empty and has the finish reason of filters, in the client's words; what it cost is charged."""
+    upstream.respond = echoes
+    async with running_gateway(tmp_path, guarded(upstream), policies=[output(action=Action.BLOCK)]) as gateway:
+        chat = (await post(gateway, *ROUTES[0])).json()
+        messages = (await post(gateway, *ROUTES[2])).json()
+        responses = (await post(gateway, *ROUTES[4])).json()
+        assert gateway.metric("llm_guardrail_blocks_total", guard_type="PII", stage="output") == 3
+        await gateway.settled()
+        assert gateway.metric("llm_tokens_total", model="chat", direction="output") > 0
+    assert chat["choices"][0] == {
+        "index": 0, "message": {"role": "assistant", "content": ""}, "logprobs": None,
+        "finish_reason": "content_filter",
+    }  # fmt: skip
+    assert chat["usage"]["total_tokens"] > 0
+    assert (messages["stop_reason"], messages["content"]) == ("refusal", [])
+    assert (responses["status"], responses["incomplete_details"]) == ("incomplete", {"reason": "content_filter"})
+    assert "lovelace" not in orjson.dumps([chat, messages, responses["output"]]).decode()
+
+
+async def test_every_choice_every_call_and_every_thought_is_judged(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Redacted in all of them, and in what repeats their texts."""
+
+    async def says(received: Received, wire: Wire) -> None:
+        message = {
+            "role": "assistant", "content": MAIL, "reasoning_content": f"hm {MAIL}",
+            "tool_calls": [
+                {"id": "1", "type": "function", "function": {"name": "f", "arguments": f'{{"to": "{MAIL}"}}'}}
+            ],
+        }  # fmt: skip
+        told = {"content": [{"token": MAIL, "logprob": -0.1, "bytes": None, "top_logprobs": []}]}
+        choices = [{"index": n, "message": message, "finish_reason": "tool_calls", "logprobs": told} for n in range(2)]
+        await wire.json({**completion("chat", "x"), "choices": choices})
+
+    upstream.respond = says
+    guard = pii(sources=(Source.TEXT, Source.TOOL_ARGUMENTS, Source.REASONING))
+    said = guard_entry("t", "g", GuardBody(output=(guard,)))
+    async with running_gateway(tmp_path, guarded(upstream), policies=[said]) as gateway:
+        found = await post(gateway, *ROUTES[0])
+    assert "lovelace" not in found.text
+    assert found.headers["x-capstan-guard"] == "pii=redacted"
+    for choice in found.json()["choices"]:
+        assert choice["message"]["content"] == "[EMAIL_1]"
+        assert orjson.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"to": "[EMAIL_1]"}
+
+
+async def test_placeholders_become_again_what_they_stand_for(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The engine sees the placeholder only, and the client reads its own value; not without `restore`."""
+    upstream.respond = echoes
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii(restore=True))]) as gateway:
+        found = await post(gateway, *ROUTES[0])
+        assert found.json()["choices"][0]["message"]["content"] == f"write to {MAIL}"
+        await gateway.configure(guarded(upstream), policies=[policy(pii())])
+        found = await post(gateway, *ROUTES[0])
+        assert found.json()["choices"][0]["message"]["content"] == "write to [EMAIL_1]"
+    assert b"lovelace" not in sent(upstream)
+
+
+async def test_an_answer_that_could_not_be_checked_is_not_given(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """502, with nothing of it, and no fallback answers in its place."""
+    models = (guarded(upstream, fallbacks=("test/other",)), entry("other", upstream.url))
+    said = guard_entry("t", "g", GuardBody(output=(keywords(sources=(Source.TEXT,)),)))
+    with keywords_by(monkeypatch, lambda _: None, lambda _: Asked(raises=OSError("down"))):
+        async with running_gateway(tmp_path, *models, policies=[said]) as gateway:
+            found = await post(gateway, *ROUTES[0])
+    assert (found.status_code, found.json()["error"]["code"]) == (502, "answer_not_checked")
+    assert len(upstream.requests) == 1
+
+
+# --- Shadow -----------------------------------------------------------------------------------------------------------
+
+
+async def test_shadow_counts_and_changes_nothing(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The bytes that came go out, the answer is the engine's, and what would have been is counted."""
+    upstream.respond = echoes
+    body = GuardBody(
+        mode=Mode.SHADOW, input=(pii(action=Action.BLOCK),), output=(pii(sources=(Source.TEXT,)),)
+    )  # fmt: skip
+    async with running_gateway(tmp_path, guarded(upstream), policies=[guard_entry("t", "g", body)]) as gateway:
+        found = await post(gateway, *ROUTES[0])
+        assert found.json()["choices"][0]["message"]["content"] == f"write to {MAIL}"
+        assert "x-capstan-guard" not in found.headers
+        await eventually(
+            lambda: (
+                [(one.blocked, one.redacted) for one in gateway.gateway.guards.report().policies[ID]]
+                == [(1, 0), (0, 1)]
+            ),
+            what="the counts",
+        )
+        assert gateway.metric("llm_guardrail_blocks_total", guard_type="PII", stage="input") == 0
+    assert MAIL.encode() in sent(upstream)
+
+
+async def test_nobody_waits_for_shadow(tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that never answers keeps nothing waiting; when too much looks on, more is counted as not seen."""
+    asked = Asked(hangs=True)
+    with keywords_by(monkeypatch, lambda _: None, lambda _: asked):
+        said = policy(keywords(), mode=Mode.SHADOW)
+        async with running_gateway(tmp_path, guarded(upstream), policies=[said]) as gateway:
+            monkeypatch.setattr(gateway.gateway.guards._shared.shadows, "_left", 1)
+            for _ in range(2):
+                assert (await post(gateway, *ROUTES[0])).status_code == 200
+            await eventually(lambda: len(asked.cases) == 1, what="the look")
+            assert gateway.metric("gateway_guard_shadows_dropped_total", policy="t/g") == 1
+
+
+# --- reload -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_keeps_the_policy_that_it_began_with(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that is changed meanwhile is in force on what comes then; counts go on."""
+    going = asyncio.Event()
+
+    async def waits(received: Received, wire: Wire) -> None:
+        await going.wait()
+        await echoes(received, wire)
+
+    upstream.respond = waits
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii(restore=True))]) as gateway:
+        first = asyncio.create_task(post(gateway, *ROUTES[0]))
+        await eventually(lambda: len(upstream.requests) == 1, what="the request")
+        await gateway.configure(guarded(upstream), policies=[policy(pii(action=Action.BLOCK))])
+        assert (await post(gateway, *ROUTES[0])).status_code == 400
+        going.set()
+        assert (await first).json()["choices"][0]["message"]["content"] == f"write to {MAIL}"
+        (counts,) = gateway.gateway.guards.report().policies[ID]
+        assert (counts.redacted, counts.blocked) == (1, 1)

@@ -38,7 +38,8 @@ class Guards:
         if config is not self._config:
             self._policies, self._config = self._read(config), config
         found = [one for one in map(self._policies.get, entry.policies) if one is not None]
-        return [(one.id, one) for one in sorted(found, key=lambda one: not one.is_floor)]
+        # NB: who only looks on sees what came, not what others have made of it.
+        return [(one.id, one) for one in sorted(found, key=lambda one: (one.policy.enforces, not one.is_floor))]
 
     def _read(self, config: GatewayConfig) -> dict[str, Named]:
         return {

@@ -2,25 +2,23 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
 
 from capstan_contract.guards import Action
 from capstan_gateway.guards.port import Scan
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.audit import Audit
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard, CompiledPolicy
-from capstan_gateway.pipeline.guards.counting import FAILED, WORDS, PolicyCounts
+from capstan_gateway.pipeline.guards.counting import BLOCKED, FAILED, WORDS, PolicyCounts
 from capstan_gateway.pipeline.guards.pieces import Piece
-from capstan_gateway.pipeline.guards.port import Case
+from capstan_gateway.pipeline.guards.port import Case, Document
 from capstan_gateway.pipeline.guards.redaction import Redactor
+from capstan_gateway.pipeline.guards.shadow import Shadows
 from capstan_gateway.pipeline.guards.stage import Decision, Stage
-
-MOST_SHADOWS: Final = 64
-"""Requests and answers that policies in mode Shadow look at at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +29,7 @@ class Shared:
     threads: Threads
     """Where detectors work that would hold the loop."""
     audit: Audit
+    shadows: Shadows
     now: Callable[[], float] = time.time
     """Unix seconds."""
 
@@ -45,10 +44,12 @@ class Judging:
     ask: Ask
     redactor: Redactor = field(default_factory=Redactor)
     """Has redacted the request."""
+    adds_logprobs: bool = False
+    """Whether the engine is asked for probabilities of tokens that the client did not ask for: they are taken out."""
 
     async def decide(
         self, guards: Sequence[CompiledGuard], pieces: Sequence[Piece], *, redactor: Redactor,
-        answer: dict[str, Any] | None = None,
+        answer: Document | None = None,
     ) -> Decision:  # fmt: skip
         """Have these guards look at these pieces; raises nothing but CancelledError."""
         loop_time, expires_at = self.shared.deps.loop_time, self.ask.expires_at
@@ -58,14 +59,10 @@ class Judging:
         )  # fmt: skip
         return await stage.decide(pieces)
 
-    async def _asked(
-        self, answer: dict[str, Any] | None, one: CompiledGuard, pieces: Sequence[Piece]
-    ) -> Sequence[Scan]:
-        return (
-            ()
-            if one.asking is None
-            else await one.asking.judge(Case(stage=one.stage, ask=self.ask, pieces=pieces, answer=answer))
-        )
+    async def _asked(self, answer: Document | None, one: CompiledGuard, pieces: Sequence[Piece]) -> Sequence[Scan]:
+        if one.asking is None:
+            return ()
+        return await one.asking.judge(Case(stage=one.stage, ask=self.ask, pieces=pieces, answer=answer))
 
     def record(self, decision: Decision, pieces: Sequence[Piece]) -> None:
         """Count and write down what was decided, and tell the client what it may know."""
@@ -84,3 +81,33 @@ class Judging:
             audit.decided(self.ask, name, failed.guard, FAILED, mode=mode, reason=failed.reason)
             if self.policy.enforces and not failed.closes:
                 self.ask.note_guard(failed.guard.name, FAILED)
+
+    def blocked_instead(self, guard: CompiledGuard) -> None:
+        """Count that a guard blocks what it would redact, if another text could stand there."""
+        self.counts.count(guard, BLOCKED, mode=self.policy.body.mode.value)
+        self.shared.audit.decided(
+            self.ask, self.counts.policy, guard, BLOCKED, mode=self.policy.body.mode.value, reason="not writable"
+        )
+
+    def look(
+        self, guards: Sequence[CompiledGuard], read: Callable[[], tuple[Sequence[Piece], Document | None]], *, size: int
+    ) -> None:
+        """Have these guards look, beside the request, at what `read` makes of `size` bytes: texts, and the answer when
+        they are of one. It is for policies that change nothing, and counted when there is no room for that."""
+        # NB: what it asks is on nobody's bill, and takes nothing of anybody's limits.
+        child = self.ask.fork(settles=True)
+        child.governed = None
+        child.hold()
+        judging = replace(self, ask=child)
+
+        async def work() -> None:
+            try:
+                pieces, answer = read() if size <= LARGE_BYTES else await beside(self.shared.deps.executor, read)
+                decision = await judging.decide(guards, pieces, redactor=Redactor(), answer=answer)
+                judging.record(decision, pieces)
+            finally:
+                child.leave()
+
+        if not self.shared.shadows.look(work, size=size):
+            child.leave()
+            self.counts.dropped()

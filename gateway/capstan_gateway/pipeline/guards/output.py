@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import orjson
+
 from capstan_contract.guards import Source
 from capstan_gateway.pipeline.guards.pieces import Piece, Pieces, Place, walk
 
@@ -76,6 +78,17 @@ def _quiet(choice: Any) -> Any:
         return choice
     kept = {name: value for name, value in choice.items() if name not in _ECHOES}
     return {**kept, "logprobs": None} if "logprobs" in choice else kept
+
+
+def read_body(body: bytes) -> tuple[Sequence[Piece], Document | None]:
+    """Give all texts of an answer, in any dialect, and the answer; nothing of what is no JSON object."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return (), None
+    if not isinstance(document, dict):
+        return (), None
+    return (answer_pieces(document), document) if "choices" in document else (texts_of(document), document)
 
 
 def texts_of(document: Mapping[str, Any]) -> Sequence[Piece]:

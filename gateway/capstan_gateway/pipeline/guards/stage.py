@@ -11,7 +11,7 @@ A block ends it: those that are still at work are cancelled, and nobody else is 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -87,6 +87,10 @@ class Decision:
         return self.blocks is not None or self.closes is not None
 
 
+_Doubts = dict[CompiledGuard, list[tuple[int, Scan]]]
+"""What is to be asked about, with what holds if nobody can be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Who looks, and with what."""
@@ -102,34 +106,42 @@ class Stage:
         """Give what the guards say of these pieces; raises nothing but CancelledError."""
         decision = Decision()
         own = [one for one in self.guards if one.detector is not None]
-        doubts: dict[CompiledGuard, list[int]] = {}
+        doubts: _Doubts = {}
         await self._scan([one for one in own if one.is_cheap], pieces, decision, doubts)
         if not decision.is_over:
             await self._scan([one for one in own if not one.is_cheap], pieces, decision, doubts)
         asked = [one for one in self.guards if one.asking is not None and (one.detector is None or one in doubts)]
         if asked and not decision.is_over:
-            seen = self.redact(pieces, decision.found)
-            numbers = {one: doubts.get(one, list(choose(pieces, one.sources))) for one in asked}
-            await self._all(
-                [(one, partial(self._asked, one, [seen[n] for n in numbers[one]])) for one in asked],
-                lambda one, scans: _take(one, zip(numbers[one], scans, strict=False), decision, later=True),
-                decision,
-            )
+            await self._ask_all(asked, pieces, decision, doubts)
         order = {one: number for number, one in enumerate(self.guards)}
         decision.found.sort(key=lambda one: order[one.guard])
         return decision
 
+    async def _ask_all(
+        self, asked: Sequence[CompiledGuard], pieces: Sequence[Piece], decision: Decision, doubts: _Doubts
+    ) -> None:
+        seen = self.redact(pieces, decision.found)
+        numbers = {
+            one: [n for n, _ in doubts[one]] if one in doubts else list(choose(pieces, one.sources)) for one in asked
+        }
+        await self._all(
+            [(one, partial(self._asked, one, [seen[n] for n in numbers[one]])) for one in asked],
+            lambda one, scans: _take(one, zip(numbers[one], scans, strict=False), decision, later=True),
+            decision,
+        )
+        for failed in tuple(decision.failed):
+            _take(failed.guard, doubts.get(failed.guard, ()), decision)
+
     async def _scan(
         self, guards: Sequence[CompiledGuard], pieces: Sequence[Piece], decision: Decision,
-        doubts: dict[CompiledGuard, list[int]],
+        doubts: _Doubts,
     ) -> None:  # fmt: skip
         work: list[tuple[CompiledGuard, Callable[[], Awaitable[Sequence[Scan]]]]] = []
         numbers: dict[CompiledGuard, list[int]] = {}
 
         def heard(one: CompiledGuard, scans: Sequence[Scan]) -> None:
             told = list(zip(numbers[one], scans, strict=True))
-            if one.asking is not None and (unsure := [n for n, scan in told if scan.doubt is not None]):
-                # What it takes for found if nobody can be asked is for whom it was in doubt of: that one is asked.
+            if one.asking is not None and (unsure := [(n, scan) for n, scan in told if scan.doubt is not None]):
                 doubts[one] = unsure
                 told = [(n, scan) for n, scan in told if scan.doubt is None]
             _take(one, told, decision)
@@ -234,13 +246,7 @@ def _scanned(one: CompiledGuard, texts: Sequence[Piece], stopping: _Stopping) ->
     return scans
 
 
-def _take(
-    one: CompiledGuard,
-    told: "zip[tuple[int, Scan]] | list[tuple[int, Scan]]",
-    decision: Decision,
-    *,
-    later: bool = False,
-) -> None:
+def _take(one: CompiledGuard, told: Iterable[tuple[int, Scan]], decision: Decision, *, later: bool = False) -> None:
     findings = tuple((number, finding) for number, scan in told for finding in scan.findings)
     if findings:
         decision.found.append(Found(one, findings, later))

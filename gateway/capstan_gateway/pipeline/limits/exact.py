@@ -25,6 +25,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.layers import guards_of
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import TOKENIZE_PATH
 from capstan_gateway.routing.unroutable import RoutingError
@@ -101,12 +102,18 @@ class ExactCounts:
             return False
         if self._paused.get(model.id, 0.0) > self._deps.loop_time():
             return False
-        return (self._deps.counters.of(model.id) is not None or self._has_engine(model)) and is_countable(ask.request)
+        return (self._deps.counters.of(model.id) is not None or self._may_ask(ask, model)) and is_countable(ask.request)
+
+    def _may_ask(self, ask: Ask, model: ServedModel) -> bool:
+        return not guards_of(ask.model.layers) and self._has_engine(model)
 
     def _has_engine(self, model: ServedModel) -> bool:
         endpoints = model.endpoints
         return (
-            not model.external and bool(endpoints.states) and not endpoints.lacks(TOKENIZE_PATH, self._deps.loop_time())
+            not model.external
+            and bool(endpoints.states)
+            and not guards_of(model.layers)  # NB: no engine is to see what they have not judged.
+            and not endpoints.lacks(TOKENIZE_PATH, self._deps.loop_time())
         )
 
     def _pause(self, model: ServedModel) -> None:
@@ -133,7 +140,7 @@ class ExactCounts:
         by, tokens = NOBODY, None
         if counter is not None:
             by, tokens = counter.kind, await beside(self._deps.counting, partial(counter.count, document))
-        if tokens is None and self._has_engine(model):
+        if tokens is None and self._may_ask(ask, model):
             by, tokens = CountedBy.ENGINE, await ask_engine(self._deps, ask, model)
         if tokens is None:
             return NOBODY, None

@@ -19,7 +19,7 @@ from capstan_gateway.limits.port import Charge, Outcome, Reservation, StoreDown,
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.estimates import asked_output
 from capstan_gateway.pipeline.governed import Governed
-from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
+from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads, compose, guards_of
 from capstan_gateway.pipeline.limits.counting import DOWNGRADED, PolicyCells
 from capstan_gateway.pipeline.limits.deciding import Deciding
 from capstan_gateway.pipeline.limits.grant import Grant
@@ -153,7 +153,9 @@ class RateLimitLayer:
 
     async def _downgraded(self, ask: Ask, cheaper: ServedModel) -> Reply:
         ask.governed = (ask.governed or NOTHING)._replace(downgraded=True)
-        reply: Reply = await cheaper.answer(ask)
+        # NB: what guards the model that was asked for stands between this and the model: no way leads around it.
+        around = ask.runtime.whole.by_id.get(self._model_id)
+        reply = await compose(guards_of(around.layers if around is not None else ()), cheaper.answer)(ask)
         note = b"downgraded"
         ask.route_note = note + b"; " + ask.route_note if ask.route_note else note
         return reply

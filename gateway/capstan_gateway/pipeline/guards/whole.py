@@ -1,0 +1,93 @@
+"""An answer in one piece: read, judged, rewritten, or withheld."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import orjson
+
+from capstan_gateway.documents import to_json
+from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.guards.placeholders import Placeholders
+from capstan_gateway.pipeline.answers import admit
+from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.guards.needs import Judging
+from capstan_gateway.pipeline.guards.output import Document, answer_pieces, texts_of, withheld, without_echoes
+from capstan_gateway.pipeline.guards.pieces import Piece, with_texts
+from capstan_gateway.pipeline.guards.redaction import Redactor
+from capstan_gateway.pipeline.guards.stage import Decision
+from capstan_gateway.pipeline.guards.told import not_checked
+from capstan_gateway.pipeline.reply import WholeReply
+from capstan_gateway.pipeline.request import CHAT_PATH
+from capstan_gateway.quality.logprobs import without_logprobs
+
+ANSWERING: Final = frozenset((CHAT_PATH, b"/completions"))
+"""Where answers are texts of a model."""
+
+
+async def let_out(judging: Judging, reply: WholeReply, placeholders: Placeholders) -> WholeReply:
+    """Give what of an answer may be given; raises what keeps it back."""
+    judges = bool(judging.policy.output) and judging.ask.request.route.upstream_path in ANSWERING
+    if judging.ask.request.route.counts or not (judges or placeholders):
+        return reply
+    document = await read(judging, reply)
+    changed, is_withheld = await judged(judging, document) if judges else (document, False)
+    if placeholders:
+        changed = restored(changed, placeholders)
+    if judging.adds_logprobs:
+        changed = without_logprobs(changed)
+    return await written(judging, reply, changed, withheld=is_withheld)
+
+
+async def read(judging: Judging, reply: WholeReply) -> Document:
+    """Read an answer within the process' bounds. UpstreamFailed when it is none."""
+    ask, executor = judging.ask, judging.shared.deps.executor
+    await admit(reply.body, ask.memory, executor, whose=ask.model.id)
+    load = partial(orjson.loads, reply.body)
+    try:
+        document = load() if len(reply.body) <= LARGE_BYTES else await beside(executor, load)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise UpstreamFailed("the model's engine answered with something that is not a JSON object")
+    return document
+
+
+async def written(judging: Judging, reply: WholeReply, document: Document, *, withheld: bool) -> WholeReply:
+    """Give the reply that says this."""
+    write = partial(to_json, document)
+    body = write() if len(reply.body) <= LARGE_BYTES else await beside(judging.shared.deps.executor, write)
+    return WholeReply(reply.status, reply.content_type, body, withheld=reply.withheld or withheld)
+
+
+async def judged(judging: Judging, document: Document) -> tuple[Document, bool]:
+    """Give the answer as guards let it pass, and whether it is withheld; raises when one that must could not say."""
+    pieces = answer_pieces(document)
+    redactor = Redactor(judging.redactor.names)
+    decision = await judging.decide(judging.policy.output, pieces, redactor=redactor, answer=document)
+    judging.record(decision, pieces)
+    return concluded(judging, document, decision, pieces, redactor)
+
+
+def concluded(
+    judging: Judging, document: Document, decision: Decision, pieces: Sequence[Piece], redactor: Redactor
+) -> tuple[Document, bool]:
+    """Give what follows from a decision for an answer; raises AnswerNotChecked."""
+    if decision.blocks is not None:
+        return withheld(document), True
+    if (failed := decision.closes) is not None:
+        raise not_checked(failed.guard)
+    texts = redactor.rewritten(pieces, decision.found)
+    if redactor.unwritable is not None:
+        judging.blocked_instead(redactor.unwritable.guard)
+        return withheld(document), True
+    changes = [(new.place, new.text) for new, old in zip(texts, pieces, strict=True) if new is not old]
+    return (without_echoes(with_texts(document, changes)) if changes else document), False
+
+
+def restored(document: Document, placeholders: Placeholders) -> Document:
+    """Give an answer with the values in the places of their placeholders."""
+    pieces = answer_pieces(document) if "choices" in document else texts_of(document)
+    texts = [(one, placeholders.restore(one.text, escaped=one.escaped)) for one in pieces if not one.fixed]
+    changes = [(one.place, text) for one, text in texts if text != one.text]
+    return with_texts(document, changes) if changes else document

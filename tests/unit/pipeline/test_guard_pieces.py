@@ -1,0 +1,117 @@
+"""Who has written which text of a request, and what nobody can read."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from capstan_contract.guards import Source
+from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Piece, pieces_of
+
+PART = {"type": "text", "text": "x"}
+
+
+def only(document: dict[str, Any]) -> Piece:
+    """Give the piece that holds x."""
+    (piece,) = [piece for piece in pieces_of({"model": "m", **document}).texts if "x" in piece.text]
+    return piece
+
+
+SOURCES: list[tuple[dict[str, Any], Source, str]] = [
+    ({"messages": [{"role": "system", "content": "x"}]}, Source.SYSTEM, "messages[0].content"),
+    ({"messages": [{"role": "developer", "content": [PART]}]}, Source.SYSTEM, "messages[0].content[0].text"),
+    ({"messages": [{"role": "user", "content": "x"}]}, Source.USER, "messages[0].content"),
+    ({"messages": [{"role": "of-nobody", "content": "x"}]}, Source.USER, "messages[0].content"),
+    ({"messages": [{"content": "x"}]}, Source.USER, "messages[0].content"),
+    ({"messages": [{"role": "assistant", "content": "x"}]}, Source.ASSISTANT, "messages[0].content"),
+    (
+        {"messages": [{"role": "assistant", "reasoning_content": "x"}]},
+        Source.ASSISTANT,
+        "messages[0].reasoning_content",
+    ),
+    (
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": '{"x": 1}'}}]}]},
+        Source.ASSISTANT,
+        "messages[0].tool_calls[0].function.arguments",
+    ),
+    ({"messages": [{"role": "tool", "content": [PART]}]}, Source.TOOL_RESULTS, "messages[0].content[0].text"),
+    ({"messages": [{"role": "function", "content": "x"}]}, Source.TOOL_RESULTS, "messages[0].content"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "data:text/csv,x"}}]}]},
+        Source.DOCUMENTS,
+        "messages[0].content[0].file.file_data",
+    ),
+    ({"tools": [{"function": {"description": "x"}}]}, Source.SYSTEM, "tools[0].function.description"),
+    ({"documents": [{"text": "x"}]}, Source.DOCUMENTS, "documents[0].text"),
+    ({"query": "q", "documents": ["x"]}, Source.DOCUMENTS, "documents[0]"),
+    ({"query": "x"}, Source.USER, "query"),
+    ({"text_1": "x"}, Source.USER, "text_1"),
+    ({"text_2": ["x"]}, Source.DOCUMENTS, "text_2[0]"),
+    ({"prompt": ["x"]}, Source.USER, "prompt[0]"),
+    ({"input": "x"}, Source.USER, "input"),
+    ({"user": "x"}, Source.SYSTEM, "user"),
+    ({"secret name": {"x y": 1}}, Source.SYSTEM, "*.*"),
+]
+
+
+@pytest.mark.parametrize(("document", "source", "path"), SOURCES)
+def test_who_has_written_it(document: dict[str, Any], source: Source, path: str) -> None:
+    """Roles and fields say whose text it is; a path says where it is, by words of the API alone."""
+    piece = only(document)
+    assert (piece.source, piece.path) == (source, path)
+
+
+def test_messages_come_first() -> None:
+    """What is said comes in its order, whatever stands in front of the messages: later turns change no number."""
+    document = {
+        "model": "m",
+        "stop": "c",
+        "messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}],
+    }
+    assert [piece.text for piece in pieces_of(document).texts] == ["a", "b", "c"]
+
+
+MEDIA: list[dict[str, Any]] = [
+    {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+    {"type": "image_url", "image_url": {"url": "https://example.org/x.png"}},
+    {"type": "input_audio", "input_audio": {"data": "UklGRv8A", "format": "wav"}},
+    {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}},
+    {"type": "file", "file": {"file_data": base64.b64encode(b"\xff\x00\xfe").decode()}},
+    {"type": "file", "file": {"file_id": "file-1"}},
+    {"type": "image_embeds", "image_embeds": "QUJD"},
+]
+
+
+@pytest.mark.parametrize("part", MEDIA)
+def test_what_is_no_text_is_unchecked(part: dict[str, Any]) -> None:
+    """Images, audio and files that are none of text are said to be unchecked."""
+    assert pieces_of({"messages": [{"role": "user", "content": [part]}]}).unchecked == {OTHER_MEDIA}
+
+
+TEXTS = (
+    "data:text/plain,hi%20x",
+    "data:text/plain;base64,aGkgeA==",
+    "data:application/json;charset=utf-8,hi x",
+    "aGkgeA==",
+)
+
+
+@pytest.mark.parametrize("data", TEXTS)
+def test_files_of_text_are_read(data: str) -> None:
+    """A file that is a text is one, whichever way it is written, and can be replaced by none."""
+    piece = only({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": data}}]}]})
+    assert (piece.text, piece.source, piece.fixed) == ("hi x", Source.DOCUMENTS, True)
+
+
+@pytest.mark.parametrize("prompt", [[1, 2], [[1, 2], [3]], ["x", [1]], [[], [7]], 5])
+@pytest.mark.parametrize("field", ["prompt", "input"])
+def test_token_ids_are_no_text(field: str, prompt: Any) -> None:
+    """Token ids in the place of a text, or among texts, cannot be read."""
+    assert pieces_of({"model": "m", field: prompt}).unchecked == {IDS}
+
+
+def test_a_prompt_that_looks_like_data_is_a_text() -> None:
+    """What stands where texts do is one."""
+    assert (
+        only({"messages": [{"role": "user", "content": "data:image/png;base64,x"}]}).text == "data:image/png;base64,x"
+    )

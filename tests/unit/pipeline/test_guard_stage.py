@@ -1,0 +1,214 @@
+"""The guards of a stage: the cheap before the dear before those that ask, each in its time, and one decision."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from capstan_contract.guards import Action, OnError, Source
+from capstan_gateway.guards.port import Cost, Scan
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.pieces import Piece
+from capstan_gateway.pipeline.guards.port import Case
+from capstan_gateway.pipeline.guards.redaction import Redactor
+from capstan_gateway.pipeline.guards.stage import INLINE_CHARS, Decision, Stage
+from support.guards import Asked, Words, guard, piece
+from support.wait import eventually
+
+DEAR = Cost.DEAR
+
+
+@pytest.fixture
+async def threads() -> AsyncIterator[Threads]:
+    """Where dear guards work."""
+    made = Threads("guards", workers=2)
+    yield made
+    made.close()
+
+
+async def decide(
+    threads: Threads, guards: Sequence[CompiledGuard], *pieces: Piece, seconds_left: float = 60.0
+) -> Decision:
+    """Have guards decide about these texts."""
+
+    async def ask(one: CompiledGuard, given: Sequence[Piece]) -> Sequence[Scan]:
+        assert one.asking is not None
+        return await one.asking.judge(Case(stage=one.stage, ask=None, pieces=given))  # type: ignore[arg-type]
+
+    async with asyncio.timeout(30):
+        return await Stage(guards, threads, ask, Redactor().redacted, lambda: seconds_left).decide(pieces)
+
+
+async def test_a_block_of_a_cheap_one_asks_nobody_else(threads: Threads) -> None:
+    """What blocks at once keeps the dear ones, and those that ask, from being asked."""
+    dear, asked = Words(["bad"], DEAR), Asked(["bad"])
+    guards = [guard("asks", None, asked), guard("dear", dear), guard("cheap", Words(["bad"]))]
+    decision = await decide(threads, guards, piece("a bad text"))
+    assert decision.blocks is not None
+    assert decision.blocks.guard.name == "cheap"
+    assert (dear.texts, asked.cases) == ([], [])
+
+
+async def test_dear_ones_work_beside_the_loop(threads: Threads) -> None:
+    """A short text is looked at on the loop by the cheap alone; a long one is looked at beside it by all."""
+    cheap, dear = Words(["bad"]), Words(["bad"], DEAR)
+    await decide(threads, [guard("cheap", cheap), guard("dear", dear)], piece("good"))
+    assert (cheap.on_loop, dear.on_loop) == ([True], [False])
+    cheap.on_loop.clear()
+    await decide(threads, [guard("cheap", cheap)], piece("g" * (INLINE_CHARS + 1)))
+    assert cheap.on_loop == [False]
+
+
+async def test_a_block_of_a_dear_one_ends_the_others(threads: Threads) -> None:
+    """The others are not waited for, and those in a thread stop at their next text."""
+    going, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        going.set()
+        go_on.wait(30)
+
+    slow, quick = Words(["bad"], DEAR, before=wait), Words(["bad"], DEAR, before=going.wait)
+    try:
+        decision = await decide(
+            threads, [guard("slow", slow), guard("quick", quick)], piece("a bad text"), piece("another bad text")
+        )
+        assert [one.guard.name for one in decision.found] == ["quick"]
+    finally:
+        go_on.set()
+    await threads.run(bool)
+    await threads.run(bool)
+    assert slow.texts == ["a bad text"]
+
+
+async def test_who_asks_is_asked_together_and_cancelled_by_a_block(threads: Threads) -> None:
+    """One that hangs does not keep another one's block waiting."""
+    hangs, blocks = Asked(hangs=True), Asked(["bad"])
+    decision = await decide(threads, [guard("hangs", None, hangs), guard("blocks", None, blocks)], piece("bad"))
+    assert decision.blocks is not None
+    assert (len(hangs.cases), hangs.cancelled) == (1, 1)
+
+
+@pytest.mark.parametrize("on_error", OnError)
+async def test_each_has_its_own_deadline(threads: Threads, on_error: OnError) -> None:
+    """One that is too slow has failed by its own time; whether that closes says its guard. Others go on."""
+    other = Asked(["bad"])
+    guards = [guard("hangs", None, Asked(hangs=True), on_error=on_error, millis=20), guard("other", None, other)]
+    decision = await decide(threads, guards, piece("good"))
+    (failed,) = decision.failed
+    assert (failed.guard.name, failed.reason, failed.closes) == ("hangs", "timeout", on_error is OnError.CLOSED)
+    assert len(other.cases) == 1
+
+
+async def test_the_deadline_of_the_request_is_above_all(threads: Threads) -> None:
+    """When the request has no time left, nobody is asked for longer than that."""
+    decision = await decide(threads, [guard("hangs", None, Asked(hangs=True))], piece("x"), seconds_left=0.02)
+    assert [one.reason for one in decision.failed] == ["timeout"]
+
+
+@pytest.mark.parametrize("cost", Cost)
+async def test_a_detector_that_fails_has_not_decided(threads: Threads, cost: Cost) -> None:
+    """What it raises is no permission: it is a failure of that guard, with the name of what was raised."""
+
+    def fail() -> None:
+        raise RuntimeError("broken")
+
+    decision = await decide(threads, [guard("broken", Words([], cost, before=fail))], piece("x"))
+    assert decision.closes is not None
+    assert decision.closes.reason == "RuntimeError"
+
+
+async def test_what_fails_while_asking_has_not_decided(threads: Threads) -> None:
+    """Whatever it raises."""
+    decision = await decide(threads, [guard("broken", None, Asked(raises=KeyError("x")))], piece("x"))
+    assert decision.closes is not None
+
+
+async def test_a_full_queue_is_a_failure() -> None:
+    """When no thread is free and none may be waited for, the guard has not decided."""
+    threads, go_on = Threads("guards", workers=1, queued=0), threading.Event()
+    busy = asyncio.create_task(threads.run(go_on.wait, 30))
+    await asyncio.sleep(0)
+    try:
+        decision = await decide(threads, [guard("dear", Words([], DEAR))], piece("x"))
+        assert [one.reason for one in decision.failed] == ["busy"]
+    finally:
+        go_on.set()
+        await busy
+        threads.close()
+
+
+async def test_doubts_are_asked_about_and_nothing_else(threads: Threads) -> None:
+    """Who has a detector and somebody to ask asks about the texts that the detector is in doubt of; what that one says
+    stands in its place."""
+    asked = Asked(["maybe worse"])
+    one = guard("both", Words(["bad", "maybe"], doubtful=["maybe"]), asked)
+    decision = await decide(threads, [one], piece("good"), piece("maybe"), piece("maybe worse"))
+    assert [piece.text for case in asked.cases for piece in case.pieces] == ["maybe", "maybe worse"]
+    assert [number for found in decision.found for number, _ in found.findings] == [2]
+
+
+async def test_without_doubt_nobody_is_asked(threads: Threads) -> None:
+    """What the detector knows needs no second opinion."""
+    asked = Asked()
+    decision = await decide(threads, [guard("both", Words(["bad"]), asked)], piece("bad"), piece("good"))
+    assert decision.blocks is not None
+    assert asked.cases == []
+
+
+async def test_who_cannot_be_asked_leaves_what_the_detector_takes_it_for(threads: Threads) -> None:
+    """A guard that may fail open goes by its detector when whom it asks fails."""
+    broken = Asked(raises=OSError())
+    one = guard("both", Words(["maybe"], doubtful=["maybe"]), broken, on_error=OnError.OPEN)
+    decision = await decide(threads, [one], piece("maybe"))
+    assert decision.blocks is not None
+    assert decision.closes is None
+
+
+async def test_who_asks_sees_what_is_redacted(threads: Threads) -> None:
+    """What others redact is not shown to whom a guard asks."""
+    asked = Asked()
+    guards = [guard("hides", Words(["secret"]), action=Action.REDACT), guard("asks", None, asked)]
+    await decide(threads, guards, piece("a secret"))
+    (shown,) = asked.cases[0].pieces
+    assert "secret" not in shown.text
+
+
+async def test_sources_that_a_guard_is_not_for_are_not_shown(threads: Threads) -> None:
+    """Each guard sees the texts of its own sources."""
+    words, asked = Words(["x"]), Asked()
+    guards = [guard("own", words, sources=[Source.USER]), guard("asks", None, asked, sources=[Source.DOCUMENTS])]
+    await decide(threads, guards, piece("u", Source.USER), piece("s", Source.SYSTEM), piece("d", Source.DOCUMENTS))
+    assert words.texts == ["u"]
+    assert [one.text for one in asked.cases[0].pieces] == ["d"]
+
+
+async def test_the_first_of_the_policy_is_told(threads: Threads) -> None:
+    """Of several that block, the client is told the first in the policy's order, whoever was quicker."""
+    guards = [guard("first", Words(["bad"], DEAR)), guard("second", Words(["bad"], DEAR))]
+    decision = Decision()
+    for _ in range(5):
+        decision = await decide(threads, guards, piece("bad"))
+        names = [one.guard.name for one in decision.found]
+        assert names == sorted(names)
+    assert decision.blocks is not None
+
+
+async def test_a_text_that_comes_twice_is_looked_at_once(threads: Threads) -> None:
+    """In one request; both places are found."""
+    words = Words(["bad"])
+    decision = await decide(threads, [guard("one", words)], piece("bad"), piece("bad"))
+    assert words.texts == ["bad"]
+    assert [number for number, _ in decision.found[0].findings] == [0, 1]
+
+
+async def test_who_gives_up_leaves_nothing_behind(threads: Threads) -> None:
+    """A request that is cancelled cancels everybody that it asks."""
+    hangs = Asked(hangs=True)
+    task = asyncio.create_task(decide(threads, [guard("hangs", None, hangs)], piece("x")))
+    await eventually(lambda: bool(hangs.cases), what="the question")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert hangs.cancelled == 1
