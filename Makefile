@@ -18,7 +18,7 @@ export PYTHON VENV
 .DELETE_ON_ERROR:
 .PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-prefix \
         bench-failover bench-profile soak \
-        crds compatibility eval-guards lock vllm-venv clean
+        crds compatibility train-guards eval-guards lock vllm-venv clean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -104,11 +104,14 @@ eval-guards: $(VENV)/.installed-dev ## what guards find and let pass on ../share
 compatibility: $(VENV)/.installed-dev ## write docs/compatibility.md from the marks of the tests
 	@$(BIN)/python scripts/compatibility.py
 
+train-guards: ## make the weights of the classifier of attacks anew from ../shared/data (one core, half an hour)
+	@scripts/train_guards.sh ../shared/data $(ARGS)
+
 lock: ## write constraints.txt anew with the newest versions
 	@scripts/lock.sh
 
 clean: ## remove what was made here: environments, caches, local state
-	rm -rf $(VENV) $(VLLM_VENV) .venv-clients .venv-aider tests/agents/node_modules .capstan .cache \
+	rm -rf $(VENV) $(VLLM_VENV) .venv-train .venv-clients .venv-aider tests/agents/node_modules .capstan .cache \
 	  .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis \
 	  build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,7 +14,9 @@ from functools import cache
 from typing import Final, Literal, Protocol
 
 from capstan_contract.guards import AttackGuard, Sensitivity, Source
+from capstan_gateway.guards.attacks.classifier import AttackThresholds, SharedClassifier
 from capstan_gateway.guards.attacks.evidence import Evidence, Sign, gather, weigh
+from capstan_gateway.guards.embed.files import EmbeddingsMissing, check_libraries
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 from capstan_gateway.guards.text.readable import readable
 
@@ -137,8 +139,13 @@ def _told(signs: Sequence[Sign], score: float) -> list[Finding]:
 
 @cache
 def installed_judge() -> tuple[Classifier, Thresholds] | None:
-    """Load the classifier, once; None, and said in the log, where it is not installed."""
-    return None
+    """Give the classifier, which loads when it is first asked; None, and said in the log, where it is not installed."""
+    try:
+        check_libraries()
+    except EmbeddingsMissing as error:
+        log.warning("patterns alone look for attacks", extra={"reason": str(error)})
+        return None
+    return SharedClassifier(), AttackThresholds.load()
 
 
 def build_attack_detector(guard: AttackGuard) -> AttackDetector:

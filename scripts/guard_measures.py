@@ -1,0 +1,81 @@
+"""What a network does on sources that it has not seen: thresholds, and what is found and flagged at them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy
+from guard_corpus import Text
+
+Array = Any
+COLUMNS: Final = {"prompts": 0, "tools": 1}
+
+
+def threshold(scores: Array, sources: Array, rate: float) -> float:
+    """Give the least score at which the mean over sources of what is flagged is at most `rate`.
+
+    No source counts for more than a fifth: one that is all of one odd kind decides nothing.
+    """
+    names = sorted(set(sources))
+    low, high = -20.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        flagged = numpy.mean([min(float(numpy.mean(scores[sources == name] >= middle)), 0.2) for name in names])
+        low, high = (middle, high) if flagged > rate else (low, middle)
+    return high
+
+
+def shares(scores: Array, sources: Array, least: float) -> dict[str, dict[str, float]]:
+    """Give for each source how many of its texts reach a score."""
+    return {
+        str(name): {
+            "texts": int((sources == name).sum()),
+            "flagged": round(float(numpy.mean(scores[sources == name] >= least)), 4),
+        }
+        for name in sorted(set(sources))
+    }
+
+
+def measure(parts: Iterable[tuple[list[Text], Array]], rates: Mapping[str, float]) -> dict[str, Any]:
+    """Give thresholds, as scores from 0 to 1, and the table of the model card, of the folds' texts and logits."""
+    texts = [text for part, _ in parts for text in part]
+    logits = numpy.concatenate([scores for _, scores in parts])
+    attack = numpy.array([text.attack for text in texts])
+    tool = numpy.array([text.tool for text in texts])
+    source = numpy.array([text.source for text in texts])
+    found: dict[str, Any] = {"thresholds": {}, "unseen": {}}
+    for name, column in COLUMNS.items():
+        among = tool if name == "tools" else ~tool
+        harmless, attacks = among & ~attack, among & attack
+        scores = logits[:, column]
+        at = {rate: threshold(scores[harmless], source[harmless], share) for rate, share in rates.items()}
+        found["thresholds"][name] = {rate: round(float(1 / (1 + numpy.exp(-value))), 6) for rate, value in at.items()}
+        found["unseen"][name] = {
+            rate: {
+                "attacks": shares(scores[attacks], source[attacks], value),
+                "harmless": shares(scores[harmless], source[harmless], value),
+            }
+            for rate, value in at.items()
+            if rate != "doubt"
+        }
+    return found
+
+
+def card_lines(measured: Mapping[str, Any]) -> list[str]:
+    """Give the table of the model card."""
+    lines = ["| source | texts | Low | Medium | High |", "| --- | --- | --- | --- | --- |"]
+    for what in ("attacks", "harmless"):
+        for name, of in (("prompts", ""), ("tools", " (tools, documents)")):
+            by_rate = [measured["unseen"][name][rate][what] for rate in ("Low", "Medium", "High")]
+            for source, first in by_rate[0].items():
+                shown = " | ".join(f"{100 * by[source]['flagged']:.1f}" for by in by_rate)
+                lines.append(f"| {source}: {what}{of} | {first['texts']} | {shown} |")
+            means = [numpy.mean([row["flagged"] for row in by.values()]) for by in by_rate]
+            lines.append(f"| **mean: {what}{of}** | | " + " | ".join(f"**{100 * mean:.1f}**" for mean in means) + " |")
+    return lines
+
+
+def fill(text: str, name: str, lines: Iterable[str]) -> str:
+    """Put lines between the two marks of a name in a text."""
+    before, rest = text.split(f"<!-- {name}: begin -->\n", 1)
+    _, after = rest.split(f"<!-- {name}: end -->", 1)
+    return "\n".join((f"{before}<!-- {name}: begin -->", *lines, f"<!-- {name}: end -->{after}"))

