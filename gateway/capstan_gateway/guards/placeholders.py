@@ -13,7 +13,7 @@ backslash in front of what Markdown would read. All that is understood.
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +45,9 @@ class Piece:
     """In any order. Those that overlap are replaced as one."""
     escaped: bool = False
     """Whether the text is the source of JSON, as the arguments of tools are: then values stand in it with escapes."""
+    restored: Collection[Finding] | None = None
+    """Those of the findings whose values come back in an answer; None: all. Of several that are replaced as one, all
+    must be among them."""
 
 
 class Placeholders:
@@ -136,24 +139,32 @@ class Naming:
     _given: dict[tuple[str, str], str] = field(default_factory=dict)
     _last: dict[str, int] = field(default_factory=dict)
     _values: dict[str, str] = field(default_factory=dict)
+    _restored: set[str] = field(default_factory=set)
 
     def avoid(self, text: str) -> None:
         """Never give a name that a text has."""
         for match in _PLACEHOLDER.finditer(text):
             self.taken.add(_canonical(match[1] or match[2]))
 
-    def name(self, kind: str, value: str) -> str:
-        """Give the placeholder of a value, with its brackets."""
+    def name(self, kind: str, value: str, *, restored: bool = True) -> str:
+        """Give the placeholder of a value, with its brackets. `restored`: the value may come back in an answer."""
         key = (kind, _same(kind, value))
         name = self._given.get(key)
         if name is None:
             name = self._given[key] = self._next(label_of(kind))
             self._values[name] = value
+        if restored:
+            self._restored.add(name)
         return f"[{name}]"
 
+    @property
+    def names(self) -> list[str]:
+        """Give all placeholders that were given, with their brackets."""
+        return [f"[{name}]" for name in self._values]
+
     def placeholders(self) -> Placeholders:
-        """Give what stands for what, so far."""
-        return Placeholders({f"[{name}]": value for name, value in self._values.items()})
+        """Give what stands for what, so far, of all whose values may come back."""
+        return Placeholders({f"[{name}]": value for name, value in self._values.items() if name in self._restored})
 
     def _next(self, label: str) -> str:
         number = self._last.get(label, 0) + 1
@@ -182,12 +193,22 @@ def _rewritten(piece: Piece, naming: Naming) -> str:
     place = 0
     for finding in united(piece.findings):
         value = piece.text[finding.start : finding.end]
+        if piece.escaped:
+            value = _unescape(value)
         parts += (
             piece.text[place : finding.start],
-            naming.name(finding.kind, _unescape(value) if piece.escaped else value),
+            naming.name(finding.kind, value, restored=_is_restored(piece, finding)),
         )
         place = finding.end
     return "".join((*parts, piece.text[place:]))
+
+
+def _is_restored(piece: Piece, united: Finding) -> bool:
+    """Tell whether all that one is made of come back."""
+    if piece.restored is None:
+        return True
+    made_of = (one for one in piece.findings if one.start < united.end and united.start < one.end)
+    return all(one in piece.restored for one in made_of)
 
 
 def united(findings: Iterable[Finding]) -> list[Finding]:

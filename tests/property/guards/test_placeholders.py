@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from capstan_gateway.guards.placeholders import Piece, Placeholders, redact, united
+from capstan_gateway.guards.placeholders import Naming, Piece, Placeholders, redact, united
 from capstan_gateway.guards.port import Finding
 
 KINDS = st.sampled_from(
@@ -253,3 +253,32 @@ def test_findings_that_overlap_are_replaced_as_one(findings: list[Finding]) -> N
     assert {place for finding in result for place in range(finding.start, finding.end)} == covered
     assert all(left.end <= right.start for left, right in pairwise(result))
     assert {finding.kind for finding in result} <= {finding.kind for finding in findings}
+
+
+@given(conversation=conversations(escaped=True), data=st.data())
+def test_only_what_may_come_back_does(
+    conversation: tuple[list[Piece], list[list[tuple[str, str]]]], data: st.DataObject
+) -> None:
+    """A value that must not come back has a name as any other, and an answer keeps that name."""
+    pieces = []
+    for piece in conversation[0]:
+        restored = data.draw(st.sets(st.sampled_from(list(piece.findings)))) if piece.findings else set()
+        pieces.append(Piece(piece.text, piece.findings, piece.escaped, restored))
+    naming = Naming()
+    redacted = redact(pieces, naming=naming)
+    assert redacted.texts == redact([Piece(piece.text, piece.findings, piece.escaped) for piece in pieces]).texts
+    kept = {name for name in naming.names if name not in redacted.placeholders.values}
+    for name in naming.names:
+        restored_name = redacted.placeholders.restore(name)
+        assert (restored_name == name) is (name in kept) or redacted.placeholders.values[name] == name
+    if all(not piece.restored for piece in pieces):
+        assert not redacted.placeholders
+
+
+def test_a_value_comes_back_if_all_that_it_is_made_of_may() -> None:
+    """What overlaps is one value: a part of it that must not come back keeps all of it."""
+    left, right = Finding("Email", 0, 5), Finding("Name", 3, 8)
+    assert redact([Piece("abcdefgh", [left, right], restored=[left])]).placeholders.values == {}
+    assert redact([Piece("abcdefgh", [left, right], restored=[left, right])]).placeholders.values == {
+        "[EMAIL_1]": "abcdefgh"
+    }

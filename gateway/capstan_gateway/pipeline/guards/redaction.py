@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from capstan_contract.guards import Action, PiiGuard
 from capstan_gateway.guards.placeholders import Naming, Placeholders
@@ -12,8 +11,6 @@ from capstan_gateway.guards.port import Finding
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.stage import Found
-
-NOTHING: Final = Placeholders({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +26,12 @@ class Redactor:
 
     def __init__(self, taken: Sequence[str] = ()) -> None:
         self._naming = Naming(taken={name.strip("[]") for name in taken})
-        self._restored: set[str] = set()
         self.unwritable: Unwritable | None = None
 
     def redacted(self, pieces: Sequence[Piece], found: Sequence[Found]) -> list[Piece]:
         """Give the pieces with what is to be redacted replaced; the same objects where nothing is."""
         marks: dict[int, list[Finding]] = {}
+        restored: dict[int, list[Finding]] = {}
         for one in found:
             restores = isinstance(one.guard.guard, PiiGuard) and one.guard.guard.restore
             for number, finding in one.findings:
@@ -46,10 +43,12 @@ class Redactor:
                     continue
                 marks.setdefault(number, []).append(finding)
                 if restores:
-                    self._restored.add(piece.text[finding.start : finding.end])
+                    restored.setdefault(number, []).append(finding)
         if not marks:
             return list(pieces)
-        marked = [Marked(piece.text, marks.get(n, ()), piece.escaped) for n, piece in enumerate(pieces)]
+        marked = [
+            Marked(piece.text, marks.get(n, ()), piece.escaped, restored.get(n, ())) for n, piece in enumerate(pieces)
+        ]
         texts = replaced(marked, naming=self._naming).texts
         return [
             replace(piece, text=text) if n in marks else piece
@@ -65,11 +64,8 @@ class Redactor:
     @property
     def names(self) -> Sequence[str]:
         """Give the names that it has given."""
-        return list(self._naming.placeholders().values)
+        return self._naming.names
 
     def restorable(self) -> Placeholders:
         """Give those placeholders that are to become again what they stand for."""
-        if not self._restored:
-            return NOTHING
-        values = self._naming.placeholders().values
-        return Placeholders({name: value for name, value in values.items() if value in self._restored})
+        return self._naming.placeholders()
