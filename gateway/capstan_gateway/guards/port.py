@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from capstan_contract.guards import Source
+from capstan_contract.guards import Action, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Finding:
     end: int
     score: float = 1.0
     """From 0 to 1, how sure that is."""
+    action: Action | None = None
+    """What is to become of it, where who has found it says so; None: what the policy says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Scan:
     doubt: float | None = None
     """Set where the detector cannot tell, and a model that is asked might: how likely it is. Its findings then hold
     what is to be taken for found if nobody can be asked."""
+    message: str | None = None
+    """What a client may be told of a block, where who has found it says so, and the policy says nothing."""
 
 
 NOTHING = Scan()

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
+
+from capstan_contract.guards import Aggregate
 
 
 def ask_for_logprobs(request: dict[str, Any], *, chat: bool) -> dict[str, Any]:
@@ -34,6 +36,48 @@ def _values(logprobs: Any) -> Iterator[float]:
         value = item.get("logprob") if isinstance(item, dict) else item
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             yield float(value)
+
+
+class Confidence:
+    """How sure a model is of an answer that comes in one piece or in chunks: of its least sure choice."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, tuple[int, float, float]] = {}
+        """Of each choice: how many tokens had a log-probability, their sum, and the least of them."""
+
+    def feed(self, document: Mapping[str, Any]) -> None:
+        """Take in an answer, or a chunk of a stream: both have the same form."""
+        choices = document.get("choices")
+        for place, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if not isinstance(choice, dict):
+                continue
+            number = choice.get("index")
+            number = number if isinstance(number, int) and len(self._choices) < MOST_CHOICES else place
+            count, total, least = self._choices.get(number, (0, 0.0, 0.0))
+            for value in map(_at_most_sure, _values(choice.get("logprobs"))):
+                count, total, least = count + 1, total + value, min(least, value)
+            self._choices[number] = count, total, least
+
+    def probability(self, aggregate: Aggregate) -> float | None:
+        """Give it, from 0 to 1; None when the engine told nothing of some choice."""
+        if not self._choices or any(count == 0 for count, _, _ in self._choices.values()):
+            return None
+        least = aggregate is Aggregate.MINIMUM
+        return math.exp(min(low if least else total / count for count, total, low in self._choices.values()))
+
+
+MOST_CHOICES: Final = 128
+
+
+def _at_most_sure(value: float) -> float:
+    return min(0.0, value)
+
+
+def confidence(answer: Mapping[str, Any], aggregate: Aggregate) -> float | None:
+    """Give the mean or the least probability of an answer's tokens; None when the engine told none."""
+    told = Confidence()
+    told.feed(answer)
+    return told.probability(aggregate)
 
 
 def without_logprobs(answer: dict[str, Any]) -> dict[str, Any]:

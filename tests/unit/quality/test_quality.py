@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 
+from capstan_contract.guards import Aggregate
 from capstan_gateway.quality.checks import CUT_OFF, FINE, REFUSED, USELESS, check_answer
 from capstan_gateway.quality.combined import combine
 from capstan_gateway.quality.judging import judge_request, read_grade
-from capstan_gateway.quality.logprobs import ask_for_logprobs, mean_probability, without_logprobs
+from capstan_gateway.quality.logprobs import (
+    Confidence,
+    ask_for_logprobs,
+    confidence,
+    mean_probability,
+    without_logprobs,
+)
 from capstan_gateway.quality.schema import fits
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.replay import to_frames
@@ -171,3 +178,24 @@ def test_frames_are_a_stream_of_the_answer(usage: bool) -> None:
     assert chunks[1]["choices"][0]["finish_reason"] == "tool_calls"
     assert (len(chunks) == 3) == usage
     assert not usage or chunks[2]["usage"]["completion_tokens"] == 2
+
+
+def test_confidence_of_answers_and_streams() -> None:
+    """The mean or the least probability of the least sure choice, however the tokens come; none is known without any."""
+    told = [math.log(0.9), math.log(0.4)]
+    whole = {"choices": [{"index": 0, "logprobs": {"content": [{"token": "a", "logprob": value} for value in told]}}]}
+    assert confidence(whole, Aggregate.MEAN) == pytest.approx(math.sqrt(0.36))
+    assert confidence(whole, Aggregate.MINIMUM) == pytest.approx(0.4)
+    stream = Confidence()
+    for value in told:
+        stream.feed({"choices": [{"index": 0, "delta": {}, "logprobs": {"content": [{"logprob": value}]}}]})
+    stream.feed({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    stream.feed({"choices": []})
+    assert stream.probability(Aggregate.MINIMUM) == pytest.approx(0.4)
+    stream.feed({"choices": [{"index": 1, "delta": {}, "logprobs": {"content": [{"logprob": math.log(0.1)}]}}]})
+    assert stream.probability(Aggregate.MEAN) == pytest.approx(0.1)
+    stream.feed({"choices": [{"index": 2, "delta": {"content": "x"}}]})
+    assert stream.probability(Aggregate.MEAN) is None
+    assert confidence({"choices": [{"text": "a", "logprobs": {"token_logprobs": [None, 0.5]}}]}, Aggregate.MEAN) == 1.0
+    for nothing in ({}, {"choices": []}, {"choices": [3]}, {"choices": [{"logprobs": {"content": [{}]}}]}):
+        assert confidence(nothing, Aggregate.MEAN) is None
