@@ -29,7 +29,7 @@ from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.issuer import Issuer
 from capstan_gateway.identity.oidc import make_tokens, notes
 from capstan_gateway.identity.published import TLS_NAME as OIDC_TLS_NAME
-from capstan_gateway.images.addresses import is_public
+from capstan_gateway.images.addresses import is_no_clouds_own, is_public
 from capstan_gateway.images.fetch import FetchRules, ImageFetcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
 from capstan_gateway.life.jobs import Job, Jobs
@@ -82,6 +82,8 @@ from capstan_process.settings import SettingsError
 GUARD_THREADS: Final = 2
 """Detectors leave the interpreter to others for most of their time: two threads keep a core busy."""
 
+_OUTSIDE_LIMITS: Final = Limits(head_bytes=16 * 1024, header_count=100, connections=64, idle_connections=8)
+
 
 class Gateway:
     """One gateway: what is shared by all requests, and the work in the background. Make it inside the loop."""
@@ -123,6 +125,8 @@ class Gateway:
         request_log = self._request_log()
         self._documents = Threads("documents", queued=settings.max_concurrency)
         self._images = _image_fetcher(settings, self._documents)
+        self._outside = Http1Client(limits=_OUTSIDE_LIMITS, allowed=is_no_clouds_own)
+        """Asks the services that policies name."""
         self.stores = make_stores(settings, metrics=self.metrics, budget=self.memory, rng=self._rng)
         self.tokenizers = (
             None
@@ -148,6 +152,7 @@ class Gateway:
             pseudonyms=self.pseudonyms,
             tenants=TenantMetrics(self.metrics, settings.tenant_metrics) if settings.tenant_metrics else None,
             images=self._images,
+            outside=self._outside,
             responses=self.stores.responses,
             usage=self.stores.counts,
             counters=NO_COUNTERS if self.tokenizers is None else self.tokenizers,
@@ -190,6 +195,7 @@ class Gateway:
         self.stores.live_in(self.lifecycle)
         self._counting.live_in(self.lifecycle)
         self.lifecycle.add(Closing("upstream", self.client.aclose), Phase.CLIENT)
+        self.lifecycle.add(Closing("outside", self._outside.aclose), Phase.CLIENT)
         if self._images is not None:
             self.lifecycle.add(Closing("images", self._images.aclose), Phase.CLIENT)
 

@@ -120,7 +120,7 @@ async def running_gateway(
     config_dir.mkdir(exist_ok=True)
     if credentials is not None:
         files = directory / "credentials"
-        files.mkdir()
+        files.mkdir(exist_ok=True)
         for name, key in credentials.items():
             (files / name).write_text(key)
         settings["credentials_dir"] = files

@@ -8,10 +8,37 @@ _METADATA: Final = frozenset((ipaddress.ip_address("168.63.129.16"),))
 """Public by its number, and a cloud's own: Azure's. The others' are link-local or private."""
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _OTHER_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
+_COMPATIBLE: Final = ipaddress.ip_network("::/96")
 _UNICAST: Final = ipaddress.ip_network("2000::/3")
 """All that is given out of IPv6 (https://www.iana.org/assignments/ipv6-address-space)."""
 _SPECIAL: Final = tuple(map(ipaddress.ip_network, ("192.88.99.0/24", "3fff::/20", "2001:db8::/32")))
 """What Python's own table does not know in every version, or calls global."""
+
+
+_CLOUDS_OWN: Final = (
+    *_METADATA,
+    *map(ipaddress.ip_address, ("100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254")),
+)
+"""Where instances read their credentials, beside link-local addresses: of Azure, Alibaba, Oracle, AWS and Google."""
+
+
+def is_no_clouds_own(text: str) -> bool:
+    """Whether this is an address that may be asked for who runs the gateway: any but those of a cloud's own services,
+    which are link-local for the most part, and those that are no host's. False for what is no address."""
+    try:
+        address: Address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        within = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64 or address in _COMPATIBLE:
+            within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if int(address) > 1 else None
+        if address.scope_id is not None or address.teredo is not None or address in _OTHER_NAT64:
+            return False
+        address = address if within is None else within
+    if address.is_link_local or address.is_multicast or address.is_unspecified or address in _CLOUDS_OWN:
+        return False
+    return not (address.is_reserved and not address.is_loopback)
 
 
 def is_public(text: str) -> bool:

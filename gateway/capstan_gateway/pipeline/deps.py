@@ -18,6 +18,7 @@ from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.telemetry.tenants import TenantMetrics
 from capstan_gateway.telemetry.usage_counts import UsageCounts
 from capstan_gateway.tokens.counter import NO_COUNTERS, Counters
+from capstan_gateway.upstream.port import UpstreamClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,8 @@ class Deps:
     """Keeps responses of `/v1/responses`; None: nothing is stored."""
     usage: UsageCounts | None = None
     """Counts what tenants, teams and users have used of which model; None: nobody does."""
+    outside: UpstreamClient | None = None
+    """Asks the services that policies name by a URL: connects to no address that only a cloud's own services have."""
     counters: Counters = NO_COUNTERS
     """Count prompts exactly, of models whose tokenizer is here."""
     counting: Threads = field(default_factory=lambda: Threads("counting"))

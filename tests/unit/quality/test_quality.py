@@ -181,7 +181,7 @@ def test_frames_are_a_stream_of_the_answer(usage: bool) -> None:
 
 
 def test_confidence_of_answers_and_streams() -> None:
-    """The mean or the least probability of the least sure choice, however the tokens come; none is known without any."""
+    """The mean or the least probability of the least sure choice, however the tokens come; None without any."""
     told = [math.log(0.9), math.log(0.4)]
     whole = {"choices": [{"index": 0, "logprobs": {"content": [{"token": "a", "logprob": value} for value in told]}}]}
     assert confidence(whole, Aggregate.MEAN) == pytest.approx(math.sqrt(0.36))

@@ -61,7 +61,7 @@ class CompiledGuard:
 
     def action_of(self, finding: Finding) -> Action:
         """Say what becomes of a text with this in it."""
-        return self.actions.get(finding.kind, self.guard.action)
+        return finding.action or self.actions.get(finding.kind, self.guard.action)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

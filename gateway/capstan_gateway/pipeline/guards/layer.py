@@ -69,7 +69,7 @@ class GuardLayer:
         decision = await judging.decide(self.policy.input, texts, redactor=judging.redactor)
         judging.record(decision, texts)
         if (found := decision.blocks) is not None:
-            raise blocked(found.guard, param=texts[found.findings[0][0]].field)
+            raise blocked(found.guard, param=texts[found.findings[0][0]].field, said=found.message)
         if (failed := decision.closes) is not None:
             raise unavailable(failed.guard)
         written = judging.redactor.rewritten(texts, decision.found)

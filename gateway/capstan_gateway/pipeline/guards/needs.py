@@ -62,7 +62,8 @@ class Judging:
     async def _asked(self, answer: Document | None, one: CompiledGuard, pieces: Sequence[Piece]) -> Sequence[Scan]:
         if one.asking is None:
             return ()
-        return await one.asking.judge(Case(stage=one.stage, ask=self.ask, pieces=pieces, answer=answer))
+        case = Case(stage=one.stage, ask=self.ask, pieces=pieces, policy=self.counts.policy, answer=answer)
+        return await one.asking.judge(case)
 
     def record(self, decision: Decision, pieces: Sequence[Piece]) -> None:
         """Count and write down what was decided, and tell the client what it may know."""

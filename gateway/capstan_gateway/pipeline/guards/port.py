@@ -26,6 +26,8 @@ class Case:
     pieces: Sequence[Piece]
     """The texts that the guard applies to, as other guards have redacted them; of a guard that has a detector as well,
     those about which that is in doubt. They may be empty where the guard is about an answer as a whole."""
+    policy: str = ""
+    """What the policy is called that the guard is of."""
     answer: Document | None = None
     """Of the stage of output: the answer as it came, a chat completion or a completion; None of a stream of which only
     a window is there."""

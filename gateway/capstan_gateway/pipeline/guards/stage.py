@@ -40,6 +40,8 @@ class Found:
     """Each with the number of its piece."""
     later: bool = False
     """Whether its offsets are those of the pieces as they were redacted."""
+    message: str | None = None
+    """What a client may be told of a block, where the guard itself says so."""
 
     @property
     def action(self) -> Action:
@@ -247,9 +249,11 @@ def _scanned(one: CompiledGuard, texts: Sequence[Piece], stopping: _Stopping) ->
 
 
 def _take(one: CompiledGuard, told: Iterable[tuple[int, Scan]], decision: Decision, *, later: bool = False) -> None:
-    findings = tuple((number, finding) for number, scan in told for finding in scan.findings)
+    given = list(told)
+    findings = tuple((number, finding) for number, scan in given for finding in scan.findings)
     if findings:
-        decision.found.append(Found(one, findings, later))
+        message = next((scan.message for _, scan in given if scan.message), None)
+        decision.found.append(Found(one, findings, later, message))
 
 
 def is_dear(one: CompiledGuard) -> bool:

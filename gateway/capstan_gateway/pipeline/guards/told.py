@@ -4,9 +4,9 @@ from capstan_gateway.errors import AnswerNotChecked, GuardBlocked, GuardUnavaila
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 
 
-def blocked(guard: CompiledGuard, *, param: str | None = None) -> GuardBlocked:
-    """Give the error of a request that a guard does not let pass."""
-    said = guard.guard.message or f"the guard `{guard.name}` does not let this request pass"
+def blocked(guard: CompiledGuard, *, param: str | None = None, said: str | None = None) -> GuardBlocked:
+    """Give the error of a request that a guard does not let pass; `said` is what the guard itself says of it."""
+    said = guard.guard.message or said or f"the guard `{guard.name}` does not let this request pass"
     return GuardBlocked(said, param=param)
 
 

@@ -1,0 +1,144 @@
+"""Moderation: a model that moderates, or a service like OpenAI's, is asked about every text."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from capstan_contract.guards import ModerationFormat, ModerationGuard, Source, Stage
+from capstan_gateway.documents import INLINE_BYTES, to_json
+from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.guards.port import Finding, Scan
+from capstan_gateway.guards.prompts.asked import Format, Question, Shown
+from capstan_gateway.guards.prompts.formats import format_of
+from capstan_gateway.guards.prompts.harms import Harms, judged, union
+from capstan_gateway.guards.prompts.openai import OpenAiModeration
+from capstan_gateway.guards.prompts.packs import Pack, Part, packed
+from capstan_gateway.headers import Header
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.guards.asked.failures import NotAsked
+from capstan_gateway.pipeline.guards.asked.model import all_of, answers_of, model_of
+from capstan_gateway.pipeline.guards.asked.service import Service, post, service_at
+from capstan_gateway.pipeline.guards.asked.texts import last_question
+from capstan_gateway.pipeline.guards.port import Case
+
+MOST_PACKS: Final = 64
+"""Texts of one request that are asked about, as they fit into one question each."""
+DEFAULT_MODEL: Final = "omni-moderation-latest"
+
+
+class Moderator:
+    """Asks whether texts are harmful."""
+
+    def __init__(self, guard: ModerationGuard, deps: Deps) -> None:
+        """Make it. ValueError when neither a model nor a service can be asked."""
+        self._guard = guard
+        self._deps = deps
+        self._service = None if guard.url is None else service_at(guard.url)
+        if (guard.model is None) == (guard.url is None):
+            raise ValueError("it must have either a model or a url")
+        if guard.url is not None and guard.format not in (ModerationFormat.AUTO, ModerationFormat.OPENAI):
+            raise ValueError("what is at a url is asked as OpenAI's moderation API is")
+
+    @property
+    def guard(self) -> ModerationGuard:
+        """What the policy says."""
+        return self._guard
+
+    async def judge(self, case: Case) -> Sequence[Scan]:
+        """Give the categories that are found, in every text."""
+        shown = _shown(case)
+        found: list[list[Finding]] = [[] for _ in shown]
+        for parts, harms, names in await self._asked(case.ask, shown):
+            for kind, score in judged(harms, self._guard.categories, names):
+                for part in parts:
+                    found[part.number].append(Finding(kind, part.start, part.end, score))
+        return [Scan(findings=sorted(one, key=_by_place)) for one in found]
+
+    async def harms(self, ask: Ask, texts: Sequence[str]) -> list[Harms]:
+        """Give what is said of each text, as a whole."""
+        shown = [Shown(text) for text in texts]
+        told: list[list[Harms]] = [[] for _ in texts]
+        for parts, harms, _ in await self._asked(ask, shown, together=False):
+            for part in parts:
+                told[part.number].append(harms)
+        return [union(one) for one in told]
+
+    def found(self, harms: Harms) -> list[tuple[str, float]]:
+        """Give which of what is said the policy takes for found."""
+        return judged(harms, self._guard.categories, {})
+
+    async def _asked(
+        self, ask: Ask, shown: Sequence[Shown], *, together: bool = True
+    ) -> list[tuple[tuple[Part, ...], Harms, Mapping[str, str]]]:
+        if self._service is not None:
+            form: Format = OpenAiModeration()
+        else:
+            model = model_of(ask, self._guard.model or "")
+            form = format_of(self._guard.format, model.upstream_name, model.name, model.id)
+        pack = partial(_packs, shown, form, together=together)
+        if sum(len(one.text) for one in shown) > INLINE_BYTES:
+            packs = await self._deps.executor.run(pack)
+        else:
+            packs = pack()
+        wanted = any(category.threshold is not None for category in self._guard.categories)
+        questions = form.questions([one for _, one in packs], scores=wanted or not together)
+        if self._service is not None:
+            answers = await all_of(partial(self._posted, ask, self._service, question) for question in questions)
+        else:
+            answers = await answers_of(ask, model_of(ask, self._guard.model or ""), questions, self._deps.executor)
+        told: list[list[Harms]] = [[] for _ in packs]
+        for question, answer in zip(questions, answers, strict=True):
+            for number, harms in zip(question.numbers, form.read(question, answer), strict=True):
+                told[number].append(harms)
+        return [(packs[n][0].parts, union(harms), form.names) for n, harms in enumerate(told)]
+
+    async def _posted(self, ask: Ask, service: Service, question: Question) -> Mapping[str, Any]:
+        guard, headers = self._guard, list[Header]()
+        if guard.credentialFile is not None:
+            key = self._deps.credentials.key(guard.credentialFile)
+            if key is None:
+                raise NotAsked("the key of a guard's service is missing")
+            headers.append((b"authorization", b"Bearer " + key))
+        body = to_json({"model": guard.upstreamModel or DEFAULT_MODEL, **question.document})
+        answer = await post(self._deps.outside, service, ask, body, headers)
+        try:
+            found = orjson.loads(answer)
+        except orjson.JSONDecodeError:
+            found = None
+        if not isinstance(found, dict):
+            raise UpstreamFailed("the service of a guard answered with something that is not a JSON object")
+        return found
+
+
+def _packs(shown: Sequence[Shown], form: Format, *, together: bool) -> list[tuple[Pack, Shown]]:
+    """Give what is asked about, each of one source: one text of another must not talk about it."""
+    packs: list[tuple[Pack, Shown]] = []
+    together = together and form.together
+    for numbers in _by_source(shown):
+        texts = [shown[number].text for number in numbers]
+        left = MOST_PACKS - len(packs)
+        for pack in packed(texts, form.most_tokens, together=together, most_packs=left):
+            parts = tuple(Part(numbers[part.number], part.start, part.end) for part in pack.parts)
+            first = shown[parts[0].number]
+            packs.append((Pack(pack.text, parts), Shown(pack.text, first.answer, first.question, first.source)))
+    return packs
+
+
+def _by_source(shown: Sequence[Shown]) -> Iterable[list[int]]:
+    groups: dict[Source, list[int]] = {}
+    for number, one in enumerate(shown):
+        groups.setdefault(one.source, []).append(number)
+    return groups.values()
+
+
+def _shown(case: Case) -> list[Shown]:
+    answered = case.stage is Stage.OUTPUT
+    question = last_question(case.ask.request.document) if answered else ""
+    return [Shown("" if piece.aside else piece.text, answered, question, piece.source) for piece in case.pieces]
+
+
+def _by_place(finding: Finding) -> tuple[int, int]:
+    return finding.start, finding.end

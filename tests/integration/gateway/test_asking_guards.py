@@ -1,0 +1,478 @@
+"""A gateway whose guards ask somebody: models, a moderation service, a webhook; also where these are down or wrong."""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from capstan_contract.config import Price, Task
+from capstan_contract.guards import (
+    ASKED,
+    Action,
+    AnyGuard,
+    AttackGuard,
+    Classifier,
+    GroundingGuard,
+    GuardBody,
+    ModerationCategory,
+    ModerationGuard,
+    OnError,
+    Source,
+    Topic,
+    TopicsGuard,
+    WebhookGuard,
+    guard_entry,
+)
+from capstan_contract.names import REQUEST_ID_HEADER
+from capstan_gateway.guards.build import BUILDERS
+from capstan_gateway.guards.port import Cost, Finding, Scan
+from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
+from support.gateway import RunningGateway, entry, running_gateway
+
+SECRET_TEXT = "the zebra eats at midnight"
+FLOOR = "GuardPolicy/t/g"
+
+
+class Guarding:
+    """An engine whose answers a test says, by what it is asked."""
+
+    def __init__(self) -> None:
+        self.says: Any = "safe"
+        self.fails = False
+
+    async def respond(self, request: Received, wire: Wire) -> None:
+        """Answer as told."""
+        if self.fails:
+            await wire.json({"error": {"message": "broken"}}, 500)
+            return
+        said = self.says(request) if callable(self.says) else self.says
+        if said is None:
+            await asyncio.Event().wait()
+        if isinstance(said, str):
+            said = completion("guard", said)
+        await wire.json(said)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeUpstream]:
+    """The engine of the model that clients ask."""
+    async with FakeUpstream(answer) as fake:
+        yield fake
+
+
+@pytest.fixture
+def guarding() -> Guarding:
+    """What the guard's model says."""
+    return Guarding()
+
+
+@pytest.fixture
+async def guard(guarding: Guarding) -> AsyncIterator[FakeUpstream]:
+    """The engine of the model that guards."""
+    async with FakeUpstream(guarding.respond) as fake:
+        yield fake
+
+
+class Guarded:
+    """A gateway with a model `chat` that has one guard, and a model that guards."""
+
+    def __init__(self, tmp_path: Path, engine: FakeUpstream, guard: FakeUpstream) -> None:
+        self.tmp_path, self.engine, self.guard = tmp_path, engine, guard
+
+    def running(
+        self, one: AnyGuard, *, output: bool = False, task: Task = Task.CHAT, name: str = "llama-guard-3"
+    ) -> Any:
+        """Start it."""
+        body = GuardBody(output=(one,)) if output else GuardBody(input=(one,))
+        price = Price(inputPerMillion=1.0, outputPerMillion=1.0)
+        return running_gateway(
+            self.tmp_path, entry("chat", self.engine.url, policies=(FLOOR,), price=price),
+            # NB: a policy that is in force everywhere is so on the model that it asks.
+            entry("guard", self.guard.url, task=task, upstreamName=name, policies=(FLOOR,), price=price),
+            policies=[guard_entry("t", "g", body)], credentials={"secret": "s3cret", "key": "k3y"},
+        )  # fmt: skip
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, engine: FakeUpstream, guard: FakeUpstream) -> Guarded:
+    """Give what is started by a test."""
+    return Guarded(tmp_path, engine, guard)
+
+
+async def ask(gateway: RunningGateway, *messages: dict[str, Any], **more: Any) -> httpx2.Response:
+    """Ask the model."""
+    said = messages or ({"role": "user", "content": SECRET_TEXT},)
+    async with httpx2.AsyncClient(base_url=gateway.url) as client:
+        return await client.post("/v1/chat/completions", json={"model": "chat", "messages": list(said), **more})
+
+
+def moderation(**fields: Any) -> ModerationGuard:
+    """Give a guard that asks the model about what users say."""
+    return ModerationGuard(**{"name": "harm", "appliesTo": (Source.USER,), "model": "test/guard", **fields})
+
+
+# --- Moderation -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_moderating_model_blocks(
+    guarded: Guarded, guarding: Guarding, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Named is the guard, and neither the model nor the text: not in the error, not in a log, not in a metric."""
+    caplog.set_level(logging.DEBUG)
+    async with guarded.running(moderation()) as gateway:
+        guarding.says = "unsafe\nS1"
+        refused = await ask(gateway)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "content_filter")
+        assert "`harm`" in refused.text
+        assert guarded.engine.requests == []
+        guarding.says = "safe"
+        assert (await ask(gateway)).status_code == 200
+        told = gateway.gateway.metrics.render().decode() + caplog.text + refused.text + str(refused.headers)
+        assert "zebra" not in told
+        await gateway.settled()
+    (question, *_) = guarded.guard.requests
+    assert question.document["messages"] == [{"role": "user", "content": SECRET_TEXT}]
+    assert question.document["model"] == "llama-guard-3"
+
+
+async def test_categories_are_those_of_the_policy(guarded: Guarded, guarding: Guarding) -> None:
+    """What it does not name passes."""
+    guarding.says = "unsafe\nS10"
+    wanted = (ModerationCategory(name="Violent Crimes"), ModerationCategory(name="S9"))
+    async with guarded.running(moderation(categories=wanted)) as gateway:
+        assert (await ask(gateway)).status_code == 200
+        guarding.says = "unsafe\nS9"
+        assert (await ask(gateway)).status_code == 400
+
+
+@pytest.mark.parametrize("says", ["I cannot judge that", "", "<error>", {"choices": []}, {"a": 1}])
+@pytest.mark.parametrize(("on_error", "status"), [(OnError.CLOSED, 503), (OnError.OPEN, 200)])
+async def test_a_model_that_says_nothing_could_not_decide(
+    guarded: Guarded, guarding: Guarding, says: Any, on_error: OnError, status: int
+) -> None:
+    """Closed: 503, and nothing is sent; open: it goes on, and says so in a header."""
+    guarding.says = says
+    async with guarded.running(moderation(onError=on_error)) as gateway:
+        found = await ask(gateway)
+        assert found.status_code == status
+        assert len(guarded.engine.requests) == (status == 200)
+        if status == 200:
+            assert "harm=failed" in found.headers["x-capstan-guard"]
+
+
+@pytest.mark.parametrize(("on_error", "status"), [(OnError.CLOSED, 503), (OnError.OPEN, 200)])
+async def test_a_model_that_is_down_or_slow_could_not_decide(
+    guarded: Guarded, guarding: Guarding, on_error: OnError, status: int
+) -> None:
+    """The same by its status, and by its deadline."""
+    guarding.fails = True
+    async with guarded.running(moderation(onError=on_error, timeoutMillis=300)) as gateway:
+        assert (await ask(gateway)).status_code == status
+        guarding.fails, guarding.says = False, None
+        assert (await ask(gateway)).status_code == status
+
+
+async def test_a_model_that_is_not_served_could_not_decide(guarded: Guarded) -> None:
+    """Closed, and said by the name of the guard."""
+    async with guarded.running(moderation(model="test/gone")) as gateway:
+        found = await ask(gateway)
+        assert (found.status_code, "`harm`" in found.text) == (503, True)
+
+
+async def test_what_guards_cost_is_on_the_clients_bill(guarded: Guarded) -> None:
+    """Both calls are."""
+    async with guarded.running(moderation()) as gateway:
+        found = await ask(gateway)
+        assert found.status_code == 200
+        alone = (5 + 2) / 1_000_000
+        assert math.isclose(float(found.headers["x-capstan-cost"]), 2 * alone, rel_tol=1e-6)
+
+
+async def test_answers_are_moderated_behind_their_question(guarded: Guarded, guarding: Guarding) -> None:
+    """A block of an answer ends it by a content filter; the judge has seen what it answers."""
+    guarding.says = "unsafe\nS1"
+    async with guarded.running(moderation(appliesTo=(Source.TEXT,)), output=True) as gateway:
+        found = await ask(gateway)
+        (choice,) = found.json()["choices"]
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("content_filter", "")
+    (question,) = guarded.guard.requests
+    assert [one["content"] for one in question.document["messages"]] == [SECRET_TEXT, "Hello there"]
+
+
+def flagged(request: Received) -> dict[str, Any]:
+    """Moderate as OpenAI's API does: what has a zebra in it is violence."""
+    results = [
+        {"flagged": "zebra" in text, "categories": {"violence": "zebra" in text}, "category_scores": {"violence": 0.8}}
+        for text in request.document["input"]
+    ]
+    return {"id": "modr-1", "model": "omni-moderation-latest", "results": results}
+
+
+async def test_a_service_moderates(guarded: Guarded, guarding: Guarding) -> None:
+    """All texts in one call, with its key; what is redacted is the piece that it flags."""
+    guarding.says = flagged
+    one = moderation(
+        model=None, url=f"{guarded.guard.url}/v1/moderations", credentialFile="key", action=Action.REDACT,
+        categories=(ModerationCategory(name="violence", threshold=0.5),), upstreamModel="omni",
+        appliesTo=ASKED,
+    )  # fmt: skip
+    async with guarded.running(one) as gateway:
+        found = await ask(gateway, {"role": "system", "content": "be kind"}, {"role": "user", "content": SECRET_TEXT})
+        assert found.status_code == 200, found.text
+    (question,) = guarded.guard.requests
+    assert question.headers["authorization"] == "Bearer k3y"
+    assert question.document["model"] == "omni"
+    assert set(question.document["input"]) == {"be kind", SECRET_TEXT}
+    assert b"zebra" not in guarded.engine.requests[0].body
+
+
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254/latest/", "http://[fd00:ec2::254]/", "http://[::ffff:169.254.169.254]/"]
+)
+async def test_addresses_of_a_cloud_are_not_asked(guarded: Guarded, url: str) -> None:
+    """Whoever writes a policy does not read the credentials of the gateway's own machine."""
+    async with guarded.running(moderation(model=None, url=url)) as gateway:
+        assert (await ask(gateway)).status_code == 503
+
+
+# --- doubtful cases ---------------------------------------------------------------------------------------------------
+
+
+class Doubting:
+    """A detector that is in doubt of zebras, sure of lions, and finds nothing else."""
+
+    cost = Cost.CHEAP
+
+    def scan(self, text: str, source: Source) -> Scan:
+        """Look for them."""
+        if "lion" in text:
+            return Scan(findings=[Finding("lion", 0, len(text))])
+        return Scan(doubt=0.5) if "zebra" in text else Scan()
+
+
+def classes(label: str, likely: float) -> Any:
+    """Classify every text so."""
+
+    def classify(request: Received) -> dict[str, Any]:
+        probs = [1 - likely, likely]
+        rows = [
+            {"index": n, "label": label, "probs": probs, "num_classes": 2}
+            for n in range(len(request.document["input"]))
+        ]
+        return {"id": "c", "object": "list", "data": rows, "usage": {"prompt_tokens": 9, "total_tokens": 9}}
+
+    return classify
+
+
+@pytest.mark.parametrize(
+    ("task", "found", "harmless", "broken"),
+    [
+        (Task.CLASSIFY, classes("JAILBREAK", 0.9), classes("BENIGN", 0.1), classes("spam", 0.9)),
+        (Task.CHAT, '{"attack": 0.9}', '{"attack": 0.1}', "no attack at all"),
+    ],
+)
+async def test_a_model_decides_of_what_is_in_doubt(
+    guarded: Guarded,
+    guarding: Guarding,
+    monkeypatch: pytest.MonkeyPatch,
+    task: Task,
+    found: Any,
+    harmless: Any,
+    broken: Any,
+) -> None:
+    """Only of that: what the detector finds, and what it finds nothing in, is not asked about."""
+    monkeypatch.setitem(BUILDERS, AttackGuard, lambda _: Doubting())  # type: ignore[attr-defined]
+    one = AttackGuard(
+        type="Jailbreak", name="jail", appliesTo=(Source.USER,), classifier=Classifier(model="test/guard")
+    )
+    async with guarded.running(one, task=task, name="prompt-guard") as gateway:
+        assert (await ask(gateway, {"role": "user", "content": "a lion"})).status_code == 400
+        assert (await ask(gateway, {"role": "user", "content": "a cat"})).status_code == 200
+        assert guarded.guard.requests == []
+        guarding.says = found
+        assert (await ask(gateway)).status_code == 400
+        guarding.says = harmless
+        assert (await ask(gateway)).status_code == 200
+        guarding.says = broken
+        assert (await ask(gateway)).status_code == 503
+    assert all(SECRET_TEXT.encode() in one.body for one in guarded.guard.requests)
+
+
+async def test_a_long_text_is_classified_in_windows(
+    guarded: Guarded, guarding: Guarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attack at its end is found, and no window is longer than classifiers read."""
+    monkeypatch.setitem(BUILDERS, AttackGuard, lambda _: Doubting())  # type: ignore[attr-defined]
+
+    def classify(request: Received) -> dict[str, Any]:
+        texts = request.document["input"]
+        rows = [
+            {"index": n, "label": "LABEL_0", "probs": [0.1, 0.9] if "zebra eats" in text else [0.9, 0.1]}
+            for n, text in enumerate(texts)
+        ]
+        return {"data": [{**row, "label": f"LABEL_{int(row['probs'][1] > 0.5)}"} for row in rows]}
+
+    guarding.says = classify
+    one = AttackGuard(
+        type="PromptInjection", name="in", appliesTo=(Source.USER,), classifier=Classifier(model="test/guard")
+    )
+    async with guarded.running(one, task=Task.CLASSIFY) as gateway:
+        assert (await ask(gateway, {"role": "user", "content": "word " * 3000 + SECRET_TEXT})).status_code == 400
+        assert (await ask(gateway, {"role": "user", "content": "zebra " * 3000})).status_code == 200
+        assert (await ask(gateway, {"role": "user", "content": "zebra " * 300_000})).status_code == 503
+    assert all(len(text) <= 960 for one in guarded.guard.requests for text in one.document["input"])
+
+
+# --- Webhook ----------------------------------------------------------------------------------------------------------
+
+
+def webhook(url: str, **fields: Any) -> WebhookGuard:
+    """Give a guard of the user's own."""
+    return WebhookGuard(
+        **{"name": "own", "appliesTo": (Source.USER,), "url": f"{url}/check?v=1", "secretFile": "secret", **fields}
+    )
+
+
+async def test_a_webhook_is_asked_and_signed(guarded: Guarded, guarding: Guarding) -> None:
+    """It gets the pieces with who has written them, signed over a time and the body; its message is told."""
+    guarding.says = {
+        "action": "block",
+        "message": "not at night",
+        "findings": [{"piece": 0, "start": 4, "end": 9, "kind": "Animal"}],
+    }
+    async with guarded.running(webhook(guarded.guard.url)) as gateway:
+        found = await ask(gateway)
+        assert (found.status_code, found.json()["error"]["message"]) == (400, "not at night")
+    (received,) = guarded.guard.requests
+    assert received.path == "/check?v=1"
+    document = received.document
+    assert document["requestId"] == found.headers[REQUEST_ID_HEADER]
+    assert {name: document[name] for name in ("version", "stage", "guard", "pieces")} == {
+        "version": 1, "stage": "input", "guard": "own",
+        "pieces": [{"source": "User", "path": "messages[0].content", "text": SECRET_TEXT}],
+    }  # fmt: skip
+    at, digest = (part.partition("=")[2] for part in received.headers["x-capstan-signature"].split(","))
+    expected = hmac.new(b"s3cret", f"{at}.".encode() + received.body, hashlib.sha256).hexdigest()
+    assert hmac.compare_digest(digest, expected)
+
+
+async def test_a_webhook_decides_what_becomes_of_it(guarded: Guarded, guarding: Guarding) -> None:
+    """Allow, warn, redact; never more than the policy's own action."""
+    async with guarded.running(webhook(guarded.guard.url)) as gateway:
+        guarding.says = {"action": "allow"}
+        assert "x-capstan-guard" not in (await ask(gateway)).headers
+        guarding.says = {"action": "warn"}
+        assert (await ask(gateway)).headers["x-capstan-guard"] == "own=warned"
+        guarding.says = {"action": "redact", "findings": [{"piece": 0, "start": 4, "end": 9, "kind": "animal"}]}
+        assert (await ask(gateway)).headers["x-capstan-guard"] == "own=redacted"
+        assert guarded.engine.requests[-1].document["messages"][0]["content"] == "the [ANIMAL_1] eats at midnight"
+    async with guarded.running(webhook(guarded.guard.url, action=Action.WARN)) as gateway:
+        guarding.says = {"action": "block"}
+        found = await ask(gateway)
+        assert (found.status_code, found.headers["x-capstan-guard"]) == (200, "own=warned")
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {}, {"action": "no"}, {"action": "block", "findings": [{"piece": 9, "start": 0, "end": 1}]},
+        {"action": "block", "findings": [{"piece": 0, "start": 5, "end": 500}]}, {"action": "allow" * 20_000}, b"[]",
+        b"nonsense",
+    ],
+)  # fmt: skip
+async def test_a_bad_verdict_is_none(guarded: Guarded, guarding: Guarding, says: Any) -> None:
+    """Closed: the request is not sent on."""
+    guarding.says = says
+    async with guarded.running(webhook(guarded.guard.url)) as gateway:
+        assert (await ask(gateway)).status_code == 503
+        assert guarded.engine.requests == []
+
+
+async def test_a_webhook_is_not_followed_elsewhere(guarded: Guarded, guard: FakeUpstream) -> None:
+    """A redirect is no verdict, and a key that is missing signs nothing."""
+
+    async def elsewhere(_: Received, wire: Wire) -> None:
+        await wire.head(302, f"location: {guard.url}/other", length=0)
+        wire.ended = True
+
+    guard.respond = elsewhere
+    async with guarded.running(webhook(guard.url)) as gateway:
+        assert (await ask(gateway)).status_code == 503
+    assert len(guard.requests) == 1
+    async with guarded.running(webhook(guard.url, secretFile="gone")) as gateway:
+        assert (await ask(gateway)).status_code == 503
+    assert len(guard.requests) == 1
+
+
+# --- about an answer as a whole ---------------------------------------------------------------------------------------
+
+CONTEXT = {"role": "tool", "tool_call_id": "c1", "content": "Paris is the capital of France."}
+CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+}
+QUESTION = {"role": "user", "content": "Which is the capital?"}
+
+
+def grounding(**fields: Any) -> GroundingGuard:
+    """Give a guard that wants half of the sentences supported."""
+    return GroundingGuard(**{"name": "true", "appliesTo": (Source.TEXT,), "model": "test/guard", **fields})
+
+
+async def test_an_answer_that_is_not_supported_is_withheld(guarded: Guarded, guarding: Guarding) -> None:
+    """By a judge that has seen the context; without a context nobody is asked."""
+    guarding.says = '{"supported": [], "unsupported": [1]}'
+    async with guarded.running(grounding(), output=True, name="judge") as gateway:
+        found = await ask(gateway, QUESTION, CALL, CONTEXT)
+        assert found.json()["choices"][0]["finish_reason"] == "content_filter", found.text
+        assert b"Paris is the capital" in guarded.guard.requests[0].body
+        assert (await ask(gateway, QUESTION)).json()["choices"][0]["finish_reason"] == "stop"
+        assert len(guarded.guard.requests) == 1
+        guarding.says = '{"supported": [1], "unsupported": []}'
+        assert (await ask(gateway, QUESTION, CALL, CONTEXT)).json()["choices"][0]["finish_reason"] == "stop"
+        guarding.says = "It looks fine to me"
+        assert (await ask(gateway, QUESTION, CALL, CONTEXT)).status_code == 502
+
+
+async def test_an_answer_is_scored_against_its_context(guarded: Guarded, guarding: Guarding) -> None:
+    """By a model of task score, in pairs."""
+    score = 0.1
+    guarding.says = lambda request: {
+        "data": [{"index": n, "score": score} for n in range(len(request.document["text_1"]))],
+        "usage": {"prompt_tokens": 1},
+    }
+    async with guarded.running(grounding(), output=True, task=Task.SCORE) as gateway:
+        found = await ask(gateway, QUESTION, CALL, CONTEXT)
+        assert found.json()["choices"][0]["finish_reason"] == "content_filter", found.text
+        score = 0.9
+        found = await ask(gateway, QUESTION, CALL, CONTEXT)
+        assert found.json()["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_embeddings_tell_what_is_talked_about(guarded: Guarded, guarding: Guarding) -> None:
+    """Examples are asked about once; a text that is like one of what is denied is blocked."""
+
+    def embed(request: Received) -> dict[str, Any]:
+        vectors = [[1.0, 0.0] if "zebra" in text else [0.0, 1.0] for text in request.document["input"]]
+        data = [{"index": n, "object": "embedding", "embedding": vector} for n, vector in enumerate(vectors)]
+        return {"object": "list", "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+
+    guarding.says = embed
+    one = TopicsGuard(
+        name="topics",
+        appliesTo=(Source.USER,),
+        model="test/guard",
+        deny=(Topic(name="animals", examples=("a zebra",)),),
+    )
+    async with guarded.running(one, task=Task.EMBED) as gateway:
+        assert (await ask(gateway)).status_code == 400
+        assert (await ask(gateway, {"role": "user", "content": "the weather"})).status_code == 200
+    assert [one.document["input"] for one in guarded.guard.requests] == [["a zebra"], [SECRET_TEXT], ["the weather"]]

@@ -1,0 +1,136 @@
+"""What is sent to a webhook, what its verdict is, and which services are asked."""
+
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capstan_contract.guards import Action
+from capstan_gateway.guards.port import Finding, Scan
+from capstan_gateway.guards.prompts.unreadable import Unreadable
+from capstan_gateway.images.addresses import is_no_clouds_own
+from capstan_gateway.pipeline.guards.asked.service import service_at
+from capstan_gateway.pipeline.guards.asked.webhook import read_verdict, signature
+
+DOCS = Path(__file__).parents[4] / "docs" / "guards-asking.md"
+
+
+def receiver() -> dict[str, Any]:
+    """Give what the example of the documentation defines."""
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "receiver"}
+    exec(code, names)  # noqa: S102
+    return names
+
+
+def test_the_documented_receiver_verifies_what_is_sent() -> None:
+    """The signature of another body, of another key, or of another time is refused."""
+    verified = receiver()["verified"]
+    signed = signature(b"s3cret", 1000, b'{"a": 1}').decode()
+    assert verified(signed, b'{"a": 1}', 1100.0)
+    assert not verified(signed, b'{"a": 2}', 1100.0)
+    assert not verified(signed, b'{"a": 1}', 1301.0)
+    assert not verified(signature(b"other", 1000, b'{"a": 1}').decode(), b'{"a": 1}', 1000.0)
+    assert not verified("", b"", 1000.0)
+    assert not verified("t=1,v1=", b"", 1.0)
+
+
+def test_the_documented_receiver_answers() -> None:
+    """Over HTTP: its verdict is one, and what is not signed gets none."""
+    server = HTTPServer(("127.0.0.1", 0), receiver()["Receiver"])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    body = b'{"pieces": [{"text": "a zebra"}]}'
+    try:
+        headers = {"x-capstan-signature": signature(b"s3cret", int(time.time()), body).decode()}
+        url = f"http://127.0.0.1:{server.server_port}/"
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as answer:
+            told = read_verdict(answer.read(), ["a zebra"], Action.BLOCK)
+        assert told == [Scan(findings=[Finding("webhook", 0, 7, action=Action.BLOCK)])]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(urllib.request.Request(url, body), timeout=30)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_verdict_says_where_and_what() -> None:
+    """Findings by their places; a kind that is no name is another one; a message is for the client."""
+    told = read_verdict(
+        b'{"action": "redact", "message": "no", "findings": [{"piece": 1, "start": 2, "end": 3, "kind": "My Kind"},'
+        b' {"piece": 1, "start": 0, "end": 1}]}',
+        ["ab", "cde"], Action.BLOCK,
+    )  # fmt: skip
+    redact = Action.REDACT
+    assert told == [
+        Scan(findings=[], message="no"),
+        Scan(findings=[Finding("webhook", 0, 1, action=redact), Finding("my-kind", 2, 3, action=redact)], message="no"),
+    ]
+    assert read_verdict(b'{"action": "allow", "findings": 3}', ["x"], Action.BLOCK) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"", b"allow", b"[]", b"{}", b'{"action": null}', b'{"action": "ALLOW"}', b'{"action": ["allow"]}',
+        b'{"action": "block", "message": 3}', b'{"action": "warn", "findings": {}}',
+        b'{"action": "block", "message": "' + b"x" * 501 + b'"}',
+        b'{"action": "redact", "findings": [{"piece": 0, "start": 0, "end": 0}]}',
+        b'{"action": "redact", "findings": [{"piece": -1, "start": 0, "end": 1}]}',
+        b'{"action": "redact", "findings": [{"piece": 0, "start": true, "end": 1}]}',
+        b'{"action": "redact", "findings": [{"piece": 0, "start": 0, "end": 4}]}', b'{"action": "redact", "findings": [7]}',
+        b'{"action": "redact", "findings": [{"piece": 0, "start": 0, "end": 1, "kind": 1}]}',
+    ],
+)  # fmt: skip
+def test_what_is_no_verdict_is_unreadable(answer: bytes) -> None:
+    """It is never taken for `allow`."""
+    with pytest.raises(Unreadable):
+        read_verdict(answer, ["abc"], Action.BLOCK)
+
+
+def test_services_by_their_url() -> None:
+    """With port, path and query as they are written."""
+    one = service_at("https://guard.example:8443/v1/check?a=b")
+    assert (one.endpoint.scheme, one.endpoint.host, one.endpoint.port, one.path) == (
+        "https", "guard.example", 8443, b"/v1/check?a=b",
+    )  # fmt: skip
+    assert service_at("http://[::1]").endpoint.host == "::1"
+    assert service_at("http://[::1]").path == b"/"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a/", "a", "", "http://", "https://u:p@a/", "http://a/#b", "http://a/ b", "http://a:99999/", "http://[x/"],
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    """With words for whoever wrote the policy, and without the URL, in which a password may stand."""
+    with pytest.raises(ValueError, match="its url"):
+        service_at(url)
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1", "127.0.0.1", "::1", "192.168.1.1", "fd12::1", "8.8.8.8", "2606:4700::1", "::ffff:10.0.0.1"]
+)
+def test_private_addresses_are_asked(address: str) -> None:
+    """Whoever writes a policy may name services of the cluster."""
+    assert is_no_clouds_own(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254", "169.254.0.1", "fe80::1", "fe80::1%eth0", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1",
+        "::a9fe:a9fe", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255",
+        "ff02::1", "x", "",
+    ],
+)  # fmt: skip
+def test_addresses_of_a_clouds_own_services_are_not(address: str) -> None:
+    """In every form that reaches one."""
+    assert not is_no_clouds_own(address)
