@@ -1,19 +1,21 @@
 """What the two ports serve: the inference routes beside the pages of the API, and the admin pages."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from fastapi import FastAPI
 
 from capstan_gateway.composition import Gateway
 from capstan_gateway.inference.azure import AzurePaths
 from capstan_gateway.inference.handler import InferenceHandler
-from capstan_gateway.inference.routes import ROUTES
+from capstan_gateway.inference.routes import MODERATIONS, ROUTES
 from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
 from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages
 from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.pages.usage import usage_routes
+from capstan_gateway.pipeline.guards.moderations import answer_moderation
 from capstan_gateway.serving.cors import CorsSettings
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.serving.service import Service, ServingLimits
@@ -32,6 +34,7 @@ def api_listener(gateway: Gateway) -> Listener:
             ids=gateway.ids,
             turned_away=gateway.turned_away,
             gate=gateway.gate,
+            answer=partial(answer_moderation, gateway.deps) if route is MODERATIONS else None,
         )
         for route in ROUTES
     }

@@ -1,6 +1,6 @@
 """Handlers of the server itself, found by their path before any framework looks at a request."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from capstan_contract.names import REQUEST_ID_HEADER
@@ -10,9 +10,11 @@ from capstan_gateway.identity.credential import API_KEY, AUTHORIZATION, CREDENTI
 from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.principal import NOBODY
 from capstan_gateway.identity.tokens import Undecided
+from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.options import MAX_COST_HEADER, Options
+from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.request import Route
 from capstan_gateway.pipeline.run import serve
 from capstan_gateway.pipeline.watch import InFlight
@@ -55,7 +57,9 @@ class InferenceHandler:
         ids: RequestIds,
         turned_away: TurnedAway,
         gate: Gate,
+        answer: Callable[[Ask], Awaitable[Reply]] | None = None,
     ) -> None:
+        """Make it; `answer` gives the replies in place of models."""
         self._route = route
         self._deps = deps
         self._store = store
@@ -63,6 +67,7 @@ class InferenceHandler:
         self._ids = ids
         self._turned_away = turned_away
         self._gate = gate
+        self._answer = answer
 
     def __call__(self, exchange: Exchange, waited: bool = False, model: str = "") -> Awaitable[None] | None:
         """Begin to serve one request; give what serves it to its end, unless it has its answer already.
@@ -95,7 +100,7 @@ class InferenceHandler:
             exchange.keep_alive = False
         exchange.on_gone = delivery.leave
         requests.add(delivery)
-        return serve(delivery, self._deps, requests.remove)
+        return serve(delivery, self._deps, requests.remove, self._answer)
 
     async def _begin_later(self, exchange: Exchange, undecided: Undecided, model: str) -> None:
         """Begin again, at most one time, when the issuer of the token has published its keys once more."""

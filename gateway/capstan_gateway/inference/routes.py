@@ -3,9 +3,14 @@
 from typing import Final
 
 from capstan_contract.config import Task
+from capstan_contract.names import AUTO
 from capstan_gateway.dialects.clients.spoken import COUNTED, MESSAGES, RESPONSES
 from capstan_gateway.dialects.clients.tokenized import TOKENIZED
+from capstan_gateway.pipeline.guards.asked.model import MODERATION_PATH
 from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, TOKENIZE_PATH, Route
+
+MODERATIONS: Final = Route("/v1/moderations", MODERATION_PATH, frozenset(Task), ("input",), model=AUTO)
+"""Models answer here that moderate, and those for which guards do."""
 
 ROUTES: Final = (
     Route("/v1/chat/completions", CHAT_PATH, frozenset((Task.CHAT,)), ("messages",), streams=True),
@@ -18,5 +23,6 @@ ROUTES: Final = (
     Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",)),
     Route("/v1/classify", b"/classify", frozenset((Task.CLASSIFY,))),
     Route("/v1/score", b"/score", frozenset((Task.SCORE, Task.EMBED))),
+    MODERATIONS,
     Route("/v1/rerank", b"/rerank", frozenset((Task.SCORE, Task.EMBED)), ("query", "documents")),
 )

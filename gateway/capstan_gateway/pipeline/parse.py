@@ -128,7 +128,9 @@ def parse(route: Route, body: bytes, document: dict[str, Any] | None = None, ali
         document = load(body)
     name = document.get("model")
     if type(name) is not str or not 0 < len(name) <= MAX_MODEL_NAME:
-        raise _model_fault(name)
+        if name is not None or not route.model:
+            raise _model_fault(name)
+        document, alike = {**document, "model": route.model}, False
     plain = True
     for field in route.required:
         value = document.get(field)

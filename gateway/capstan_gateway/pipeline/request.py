@@ -37,6 +37,8 @@ class Route:
     """Whether `stream: true` has a meaning here."""
     dialect: Dialect | None = None
     """What clients speak here; None: what the engines speak."""
+    model: str = ""
+    """Which model is asked where the body names none; "": that is refused."""
 
     @property
     def counts(self) -> bool:

@@ -1,10 +1,11 @@
 """One request from its first byte to its record; whatever goes wrong on the way becomes one answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from capstan_gateway.errors import ClientGone, ShuttingDown
+from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.costed import costed
 from capstan_gateway.pipeline.delivery import Delivery
@@ -26,8 +27,16 @@ LAST_WORD_SECONDS: Final = 1.0
 """How long an interrupted request may take to tell its client why."""
 
 
-async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None]) -> None:
-    """Answer the request, whatever happens, and `leave` at the end; raises only when the process cancels it."""
+async def serve(
+    delivery: Delivery,
+    deps: Deps,
+    leave: Callable[[Delivery], None],
+    answer: Callable[[Ask], Awaitable[Reply]] | None = None,
+) -> None:
+    """Answer the request, whatever happens, and `leave` at the end; raises only when the process cancels it.
+
+    `answer` gives the reply in place of the model.
+    """
     try:
         request = receive(delivery, deps)
         if request is None:
@@ -37,7 +46,7 @@ async def serve(delivery: Delivery, deps: Deps, leave: Callable[[Delivery], None
             await with_history(delivery, ask, deps.responses, deps.executor)
         if ask.options is not NO_OPTIONS:
             await bind_cost(ask, deps)
-        reply: Reply = await ask.model.answer(ask)
+        reply: Reply = await (ask.model.answer if answer is None else answer)(ask)
         if delivery.client_document is not None:
             # The answer of the Responses API repeats the tools of its request.
             if isinstance(reply, WholeReply) and max(len(reply.body), request.came) > LARGE_BYTES:
