@@ -6,7 +6,8 @@ A detector that is expensive to have (a model, a large dictionary) is imported a
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from capstan_contract.guards import Guard, KeywordsGuard, PiiGuard, RegexGuard
+from capstan_contract.guards import AttackGuard, Guard, KeywordsGuard, PiiGuard, RegexGuard
+from capstan_gateway.guards.attacks.build import build_attack_detector
 from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.plain.keywords import build_keywords_detector
 from capstan_gateway.guards.plain.regex import build_regex_detector
@@ -18,6 +19,7 @@ Build = Callable[[Any], Detector | None]
 Raises ValueError, with words for whoever wrote the policy, when the guard cannot be enforced."""
 
 BUILDERS: Final[Mapping[type[Guard], Build]] = {
+    AttackGuard: build_attack_detector,
     KeywordsGuard: build_keywords_detector,
     PiiGuard: build_pii_detector,
     RegexGuard: build_regex_detector,

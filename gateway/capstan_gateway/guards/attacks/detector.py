@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 
 from capstan_contract.guards import AttackGuard, Sensitivity, Source
 from capstan_gateway.guards.attacks.classifier import AttackThresholds, SharedClassifier
-from capstan_gateway.guards.attacks.evidence import Evidence, Sign, gather, weigh
+from capstan_gateway.guards.attacks.evidence import Evidence, Sign, gather, prepare, weigh
 from capstan_gateway.guards.embed.files import EmbeddingsMissing, check_libraries
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 from capstan_gateway.guards.text.readable import readable
@@ -148,8 +148,9 @@ def installed_judge() -> tuple[Classifier, Thresholds] | None:
     return SharedClassifier(), AttackThresholds.load()
 
 
-def build_attack_detector(guard: AttackGuard) -> AttackDetector:
-    """Make the detector of a guard."""
+def attack_detector(guard: AttackGuard) -> AttackDetector:
+    """Make the detector of a guard. The first one compiles the patterns, which takes some 200 ms."""
+    prepare()
     judge = installed_judge()
     if judge is None:
         return AttackDetector(guard.type, guard.sensitivity)

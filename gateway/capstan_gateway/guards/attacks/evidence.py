@@ -30,6 +30,8 @@ _HIDDEN_POWER: Final = 1.5
 """Who encodes something does not want it to be read."""
 _MENTIONED: Final = 0.4
 """What is left of the weight of words that are talked about."""
+_WORTH_A_LOOK: Final = 0.3
+"""Least weight of words of which it matters whether they are only talked about."""
 NEAR: Final = 2000
 """Characters in which things count together."""
 _QUOTES: Final = "\"'`"
@@ -37,7 +39,15 @@ _TALKS: Final = re.compile(
     r"\b(?:detect|prevent|protect|defend|mitigat|classif|vulnerab|injections?\b|attack|phrase|keyword|regex|filter|"
     r"security|example|explain|what does|meaning|research|article|paper|sentence|string|attempts?)"
 )
-_PLAIN_CODECS: Final = frozenset(("markup", "escapes"))
+_ABOUT: Final = re.compile(
+    r"(?:\b(?:told|asked|tells|asks|advised|said|says|reported|how|whether|why|best way|better|possible|legal|ethical"
+    r"|okay|fine|safe|wrong|going|used|refus\w+"
+    r"|(?:do|can|could|should|may|must|would|shall) (?:i|we|he|she|they|one)"
+    r"|(?:i|we) (?:just )?(?:need|want|have|had|would like|plan|tried|try|decided))\W+"
+    r"(?:(?:me|us|him|her|them|people|users|everyone|somebody|someone)\W+)?(?:to\W+)?)$"
+)
+"""What stands in front of an order that somebody tells of, or asks about, and does not give."""
+_PLAIN_CODECS: Final = frozenset(("markup", "escapes", "gaps"))
 """What browsers and programs write as well."""
 
 
@@ -69,6 +79,13 @@ class Evidence:
     """The text itself first."""
 
 
+def prepare() -> None:
+    """Make what `gather` needs, once, instead of when the first text comes."""
+    automaton()
+    loose_automaton()
+    gather("-", Source.USER)
+
+
 def gather(text: str, source: Source) -> Evidence:
     """Look at a text. Raises nothing; linear in its length."""
     signs: dict[tuple[str, int, int], Sign] = {}
@@ -95,7 +112,7 @@ def _signs(view: View, folded: str, source: Source) -> Iterator[Sign]:
         injection, jailbreak = _weights(pattern, source)
         if hidden:
             injection, jailbreak = _stronger(injection, _HIDDEN_POWER), _stronger(jailbreak, _HIDDEN_POWER)
-        elif _is_mentioned(folded, start, end):
+        elif max(injection, jailbreak) >= _WORTH_A_LOOK and _is_mentioned(folded, start, end):
             injection, jailbreak = injection * _MENTIONED, jailbreak * _MENTIONED
         yield Sign(pattern.kind, *view.back(*way.back(start, end)), injection, jailbreak)
 
@@ -115,10 +132,13 @@ def _stronger(weight: float, power: float) -> float:
 
 
 def _is_mentioned(folded: str, start: int, end: int) -> bool:
-    """Say whether words stand in quotes, in a text that talks about such words."""
-    before = folded[max(0, start - 24) : start]
+    """Say whether words are told of, or stand in quotes in a text that talks about such words."""
+    before = folded[max(0, start - 48) : start]
+    if _ABOUT.search(before):
+        return True
+    before = before[-24:]
     mark = next((quote for quote in reversed(before) if quote in _QUOTES), None)
-    if mark is None or mark not in folded[end : end + 160]:
+    if mark is None or mark not in folded[start + 1 : end + 160]:
         return False
     return (
         _TALKS.search(folded, max(0, start - 400), start) is not None

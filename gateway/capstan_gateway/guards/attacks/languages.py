@@ -196,21 +196,21 @@ _LANGUAGES: Final = {
         "fara (?:nicio |niciun )?(?:restrictii|reguli|limite|filtre|cenzura)|de acum (?:inainte|incolo)",
     ),
 }  # fmt: skip
-_CLOSE: Final = r"[^,.;:!?\n]{0,30}"
+_CLOSE: Final = r"[^,.;:!?\n\"]{0,30}"
 _NEAR: Final = r"[^\n.!?]{0,60}?"
 
 
 def _patterns(language: _Language) -> tuple[Pattern, ...]:
     edge = "" if not language.undo.isascii() else r"\b"
-    undo, show, prompt = (rf"{edge}(?:{part})" for part in (language.undo, language.show, language.prompt))
-    orders = rf"(?:{language.earlier}){_CLOSE}(?:{language.orders})"
-    after = rf"(?:{language.orders}){_CLOSE}(?:{language.earlier})"
+    undo, earlier, orders, show, prompt, free = (rf"{edge}(?:{part})" for part in language)
+    earlier += edge
+    which = rf"(?:{earlier}{_CLOSE}{orders}|{orders}{_CLOSE}{earlier})"
     return (
-        Pattern("override", rf"{undo}{_NEAR}(?:{orders}|{after})", 0.88, 0.45),
-        Pattern("override", rf"{orders}{_NEAR}{undo}", 0.85, 0.45),
+        Pattern("override", rf"{undo}{_NEAR}{which}", 0.88, 0.45),
+        Pattern("override", rf"{earlier}{_CLOSE}{orders}{_NEAR}{undo}", 0.85, 0.45),
         Pattern("prompt-extraction", rf"{show}{_NEAR}{prompt}", 0.7, 0.15),
         Pattern("prompt-extraction", rf"{prompt}{_NEAR}{show}", 0.7, 0.15),
-        Pattern("rule-free", rf"{edge}(?:{language.free})", 0.25, 0.4),
+        Pattern("rule-free", free, 0.25, 0.4),
     )
 
 

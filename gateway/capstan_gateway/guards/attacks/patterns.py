@@ -22,8 +22,10 @@ from capstan_gateway.guards.attacks.templates import TEMPLATES
 from capstan_gateway.guards.text.fold import fold
 
 PATTERNS: Final = (*INJECTION, *JAILBREAK, *TEMPLATES, *LANGUAGES)
-REACH: Final = 320
-"""Bytes in front of and behind a literal in which a pattern must match as a whole."""
+REACH: Final = 120
+"""Bytes in front of and behind a literal in which a pattern must match as a whole, beside the gaps that it allows."""
+LEAST_GAP: Final = 16
+_GAPS: Final = re.compile(rb"\{\d+,(\d+)\}")
 _MEMORY: Final = 8 << 20
 _FOREIGN: Final = re.compile(r"[^\x00-\x7f]+")
 
@@ -60,6 +62,8 @@ class Automaton:
             for number, pattern in enumerate(patterns)
             if pattern.needs
         )
+        self._also = tuple(map(_second, needed))
+        self._reach = tuple(map(_reach, expressions))
         self._of_key = tuple(map(tuple, of_key.values()))
         self._keys = ahocorasick_rs.BytesAhoCorasick(list(of_key), implementation=ahocorasick_rs.Implementation.DFA)
 
@@ -79,9 +83,11 @@ class Automaton:
         for key, start, _ in self._keys.find_matches_as_indexes(words, overlapping=True):
             for number in self._of_key[key]:
                 near[number].append(start)
-        for number, places in near.items():
-            expression = self._expressions[number]
-            for begin, end in _around(places, len(text)):
+        for number, starts in near.items():
+            expression, reach, also = self._expressions[number], self._reach[number], self._also[number]
+            for begin, end in _around(starts, len(text), reach):
+                if also and not _has_any(words[begin : end + 1], also):
+                    continue
                 if found := expression.search(text, begin, end):
                     yield number, *found.span()
         for number, needs in self._needing:
@@ -89,15 +95,34 @@ class Automaton:
                 yield number, *found.span()
 
 
-def _around(places: Iterable[int], length: int) -> Iterator[tuple[int, int]]:
+def _has_any(around: bytes, keys: Iterable[bytes]) -> bool:
+    # NB: a loop: a generator would take longer than the search that this saves.
+    for key in keys:  # noqa: SIM110
+        if key in around:
+            return True
+    return False
+
+
+def _second(choices: Sequence[frozenset[bytes]]) -> tuple[bytes, ...]:
+    """Give what must be there as well; of several of which one is in another, the shorter."""
+    keys = choices[1] if len(choices) > 1 else frozenset[bytes]()
+    return tuple(key for key in keys if not any(other in key for other in keys if other != key))
+
+
+def _reach(expression: bytes) -> int:
+    """Give how far from a literal what matches can go: what usual words take, and the gaps that it allows."""
+    return REACH + sum(gap for gap in map(int, _GAPS.findall(expression)) if gap >= LEAST_GAP)
+
+
+def _around(places: Iterable[int], length: int, reach: int) -> Iterator[tuple[int, int]]:
     """Give what is around some places, those that are near each other together."""
     begin = end = -1
     for place in places:
         if place > end:
             if end >= 0:
                 yield begin, end
-            begin = max(0, place - REACH)
-        end = min(length, place + REACH)
+            begin = max(0, place - reach)
+        end = min(length, place + reach)
     yield begin, end
 
 

@@ -22,6 +22,9 @@ _CODE: Final = re.compile(
 )
 """Signs of code, JSON and Markdown, in which all of that is usual."""
 _BRACKETS: Final = (("(", ")"), ("[", "]"), ("{", "}"), ("<", ">"))
+_PROSE: Final = re.compile("[A-Za-z]{4,}")
+_LEAST_PROSE: Final = 8
+"""Words that are left of language: formulas have none."""
 _LEAST: Final = 4
 _MANY_ODD: Final = 7
 MANY: Final = 8
@@ -32,7 +35,7 @@ def odd_suffix(text: str) -> float:
     """Give how likely the end of a text is a suffix that was searched for, 0 for code."""
     tail = text[-TAIL:]
     unmatched = sum(abs(tail.count(opens) - tail.count(closes)) for opens, closes in _BRACKETS) + tail.count('"') % 2
-    if unmatched < 2 or _CODE.search(tail):
+    if unmatched < 2 or len(_PROSE.findall(tail)) < _LEAST_PROSE or _CODE.search(tail):
         return 0.0
     odd = sum(_ODD.search(word.strip("\"'.,;:!?")) is not None for word in tail.split()[1:][-_WORDS:])
     if odd < _LEAST:

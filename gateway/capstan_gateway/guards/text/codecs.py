@@ -35,6 +35,7 @@ _ESCAPES: Final = re.compile(
     r"|\\u\{[0-9A-Fa-f]{1,6}\}|\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|\\[nrt]"
     r"|[Uu]\+[0-9A-Fa-f]{4,6}\s?"
 )
+_GAP: Final = re.compile(r"[\W_]{16,}+")
 _MARKUP: Final = re.compile(r"<!--|-->|</?[A-Za-z][^<>]{0,300}>")
 _MORSE: Final = re.compile(r"(?<![.\-])[.\-]{1,6}(?:[ \n/|]{1,4}+[.\-]{1,6}){9,}+")
 _SIGNS: Final = """
@@ -156,6 +157,11 @@ def unescaped(text: str) -> list[Piece]:
 def without_markup(text: str) -> list[Piece]:
     """Give the whole text without tags of HTML: what stands in comments is kept."""
     return _replaced(text, _MARKUP, lambda _: "")
+
+
+def without_gaps(text: str) -> list[Piece]:
+    """Give the whole text with a blank for each long run of what is no letter and no digit."""
+    return _replaced(text, _GAP, lambda _: " ")
 
 
 def _replaced(text: str, expression: re.Pattern[str], of: Callable[[str], str]) -> list[Piece]:

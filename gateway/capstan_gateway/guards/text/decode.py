@@ -141,6 +141,10 @@ _CODECS: Final = (
         "apart", r"(?:\b\w[ \t\r\n.\-_*|/\\,~+:;]{1,4}){6}|(?:[a-z]{1,4}[\-_*.|~+]){4}|(?:\w\xc2\xb7){6}",
         _runs(spaced.runs_apart), loose=True,
     ),
+    _Codec(
+        "gaps", r"[\s!-/:-@\[-`{-~]{48}|(?:\xe3\x80\x80|\xc2\xa0|\xe2\x80[\x80-\x8f]){16}",
+        _all(codecs.without_gaps), whole=True,
+    ),
     _Codec("leet", _leet_gate(), _by_letter(spaced.LEET), whole=True),
     _Codec("reversed", _REVERSED, _backwards, whole=True),
     _Codec("reversed-words", rf"\b(?:{_REVERSED})\b", _all(_words_backwards), whole=True),

@@ -89,20 +89,48 @@ def _fold_run(run: re.Match[str]) -> str:
     return run[0].translate(_FORMS)
 
 
+def _length(character: str) -> int:
+    return len(_FORMS[ord(character)])
+
+
 class FoldMap:
     """Where the characters of a folded text come from."""
 
     def __init__(self, text: str) -> None:
-        self._length = len(text)
-        if text.isascii() and len(fold(text)) == len(text):
-            self._ends = None
-        else:
-            self._ends = list(accumulate(len(_FORMS[ord(character)]) for character in text))
+        self._text = text
+        self._runs: list[tuple[int, int]] = []
+        """Of each run of what is not plain: where it begins in the folded text, and in this one."""
+        self._ends: list[tuple[int, int]] = []
+        """The same of where it ends."""
+        self._inside: dict[int, list[int]] = {}
+        """Of a run that was asked about: where each of its characters ends."""
+        grown = 0
+        for run in () if text.isascii() and text.isprintable() else _FOREIGN.finditer(text):
+            self._runs.append((run.start() + grown, run.start()))
+            grown += len(run[0].translate(_FORMS)) - len(run[0])
+            self._ends.append((run.end() + grown, run.end()))
 
     def back(self, start: int, end: int) -> tuple[int, int]:
         """Give the place in the text of a place in its folded form: all characters that have a part in it."""
-        if self._ends is None:
-            return start, end
-        first = min(bisect_right(self._ends, start), self._length)
-        last = bisect_right(self._ends, max(start, end - 1)) if end > start else first - 1
-        return first, min(last + 1, self._length)
+        first, behind = self._character(start)
+        if end > start:
+            behind = self._character(end - 1)[1]
+        return first, max(first, behind)
+
+    def _character(self, at: int) -> tuple[int, int]:
+        """Give the character of which the one at a place is a part: where it begins, and where it ends."""
+        number = bisect_right(self._runs, (at, len(self._text))) - 1
+        if number < 0:
+            return self._within(at)
+        folded_end, end = self._ends[number]
+        if at >= folded_end:
+            return self._within(end + at - folded_end)
+        place, begins = self._runs[number]
+        inside = self._inside.get(number)
+        if inside is None:
+            inside = self._inside[number] = list(accumulate(map(_length, self._text[begins:end])))
+        offset = bisect_right(inside, at - place)
+        return begins + offset, begins + offset + 1
+
+    def _within(self, at: int) -> tuple[int, int]:
+        return min(at, len(self._text)), min(at + 1, len(self._text))

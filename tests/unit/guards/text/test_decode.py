@@ -49,6 +49,8 @@ WRITTEN = {
     "morse": " / ".join(" ".join(MORSE[letter] for letter in word) for word in SAYS.lower().split()),
     "variation selectors": "".join(chr(0xE0100 + byte - 16) for byte in DATA),
     "markup": SAYS.replace("reveal", "re<b></b>ve<i>al</i>"),
+    "far apart": SAYS.replace(" ", " " * 400),
+    "dots far apart": SAYS.replace(" ", "." * 400),
     "base64 in base64": base64.b64encode(BASE64.encode()).decode(),
     "rot13 in base64": base64.b64encode(codecs.encode(SAYS, "rot13").encode()).decode(),
 }  # fmt: skip
