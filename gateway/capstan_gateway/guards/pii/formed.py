@@ -49,6 +49,11 @@ def _holds(name: str, number: str) -> bool:
         return False
 
 
+def _nir(number: str) -> bool:
+    """Tell whether its check digits are right, and somebody can be born in its month (France)."""
+    return number[0] in "12" and "01" <= number[3:5] <= "12" and _holds("fr.nir", number)
+
+
 def _snils(number: str) -> bool:
     """Tell whether the last two digits are the sum of the others, each by its place from behind, modulo 101."""
     digits = re.sub(r"\D", "", number)
@@ -141,10 +146,10 @@ _NUMERIC: Final[Mapping[bytes, tuple[_Form, ...]]] = {
     b"9 99 99 99 999 999": (_Form(_PERSON, _later("fr.nir"), 0.6),),
     b"9" * 18: (_Form(_PERSON, _later("cn.ric"), 0.95),),
     b"9" * 16: (_Form(_PERSON, _later("id.nik"), 0.3),),
-    b"9" * 15: (_Form(_PERSON, _later("fr.nir"), 0.85), _Form(_TAX, _later("id.npwp"), 0.2)),
+    b"9" * 15: (_Form(_PERSON, _nir, 0.85), _Form(_TAX, _later("id.npwp"), 0.2)),
     b"9" * 14: (_Form(_TAX, _any("br.cnpj", "fr.siret"), 0.3), _Form(_PERSON, _later("eg.tn"), 0.3)),
     b"9" * 13: (
-        _Form(_PERSON, _any("za.idnr", "ro.cnp", "si.emso"), 0.55),
+        _Form(_PERSON, _any("za.idnr", "ro.cnp", "si.emso"), 0.45),
         _Form(_PERSON, _any("th.pin", "kr.rrn", "pk.cnic"), 0.3),
     ),
     b"9" * 12: (_Form(_PERSON, _any("in_.aadhaar", "se.personnummer"), 0.35),),
@@ -196,6 +201,7 @@ _LETTERED: Final[tuple[tuple[bytes, tuple[_Form, ...]], ...]] = (
 # fmt: on
 _ANY_LETTERED: Final = linear(rb"\b(?:" + b"|".join(form for form, _ in _LETTERED) + rb")")
 _EACH_LETTERED: Final = tuple((re.compile(form), forms) for form, forms in _LETTERED)
+_BESIDE_A_WORD: Final = 0.92
 _WORDS: Final = {PiiKind.SSN: Word.SSN, _PERSON: Word.NATIONAL_ID, _TAX: Word.TAX_ID}
 
 
@@ -206,6 +212,9 @@ def find_numeric(scanned: Scanned, number: Number) -> Iterator[Raw]:
         return
     for form in forms:
         score = _score(scanned, number.start, number.end, form)
+        if b" " in number.mask and not (number.first and number.last) and score < _BESIDE_A_WORD:
+            # In a row of numbers any few of them are written so.
+            continue
         written = scanned.view.folded[number.start : number.end].replace(b"\xad", b" ").decode()
         if score >= scanned.least and form.check(written):
             yield Raw(form.kind, number.start, number.end, score)
@@ -232,5 +241,5 @@ def _score(scanned: Scanned, start: int, end: int, form: _Form) -> float:
     others = (Word.THING, Word.VERSION, Word.PHONE)
     thing = scanned.near(others, start, end, before=32, after=0)
     if word is not None and (thing is None or word <= thing):
-        return max(0.92, form.score)
+        return max(_BESIDE_A_WORD, form.score)
     return form.score if thing is None or thing > 24 else form.score - 0.4

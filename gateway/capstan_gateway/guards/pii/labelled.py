@@ -46,7 +46,7 @@ def _is_bic(value: bytes) -> bool:
 
 def _is_document(value: bytes) -> bool:
     plain = re.sub(rb"[ .\-/]", b"", value)
-    return 5 <= len(plain) <= 20 and _digits(plain) >= 4 and not _is_date(value) and not _NAMELIKE.search(value)
+    return 5 <= len(plain) <= 20 and _digits(plain) >= 5 and not _is_date(value) and not _NAMELIKE.search(value)
 
 
 _NAMELIKE: Final = re.compile(rb"[a-z]{3}")

@@ -32,6 +32,7 @@ class Number:
     """How it is written: nines, and what is between them."""
     first: bool
     """Whether its run begins with it."""
+    last: bool
 
 
 def numbers(scanned: Scanned) -> Iterator[Number]:
@@ -41,7 +42,7 @@ def numbers(scanned: Scanned) -> Iterator[Number]:
         start, end = run.span()
         if folded[start:end].isdigit():
             if end - start <= MOST_DIGITS and not _tied(folded, start - 1, -1) and not _tied(folded, end, 1):
-                yield _number(folded, start, end, first=True)
+                yield _number(folded, start, end, first=True, last=True)
         else:
             yield from _in_run(folded, [match.span() for match in _GROUP.finditer(folded, start, end)])
 
@@ -57,14 +58,14 @@ def _in_run(folded: bytes, groups: list[tuple[int, int]]) -> Iterator[Number]:
             if digits > MOST_DIGITS:
                 break
             if digits >= LEAST_DIGITS and ends[last]:
-                yield _number(folded, start, groups[last][1], first=first == 0)
+                yield _number(folded, start, groups[last][1], first=first == 0, last=last == len(groups) - 1)
 
 
-def _number(folded: bytes, start: int, end: int, *, first: bool) -> Number:
+def _number(folded: bytes, start: int, end: int, *, first: bool, last: bool) -> Number:
     written = folded[start:end]
     mask = written.translate(_MASK)
     digits = written if mask.isdigit() else written.translate(None, _SIGNS)
-    return Number(start, end, digits.decode(), mask, first)
+    return Number(start, end, digits.decode(), mask, first, last)
 
 
 def _tied(folded: bytes, place: int, step: int) -> bool:

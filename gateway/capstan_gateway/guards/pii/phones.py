@@ -34,6 +34,10 @@ _DATE: Final = re.compile(
     rb"|9+\.9{1,2}|9999[-./]99[-./]99[ -]99.*|9{1,3}(?:\.9{1,3}){3}"
 )
 _NATIONAL_SIGNS: Final = re.compile(rb"9{2,5}[)]?[ /.-]{1,3}9[9 .-]*9")
+_HYPHENS: Final = re.compile(rb"9{2,5}(?:[-/ ]|\) ?)9{2,4}(?:[- ]9{2,4})*[- ]9{3,4}|9{3,5}[-/]9{6,8}")
+"""How national numbers are grouped by hyphens: five and four digits are a postal code of the United States."""
+_LETTER_HYPHEN: Final = re.compile(rb"[A-Za-z][-_.#]")
+_HYPHEN_LETTER: Final = re.compile(rb"[-_][A-Za-z]")
 _FRACTION: Final = re.compile(rb"9+\.9+")
 _EXTENDS: Final = (b" ", b",", b"x", b"X", b"e", b"E", b"#")
 _OTHERS: Final = (
@@ -194,10 +198,18 @@ def _score(scanned: Scanned, number: Number, book: PhoneBook, *, start: int, int
         return 0.2
     if phone is not None:
         return 0.85
-    if not number.first and reach is None:
-        return 0.55 if _AMERICAN.fullmatch(number.mask) is not None else 0.3
+    if reach is None and _tied_to_letters(scanned.view.folded, start, number.end):
+        return 0.2
+    if not (number.first and number.last) and reach is None:
+        return 0.55 if b" " not in number.mask and _AMERICAN.fullmatch(number.mask) is not None else 0.3
     written = _written(number, book, scanned.least if reach is None else 0.4)
     return max(0.6, written) if reach is not None and (written >= 0.4 or not number.mask.isdigit()) else written
+
+
+def _tied_to_letters(folded: bytes, start: int, end: int) -> bool:
+    """Tell whether a hyphen joins it to a word: `ORD-0420-146721`."""
+    before, behind = folded[max(0, start - 2) : start], folded[end : end + 2]
+    return _LETTER_HYPHEN.fullmatch(before) is not None or _HYPHEN_LETTER.fullmatch(behind) is not None
 
 
 def _in_path(folded: bytes, start: int, end: int) -> bool:
@@ -208,13 +220,14 @@ def _in_path(folded: bytes, start: int, end: int) -> bool:
 def _written(number: Number, book: PhoneBook, least: float) -> float:
     """Give how sure its form alone makes it; nothing, where that would be less than what is wanted."""
     digits, mask = number.digits, number.mask
-    if digits.startswith("00") and len(digits) >= 10:
+    if digits.startswith("00") and mask.startswith(b"99") and len(digits) >= 10:
         known = book.international(digits[2:])
         return known - 0.1 if not mask.isdigit() and known > 0.5 else 0.4 if known > 0.9 else 0.1
     if _AMERICAN.fullmatch(mask):
         return _american(digits, mask, book)
     if digits[0] == "0" and len(digits) >= 9 and _NATIONAL_SIGNS.fullmatch(mask):
-        return 0.6 if book.national(digits) else 0.2
+        usual = b"-" not in mask or _HYPHENS.fullmatch(mask) is not None
+        return (0.6 if usual else 0.45) if book.national(digits) else 0.2
     return 0.42 if least <= 0.42 and book.national(digits) else 0.0
 
 
