@@ -10,7 +10,7 @@ it finds (`Action`) nor whose text it is, but for its source.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from capstan_contract.guards import Action, Source
 
@@ -87,3 +87,20 @@ class StreamDetector(Detector, Protocol):
     def safe_end(self, text: str) -> int:
         """Give up to where a text of which more is to come is decided; at least `len(text) - reach`."""
         ...
+
+
+def is_of_streams(detector: Detector | None) -> TypeGuard[StreamDetector]:
+    """Tell whether a detector can be asked about a text that is still coming."""
+    return hasattr(detector, "safe_end") and hasattr(detector, "reach")
+
+
+def decided(detector: StreamDetector, text: str, source: Source) -> tuple[Scan, int]:
+    """Give what is in a text of which more is to come, and up to where it is decided.
+
+    A detector that knows both at the price of one has a method `decide` for it.
+    """
+    both = getattr(detector, "decide", None)
+    if both is None:
+        return detector.scan(text, source), detector.safe_end(text)
+    scan, end = both(text, source)
+    return scan, end

@@ -187,6 +187,12 @@ class Metrics(Collector):
         self.guard_seconds = HistogramFamily(
             "gateway_guard_seconds", "Time of guards for one request or answer.", ("guard_type", "stage"), GUARDS
         )
+        self.guard_held = HistogramFamily(
+            "gateway_guard_held_seconds",
+            "Time that pieces of streams waited for guards before they went on.",
+            (),
+            GUARDS,
+        )
         self.guard_shadows_dropped = NumberFamily(
             "counter", "gateway_guard_shadows_dropped_total",
             "Requests and answers that policies in mode Shadow did not look at, for want of room.", ("policy",),

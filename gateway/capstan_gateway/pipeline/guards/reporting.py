@@ -1,0 +1,62 @@
+"""What the guards of one stream have decided, told once for each of them: when it is over, or one of them ends it."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from capstan_contract.guards import Action
+from capstan_gateway.guards.port import Finding
+from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.pieces import Piece
+from capstan_gateway.pipeline.guards.stage import Decision, Failed, Found
+from capstan_gateway.pipeline.guards.told import not_checked
+from capstan_gateway.streaming.filters import EndOfStream
+
+FINISH_REASON: Final = "content_filter"
+MOST_FINDINGS: Final = 1024
+"""Findings of one stream that are told; the others are only acted on."""
+
+
+class Report:
+    """What was found so far, by whom. It is of all filters of one policy."""
+
+    def __init__(self, record: Callable[[Decision, Sequence[Piece]], None]) -> None:
+        self._record = record
+        self._pieces: list[Piece] = []
+        self._found: dict[tuple[CompiledGuard, Action], list[tuple[int, Finding]]] = {}
+        self._failed: dict[CompiledGuard, Failed] = {}
+        self._seconds: dict[CompiledGuard, float] = {}
+        self._count = 0
+
+    def took(self, guard: CompiledGuard, seconds: float) -> None:
+        """Note how long a guard was at work."""
+        self._seconds[guard] = self._seconds.get(guard, 0.0) + seconds
+
+    def found(self, guard: CompiledGuard, finding: Finding, piece: Piece) -> None:
+        """Note that a guard has found something; the finding's offsets are those of the whole text."""
+        if self._count >= MOST_FINDINGS:
+            return
+        self._count += 1
+        if not self._pieces or self._pieces[-1] is not piece:
+            self._pieces.append(piece)
+        findings = self._found.setdefault((guard, guard.action_of(finding)), [])
+        findings.append((len(self._pieces) - 1, finding))
+
+    def failed(self, failed: Failed) -> None:
+        """Note that a guard could not decide; raises what that means if nothing may go on for it."""
+        self._failed.setdefault(failed.guard, failed)
+        if failed.closes:
+            self.tell()
+            raise not_checked(failed.guard)
+
+    def block(self) -> EndOfStream:
+        """Tell it, and give what ends the stream."""
+        self.tell()
+        return EndOfStream(FINISH_REASON)
+
+    def tell(self) -> None:
+        """Tell what was not told."""
+        found = [Found(guard, tuple(findings)) for (guard, _), findings in self._found.items()]
+        failed, seconds = list(self._failed.values()), list(self._seconds.items())
+        pieces, self._pieces, self._found, self._failed, self._seconds = self._pieces, [], {}, {}, {}
+        if found or failed or seconds:
+            self._record(Decision(found=found, failed=failed, seconds=seconds), pieces)

@@ -1,0 +1,54 @@
+"""A stream that a guard has to see the end of: it is held, and judged as an answer in one piece."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from capstan_gateway.streaming.assembly import Assembler
+from capstan_gateway.streaming.filters import Chunks, Document
+from capstan_gateway.streaming.replay import to_chunks
+
+_CHUNK: Final = 64
+"""Bytes that a chunk is more than its text."""
+
+
+class WholeFilter:
+    """Holds a stream to its end, and gives what the guards leave of the answer that it adds up to."""
+
+    def __init__(
+        self, judge: Callable[[Document], Awaitable[Document]], *, waited: Callable[[float], None],
+        now: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._judge = judge
+        self._waited = waited
+        self._now = now
+        self._assembler = Assembler()
+        self._since: float | None = None
+        self._chunks = 0
+        self._usage = False
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the answer are kept."""
+        text = self._assembler.text
+        return self._chunks * _CHUNK + text.ascii + text.other if self._chunks else 0
+
+    def chunk(self, chunk: Document) -> Chunks:
+        """Take a chunk."""
+        self._since = self._now() if self._since is None else self._since
+        self._chunks += 1
+        self._usage = self._usage or "usage" in chunk
+        self._assembler.add(chunk)
+        return ()
+
+    def idle(self) -> Chunks:
+        """Nothing goes on before the end."""
+        return ()
+
+    async def end(self) -> Chunks:
+        """Give the answer in pieces, as it is after its judgement."""
+        if not self._chunks:
+            return ()
+        answer, self._assembler, self._chunks = self._assembler.answer(), Assembler(), 0
+        found = await self._judge(answer)
+        self._waited(self._now() - (self._since or 0.0))
+        return tuple(to_chunks(found, usage=self._usage and "usage" in found))
