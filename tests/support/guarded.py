@@ -23,8 +23,6 @@ from capstan_gateway.streaming.chain import Chain
 from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, StreamFilter
 from support.asks import an_ask
 
-CHAT = Guard(name="g", appliesTo=ANSWERED)
-
 
 @dataclass(frozen=True)
 class Words:
@@ -38,7 +36,7 @@ class Words:
         """As long as the longest one."""
         return max(map(len, self.words))
 
-    def scan(self, text: str, source: Source) -> Scan:  # noqa: ARG002 - the same for all
+    def scan(self, text: str, source: Source) -> Scan:
         """Give every place of every word."""
         found = [
             Finding(f"W{number}", at, at + len(word))
@@ -91,11 +89,12 @@ class Asking:
 def a_guard(
     detector: Detector | None = None, *, name: str = "g", action: Action = Action.BLOCK,
     asking: AskingGuard | None = None, on_error: OnError = OnError.CLOSED,
-    sources: Iterable[Source] = ANSWERED, guard: Guard | None = None, actions: dict[str, Action] | None = None,
+    sources: Iterable[Source] = ANSWERED, guard: Guard | None = None, seconds: float = 5.0,
+    actions: dict[str, Action] | None = None,
 ) -> CompiledGuard:  # fmt: skip
     """Give a guard of an output."""
     found = guard or RegexGuard(
-        name=name, action=action, onError=on_error, appliesTo=tuple(sources),
+        name=name, action=action, onError=on_error, appliesTo=tuple(sources), timeoutMillis=int(1000 * seconds),
         patterns=(RegexPattern(name="p", pattern="x"),),
     )  # fmt: skip
     return CompiledGuard(

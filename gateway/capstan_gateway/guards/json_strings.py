@@ -51,7 +51,7 @@ def to_ends(text: str) -> Iterator[str]:
     return (found.group() for found in _TO_AN_END.finditer(text))
 
 
-def replacement(written: str, begins: bool, ends: bool) -> str:  # noqa: FBT001 - two sides of one thing
+def replacement(written: str, begins: bool, ends: bool) -> str:
     """Give what stands in the source for something that begins, and ends, inside a string or outside of one.
 
     A word that stands for a number or another bare value is a string.

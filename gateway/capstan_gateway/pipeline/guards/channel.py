@@ -11,12 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from capstan_contract.guards import Action
 from capstan_gateway.guards.json_strings import JsonPlace, replacement, to_ends
 from capstan_gateway.guards.placeholders import Naming, Restorer, united
-from capstan_gateway.guards.port import Finding, Scan, decided, is_of_streams
+from capstan_gateway.guards.port import Finding, Scan, StreamDetector, decided, is_of_streams
 from capstan_gateway.guards.window import OVERLAP, Far, Near, Part, View, Window, covered, moved, standing
 from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.pipeline.guards.channels import Key, is_json, source_of
@@ -35,7 +35,10 @@ class Blocked(Exception):
 
 
 class Channel(Protocol):
-    """One text. What may go on of it is appended to `out`. Raises Blocked, and a GatewayError for a guard that failed."""
+    """One text; what may go on of it is appended to `out`.
+
+    Raises Blocked, and AnswerNotChecked where a guard has failed.
+    """
 
     @property
     def held(self) -> int:
@@ -191,6 +194,7 @@ class _Looking:
             if blocking or one.start >= done:
                 self._watch.report.found(guard, one, piece)
         if blocking:
+            self._watch.report.tell()
             raise Blocked
         marked = [one for guard, one in here if guard.action_of(one) is Action.REDACT]
         self._let_go(view, limit, marked, out)
@@ -279,8 +283,7 @@ class NearChannel(_Looking):
         return found, view.end if ended else safe
 
     async def _scanned(self, guard: CompiledGuard, piece: Piece) -> tuple[Scan, int]:
-        detector = guard.detector
-        assert is_of_streams(detector)
+        detector = cast(StreamDetector, guard.detector)
         if len(piece.text) <= INLINE_CHARS:
             return decided(detector, piece.text, piece.source)
         async with asyncio.timeout(max(0.0, min(guard.seconds, self._watch.seconds_left()))):

@@ -2,8 +2,8 @@
 
     chunk ─► what a model says in it, by channel ─► (judged, held, rewritten) ─► chunk
 
-A channel is one text: the content, the thoughts, a refusal, the arguments of one call. Whatever else an engine puts into
-a choice and guards could not read (token ids, annotations, the thoughts once more in parts) goes no further.
+A channel is one text: the content, the thoughts, a refusal, the arguments of one call. Whatever else an engine puts
+into a choice and guards could not read (token ids, annotations, the thoughts once more in parts) goes no further.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

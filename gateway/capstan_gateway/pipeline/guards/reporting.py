@@ -9,9 +9,7 @@ from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.stage import Decision, Failed, Found
 from capstan_gateway.pipeline.guards.told import not_checked
-from capstan_gateway.streaming.filters import EndOfStream
 
-FINISH_REASON: Final = "content_filter"
 MOST_FINDINGS: Final = 1024
 """Findings of one stream that are told; the others are only acted on."""
 
@@ -47,11 +45,6 @@ class Report:
         if failed.closes:
             self.tell()
             raise not_checked(failed.guard)
-
-    def block(self) -> EndOfStream:
-        """Tell it, and give what ends the stream."""
-        self.tell()
-        return EndOfStream(FINISH_REASON)
 
     def tell(self) -> None:
         """Tell what was not told."""

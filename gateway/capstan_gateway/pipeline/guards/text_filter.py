@@ -15,7 +15,7 @@ from capstan_gateway.pipeline.guards.channels import (
     head_of,
     pieces_of,
 )
-from capstan_gateway.pipeline.guards.reporting import FINISH_REASON
+from capstan_gateway.pipeline.guards.output import FINISH
 from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, HeldTooMuch
 
 MOST_TEXTS: Final = 1024
@@ -87,7 +87,7 @@ class TextFilter:
             for choice in chunk["choices"]:
                 await self._take(choice, written)
         except Blocked as blocked:
-            raise EndOfStream(FINISH_REASON, self._chunks(written)) from blocked
+            raise EndOfStream(FINISH, self._chunks(written)) from blocked
         chunks = self._chunks(written)
         if chunks and told:
             for one in chunks:
@@ -108,7 +108,7 @@ class TextFilter:
                         await self._ask(choice, key, texts, lambda out, one=channel: ask(one, out))  # type: ignore[misc]
             except Blocked as blocked:
                 self._write(choice, texts, written)
-                raise EndOfStream(FINISH_REASON, self._chunks(written)) from blocked
+                raise EndOfStream(FINISH, self._chunks(written)) from blocked
             self._write(choice, texts, written, ends=ends)
         return self._chunks(written)
 
