@@ -107,7 +107,7 @@ def clients(gateway: RunningGateway) -> tuple[openai.AsyncOpenAI, anthropic.Asyn
 async def gather(stream: Any, got: list[Any]) -> None:
     """Take all events of a stream."""
     async for event in stream:
-        got.append(event)  # noqa: PERF401 - also those before it breaks
+        got.append(event)
 
 
 async def chat(gateway: RunningGateway, **more: Any) -> list[Any]:

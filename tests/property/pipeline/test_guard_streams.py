@@ -9,9 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capstan_contract.guards import Action, PiiGuard, Source
-from capstan_gateway.guards.pii.detector import build_pii_detector
+from capstan_contract.guards import Action, PiiGuard, RegexGuard, RegexPattern, Source
+from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.placeholders import Naming, Piece, Placeholders, redact, united
+from capstan_gateway.guards.plain.regex import build_regex_detector
 from support.guarded import Answer, Dear, Words, a_guard, call, delta, guarded
 
 WORDS = ("aba", "bb€b", "😀c")
@@ -131,6 +132,36 @@ def test_texts_do_not_disturb_each_other(
             assert not _whether_one_begins(text, len(said))
     else:
         assert got == given_texts
+
+
+def _of(seed: int, size: int, letters: str) -> str:
+    return "".join(Random(seed).choices(letters, k=size))  # noqa: S311 - no secret
+
+
+PATTERNS = ("aa", "ab|ba", r"\bab+a\b", "a.?b", "b[ab]{2,5} ", r"a+\b", "(?i)B{3}")
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.builds(_of, st.integers(0, 1 << 30), st.integers(0, 900), st.sampled_from(("ab", "ab ", "aab€  ", "aaaaaab "))),
+       lengths=cuts,
+       names=st.sets(st.integers(0, len(PATTERNS) - 1), min_size=1, max_size=2), action=st.sampled_from([Action.BLOCK, Action.REDACT]),
+       idle=st.booleans())  # fmt: skip
+def test_expressions_match_in_pieces_as_in_the_whole(
+    text: str, lengths: list[int], names: set[int], action: Action, idle: bool
+) -> None:
+    """Matches that follow each other, touch each other or overlap are those of the whole text."""
+    patterns = tuple(RegexPattern(name=f"p{number}", pattern=PATTERNS[number]) for number in sorted(names))
+    detector = build_regex_detector(RegexGuard(name="r", appliesTo=(Source.TEXT,), patterns=patterns))
+    guard, found = a_guard(detector, action=action), detector.scan(text, Source.TEXT).findings
+    chunks = content(cut(text, lengths))
+    if idle and action is Action.REDACT:
+        chunks = [one for chunk in chunks for one in (chunk, None)]
+    one, many = guarded([guard], content([text])), guarded([guard], chunks)
+    assert shown(one) == shown(many)
+    if action is Action.REDACT:
+        assert one.text() == redact([Piece(text, found)]).texts[0]
+    else:
+        assert one.finish() == ("content_filter" if found else "stop")
 
 
 @settings(max_examples=40, deadline=None)
