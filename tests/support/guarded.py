@@ -112,6 +112,7 @@ class Judged:
         self.ask = an_ask(document={"model": "m", "messages": [], "stream": True})
         object.__setattr__(self.ask.request, "route", SimpleNamespace(dialect=dialect, upstream_path=b"/x", path="/x"))
         self.redactor = Redactor()
+        self.adds_logprobs = False
         self.waits: list[float] = []
         held = SimpleNamespace(at=lambda: SimpleNamespace(observe=self.waits.append))
         self.shared = SimpleNamespace(

@@ -28,9 +28,11 @@ from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.reporting import Report
 from capstan_gateway.pipeline.guards.stage import Decision, Found
 from capstan_gateway.pipeline.guards.text_filter import TextFilter
-from capstan_gateway.pipeline.guards.whole import WholeFilter, judged
+from capstan_gateway.pipeline.guards.whole import judged
+from capstan_gateway.pipeline.guards.whole_filter import WholeFilter
 from capstan_gateway.pipeline.reply import Reply, StreamReply
-from capstan_gateway.streaming.filters import HoldLimits, StreamFilter
+from capstan_gateway.quality.logprobs import without_logprobs
+from capstan_gateway.streaming.filters import Document, HoldLimits, StreamFilter
 
 FAR_SECONDS: Final = 120.0
 """How long text may wait where windows are long: a slow model needs its time to fill one."""
@@ -52,7 +54,7 @@ def guards_of(judging: Judging, placeholders: Placeholders) -> tuple[list[Stream
     filters: list[StreamFilter] = []
     limits = HoldLimits()
     if any(isinstance(one.guard, _ABOUT_THE_WHOLE) for one in guards):
-        filters.append(WholeFilter(partial(judged, judging), waited=_waited(judging), now=_now(judging)))
+        filters.append(WholeFilter(partial(_judged, judging), waited=_waited(judging), now=_now(judging)))
         limits = HoldLimits(seconds=_seconds_left(judging))
     elif guards:
         made = _filters(judging, guards)
@@ -98,6 +100,11 @@ def _restoring(placeholders: Placeholders, key: Key, choice: int) -> Channel:  #
 def _text_filter(judging: Judging, make: Callable[[Key, int], Channel]) -> TextFilter:
     in_parts = judging.ask.request.route.dialect is not None
     return TextFilter(make, in_parts=in_parts, waited=_waited(judging), now=_now(judging))
+
+
+async def _judged(judging: Judging, document: Document) -> Document:
+    found, _ = await judged(judging, document)
+    return without_logprobs(found) if judging.adds_logprobs else found
 
 
 def _decide(judging: Judging, guards: Sequence[CompiledGuard], piece: Piece) -> Awaitable[Decision]:
