@@ -4,7 +4,7 @@
     scripts/eval_guards.py              all sets; writes the tables
         --show                          only print them
         --data FOLDER                   where the sets are (default: ../shared/data)
-        --most N                        texts of each class of a set (default 1000, drawn with the same seed each time)
+        --most N                        texts of each class of a set (default 120, drawn with the same seed each time)
         --sensitivity Low|Medium|High   default Medium
 
 Of attacks, what is found and what harmless text passes stand side by side: one number without the other says nothing.
@@ -298,7 +298,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--most", type=int, default=1000)
+    parser.add_argument("--most", type=int, default=120)
     parser.add_argument("--sensitivity", type=Sensitivity, default=Sensitivity.MEDIUM)
     asked = parser.parse_args()
     missing = [name for name in (one.name for one in (*ATTACK_SETS, *PII_SETS)) if not (asked.data / name).exists()]
