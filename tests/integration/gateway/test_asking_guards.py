@@ -236,10 +236,13 @@ async def test_a_service_moderates(guarded: Guarded, guarding: Guarding) -> None
 @pytest.mark.parametrize(
     "url", ["http://169.254.169.254/latest/", "http://[fd00:ec2::254]/", "http://[::ffff:169.254.169.254]/"]
 )
-async def test_addresses_of_a_cloud_are_not_asked(guarded: Guarded, url: str) -> None:
+async def test_addresses_of_a_cloud_are_not_asked(
+    guarded: Guarded, url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Whoever writes a policy does not read the credentials of the gateway's own machine."""
     async with guarded.running(moderation(model=None, url=url)) as gateway:
         assert (await ask(gateway)).status_code == 503
+    assert "AddressNotAllowed" in capfd.readouterr().err  # The audit record says why it could not decide.
 
 
 # --- doubtful cases ---------------------------------------------------------------------------------------------------
@@ -476,3 +479,55 @@ async def test_embeddings_tell_what_is_talked_about(guarded: Guarded, guarding: 
         assert (await ask(gateway)).status_code == 400
         assert (await ask(gateway, {"role": "user", "content": "the weather"})).status_code == 200
     assert [one.document["input"] for one in guarded.guard.requests] == [["a zebra"], [SECRET_TEXT], ["the weather"]]
+
+
+async def test_an_allowed_phrase_is_on_topic_whatever_it_is_like(guarded: Guarded, guarding: Guarding) -> None:
+    """With `allow`, what is similar to no example is off topic, unless it says one of the phrases."""
+    guarding.says = lambda request: {
+        "data": [
+            {"index": n, "embedding": [1.0, 0.0] if "invoice" in text else [0.0, 1.0]}
+            for n, text in enumerate(request.document["input"])
+        ]
+    }
+    one = TopicsGuard(
+        name="topics", appliesTo=(Source.USER,), model="test/guard",
+        allow=(Topic(name="bills", examples=("an invoice",), phrases=("my bill",)),),
+    )  # fmt: skip
+    async with guarded.running(one, task=Task.EMBED) as gateway:
+        assert (await ask(gateway)).status_code == 400
+        assert (await ask(gateway, {"role": "user", "content": "where is the invoice"})).status_code == 200
+        assert (await ask(gateway, {"role": "user", "content": "zebras on My  Bill"})).status_code == 200
+
+
+async def test_an_engine_that_refuses_a_form_is_asked_without_it(guarded: Guarded, guard: FakeUpstream) -> None:
+    """Its answer must have the form all the same."""
+
+    async def plain(request: Received, wire: Wire) -> None:
+        if "response_format" in request.document:
+            await wire.json({"error": {"message": "response_format is not supported", "type": "invalid"}}, 400)
+        elif "logprobs" in request.document:
+            await wire.json({"error": {"message": "logprobs are not supported", "type": "invalid"}}, 400)
+        else:
+            known = request.document["model"] == "llama-guard-3"
+            await wire.json(completion("guard", "unsafe\nS1" if known else '{"supported": [], "unsupported": [1]}'))
+
+    guard.respond = plain
+    async with guarded.running(grounding(), output=True, name="judge") as gateway:
+        found = await ask(gateway, QUESTION, CALL, CONTEXT)
+        assert found.json()["choices"][0]["finish_reason"] == "content_filter", found.text
+    wanted = (ModerationCategory(name="S1", threshold=0.5),)
+    async with guarded.running(moderation(categories=wanted)) as gateway:
+        assert (await ask(gateway)).status_code == 400
+
+
+async def test_a_long_text_is_moderated_to_its_end(guarded: Guarded, guarding: Guarding) -> None:
+    """In windows; more than can be asked about could not be decided."""
+
+    def judge(request: Received) -> str:
+        return "unsafe\nS1" if "zebra" in request.document["messages"][-1]["content"] else "safe"
+
+    guarding.says = judge
+    async with guarded.running(moderation()) as gateway:
+        assert (await ask(gateway, {"role": "user", "content": "word " * 20_000})).status_code == 200
+        assert (await ask(gateway, {"role": "user", "content": "word " * 20_000 + SECRET_TEXT})).status_code == 400
+        assert (await ask(gateway, {"role": "user", "content": "word " * 400_000})).status_code == 503

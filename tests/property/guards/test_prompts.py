@@ -101,13 +101,19 @@ def test_nothing_is_safe_that_does_not_say_so(text: str) -> None:
     assert not harmless(OpenAiModeration())
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=200))
+MARKS = st.sampled_from(
+    ["<|", "<start_of_turn>", "<END_OF_TURN>", "<|eot_id|>", "<<<|", "<", "|", "\n", '"', "</s>", "[INST]"]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(MARKS | st.text(st.characters(exclude_categories=("Cs",)), max_size=9), max_size=12).map("".join))
 def test_a_quoted_text_holds_no_mark(text: str) -> None:
     """In every prompt the marks are as many as without the text."""
     for form in FORMATS[:2]:
         empty, full = (str(form.questions([Shown(one)], scores=False)[0].document) for one in ("", text))
         for mark in ("<|", "<start_of_turn>", "<end_of_turn>"):
-            assert full.count(mark) == empty.count(mark)
+            assert full.lower().count(mark) == empty.lower().count(mark)
     for question in (*judge_questions([Shown(text)], "Jailbreak"), judge_question([text], text, [text])):
         content = question.document["messages"][1]["content"]
         assert content.count("\n") == 2

@@ -18,7 +18,6 @@ from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError, GuardUnavailable, InvalidRequest
 from capstan_gateway.guards.prompts.formats import known_format
-from capstan_gateway.guards.prompts.harms import Harms
 from capstan_gateway.guards.prompts.unreadable import Unreadable
 from capstan_gateway.headers import JSON
 from capstan_gateway.life.threads import Busy
@@ -57,21 +56,17 @@ async def _moderated(model: ServedModel, moderators: Sequence[Moderator], texts:
     for one in moderators:
         try:
             async with asyncio.timeout(one.guard.timeoutMillis / 1000):
-                harms = await one.harms(ask, texts)
+                said = await one.say(ask, texts)
         except _FAILURES:
             # NB: not which model that was, nor why: who asks need not be allowed to know it.
             raise GuardUnavailable("the texts could not be moderated; try again") from None
-        for (found, scores), said in zip(told, harms, strict=True):
-            _take_in(one, said, found, scores)
+        for (found, scores), of_one in zip(told, said, strict=True):
+            found.extend(of_one.found)
+            for name, score in of_one.scores.items():
+                scores[name] = max(score, scores.get(name, 0.0))
     ask.answered_by = model
     answer = answer_of(ask.request_id.decode("ascii", "replace"), model.name, told)
     return WholeReply(OK, JSON, to_json(answer))
-
-
-def _take_in(one: Moderator, said: Harms, found: list[tuple[str, float]], scores: dict[str, float]) -> None:
-    found.extend(one.found(said))
-    for name, score in said.scores.items():
-        scores[name] = max(score, scores.get(name, 0.0))
 
 
 def moderators_of(model: ServedModel, deps: Deps) -> list[Moderator]:

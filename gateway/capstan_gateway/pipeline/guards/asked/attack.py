@@ -7,7 +7,6 @@ from typing import Final
 from capstan_contract.config import Task
 from capstan_contract.guards import AttackGuard
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.guards.port import Finding, Scan
 from capstan_gateway.guards.prompts.asked import Shown
 from capstan_gateway.guards.prompts.attacks import (
@@ -23,6 +22,7 @@ from capstan_gateway.guards.prompts.packs import Pack, packed
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.model import answers_of, model_of
+from capstan_gateway.pipeline.guards.asked.texts import INLINE_CHARS
 from capstan_gateway.pipeline.guards.port import Case
 
 MOST_WINDOWS: Final = 256
@@ -46,7 +46,7 @@ class AttackJudge:
         classifies = model.task is Task.CLASSIFY
         most, windows = (WINDOW_TOKENS, MOST_WINDOWS) if classifies else (JUDGED_TOKENS, MOST_JUDGED)
         pack = partial(packed, texts, most, together=False, most_packs=windows)
-        packs = pack() if sum(map(len, texts)) <= INLINE_BYTES else await self._deps.executor.run(pack)
+        packs = pack() if sum(map(len, texts)) <= INLINE_CHARS else await self._deps.executor.run(pack)
         shown = [Shown(one.text, source=case.pieces[one.parts[0].number].source) for one in packs]
         scores = await (
             self._classified(case.ask, model, shown) if classifies else self._judged(case.ask, model, shown)

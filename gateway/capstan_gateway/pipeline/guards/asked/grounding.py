@@ -1,8 +1,8 @@
 """Grounding: every sentence of an answer against the texts of its request, by a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from capstan_contract.config import Task
 from capstan_contract.guards import GroundingGuard
@@ -21,12 +21,17 @@ from capstan_gateway.guards.prompts.grounding import (
 from capstan_gateway.guards.prompts.packs import packed
 from capstan_gateway.guards.prompts.sentences import sentences_of
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.model import answers_of, ask_model, model_of
 from capstan_gateway.pipeline.guards.asked.texts import context_of, last_question
 from capstan_gateway.pipeline.guards.port import Case
 
 UNSUPPORTED: Final = "unsupported"
+
+
+def _read(document: Mapping[str, Any]) -> tuple[list[str], str]:
+    return context_of(document), last_question(document)
 
 
 class Grounding:
@@ -39,11 +44,12 @@ class Grounding:
     async def judge(self, case: Case) -> Sequence[Scan]:
         """Give the sentences that are not supported, of texts of which too few are. Without a context: nothing."""
         document = case.ask.request.document
-        context = context_of(document)
+        large = case.ask.request.came > LARGE_BYTES
+        read = partial(_read, document)
+        context, question = await beside(self._deps.executor, read) if large else read()
         if not context:
             return []
         model = model_of(case.ask, self._guard.model)
-        question = last_question(document)
         return [await self._of(case.ask, model, context, question, piece.text) for piece in case.pieces]
 
     async def _of(self, ask: Ask, model: ServedModel, context: Sequence[str], question: str, text: str) -> Scan:

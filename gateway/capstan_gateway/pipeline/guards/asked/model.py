@@ -35,6 +35,11 @@ ROUTES: Final = {
     Way.EMBED: Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,))),
     Way.MODERATE: Route("/v1/moderations", MODERATION_PATH, frozenset((Task.CHAT, Task.CLASSIFY))),
 }
+_OPTIONAL: Final = (
+    (("response_format",), ("response_format", "schema")),
+    (("logprobs", "top_logprobs"), ("logprob",)),
+)
+"""Fields that some engines refuse, and the words by which they say so."""
 T = TypeVar("T")
 
 
@@ -51,13 +56,25 @@ async def ask_model(ask: Ask, model: ServedModel, question: Question, threads: T
     try:
         return await _ask(ask, model, question, question.document, threads)
     except UpstreamRejected as error:
-        if error.status != BAD_REQUEST or "response_format" not in question.document:
+        document = _without_refused(question.document, error)
+        if document is None:
             raise
-        if "response_format" not in f"{error.param} {error.message}" and "schema" not in error.message:
-            raise
-    # An engine that cannot be held to a form may keep to it all the same; whoever reads the answer sees to that.
-    document = {name: value for name, value in question.document.items() if name != "response_format"}
     return await _ask(ask, model, question, document, threads)
+
+
+def _without_refused(document: Mapping[str, Any], error: UpstreamRejected) -> dict[str, Any] | None:
+    """Give what to ask an engine that refuses a field which an answer can do without; None where that is not why.
+
+    One that cannot be held to a form may keep to it all the same, and a word tells what its probability would: whoever
+    reads the answer sees to that.
+    """
+    if error.status != BAD_REQUEST:
+        return None
+    said = f"{error.param} {error.message}"
+    for fields, words in _OPTIONAL:
+        if any(word in said for word in words) and any(name in document for name in fields):
+            return {name: value for name, value in document.items() if name not in fields}
+    return None
 
 
 async def _ask(

@@ -1,13 +1,14 @@
 """Moderation: a model that moderates, or a service like OpenAI's, is asked about every text."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from capstan_contract.guards import ModerationFormat, ModerationGuard, Source, Stage
-from capstan_gateway.documents import INLINE_BYTES, to_json
+from capstan_gateway.documents import to_json
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.guards.port import Finding, Scan
 from capstan_gateway.guards.prompts.asked import Format, Question, Shown
@@ -17,16 +18,27 @@ from capstan_gateway.guards.prompts.openai import OpenAiModeration
 from capstan_gateway.guards.prompts.packs import Pack, Part, packed
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.failures import NotAsked
 from capstan_gateway.pipeline.guards.asked.model import all_of, answers_of, model_of
 from capstan_gateway.pipeline.guards.asked.service import Service, post, service_at
-from capstan_gateway.pipeline.guards.asked.texts import last_question
+from capstan_gateway.pipeline.guards.asked.texts import INLINE_CHARS, last_question
 from capstan_gateway.pipeline.guards.port import Case
 
 MOST_PACKS: Final = 64
 """Texts of one request that are asked about, as they fit into one question each."""
 DEFAULT_MODEL: Final = "omni-moderation-latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is said of one text as a whole."""
+
+    found: Sequence[tuple[str, float]]
+    """What the policy takes for found, with scores."""
+    scores: Mapping[str, float]
+    """All scores that were told."""
 
 
 class Moderator:
@@ -49,26 +61,26 @@ class Moderator:
 
     async def judge(self, case: Case) -> Sequence[Scan]:
         """Give the categories that are found, in every text."""
-        shown = _shown(case)
+        ask = case.ask
+        large = ask.request.came > LARGE_BYTES
+        shown = await beside(self._deps.executor, partial(_shown, case)) if large else _shown(case)
         found: list[list[Finding]] = [[] for _ in shown]
-        for parts, harms, names in await self._asked(case.ask, shown):
+        for parts, harms, names in await self._asked(ask, shown):
             for kind, score in judged(harms, self._guard.categories, names):
                 for part in parts:
                     found[part.number].append(Finding(kind, part.start, part.end, score))
         return [Scan(findings=sorted(one, key=_by_place)) for one in found]
 
-    async def harms(self, ask: Ask, texts: Sequence[str]) -> list[Harms]:
+    async def say(self, ask: Ask, texts: Sequence[str]) -> list[Said]:
         """Give what is said of each text, as a whole."""
-        shown = [Shown(text) for text in texts]
         told: list[list[Harms]] = [[] for _ in texts]
-        for parts, harms, _ in await self._asked(ask, shown, together=False):
+        names: dict[str, str] = {}
+        for parts, harms, known in await self._asked(ask, [Shown(text) for text in texts], together=False):
+            names.update(known)
             for part in parts:
                 told[part.number].append(harms)
-        return [union(one) for one in told]
-
-    def found(self, harms: Harms) -> list[tuple[str, float]]:
-        """Give which of what is said the policy takes for found."""
-        return judged(harms, self._guard.categories, {})
+        whole = map(union, told)
+        return [Said(judged(harms, self._guard.categories, names), harms.scores) for harms in whole]
 
     async def _asked(
         self, ask: Ask, shown: Sequence[Shown], *, together: bool = True
@@ -78,13 +90,10 @@ class Moderator:
         else:
             model = model_of(ask, self._guard.model or "")
             form = format_of(self._guard.format, model.upstream_name, model.name, model.id)
-        pack = partial(_packs, shown, form, together=together)
-        if sum(len(one.text) for one in shown) > INLINE_BYTES:
-            packs = await self._deps.executor.run(pack)
-        else:
-            packs = pack()
         wanted = any(category.threshold is not None for category in self._guard.categories)
-        questions = form.questions([one for _, one in packs], scores=wanted or not together)
+        prepare = partial(_prepared, shown, form, together=together, scores=wanted or not together)
+        large = sum(len(one.text) for one in shown) > INLINE_CHARS
+        packs, questions = await self._deps.executor.run(prepare) if large else prepare()
         if self._service is not None:
             answers = await all_of(partial(self._posted, ask, self._service, question) for question in questions)
         else:
@@ -111,6 +120,13 @@ class Moderator:
         if not isinstance(found, dict):
             raise UpstreamFailed("the service of a guard answered with something that is not a JSON object")
         return found
+
+
+def _prepared(
+    shown: Sequence[Shown], form: Format, *, together: bool, scores: bool
+) -> tuple[list[tuple[Pack, Shown]], list[Question]]:
+    packs = _packs(shown, form, together=together)
+    return packs, form.questions([one for _, one in packs], scores=scores)
 
 
 def _packs(shown: Sequence[Shown], form: Format, *, together: bool) -> list[tuple[Pack, Shown]]:

@@ -6,6 +6,8 @@ from typing import Any, Final
 from capstan_contract.guards import Source
 from capstan_gateway.pipeline.guards.pieces import pieces_of
 
+INLINE_CHARS: Final = 8 * 1024
+"""Texts that are cut into windows on the loop: about a millisecond."""
 LEAST_CONTEXT_CHARS: Final = 400
 """Of system and user together, where there is no document and no tool result: less is a question, and no context."""
 _GIVEN: Final = frozenset((Source.DOCUMENTS, Source.TOOL_RESULTS))

@@ -6,13 +6,15 @@ from typing import Final
 
 from capstan_contract.guards import TopicsGuard
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.documents import INLINE_BYTES
+from capstan_gateway.guards.plain.folding import Folded
+from capstan_gateway.guards.plain.words import Words, plain_words
 from capstan_gateway.guards.port import Finding, Scan
 from capstan_gateway.guards.prompts.packs import packed
 from capstan_gateway.guards.prompts.similar import WINDOW_TOKENS, Vector, cosine, questions, read_vectors
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.model import answers_of, model_of
+from capstan_gateway.pipeline.guards.asked.texts import INLINE_CHARS
 from capstan_gateway.pipeline.guards.port import Case
 
 MOST_WINDOWS: Final = 256
@@ -27,6 +29,9 @@ class SimilarTopics:
         self._model = model
         self._deps = deps
         self._examples = [example for topic in (*guard.deny, *guard.allow) for example in topic.examples]
+        phrases = [phrase for topic in guard.allow for phrase in topic.phrases]
+        self._allowed = Words(plain_words(phrases, what="phrases"), whole=True) if phrases else None
+        """A text with one of these is not off topic, whatever it is similar to."""
         self._known: tuple[ServedModel, list[Vector]] | None = None
 
     async def judge(self, case: Case) -> Sequence[Scan]:
@@ -34,18 +39,26 @@ class SimilarTopics:
         model = model_of(case.ask, self._model)
         texts = ["" if piece.aside else piece.text for piece in case.pieces]
         pack = partial(packed, texts, WINDOW_TOKENS, together=False, most_packs=MOST_WINDOWS)
-        packs = pack() if sum(map(len, texts)) <= INLINE_BYTES else await self._deps.executor.run(pack)
-        if not packs:
+        packs = pack() if sum(map(len, texts)) <= INLINE_CHARS else await self._deps.executor.run(pack)
+        if not packs or not self._examples:
             return []
         examples = await self._vectors_of_examples(case.ask, model)
         vectors = await self._vectors(case.ask, model, [one.text for one in packs])
         # NB: thousands of products of vectors: not on the loop.
         named = await self._deps.executor.run(self._named, vectors, examples)
+        allowed = await self._deps.executor.run(lambda: [self._is_allowed(text) for text in texts])
         found: list[list[Finding]] = [[] for _ in texts]
         for one, kinds in zip(packs, named, strict=True):
             part = one.parts[0]
-            found[part.number].extend(Finding(kind, part.start, part.end, score) for kind, score in kinds)
+            found[part.number].extend(
+                Finding(kind, part.start, part.end, score)
+                for kind, score in kinds
+                if kind != OFF_TOPIC or not allowed[part.number]
+            )
         return [Scan(findings=one) for one in found]
+
+    def _is_allowed(self, text: str) -> bool:
+        return self._allowed is not None and next(self._allowed.spans(Folded(text).text), None) is not None
 
     async def _vectors_of_examples(self, ask: Ask, model: ServedModel) -> list[Vector]:
         known = self._known
@@ -82,8 +95,5 @@ def _nearest(vector: Vector, examples: Sequence[Vector]) -> float:
 
 
 def ask_about_topics(guard: TopicsGuard, deps: Deps) -> SimilarTopics | None:
-    """Give who asks; None when the policy names no model, or no examples."""
-    topics = (*guard.deny, *guard.allow)
-    if guard.model is None or not any(topic.examples for topic in topics):
-        return None
-    return SimilarTopics(guard, guard.model, deps)
+    """Give who asks; None when the policy names no model."""
+    return None if guard.model is None else SimilarTopics(guard, guard.model, deps)
