@@ -8,14 +8,17 @@ from fastapi import FastAPI
 from capstan_gateway.composition import Gateway
 from capstan_gateway.inference.azure import AzurePaths
 from capstan_gateway.inference.handler import InferenceHandler
-from capstan_gateway.inference.routes import MODERATIONS, ROUTES
+from capstan_gateway.inference.routes import CHECKS, MODERATIONS, ROUTES
 from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
 from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages
 from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.pages.usage import usage_routes
+from capstan_gateway.pipeline.guards.check import check
 from capstan_gateway.pipeline.guards.moderations import answer_moderation
+from capstan_gateway.pipeline.layers import AnswerFunction
+from capstan_gateway.pipeline.request import Route
 from capstan_gateway.serving.cors import CorsSettings
 from capstan_gateway.serving.listener import Listener
 from capstan_gateway.serving.service import Service, ServingLimits
@@ -25,6 +28,7 @@ from capstan_gateway.settings import Settings
 def api_listener(gateway: Gateway) -> Listener:
     """Make the listener of the API. Inference requests go straight to their handlers: routing and middleware of a
     framework cost more than all of the gateway's own work."""
+    own: dict[Route, AnswerFunction] = {MODERATIONS: partial(answer_moderation, gateway.deps), CHECKS: check}
     inference = {
         route.path.encode(): InferenceHandler(
             route,
@@ -34,7 +38,7 @@ def api_listener(gateway: Gateway) -> Listener:
             ids=gateway.ids,
             turned_away=gateway.turned_away,
             gate=gateway.gate,
-            answer=partial(answer_moderation, gateway.deps) if route is MODERATIONS else None,
+            answer=own.get(route),
         )
         for route in ROUTES
     }

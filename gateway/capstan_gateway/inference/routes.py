@@ -12,6 +12,9 @@ from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, TOKENIZE_PAT
 MODERATIONS: Final = Route("/v1/moderations", MODERATION_PATH, frozenset(Task), ("input",), model=AUTO)
 """Models answer here that moderate, and those for which guards do."""
 
+CHECKS: Final = Route("/v1/guard/check", b"//guard/check", frozenset(Task))
+"""What guards would do is asked here, of no model."""
+
 ROUTES: Final = (
     Route("/v1/chat/completions", CHAT_PATH, frozenset((Task.CHAT,)), ("messages",), streams=True),
     Route("/v1/completions", b"/completions", frozenset((Task.CHAT, Task.COMPLETION)), ("prompt",), streams=True),
@@ -24,5 +27,6 @@ ROUTES: Final = (
     Route("/v1/classify", b"/classify", frozenset((Task.CLASSIFY,))),
     Route("/v1/score", b"/score", frozenset((Task.SCORE, Task.EMBED))),
     MODERATIONS,
+    CHECKS,
     Route("/v1/rerank", b"/rerank", frozenset((Task.SCORE, Task.EMBED)), ("query", "documents")),
 )

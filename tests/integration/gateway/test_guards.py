@@ -15,6 +15,7 @@ from capstan_contract.config import (
     EstimatorType,
     ModelEntry,
     PolicyEntry,
+    Price,
     RouterBackend,
     RouterMember,
     Strategy,
@@ -33,7 +34,18 @@ from capstan_contract.guards import (
     Unchecked,
     guard_entry,
 )
-from capstan_contract.limits import Mode
+from capstan_contract.limits import (
+    BudgetRule,
+    LimitRule,
+    Mode,
+    OnExhausted,
+    Per,
+    Period,
+    PeriodType,
+    RateLimitBody,
+    Unit,
+    rate_limit_entry,
+)
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
 from support.gateway import RunningGateway, entry, running_gateway
 from support.guards import Asked, Words, keywords_by
@@ -304,6 +316,38 @@ async def test_the_floor_is_outside(tmp_path: Path, upstream: FakeUpstream, monk
     assert words.texts == ["write to [EMAIL_1]"]
 
 
+async def test_a_cheaper_model_is_behind_the_same_guards(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """A budget that is spent leads to a model without guards, but not around those of the model that was asked for."""
+    spent = BudgetRule(
+        name="spent", per=Per.POLICY, nanoDollars=1, period=Period(type=PeriodType.MONTH),
+        onExhausted=OnExhausted.DOWNGRADE, downgradeTo="test/cheap",
+    )  # fmt: skip
+    limits = rate_limit_entry("t", "l", RateLimitBody(budgets=(spent,)))
+    model = guarded(upstream, policies=(ID, limits.id), price=Price(inputPerMillion=9, outputPerMillion=9))
+    models = (model, entry("cheap", upstream.url))
+    async with running_gateway(tmp_path, *models, policies=[policy(pii(restore=True)), limits]) as gateway:
+        found = await post(gateway, *ROUTES[0])
+        assert (found.status_code, found.headers["x-capstan-route"]) == (200, "downgraded")
+        assert found.headers["x-capstan-guard"] == "pii=redacted"
+        await gateway.configure(*models, policies=[policy(pii(action=Action.BLOCK)), limits])
+        assert (await post(gateway, *ROUTES[0])).json()["error"]["code"] == "content_filter"
+    assert b"lovelace" not in sent(upstream)
+
+
+async def test_no_engine_counts_what_no_guard_has_judged(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Near a limit the engine would be asked how long the prompt is, before guards have redacted it."""
+    limit = LimitRule(
+        name="in", per=Per.POLICY, unit=Unit.INPUT_TOKENS, amount=12, windowMillis=86_400_000, burst=12
+    )  # fmt: skip
+    limits = rate_limit_entry("t", "l", RateLimitBody(limits=(limit,)))
+    for policies in ((ID, limits.id), (limits.id,)):
+        upstream.requests.clear()
+        model = guarded(upstream, policies=policies)
+        async with running_gateway(tmp_path, model, policies=[policy(pii()), limits]) as gateway:
+            await post(gateway, *ROUTES[0])
+        assert (b"lovelace" in sent(upstream)) == (ID not in policies)
+
+
 # --- what is answered -------------------------------------------------------------------------------------------------
 
 
@@ -443,3 +487,53 @@ async def test_a_request_keeps_the_policy_that_it_began_with(
         assert (await first).json()["choices"][0]["message"]["content"] == f"write to {MAIL}"
         (counts,) = gateway.gateway.guards.report().policies[ID]
         assert (counts.redacted, counts.blocked) == (1, 1)
+
+
+# --- /v1/guard/check --------------------------------------------------------------------------------------------------
+
+
+async def test_a_text_is_checked_without_a_model(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """It says which guard would do what, and where; no model is asked, and nothing counts as decided."""
+    said = guard_entry("t", "g", GuardBody(input=(pii(),), output=(pii(sources=(Source.TEXT,), action=Action.BLOCK),)))
+    async with running_gateway(tmp_path, guarded(upstream), policies=[said]) as gateway:
+        path = "/v1/guard/check"
+        asked = (await post(gateway, path, {"input": f"write to {MAIL}"})).json()
+        talked = (await post(gateway, path, {"messages": MESSAGES})).json()
+        answered = (await post(gateway, path, {"input": MAIL, "stage": "output", "messages": MESSAGES})).json()
+        fine = (await post(gateway, path, {"input": "hello"})).json()
+        assert [counts.redacted for counts in gateway.gateway.guards.report().policies[ID]] == [0, 0]
+    score = asked["guards"][0]["findings"][0]["score"]
+    finding = {"kind": "Email", "at": "input", "start": 9, "end": 9 + len(MAIL), "score": score}
+    assert asked == {
+        "object": "guard.check", "model": "chat", "stage": "input", "action": "Redact", "failed": [],
+        "guards": [
+            {
+                "guard": "pii", "type": "PII", "policy": "t/g", "mode": "Enforce", "action": "Redact", "found": 1,
+                "findings": [finding],
+            }
+        ],
+    }  # fmt: skip
+    assert talked["guards"][0]["findings"] == [{**finding, "at": "messages[0].content"}]
+    assert (answered["action"], answered["guards"][0]["findings"][0]["start"]) == ("Block", 0)
+    assert (fine["action"], fine["guards"]) == ("Allow", [])
+    assert upstream.requests == []
+
+
+BAD_CHECKS: list[tuple[dict[str, Any], str]] = [
+    ({}, "input"),
+    ({"input": 5}, "input"),
+    ({"input": "x", "stage": "middle"}, "stage"),
+    ({"messages": "x"}, "messages"),
+    ({"messages": MESSAGES, "stage": "output"}, "input"),
+    ({"messages": MESSAGES, "input": "x"}, "input"),
+]
+
+
+@pytest.mark.parametrize(("body", "param"), BAD_CHECKS)
+async def test_a_check_that_cannot_be_read(
+    tmp_path: Path, upstream: FakeUpstream, body: dict[str, Any], param: str
+) -> None:
+    """400 that names the field."""
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii())]) as gateway:
+        found = await post(gateway, "/v1/guard/check", body)
+    assert (found.status_code, found.json()["error"]["param"]) == (400, param)
