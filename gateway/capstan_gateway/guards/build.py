@@ -4,13 +4,25 @@ A detector that is expensive to have (a model, a large dictionary) is imported a
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
-from capstan_contract.guards import AttackGuard, Guard, KeywordsGuard, PiiGuard, RegexGuard
+from capstan_contract.guards import (
+    AttackGuard,
+    FormatGuard,
+    Guard,
+    KeywordsGuard,
+    PiiGuard,
+    RegexGuard,
+    TopicsGuard,
+)
 from capstan_gateway.guards.attacks.build import build_attack_detector
+from capstan_gateway.guards.embed.topics import build_similar_topics
 from capstan_gateway.guards.pii.build import build_pii_detector
+from capstan_gateway.guards.plain.format import build_format_detector
 from capstan_gateway.guards.plain.keywords import build_keywords_detector
 from capstan_gateway.guards.plain.regex import build_regex_detector
+from capstan_gateway.guards.plain.topics import build_topics_detector
 from capstan_gateway.guards.port import Detector
 
 Build = Callable[[Any], Detector | None]
@@ -20,9 +32,11 @@ Raises ValueError, with words for whoever wrote the policy, when the guard canno
 
 BUILDERS: Final[Mapping[type[Guard], Build]] = {
     AttackGuard: build_attack_detector,
+    FormatGuard: build_format_detector,
     KeywordsGuard: build_keywords_detector,
     PiiGuard: build_pii_detector,
     RegexGuard: build_regex_detector,
+    TopicsGuard: partial(build_topics_detector, similar=build_similar_topics),
 }
 """By the type of the guard. This is imported when the gateway is: builders import what is large themselves."""
 

@@ -46,12 +46,7 @@ class KeywordsDetector:
         least = max(0, len(text) - self.reach)
         offset = max(0, len(text) - 2 * self.reach)
         folded = Folded(text[offset:], keep_case=self.keep_case)
-        pending = self.words.pending(folded.text)
-        place = len(text) if pending >= len(folded.text) else offset + folded.back(pending, pending + 1)[0]
-        for start, end in sorted(self._places(folded), key=lambda span: -span[1]):
-            if start + offset < place < end + offset:
-                place = start + offset
-        return max(least, place)
+        return max(least, offset + self.words.decided(folded, len(text) - offset))
 
     def _places(self, folded: Folded) -> Iterator[tuple[int, int]]:
         return (folded.back(start, end) for start, end, _ in self.words.spans(folded.text))

@@ -66,6 +66,17 @@ class Words:
                 return start
         return len(folded)
 
+    def decided(self, folded: Folded, length: int) -> int:
+        """Give up to where a text of this length, of which more is to come, is decided: in front of what is pending,
+        and inside of no word."""
+        pending = self.pending(folded.text)
+        place = length if pending >= len(folded.text) else folded.back(pending, pending + 1)[0]
+        places = (folded.back(start, end) for start, end, _ in self.spans(folded.text))
+        for start, end in sorted(places, key=lambda span: -span[1]):
+            if start < place < end:
+                place = start
+        return place
+
 
 def _implementation(words: Sequence[str]) -> "ahocorasick_rs.Implementation":
     if sum(map(len, words)) < 20_000:
