@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from capstan_contract.guards import ANSWERED, Action, FormatGuard, GuardBody, PiiGuard, Source, guard_entry
+from capstan_contract.limits import Mode
 from capstan_gateway.guards import build
 from capstan_gateway.guards.pii.detector import PiiDetector
 from capstan_gateway.guards.port import Cost, Finding, Scan
@@ -331,3 +332,15 @@ async def test_the_first_words_wait_for_one_window(gateway: RunningGateway, upst
         assert said_in([first, *[chunk async for chunk in stream]]) == "".join(
             f"word{number:02} " for number in range(64)
         )
+
+
+@pytest.mark.parametrize("body", [GuardBody(mode=Mode.SHADOW, output=(PiiGuard(name="pii", appliesTo=ANSWERED),))])
+async def test_shadow_sees_a_stream_and_changes_nothing(gateway: RunningGateway, upstream: FakeUpstream) -> None:
+    """A policy that looks on lets each piece go on as it comes, and counts what it would have done when it is over."""
+    upstream.respond = says(f"{WORDS}{MAIL}.", size=10)
+    chunks = await chat(gateway)
+    assert [chunk.choices[0].delta.content for chunk in chunks[1:4]] == [WORDS[:10], WORDS[10:20], WORDS[20:30]]
+    assert said_in(chunks) == f"{WORDS}{MAIL}."
+    await gateway.settled()
+    count = {"policy": "t/g", "guard": "pii", "stage": "output", "mode": "shadow", "decision": "redacted"}
+    await eventually(lambda: gateway.metric("gateway_guard_decisions_total", **count) == 1, what="what it has seen")

@@ -28,6 +28,7 @@ from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.reporting import Report
 from capstan_gateway.pipeline.guards.stage import Decision, Found
 from capstan_gateway.pipeline.guards.text_filter import TextFilter
+from capstan_gateway.pipeline.guards.watching import Watched, WatchingRelay, read_stream
 from capstan_gateway.pipeline.guards.whole import judged
 from capstan_gateway.pipeline.guards.whole_filter import WholeFilter
 from capstan_gateway.pipeline.reply import Reply, StreamReply
@@ -131,6 +132,18 @@ def _seconds_left(judging: Judging) -> float:
     return max(0.0, judging.ask.expires_at - judging.shared.deps.loop_time())
 
 
-def watched_stream(reply: StreamReply, judging: Judging) -> Reply:  # noqa: ARG001 - TODO
-    """Give the stream as it is, and have it looked at by a policy that changes nothing."""
-    return reply
+def watched_stream(reply: StreamReply, judging: Judging) -> Reply:
+    """Give the stream as it is, and have it looked at by a policy that changes nothing, when it is over."""
+    watched = Watched(judging.ask.budget.share())
+    watched.take(reply.first)
+    judging.ask.on_end(partial(_look, judging, watched, native=reply.native))
+    relay = WatchingRelay(reply.relay, watched.take)
+    return StreamReply(reply.first, reply.source, relay, native=reply.native, broken=reply.broken)
+
+
+def _look(judging: Judging, watched: Watched, *, native: bool) -> None:
+    size, body = watched.size, watched.give()
+    if watched.lost:
+        judging.counts.dropped()
+    elif body:
+        judging.look(judging.policy.output, partial(read_stream, body, native=native), size=size)
