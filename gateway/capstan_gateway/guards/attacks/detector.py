@@ -99,7 +99,8 @@ class AttackDetector:
         score, signs = weigh(evidence.signs, jailbreak=self._jailbreak)
         if score >= ENOUGH[self._sensitivity]:
             return Scan(findings=_told(signs, score))
-        if self._judge is None:
+        # NB: developers give orders, which is what a classifier takes for an attack; they may.
+        if self._judge is None or source is Source.SYSTEM:
             return Scan(doubt=score) if score >= WEAK[self._sensitivity] else NOTHING
         return self._judged(*self._judge, evidence, source, score, signs)
 

@@ -89,6 +89,13 @@ def test_the_classifier_reads_what_is_decoded() -> None:
     assert classifier.asked == [(text, Source.DOCUMENTS), ("What would you cook for six people?", Source.DOCUMENTS)]
 
 
+def test_what_developers_write_is_not_shown_to_the_classifier() -> None:
+    """Orders are what a system prompt is made of: patterns alone look at it."""
+    detector, classifier = _detector(0.99)
+    assert detector.scan(PLAIN, Source.SYSTEM) == NOTHING
+    assert classifier.asked == []
+
+
 def test_without_a_classifier_patterns_decide() -> None:
     """What they are sure of is found, what they are not sure of is in doubt, and a scan is cheap."""
     detector = AttackDetector("PromptInjection", Sensitivity.MEDIUM)
