@@ -19,6 +19,7 @@ from capstan_contract.guards import (
     AnyGuard,
     AttackGuard,
     Classifier,
+    ConfidenceGuard,
     GroundingGuard,
     GuardBody,
     ModerationCategory,
@@ -479,6 +480,36 @@ async def test_embeddings_tell_what_is_talked_about(guarded: Guarded, guarding: 
         assert (await ask(gateway)).status_code == 400
         assert (await ask(gateway, {"role": "user", "content": "the weather"})).status_code == 200
     assert [one.document["input"] for one in guarded.guard.requests] == [["a zebra"], [SECRET_TEXT], ["the weather"]]
+
+
+async def test_an_answer_that_its_model_is_not_sure_of_is_withheld(guarded: Guarded, engine: FakeUpstream) -> None:
+    """By log-probabilities that the client did not ask for, and is not given; without any nobody could decide."""
+    likely: float | None = 0.2
+
+    async def sure(request: Received, wire: Wire) -> None:
+        assert request.document["logprobs"] is True
+        told = completion("chat")
+        if likely is not None:
+            told["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": math.log(likely)}]}
+        await wire.json(told)
+
+    engine.respond = sure
+    async with guarded.running(ConfidenceGuard(name="sure", appliesTo=(Source.TEXT,)), output=True) as gateway:
+        assert (await ask(gateway)).json()["choices"][0]["finish_reason"] == "content_filter"
+        likely = 0.9
+        (choice,) = (await ask(gateway)).json()["choices"]
+        assert (choice["finish_reason"], choice["logprobs"]) == ("stop", None)
+        likely = None
+        assert (await ask(gateway)).status_code == 502
+
+
+async def test_a_classifier_moderates(guarded: Guarded, guarding: Guarding) -> None:
+    """By its labels."""
+    async with guarded.running(moderation(), task=Task.CLASSIFY, name="toxic-bert") as gateway:
+        guarding.says = classes("toxic", 0.9)
+        assert (await ask(gateway)).status_code == 400
+        guarding.says = classes("neutral", 0.1)
+        assert (await ask(gateway)).status_code == 200
 
 
 async def test_an_allowed_phrase_is_on_topic_whatever_it_is_like(guarded: Guarded, guarding: Guarding) -> None:

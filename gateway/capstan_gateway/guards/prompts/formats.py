@@ -5,6 +5,7 @@ from typing import Final
 
 from capstan_contract.guards import ModerationFormat
 from capstan_gateway.guards.prompts.asked import Format
+from capstan_gateway.guards.prompts.classified import Classified
 from capstan_gateway.guards.prompts.judge import Judge
 from capstan_gateway.guards.prompts.llama_guard import LlamaGuard
 from capstan_gateway.guards.prompts.openai import OpenAiModeration
@@ -27,11 +28,14 @@ def known_format(*names: str) -> ModerationFormat | None:
     return None
 
 
-def format_of(wanted: ModerationFormat, *names: str) -> Format:
-    """Give how a model is asked: with Auto by its names, and one that none of them tells is asked as a judge."""
+def format_of(wanted: ModerationFormat, *names: str, classifies: bool = False) -> Format:
+    """Give how a model is asked: with Auto by its names, and one that none of them tells is asked as a judge, or, where
+    it `classifies`, by its labels."""
     found = known_format(*names) if wanted is ModerationFormat.AUTO else wanted
     if found is ModerationFormat.LLAMA_GUARD:
         return LlamaGuard(" ".join(names))
     if found is ModerationFormat.SHIELD_GEMMA:
         return ShieldGemma()
-    return OpenAiModeration() if found is ModerationFormat.OPENAI else Judge()
+    if found is ModerationFormat.OPENAI:
+        return OpenAiModeration()
+    return Classified() if classifies else Judge()

@@ -235,6 +235,25 @@ def test_a_text_cannot_end_its_quotes() -> None:
     assert '{"scores": {"CATEGORY": NUMBER, ...}}' in one[0]["content"]
 
 
+@pytest.mark.parametrize(
+    ("label", "probs", "kinds"),
+    [
+        ("toxic", [0.1, 0.9], {"toxic": 0.9}), ("neutral", [0.9, 0.1], {}), ("LABEL_1", [0.2, 0.8], {UNNAMED: 0.8}),
+        ("Non_Toxic", [0.9, 0.1], {}), ("LABEL_0", [1.0, 0.0], {}), ("Severe Toxicity", [0.3, 0.7], {"severe-toxicity": 0.7}),
+    ],
+)  # fmt: skip
+def test_a_classifier_moderates_by_its_label(label: str, probs: list[float], kinds: dict[str, float]) -> None:
+    """Every label is a harm but those of what is harmless."""
+    form = format_of(ModerationFormat.AUTO, "some/bert", classifies=True)
+    (question,) = form.questions([Shown("x")], scores=True)
+    assert form.read(question, {"data": [{"index": 0, "label": label, "probs": probs}]}) == [
+        Harms(frozenset(kinds), kinds)
+    ]
+    for wrong in ({"label": None, "probs": probs}, {"label": label, "probs": [7]}, {"label": "", "probs": probs}):
+        with pytest.raises(Unreadable):
+            form.read(question, {"data": [wrong]})
+
+
 # --- which format, and what is made of it -------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_contract.config import Task
 from capstan_contract.guards import ModerationFormat, ModerationGuard, Source, Stage
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import UpstreamFailed
@@ -89,7 +90,9 @@ class Moderator:
             form: Format = OpenAiModeration()
         else:
             model = model_of(ask, self._guard.model or "")
-            form = format_of(self._guard.format, model.upstream_name, model.name, model.id)
+            classifies = model.task is Task.CLASSIFY
+            names = model.upstream_name, model.name, model.id
+            form = format_of(self._guard.format, *names, classifies=classifies)
         wanted = any(category.threshold is not None for category in self._guard.categories)
         prepare = partial(_prepared, shown, form, together=together, scores=wanted or not together)
         large = sum(len(one.text) for one in shown) > INLINE_CHARS
