@@ -1,0 +1,186 @@
+"""GuardPolicies on a real cluster: from `kubectl apply` to what both replicas of the gateway let pass."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.cluster import NAMESPACE, Cluster, Manifest, simulated
+from support.wait import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+SECONDS = 2.0
+"""In which a change is enforced by every replica."""
+MANY = 12
+"""Requests on connections of their own: that all of them come to one of two replicas has a chance of 1 in 2,000."""
+BAD = "the codename is bluebird"
+GOOD = "hello"
+
+
+def model(name: str) -> Manifest:
+    """A simulated model that needs no GPU."""
+    engine = {"type": "Simulator", "args": ["--ttft-ms", "1", "--tpot-ms", "1"]}
+    return simulated(name, model={"servedName": name}, engine=engine, resources={"gpus": 0})
+
+
+def guards(name: str, *models: str, pattern: str = "bluebird", **spec: Any) -> Manifest:
+    """A policy that blocks what matches."""
+    targets = {"targetRefs": [{"name": model} for model in models]} if models else {}
+    regex = {"name": "names", "type": "Regex", "patterns": [{"name": "one", "pattern": pattern}]}
+    return {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "GuardPolicy",
+        "metadata": {"name": name},
+        "spec": {"input": [regex], **targets, **spec},
+    }
+
+
+def ask(gateway: str, name: str, text: str) -> tuple[int, str]:
+    """Ask once, on a connection of its own; give the status, and the code of an error."""
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": text}], "max_tokens": 1}).encode()
+    request = urllib.request.Request(  # noqa: S310
+        f"{gateway}/v1/chat/completions", body, {"content-type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            answer.read()
+            return answer.status, ""
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, str(json.loads(refusal.read())["error"]["code"])
+
+
+PASSED, BLOCKED = (200, ""), (400, "content_filter")
+
+
+def enforced(gateway: str, name: str, text: str, expected: tuple[int, str], *, since: float) -> None:
+    """See that within the time every answer is this one, whichever replica gives it."""
+
+    def everywhere() -> bool:
+        return {ask(gateway, name, text) for _ in range(MANY)} == {expected}
+
+    wait_until(everywhere, seconds=30, every=0.02, what=f"{expected} of {name}")
+    # NB: the last round of questions is a part of it.
+    taken = time.monotonic() - since
+    print(f"{name}: {expected} by every replica after {taken:.2f} s")
+    assert taken < SECONDS + 1.0
+
+
+def told(capstan: Cluster, name: str, namespace: str, **expected: tuple[str, str]) -> dict[str, Any]:
+    """Wait until the conditions of the newest generation of a policy say this; give the policy."""
+    found: dict[str, Any] = {}
+
+    def says() -> bool:
+        nonlocal found
+        found = capstan.get("guardpolicy", name, namespace) or {}
+        conditions = {
+            one["type"]: (one["status"], one["reason"])
+            for one in (found.get("status") or {}).get("conditions") or ()
+            if one["observedGeneration"] == found["metadata"]["generation"]
+        }
+        assert conditions == expected, found
+        return True
+
+    wait_until(says, seconds=15, every=0.1, what=f"the conditions of {name}")
+    return found
+
+
+PROGRAMMED = {"Accepted": ("True", "Accepted"), "Programmed": ("True", "Programmed")}
+KEPT = {"Accepted": ("False", "Invalid"), "Programmed": ("False", "NotAccepted")}
+
+
+@pytest.fixture
+def floor(capstan: Cluster) -> Iterator[str]:
+    """The name of a policy of the installation, which goes with the test."""
+    yield "floor"
+    capstan.kubectl("delete", "guardpolicy", "floor", "-n", NAMESPACE, "--ignore-not-found")
+
+
+def test_applied_broken_mended_deleted(capstan: Cluster, namespace: str, gateway: str) -> None:
+    """A policy blocks on both replicas in less than 2 s; a broken expression says so, and the last good one goes on."""
+    name = f"guarded-{namespace}"
+    capstan.apply(namespace, model(name))
+    capstan.wait_ready(name, namespace)
+    assert ask(gateway, name, BAD) == PASSED
+
+    since = time.monotonic()
+    capstan.apply(namespace, guards("names", name))
+    enforced(gateway, name, BAD, BLOCKED, since=since)
+    assert ask(gateway, name, GOOD) == PASSED
+    assert "all 2 gateway replicas" in str(told(capstan, "names", namespace, **PROGRAMMED))
+
+    capstan.apply(namespace, guards("names", name, pattern="(bluebird"))
+    broken = told(capstan, "names", namespace, **KEPT)
+    assert "spec.input[0].patterns[0].pattern" in str(broken["status"])
+    assert {ask(gateway, name, BAD) for _ in range(MANY)} == {BLOCKED}
+
+    since = time.monotonic()
+    capstan.apply(namespace, guards("names", name, pattern="falcon"))
+    enforced(gateway, name, BAD, PASSED, since=since)
+    assert ask(gateway, name, "falcon") == BLOCKED
+    told(capstan, "names", namespace, **PROGRAMMED)
+
+    since = time.monotonic()
+    capstan.kubectl("delete", "guardpolicy", "names", "-n", namespace)
+    enforced(gateway, name, "falcon", PASSED, since=since)
+
+
+def test_shadow_counts_and_changes_nothing(capstan: Cluster, namespace: str, gateway: str) -> None:
+    """What a policy in mode Shadow would have blocked is answered, and its status counts it, of all replicas."""
+    name = f"watched-{namespace}"
+    capstan.apply(namespace, model(name), guards("trial", name, mode="Shadow"))
+    capstan.wait_ready(name, namespace)
+    told(capstan, "trial", namespace, **PROGRAMMED)
+    assert {ask(gateway, name, BAD) for _ in range(MANY)} == {PASSED}
+    assert ask(gateway, name, GOOD) == PASSED
+
+    def is_counted() -> bool:
+        decisions = ((capstan.get("guardpolicy", "trial", namespace) or {})["status"]).get("decisions") or {}
+        assert decisions.get("blocked") == MANY, decisions
+        (guard,) = decisions["guards"]
+        assert (guard["name"], guard["type"], guard["stage"], guard["blocked"]) == ("names", "Regex", "input", MANY)
+        return True
+
+    wait_until(is_counted, seconds=90, every=1, what="the counts of the policy")
+
+
+def test_a_namespace_cannot_weaken_the_floor(capstan: Cluster, namespace: str, gateway: str, floor: str) -> None:
+    """What the installation blocks is blocked whatever policies a namespace has, and their own are enforced besides."""
+    name = f"floored-{namespace}"
+    capstan.apply(namespace, model(name))
+    capstan.wait_ready(name, namespace)
+    since = time.monotonic()
+    capstan.apply(NAMESPACE, guards(floor))
+    enforced(gateway, name, BAD, BLOCKED, since=since)
+    weak = guards("weak", name, pattern="falcon")
+    redact = {
+        "name": "hide", "type": "Regex", "action": "Redact", "patterns": [{"name": "one", "pattern": "bluebird"}],
+    }  # fmt: skip
+    weak["spec"]["input"].append(redact)
+    capstan.apply(namespace, weak, guards("trial", name, mode="Shadow"))
+    told(capstan, "weak", namespace, **PROGRAMMED)
+    told(capstan, "trial", namespace, **PROGRAMMED)
+    assert {ask(gateway, name, BAD) for _ in range(MANY)} == {BLOCKED}
+    assert ask(gateway, name, "falcon") == BLOCKED
+    assert ask(gateway, name, GOOD) == PASSED
+    status = (capstan.get("llmmodel", name, namespace) or {})["status"]
+    assert {one["name"] for one in status["policies"]} == {floor, "weak", "trial"}
+
+
+def test_a_guard_that_cannot_ask_is_closed(capstan: Cluster, namespace: str, gateway: str) -> None:
+    """Where the model that a guard asks is not there, requests are refused, and the policy says why; with
+    `onError: Open` they pass."""
+    name = f"closed-{namespace}"
+    asking = {"type": "Moderation", "modelRef": {"name": f"judge-{namespace}"}, "timeoutMillis": 500}
+    capstan.apply(namespace, model(name), guards("judged", name, input=[asking]))
+    capstan.wait_ready(name, namespace)
+    found = told(capstan, "judged", namespace, **PROGRAMMED)
+    assert f"because the LLMModel 'judge-{namespace}' is not there" in str(found["status"])
+    assert {ask(gateway, name, GOOD) for _ in range(MANY)} == {(503, "guard_unavailable")}
+    since = time.monotonic()
+    capstan.apply(namespace, guards("judged", name, input=[{**asking, "onError": "Open"}]))
+    enforced(gateway, name, GOOD, PASSED, since=since)

@@ -1,0 +1,174 @@
+"""GuardPolicies from manifest to status, by the operator as a process against a real API server."""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from capstan_contract.names import CREDENTIAL_LABEL
+from capstan_operator.api.kinds import GUARD_POLICIES, LLM_MODELS, RATE_LIMIT_POLICIES
+from capstan_operator.kube.client import KubeClient
+from capstan_operator.resources.api_resource import CONFIG_MAPS, SECRETS
+from capstan_operator.settings import Settings
+from support.llmmodels import CONFIG_NAME, condition, hosted
+from support.operator_process import find
+from support.wait import eventually
+
+pytestmark = pytest.mark.apiserver
+
+
+def guards(name: str, namespace: str, *models: str, pattern: str = "a+", **spec: Any) -> dict[str, Any]:
+    """A policy for these models."""
+    targets = {"targetRefs": [{"name": model} for model in models]} if models else {}
+    regex = {"type": "Regex", "patterns": [{"name": "one", "pattern": pattern}]}
+    return {
+        "apiVersion": GUARD_POLICIES.api_version,
+        "kind": "GuardPolicy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"input": [regex], **targets, **spec},
+    }
+
+
+@dataclass
+class World:
+    """What a test looks at."""
+
+    kube: KubeClient
+    namespace: str
+
+    async def apply(self, *manifests: dict[str, Any]) -> None:
+        """Write as a user does."""
+        for manifest in manifests:
+            await self.kube.apply(manifest, manager="user")
+
+    async def config(self) -> dict[str, Any]:
+        """The gateway's config, as it is written."""
+        found = await find(self.kube, CONFIG_MAPS, CONFIG_NAME, self.namespace)
+        return dict(json.loads(found["data"]["config.json"])) if found else {"models": []}
+
+    async def patterns(self) -> dict[str, str]:
+        """What the guards of each policy in the config look for."""
+        policies = (await self.config()).get("policies", ())
+        return {
+            one["id"].rpartition("/")[2]: one["body"]["input"][0]["patterns"][0]["pattern"]
+            for one in policies
+            if one["kind"] == "GuardPolicy"
+        }
+
+    async def until_in_force(self, model: str, *expected: str) -> None:
+        """Wait until a model has these policies, of whatever kind."""
+
+        async def check() -> bool:
+            models = (await self.config())["models"]
+            found = [id_ for one in models if one["id"].endswith(f"/{model}") for id_ in one.get("policies", ())]
+            return sorted(id_.rpartition("/")[2] for id_ in found) == sorted(expected)
+
+        await eventually(check, what=f"{expected} on {model}")
+
+    async def until(self, name: str, kind: str, status: str, reason: str) -> dict[str, Any]:
+        """Wait until a condition of a policy says this of its newest generation; give the policy."""
+
+        async def check() -> dict[str, Any] | None:
+            found = await find(self.kube, GUARD_POLICIES, name, self.namespace)
+            said = condition(found, kind)
+            assert found is not None
+            is_current = said.get("observedGeneration") == found["metadata"]["generation"]
+            return found if is_current and (said["status"], said["reason"]) == (status, reason) else None
+
+        found = await eventually(check, what=f"{name} to be {kind}={status}, {reason}")
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def world(kube: KubeClient, namespace: str) -> World:
+    """A namespace, and eyes and hands."""
+    return World(kube, namespace)
+
+
+async def test_a_broken_expression_keeps_the_last_good_one(world: World, start_operator: Any) -> None:
+    """A policy with a broken expression says so with its place, what was accepted last stays in force, also for the
+    next operator, and a good one follows; one that was never good is in force nowhere."""
+    space = world.namespace
+    operator = start_operator()
+    await world.apply(hosted("a", space), guards("p", space, "a", pattern="good"))
+    await world.until("p", "Programmed", "True", "Written")
+    assert await world.patterns() == {"p": "good"}
+
+    async def model_says() -> bool:
+        model = await find(world.kube, LLM_MODELS, "a", space)
+        return ((model or {}).get("status") or {}).get("policies") == [
+            {"kind": "GuardPolicy", "namespace": space, "name": "p"}
+        ]
+
+    await eventually(model_says, what="the model to say which policy is in force on it")
+    await world.apply(guards("p", space, "a", pattern="(broken"))
+    found = await world.until("p", "Accepted", "False", "Invalid")
+    message = condition(found, "Accepted")["message"]
+    assert "`spec.input[0].patterns[0].pattern` must be an expression in the syntax of RE2: missing )" in message
+    assert "broken" not in message
+    assert await world.patterns() == {"p": "good"}
+    operator.stop()
+    start_operator()
+    await world.apply(hosted("b", space), guards("never-good", space, "b", pattern="*"))
+    await world.until("never-good", "Programmed", "False", "NotAccepted")
+    await world.until_in_force("b")
+    await world.until_in_force("a", "p")
+    assert await world.patterns() == {"p": "good"}
+    await world.apply(guards("p", space, "a", pattern="better"))
+    await world.until("p", "Accepted", "True", "Accepted")
+    assert await world.patterns() == {"p": "better"}
+
+
+async def test_the_floor_stays(world: World, start_operator: Any) -> None:
+    """A policy of the installation is in force beside what the namespace has, in each mode, and goes with itself alone;
+    policies of other kinds are not in its way."""
+    space = world.namespace
+    start_operator()  # this namespace is where it is installed
+    limits = {
+        "apiVersion": RATE_LIMIT_POLICIES.api_version,
+        "kind": "RateLimitPolicy",
+        "metadata": {"name": "limits", "namespace": space},
+        "spec": {"targetRefs": [{"name": "a"}], "limits": [{"name": "r", "per": "Tenant", "requests": 5}]},
+    }
+    await world.apply(hosted("a", space), guards("floor", space), limits)
+    await world.until_in_force("a", "floor", "limits")
+    await world.apply(guards("own", space, "a"), guards("trial", space, "a", mode="Shadow"))
+    await world.until_in_force("a", "floor", "limits", "own", "trial")
+    await world.apply(guards("weaker", space, mode="Shadow"))
+    await world.until_in_force("a", "floor", "limits", "own", "trial", "weaker")
+    for name in ("floor", "own", "trial", "weaker"):
+        await world.until(name, "Accepted", "True", "Accepted")
+    await world.apply(guards("another-floor", space))
+    await world.until("another-floor", "Accepted", "False", "Conflicted")
+    await world.kube.delete(GUARD_POLICIES, "own", namespace=space)
+    await world.until_in_force("a", "floor", "limits", "trial", "weaker")
+
+
+async def test_the_key_of_a_webhook(world: World, start_operator: Any) -> None:
+    """The key of a service that a guard asks is copied into the gateway's Secret; the policy says so when it cannot be
+    had, and what to do."""
+    space = world.namespace
+    start_operator()
+    hook = {"type": "Webhook", "url": "https://guard.example.com/", "secretRef": {"name": "hook", "key": "k"}}
+    await world.apply(hosted("a", space), guards("p", space, "a", output=[hook]))
+    await world.until("p", "Accepted", "True", "Accepted")
+    await world.until("p", "Programmed", "False", "SecretNotFound")
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "hook", "namespace": space},
+        "data": {"k": base64.b64encode(b"signing").decode()},
+    }
+    await world.apply(secret)
+    found = await world.until("p", "Programmed", "False", "SecretNotLabelled")
+    assert f"kubectl label secret hook -n {space} {CREDENTIAL_LABEL}=true" in condition(found, "Programmed")["message"]
+    secret["metadata"] = {"name": "hook", "namespace": space, "labels": {CREDENTIAL_LABEL: "true"}}
+    await world.apply(secret)
+    await world.until("p", "Programmed", "True", "Written")
+    (policy,) = (await world.config())["policies"]
+    copied = await find(world.kube, SECRETS, Settings().gateway_credentials_name, space)
+    assert copied is not None
+    assert base64.b64decode(copied["data"][policy["body"]["output"][0]["secretFile"]]) == b"signing"
