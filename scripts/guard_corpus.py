@@ -86,6 +86,18 @@ def read_mt_bench(folder: Path) -> Iterator[Document]:
                 yield {"text": turn, "label": 0}
 
 
+def read_second_questions(folder: Path) -> Iterator[Document]:
+    """Read the second of each pair: the one that is in another language, where there are two."""
+    for row in read_lines(folder):
+        yield {"text": row["q2"]}
+
+
+def read_presidio(folder: Path) -> Iterator[Document]:
+    """Read the documents."""
+    for row in json.loads((folder / "synth_dataset_v2.json").read_text(encoding="utf-8")):
+        yield {"text": row["full_text"]}
+
+
 def read_gsm8k(folder: Path) -> Iterator[Document]:
     """Read the questions."""
     for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines():
@@ -105,8 +117,8 @@ def _harmless(_: Document) -> bool | None:
     return False
 
 
-def _first_part(row: Document) -> str:
-    return str(row.get("kind", "")).split(":")[0]
+def _always(_: Document) -> bool:
+    return True
 
 
 def _is_tool(row: Document) -> bool:
@@ -134,12 +146,18 @@ SOURCES: Final = (
     Source("bfcl_requests", "agent", 700, _harmless, tool=lambda row: row["kind"] == "tool_schema"),
     Source("tau_bench_agent", "agent", 400, _harmless, tool=_is_tool),
     Source("owasp_cheatsheets", "documents", 350, _harmless, tool=_is_tool),
-    Source("tldr_pages", "documents", 350, _harmless, tool=_is_tool),
-    Source("chatterbot_corpus", "short", 300, _harmless),
+    Source("tldr_pages", "documents", 700, _harmless, tool=_is_tool),
+    Source("chatterbot_corpus", "short", 500, _harmless),
     Source("nq_open_questions", "short", 300, _harmless),
     Source("query_wellformedness", "short", 300, _harmless),
     Source("clinc150_intents", "intents", 400, _harmless),
     Source("banking77_intents", "intents", 250, _harmless),
+    Source("xquad_question_pairs", "foreign", 400, _harmless, read=read_second_questions),
+    Source("qald9_plus_pairs", "foreign", 250, _harmless, read=read_second_questions),
+    Source("pawsx_de", "foreign", 350, _harmless, tool=_always, read=read_second_questions),
+    Source("meddocan_es", "foreign", 300, _harmless, tool=_always),
+    Source("thai_pii_gold", "foreign", 200, _harmless, tool=_always),
+    Source("presidio_research_pii", "records", 350, _harmless, tool=_always, read=read_presidio),
     Source("gsm8k", "tasks", 250, _harmless, read=read_gsm8k),
     Source("humaneval_prompts", "tasks", 164, _harmless),
 )
@@ -231,6 +249,11 @@ def compose(corpus: list[Text], seed: int) -> list[Text]:
     for sentence in guard_sentences.sentences("human_order", guard_sentences.ORDERS["human_order"], seed + 1):
         around, family = document()
         made.append(Text(plant(around, sentence, draw), False, "planted_order", family, tool=draw.random() < 0.6))
+    talk = [text.text for text in corpus if text.source == "oasst_en_prompts" and len(text.text) < 300]
+    for _ in range(250):
+        asked = "\n\nAssistant: ".join(f"{draw.choice(('Human', 'User'))}: {draw.choice(talk)}" for _ in range(3))
+        lead = draw.choice(("", "Continue the given dialogue:\n\n", "Answer the last question.\n\n"))
+        made.append(Text(f"{lead}{asked}\n\nAssistant:", False, "made_dialogue", "chat"))
     for _ in range(900):
         around, family = document()
         lead = draw.choice(LEADS) if draw.random() < 0.4 else ""

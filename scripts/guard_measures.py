@@ -10,13 +10,26 @@ Array = Any
 COLUMNS: Final = {"prompts": 0, "tools": 1}
 
 
-def threshold(scores: Array, sources: Array, rate: float) -> float:
+def calibrate(sets: Mapping[str, Mapping[str, Array]], rates: Mapping[str, float]) -> dict[str, Any]:
+    """Give thresholds and what they flag, of the scores of harmless texts that the shipped network has not seen."""
+    found: dict[str, Any] = {"thresholds": {}, "harmless": {}}
+    for kind, scores_by_name in sets.items():
+        scores = numpy.concatenate(list(scores_by_name.values()))
+        sources = numpy.concatenate([[name] * len(scores) for name, scores in scores_by_name.items()])
+        at = {rate: round(threshold(scores, sources, share, low=0.0, high=1.0), 6) for rate, share in rates.items()}
+        found["thresholds"][kind] = at
+        found["harmless"][kind] = {
+            rate: shares(scores, sources, value) for rate, value in at.items() if rate != "doubt"
+        }
+    return found
+
+
+def threshold(scores: Array, sources: Array, rate: float, *, low: float = -20.0, high: float = 20.0) -> float:
     """Give the least score at which the mean over sources of what is flagged is at most `rate`.
 
     No source counts for more than a fifth: one that is all of one odd kind decides nothing.
     """
     names = sorted(set(sources))
-    low, high = -20.0, 20.0
     for _ in range(60):
         middle = (low + high) / 2
         flagged = numpy.mean([min(float(numpy.mean(scores[sources == name] >= middle)), 0.2) for name in names])
@@ -35,10 +48,12 @@ def shares(scores: Array, sources: Array, least: float) -> dict[str, dict[str, f
     }
 
 
-def measure(parts: Iterable[tuple[list[Text], Array]], rates: Mapping[str, float]) -> dict[str, Any]:
-    """Give thresholds, as scores from 0 to 1, and the table of the model card, of the folds' texts and logits."""
-    texts = [text for part, _ in parts for text in part]
-    logits = numpy.concatenate([scores for _, scores in parts])
+def measure(parts: Iterable[tuple[list[Text], Array]], rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Give for each fold thresholds, as scores from 0 to 1, and what is flagged at them, of its texts and logits."""
+    return [_measure(texts, logits, rates) for texts, logits in parts]
+
+
+def _measure(texts: list[Text], logits: Array, rates: Mapping[str, float]) -> dict[str, Any]:
     attack = numpy.array([text.attack for text in texts])
     tool = numpy.array([text.tool for text in texts])
     source = numpy.array([text.source for text in texts])
@@ -60,17 +75,38 @@ def measure(parts: Iterable[tuple[list[Text], Array]], rates: Mapping[str, float
     return found
 
 
-def card_lines(measured: Mapping[str, Any]) -> list[str]:
+def merged(measured: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Put what was measured of all folds together: no source is in two, but for a few that have prompts and texts."""
+    found: dict[str, Any] = {}
+    for fold in measured:
+        for name, by_rate in fold["unseen"].items():
+            for rate, both in by_rate.items():
+                for what, rows in both.items():
+                    found.setdefault(name, {}).setdefault(rate, {}).setdefault(what, {}).update(rows)
+    return found
+
+
+def card_lines(unseen: Mapping[str, Any]) -> list[str]:
     """Give the table of the model card."""
     lines = ["| source | texts | Low | Medium | High |", "| --- | --- | --- | --- | --- |"]
     for what in ("attacks", "harmless"):
         for name, of in (("prompts", ""), ("tools", " (tools, documents)")):
-            by_rate = [measured["unseen"][name][rate][what] for rate in ("Low", "Medium", "High")]
+            by_rate = [unseen[name][rate][what] for rate in ("Low", "Medium", "High")]
             for source, first in by_rate[0].items():
                 shown = " | ".join(f"{100 * by[source]['flagged']:.1f}" for by in by_rate)
                 lines.append(f"| {source}: {what}{of} | {first['texts']} | {shown} |")
             means = [numpy.mean([row["flagged"] for row in by.values()]) for by in by_rate]
             lines.append(f"| **mean: {what}{of}** | | " + " | ".join(f"**{100 * mean:.1f}**" for mean in means) + " |")
+    return lines
+
+
+def calibration_lines(calibrated: Mapping[str, Any]) -> list[str]:
+    """Give the table of harmless texts that the shipped network has not seen."""
+    lines = ["| set | judged as | texts | Low | Medium | High |", "| --- | --- | --- | --- | --- | --- |"]
+    for kind, by_rate in calibrated["harmless"].items():
+        for source, first in by_rate["Low"].items():
+            shown = " | ".join(f"{100 * by_rate[rate][source]['flagged']:.1f}" for rate in ("Low", "Medium", "High"))
+            lines.append(f"| {source} | {kind} | {first['texts']} | {shown} |")
     return lines
 
 

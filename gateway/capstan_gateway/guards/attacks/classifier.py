@@ -32,6 +32,10 @@ REACH: Final = Reach(ends=6000, slices=8, length=500)
 WEIGHTS: Final = Path(__file__).with_name("weights")
 REMEMBERED: Final = 4096
 """Texts whose scores are kept: some 1 MB."""
+STRANGE: Final = 0.42
+"""Share of pieces that are no English words from which on a window is not of a language that it knows."""
+UNSURE: Final = 0.6
+"""Most that is said of such a window: it may be doubted, and is not found."""
 _BATCH: Final = 1536
 """Word pieces that are computed at once."""
 _READ: Final = frozenset({Source.TOOL_RESULTS, Source.DOCUMENTS})
@@ -143,7 +147,10 @@ class AttackClassifier:
     def _scores(self, rows: list[tuple[int, ...]], column: int) -> list[float]:
         ids, mask = self._words.numbers(rows)
         found = self._session.run(vectors=self._words.vectors(ids), mask=mask.astype("float32"))
-        return [float(score) for score in found[:, column]]
+        return [
+            min(float(score), UNSURE) if self._words.strangeness(row) > STRANGE else float(score)
+            for score, row in zip(found[:, column], rows, strict=True)
+        ]
 
 
 def _salt(source: Source) -> bytes:

@@ -47,6 +47,10 @@ class Words:
         self._tokenizer = tokenizer
         self._table = table
         self._factors = factors
+        pieces = tokenizer.get_vocab().items()
+        self._strange = frozenset(
+            number for piece, number in pieces if piece == "[UNK]" or piece[:2] == "##" or not piece.isascii()
+        )
 
     @classmethod
     def load(cls) -> "Words":
@@ -72,6 +76,10 @@ class Words:
                 for begin, last in cut(len(ids), size=size, overlap=overlap)
             )
         return found
+
+    def strangeness(self, row: Sequence[int]) -> float:
+        """Give the share of pieces that continue a word, or are of another script: a quarter at most of English."""
+        return sum(piece in self._strange for piece in row) / max(len(row), 1)
 
     def numbers(self, rows: Sequence[Sequence[int]]) -> tuple["NDArray[numpy.int64]", "NDArray[numpy.int64]"]:
         """Give windows as one array, [CLS] and [SEP] around each and 0 behind it; and a second one: 1 but for that."""

@@ -7,6 +7,7 @@ import pytest
 from capstan_contract.guards import Sensitivity, Source
 from capstan_gateway.guards.attacks.classifier import (
     NO_HIT,
+    UNSURE,
     AttackClassifier,
     AttackThresholds,
     ClassifierHit,
@@ -64,6 +65,22 @@ def test_a_planted_order_is_found_and_said_where(classifier: AttackClassifier, t
     assert hit.end - hit.start < len(text) / 3
     quiet = classifier.score(DOCUMENT, Source.TOOL_RESULTS).score
     assert quiet < thresholds.doubt(Sensitivity.MEDIUM, Source.TOOL_RESULTS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rapor satışların arttığını gösteriyor. Toplantı salı günü saat onda.",
+        "Отчёт показывает рост продаж. Встреча состоится во вторник в десять часов.",
+        "会议将于星期二举行，请准时参加。报告显示销售额有所增长。",
+    ],
+)
+def test_a_language_that_it_does_not_know_is_doubted_at_most(
+    classifier: AttackClassifier, thresholds: AttackThresholds, text: str
+) -> None:
+    """Pieces of words mean nothing: what is made of them alone is never found."""
+    for source in (Source.USER, Source.TOOL_RESULTS):
+        assert classifier.score(text, source).score <= UNSURE < thresholds.found(Sensitivity.MEDIUM, source)
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\u200b"])
