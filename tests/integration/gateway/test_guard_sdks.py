@@ -10,7 +10,7 @@ import pytest
 
 from capstan_contract.config import PolicyEntry
 from capstan_contract.guards import Action, GuardBody, PiiGuard, Source, guard_entry
-from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
+from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
 
 MAIL = "ada@lovelace.example.org"
@@ -19,8 +19,15 @@ HELLO: Any = [{"role": "user", "content": "hello"}]
 
 
 async def tells(received: Received, wire: Wire) -> None:
-    """Answer with an address."""
-    await wire.json(completion(received.document["model"], f"it is {MAIL}"))
+    """Answer with an address, in pieces where a stream is asked for."""
+    model = received.document["model"]
+    if not received.document.get("stream"):
+        await wire.json(completion(model, f"it is {MAIL}"))
+        return
+    await wire.stream_head()
+    for piece in stream_frames(model, ("it is ", MAIL[:7], MAIL[7:], " or so")):
+        await wire.chunk(piece)
+    await wire.end()
 
 
 def policy(*, output: bool = False) -> PolicyEntry:
@@ -95,3 +102,28 @@ async def test_anthropic_reads_the_stop_reason(withholding: RunningGateway) -> N
     async with anthropic.AsyncAnthropic(base_url=withholding.url, api_key="unused") as client:
         message = await client.messages.create(model="chat", messages=HELLO, max_tokens=9)
     assert (message.stop_reason, message.content) == ("refusal", [])
+
+
+async def test_openai_reads_the_finish_reason_of_a_stream(withholding: RunningGateway) -> None:
+    """A stream that is blocked ends as a filtered answer, with nothing of what was found."""
+    async with withholding.client() as client:
+        stream: Any = await client.chat.completions.create(model="chat", messages=HELLO, stream=True)
+        choices = [choice async for chunk in stream for choice in chunk.choices]
+        events = [event async for event in await client.responses.create(model="chat", input="hello", stream=True)]
+    assert choices[-1].finish_reason == "content_filter"
+    assert "lovelace" not in "".join(choice.delta.content or "" for choice in choices)
+    (last,) = [event for event in events if event.type == "response.incomplete"]
+    assert last.response.incomplete_details is not None
+    assert last.response.incomplete_details.reason == "content_filter"
+    assert "lovelace" not in last.response.output_text
+
+
+async def test_anthropic_reads_the_stop_reason_of_a_stream(withholding: RunningGateway) -> None:
+    """As a refusal of the model's own."""
+    async with (
+        anthropic.AsyncAnthropic(base_url=withholding.url, api_key="unused") as client,
+        client.messages.stream(model="chat", messages=HELLO, max_tokens=9) as stream,
+    ):
+        message = await stream.get_final_message()
+    assert message.stop_reason == "refusal"
+    assert "lovelace" not in message.model_dump_json()

@@ -46,7 +46,7 @@ from capstan_contract.limits import (
     Unit,
     rate_limit_entry,
 )
-from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
+from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion, delta, frame, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
 from support.guards import Asked, Words, keywords_by
 from support.wait import eventually
@@ -537,3 +537,32 @@ async def test_a_check_that_cannot_be_read(
     async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii())]) as gateway:
         found = await post(gateway, "/v1/guard/check", body)
     assert (found.status_code, found.json()["error"]["param"]) == (400, param)
+
+
+async def test_a_stream_keeps_the_policy_that_it_began_with(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """A policy that blocks from now on ends no stream that has begun under one that redacts."""
+    going = asyncio.Event()
+
+    async def waits(received: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(frame(delta("chat", "it is " + "so " * 400)))
+        await going.wait()
+        for piece in stream_frames("chat", (MAIL, " indeed")):
+            await wire.chunk(piece)
+        await wire.end()
+
+    upstream.respond = waits
+    async with (
+        running_gateway(tmp_path, guarded(upstream), policies=[output()]) as gateway,
+        gateway.client() as client,
+    ):
+        stream: Any = await client.chat.completions.create(model="chat", messages=MESSAGES, stream=True)
+        said = (await anext(stream)).choices[0].delta.content or ""
+        await gateway.configure(guarded(upstream), policies=[output(action=Action.BLOCK)])
+        going.set()
+        finish: list[str | None] = []
+        async for chunk in stream:
+            said += "".join(choice.delta.content or "" for choice in chunk.choices)
+            finish = [choice.finish_reason for choice in chunk.choices] or finish
+    assert said.endswith("[EMAIL_1] indeed")
+    assert finish == ["stop"]

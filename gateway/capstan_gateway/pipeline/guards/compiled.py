@@ -11,7 +11,6 @@ from capstan_contract.guards import (
     AnyGuard,
     AttackGuard,
     ConfidenceGuard,
-    FormatGuard,
     GuardBody,
     PiiGuard,
     Source,
@@ -126,8 +125,6 @@ def _lacking(guard: AnyGuard, detector: Detector | None, asking: AskingGuard | N
             return "classifier that is a model"
         if isinstance(guard, TopicsGuard) and guard.model is not None:
             return "similarity by a model"
-    if isinstance(guard, FormatGuard) and guard.askAgain:
-        return "way to ask a model again"
     return None
 
 

@@ -14,6 +14,7 @@ from capstan_contract.guards import Unchecked
 from capstan_gateway.errors import UpstreamRejected
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.guards.again import asks_again, formed
 from capstan_gateway.pipeline.guards.compiled import CompiledPolicy
 from capstan_gateway.pipeline.guards.counting import PolicyCounts
 from capstan_gateway.pipeline.guards.needs import Judging, Shared
@@ -50,8 +51,11 @@ class GuardLayer:
             return await self._watched(judging, inner)
         if self.policy.input:
             await self._let_in(judging)
-        reply = await (self._with_logprobs(ask, inner) if judging.adds_logprobs else inner(ask))
         placeholders = judging.redactor.restorable()
+        asked = partial(self._with_logprobs, inner=inner) if judging.adds_logprobs else inner
+        if asks_again(self.policy, ask.request):
+            return await formed(judging, asked, placeholders)
+        reply = await asked(ask)
         if isinstance(reply, StreamReply):
             if self.policy.output or placeholders:
                 return await guarded_stream(reply, judging, placeholders)
