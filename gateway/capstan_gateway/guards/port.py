@@ -94,6 +94,11 @@ def is_of_streams(detector: Detector | None) -> TypeGuard[StreamDetector]:
     return hasattr(detector, "safe_end") and hasattr(detector, "reach")
 
 
+def follow_each_other(detector: Detector | None) -> bool:
+    """Tell whether where a finding begins depends on where the one in front of it has ended, however far back."""
+    return bool(getattr(detector, "follow_each_other", False))
+
+
 def decided(detector: StreamDetector, text: str, source: Source) -> tuple[Scan, int]:
     """Give what is in a text of which more is to come, and up to where it is decided.
 

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from capstan_contract.guards import Action, FormatGuard, OnError, Source
+from capstan_contract.guards import Action, FormatGuard, OnError, RegexGuard, RegexPattern, Source
 from capstan_gateway.errors import AnswerNotChecked
 from capstan_gateway.guards.placeholders import Naming
+from capstan_gateway.guards.plain.regex import build_regex_detector
 from capstan_gateway.guards.port import Cost, Finding, Scan
 from capstan_gateway.guards.window import FAR_STEP, OVERLAP, STEP
 from support.guarded import Answer, Asking, Judged, Words, a_guard, call, delta, guarded
@@ -336,3 +337,12 @@ def test_a_text_in_one_piece_is_not_looked_at_mark_by_mark() -> None:
     assert answer.stopped == "content_filter"
     assert len(answer.text()) > 99_000
     assert (len(looks) < 10, sum(looks) < 300_000) == (True, True)
+
+
+@pytest.mark.parametrize("size", [1, 50, 1000])
+def test_matches_without_a_gap_are_those_of_the_whole_text(size: int) -> None:
+    """Where one match ends the next is looked for, however far back the first one was."""
+    patterns = (RegexPattern(name="p", pattern="a{3}"),)
+    detector = build_regex_detector(RegexGuard(name="r", appliesTo=(Source.TEXT,), patterns=patterns))
+    chunks = [*(delta(content="a" * min(size, 689 - at)) for at in range(0, 689, size)), delta(finish="stop")]
+    assert guarded([a_guard(detector, action=Action.REDACT)], chunks).text() == "[P_1]" * 229 + "aa"

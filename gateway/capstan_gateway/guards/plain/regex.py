@@ -41,6 +41,11 @@ class RegexDetector:
         return Cost.CHEAP if steps <= CHEAP_STEPS else Cost.DEAR
 
     @property
+    def follow_each_other(self) -> bool:
+        """Matches of an expression do not overlap: each is looked for behind the one before."""
+        return True
+
+    @property
     def reach(self) -> int:
         """The longest match, or MOST_LENGTH where there is none, and a character on both sides."""
         return max(expression.reach for expression in self.expressions)

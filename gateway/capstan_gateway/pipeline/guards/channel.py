@@ -8,15 +8,15 @@ Open           no guard looks at this text
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol, cast
 
 from capstan_contract.guards import Action
 from capstan_gateway.guards.json_strings import JsonPlace, replacement, to_ends
 from capstan_gateway.guards.placeholders import Naming, Restorer, united
-from capstan_gateway.guards.port import Finding, Scan, StreamDetector, decided, is_of_streams
+from capstan_gateway.guards.port import Finding, Scan, StreamDetector, decided, follow_each_other, is_of_streams
 from capstan_gateway.guards.window import OVERLAP, Far, Near, Part, View, Window, covered, moved, standing
 from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.pipeline.guards.channels import Key, is_json, source_of
@@ -253,6 +253,13 @@ class NearChannel(_Looking):
         reach = max((one.detector.reach for one in guards if is_of_streams(one.detector)), default=0)
         super().__init__(key, choice, guards, watch, Window(reach, Near()))
         self._idled = 0
+        self._torn = -1
+        """Where the text went on before it was decided, because it seemed to be over."""
+
+    async def end(self, out: list[Part]) -> None:
+        """Let all of it go on."""
+        await super().end(out)
+        self._torn = self._window.done
 
     async def idle(self, out: list[Part]) -> None:
         """Let go on what is decided, without waiting for the next mark."""
@@ -266,7 +273,7 @@ class NearChannel(_Looking):
         for guard in self._guards:
             began = time.perf_counter()
             try:
-                scan, end = await self._scanned(guard, piece)
+                found_here, end = await self._placed(guard, view, piece)
             except TimeoutError:
                 self._watch.report.failed(Failed(guard, "timeout"))
                 continue
@@ -278,9 +285,21 @@ class NearChannel(_Looking):
                 continue
             finally:
                 self._watch.report.took(guard, time.perf_counter() - began)
-            safe = min(safe, end + view.offset)
-            found += [(guard, one) for one in moved(scan.findings, view.offset)]
+            safe = min(safe, end)
+            found += [(guard, one) for one in found_here]
         return found, view.end if ended else safe
+
+    async def _placed(self, guard: CompiledGuard, view: View, piece: Piece) -> tuple[list[Finding], int]:
+        """Give what one guard finds, and up to where that is decided, by places of the whole text."""
+        done = self._window.done
+        scan, end = await self._scanned(guard, piece)
+        found = moved(scan.findings, view.offset)
+        if follow_each_other(guard.detector) and done != self._torn and _go_over(found, done):
+            # In the whole text nothing matches there. Of matches that follow each other without a gap others were seen
+            # because the view begins amid one: they are looked for anew from where one has ended.
+            scan, end = await self._scanned(guard, replace(piece, text=piece.text[done - view.offset :]))
+            return moved(scan.findings, done), end + done
+        return found, end + view.offset
 
     async def _scanned(self, guard: CompiledGuard, piece: Piece) -> tuple[Scan, int]:
         detector = cast(StreamDetector, guard.detector)
@@ -294,6 +313,10 @@ class NearChannel(_Looking):
 
     def _blocks(self, guard: CompiledGuard, one: Finding, limit: int) -> bool:
         return one.end <= limit and guard.action_of(one) is Action.BLOCK
+
+
+def _go_over(found: Iterable[Finding], place: int) -> bool:
+    return any(one.start < place < one.end for one in found)
 
 
 class FarChannel(_Looking):
