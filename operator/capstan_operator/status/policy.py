@@ -1,6 +1,6 @@
 """The status of one policy, of whatever kind."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -19,6 +19,8 @@ COUNTS: Final[Mapping[str, tuple[str, str]]] = {
     RATELIMITPOLICY.name: ("usage", "used"),
 }
 """By name of the kind: the field of the status that says what policies have done, and its list of rows."""
+UNFIT: Final = "field/body: "
+"""What gateways that know the kind say begins with this where a body cannot be enforced."""
 _BAD: Final = {"Accepted": "False", "Programmed": "False"}
 
 
@@ -105,11 +107,18 @@ def _programmed(
         case AckState.BLOCKED if ack.problem:
             return Finding("False", ack.problem.reason, ack.problem.message)
         case AckState.REFUSED:
-            needs = f"the gateway is of a release that does not know what this needs: {', '.join(ack.missing)}"
-            return Finding("False", "GatewayRefused", needs)
+            return Finding("False", "GatewayRefused", _refusal(ack.missing))
         case _:
             done = f"{ack.acknowledged} of {ack.ready} gateway replicas run this generation"
             return Finding("False", "GatewayPending", done)
+
+
+def _refusal(missing: Collection[str]) -> str:
+    """Say why gateways do not serve what a policy is in force on."""
+    unfit = [what.removeprefix(UNFIT) for what in missing if what.startswith(UNFIT)]
+    if unfit:
+        return f"the gateway cannot enforce it, and serves none of the models that it is for: {'; '.join(unfit)}"
+    return f"the gateway is of a release that does not know what this needs: {', '.join(missing)}"
 
 
 def _said_so(present: Mapping[str, Any], generation: int) -> bool:

@@ -145,3 +145,14 @@ def test_the_gateway_without_a_service() -> None:
     """Where no Service of the gateway is known, its config is the ancestor."""
     settings = BuildSettings(gateway_service="", install_namespace="here")
     assert Ancestor.of(settings, "config") == Ancestor("ConfigMap", "here", "config")
+
+
+def test_what_a_gateway_cannot_enforce_is_told_in_its_words() -> None:
+    """A gateway that knows the kind and not what a body asks for says so; the status does not blame its release."""
+    body = Acknowledgement(AckState.REFUSED, missing=("field/body: the guard `x` cannot be enforced: no such engine",))
+    (programmed,) = [one for one in status_of(ack=body).status["conditions"] if one["type"] == "Programmed"]
+    assert programmed["reason"] == "GatewayRefused"
+    assert programmed["message"] == (
+        "the gateway cannot enforce it, and serves none of the models that it is for:"
+        " the guard `x` cannot be enforced: no such engine"
+    )
