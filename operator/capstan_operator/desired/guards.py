@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-import re2  # type: ignore[import-untyped]
-
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import (
     ANSWERED,
@@ -27,6 +25,7 @@ from capstan_operator.api.guardpolicy import (
 from capstan_operator.api.kinds import Policy
 from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.api.rules.guards import name_of
+from capstan_operator.desired.expressions import MOST_TOGETHER, expression_fault, states_of
 from capstan_operator.desired.naming import policy_credential_file
 from capstan_operator.desired.policy_entries import MISSING, judge, targets_of
 from capstan_operator.resources.resource import Fault, PolicyKey
@@ -95,30 +94,21 @@ def _name_faults(spec: GuardPolicySpec) -> Iterator[Fault]:
 
 
 def _pattern_faults(spec: GuardPolicySpec) -> Iterator[Fault]:
-    for path, pattern in _patterns(spec):
-        if (why := re2_fault(pattern)) is not None:
-            yield Fault(path, f"must be an expression in the syntax of RE2: {why}")
-
-
-def _patterns(spec: GuardPolicySpec) -> Iterator[tuple[str, str]]:
     for stage, index, guard in guards_of(spec):
-        for number, one in enumerate(guard.patterns):
-            yield f"spec.{stage}[{index}].patterns[{number}].pattern", one.pattern
-        if isinstance(guard, OutputGuardSpec) and guard.pattern is not None:
-            yield f"spec.{stage}[{index}].pattern", guard.pattern
+        path = f"spec.{stage}[{index}]"
+        faults = [expression_fault(one.pattern) for one in guard.patterns]
+        for number, why in enumerate(faults):
+            if why is not None:
+                yield _no_expression(f"{path}.patterns[{number}].pattern", why)
+        if not any(faults) and sum(states_of(one.pattern) for one in guard.patterns) > MOST_TOGETHER:
+            yield Fault(f"{path}.patterns", "are too large together; make guards of their own of some")
+        whole = guard.pattern if isinstance(guard, OutputGuardSpec) else None
+        if whole is not None and (why := expression_fault(whole, whole=True)) is not None:
+            yield _no_expression(f"{path}.pattern", why)
 
 
-def re2_fault(pattern: str) -> str | None:
-    """Say what is wrong with an expression, without a part of it; None when a gateway can use it."""
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(pattern, options)
-    except re2.error as error:
-        said = error.args[0] if error.args else b""
-        text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-        return text.partition(":")[0].strip() or "it cannot be read"
-    return None
+def _no_expression(field: str, why: str) -> Fault:
+    return Fault(field, f"must be an expression in the syntax of RE2: {why}")
 
 
 def build_guard_entry(policy: Policy, spec: GuardPolicySpec) -> PolicyEntry:
