@@ -26,6 +26,7 @@ from capstan_operator.api.kinds import Policy
 from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.api.rules.guards import name_of
 from capstan_operator.desired.expressions import MOST_TOGETHER, expression_fault, states_of
+from capstan_operator.desired.json_schemas import schema_fault
 from capstan_operator.desired.naming import policy_credential_file
 from capstan_operator.desired.policy_entries import MISSING, judge, targets_of
 from capstan_operator.resources.resource import Fault, PolicyKey
@@ -82,7 +83,8 @@ def find_guard_faults(policy: Policy) -> tuple[Fault, ...]:
     spec = policy.spec
     if not isinstance(spec, GuardPolicySpec):
         return policy.faults or MISSING
-    return judge(policy, (*_name_faults(spec), *_pattern_faults(spec)), lambda: build_guard_entry(policy, spec))
+    faults = (*_name_faults(spec), *_pattern_faults(spec), *_schema_faults(spec))
+    return judge(policy, faults, lambda: build_guard_entry(policy, spec))
 
 
 def _name_faults(spec: GuardPolicySpec) -> Iterator[Fault]:
@@ -105,6 +107,12 @@ def _pattern_faults(spec: GuardPolicySpec) -> Iterator[Fault]:
         whole = guard.pattern if isinstance(guard, OutputGuardSpec) else None
         if whole is not None and (why := expression_fault(whole, whole=True)) is not None:
             yield _no_expression(f"{path}.pattern", why)
+
+
+def _schema_faults(spec: GuardPolicySpec) -> Iterator[Fault]:
+    for index, guard in enumerate(spec.output):
+        if guard.jsonSchema is not None and (found := schema_fault(guard.jsonSchema)) is not None:
+            yield Fault(f"spec.output[{index}].jsonSchema{found[0]}", found[1])
 
 
 def _no_expression(field: str, why: str) -> Fault:

@@ -92,7 +92,8 @@ def _read(root: Any, schema: Any, patterns: dict[str, Expression], place: str, d
     _read_values(root, schema, place)
     for name in [schema["pattern"]] if "pattern" in schema else []:
         patterns[name] = _pattern(name, place)
-    for name in schema.get("patternProperties", ()):
+    named = schema.get("patternProperties")
+    for name in named if isinstance(named, dict) else ():
         patterns[name] = _pattern(name, place)
     for name, inner in _inner(schema, place):
         _read(root, inner, patterns, f"{place}.{name}", depth + 1)
