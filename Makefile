@@ -16,7 +16,7 @@ export PYTHON VENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-prefix \
+.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-guards bench-prefix \
         bench-failover bench-profile soak \
         crds compatibility train-guards eval-guards lock vllm-venv clean
 
@@ -83,6 +83,9 @@ bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machi
 
 bench-profile: $(VENV)/.installed-dev ## where the gateway's microseconds go, layer by layer
 	@$(BIN)/python bench/gateway_profile.py $(ARGS)
+
+bench-guards: $(VENV)/.installed-dev ## what guards cost: detectors, streams, governed requests with guards and without
+	@$(BIN)/python bench/guards.py $(ARGS)
 
 bench-prefix: $(VENV)/.installed-dev ## prefix affinity on the Mooncake trace: cache hits, time to the first token
 	@$(BIN)/python bench/prefix_replay.py $(ARGS)
