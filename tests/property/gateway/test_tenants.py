@@ -254,6 +254,7 @@ def _requests(name: str) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
     bodies: dict[str, dict[str, Any]] = {
         "/v1/completions": {"prompt": "x"}, "/v1/embeddings": {"input": "x"}, "/v1/responses": {"input": "x"},
         "/v1/messages": {"messages": messages, "max_tokens": 5}, "/v1/rerank": {"query": "x", "documents": ["y"]},
+        "/v1/moderations": {"input": "x"}, "/v1/guard/check": {"input": "x"},
     }  # fmt: skip
     for route in ROUTES:
         body = {"model": name, **bodies.get(route.path, {"messages": messages})}

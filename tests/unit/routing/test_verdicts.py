@@ -2,7 +2,16 @@
 
 import pytest
 
-from capstan_gateway.errors import GatewayError, InvalidRequest, ModelNotReady, UpstreamFailed, UpstreamRejected
+from capstan_gateway.errors import (
+    AnswerNotChecked,
+    GatewayError,
+    GuardBlocked,
+    GuardUnavailable,
+    InvalidRequest,
+    ModelNotReady,
+    UpstreamFailed,
+    UpstreamRejected,
+)
 from capstan_gateway.routing.unroutable import KeyMissing, NoCredential, NoEndpoint, TooManyWaiting
 from capstan_gateway.routing.verdicts import (
     Again,
@@ -101,6 +110,9 @@ def test_a_refused_key_is_its_endpoints_failure(status: int) -> None:
         (UpstreamRejected("", status=400, code="content_filter"), NOWHERE),
         (UpstreamRejected("", status=400, code="context_length_exceeded"), LARGER),
         (InvalidRequest(""), NOWHERE),
+        (GuardBlocked(""), NOWHERE),
+        (GuardUnavailable(""), NOWHERE),
+        (AnswerNotChecked(""), NOWHERE),
     ],
     ids=lambda value: repr(value),
 )
