@@ -56,6 +56,7 @@ RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
 BEGIN: Final = "## Guards\n"
 END: Final = "\n# The operator at scale\n"
 GUARDED: Final = "Capstan, governed, with guards"
+PORTS: Final = 18140
 MOST_CONNECTIONS: Final = 32
 WORDS: Final = 1_000
 TEXTS: Final = 64
@@ -177,7 +178,7 @@ def both() -> list[Rival]:
     """Give the two, on ports of their own."""
     plain = governed_rival()
     guarded = replace(plain, name=GUARDED, prepare=_guarded)
-    return [replace(rival, port=rival.port + place) for place, rival in enumerate((plain, guarded))]
+    return [replace(rival, port=PORTS + place) for place, rival in enumerate((plain, guarded))]
 
 
 def first_content_ms(rival: Rival) -> float:
