@@ -1,6 +1,7 @@
 """`tokenizer.json` and the chat template beside it, by the library of that form. Loaded only where one is used."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from capstan_gateway.tokenizers.files import Shipped, Unusable
 from capstan_gateway.tokenizers.template import MAX_TEXT, ChatTemplate, TemplateRefuses
 from capstan_gateway.tokens.counter import CountedBy
 
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+"""The library asks for this with each text: it would start a thread for each CPU, which one text does not use."""
 _NOT_COUNTED: Final = ("chat_template", "documents", "mm_processor_kwargs")
 """Fields with which an engine makes another prompt than is made here."""
 _TOOL_USE: Final = "tool_use"
@@ -75,7 +78,8 @@ class FileCounter:
         if len(text) > MAX_TEXT:
             raise NotText
         try:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+            # NB: `encode` alone keeps Python's lock for as long as it takes, and all streams would wait.
+            ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids
         except BaseException as error:  # As above; also a lone half of a surrogate pair.
             raise NotText from error
         return ids

@@ -188,6 +188,8 @@ def _make(name: str, files: Files, published: Mapping[str, str]) -> _Made:
         return _Made(files, _counter(name, files, published))
     except Unusable as fault:
         return _Made(files, None, fault)
+    except Exception as error:  # noqa: BLE001 - whatever a file does to a library: it takes none of the others away
+        return _Made(files, None, Unusable("no tokenizer", f"it cannot be made: {type(error).__name__}"))
 
 
 def _counter(name: str, files: Files, published: Mapping[str, str]) -> PromptCounter:

@@ -115,7 +115,8 @@ class ChatTemplate:
         self._special = dict(special_tokens)
         try:
             self._template = self._environment.from_string(source)
-        except (TemplateError, RecursionError, ValueError) as error:
+        except Exception as error:
+            # NB: it becomes Python, which refuses some of what Jinja takes: a `break` outside a loop, deep nesting.
             raise TemplateRefuses(f"it is no template: {type(error).__name__}") from error
 
     def render(

@@ -1,6 +1,8 @@
 """Tokenizers of models: what is counted is what an engine would be sent."""
 
 import json
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -127,6 +129,8 @@ def test_without_a_template_only_prompts_are_counted() -> None:
         Shipped(tokenizer=words_tokenizer().encode(), config=b"["),
         Shipped(tokenizer=words_tokenizer().encode(), config=b"[]"),
         Shipped(tokenizer=words_tokenizer().encode(), template=b"{% if %}"),
+        Shipped(tokenizer=words_tokenizer().encode(), template=b"{% break %}"),
+        Shipped(tokenizer=words_tokenizer().encode(), template=b"{% for a in b %}" * 30 + b"{% endfor %}" * 30),
     ],
 )
 def test_what_is_no_tokenizer_cannot_be_used(shipped: Shipped) -> None:
@@ -138,7 +142,7 @@ def test_what_is_no_tokenizer_cannot_be_used(shipped: Shipped) -> None:
 class _Panics:
     """What the library does where Rust panics."""
 
-    def encode(self, *_: object, **__: object) -> None:
+    def encode_batch_fast(self, *_: object, **__: object) -> None:
         """Raise what is no Exception."""
         raise BaseException("panic")
 
@@ -148,6 +152,31 @@ def test_a_panic_is_no_count() -> None:
     broken = counter()
     broken._tokenizer = _Panics()
     assert broken.count({"prompt": "a"}) is None
+
+
+def test_others_go_on_while_a_long_text_is_encoded() -> None:
+    """The library lets go of Python's lock: else the loop, and all streams with it, would stand still."""
+    long, called, ran = counter(), threading.Event(), threading.Event()
+
+    def other() -> None:
+        called.wait()
+        ran.set()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # No thread is made to let go.
+    try:
+        thread = threading.Thread(target=other)
+        thread.start()
+        called.set()
+        for _ in range(50):
+            long._encoded("a b " * 50_000, special=False)
+            if ran.is_set():
+                break
+        was_running = ran.is_set()
+    finally:
+        sys.setswitchinterval(interval)
+    thread.join()
+    assert was_running
 
 
 def test_another_file_is_another_version() -> None:

@@ -1,13 +1,16 @@
 """The tokenizers of all models: found, read again, and no longer used."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from capstan_contract.config import Provider
+from capstan_gateway.tokenizers import shelf
 from capstan_gateway.tokenizers.encodings import O200K
+from capstan_gateway.tokenizers.files import Files
 from capstan_gateway.tokenizers.shelf import Shelf
-from capstan_gateway.tokens.counter import CountedBy
+from capstan_gateway.tokens.counter import CountedBy, PromptCounter
 from support.gateway import entry, hosted_by
 from support.tokenizers import hash_of, ranks_file, ship_words
 
@@ -23,36 +26,36 @@ def shelf_of(directory: Path, faults: list[tuple[str, str]] | None = None) -> Sh
 
 async def test_a_model_is_counted_by_its_own(tmp_path: Path) -> None:
     """As soon as the files are there, until they are gone, and by the new ones when they are replaced."""
-    shelf = shelf_of(tmp_path)
-    shelf.want([entry("m"), entry("other")])
-    await shelf.refresh()
-    assert shelf.of("test/m") is None
+    here = shelf_of(tmp_path)
+    here.want([entry("m"), entry("other")])
+    await here.refresh()
+    assert here.of("test/m") is None
     ship_words(tmp_path / "test" / "m")
-    await shelf.refresh()
-    first = shelf.of("test/m")
+    await here.refresh()
+    first = here.of("test/m")
     assert first is not None
-    assert (first.kind, first.count(CHAT), shelf.of("test/other")) == (CountedBy.FILE, 3, None)
-    await shelf.refresh()
-    assert shelf.of("test/m") is first
+    assert (first.kind, first.count(CHAT), here.of("test/other")) == (CountedBy.FILE, 3, None)
+    await here.refresh()
+    assert here.of("test/m") is first
     ship_words(tmp_path / "test" / "m", template="a a a a a")
-    await shelf.refresh()
-    second = shelf.of("test/m")
+    await here.refresh()
+    second = here.of("test/m")
     assert second is not None
     assert (second.count(CHAT), second.version == first.version) == (5, False)
     (tmp_path / "test" / "m" / "tokenizer.json").unlink()
-    await shelf.refresh()
-    assert shelf.of("test/m") is None
+    await here.refresh()
+    assert here.of("test/m") is None
 
 
 async def test_models_of_openai_are_counted_by_ranks(tmp_path: Path) -> None:
     """From the file that is the published one."""
     (tmp_path / "o200k_base.tiktoken").write_bytes(RANKS)
-    shelf = shelf_of(tmp_path)
-    shelf.want([entry("m", backend=hosted_by(Provider.OPENAI, "http://127.0.0.1:1"), upstreamName="gpt-4o")])
-    await shelf.refresh()
-    counter = shelf.of("test/m")
+    here = shelf_of(tmp_path)
+    here.want([entry("m", backend=hosted_by(Provider.OPENAI, "http://127.0.0.1:1"), upstreamName="gpt-4o")])
+    await here.refresh()
+    counter = here.of("test/m")
     assert counter is not None
-    assert (counter.kind, shelf.kinds()[CountedBy.TIKTOKEN]) == (CountedBy.TIKTOKEN, 1)
+    assert (counter.kind, here.kinds()[CountedBy.TIKTOKEN]) == (CountedBy.TIKTOKEN, 1)
 
 
 @pytest.mark.parametrize(
@@ -71,29 +74,49 @@ async def test_a_file_that_cannot_be_used_is_said_once(
     """In the metric, the log and the notes; and nobody counts by it."""
     faults: list[tuple[str, str]] = []
     (tmp_path / file).write_bytes(content)
-    shelf = shelf_of(tmp_path, faults)
-    shelf.want([entry("m", tokenizer=tokenizer)])
+    here = shelf_of(tmp_path, faults)
+    here.want([entry("m", tokenizer=tokenizer)])
     for _ in range(2):
-        await shelf.refresh()
-    assert (faults, shelf.of("test/m")) == ([(tokenizer, reason)], None)
-    assert [tokenizer in note for note in shelf.notes()] == [True]
+        await here.refresh()
+    assert (faults, here.of("test/m")) == ([(tokenizer, reason)], None)
+    assert [tokenizer in note for note in here.notes()] == [True]
+
+
+async def test_a_broken_file_takes_no_other_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it does to the library that reads it, the tokenizers beside it count, and looking through goes on."""
+    for name in ("bad", "good", "odd"):
+        ship_words(tmp_path / name, template="{% break %}" if name == "bad" else "a")
+    make = shelf._counter
+
+    def odd(name: str, files: Files, published: Mapping[str, str]) -> PromptCounter:
+        if name == "odd":
+            raise LookupError
+        return make(name, files, published)
+
+    monkeypatch.setattr(shelf, "_counter", odd)
+    faults: list[tuple[str, str]] = []
+    here = shelf_of(tmp_path, faults)
+    here.want([entry(name, tokenizer=name) for name in ("bad", "good", "odd")])
+    await here.refresh()
+    assert [here.of(f"test/{name}") is None for name in ("bad", "good", "odd")] == [True, False, True]
+    assert (sorted(faults), len(here.notes())) == ([("bad", "no template"), ("odd", "no tokenizer")], 2)
 
 
 async def test_only_names_of_the_config_are_counted(tmp_path: Path) -> None:
     """So that metrics forget all others."""
-    shelf = shelf_of(tmp_path)
-    shelf.want([entry("m", tokenizer="x"), entry("n")])
-    assert shelf.names() == {"x", "test/n", "test.n"}
+    here = shelf_of(tmp_path)
+    here.want([entry("m", tokenizer="x"), entry("n")])
+    assert here.names() == {"x", "test/n", "test.n"}
 
 
 async def test_a_fault_that_is_mended_is_forgotten(tmp_path: Path) -> None:
     """The notes say what is, not what was."""
-    shelf = shelf_of(tmp_path)
-    shelf.want([entry("m", tokenizer="x")])
-    await shelf.refresh()
+    here = shelf_of(tmp_path)
+    here.want([entry("m", tokenizer="x")])
+    await here.refresh()
     ship_words(tmp_path / "x")
-    await shelf.refresh()
-    assert (shelf.notes(), shelf.of("test/m") is None) == ((), False)
+    await here.refresh()
+    assert (here.notes(), here.of("test/m") is None) == ((), False)
 
 
 async def test_a_tokenizer_of_another_model_is_found_out(tmp_path: Path) -> None:
@@ -101,17 +124,17 @@ async def test_a_tokenizer_of_another_model_is_found_out(tmp_path: Path) -> None
     replaced."""
     faults: list[tuple[str, str]] = []
     ship_words(tmp_path / "x")
-    shelf = shelf_of(tmp_path, faults)
-    shelf.want([entry("m", tokenizer="x"), entry("n", tokenizer="x")])
-    await shelf.refresh()
-    counter = shelf.to_compare("test/m")
+    here = shelf_of(tmp_path, faults)
+    here.want([entry("m", tokenizer="x"), entry("n", tokenizer="x")])
+    await here.refresh()
+    counter = here.to_compare("test/m")
     assert counter is not None
     for _ in range(8):
-        shelf.observe("test/m", counter, counted=50, told=100)
-        shelf.observe("test/n", counter, counted=50, told=50)
-    await shelf.refresh()
-    assert (shelf.of("test/m"), shelf.of("test/n") is counter) == (None, True)
-    assert (faults, len(shelf.notes()), shelf.kinds()[CountedBy.FILE]) == ([("x", "distrusted")], 1, 1)
+        here.observe("test/m", counter, counted=50, told=100)
+        here.observe("test/n", counter, counted=50, told=50)
+    await here.refresh()
+    assert (here.of("test/m"), here.of("test/n") is counter) == (None, True)
+    assert (faults, len(here.notes()), here.kinds()[CountedBy.FILE]) == ([("x", "distrusted")], 1, 1)
     ship_words(tmp_path / "x", template="a a")
-    await shelf.refresh()
-    assert (shelf.of("test/m") is None, shelf.notes()) == (False, ())
+    await here.refresh()
+    assert (here.of("test/m") is None, here.notes()) == (False, ())
