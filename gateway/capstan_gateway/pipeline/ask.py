@@ -46,9 +46,8 @@ class Ask:
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
         "_closers", "_memory", "_root", "answered_by", "bill", "budget", "counted_by", "ended", "expires_at",
-        "gathered", "governed", "guarded", "holders", "inside", "may_wait", "model", "options", "principal", "request",
-        "request_id", "route_note", "runtime", "session", "started", "stats", "task", "trace",
-        "unchecked",
+        "gathered", "governed", "guarded", "holders", "inside", "may_wait", "model", "named", "options", "principal",
+        "request", "request_id", "route_note", "runtime", "session", "started", "stats", "task", "trace", "unchecked",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +94,9 @@ class Ask:
         self.guarded: list[tuple[str, str]] | None = None
         """What guards did without ending it, for headers: a name and a word each. Of the ask that this one is a call
         within, when it is one; None where no guard did anything."""
+        self.named: set[str] | None = None
+        """Placeholders that stand for something of it, without brackets, whichever policy has given them; see `names`.
+        As above."""
         self.unchecked = False
         """Whether it holds what no guard can read. As above."""
         self.may_wait = True
@@ -134,6 +136,8 @@ class Ask:
         child.inside, child.governed = self.inside, self.governed
         if not settles:
             child._root = self._root or self
+        else:
+            child.named = (self._root or self).named
         return child
 
     def join(self, child: "Ask", *, answers: bool) -> None:
@@ -157,6 +161,14 @@ class Ask:
         root.guarded = root.guarded or []
         if len(root.guarded) < MOST_NOTED:
             root.guarded.append((name, word))
+
+    def names(self) -> set[str]:
+        """Give the names of placeholders that stand for something of it: no other value may get one of them. Whoever
+        gives one adds it."""
+        root = self._root or self
+        if root.named is None:
+            root.named = set()
+        return root.named
 
     def note_unchecked(self) -> None:
         """Note that it holds what no guard can read."""

@@ -72,10 +72,9 @@ def compose(layers: Sequence[Layer], answer: AnswerFunction) -> AnswerFunction:
     """Give limits(guards(cache(answer))); of one order, in the order given. With no layers that is `answer` itself."""
     if not layers:
         return answer
-    outermost_first = sorted(layers, key=_order)
-    for layer in reversed(outermost_first[1:]):
+    for layer in sorted(layers, key=_order)[::-1]:
         answer = _around(layer, answer)
-    return _outermost(outermost_first[0], answer)
+    return answer
 
 
 def _order(layer: Layer) -> int:
@@ -83,22 +82,10 @@ def _order(layer: Layer) -> int:
 
 
 def _around(layer: Layer, inner: AnswerFunction) -> AnswerFunction:
-    async def answer(ask: Ask) -> Reply:
-        if ask.inside and any(outer is layer for outer in ask.inside):
-            return await inner(ask)
-        ask.inside = (*ask.inside, layer)
-        if layer.reads:
-            request = ask.request
-            ask.request = request.as_read() if layer.reads is Reads.DOCUMENT else request.as_one_reading()
-        return await layer.answer(ask, inner)
+    """Have a layer act, once for each ask, and leave the ask as it was when there is no reply.
 
-    return answer
-
-
-def _outermost(layer: Layer, inner: AnswerFunction) -> AnswerFunction:
-    """Do as `_around`, and leave the ask as it was when there is no reply.
-
-    Another model may be asked then, and what is open is not needed.
+    Whoever is further outside may ask once more then, or another model: all that is inside of it acts again, on what
+    that one asks, and what is open is not needed.
     """
     reads, around = layer.reads, layer.answer
 

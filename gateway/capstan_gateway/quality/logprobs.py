@@ -9,9 +9,15 @@ from capstan_contract.guards import Aggregate
 
 def ask_for_logprobs(request: dict[str, Any], *, chat: bool) -> dict[str, Any]:
     """The request with log-probabilities asked for, in the way of its route. Those of the client stay."""
-    if request.get("logprobs"):
+    if asks_for_logprobs(request, chat=chat):
         return request
     return {**request, "logprobs": True if chat else 1}
+
+
+def asks_for_logprobs(request: Mapping[str, Any], *, chat: bool) -> bool:
+    """Whether a request asks for them. To completions 0 does: it is the number of other tokens that are told."""
+    asked = request.get("logprobs")
+    return bool(asked) if chat else asked is not None and asked is not False
 
 
 def mean_probability(answer: Mapping[str, Any]) -> float | None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -124,7 +125,8 @@ def test_texts_do_not_disturb_each_other(
     got = [*(answer.text(name, choice) for name in ("content", "reasoning_content") for choice in (0, 1)),
            *(answer.arguments(number) for number in (0, 1))]  # fmt: skip
     if action is Action.REDACT:
-        assert got == [redacted(text) for text in given_texts]
+        # Names have one count in all texts of a stream: no two values have the same one.
+        assert [_uncounted(text) for text in got] == [_uncounted(redacted(text)) for text in given_texts]
     elif any(word in text for text in given_texts for word in WORDS):
         assert answer.stopped == "content_filter"
         for said, text in zip(got, given_texts, strict=True):
@@ -132,6 +134,10 @@ def test_texts_do_not_disturb_each_other(
             assert not _whether_one_begins(text, len(said))
     else:
         assert got == given_texts
+
+
+def _uncounted(text: str) -> str:
+    return re.sub(r"(\[W[0-9]+_)[0-9]+\]", r"\1n]", text)
 
 
 def _of(seed: int, size: int, letters: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from capstan_contract.guards import Action, OnError, Source
-from capstan_gateway.guards.port import Cost, Scan
+from capstan_gateway.guards.port import NOTHING, Cost, Scan
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.pieces import Piece
@@ -173,6 +173,35 @@ async def test_who_asks_sees_what_is_redacted(threads: Threads) -> None:
     await decide(threads, guards, piece("a secret"))
     (shown,) = asked.cases[0].pieces
     assert "secret" not in shown.text
+
+
+@pytest.mark.parametrize("given", [0, 1, 3])
+async def test_who_does_not_judge_each_text_has_not_judged(threads: Threads, given: int) -> None:
+    """A guard that gives fewer scans than it was shown texts, or more, has failed: nothing passes for that."""
+
+    class Few:
+        async def judge(self, case: Case) -> Sequence[Scan]:
+            return [NOTHING] * given
+
+    decision = await decide(threads, [guard("few", None, Few())], piece("a"), piece("b"))
+    assert decision.closes is not None
+    assert (decision.closes.guard.name, decision.closes.reason) == ("few", "Unjudged")
+
+
+async def test_what_holds_of_a_doubt_is_redacted_where_it_stands(threads: Threads) -> None:
+    """Where a doubt cannot be asked about, what holds of it is redacted, also in a text that another has changed."""
+    doubtful = Words(["attack"], doubtful=["attack"])
+    guards = [
+        guard("hides", Words(["secret"]), action=Action.REDACT),
+        guard("doubts", doubtful, Asked(raises=OSError("down")), action=Action.REDACT, on_error=OnError.OPEN),
+        guard("asks", None, Asked(["bad"]), action=Action.REDACT),
+    ]
+    texts = [piece("secret attack bad"), piece("an attack, bad")]
+    decision = await decide(threads, guards, *texts)
+    changed, other = Redactor().rewritten(texts, decision.found)
+    assert not any(word in changed.text for word in ("secret", "attack", "bad"))
+    assert not any(word in other.text for word in ("attack", "bad"))
+    assert other.text.startswith("an [")
 
 
 async def test_sources_that_a_guard_is_not_for_are_not_shown(threads: Threads) -> None:

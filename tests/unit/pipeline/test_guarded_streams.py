@@ -298,10 +298,24 @@ def test_placeholders_are_undone_behind_the_guards() -> None:
     naming = Naming()
     name = naming.name("W0", "secret")
     judged = Judged([a_guard(SECRET, action=Action.REDACT)])
-    judged.redactor._naming = naming
+    judged.ask.names().add(name.strip("[]"))
     chunks = [delta(content=f"your {name[:3]}"), delta(content=f"{name[3:]} is a secret of mine"), delta(finish="stop")]
     answer = guarded([], chunks, judged=judged, placeholders=naming.placeholders())
     assert answer.text() == "your secret is a [W0_2] of mine"
+
+
+def test_values_of_different_texts_have_different_names() -> None:
+    """The same value has one name in all texts of a stream, and no two values have the same."""
+    detector = build_regex_detector(
+        RegexGuard(name="n", patterns=(RegexPattern(name="Number", pattern="[0-9]{4}"),), appliesTo=(Source.TEXT,))
+    )
+    numbers = a_guard(detector, action=Action.REDACT)
+    chunks = [
+        delta(reasoning_content=f"it is 1111 {TEXT}"), delta(content=f"not 2222 but 1111 {TEXT}"), delta(finish="stop"),
+    ]  # fmt: skip
+    answer = guarded([numbers], chunks)
+    assert answer.text("reasoning_content") == f"it is [NUMBER_1] {TEXT}"
+    assert answer.text() == f"not [NUMBER_2] but [NUMBER_1] {TEXT}"
 
 
 def test_how_long_text_waits_is_measured() -> None:

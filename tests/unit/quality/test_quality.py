@@ -119,6 +119,10 @@ def test_logprobs_are_asked_for_and_taken_out_again() -> None:
     """Whoever asked for them keeps what was asked for."""
     assert ask_for_logprobs({"a": 1}, chat=True) == {"a": 1, "logprobs": True}
     assert ask_for_logprobs({"a": 1}, chat=False) == {"a": 1, "logprobs": 1}
+    # Of completions it is the number of the other tokens that are told.
+    assert ask_for_logprobs({"logprobs": 0}, chat=False) == {"logprobs": 0}
+    assert ask_for_logprobs({"logprobs": None}, chat=False) == {"logprobs": 1}
+    assert ask_for_logprobs({"logprobs": False}, chat=True) == {"logprobs": True}
     assert ask_for_logprobs({"logprobs": True, "top_logprobs": 3}, chat=True) == {"logprobs": True, "top_logprobs": 3}
     assert without_logprobs({"choices": [{"logprobs": {"content": []}}]}) == {"choices": [{"logprobs": None}]}
 

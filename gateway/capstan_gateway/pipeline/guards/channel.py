@@ -112,8 +112,8 @@ class Watch:
     report: Report
     threads: Threads
     decide: Decide
-    taken: frozenset[str] = frozenset()
-    """Names that stand for something of the request, without brackets: nothing of the answer gets one of them."""
+    naming: Naming = field(default_factory=Naming)
+    """Names what is redacted: in all texts of the answer alike, and never as something of the request is named."""
     seconds_left: Callable[[], float] = field(default=lambda: 60.0)
     """Until the request's own deadline."""
 
@@ -130,7 +130,6 @@ class _Looking:
         self._guards = guards
         self._watch = watch
         self._window = window
-        self._naming = Naming(taken=set(watch.taken))
         self._came = JsonPlace() if is_json(key) else None
         self._went = JsonPlace()
 
@@ -208,7 +207,7 @@ class _Looking:
             start, end = max(one.start, at), min(one.end, limit)
             self._keep(text[at - done : start - done], out)
             value = view.text[max(one.start, view.offset) - view.offset : end - view.offset]
-            self._replace(text[start - done : end - done], self._naming.name(one.kind, value), out)
+            self._replace(text[start - done : end - done], self._watch.naming.name(one.kind, value), out)
             at = end
         self._keep(text[at - done :], out)
 

@@ -32,14 +32,14 @@ class Guards:
 
     def in_force(self, config: GatewayConfig, entry: ModelEntry) -> Iterable[tuple[str, Named]]:
         """Give the policies on a model: those of the installation outside of its own, first to see what is asked, and
-        last to see what is answered."""
+        last to see what is answered. At either place those that only look on are outside of those that act."""
         if not entry.policies:
             return ()
         if config is not self._config:
             self._policies, self._config = self._read(config), config
         found = [one for one in map(self._policies.get, entry.policies) if one is not None]
-        # NB: who only looks on sees what came, not what others have made of it.
-        return [(one.id, one) for one in sorted(found, key=lambda one: (one.policy.enforces, not one.is_floor))]
+        # NB: who looks on may ask somebody outside: one of a namespace sees what the installation lets pass.
+        return [(one.id, one) for one in sorted(found, key=lambda one: (not one.is_floor, one.policy.enforces))]
 
     def _read(self, config: GatewayConfig) -> dict[str, Named]:
         return {

@@ -25,7 +25,8 @@ from capstan_gateway.pipeline.guards.told import blocked, unavailable, unreadabl
 from capstan_gateway.pipeline.guards.whole import ANSWERING, let_out
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.reply import Reply, StreamReply
-from capstan_gateway.quality.logprobs import ask_for_logprobs
+from capstan_gateway.pipeline.request import CHAT_PATH
+from capstan_gateway.quality.logprobs import ask_for_logprobs, asks_for_logprobs
 
 _REFUSED: Final = 400
 
@@ -82,6 +83,7 @@ class GuardLayer:
             raise blocked(fixed.guard, param=fixed.piece.field)
         changed = [(new.place, new.text) for new, old in zip(written, texts, strict=True) if new is not old]
         if changed:
+            ask.names().update(name.strip("[]") for name in judging.redactor.names)
             ask.request = ask.request.rewritten(with_texts(ask.request.document, changed))
 
     async def _pieces(self, ask: Ask) -> Pieces:
@@ -103,13 +105,13 @@ class GuardLayer:
             self.policy.wants_logprobs
             and self.policy.enforces
             and ask.request.route.upstream_path in ANSWERING
-            and not ask.request.document.get("logprobs")
+            and not asks_for_logprobs(ask.request.document, chat=ask.request.route.upstream_path == CHAT_PATH)
         )
 
     async def _with_logprobs(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Ask for the probabilities of tokens as well, and without them where the model has none to tell."""
         plain = ask.request
-        document = ask_for_logprobs(plain.document, chat="messages" in plain.document)
+        document = ask_for_logprobs(plain.document, chat=plain.route.upstream_path == CHAT_PATH)
         ask.request = plain.rewritten(document)
         try:
             return await inner(ask)

@@ -15,6 +15,8 @@ _ECHOES: Final = ("logprobs", "token_ids", "prompt_logprobs", "prompt_token_ids"
 """Fields of a choice, or of the answer, in which its text may stand once more."""
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "reasoning_text", "thinking")
 _CALLS: Final = ("tool_calls", "function_call")
+_ARGUMENTS: Final = frozenset(("arguments", "input"))
+"""What a call is made with; the latter of a tool that takes a text."""
 
 
 def answer_pieces(answer: Mapping[str, Any]) -> list[Piece]:
@@ -46,6 +48,13 @@ def _message(message: Mapping[str, Any], place: Place, found: Pieces) -> None:
             walk(value, at, Source.TOOL_ARGUMENTS, found)
         elif name != "role":
             walk(value, at, Source.TEXT, found, aside=name not in ("content", "refusal"))
+
+
+def may_be_restored(piece: Piece) -> bool:
+    """Whether values may stand in a text for their placeholders: in streams they do not in names and ids of calls."""
+    if piece.fixed:
+        return False
+    return piece.source is not Source.TOOL_ARGUMENTS or not _ARGUMENTS.isdisjoint(piece.place.steps())
 
 
 def withheld(answer: Mapping[str, Any]) -> Document:

@@ -39,8 +39,8 @@ class AskingGuard(Protocol):
     async def judge(self, case: Case) -> Sequence[Scan]:
         """Give what is found in each piece, in their order; what is about the whole belongs to the first one.
 
-        Fewer scans than pieces: nothing is found in the others. A RoutingError, UpstreamError or GatewayError, or
-        anything else that it raises, means that it could not decide; so does it to take longer than its
-        `timeoutMillis`, for which whoever calls it waits and then cancels it.
+        One scan for each piece: whoever gives fewer, or more, has not judged them all. A RoutingError, UpstreamError or
+        GatewayError, or anything else that it raises, means that it could not decide; so does it to take longer than
+        its `timeoutMillis`, for which whoever calls it waits and then cancels it.
         """
         ...

@@ -24,8 +24,9 @@ class Unwritable:
 class Redactor:
     """Redacts the texts of one request, or of one answer: the same value has the same name in all of them."""
 
-    def __init__(self, taken: Sequence[str] = ()) -> None:
-        self._naming = Naming(taken={name.strip("[]") for name in taken})
+    def __init__(self, taken: set[str] | None = None) -> None:
+        """`taken` are names that stand for something already, without brackets; those that it gives are added."""
+        self._naming = Naming(taken=set() if taken is None else taken)
         self.unwritable: Unwritable | None = None
 
     def redacted(self, pieces: Sequence[Piece], found: Sequence[Found]) -> list[Piece]:

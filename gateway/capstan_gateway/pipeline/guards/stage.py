@@ -11,8 +11,8 @@ A block ends it: those that are still at work are cancelled, and nobody else is 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -89,6 +89,10 @@ class Decision:
         return self.blocks is not None or self.closes is not None
 
 
+class Unjudged(Exception):
+    """A guard has not said of each text what it found in it."""
+
+
 _Doubts = dict[CompiledGuard, list[tuple[int, Scan]]]
 """What is to be asked about, with what holds if nobody can be."""
 
@@ -128,11 +132,11 @@ class Stage:
         }
         await self._all(
             [(one, partial(self._asked, one, [seen[n] for n in numbers[one]])) for one in asked],
-            lambda one, scans: _take(one, zip(numbers[one], scans, strict=False), decision, later=True),
+            lambda one, scans: _take(one, zip(numbers[one], scans, strict=True), decision, later=True),
             decision,
         )
         for failed in tuple(decision.failed):
-            _take(failed.guard, doubts.get(failed.guard, ()), decision)
+            _take(failed.guard, _seen_so(doubts.get(failed.guard, ()), pieces, seen), decision, later=True)
 
     async def _scan(
         self, guards: Sequence[CompiledGuard], pieces: Sequence[Piece], decision: Decision,
@@ -176,7 +180,10 @@ class Stage:
             stopping.stopped = True
 
     async def _asked(self, one: CompiledGuard, pieces: Sequence[Piece]) -> Sequence[Scan]:
-        return await self.ask(one, pieces)
+        scans = await self.ask(one, pieces)
+        if len(scans) != len(pieces):
+            raise Unjudged(f"{len(scans)} of {len(pieces)} texts")
+        return scans
 
     async def _all(
         self,
@@ -254,6 +261,17 @@ def _take(one: CompiledGuard, told: Iterable[tuple[int, Scan]], decision: Decisi
     if findings:
         message = next((scan.message for _, scan in given if scan.message), None)
         decision.found.append(Found(one, findings, later, message))
+
+
+def _seen_so(
+    told: Iterable[tuple[int, Scan]], pieces: Sequence[Piece], seen: Sequence[Piece]
+) -> Iterator[tuple[int, Scan]]:
+    """Give what was found in pieces by places of what became of them: all of one that has changed meanwhile."""
+    for number, scan in told:
+        text = seen[number].text
+        if text != pieces[number].text:
+            scan = replace(scan, findings=[replace(one, start=0, end=len(text)) for one in scan.findings])
+        yield number, scan
 
 
 def is_dear(one: CompiledGuard) -> bool:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from capstan_contract.guards import ConfidenceGuard, FormatGuard, GroundingGuard
-from capstan_gateway.guards.placeholders import Placeholders
+from capstan_gateway.guards.placeholders import Naming, Placeholders
 from capstan_gateway.guards.port import is_of_streams
 from capstan_gateway.pipeline.filtered import filtered
 from capstan_gateway.pipeline.guards.channel import Channel, FarChannel, NearChannel, Open, Restoring, Watch
@@ -72,7 +72,7 @@ def _filters(judging: Judging, guards: Sequence[CompiledGuard]) -> list[StreamFi
     judging.ask.on_end(report.tell)
     watch = Watch(
         report=report, threads=judging.shared.threads, decide=partial(_decide, judging),
-        taken=frozenset(name.strip("[]") for name in judging.redactor.names),
+        naming=Naming(taken=judging.ask.names()),
         seconds_left=partial(_seconds_left, judging),
     )  # fmt: skip
     kinds = (

@@ -12,7 +12,14 @@ from capstan_gateway.guards.placeholders import Placeholders
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.guards.needs import Judging
-from capstan_gateway.pipeline.guards.output import Document, answer_pieces, texts_of, withheld, without_echoes
+from capstan_gateway.pipeline.guards.output import (
+    Document,
+    answer_pieces,
+    may_be_restored,
+    texts_of,
+    withheld,
+    without_echoes,
+)
 from capstan_gateway.pipeline.guards.pieces import Piece, with_texts
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.stage import Decision
@@ -63,7 +70,7 @@ async def written(judging: Judging, reply: WholeReply, document: Document, *, wi
 async def judged(judging: Judging, document: Document) -> tuple[Document, bool]:
     """Give the answer as guards let it pass, and whether it is withheld; raises when one that must could not say."""
     pieces = answer_pieces(document)
-    redactor = Redactor(judging.redactor.names)
+    redactor = Redactor(judging.ask.names())
     decision = await judging.decide(judging.policy.output, pieces, redactor=redactor, answer=document)
     judging.record(decision, pieces)
     return concluded(judging, document, decision, pieces, redactor)
@@ -88,6 +95,6 @@ def concluded(
 def restored(document: Document, placeholders: Placeholders) -> Document:
     """Give an answer with the values in the places of their placeholders."""
     pieces = answer_pieces(document) if "choices" in document else texts_of(document)
-    texts = [(one, placeholders.restore(one.text, escaped=one.escaped)) for one in pieces if not one.fixed]
+    texts = [(one, placeholders.restore(one.text, escaped=one.escaped)) for one in pieces if may_be_restored(one)]
     changes = [(one.place, text) for one, text in texts if text != one.text]
     return with_texts(document, changes) if changes else document

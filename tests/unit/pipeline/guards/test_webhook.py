@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.guards import Action
-from capstan_gateway.guards.port import Finding, Scan
+from capstan_gateway.guards.port import NOTHING, Finding, Scan
 from capstan_gateway.guards.prompts.unreadable import Unreadable
 from capstan_gateway.images.addresses import is_no_clouds_own
 from capstan_gateway.pipeline.guards.asked.service import service_at
@@ -73,7 +73,7 @@ def test_a_verdict_says_where_and_what() -> None:
         Scan(findings=[], message="no"),
         Scan(findings=[Finding("webhook", 0, 1, action=redact), Finding("my-kind", 2, 3, action=redact)], message="no"),
     ]
-    assert read_verdict(b'{"action": "allow", "findings": 3}', ["x"], Action.BLOCK) == []
+    assert read_verdict(b'{"action": "allow", "findings": 3}', ["x"], Action.BLOCK) == [NOTHING]
 
 
 @pytest.mark.parametrize(

@@ -25,5 +25,5 @@ class Confidence:
         if told is None:
             raise Unreadable("the engine told nothing of the probabilities of its tokens")
         if told >= self._guard.threshold:
-            return [NOTHING]
+            return [NOTHING] * len(case.pieces)
         return [Scan(findings=[Finding(UNSURE, 0, len(piece.text), 1.0 - told)]) for piece in case.pieces]

@@ -48,7 +48,7 @@ class Grounding:
         read = partial(_read, document)
         context, question = await beside(self._deps.executor, read) if large else read()
         if not context:
-            return []
+            return [NOTHING] * len(case.pieces)
         model = model_of(case.ask, self._guard.model)
         return [await self._of(case.ask, model, context, question, piece.text) for piece in case.pieces]
 

@@ -8,7 +8,7 @@ from capstan_contract.guards import TopicsGuard
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.guards.plain.folding import Folded
 from capstan_gateway.guards.plain.words import Words, plain_words
-from capstan_gateway.guards.port import Finding, Scan
+from capstan_gateway.guards.port import NOTHING, Finding, Scan
 from capstan_gateway.guards.prompts.packs import packed
 from capstan_gateway.guards.prompts.similar import WINDOW_TOKENS, Vector, cosine, questions, read_vectors
 from capstan_gateway.pipeline.ask import Ask
@@ -41,7 +41,7 @@ class SimilarTopics:
         pack = partial(packed, texts, WINDOW_TOKENS, together=False, most_packs=MOST_WINDOWS)
         packs = pack() if sum(map(len, texts)) <= INLINE_CHARS else await self._deps.executor.run(pack)
         if not packs or not self._examples:
-            return []
+            return [NOTHING] * len(texts)
         examples = await self._vectors_of_examples(case.ask, model)
         vectors = await self._vectors(case.ask, model, [one.text for one in packs])
         # NB: thousands of products of vectors: not on the loop.

@@ -14,7 +14,7 @@ import orjson
 
 from capstan_contract.guards import Action, WebhookGuard
 from capstan_gateway.documents import to_json
-from capstan_gateway.guards.port import Finding, Scan
+from capstan_gateway.guards.port import NOTHING, Finding, Scan
 from capstan_gateway.guards.prompts.harms import slug
 from capstan_gateway.guards.prompts.unreadable import Unreadable
 from capstan_gateway.headers import Header
@@ -91,7 +91,7 @@ def read_verdict(answer: bytes, texts: Sequence[str], most: Action) -> list[Scan
         raise Unreadable("the webhook answered something that is not a JSON object")
     said, message = verdict.get("action"), verdict.get("message")
     if said == "allow":
-        return []
+        return [NOTHING] * len(texts)
     action = _ACTIONS.get(said) if isinstance(said, str) else None
     if action is None:
         raise Unreadable("the webhook's `action` is none that is known")
