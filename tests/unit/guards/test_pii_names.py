@@ -1,9 +1,12 @@
 """Names, addresses and organisations: what an engine that reads the language adds, and what is said without one."""
 
+import itertools
 import sys
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from capstan_contract.guards import PiiEngine, PiiEntity, PiiGuard, PiiKind, Source
 from capstan_gateway.guards.pii import named
@@ -81,8 +84,21 @@ def test_a_long_text_is_read_in_parts() -> None:
     assert [text[finding.start : finding.end] for finding in found] == ["Maria", "Maria"]
     assert reader.longest <= WINDOW
     cut = list(windows(text))
-    assert "".join(text[start:end] for start, end in cut) == text
+    assert (cut[0][0], cut[-1][1]) == (0, len(text))
     assert all(text[end - 1].isspace() or end - start == WINDOW for start, end in cut[:-1])
+
+
+@settings(max_examples=30)
+@given(st.integers(WINDOW - 300, WINDOW + 300), st.sampled_from(["x", "x ", "lorem ipsum "]))
+def test_a_name_over_the_end_of_a_part_is_found(at: int, filler: str) -> None:
+    """Parts overlap by more than a name is long, wherever they are cut."""
+    before = (filler * WINDOW)[: at - 1] + " "
+    text = before + "Maria of Aragon" + (filler * WINDOW)[: 2 * WINDOW]
+    detector = NamedDetector((Knows(**{"Maria of Aragon": "PERSON"}),), EVERY)
+    assert names(detector, text) == [("Person", "Maria of Aragon")]
+    cut = list(windows(text))
+    assert all(start < end_before for (_, end_before), (start, _) in itertools.pairwise(cut))
+    assert all(end - start <= WINDOW for start, end in cut)
 
 
 def test_a_name_is_none_where_something_with_a_form_is() -> None:

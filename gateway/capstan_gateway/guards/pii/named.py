@@ -17,6 +17,8 @@ from capstan_gateway.guards.port import NOTHING, Cost, Detector, Finding, Scan
 THRESHOLD: Final = 0.5
 WINDOW: Final = 20_000
 """Characters that a model reads at once: what spaCy holds in memory grows with them, 1 GB for 100,000."""
+OVERLAP: Final = 200
+"""Characters that are read twice, so that a name over the end of a window is whole in the next one."""
 _KINDS: Final = {"PERSON": PiiKind.PERSON, "LOCATION": PiiKind.ADDRESS, "ORGANIZATION": PiiKind.ORGANIZATION}
 _LABELS: Final = {
     "PER": "PERSON", "PERSON": "PERSON", "LOC": "LOCATION", "LOCATION": "LOCATION", "GPE": "LOCATION",
@@ -51,7 +53,12 @@ class NamedDetector:
 
     def scan(self, text: str, source: Source) -> Scan:  # noqa: ARG002 - the same for all
         """Give the names in a text."""
-        found = sorted(set(self._found(text)), key=lambda finding: (finding.start, -finding.end))
+        best: dict[tuple[str, int, int], Finding] = {}
+        for one in self._found(text):  # What two windows or two languages tell is told once.
+            place = one.kind, one.start, one.end
+            if place not in best or best[place].score < one.score:
+                best[place] = one
+        found = sorted(best.values(), key=lambda finding: (finding.start, -finding.end))
         return Scan(tuple(found)) if found else NOTHING
 
     def _found(self, text: str) -> Iterator[Finding]:
@@ -66,7 +73,8 @@ class NamedDetector:
 
 
 def windows(text: str) -> Iterator[tuple[int, int]]:
-    """Cut a text into what is read at once: behind a line, or else a blank, if there is one in its second half."""
+    """Cut a text into what is read at once: behind a line, or else a blank, if there is one in its second half. Each
+    window begins some `OVERLAP` before the end of the one before it, behind a blank if there is one."""
     start = 0
     while start < len(text):
         end = min(len(text), start + WINDOW)
@@ -74,7 +82,10 @@ def windows(text: str) -> Iterator[tuple[int, int]]:
             middle = start + WINDOW // 2
             end = next((cut + 1 for sign in "\n " if (cut := text.rfind(sign, middle, end)) >= 0), end)
         yield start, end
-        start = end
+        if end == len(text):
+            return
+        blank = text.find(" ", end - OVERLAP, end - 1)
+        start = end - OVERLAP if blank < 0 else blank + 1
 
 
 @dataclass(frozen=True)
