@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.issuer import Issuer
 from capstan_gateway.identity.oidc import make_tokens, notes
 from capstan_gateway.identity.published import TLS_NAME as OIDC_TLS_NAME
-from capstan_gateway.images.addresses import is_no_clouds_own, is_public
+from capstan_gateway.images.addresses import is_for_policies, is_public
 from capstan_gateway.images.fetch import FetchRules, ImageFetcher
 from capstan_gateway.kubeapi.client import TLS_NAME, KubeClient, api_endpoint
 from capstan_gateway.life.jobs import Job, Jobs
@@ -42,7 +43,7 @@ from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.counted import Comparison
-from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.deps import Deps, Outside
 from capstan_gateway.pipeline.guards.audit import Audit
 from capstan_gateway.pipeline.guards.compiled import Compiler
 from capstan_gateway.pipeline.guards.kind import Guards
@@ -125,8 +126,13 @@ class Gateway:
         request_log = self._request_log()
         self._documents = Threads("documents", queued=settings.max_concurrency)
         self._images = _image_fetcher(settings, self._documents)
-        self._outside = Http1Client(limits=_OUTSIDE_LIMITS, allowed=is_no_clouds_own)
-        """Asks the services that policies name."""
+        self._outside = [
+            Http1Client(
+                limits=_OUTSIDE_LIMITS, allowed=partial(is_for_policies, loopback=settings.policy_loopback, plain=plain)
+            )
+            for plain in (False, True)
+        ]
+        """Ask the services that policies name: by https, and by http."""
         self.stores = make_stores(settings, metrics=self.metrics, budget=self.memory, rng=self._rng)
         self.tokenizers = (
             None
@@ -152,7 +158,7 @@ class Gateway:
             pseudonyms=self.pseudonyms,
             tenants=TenantMetrics(self.metrics, settings.tenant_metrics) if settings.tenant_metrics else None,
             images=self._images,
-            outside=self._outside,
+            outside=Outside(secure=self._outside[0], plain=self._outside[1], hosts=settings.policy_hosts),
             responses=self.stores.responses,
             usage=self.stores.counts,
             counters=NO_COUNTERS if self.tokenizers is None else self.tokenizers,
@@ -195,7 +201,8 @@ class Gateway:
         self.stores.live_in(self.lifecycle)
         self._counting.live_in(self.lifecycle)
         self.lifecycle.add(Closing("upstream", self.client.aclose), Phase.CLIENT)
-        self.lifecycle.add(Closing("outside", self._outside.aclose), Phase.CLIENT)
+        for client in self._outside:
+            self.lifecycle.add(Closing("outside", client.aclose), Phase.CLIENT)
         if self._images is not None:
             self.lifecycle.add(Closing("images", self._images.aclose), Phase.CLIENT)
 

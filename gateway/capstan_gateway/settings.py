@@ -32,7 +32,7 @@ EXPOSED_HEADERS: Final = (
     ),
 )  # fmt: skip
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_IMAGE_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::([1-9][0-9]{0,4}))?")
+_HOST_ENTRY: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::([1-9][0-9]{0,4}))?")
 _HTTP_URL: Final = re.compile(r"https?://[^/\s,@?#]+(?:/[^\s,@#]*)?")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")
 
@@ -158,6 +158,12 @@ class Settings:
         10.0, "how long it may take to fetch one, and before that to find a free place", above=0
     )
     image_http: bool = setting(False, "images are fetched over plain HTTP as well")
+    policy_hosts: tuple[str, ...] = setting(
+        (),
+        "comma-separated hosts (guard.example.com, *.example.com, with a port where it is another than the scheme's) "
+        "that the URLs of namespaces' policies may name (default: any but this machine and a cloud's own services)",
+    )
+    policy_loopback: bool = setting(False, "URLs of policies may name this machine (127.0.0.1), which is nobody else's")
     redis_url: str | None = setting(
         None,
         "Redis for what is stored: redis://HOST:6379/0, redis+sentinel://HOST,HOST/NAME/0, redis+cluster://HOST,HOST; "
@@ -249,10 +255,11 @@ def check_settings(settings: Settings) -> None:
     if settings.redis_ca_file is not None and not settings.redis_ca_file.is_file():
         raise SettingsError(f"--redis-ca-file: {settings.redis_ca_file} is no file")
     _check_oidc(settings)
-    for host in settings.image_hosts:
-        found = _IMAGE_HOST.fullmatch(host)
-        if found is None or int(found[1] or 1) > MAX_PORT:
-            raise SettingsError(f"--image-hosts: {host!r} is not a host such as example.com or *.example.com")
+    for flag, hosts in (("--image-hosts", settings.image_hosts), ("--policy-hosts", settings.policy_hosts)):
+        for host in hosts:
+            found = _HOST_ENTRY.fullmatch(host)
+            if found is None or int(found[1] or 1) > MAX_PORT:
+                raise SettingsError(f"{flag}: {host!r} is not a host such as example.com or *.example.com")
     _check_cors(settings)
 
 

@@ -129,6 +129,7 @@ async def running_gateway(
         "config_dir": config_dir,
         "insecure_no_auth": True,
         "port": port,
+        "policy_loopback": True,
         "log_level": "warning",
         "probe_seconds": 0.0,  # Tests count what they send; those of the probes turn them on.
         **settings,

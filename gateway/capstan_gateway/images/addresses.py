@@ -25,20 +25,42 @@ _CLOUDS_OWN: Final = (
 def is_no_clouds_own(text: str) -> bool:
     """Whether this is an address that may be asked for who runs the gateway: any but those of a cloud's own services,
     which are link-local for the most part, and those that are no host's. False for what is no address."""
-    try:
-        address: Address = ipaddress.ip_address(text)
-    except ValueError:
+    address = _reached_by(text)
+    if address is None:
         return False
-    if isinstance(address, ipaddress.IPv6Address):
-        within = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64 or address in _COMPATIBLE:
-            within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if int(address) > 1 else None
-        if address.scope_id is not None or address.teredo is not None or address in _OTHER_NAT64:
-            return False
-        address = address if within is None else within
     if address.is_link_local or address.is_multicast or address.is_unspecified or address in _CLOUDS_OWN:
         return False
     return not (address.is_reserved and not address.is_loopback)
+
+
+def is_for_policies(text: str, *, loopback: bool, plain: bool) -> bool:
+    """Whether a service that a policy names may be asked at this address.
+
+    With `loopback` this machine's own may be, too: whoever writes a policy need not be who runs the gateway, and what
+    listens there trusts whoever reaches it. `plain`: without TLS; that stays in a private network, for whoever is on
+    the way could read what is sent, and answer in place of the service.
+    """
+    address = _reached_by(text)
+    if address is None or (address.is_loopback and not loopback):
+        return False
+    return is_no_clouds_own(text) and not (plain and is_public(text))
+
+
+def _reached_by(text: str) -> Address | None:
+    """Give where packets to this address end: an IPv4 address where it is one in another form. None for what is no
+    address, or one of a network that nobody knows."""
+    try:
+        address: Address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    within = address.ipv4_mapped or address.sixtofour
+    if address in _NAT64 or address in _COMPATIBLE:
+        within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if int(address) > 1 else None
+    if address.scope_id is not None or address.teredo is not None or address in _OTHER_NAT64:
+        return None
+    return address if within is None else within
 
 
 def is_public(text: str) -> bool:

@@ -68,7 +68,7 @@ def source_of(url: str, *, hosts: tuple[str, ...], allow_http: bool) -> Source:
     default = 443 if scheme == "https" else 80
     port = default if port is None else port
     host = host.removesuffix(".")
-    found = next((entry for entry in hosts if _fits(entry, host, port, default)), None)
+    found = next((entry for entry in hosts if fits_host(entry, host, port, default)), None)
     if found is None or not _HOST.fullmatch(host):
         raise NotAllowed("its host is not one from which images are fetched")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -167,7 +167,8 @@ def _is_elsewhere(url: str) -> bool:
     return ":" in url and url.lstrip(_PASSED_OVER)[:5].lower() != "data:"
 
 
-def _fits(entry: str, host: str, port: int, default: int) -> bool:
+def fits_host(entry: str, host: str, port: int, default: int) -> bool:
+    """Whether a host is one of an entry: `example.com` or `*.example.com`, at the default port or the one behind it."""
     name, _, wanted = entry.partition(":")
     if port != (int(wanted) if wanted else default):
         return False

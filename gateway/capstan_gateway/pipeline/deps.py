@@ -22,6 +22,18 @@ from capstan_gateway.upstream.port import UpstreamClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """Asks services that policies name: at no address that is not for them (`images.addresses.is_for_policies`)."""
+
+    secure: UpstreamClient
+    """By https."""
+    plain: UpstreamClient
+    """By http: in private networks only."""
+    hosts: tuple[str, ...] = ()
+    """Those that policies of namespaces may name, as `--policy-hosts` has them; without any they may name all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deps:
     """Dependencies and bounds of the pipeline."""
 
@@ -55,8 +67,8 @@ class Deps:
     """Keeps responses of `/v1/responses`; None: nothing is stored."""
     usage: UsageCounts | None = None
     """Counts what tenants, teams and users have used of which model; None: nobody does."""
-    outside: UpstreamClient | None = None
-    """Asks the services that policies name by a URL: connects to no address that only a cloud's own services have."""
+    outside: Outside | None = None
+    """Asks the services that policies name by a URL."""
     counters: Counters = NO_COUNTERS
     """Count prompts exactly, of models whose tokenizer is here."""
     counting: Threads = field(default_factory=lambda: Threads("counting"))

@@ -52,7 +52,7 @@ class GatewayProcess:
             *(sys.executable, "-m", "capstan_gateway", "--host", host, "--port", str(port)),
             *("--config-dir", str(folder / "config"), "--credentials-dir", str(folder / "credentials")),
             *("--drain-seconds", "0", "--grace-seconds", f"{GRACE_SECONDS:g}"),
-            *("--admin-key-file", str(admin_file), "--log-format", "text"),
+            *("--admin-key-file", str(admin_file), "--log-format", "text", "--policy-loopback"),
             *(("--insecure-no-auth",) if everybody else ()),
             *(() if tokenizers is None else ("--tokenizers-dir", str(tokenizers))),
         ]

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from capstan_contract.config import Price, Task
+from capstan_contract.entries import PolicyTargets
 from capstan_contract.guards import (
     ASKED,
     Action,
@@ -88,7 +89,14 @@ class Guarded:
         self.tmp_path, self.engine, self.guard = tmp_path, engine, guard
 
     def running(
-        self, one: AnyGuard, *, output: bool = False, task: Task = Task.CHAT, name: str = "llama-guard-3"
+        self,
+        one: AnyGuard,
+        *,
+        output: bool = False,
+        task: Task = Task.CHAT,
+        name: str = "llama-guard-3",
+        everywhere: bool = False,
+        **settings: Any,
     ) -> Any:
         """Start it."""
         body = GuardBody(output=(one,)) if output else GuardBody(input=(one,))
@@ -97,7 +105,8 @@ class Guarded:
             self.tmp_path, entry("chat", self.engine.url, policies=(FLOOR,), price=price),
             # NB: a policy that is in force everywhere is so on the model that it asks.
             entry("guard", self.guard.url, task=task, upstreamName=name, policies=(FLOOR,), price=price),
-            policies=[guard_entry("t", "g", body)], credentials={"secret": "s3cret", "key": "k3y"},
+            policies=[guard_entry("t", "g", body, targets=PolicyTargets(everywhere=True) if everywhere else None)],
+            credentials={"secret": "s3cret", "key": "k3y"}, **settings,
         )  # fmt: skip
 
 
@@ -345,7 +354,7 @@ def webhook(url: str, **fields: Any) -> WebhookGuard:
 
 
 async def test_a_webhook_is_asked_and_signed(guarded: Guarded, guarding: Guarding) -> None:
-    """It gets the pieces with who has written them, signed over a time and the body; its message is told."""
+    """It gets the pieces with who has written them, signed over a time, its path and the body; its message is told."""
     guarding.says = {
         "action": "block",
         "message": "not at night",
@@ -363,8 +372,35 @@ async def test_a_webhook_is_asked_and_signed(guarded: Guarded, guarding: Guardin
         "pieces": [{"source": "User", "path": "messages[0].content", "text": SECRET_TEXT}],
     }  # fmt: skip
     at, digest = (part.partition("=")[2] for part in received.headers["x-capstan-signature"].split(","))
-    expected = hmac.new(b"s3cret", f"{at}.".encode() + received.body, hashlib.sha256).hexdigest()
+    expected = hmac.new(b"s3cret", f"{at}.POST./check?v=1.".encode() + received.body, hashlib.sha256).hexdigest()
     assert hmac.compare_digest(digest, expected)
+
+
+async def test_a_policy_does_not_have_the_gateway_ask_its_own_machine(guarded: Guarded, guarding: Guarding) -> None:
+    """What listens there trusts whoever reaches it: the guard could not decide, nor can one of the floor."""
+    guarding.says = {"action": "allow"}
+    for everywhere in (False, True):
+        own = webhook(guarded.guard.url)
+        async with guarded.running(own, everywhere=everywhere, policy_loopback=False) as gateway:
+            assert (await ask(gateway)).status_code == 503
+    assert guarded.guard.requests == guarded.engine.requests == []
+
+
+async def test_policies_of_namespaces_ask_the_hosts_that_they_may(guarded: Guarded, guarding: Guarding) -> None:
+    """A host that the installation does not list is asked for its own policy that is in force everywhere, and no other;
+    so it is with services that moderate."""
+    guarding.says = {"action": "allow"}
+    hosts = {"policy_hosts": ("guard.example.com",)}
+    harm = ModerationGuard(name="harm", appliesTo=(Source.USER,), url=f"{guarded.guard.url}/v1/moderations")
+    for one in (webhook(guarded.guard.url), harm):
+        async with guarded.running(one, **hosts) as gateway:
+            assert (await ask(gateway)).status_code == 503
+    assert guarded.guard.requests == []
+    async with guarded.running(webhook(guarded.guard.url), everywhere=True, **hosts) as gateway:
+        assert (await ask(gateway)).status_code == 200
+    listed = ("*.example.com", guarded.guard.url.removeprefix("http://"))
+    async with guarded.running(webhook(guarded.guard.url), policy_hosts=listed) as gateway:
+        assert (await ask(gateway)).status_code == 200
 
 
 async def test_a_webhook_decides_what_becomes_of_it(guarded: Guarded, guarding: Guarding) -> None:

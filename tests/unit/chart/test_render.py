@@ -475,6 +475,13 @@ def test_images_by_url_are_values_of_the_chart() -> None:
         assert getattr(default, name) == getattr(Settings(), name), name
 
 
+def test_hosts_of_policies_are_a_value_of_the_chart() -> None:
+    """They reach the gateway as they are listed; without any it is told of none, and this machine is never one."""
+    told = _gateway_settings({"policyHosts": ["guard.example.com", "*.team-a.svc:8080"]})
+    assert told.policy_hosts == ("guard.example.com", "*.team-a.svc:8080")
+    assert (_gateway_settings({}).policy_hosts, told.policy_loopback) == ((), False)
+
+
 def test_tokenizers_come_from_a_config_map_or_a_claim() -> None:
     """They are mounted where the gateway is told to look, read-only; one that is not there yet stops no pod."""
 

@@ -67,6 +67,7 @@ def test_all_of_it_from_the_environment() -> None:
         ([*BASE, "--port", "65536"], "--port must be from 0 to 65535"),
         ([*BASE, "--admin-port", "-1"], "--admin-port must be from 0 to 65535"),
         ([*BASE, "--image-hosts", "https://img.example.com"], "is not a host such as example.com"),
+        ([*BASE, "--policy-hosts", "http://guard"], "--policy-hosts: 'http://guard' is not a host"),
         ([*BASE, "--image-hosts", "*"], "is not a host such as example.com"),
         ([*BASE, "--image-hosts", "img.example.com:0"], "is not a host such as example.com"),
         ([*BASE, "--image-hosts", "img.example.com:65536"], "is not a host such as example.com"),

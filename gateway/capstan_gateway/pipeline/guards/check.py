@@ -79,7 +79,9 @@ def _pieces(document: Mapping[str, Any], stage: Stage) -> tuple[Sequence[Piece],
 async def _told(
     layer: GuardLayer, ask: Ask, stage: Stage, pieces: Sequence[Piece], answer: Document | None
 ) -> tuple[GuardLayer, Decision]:
-    judging = Judging(policy=layer.policy, shared=layer.shared, counts=layer.counts, ask=ask)
+    judging = Judging(
+        policy=layer.policy, shared=layer.shared, counts=layer.counts, ask=ask, everywhere=layer.everywhere
+    )
     guards = layer.policy.input if stage is Stage.INPUT else layer.policy.output
     return layer, await judging.decide(guards, pieces, redactor=Redactor(), answer=answer)
 

@@ -55,7 +55,7 @@ class Guards:
         counts = self._counts.get(id)
         if counts is None:
             counts = self._counts[id] = PolicyCounts(self._shared.deps.metrics, id)
-        return GuardLayer(spec.policy, counts, self._shared)
+        return GuardLayer(spec.policy, counts, self._shared, everywhere=spec.is_floor)
 
     def retain(self, config: GatewayConfig) -> None:
         """Forget what is of no policy of the config that is in use now."""

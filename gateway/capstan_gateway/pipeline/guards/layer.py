@@ -36,17 +36,21 @@ class GuardLayer:
 
     order = Order.GUARDS
 
-    def __init__(self, policy: CompiledPolicy, counts: PolicyCounts, shared: Shared) -> None:
+    def __init__(
+        self, policy: CompiledPolicy, counts: PolicyCounts, shared: Shared, *, everywhere: bool = False
+    ) -> None:
+        """Make it. `everywhere`: the policy is the installation's, and names no model."""
         self.policy: Final = policy
         self.counts: Final = counts
         self.shared: Final = shared
+        self.everywhere: Final = everywhere
         self.reads: Reads = Reads.DOCUMENT if policy.enforces else Reads.NOTHING
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Give the reply of `inner` if all guards let it pass; raises what refuses the request."""
         judging = Judging(
             policy=self.policy, shared=self.shared, counts=self.counts, ask=ask,
-            adds_logprobs=self._adds_logprobs(ask),
+            everywhere=self.everywhere, adds_logprobs=self._adds_logprobs(ask),
         )  # fmt: skip
         if not self.policy.enforces:
             return await self._watched(judging, inner)

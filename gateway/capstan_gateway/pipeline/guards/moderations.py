@@ -51,12 +51,14 @@ async def answer_moderation(deps: Deps, ask: Ask) -> Reply:
     return await compose(limits, partial(_moderated, model, moderators, texts))(ask)
 
 
-async def _moderated(model: ServedModel, moderators: Sequence[Moderator], texts: Sequence[str], ask: Ask) -> Reply:
+async def _moderated(
+    model: ServedModel, moderators: Sequence[tuple[Moderator, bool]], texts: Sequence[str], ask: Ask
+) -> Reply:
     told: list[tuple[list[tuple[str, float]], dict[str, float]]] = [([], {}) for _ in texts]
-    for one in moderators:
+    for one, everywhere in moderators:
         try:
             async with asyncio.timeout(one.guard.timeoutMillis / 1000):
-                said = await one.say(ask, texts)
+                said = await one.say(ask, texts, everywhere=everywhere)
         except _FAILURES:
             # NB: not which model that was, nor why: who asks need not be allowed to know it.
             raise GuardUnavailable("the texts could not be moderated; try again") from None
@@ -69,13 +71,13 @@ async def _moderated(model: ServedModel, moderators: Sequence[Moderator], texts:
     return WholeReply(OK, JSON, to_json(answer))
 
 
-def moderators_of(model: ServedModel, deps: Deps) -> list[Moderator]:
+def moderators_of(model: ServedModel, deps: Deps) -> list[tuple[Moderator, bool]]:
     """Give who moderates for a model: it itself, else the guards that are in force on it; none where nobody does."""
     if moderates(model):
         guard = ModerationGuard(
             name="moderation", appliesTo=(Source.USER,), model=model.id, timeoutMillis=MOST_TIMEOUT_MILLIS
         )
-        return [Moderator(guard, deps)]
+        return [(Moderator(guard, deps), False)]
     return list(_in_force(model))
 
 
@@ -86,12 +88,12 @@ def moderates(model: ServedModel) -> bool:
     )
 
 
-def _in_force(model: ServedModel) -> Iterable[Moderator]:
+def _in_force(model: ServedModel) -> Iterable[tuple[Moderator, bool]]:
     for layer in model.layers:
         if isinstance(layer, GuardLayer) and layer.policy.enforces:
             for one in (*layer.policy.input, *layer.policy.output):
                 if isinstance(one.asking, Moderator):
-                    yield one.asking
+                    yield one.asking, layer.everywhere
                     break
 
 

@@ -44,6 +44,8 @@ class Judging:
     ask: Ask
     redactor: Redactor = field(default_factory=Redactor)
     """Has redacted the request."""
+    everywhere: bool = False
+    """Whether the policy is the installation's, in force everywhere."""
     adds_logprobs: bool = False
     """Whether the engine is asked for probabilities of tokens that the client did not ask for: they are taken out."""
 
@@ -62,7 +64,10 @@ class Judging:
     async def _asked(self, answer: Document | None, one: CompiledGuard, pieces: Sequence[Piece]) -> Sequence[Scan]:
         if one.asking is None:
             return ()
-        case = Case(stage=one.stage, ask=self.ask, pieces=pieces, policy=self.counts.policy, answer=answer)
+        case = Case(
+            stage=one.stage, ask=self.ask, pieces=pieces, policy=self.counts.policy, everywhere=self.everywhere,
+            answer=answer,
+        )  # fmt: skip
         return await one.asking.judge(case)
 
     def record(self, decision: Decision, pieces: Sequence[Piece]) -> None:

@@ -28,6 +28,8 @@ class Case:
     those about which that is in doubt. They may be empty where the guard is about an answer as a whole."""
     policy: str = ""
     """What the policy is called that the guard is of."""
+    everywhere: bool = False
+    """Whether that is the installation's, in force everywhere."""
     answer: Document | None = None
     """Of the stage of output: the answer as it came, a chat completion or a completion; None of a stream of which only
     a window is there."""

@@ -14,8 +14,8 @@ import pytest
 from capstan_contract.guards import Action
 from capstan_gateway.guards.port import NOTHING, Finding, Scan
 from capstan_gateway.guards.prompts.unreadable import Unreadable
-from capstan_gateway.images.addresses import is_no_clouds_own
-from capstan_gateway.pipeline.guards.asked.service import service_at
+from capstan_gateway.images.addresses import is_for_policies
+from capstan_gateway.pipeline.guards.asked.service import is_allowed, service_at
 from capstan_gateway.pipeline.guards.asked.webhook import read_verdict, signature
 
 DOCS = Path(__file__).parents[4] / "docs" / "guards-asking.md"
@@ -30,15 +30,18 @@ def receiver() -> dict[str, Any]:
 
 
 def test_the_documented_receiver_verifies_what_is_sent() -> None:
-    """The signature of another body, of another key, or of another time is refused."""
+    """The signature of another body, of another path or query, of another key, or of another time is refused."""
     verified = receiver()["verified"]
-    signed = signature(b"s3cret", 1000, b'{"a": 1}').decode()
-    assert verified(signed, b'{"a": 1}', 1100.0)
-    assert not verified(signed, b'{"a": 2}', 1100.0)
-    assert not verified(signed, b'{"a": 1}', 1301.0)
-    assert not verified(signature(b"other", 1000, b'{"a": 1}').decode(), b'{"a": 1}', 1000.0)
-    assert not verified("", b"", 1000.0)
-    assert not verified("t=1,v1=", b"", 1.0)
+    signed = signature(b"s3cret", 1000, b"/check?v=1", b'{"a": 1}').decode()
+    assert verified(signed, "/check?v=1", b'{"a": 1}', 1100.0)
+    assert not verified(signed, "/check?v=1", b'{"a": 2}', 1100.0)
+    assert not verified(signed, "/other?v=1", b'{"a": 1}', 1100.0)
+    assert not verified(signed, "/check", b'{"a": 1}', 1100.0)
+    assert not verified(signed, "/check?v=1", b'{"a": 1}', 1301.0)
+    other = signature(b"other", 1000, b"/", b'{"a": 1}').decode()
+    assert not verified(other, "/", b'{"a": 1}', 1000.0)
+    assert not verified("", "/", b"", 1000.0)
+    assert not verified("t=1,v1=", "/", b"", 1.0)
 
 
 def test_the_documented_receiver_answers() -> None:
@@ -48,7 +51,7 @@ def test_the_documented_receiver_answers() -> None:
     thread.start()
     body = b'{"pieces": [{"text": "a zebra"}]}'
     try:
-        headers = {"x-capstan-signature": signature(b"s3cret", int(time.time()), body).decode()}
+        headers = {"x-capstan-signature": signature(b"s3cret", int(time.time()), b"/", body).decode()}
         url = f"http://127.0.0.1:{server.server_port}/"
         with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as answer:
             told = read_verdict(answer.read(), ["a zebra"], Action.BLOCK)
@@ -119,8 +122,8 @@ def test_what_is_no_url_is_refused(url: str) -> None:
     "address", ["10.0.0.1", "127.0.0.1", "::1", "192.168.1.1", "fd12::1", "8.8.8.8", "2606:4700::1", "::ffff:10.0.0.1"]
 )
 def test_private_addresses_are_asked(address: str) -> None:
-    """Whoever writes a policy may name services of the cluster."""
-    assert is_no_clouds_own(address)
+    """Whoever writes a policy may name services of the cluster, and of this machine where that is nobody else's."""
+    assert is_for_policies(address, loopback=True, plain=False)
 
 
 @pytest.mark.parametrize(
@@ -133,4 +136,41 @@ def test_private_addresses_are_asked(address: str) -> None:
 )  # fmt: skip
 def test_addresses_of_a_clouds_own_services_are_not(address: str) -> None:
     """In every form that reaches one."""
-    assert not is_no_clouds_own(address)
+    assert not is_for_policies(address, loopback=True, plain=False)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "::7f00:1"]
+)
+def test_this_machine_is_not_asked(address: str) -> None:
+    """A policy reaches nothing that trusts whoever is on the gateway's own machine, unless that is allowed."""
+    assert not is_for_policies(address, loopback=False, plain=False)
+    assert not is_for_policies(address, loopback=False, plain=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "plainly"),
+    [("10.0.0.1", True), ("fd12::1", True), ("127.0.0.1", True), ("8.8.8.8", False), ("2606:4700::1", False), ("::ffff:8.8.8.8", False)],
+)  # fmt: skip
+def test_public_addresses_are_asked_by_https_only(address: str, plainly: bool) -> None:
+    """Who is on the way could read the texts, and answer that all of them are allowed."""
+    assert is_for_policies(address, loopback=True, plain=False)
+    assert is_for_policies(address, loopback=True, plain=True) == plainly
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "allowed"),
+    [
+        ("http://a.team-a.svc:8080/", (), True),
+        ("http://a.team-a.svc:8080/", ("a.team-a.svc:8080",), True),
+        ("http://A.team-a.SVC:8080/", ("*.team-a.svc:8080",), True),
+        ("http://a.team-a.svc:8080/", ("a.team-a.svc",), False),
+        ("http://a.team-a.svc/", ("a.team-a.svc",), True),
+        ("https://guard.example.com/", ("*.example.com",), True),
+        ("https://guard.example.com.evil.com/", ("*.example.com", "guard.example.com"), False),
+        ("https://10.0.0.1/", ("*.example.com",), False),
+    ],
+)
+def test_policies_of_namespaces_name_the_hosts_that_they_may(url: str, hosts: tuple[str, ...], allowed: bool) -> None:
+    """With a list, a host of it at the port that it says, and no other; without one, any."""
+    assert is_allowed(service_at(url), hosts) == allowed

@@ -66,17 +66,19 @@ class Moderator:
         large = ask.request.came > LARGE_BYTES
         shown = await beside(self._deps.executor, partial(_shown, case)) if large else _shown(case)
         found: list[list[Finding]] = [[] for _ in shown]
-        for parts, harms, names in await self._asked(ask, shown):
+        for parts, harms, names in await self._asked(ask, shown, everywhere=case.everywhere):
             for kind, score in judged(harms, self._guard.categories, names):
                 for part in parts:
                     found[part.number].append(Finding(kind, part.start, part.end, score))
         return [Scan(findings=sorted(one, key=_by_place)) for one in found]
 
-    async def say(self, ask: Ask, texts: Sequence[str]) -> list[Said]:
-        """Give what is said of each text, as a whole."""
+    async def say(self, ask: Ask, texts: Sequence[str], *, everywhere: bool = False) -> list[Said]:
+        """Give what is said of each text, as a whole. `everywhere`: for a policy of the installation."""
         told: list[list[Harms]] = [[] for _ in texts]
         names: dict[str, str] = {}
-        for parts, harms, known in await self._asked(ask, [Shown(text) for text in texts], together=False):
+        for parts, harms, known in await self._asked(
+            ask, [Shown(text) for text in texts], together=False, everywhere=everywhere
+        ):
             names.update(known)
             for part in parts:
                 told[part.number].append(harms)
@@ -84,7 +86,7 @@ class Moderator:
         return [Said(judged(harms, self._guard.categories, names), harms.scores) for harms in whole]
 
     async def _asked(
-        self, ask: Ask, shown: Sequence[Shown], *, together: bool = True
+        self, ask: Ask, shown: Sequence[Shown], *, together: bool = True, everywhere: bool
     ) -> list[tuple[tuple[Part, ...], Harms, Mapping[str, str]]]:
         if self._service is not None:
             form: Format = OpenAiModeration()
@@ -98,7 +100,9 @@ class Moderator:
         large = sum(len(one.text) for one in shown) > INLINE_CHARS
         packs, questions = await self._deps.executor.run(prepare) if large else prepare()
         if self._service is not None:
-            answers = await all_of(partial(self._posted, ask, self._service, question) for question in questions)
+            answers = await all_of(
+                partial(self._posted, ask, self._service, question, everywhere=everywhere) for question in questions
+            )
         else:
             answers = await answers_of(ask, model_of(ask, self._guard.model or ""), questions, self._deps.executor)
         told: list[list[Harms]] = [[] for _ in packs]
@@ -107,7 +111,7 @@ class Moderator:
                 told[number].append(harms)
         return [(packs[n][0].parts, union(harms), form.names) for n, harms in enumerate(told)]
 
-    async def _posted(self, ask: Ask, service: Service, question: Question) -> Mapping[str, Any]:
+    async def _posted(self, ask: Ask, service: Service, question: Question, *, everywhere: bool) -> Mapping[str, Any]:
         guard, headers = self._guard, list[Header]()
         if guard.credentialFile is not None:
             key = self._deps.credentials.key(guard.credentialFile)
@@ -115,7 +119,7 @@ class Moderator:
                 raise NotAsked("the key of a guard's service is missing")
             headers.append((b"authorization", b"Bearer " + key))
         body = to_json({"model": guard.upstreamModel or DEFAULT_MODEL, **question.document})
-        answer = await post(self._deps.outside, service, ask, body, headers)
+        answer = await post(self._deps, service, ask, body, headers, everywhere=everywhere)
         try:
             found = orjson.loads(answer)
         except orjson.JSONDecodeError:

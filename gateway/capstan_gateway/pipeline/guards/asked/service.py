@@ -1,8 +1,10 @@
 """One call of a service that a policy names by its URL.
 
 Whoever writes a policy names it, so that private addresses are asked. Those that only a cloud's own services have
-(link-local ones, where instances read their credentials) are not, whatever a name resolves to. No redirect is followed,
-the certificate is verified, and of an answer no more than `MOST_BYTES` is read.
+(link-local ones, where instances read their credentials) are not, nor this machine's own unless that is allowed, nor
+public ones without TLS, whatever a name resolves to (`images.addresses`). Policies of namespaces may name the hosts
+that the installation allows them. No redirect is followed, the certificate is verified, and of an answer no more than
+`MOST_BYTES` is read.
 """
 
 from collections.abc import Sequence
@@ -12,9 +14,11 @@ from urllib.parse import urlsplit
 
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.headers import Header
+from capstan_gateway.images.urls import fits_host
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.failures import NotAsked
-from capstan_gateway.upstream.port import Endpoint, UpstreamClient
+from capstan_gateway.upstream.port import Endpoint
 
 MOST_BYTES: Final = 64 * 1024
 MOST_SECONDS: Final = 60.0
@@ -53,12 +57,25 @@ def service_at(url: str) -> Service:
     return Service(endpoint, target.encode())
 
 
+def is_allowed(service: Service, hosts: Sequence[str]) -> bool:
+    """Whether policies of namespaces may name this service; without any hosts they may name all."""
+    where = service.endpoint
+    return not hosts or any(fits_host(entry, where.host, where.port, _PORTS[where.scheme]) for entry in hosts)
+
+
 async def post(
-    client: UpstreamClient | None, service: Service, ask: Ask, body: bytes, headers: Sequence[Header] = ()
+    deps: Deps, service: Service, ask: Ask, body: bytes, headers: Sequence[Header] = (), *, everywhere: bool
 ) -> bytes:
-    """Give the body of the answer, which has the status 200. Raises UpstreamError, UpstreamFailed or NotAsked."""
-    if client is None:
+    """Give the body of the answer, which has the status 200. Raises UpstreamError, UpstreamFailed or NotAsked.
+
+    `everywhere`: the policy that names the service is the installation's own, which may name any.
+    """
+    outside = deps.outside
+    if outside is None:
         raise NotAsked("this gateway asks no services")
+    if not everywhere and not is_allowed(service, outside.hosts):
+        raise NotAsked("the host of its url is not one that this installation lets policies of namespaces name")
+    client = outside.secure if service.endpoint.scheme == "https" else outside.plain
     response = await client.send(
         service.endpoint, method=b"POST", path=service.path, body=body, expires_at=ask.expires_at,
         headers=(

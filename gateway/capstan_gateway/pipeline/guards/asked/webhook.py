@@ -1,7 +1,8 @@
 """Webhook: a guard of the user's own at a URL. What is sent and what may come back: docs/guards-asking.md.
 
-What is sent is signed with the policy's secret over a time and the body, so that the receiver knows who asks, and
-that it is not an old request that somebody sends again.
+What is sent is signed with the policy's secret over a time, the method, the path and the body, so that the receiver
+knows who asks, that it was asked itself, and that it is not an old request that somebody sends again. The verdict is
+not signed: that it is the service's own says TLS, and http:// is for private networks only.
 """
 
 import hashlib
@@ -50,7 +51,7 @@ class Webhook:
         body = written(case, self._guard.name)
         if len(body) > MOST_SENT_BYTES:
             raise Unreadable("there is more text than a webhook is sent")
-        answer = await post(self._deps.outside, self._service, case.ask, body, self._signed(body))
+        answer = await post(self._deps, self._service, case.ask, body, self._signed(body), everywhere=case.everywhere)
         return read_verdict(answer, [piece.text for piece in case.pieces], self._guard.action)
 
     def _signed(self, body: bytes) -> list[Header]:
@@ -59,7 +60,7 @@ class Webhook:
         secret = self._deps.credentials.key(self._guard.secretFile)
         if secret is None:
             raise NotAsked("the secret of a webhook is missing")
-        return [(SIGNATURE, signature(secret, int(self._now()), body))]
+        return [(SIGNATURE, signature(secret, int(self._now()), self._service.path, body))]
 
 
 def written(case: Case, guard: str) -> bytes:
@@ -73,9 +74,11 @@ def written(case: Case, guard: str) -> bytes:
     )  # fmt: skip
 
 
-def signature(secret: bytes, at: int, body: bytes) -> bytes:
-    """Sign: HMAC-SHA256 over the time in Unix seconds, a dot, and the body, in hexadecimal digits."""
-    return b"t=%d,v1=%b" % (at, hmac.new(secret, b"%d." % at + body, hashlib.sha256).hexdigest().encode())
+def signature(secret: bytes, at: int, path: bytes, body: bytes) -> bytes:
+    """Sign: HMAC-SHA256 over the time in Unix seconds, the method, the path with its query, and the body, a dot between
+    each, in hexadecimal digits."""
+    signed = b"%d.POST.%b.%b" % (at, path, body)
+    return b"t=%d,v1=%b" % (at, hmac.new(secret, signed, hashlib.sha256).hexdigest().encode())
 
 
 def read_verdict(answer: bytes, texts: Sequence[str], most: Action) -> list[Scan]:
