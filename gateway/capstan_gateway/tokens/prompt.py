@@ -28,7 +28,7 @@ FILE_CHARS_PER_TOKEN: Final = 32
 EMBEDS_CHARS_PER_TOKEN: Final = 2048
 """Of vectors in place of a prompt, in base64: no model has fewer than 768 numbers of two bytes for a token."""
 MAX_DEPTH: Final = 16
-"""Of values inside each other. What is deeper is not counted: nothing that an engine reads is."""
+"""Of values inside each other that are read as parts of a message. Of what is deeper every text counts."""
 _WRITTEN_FIELDS: Final = frozenset(
     ("tools", "functions", "response_format", "text", "output_config", "chat_template_kwargs")
 )
@@ -65,15 +65,15 @@ _UNWRITTEN: Final = frozenset(
     ("signature", "encrypted_content", "cache_control", "citations", "annotations", "logprobs")
 )
 """Fields of the parts of a prompt that are not written into it."""
-_NAMES: Final = frozenset(
-    (
-        "type", "role", "id", "call_id", "tool_call_id", "tool_use_id", "item_id", "file_id", "status",
-        "media_type", "mime_type", "detail", "format",
-    )
-)  # fmt: skip
-"""Fields that hold a word, which is in what is around the text. What is longer is text: templates write a role as it
-is."""
+_NAMES: Final = frozenset(("type", "status", "media_type", "mime_type", "detail", "format"))
+"""Fields that hold a word of the protocol, which no template writes. What is longer is text.
+
+An id is text: some templates write it beside each call and result of a tool.
+"""
 MAX_NAME: Final = 64
+ROLES: Final = ("user", "assistant", "system", "tool", "developer", "function")
+"""Roles that are in what is around the text, the most frequent first: to compare a text takes less than to hash it. Any
+other counts: engines take it, and templates write it as it is."""
 _IMAGES: Final = frozenset(("image_url", "input_image", "image", "image_file", "image_pil", "image_embeds"))
 _SOUNDS: Final = frozenset(("input_audio", "audio_url", "audio"))
 _VIDEOS: Final = frozenset(("video_url", "input_video", "video"))
@@ -107,7 +107,7 @@ class _Prompt:
             self.text.add(value)
         elif isinstance(value, list):
             self._add_list(value, depth)
-        elif isinstance(value, dict) and depth < MAX_DEPTH:
+        elif isinstance(value, dict):
             self._add_object(value, depth)
 
     def _add_list(self, items: list[Any], depth: int) -> None:
@@ -117,16 +117,21 @@ class _Prompt:
             self.tokens += numbers
             if numbers == len(items):
                 return
-        if depth < MAX_DEPTH:
-            for item in items:
-                self.add(item, depth + 1)
+        if depth >= MAX_DEPTH:
+            self._add_deep(items)
+            return
+        for item in items:
+            self.add(item, depth + 1)
 
     def _add_object(self, part: Mapping[str, Any], depth: int) -> None:
+        if depth >= MAX_DEPTH:
+            self._add_deep(part)
+            return
         kind = part.get("type")
         if isinstance(kind, str) and self._add_medium(part, kind):
             return
         for field, value in part.items():
-            if field in _UNWRITTEN or (field in _NAMES and isinstance(value, str) and len(value) <= MAX_NAME):
+            if field in _UNWRITTEN or (isinstance(value, str) and _is_name(field, value)):
                 continue
             if field == "source" and isinstance(value, dict):
                 self._add_source(value, depth + 1)
@@ -142,11 +147,11 @@ class _Prompt:
         if kind in _IMAGES:
             self.tokens += SMALL_IMAGE_TOKENS if _is_small(part) else IMAGE_TOKENS
         elif kind in _SOUNDS:
-            self.tokens += -(-_string_bytes(part, 0) // SOUND_CHARS_PER_TOKEN)
+            self.tokens += -(-_string_bytes(part) // SOUND_CHARS_PER_TOKEN)
         elif kind in _VIDEOS:
-            self.tokens += max(-(-_string_bytes(part, 0) // SOUND_CHARS_PER_TOKEN), IMAGE_TOKENS)
+            self.tokens += max(-(-_string_bytes(part) // SOUND_CHARS_PER_TOKEN), IMAGE_TOKENS)
         elif kind in _FILES:
-            self.tokens += -(-_string_bytes(part, 0) // FILE_CHARS_PER_TOKEN)
+            self.tokens += -(-_string_bytes(part) // FILE_CHARS_PER_TOKEN)
         else:
             return False
         return True
@@ -154,8 +159,8 @@ class _Prompt:
     def _add_source(self, source: Mapping[str, Any], depth: int) -> None:
         """Take what Anthropic's documents are made of."""
         if source.get("type") == "base64":
-            self.tokens += -(-_string_bytes(source.get("data"), 0) // FILE_CHARS_PER_TOKEN)
-        elif depth < MAX_DEPTH:
+            self.tokens += -(-_string_bytes(source.get("data")) // FILE_CHARS_PER_TOKEN)
+        else:
             self._add_object(source, depth)
 
     def add_json(self, value: Any) -> None:
@@ -163,8 +168,33 @@ class _Prompt:
         try:
             written = to_json(value)
         except (TooDeep, TypeError):
-            return  # A number of more than 64 bits, say: no parser here gives one, and it is no reason to fail.
+            # Engines read deeper values than can be written here. TypeError: a number of more than 64 bits, say.
+            self._add_deep(value)
+            return
         self.text.add(written.decode())
+
+    def _add_deep(self, value: Any) -> None:
+        """Take all that stands in a value of any depth, as much of it as JSON has."""
+        left = [value]
+        while left:
+            one = left.pop()
+            if isinstance(one, str):
+                self.text.add(one)
+                self.text.ascii += 2  # Its quotes.
+            elif isinstance(one, dict):
+                left += one
+                left += one.values()
+                self.text.ascii += 2 * len(one) + 2  # What stands between the names and the values, and around them.
+            elif isinstance(one, list):
+                left += one
+                self.text.ascii += len(one) + 2
+            else:
+                self.text.ascii += len(str(one))
+
+
+def _is_name(field: str, value: str) -> bool:
+    """Whether this is in what is around the text."""
+    return value in ROLES if field == "role" else field in _NAMES and len(value) <= MAX_NAME
 
 
 def prompt_tokens(document: Mapping[str, Any], *, pairs: bool = True) -> int:
@@ -184,8 +214,8 @@ def _plain_tokens(messages: object) -> int:
     for message in messages:
         if type(message) is not dict or len(message) != 2:
             return -1
-        role, content = message.get("role"), message.get("content")
-        if type(role) is not str or len(role) > MAX_NAME:
+        content = message.get("content")
+        if message.get("role") not in ROLES:
             return -1
         if type(content) is not str or not content.isascii():
             return -1
@@ -203,7 +233,7 @@ def _read_tokens(document: Mapping[str, Any], *, pairs: bool) -> int:
         if field in _PLAIN:
             continue
         if field == "prompt_embeds":
-            prompt.tokens += -(-_string_bytes(value, 0) // EMBEDS_CHARS_PER_TOKEN)
+            prompt.tokens += -(-_string_bytes(value) // EMBEDS_CHARS_PER_TOKEN)
         elif value and isinstance(value, dict | list) and (field in _WRITTEN_FIELDS or _is_shown(field, document)):
             prompt.add_json(value)
         else:
@@ -243,12 +273,15 @@ def _is_small(part: Mapping[str, Any]) -> bool:
     return part.get("detail") == "low" or (isinstance(inner, dict) and inner.get("detail") == "low")
 
 
-def _string_bytes(value: Any, depth: int) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if depth < MAX_DEPTH:
-        if isinstance(value, dict):
-            return sum(_string_bytes(inner, depth + 1) for inner in value.values())
-        if isinstance(value, list):
-            return sum(_string_bytes(inner, depth + 1) for inner in value)
-    return 0
+def _string_bytes(value: Any) -> int:
+    """Give the characters of all texts in a value of any depth."""
+    length, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            length += len(one)
+        elif isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return length

@@ -27,7 +27,7 @@ def _image(**more: str) -> dict[str, Any]:
         ({"system": "x" * 40, "messages": []}, 13),
         ({"query": "x" * 4, "documents": ["y" * 4, {"text": "z" * 4}]}, 4),
         ({"messages": [{"role": "assistant", "tool_calls": [
-            {"id": "c", "function": {"name": "aaaa", "arguments": "x" * 36}}]}]}, 16),
+            {"id": "cccc", "function": {"name": "aaaa", "arguments": "x" * 36}}]}]}, 17),
         ({}, 0),
     ],
 )  # fmt: skip
@@ -82,15 +82,16 @@ def test_no_name_of_a_field_makes_a_text_free(field: str, shaped: Callable[[str]
 @pytest.mark.parametrize(
     "part",
     [
-        {"type": "custom_tool_call", "call_id": "c", "name": "", "input": Q},
-        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": Q}]},
-        {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": Q}]},
+        {"type": "custom_tool_call", "call_id": "", "name": "", "input": Q},
+        {"type": "function_call_output", "call_id": "", "output": [{"type": "input_text", "text": Q}]},
+        {"type": "tool_result", "tool_use_id": "", "content": [{"type": "text", "text": Q}]},
         {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": Q}},
         {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": Q}]}},
         {"type": "search_result", "source": "", "title": "", "content": [{"type": "text", "text": Q}]},
         {"type": "reasoning", "summary": [{"type": "summary_text", "text": Q}]},
         {"type": "file", "file": {"filename": "", "file_data": "x" * 3196}},
         {"role": Q, "content": ""},
+        {"role": "tool", "tool_call_id": Q, "content": ""},
         {"role": "user", "content": "", "title_of_a_template": Q},
     ],
 )
@@ -114,3 +115,61 @@ def test_what_is_known_to_be_no_prompt_does_not_count() -> None:
 def test_tokens_and_texts_in_one_list_all_count() -> None:
     """A number at the beginning of a list hides no text behind it."""
     assert prompt_tokens({"prompt": [1, Q]}) == 101
+
+
+def nested(value: Any, levels: int) -> Any:
+    """Give the value so many lists and objects deep."""
+    for level in range(levels):
+        value = {"a": value} if level % 2 else [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [10, 100, 300, 100_000])
+@pytest.mark.parametrize(
+    "field",
+    ["tools", "functions", "response_format", "chat_template_kwargs", "documents", "prompt", "input", "tomorrow"],
+)
+def test_no_depth_makes_a_text_free(field: str, levels: int) -> None:
+    """What stands in a value counts however deep it is, where it cannot be written too: engines read deeper ones."""
+    assert prompt_tokens({"model": "m", "messages": [], field: nested(Q, levels)}) >= 103
+
+
+@pytest.mark.parametrize("levels", [10, 20, 300, 100_000])
+def test_no_depth_makes_a_part_of_a_conversation_free(levels: int) -> None:
+    """Nor what a message holds, the arguments of its calls and its sound."""
+    for part in (
+        {"content": nested(Q, levels)},
+        {"content": "", "tool_calls": [{"function": {"name": "", "arguments": nested(Q, levels)}}]},
+        {"content": [{"type": "tool_use", "id": "", "name": "", "input": {"a": nested(Q, levels)}}]},
+        {"content": [{"type": "input_audio", "input_audio": nested("A" * 102_400, levels)}]},
+        {"content": [{"type": "file", "file": nested("A" * 3200, levels)}]},
+    ):
+        assert prompt_tokens({"messages": [{"role": "user", **part}]}) >= 106
+
+
+@pytest.mark.parametrize("levels", [253, 254, 255, 256])
+def test_what_cannot_be_written_counts_no_less_than_what_can(levels: int) -> None:
+    """One level more never makes a prompt cheaper, names, numbers and what stands between them included."""
+    values = {"name": Q, "numbers": [1, -20, 3.5, True, None], "none": {}, "text": "x" * 9}
+    shallow = prompt_tokens({"messages": [], "tools": nested(values, levels - 1)})
+    assert prompt_tokens({"messages": [], "tools": nested(values, levels)}) >= shallow
+
+
+@pytest.mark.parametrize("content", ["", "x", "\u00e9"])
+def test_a_role_that_is_no_known_one_counts_as_it_is(content: str) -> None:
+    """Engines take any role, and templates write it: many of nothing but a role are not free."""
+    role = "q-x:z7" * 10
+    told = prompt_tokens({"messages": [{"role": role, "content": content}] * 100})
+    assert told >= prompt_tokens({"messages": [{"role": "user", "content": content}] * 100}) + 100 * len(role) // 4
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool", "developer", "function"])
+def test_a_known_role_is_in_what_is_around_a_message(role: str) -> None:
+    """Three tokens for a message, and three for the answer."""
+    assert prompt_tokens({"messages": [{"role": role, "content": ""}]}) == 6
+
+
+@pytest.mark.parametrize("role", [None, 1, ["user"], {"user": 1}])
+def test_a_role_that_is_no_text_makes_no_estimate_fail(role: Any) -> None:
+    """It is refused elsewhere, where it is refused."""
+    assert prompt_tokens({"messages": [{"role": role, "content": "x"}]}) >= 7
