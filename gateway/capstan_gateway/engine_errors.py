@@ -18,6 +18,8 @@ from capstan_gateway.headers import Header
 from capstan_gateway.redaction import without_account
 
 MAX_MESSAGE: Final = 2000
+ENGINE_SAID: Final = "the model's engine failed: "
+"""In front of what an engine says of its own failure."""
 MAX_DIGITS: Final = 12
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 """What may be the code of an error: a word, which is logged and counted. Anything else an engine says there is text."""
@@ -151,7 +153,7 @@ def named_error_event(document: dict[str, Any], *, external: bool = False) -> Up
     error = upstream_error_event({"error": document}, external=external)
     said = " ".join(_text(document.get("message") or document.get("detail")).split())
     if said and not external and document.get("code") is None:
-        error.message = f"the model's engine failed: {said[:MAX_MESSAGE]}"
+        error.message = f"{ENGINE_SAID}{said[:MAX_MESSAGE]}"
     return error
 
 

@@ -41,9 +41,9 @@ class JsonPlace:
             self.in_string = True
         elif mark in "{[":
             self._depth += 1
-        elif mark in "}]":
+        elif mark in "}]" and self._depth:
             self._depth -= 1
-            self.complete = self._depth <= 0
+            self.complete = self.complete or self._depth == 0
 
 
 def to_ends(text: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from capstan_contract.guards import PiiKind
+from capstan_gateway.guards.json_strings import JsonPlace, replacement
 from capstan_gateway.guards.port import Finding
 
 MOST_LABEL: Final = 48
@@ -48,6 +49,8 @@ class Piece:
     restored: Collection[Finding] | None = None
     """Those of the findings whose values come back in an answer; None: all. Of several that are replaced as one, all
     must be among them."""
+    document: bool = False
+    """Whether the source of JSON is a whole document: then what replaces a bare value is a string."""
 
 
 class Placeholders:
@@ -191,14 +194,18 @@ def redact(pieces: Iterable[Piece], others: Iterable[str] = (), naming: Naming |
 def _rewritten(piece: Piece, naming: Naming) -> str:
     parts: list[str] = []
     place = 0
+    source = JsonPlace() if piece.document else None
     for finding in united(piece.findings):
         value = piece.text[finding.start : finding.end]
         if piece.escaped:
             value = _unescape(value)
-        parts += (
-            piece.text[place : finding.start],
-            naming.name(finding.kind, value, restored=_is_restored(piece, finding)),
-        )
+        name = naming.name(finding.kind, value, restored=_is_restored(piece, finding))
+        if source is not None:
+            source.go_on(piece.text[place : finding.start])
+            begins = source.in_string
+            source.go_on(piece.text[finding.start : finding.end])
+            name = replacement(name, begins, source.in_string)
+        parts += (piece.text[place : finding.start], name)
         place = finding.end
     return "".join((*parts, piece.text[place:]))
 

@@ -99,6 +99,11 @@ def follow_each_other(detector: Detector | None) -> bool:
     return bool(getattr(detector, "follow_each_other", False))
 
 
+def reads_source(detector: Detector) -> bool:
+    """Tell whether a detector is about JSON as it is written, and not about what is read there."""
+    return bool(getattr(detector, "reads_source", False))
+
+
 def decided(detector: StreamDetector, text: str, source: Source) -> tuple[Scan, int]:
     """Give what is in a text of which more is to come, and up to where it is decided.
 

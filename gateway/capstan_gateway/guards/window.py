@@ -10,7 +10,7 @@ What was released is kept as far as something behind it can depend on it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from capstan_gateway.guards.port import Finding
@@ -178,4 +178,4 @@ def moved(findings: Sequence[Finding], by: int) -> list[Finding]:
     """Give findings in a view as places of the whole text."""
     if not by:
         return list(findings)
-    return [Finding(one.kind, one.start + by, one.end + by, one.score) for one in findings]
+    return [replace(one, start=one.start + by, end=one.end + by) for one in findings]

@@ -14,6 +14,8 @@ from typing import Final
 
 import orjson
 
+from capstan_gateway.engine_errors import ENGINE_SAID
+from capstan_gateway.envelope import error_payload
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.estimates import asked_tokens
@@ -203,12 +205,20 @@ class _FilteredSource(SourceAround):
         else:
             chunk: Document = orjson.loads(data)
             if chunk.get("error") is not None:
-                out.append(frame + b"\n\n")
+                out.append(self._failed(frame))
                 return
             self._head = self._head or {name: chunk[name] for name in _HEAD if name in chunk}
             for choice in chunk.get("choices") or ():
                 self._seen[choice.get("index") or 0] = None
             self._write(await self._chain.chunk(chunk), out)
+
+    def _failed(self, frame: bytes) -> bytes:
+        """Give the frame of an error, without what its engine says there in words of its own: no filter has seen it."""
+        error = self.relay.error
+        if error is None or not error.message.startswith(ENGINE_SAID):
+            return frame + b"\n\n"
+        error.message = ENGINE_SAID.removesuffix(": ")
+        return data_frame(error_payload(error))
 
     async def _of(self, given: Chunks | Awaitable[Chunks]) -> Chunks:
         """Give what a filter gives, which may have to ask somebody first, but not for ever."""

@@ -282,3 +282,19 @@ def test_a_value_comes_back_if_all_that_it_is_made_of_may() -> None:
     assert redact([Piece("abcdefgh", [left, right], restored=[left, right])]).placeholders.values == {
         "[EMAIL_1]": "abcdefgh"
     }
+
+
+@given(values=st.lists(st.one_of(st.integers(), st.text(), st.booleans()), min_size=1, max_size=5), data=st.data())
+def test_a_redacted_document_is_a_document(values: list[int | str | bool], data: st.DataObject) -> None:
+    """What stands for a number, or another bare value, in the source of JSON is a string."""
+    source, findings = "[", []
+    for value in values:
+        begin = len(source)
+        source += json.dumps(value)
+        if data.draw(st.booleans()):
+            findings.append(Finding("X", begin, len(source)))
+        source += ","
+    source = f"{source[:-1]}]"
+    redacted = json.loads(redact([Piece(source, findings, escaped=True, document=True)]).texts[0])
+    for number, value in enumerate(values):
+        assert redacted[number] == value or str(redacted[number]).startswith("[X_")

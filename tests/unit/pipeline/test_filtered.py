@@ -330,6 +330,25 @@ def test_an_error_of_the_engine_before_anything_passed_is_raised() -> None:
         assert raised.value is one.relay.error
 
 
+@pytest.mark.parametrize("first", [b"", said("a")])
+def test_what_an_engine_says_of_its_failure_is_for_nobody(first: bytes) -> None:
+    """No filter has seen its words: that it has failed is told, before something has passed and behind it."""
+    one = stream(first + b'event: error\ndata: {"message": "the prompt was: secret"}\n\n' + DONE)
+
+    async def once() -> str:
+        reply = await one.begin(Passing())
+        return (reply.first + await one.rest()).decode()
+
+    if first:
+        told = run(once())
+    else:
+        with pytest.raises(GatewayError) as raised:
+            run(once())
+        told = raised.value.message
+    assert "the model's engine failed" in told
+    assert "secret" not in told
+
+
 def test_an_error_of_the_engine_behind_something_is_passed_on() -> None:
     """As the frame that it came in, in front of the end; what is held is given to nobody, and no filter is asked."""
     error = frame({"error": {"message": "no", "code": 500}})

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from capstan_contract.guards import Action, OnError, Source
+from capstan_contract.guards import Stage as Stages
 from capstan_gateway.guards.port import NOTHING, Cost, Scan
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
@@ -241,3 +243,12 @@ async def test_who_gives_up_leaves_nothing_behind(threads: Threads) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert hangs.cancelled == 1
+
+
+@pytest.mark.parametrize("stage", list(Stages))
+async def test_arguments_are_looked_at_as_they_are_read(threads: Threads, stage: Stages) -> None:
+    """A word that is written with escapes is found where it stands in the source, in requests and in answers."""
+    text = r'{"a":"\n\u0062ad"}'
+    found = await decide(threads, [guard("words", Words(["bad"]), stage=stage)], replace(piece(text), escaped=True))
+    ((_, one),) = found.found[0].findings
+    assert text[one.start : one.end] == r"\u0062ad"

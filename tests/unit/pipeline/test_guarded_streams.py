@@ -360,3 +360,61 @@ def test_matches_without_a_gap_are_those_of_the_whole_text(size: int) -> None:
     detector = build_regex_detector(RegexGuard(name="r", appliesTo=(Source.TEXT,), patterns=patterns))
     chunks = [*(delta(content="a" * min(size, 689 - at)) for at in range(0, 689, size)), delta(finish="stop")]
     assert guarded([a_guard(detector, action=Action.REDACT)], chunks).text() == "[P_1]" * 229 + "aa"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 500])
+def test_words_behind_escapes_are_replaced_in_arguments(size: int) -> None:
+    """What a client reads in arguments is judged, however it is written and cut; what is replaced leaves JSON."""
+    source = json.dumps({"a": "x" * 60 + " secret 😀 \\secret" + "y" * 300}).replace("sec", "s\\u0065c")
+    pieces = [source[at : at + size] for at in range(0, len(source), size)]
+    chunks = [call(piece, name="f" if n == 0 else None) for n, piece in enumerate(pieces)]
+    answer = guarded([a_guard(SECRET, action=Action.REDACT)], [*chunks, delta(finish="stop")])
+    assert answer.arguments() == source.replace("s\\u0065cret", "[W0_1]")
+    assert json.loads(answer.arguments())["a"].count("[W0_1]") == 2
+    answer = guarded([a_guard(SECRET)], [*chunks, delta(finish="stop")])
+    assert (answer.stopped, "u0065" in answer.arguments()) == ("content_filter", False)
+
+
+@pytest.mark.parametrize("where", ["id", "name", "extra_content"])
+@pytest.mark.parametrize("kind", ["near", "asks"])
+def test_what_stands_beside_arguments_is_judged(where: str, kind: str) -> None:
+    """A name, an id or a signature of a call goes on when guards let it: each is words of a model."""
+    one = call("{}", name="f")
+    told = one["choices"][0]["delta"]["tool_calls"][0]
+    (told["function"] if where == "name" else told)[where] = {"a": ["a secret"]} if where[0] == "e" else "a_secret"
+    guard = a_guard(SECRET) if kind == "near" else a_guard(asking=Asking("secret"))
+    answer = guarded([guard], [one, delta(finish="stop")])
+    assert answer.stopped == "content_filter"
+    assert "secret" not in json.dumps(answer.chunks)
+
+
+def test_what_stands_beside_arguments_is_redacted() -> None:
+    """What is replaced in a name is so in a stream as in a whole answer; a signature that is changed is left out."""
+    one = call("{}", name="get_secret")
+    one["choices"][0]["delta"]["tool_calls"][0]["extra_content"] = {"a": "secret"}
+    answer = guarded([a_guard(SECRET, action=Action.REDACT)], [one, delta(finish="stop")])
+    (told,) = answer.chunks[0]["choices"][0]["delta"]["tool_calls"]
+    assert told == {"index": 0, "id": "call_0", "type": "function",
+                    "function": {"name": "get_[W0_1]", "arguments": "{}"}}  # fmt: skip
+
+
+def test_why_an_answer_has_ended_is_judged() -> None:
+    """What an engine says of an end in words of its own is judged as well."""
+    end = delta(finish="stop")
+    end["choices"][0]["native_finish_reason"] = "a secret"
+    assert guarded([a_guard(SECRET)], [delta(content="fine"), end]).stopped == "content_filter"
+
+
+def test_what_is_cut_by_another_text_is_blocked_where_it_cannot_be_replaced() -> None:
+    """Where texts follow each other, the rest of a match whose beginning has gone on does not follow it."""
+    chunks = [delta(content="my sec"), delta(reasoning_content="hm"), delta(content="ret is"), delta(finish="stop")]
+    answer = guarded([a_guard(SECRET, action=Action.REDACT)], chunks, dialect=object())
+    assert (answer.text(), answer.stopped) == ("my sec", "content_filter")
+
+
+@pytest.mark.parametrize("front", ["}", '{"a":1}'])
+def test_brackets_outside_of_a_document_end_nothing(front: str) -> None:
+    """Arguments that are no JSON, or have something behind it, are held as other texts are."""
+    chunks = [call(f"{front}sec]", name="f"), call("ret", name=None), delta(finish="stop")]
+    answer = guarded([a_guard(Words(("sec]ret",)))], chunks)
+    assert (answer.stopped, "sec" in answer.arguments()) == ("content_filter", False)

@@ -44,6 +44,11 @@ class FormatDetector:
         plain = self.schema is None and self.expression is None and not self.languages
         return Cost.CHEAP if plain else Cost.DEAR
 
+    @property
+    def reads_source(self) -> bool:
+        """The form is that of what is written."""
+        return True
+
     def scan(self, text: str, source: Source) -> Scan:  # noqa: ARG002 - the same for all
         """Give what is wrong, each as a finding of the whole text. Raises NotChecked where a schema asks too much."""
         found = tuple(Finding(lack.kind, 0, len(text)) for lack in self.lacks(text))

@@ -14,12 +14,13 @@ from functools import partial
 from typing import Final, Protocol, cast
 
 from capstan_contract.guards import Action
+from capstan_gateway.guards.escapes import Unescaping
 from capstan_gateway.guards.json_strings import JsonPlace, replacement, to_ends
 from capstan_gateway.guards.placeholders import Naming, Restorer, united
 from capstan_gateway.guards.port import Finding, Scan, StreamDetector, decided, follow_each_other, is_of_streams
 from capstan_gateway.guards.window import OVERLAP, Far, Near, Part, View, Window, covered, moved, standing
 from capstan_gateway.life.threads import Busy, Threads
-from capstan_gateway.pipeline.guards.channels import Key, is_json, source_of
+from capstan_gateway.pipeline.guards.channels import Key, is_beside, is_json, source_of
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.pieces import Piece, Place
 from capstan_gateway.pipeline.guards.reporting import Report
@@ -131,12 +132,15 @@ class _Looking:
         self._watch = watch
         self._window = window
         self._came = JsonPlace() if is_json(key) else None
+        reads = self._came is not None and any(one.detector is not None for one in guards)
+        self._escapes = Unescaping() if reads else None
+        """With it the window is of what is read in the source of JSON."""
         self._went = JsonPlace()
 
     @property
     def held(self) -> int:
         """How much is kept."""
-        return self._window.held
+        return self._window.held + (0 if self._escapes is None else self._escapes.held)
 
     async def feed(self, text: str, out: list[Part]) -> None:
         """Take what follows. Arguments of a call are whole where their JSON is."""
@@ -147,7 +151,7 @@ class _Looking:
             return
         for piece in to_ends(text):
             complete = came.complete
-            self._window.add(piece)
+            self._window.add(piece if self._escapes is None else self._escapes.feed(piece))
             came.go_on(piece)
             if came.complete and not complete:
                 await self.end(out)
@@ -158,6 +162,8 @@ class _Looking:
 
     async def end(self, out: list[Part]) -> None:
         """Let all of it go on."""
+        if self._escapes is not None:
+            self._window.add(self._escapes.end())
         await self._go(out)
         if self._window.held:
             await self._look(self._window.end, out, ended=True)
@@ -191,7 +197,9 @@ class _Looking:
         here = [(guard, one) for guard, one in found if done < one.end <= limit]
         for guard, one in blocking or here:
             if blocking or one.start >= done:
-                self._watch.report.found(guard, one, piece)
+                blocks_instead = blocking and guard.action_of(one) is not Action.BLOCK
+                said = replace(one, action=Action.BLOCK) if blocks_instead else one
+                self._watch.report.found(guard, said, piece)
         if blocking:
             self._watch.report.tell()
             raise Blocked
@@ -213,6 +221,7 @@ class _Looking:
 
     def _keep(self, text: str, out: list[Part]) -> None:
         if text:
+            text = self._source_of(text)
             out.append(Part(text, text))
             if self._came is not None:
                 self._went.go_on(text)
@@ -220,15 +229,20 @@ class _Looking:
     def _replace(self, text: str, name: str, out: list[Part]) -> None:
         if not text:
             return
+        text = self._source_of(text)
         if self._came is not None:
             begins = self._went.in_string
             self._went.go_on(text)
             name = replacement(name, begins, self._went.in_string)
         out.append(Part(text, name))
 
+    def _source_of(self, text: str) -> str:
+        return text if self._escapes is None else self._escapes.take(text)
+
     def _piece(self, view: View) -> Piece:
         place = Place(Place(Place(None, "choices"), self._choice), self._key[0])
-        return Piece(view.text, source_of(self._key), place, escaped=self._came is not None)
+        escaped = self._came is not None and self._escapes is None
+        return Piece(view.text, source_of(self._key), place, escaped=escaped, aside=is_beside(self._key))
 
     async def _scan(self, view: View, piece: Piece, *, ended: bool) -> tuple[Findings, int]:
         """Give what guards find in a view, by places of the whole text, and up to where it is decided."""
@@ -311,7 +325,11 @@ class NearChannel(_Looking):
         return standing((one for _, one in found), safe, self._window.done)
 
     def _blocks(self, guard: CompiledGuard, one: Finding, limit: int) -> bool:
-        return one.end <= limit and guard.action_of(one) is Action.BLOCK
+        # NB: of what goes over a place up to which the text went on undecided, a part is with the client: the rest
+        # must not follow as a placeholder.
+        action = guard.action_of(one)
+        torn = action is Action.REDACT and one.start < self._torn < one.end
+        return one.end <= limit and (torn or action is Action.BLOCK)
 
 
 def _go_over(found: Iterable[Finding], place: int) -> bool:

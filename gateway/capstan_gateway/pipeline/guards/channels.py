@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from capstan_contract.guards import Source
 from capstan_gateway.guards.window import Part
+from capstan_gateway.pipeline.guards.vocabulary import WORDS
 from capstan_gateway.streaming.cut import NOTE
 from capstan_gateway.streaming.forms import READ, REASONING, reasoning_of, refusal_of, text_of
 from capstan_gateway.streaming.logprobs import Logprobs, entries_of, written
@@ -28,10 +29,13 @@ _CALL: Final = "tool_calls"
 _SOURCES: Final = {
     "content": Source.TEXT, "text": Source.TEXT, "refusal": Source.TEXT, "reasoning": Source.REASONING,
     _CALL: Source.TOOL_ARGUMENTS, "function_call": Source.TOOL_ARGUMENTS,
+    "function": Source.TOOL_ARGUMENTS, "finish_reason": Source.TEXT,
 }  # fmt: skip
 _HEAD: Final = ("id", "object", "created", "model", "system_fingerprint", "service_tier", "provider", "usage", NOTE)
 _BESIDE: Final = ("stop_reason", "matched_stop", "native_finish_reason", "content_filter_results")
 """Fields of a choice that say why it has ended, and nothing of what was said."""
+_TOLD_OF_ENDS: Final = ("native_finish_reason", "content_filter_results")
+"""Those of them that an engine writes; the others are the client's own."""
 _OF_CALLS: Final = ("id", "type", "extra_content")
 """Fields of a call beside its function; the last one holds a signature that the provider wants to see again."""
 
@@ -43,7 +47,12 @@ def source_of(key: Key) -> Source:
 
 def is_json(key: Key) -> bool:
     """Whether its text is the source of JSON."""
-    return source_of(key) is Source.TOOL_ARGUMENTS
+    return key[0] in (_CALL, FUNCTION[0])
+
+
+def is_beside(key: Key) -> bool:
+    """Whether it is what stands beside a text: the name of a call, why a choice has ended."""
+    return key[0] in ("function", "finish_reason")
 
 
 def head_of(chunk: Mapping[str, Any]) -> Document:
@@ -74,6 +83,44 @@ def _calls_of(delta: Mapping[str, Any]) -> Iterator[tuple[int, Document]]:
         if isinstance(call, dict):
             index = call.get("index")
             yield (index if isinstance(index, int) else position), call
+
+
+Steps = tuple[str | int, ...]
+
+
+def beside(choice: Mapping[str, Any]) -> Iterator[tuple[Key, list[tuple[Steps, Any]]]]:
+    """Give what stands beside the texts of a choice, by call, each value with its way: names, ids, signatures."""
+    delta = choice.get("delta")
+    if isinstance(delta, dict):
+        calls = delta.get(_CALL)
+        for position, call in enumerate(calls if isinstance(calls, list) else ()):
+            if isinstance(call, dict):
+                way: Steps = ("delta", _CALL, position)
+                said: list[tuple[Steps, Any]] = [
+                    ((*way, name), call[name]) for name in _OF_CALLS if _is_told(call.get(name))
+                ]
+                if _is_told(_text(call.get("function"), "name")):
+                    said.append(((*way, "function", "name"), call["function"]["name"]))
+                if said:
+                    yield ("function", position), said
+        if _is_told(name := _text(delta.get("function_call"), "name")):
+            yield ("function", -1), [(("delta", "function_call", "name"), name)]
+    ends: list[tuple[Steps, Any]] = [((name,), choice[name]) for name in _TOLD_OF_ENDS if _is_told(choice.get(name))]
+    if ends:
+        yield ("finish_reason", 0), ends
+
+
+def _is_told(value: Any) -> bool:
+    return bool(value) and value not in WORDS if isinstance(value, str) else value is not None
+
+
+def with_value(holder: Any, steps: Steps, value: Any) -> Any:
+    """Give what holds a value with another one in its place."""
+    if not steps:
+        return value
+    copied: Any = list(holder) if isinstance(holder, list) else dict(holder)
+    copied[steps[0]] = with_value(holder[steps[0]], steps[1:], value)
+    return copied
 
 
 def _arguments_of(call: Mapping[str, Any]) -> str:

@@ -48,7 +48,8 @@ class Redactor:
         if not marks:
             return list(pieces)
         marked = [
-            Marked(piece.text, marks.get(n, ()), piece.escaped, restored.get(n, ())) for n, piece in enumerate(pieces)
+            Marked(piece.text, marks.get(n, ()), piece.escaped, restored.get(n, ()), document=piece.escaped)
+            for n, piece in enumerate(pieces)
         ]
         texts = replaced(marked, naming=self._naming).texts
         return [

@@ -17,7 +17,9 @@ from functools import partial
 from typing import Final
 
 from capstan_contract.guards import Action, OnError
-from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
+from capstan_contract.guards import Stage as Stages
+from capstan_gateway.guards.escapes import scan_source
+from capstan_gateway.guards.port import NOTHING, Cost, Detector, Finding, Scan
 from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.pieces import Piece, choose
@@ -241,18 +243,25 @@ def _scanned(one: CompiledGuard, texts: Sequence[Piece], stopping: _Stopping) ->
     detector = one.detector
     if detector is None:
         return []
-    known: dict[tuple[str, str], Scan] = {}
+    known: dict[tuple[str, str, bool], Scan] = {}
     scans: list[Scan] = []
     for piece in texts:
         if stopping.stopped:
             scans.append(NOTHING)
             continue
-        key = piece.text, piece.source
+        key = piece.text, piece.source, piece.escaped
         scan = known.get(key)
         if scan is None:
-            scan = known[key] = detector.scan(piece.text, piece.source)
+            scan = known[key] = _scan_of(one, detector, piece)
         scans.append(scan)
     return scans
+
+
+def _scan_of(one: CompiledGuard, detector: Detector, piece: Piece) -> Scan:
+    if not piece.escaped:
+        return detector.scan(piece.text, piece.source)
+    # NB: a client parses arguments; a model may be shown them as they are written.
+    return scan_source(detector, piece.text, piece.source, as_written=one.stage is Stages.INPUT)
 
 
 def _take(one: CompiledGuard, told: Iterable[tuple[int, Scan]], decision: Decision, *, later: bool = False) -> None:

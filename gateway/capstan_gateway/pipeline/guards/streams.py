@@ -20,7 +20,7 @@ from capstan_gateway.guards.placeholders import Naming, Placeholders
 from capstan_gateway.guards.port import is_of_streams
 from capstan_gateway.pipeline.filtered import filtered
 from capstan_gateway.pipeline.guards.channel import Channel, FarChannel, NearChannel, Open, Restoring, Watch
-from capstan_gateway.pipeline.guards.channels import Key, is_json, source_of
+from capstan_gateway.pipeline.guards.channels import Key, is_beside, is_json, source_of
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.needs import Judging
 from capstan_gateway.pipeline.guards.pieces import Piece
@@ -95,6 +95,8 @@ def _looking(
 
 
 def _restoring(placeholders: Placeholders, key: Key, choice: int) -> Channel:  # noqa: ARG001 - of all alike
+    if is_beside(key):
+        return Open()
     return Restoring(placeholders.restorer(escaped=is_json(key)))
 
 

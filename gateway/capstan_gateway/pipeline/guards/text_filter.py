@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from capstan_gateway.documents import to_json
 from capstan_gateway.guards.window import Part
 from capstan_gateway.pipeline.guards.channel import Blocked, Channel, Open
 from capstan_gateway.pipeline.guards.channels import (
@@ -12,8 +13,10 @@ from capstan_gateway.pipeline.guards.channels import (
     THOUGHTS,
     ChoiceForm,
     Key,
+    beside,
     head_of,
     pieces_of,
+    with_value,
 )
 from capstan_gateway.pipeline.guards.output import FINISH
 from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, HeldTooMuch
@@ -119,9 +122,14 @@ class TextFilter:
         if choice is None:
             self._count()
             choice = self._choices[index] = _Choice(ChoiceForm(index))
-        choice.form.note(given, choice.came)
         delta = given.get("delta")
         role = delta.get("role") if isinstance(delta, dict) else None
+        try:
+            given = await self._judge_beside(choice, given)
+        except Blocked:
+            self._write(choice, {}, written, role=role)
+            raise
+        choice.form.note(given, choice.came)
         texts: Texts = {}
         over = given if given.get("finish_reason") else None
         try:
@@ -138,6 +146,27 @@ class TextFilter:
             self._write(choice, texts, written, role=role)
             raise
         self._write(choice, texts, written, role=role, over=over, ends=over is not None)
+
+    async def _judge_beside(self, choice: _Choice, given: Document) -> Document:
+        """Give the choice as what stands beside its texts may go on: that is whole as it comes."""
+        for key, values in beside(given):
+            channel = self._make(key, choice.form.index)
+            if isinstance(channel, Open):
+                continue
+            texts = [value if isinstance(value, str) else to_json(value).decode() for _, value in values]
+            out: list[Part] = []
+            await channel.feed("\n".join(texts), out)
+            await channel.end(out)
+            if all(part.kept for part in out):
+                continue
+            told = "".join(part.written for part in out).split("\n")
+            if len(told) != sum(text.count("\n") + 1 for text in texts) or len(told) != len(texts):
+                raise Blocked
+            for (steps, value), before, text in zip(values, texts, told, strict=True):
+                if before != text:
+                    # NB: of what is no text, nothing is left where something in it had to be replaced.
+                    given = with_value(given, steps, text if isinstance(value, str) else None)
+        return given
 
     async def _end_others(self, choice: _Choice, key: Key, texts: Texts, written: list[Document]) -> None:
         for other in _TOLD_IN_PARTS:
