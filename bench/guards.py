@@ -50,7 +50,9 @@ from capstan_contract.guards import (
 )
 from capstan_gateway.guards.attacks.detector import AttackDetector
 from capstan_gateway.guards.build import build_detector
+from capstan_gateway.guards.pii.detector import HELD
 from capstan_gateway.guards.port import Detector
+from capstan_gateway.guards.window import STEP
 
 RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
 BEGIN: Final = "## Guards\n"
@@ -259,7 +261,9 @@ def first_content(firsts: dict[str, list[float]]) -> list[str]:
     later = (guarded - plain) / TPOT_MS
     line = (
         f"The first content of a stream of 64 tokens, {TPOT_MS} ms each: {plain:.1f} ms without guards, "
-        f"{guarded:.1f} ms with them, {later:.1f} tokens later (median of {len(firsts[GOVERNED])} by turns)."
+        f"{guarded:.1f} ms with them, {later:.1f} tokens later (median of {len(firsts[GOVERNED])} by turns): "
+        f"a text is looked at behind each {STEP} characters, and PII keeps the last {HELD} back, which may still "
+        f"become something. So the first look that lets anything go is behind {(HELD // STEP + 1) * STEP} characters."
     )
     print(line)
     return [line]

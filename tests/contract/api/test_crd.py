@@ -15,6 +15,7 @@ from capstan_operator.api.kinds import KINDS, LLMMODEL, POLICY_KINDS, RATELIMITP
 from capstan_operator.api.parse import parse_model, parse_resource
 from capstan_operator.manifests.collect import load_manifests
 from support.crds import CRDS, ModelApi, install_crds, kubectl
+from support.doc_manifests import FRAGMENTS, Fragment
 from support.needs import ROOT
 
 pytestmark = pytest.mark.apiserver
@@ -95,6 +96,14 @@ def test_example_is_accepted(api: Api, address: Any) -> None:
     whole["metadata"]["namespace"] = NAMESPACE
     assert api.of(address.kind).create(whole, dry_run=True) is None
     assert EXAMPLES.resources[address].faults == ()
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=str)
+def test_what_docs_tell_to_write_is_accepted(api: Api, fragment: Fragment) -> None:
+    """Every manifest in the docs is accepted by the API server as it stands there."""
+    for content in fragment.manifests():
+        content["metadata"] = {**content["metadata"], "namespace": NAMESPACE}
+        assert api.of(content["kind"]).create(content, dry_run=True) is None
 
 
 @pytest.mark.parametrize("file", WRONG, ids=lambda file: file.stem)

@@ -519,6 +519,17 @@ async def test_a_text_is_checked_without_a_model(tmp_path: Path, upstream: FakeU
     assert upstream.requests == []
 
 
+async def test_a_check_is_no_map_of_the_way_around_a_guard(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Scores are told to a tenth, and of a policy of the installation neither its name nor those of its guards."""
+    text = {"input": f"call +49 30 901820, write to {MAIL}, 4111 1111 1111 1111"}
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii(), floor=True)]) as gateway:
+        told = (await post(gateway, "/v1/guard/check", text)).json()
+    (guard,) = told["guards"]
+    assert (guard["guard"], guard["type"], guard["policy"]) == ("PII", "PII", None)
+    assert "t/g" not in str(told)
+    assert [round(one["score"], 1) for one in guard["findings"]] == [one["score"] for one in guard["findings"]]
+
+
 BAD_CHECKS: list[tuple[dict[str, Any], str]] = [
     ({}, "input"),
     ({"input": 5}, "input"),

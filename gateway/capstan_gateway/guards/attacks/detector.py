@@ -4,6 +4,9 @@
     classifier decides the rest, by thresholds of its own; weak signs of the patterns tip what it is nearly sure of
     doubt      what neither of them can decide: a model may be asked (`Scan.doubt`)
 
+Of a text that is too long for the classifier it sees both ends, some slices, and what is around the strongest signs of
+the patterns. Where that says nothing there is a doubt, since the rest has been seen by patterns only.
+
 Without the classifier (its libraries or weights are not installed) patterns alone decide, and what is not enough but
 more than `WEAK` is in doubt. docs/guards.md says what that costs.
 """
@@ -14,7 +17,7 @@ from functools import cache
 from typing import Final, Literal, Protocol
 
 from capstan_contract.guards import AttackGuard, Sensitivity, Source
-from capstan_gateway.guards.attacks.classifier import AttackThresholds, SharedClassifier
+from capstan_gateway.guards.attacks.classifier import REACH, AttackThresholds, SharedClassifier
 from capstan_gateway.guards.attacks.evidence import Evidence, Sign, gather, prepare, weigh
 from capstan_gateway.guards.embed.files import EmbeddingsMissing, check_libraries
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
@@ -30,6 +33,11 @@ SHORTEST: Final = 12
 """Characters that a classifier needs."""
 MOST_SAID: Final = 8
 """Decoded texts of one that are shown to the classifier, the longest of them."""
+
+MOST_AROUND: Final = 8
+"""Signs of a text that is too long for the classifier, the strongest of them, whose surroundings are shown to it."""
+AROUND: Final = 400
+"""Characters on both sides of such a sign: one window of the classifier, as a rule."""
 
 
 class Hit(Protocol):
@@ -102,25 +110,28 @@ class AttackDetector:
         # NB: developers give orders, which is what a classifier takes for an attack; they may.
         if self._judge is None or source is Source.SYSTEM:
             return Scan(doubt=score) if score >= WEAK[self._sensitivity] else NOTHING
-        return self._judged(*self._judge, evidence, source, score, signs)
+        return self._judged(*self._judge, text, evidence, source, score, signs)
 
     def _judged(
         self,
         classifier: Classifier,
         thresholds: Thresholds,
+        text: str,
         evidence: Evidence,
         source: Source,
         score: float,
         signs: Sequence[Sign],
     ) -> Scan:
-        likely, start, end = max(_asked(classifier, evidence, source), default=(0.0, 0, 0))
+        seen = (*_asked(classifier, evidence, source), *_asked_around(classifier, text, evidence.signs, source))
+        likely, start, end = max(seen, default=(0.0, 0, 0))
         found = thresholds.found(self._sensitivity, source)
         unsure = thresholds.doubt(self._sensitivity, source)
         weak = score >= WEAK[self._sensitivity]
         if likely >= found or (likely >= unsure and weak):
             told = _told(signs, max(score, likely)) if weak else [Finding(self._name, start, end, likely)]
             return Scan(findings=told)
-        if likely >= unsure or weak:
+        # NB: of a longer text nobody has looked at all, and a model that is asked may.
+        if likely >= unsure or weak or len(text) > REACH.everything:
             return Scan(doubt=max(likely, score))
         return NOTHING
 
@@ -132,6 +143,22 @@ def _asked(classifier: Classifier, evidence: Evidence, source: Source) -> Iterat
         if len(text.strip()) >= SHORTEST:
             hit = classifier.score(text, source)
             yield hit.score, *said.view.back(*back(hit.start, hit.end))
+
+
+def _asked_around(
+    classifier: Classifier, text: str, signs: Sequence[Sign], source: Source
+) -> Iterator[tuple[float, int, int]]:
+    """Show it what is around the strongest signs of a text of which it does not see all."""
+    if len(text) <= REACH.everything:
+        return
+    strongest = sorted(signs, key=lambda sign: (-max(sign.injection, sign.jailbreak), sign.start))
+    for sign in strongest[:MOST_AROUND]:
+        front = max(0, sign.start - AROUND)
+        around, back = readable(text[front : min(sign.end, sign.start + AROUND) + AROUND])
+        if len(around.strip()) >= SHORTEST:
+            hit = classifier.score(around, source)
+            start, end = back(hit.start, hit.end)
+            yield hit.score, front + start, front + end
 
 
 def _told(signs: Sequence[Sign], score: float) -> list[Finding]:

@@ -17,6 +17,7 @@ from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.headers import JSON
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.layer import GuardLayer
 from capstan_gateway.pipeline.guards.needs import Judging
 from capstan_gateway.pipeline.guards.output import answer_pieces
@@ -28,6 +29,8 @@ from capstan_gateway.pipeline.reply import Reply, WholeReply
 
 MOST_FINDINGS: Final = 256
 """Findings of one guard that are told; `found` says how many there are."""
+SCORE_DIGITS: Final = 1
+"""Of a score that is told: enough to see why, and too few to follow it downhill, word by word, to where it ends."""
 _SEVEREST: Final = (Action.BLOCK, Action.REDACT, Action.WARN)
 Document = dict[str, Any]
 
@@ -86,6 +89,14 @@ async def _told(
     return layer, await judging.decide(guards, pieces, redactor=Redactor(), answer=answer)
 
 
+def _named(layer: GuardLayer, guard: CompiledGuard) -> Document:
+    """Say which guard it is; of the installation's own policies, which are nobody's business, only of what type."""
+    kind, mode = guard.guard.type, layer.policy.body.mode.value
+    if layer.everywhere:
+        return {"guard": kind, "type": kind, "policy": None, "mode": mode}
+    return {"guard": guard.name, "type": kind, "policy": layer.counts.policy, "mode": mode}
+
+
 def _answer(ask: Ask, stage: Stage, pieces: Sequence[Piece], told: Sequence[tuple[GuardLayer, Decision]]) -> Document:
     acts = {one.action for layer, decision in told if layer.policy.enforces for one in decision.found}
     closes = any(layer.policy.enforces and decision.closes is not None for layer, decision in told)
@@ -94,12 +105,11 @@ def _answer(ask: Ask, stage: Stage, pieces: Sequence[Piece], told: Sequence[tupl
         "action": "Block" if closes else next((one.value for one in _SEVEREST if one in acts), "Allow"),
         "guards": [
             {
-                "guard": one.guard.name, "type": one.guard.guard.type, "policy": layer.counts.policy,
-                "mode": layer.policy.body.mode.value, "action": one.action.value, "found": len(one.findings),
+                **_named(layer, one.guard), "action": one.action.value, "found": len(one.findings),
                 "findings": [
                     {
                         "kind": finding.kind, "at": pieces[number].path, "start": finding.start, "end": finding.end,
-                        "score": finding.score,
+                        "score": round(finding.score, SCORE_DIGITS),
                     }
                     for number, finding in one.findings[:MOST_FINDINGS]
                 ],
@@ -109,8 +119,7 @@ def _answer(ask: Ask, stage: Stage, pieces: Sequence[Piece], told: Sequence[tupl
         ],
         "failed": [
             {
-                "guard": one.guard.name, "type": one.guard.guard.type, "policy": layer.counts.policy,
-                "mode": layer.policy.body.mode.value, "onError": one.guard.guard.onError.value, "reason": one.reason,
+                **_named(layer, one.guard), "onError": one.guard.guard.onError.value, "reason": one.reason,
             }
             for layer, decision in told
             for one in decision.failed
