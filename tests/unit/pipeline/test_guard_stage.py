@@ -15,7 +15,7 @@ from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.port import Case
 from capstan_gateway.pipeline.guards.redaction import Redactor
-from capstan_gateway.pipeline.guards.stage import INLINE_CHARS, Decision, Stage
+from capstan_gateway.pipeline.guards.stage import INLINE_CHARS, PIECE_CHARS, Decision, Stage
 from support.guards import Asked, Words, guard, piece
 from support.wait import eventually
 
@@ -61,6 +61,13 @@ async def test_dear_ones_work_beside_the_loop(threads: Threads) -> None:
     cheap.on_loop.clear()
     await decide(threads, [guard("cheap", cheap)], piece("g" * (INLINE_CHARS + 1)))
     assert cheap.on_loop == [False]
+
+
+async def test_many_short_texts_are_as_long_as_a_long_one(threads: Threads) -> None:
+    """Each text costs something beside its characters: thousands of them are not looked at on the loop."""
+    cheap = Words(["bad"])
+    await decide(threads, [guard("cheap", cheap)], *(piece(f"{n}") for n in range(INLINE_CHARS // PIECE_CHARS + 1)))
+    assert set(cheap.on_loop) == {False}
 
 
 async def test_a_block_of_a_dear_one_ends_the_others(threads: Threads) -> None:

@@ -22,6 +22,7 @@ from capstan_gateway.pipeline.guards.output import read_body
 from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Pieces, pieces_of, with_texts
 from capstan_gateway.pipeline.guards.streams import guarded_stream, watched_stream
 from capstan_gateway.pipeline.guards.told import blocked, unavailable, unreadable
+from capstan_gateway.pipeline.guards.vocabulary import NAMES
 from capstan_gateway.pipeline.guards.whole import ANSWERING, let_out
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.reply import Reply, StreamReply
@@ -97,8 +98,8 @@ class GuardLayer:
     def _check_readable(self, ask: Ask, pieces: Pieces) -> None:
         """Refuse what nobody can read where that is a way around the guards, or the policy says so."""
         if IDS in pieces.unchecked:
-            field = "prompt" if "prompt" in ask.request.document else "input"
-            raise unreadable(f"token ids in `{field}`, instead of texts,", field)
+            field = pieces.ids_at if pieces.ids_at in NAMES else None
+            raise unreadable(f"token ids in `{field or 'a field of its own'}`, instead of texts,", field)
         if OTHER_MEDIA in pieces.unchecked:
             if self.policy.body.unchecked is Unchecked.BLOCK:
                 raise unreadable("images, audio or files", None)

@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from capstan_contract.guards import Source
-from capstan_gateway.pipeline.guards.pieces import Piece, Pieces, Place, walk
+from capstan_gateway.pipeline.guards.pieces import Piece, Pieces, Place, Within, walk
 
 Document = dict[str, Any]
 FINISH: Final = "content_filter"
@@ -17,6 +17,8 @@ _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "rea
 _CALLS: Final = ("tool_calls", "function_call")
 _ARGUMENTS: Final = frozenset(("arguments", "input"))
 """What a call is made with; the latter of a tool that takes a text."""
+_WITHIN: Final = {"content": Within.PARTS, "images": Within.PARTS, "audio": Within.MEDIA}
+"""Fields of a message that the API has media in."""
 
 
 def answer_pieces(answer: Mapping[str, Any]) -> list[Piece]:
@@ -47,7 +49,8 @@ def _message(message: Mapping[str, Any], place: Place, found: Pieces) -> None:
         elif name in _CALLS:
             walk(value, at, Source.TOOL_ARGUMENTS, found)
         elif name != "role":
-            walk(value, at, Source.TEXT, found, aside=name not in ("content", "refusal"))
+            within = _WITHIN.get(name, Within.NOTHING)
+            walk(value, at, Source.TEXT, found, aside=name not in ("content", "refusal"), within=within)
 
 
 def may_be_restored(piece: Piece) -> bool:

@@ -5,15 +5,14 @@ of any other field, known or not. What no guard can read (images, audio, files t
 ids) is named in `Pieces.unchecked`.
 """
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 from capstan_contract.guards import Source
-from capstan_gateway.pipeline.guards.vocabulary import ASIDE, MEDIA, NAMES, TEXT_FILES, WORDS
+from capstan_gateway.pipeline.guards.files import read_data
+from capstan_gateway.pipeline.guards.vocabulary import ADDRESSES, ASIDE, DATA, MEDIA, NAMES, NUMBERS, TENSORS, WORDS
 
 Document = dict[str, Any]
 Step = str | int
@@ -34,8 +33,11 @@ _PROMPTS: Final = frozenset(("prompt", "input"))
 _SAID: Final = frozenset(("content", "reasoning_content", "reasoning", "refusal"))
 """Fields of a message that are what is said in it."""
 _FILES: Final = frozenset(("file", "input_file", "document"))
-_ADDRESSES: Final = frozenset(("url", "image_url", "audio_url", "video_url", "file_id"))
-_DATA: Final = frozenset(("file_data", "data"))
+_DOCUMENTS: Final = frozenset(("query", "queries", "documents", "text_1", "text_2"))
+"""Fields in which `content` may be parts, of texts and of media."""
+_EMBEDS: Final = "prompt_embeds"
+_FEW_WORDS: Final = 2
+_FEW_CHARS: Final = 64
 
 
 class Place:
@@ -76,6 +78,11 @@ class Piece:
     """Whether nothing else can be written in its place: the name of a field, or what stands there in another form."""
 
     @property
+    def says(self) -> bool:
+        """Whether it may mean something: who judges meaning is not shown settings and names, but for long ones."""
+        return not self.aside or len(self.text) > _FEW_CHARS or len(self.text.split(None, _FEW_WORDS)) > _FEW_WORDS
+
+    @property
     def path(self) -> str:
         """Name the place, without any word of a client's own."""
         steps = (
@@ -99,6 +106,13 @@ class Pieces:
     """Messages first, in their order."""
     unchecked: set[str] = field(default_factory=set)
     """What of it nobody can read: `media`, `ids`."""
+    ids_at: str | None = None
+    """The field, of those that have ids, that is first."""
+
+    def has_ids(self, name: str) -> None:
+        """Note that this field holds a prompt as an engine reads it: ids, or vectors of them."""
+        self.unchecked.add(IDS)
+        self.ids_at = self.ids_at or name
 
 
 def pieces_of(document: Mapping[str, Any]) -> Pieces:
@@ -115,10 +129,13 @@ def pieces_of(document: Mapping[str, Any]) -> Pieces:
         if name in ("model", "messages"):  # NB: for the former the engine is sent a name of its own.
             continue
         source = _BY_FIELD.get(name)
-        if name in _PROMPTS and _is_tokens(value):
-            found.unchecked.add(IDS)
-        elif source is not None:
-            walk(value, Place(None, name), source, found)
+        if _is_prompt_of_ids(name, value):
+            found.has_ids(name)
+            if name in _PROMPTS:
+                continue
+        if source is not None:
+            within = Within.DOCUMENT if name in _DOCUMENTS else Within.NOTHING
+            walk(value, Place(None, name), source, found, within=within)
         else:
             _name(name, Place(None, name), Source.SYSTEM, found)
             walk(value, Place(None, name), Source.SYSTEM, found, aside=True)
@@ -138,7 +155,8 @@ def _message(message: Any, place: Place, found: Pieces) -> None:
             if value:
                 found.texts.append(Piece(value, source, at))
         else:
-            walk(value, at, source, found, aside=name not in _SAID)
+            within = Within.PARTS if name == "content" else Within.NOTHING
+            walk(value, at, source, found, aside=name not in _SAID, within=within)
 
 
 def _name(name: str, place: Place, source: Source, found: Pieces) -> None:
@@ -146,17 +164,33 @@ def _name(name: str, place: Place, source: Source, found: Pieces) -> None:
         found.texts.append(Piece(name, source, place, aside=True, fixed=True))
 
 
-def walk(value: Any, place: Place, source: Source, found: Pieces, *, aside: bool = False) -> None:
+class Within(Enum):
+    """What the API has at a place: only there may something be what nobody can read. Elsewhere every string is text."""
+
+    NOTHING = auto()
+    DOCUMENT = auto()
+    """What is judged or ranked: its `content` are parts."""
+    PARTS = auto()
+    PART = auto()
+    """Of a message; its type says what it holds."""
+    MEDIA = auto()
+    """The image, audio, video or file of a part: an address, data, or an object of these."""
+    IN_MEDIA = auto()
+
+
+def walk(
+    value: Any, place: Place, source: Source, found: Pieces, *, aside: bool = False, within: Within = Within.NOTHING
+) -> None:
     """Take all texts of a value, in their order: without recursion, because JSON is read deeper than Python calls."""
-    waiting: list[tuple[Any, Place, Source, bool]] = [(value, place, source, aside)]
+    waiting: list[tuple[Any, Place, Source, bool, Within]] = [(value, place, source, aside, within)]
     while waiting:
-        value, place, source, aside = waiting.pop()
+        value, place, source, aside, within = waiting.pop()
         if isinstance(value, str):
             if value:
-                _text(value, place, source, found, aside=aside)
+                _text(value, place, source, found, aside=aside, within=within)
         elif isinstance(value, list):
-            last = len(value) - 1
-            waiting.extend((one, Place(place, last - n), source, aside) for n, one in enumerate(reversed(value)))
+            last, inner = len(value) - 1, _in_list(within)
+            waiting.extend((one, Place(place, last - n), source, aside, inner) for n, one in enumerate(reversed(value)))
         elif isinstance(value, dict):
             kind = value.get("type")
             if isinstance(kind, str) and kind in _FILES:
@@ -164,59 +198,60 @@ def walk(value: Any, place: Place, source: Source, found: Pieces, *, aside: bool
             for name in value:
                 _name(name, Place(place, name), source, found)
             waiting.extend(
-                (one, Place(place, name), source, (aside and name != "description") or name in ASIDE)
+                (one, Place(place, name), source, _is_aside(name, aside=aside), _in_field(within, name, kind))
                 for name, one in reversed(value.items())
             )
 
 
-def _text(text: str, place: Place, source: Source, found: Pieces, *, aside: bool) -> None:
+def _is_aside(name: str, *, aside: bool) -> bool:
+    return (aside and name not in ("description", "arguments")) or name in ASIDE
+
+
+def _in_list(within: Within) -> Within:
+    if within is Within.PARTS:
+        return Within.PART
+    return within if within is Within.DOCUMENT else Within.NOTHING
+
+
+def _in_field(within: Within, name: str, kind: Any) -> Within:
+    if within is Within.DOCUMENT and name == "content":
+        return Within.PARTS
+    if within is Within.PART and isinstance(kind, str) and name in MEDIA.get(kind, ()):
+        return Within.MEDIA
+    return Within.IN_MEDIA if within is Within.MEDIA else Within.NOTHING
+
+
+def _text(text: str, place: Place, source: Source, found: Pieces, *, aside: bool, within: Within) -> None:
     name = place.step
     if aside and text in WORDS:
         return
-    if name in MEDIA:
-        found.unchecked.add(OTHER_MEDIA)
-    elif name in _DATA or text[:5].lower() == "data:":
-        _data(text, place, source, found, aside=aside)
-    else:
-        if name in _ADDRESSES:
+    if within in (Within.MEDIA, Within.IN_MEDIA):
+        if name in DATA or text[:5].lower() == "data:":
+            _data(text, place, found, aside=aside)
+            return
+        if name in ADDRESSES:
             found.unchecked.add(OTHER_MEDIA)  # What is there; the address itself is a text like others.
-        found.texts.append(Piece(text, source, place, escaped=name == "arguments", aside=aside))
+    found.texts.append(Piece(text, source, place, escaped=name == "arguments", aside=aside))
 
 
-def _data(text: str, place: Place, source: Source, found: Pieces, *, aside: bool) -> None:
-    """Take the text out of what stands where files do; what stands elsewhere is text, whatever it looks like."""
-    if place.step not in _DATA and place.step not in _ADDRESSES:
-        found.texts.append(Piece(text, source, place, aside=aside))
-        return
-    content = text_of_data(text) if text[:5].lower() == "data:" else text_of_base64(text, whole=True)
-    if content is None:
+def _data(text: str, place: Place, found: Pieces, *, aside: bool) -> None:
+    """Take the text out of data where the API has such."""
+    read = read_data(text)
+    if read.is_media or place.step in TENSORS:
         found.unchecked.add(OTHER_MEDIA)
-    else:
-        found.texts.append(Piece(content, Source.DOCUMENTS, place, fixed=content != text))
+    if read.raw:
+        found.texts.append(Piece(text, Source.DOCUMENTS, place, aside=aside))
+    if read.text:
+        found.texts.append(Piece(read.text, Source.DOCUMENTS, place, fixed=True))
 
 
-def text_of_data(url: str) -> str | None:
-    """Give the text of a data URL of a media type of texts; None of another one."""
-    head, comma, data = url[5:].partition(",")
-    kind, *parameters = head.lower().split(";")
-    kind = kind.strip() or "text/plain"
-    if not comma or not (kind.startswith("text/") or kind in TEXT_FILES):
-        return None
-    if "base64" in (parameter.strip() for parameter in parameters):
-        return text_of_base64(unquote_to_bytes(data).decode(errors="replace"))
-    return unquote_to_bytes(data).decode(errors="replace")
-
-
-def text_of_base64(text: str, *, whole: bool = False) -> str | None:
-    """Give the text that is written so; the same text when it is none of it; with `whole` None for what is no text."""
-    try:
-        data = base64.b64decode(text.encode(), validate=whole)
-    except (binascii.Error, ValueError):
-        return text
-    try:
-        return data.decode(errors="strict" if whole else "replace")
-    except UnicodeDecodeError:
-        return None
+def _is_prompt_of_ids(name: str, value: Any) -> bool:
+    """Whether a field of a request is a prompt that nobody can read, under whatever name an engine takes one."""
+    if name in _PROMPTS:
+        return _is_tokens(value)
+    if name == _EMBEDS:
+        return bool(value)
+    return name not in NUMBERS and isinstance(value, list) and _is_tokens(value)
 
 
 def _is_tokens(value: Any) -> bool:

@@ -27,6 +27,9 @@ from capstan_gateway.pipeline.guards.pieces import Piece, choose
 INLINE_CHARS: Final = 8 * 1024
 """What cheap guards look at on the loop: below a millisecond each."""
 
+PIECE_CHARS: Final = 100
+"""What a text of its own costs beside its characters."""
+
 Asking = Callable[[CompiledGuard, Sequence[Piece]], Awaitable[Sequence[Scan]]]
 """Has a guard that asks judge these pieces."""
 Redacting = Callable[[Sequence[Piece], Sequence["Found"]], Sequence[Piece]]
@@ -159,7 +162,7 @@ class Stage:
             texts = [pieces[n] for n in mine]
             if not texts:
                 continue
-            if one.is_cheap and sum(len(piece.text) for piece in texts) <= INLINE_CHARS:
+            if one.is_cheap and sum(len(piece.text) + PIECE_CHARS for piece in texts) <= INLINE_CHARS:
                 began = time.perf_counter()
                 try:
                     scans = _scanned(one, texts, _GO_ON)

@@ -38,8 +38,26 @@ WORDS: Final = frozenset(_WORDS.split())
 ASIDE: Final = frozenset(("type", "role", "detail", "format", "id", "index", "name", "cache_control", "filename"))
 """Fields of a part of a message that are not what it says."""
 
-MEDIA: Final = frozenset(("image_embeds", "audio_embeds", "prompt_embeds", "b64_json"))
-"""Fields whose value is nothing that could be read, whatever stands in it: tensors."""
+MEDIA: Final = {
+    "image_url": ("image_url",), "input_image": ("image_url", "file_id"), "image": ("image", "image_url", "source"),
+    "input_audio": ("input_audio",), "audio_url": ("audio_url",), "audio": ("audio", "audio_url", "source"),
+    "video_url": ("video_url",), "video": ("video", "video_url", "source"), "file": ("file",),
+    "input_file": ("file_data", "file_url", "file_id"), "document": ("source", "file"),
+    "image_embeds": ("image_embeds",), "audio_embeds": ("audio_embeds",),
+}  # fmt: skip
+"""By the type of a part of a message, in which of its fields there may be something that nobody can read."""
+TENSORS: Final = frozenset(("image_embeds", "audio_embeds"))
+"""Of these, what is no text at all."""
+DATA: Final = frozenset(("data", "file_data", "image_embeds", "audio_embeds", "b64_json"))
+ADDRESSES: Final = frozenset(("url", "image_url", "audio_url", "video_url", "file_url", "file_id", "image", "video"))
+
+NUMBERS: Final = frozenset(
+    (
+        "stop", "stop_token_ids", "allowed_token_ids", "bad_words_token_ids", "banned_tokens", "eos_token_id",
+        "eos_token_ids", "label_token_ids", "logit_bias", "logprob_token_ids", "suppress_tokens",
+    )
+)  # fmt: skip
+"""Fields of a request that may be lists of numbers, and are no prompt: what ends or steers an answer."""
 
 TEXT_FILES: Final = frozenset(
     (

@@ -160,7 +160,7 @@ def _by_source(shown: Sequence[Shown]) -> Iterable[list[int]]:
 def _shown(case: Case) -> list[Shown]:
     answered = case.stage is Stage.OUTPUT
     question = last_question(case.ask.request.document) if answered else ""
-    return [Shown("" if piece.aside else piece.text, answered, question, piece.source) for piece in case.pieces]
+    return [Shown(piece.text if piece.says else "", answered, question, piece.source) for piece in case.pieces]
 
 
 def _by_place(finding: Finding) -> tuple[int, int]:

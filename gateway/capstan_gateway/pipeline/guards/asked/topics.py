@@ -37,7 +37,7 @@ class SimilarTopics:
     async def judge(self, case: Case) -> Sequence[Scan]:
         """Give the windows that are similar to an example of what is denied, or to none of what is allowed."""
         model = model_of(case.ask, self._model)
-        texts = ["" if piece.aside else piece.text for piece in case.pieces]
+        texts = [piece.text if piece.says else "" for piece in case.pieces]
         pack = partial(packed, texts, WINDOW_TOKENS, together=False, most_packs=MOST_WINDOWS)
         packs = pack() if sum(map(len, texts)) <= INLINE_CHARS else await self._deps.executor.run(pack)
         if not packs or not self._examples:
