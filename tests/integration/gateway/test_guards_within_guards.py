@@ -8,7 +8,7 @@ import httpx2
 import orjson
 import pytest
 
-from capstan_contract.config import PolicyEntry
+from capstan_contract.config import PolicyEntry, Task
 from capstan_contract.entries import PolicyTargets
 from capstan_contract.guards import (
     Action,
@@ -23,6 +23,9 @@ from capstan_contract.guards import (
     guard_entry,
 )
 from capstan_contract.limits import Mode
+from capstan_gateway.pipeline.guards import whole
+from capstan_gateway.pipeline.guards.needs import Judging
+from capstan_gateway.pipeline.reply import WholeReply
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
 from support.guards import Asked, keywords_by
@@ -132,6 +135,34 @@ async def test_a_value_of_the_answer_is_never_taken_for_one_of_the_request(
     else:
         said = found.json()["choices"][0]["message"]["content"]
     assert said == f"[EMAIL_2] for {MAIL}"
+
+
+@pytest.mark.parametrize("echo", [True, False])
+async def test_answers_of_no_model_are_read_where_they_have_placeholders_alone(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, echo: bool
+) -> None:
+    """Documents that a ranking tells once more get their values back; what has none, such as vectors, is not read."""
+    reads: list[bytes] = []
+    read = whole.read
+
+    async def noted(judging: Judging, reply: WholeReply) -> Any:
+        reads.append(reply.body)
+        return await read(judging, reply)
+
+    async def ranks(received: Received, wire: Wire) -> None:
+        document = {"text": received.document["documents"][0]} if echo else None
+        await wire.json({"results": [{"index": 0, "relevance_score": 0.5, "document": document}]})
+
+    monkeypatch.setattr(whole, "read", noted)
+    upstream.respond = ranks
+    said = own(input=(pii(Source.DOCUMENTS, restore=True),))
+    model = entry("chat", upstream.url, policies=(said.id,), task=Task.SCORE)
+    body = {"model": "chat", "query": "who", "documents": [MAIL]}
+    async with running_gateway(tmp_path, model, policies=[said]) as gateway, httpx2.AsyncClient() as client:
+        found = await client.post(f"{gateway.url}/v1/rerank", json=body)
+    assert upstream.requests[0].document["documents"] == ["[EMAIL_1]"]
+    assert found.json()["results"][0]["document"] == ({"text": MAIL} if echo else None)
+    assert len(reads) == int(echo)
 
 
 async def test_values_come_back_where_streams_have_them(tmp_path: Path, upstream: FakeUpstream) -> None:

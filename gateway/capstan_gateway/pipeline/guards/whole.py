@@ -1,5 +1,6 @@
 """An answer in one piece: read, judged, rewritten, or withheld."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -30,12 +31,14 @@ from capstan_gateway.quality.logprobs import without_logprobs
 
 ANSWERING: Final = frozenset((CHAT_PATH, b"/completions"))
 """Where answers are texts of a model."""
+_PLACEHOLDER: Final = re.compile(rb"\[[A-Z][A-Z0-9_]{1,60}\]")
+"""Whatever is written as placeholders are."""
 
 
 async def let_out(judging: Judging, reply: WholeReply, placeholders: Placeholders) -> WholeReply:
     """Give what of an answer may be given; raises what keeps it back."""
     judges = bool(judging.policy.output) and judging.ask.request.route.upstream_path in ANSWERING
-    if judging.ask.request.route.counts or not (judges or placeholders):
+    if judging.ask.request.route.counts or not (judges or (placeholders and await _may_name(judging, reply))):
         return reply
     document = await read(judging, reply)
     changed, is_withheld = await judged(judging, document) if judges else (document, False)
@@ -44,6 +47,16 @@ async def let_out(judging: Judging, reply: WholeReply, placeholders: Placeholder
     if judging.adds_logprobs:
         changed = without_logprobs(changed)
     return await written(judging, reply, changed, withheld=is_withheld)
+
+
+async def _may_name(judging: Judging, reply: WholeReply) -> bool:
+    """Whether placeholders may stand in an answer. One that no model has written has them as they were sent, if at all:
+    where none is, as in vectors, it is not read."""
+    if judging.ask.request.route.upstream_path in ANSWERING:
+        return True
+    look = partial(_PLACEHOLDER.search, reply.body)
+    found = look() if len(reply.body) <= LARGE_BYTES else await beside(judging.shared.deps.executor, look)
+    return found is not None
 
 
 async def read(judging: Judging, reply: WholeReply) -> Document:
