@@ -418,3 +418,18 @@ def test_brackets_outside_of_a_document_end_nothing(front: str) -> None:
     chunks = [call(f"{front}sec]", name="f"), call("ret", name=None), delta(finish="stop")]
     answer = guarded([a_guard(Words(("sec]ret",)))], chunks)
     assert (answer.stopped, "sec" in answer.arguments()) == ("content_filter", False)
+
+
+@dataclass(frozen=True)
+class Warns:
+    """Says itself what is to become of what it finds."""
+
+    async def judge(self, case: Any) -> list[Scan]:
+        """Warn of each text."""
+        return [Scan((Finding("odd", 0, len(piece.text), action=Action.WARN),)) for piece in case.pieces]
+
+
+def test_what_is_to_become_of_a_finding_holds_in_every_window() -> None:
+    """Who is asked may say less than the policy does, of the first window of a text and of each that follows."""
+    answer = guarded([a_guard(asking=Warns())], [delta(content="x" * (3 * FAR_STEP)), delta(finish="stop")])
+    assert (answer.text(), answer.finish()) == ("x" * (3 * FAR_STEP), "stop")
