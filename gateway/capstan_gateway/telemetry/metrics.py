@@ -197,6 +197,12 @@ class Metrics(Collector):
             "counter", "gateway_guard_shadows_dropped_total",
             "Requests and answers that policies in mode Shadow did not look at, for want of room.", ("policy",),
         )  # fmt: skip
+        # NB: a gauge only in type, as llm_cost_dollars is.
+        self.guard_shadows_cost = NumberFamily(
+            "gauge", "gateway_guard_shadows_cost_dollars",
+            "Price of what policies in mode Shadow asked models, on no client's bill, in US dollars.",
+            ("policy",), unit=NANO,
+        )  # fmt: skip
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []
@@ -234,7 +240,7 @@ class Metrics(Collector):
     def retain_guards(self, names: Iterable[str]) -> None:
         """Forget GuardPolicies that are no longer in the config."""
         kept = frozenset(names)
-        for family in (self.guard_decisions, self.guard_shadows_dropped):
+        for family in (self.guard_decisions, self.guard_shadows_dropped, self.guard_shadows_cost):
             family.retain("policy", kept)
 
 

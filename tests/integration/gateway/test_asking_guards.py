@@ -32,11 +32,13 @@ from capstan_contract.guards import (
     WebhookGuard,
     guard_entry,
 )
+from capstan_contract.limits import Mode
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.guards.build import BUILDERS
 from capstan_gateway.guards.port import Cost, Finding, Scan
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
 from support.gateway import RunningGateway, entry, running_gateway
+from support.wait import eventually
 
 SECRET_TEXT = "the zebra eats at midnight"
 FLOOR = "GuardPolicy/t/g"
@@ -150,6 +152,24 @@ async def test_a_moderating_model_blocks(
     (question, *_) = guarded.guard.requests
     assert question.document["messages"] == [{"role": "user", "content": SECRET_TEXT}]
     assert question.document["model"] == "llama-guard-3"
+
+
+async def test_what_shadow_costs_is_counted_for_the_policy(guarded: Guarded, guarding: Guarding) -> None:
+    """It is on no client's bill, so that nobody else would see what it spends."""
+    guarding.says = "unsafe\nS1"
+    price = Price(inputPerMillion=1.0, outputPerMillion=1.0)
+    async with running_gateway(
+        guarded.tmp_path, entry("chat", guarded.engine.url, policies=(FLOOR,)),
+        entry("guard", guarded.guard.url, upstreamName="llama-guard-3", price=price),
+        policies=[guard_entry("t", "g", GuardBody(mode=Mode.SHADOW, input=(moderation(),)))],
+    ) as gateway:  # fmt: skip
+        found = await ask(gateway)
+        assert (found.status_code, "x-capstan-cost" in found.headers) == (200, False)
+        await eventually(
+            lambda: gateway.metric("gateway_guard_shadows_cost_dollars", policy="t/g") > 0, what="what the look cost"
+        )
+        total = gateway.metric("llm_cost_dollars", model="guard")
+        assert gateway.metric("gateway_guard_shadows_cost_dollars", policy="t/g") == total
 
 
 async def test_categories_are_those_of_the_policy(guarded: Guarded, guarding: Guarding) -> None:

@@ -49,6 +49,11 @@ class PolicyCounts:
         """Count a request or an answer that nobody looked at in mode Shadow."""
         self._metrics.guard_shadows_dropped.at(self.policy).value += 1
 
+    def spent(self, nano_dollars: int) -> None:
+        """Count what a look in mode Shadow cost: that is on nobody's bill."""
+        if nano_dollars:
+            self._metrics.guard_shadows_cost.at(self.policy).value += nano_dollars
+
     def of(self, policy: CompiledPolicy) -> Iterable[GuardCounts]:
         """Give the counts of the guards that a policy has now, in its mode."""
         mode = policy.body.mode.value

@@ -100,7 +100,7 @@ class Judging:
     ) -> None:
         """Have these guards look, beside the request, at what `read` makes of `size` bytes: texts, and the answer when
         they are of one. It is for policies that change nothing, and counted when there is no room for that."""
-        # NB: what it asks is on nobody's bill, and takes nothing of anybody's limits.
+        # NB: what it asks is on no client's bill, and takes nothing of anybody's limits: it is counted for the policy.
         child = self.ask.fork(settles=True)
         child.governed = None
         child.hold()
@@ -112,6 +112,7 @@ class Judging:
                 decision = await judging.decide(guards, pieces, redactor=Redactor(), answer=answer)
                 judging.record(decision, pieces)
             finally:
+                self.counts.spent(child.bill.nano_dollars)
                 child.leave()
 
         if not self.shared.shadows.look(work, size=size):
