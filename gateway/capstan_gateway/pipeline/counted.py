@@ -36,7 +36,7 @@ async def counted_here(deps: Deps, ask: Ask, model: ServedModel) -> Reply | None
     if counter is None or model.speaks_anthropic or request.untranslatable is not None:
         return None
     try:
-        body = await deps.counting.run(_counted, counter, request, model)
+        body = await deps.tokenizing.run(_counted, counter, request, model)
     except Busy:
         return None  # The next source is not worse than none.
     if body is None:
@@ -116,7 +116,7 @@ class Comparison:
 
     async def _compare(self, model_id: str, counter: PromptCounter, document: Mapping[str, Any], told: int) -> None:
         try:
-            counted = await self._deps.counting.run(counter.count, document)
+            counted = await self._deps.tokenizing.run(counter.count, document)
         except Busy:
             return  # Another prompt will do as well.
         finally:

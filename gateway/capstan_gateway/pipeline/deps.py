@@ -72,4 +72,6 @@ class Deps:
     counters: Counters = NO_COUNTERS
     """Count prompts exactly, of models whose tokenizer is here."""
     counting: Threads = field(default_factory=lambda: Threads("counting"))
-    """A thread of its own for that."""
+    """A thread of its own for that, where a request waits to be decided."""
+    tokenizing: Threads = field(default_factory=lambda: Threads("tokenizing"))
+    """Another, for the routes that count and for what is compared: neither keeps a decision waiting."""

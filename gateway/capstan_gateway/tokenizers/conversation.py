@@ -14,6 +14,9 @@ _LOOPS_OVER_PARTS: Final = re.compile(r"""for\s+\w+\s+in\s+\w+\s*(?:\.content\b|
 _FUNCTION_FIELDS: Final = ("name", "description", "parameters")
 
 
+_ANOTHER_PROMPT: Final = ("truncate_prompt_tokens", "prompt_embeds")
+
+
 class NotText(Exception):
     """There is more in it than text, or it is no conversation: nobody here can tell how many tokens that is."""
 
@@ -93,6 +96,15 @@ def _tool(tool: Any) -> dict[str, Any]:
     named = {field: function.get(field) for field in _FUNCTION_FIELDS}
     more = {key: value for key, value in function.items() if key not in named}
     return {"type": tool.get("type", "function"), "function": {**named, **more}}
+
+
+def check_whole(document: Mapping[str, Any]) -> None:
+    """Raise NotText where an engine puts another prompt in than what is said: cut, with what is no text, or perhaps
+    without its tools (vLLM's `--exclude-tools-when-tool-choice-none`)."""
+    if any(document.get(field) is not None for field in _ANOTHER_PROMPT):
+        raise NotText
+    if document.get("tools") and document.get("tool_choice") == "none":
+        raise NotText
 
 
 def texts_of(prompt: Any) -> Sequence[str] | None:

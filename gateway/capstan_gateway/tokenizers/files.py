@@ -42,11 +42,13 @@ State = tuple[str, int, int, int]
 
 
 class Unusable(Exception):
-    """A tokenizer that cannot be used. `reason` is one of a few, for metrics; the message is for people."""
+    """A tokenizer that cannot be used. `reason` is one of a few, for metrics; the message is for people; `may_pass`
+    says that the same files may do another time."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, may_pass: bool = False) -> None:
         super().__init__(message)
         self.reason: Final = reason
+        self.may_pass: Final = may_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,9 @@ def _read(path: Path, role: Role) -> bytes:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             found = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise Unusable("unreadable", f"{path.name} cannot be read: {type(error).__name__}") from error
+        passes = isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile)
+        message = f"{path.name} cannot be read: {type(error).__name__}"
+        raise Unusable("unreadable", message, may_pass=passes) from error
     if len(found) > most:
         raise Unusable("too large", f"{path.name} has more than {most} bytes")
     return found

@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer
 
-from capstan_gateway.tokenizers.conversation import NotText, messages_of, takes_parts, texts_of, tools_of
+from capstan_gateway.tokenizers.conversation import (
+    NotText,
+    check_whole,
+    messages_of,
+    takes_parts,
+    texts_of,
+    tools_of,
+)
 from capstan_gateway.tokenizers.files import Shipped, Unusable
 from capstan_gateway.tokenizers.template import MAX_TEXT, ChatTemplate, TemplateRefuses
 from capstan_gateway.tokens.counter import CountedBy
@@ -49,11 +56,14 @@ class FileCounter:
     def tokens(self, document: Mapping[str, Any]) -> list[int] | None:
         """See `PromptCounter.tokens`."""
         try:
+            check_whole(document)
             if "messages" in document:
                 return self._encoded(self._text(document), special=document.get("add_special_tokens") is True)
             texts = texts_of(document.get("prompt"))
             if texts is None:
                 return list(document["prompt"])
+            if sum(map(len, texts)) > MAX_TEXT:
+                raise NotText
             special = document.get("add_special_tokens") is not False
             return [token for text in texts for token in self._encoded(text, special=special)]
         except (NotText, TemplateRefuses):

@@ -9,12 +9,12 @@ is used, and nothing is ever fetched.
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import tiktoken
 
-from capstan_gateway.tokenizers.conversation import NotText, texts_of
+from capstan_gateway.tokenizers.conversation import NotText, check_whole, texts_of
 from capstan_gateway.tokenizers.encodings import PATTERNS
 from capstan_gateway.tokenizers.files import Shipped, Unusable
 from capstan_gateway.tokens.counter import CountedBy
@@ -23,6 +23,9 @@ MESSAGE_TOKENS: Final = 3
 NAME_TOKENS: Final = 1
 ANSWER_TOKENS: Final = 3
 MAX_TEXT: Final = 1024 * 1024
+"""Characters of one text."""
+MAX_TEXTS: Final = 4 * MAX_TEXT
+"""Of all texts of a prompt."""
 _SAID: Final = frozenset(("role", "content", "name"))
 _NOT_COUNTED: Final = ("tools", "functions", "response_format")
 _BYTES: Final = 256
@@ -48,6 +51,7 @@ class RankCounter:
     def count(self, document: Mapping[str, Any]) -> int | None:
         """See `PromptCounter.count`."""
         try:
+            check_whole(document)
             if "messages" in document:
                 return self._conversation(document)
             return len(self._prompt(document))
@@ -57,6 +61,7 @@ class RankCounter:
     def tokens(self, document: Mapping[str, Any]) -> list[int] | None:
         """See `PromptCounter.tokens`; nobody knows which are around messages."""
         try:
+            check_whole(document)
             return None if "messages" in document else self._prompt(document)
         except NotText:
             return None
@@ -65,34 +70,18 @@ class RankCounter:
         texts = texts_of(document.get("prompt"))
         if texts is None:
             return list(document["prompt"])
+        _check_size(texts)
         return [token for text in texts for token in self._encoded(text)]
 
     def _conversation(self, document: Mapping[str, Any]) -> int:
         messages = document["messages"]
         if not isinstance(messages, list) or any(document.get(field) for field in _NOT_COUNTED):
             raise NotText
-        return ANSWER_TOKENS + sum(map(self._message, messages))
-
-    def _message(self, message: Any) -> int:
-        if not isinstance(message, dict) or any(message[key] is not None for key in message.keys() - _SAID):
-            raise NotText
-        tokens = MESSAGE_TOKENS + self._length(message.get("role"))
-        if message.get("name") is not None:
-            tokens += NAME_TOKENS + self._length(message["name"])
-        content = message.get("content")
-        if isinstance(content, list):
-            return tokens + sum(map(self._part, content))
-        return tokens if content is None else tokens + self._length(content)
-
-    def _part(self, part: Any) -> int:
-        if not isinstance(part, dict) or part.get("type") != "text":
-            raise NotText
-        return self._length(part.get("text"))
-
-    def _length(self, text: Any) -> int:
-        if not isinstance(text, str):
-            raise NotText
-        return len(self._encoded(text))
+        fixed, texts = ANSWER_TOKENS, list[str]()
+        for message in messages:
+            fixed += _read_message(message, texts)
+        _check_size(texts)
+        return fixed + sum(len(self._encoded(text)) for text in texts)
 
     def _encoded(self, text: str) -> list[int]:
         if len(text) > MAX_TEXT:
@@ -101,6 +90,32 @@ class RankCounter:
             return self._encoding.encode_ordinary(text)
         except BaseException as error:  # As above.
             raise NotText from error
+
+
+def _check_size(texts: Sequence[str]) -> None:
+    if sum(map(len, texts)) > MAX_TEXTS:
+        raise NotText
+
+
+def _read_message(message: Any, texts: list[str]) -> int:
+    """Put the texts of a message to the others, and give the tokens that are around them; raises NotText."""
+    if not isinstance(message, dict) or any(message[key] is not None for key in message.keys() - _SAID):
+        raise NotText
+    given: list[Any] = [message.get("role")]
+    name, content = message.get("name"), message.get("content")
+    if name is not None:
+        given.append(name)
+    given += map(_part, content) if isinstance(content, list) else [] if content is None else [content]
+    if not all(isinstance(text, str) for text in given):
+        raise NotText
+    texts += given
+    return MESSAGE_TOKENS + (0 if name is None else NAME_TOKENS)
+
+
+def _part(part: Any) -> Any:
+    if not isinstance(part, dict) or part.get("type") != "text":
+        raise NotText
+    return part.get("text")
 
 
 def read_ranks(raw: bytes) -> dict[bytes, int]:

@@ -57,6 +57,11 @@ class _Made:
     counter: PromptCounter | None
     fault: Unusable | None = None
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same files may do another time: what was wrong was not in them."""
+        return self.fault is not None and self.fault.may_pass
+
 
 class Shelf:
     """`tokens.counter.Counters`. All but what is said to be blocking in the loop's thread."""
@@ -141,13 +146,18 @@ class Shelf:
         wanted = self._wanted
         there = await self._threads.run(scan, self._directory)
         chosen = {id: name for id, one in wanted.items() if (name := _first(one, there)) is not None}
-        made: dict[str, _Made] = {}
-        for name in sorted(set(chosen.values())):
-            before, files = self._made.get(name), there[name]
-            if before is not None and before.files == files:
-                made[name] = before
-            elif sum(one.counter is not None for one in made.values()) >= MAX_TOKENIZERS:
-                made[name] = _Made(files, None, Unusable(TOO_MANY, f"there are {MAX_TOKENIZERS} others"))
+        names = sorted(set(chosen.values()))
+        made = {
+            name: before
+            for name in names
+            if (before := self._made.get(name)) is not None and before.files == there[name] and not before.may_pass
+        }
+        for name in names:
+            files = there[name]
+            if name in made:
+                continue
+            if sum(one.counter is not None for one in made.values()) >= MAX_TOKENIZERS:
+                made[name] = _Made(files, None, Unusable(TOO_MANY, f"there are {MAX_TOKENIZERS} others", may_pass=True))
             else:
                 made[name] = await self._threads.run(_make, name, files, self._published)
         self._take(wanted, chosen, made)

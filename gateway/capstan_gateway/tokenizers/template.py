@@ -22,8 +22,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_TEXT: Final = 4 * 1024 * 1024
 """Characters of a prompt."""
-MAX_STEPS: Final = 500_000
-"""What a template may look up, call and write for one conversation; each takes about a microsecond. A template of a
+MAX_STEPS: Final = 100_000
+"""What a template may look up, call and write for one conversation; each takes some microseconds. A template of a
 usual model takes 20 to 50 for each message."""
 MAX_POWER: Final = 64
 

@@ -1,5 +1,7 @@
 """Tokenizers that were shipped with the config: who asks for a count has it from them, and a wrong one is found out."""
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,23 @@ async def test_what_the_file_cannot_tell_the_engine_does(tmp_path: Path, asked: 
         assert (await ask(gateway, "/tokenize", **asked)).json()["counted_by"] == "engine"
 
 
+async def test_who_only_asks_keeps_no_decision_waiting(tmp_path: Path) -> None:
+    """Routes that count have a thread of their own, apart from the one by which requests are decided."""
+    ship_words(tmp_path / "shipped" / "test" / "m")
+    async with (
+        FakeUpstream(telling(1)) as upstream,
+        running_gateway(tmp_path, entry("m", upstream.url), tokenizers_dir=tmp_path / "shipped") as gateway,
+    ):
+        await ready(gateway)
+        deps, may = gateway.gateway.deps, threading.Event()
+        hung = asyncio.create_task(deps.counting.run(may.wait))
+        try:
+            assert (await ask(gateway, "/tokenize", prompt="a")).json()["counted_by"] == "file"
+        finally:
+            may.set()
+            await hung
+
+
 async def test_a_broken_file_takes_nothing_away(tmp_path: Path) -> None:
     """It is said in the metric and in the notes of a gateway that is ready; the engine counts."""
     shipped = tmp_path / "shipped"
@@ -135,7 +154,7 @@ async def test_where_too_much_waits_the_next_source_counts(tmp_path: Path, monke
         running_gateway(tmp_path, entry("m", upstream.url), tokenizers_dir=tmp_path / "shipped") as gateway,
     ):
         await ready(gateway)
-        monkeypatch.setattr(gateway.gateway.deps.counting, "_most", 0)
+        monkeypatch.setattr(gateway.gateway.deps.tokenizing, "_most", 0)
         assert (await ask(gateway, "/tokenize", prompt="a")).json()["counted_by"] == "engine"
 
 

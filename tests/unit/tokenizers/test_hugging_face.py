@@ -68,11 +68,16 @@ def test_what_is_counted(document: dict[str, Any], tokens: int) -> None:
         {"prompt": None},
         {"prompt": [[1, 2]]},
         {"prompt": "\ud800"},
+        {"prompt": "a", "truncate_prompt_tokens": 1},
+        {"prompt": "a", "prompt_embeds": "AAAA"},
+        {"prompt": ["a" * (1024 * 1024)] * 5},
+        said("a", truncate_prompt_tokens=1),
+        said("a", tools=[TOOL], tool_choice="none"),
         {},
     ],
 )
 def test_what_cannot_be_told_exactly_is_not_told(document: dict[str, Any]) -> None:
-    """Pictures, a template of the client's, half a message, half a character: the next source counts those."""
+    """Pictures, a client's template, what is cut, too much, half a message or character: the next source counts."""
     assert counter().count(document) is None
 
 

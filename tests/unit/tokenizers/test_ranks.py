@@ -49,6 +49,10 @@ def test_what_is_counted(counter: RankCounter, document: dict[str, Any], tokens:
         {"messages": [7]},
         {"messages": 7},
         {"prompt": "x" * (1024 * 1024 + 1)},
+        {"prompt": ["x" * (1024 * 1024)] * 5},
+        {"prompt": "x", "truncate_prompt_tokens": 1},
+        {"messages": [{"role": "user", "content": "x" * (1024 * 1024)}] * 5},
+        {"messages": [{"role": "user", "content": "x"}], "truncate_prompt_tokens": 1},
         {},
     ],
 )

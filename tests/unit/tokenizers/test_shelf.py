@@ -8,7 +8,7 @@ import pytest
 from capstan_contract.config import Provider
 from capstan_gateway.tokenizers import shelf
 from capstan_gateway.tokenizers.encodings import O200K
-from capstan_gateway.tokenizers.files import Files
+from capstan_gateway.tokenizers.files import Files, Shipped, Unusable
 from capstan_gateway.tokenizers.shelf import Shelf
 from capstan_gateway.tokens.counter import CountedBy, PromptCounter
 from support.gateway import entry, hosted_by
@@ -100,6 +100,48 @@ async def test_a_broken_file_takes_no_other_away(tmp_path: Path, monkeypatch: py
     await here.refresh()
     assert [here.of(f"test/{name}") is None for name in ("bad", "good", "odd")] == [True, False, True]
     assert (sorted(faults), len(here.notes())) == ([("bad", "no template"), ("odd", "no tokenizer")], 2)
+
+
+async def test_what_may_pass_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that could not be read for a moment, and what there was no room for until another one was gone; what is
+    wrong in a file stays wrong until it is another file."""
+    for name in ("a", "b", "c"):
+        ship_words(tmp_path / name, template="{% break %}" if name == "c" else "a")
+    monkeypatch.setattr(shelf, "MAX_TOKENIZERS", 1)
+    read, tried = shelf.read, list[str]()
+
+    def failing(files: Files) -> Shipped:
+        tried.append(files.state[0][0].split("/")[-2])
+        if len(tried) == 1:
+            raise Unusable("unreadable", "EIO", may_pass=True)
+        return read(files)
+
+    monkeypatch.setattr(shelf, "read", failing)
+    here = shelf_of(tmp_path)
+    here.want([entry("a", tokenizer="a"), entry("c", tokenizer="c")])
+    await here.refresh()
+    assert here.of("test/a") is None
+    await here.refresh()
+    assert (here.of("test/a") is None, tried) == (False, ["a", "c", "a"])
+    here.want([entry("a", tokenizer="a"), entry("b", tokenizer="b")])
+    await here.refresh()
+    assert (here.of("test/b"), len(here.notes())) == (None, 1)
+    here.want([entry("b", tokenizer="b")])
+    await here.refresh()
+    assert (here.of("test/b") is None, here.notes()) == (False, ())
+
+
+async def test_what_is_held_counts_before_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more are held than may be, whatever their names are."""
+    monkeypatch.setattr(shelf, "MAX_TOKENIZERS", 1)
+    for name in ("a", "b"):
+        ship_words(tmp_path / name)
+    here = shelf_of(tmp_path)
+    here.want([entry("b", tokenizer="b")])
+    await here.refresh()
+    here.want([entry("a", tokenizer="a"), entry("b", tokenizer="b")])
+    await here.refresh()
+    assert (here.of("test/a"), here.of("test/b") is None) == (None, False)
 
 
 async def test_only_names_of_the_config_are_counted(tmp_path: Path) -> None:

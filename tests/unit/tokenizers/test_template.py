@@ -67,9 +67,9 @@ def test_what_is_no_template_is_refused_at_once() -> None:
 
 def test_each_text_has_all_steps() -> None:
     """What one conversation took is not taken from the next."""
-    template = ChatTemplate("{% for i in range(80000) %}{{ messages[0].role }}{% endfor %}", {})
+    template = ChatTemplate("{% for i in range(30000) %}{{ messages[0].role }}{% endfor %}", {})
     for _ in range(4):
-        assert len(template.render([{"role": "user"}], None, {}, add_generation_prompt=False)) == 4 * 80000
+        assert len(template.render([{"role": "user"}], None, {}, add_generation_prompt=False)) == 4 * 30000
 
 
 @given(st.text())

@@ -7,7 +7,7 @@
                  members answers is not known yet)
 
 One request asks once. An engine that does not answer in time is left alone for a while, so that a hanging one costs one
-deadline and not one for each request.
+deadline and not one for each request. A tokenizer that is late is late for that request alone.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ import orjson
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, Overloaded
+from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.adapters import PROMPT_TOKENIZED, is_countable
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
@@ -39,7 +40,7 @@ SECONDS: Final = 0.25
 AT_ONCE: Final = 64
 """Questions that are under way together; further requests are decided by the estimate."""
 PAUSE_SECONDS: Final = 5.0
-"""How long a model is not asked that has not answered in time."""
+"""How long an engine is not asked that has not answered in time."""
 MOST_PAUSED: Final = 1024
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Of a longer prompt nobody counts the tokens in time."""
@@ -70,7 +71,7 @@ class ExactCounts:
         self._key = secrets.token_bytes(32)
         self._counts = PromptCounts(deps.loop_time)
         self._paused: dict[str, float] = {}
-        """Until when each of these models is not asked."""
+        """Until when the engine of each of these models is not asked."""
         self._asking = 0
 
     async def count(
@@ -86,11 +87,8 @@ class ExactCounts:
         if self._may_count(ask, model):
             self._asking += 1
             try:
-                async with asyncio.timeout(self._seconds):
-                    by, tokens = await self._find(ask, model, ratios, is_open)
-            except TimeoutError:
-                self._pause(model)
-            except (RoutingError, UpstreamError, GatewayError):
+                by, tokens = await self._find(ask, model, ratios, is_open)
+            except (TimeoutError, RoutingError, UpstreamError, GatewayError):
                 pass
             finally:
                 self._asking -= 1
@@ -100,12 +98,11 @@ class ExactCounts:
     def _may_count(self, ask: Ask, model: ServedModel) -> bool:
         if self._asking >= self._at_once or model.plan is not None or ask.request.came > MOST_BYTES:
             return False
-        if self._paused.get(model.id, 0.0) > self._deps.loop_time():
-            return False
         return (self._deps.counters.of(model.id) is not None or self._may_ask(ask, model)) and is_countable(ask.request)
 
     def _may_ask(self, ask: Ask, model: ServedModel) -> bool:
-        return not guards_of(ask.model.layers) and self._has_engine(model)
+        is_paused = self._paused.get(model.id, 0.0) > self._deps.loop_time()
+        return not is_paused and not guards_of(ask.model.layers) and self._has_engine(model)
 
     def _has_engine(self, model: ServedModel) -> bool:
         endpoints = model.endpoints
@@ -126,27 +123,49 @@ class ExactCounts:
     async def _find(
         self, ask: Ask, model: ServedModel, ratios: PromptRatios, is_open: IsOpen
     ) -> tuple[str, int | None]:
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        async with asyncio.timeout_at(deadline):
+            by, tokens, names = await self._find_here(ask, model, ratios, is_open)
+        if tokens is None and self._may_ask(ask, model):
+            by, tokens = CountedBy.ENGINE, await self._ask(ask, model, deadline)
+        if tokens is None:
+            return NOBODY, None
+        if names and by not in (CACHE, PREFIX):
+            self._counts.put(names[-1], tokens)
+        return by, tokens
+
+    async def _ask(self, ask: Ask, model: ServedModel, deadline: float) -> int | None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await ask_engine(self._deps, ask, model)
+        except TimeoutError:
+            if loop.time() - began >= self._seconds / 2:  # NB: it was not the tokenizer before it that took the time.
+                self._pause(model)
+            raise
+
+    async def _find_here(
+        self, ask: Ask, model: ServedModel, ratios: PromptRatios, is_open: IsOpen
+    ) -> tuple[str, int | None, list[bytes]]:
+        """Give who knows it in this process, the tokens if somebody does, and the names of the conversation."""
         counter, document = self._deps.counters.of(model.id), ask.request.document
         who = f"{model.id} {model.upstream_name} {'' if counter is None else counter.version}"
         names = await self._on_size(ask, partial(names_of, document, key=self._key, counter=who))
         known = self._counts.find(names)
         if known is not None:
             if known.beginning == len(names):
-                return CACHE, known.tokens
+                return CACHE, known.tokens, names
             since = prompt_tokens({"messages": document["messages"][known.beginning :]})
             least, most = ratios.range_of(model.id, since)
             if not is_open(known.tokens + least, known.tokens + most):
-                return PREFIX, known.tokens + ratios.corrected(model.id, since)
-        by, tokens = NOBODY, None
-        if counter is not None:
-            by, tokens = counter.kind, await beside(self._deps.counting, partial(counter.count, document))
-        if tokens is None and self._may_ask(ask, model):
-            by, tokens = CountedBy.ENGINE, await ask_engine(self._deps, ask, model)
-        if tokens is None:
-            return NOBODY, None
-        if names:
-            self._counts.put(names[-1], tokens)
-        return by, tokens
+                return PREFIX, known.tokens + ratios.corrected(model.id, since), names
+        if counter is None:
+            return NOBODY, None, names
+        try:
+            return counter.kind, await self._deps.counting.run(counter.count, document), names
+        except Busy:
+            return NOBODY, None, names  # The engine is not worse than nobody.
 
     async def _on_size(self, ask: Ask, work: Callable[[], list[bytes]]) -> list[bytes]:
         if ask.request.came <= LARGE_BYTES:

@@ -1,0 +1,98 @@
+"""Who counts a prompt for a decision: what one source does not tell, or not in time, harms no other request."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.pipeline.limits import exact
+from capstan_gateway.pipeline.limits.exact import ExactCounts
+from capstan_gateway.tokens.ratios import PromptRatios
+from support.wait import eventually
+
+
+class Counter:
+    """A tokenizer that waits until it may."""
+
+    kind = "file"
+    version = "v"
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+
+    def count(self, _: Mapping[str, Any]) -> int:
+        """Give 10."""
+        self.may.wait()
+        return 10
+
+
+class World:
+    """One model with a tokenizer and an engine, and who has counted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Callable[..., Any], *, queued: int = 8) -> None:
+        monkeypatch.setattr(exact, "ask_engine", engine)
+        self.counter = Counter()
+        self.counting = Threads("counting", queued=queued)
+        self.by: list[str] = []
+        endpoints = SimpleNamespace(states=(1,), lacks=lambda *_: False)
+        self.model: Any = SimpleNamespace(
+            id="m", upstream_name="m", plan=None, external=False, endpoints=endpoints, layers=()
+        )
+        deps: Any = SimpleNamespace(
+            loop_time=asyncio.get_running_loop().time, counters=SimpleNamespace(of=lambda _: self.counter),
+            counting=self.counting, executor=Threads("documents"),
+        )  # fmt: skip
+        self.counts = ExactCounts(deps, seconds=0.05, on_count=self.by.append)
+
+    async def count(self, text: str) -> int | None:
+        """Count a prompt that is open."""
+        request = SimpleNamespace(
+            came=10, untranslatable=None, document={"messages": [{"role": "user", "content": text}]},
+            route=SimpleNamespace(tasks=frozenset()),
+        )  # fmt: skip
+        ask: Any = SimpleNamespace(request=request, model=self.model)
+        return await self.counts.count(ask, self.model, 1000, PromptRatios(), lambda *_: True)
+
+
+async def tells(*_: Any) -> int:
+    """Count as an engine."""
+    return 7
+
+
+async def hangs(*_: Any) -> int:
+    """Do not answer."""
+    await asyncio.sleep(60)
+    return 7
+
+
+async def test_a_late_tokenizer_is_late_for_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one's prompt is counted: one client's large prompt takes exact counts from nobody else."""
+    world = World(monkeypatch, tells)
+    assert await world.count("large") is None
+    world.counter.may.set()
+    await eventually(lambda: not world.counting._unfinished, what="the thread")
+    assert (await world.count("small"), world.by) == (10, ["nobody", "file"])
+
+
+async def test_where_the_thread_is_full_the_engine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first that can tell does, and the engine is not worse than nobody."""
+    world = World(monkeypatch, tells, queued=0)
+    first = asyncio.create_task(world.counting.run(world.counter.count, {}))
+    await asyncio.sleep(0)
+    assert (await world.count("a"), world.by) == (7, ["engine"])
+    world.counter.may.set()
+    assert await first == 10
+
+
+async def test_an_engine_that_hangs_takes_no_tokenizer_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not asked again for a while; who counts here goes on."""
+    world = World(monkeypatch, hangs)
+    world.counter.count = lambda _: None  # type: ignore[method-assign, assignment, return-value]
+    assert await world.count("a") is None
+    assert list(world.counts._paused) == ["m"]
+    world.counter.count = lambda _: 10  # type: ignore[method-assign, assignment]
+    assert (await world.count("b"), world.by) == (10, ["nobody", "file"])
