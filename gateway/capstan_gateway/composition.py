@@ -47,6 +47,7 @@ from capstan_gateway.pipeline.deps import Deps, Outside
 from capstan_gateway.pipeline.guards.audit import Audit
 from capstan_gateway.pipeline.guards.compiled import Compiler
 from capstan_gateway.pipeline.guards.kind import Guards
+from capstan_gateway.pipeline.guards.lanes import Lanes
 from capstan_gateway.pipeline.guards.needs import Shared as SharedByGuards
 from capstan_gateway.pipeline.guards.shadow import Shadows
 from capstan_gateway.pipeline.limits.exact import ExactCounts
@@ -79,9 +80,6 @@ from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.tls import context_for_authority
 from capstan_process.settings import SettingsError
-
-GUARD_THREADS: Final = 2
-"""Detectors leave the interpreter to others for most of their time: two threads keep a core busy."""
 
 _OUTSIDE_LIMITS: Final = Limits(head_bytes=16 * 1024, header_count=100, connections=64, idle_connections=8)
 
@@ -181,13 +179,13 @@ class Gateway:
             self.metrics,
         )
         """The policies that limit who asks."""
-        self._guarding = Threads("guards", workers=GUARD_THREADS, queued=settings.max_concurrency)
+        self._guarding = Lanes(queued=settings.max_concurrency)
         audit = self._audit_log()
         self.guards = Guards(
             compiler,
             SharedByGuards(
                 deps=self.deps,
-                threads=self._guarding,
+                lanes=self._guarding,
                 audit=Audit(audit.write, self.pseudonyms, enabled=settings.guard_audit),
                 shadows=Shadows(self.deps.background, self.memory),
             ),

@@ -10,8 +10,8 @@ from capstan_contract.guards import ANSWERED, Action, Guard, OnError, RegexGuard
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.guards.placeholders import Placeholders
 from capstan_gateway.guards.port import Cost, Detector, Finding, Scan
-from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.lanes import Lane, Lanes
 from capstan_gateway.pipeline.guards.needs import Judging
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.port import AskingGuard, Case
@@ -119,7 +119,7 @@ class Judged:
             deps=SimpleNamespace(
                 metrics=SimpleNamespace(guard_held=held), clock=lambda: 0.0, loop_time=lambda: 0.0
             ),
-            threads=Threads("test"),
+            lanes=Lanes(),
         )  # fmt: skip
         self.decisions: list[tuple[Decision, Sequence[Piece]]] = []
 
@@ -133,8 +133,17 @@ class Judged:
             case = Case(stage=Stage.OUTPUT, ask=self.ask, pieces=own, answer=answer)
             return await one.asking.judge(case)
 
-        stage = Deciding(guards, self.shared.threads, asked, redactor.redacted, lambda: 60.0)
+        stage = Deciding(guards, self.lane, asked, redactor.redacted, lambda: 60.0)
         return await stage.decide(pieces)
+
+    @property
+    def lane(self) -> Lane:
+        """Give where detectors work."""
+        return self.shared.lanes.of("")
+
+    async def rewritten(self, redactor: Redactor, pieces: Sequence[Piece], decision: Decision) -> list[Piece]:
+        """Give the pieces with what is to be redacted replaced."""
+        return redactor.rewritten(pieces, decision.found)
 
     def record(self, decision: Decision, pieces: Sequence[Piece]) -> None:
         """Remember."""
@@ -216,7 +225,7 @@ def guarded(
     try:
         return asyncio.run(once())
     finally:
-        judging.shared.threads.close()
+        judging.shared.lanes.close()
 
 
 def delta(choice: int = 0, finish: str | None = None, **fields: Any) -> Document:

@@ -13,7 +13,7 @@ backslash in front of what Markdown would read. All that is understood.
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -195,11 +195,12 @@ def _rewritten(piece: Piece, naming: Naming) -> str:
     parts: list[str] = []
     place = 0
     source = JsonPlace() if piece.document else None
-    for finding in united(piece.findings):
+    one_by_one = united(piece.findings)
+    for finding, restored in zip(one_by_one, _restored(piece, one_by_one), strict=True):
         value = piece.text[finding.start : finding.end]
         if piece.escaped:
             value = _unescape(value)
-        name = naming.name(finding.kind, value, restored=_is_restored(piece, finding))
+        name = naming.name(finding.kind, value, restored=restored)
         if source is not None:
             source.go_on(piece.text[place : finding.start])
             begins = source.in_string
@@ -210,12 +211,16 @@ def _rewritten(piece: Piece, naming: Naming) -> str:
     return "".join((*parts, piece.text[place:]))
 
 
-def _is_restored(piece: Piece, united: Finding) -> bool:
-    """Tell whether all that one is made of come back."""
-    if piece.restored is None:
-        return True
-    made_of = (one for one in piece.findings if one.start < united.end and united.start < one.end)
-    return all(one in piece.restored for one in made_of)
+def _restored(piece: Piece, one_by_one: Iterable[Finding]) -> Iterator[bool]:
+    """Tell of each that is replaced whether all that it is made of come back."""
+    kept = None if piece.restored is None else frozenset(piece.restored)
+    made_of = sorted((one for one in piece.findings if one.start < one.end), key=lambda one: one.start)
+    at = 0
+    for finding in one_by_one:
+        begin = at
+        while at < len(made_of) and made_of[at].start < finding.end:
+            at += 1
+        yield kept is None or all(one in kept for one in made_of[begin:at])
 
 
 def united(findings: Iterable[Finding]) -> list[Finding]:

@@ -167,15 +167,21 @@ def _joined(pieces: list[Any]) -> Any:
 
 
 def _longer(known: Document | None, piece: Any) -> Any:
-    """Log-probabilities with those of one more piece: lists go on, what is something else stays as it came last."""
-    if not isinstance(piece, dict) or not isinstance(known, dict):
+    """Log-probabilities with those of one more piece, which what is known takes in: lists go on, what is something else
+    stays as it came last."""
+    if not isinstance(piece, dict):
         return piece
-    longer = dict(known)
+    if not isinstance(known, dict):
+        return {name: _own(value) for name, value in piece.items()}
     for name, value in piece.items():
-        before = longer.get(name)
-        longer[name] = (
-            before + value
-            if isinstance(before, list) and isinstance(value, list)
-            else (before if value is None else value)
-        )
-    return longer
+        before = known.get(name)
+        if isinstance(before, list) and isinstance(value, list):
+            before.extend(value)
+        elif value is not None or name not in known:
+            known[name] = _own(value)
+    return known
+
+
+def _own(value: Any) -> Any:
+    """Give a list that can be made longer, and anything else as it is: a chunk is its giver's."""
+    return list(value) if isinstance(value, list) else value

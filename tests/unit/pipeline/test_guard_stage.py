@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -9,13 +10,14 @@ import pytest
 
 from capstan_contract.guards import Action, OnError, Source
 from capstan_contract.guards import Stage as Stages
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.port import NOTHING, Cost, Scan
-from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, SHORT_CHARS, SHORT_THREADS, Lane, Lanes
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.port import Case
 from capstan_gateway.pipeline.guards.redaction import Redactor
-from capstan_gateway.pipeline.guards.stage import INLINE_CHARS, PIECE_CHARS, Decision, Stage
+from capstan_gateway.pipeline.guards.stage import PIECE_CHARS, Decision, Found, Stage
 from support.guards import Asked, Words, guard, piece
 from support.wait import eventually
 
@@ -23,15 +25,15 @@ DEAR = Cost.DEAR
 
 
 @pytest.fixture
-async def threads() -> AsyncIterator[Threads]:
+async def threads() -> AsyncIterator[Lane]:
     """Where dear guards work."""
-    made = Threads("guards", workers=2)
-    yield made
-    made.close()
+    lanes = Lanes()
+    yield lanes.of("a tenant")
+    lanes.close()
 
 
 async def decide(
-    threads: Threads, guards: Sequence[CompiledGuard], *pieces: Piece, seconds_left: float = 60.0
+    threads: Lane, guards: Sequence[CompiledGuard], *pieces: Piece, seconds_left: float = 60.0
 ) -> Decision:
     """Have guards decide about these texts."""
 
@@ -43,7 +45,7 @@ async def decide(
         return await Stage(guards, threads, ask, Redactor().redacted, lambda: seconds_left).decide(pieces)
 
 
-async def test_a_block_of_a_cheap_one_asks_nobody_else(threads: Threads) -> None:
+async def test_a_block_of_a_cheap_one_asks_nobody_else(threads: Lane) -> None:
     """What blocks at once keeps the dear ones, and those that ask, from being asked."""
     dear, asked = Words(["bad"], DEAR), Asked(["bad"])
     guards = [guard("asks", None, asked), guard("dear", dear), guard("cheap", Words(["bad"]))]
@@ -53,7 +55,7 @@ async def test_a_block_of_a_cheap_one_asks_nobody_else(threads: Threads) -> None
     assert (dear.texts, asked.cases) == ([], [])
 
 
-async def test_dear_ones_work_beside_the_loop(threads: Threads) -> None:
+async def test_dear_ones_work_beside_the_loop(threads: Lane) -> None:
     """A short text is looked at on the loop by the cheap alone; a long one is looked at beside it by all."""
     cheap, dear = Words(["bad"]), Words(["bad"], DEAR)
     await decide(threads, [guard("cheap", cheap), guard("dear", dear)], piece("good"))
@@ -63,14 +65,14 @@ async def test_dear_ones_work_beside_the_loop(threads: Threads) -> None:
     assert cheap.on_loop == [False]
 
 
-async def test_many_short_texts_are_as_long_as_a_long_one(threads: Threads) -> None:
+async def test_many_short_texts_are_as_long_as_a_long_one(threads: Lane) -> None:
     """Each text costs something beside its characters: thousands of them are not looked at on the loop."""
     cheap = Words(["bad"])
     await decide(threads, [guard("cheap", cheap)], *(piece(f"{n}") for n in range(INLINE_CHARS // PIECE_CHARS + 1)))
     assert set(cheap.on_loop) == {False}
 
 
-async def test_a_block_of_a_dear_one_ends_the_others(threads: Threads) -> None:
+async def test_a_block_of_a_dear_one_ends_the_others(threads: Lane) -> None:
     """The others are not waited for, and those in a thread stop at their next text."""
     going, go_on = threading.Event(), threading.Event()
 
@@ -91,7 +93,7 @@ async def test_a_block_of_a_dear_one_ends_the_others(threads: Threads) -> None:
     assert slow.texts == ["a bad text"]
 
 
-async def test_who_asks_is_asked_together_and_cancelled_by_a_block(threads: Threads) -> None:
+async def test_who_asks_is_asked_together_and_cancelled_by_a_block(threads: Lane) -> None:
     """One that hangs does not keep another one's block waiting."""
     hangs, blocks = Asked(hangs=True), Asked(["bad"])
     decision = await decide(threads, [guard("hangs", None, hangs), guard("blocks", None, blocks)], piece("bad"))
@@ -100,7 +102,7 @@ async def test_who_asks_is_asked_together_and_cancelled_by_a_block(threads: Thre
 
 
 @pytest.mark.parametrize("on_error", OnError)
-async def test_each_has_its_own_deadline(threads: Threads, on_error: OnError) -> None:
+async def test_each_has_its_own_deadline(threads: Lane, on_error: OnError) -> None:
     """One that is too slow has failed by its own time; whether that closes says its guard. Others go on."""
     other = Asked(["bad"])
     guards = [guard("hangs", None, Asked(hangs=True), on_error=on_error, millis=20), guard("other", None, other)]
@@ -110,14 +112,14 @@ async def test_each_has_its_own_deadline(threads: Threads, on_error: OnError) ->
     assert len(other.cases) == 1
 
 
-async def test_the_deadline_of_the_request_is_above_all(threads: Threads) -> None:
+async def test_the_deadline_of_the_request_is_above_all(threads: Lane) -> None:
     """When the request has no time left, nobody is asked for longer than that."""
     decision = await decide(threads, [guard("hangs", None, Asked(hangs=True))], piece("x"), seconds_left=0.02)
     assert [one.reason for one in decision.failed] == ["timeout"]
 
 
 @pytest.mark.parametrize("cost", Cost)
-async def test_a_detector_that_fails_has_not_decided(threads: Threads, cost: Cost) -> None:
+async def test_a_detector_that_fails_has_not_decided(threads: Lane, cost: Cost) -> None:
     """What it raises is no permission: it is a failure of that guard, with the name of what was raised."""
 
     def fail() -> None:
@@ -128,7 +130,7 @@ async def test_a_detector_that_fails_has_not_decided(threads: Threads, cost: Cos
     assert decision.closes.reason == "RuntimeError"
 
 
-async def test_what_fails_while_asking_has_not_decided(threads: Threads) -> None:
+async def test_what_fails_while_asking_has_not_decided(threads: Lane) -> None:
     """Whatever it raises."""
     decision = await decide(threads, [guard("broken", None, Asked(raises=KeyError("x")))], piece("x"))
     assert decision.closes is not None
@@ -136,19 +138,114 @@ async def test_what_fails_while_asking_has_not_decided(threads: Threads) -> None
 
 async def test_a_full_queue_is_a_failure() -> None:
     """When no thread is free and none may be waited for, the guard has not decided."""
-    threads, go_on = Threads("guards", workers=1, queued=0), threading.Event()
-    busy = asyncio.create_task(threads.run(go_on.wait, 30))
+    lanes, go_on = Lanes(queued=0), threading.Event()
+    threads = lanes.of("a tenant")
+    busy = [asyncio.create_task(threads.run(go_on.wait, 30)) for _ in range(SHORT_THREADS - 1)]
     await asyncio.sleep(0)
     try:
         decision = await decide(threads, [guard("dear", Words([], DEAR))], piece("x"))
         assert [one.reason for one in decision.failed] == ["busy"]
     finally:
         go_on.set()
-        await busy
-        threads.close()
+        await asyncio.gather(*busy)
+        lanes.close()
 
 
-async def test_doubts_are_asked_about_and_nothing_else(threads: Threads) -> None:
+async def test_a_deadline_ends_the_work(threads: Lane) -> None:
+    """A scan of one text that goes on and on ends soon after its guard's time, and leaves its thread to others."""
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            while True:
+                go_on()
+        finally:
+            ended.set()
+
+    decision = await decide(threads, [guard("slow", Words([], DEAR, before=work), millis=20)], piece("x"))
+    assert [one.reason for one in decision.failed] == ["timeout"]
+    assert await asyncio.to_thread(ended.wait, 30)
+
+
+@pytest.mark.parametrize("long", [False, True])
+async def test_a_tenant_holds_up_no_other_tenant(*, long: bool) -> None:
+    """However many dear texts of one tenant are looked at, short or long, another tenant's is looked at as well."""
+    lanes, open_ = Lanes(), threading.Event()
+    text = piece("x" * (SHORT_CHARS + 1) if long else "x")
+    slow = guard("slow", Words([], DEAR, before=lambda: open_.wait(30)), millis=30_000)
+    first = [asyncio.create_task(decide(lanes.of("a"), [slow], text)) for _ in range(8)]
+    await asyncio.sleep(0.01)
+    try:
+        decision = await decide(lanes.of("b"), [guard("quick", Words(["x"], DEAR))], text)
+        assert [one.guard.name for one in decision.found] == ["quick"]
+    finally:
+        open_.set()
+        await asyncio.gather(*first)
+        lanes.close()
+
+
+async def test_long_texts_hold_up_no_short_ones() -> None:
+    """While all long texts that may be looked at are, a short one of the same tenant is looked at too."""
+    lanes, open_ = Lanes(), threading.Event()
+    slow = guard("slow", Words([], DEAR, before=lambda: open_.wait(30)), millis=30_000)
+    long = piece("x" * (SHORT_CHARS + 1))
+    first = [asyncio.create_task(decide(lanes.of("a"), [slow], long)) for _ in range(8)]
+    await asyncio.sleep(0.01)
+    try:
+        decision = await decide(lanes.of("a"), [guard("quick", Words(["x"], DEAR))], piece("x"))
+        assert len(decision.found) == 1
+    finally:
+        open_.set()
+        await asyncio.gather(*first)
+        lanes.close()
+
+
+async def test_a_text_that_holds_the_loop_is_looked_at_beside_it(threads: Lane) -> None:
+    """A cheap guard that takes longer than a moment for a short text leaves the loop, and what it finds counts once."""
+
+    def work() -> None:
+        while threading.current_thread() is threading.main_thread():
+            go_on()
+
+    words = Words(["bad"], before=work)
+    decision = await decide(threads, [guard("cheap", words)], piece("bad"))
+    assert words.on_loop == [True, False]
+    assert [len(one.findings) for one in decision.found] == [1]
+    assert [one.name for one, _ in decision.seconds].count("cheap") == 2
+
+
+async def test_many_small_texts_do_not_hold_the_loop(threads: Lane) -> None:
+    """Between two texts it is asked whether the loop was held for long enough."""
+
+    def work() -> None:
+        if threading.current_thread() is threading.main_thread():
+            time.sleep(0.003)  # Longer than the moment that the loop is held for.
+
+    words = Words(["b"], before=work)
+    decision = await decide(threads, [guard("cheap", words)], *(piece(f"b{number}") for number in range(50)))
+    assert len(words.on_loop) == 51
+    assert sum(words.on_loop) == 1
+    assert [len(one.findings) for one in decision.found] == [50]
+
+
+async def test_what_is_shown_of_long_texts_is_redacted_beside_the_loop(threads: Lane) -> None:
+    """Who asks waits for the redaction of a long text; the loop does not."""
+    on_loop: list[bool] = []
+
+    def redact(pieces: Sequence[Piece], found: Sequence[Found]) -> Sequence[Piece]:
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        return pieces
+
+    async def ask(one: CompiledGuard, given: Sequence[Piece]) -> Sequence[Scan]:
+        return [Scan() for _ in given]
+
+    guards = [guard("warns", Words(["bad"]), action=Action.WARN), guard("asks", None, Asked())]
+    for size in (0, INLINE_CHARS):
+        await Stage(guards, threads, ask, redact, lambda: 60.0).decide([piece("bad" + "x" * size)])
+    assert on_loop == [True, False]
+
+
+async def test_doubts_are_asked_about_and_nothing_else(threads: Lane) -> None:
     """Who has a detector and somebody to ask asks about the texts that the detector is in doubt of; what that one says
     stands in its place."""
     asked = Asked(["maybe worse"])
@@ -158,7 +255,7 @@ async def test_doubts_are_asked_about_and_nothing_else(threads: Threads) -> None
     assert [number for found in decision.found for number, _ in found.findings] == [2]
 
 
-async def test_without_doubt_nobody_is_asked(threads: Threads) -> None:
+async def test_without_doubt_nobody_is_asked(threads: Lane) -> None:
     """What the detector knows needs no second opinion."""
     asked = Asked()
     decision = await decide(threads, [guard("both", Words(["bad"]), asked)], piece("bad"), piece("good"))
@@ -166,7 +263,7 @@ async def test_without_doubt_nobody_is_asked(threads: Threads) -> None:
     assert asked.cases == []
 
 
-async def test_who_cannot_be_asked_leaves_what_the_detector_takes_it_for(threads: Threads) -> None:
+async def test_who_cannot_be_asked_leaves_what_the_detector_takes_it_for(threads: Lane) -> None:
     """A guard that may fail open goes by its detector when whom it asks fails."""
     broken = Asked(raises=OSError())
     one = guard("both", Words(["maybe"], doubtful=["maybe"]), broken, on_error=OnError.OPEN)
@@ -175,7 +272,7 @@ async def test_who_cannot_be_asked_leaves_what_the_detector_takes_it_for(threads
     assert decision.closes is None
 
 
-async def test_who_asks_sees_what_is_redacted(threads: Threads) -> None:
+async def test_who_asks_sees_what_is_redacted(threads: Lane) -> None:
     """What others redact is not shown to whom a guard asks."""
     asked = Asked()
     guards = [guard("hides", Words(["secret"]), action=Action.REDACT), guard("asks", None, asked)]
@@ -185,7 +282,7 @@ async def test_who_asks_sees_what_is_redacted(threads: Threads) -> None:
 
 
 @pytest.mark.parametrize("given", [0, 1, 3])
-async def test_who_does_not_judge_each_text_has_not_judged(threads: Threads, given: int) -> None:
+async def test_who_does_not_judge_each_text_has_not_judged(threads: Lane, given: int) -> None:
     """A guard that gives fewer scans than it was shown texts, or more, has failed: nothing passes for that."""
 
     class Few:
@@ -197,7 +294,7 @@ async def test_who_does_not_judge_each_text_has_not_judged(threads: Threads, giv
     assert (decision.closes.guard.name, decision.closes.reason) == ("few", "Unjudged")
 
 
-async def test_what_holds_of_a_doubt_is_redacted_where_it_stands(threads: Threads) -> None:
+async def test_what_holds_of_a_doubt_is_redacted_where_it_stands(threads: Lane) -> None:
     """Where a doubt cannot be asked about, what holds of it is redacted, also in a text that another has changed."""
     doubtful = Words(["attack"], doubtful=["attack"])
     guards = [
@@ -213,7 +310,7 @@ async def test_what_holds_of_a_doubt_is_redacted_where_it_stands(threads: Thread
     assert other.text.startswith("an [")
 
 
-async def test_sources_that_a_guard_is_not_for_are_not_shown(threads: Threads) -> None:
+async def test_sources_that_a_guard_is_not_for_are_not_shown(threads: Lane) -> None:
     """Each guard sees the texts of its own sources."""
     words, asked = Words(["x"]), Asked()
     guards = [guard("own", words, sources=[Source.USER]), guard("asks", None, asked, sources=[Source.DOCUMENTS])]
@@ -222,7 +319,7 @@ async def test_sources_that_a_guard_is_not_for_are_not_shown(threads: Threads) -
     assert [one.text for one in asked.cases[0].pieces] == ["d"]
 
 
-async def test_the_first_of_the_policy_is_told(threads: Threads) -> None:
+async def test_the_first_of_the_policy_is_told(threads: Lane) -> None:
     """Of several that block, the client is told the first in the policy's order, whoever was quicker."""
     guards = [guard("first", Words(["bad"], DEAR)), guard("second", Words(["bad"], DEAR))]
     decision = Decision()
@@ -233,7 +330,7 @@ async def test_the_first_of_the_policy_is_told(threads: Threads) -> None:
     assert decision.blocks is not None
 
 
-async def test_a_text_that_comes_twice_is_looked_at_once(threads: Threads) -> None:
+async def test_a_text_that_comes_twice_is_looked_at_once(threads: Lane) -> None:
     """In one request; both places are found."""
     words = Words(["bad"])
     decision = await decide(threads, [guard("one", words)], piece("bad"), piece("bad"))
@@ -241,7 +338,7 @@ async def test_a_text_that_comes_twice_is_looked_at_once(threads: Threads) -> No
     assert [number for number, _ in decision.found[0].findings] == [0, 1]
 
 
-async def test_who_gives_up_leaves_nothing_behind(threads: Threads) -> None:
+async def test_who_gives_up_leaves_nothing_behind(threads: Lane) -> None:
     """A request that is cancelled cancels everybody that it asks."""
     hangs = Asked(hangs=True)
     task = asyncio.create_task(decide(threads, [guard("hangs", None, hangs)], piece("x")))
@@ -253,7 +350,7 @@ async def test_who_gives_up_leaves_nothing_behind(threads: Threads) -> None:
 
 
 @pytest.mark.parametrize("stage", list(Stages))
-async def test_arguments_are_looked_at_as_they_are_read(threads: Threads, stage: Stages) -> None:
+async def test_arguments_are_looked_at_as_they_are_read(threads: Lane, stage: Stages) -> None:
     """A word that is written with escapes is found where it stands in the source, in requests and in answers."""
     text = r'{"a":"\n\u0062ad"}'
     found = await decide(threads, [guard("words", Words(["bad"]), stage=stage)], replace(piece(text), escaped=True))

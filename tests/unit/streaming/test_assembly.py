@@ -234,3 +234,16 @@ def test_an_answer_without_choices_is_a_stream_too() -> None:
     frames = to_frames(CHAT, usage=True).split(b"\n\n")
     assert [orjson.loads(frame[6:]) for frame in frames[:-2]] == list(to_chunks(CHAT, usage=True))
     assert frames[-2:] == [b"data: [DONE]", b""]
+
+
+def test_log_probabilities_go_on_in_place() -> None:
+    """What is known is not copied for each chunk, however many there are; and the chunks stay their giver's."""
+    assembler = Assembler()
+    chunks = [{"choices": [{"index": 0, "delta": {}, "logprobs": {"content": [n], "refusal": None}}]} for n in range(3)]
+    lists = []
+    for chunk in chunks:
+        assembler.add(chunk)
+        lists.append(assembler.answer()["choices"][0]["logprobs"]["content"])
+    assert lists[0] is lists[1] is lists[2]
+    assert lists[0] == [0, 1, 2]
+    assert [chunk["choices"][0]["logprobs"]["content"] for chunk in chunks] == [[0], [1], [2]]  # type: ignore[index]

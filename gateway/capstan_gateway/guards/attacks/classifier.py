@@ -23,6 +23,7 @@ from capstan_gateway.guards.embed.once import Once
 from capstan_gateway.guards.embed.session import Session
 from capstan_gateway.guards.embed.windows import Reach, batches
 from capstan_gateway.guards.embed.words import Words
+from capstan_gateway.guards.patience import go_on
 
 WINDOW: Final = 94
 """Word pieces; the two marks around them make it 96."""
@@ -138,6 +139,7 @@ class AttackClassifier:
         column = 1 if source in _READ else 0
         best = NO_HIT
         for batch in batches([len(window.ids) + 2 for window in windows], most=_BATCH):
+            go_on()
             scores = self._scores([windows[number].ids for number in batch], column)
             for number, score in zip(batch, scores, strict=True):
                 if (score, -windows[number].start) > (best.score, -best.start):

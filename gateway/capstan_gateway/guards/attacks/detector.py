@@ -20,6 +20,7 @@ from capstan_contract.guards import AttackGuard, Sensitivity, Source
 from capstan_gateway.guards.attacks.classifier import REACH, AttackThresholds, SharedClassifier
 from capstan_gateway.guards.attacks.evidence import Evidence, Sign, gather, prepare, weigh
 from capstan_gateway.guards.embed.files import EmbeddingsMissing, check_libraries
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 from capstan_gateway.guards.text.readable import readable
 
@@ -139,6 +140,7 @@ class AttackDetector:
 def _asked(classifier: Classifier, evidence: Evidence, source: Source) -> Iterator[tuple[float, int, int]]:
     first, *decoded = evidence.said
     for said in (first, *sorted(decoded, key=lambda said: -len(said.view.text))[:MOST_SAID]):
+        go_on()
         text, back = readable(said.view.text)
         if len(text.strip()) >= SHORTEST:
             hit = classifier.score(text, source)

@@ -15,6 +15,7 @@ from capstan_contract.guards import Source
 from capstan_gateway.guards.attacks.pattern import Pattern
 from capstan_gateway.guards.attacks.patterns import automaton, loose_automaton
 from capstan_gateway.guards.attacks.suffix import TAIL, many_turns, odd_suffix
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.text.decode import views
 from capstan_gateway.guards.text.fold import FoldMap, fold
 from capstan_gateway.guards.text.views import View
@@ -91,6 +92,7 @@ def gather(text: str, source: Source) -> Evidence:
     signs: dict[tuple[str, int, int], Sign] = {}
     said = []
     for view in views(text):
+        go_on()
         folded = fold(view.text)
         said.append(Said(view=view, folded=folded))
         for sign in _signs(view, folded, source):
@@ -108,6 +110,7 @@ def _signs(view: View, folded: str, source: Source) -> Iterator[Sign]:
     way: FoldMap | None = None
     hidden = bool(view.how) and not _PLAIN_CODECS.issuperset(view.how)
     for pattern, start, end in (loose_automaton() if view.loose else automaton()).search(folded):
+        go_on()
         way = way or FoldMap(view.text)
         injection, jailbreak = _weights(pattern, source)
         if hidden:

@@ -19,6 +19,7 @@ from capstan_gateway.guards.attacks.keys import required, spaced
 from capstan_gateway.guards.attacks.languages import LANGUAGES
 from capstan_gateway.guards.attacks.pattern import Pattern
 from capstan_gateway.guards.attacks.templates import TEMPLATES
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.text.fold import fold
 
 PATTERNS: Final = (*INJECTION, *JAILBREAK, *TEMPLATES, *LANGUAGES)
@@ -84,6 +85,7 @@ class Automaton:
             for number in self._of_key[key]:
                 near[number].append(start)
         for number, starts in near.items():
+            go_on()
             expression, reach, also = self._expressions[number], self._reach[number], self._also[number]
             for begin, end in _around(starts, len(text), reach):
                 if also and not _has_any(words[begin : end + 1], also):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from capstan_contract.guards import PiiKind
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.raw import Raw
 from capstan_gateway.guards.pii.scan import Scanned, linear
 from capstan_gateway.guards.pii.words import Word
@@ -45,6 +46,7 @@ def find_ibans(scanned: Scanned) -> Iterator[Raw]:
     folded = scanned.view.folded
     place = 0
     while (match := _BEGINS.search(folded, place)) is not None:
+        go_on()
         place = match.start() + 1
         length = _LENGTHS.get(folded[match.start() : match.start() + 2].upper().decode())
         if length is not None and scanned.begins(match.start()):

@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Final
 
 from capstan_contract.guards import PiiKind
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.keccak import keccak_256
 from capstan_gateway.guards.pii.raw import Raw
 from capstan_gateway.guards.pii.scan import Scanned, linear
@@ -26,6 +27,7 @@ _GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 def find_coins(scanned: Scanned) -> Iterator[Raw]:
     """Give addresses of Bitcoin and what descends from it, of Ethereum, and of Solana where a word says so."""
     for match in _COIN.finditer(scanned.view.folded):
+        go_on()
         start, end = match.span()
         score = _score(scanned, start, end, match.group().decode()) if scanned.alone(start, end) else 0
         if score:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from capstan_contract.guards import PiiKind
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.raw import Raw
 from capstan_gateway.guards.pii.scan import Scanned, linear, overlapping
 from capstan_gateway.guards.pii.view import LETTER
@@ -36,6 +37,7 @@ def find_emails(scanned: Scanned) -> Iterator[Raw]:
     folded = scanned.view.folded
     at = folded.find(b"@")
     while at >= 0:
+        go_on()
         start = _local_start(folded, at)
         if start < at:
             yield from _email(scanned, start, at)
@@ -129,6 +131,7 @@ def find_url_credentials(scanned: Scanned) -> Iterator[Raw]:
     folded = scanned.view.folded
     colon = folded.find(b"://")
     while colon >= 0:
+        go_on()
         scheme = _SCHEME.search(folded, max(0, colon - 31), colon)
         if scheme is not None:
             match = _AUTHORITY.match(folded, colon + 3)
@@ -163,6 +166,7 @@ def find_ips(scanned: Scanned) -> Iterator[Raw]:
         for match in overlapping(_V4, folded):
             yield from _v4(scanned, *match.span())
     for place in _colons(folded):
+        go_on()
         yield from _v6(scanned, place)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from capstan_contract.guards import PiiKind
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.raw import Raw
 from capstan_gateway.guards.pii.scan import Scanned
 from capstan_gateway.guards.pii.words import Word
@@ -107,6 +108,7 @@ def find_labelled(scanned: Scanned) -> Iterator[Raw]:
     """Give the values behind all such words."""
     for word, label in _LABELS.items():
         for _, end in scanned.hits.spans.get(word, ()):
+            go_on()
             yield from _behind(scanned.view.folded, end, label)
 
 

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any, Final, Protocol
 
 from capstan_contract.guards import PiiKind, Source
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.detector import PiiDetector, plain
 from capstan_gateway.guards.pii.errors import PiiNotAvailable
 from capstan_gateway.guards.port import NOTHING, Cost, Detector, Finding, Scan
@@ -63,6 +64,7 @@ class NamedDetector:
 
     def _found(self, text: str) -> Iterator[Finding]:
         for start, end in windows(text):
+            go_on()
             for reader in self.readers:
                 for label, begins, ends, score in reader.read(text[start:end]):
                     kind = _KINDS.get(label)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.scan import Scanned, linear
 
 _RUN: Final = linear(rb"\d(?:[ .()/\xad-]{0,3}\d){5,}")
@@ -39,6 +40,7 @@ def numbers(scanned: Scanned) -> Iterator[Number]:
     """Give all that may be one, from 6 digits to 19."""
     folded = scanned.view.folded
     for run in _RUN.finditer(folded):
+        go_on()
         start, end = run.span()
         if folded[start:end].isdigit():
             if end - start <= MOST_DIGITS and not _tied(folded, start - 1, -1) and not _tied(folded, end, 1):
@@ -50,6 +52,7 @@ def numbers(scanned: Scanned) -> Iterator[Number]:
 def _in_run(folded: bytes, groups: list[tuple[int, int]]) -> Iterator[Number]:
     ends = [not _tied(folded, end, 1) for _, end in groups]
     for first, (start, _) in enumerate(groups):
+        go_on()
         if _tied(folded, start - 1, -1):
             continue
         digits = 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from capstan_contract.guards import PiiKind
+from capstan_gateway.guards.patience import go_on
 
 WIDTH: Final = 80
 """Most characters of a value with blanks in it."""
@@ -48,6 +49,7 @@ def standing(raws: Iterable[Raw]) -> list[Raw]:
     wide: list[Raw] = []
     """Those that may hold the next one."""
     for raw in ordered:
+        go_on()
         wide = [other for other in wide if other.end > raw.start]
         if not any(other.end >= raw.end and other.score >= raw.score for other in wide):
             kept.append(raw)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import re2  # type: ignore[import-untyped]
 
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.raw import AFTER, BEFORE
 from capstan_gateway.guards.pii.view import LATIN, View
 from capstan_gateway.guards.pii.words import Hits, Word
@@ -56,5 +57,6 @@ def overlapping(pattern: Any, folded: bytes) -> Iterator[re.Match[bytes]]:
     """
     match = pattern.search(folded)
     while match is not None:
+        go_on()
         yield match
         match = pattern.search(folded, match.start() + 1)

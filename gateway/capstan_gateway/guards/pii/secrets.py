@@ -10,6 +10,7 @@ from math import log2
 from typing import Final
 
 from capstan_contract.guards import PiiKind
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.raw import Raw
 from capstan_gateway.guards.pii.scan import Scanned, linear, overlapping
 from capstan_gateway.guards.pii.words import Word
@@ -163,6 +164,7 @@ def find_labelled(scanned: Scanned) -> Iterator[Raw]:
     """Give what stands behind a word for passwords or tokens, if it looks like one."""
     for word, check in ((Word.PASSWORD, _password), (Word.TOKEN, _token)):
         for _, end in scanned.hits.spans.get(word, ()):
+            go_on()
             yield from _behind(scanned, end, check)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from ahocorasick_rs import AhoCorasick
 
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.view import LATIN, LETTER, View, fold_sigma
 
 
@@ -83,6 +84,7 @@ class Words:
         spans: dict[Word, list[tuple[int, int]]] = {}
         labels: set[tuple[int, int]] = set()
         for which, start, end in self._automaton.find_matches_as_indexes(view.lowered, overlapping=True):
+            go_on()
             if _stands(view, start, end):
                 if view.folded[end : end + 1] in (b":", b"="):
                     labels.add((start, end))

@@ -14,6 +14,7 @@ from typing import Final
 
 import re2  # type: ignore[import-untyped]
 
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.plain.syntax import (
     Node,
     Unreadable,
@@ -70,6 +71,7 @@ class Expression:
         count, at = 0, start
         most = ENDLESS_MATCHES if self.width is None else MOST_MATCHES
         while at < len(data) and (span := self._next(data, at, free=count < FREE)) is not None:
+            go_on()
             count += 1
             if count >= most:
                 yield span[0], len(data)
@@ -81,6 +83,7 @@ class Expression:
         if free or self.width is not None:
             return search(self.compiled, data, at)
         while at < len(data):
+            go_on()
             # NB: twice the length, so that whatever begins in the first half is seen as far as it may go.
             span = search(self.compiled, data, at, min(len(data), at + 2 * _ALL))
             if span is not None and (span[0] < at + _ALL or at + 2 * _ALL >= len(data)):

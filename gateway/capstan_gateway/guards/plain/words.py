@@ -12,6 +12,7 @@ from typing import Final
 
 import ahocorasick_rs
 
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.plain.folding import Folded
 
 MOST_WORDS: Final = 50_000
@@ -45,6 +46,7 @@ class Words:
             front = max(0, begin - self.longest)
             piece = folded[front : begin + step]
             for number, start, end in self._automaton.find_matches_as_indexes(piece, overlapping=True):
+                go_on()
                 if front + end > begin and self._stands(folded, front + start, front + end):
                     yield front + start, front + end, number
 

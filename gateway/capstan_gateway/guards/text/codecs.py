@@ -12,6 +12,7 @@ from base64 import a85decode, b32decode
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.text.views import Piece
 
 _UNREADABLE: Final = bytes({*range(9), 11, 12, *range(14, 32), *range(127, 256)})
@@ -167,6 +168,7 @@ def without_gaps(text: str) -> list[Piece]:
 def _replaced(text: str, expression: re.Pattern[str], of: Callable[[str], str]) -> list[Piece]:
     pieces, at = [], 0
     for found in expression.finditer(text):
+        go_on()
         if found.start() > at:
             pieces.append(Piece(at, found.start(), text[at : found.start()], exact=True))
         pieces.append(Piece(found.start(), found.end(), of(found[0])))

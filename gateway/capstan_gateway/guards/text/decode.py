@@ -16,6 +16,7 @@ from typing import Final
 
 import re2  # type: ignore[import-untyped]
 
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.text import codecs, spaced
 from capstan_gateway.guards.text.views import Back, Joined, Piece, View, same_place, through
 
@@ -56,15 +57,24 @@ class _Codec:
 
 def _runs(of: Callable[[str], Iterable[Piece]]) -> Callable[[str], tuple[str, Back]]:
     def read(text: str) -> tuple[str, Back]:
-        joined = Joined([piece for piece in of(text) if piece.text], between="\n")
+        joined = Joined(_made(of(text)), between="\n")
         return joined.text, joined.back
 
     return read
 
 
+def _made(pieces: Iterable[Piece]) -> list[Piece]:
+    made = []
+    for piece in pieces:
+        go_on()
+        if piece.text:
+            made.append(piece)
+    return made
+
+
 def _all(of: Callable[[str], Iterable[Piece]]) -> Callable[[str], tuple[str, Back]]:
     def read(text: str) -> tuple[str, Back]:
-        joined = Joined([piece for piece in of(text) if piece.text])
+        joined = Joined(_made(of(text)))
         return joined.text, joined.back
 
     return read
@@ -189,6 +199,7 @@ def _views_of_chunk(chunk: str, at: int) -> Iterator[View]:
 
 def _decoded(view: View) -> Iterator[View]:
     for number in sorted(_gates().Match(view.text.encode(errors="replace")) or ()):
+        go_on()
         codec = _CODECS[number]
         if codec.whole and codec.name in view.how:
             continue

@@ -93,7 +93,7 @@ async def _lacking(judging: Judging, document: Document) -> tuple[CompiledGuard 
         look = partial(_lacks, one.detector, text)
         try:
             async with asyncio.timeout(one.seconds):
-                lacks = await judging.shared.threads.run(look)
+                lacks = await judging.lane.run(look, size=len(text))
         except (TimeoutError, Busy):
             continue
         if lacks:

@@ -9,6 +9,7 @@ Open           no guard looks at this text
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol, cast
@@ -16,15 +17,17 @@ from typing import Final, Protocol, cast
 from capstan_contract.guards import Action
 from capstan_gateway.guards.escapes import Unescaping
 from capstan_gateway.guards.json_strings import JsonPlace, replacement, to_ends
+from capstan_gateway.guards.patience import GaveUp
 from capstan_gateway.guards.placeholders import Naming, Restorer, united
 from capstan_gateway.guards.port import Finding, Scan, StreamDetector, decided, follow_each_other, is_of_streams
 from capstan_gateway.guards.window import OVERLAP, Far, Near, Part, View, Window, covered, moved, standing
-from capstan_gateway.life.threads import Busy, Threads
+from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.guards.channels import Key, is_beside, is_json, source_of
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, Lane, for_a_moment
 from capstan_gateway.pipeline.guards.pieces import Piece, Place
 from capstan_gateway.pipeline.guards.reporting import Report
-from capstan_gateway.pipeline.guards.stage import INLINE_CHARS, Decision, Failed
+from capstan_gateway.pipeline.guards.stage import Decision, Failed
 
 Findings = list[tuple[CompiledGuard, Finding]]
 Decide = Callable[[Sequence[CompiledGuard], Piece], Awaitable[Decision]]
@@ -111,7 +114,7 @@ class Watch:
     """What the channels of a filter share."""
 
     report: Report
-    threads: Threads
+    lane: Lane
     decide: Decide
     naming: Naming = field(default_factory=Naming)
     """Names what is redacted: in all texts of the answer alike, and never as something of the request is named."""
@@ -316,10 +319,12 @@ class NearChannel(_Looking):
 
     async def _scanned(self, guard: CompiledGuard, piece: Piece) -> tuple[Scan, int]:
         detector = cast(StreamDetector, guard.detector)
+        look = partial(decided, detector, piece.text, piece.source)
         if len(piece.text) <= INLINE_CHARS:
-            return decided(detector, piece.text, piece.source)
+            with suppress(GaveUp):
+                return for_a_moment(look)
         async with asyncio.timeout(max(0.0, min(guard.seconds, self._watch.seconds_left()))):
-            return await self._watch.threads.run(partial(decided, detector, piece.text, piece.source))
+            return await self._watch.lane.run(look)
 
     def _limit(self, found: Findings, safe: int) -> int:
         return standing((one for _, one in found), safe, self._window.done)

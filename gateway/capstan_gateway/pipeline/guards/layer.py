@@ -7,8 +7,9 @@ Nothing is sent before the guards of the input have said what they have to say. 
 does so beside the request, and changes nothing.
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from capstan_contract.guards import Unchecked
 from capstan_gateway.errors import UpstreamRejected
@@ -19,7 +20,7 @@ from capstan_gateway.pipeline.guards.compiled import CompiledPolicy
 from capstan_gateway.pipeline.guards.counting import PolicyCounts
 from capstan_gateway.pipeline.guards.needs import Judging, Shared
 from capstan_gateway.pipeline.guards.output import read_body
-from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Pieces, pieces_of, with_texts
+from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Pieces, Place, pieces_of, with_texts
 from capstan_gateway.pipeline.guards.streams import guarded_stream, watched_stream
 from capstan_gateway.pipeline.guards.told import blocked, unavailable, unreadable
 from capstan_gateway.pipeline.guards.vocabulary import NAMES
@@ -82,18 +83,22 @@ class GuardLayer:
             raise blocked(found.guard, param=texts[found.findings[0][0]].field, said=found.message)
         if (failed := decision.closes) is not None:
             raise unavailable(failed.guard)
-        written = judging.redactor.rewritten(texts, decision.found)
+        written = await judging.rewritten(judging.redactor, texts, decision)
         if (fixed := judging.redactor.unwritable) is not None:
             judging.blocked_instead(fixed.guard)
             raise blocked(fixed.guard, param=fixed.piece.field)
         changed = [(new.place, new.text) for new, old in zip(written, texts, strict=True) if new is not old]
         if changed:
             ask.names().update(name.strip("[]") for name in judging.redactor.names)
-            ask.request = ask.request.rewritten(with_texts(ask.request.document, changed))
+            ask.request = ask.request.rewritten(await self._changed(ask, changed))
 
     async def _pieces(self, ask: Ask) -> Pieces:
         read = partial(pieces_of, ask.request.document)
         return read() if ask.request.came <= LARGE_BYTES else await beside(self.shared.deps.executor, read)
+
+    async def _changed(self, ask: Ask, changed: Sequence[tuple[Place, str]]) -> dict[str, Any]:
+        change = partial(with_texts, ask.request.document, changed)
+        return change() if ask.request.came <= LARGE_BYTES else await beside(self.shared.deps.executor, change)
 
     def _check_readable(self, ask: Ask, pieces: Pieces) -> None:
         """Refuse what nobody can read where that is a way around the guards, or the policy says so."""

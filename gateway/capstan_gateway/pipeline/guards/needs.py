@@ -7,13 +7,13 @@ from functools import partial
 
 from capstan_contract.guards import Action
 from capstan_gateway.guards.port import Scan
-from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.audit import Audit
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard, CompiledPolicy
 from capstan_gateway.pipeline.guards.counting import BLOCKED, FAILED, WORDS, PolicyCounts
+from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, Lane, Lanes
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.port import Case, Document
 from capstan_gateway.pipeline.guards.redaction import Redactor
@@ -26,7 +26,7 @@ class Shared:
     """What all policies have in common."""
 
     deps: Deps
-    threads: Threads
+    lanes: Lanes
     """Where detectors work that would hold the loop."""
     audit: Audit
     shadows: Shadows
@@ -49,6 +49,11 @@ class Judging:
     adds_logprobs: bool = False
     """Whether the engine is asked for probabilities of tokens that the client did not ask for: they are taken out."""
 
+    @property
+    def lane(self) -> Lane:
+        """Where detectors work for who asks."""
+        return self.shared.lanes.of(self.ask.principal.tenant)
+
     async def decide(
         self, guards: Sequence[CompiledGuard], pieces: Sequence[Piece], *, redactor: Redactor,
         answer: Document | None = None,
@@ -56,7 +61,7 @@ class Judging:
         """Have these guards look at these pieces; raises nothing but CancelledError."""
         loop_time, expires_at = self.shared.deps.loop_time, self.ask.expires_at
         stage = Stage(
-            guards, self.shared.threads, partial(self._asked, answer), redactor.redacted,
+            guards, self.lane, partial(self._asked, answer), redactor.redacted,
             lambda: expires_at - loop_time(),
         )  # fmt: skip
         return await stage.decide(pieces)
@@ -69,6 +74,13 @@ class Judging:
             answer=answer,
         )  # fmt: skip
         return await one.asking.judge(case)
+
+    async def rewritten(self, redactor: Redactor, pieces: Sequence[Piece], decision: Decision) -> list[Piece]:
+        """Give the pieces with what is to be redacted replaced; beside the loop where they are long."""
+        rewrite = partial(redactor.rewritten, pieces, decision.found)
+        if not decision.found or sum(len(piece.text) for piece in pieces) <= INLINE_CHARS:
+            return rewrite()
+        return await beside(self.shared.deps.executor, rewrite)
 
     def record(self, decision: Decision, pieces: Sequence[Piece]) -> None:
         """Count and write down what was decided, and tell the client what it may know."""

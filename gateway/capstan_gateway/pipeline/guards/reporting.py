@@ -1,6 +1,7 @@
 """What the guards of one stream have decided, told once for each of them: when it is over, or one of them ends it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from capstan_contract.guards import Action
@@ -19,7 +20,10 @@ class Report:
 
     def __init__(self, record: Callable[[Decision, Sequence[Piece]], None]) -> None:
         self._record = record
+        self._seen: Piece | None = None
+        """The newest, which is looked at now."""
         self._pieces: list[Piece] = []
+        """The text of the first of each guard and action is told, by its hash; of others none is kept."""
         self._found: dict[tuple[CompiledGuard, Action], list[tuple[int, Finding]]] = {}
         self._failed: dict[CompiledGuard, Failed] = {}
         self._seconds: dict[CompiledGuard, float] = {}
@@ -34,9 +38,12 @@ class Report:
         if self._count >= MOST_FINDINGS:
             return
         self._count += 1
-        if not self._pieces or self._pieces[-1] is not piece:
-            self._pieces.append(piece)
-        findings = self._found.setdefault((guard, guard.action_of(finding)), [])
+        key = guard, guard.action_of(finding)
+        first = key not in self._found
+        if self._seen is not piece or (first and not self._pieces[-1].text):
+            self._seen = piece
+            self._pieces.append(piece if first else replace(piece, text=""))
+        findings = self._found.setdefault(key, [])
         findings.append((len(self._pieces) - 1, finding))
 
     def failed(self, failed: Failed) -> None:
@@ -48,6 +55,7 @@ class Report:
 
     def tell(self) -> None:
         """Tell what was not told."""
+        self._seen = None
         found = [Found(guard, tuple(findings)) for (guard, _), findings in self._found.items()]
         failed, seconds = list(self._failed.values()), list(self._seconds.items())
         pieces, self._pieces, self._found, self._failed, self._seconds = self._pieces, [], {}, {}, {}

@@ -19,13 +19,12 @@ from typing import Final
 from capstan_contract.guards import Action, OnError
 from capstan_contract.guards import Stage as Stages
 from capstan_gateway.guards.escapes import scan_source
-from capstan_gateway.guards.port import NOTHING, Cost, Detector, Finding, Scan
-from capstan_gateway.life.threads import Busy, Threads
+from capstan_gateway.guards.patience import GaveUp, go_on
+from capstan_gateway.guards.port import Cost, Detector, Finding, Scan
+from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, Lane, for_a_moment
 from capstan_gateway.pipeline.guards.pieces import Piece, choose
-
-INLINE_CHARS: Final = 8 * 1024
-"""What cheap guards look at on the loop: below a millisecond each."""
 
 PIECE_CHARS: Final = 100
 """What a text of its own costs beside its characters."""
@@ -107,7 +106,7 @@ class Stage:
     """Who looks, and with what."""
 
     guards: Sequence[CompiledGuard]
-    threads: Threads
+    lane: Lane
     ask: Asking
     redact: Redacting
     seconds_left: Callable[[], float]
@@ -131,7 +130,14 @@ class Stage:
     async def _ask_all(
         self, asked: Sequence[CompiledGuard], pieces: Sequence[Piece], decision: Decision, doubts: _Doubts
     ) -> None:
-        seen = self.redact(pieces, decision.found)
+        try:
+            seen = await self._redacted(pieces, decision)
+        except (Busy, TimeoutError) as error:
+            reason = "busy" if isinstance(error, Busy) else "timeout"
+            for one in asked:
+                decision.failed.append(Failed(one, reason))
+                _take(one, doubts.get(one, ()), decision)
+            return
         numbers = {
             one: [n for n, _ in doubts[one]] if one in doubts else list(choose(pieces, one.sources)) for one in asked
         }
@@ -165,7 +171,9 @@ class Stage:
             if one.is_cheap and sum(len(piece.text) + PIECE_CHARS for piece in texts) <= INLINE_CHARS:
                 began = time.perf_counter()
                 try:
-                    scans = _scanned(one, texts, _GO_ON)
+                    scans = for_a_moment(_scanned, one, texts)
+                except GaveUp:
+                    work.append((one, partial(self._beside, one, texts)))
                 except Exception as error:  # noqa: BLE001 - a detector that fails must not let anything pass
                     decision.failed.append(Failed(one, type(error).__name__))
                 else:
@@ -178,11 +186,15 @@ class Stage:
         await self._all(work, heard, decision)
 
     async def _beside(self, one: CompiledGuard, texts: Sequence[Piece]) -> Sequence[Scan]:
-        stopping = _Stopping()
-        try:
-            return await self.threads.run(_scanned, one, texts, stopping)
-        finally:
-            stopping.stopped = True
+        return await self.lane.run(_scanned, one, texts, size=sum(len(piece.text) for piece in texts))
+
+    async def _redacted(self, pieces: Sequence[Piece], decision: Decision) -> Sequence[Piece]:
+        """Give the pieces as those that ask are to see them. Raises Busy and TimeoutError."""
+        size = sum(len(piece.text) for piece in pieces)
+        if not decision.found or size <= INLINE_CHARS:
+            return self.redact(pieces, decision.found)
+        async with asyncio.timeout(max(0.0, self.seconds_left())):
+            return await self.lane.run(self.redact, pieces, tuple(decision.found), size=size)
 
     async def _asked(self, one: CompiledGuard, pieces: Sequence[Piece]) -> Sequence[Scan]:
         scans = await self.ask(one, pieces)
@@ -232,26 +244,15 @@ class Stage:
         return None
 
 
-class _Stopping:
-    """Tells a thread that nobody waits for it any more."""
-
-    stopped = False
-
-
-_GO_ON: Final = _Stopping()
-
-
-def _scanned(one: CompiledGuard, texts: Sequence[Piece], stopping: _Stopping) -> list[Scan]:
-    """Have its detector look at these texts, at each text once."""
+def _scanned(one: CompiledGuard, texts: Sequence[Piece]) -> list[Scan]:
+    """Have its detector look at these texts, at each text once. Raises GaveUp, or what the detector raises."""
     detector = one.detector
     if detector is None:
         return []
     known: dict[tuple[str, str, bool], Scan] = {}
     scans: list[Scan] = []
     for piece in texts:
-        if stopping.stopped:
-            scans.append(NOTHING)
-            continue
+        go_on()
         key = piece.text, piece.source, piece.escaped
         scan = known.get(key)
         if scan is None:

@@ -71,7 +71,7 @@ def _filters(judging: Judging, guards: Sequence[CompiledGuard]) -> list[StreamFi
     report = Report(judging.record)
     judging.ask.on_end(report.tell)
     watch = Watch(
-        report=report, threads=judging.shared.threads, decide=partial(_decide, judging),
+        report=report, lane=judging.lane, decide=partial(_decide, judging),
         naming=Naming(taken=judging.ask.names()),
         seconds_left=partial(_seconds_left, judging),
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """An answer in one piece: read, judged, rewritten, or withheld."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 
@@ -33,6 +33,7 @@ ANSWERING: Final = frozenset((CHAT_PATH, b"/completions"))
 """Where answers are texts of a model."""
 _PLACEHOLDER: Final = re.compile(rb"\[[A-Z][A-Z0-9_]{1,60}\]")
 """Whatever is written as placeholders are."""
+T = TypeVar("T")
 
 
 async def let_out(judging: Judging, reply: WholeReply, placeholders: Placeholders) -> WholeReply:
@@ -41,9 +42,9 @@ async def let_out(judging: Judging, reply: WholeReply, placeholders: Placeholder
     if judging.ask.request.route.counts or not (judges or (placeholders and await _may_name(judging, reply))):
         return reply
     document = await read(judging, reply)
-    changed, is_withheld = await judged(judging, document) if judges else (document, False)
+    changed, is_withheld = await judged(judging, document, size=len(reply.body)) if judges else (document, False)
     if placeholders:
-        changed = restored(changed, placeholders)
+        changed = await _where(judging, len(reply.body), partial(restored, changed, placeholders))
     if judging.adds_logprobs:
         changed = without_logprobs(changed)
     return await written(judging, reply, changed, withheld=is_withheld)
@@ -63,9 +64,8 @@ async def read(judging: Judging, reply: WholeReply) -> Document:
     """Read an answer within the process' bounds. UpstreamFailed when it is none."""
     ask, executor = judging.ask, judging.shared.deps.executor
     await admit(reply.body, ask.memory, executor, whose=ask.model.id)
-    load = partial(orjson.loads, reply.body)
     try:
-        document = load() if len(reply.body) <= LARGE_BYTES else await beside(executor, load)
+        document = await _where(judging, len(reply.body), partial(orjson.loads, reply.body))
     except orjson.JSONDecodeError:
         document = None
     if not isinstance(document, dict):
@@ -75,21 +75,28 @@ async def read(judging: Judging, reply: WholeReply) -> Document:
 
 async def written(judging: Judging, reply: WholeReply, document: Document, *, withheld: bool) -> WholeReply:
     """Give the reply that says this."""
-    write = partial(to_json, document)
-    body = write() if len(reply.body) <= LARGE_BYTES else await beside(judging.shared.deps.executor, write)
+    body = await _where(judging, len(reply.body), partial(to_json, document))
     return WholeReply(reply.status, reply.content_type, body, withheld=reply.withheld or withheld)
 
 
-async def judged(judging: Judging, document: Document) -> tuple[Document, bool]:
-    """Give the answer as guards let it pass, and whether it is withheld; raises when one that must could not say."""
-    pieces = answer_pieces(document)
+async def _where(judging: Judging, size: int, work: Callable[[], T]) -> T:
+    """Give what this gives: beside the loop where it is about something large."""
+    return work() if size <= LARGE_BYTES else await beside(judging.shared.deps.executor, work)
+
+
+async def judged(judging: Judging, document: Document, *, size: int = 0) -> tuple[Document, bool]:
+    """Give the answer as guards let it pass, and whether it is withheld; raises when one that must could not say.
+
+    `size`: in bytes, how large it is.
+    """
+    pieces = await _where(judging, size, partial(answer_pieces, document))
     redactor = Redactor(judging.ask.names())
     decision = await judging.decide(judging.policy.output, pieces, redactor=redactor, answer=document)
     judging.record(decision, pieces)
-    return concluded(judging, document, decision, pieces, redactor)
+    return await concluded(judging, document, decision, pieces, redactor)
 
 
-def concluded(
+async def concluded(
     judging: Judging, document: Document, decision: Decision, pieces: Sequence[Piece], redactor: Redactor
 ) -> tuple[Document, bool]:
     """Give what follows from a decision for an answer; raises AnswerNotChecked."""
@@ -97,7 +104,7 @@ def concluded(
         return withheld(document), True
     if (failed := decision.closes) is not None:
         raise not_checked(failed.guard)
-    texts = redactor.rewritten(pieces, decision.found)
+    texts = await judging.rewritten(redactor, pieces, decision)
     if redactor.unwritable is not None:
         judging.blocked_instead(redactor.unwritable.guard)
         return withheld(document), True

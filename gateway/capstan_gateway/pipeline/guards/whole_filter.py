@@ -6,9 +6,10 @@ from typing import Final
 from capstan_gateway.streaming.assembly import Assembler
 from capstan_gateway.streaming.filters import Chunks, Document
 from capstan_gateway.streaming.replay import to_chunks
+from capstan_gateway.streaming.sse import json_of
 
 _CHUNK: Final = 64
-"""Bytes that a chunk is more than its text."""
+"""Bytes that a chunk takes beside what is written in it."""
 
 
 class WholeFilter:
@@ -24,18 +25,19 @@ class WholeFilter:
         self._assembler = Assembler()
         self._since: float | None = None
         self._chunks = 0
+        self._bytes = 0
         self._usage = False
 
     @property
     def held(self) -> int:
         """How many bytes of the answer are kept."""
-        text = self._assembler.text
-        return self._chunks * _CHUNK + text.ascii + text.other if self._chunks else 0
+        return self._chunks * _CHUNK + self._bytes
 
     def chunk(self, chunk: Document) -> Chunks:
         """Take a chunk."""
         self._since = self._now() if self._since is None else self._since
         self._chunks += 1
+        self._bytes += len(json_of(chunk))
         self._usage = self._usage or "usage" in chunk
         self._assembler.add(chunk)
         return ()
@@ -48,7 +50,7 @@ class WholeFilter:
         """Give the answer in pieces, as it is after its judgement."""
         if not self._chunks:
             return ()
-        answer, self._assembler, self._chunks = self._assembler.answer(), Assembler(), 0
+        answer, self._assembler, self._chunks, self._bytes = self._assembler.answer(), Assembler(), 0, 0
         found = await self._judge(answer)
         self._waited(self._now() - (self._since or 0.0))
         return tuple(to_chunks(found, usage=self._usage and "usage" in found))
