@@ -20,7 +20,7 @@ from capstan_gateway.pipeline.guards.compiled import CompiledPolicy
 from capstan_gateway.pipeline.guards.counting import PolicyCounts
 from capstan_gateway.pipeline.guards.needs import Judging, Shared
 from capstan_gateway.pipeline.guards.output import read_body
-from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Pieces, Place, pieces_of, with_texts
+from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Pieces, Place, changes, pieces_of, with_texts
 from capstan_gateway.pipeline.guards.streams import guarded_stream, watched_stream
 from capstan_gateway.pipeline.guards.told import blocked, unavailable, unreadable
 from capstan_gateway.pipeline.guards.vocabulary import NAMES
@@ -87,7 +87,7 @@ class GuardLayer:
         if (fixed := judging.redactor.unwritable) is not None:
             judging.blocked_instead(fixed.guard)
             raise blocked(fixed.guard, param=fixed.piece.field)
-        changed = [(new.place, new.text) for new, old in zip(written, texts, strict=True) if new is not old]
+        changed = changes(written, texts)
         if changed:
             ask.names().update(name.strip("[]") for name in judging.redactor.names)
             ask.request = ask.request.rewritten(await self._changed(ask, changed))

@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from capstan_contract.guards import Source
-from capstan_gateway.pipeline.guards.pieces import Piece, Pieces, Place, Within, walk
+from capstan_gateway.pipeline.guards.pieces import Piece, Pieces, Place, Within, join, walk
 
 Document = dict[str, Any]
 FINISH: Final = "content_filter"
@@ -50,12 +50,15 @@ def _message(message: Mapping[str, Any], place: Place, found: Pieces) -> None:
             walk(value, at, Source.TOOL_ARGUMENTS, found)
         elif name != "role":
             within = _WITHIN.get(name, Within.NOTHING)
+            begin = len(found.texts)
             walk(value, at, Source.TEXT, found, aside=name not in ("content", "refusal"), within=within)
+            if name == "content":
+                join(found, begin, at)
 
 
 def may_be_restored(piece: Piece) -> bool:
     """Whether values may stand in a text for their placeholders: in streams they do not in names and ids of calls."""
-    if piece.fixed:
+    if piece.fixed or piece.parts:
         return False
     return piece.source is not Source.TOOL_ARGUMENTS or not _ARGUMENTS.isdisjoint(piece.place.steps())
 

@@ -6,7 +6,7 @@ ids) is named in `Pieces.unchecked`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -76,6 +76,11 @@ class Piece:
     """Whether it is a setting or a name rather than something that is said: what judges meaning may pass over it."""
     fixed: bool = False
     """Whether nothing else can be written in its place: the name of a field, or what stands there in another form."""
+
+    parts: tuple[int, ...] = ()
+    """Where it is what several pieces say behind one another: their numbers. It is looked at, and never written."""
+    is_part: bool = False
+    """Whether what it says is said by such a piece too."""
 
     @property
     def says(self) -> bool:
@@ -156,12 +161,31 @@ def _message(message: Any, place: Place, found: Pieces) -> None:
                 found.texts.append(Piece(value, source, at))
         else:
             within = Within.PARTS if name == "content" else Within.NOTHING
+            begin = len(found.texts)
             walk(value, at, source, found, aside=name not in _SAID, within=within)
+            if within is Within.PARTS:
+                join(found, begin, at)
 
 
 def _name(name: str, place: Place, source: Source, found: Pieces) -> None:
     if name and name not in NAMES:
         found.texts.append(Piece(name, source, place, aside=True, fixed=True))
+
+
+def join(found: Pieces, begin: int, place: Place) -> None:
+    """Add what the parts of one message, which stand there, say together: engines put them behind one another."""
+    parts: dict[Source, list[int]] = {}
+    for number in range(begin, len(found.texts)):
+        piece = found.texts[number]
+        at = piece.place.before
+        if at is not None and at.before is place and piece.place.step == "text" and not piece.fixed:
+            parts.setdefault(piece.source, []).append(number)
+    for source, numbers in parts.items():
+        if len(numbers) > 1:
+            text = "".join(found.texts[number].text for number in numbers)
+            for number in numbers:
+                found.texts[number] = replace(found.texts[number], is_part=True)
+            found.texts.append(Piece(text, source, place, parts=tuple(numbers)))
 
 
 class Within(Enum):
@@ -290,6 +314,11 @@ def with_texts(document: Mapping[str, Any], texts: Iterable[tuple[Place, str]]) 
             holder = inner
         holder[place.step] = text
     return root
+
+
+def changes(new: Iterable[Piece], old: Iterable[Piece]) -> list[tuple[Place, str]]:
+    """Give what is to be written where pieces have become others."""
+    return [(one.place, one.text) for one, was in zip(new, old, strict=True) if one is not was and not one.parts]
 
 
 def choose(pieces: Iterable[Piece], sources: frozenset[Source]) -> Iterator[int]:

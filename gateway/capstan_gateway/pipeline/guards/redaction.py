@@ -9,6 +9,7 @@ from capstan_gateway.guards.placeholders import Piece as Marked
 from capstan_gateway.guards.placeholders import redact as replaced
 from capstan_gateway.guards.port import Finding
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.joined import spread
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.stage import Found
 
@@ -47,14 +48,20 @@ class Redactor:
                     restored.setdefault(number, []).append(finding)
         if not marks:
             return list(pieces)
+        given = spread(pieces, marks, restored)
         marked = [
-            Marked(piece.text, marks.get(n, ()), piece.escaped, restored.get(n, ()), document=piece.escaped)
+            Marked(
+                given.get(n, piece.text), marks.get(n, ()), piece.escaped, restored.get(n, ()), document=piece.escaped
+            )
             for n, piece in enumerate(pieces)
         ]
-        texts = replaced(marked, naming=self._naming).texts
+        texts = list(replaced(marked, naming=self._naming).texts)
+        for n, piece in enumerate(pieces):
+            if piece.parts:
+                texts[n] = "".join(texts[part] for part in piece.parts)
         return [
-            replace(piece, text=text) if n in marks else piece
-            for n, (piece, text) in enumerate(zip(pieces, texts, strict=True))
+            replace(piece, text=text) if text != piece.text else piece
+            for piece, text in zip(pieces, texts, strict=True)
         ]
 
     def rewritten(self, pieces: Sequence[Piece], found: Sequence[Found]) -> list[Piece]:

@@ -23,6 +23,7 @@ from capstan_gateway.guards.patience import GaveUp, go_on
 from capstan_gateway.guards.port import Cost, Detector, Finding, Scan
 from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
+from capstan_gateway.pipeline.guards.joined import told_once
 from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, Lane, for_a_moment
 from capstan_gateway.pipeline.guards.pieces import Piece, choose
 
@@ -138,9 +139,7 @@ class Stage:
                 decision.failed.append(Failed(one, reason))
                 _take(one, doubts.get(one, ()), decision)
             return
-        numbers = {
-            one: [n for n, _ in doubts[one]] if one in doubts else list(choose(pieces, one.sources)) for one in asked
-        }
+        numbers = {one: [n for n, _ in doubts[one]] if one in doubts else list(_whole(pieces, one)) for one in asked}
         await self._all(
             [(one, partial(self._asked, one, [seen[n] for n in numbers[one]])) for one in asked],
             lambda one, scans: _take(one, zip(numbers[one], scans, strict=True), decision, later=True),
@@ -157,7 +156,7 @@ class Stage:
         numbers: dict[CompiledGuard, list[int]] = {}
 
         def heard(one: CompiledGuard, scans: Sequence[Scan]) -> None:
-            told = list(zip(numbers[one], scans, strict=True))
+            told = told_once(pieces, list(zip(numbers[one], scans, strict=True)))
             if one.asking is not None and (unsure := [(n, scan) for n, scan in told if scan.doubt is not None]):
                 doubts[one] = unsure
                 told = [(n, scan) for n, scan in told if scan.doubt is None]
@@ -242,6 +241,11 @@ class Stage:
         finally:
             decision.seconds.append((one, time.perf_counter() - began))
         return None
+
+
+def _whole(pieces: Sequence[Piece], one: CompiledGuard) -> Iterable[int]:
+    """Give the numbers of what somebody is asked about: parts of one text are that text."""
+    return (number for number in choose(pieces, one.sources) if not pieces[number].is_part)
 
 
 def _scanned(one: CompiledGuard, texts: Sequence[Piece]) -> list[Scan]:

@@ -21,7 +21,7 @@ from capstan_gateway.pipeline.guards.output import (
     withheld,
     without_echoes,
 )
-from capstan_gateway.pipeline.guards.pieces import Piece, with_texts
+from capstan_gateway.pipeline.guards.pieces import Piece, changes, with_texts
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.stage import Decision
 from capstan_gateway.pipeline.guards.told import not_checked
@@ -108,8 +108,8 @@ async def concluded(
     if redactor.unwritable is not None:
         judging.blocked_instead(redactor.unwritable.guard)
         return withheld(document), True
-    changes = [(new.place, new.text) for new, old in zip(texts, pieces, strict=True) if new is not old]
-    return (without_echoes(with_texts(document, changes)) if changes else document), False
+    changed = changes(texts, pieces)
+    return (without_echoes(with_texts(document, changed)) if changed else document), False
 
 
 def restored(document: Document, placeholders: Placeholders) -> Document:

@@ -16,7 +16,11 @@ _SAID: Final = frozenset((Source.SYSTEM, Source.USER))
 
 def last_question(document: Mapping[str, Any]) -> str:
     """Give what the user has said last; "" when that is nothing."""
-    said = [piece.text for piece in pieces_of(document).texts if piece.source is Source.USER and not piece.aside]
+    said = [
+        piece.text
+        for piece in pieces_of(document).texts
+        if piece.source is Source.USER and not (piece.aside or piece.is_part)
+    ]
     return said[-1] if said else ""
 
 
@@ -26,7 +30,7 @@ def context_of(document: Mapping[str, Any]) -> list[str]:
     Documents and results of tools are such texts, and what system and user say with them. Without any, what these say
     is context where it is long enough to be one.
     """
-    texts = [piece for piece in pieces_of(document).texts if not piece.aside and piece.text.strip()]
+    texts = [piece for piece in pieces_of(document).texts if not (piece.aside or piece.is_part) and piece.text.strip()]
     given = any(piece.source in _GIVEN for piece in texts)
     context = [piece.text for piece in texts if piece.source in _GIVEN | _SAID]
     return context if given or sum(map(len, context)) >= LEAST_CONTEXT_CHARS else []
