@@ -14,12 +14,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from capstan_contract.admin_keys import LEAST_KEY_BYTES, key_words
 from capstan_gateway.identity.credential import MAX_CREDENTIAL_BYTES, refused
 from capstan_gateway.life.threads import Threads
 
 log = logging.getLogger(__name__)
 
-LEAST_KEY_BYTES: Final = 16
 MOST_KEYS: Final = 2
 LOOK_SECONDS: Final = 2.0
 """How often the file is looked at."""
@@ -51,7 +51,7 @@ class AdminKey:
 
     def check(self, credential: bytes) -> None:
         """Return where this is a valid key; Unauthenticated otherwise. Takes the same time for every wrong one."""
-        given = [_digest(key) for key in credential[:MAX_CREDENTIAL_BYTES].split(maxsplit=MOST_KEYS)[:MOST_KEYS]]
+        given = [_digest(key) for key in usable_keys(credential[:MAX_CREDENTIAL_BYTES])]
         fits = [hmac.compare_digest(digest, known) for digest in given for known in self._digests]
         if not any(fits):
             raise refused(credential)
@@ -83,11 +83,12 @@ class AdminKey:
 
 def usable_keys(text: bytes) -> list[bytes]:
     """Give the keys in a file: the first two of its words that are long enough, and could be a header's value."""
-    return [word for word in text.split() if len(word) >= LEAST_KEY_BYTES and _fits_a_header(word)][:MOST_KEYS]
+    return key_words(text)[:MOST_KEYS]
 
 
-def _fits_a_header(key: bytes) -> bool:
-    return all(0x21 <= byte <= 0x7E for byte in key)
+def whole_words(text: bytes) -> bytes:
+    """Give what was read of a file without the last word, where there is more of it: half a key is none."""
+    return text if len(text) <= MAX_FILE_BYTES else b" ".join(text.split()[:-1])
 
 
 def _digest(key: bytes) -> bytes:
@@ -97,6 +98,6 @@ def _digest(key: bytes) -> bytes:
 def _read(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES)
+            return whole_words(file.read(MAX_FILE_BYTES + 1))
     except OSError:
         return None

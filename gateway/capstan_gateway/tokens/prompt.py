@@ -61,6 +61,12 @@ _NO_PROMPT: Final = frozenset(
 )  # fmt: skip
 """Fields of requests that are no part of a prompt, or of which nobody knows how much of one they make."""
 _PLAIN: Final = _NO_PROMPT | {"messages"}
+_CUTTING: Final = frozenset(
+    ("truncate_prompt_tokens", "truncation", "truncate", "max_tokens_per_doc", "max_chunks_per_doc")
+)
+"""Fields that let an engine read less than what it was sent."""
+_READ: Final = (_PLAIN | {"prompt", "input", "system", "tools"}) - _CUTTING
+"""Fields of which an engine reads all that counts, and nothing else."""
 _UNWRITTEN: Final = frozenset(
     ("signature", "encrypted_content", "cache_control", "citations", "annotations", "logprobs")
 )
@@ -204,6 +210,12 @@ def prompt_tokens(document: Mapping[str, Any], *, pairs: bool = True) -> int:
     """
     plain = _plain_tokens(document.get("messages")) if _PLAIN.issuperset(document) else -1
     return plain if plain >= 0 else _read_tokens(document, pairs=pairs)
+
+
+def is_read_whole(document: Mapping[str, Any]) -> bool:
+    """Whether what an engine tells of this request's prompt is of what was estimated: it is not told to cut anything
+    off, and no field counts of which it is not known whether an engine reads it."""
+    return _READ.issuperset(document)
 
 
 def _plain_tokens(messages: object) -> int:

@@ -18,6 +18,7 @@ from capstan_operator.settings import BuildSettings
 NAMES: Final = ("day", "tenant", "team", "user", "model")
 FORMS: Final = ("table", "csv", "json")
 NANO: Final = 1_000_000_000
+_FORMULA: Final = ("=", "+", "-", "@")
 _NUMBERS: Final = ("requests", "input_tokens", "cached_tokens", "output_tokens", "dollars", "unpriced_requests")
 _EPILOG: Final = """\
 Any gateway is asked: that of the cluster which the kubeconfig names, by way of its API server (which needs the right to
@@ -109,10 +110,22 @@ def written(told: Mapping[str, Any], form: str) -> str:
     head = [*names, *_NUMBERS]
     if form == "csv":
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([head, *rows])
+        safe = [[*map(_no_formula, map(_printable, row[: len(names)])), *row[len(names) :]] for row in rows]
+        csv.writer(text, lineterminator="\n").writerows([head, *safe])
         return text.getvalue()
+    rows = [[*map(_printable, row)] for row in rows]
     total = {name: sum(row[name] for row in told["rows"]) for name in (*_NUMBERS[:4], "nano_dollars", _NUMBERS[5])}
     return _table([head, *rows, ["total", *[""] * (len(names) - 1), *_numbers(total)]], left=len(names))
+
+
+def _no_formula(name: str) -> str:
+    """Give a name as no spreadsheet takes it for a formula: issuers choose names. ("CSV Injection", OWASP.)"""
+    return f"'{name}" if name.lstrip().startswith(_FORMULA) else name
+
+
+def _printable(name: str) -> str:
+    """Give a name without what a terminal would do something with, and without ends of lines."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in name)
 
 
 def _numbers(row: Mapping[str, int]) -> list[str]:

@@ -18,6 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+from capstan_contract.admin_keys import LEAST_KEY_BYTES, key_words
 from capstan_contract.names import ADMIN_KEY_FIELD, COMPONENT_LABEL
 from capstan_operator.errors import OperatorError
 from capstan_operator.local.key_file import ADMIN
@@ -56,9 +57,19 @@ def fetch(arguments: argparse.Namespace, query: Mapping[str, str]) -> bytes:
 
 
 def given_key(file: Path | None) -> str:
-    """Give the key of the file or the variable: the first one of two; "" where there is none."""
-    text = os.environ.get(KEY_VARIABLE, "") if file is None else file.read_text()
-    return next(iter(text.split()), "")
+    """Give the key of the file or the variable: the first one of two; "" where there is no text. ValueError for a text
+    without a key."""
+    if file is not None:
+        return first_key(file.read_bytes(), str(file))
+    return first_key(os.environ.get(KEY_VARIABLE, "").encode("utf-8", "surrogateescape"), KEY_VARIABLE)
+
+
+def first_key(text: bytes, where: str) -> str:
+    """Give the first word that gateways take for a key; "" of an empty text, ValueError of one that has none."""
+    keys = key_words(text)
+    if not keys and text.strip():
+        raise ValueError(f"no admin key in {where}: one has {LEAST_KEY_BYTES} printable characters of ASCII or more")
+    return keys[0].decode() if keys else ""
 
 
 def checked(url: str) -> str:
@@ -101,9 +112,10 @@ def address_of(state: Path) -> str:
 def local_key(state: Path) -> str:
     """Give the admin key of a state directory; "" where it has none."""
     try:
-        return (state / KEYS / ADMIN).read_text().strip()
+        text = (state / KEYS / ADMIN).read_bytes()
     except FileNotFoundError:
         return ""
+    return first_key(text, str(state / KEYS / ADMIN))
 
 
 async def by_cluster(arguments: argparse.Namespace, query: Mapping[str, str], key: str) -> bytes:
@@ -153,5 +165,4 @@ async def _cluster_key(kube: Any, namespace: str, service: str) -> str:
         secret = await kube.get(SECRETS, name, namespace=namespace)
     except OperatorError as error:
         raise ValueError(f"no admin key: {error}; give it with --key-file or {KEY_VARIABLE}") from None
-    text = base64.b64decode((secret.get("data") or {}).get(ADMIN_KEY_FIELD) or "").decode("ascii", "replace")
-    return next(iter(text.split()), "")
+    return first_key(base64.b64decode((secret.get("data") or {}).get(ADMIN_KEY_FIELD) or ""), f"the Secret {name}")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from capstan_contract.admin_keys import key_words
 from capstan_contract.names import ADMIN_KEY_FIELD, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PRIVACY_KEY
 from capstan_operator.backoff import Backoff
 from capstan_operator.kube.errors import KubeError, NotFound
@@ -160,8 +161,7 @@ def has_key(secret: Manifest, purpose: Purpose) -> bool:
 
 def lines_of(secret: Manifest, field: str) -> tuple[str, ...]:
     """Give the lines and words of a Secret that gateways take, and that can be sent in a header: each is a key."""
-    words = (word for word in _value(secret, field).split() if len(word) >= LEAST_BYTES)
-    return tuple(word.decode() for word in words if all(0x21 <= byte <= 0x7E for byte in word))
+    return tuple(word.decode() for word in key_words(_value(secret, field)))
 
 
 def build_secret(purpose: Purpose, name: str, namespace: str, value: str) -> Manifest:

@@ -46,6 +46,8 @@ class Engine:
         self.asked: list[dict[str, Any]] = []
         self.broken: set[str] = set()
         self.hangs = False
+        self.used = 0
+        """What a chat is said to have used; 0: as many as are counted."""
 
     async def respond(self, received: Received, wire: Wire) -> None:
         """Answer."""
@@ -60,7 +62,8 @@ class Engine:
             usage = {"prompt_tokens": self.tokens, "total_tokens": self.tokens}
             await wire.json({"object": "list", "data": [], "model": "m", "usage": usage})
         else:
-            usage = {"prompt_tokens": self.tokens, "completion_tokens": 1, "total_tokens": self.tokens + 1}
+            used = self.used or self.tokens
+            usage = {"prompt_tokens": used, "completion_tokens": 1, "total_tokens": used + 1}
             await wire.json({**completion("chat"), "usage": usage})
 
 
@@ -247,6 +250,40 @@ async def test_a_follow_up_is_known_by_what_came_before(tmp_path: Path) -> None:
         assert (await ask(gateway, messages=[*text(300), *turn, *turn])).status_code == 200
         assert (len(engine.asked), reserved(gateway)) == (2, 60 + 60 + 11 + 60)
         assert gateway.metric(COUNTS, by="prefix") == 1
+
+
+@pytest.mark.parametrize(("more", "learnt"), [({}, True), ({"truncate_prompt_tokens": 10}, False), ({"x": "y"}, False)])
+async def test_nobody_teaches_by_prompts_that_are_cut_off(tmp_path: Path, more: dict[str, Any], learnt: bool) -> None:
+    """What others' prompts are taken to cost is learnt from those alone which an engine reads as they are."""
+    engine, one = Engine(30), policy(tokens_limit(100_000))
+
+    def reserved(gateway: RunningGateway) -> float:
+        return gateway.metric("llm_limit_tokens_total", policy="test/p", rule="in", stage="reserved")
+
+    async with (
+        FakeUpstream(engine.respond) as upstream,
+        running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one]) as gateway,
+    ):
+        for _ in range(20):
+            assert (await ask(gateway, **more)).status_code == 200
+        before = reserved(gateway)
+        assert (await ask(gateway)).status_code == 200
+        assert (reserved(gateway) - before < 50) is learnt
+
+
+async def test_nothing_is_refused_for_good_by_what_a_conversation_once_had(tmp_path: Path) -> None:
+    """Templates drop what was thought in earlier turns, so that a prompt may be shorter than its own beginning was."""
+    engine, one = Engine(245), policy(tokens_limit(250))
+    engine.used = 10
+    turn = [{"role": "assistant", "content": "yes"}, {"role": "user", "content": "x" * 160}]
+    async with (
+        FakeUpstream(engine.respond) as upstream,
+        running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one]) as gateway,
+    ):
+        assert (await ask(gateway, messages=text(300))).status_code == 200
+        engine.tokens = 100
+        assert (await ask(gateway, messages=[*text(300), *turn])).status_code == 200
+        assert len(engine.asked) == 2
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings", "/v1/messages"])

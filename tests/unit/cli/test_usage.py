@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import csv
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +15,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from capstan_operator.cli.main import main
-from capstan_operator.cli.usage_source import checked
+from capstan_operator.cli.usage import written
+from capstan_operator.cli.usage_source import checked, given_key
 
 ROWS: dict[str, Any] = {
     "object": "usage", "source": "redis", "by": ["tenant"],
@@ -162,7 +165,7 @@ async def test_capstan_up_is_asked_by_its_state_directory(
     async with TestServer(app) as server:
         (tmp_path / "gateway-url").write_text(f"http://127.0.0.1:{server.port}\n")
         (tmp_path / "keys").mkdir()
-        (tmp_path / "keys" / "admin-key").write_text(f"{KEY}\n")
+        (tmp_path / "keys" / "admin-key").write_text(f"short1\n{KEY}\nanother-another-another\n")
         assert await usage("--state-dir", str(tmp_path)) == 0
     assert keys == [f"Bearer {KEY}"]
 
@@ -173,3 +176,39 @@ def test_the_address_of_the_api_is_not_that_of_the_admin(url: str) -> None:
     with pytest.raises(ValueError, match="leave /v1"):
         checked(url)
     assert checked("http://h:9090/") == "http://h:9090"
+
+
+def test_what_gateways_take_for_a_key_is_sent(tmp_path: Path) -> None:
+    """The first word that is long enough, as they read the same file; a text without one is refused, not repeated."""
+    file = tmp_path / "key"
+    for text, key in ((f"short1\n{KEY}", KEY), (f"{KEY} {KEY}2", KEY), ("\n", "")):
+        file.write_text(text)
+        assert given_key(file) == key
+    for text in ("short1", "\u00e9" * 20):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"no admin key in .*: one has 16 printable") as caught:
+            given_key(file)
+        assert text not in str(caught.value)
+
+
+NUMBERS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "nano_dollars", "unpriced_requests")
+TOLD = {"object": "usage", "by": ["tenant"], "rows": []}
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "=a\rb"])
+def test_no_name_is_a_formula(name: str) -> None:
+    """Issuers of tokens choose names, and a spreadsheet would reckon with what begins like one."""
+    row = {**dict.fromkeys(NUMBERS, 0), "tenant": name}
+    cells = list(csv.reader(io.StringIO(written({**TOLD, "rows": [row]}, "csv"), newline="")))
+    assert [len(row) for row in cells] == [7, 7]
+    assert cells[1][0] == "'" + name.replace("\r", "\\r")
+    row["tenant"] = "a=b-c"
+    assert written({**TOLD, "rows": [row]}, "csv").splitlines()[1].startswith("a=b-c,")
+
+
+def test_no_name_reaches_the_terminal_as_an_order() -> None:
+    """What is not printable is written as an escape, and each row stays one line."""
+    row = {**dict.fromkeys(NUMBERS, 0), "tenant": "a\x1b[2J\nb\u202ec \u00e9"}
+    lines = written({**TOLD, "rows": [row]}, "table").splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("a\\x1b[2J\\nb\\u202ec \u00e9 ")

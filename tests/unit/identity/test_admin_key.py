@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from capstan_gateway.errors import Unauthenticated
-from capstan_gateway.identity.admin_key import AdminKey, Standing, usable_keys
+from capstan_gateway.identity.admin_key import MAX_FILE_BYTES, AdminKey, Standing, usable_keys, whole_words
 from support.wait import eventually
 
 OLD, NEW = b"old-old-old-old-old", b"new-new-new-new-new"
@@ -59,6 +59,22 @@ def test_who_sends_the_whole_file_is_let_in_by_a_key_in_it() -> None:
         key.take(held)
         assert is_valid(key, OLD + b" " + NEW)
         assert not is_valid(key, b"a-guess-a-guess-a b-guess-b-guess-b " + held)
+
+
+def test_words_that_are_no_keys_do_not_count_in_what_is_sent_either() -> None:
+    """Who sends a whole file is let in, whatever stands in it before the keys."""
+    key = AdminKey()
+    key.take(b"short1 short2 " + OLD)
+    assert is_valid(key, b"short1 short2 " + OLD)
+    assert is_valid(key, OLD)
+
+
+def test_half_a_key_is_none() -> None:
+    """Of a file that is too long to be read whole the last word that was read is no key."""
+    whole = b"x" * (MAX_FILE_BYTES - 40) + b" " + OLD
+    assert whole_words(whole) == whole
+    assert whole_words((whole + b" " + NEW * 4)[: MAX_FILE_BYTES + 1]).endswith(b" " + OLD)
+    assert whole_words(b"x" * (MAX_FILE_BYTES + 1)) == b""
 
 
 def test_what_is_not_the_key_is_refused() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from capstan_gateway.tokens.prompt import IMAGE_TOKENS, SMALL_IMAGE_TOKENS, prompt_tokens
+from capstan_gateway.tokens.prompt import IMAGE_TOKENS, SMALL_IMAGE_TOKENS, is_read_whole, prompt_tokens
 
 
 def _image(**more: str) -> dict[str, Any]:
@@ -173,3 +173,16 @@ def test_a_known_role_is_in_what_is_around_a_message(role: str) -> None:
 def test_a_role_that_is_no_text_makes_no_estimate_fail(role: Any) -> None:
     """It is refused elsewhere, where it is refused."""
     assert prompt_tokens({"messages": [{"role": role, "content": "x"}]}) >= 7
+
+
+@pytest.mark.parametrize(
+    ("field", "whole"),
+    [
+        ("temperature", True), ("tools", True), ("max_tokens", True), ("stream", True),
+        ("truncate_prompt_tokens", False), ("truncation", False), ("truncate", False), ("max_tokens_per_doc", False),
+        ("a_name_of_tomorrow", False), ("documents", False), ("chat_template", False), ("chat_template_kwargs", False),
+    ],
+)  # fmt: skip
+def test_what_an_engine_may_not_read_tells_nothing_of_estimates(field: str, whole: bool) -> None:
+    """Who lets it cut a prompt off, or hides text from it, would teach that everybody's prompts are short."""
+    assert is_read_whole({"model": "m", "messages": [], field: 10}) is whole

@@ -10,7 +10,7 @@ from capstan_gateway.limits.port import Charge, Outcome, Reservation, StoreDown,
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.estimates import asked_output
 from capstan_gateway.pipeline.limits.counting import PolicyCells
-from capstan_gateway.pipeline.limits.doubts import is_far, is_open
+from capstan_gateway.pipeline.limits.doubts import fits, is_far, is_open
 from capstan_gateway.pipeline.limits.grant import Grant
 from capstan_gateway.pipeline.limits.needs import Need, Needs, Shared, beyond
 from capstan_gateway.pipeline.limits.rules import Plan
@@ -94,8 +94,9 @@ class Deciding:
         if counts is None or not need.estimate or len(verdict.standings) != len(need.charges):
             return None
         rooms = [[one.remaining for one in verdict.standings]]
+        ever = [counter.rule.limit - had for counter, had in zip(plan.counters, taken, strict=True)]
         if verdict.outcome is Outcome.NEVER:
-            rooms.append([counter.rule.limit - had for counter, had in zip(plan.counters, taken, strict=True)])
+            rooms.append(ever)
 
         def missing_at(tokens: int) -> Sequence[int]:
             at = self._needs.of(ask, plan, model, need.estimate, count=tokens, waived=need.waived)
@@ -107,6 +108,7 @@ class Deciding:
             need.estimate,
             self._shared.ratios,
             lambda least, most: any(is_open(missing_at, room, least, most) for room in rooms),
+            lambda tokens: not fits(missing_at(tokens), ever),
         )
 
     async def reserve(self, charges: tuple[Charge, ...]) -> Reservation | Verdict:

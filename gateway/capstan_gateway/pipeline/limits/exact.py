@@ -1,13 +1,15 @@
 """How many tokens a prompt really has, for a decision that depends on it.
 
-    known        it was counted before, or the conversation was, some turns ago, and what came since decides nothing
+    known        it was counted before, or the conversation was, some turns ago, and what came since decides nothing:
+                 but not that it is refused for good, since templates drop what was thought in earlier turns
     a tokenizer  the model's own, in this process, where one was shipped
     the engine   its `/tokenize`; nothing of a prompt is sent to a hosted API before it is admitted and judged
     nobody       the estimate stands: no answer in time, too many questions, pictures, a virtual model (which of its
                  members answers is not known yet)
 
-One request asks once. An engine that does not answer in time is left alone for a while, so that a hanging one costs one
-deadline and not one for each request. A tokenizer that is late is late for that request alone.
+A request asks once for each model that it may be answered by. An engine that does not answer in time is left alone for
+a while, so that a hanging one costs one deadline and not one for each request. A tokenizer that is late is late for
+that request alone.
 """
 
 import asyncio
@@ -75,11 +77,13 @@ class ExactCounts:
         self._asking = 0
 
     async def count(
-        self, ask: Ask, model: ServedModel, estimate: int, ratios: PromptRatios, is_open: IsOpen
-    ) -> int | None:
+        self, ask: Ask, model: ServedModel, estimate: int, ratios: PromptRatios, is_open: IsOpen,
+        is_too_many: Callable[[int], bool] = lambda _: False,
+    ) -> int | None:  # fmt: skip
         """Give a number by which the request can be decided for this model; None: the estimate stands.
 
-        Nobody is asked where the decision is not open. It never raises but when it is cancelled.
+        Nobody is asked where the decision is not open. `is_too_many` says that so many are refused for good, which no
+        number does that is only guessed from an earlier one. It never raises but when it is cancelled.
         """
         if not is_open(*ratios.range_of(model.id, estimate)):
             return None
@@ -87,7 +91,7 @@ class ExactCounts:
         if self._may_count(ask, model):
             self._asking += 1
             try:
-                by, tokens = await self._find(ask, model, ratios, is_open)
+                by, tokens = await self._find(ask, model, ratios, is_open, is_too_many)
             except (TimeoutError, RoutingError, UpstreamError, GatewayError):
                 pass
             finally:
@@ -121,11 +125,11 @@ class ExactCounts:
             del paused[next(iter(paused))]
 
     async def _find(
-        self, ask: Ask, model: ServedModel, ratios: PromptRatios, is_open: IsOpen
+        self, ask: Ask, model: ServedModel, ratios: PromptRatios, is_open: IsOpen, is_too_many: Callable[[int], bool]
     ) -> tuple[str, int | None]:
         deadline = asyncio.get_running_loop().time() + self._seconds
         async with asyncio.timeout_at(deadline):
-            by, tokens, names = await self._find_here(ask, model, ratios, is_open)
+            by, tokens, names = await self._find_here(ask, model, ratios, is_open, is_too_many)
         if tokens is None and self._may_ask(ask, model):
             by, tokens = CountedBy.ENGINE, await self._ask(ask, model, deadline)
         if tokens is None:
@@ -146,7 +150,7 @@ class ExactCounts:
             raise
 
     async def _find_here(
-        self, ask: Ask, model: ServedModel, ratios: PromptRatios, is_open: IsOpen
+        self, ask: Ask, model: ServedModel, ratios: PromptRatios, is_open: IsOpen, is_too_many: Callable[[int], bool]
     ) -> tuple[str, int | None, list[bytes]]:
         """Give who knows it in this process, the tokens if somebody does, and the names of the conversation."""
         counter, document = self._deps.counters.of(model.id), ask.request.document
@@ -158,8 +162,9 @@ class ExactCounts:
                 return CACHE, known.tokens, names
             since = prompt_tokens({"messages": document["messages"][known.beginning :]})
             least, most = ratios.range_of(model.id, since)
-            if not is_open(known.tokens + least, known.tokens + most):
-                return PREFIX, known.tokens + ratios.corrected(model.id, since), names
+            guessed = known.tokens + ratios.corrected(model.id, since)
+            if not is_open(known.tokens + least, known.tokens + most) and not is_too_many(guessed):
+                return PREFIX, guessed, names
         if counter is None:
             return NOBODY, None, names
         try:

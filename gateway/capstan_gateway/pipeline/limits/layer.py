@@ -29,6 +29,7 @@ from capstan_gateway.pipeline.limits.rules import Plan, Policy
 from capstan_gateway.pipeline.limits.streams import is_metered, metered_stream, output_in
 from capstan_gateway.pipeline.limits.told import soft_limited
 from capstan_gateway.pipeline.reply import Reply, StreamReply
+from capstan_gateway.tokens.prompt import is_read_whole
 
 _new: Final = tuple.__new__
 """NB: the constructor of a named tuple of Python's takes several times as long."""
@@ -168,7 +169,11 @@ class RateLimitLayer:
         )
         if need.waived:
             grant.waived = need.waived
-        if need.estimate and shared.ratios.wants(self._model_id, need.estimate):
+        if (
+            need.estimate
+            and shared.ratios.wants(self._model_id, need.estimate)
+            and is_read_whole(ask.request.document)  # NB: or anybody could teach what others' prompts cost.
+        ):
             grant.estimate, grant.ratios = need.estimate, shared.ratios
         if plan.same is None:
             grant.held, grant.covering = need.charges, self._cover
