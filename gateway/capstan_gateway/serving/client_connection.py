@@ -322,8 +322,12 @@ class ClientConnection(asyncio.Protocol):
         handler = service.handlers.get(exchange.target) or service.handler(exchange.target)
         if service.cors is not None:
             handler = cross_origin(service.cors, exchange, handler)
+        loop, serving = self._loop, self._serve(exchange, handler)
         # NB: `create_task` writes a numbered name for each task, which takes as long as to make it and is kept with it.
-        exchange.task = asyncio.Task(self._serve(exchange, handler), loop=self._loop, name=TASK_NAME)
+        if loop.get_task_factory() is None:
+            exchange.task = asyncio.Task(serving, loop=loop, name=TASK_NAME)
+        else:
+            exchange.task = loop.create_task(serving, name=TASK_NAME)
 
     def _begin_next(self) -> None:
         self._begin(self._pipelined.popleft())
