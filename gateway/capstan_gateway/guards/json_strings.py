@@ -4,46 +4,26 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-_MARKS: Final = re.compile(r'["\\{}\[\]]')
+from capstan_gateway.streaming.json_marks import JsonMarks
+
 _TO_AN_END: Final = re.compile(r"[^}\]]*[}\]]|[^}\]]+\Z")
 
 
-class JsonPlace:
-    """A place in the source of a document."""
+class JsonPlace(JsonMarks):
+    """A place in the source of a document. Brackets outside of one end nothing."""
 
-    __slots__ = ("_depth", "_escaped", "complete", "in_string")
+    __slots__ = ("complete",)
 
     def __init__(self) -> None:
-        self._depth = 0
-        self._escaped = False
-        self.in_string = False
+        super().__init__()
         self.complete = False
         """Whether an object or a list has ended that was not in another one."""
 
-    def go_on(self, text: str) -> None:
-        """Go over the next piece."""
-        at = 0
-        for mark in _MARKS.finditer(text):
-            if self._escaped and mark.start() > at:
-                self._escaped = False
-            self._mark(mark.group())
-            at = mark.end()
-        if at < len(text):
-            self._escaped = False
-
-    def _mark(self, mark: str) -> None:
-        if self._escaped:
-            self._escaped = False
-        elif self.in_string:
-            self._escaped = mark == "\\"
-            self.in_string = mark != '"'
-        elif mark == '"':
-            self.in_string = True
-        elif mark in "{[":
-            self._depth += 1
-        elif mark in "}]" and self._depth:
-            self._depth -= 1
-            self.complete = self.complete or self._depth == 0
+    def close(self) -> None:
+        """Take a bracket that ends an object or a list."""
+        if self.depth:
+            self.depth -= 1
+            self.complete = self.complete or self.depth == 0
 
 
 def to_ends(text: str) -> Iterator[str]:

@@ -202,9 +202,9 @@ def _rewritten(piece: Piece, naming: Naming) -> str:
             value = _unescape(value)
         name = naming.name(finding.kind, value, restored=restored)
         if source is not None:
-            source.go_on(piece.text[place : finding.start])
+            source.feed(piece.text[place : finding.start])
             begins = source.in_string
-            source.go_on(piece.text[finding.start : finding.end])
+            source.feed(piece.text[finding.start : finding.end])
             name = replacement(name, begins, source.in_string)
         parts += (piece.text[place : finding.start], name)
         place = finding.end

@@ -1,13 +1,11 @@
 """Parts of tool calls: ids, arguments, and where a JSON object that comes in pieces is complete. Pure."""
 
-import re
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
+from capstan_gateway.streaming.json_marks import JsonMarks
 from capstan_gateway.streaming.sse import json_of
-
-_MARKS: Final = re.compile(r'["\\{}\[\]]')
 
 
 def make_call_id() -> str:
@@ -57,37 +55,16 @@ def text_in(holder: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-class ObjectEnd:
+class ObjectEnd(JsonMarks):
     """Sees where a JSON object or array that comes in pieces is complete, by its brackets and quotes."""
 
-    __slots__ = ("_depth", "_escaped", "_in_string", "complete")
+    __slots__ = ("complete",)
 
     def __init__(self) -> None:
-        self._depth = 0
-        self._in_string = self._escaped = False
+        super().__init__()
         self.complete = False
 
-    def feed(self, text: str) -> None:
-        """Take the next piece."""
-        at = 0
-        for mark in _MARKS.finditer(text):
-            if self._escaped and mark.start() > at:
-                self._escaped = False
-            self._mark(mark.group())
-            at = mark.end()
-        if at < len(text):
-            self._escaped = False
-
-    def _mark(self, mark: str) -> None:
-        if self._escaped:
-            self._escaped = False
-        elif self._in_string:
-            self._escaped = mark == "\\"
-            self._in_string = mark != '"'
-        elif mark == '"':
-            self._in_string = True
-        elif mark in "{[":
-            self._depth += 1
-        elif mark in "}]":
-            self._depth -= 1
-            self.complete = self._depth <= 0
+    def close(self) -> None:
+        """Take a bracket that ends an object or a list."""
+        self.depth -= 1
+        self.complete = self.depth <= 0

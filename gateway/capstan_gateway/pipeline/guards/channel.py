@@ -155,7 +155,7 @@ class _Looking:
         for piece in to_ends(text):
             complete = came.complete
             self._window.add(piece if self._escapes is None else self._escapes.feed(piece))
-            came.go_on(piece)
+            came.feed(piece)
             if came.complete and not complete:
                 await self.end(out)
         await self._go(out)
@@ -227,7 +227,7 @@ class _Looking:
             text = self._source_of(text)
             out.append(Part(text, text))
             if self._came is not None:
-                self._went.go_on(text)
+                self._went.feed(text)
 
     def _replace(self, text: str, name: str, out: list[Part]) -> None:
         if not text:
@@ -235,7 +235,7 @@ class _Looking:
         text = self._source_of(text)
         if self._came is not None:
             begins = self._went.in_string
-            self._went.go_on(text)
+            self._went.feed(text)
             name = replacement(name, begins, self._went.in_string)
         out.append(Part(text, name))
 
