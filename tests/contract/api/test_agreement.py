@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capstan_operator.api.crd import root_schema
-from capstan_operator.api.kinds import GUARDPOLICY, LLMMODEL, RATELIMITPOLICY
+from capstan_operator.api.kinds import GUARDPOLICY, LLMMODEL, RATELIMITPOLICY, Kind
 from capstan_operator.api.parse import parse_model, parse_resource
 from capstan_operator.api.schema import matches
 from support.crds import ModelApi, install_crds, kubectl
@@ -170,15 +170,7 @@ def policies(models: ModelApi, kube_api: Path) -> Iterator[ModelApi]:
 @given(spec=POLICIES)
 def test_server_and_parser_agree_on_policies(policies: ModelApi, spec: Any) -> None:
     """Whatever the spec of a policy, the API server accepts it exactly when the parser finds no fault."""
-    content = {
-        "apiVersion": "capstan.dev/v1alpha1",
-        "kind": "RateLimitPolicy",
-        "metadata": {"name": "x"},
-        "spec": spec,
-    }
-    refusal = policies.create(content, dry_run=True)
-    faults = parse_resource(RATELIMITPOLICY, content).faults
-    assert (refusal is None) == (faults == ()), f"server: {refusal}; parser: {[str(fault) for fault in faults]}"
+    _agree(policies, RATELIMITPOLICY, spec)
 
 
 GUARDS = root_schema(GUARDPOLICY)["properties"]["spec"]
@@ -230,12 +222,16 @@ def guards(models: ModelApi, kube_api: Path) -> Iterator[ModelApi]:
 @given(spec=GUARD_SPECS)
 def test_server_and_parser_agree_on_guards(guards: ModelApi, spec: Any) -> None:
     """Whatever the spec of a GuardPolicy, the API server accepts it exactly when the parser finds no fault."""
+    _agree(guards, GUARDPOLICY, spec)
+
+
+def _agree(api: ModelApi, kind: Kind[Any], spec: Any) -> None:
     content = {
         "apiVersion": "capstan.dev/v1alpha1",
-        "kind": "GuardPolicy",
+        "kind": kind.api_resource.kind,
         "metadata": {"name": "x"},
         "spec": spec,
     }
-    refusal = guards.create(content, dry_run=True)
-    faults = parse_resource(GUARDPOLICY, content).faults
+    refusal = api.create(content, dry_run=True)
+    faults = parse_resource(kind, content).faults
     assert (refusal is None) == (faults == ()), f"server: {refusal}; parser: {[str(fault) for fault in faults]}"

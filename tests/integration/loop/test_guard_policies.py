@@ -1,8 +1,6 @@
 """GuardPolicies from manifest to status, by the operator as a process against a real API server."""
 
 import base64
-import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,10 +8,11 @@ import pytest
 from capstan_contract.names import CREDENTIAL_LABEL
 from capstan_operator.api.kinds import GUARD_POLICIES, LLM_MODELS, RATE_LIMIT_POLICIES
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.resources.api_resource import CONFIG_MAPS, SECRETS
+from capstan_operator.resources.api_resource import SECRETS
 from capstan_operator.settings import Settings
-from support.llmmodels import CONFIG_NAME, condition, hosted
+from support.llmmodels import condition, hosted
 from support.operator_process import find
+from support.policy_world import PolicyWorld
 from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
@@ -31,22 +30,10 @@ def guards(name: str, namespace: str, *models: str, pattern: str = "a+", **spec:
     }
 
 
-@dataclass
-class World:
+class World(PolicyWorld):
     """What a test looks at."""
 
-    kube: KubeClient
-    namespace: str
-
-    async def apply(self, *manifests: dict[str, Any]) -> None:
-        """Write as a user does."""
-        for manifest in manifests:
-            await self.kube.apply(manifest, manager="user")
-
-    async def config(self) -> dict[str, Any]:
-        """The gateway's config, as it is written."""
-        found = await find(self.kube, CONFIG_MAPS, CONFIG_NAME, self.namespace)
-        return dict(json.loads(found["data"]["config.json"])) if found else {"models": []}
+    resource = GUARD_POLICIES
 
     async def patterns(self) -> dict[str, str]:
         """What the guards of each policy in the config look for."""
@@ -66,20 +53,6 @@ class World:
             return sorted(id_.rpartition("/")[2] for id_ in found) == sorted(expected)
 
         await eventually(check, what=f"{expected} on {model}")
-
-    async def until(self, name: str, kind: str, status: str, reason: str) -> dict[str, Any]:
-        """Wait until a condition of a policy says this of its newest generation; give the policy."""
-
-        async def check() -> dict[str, Any] | None:
-            found = await find(self.kube, GUARD_POLICIES, name, self.namespace)
-            said = condition(found, kind)
-            assert found is not None
-            is_current = said.get("observedGeneration") == found["metadata"]["generation"]
-            return found if is_current and (said["status"], said["reason"]) == (status, reason) else None
-
-        found = await eventually(check, what=f"{name} to be {kind}={status}, {reason}")
-        assert found is not None
-        return found
 
 
 @pytest.fixture

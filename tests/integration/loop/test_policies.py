@@ -1,7 +1,5 @@
 """RateLimitPolicies from manifest to status, by the operator as a process against a real API server."""
 
-import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,9 +7,10 @@ import pytest
 from capstan_contract.config import ConfigReport
 from capstan_operator.api.kinds import LLM_MODELS, RATE_LIMIT_POLICIES
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.resources.api_resource import CONFIG_MAPS, ENDPOINT_SLICES
-from support.llmmodels import CONFIG_NAME, condition, hosted
+from capstan_operator.resources.api_resource import ENDPOINT_SLICES
+from support.llmmodels import condition, hosted
 from support.operator_process import find
+from support.policy_world import PolicyWorld
 from support.ports import free_port
 from support.replicas import Replica, serve, slice_in
 from support.wait import eventually
@@ -31,22 +30,10 @@ def policy(name: str, namespace: str, *models: str, requests: int = 5, **spec: A
     }
 
 
-@dataclass
-class World:
+class World(PolicyWorld):
     """What a test looks at."""
 
-    kube: KubeClient
-    namespace: str
-
-    async def apply(self, *manifests: dict[str, Any]) -> None:
-        """Write as a user does."""
-        for manifest in manifests:
-            await self.kube.apply(manifest, manager="user")
-
-    async def config(self) -> dict[str, Any]:
-        """The gateway's config, as it is written."""
-        found = await find(self.kube, CONFIG_MAPS, CONFIG_NAME, self.namespace)
-        return dict(json.loads(found["data"]["config.json"])) if found else {"models": []}
+    resource = RATE_LIMIT_POLICIES
 
     async def in_force(self) -> dict[str, list[str]]:
         """The names of the policies of each model in the config."""
@@ -67,20 +54,6 @@ class World:
             return await self.in_force() == expected
 
         await eventually(check, what=f"{expected} in the config")
-
-    async def until(self, name: str, kind: str, status: str, reason: str) -> dict[str, Any]:
-        """Wait until a condition of a policy says this of its newest generation; give the policy."""
-
-        async def check() -> dict[str, Any] | None:
-            found = await find(self.kube, RATE_LIMIT_POLICIES, name, self.namespace)
-            said = condition(found, kind)
-            assert found is not None
-            is_current = said.get("observedGeneration") == found["metadata"]["generation"]
-            return found if is_current and (said["status"], said["reason"]) == (status, reason) else None
-
-        found = await eventually(check, what=f"{name} to be {kind}={status}, {reason}")
-        assert found is not None
-        return found
 
 
 @pytest.fixture
