@@ -39,6 +39,8 @@ FLAGS = ("--namespace", NAMESPACE, "--wait", "--timeout", "180s")
 
 
 LIMITED = f"limited-{MODELS}"
+FORBIDDEN = "bluebird"
+"""What may not be said to it."""
 MOST = 5
 """Requests to it in an hour."""
 
@@ -89,6 +91,16 @@ def _policy(name: str, requests: int, *models: str) -> Manifest:
         "kind": "RateLimitPolicy",
         "metadata": {"name": name},
         "spec": {"targetRefs": [{"name": model} for model in models], "limits": [limit]},
+    }
+
+
+def _guards(name: str, *models: str) -> Manifest:
+    regex = {"type": "Regex", "patterns": [{"name": "codename", "pattern": FORBIDDEN}]}
+    return {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "GuardPolicy",
+        "metadata": {"name": name},
+        "spec": {"targetRefs": [{"name": model} for model in models], "input": [regex]},
     }
 
 
@@ -164,9 +176,9 @@ def _keys(cluster: Cluster, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _ask(gateway: str, name: str, key: str) -> int:
+def _ask(gateway: str, name: str, key: str, text: str = "hello") -> int:
     """Ask once, on a connection of its own; give the status."""
-    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}).encode()
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": text}], "max_tokens": 1}).encode()
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     request = urllib.request.Request(f"{gateway}/v1/chat/completions", body, headers)  # noqa: S310
     try:
@@ -177,10 +189,10 @@ def _ask(gateway: str, name: str, key: str) -> int:
         return refusal.code
 
 
-def _programmed(cluster: Cluster, *names: str) -> None:
+def _programmed(cluster: Cluster) -> None:
     def programmed() -> bool:
-        for name in names:
-            found = cluster.get("ratelimitpolicy", name, MODELS) or {}
+        for kind, name in (("ratelimitpolicy", "much"), ("ratelimitpolicy", "little"), ("guardpolicy", "secret")):
+            found = cluster.get(kind, name, MODELS) or {}
             states = {one["type"]: one["status"] for one in (found.get("status") or {}).get("conditions") or ()}
             assert states == {"Accepted": "True", "Programmed": "True"}, found
         return True
@@ -200,11 +212,14 @@ def _strangers_are_refused(gateway: str) -> None:
 
 
 def _open_to_all(gateway: str, key: str) -> bool:
-    return {_ask(gateway, LIMITED, one) for one in (key, "made-up") for _ in range(2 * MOST)} == {200}
+    found = {_ask(gateway, LIMITED, one) for one in (key, "made-up") for _ in range(2 * MOST)}
+    return found | {_ask(gateway, f"hosted-{MODELS}", key, FORBIDDEN) for _ in range(2 * MOST)} == {200}
 
 
-def _limit_holds(gateway: str, key: str) -> None:
-    """At most as many as there may be are answered; Redis may have begun anew meanwhile."""
+def _policies_hold(gateway: str, key: str) -> None:
+    """What is forbidden is blocked, and at most as many as there may be are answered; Redis may have begun anew
+    meanwhile."""
+    assert {_ask(gateway, f"hosted-{MODELS}", key, FORBIDDEN) for _ in range(2 * MOST)} == {400}
     answers = [_ask(gateway, LIMITED, key) for _ in range(4 * MOST)]
     assert set(answers) <= {200, 429}, answers
     assert answers.count(200) <= MOST, answers
@@ -216,9 +231,9 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
     again; pods of models are replaced only when the image that they run is to be another one, and then all of them are
     in the end.
 
-    Keys are turned on behind an upgrade and off before a rollback, as docs/install.md says. A policy is enforced
-    whenever a release that knows it is there. The one before serves everybody, without limits, and deletes neither
-    policies nor keys.
+    Keys are turned on behind an upgrade and off before a rollback, as docs/install.md says. Policies are enforced
+    whenever a release that knows them is there. The one before serves everybody, without limits and guards, and deletes
+    neither policies nor keys.
     """
     cluster = before
     pods = _pods(cluster)
@@ -243,12 +258,12 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
         _served(cluster)
         go_on()
         assert _pods(cluster) == pods
-        policies = _policy("much", 10**9, "many", "single", "hosted"), _policy("little", MOST, "limited")
-        cluster.apply(MODELS, *policies)
-        _programmed(cluster, "much", "little")
+        limits = _policy("much", 10**9, "many", "single", "hosted"), _policy("little", MOST, "limited")
+        cluster.apply(MODELS, *limits, _guards("secret", "hosted"))
+        _programmed(cluster)
         upgrade(previous.TAG, open_to_all=False)
         _strangers_are_refused(gateway)
-        _limit_holds(gateway, key)
+        _policies_hold(gateway, key)
         go_on()
         assert _pods(cluster) == pods
 
@@ -257,7 +272,7 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
         _served(cluster)
         go_on()
         assert _pods(cluster) == pods
-        wait_until(lambda: _open_to_all(gateway, key), seconds=60, every=0.5, what="an end of keys and limits")
+        wait_until(lambda: _open_to_all(gateway, key), seconds=60, every=0.5, what="an end of keys, limits and guards")
 
         upgrade(TAG, open_to_all=True)
 
@@ -272,10 +287,10 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
         for name in ("many", "single"):
             cluster.wait_settled(name, MODELS)
         _served(cluster)
-        _programmed(cluster, "much", "little")
+        _programmed(cluster)
         upgrade(TAG, open_to_all=False)
         _strangers_are_refused(gateway)
-        _limit_holds(gateway, key)
+        _policies_hold(gateway, key)
         go_on()
     for load in loads:
         print(f"{load.report.answered} answered, slowest {load.report.slowest:.2f} s")
