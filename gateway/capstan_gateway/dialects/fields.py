@@ -8,6 +8,13 @@ from capstan_gateway.errors import InvalidRequest
 Document = dict[str, Any]
 
 
+class Retrieved(str):
+    """A text that the client names as a document or as what a search found, in a dialect whose translation has no place
+    for that. Who judges texts by whose they are can tell; to all others it is a text like any."""
+
+    __slots__ = ()
+
+
 def wrong(field: str, must: str) -> InvalidRequest:
     """A value that cannot be: `must` says what is allowed, after the path of its field."""
     return InvalidRequest(f"`{field}` {must}", code="invalid_value", param=field)

@@ -36,21 +36,97 @@ def redacted(document: Document, pieces: Sequence[Piece], word: str) -> tuple[li
     for piece in written:
         if piece.parts:
             assert piece.text == "".join(written[part].text for part in piece.parts)
+            assert piece.starts[0] == 0
     changed = with_texts(document, changes(written, pieces))
     return [part["text"] for part in changed["messages"][0]["content"] if "text" in part], changed
 
 
 def test_parts_of_a_message_are_one_text() -> None:
-    """Beside each part there is what they say together; texts of other messages are none of it."""
+    """Beside each part there is what they say together; what is said behind an answer is none of it."""
     document = said("a", "b")
-    document["messages"].append({"role": "user", "content": "c"})
+    document["messages"] += [{"role": "assistant", "content": "d"}, {"role": "user", "content": "c"}]
     pieces = [piece for piece in pieces_of(document).texts if not piece.text.startswith("https")]
     assert [(piece.text, piece.path, piece.is_part) for piece in pieces] == [
         ("a", "messages[0].content[0].text", True),
         ("b", "messages[0].content[2].text", True),
+        ("d", "messages[1].content", False),
         ("ab", "messages[0].content", False),
-        ("c", "messages[1].content", False),
+        ("c", "messages[2].content", False),
     ]
+
+
+def in_a_row(*texts: str, between: Sequence[Document] = ()) -> Document:
+    """Give a request in which the user says one thing after the other."""
+    messages: list[Document] = []
+    for text in texts:
+        messages += [*(between if messages else ()), {"role": "user", "content": text}]
+    return {"model": "m", "messages": messages}
+
+
+def test_messages_in_a_row_are_one_text() -> None:
+    """What a user says in several messages is judged together up to where the assistant speaks, whatever the system and
+    tools say between; what somebody else has written is not part of it."""
+    tool, system = {"role": "tool", "content": "t"}, {"role": "system", "content": "s"}
+    document = in_a_row("a", "b", between=[tool, system])
+    document["messages"] += [
+        {"role": "user", "content": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]},
+        {"role": "assistant", "content": "e"},
+        {"role": "user", "content": "f"},
+    ]
+    wholes = [(piece.text, piece.path, piece.source) for piece in pieces_of(document).texts if piece.parts]
+    assert wholes == [("a\nb\ncd", "messages", Source.USER)]
+
+
+def test_no_assistant_that_says_nothing_parts_them() -> None:
+    """An empty turn of the assistant is none."""
+    document = in_a_row(
+        "a", "b", between=[{"role": "assistant", "content": ""}, {"role": "assistant", "content": None}]
+    )
+    assert "a\nb" in [piece.text for piece in pieces_of(document).texts]
+
+
+def test_what_is_over_messages_is_redacted_in_all() -> None:
+    """The placeholder is in the message where it begins; the others keep the rest, and what is between goes nowhere."""
+    document = in_a_row("my fal", "con", "x falcon")
+    pieces = pieces_of(document).texts
+    whole = next(n for n, piece in enumerate(pieces) if piece.parts)
+    one = guard("words", Words([]), action=Action.REDACT)
+    found = [Found(one, ((whole, Finding("falcon", 3, 10)), (2, Finding("falcon", 2, 8))))]
+    written = Redactor().rewritten(pieces, found)
+    changed = with_texts(document, changes(written, pieces))
+    assert [message["content"] for message in changed["messages"]] == ["my [FALCON_1]", "", "x [FALCON_2]"]
+    assert written[whole].text == "my [FALCON_1]\n\nx [FALCON_2]"
+    assert written[whole].starts == (0, 14, 15)
+
+
+@given(st.lists(st.text("ab ", max_size=5), min_size=2, max_size=5), st.data())
+def test_redaction_over_messages_takes_just_what_was_found(texts: list[str], data: st.DataObject) -> None:
+    """Whatever is marked of what messages say together: in them what was marked is replaced, and nothing else."""
+    document = in_a_row(*texts)
+    pieces = pieces_of(document).texts
+    wholes = [n for n, piece in enumerate(pieces) if piece.parts]
+    if not wholes:
+        return
+    whole = pieces[wholes[0]]
+    start = data.draw(st.integers(0, len(whole.text) - 1))
+    end = data.draw(st.integers(start + 1, len(whole.text)))
+    later = data.draw(st.booleans())
+    one = guard("words", Words([]), action=Action.REDACT)
+    written = Redactor().rewritten(pieces, [Found(one, ((wholes[0], Finding("x", start, end)),), later)])
+    left = "".join(written[part].text for part in whole.parts)
+    kept = "".join(
+        char for at, char in enumerate(whole.text) if not start <= at < end and is_of_part(pieces, whole, at)
+    )
+    marked = any(is_of_part(pieces, whole, at) for at in range(start, end))
+    assert left.replace("[X_1]", "") == kept
+    assert left.count("[X_1]") == marked
+
+
+def is_of_part(pieces: Sequence[Piece], whole: Piece, at: int) -> bool:
+    """Whether a place of a text is in one of its parts."""
+    return any(
+        start <= at < start + len(pieces[part].text) for part, start in zip(whole.parts, whole.starts, strict=True)
+    )
 
 
 def test_parts_of_an_answer_are_one_text() -> None:

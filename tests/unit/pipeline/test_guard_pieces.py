@@ -6,6 +6,10 @@ from typing import Any
 import pytest
 
 from capstan_contract.guards import Source
+from capstan_gateway.dialects.clients.messages_request import to_chat_request
+from capstan_gateway.dialects.clients.responses_input import to_messages
+from capstan_gateway.dialects.clients.responses_tools import Tools
+from capstan_gateway.documents import to_json
 from capstan_gateway.pipeline.guards.output import answer_pieces
 from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Piece, pieces_of
 
@@ -41,6 +45,11 @@ SOURCES: list[tuple[dict[str, Any], Source, str]] = [
         {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "data:text/csv,x"}}]}]},
         Source.DOCUMENTS,
         "messages[0].content[0].file.file_data",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "search_result", "content": [PART]}]}]},
+        Source.DOCUMENTS,
+        "messages[0].content[0].content[0].text",
     ),
     ({"tools": [{"function": {"description": "x"}}]}, Source.SYSTEM, "tools[0].function.description"),
     ({"documents": [{"text": "x"}]}, Source.DOCUMENTS, "documents[0].text"),
@@ -210,3 +219,31 @@ def test_a_prompt_that_looks_like_data_is_a_text() -> None:
     assert (
         only({"messages": [{"role": "user", "content": "data:image/png;base64,x"}]}).text == "data:image/png;base64,x"
     )
+
+
+BLOCKS: list[dict[str, Any]] = [
+    {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x"}},
+    {"type": "document", "source": {"type": "base64", "media_type": "text/plain", "data": "eA=="}},
+    {"type": "search_result", "title": "t", "source": "s", "content": [{"type": "text", "text": "x"}]},
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("beside", [[], [{"type": "text", "text": "see"}]])
+def test_what_messages_name_as_documents_are_documents(block: dict[str, Any], beside: list[dict[str, Any]]) -> None:
+    """On `/v1/messages` too: text of documents and of what searches found is not taken for the user's, nor judged as
+    one text with it."""
+    request = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [block, *beside]}]}
+    document = to_chat_request(request)
+    texts = [piece for piece in pieces_of(document).texts if "x" in piece.text and "data:" not in piece.text]
+    assert {piece.source for piece in texts} == {Source.DOCUMENTS}
+    assert b"Retrieved" not in to_json(document)
+
+
+def test_files_of_responses_are_documents() -> None:
+    """On `/v1/responses` too."""
+    part = {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,eA=="}
+    messages = to_messages([{"role": "user", "content": [part, {"type": "input_text", "text": "see"}]}], Tools.of({}))
+    assert {piece.source for piece in pieces_of({"messages": messages}).texts if piece.text == "x"} == {
+        Source.DOCUMENTS
+    }

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from capstan_gateway.dialects.clients.port import DroppedTool
 from capstan_gateway.dialects.fields import (
     Document,
+    Retrieved,
     data_url,
     missing,
     read_limit,
@@ -158,7 +159,7 @@ def _part(block: Document, field: str) -> Document:
     if kind == "tool_reference":
         return {"type": "text", "text": f"[tool: {read_text(block, 'tool_name', field)}]"}
     if kind == "search_result":
-        return {"type": "text", "text": _search_result(block, field)}
+        return {"type": "text", "text": Retrieved(_search_result(block, field))}
     raise unsupported(f"{field}.type", "allowed are text, image, document, search_result and tool_result")
 
 
@@ -181,7 +182,7 @@ def _url(block: Document, field: str) -> str:
 def _document(block: Document, field: str) -> Document:
     source = read_object(block.get("source"), f"{field}.source")
     if source.get("type") == "text":
-        return {"type": "text", "text": read_text(source, "data", f"{field}.source")}
+        return {"type": "text", "text": Retrieved(read_text(source, "data", f"{field}.source"))}
     if source.get("type") != "base64":
         raise unsupported(f"{field}.source.type", "allowed are base64 and text")
     title = block.get("title")

@@ -1,8 +1,9 @@
 """Texts such that what differs in case, width, composition or blanks is the same, and the way back.
 
-Of each character by itself: its compatibility decomposition (NFKD), without case, and once more decomposed; nothing of
-what has no width (joiners, soft hyphens, variation selectors); one blank for each kind of white space. Then every row
-of blanks is one. Marks stay: `cafe` is no `café`. In Turkish `I` may stand for an i with a dot or without: all are i.
+Of each character by itself: its compatibility decomposition (NFKD), without case, and once more decomposed; the Latin
+letter that it looks like, if it is one of another alphabet; nothing of what has no width (joiners, soft hyphens,
+variation selectors, fillers); one blank for each kind of white space. Then every row of blanks is one. Marks stay:
+`cafe` is no `café`. In Turkish `I` may stand for an i with a dot or without: all are i.
 """
 
 import re
@@ -12,9 +13,15 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
+from capstan_gateway.guards.text.confusables import alike_letters
+
 _ROWS: Final = re.compile(" {2,}")
 _ASCII_BLANKS: Final = re.compile(r"[\t\n\r\v\f\x1c-\x1f]")
-_SELECTORS: Final = range(0xFE00, 0xFE10)
+_UNSEEN: Final = frozenset(
+    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
+)
+"""Without a width, and not of the category that says so (Cf)."""
+_ALIKE: Final = alike_letters()
 _MOST_KNOWN: Final = 65_536
 _I: Final = {"\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}": "i", "\N{LATIN SMALL LETTER DOTLESS I}": "i"}
 
@@ -36,16 +43,25 @@ class Forms(dict[int, str]):
     def _form(self, character: str) -> str:
         if character.isspace():
             return " "
-        if unicodedata.category(character) == "Cf" or ord(character) in _SELECTORS:
+        if unicodedata.category(character) == "Cf" or ord(character) in _UNSEEN:
             return ""
-        if not self._keep_case and character in _I:
-            return _I[character]
+        if not self._keep_case and (character in _I or ord(character) in _ALIKE):
+            return _I.get(character) or _ALIKE[ord(character)]
         if "\uac00" <= character <= "\ud7a3":
             return character  # of a syllable of Hangul one that is shorter is no part
         plain = unicodedata.normalize("NFKD", character)
         if not self._keep_case:
             plain = unicodedata.normalize("NFKD", plain.casefold())
-        return "".join(" " if part.isspace() else part for part in plain)
+        return "".join(" " if part.isspace() else self._plain(part) for part in plain)
+
+    def _plain(self, part: str) -> str:
+        """Give the Latin letter that one looks like, large or small as it is itself."""
+        if (same := _ALIKE.get(ord(part))) is not None:
+            return same
+        small = part.lower()
+        if self._keep_case and len(small) == 1 and (same := _ALIKE.get(ord(small))) is not None:
+            return same.upper()
+        return part
 
 
 _FORMS: Final = {keep_case: Forms(keep_case=keep_case) for keep_case in (False, True)}
@@ -69,6 +85,10 @@ class Folded:
         self._ends: list[int] | None = None
         if len(self.text) < len(plain):
             self._rows = _shortened(plain)
+
+    def is_ascii(self, start: int, end: int) -> bool:
+        """Say whether a place of the text, as it came, is in plain letters."""
+        return self._original[start:end].isascii()
 
     def back(self, start: int, end: int) -> tuple[int, int]:
         """Give the place in the text of a place in its plain form: all characters that have a part in it."""
@@ -96,3 +116,8 @@ def _before(rows: tuple[Sequence[int], Sequence[int]], place: int) -> int:
     places, counts = rows
     number = bisect_right(places, place)
     return place + (counts[number - 1] if number else 0)
+
+
+def looks_latin(text: str) -> bool:
+    """Say whether letters of another alphabet are in a text that look like Latin ones."""
+    return not text.isascii() and any(ord(letter) in _ALIKE for letter in text.lower())

@@ -1,7 +1,7 @@
 """Guards of type Keywords: a policy's words and phrases, all of them at the price of one pass over the text.
 
-Case, width and composition don't matter unless the policy says that case does; a blank in a phrase stands for any white
-space (`folding.py`). A finding is called `keyword` and never by the word, which is what was in the text.
+Case, width, composition and alphabets don't matter unless the policy says that case does; a blank in a phrase stands
+for any white space (`folding.py`). A finding is called `keyword` and never by the word, which is what was in the text.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from typing import Final
 
 from capstan_contract.guards import KeywordsGuard, Source
 from capstan_gateway.guards.plain.folding import Folded
-from capstan_gateway.guards.plain.words import UNSEEN, Words, plain_words
+from capstan_gateway.guards.plain.words import UNSEEN, Words, foreign_words, plain_words
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 
 KIND: Final = "keyword"
@@ -49,7 +49,7 @@ class KeywordsDetector:
         return max(least, offset + self.words.decided(folded, len(text) - offset))
 
     def _places(self, folded: Folded) -> Iterator[tuple[int, int]]:
-        return (folded.back(start, end) for start, end, _ in self.words.spans(folded.text))
+        return ((start, end) for start, end, _ in self.words.places(folded))
 
 
 def outermost(spans: Iterable[tuple[int, int]], length: int) -> list[tuple[int, int]]:
@@ -69,4 +69,5 @@ def outermost(spans: Iterable[tuple[int, int]], length: int) -> list[tuple[int, 
 def build_keywords_detector(guard: KeywordsGuard) -> KeywordsDetector:
     """Make what a guard asks for. Raises ValueError, naming the word that cannot be looked for."""
     words = plain_words(guard.keywords, what="keywords", keep_case=guard.caseSensitive)
-    return KeywordsDetector(Words(words, whole=guard.wholeWords), guard.caseSensitive)
+    foreign = foreign_words(guard.keywords, keep_case=guard.caseSensitive)
+    return KeywordsDetector(Words(words, whole=guard.wholeWords, foreign=foreign), guard.caseSensitive)

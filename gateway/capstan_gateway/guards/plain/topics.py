@@ -13,7 +13,7 @@ from typing import Final
 from capstan_contract.guards import Source, Topic, TopicsGuard
 from capstan_gateway.guards.plain.folding import Folded
 from capstan_gateway.guards.plain.keywords import outermost
-from capstan_gateway.guards.plain.words import UNSEEN, Words, plain_words
+from capstan_gateway.guards.plain.words import UNSEEN, Words, foreign_words, plain_words
 from capstan_gateway.guards.port import NOTHING, Cost, Detector, Finding, Scan
 
 OFF_TOPIC: Final = "off-topic"
@@ -33,15 +33,15 @@ class Phrases:
         for topic in topics:
             for phrase in plain_words(topic.phrases, what=f"phrases of {topic.name}") if topic.phrases else ():
                 self._topics.setdefault(phrase, topic.name)
-        self.words = Words(list(self._topics), whole=True) if self._topics else None
+        foreign = foreign_words([phrase for topic in topics for phrase in topic.phrases])
+        self.words = Words(list(self._topics), whole=True, foreign=foreign) if self._topics else None
 
     def findings(self, folded: Folded, length: int) -> list[Finding]:
         """Give where phrases of each topic stand, by where they begin."""
         if self.words is None:
             return []
         named = [
-            (self._topics[self.words.words[number]], *folded.back(start, end))
-            for start, end, number in self.words.spans(folded.text)
+            (self._topics[self.words.words[number]], start, end) for start, end, number in self.words.places(folded)
         ]
         named.sort(key=lambda one: one[0])
         found = [
@@ -53,7 +53,7 @@ class Phrases:
 
     def there(self, folded: Folded) -> bool:
         """Say whether there is any."""
-        return self.words is not None and next(self.words.spans(folded.text), None) is not None
+        return self.words is not None and next(self.words.places(folded), None) is not None
 
 
 @dataclass(frozen=True, slots=True)

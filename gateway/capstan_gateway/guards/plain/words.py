@@ -6,14 +6,14 @@ blanks between words have no such places: at a character of one of them a word m
 
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
 import ahocorasick_rs
 
 from capstan_gateway.guards.patience import go_on
-from capstan_gateway.guards.plain.folding import Folded
+from capstan_gateway.guards.plain.folding import Folded, looks_latin
 
 MOST_WORDS: Final = 50_000
 MOST_LENGTH: Final = 256
@@ -32,8 +32,10 @@ Span = tuple[int, int]
 class Words:
     """Words, in their plain form, that are looked for together."""
 
-    def __init__(self, words: Sequence[str], *, whole: bool) -> None:
+    def __init__(self, words: Sequence[str], *, whole: bool, foreign: Container[str] = ()) -> None:
+        """Make it. `foreign` are those of the words that are not found where they stand in ASCII."""
         self.words = words
+        self._foreign = frozenset(number for number, word in enumerate(words) if word in foreign)
         self._whole = whole
         self._sorted = sorted(words)
         self.longest = max(map(len, words))
@@ -49,6 +51,13 @@ class Words:
                 go_on()
                 if front + end > begin and self._stands(folded, front + start, front + end):
                     yield front + start, front + end, number
+
+    def places(self, folded: Folded) -> Iterator[tuple[int, int, int]]:
+        """Give the places of words in the text that this is the plain form of, and their numbers, by where they end."""
+        for start, end, number in self.spans(folded.text):
+            place = folded.back(start, end)
+            if number not in self._foreign or not folded.is_ascii(*place):
+                yield *place, number
 
     def _stands(self, folded: str, start: int, end: int) -> bool:
         if end < len(folded) and unicodedata.combining(folded[end]):
@@ -101,6 +110,16 @@ def joins(one: str, other: str) -> bool:
     if not (_is_of_word(one) and _is_of_word(other)):
         return False
     return bool(unicodedata.combining(other)) or not (_is_unspaced(one) or _is_unspaced(other))
+
+
+def foreign_words(words: Sequence[str], *, keep_case: bool = False) -> frozenset[str]:
+    r"""Give the plain forms of words that are spelt in another alphabet, and look like a word in ASCII in all letters:
+    `\u0441\u043e\u0440` is Russian, and no `cop`."""
+    plain: dict[bool, set[str]] = {True: set(), False: set()}
+    for word in words:
+        foreign = looks_latin(word) and not any(letter.isascii() and letter.isalpha() for letter in word)
+        plain[foreign].add(Folded(word, keep_case=keep_case).text.strip())
+    return frozenset(word for word in plain[True] - plain[False] if word.isascii())
 
 
 def plain_words(words: Sequence[str], *, what: str, keep_case: bool = False) -> list[str]:

@@ -7,6 +7,7 @@ letters of the IPA, and the squared ones that are pictures. A text in one of tho
 are the patterns for it.
 """
 
+import unicodedata
 from typing import Final
 
 _ALIKE: Final = {
@@ -57,11 +58,28 @@ _NOT_THESE: Final = frozenset("\u30fc\u05d5\u0438\u043f\u0446\u0448\u0437\u043d\
 """Letters with which whole languages are written, and that nobody mistakes in a word of theirs or puts into ours."""
 _LETTERS_IN_ROWS: Final = (0x1F150, 0x1F170, 0x1F1E6)
 """Where A to Z begin: white in a black circle, in a black square, and the halves of flags."""
+_LAST_LATIN: Final = 0x17F
+"""Up to here every letter is one of an alphabet of somebody's who writes Latin letters."""
 
 
 def alike() -> dict[int, str]:
     """Give the letter that each of them is taken for, by code point."""
     table = {ord(other): letter for letter, others in _ALIKE.items() for other in others if other not in _NOT_THESE}
     for first in _LETTERS_IN_ROWS:
+        table.update({first + offset: chr(ord("a") + offset) for offset in range(26)})
+    return table
+
+
+def alike_letters() -> dict[int, str]:
+    """Give of them the letters that are no letters of Latin alphabets, and the letters in circles and squares.
+
+    For words that are looked for as they are spelt: `ø` is no `o` there, and what is no letter ends a word.
+    """
+    table = {
+        point: letter
+        for point, letter in alike().items()
+        if letter.isalpha() and (point > _LAST_LATIN and unicodedata.category(chr(point))[0] == "L")
+    }
+    for first in _LETTERS_IN_ROWS[:-1]:  # Not those of flags, which stand beside words.
         table.update({first + offset: chr(ord("a") + offset) for offset in range(26)})
     return table

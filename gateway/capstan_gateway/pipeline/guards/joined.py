@@ -1,8 +1,8 @@
 """Texts that several pieces say together: what was found over the border of two is taken out of both. Pure."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
 
 from capstan_gateway.guards.placeholders import united
 from capstan_gateway.guards.port import NOTHING, Finding, Scan
@@ -15,7 +15,7 @@ Marks = dict[int, list[Finding]]
 def told_once(pieces: Sequence[Piece], told: Sequence[tuple[int, Scan]]) -> list[tuple[int, Scan]]:
     """Give what was found, without what a text has of its parts, and these have too."""
     scans = dict(told)
-    return [(number, _without(scan, _shifted_all(pieces, pieces[number], scans))) for number, scan in told]
+    return [(number, _without(scan, _shifted_all(pieces[number], scans))) for number, scan in told]
 
 
 def _without(scan: Scan, known: set[tuple[str, int, int]]) -> Scan:
@@ -24,11 +24,10 @@ def _without(scan: Scan, known: set[tuple[str, int, int]]) -> Scan:
     return replace(scan, findings=[one for one in scan.findings if (one.kind, one.start, one.end) not in known])
 
 
-def _shifted_all(pieces: Sequence[Piece], whole: Piece, scans: Mapping[int, Scan]) -> set[tuple[str, int, int]]:
-    starts = _starts(pieces, whole.parts)
+def _shifted_all(whole: Piece, scans: Mapping[int, Scan]) -> set[tuple[str, int, int]]:
     return {
         (one.kind, one.start + start, one.end + start)
-        for number, start in zip(whole.parts, starts, strict=False)
+        for number, start in zip(whole.parts, whole.starts, strict=True)
         for one in scans.get(number, NOTHING).findings
     }
 
@@ -43,34 +42,68 @@ def spread(pieces: Sequence[Piece], marks: Marks, restored: Marks) -> dict[int, 
     for number, whole in enumerate(pieces):
         if not whole.parts or number not in marks:
             continue
-        starts = _starts(pieces, whole.parts)
-        given = [_taken(kept, number, whole.parts, starts) for kept in (marks, restored)]
-        borders = _moved(starts, united(given[0]))
-        for part, (start, end) in zip(whole.parts, pairwise(borders), strict=True):
+        ranges = [
+            (start, start + len(pieces[part].text)) for part, start in zip(whole.parts, whole.starts, strict=True)
+        ]
+        given = [_taken(kept, number, whole, ranges) for kept in (marks, restored)]
+        for part, (start, end) in zip(whole.parts, _moved(ranges, united(given[0])), strict=True):
             texts[part] = whole.text[start:end]
             for kept, all_of_it in zip((marks, restored), given, strict=True):
                 kept[part] = [_shifted(one, -start) for one in all_of_it if start <= one.start < end]
     return texts
 
 
-def _starts(pieces: Sequence[Piece], parts: Sequence[int]) -> list[int]:
-    """Give where each part begins, and where the last one ends."""
-    return list(accumulate((len(pieces[part].text) for part in parts), initial=0))
+def rejoined(whole: Piece, pieces: Sequence[Piece], texts: Sequence[str]) -> Piece:
+    """Give what parts say together that have these texts now."""
+    said: list[str] = []
+    starts: list[int] = []
+    at = length = 0
+    for part, start in zip(whole.parts, whole.starts, strict=True):
+        between = whole.text[at:start]
+        said += between, texts[part]
+        starts.append(length + len(between))
+        length = starts[-1] + len(texts[part])
+        at = start + len(pieces[part].text)
+    return replace(whole, text="".join(said), starts=tuple(starts))
 
 
-def _taken(kept: Marks, number: int, parts: Sequence[int], starts: Sequence[int]) -> list[Finding]:
-    of_parts = [_shifted(one, start) for part, start in zip(parts, starts, strict=False) for one in kept.pop(part, ())]
-    return [*kept.pop(number, ()), *of_parts]
+Range = tuple[int, int]
 
 
-def _moved(starts: Sequence[int], found: Sequence[Finding]) -> list[int]:
-    moved, ahead = [], iter(found)
+def _taken(kept: Marks, number: int, whole: Piece, ranges: Sequence[Range]) -> list[Finding]:
+    of_parts = [
+        _shifted(one, start)
+        for part, start in zip(whole.parts, whole.starts, strict=True)
+        for one in kept.pop(part, ())
+    ]
+    return [*_within(kept.pop(number, ()), ranges), *of_parts]
+
+
+def _within(found: Iterable[Finding], ranges: Sequence[Range]) -> Iterator[Finding]:
+    """Have no finding begin between two parts: there is nothing to replace."""
+    starts = [start for start, _ in ranges]
+    for one in found:
+        part = bisect_right(starts, one.start) - 1
+        if one.start < ranges[part][1]:
+            yield one
+        elif part + 1 < len(ranges) and one.end > starts[part + 1]:
+            yield replace(one, start=starts[part + 1])
+
+
+def _moved(ranges: Sequence[Range], found: Sequence[Finding]) -> Iterator[Range]:
+    """Give what of the whole each part is now: a mark over a border is in the part where it begins, as a whole."""
+    ahead = iter(found)
     one = next(ahead, None)
-    for start in starts:
+    for start, end in ranges:
         while one is not None and one.end <= start:
             one = next(ahead, None)
-        moved.append(one.end if one is not None and one.start < start else start)
-    return moved
+        begin = one.end if one is not None and one.start < start else start
+        if begin >= end:
+            yield begin, begin
+            continue
+        while one is not None and one.end <= end:
+            one = next(ahead, None)
+        yield begin, one.end if one is not None and begin <= one.start < end else end
 
 
 def _shifted(one: Finding, by: int) -> Finding:

@@ -5,12 +5,13 @@ of any other field, known or not. What no guard can read (images, audio, files t
 ids) is named in `Pieces.unchecked`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from capstan_contract.guards import Source
+from capstan_gateway.dialects.fields import Retrieved
 from capstan_gateway.pipeline.guards.files import read_data
 from capstan_gateway.pipeline.guards.vocabulary import ADDRESSES, ASIDE, DATA, MEDIA, NAMES, NUMBERS, TENSORS, WORDS
 
@@ -32,10 +33,13 @@ _BY_FIELD: Final = {
 _PROMPTS: Final = frozenset(("prompt", "input"))
 _SAID: Final = frozenset(("content", "reasoning_content", "reasoning", "refusal"))
 """Fields of a message that are what is said in it."""
-_FILES: Final = frozenset(("file", "input_file", "document"))
+_FILES: Final = frozenset(("file", "input_file", "document", "search_result", "web_fetch_result", "web_search_result"))
+"""Types of parts, and of what is in them, that the user has not written."""
 _DOCUMENTS: Final = frozenset(("query", "queries", "documents", "text_1", "text_2"))
 """Fields in which `content` may be parts, of texts and of media."""
 _EMBEDS: Final = "prompt_embeds"
+BETWEEN: Final = "\n"
+"""What stands for the marks that engines put between messages."""
 _FEW_WORDS: Final = 2
 _FEW_CHARS: Final = 64
 
@@ -79,6 +83,8 @@ class Piece:
 
     parts: tuple[int, ...] = ()
     """Where it is what several pieces say behind one another: their numbers. It is looked at, and never written."""
+    starts: tuple[int, ...] = ()
+    """Where each of them begins in it. What is between two is of neither."""
     is_part: bool = False
     """Whether what it says is said by such a piece too."""
 
@@ -125,9 +131,7 @@ def pieces_of(document: Mapping[str, Any]) -> Pieces:
     found = Pieces()
     messages = document.get("messages")
     if isinstance(messages, list):
-        top = Place(None, "messages")
-        for number, message in enumerate(messages):
-            _message(message, Place(top, number), found)
+        _messages(messages, found)
     elif messages is not None:
         walk(messages, Place(None, "messages"), Source.USER, found)
     for name, value in document.items():
@@ -147,24 +151,53 @@ def pieces_of(document: Mapping[str, Any]) -> Pieces:
     return found
 
 
-def _message(message: Any, place: Place, found: Pieces) -> None:
+def _messages(messages: list[Any], found: Pieces) -> None:
+    top = Place(None, "messages")
+    turn: list[_Said] = []
+    """What the user says until the assistant does: engines read it as one."""
+    for number, message in enumerate(messages):
+        begin = len(found.texts)
+        said = _message(message, Place(top, number), found)
+        if said is None or said.source is Source.USER:
+            turn.extend(() if said is None else (said,))
+            continue
+        if said.source is Source.ASSISTANT and len(found.texts) > begin:
+            _join_turn(found, turn, top)
+            turn = []
+        join(found, said.begin, said.place, end=said.end)
+    _join_turn(found, turn, top)
+
+
+class _Said(NamedTuple):
+    """The content of a message: which texts of all are of it."""
+
+    source: Source
+    begin: int
+    end: int
+    place: Place
+
+
+def _message(message: Any, place: Place, found: Pieces) -> _Said | None:
+    """Take all texts of a message, and say which are its content."""
     if not isinstance(message, dict):
         walk(message, place, Source.USER, found)
-        return
+        return None
     role = message.get("role")
     source = _BY_ROLE.get(role, Source.USER) if isinstance(role, str) else Source.USER
+    said = _Said(source, 0, 0, place)
     for name, value in message.items():
         at = Place(place, name)
         _name(name, at, source, found)
+        begin = len(found.texts)
         if type(value) is str and name == "content":
             if value:
                 found.texts.append(Piece(value, source, at))
         else:
             within = Within.PARTS if name == "content" else Within.NOTHING
-            begin = len(found.texts)
             walk(value, at, source, found, aside=name not in _SAID, within=within)
-            if within is Within.PARTS:
-                join(found, begin, at)
+        if name == "content":
+            said = _Said(source, begin, len(found.texts), at)
+    return said
 
 
 def _name(name: str, place: Place, source: Source, found: Pieces) -> None:
@@ -172,20 +205,57 @@ def _name(name: str, place: Place, source: Source, found: Pieces) -> None:
         found.texts.append(Piece(name, source, place, aside=True, fixed=True))
 
 
-def join(found: Pieces, begin: int, place: Place) -> None:
+def join(found: Pieces, begin: int, place: Place, *, end: int | None = None) -> None:
     """Add what the parts of one message, which stand there, say together: engines put them behind one another."""
-    parts: dict[Source, list[int]] = {}
-    for number in range(begin, len(found.texts)):
+    if (len(found.texts) if end is None else end) - begin > 1:
+        _join(found, [(number, 0) for number in _parts(found, begin, end, place)], place)
+
+
+def _join_turn(found: Pieces, turn: Sequence[_Said], top: Place) -> None:
+    """Add what the messages of a user say together, one behind the other, where no assistant speaks between them."""
+    if len(turn) == 1:
+        join(found, turn[0].begin, turn[0].place, end=turn[0].end)
+        return
+    _join(
+        found,
+        [(number, n) for n, one in enumerate(turn) for number in _parts(found, one.begin, one.end, one.place)],
+        top,
+    )
+
+
+def _parts(found: Pieces, begin: int, end: int | None, place: Place) -> Iterator[int]:
+    """Give the numbers of the texts of a content: itself, or its parts."""
+    for number in range(begin, len(found.texts) if end is None else end):
         piece = found.texts[number]
         at = piece.place.before
-        if at is not None and at.before is place and piece.place.step == "text" and not piece.fixed:
-            parts.setdefault(piece.source, []).append(number)
-    for source, numbers in parts.items():
-        if len(numbers) > 1:
-            text = "".join(found.texts[number].text for number in numbers)
-            for number in numbers:
-                found.texts[number] = replace(found.texts[number], is_part=True)
-            found.texts.append(Piece(text, source, place, parts=tuple(numbers)))
+        if piece.place is place or (
+            at is not None and at.before is place and piece.place.step == "text" and not piece.fixed
+        ):
+            yield number
+
+
+def _join(found: Pieces, numbers: Sequence[tuple[int, int]], place: Place) -> None:
+    """Add what these texts, each of a message, say behind one another: those of each source by themselves."""
+    parts: dict[Source, list[tuple[int, int]]] = {}
+    for one in numbers:
+        parts.setdefault(found.texts[one[0]].source, []).append(one)
+    for source, given in parts.items():
+        if len(given) < 2:
+            continue
+        texts: list[str] = []
+        starts: list[int] = []
+        length, last = 0, given[0][1]
+        for number, message in given:
+            if message != last:
+                texts.append(BETWEEN)
+                length, last = length + len(BETWEEN), message
+            text = found.texts[number].text
+            texts.append(text)
+            starts.append(length)
+            length += len(text)
+            found.texts[number] = replace(found.texts[number], is_part=True)
+        numbered = tuple(number for number, _ in given)
+        found.texts.append(Piece("".join(texts), source, place, parts=numbered, starts=tuple(starts)))
 
 
 class Within(Enum):
@@ -211,7 +281,8 @@ def walk(
         value, place, source, aside, within = waiting.pop()
         if isinstance(value, str):
             if value:
-                _text(value, place, source, found, aside=aside, within=within)
+                written = Source.DOCUMENTS if source is Source.USER and isinstance(value, Retrieved) else source
+                _text(value, place, written, found, aside=aside, within=within)
         elif isinstance(value, list):
             last, inner = len(value) - 1, _in_list(within)
             waiting.extend((one, Place(place, last - n), source, aside, inner) for n, one in enumerate(reversed(value)))

@@ -9,7 +9,7 @@ from capstan_gateway.guards.placeholders import Piece as Marked
 from capstan_gateway.guards.placeholders import redact as replaced
 from capstan_gateway.guards.port import Finding
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
-from capstan_gateway.pipeline.guards.joined import spread
+from capstan_gateway.pipeline.guards.joined import rejoined, spread
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.stage import Found
 
@@ -56,11 +56,12 @@ class Redactor:
             for n, piece in enumerate(pieces)
         ]
         texts = list(replaced(marked, naming=self._naming).texts)
-        for n, piece in enumerate(pieces):
-            if piece.parts:
-                texts[n] = "".join(texts[part] for part in piece.parts)
         return [
-            replace(piece, text=text) if text != piece.text else piece
+            rejoined(piece, pieces, texts)
+            if piece.parts
+            else replace(piece, text=text)
+            if text != piece.text
+            else piece
             for piece, text in zip(pieces, texts, strict=True)
         ]
 

@@ -79,6 +79,46 @@ def test_a_finding_does_not_name_the_word() -> None:
     assert finding.kind == "keyword"
 
 
+@pytest.mark.parametrize(
+    ("word", "text", "place"),
+    [
+        ("bomb", "a b\u043emb.", "b\u043emb"),
+        ("bomb", "B\u041eMB", "B\u041eMB"),
+        ("bomb", "\U0001f171omb", "\U0001f171omb"),
+        ("bomb", "bo\u034fm\u115fb!", "bo\u034fm\u115fb"),
+        ("b\u043emb", "bomb", "bomb"),
+        ("attack plan", "\u0430tt\u0251ck  \u03c1lan", "\u0430tt\u0251ck  \u03c1lan"),
+    ],
+)
+def test_a_letter_that_looks_the_same_is_the_same(word: str, text: str, place: str) -> None:
+    """Letters of other alphabets, and what is not seen within a word, get nothing past it."""
+    assert _found(text, _detector(word)) == [place]
+
+
+def test_large_letters_that_look_the_same_are_large() -> None:
+    """Where case matters a Cyrillic letter is the Latin one of its own case."""
+    one = _detector("NATO", case=True)
+    assert _found("N\u0410T\u041e N\u0430to", one) == ["N\u0410T\u041e"]
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("\u0441\u043e\u0440", "a cop"),
+        ("rod", "r\u00f8d"),
+        ("usbomb", "\U0001f1fa\U0001f1f8bomb"),
+    ],
+)
+def test_a_word_of_another_language_is_another_word(word: str, text: str) -> None:
+    """A keyword that is Russian is no English word that looks so, nor are letters of Latin alphabets the same."""
+    assert not _found(text, _detector(word))
+
+
+def test_what_is_no_letter_ends_a_word_whatever_it_looks_like() -> None:
+    """A sign that might be taken for a letter, or a flag, beside a word makes it no other word."""
+    assert _found("\u00d7bomb bomb\u2581 \U0001f1fa\U0001f1f8bomb", _detector("bomb")) == ["bomb"] * 3
+
+
 def test_a_stream_is_held_only_where_a_word_may_begin() -> None:
     """Held back is what a word begins with, and a word whose end is not sure yet; nothing else."""
     one = _detector("make a bomb", "bob")
