@@ -9,6 +9,13 @@ from capstan_gateway.guards.pii.raw import Raw
 from capstan_gateway.guards.pii.scan import Scanned
 from capstan_gateway.guards.pii.words import Word
 
+_IRAN: Final = (
+    "502229", "502806", "502908", "502938", "504172", "505416", "505785", "505801", "507677", "585983", "589210",
+    "589463", "603769", "603770", "603799", "606256", "606373", "610433", "621986", "622106", "627353", "627381",
+    "627412", "627488", "627648", "627760", "627961", "628023", "628157", "636214", "636949", "639217", "639346",
+    "639347", "639370", "639599", "639607", "991975",
+)  # fmt: skip
+"""With which the cards of Iran's banks begin (Shetab)."""
 _RANGES: Final = (
     # first and last number with which its cards begin, lengths, and whether most cards of the world are like that
     ("4", "4", (16,), True),  # Visa
@@ -42,6 +49,11 @@ _RANGES: Final = (
     ("5038", "5038", (16, 17, 18, 19), True),
     ("6304", "6304", (16, 17, 18, 19), True),
     ("6759", "6763", (16, 17, 18, 19), True),
+    ("5018", "5018", (12,), True),
+    ("5020", "5020", (12,), True),
+    ("5038", "5038", (12,), True),
+    ("67", "67", (12, 16), True),
+    *((begin, begin, (16,), True) for begin in _IRAN),
     ("50", "50", (12, 13, 14, 15, 16, 17, 18, 19), False),  # Maestro of other lengths, Elo, Verve
     ("56", "58", (12, 13, 14, 15, 16, 17, 18, 19), False),
     ("6", "6", (12, 13, 14, 15, 16, 17, 18, 19), False),
@@ -83,7 +95,7 @@ def _usual(digits: str) -> bool | None:
 
 def _score(scanned: Scanned, number: Number, *, usual: bool | None) -> float:
     card = scanned.near((Word.CARD,), number.start, number.end)
-    thing = scanned.near((Word.THING,), number.start, number.end, before=32, after=0)
+    thing = scanned.told((Word.THING,), number.start)
     if card is not None and (thing is None or card <= thing):
         return 0.6 if usual is None else 0.99
     payment = scanned.near((Word.PAYMENT,), number.start, number.end)
@@ -91,5 +103,5 @@ def _score(scanned: Scanned, number: Number, *, usual: bool | None) -> float:
         return 0.6
     base = 0.9 if usual else 0.2 if usual is None else 0.4
     if not number.mask.isdigit():
-        base += 0.07
+        base = max(base + 0.07, 0.55 if usual is False and len(number.digits) == 16 else 0)
     return base if thing is None or thing > 24 else base - 0.45

@@ -108,7 +108,7 @@ _PERSON, _TAX = PiiKind.NATIONAL_ID, PiiKind.TAX_ID
 _NUMERIC: Final[Mapping[bytes, tuple[_Form, ...]]] = {
     b"999-99-9999": (_Form(PiiKind.SSN, _american, 0.85), _Form(_TAX, _later("us.itin"), 0.85)),
     b"999 99 9999": (_Form(PiiKind.SSN, _american, 0.55), _Form(_TAX, _later("us.itin"), 0.5)),
-    b"999.99.9999": (_Form(PiiKind.SSN, _american, 0.45),),
+    b"999.99.9999": (_Form(PiiKind.SSN, _american, 0.55),),
     b"999.999.999-99": (_Form(_PERSON, _later("br.cpf"), 0.95),),
     b"99.999.999/9999-99": (_Form(_TAX, _later("br.cnpj"), 0.97),),
     b"99.999.999-9": (_Form(_PERSON, _later("cl.rut"), 0.9),),
@@ -239,7 +239,7 @@ def find_lettered(scanned: Scanned) -> Iterator[Raw]:
 def _score(scanned: Scanned, start: int, end: int, form: _Form) -> float:
     word = scanned.near((_WORDS[form.kind],), start, end)
     others = (Word.THING, Word.VERSION, Word.PHONE)
-    thing = scanned.near(others, start, end, before=32, after=0)
+    thing = scanned.told(others, start)
     if word is not None and (thing is None or word <= thing):
         return max(_BESIDE_A_WORD, form.score)
     return form.score if thing is None or thing > 24 else form.score - 0.4

@@ -24,6 +24,8 @@ _DOMAIN: Final = re.compile(
     rb"[A-Za-z0-9\xe9\xff\xad](?:[A-Za-z0-9\xe9\xff\xad-]{0,62}\.(?:[A-Za-z0-9\xe9\xff\xad]))*[A-Za-z0-9\xe9\xff\xad-]{0,62}"
 )
 _TOP: Final = re.compile(rb"(?:[A-Za-z\xe9\xff]{2,24}|[Xx][Nn]--[A-Za-z0-9-]{2,59})\Z")
+_QUOTED: Final = re.compile(rb"[^0-9A-Za-z_\xe9]?\"[0-9A-Za-z_\xe9\xff][^\n\"]*[^\n\"]\"|[^\n]")
+"""A quoted local part. What begins behind a word ended it: `"handle": "@ann.example"` has none."""
 _LITERAL: Final = re.compile(rb"\[(?:IPv6:)?[0-9A-Fa-f:.]{3,45}\]")
 _PICTURES: Final = frozenset((b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"ico", b"css", b"js"))
 _AT_WORDS: Final = linear(
@@ -51,7 +53,7 @@ def _local_start(folded: bytes, at: int) -> int:
     """Give where the local part in front of a place begins."""
     if at >= 3 and folded[at - 1] == 0x22:
         quote = folded.rfind(b'"', max(0, at - MOST_LOCAL), at - 1)
-        return quote if quote >= 0 and b"\n" not in folded[quote:at] and quote < at - 2 else at
+        return quote if quote >= 0 and _QUOTED.fullmatch(folded, max(0, quote - 1), at) is not None else at
     if at and folded[at - 1] == LETTER:
         allowed: re.Pattern[bytes] = _FOREIGN
     else:
@@ -188,7 +190,7 @@ def _v4(scanned: Scanned, start: int, end: int) -> Iterator[Raw]:
 
 
 def _v4_score(scanned: Scanned, start: int, end: int, parts: list[bytes]) -> float:
-    version = scanned.near((Word.VERSION,), start, end, before=16, after=0)
+    version = scanned.told((Word.VERSION,), start, before=16)
     address = scanned.near((Word.ADDRESS,), start, end, before=40, after=8)
     if version is not None and (address is None or version < address):
         return 0.3
@@ -207,7 +209,8 @@ def _colons(folded: bytes) -> Iterator[int]:
                 start -= 1
                 if match.start() - start > 45:
                     break
-            yield start
+            # NB: the colon of a label that the address touches, `host:2001:db8::1`, is none of its own.
+            yield start + (folded[start : start + 1] == b":" and folded[start + 1 : start + 2] != b":")
 
 
 def _v6(scanned: Scanned, start: int) -> Iterator[Raw]:

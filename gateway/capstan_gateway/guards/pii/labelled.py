@@ -42,7 +42,7 @@ def _digits(value: bytes) -> int:
 
 
 def _is_bic(value: bytes) -> bool:
-    return _COUNTRIES.fullmatch(value, 4, 6) is not None
+    return COUNTRIES.fullmatch(value, 4, 6) is not None
 
 
 def _is_document(value: bytes) -> bool:
@@ -83,7 +83,7 @@ def _is_birth(value: bytes) -> bool:
     return not years or any(1870 <= int(year) <= 2045 or 2400 <= int(year) <= 2600 for year in years) or len(value) == 8
 
 
-_COUNTRIES: Final = re.compile(
+COUNTRIES: Final = re.compile(
     rb"A[DEFGILMOQRSTUWXZ]|B[ABDEFGHIJLMNOQRSTVWYZ]|C[ACDFGHIKLMNORUVWXYZ]|D[EJKMOZ]|E[CEGHRST]|F[IJKMOR]|G[ABDEFGHILMNPQRSTUWY]"
     rb"|H[KMNRTU]|I[DELMNOQRST]|J[EMOP]|K[EGHIMNPRWYZ]|L[ABCIKRSTUVY]|M[ACDEFGHKLMNOPQRSTUVWXYZ]|N[ACEFGILOPRUZ]|OM|P[AEFGHKLMNRSTWY]"
     rb"|QA|R[EOSUW]|S[ABCDEGHIJKLMNORSTVXYZ]|T[CDFGHJKLMNORTVWZ]|U[AGMSYZ]|V[ACEGINU]|W[FS]|XK|Y[ET]|Z[AMW]"

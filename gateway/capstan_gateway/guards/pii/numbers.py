@@ -12,8 +12,9 @@ from typing import Final
 from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.pii.scan import Scanned, linear
 
-_RUN: Final = linear(rb"\d(?:[ .()/\xad-]{0,3}\d){5,}")
+_RUN: Final = linear(rb"\d(?:(?:\xad{0,8}[ .()/-]|\xad){0,3}\d){5,}")
 _GROUP: Final = re.compile(rb"\d+")
+_UNSEEN: Final = re.compile(rb"\xad+(?=[ .()/-])")
 _MASK: Final = bytes.maketrans(b"0123456789\xad", b"9999999999 ")
 _MOST_GROUPS: Final = 8
 LEAST_DIGITS: Final = 6
@@ -66,6 +67,9 @@ def _in_run(folded: bytes, groups: list[tuple[int, int]]) -> Iterator[Number]:
 
 def _number(folded: bytes, start: int, end: int, *, first: bool, last: bool) -> Number:
     written = folded[start:end]
+    if b"\xad" in written:
+        # NB: an escape of a blank is what nobody sees, and a blank.
+        written = _UNSEEN.sub(b"", written)
     mask = written.translate(_MASK)
     digits = written if mask.isdigit() else written.translate(None, _SIGNS)
     return Number(start, end, digits.decode(), mask, first, last)

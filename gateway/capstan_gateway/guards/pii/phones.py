@@ -44,7 +44,16 @@ _OTHERS: Final = (
     Word.THING, Word.BANK, Word.NATIONAL_ID, Word.TAX_ID, Word.MEDICAL, Word.PASSPORT, Word.LICENSE, Word.CARD,
     Word.SSN, Word.VERSION,
 )  # fmt: skip
+_TRUNK: Final = re.compile(rb"9{1,3} ?\(9\) ?9")
+"""`+49 (0)30`: nothing else is written so."""
+_BRAZILIAN: Final = re.compile(rb"99 9{4,5}-9999")
+_SPENT: Final = re.compile(
+    rb"(?:\d[ .()/-]{0,2}){6}[^A-Za-z\xe9\xff]*"
+    rb"(?!(?:or|and|und|oder|et|ou|y|o|e|x|ext)\b[^A-Za-z\xe9\xff]*\Z)[A-Za-z\xe9\xff]"
+)
+"""A number, and behind it another word than those between numbers of one kind."""
 _LEAST, _MOST = 7, 15
+_BESIDE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +196,17 @@ def _end(folded: bytes, end: int) -> int:
 
 def _score(scanned: Scanned, number: Number, book: PhoneBook, *, start: int, international: bool) -> float:
     """Give how sure it is, by what is said around it and how it is written."""
-    phone = scanned.near((Word.PHONE,), start, number.end, before=40)
+    phone = _labelled(scanned, start, number.end)
+    if number.mask == b"999-99-9999" and (phone is None or phone > _BESIDE):
+        # NB: no country writes phones so; the head of a table may be near.
+        return 0.2
     if phone is None and (_in_path(scanned.view.folded, start, number.end) or _FRACTION.fullmatch(number.mask)):
         return 0.2
     reach = scanned.near((Word.REACH,), start, number.end, before=32, after=12)
     if international:
-        return max(book.international(number.digits), 0.0 if phone is None else 0.85)
-    thing = scanned.near(_OTHERS, start, number.end, before=32, after=0)
+        written = 0.6 if _TRUNK.match(number.mask) is not None else 0.0
+        return max(book.international(number.digits), written if phone is None else 0.85)
+    thing = scanned.told(_OTHERS, start)
     if thing is not None and (phone is None or thing < phone) and (reach is None or thing < reach):
         return 0.2
     if phone is not None:
@@ -204,6 +217,15 @@ def _score(scanned: Scanned, number: Number, book: PhoneBook, *, start: int, int
         return 0.55 if b" " not in number.mask and _AMERICAN.fullmatch(number.mask) is not None else 0.3
     written = _written(number, book, scanned.least if reach is None else 0.4)
     return max(0.6, written) if reach is not None and (written >= 0.4 or not number.mask.isdigit()) else written
+
+
+def _labelled(scanned: Scanned, start: int, end: int) -> int | None:
+    """Give how near a word for phones is. One in front that has had its number says nothing of what comes later."""
+    front = scanned.near((Word.PHONE,), start, start, before=40, after=0)
+    if front is not None and _SPENT.search(scanned.view.folded, start - front, start) is not None:
+        front = None
+    behind = scanned.near((Word.PHONE,), end, end, before=-1)
+    return behind if front is None else front if behind is None else min(front, behind)
 
 
 def _tied_to_letters(folded: bytes, start: int, end: int) -> bool:
@@ -228,6 +250,8 @@ def _written(number: Number, book: PhoneBook, least: float) -> float:
     if digits[0] == "0" and len(digits) >= 9 and _NATIONAL_SIGNS.fullmatch(mask):
         usual = b"-" not in mask or _HYPHENS.fullmatch(mask) is not None
         return (0.6 if usual else 0.45) if book.national(digits) else 0.2
+    if _BRAZILIAN.fullmatch(mask):
+        return 0.6 if book.national(digits) else 0.2
     return 0.42 if least <= 0.42 and book.national(digits) else 0.0
 
 

@@ -13,6 +13,12 @@ from capstan_gateway.guards.pii.view import LATIN, View
 from capstan_gateway.guards.pii.words import Hits, Word
 
 _WORDLIKE: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") | {LATIN}
+_ENDED: Final = re.compile(
+    rb"[a-z\xe9\xff]{4}[.!?] |[.!?;\n][^\n]*?[A-Za-z\xe9\xff]{4}|\d[^\n]*\n[^\n]*?[A-Za-z\xe9\xff]"
+    rb"|[\"'] ?[,}]\s*[\"'][A-Za-z]|\d[^\n]*</|\|[ :]*-{2}"
+)
+"""What ends of what a word speaks: a sentence, a line or an element that has its value, the next key of an object, the
+head of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,17 @@ class Scanned:
     ) -> int | None:
         """Give how far from a value the nearest of such words is, None where none is near."""
         return self.hits.distance(words, start, end, before=before, after=after)
+
+    def told(self, words: Sequence[Word], start: int, *, before: int = 32) -> int | None:
+        """Give how far in front of a value the nearest of such words is that speaks of it; None where none does.
+
+        A word speaks of nothing beyond the end of its sentence, nor of its line where a value of its own stands there;
+        a key of an object speaks of its own value.
+        """
+        distance = self.hits.distance(words, start, start, before=before, after=0)
+        if distance is None or _ENDED.search(self.view.folded, start - distance, start) is not None:
+            return None
+        return distance
 
     def begins(self, start: int) -> bool:
         """Tell whether no longer word is cut here. Scripts without blanks may touch a value."""

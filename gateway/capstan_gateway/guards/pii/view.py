@@ -24,9 +24,16 @@ SIGN: Final = 0xA7
 _DASHES: Final = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d")
 _LINES: Final = frozenset("\x85\u2028\u2029")
 _MOST_KNOWN: Final = 8192
+HIDDEN: Final = "\0"
+_LETTERS: Final = re.compile(r"\\{1,2}u((?!00[0-7])[0-9a-f]{4})")
 _MOST_BACKSLASHES: Final = 32
 """A longer row of them says nothing: which of them escapes which would depend on how long it is."""
 _ESCAPES: Final = re.compile(rb"\\+(?:u[0-9A-Fa-f]{4}|[nrtbf\"/])?")
+_AROUND: Final = re.compile(
+    rb"_(?<![0-9A-Za-z_\xe9\xff]_)_{0,2}(?=[0-9A-Za-z\xe9\xff+(])"
+    rb"|_(?<=[0-9A-Za-z\xe9\xff)]_)_{0,2}(?=[\s,;:!?)\]}\"'*|<>]|\.(?:\s|\Z)|\Z)"
+)
+"""Underscores of Markdown, which begin and end a word and are no part of it."""
 _MEANT: Final = {ord("n"): b"\n", ord("r"): b"\n", ord("t"): b"\t", ord("b"): b" ", ord("f"): b"\n"}
 
 
@@ -38,7 +45,7 @@ class View:
     folded: bytes
     """A byte for each character."""
     lowered: str
-    """The text in lower case; as long as the text."""
+    """The text in lower case; as long as the text. Of an escaped letter the last character is it, the others HIDDEN."""
 
 
 def view_of(text: str) -> View:
@@ -51,9 +58,19 @@ def view_of(text: str) -> View:
         lowered = text.lower()
         if len(lowered) != len(text):
             lowered = "".join(low if len(low := character.lower()) == 1 else character for character in text)
+    if b"_" in folded:
+        folded = _AROUND.sub(_signs, folded)
     if b"\\" in folded:
         folded = _ESCAPES.sub(_unescaped, folded)
+        if "\\u" in lowered:
+            lowered = _LETTERS.sub(_letter, lowered)
     return View(text, folded, fold_sigma(lowered))
+
+
+def _letter(match: re.Match[str]) -> str:
+    """Give an escaped letter in lower case, in as many characters."""
+    low = chr(int(match[1], 16)).lower()
+    return HIDDEN * (len(match[0]) - 1) + low if len(low) == 1 and not "\ud800" <= low <= "\udfff" else match[0]
 
 
 def fold_sigma(lowered: str) -> str:
@@ -89,14 +106,20 @@ def _folded_by_category(character: str) -> int:
     return SIGN
 
 
+def _signs(match: re.Match[bytes]) -> bytes:
+    return b"*" * len(match.group())
+
+
 def _unescaped(match: re.Match[bytes]) -> bytes:
     """Give what an escape stands for, in as many bytes: what is left over is unseen, in front of it."""
     found = match.group()
     slashes = len(found) - len(found.lstrip(b"\\"))
-    if slashes == len(found) or slashes % 2 == 0 or slashes > _MOST_BACKSLASHES:
-        return found
     kept, rest = found[: slashes - 1], found[slashes:]
+    if not rest or slashes > _MOST_BACKSLASHES or (slashes % 2 == 0 and rest[:1] != b"u"):
+        return found
     if rest[:1] == b"u":
+        # NB: of an even row, which stands in JSON inside of JSON, nothing is meant to be seen.
+        kept = kept if slashes % 2 else bytes([UNSEEN]) * (slashes - 1)
         return kept + bytes([UNSEEN]) * 5 + bytes([_folded(chr(int(rest[1:], 16)))])
     meant = _MEANT.get(rest[0])
     return kept + (b" " + rest if meant is None else meant * 2)

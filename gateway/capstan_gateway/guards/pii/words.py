@@ -4,8 +4,9 @@ Of Latin script a word counts where it stands alone, or in a name of a program (
 of others it may have an ending, and those written without blanks count anywhere.
 """
 
+import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from enum import StrEnum
 from importlib.resources import files
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from ahocorasick_rs import AhoCorasick
 
 from capstan_gateway.guards.patience import go_on
-from capstan_gateway.guards.pii.view import LATIN, LETTER, View, fold_sigma
+from capstan_gateway.guards.pii.view import HIDDEN, LATIN, LETTER, View, fold_sigma
 
 
 class Word(StrEnum):
@@ -83,14 +84,22 @@ class Words:
         """Give where which are."""
         spans: dict[Word, list[tuple[int, int]]] = {}
         labels: set[tuple[int, int]] = set()
-        for which, start, end in self._automaton.find_matches_as_indexes(view.lowered, overlapping=True):
+        for which, start, end in self._matches(view.lowered):
             go_on()
             if _stands(view, start, end):
-                if view.folded[end : end + 1] in (b":", b"="):
+                if _is_label(view.folded, start, end):
                     labels.add((start, end))
                 for group in self._groups[which]:
                     spans.setdefault(group, []).append((start, end))
         return Hits(spans, labels)
+
+    def _matches(self, lowered: str) -> Iterable[tuple[int, int, int]]:
+        """Give which words are where; what is hidden in front of an escaped letter is between no two."""
+        if HIDDEN not in lowered:
+            return self._automaton.find_matches_as_indexes(lowered, overlapping=True)
+        places = [place for place, character in enumerate(lowered) if character != HIDDEN]
+        matches = self._automaton.find_matches_as_indexes(lowered.replace(HIDDEN, ""), overlapping=True)
+        return ((which, places[start], places[end - 1] + 1) for which, start, end in matches)
 
 
 class Hits:
@@ -123,12 +132,33 @@ class Hits:
         return nearest
 
 
+_LABELS: Final = re.compile(rb"[\"']?[ \t]{0,3}(?:[:=\t]|\.\.)")
+_BEGINS: Final = frozenset(b"\n>|")
+_VERSION: Final = re.compile(rb"[.:]? ?\d")
+_KEY: Final = re.compile(rb"[\"'] ?:")
+
+
+def _is_label(folded: bytes, start: int, end: int) -> bool:
+    """Tell whether a word is the label of what comes behind it: it begins a line, or a sign says so."""
+    if _LABELS.match(folded, end) is not None:
+        return True
+    place = start - 1
+    while place >= max(0, start - 4) and folded[place] in b" \t*-":
+        place -= 1
+    return place >= 0 and folded[place] in _BEGINS
+
+
 def _stands(view: View, start: int, end: int) -> bool:
     """Tell whether a word is one, and not a part of another."""
     lowered, folded = view.lowered, view.folded
     if lowered[start] >= ALONE_FROM:
         return True
-    if lowered[start:end] in _CAPITAL and not view.text[start:end].isupper():
+    if lowered[start:end] == "v" and _VERSION.match(folded, end) is None:
+        return False
+    if lowered[start:end] in _CAPITAL and not (view.text[start:end].isupper() or _KEY.match(folded, end)):
+        return False
+    if lowered[start:end] == "code" and lowered[start - 1 : start] in ("<", "/") and lowered[end : end + 1] == ">":
+        # NB: an element of HTML, which says nothing of what stands in it.
         return False
     touched = start and _is_letter(folded[start - 1]) and not _humps(view.text, start)
     if touched and (folded[start - 1] != LETTER or folded[start] == LETTER):
