@@ -80,7 +80,7 @@ class View:
 class Window:
     """What is known of one text. All places are those of the whole text, in characters."""
 
-    __slots__ = ("_base", "_context", "_looked", "_marks", "_parts", "_text", "done", "end")
+    __slots__ = ("_base", "_context", "_looked", "_marks", "_next", "_parts", "_text", "done", "end")
 
     def __init__(self, context: int, marks: Marks) -> None:
         self._context = context
@@ -92,6 +92,8 @@ class Window:
         """Where `_text` begins."""
         self._looked = 0
         """The last mark up to which it was looked at."""
+        self._next = marks.behind(0)
+        """The one behind it."""
         self.done = 0
         """Up to where it was released."""
         self.end = 0
@@ -106,16 +108,19 @@ class Window:
         self._parts.append(text)
         self.end += len(text)
 
+    def reaches(self, more: int) -> bool:
+        """Whether so many characters more reach the next mark."""
+        return self.end + more >= self._next
+
     def due(self, *, far: bool = True) -> int | None:
         """Give the mark up to which it is to be looked at now, or None: the next one, or with `far` the last one."""
-        mark = self._marks.behind(self._looked)
-        if mark > self.end:
+        if self._next > self.end:
             return None
-        return self._marks.last(self.end) if far else mark
+        return self._marks.last(self.end) if far else self._next
 
     def is_next(self, mark: int) -> bool:
         """Whether there is no mark between the last look and this one."""
-        return mark <= self._marks.behind(self._looked)
+        return mark <= self._next
 
     def mark_in_front(self, place: int) -> int | None:
         """Give the last mark up to a place, if it was not looked at."""
@@ -124,7 +129,9 @@ class Window:
 
     def looked(self, mark: int) -> None:
         """Note that it was looked at up to this mark."""
-        self._looked = max(self._looked, mark)
+        if mark > self._looked:
+            self._looked = mark
+            self._next = self._marks.behind(mark)
 
     def view(self, end: int) -> View:
         """Give what detectors need to see, up to a place."""

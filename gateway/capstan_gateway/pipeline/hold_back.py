@@ -30,9 +30,10 @@ class HoldBack:
         if held > limits.bytes:
             raise HeldTooMuch("the answer could not be checked: more of it would have to be held back than may be")
         wanted = HELD_FACTOR * held
-        if not share.grow_to(wanted):
+        if wanted < share.held:
+            share.shrink_to(wanted)
+        elif not share.grow_to(wanted):
             raise Overloaded()
-        share.shrink_to(wanted)
         self.held = held
 
     def something_came(self) -> None:

@@ -1,11 +1,16 @@
 """The filters of one stream, one behind the other: what goes in at the front, and what comes out at the end."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from capstan_gateway.streaming.filters import Chunks, Document, EndOfStream, StreamFilter
 
 Wait = Callable[[Chunks | Awaitable[Chunks]], Awaitable[Chunks]]
 """Gives what a filter gives, which may have to ask somebody first; it keeps the time."""
+
+
+_READY: Final = (tuple, list)
+"""What filters give at once: to ask of it whether it can be awaited would take longer than to go on with it."""
 
 
 class Chain:
@@ -20,11 +25,14 @@ class Chain:
     @property
     def held(self) -> int:
         """How many bytes of the answer are held back."""
-        return sum(one.held for one in self._filters)
+        held = 0
+        for one in self._filters:
+            held += one.held
+        return held
 
-    async def chunk(self, chunk: Document) -> Chunks:
+    def chunk(self, chunk: Document) -> Awaitable[Chunks]:
         """Take a chunk."""
-        return await self._through(0, (chunk,))
+        return self._through(0, (chunk,))
 
     async def idle(self) -> Chunks:
         """The engine is silent."""
@@ -40,7 +48,9 @@ class Chain:
         for position, one in enumerate(self._filters[start:], start):
             try:
                 try:
-                    given = await self._wait(ask(one))
+                    given = ask(one)
+                    if not isinstance(given, _READY):
+                        given = await self._wait(given)
                 except EndOfStream as end:
                     raise await self._ended(position, (), end) from end
                 out.extend(await self._through(position + 1, given))
@@ -51,10 +61,13 @@ class Chain:
     async def _through(self, position: int, chunks: Chunks) -> Chunks:
         """Give what comes out of the filters from this one on."""
         for number, one in enumerate(self._filters[position:], position):
+            if not chunks:
+                break
             passed: list[Document] = []
             for chunk in chunks:
                 try:
-                    passed.extend(await self._wait(one.chunk(chunk)))
+                    given = one.chunk(chunk)
+                    passed.extend(given if isinstance(given, _READY) else await self._wait(given))
                 except EndOfStream as end:
                     raise await self._ended(number, passed, end) from end
             chunks = passed

@@ -11,11 +11,11 @@ from typing import Any, Final
 Document = dict[str, Any]
 READ: Final = "reasoning_content"
 """Under this name clients look for reasoning: DeepSeek's, SGLang's, vLLM's until it changed."""
-_OWN: Final = "reasoning"
+OWN: Final = "reasoning"
 """vLLM's, OpenRouter's and Groq's."""
-REASONING: Final = (_OWN, READ, "reasoning_text", "thinking", "reasoning_details")
+REASONING: Final = (OWN, READ, "reasoning_text", "thinking", "reasoning_details")
 """All its names: also Copilot's, Ollama's, OpenRouter's for parts. Of several the first one counts."""
-TYPED: Final = frozenset((_OWN, READ))
+TYPED: Final = frozenset((OWN, READ))
 """Those that hold a text, or an object with one; the others may hold anything."""
 _OTHERS: Final = tuple(name for name in REASONING if name != READ)
 _NAMES: Final = frozenset(_OTHERS)
@@ -69,7 +69,7 @@ def is_odd(message: Mapping[str, Any]) -> bool:
 
 def is_named_otherwise(message: Mapping[str, Any]) -> bool:
     """Whether all that is odd of it is that reasoning is called `reasoning`: that is mended in its bytes."""
-    return type(message.get(_OWN)) is str and type(message.get("content")) is not list
+    return type(message.get(OWN)) is str and type(message.get("content")) is not list
 
 
 def plain(message: Document) -> Document:

@@ -130,10 +130,12 @@ async def test_the_last_filter_that_ends_has_the_word() -> None:
 async def test_a_filter_that_fails_ends_it_badly() -> None:
     """Its error is raised as it is."""
 
-    async def fails(_: object) -> Chunks:
+    def fails(*_: object) -> Chunks:
         raise GatewayError("no")
 
-    chain = Chain([Step("a")], fails)
+    step = Step("a")
+    vars(step).update(chunk=fails, idle=fails, end=fails)
+    chain = Chain([step], wait)
     for answer in (chain.chunk({"said": "1"}), chain.idle(), chain.end()):
         with pytest.raises(GatewayError, match=r"^no$"):
             await answer

@@ -49,6 +49,10 @@ class Channel(Protocol):
         """How much is kept because some of it may not go on yet."""
         ...
 
+    def take(self, text: str, out: list[Part]) -> bool:
+        """Take what follows, as `feed` does, if nobody need look at it now. False: nothing was taken."""
+        ...
+
     async def feed(self, text: str, out: list[Part]) -> None:
         """Take what follows."""
         ...
@@ -67,9 +71,14 @@ class Open:
 
     held: Final = 0
 
-    async def feed(self, text: str, out: list[Part]) -> None:
+    def take(self, text: str, out: list[Part]) -> bool:
         """Let it go on."""
         out.append(Part(text, text))
+        return True
+
+    async def feed(self, text: str, out: list[Part]) -> None:
+        """Let it go on."""
+        self.take(text, out)
 
     async def idle(self, out: list[Part]) -> None:
         """There is nothing."""
@@ -90,7 +99,7 @@ class Restoring:
         """How much of it may be the beginning of a placeholder."""
         return self._restorer.held
 
-    async def feed(self, text: str, out: list[Part]) -> None:
+    def take(self, text: str, out: list[Part]) -> bool:
         """Take what follows."""
         given = self._restorer.feed(text)
         text = self._tail + text
@@ -98,6 +107,11 @@ class Restoring:
         self._tail = text[end:]
         if end:
             out.append(Part(text[:end], given))
+        return True
+
+    async def feed(self, text: str, out: list[Part]) -> None:
+        """Take what follows."""
+        self.take(text, out)
 
     async def idle(self, out: list[Part]) -> None:
         """What may be the beginning of a placeholder waits."""
@@ -144,6 +158,14 @@ class _Looking:
     def held(self) -> int:
         """How much is kept."""
         return self._window.held + (0 if self._escapes is None else self._escapes.held)
+
+    def take(self, text: str, out: list[Part]) -> bool:  # noqa: ARG002 - nothing goes on without a look
+        """Take what follows, if that reaches no mark."""
+        window = self._window
+        if self._came is not None or window.reaches(len(text)):
+            return False
+        window.add(text)
+        return True
 
     async def feed(self, text: str, out: list[Part]) -> None:
         """Take what follows. Arguments of a call are whole where their JSON is."""

@@ -14,7 +14,7 @@ from capstan_contract.guards import Source
 from capstan_gateway.guards.window import Part
 from capstan_gateway.pipeline.guards.vocabulary import WORDS
 from capstan_gateway.streaming.cut import NOTE
-from capstan_gateway.streaming.forms import READ, REASONING, reasoning_of, refusal_of, text_of
+from capstan_gateway.streaming.forms import OWN, READ, REASONING, TYPED, reasoning_of, refusal_of, text_of
 from capstan_gateway.streaming.logprobs import Logprobs, entries_of, written
 
 Document = dict[str, Any]
@@ -58,6 +58,24 @@ def is_beside(key: Key) -> bool:
 def head_of(chunk: Mapping[str, Any]) -> Document:
     """Give what of a chunk stands beside its choices and goes on."""
     return {name: chunk[name] for name in _HEAD if name in chunk}
+
+
+def only_text_of(choice: Mapping[str, Any]) -> tuple[Key, str] | None:
+    """Give the one text of a choice of a chunk in which nothing else is said, and nothing ends, as in nearly all; None
+    of any other."""
+    delta = choice.get("delta")
+    if type(delta) is not dict or choice.get("finish_reason") or choice.get("logprobs") or "text" in choice:
+        return None
+    for name in _TOLD_OF_ENDS:
+        if choice.get(name) is not None:
+            return None
+    key, said = CONTENT, delta.get("content")
+    for name, value in delta.items():
+        if value and name != "content" and (said or name not in TYPED):
+            return None
+    if not said:
+        key, said = THOUGHTS, delta.get(OWN) or delta.get(READ)
+    return (key, said) if type(said) is str and said else None
 
 
 def pieces_of(choice: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
@@ -167,6 +185,14 @@ class ChoiceForm:
             for key in (CONTENT, REFUSAL, TEXT):
                 if entries := entries_of(logprobs, key[0]):
                     self._logprobs.setdefault(key[0], Logprobs()).add(entries, at.get(key, 0))
+
+    def note_text(self, choice: Mapping[str, Any]) -> None:
+        """Take what `note` takes of a choice in which only a text is said."""
+        self._chat = True
+        self._tells_logprobs = self._tells_logprobs or "logprobs" in choice
+        delta = choice["delta"]
+        if not delta.get("content"):
+            self._names = tuple(name for name in REASONING if isinstance(delta.get(name), str) and delta[name])
 
     def _note_call(self, key: Key, call: Mapping[str, Any], function: Any, head: Document) -> None:
         said = {name: call[name] for name in _OF_CALLS if call.get(name) is not None}

@@ -15,6 +15,7 @@ from capstan_gateway.pipeline.guards.channels import (
     Key,
     beside,
     head_of,
+    only_text_of,
     pieces_of,
     with_value,
 )
@@ -54,7 +55,8 @@ class TextFilter:
         self._in_parts = in_parts
         self._waited = waited
         self._now = now
-        self._head: Document = {}
+        self._newest: Document = {}
+        """The chunk that came last: what is written has its head."""
         self._choices: dict[int, _Choice] = {}
         self._texts = 0
         self._held = 0
@@ -66,9 +68,41 @@ class TextFilter:
 
     def chunk(self, chunk: Document) -> Chunks | Awaitable[Chunks]:
         """Take a chunk; give what may go on now. Raises EndOfStream with that where a guard blocks."""
-        if not chunk.get("choices"):
+        choices = chunk.get("choices")
+        if not choices:
             return ({**head_of(chunk), "choices": []},)
+        if type(choices) is list and len(choices) == 1:
+            given = self._at_once(chunk, choices[0])
+            if given is not None:
+                return given
         return self._chunk(chunk)
+
+    def _at_once(self, chunk: Document, given: Document) -> Chunks | None:
+        """Do as `_chunk` does where only more of a text came, and nobody need look at it now; None where not."""
+        said = only_text_of(given)
+        choice = self._choices.get(given.get("index") or 0)
+        if said is None or choice is None or choice.form.waiting:
+            return None
+        key, text = said
+        channel = choice.channels.get(key)
+        if channel is None or (self._in_parts and self._others_wait(choice, key)):
+            return None
+        before, out = channel.held, []  # type: int, list[Part]
+        if not channel.take(text, out):
+            return None
+        self._newest = chunk
+        choice.came[key] += len(text)
+        choice.form.note_text(given)
+        self._took(choice, key, out, more=channel.held - before)
+        if not out:
+            return ()
+        written: list[Document] = []
+        self._write(choice, {key: out}, written)
+        return self._told(chunk, written)
+
+    @staticmethod
+    def _others_wait(choice: _Choice, key: Key) -> bool:
+        return any(other.held for name, other in choice.channels.items() if name != key and name in _TOLD_IN_PARTS)
 
     def idle(self) -> Chunks | Awaitable[Chunks]:
         """Give what is decided of what is held."""
@@ -81,21 +115,22 @@ class TextFilter:
         return self._each(lambda channel, out: channel.end(out), ends=True)
 
     async def _chunk(self, chunk: Document) -> Chunks:
-        head = head_of(chunk)
-        usage = head.pop("usage", None)
-        told = "usage" in chunk
-        self._head = head
+        self._newest = chunk
         written: list[Document] = []
         try:
             for choice in chunk["choices"]:
                 await self._take(choice, written)
         except Blocked as blocked:
             raise EndOfStream(FINISH, self._chunks(written)) from blocked
+        return self._told(chunk, written)
+
+    def _told(self, chunk: Document, written: list[Document]) -> Chunks:
+        """Give what goes on of a chunk, the last one with its usage."""
         chunks = self._chunks(written)
-        if chunks and told:
+        if chunks and "usage" in chunk:
             for one in chunks:
                 one["usage"] = None
-            chunks[-1]["usage"] = usage
+            chunks[-1]["usage"] = chunk["usage"]
         return chunks
 
     async def _each(
@@ -182,10 +217,15 @@ class TextFilter:
         try:
             await ask(out)
         finally:
-            self._held += channel.held - before
-            fresh = out[count:]
+            self._took(choice, key, out[count:], more=channel.held - before)
+
+    def _took(self, choice: _Choice, key: Key, fresh: list[Part], *, more: int) -> None:
+        """Take note of what a channel has let go on, and of how much more it holds."""
+        self._held += more
+        if fresh:
             choice.form.went_on(key, fresh)
-            self._note_wait(choice, key, went_on=bool(fresh), held=bool(channel.held))
+        if fresh or key not in choice.since:
+            self._note_wait(choice, key, went_on=bool(fresh), held=bool(choice.channels[key].held))
 
     def _note_wait(self, choice: _Choice, key: Key, *, went_on: bool, held: bool) -> None:
         now = self._now()
@@ -221,4 +261,8 @@ class TextFilter:
             written.append(one)
 
     def _chunks(self, written: list[Document]) -> list[Document]:
-        return [{**self._head, "choices": [one]} for one in written]
+        if not written:
+            return []
+        head = head_of(self._newest)
+        head.pop("usage", None)
+        return [{**head, "choices": [one]} for one in written]
