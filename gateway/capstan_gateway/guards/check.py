@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from pydantic import ValidationError
 
-from capstan_contract.guards import AnyGuard, GuardBody, PiiGuard, Source, check_guard_body
+from capstan_contract.guards import AnyGuard, GuardBody, PiiGuard, Source, check_guard_body, models_of_guard
 from capstan_gateway.guards.build import build_detector
 from capstan_gateway.guards.port import Detector
 
@@ -81,9 +81,13 @@ def answers(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         return
     yield {
         "guards": [
-            {"name": one.guard.name, "type": one.guard.type, "tried": one.detector is not None} for one in guards
+            {
+                "name": one.guard.name, "type": one.guard.type, "tried": one.detector is not None,
+                "asks": any(models_of_guard(one.guard)),
+            }
+            for one in guards
         ]
-    }
+    }  # fmt: skip
     for line in lines:
         asked = json.loads(line)
         yield look(guards, asked["text"], Source(asked["source"]))

@@ -1,8 +1,9 @@
-"""`capstan guard test`: the guards of a policy over labelled prompts, on this machine."""
+"""`capstan guard test`: the guards of a policy over labelled prompts, on this machine, or by a gateway that runs it."""
 
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,17 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from capstan_contract.guards import ANSWERED, ASKED, Source
+from capstan_contract.guards import ANSWERED, ASKED, Source, read_guard_body
 from capstan_operator.api.kinds import GUARDPOLICY, Policy
 from capstan_operator.cli.guard_cases import Unreadable, read_cases
-from capstan_operator.cli.guard_score import Confusion, Mistake, Score, percentile, wilson
+from capstan_operator.cli.guard_gateway import Gateway, NoAnswer, address
+from capstan_operator.cli.guard_report import as_json, as_table
+from capstan_operator.cli.guard_score import Score
 from capstan_operator.desired.policy_kinds import build_policy_entry, find_policy_faults
 from capstan_operator.manifests.collect import load_manifests
 
+KEY: Final = "CAPSTAN_API_KEY"
 CHECK: Final = "capstan_gateway.guards.check"
 NEEDED: Final = ("ahocorasick_rs", "phonenumbers", "stdnum")
-MOST_SHOWN: Final = 160
-"""Characters of an example."""
 
 
 class Failed(Exception):
@@ -40,10 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[str(one) for one in Source],
         help="whose texts these are (default: User, or Text of output)",
     )
+    test.add_argument(
+        "--gateway", metavar="URL", help="ask this gateway, where the policy is in force on --model, and so all guards"
+    )
+    test.add_argument("--model", help="a model there, under the name by which clients ask for it")
+    test.add_argument("--key-file", type=Path, help=f"file with the API key for --gateway (or the variable {KEY})")
     test.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form (default: %(default)s)")
     test.epilog = (
-        "Nothing is sent anywhere. Guards that ask a model or a service are named, and not tried. The worst examples"
-        " are printed as they stand in the file."
+        "Without --gateway nothing is sent anywhere, and guards that ask a model or a service are named, and not tried."
+        " The worst examples are printed as they stand in the file."
     )
 
 
@@ -52,8 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         policy = _policy(arguments.policy, arguments.name)
         source = _source(arguments.source, arguments.stage)
-        guards, score = _try(policy, arguments.prompts, stage=arguments.stage, source=source)
-    except (Failed, Unreadable, OSError) as error:
+        gateway = _gateway(arguments, policy, source)
+        guards, score = (
+            _try(policy, arguments.prompts, stage=arguments.stage, source=source)
+            if gateway is None
+            else _try_there(policy, arguments.prompts, gateway)
+        )
+    except (Failed, NoAnswer, Unreadable, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     written = as_json(guards, score) if arguments.output == "json" else as_table(policy, guards, score)
@@ -98,6 +110,48 @@ def _try(policy: Policy, prompts: Path, *, stage: str, source: Source) -> tuple[
     return guards, score
 
 
+def _gateway(arguments: argparse.Namespace, policy: Policy, source: Source) -> Gateway | None:
+    """Give the gateway that is named, if one is."""
+    if arguments.gateway is None:
+        return None
+    if not arguments.model:
+        raise Failed("--gateway needs --model: the name of a model on which the policy is in force")
+    file: Path | None = arguments.key_file
+    key = os.environ.get(KEY, "") if file is None else file.read_text()
+    if not key.strip().isprintable() or not key.isascii():
+        raise Failed(f"no API key in {file or KEY}")
+    return Gateway(
+        address(arguments.gateway),
+        arguments.model,
+        f"{policy.key.namespace}/{policy.key.name}",
+        stage=arguments.stage,
+        source=source,
+        key=key.strip(),
+    )
+
+
+def _try_there(policy: Policy, prompts: Path, gateway: Gateway) -> tuple[list[dict[str, Any]], Score]:
+    found = read_guard_body(build_policy_entry(policy))
+    guards = [
+        {"name": guard.name, "type": guard.type, "tried": True}
+        for guard in (found.output if gateway.stage == "output" else found.input)
+    ]
+    if not guards:
+        raise Failed(f"the policy has no guards of the {gateway.stage}")
+    names = [guard["name"] for guard in guards]
+    score = Score()
+    for case in read_cases(prompts):
+        answer = gateway.look(case.text)
+        told = {one["guard"] for one in answer["findings"]}.union(answer["failed"])
+        if strange := told.difference(names):
+            raise Failed(f"the gateway runs another version of the policy: it has a guard {min(strange)!r}")
+        # NB: what has blocked ends it, so that of those that say nothing nobody knows whether they were asked.
+        score.add(case, answer, [name for name in names if name in told or not answer["over"]])
+    if not score.seconds:
+        raise Failed(f"{prompts} has no prompts")
+    return guards, score
+
+
 @contextmanager
 def _process() -> Iterator[subprocess.Popen[str]]:
     """Run what looks at texts: a program of the gateway, which the operator does not import."""
@@ -121,90 +175,3 @@ def _ask(process: "subprocess.Popen[str]", asked: Mapping[str, Any]) -> dict[str
     if "error" in answer or not answer:
         raise Failed(answer.get("error", "what looks at texts has ended"))
     return answer
-
-
-def as_table(policy: Policy, guards: list[dict[str, Any]], score: Score) -> str:
-    """Write the outcome for people."""
-    whole = score.whole
-    lines = [
-        f"{policy.key}: {len(score.seconds)} prompts, {whole.attacks} of attacks and {whole.benign} benign",
-        "",
-        f"{'':24}{'found':>8}{'passed':>8}",
-        _row("attack", whole.attacks_found, whole.attacks) + _rate("recall", *_recall(whole)),
-        _row("benign", whole.benign_found, whole.benign) + _rate("pass rate", *_passed(whole)),
-        "",
-    ]
-    for name, one in score.guards.items():
-        lines.append(f"{name:24}{_rate('recall', *_recall(one))}, {_rate('pass rate', *_passed(one))}")
-    lines += [f"{guard['name']:24}asks somebody, and was not tried" for guard in guards if not guard["tried"]]
-    for kind, counts in sorted(score.kinds.items()):
-        found, there = counts["right"] + counts["wrong"], counts["right"] + counts["missed"]
-        lines.append(
-            f"{kind:24}{_rate('recall', counts['right'], there)}, {_rate('precision', counts['right'], found)}"
-        )
-    p50, p99 = percentile(score.seconds, 0.5) * 1e3, percentile(score.seconds, 0.99) * 1e3
-    lines += ["", f"a text took {p50:.2f} ms (p50), {p99:.2f} ms (p99)"]
-    lines += _examples("missed", score.missed) + _examples("found for nothing", score.wrong)
-    return "\n".join(lines)
-
-
-def _row(title: str, found: int, of: int) -> str:
-    return f"{title:24}{found:>8}{of - found:>8}   "
-
-
-def _recall(one: Confusion) -> tuple[int, int]:
-    return one.attacks_found, one.attacks
-
-
-def _passed(one: Confusion) -> tuple[int, int]:
-    return one.benign - one.benign_found, one.benign
-
-
-def _rate(name: str, hits: int, of: int) -> str:
-    if not of:
-        return f"{name} -"
-    low, high = wilson(hits, of)
-    return f"{name} {hits / of:.1%} ({low:.1%} to {high:.1%})"
-
-
-def _examples(title: str, mistakes: list[Mistake]) -> list[str]:
-    if not mistakes:
-        return []
-    rows = []
-    for one in sorted(mistakes, reverse=True):
-        # NB: what is in a file may hold characters that a terminal obeys.
-        text = "".join(char if char.isprintable() else " " for char in one.text[: MOST_SHOWN + 1])
-        short = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-        rows.append(f"  line {one.line}{f' ({one.said})' if one.said else ''}: {short}")
-    return ["", f"{title}, the worst first:", *rows]
-
-
-def as_json(guards: list[dict[str, Any]], score: Score) -> str:
-    """Write the outcome for programs."""
-
-    def rate(hits: int, of: int) -> dict[str, Any]:
-        low, high = wilson(hits, of)
-        return {"hits": hits, "of": of, "rate": hits / of if of else None, "low": low, "high": high}
-
-    def both(one: Confusion) -> dict[str, Any]:
-        return {"recall": rate(*_recall(one)), "passRate": rate(*_passed(one))}
-
-    def examples(mistakes: list[Mistake]) -> list[dict[str, Any]]:
-        return [{"line": one.line, "found": one.said, "text": one.text} for one in sorted(mistakes, reverse=True)]
-
-    told = {
-        "prompts": len(score.seconds),
-        **both(score.whole),
-        "guards": [{**guard, **(both(score.guards[guard["name"]]) if guard["tried"] else {})} for guard in guards],
-        "kinds": {
-            kind: {
-                "recall": rate(counts["right"], counts["right"] + counts["missed"]),
-                "precision": rate(counts["right"], counts["right"] + counts["wrong"]),
-            }
-            for kind, counts in sorted(score.kinds.items())
-        },
-        "milliseconds": {"p50": percentile(score.seconds, 0.5) * 1e3, "p99": percentile(score.seconds, 0.99) * 1e3},
-        "missed": examples(score.missed),
-        "wrong": examples(score.wrong),
-    }
-    return json.dumps(told, indent=2)

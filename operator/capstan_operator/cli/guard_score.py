@@ -53,6 +53,9 @@ class Score:
     guards: defaultdict[str, Confusion] = field(default_factory=lambda: defaultdict(Confusion))
     kinds: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Of each kind of entity: `right`, `missed` and `wrong`."""
+    undecided: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Texts about which a guard could not decide, by its name and the reason. They are in no number of that guard,
+    and in none of the policy unless another guard has found something."""
     seconds: list[float] = field(default_factory=list)
     missed: list[Mistake] = field(default_factory=list)
     wrong: list[Mistake] = field(default_factory=list)
@@ -60,11 +63,16 @@ class Score:
     def add(self, case: Case, answer: Mapping[str, Any], guards: Sequence[str]) -> None:
         """Take in what the guards have found in a text."""
         findings: Sequence[Mapping[str, Any]] = answer["findings"]
+        failed: Mapping[str, str] = answer.get("failed", {})
         found = {one["guard"] for one in findings}
-        self.whole.add(is_attack=case.is_attack, is_found=bool(found))
         for guard in guards:
-            self.guards[guard].add(is_attack=case.is_attack, is_found=guard in found)
+            if guard in found or guard not in failed:
+                self.guards[guard].add(is_attack=case.is_attack, is_found=guard in found)
+        self.undecided.update(failed.items())
         self.seconds.append(answer["seconds"])
+        if failed and not found:
+            return
+        self.whole.add(is_attack=case.is_attack, is_found=bool(found))
         if case.entities is not None:
             self._add_kinds(case.entities, Counter(one["kind"] for one in findings))
         if case.is_attack and not found:

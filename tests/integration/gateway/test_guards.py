@@ -506,6 +506,7 @@ async def test_a_text_is_checked_without_a_model(tmp_path: Path, upstream: FakeU
     finding = {"kind": "Email", "at": "input", "start": 9, "end": 9 + len(MAIL), "score": score}
     assert asked == {
         "object": "guard.check", "model": "chat", "stage": "input", "action": "Redact", "failed": [],
+        "policies": ["t/g"],
         "guards": [
             {
                 "guard": "pii", "type": "PII", "policy": "t/g", "mode": "Enforce", "action": "Redact", "found": 1,
@@ -515,7 +516,7 @@ async def test_a_text_is_checked_without_a_model(tmp_path: Path, upstream: FakeU
     }  # fmt: skip
     assert talked["guards"][0]["findings"] == [{**finding, "at": "messages[0].content"}]
     assert (answered["action"], answered["guards"][0]["findings"][0]["start"]) == ("Block", 0)
-    assert (fine["action"], fine["guards"]) == ("Allow", [])
+    assert (fine["action"], fine["guards"], fine["policies"]) == ("Allow", [], ["t/g"])
     assert upstream.requests == []
 
 
@@ -526,6 +527,7 @@ async def test_a_check_is_no_map_of_the_way_around_a_guard(tmp_path: Path, upstr
         told = (await post(gateway, "/v1/guard/check", text)).json()
     (guard,) = told["guards"]
     assert (guard["guard"], guard["type"], guard["policy"]) == ("PII", "PII", None)
+    assert told["policies"] == []
     assert "t/g" not in str(told)
     assert [round(one["score"], 1) for one in guard["findings"]] == [one["score"] for one in guard["findings"]]
 

@@ -63,6 +63,18 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\u001b" not in told
 
 
+def test_a_model_that_is_not_asked_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A guard that works here and would ask a model of its doubts is tried without, and that is said."""
+    topics = "    - {type: Topics, deny: [{name: a, phrases: [x], examples: [y]}], embedding: {modelRef: {name: e}}}\n"
+    attacks = "    - {type: Jailbreak, classifier: {modelRef: {name: c}}}\n"
+    asks = POLICY.replace("  output:", f"{topics}{attacks}  output:")
+    assert tried(tmp_path, policy=asks, rows=[{"text": "hello", "label": "benign"}]) == 0
+    told = capsys.readouterr().out
+    for name in ("topics", "jailbreak"):
+        assert f"{name:24}asks a model of what it is not sure of, which was not done" in told
+    assert "keywords                asks" not in told
+
+
 def test_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In JSON there is everything: intervals, guards, kinds, latency and examples."""
     assert tried(tmp_path, "-o", "json") == 0

@@ -1,7 +1,8 @@
 """`/v1/guard/check`: what the guards of a model would do with a text. No model is asked for an answer.
 
     {"model": "m", "input": "text"}                      {"object": "guard.check", "model": "m", "stage": "input",
-    {"model": "m", "messages": [...]}                     "action": "Redact", "guards": [...], "failed": [...]}
+    {"model": "m", "messages": [...]}                     "action": "Redact", "policies": [...], "guards": [...],
+                                                          "failed": [...]}
     {"model": "m", "input": "an answer", "stage": "output", "messages": [what was asked]}
 
 It is a request like others to limits: it counts as one, and what models cost that guards ask is on its bill.
@@ -103,6 +104,7 @@ def _answer(ask: Ask, stage: Stage, pieces: Sequence[Piece], told: Sequence[tupl
     return {
         "object": "guard.check", "model": ask.model.name, "stage": stage.value,
         "action": "Block" if closes else next((one.value for one in _SEVEREST if one in acts), "Allow"),
+        "policies": [layer.counts.policy for layer, _ in told if not layer.everywhere],
         "guards": [
             {
                 **_named(layer, one.guard), "action": one.action.value, "found": len(one.findings),
