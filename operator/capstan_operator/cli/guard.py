@@ -132,7 +132,7 @@ def _gateway(arguments: argparse.Namespace, policy: Policy, source: Source) -> G
 
 def _try_there(policy: Policy, prompts: Path, gateway: Gateway) -> tuple[list[dict[str, Any]], Score]:
     found = read_guard_body(build_policy_entry(policy))
-    guards = [
+    guards: list[dict[str, Any]] = [
         {"name": guard.name, "type": guard.type, "tried": True}
         for guard in (found.output if gateway.stage == "output" else found.input)
     ]

@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -111,10 +112,30 @@ def test_a_name_is_none_where_something_with_a_form_is() -> None:
     assert both.scan("nothing", Source.USER).findings == ()
 
 
+def need_presidio() -> Any:
+    """Give spaCy. In CI too these tests are left out, and named: the packages and a model are 300 MB, for one engine."""
+    pytest.importorskip("presidio_analyzer", reason="left out: needs capstan[presidio]")
+    return pytest.importorskip("spacy", reason="left out: needs capstan[presidio]")
+
+
+def test_a_model_that_is_installed_finds_names() -> None:
+    """With a real model of English: who somebody is, where, and with whom, wherever it stands in a long text."""
+    spacy = need_presidio()
+    if not any(name.startswith("en_") for name in spacy.util.get_installed_models()):
+        pytest.skip("left out: needs a spaCy model of English (docs/install.md#images)")
+    detector = build_pii_detector(guard())
+    said = "Maria Schneider of Siemens lives in Munich, mail maria@example.com"
+    expected = [
+        ("Person", "Maria Schneider"), ("Organization", "Siemens"), ("Address", "Munich"), ("Email", "maria@example.com"),
+    ]  # fmt: skip
+    assert names(detector, said) == expected
+    assert names(detector, "The sky is blue today. " * 2000 + said) == expected
+    assert names(detector, "How do I sort a list of numbers?") == []
+
+
 def test_presidio_reads_with_a_model_and_without_its_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real engine, with a model that knows a few words, finds these and takes no number for anything."""
-    pytest.importorskip("presidio_analyzer", reason="needs capstan[presidio]")
-    spacy = pytest.importorskip("spacy", reason="needs capstan[presidio]")
+    spacy = need_presidio()
     model = spacy.blank("en")
     model.add_pipe("entity_ruler").add_patterns(
         [{"label": "PERSON", "pattern": "Maria Schneider"}, {"label": "GPE", "pattern": "Munich"}]
