@@ -199,7 +199,7 @@ def _rewritten(piece: Piece, naming: Naming) -> str:
     for finding, restored in zip(one_by_one, _restored(piece, one_by_one), strict=True):
         value = piece.text[finding.start : finding.end]
         if piece.escaped:
-            value = _unescape(value)
+            value = unescape(value)
         name = naming.name(finding.kind, value, restored=restored)
         if source is not None:
             source.feed(piece.text[place : finding.start])
@@ -273,7 +273,8 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _unescape(value: str) -> str:
+def unescape(value: str) -> str:
+    """Give what a piece of a string of JSON means; itself where it is none."""
     try:
         unescaped = json.loads(f'"{value}"', strict=False)
     except ValueError:

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
+
+import orjson
 
 from capstan_gateway.documents import INLINE_BYTES, count_values, is_too_much, memory_of
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import Share
 from capstan_gateway.pipeline.beside import beside
+from capstan_gateway.pipeline.reply import WholeReply
 from capstan_gateway.serving.exchange import FREE_BYTES
 from capstan_gateway.upstream.errors import NoMemory
 
@@ -44,3 +48,14 @@ async def keep(body: bytes, memory: Callable[[], Share], executor: Threads, *, w
         share.shrink_to(before)
         raise
     return share.held - before
+
+
+def read_object(reply: WholeReply) -> dict[str, Any]:
+    """Read an answer in one piece; UpstreamFailed when it is none."""
+    try:
+        found = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise UpstreamFailed("the model's engine answered with something that is not a JSON object")
+    return found

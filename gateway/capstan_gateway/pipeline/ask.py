@@ -9,7 +9,7 @@ It knows nothing of who waits for the answer, and may outlive them: it lasts as 
 
 import logging
 from asyncio import Task
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from capstan_gateway.config.runtime import Runtime, ServedModel
@@ -19,6 +19,7 @@ from capstan_gateway.images.gathered import GatheredImages
 from capstan_gateway.memory import MemoryBudget, Share
 from capstan_gateway.pipeline.governed import Governed
 from capstan_gateway.pipeline.options import NO_OPTIONS, Options
+from capstan_gateway.pipeline.replaced import Replaced, Value
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.routing.port import MAX_NOTES, CallStats
 from capstan_gateway.tokens.bill import Bill
@@ -47,7 +48,8 @@ class Ask:
     __slots__ = (
         "_closers", "_memory", "_root", "answered_by", "bill", "budget", "counted_by", "ended", "expires_at",
         "gathered", "governed", "guarded", "holders", "inside", "may_wait", "model", "named", "options", "principal",
-        "request", "request_id", "route_note", "runtime", "session", "started", "stats", "task", "trace", "unchecked",
+        "replaced", "request", "request_id", "route_note", "runtime", "session", "started", "stats", "task", "trace",
+        "unchecked",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +99,8 @@ class Ask:
         self.named: set[str] | None = None
         """Placeholders that stand for something of it, without brackets, whichever policy has given them; see `names`.
         As above."""
+        self.replaced: Replaced | None = None
+        """What guards have replaced in it; see `note_replaced`. As above."""
         self.unchecked = False
         """Whether it holds what no guard can read. As above."""
         self.may_wait = True
@@ -169,6 +173,12 @@ class Ask:
         if root.named is None:
             root.named = set()
         return root.named
+
+    def note_replaced(self, texts: Iterable[tuple[str, str]], values: Iterable[Value]) -> None:
+        """Note which texts of it a guard has made others of, and what it has replaced in them."""
+        root = self._root or self
+        root.replaced = root.replaced or Replaced()
+        root.replaced.note(texts, values)
 
     def note_unchecked(self) -> None:
         """Note that it holds what no guard can read."""

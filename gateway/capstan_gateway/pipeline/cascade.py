@@ -16,13 +16,13 @@ from capstan_contract.config import EstimatorType
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError, LimitExceeded, UpstreamFailed, UpstreamRejected
-from capstan_gateway.pipeline.answers import keep
+from capstan_gateway.pipeline.answers import keep, read_object
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.route import needs_of, usable_members
-from capstan_gateway.pipeline.scoring import Scorer, read_object
+from capstan_gateway.pipeline.scoring import Scorer
 from capstan_gateway.quality.logprobs import ask_for_logprobs, without_logprobs
 from capstan_gateway.routing.unroutable import RoutingError
 from capstan_gateway.routing.verdicts import Elsewhere, another_model, is_out_of_time
@@ -64,7 +64,7 @@ class Cascade:
         self._model = model
         self._plan = plan
         self._needs = needs_of(ask)
-        self._scorer = Scorer(ask, plan.estimator)
+        self._scorer = Scorer(ask, model, plan.estimator)
         self._best: Held | None = None
         self._usage: Usage | None = None
         self._limit = _limit(ask, plan)

@@ -1,15 +1,16 @@
 """The score of a held answer: checks and log-probabilities at once, the judge by asking it."""
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-
-import orjson
 
 from capstan_contract.config import CascadeEstimator, EstimatorType, Provider, Task
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.documents import INLINE_BYTES
-from capstan_gateway.errors import GatewayError, UpstreamFailed
+from capstan_gateway.errors import GatewayError
+from capstan_gateway.pipeline.answers import read_object
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.guards.redacting import redact_request, redacting
 from capstan_gateway.pipeline.layers import of_its_own
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import CHAT_PATH, Route
@@ -26,12 +27,14 @@ _ROUTE: Final = Route("/v1/chat/completions", CHAT_PATH, frozenset((Task.CHAT,))
 class Scorer:
     """Scores the answers of one request."""
 
-    def __init__(self, ask: Ask, estimator: CascadeEstimator) -> None:
+    def __init__(self, ask: Ask, model: ServedModel, estimator: CascadeEstimator) -> None:
+        """Make it, for a request to this cascade."""
         self._ask = ask
         self._uses = USES[estimator.type]
         # NB: of the whole config: who may use the cascade may have it judged, and is not told by whom.
         self._judge = ask.runtime.whole.by_id.get(estimator.judge or "")
         self._judge_seconds = estimator.judgeTimeoutSeconds
+        self._models = () if self._judge is None else tuple(_all_models(model, ask.runtime.whole.by_id))
         self.notes: list[str] = []
         """What went wrong with the judge, in words for a header."""
 
@@ -74,6 +77,8 @@ class Scorer:
         child.may_wait = False
         child.hold()
         try:
+            # NB: whoever of them would not be shown something, the judge is not either, which may be anybody's.
+            await redact_request(redacting(self._models, but=judge.layers), child)
             if child.governed is not None:
                 await child.governed.cover(child, judge)  # It is on the bill, so it is taken before.
             reply: Reply = await judge.answer_alone(child)
@@ -85,12 +90,13 @@ class Scorer:
         return read_grade(read_object(reply))
 
 
-def read_object(reply: WholeReply) -> dict[str, Any]:
-    """Read an answer in one piece; UpstreamFailed when it is none."""
-    try:
-        found = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise UpstreamFailed("the model's engine answered with something that is not a JSON object")
-    return found
+def _all_models(model: ServedModel, by_id: Mapping[str, ServedModel]) -> Iterator[ServedModel]:
+    """Give a virtual model and all that may answer for it, the nearest first."""
+    known, waiting = {model.id}, [model]
+    for one in waiting:
+        yield one
+        for member in (one.plan.members if one.plan is not None else None) or ():
+            found = by_id.get(member if isinstance(member, str) else member.model)
+            if found is not None and found.id not in known:
+                known.add(found.id)
+                waiting.append(found)

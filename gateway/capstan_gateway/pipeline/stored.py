@@ -3,9 +3,12 @@
     previous_response_id, item_reference ─► the store ─► earlier items + new ones ─► translated, as if all had been sent
     the answer, presented ─► keep: taken at once, written later; before the client has the last of it
 
+What guards have replaced in a request is not kept: the placeholders are, in the request and in the answer.
+
 A response that a hosted API gives out in the client's own dialect is stored there or nowhere, and has an id of its own.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -22,6 +25,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.recall import PREVIOUS, Recalled, recall, refers
+from capstan_gateway.pipeline.replaced import Replaced
 from capstan_gateway.pipeline.request import NativeRequest, Request
 from capstan_gateway.stores.keys import new_number
 from capstan_gateway.stores.responses import ResponseStore, Stored
@@ -48,7 +52,7 @@ async def with_history(delivery: Delivery, ask: Ask, store: ResponseStore, execu
         request = ask.request = await _going_on(delivery, request, native, found, executor)
     document = delivery.client_document
     if document is not None and native.document.get("store") is not False and store.fits(request.came):
-        delivery.keeper = Keeper(store, delivery.tenant, document)
+        delivery.keeper = Keeper(store, delivery.tenant, document, lambda: ask.replaced)
 
 
 async def _going_on(
@@ -118,8 +122,16 @@ def _with(
 class Keeper:
     """Keeps the answer of one delivery, under an id that nobody can guess."""
 
-    def __init__(self, store: ResponseStore, tenant: str, document: Document) -> None:
+    def __init__(
+        self,
+        store: ResponseStore,
+        tenant: str,
+        document: Document,
+        replaced: Callable[[], Replaced | None] = lambda: None,
+    ) -> None:
+        """Make it. `replaced` gives what guards have replaced in the request: that is not kept."""
         self._store = store
+        self._replaced = replaced
         self._tenant = tenant
         self._document = document
         self._number = new_number()
@@ -128,8 +140,15 @@ class Keeper:
 
     def keep(self, response: bytes) -> bool:
         """Take the whole response as the client is given it; False when it is not kept. For the loop's thread."""
+        listed = kept_items(self._document, self._number)
+        replaced = self._replaced()
         try:
-            items = to_json(kept_items(self._document, self._number))
+            if replaced:
+                whole = replaced.rewritten([listed, orjson.loads(response)], self._document)
+                if whole is None:
+                    return False
+                listed, response = whole[0], to_json(whole[1])
+            items = to_json(listed)
         except TooDeep:
             return False  # JSON may be read deeper than it is written.
         return self._store.keep(self._tenant, f"resp_{self._number}", Stored(response, items))

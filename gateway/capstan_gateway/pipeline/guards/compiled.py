@@ -1,12 +1,13 @@
 """A GuardPolicy as it acts: its guards, with what does the work of each, made once and aside from requests."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
 from capstan_contract.guards import (
+    ASKED,
     Action,
     AnyGuard,
     AttackGuard,
@@ -52,6 +53,18 @@ class CompiledGuard:
     def is_cheap(self) -> bool:
         """Whether what it does in the process may be done on the loop."""
         return self.detector is not None and self.detector.cost is Cost.CHEAP
+
+    @property
+    def redacts(self) -> bool:
+        """Whether it replaces what it finds, and finds that in the process."""
+        if self.detector is None or self.asking is not None:
+            return False
+        return self.guard.action is Action.REDACT or Action.REDACT in self.actions.values()
+
+    @property
+    def of_all(self) -> "CompiledGuard":
+        """Give the same that looks at all texts of requests, for those of which nobody can say whose they are."""
+        return replace(self, sources=frozenset(ASKED))
 
     @property
     def seconds(self) -> float:

@@ -20,7 +20,16 @@ from capstan_gateway.pipeline.guards.compiled import CompiledPolicy
 from capstan_gateway.pipeline.guards.counting import PolicyCounts
 from capstan_gateway.pipeline.guards.needs import Judging, Shared
 from capstan_gateway.pipeline.guards.output import read_body
-from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Pieces, Place, changes, pieces_of, with_texts
+from capstan_gateway.pipeline.guards.pieces import (
+    IDS,
+    OTHER_MEDIA,
+    Pieces,
+    Place,
+    changes,
+    pieces_of,
+    texts_changed,
+    with_texts,
+)
 from capstan_gateway.pipeline.guards.streams import guarded_stream, watched_stream
 from capstan_gateway.pipeline.guards.told import blocked, unavailable, unreadable
 from capstan_gateway.pipeline.guards.vocabulary import NAMES
@@ -46,6 +55,8 @@ class GuardLayer:
         self.counts: Final = counts
         self.shared: Final = shared
         self.everywhere: Final = everywhere
+        self.redacts: Final = tuple(one.of_all for one in policy.input if one.redacts) if policy.enforces else ()
+        """The guards that make other texts of those that are asked, and ask nobody for it; whosever texts they are."""
         self.reads: Reads = Reads.DOCUMENT if policy.enforces else Reads.NOTHING
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
@@ -90,6 +101,7 @@ class GuardLayer:
         changed = changes(written, texts)
         if changed:
             ask.names().update(name.strip("[]") for name in judging.redactor.names)
+            ask.note_replaced(texts_changed(written, texts), judging.redactor.values.values())
             ask.request = ask.request.rewritten(await self._changed(ask, changed))
 
     async def _pieces(self, ask: Ask) -> Pieces:

@@ -4,7 +4,8 @@ a model that moderates (its name tells its format)    is asked itself
 any other one                                         the guards of type Moderation that are in force on it are
 none named                                            the first one that who asks may use and that has either
 
-What limits the model limits these requests. No guard acts on them: the texts go to nobody but who judges them.
+What limits the model limits these requests. What guards in the process redact on that model is redacted before it goes
+to who judges it; no other guard acts on them.
 """
 
 import asyncio
@@ -27,6 +28,8 @@ from capstan_gateway.pipeline.guards.asked.failures import NotAsked
 from capstan_gateway.pipeline.guards.asked.moderation import Moderator
 from capstan_gateway.pipeline.guards.layer import GuardLayer
 from capstan_gateway.pipeline.guards.moderated import answer_of, inputs_of
+from capstan_gateway.pipeline.guards.pieces import Piece, Place
+from capstan_gateway.pipeline.guards.redacting import redacted, redacting
 from capstan_gateway.pipeline.layers import Order, compose
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.routing.unroutable import RoutingError
@@ -54,6 +57,8 @@ async def answer_moderation(deps: Deps, ask: Ask) -> Reply:
 async def _moderated(
     model: ServedModel, moderators: Sequence[tuple[Moderator, bool]], texts: Sequence[str], ask: Ask
 ) -> Reply:
+    shown = [Piece(text, Source.USER, Place(None, "input")) for text in texts]
+    texts = [piece.text for piece in await redacted(redacting((model,)), ask, shown)]
     told: list[tuple[list[tuple[str, float]], dict[str, float]]] = [([], {}) for _ in texts]
     for one, everywhere in moderators:
         try:

@@ -392,6 +392,11 @@ def changes(new: Iterable[Piece], old: Iterable[Piece]) -> list[tuple[Place, str
     return [(one.place, one.text) for one, was in zip(new, old, strict=True) if one is not was and not one.parts]
 
 
+def texts_changed(new: Iterable[Piece], old: Iterable[Piece]) -> list[tuple[str, str]]:
+    """Give the texts that were there, and what they are now, where pieces have become others."""
+    return [(was.text, one.text) for one, was in zip(new, old, strict=True) if one is not was and not one.parts]
+
+
 def choose(pieces: Iterable[Piece], sources: frozenset[Source]) -> Iterator[int]:
     """Give the numbers of those that are of these sources."""
     return (number for number, piece in enumerate(pieces) if piece.source in sources)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from capstan_contract.guards import Action, PiiGuard
-from capstan_gateway.guards.placeholders import Naming, Placeholders
+from capstan_gateway.guards.placeholders import Naming, Placeholders, unescape, united
 from capstan_gateway.guards.placeholders import Piece as Marked
 from capstan_gateway.guards.placeholders import redact as replaced
 from capstan_gateway.guards.port import Finding
@@ -12,6 +12,7 @@ from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.joined import rejoined, spread
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.stage import Found
+from capstan_gateway.pipeline.replaced import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Redactor:
         """`taken` are names that stand for something already, without brackets; those that it gives are added."""
         self._naming = Naming(taken=set() if taken is None else taken)
         self.unwritable: Unwritable | None = None
+        self.values: dict[str, Value] = {}
+        """What it has replaced, as it stood in the texts."""
 
     def redacted(self, pieces: Sequence[Piece], found: Sequence[Found]) -> list[Piece]:
         """Give the pieces with what is to be redacted replaced; the same objects where nothing is."""
@@ -56,6 +59,8 @@ class Redactor:
             for n, piece in enumerate(pieces)
         ]
         texts = list(replaced(marked, naming=self._naming).texts)
+        for each in marked:
+            self._note(each)
         return [
             rejoined(piece, pieces, texts)
             if piece.parts
@@ -64,6 +69,13 @@ class Redactor:
             else piece
             for piece, text in zip(pieces, texts, strict=True)
         ]
+
+    def _note(self, one: Marked) -> None:
+        for finding in united(one.findings):
+            written = one.text[finding.start : finding.end]
+            meant = unescape(written) if one.escaped else written
+            placeholder = self._naming.name(finding.kind, meant, restored=False)
+            self.values.setdefault(written, Value(written, meant, placeholder))
 
     def rewritten(self, pieces: Sequence[Piece], found: Sequence[Found]) -> list[Piece]:
         """Give the pieces as they go on: with what was found in the texts themselves replaced, then what was found in

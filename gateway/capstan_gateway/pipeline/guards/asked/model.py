@@ -14,12 +14,12 @@ from capstan_gateway.documents import INLINE_BYTES
 from capstan_gateway.errors import UpstreamFailed, UpstreamRejected
 from capstan_gateway.guards.prompts.asked import Question, Way
 from capstan_gateway.life.threads import Threads
+from capstan_gateway.pipeline.answers import read_object
 from capstan_gateway.pipeline.ask import Ask, Outer
 from capstan_gateway.pipeline.guards.asked.failures import NotAsked
 from capstan_gateway.pipeline.layers import Order, of_its_own
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import CHAT_PATH, Route
-from capstan_gateway.pipeline.scoring import read_object
 
 MOST_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Of one call: embeddings of 32 texts are up to some megabytes."""
