@@ -26,6 +26,7 @@ from capstan_operator.api.kinds import Policy
 from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.api.rules.guards import name_of
 from capstan_operator.desired.expressions import MOST_TOGETHER, expression_fault, states_of
+from capstan_operator.desired.guard_words import find_word_faults
 from capstan_operator.desired.json_schemas import schema_fault
 from capstan_operator.desired.naming import policy_credential_file
 from capstan_operator.desired.policy_entries import MISSING, judge, targets_of
@@ -83,7 +84,7 @@ def find_guard_faults(policy: Policy) -> tuple[Fault, ...]:
     spec = policy.spec
     if not isinstance(spec, GuardPolicySpec):
         return policy.faults or MISSING
-    faults = (*_name_faults(spec), *_pattern_faults(spec), *_schema_faults(spec))
+    faults = (*_name_faults(spec), *_pattern_faults(spec), *_schema_faults(spec), *find_word_faults(spec))
     return judge(policy, faults, lambda: build_guard_entry(policy, spec))
 
 

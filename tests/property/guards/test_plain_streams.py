@@ -33,7 +33,7 @@ WORDS = st.lists(
     | st.sampled_from(["a b", "b  c a", "c c", "ss a", "e\u0301"]),
     min_size=1, max_size=5,
 )  # fmt: skip
-WORD_TEXTS = st.text(st.sampled_from("abcABC ßSsé\u0301eEiİ爆\u200b\n\t."), max_size=60)
+WORD_TEXTS = st.text(st.sampled_from("abcABC ßSsé\u0301eEiİ爆\u200b\n\t._’"), max_size=60)
 
 
 def _regex(*patterns: str) -> StreamDetector:

@@ -4,7 +4,9 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
+from capstan_contract.codes import LANGUAGES, PHONE_REGIONS
 from capstan_contract.guards import (
     ANSWERED,
     ASKED,
@@ -23,8 +25,11 @@ from capstan_contract.guards import (
     read_guard_body,
 )
 from capstan_contract.limits import Mode
+from capstan_gateway.guards.plain.language import known_languages
+from capstan_gateway.guards.plain.words import plain_words
 from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.compile import Compiler
+from capstan_operator.desired.guard_words import says_nothing
 from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.naming import is_of_policy
@@ -313,3 +318,48 @@ def test_a_policy_in_force_nowhere_gets_no_keys() -> None:
     result = compiled([A], own, asking(created="2026-05-01T00:00:00Z"))
     assert result.policies["GuardPolicy/team/guards"].reason == "Conflicted"
     assert (result.credentials, result.credential_owners) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("guard", "field"),
+    [
+        ({"type": "PII", "regions": ["DE", "UK"]}, "regions[1]"),
+        ({"type": "PII", "regions": ["ZZ"]}, "regions[0]"),
+        ({"type": "Keywords", "keywords": ["a", " "]}, "keywords[1]"),
+        ({"type": "Keywords", "keywords": ["\u200b\u00ad"]}, "keywords[0]"),
+        ({"type": "Topics", "deny": [{"name": "a", "phrases": ["\u3000"]}]}, "deny[0].phrases[0]"),
+        ({"type": "Topics", "allow": [{"name": "a", "examples": [" "]}]}, "allow[0].examples[0]"),
+        ({"type": "Format", "languages": ["xx"]}, "languages[0]"),
+    ],
+)
+def test_what_no_gateway_could_look_for_is_a_fault(guard: dict[str, Any], field: str) -> None:
+    """It is told before it is in force: gateways would serve none of the models rather than unguarded ones."""
+    stage = "output" if guard["type"] == "Format" else "input"
+    faults = find_policy_faults(make_guards(**{stage: [guard]}))
+    assert [fault.field for fault in faults] == [f"spec.{stage}[0].{field}"]
+
+
+def test_a_usual_mistake_is_named() -> None:
+    """Great Britain is GB."""
+    (fault,) = find_policy_faults(make_guards(input=[{"type": "PII", "regions": ["UK"]}]))
+    assert "GB is meant" in fault.message
+
+
+def test_the_operator_knows_the_codes_that_gateways_know() -> None:
+    """Those of the libraries that gateways use, as they are installed."""
+    phones = {region for regions in COUNTRY_CODE_TO_REGION_CODE.values() for region in regions} - {"001"}
+    assert phones == PHONE_REGIONS
+    assert {code for code in known_languages() if len(code) == 2} == LANGUAGES
+
+
+@pytest.mark.parametrize(
+    "word", [" ", "\u200b", "\u3164 ", "\ufe0f", "a", "!", " x ", "\u0301", "\u2800", "\U000e0101"]
+)
+def test_the_operator_takes_the_words_that_gateways_take(word: str) -> None:
+    """What has nothing in it to look for is the same for both."""
+    try:
+        plain_words([word], what="keywords")
+    except ValueError:
+        assert says_nothing(word)
+    else:
+        assert not says_nothing(word)

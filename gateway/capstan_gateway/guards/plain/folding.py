@@ -2,8 +2,9 @@
 
 Of each character by itself: its compatibility decomposition (NFKD), without case, and once more decomposed; the Latin
 letter that it looks like, if it is one of another alphabet; nothing of what has no width (joiners, soft hyphens,
-variation selectors, fillers); one blank for each kind of white space. Then every row of blanks is one. Marks stay:
-`cafe` is no `café`. In Turkish `I` may stand for an i with a dot or without: all are i.
+variation selectors, fillers); one apostrophe, quote and hyphen of each kind; one blank for each kind of white space.
+Then every row of blanks is one. Marks stay: `cafe` is no `café`. In Turkish `I` may stand for an i with a dot or
+without: all are i.
 """
 
 import re
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-from capstan_gateway.guards.text.confusables import alike_letters
+from capstan_gateway.guards.text.confusables import alike_letters, alike_signs
 
 _ROWS: Final = re.compile(" {2,}")
 _ASCII_BLANKS: Final = re.compile(r"[\t\n\r\v\f\x1c-\x1f]")
@@ -22,6 +23,8 @@ _UNSEEN: Final = frozenset(
 )
 """Without a width, and not of the category that says so (Cf)."""
 _ALIKE: Final = alike_letters()
+_SIGNS: Final = alike_signs()
+_BLANK: Final = "\N{BRAILLE PATTERN BLANK}"
 _MOST_KNOWN: Final = 65_536
 _I: Final = {"\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}": "i", "\N{LATIN SMALL LETTER DOTLESS I}": "i"}
 
@@ -41,8 +44,10 @@ class Forms(dict[int, str]):
         return form
 
     def _form(self, character: str) -> str:
-        if character.isspace():
+        if character.isspace() or character == _BLANK:
             return " "
+        if (sign := _SIGNS.get(ord(character))) is not None:
+            return sign
         if unicodedata.category(character) == "Cf" or ord(character) in _UNSEEN:
             return ""
         if not self._keep_case and (character in _I or ord(character) in _ALIKE):

@@ -83,7 +83,7 @@ def build_format_detector(guard: FormatGuard) -> FormatDetector:
     if unknown := sorted(set(guard.languages) - (known_languages() if guard.languages else set())):
         raise ValueError(f"`languages` has {', '.join(unknown)}, which cannot be told from others")
     if guard.jsonSchema is None and guard.pattern is None and guard.maxCharacters is None and not guard.languages:
-        raise ValueError("it says nothing of the form: set `schema`, `pattern`, `maxCharacters` or `languages`")
+        raise ValueError("it says nothing of the form: set `jsonSchema`, `pattern`, `maxCharacters` or `languages`")
     try:
         expression = None if guard.pattern is None else compile_expression(guard.pattern, whole=True)
     except Unreadable as error:

@@ -1,6 +1,7 @@
 """Thousands of words in one pass over a text (Aho-Corasick), wherever they stand or as whole words.
 
-A word ends where a letter, digit, mark or `_` is followed by something else (Unicode's categories). Scripts that set no
+A word ends where a letter, digit, mark or `_` is followed by something else (Unicode's categories); up to three `_`
+around it that join it to nothing are emphasis (Markdown), and no part of it. Scripts that set no
 blanks between words have no such places: at a character of one of them a word may begin and end anywhere.
 """
 
@@ -24,6 +25,7 @@ UNSEEN: Final = 64
 """Characters of no width, and blanks above one, that may stand within a word, for which a stream is held back."""
 PART: Final = 64 * 1024
 """Characters that are looked at in one go, so that what is found in them needs no memory to speak of."""
+MARKS: Final = 3
 _UNSPACED: Final = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "TIBETAN")
 
 Span = tuple[int, int]
@@ -64,14 +66,23 @@ class Words:
             return False
         if not self._whole:
             return True
-        return not (start and joins(folded[start - 1], folded[start])) and not (
-            end < len(folded) and joins(folded[end - 1], folded[end])
+        begins = (
+            not start
+            or not joins(folded[start - 1], folded[start])
+            or _emphasised(folded[max(0, start - MARKS - 1) : start][::-1])
         )
+        ends = (
+            end == len(folded) or not joins(folded[end - 1], folded[end]) or _emphasised(folded[end : end + MARKS + 1])
+        )
+        return begins and ends
 
     def pending(self, folded: str) -> int:
         """Give where the first word begins that what is to come may complete, or make another one of."""
-        for start in range(max(0, len(folded) - self.longest), len(folded)):
-            rest = folded[start:]
+        marks = MARKS if folded.endswith("_") and self._whole else 0
+        plain = folded[:-MARKS] + folded[-MARKS:].rstrip("_") if marks else folded
+        for start in range(max(0, len(folded) - self.longest - marks), len(folded)):
+            # NB: what follows says whether underscores behind a word are a part of it.
+            rest = plain[start:] or folded[start:]
             place = bisect_left(self._sorted, rest)
             if place < len(self._sorted) and self._sorted[place].startswith(rest):
                 return start
@@ -87,6 +98,12 @@ class Words:
             if start < place < end:
                 place = start
         return place
+
+
+def _emphasised(around: str) -> bool:
+    """Tell whether what stands beside a word, the nearest first, is emphasis: underscores, and behind them no word."""
+    beyond = around.lstrip("_")
+    return len(beyond) < len(around) and (not beyond or not _is_of_word(beyond[0])) and around[MARKS:] != "_"
 
 
 def _implementation(words: Sequence[str]) -> "ahocorasick_rs.Implementation":

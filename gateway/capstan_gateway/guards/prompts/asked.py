@@ -63,6 +63,11 @@ class Format(Protocol):
         """What categories may be called in policies, in lower case, beside what they are told as."""
         ...
 
+    @property
+    def kinds(self) -> frozenset[str] | None:
+        """All categories that it can tell; None where others may have more."""
+        ...
+
     def questions(self, texts: Sequence[Shown], *, scores: bool) -> list[Question]:
         """Give what to ask about these texts; with `scores` how sure the model is must be told too."""
         ...

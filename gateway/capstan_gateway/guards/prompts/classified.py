@@ -28,6 +28,11 @@ class Classified:
         """None beside its own."""
         return {}
 
+    @property
+    def kinds(self) -> None:
+        """Its labels, which nobody has told."""
+        return None
+
     def questions(self, texts: Sequence[Shown], *, scores: bool) -> list[Question]:  # noqa: ARG002
         """Ask about many at once."""
         return classifier_questions([one.text for one in texts])

@@ -43,6 +43,11 @@ class Judge:
         """None beside its own."""
         return {}
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """OpenAI's."""
+        return frozenset(CATEGORIES)
+
     def questions(self, texts: Sequence[Shown], *, scores: bool) -> list[Question]:  # noqa: ARG002
         """Ask about each by itself: one text must not talk about another one."""
         return [

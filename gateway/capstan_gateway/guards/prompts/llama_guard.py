@@ -52,6 +52,11 @@ class LlamaGuard:
         """Its codes."""
         return self._codes
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Those of its codes."""
+        return frozenset(self._codes.values())
+
     def questions(self, texts: Sequence[Shown], *, scores: bool) -> list[Question]:
         """Ask about each by itself: the template takes one conversation."""
         # NB: 32 tokens are room for all of its codes.

@@ -32,6 +32,11 @@ class OpenAiModeration:
         """None beside its own."""
         return {}
 
+    @property
+    def kinds(self) -> None:
+        """Services have some of their own."""
+        return None
+
     def questions(self, texts: Sequence[Shown], *, scores: bool) -> list[Question]:  # noqa: ARG002
         """Ask about many at once."""
         numbers = range(len(texts))

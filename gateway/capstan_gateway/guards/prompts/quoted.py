@@ -4,9 +4,11 @@ import re
 from typing import Final
 
 _MARKS: Final = re.compile(
-    r"<\|"  # Tokens of most families: <|im_start|>, <|eot_id|>
-    r"|<(?=/?s>|/?start_of_turn|/?end_of_turn|/?bos>|/?eos>|begin |end |begin_|end_|/?think)"
-    r"|\[(?=/?INST\])"
+    r"<[|\uff5c]"  # Tokens of most families: <|im_start|>, <|eot_id|>; DeepSeek's bar is a wide one
+    r"|<(?=/?s(?:ys)?>|/?[a-z]{2,12}_of_[a-z]{2,12}>|begin |end |begin_|end_|/?think)"
+    r"|<(?=/?(?:bos|eos|eod|eoh|eoa|sop|eop|pad|unk|mask|turn|channel)[_>|]|(?:extra_id|special|reserved|unused)_?[0-9])"
+    r"|<(?=/?tool_(?:call|response)|start_function|start_image|0x[0-9a-f]{2}>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_[A-Z]{4,8}|THINK|gMASK|IMG|PREFIX|MIDDLE|SUFFIX)\])"
     r"|<(?=<)|(?<=<)<",
     re.IGNORECASE,
 )

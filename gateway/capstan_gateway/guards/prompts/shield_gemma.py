@@ -60,6 +60,11 @@ class ShieldGemma:
         """Shorter ones."""
         return {"dangerous": "dangerous-content", "hate": "hate-speech", "sexual": "sexually-explicit"}
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Those of its policies."""
+        return frozenset(POLICIES)
+
     def questions(self, texts: Sequence[Shown], *, scores: bool) -> list[Question]:  # noqa: ARG002
         """Ask four times about each."""
         return [

@@ -83,3 +83,8 @@ def alike_letters() -> dict[int, str]:
     for first in _LETTERS_IN_ROWS[:-1]:  # Not those of flags, which stand beside words.
         table.update({first + offset: chr(ord("a") + offset) for offset in range(26)})
     return table
+
+
+def alike_signs() -> dict[int, str]:
+    """Give the apostrophes, quotes and hyphens that word processors and models write for those of ASCII."""
+    return {ord(other): sign for sign in "'\"-" for other in _ALIKE[sign] if other not in _NOT_THESE}

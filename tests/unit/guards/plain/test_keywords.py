@@ -33,6 +33,26 @@ def test_how_a_word_is_written_does_not_matter(word: str, text: str, place: str)
 
 
 @pytest.mark.parametrize(
+    ("word", "text", "place"),
+    [
+        ("don't", "they don’t", "don’t"), ("e-mail", "an e‑mail", "e‑mail"), ("x-ray", "x–ray", "x–ray"),
+        ('say "no"', "say “no”", "say “no”"), ("don’t", "don't", "don't"), ("red falcon", "red⠀falcon", "red⠀falcon"),
+    ],
+)  # fmt: skip
+def test_typographic_signs_are_those_of_a_keyboard(word: str, text: str, place: str) -> None:
+    """Apostrophes, hyphens and quotes are found as word processors and models write them, and the other way round."""
+    assert _found(text, _detector(word)) == [place]
+
+
+@pytest.mark.parametrize("text", ["_bomb_", "a __bomb__, b", "___bomb___", "_bomb", "bomb_ x"])
+def test_emphasis_is_no_part_of_a_word(text: str) -> None:
+    """Underscores that join a word to nothing are Markdown's; those of names are a part of it."""
+    assert _found(text, _detector("bomb")) == ["bomb"]
+    assert _found(text.replace("_", "____"), _detector("bomb")) == []
+    assert _found("a_bomb_b", _detector("bomb")) == []
+
+
+@pytest.mark.parametrize(
     ("word", "text"),
     [
         ("bomb", "bombs"),

@@ -7,7 +7,7 @@ import pytest
 
 from capstan_contract.guards import ModerationCategory, ModerationFormat, Source
 from capstan_gateway.guards.prompts.asked import Question, Shown, Way
-from capstan_gateway.guards.prompts.formats import format_of, known_format
+from capstan_gateway.guards.prompts.formats import check_categories, format_of, known_format
 from capstan_gateway.guards.prompts.harms import HARMLESS, OTHER, UNNAMED, Harms, judged, slug, union
 from capstan_gateway.guards.prompts.judge import Judge
 from capstan_gateway.guards.prompts.llama_guard import LlamaGuard
@@ -288,3 +288,24 @@ def test_several_answers_about_one_text_are_one() -> None:
     one, other = Harms(frozenset({"a"}), {"a": 0.6, "b": 0.2}), Harms(scores={"a": 0.1, "b": 0.4})
     assert union([one, other]) == Harms(frozenset({"a"}), {"a": 0.6, "b": 0.4})
     assert Shown("x").source is Source.USER
+
+
+@pytest.mark.parametrize(
+    ("form", "wrong", "right"),
+    [
+        (LlamaGuard("llama-guard-3"), "violence", ("S1", "Violent Crimes", "hate")),
+        (ShieldGemma(), "violence", ("dangerous", "hate-speech")),
+        (Judge(), "weapons", ("violence", "Self-Harm/Intent")),
+    ],
+)
+def test_a_category_that_a_model_never_tells_is_an_error(form: Any, wrong: str, right: tuple[str, ...]) -> None:
+    """A guard that waits for what its model cannot say would find nothing, and nobody would know."""
+    check_categories(form, [ModerationCategory(name=name) for name in right])
+    with pytest.raises(Unreadable, match=wrong):
+        check_categories(form, [ModerationCategory(name=name) for name in (*right, wrong)])
+
+
+def test_services_and_classifiers_may_have_categories_of_their_own() -> None:
+    """Nobody knows them before they answer."""
+    for form in (OpenAiModeration(), format_of(ModerationFormat.AUTO, "toxic-bert", classifies=True)):
+        check_categories(form, [ModerationCategory(name="whatever")])

@@ -13,7 +13,7 @@ from capstan_gateway.documents import to_json
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.guards.port import Finding, Scan
 from capstan_gateway.guards.prompts.asked import Format, Question, Shown
-from capstan_gateway.guards.prompts.formats import format_of
+from capstan_gateway.guards.prompts.formats import check_categories, format_of
 from capstan_gateway.guards.prompts.harms import Harms, judged, union
 from capstan_gateway.guards.prompts.openai import OpenAiModeration
 from capstan_gateway.guards.prompts.packs import Pack, Part, packed
@@ -95,6 +95,7 @@ class Moderator:
             classifies = model.task is Task.CLASSIFY
             names = model.upstream_name, model.name, model.id
             form = format_of(self._guard.format, *names, classifies=classifies)
+        check_categories(form, self._guard.categories)
         wanted = any(category.threshold is not None for category in self._guard.categories)
         prepare = partial(_prepared, shown, form, together=together, scores=wanted or not together)
         large = sum(len(one.text) for one in shown) > INLINE_CHARS
