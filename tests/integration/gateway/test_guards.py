@@ -1,6 +1,7 @@
 """A gateway with GuardPolicies: what is asked is judged before it is sent, and what is answered before it is given."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from capstan_contract.limits import (
     Unit,
     rate_limit_entry,
 )
+from capstan_gateway.pipeline.guards import pieces, reading
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion, delta, frame, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
 from support.guards import Asked, Words, keywords_by
@@ -211,6 +213,26 @@ async def test_images_are_said_to_be_unchecked_or_refused(
         found = await post(gateway, "/v1/chat/completions", body)
     assert found.status_code == (400 if unchecked is Unchecked.BLOCK else 200)
     assert found.headers.get("x-capstan-unchecked") == (None if unchecked is Unchecked.BLOCK else "media")
+
+
+async def test_a_request_of_many_texts_is_gone_through_beside_the_loop(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small they are: on the loop a look is given up where it would take more than a moment."""
+    looks: list[tuple[bool, int]] = []
+
+    def noted(document: dict[str, Any], *, most: int = pieces.MOST_VALUES) -> pieces.Pieces:
+        looks.append((threading.current_thread() is threading.main_thread(), most))
+        return pieces.pieces_of(document, most=most)
+
+    monkeypatch.setattr(reading, "pieces_of", noted)
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(pii())]) as gateway:
+        for body in ({}, {"x": ["a"] * 2000}):
+            assert (await post(gateway, "/v1/chat/completions", {"messages": MESSAGES, **body})).status_code == 200
+        refused = await post(gateway, "/v1/chat/completions", {"messages": MESSAGES, "x": ["a"] * 250_001})
+    assert looks[:3] == [(True, reading.INLINE_VALUES), (True, reading.INLINE_VALUES), (False, pieces.MOST_VALUES)]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "content_filter")
+    assert len(upstream.requests) == 2
 
 
 async def test_what_cannot_be_rewritten_is_blocked(tmp_path: Path, upstream: FakeUpstream) -> None:

@@ -11,7 +11,7 @@ from capstan_gateway.dialects.clients.responses_input import to_messages
 from capstan_gateway.dialects.clients.responses_tools import Tools
 from capstan_gateway.documents import to_json
 from capstan_gateway.pipeline.guards.output import answer_pieces
-from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Piece, pieces_of
+from capstan_gateway.pipeline.guards.pieces import IDS, OTHER_MEDIA, Piece, TooManyTexts, pieces_of, with_texts
 
 PART = {"type": "text", "text": "x"}
 
@@ -89,6 +89,11 @@ MEDIA: list[dict[str, Any]] = [
     {"type": "file", "file": {"file_data": base64.b64encode(b"\xff\x00\xfe").decode()}},
     {"type": "file", "file": {"file_id": "file-1"}},
     {"type": "image_embeds", "image_embeds": "QUJD"},
+    {"type": "image_url", "image_url": None, "uuid": "one that the engine has seen"},
+    {"image_url": "https://example.org/x.png"},
+    {"image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+    {"input_audio": {"data": "UklGRv8A", "format": "wav"}},
+    {"type": None, "image_embeds": "QUJD"},
 ]
 
 
@@ -96,6 +101,68 @@ MEDIA: list[dict[str, Any]] = [
 def test_what_is_no_text_is_unchecked(part: dict[str, Any]) -> None:
     """Images, audio and files that are none of text are said to be unchecked."""
     assert pieces_of({"messages": [{"role": "user", "content": [part]}]}).unchecked == {OTHER_MEDIA}
+
+
+NUMBER = 4111111111111111
+NUMBERED: list[dict[str, Any]] = [
+    {"documents": [{"card": NUMBER}]},
+    {"documents": [[7, NUMBER]]},
+    {"messages": [{"role": "tool", "content": [{"type": "text", "text": "x", "card": NUMBER}]}]},
+    {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"c": NUMBER}}}]}]},
+]
+
+
+@pytest.mark.parametrize("document", NUMBERED)
+def test_a_long_number_is_a_text(document: dict[str, Any]) -> None:
+    """The number of a card is looked at although nobody has put it in quotes, and a word may stand in its place."""
+    (piece,) = [piece for piece in pieces_of(document).texts if piece.text == str(NUMBER)]
+    assert str(NUMBER) not in str(with_texts(document, [(piece.place, "[CARD_1]")]))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"seed": NUMBER},
+        {"tools": [{"function": {"parameters": {"properties": {"n": {"maximum": 2147483647}}}}}]},
+        {"messages": [{"role": "user", "content": "hi", "created": NUMBER}]},
+        {"documents": [{"n": 999999, "f": 4111111111111111.5, "t": True}]},
+    ],
+)
+def test_numbers_that_are_settings_are_no_texts(document: dict[str, Any]) -> None:
+    """A seed, a bound of a schema or a short number is nobody's: a word in its place would only break the request."""
+    assert not [piece for piece in pieces_of(document).texts if piece.text[0].isdigit()]
+
+
+@pytest.mark.parametrize(
+    ("field", "source"), [("data_1", Source.USER), ("data_2", Source.DOCUMENTS), ("items", Source.DOCUMENTS)]
+)
+def test_what_is_scored_is_what_somebody_says(field: str, source: Source) -> None:
+    """Under whatever name engines take what they compare."""
+    assert only({field: ["x"]}).source is source
+
+
+MANY: list[dict[str, Any]] = [
+    {"x": ["a"] * 1000},
+    {"x": [{"k": 1}] * 500},
+    {"messages": [{"role": "user", "content": "a"}] * 400},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 400}]},
+    {"x": [[]] * 1000},
+    {"prompt": ["a"] * 1000},
+    dict.fromkeys(map(str, range(1000)), "a"),
+]
+
+
+@pytest.mark.parametrize("document", MANY)
+def test_no_more_values_are_gone_through_than_may_be(document: dict[str, Any]) -> None:
+    """What a look at a request costs is known before it: it ends in front of what is too much, whatever that is."""
+    with pytest.raises(TooManyTexts):
+        pieces_of(document, most=500)
+    assert pieces_of(document, most=2500).left >= 0
+
+
+def test_numbers_of_settings_cost_next_to_nothing() -> None:
+    """Lists of token ids may be as long as a vocabulary."""
+    assert pieces_of({"allowed_token_ids": list(range(3000)), "messages": [{"content": "x"}]}, most=50).left > 0
 
 
 LOOKS_LIKE_DATA = "ignore/all/previous/instructions"

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,9 +12,10 @@ from capstan_contract.guards import Action, OnError, Source
 from capstan_contract.guards import Stage as Stages
 from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.port import NOTHING, Cost, Scan
+from capstan_gateway.pipeline.guards import stage
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, SHORT_CHARS, SHORT_THREADS, Lane, Lanes
-from capstan_gateway.pipeline.guards.pieces import Piece
+from capstan_gateway.pipeline.guards.pieces import Piece, choose
 from capstan_gateway.pipeline.guards.port import Case
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.stage import PIECE_CHARS, Decision, Found, Stage
@@ -70,6 +71,23 @@ async def test_many_short_texts_are_as_long_as_a_long_one(threads: Lane) -> None
     cheap = Words(["bad"])
     await decide(threads, [guard("cheap", cheap)], *(piece(f"{n}") for n in range(INLINE_CHARS // PIECE_CHARS + 1)))
     assert set(cheap.on_loop) == {False}
+
+
+async def test_of_many_texts_nothing_is_gone_through_on_the_loop(
+    threads: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither to choose them nor to see what was found in them: a client would hold the loop with a list of letters."""
+    on_loop: list[bool] = []
+
+    def noted(pieces: Sequence[Piece], sources: frozenset[Source]) -> Iterable[int]:
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        return choose(pieces, sources)
+
+    monkeypatch.setattr(stage, "choose", noted)
+    many = [piece(f"{n}") for n in range(INLINE_CHARS // PIECE_CHARS + 1)]
+    decision = await decide(threads, [guard("cheap", Words(["7"])), guard("dear", Words(["x"], DEAR))], *many)
+    assert [number for number, _ in decision.found[0].findings][:2] == [7, 17]
+    assert set(on_loop) == {False}
 
 
 async def test_a_block_of_a_dear_one_ends_the_others(threads: Lane) -> None:

@@ -7,14 +7,12 @@ Nothing is sent before the guards of the input have said what they have to say. 
 does so beside the request, and changes nothing.
 """
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from capstan_contract.guards import Unchecked
 from capstan_gateway.errors import UpstreamRejected
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.guards.again import asks_again, formed
 from capstan_gateway.pipeline.guards.compiled import CompiledPolicy
 from capstan_gateway.pipeline.guards.counting import PolicyCounts
@@ -24,12 +22,10 @@ from capstan_gateway.pipeline.guards.pieces import (
     IDS,
     OTHER_MEDIA,
     Pieces,
-    Place,
-    changes,
     pieces_of,
     texts_changed,
-    with_texts,
 )
+from capstan_gateway.pipeline.guards.reading import read_pieces, with_pieces
 from capstan_gateway.pipeline.guards.streams import guarded_stream, watched_stream
 from capstan_gateway.pipeline.guards.told import blocked, unavailable, unreadable
 from capstan_gateway.pipeline.guards.vocabulary import NAMES
@@ -85,7 +81,7 @@ class GuardLayer:
     async def _let_in(self, judging: Judging) -> None:
         """Have the ask hold what of its request may be sent; raises what refuses it."""
         ask = judging.ask
-        pieces = await self._pieces(ask)
+        pieces = await read_pieces(ask.request.document, ask.request.came, self.shared.deps.executor)
         self._check_readable(ask, pieces)
         texts = pieces.texts
         decision = await judging.decide(self.policy.input, texts, redactor=judging.redactor)
@@ -98,19 +94,11 @@ class GuardLayer:
         if (fixed := judging.redactor.unwritable) is not None:
             judging.blocked_instead(fixed.guard)
             raise blocked(fixed.guard, param=fixed.piece.field)
-        changed = changes(written, texts)
-        if changed:
+        changed = await with_pieces(ask.request.document, written, texts, ask.request.came, self.shared.deps.executor)
+        if changed is not None:
             ask.names().update(name.strip("[]") for name in judging.redactor.names)
             ask.note_replaced(texts_changed(written, texts), judging.redactor.values.values())
-            ask.request = ask.request.rewritten(await self._changed(ask, changed))
-
-    async def _pieces(self, ask: Ask) -> Pieces:
-        read = partial(pieces_of, ask.request.document)
-        return read() if ask.request.came <= LARGE_BYTES else await beside(self.shared.deps.executor, read)
-
-    async def _changed(self, ask: Ask, changed: Sequence[tuple[Place, str]]) -> dict[str, Any]:
-        change = partial(with_texts, ask.request.document, changed)
-        return change() if ask.request.came <= LARGE_BYTES else await beside(self.shared.deps.executor, change)
+            ask.request = ask.request.rewritten(changed)
 
     def _check_readable(self, ask: Ask, pieces: Pieces) -> None:
         """Refuse what nobody can read where that is a way around the guards, or the policy says so."""

@@ -4,21 +4,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Final
 
 from capstan_contract.guards import Action
 from capstan_gateway.guards.port import Scan
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.audit import Audit
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard, CompiledPolicy
 from capstan_gateway.pipeline.guards.counting import BLOCKED, FAILED, WORDS, PolicyCounts
 from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, Lane, Lanes
-from capstan_gateway.pipeline.guards.pieces import Piece
+from capstan_gateway.pipeline.guards.pieces import Piece, TooManyTexts
 from capstan_gateway.pipeline.guards.port import Case, Document
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.shadow import Shadows
-from capstan_gateway.pipeline.guards.stage import Decision, Stage
+from capstan_gateway.pipeline.guards.stage import Decision, Stage, are_few
+
+INLINE_BYTES: Final = 4 * 1024
+"""Of a document that policies in mode Shadow look at, whose texts are found on the loop. Nobody waits for others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +79,13 @@ class Judging:
         )  # fmt: skip
         return await one.asking.judge(case)
 
-    async def rewritten(self, redactor: Redactor, pieces: Sequence[Piece], decision: Decision) -> list[Piece]:
-        """Give the pieces with what is to be redacted replaced; beside the loop where they are long."""
-        rewrite = partial(redactor.rewritten, pieces, decision.found)
-        if not decision.found or sum(len(piece.text) for piece in pieces) <= INLINE_CHARS:
+    async def rewritten(self, redactor: Redactor, pieces: Sequence[Piece], decision: Decision) -> Sequence[Piece]:
+        """Give the pieces with what is to be redacted replaced, these very ones where nothing was found; beside the
+        loop where they are long, or many."""
+        if not decision.found:
+            return pieces
+        rewrite = partial(redactor.rewritten, pieces, tuple(decision.found))
+        if are_few(pieces) and sum(len(piece.text) for piece in pieces) <= INLINE_CHARS:
             return rewrite()
         return await beside(self.shared.deps.executor, rewrite)
 
@@ -120,9 +127,11 @@ class Judging:
 
         async def work() -> None:
             try:
-                pieces, answer = read() if size <= LARGE_BYTES else await beside(self.shared.deps.executor, read)
+                pieces, answer = read() if size <= INLINE_BYTES else await beside(self.shared.deps.executor, read)
                 decision = await judging.decide(guards, pieces, redactor=Redactor(), answer=answer)
                 judging.record(decision, pieces)
+            except TooManyTexts:
+                self.counts.dropped()
             finally:
                 self.counts.spent(child.bill.nano_dollars)
                 child.leave()

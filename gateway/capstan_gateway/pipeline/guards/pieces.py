@@ -12,8 +12,19 @@ from typing import Any, Final, NamedTuple
 
 from capstan_contract.guards import Source
 from capstan_gateway.dialects.fields import Retrieved
+from capstan_gateway.errors import GuardBlocked
 from capstan_gateway.pipeline.guards.files import read_data
-from capstan_gateway.pipeline.guards.vocabulary import ADDRESSES, ASIDE, DATA, MEDIA, NAMES, NUMBERS, TENSORS, WORDS
+from capstan_gateway.pipeline.guards.vocabulary import (
+    ADDRESSES,
+    ASIDE,
+    DATA,
+    MEDIA,
+    NAMES,
+    NUMBERS,
+    TENSORS,
+    UNTYPED,
+    WORDS,
+)
 
 Document = dict[str, Any]
 Step = str | int
@@ -28,6 +39,7 @@ _BY_ROLE: Final = {
 _BY_FIELD: Final = {
     "prompt": Source.USER, "input": Source.USER, "suffix": Source.USER, "query": Source.USER, "queries": Source.USER,
     "text_1": Source.USER, "text": Source.USER, "documents": Source.DOCUMENTS, "text_2": Source.DOCUMENTS,
+    "data_1": Source.USER, "data_2": Source.DOCUMENTS, "items": Source.DOCUMENTS,
 }  # fmt: skip
 """Fields of a request that are its text. Everything else is said by whoever made the application: System."""
 _PROMPTS: Final = frozenset(("prompt", "input"))
@@ -35,11 +47,16 @@ _SAID: Final = frozenset(("content", "reasoning_content", "reasoning", "refusal"
 """Fields of a message that are what is said in it."""
 _FILES: Final = frozenset(("file", "input_file", "document", "search_result", "web_fetch_result", "web_search_result"))
 """Types of parts, and of what is in them, that the user has not written."""
-_DOCUMENTS: Final = frozenset(("query", "queries", "documents", "text_1", "text_2"))
+_DOCUMENTS: Final = frozenset(("query", "queries", "documents", "items", "text_1", "text_2", "data_1", "data_2"))
 """Fields in which `content` may be parts, of texts and of media."""
 _EMBEDS: Final = "prompt_embeds"
 BETWEEN: Final = "\n"
 """What stands for the marks that engines put between messages."""
+MOST_VALUES: Final = 250_000
+"""Of one document, names and numbers among them: some tens of megabytes of pieces. One with more is refused."""
+LONG_NUMBER: Final = 10**6
+"""From it on a number of a request may be somebody's: of a card, a telephone, an account."""
+_NUMBERS: Final = frozenset((int, float))
 _FEW_WORDS: Final = 2
 _FEW_CHARS: Final = 64
 
@@ -109,6 +126,13 @@ class Piece:
         return step if isinstance(step, str) and step in NAMES else None
 
 
+class TooManyTexts(GuardBlocked):
+    """A document holds more values than are gone through."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the request holds more than {MOST_VALUES} texts and values, which no guard can check")
+
+
 @dataclass(slots=True)
 class Pieces:
     """What a request says."""
@@ -119,6 +143,16 @@ class Pieces:
     """What of it nobody can read: `media`, `ids`."""
     ids_at: str | None = None
     """The field, of those that have ids, that is first."""
+    numbers: bool = False
+    """Whether long numbers are texts too, where they are no settings."""
+    left: int = MOST_VALUES
+    """How many values may still be gone through."""
+
+    def take(self, values: int) -> None:
+        """Go through so many values; raises TooManyTexts in front of them where these are too many."""
+        self.left -= values
+        if self.left < 0:
+            raise TooManyTexts
 
     def has_ids(self, name: str) -> None:
         """Note that this field holds a prompt as an engine reads it: ids, or vectors of them."""
@@ -126,9 +160,13 @@ class Pieces:
         self.ids_at = self.ids_at or name
 
 
-def pieces_of(document: Mapping[str, Any]) -> Pieces:
-    """Give all texts of a request as engines understand it: chat, completion, embedding, classification, score."""
-    found = Pieces()
+def pieces_of(document: Mapping[str, Any], *, most: int = MOST_VALUES) -> Pieces:
+    """Give all texts of a request as engines understand it: chat, completion, embedding, classification, score.
+
+    Raises TooManyTexts where it has more than so many values.
+    """
+    found = Pieces(numbers=True, left=most)
+    found.take(len(document))
     messages = document.get("messages")
     if isinstance(messages, list):
         _messages(messages, found)
@@ -152,6 +190,7 @@ def pieces_of(document: Mapping[str, Any]) -> Pieces:
 
 
 def _messages(messages: list[Any], found: Pieces) -> None:
+    found.take(len(messages))
     top = Place(None, "messages")
     turn: list[_Said] = []
     """What the user says until the assistant does: engines read it as one."""
@@ -185,6 +224,7 @@ def _message(message: Any, place: Place, found: Pieces) -> _Said | None:
     role = message.get("role")
     source = _BY_ROLE.get(role, Source.USER) if isinstance(role, str) else Source.USER
     said = _Said(source, 0, 0, place)
+    found.take(len(message))
     for name, value in message.items():
         at = Place(place, name)
         _name(name, at, source, found)
@@ -284,10 +324,18 @@ def walk(
                 written = Source.DOCUMENTS if source is Source.USER and isinstance(value, Retrieved) else source
                 _text(value, place, written, found, aside=aside, within=within)
         elif isinstance(value, list):
+            if _NUMBERS.issuperset(types := set(map(type, value))) and (
+                aside or int not in types or not any(map(_is_long, value))
+            ):
+                continue
+            found.take(len(value))
             last, inner = len(value) - 1, _in_list(within)
             waiting.extend((one, Place(place, last - n), source, aside, inner) for n, one in enumerate(reversed(value)))
         elif isinstance(value, dict):
+            found.take(len(value))
             kind = value.get("type")
+            if within is Within.PART and value.get("uuid") is not None:
+                found.unchecked.add(OTHER_MEDIA)  # By which an engine finds an image that it was sent before.
             if isinstance(kind, str) and kind in _FILES:
                 source = Source.DOCUMENTS
             for name in value:
@@ -296,6 +344,12 @@ def walk(
                 (one, Place(place, name), source, _is_aside(name, aside=aside), _in_field(within, name, kind))
                 for name, one in reversed(value.items())
             )
+        elif found.numbers and not aside and _is_long(value):
+            found.texts.append(Piece(str(value), source, place))
+
+
+def _is_long(value: Any) -> bool:
+    return type(value) is int and value >= LONG_NUMBER
 
 
 def _is_aside(name: str, *, aside: bool) -> bool:
@@ -311,7 +365,7 @@ def _in_list(within: Within) -> Within:
 def _in_field(within: Within, name: str, kind: Any) -> Within:
     if within is Within.DOCUMENT and name == "content":
         return Within.PARTS
-    if within is Within.PART and isinstance(kind, str) and name in MEDIA.get(kind, ()):
+    if within is Within.PART and name in (UNTYPED if kind is None else MEDIA.get(str(kind), ())):
         return Within.MEDIA
     return Within.IN_MEDIA if within is Within.MEDIA else Within.NOTHING
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.guards.layer import GuardLayer
 from capstan_gateway.pipeline.guards.needs import Judging
-from capstan_gateway.pipeline.guards.pieces import Piece, changes, pieces_of, with_texts
+from capstan_gateway.pipeline.guards.pieces import Piece
+from capstan_gateway.pipeline.guards.reading import read_pieces, with_pieces
 from capstan_gateway.pipeline.guards.told import blocked, unavailable
 
 
@@ -47,9 +47,9 @@ async def redact_request(layers: Sequence[GuardLayer], ask: Ask) -> None:
     """Have the ask's request hold its texts as they may be shown. Raises as `redacted` does."""
     if not layers:
         return
-    document = ask.request.document
-    executor, large = layers[0].shared.deps.executor, ask.request.came > LARGE_BYTES
-    texts = (await beside(executor, lambda: pieces_of(document)) if large else pieces_of(document)).texts
-    changed = changes(await redacted(layers, ask, texts), texts)
-    if changed:
-        ask.request = ask.request.rewritten(with_texts(document, changed))
+    request, executor = ask.request, layers[0].shared.deps.executor
+    texts = (await read_pieces(request.document, request.came, executor)).texts
+    written = await redacted(layers, ask, texts)
+    changed = await with_pieces(request.document, written, texts, request.came, executor)
+    if changed is not None:
+        ask.request = request.rewritten(changed)

@@ -14,7 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from operator import attrgetter
+from typing import Final, TypeVar
 
 from capstan_contract.guards import Action, OnError
 from capstan_contract.guards import Stage as Stages
@@ -24,12 +25,15 @@ from capstan_gateway.guards.port import Cost, Detector, Finding, Scan
 from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.joined import told_once
-from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, Lane, for_a_moment
+from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, SHORT_CHARS, Lane, for_a_moment
 from capstan_gateway.pipeline.guards.pieces import Piece, choose
+from capstan_gateway.pipeline.guards.wholes import is_shown, of_it
 
 PIECE_CHARS: Final = 100
 """What a text of its own costs beside its characters."""
 
+_SOURCE: Final = attrgetter("source")
+T = TypeVar("T")
 Asking = Callable[[CompiledGuard, Sequence[Piece]], Awaitable[Sequence[Scan]]]
 """Has a guard that asks judge these pieces."""
 Redacting = Callable[[Sequence[Piece], Sequence["Found"]], Sequence[Piece]]
@@ -98,7 +102,9 @@ class Unjudged(Exception):
     """A guard has not said of each text what it found in it."""
 
 
-_Doubts = dict[CompiledGuard, list[tuple[int, Scan]]]
+_Told = Sequence[tuple[int, Scan]]
+"""What is said of pieces, by their numbers; those that are not there have nothing in them."""
+_Doubts = dict[CompiledGuard, _Told]
 """What is to be asked about, with what holds if nobody can be."""
 
 
@@ -152,45 +158,47 @@ class Stage:
         self, guards: Sequence[CompiledGuard], pieces: Sequence[Piece], decision: Decision,
         doubts: _Doubts,
     ) -> None:  # fmt: skip
-        work: list[tuple[CompiledGuard, Callable[[], Awaitable[Sequence[Scan]]]]] = []
-        numbers: dict[CompiledGuard, list[int]] = {}
+        work: list[tuple[CompiledGuard, Callable[[], Awaitable[_Told]]]] = []
 
-        def heard(one: CompiledGuard, scans: Sequence[Scan]) -> None:
-            told = told_once(pieces, list(zip(numbers[one], scans, strict=True)))
+        def heard(one: CompiledGuard, told: _Told) -> None:
             if one.asking is not None and (unsure := [(n, scan) for n, scan in told if scan.doubt is not None]):
                 doubts[one] = unsure
                 told = [(n, scan) for n, scan in told if scan.doubt is None]
             _take(one, told, decision)
 
+        few = are_few(pieces)
+        there = frozenset(map(_SOURCE, pieces))
         for one in guards:
-            mine = numbers[one] = list(choose(pieces, one.sources))
-            texts = [pieces[n] for n in mine]
-            if not texts:
+            if there.isdisjoint(one.sources):
                 continue
-            if one.is_cheap and sum(len(piece.text) + PIECE_CHARS for piece in texts) <= INLINE_CHARS:
+            if few and one.is_cheap and _size(one, pieces, each=PIECE_CHARS) <= INLINE_CHARS:
                 began = time.perf_counter()
                 try:
-                    scans = for_a_moment(_scanned, one, texts)
+                    told = for_a_moment(_told, one, pieces)
                 except GaveUp:
-                    work.append((one, partial(self._beside, one, texts)))
+                    work.append((one, partial(self._beside, one, pieces)))
                 except Exception as error:  # noqa: BLE001 - a detector that fails must not let anything pass
                     decision.failed.append(Failed(one, type(error).__name__))
                 else:
-                    heard(one, scans)
+                    heard(one, told)
                 decision.seconds.append((one, time.perf_counter() - began))
                 if decision.is_over:
                     return
             else:
-                work.append((one, partial(self._beside, one, texts)))
+                work.append((one, partial(self._beside, one, pieces)))
         await self._all(work, heard, decision)
 
-    async def _beside(self, one: CompiledGuard, texts: Sequence[Piece]) -> Sequence[Scan]:
-        return await self.lane.run(_scanned, one, texts, size=sum(len(piece.text) for piece in texts))
+    async def _beside(self, one: CompiledGuard, pieces: Sequence[Piece]) -> _Told:
+        # NB: of many texts nothing is done for each of them on the loop, not even to find out how long they are.
+        size = _size(one, pieces) if are_few(pieces) else SHORT_CHARS + 1
+        return await self.lane.run(_told, one, pieces, size=size)
 
     async def _redacted(self, pieces: Sequence[Piece], decision: Decision) -> Sequence[Piece]:
         """Give the pieces as those that ask are to see them. Raises Busy and TimeoutError."""
-        size = sum(len(piece.text) for piece in pieces)
-        if not decision.found or size <= INLINE_CHARS:
+        if not decision.found:
+            return pieces
+        size = sum(len(piece.text) for piece in pieces) if are_few(pieces) else INLINE_CHARS + 1
+        if size <= INLINE_CHARS:
             return self.redact(pieces, decision.found)
         async with asyncio.timeout(max(0.0, self.seconds_left())):
             return await self.lane.run(self.redact, pieces, tuple(decision.found), size=size)
@@ -203,8 +211,8 @@ class Stage:
 
     async def _all(
         self,
-        work: Sequence[tuple[CompiledGuard, Callable[[], Awaitable[Sequence[Scan]]]]],
-        heard: Callable[[CompiledGuard, Sequence[Scan]], None],
+        work: Sequence[tuple[CompiledGuard, Callable[[], Awaitable[T]]]],
+        heard: Callable[[CompiledGuard, T], None],
         decision: Decision,
     ) -> None:
         """Have all of them work together, until one ends it."""
@@ -214,18 +222,16 @@ class Stage:
             while waiting and not decision.is_over:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    scans = task.result()
-                    if scans is not None:
-                        heard(tasks[task], scans)
+                    said = task.result()
+                    if said is not None:
+                        heard(tasks[task], said)
         finally:
             for task in waiting:
                 task.cancel()
             if waiting:
                 await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _in_time(
-        self, one: CompiledGuard, begin: Callable[[], Awaitable[Sequence[Scan]]], decision: Decision
-    ) -> Sequence[Scan] | None:
+    async def _in_time(self, one: CompiledGuard, begin: Callable[[], Awaitable[T]], decision: Decision) -> T | None:
         began = time.perf_counter()
         deadline = asyncio.timeout(max(0.0, min(one.seconds, self.seconds_left())))
         try:
@@ -245,7 +251,32 @@ class Stage:
 
 def _whole(pieces: Sequence[Piece], one: CompiledGuard) -> Iterable[int]:
     """Give the numbers of what somebody is asked about: parts of one text are that text."""
-    return (number for number in choose(pieces, one.sources) if not pieces[number].is_part)
+    return (
+        number
+        for number in choose(pieces, one.sources)
+        if not pieces[number].is_part and is_shown(one.guard, pieces[number])
+    )
+
+
+def are_few(pieces: Sequence[Piece]) -> bool:
+    """Whether so many texts may be gone through on the loop, each of them."""
+    return len(pieces) * PIECE_CHARS <= INLINE_CHARS
+
+
+def _size(one: CompiledGuard, pieces: Iterable[Piece], *, each: int = 0) -> int:
+    return sum(len(piece.text) + each for piece in pieces if piece.source in one.sources)
+
+
+def _told(one: CompiledGuard, pieces: Sequence[Piece]) -> _Told:
+    """Have its detector look at those of the pieces that it is about. Raises GaveUp, or what the detector raises."""
+    mine = [number for number in choose(pieces, one.sources) if is_shown(one.guard, pieces[number])]
+    scans = _scanned(one, [pieces[number] for number in mine])
+    told = [
+        (number, of_it(one.guard, pieces[number], scan))
+        for number, scan in zip(mine, scans, strict=True)
+        if scan.findings or scan.doubt is not None
+    ]
+    return told_once(pieces, told)
 
 
 def _scanned(one: CompiledGuard, texts: Sequence[Piece]) -> list[Scan]:

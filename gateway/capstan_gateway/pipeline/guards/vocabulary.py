@@ -5,7 +5,8 @@ from typing import Final
 _NAMES: Final = """
     add_generation_prompt additionalProperties allOf allowed_tools annotations anyOf arguments audio audio_url
     auto best_of bytes cache_control cached_content capstan chat_template chat_template_kwargs choices citations code
-    completion const content continue_final_message custom data default definitions delta description detail dimensions
+    completion const content continue_final_message custom data data_1 data_2 default definitions delta
+    description detail dimensions
     documents echo effort encoding_format enum enable_thinking error examples exclusiveMaximum exclusiveMinimum
     file file_data file_id filename finish_reason format frequency_penalty function function_call functions grammar
     guided_choice guided_decoding_backend guided_grammar guided_json guided_regex guided_whitespace_pattern id
@@ -46,6 +47,12 @@ MEDIA: Final = {
     "image_embeds": ("image_embeds",), "audio_embeds": ("audio_embeds",),
 }  # fmt: skip
 """By the type of a part of a message, in which of its fields there may be something that nobody can read."""
+UNTYPED: Final = frozenset(
+    (
+        "image_url", "audio_url", "video_url", "input_audio", "image_embeds", "audio_embeds", "image", "audio", "video",
+    )
+)  # fmt: skip
+"""The same of a part without a type: engines take it for what its fields say."""
 TENSORS: Final = frozenset(("image_embeds", "audio_embeds"))
 """Of these, what is no text at all."""
 DATA: Final = frozenset(("data", "file_data", "image_embeds", "audio_embeds", "b64_json"))

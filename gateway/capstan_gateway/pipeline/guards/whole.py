@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import orjson
 
 from capstan_gateway.documents import to_json
-from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.errors import AnswerNotChecked, UpstreamFailed
 from capstan_gateway.guards.placeholders import Placeholders
 from capstan_gateway.pipeline.answers import admit
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
@@ -21,7 +21,7 @@ from capstan_gateway.pipeline.guards.output import (
     withheld,
     without_echoes,
 )
-from capstan_gateway.pipeline.guards.pieces import Piece, changes, with_texts
+from capstan_gateway.pipeline.guards.pieces import Piece, TooManyTexts, changes, with_texts
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.stage import Decision
 from capstan_gateway.pipeline.guards.told import not_checked
@@ -89,7 +89,10 @@ async def judged(judging: Judging, document: Document, *, size: int = 0) -> tupl
 
     `size`: in bytes, how large it is.
     """
-    pieces = await _where(judging, size, partial(answer_pieces, document))
+    try:
+        pieces = await _where(judging, size, partial(answer_pieces, document))
+    except TooManyTexts:
+        raise AnswerNotChecked("the answer could not be checked: it has more texts than may be") from None
     redactor = Redactor(judging.ask.names())
     decision = await judging.decide(judging.policy.output, pieces, redactor=redactor, answer=document)
     judging.record(decision, pieces)
@@ -108,7 +111,7 @@ async def concluded(
     if redactor.unwritable is not None:
         judging.blocked_instead(redactor.unwritable.guard)
         return withheld(document), True
-    changed = changes(texts, pieces)
+    changed = [] if texts is pieces else changes(texts, pieces)
     return (without_echoes(with_texts(document, changed)) if changed else document), False
 
 

@@ -1,0 +1,27 @@
+"""Which texts guards are about that judge a text as a whole: what is said, and not what stands beside it. Pure.
+
+That an answer is JSON, that the context supports it, or that somebody keeps to a topic is asked of what is said: not of
+a name, of a setting, of what a provider notes beside its answer, and of a message not part by part.
+"""
+
+from dataclasses import replace
+
+from capstan_contract.guards import FormatGuard, GroundingGuard, Guard, TopicsGuard
+from capstan_gateway.guards.plain.topics import OFF_TOPIC
+from capstan_gateway.guards.port import Scan
+from capstan_gateway.pipeline.guards.pieces import Piece
+
+
+def is_shown(guard: Guard, piece: Piece) -> bool:
+    """Whether a guard is about a text at all, as far as its sources go."""
+    if isinstance(guard, FormatGuard):
+        return not (piece.aside or piece.is_part)
+    return not (isinstance(guard, GroundingGuard) and piece.aside)
+
+
+def of_it(guard: Guard, piece: Piece, scan: Scan) -> Scan:
+    """Give what of a scan holds of a text: a setting or a part of a text is not off topic by itself."""
+    if not isinstance(guard, TopicsGuard) or (piece.says and not piece.is_part):
+        return scan
+    # NB: what is denied is found wherever it stands. Nobody is asked either: of the whole text somebody is.
+    return replace(scan, findings=[one for one in scan.findings if one.kind != OFF_TOPIC], doubt=None)
