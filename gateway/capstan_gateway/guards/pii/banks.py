@@ -37,7 +37,9 @@ _LENGTHS: Final = {
     for country in countries.split()
 }
 """Characters of an IBAN, by country: those of the registry, and those whose banks use some all the same."""
-_BEGINS: Final = linear(rb"[A-Za-z]{2}[ -]?\d[ ]?\d")
+IBANS_GATE: Final = rb"[A-Za-z]{2}\d\d(?:\xad*[ .-]?\xad*[0-9A-Za-z]){7}"
+"""With what all that are found begin."""
+_BEGINS: Final = linear(IBANS_GATE)
 _SIGNS: Final = frozenset(b" .-")
 _OTHERS: Final = re.compile(
     rb"(?i:[A-Z]{2}\d{2}[A-Z]{0,4}\d{7,25}[A-Z0-9]{0,3})"

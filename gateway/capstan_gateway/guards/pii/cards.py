@@ -65,22 +65,27 @@ _GROUPS: Final = (
 _GROUPED: Final = frozenset(
     separator.join(b"9" * length for length in lengths) for separator in (b" ", b"-", b".") for lengths in _GROUPS
 )
-_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_VALUES: Final = bytes.maketrans(b"0123456789", bytes(range(10)))
+_DOUBLED: Final = bytes.maketrans(bytes(range(10)), bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
 
 
 def luhn(digits: str) -> bool:
     """Tell whether the last digit is the check digit of the others, by Luhn's rule."""
-    values = [int(digit) for digit in digits]
-    return (sum(values[-1::-2]) + sum(_DOUBLED[value] for value in values[-2::-2])) % 10 == 0
+    values = digits.encode("ascii").translate(_VALUES)
+    return (sum(values[-1::-2]) + sum(values[-2::-2].translate(_DOUBLED))) % 10 == 0
+
+
+def is_written_so(mask: bytes, digits: int) -> bool:
+    """Tell whether cards are written as a number is."""
+    return digits >= 12 and (mask.isdigit() or mask in _GROUPED)
 
 
 def find_card(scanned: Scanned, number: Number) -> Iterator[Raw]:
     """Give the card that a number is."""
-    count = len(number.digits)
-    if count < 12 or not (number.mask.isdigit() or number.mask in _GROUPED):
+    if not is_written_so(number.mask, len(number.digits)):
         return
-    usual = _usual(number.digits)
     if luhn(number.digits) and scanned.alone(number.start, number.end):
+        usual = _usual(number.digits)
         yield Raw(PiiKind.CARD, number.start, number.end, _score(scanned, number, usual=usual))
 
 

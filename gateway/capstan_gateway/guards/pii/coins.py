@@ -16,6 +16,7 @@ MOST: Final = 106
 _COIN: Final = linear(
     rb"\b(?:0x[0-9A-Fa-f]{40}|(?i:bc1|tb1|ltc1|bcrt1)[02-9ac-hj-np-zAC-HJ-NP-Z]{8,71}|[1-9A-HJ-NP-Za-km-z]{25,44})\b"
 )
+COINS_GATE: Final = rb"[0-9A-Za-z]{25}|(?i:(?:bc|tb|ltc|bcrt)1[0-9a-z]{8})"
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _VALUE: Final = {character: value for value, character in enumerate(_BASE58)}
 _FIRST: Final = frozenset("13LMDTX9At2mn")

@@ -5,19 +5,21 @@ What is found depends on what is near: no more than `reach` characters in front,
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Final
+
+import re2  # type: ignore[import-untyped]
 
 from capstan_contract.guards import PiiKind, Source
 from capstan_gateway.guards.pii import banks, cards, coins, formed, internet, labelled, phones, secrets
-from capstan_gateway.guards.pii.numbers import numbers
+from capstan_gateway.guards.pii.numbers import NUMBERS_GATE, Use, numbers
 from capstan_gateway.guards.pii.phones import PhoneBook, phone_book
 from capstan_gateway.guards.pii.raw import AFTER, WIDTH, Raw, outside, standing
-from capstan_gateway.guards.pii.scan import Scanned
+from capstan_gateway.guards.pii.scan import Scanned, linear_set
 from capstan_gateway.guards.pii.view import UNSEEN, view_of
-from capstan_gateway.guards.pii.words import Words
+from capstan_gateway.guards.pii.words import Word, Words
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 
 THRESHOLD: Final = 0.5
@@ -26,6 +28,26 @@ HELD: Final = WIDTH + AFTER + 2
 """What is nearer to the end of a text than this may still become another thing."""
 FRONT: Final = 256
 """How far in front of a value it is looked, for words and for the beginning of what it is a part of."""
+
+
+_GATED: Final[tuple[tuple[bytes, Callable[[Scanned], Iterator[Raw]]], ...]] = (
+    (formed.LETTERED_GATE, formed.find_lettered),
+    (banks.IBANS_GATE, banks.find_ibans),
+    (internet.AT_WORDS_GATE, internet.find_at_words),
+    (internet.V4_GATE, internet.find_v4),
+    (internet.V6_GATE, internet.find_v6),
+    (internet.MACS_GATE, internet.find_macs),
+    (coins.COINS_GATE, coins.find_coins),
+    (secrets.KEYS_GATE, secrets.find_keys),
+)
+"""What there is at least, somewhere in a folded text, where a recogniser sees anything."""
+_NUMBERS: Final = len(_GATED)
+
+
+@cache
+def _gates() -> "re2.Set":
+    """Make what tells in one pass which recognisers have anything to do: most of them have nothing in most texts."""
+    return linear_set([*(gate for gate, _ in _GATED), NUMBERS_GATE])
 
 
 @cache
@@ -92,19 +114,18 @@ class PiiDetector:
 
         All look, whatever is wanted: a card must not be taken for a phone number because nobody asks for cards.
         """
-        for number in numbers(scanned):
-            yield from cards.find_card(scanned, number)
-            yield from formed.find_numeric(scanned, number)
-            yield from phones.find_phone(scanned, number, self.book)
-        yield from formed.find_lettered(scanned)
-        yield from banks.find_ibans(scanned)
+        there = _gates().Match(scanned.view.folded) or ()
+        if _NUMBERS in there:
+            for number in numbers(scanned, _use, said=partial(_says_phone, scanned)):
+                yield from cards.find_card(scanned, number)
+                yield from formed.find_numeric(scanned, number)
+                yield from phones.find_phone(scanned, number, self.book)
+        for place in there:
+            if place != _NUMBERS:
+                yield from _GATED[place][1](scanned)
         yield from internet.find_emails(scanned)
         yield from internet.find_url_credentials(scanned)
-        yield from internet.find_ips(scanned)
-        yield from internet.find_macs(scanned)
-        yield from coins.find_coins(scanned)
         yield from labelled.find_labelled(scanned)
-        yield from secrets.find_keys(scanned)
         yield from secrets.find_labelled(scanned)
 
     def _found(self, scanned: Scanned, raws: Sequence[Raw]) -> list[Finding]:
@@ -128,6 +149,22 @@ class PiiDetector:
 
     def _is_allowed(self, scanned: Scanned, raw: Raw) -> bool:
         return bool(self.allowed) and plain(scanned.view.text[raw.start : raw.end]) in self.allowed
+
+
+def _use(mask: bytes, digits: int, whole: bool, least: float) -> Use | None:
+    """Tell when a number that is written so may be something, for `numbers`."""
+    if cards.is_written_so(mask, digits) or formed.is_written_so(mask):
+        return Use.ALWAYS
+    if phones.most_by_form(mask, digits, whole=whole, zero=False) >= least:
+        return Use.ALWAYS
+    if phones.most_by_form(mask, digits, whole=whole, zero=True) >= least:
+        return Use.ZERO
+    return Use.NEAR if phones.LEAST <= digits <= phones.MOST else None
+
+
+def _says_phone(scanned: Scanned, start: int, end: int) -> bool:
+    """Tell whether a word is near that makes phone numbers of what is no such thing by its form alone."""
+    return scanned.near((Word.PHONE, Word.REACH), start, end) is not None
 
 
 def _said(found: Sequence[Finding]) -> Scan:

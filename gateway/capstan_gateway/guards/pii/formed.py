@@ -199,10 +199,16 @@ _LETTERED: Final[tuple[tuple[bytes, tuple[_Form, ...]], ...]] = (
     (rb"[ABCDEFGHJKLMNPQRSUVW]\d{7}[0-9A-J]", (_Form(_TAX, _later("es.cif"), 0.4),)),
 )
 # fmt: on
-_ANY_LETTERED: Final = linear(rb"\b(?:" + b"|".join(form for form, _ in _LETTERED) + rb")")
+LETTERED_GATE: Final = rb"\b(?:" + b"|".join(form for form, _ in _LETTERED) + rb")"
+_ANY_LETTERED: Final = linear(LETTERED_GATE)
 _EACH_LETTERED: Final = tuple((re.compile(form), forms) for form, forms in _LETTERED)
 _BESIDE_A_WORD: Final = 0.92
 _WORDS: Final = {PiiKind.SSN: Word.SSN, _PERSON: Word.NATIONAL_ID, _TAX: Word.TAX_ID}
+
+
+def is_written_so(mask: bytes) -> bool:
+    """Tell whether some country writes numbers of people so."""
+    return mask in _NUMERIC
 
 
 def find_numeric(scanned: Scanned, number: Number) -> Iterator[Raw]:
@@ -210,10 +216,13 @@ def find_numeric(scanned: Scanned, number: Number) -> Iterator[Raw]:
     forms = _NUMERIC.get(number.mask)
     if forms is None or not scanned.alone(number.start, number.end):
         return
+    amid = b" " in number.mask and not (number.first and number.last)
+    """In a row of numbers any few of them are written so."""
     for form in forms:
+        if amid and form.score < _BESIDE_A_WORD and _WORDS[form.kind] not in scanned.hits.spans:
+            continue
         score = _score(scanned, number.start, number.end, form)
-        if b" " in number.mask and not (number.first and number.last) and score < _BESIDE_A_WORD:
-            # In a row of numbers any few of them are written so.
+        if amid and score < _BESIDE_A_WORD:
             continue
         written = scanned.view.folded[number.start : number.end].replace(b"\xad", b" ").decode()
         if score >= scanned.least and form.check(written):

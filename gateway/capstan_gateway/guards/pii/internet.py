@@ -13,13 +13,18 @@ from capstan_gateway.guards.pii.view import LETTER
 from capstan_gateway.guards.pii.words import Word
 
 MOST_LOCAL: Final = 64
+_LETTER: Final = bytes((LETTER,))
 MOST_DOMAIN: Final = 190
 MOST_EMAIL: Final = MOST_LOCAL + MOST_DOMAIN + 4
 MOST_URL: Final = 512
 
-_LOCAL: Final = re.compile(rb"[\w.+%&~\xe9\xad-]", re.ASCII)
-_BETWEEN: Final = frozenset(b"!#$'*^")
-"""Also allowed in a local part, but seen far more often around an address: taken between letters alone."""
+_LOCAL_BACKWARDS: Final = re.compile(
+    rb"[\w.+%&~\xe9\xad-](?:[\w.+%&~\xe9\xad-]|[!#$'*^](?=[A-Za-z0-9])){0,63}", re.ASCII
+)
+"""Some signs are allowed there, but seen far more often around an address: those are taken between letters alone."""
+_FOREIGN_BACKWARDS: Final = re.compile(
+    rb"[\w.+\xe9\xff\xad-](?:[\w.+\xe9\xff\xad-]|[!#$'*^](?=[A-Za-z0-9])){0,63}", re.ASCII
+)
 _DOMAIN: Final = re.compile(
     rb"[A-Za-z0-9\xe9\xff\xad](?:[A-Za-z0-9\xe9\xff\xad-]{0,62}\.(?:[A-Za-z0-9\xe9\xff\xad]))*[A-Za-z0-9\xe9\xff\xad-]{0,62}"
 )
@@ -44,9 +49,15 @@ def find_emails(scanned: Scanned) -> Iterator[Raw]:
         if start < at:
             yield from _email(scanned, start, at)
         at = folded.find(b"@", at + 1)
-    if b"at" in folded or b"AT" in folded:
-        for match in overlapping(_AT_WORDS, folded) if any(sign in folded for sign in (b"[", b"(", b"{", b"<")) else ():
-            yield Raw(PiiKind.EMAIL, *match.span(), 0.7)
+
+
+AT_WORDS_GATE: Final = rb"[\[({<] ?[Aa][Tt] ?[\])}>]"
+
+
+def find_at_words(scanned: Scanned) -> Iterator[Raw]:
+    """Give e-mail addresses that are written so that programs shall not know them: `ann [at] example [dot] org`."""
+    for match in overlapping(_AT_WORDS, scanned.view.folded):
+        yield Raw(PiiKind.EMAIL, *match.span(), 0.7)
 
 
 def _local_start(folded: bytes, at: int) -> int:
@@ -54,28 +65,12 @@ def _local_start(folded: bytes, at: int) -> int:
     if at >= 3 and folded[at - 1] == 0x22:
         quote = folded.rfind(b'"', max(0, at - MOST_LOCAL), at - 1)
         return quote if quote >= 0 and _QUOTED.fullmatch(folded, max(0, quote - 1), at) is not None else at
-    if at and folded[at - 1] == LETTER:
-        allowed: re.Pattern[bytes] = _FOREIGN
-    else:
-        allowed = _LOCAL
-    start = at
-    while start > max(0, at - MOST_LOCAL):
-        if allowed.match(folded, start - 1) is None and not _between(folded, start - 1, at):
-            break
-        start -= 1
+    backwards = folded[max(0, at - MOST_LOCAL - 1) : at][::-1]
+    local = (_FOREIGN_BACKWARDS if backwards[:1] == _LETTER else _LOCAL_BACKWARDS).match(backwards)
+    start = at if local is None else at - local.end()
     while start < at and folded[start] in b".-%&~+'":
         start += 1
     return start
-
-
-_FOREIGN: Final = re.compile(rb"[\w.+\xe9\xff\xad-]", re.ASCII)
-
-
-def _between(folded: bytes, place: int, at: int) -> bool:
-    """Tell whether a sign is here that only counts between letters."""
-    if folded[place] not in _BETWEEN or not place or place + 1 >= at:
-        return False
-    return folded[place - 1] < 128 and chr(folded[place - 1]).isalnum()
 
 
 def _email(scanned: Scanned, start: int, at: int) -> Iterator[Raw]:
@@ -91,11 +86,10 @@ def _email(scanned: Scanned, start: int, at: int) -> Iterator[Raw]:
     end = _same_script(folded, at + 1, match.end())
     while end > at + 1 and folded[end - 1] in b"-\xad":
         end -= 1
-    unfinished = match.end() == len(folded) or folded[match.end() :] == b"."
+    unfinished = match.end() == len(folded) or folded[match.end() : match.end() + 2] == b"."
     yield Raw(None, start, end, 0.0, open=unfinished)
-    top = folded[:end].rpartition(b".")
     labels = folded[at + 1 : end].split(b".")
-    if len(labels) > 1 and _TOP.match(labels[-1]) and top[2].lower() not in _PICTURES:
+    if len(labels) > 1 and _TOP.match(labels[-1]) and labels[-1].lower() not in _PICTURES:
         yield Raw(PiiKind.EMAIL, start, end, _email_score(folded, start, at, end))
 
 
@@ -155,19 +149,24 @@ def find_url_credentials(scanned: Scanned) -> Iterator[Raw]:
         colon = folded.find(b"://", colon + 1)
 
 
-_V4: Final = linear(rb"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}")
+V4_GATE: Final = rb"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}"
+_V4: Final = linear(V4_GATE)
+V6_GATE: Final = rb"::|(?:[0-9A-Fa-f]{1,4}:){6}"
+_V6_COLONS: Final = 6
 _V6: Final = linear(rb"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\d?\.\d{1,3}\.\d{1,3}\.\d{1,3})?")
 _V6_RUN: Final = re.compile(rb"[0-9A-Fa-f:]{2,46}(?:\d{0,3}(?:\.\d{1,3}){3})?(?:%[0-9A-Za-z]{1,15})?")
 _BEHIND_V4: Final = re.compile(rb"\.\d|/(?:[0-2]?\d)(?!\d)")
 
 
-def find_ips(scanned: Scanned) -> Iterator[Raw]:
+def find_v4(scanned: Scanned) -> Iterator[Raw]:
     """Give addresses of machines that may be somebody's: not masks, nor the machine itself."""
-    folded = scanned.view.folded
-    if b"." in folded:
-        for match in overlapping(_V4, folded):
-            yield from _v4(scanned, *match.span())
-    for place in _colons(folded):
+    for match in overlapping(_V4, scanned.view.folded):
+        yield from _v4(scanned, *match.span())
+
+
+def find_v6(scanned: Scanned) -> Iterator[Raw]:
+    """Give those of version 6."""
+    for place in _colons(scanned.view.folded):
         go_on()
         yield from _v6(scanned, place)
 
@@ -202,8 +201,9 @@ def _v4_score(scanned: Scanned, start: int, end: int, parts: list[bytes]) -> flo
 
 def _colons(folded: bytes) -> Iterator[int]:
     """Give where what may be IPv6 begins: hexadecimal digits and colons, as far as they go."""
-    if folded.count(b":") >= 2:
-        for match in _V6.finditer(folded):
+    for match in _V6.finditer(folded):
+        written = match.group()
+        if b"::" in written or written.count(b":") >= _V6_COLONS:
             start = match.start()
             while start and (chr(folded[start - 1]) in "0123456789abcdefABCDEF:"):
                 start -= 1
@@ -228,11 +228,13 @@ def _v6(scanned: Scanned, start: int) -> Iterator[Raw]:
         # NB: a port behind it; it should be in brackets, and often isn't.
         written = written.rpartition(":")[0]
         end = start + len(written)
+    if not _v6_written(written):
+        return
     try:
         address = ipaddress.IPv6Address(written)
     except ValueError:
         return
-    if not (address.is_unspecified or address.is_loopback) and _v6_written(written):
+    if not (address.is_unspecified or address.is_loopback):
         yield Raw(PiiKind.IP_ADDRESS, start, end, 0.95)
 
 
@@ -249,9 +251,8 @@ _MAC: Final = re.compile(
     rb"(?<![0-9A-Za-z_:\-.\xe9])(?:%b(?::%b){5}(?:(?::%b){2})?|%b(?:-%b){5}(?:(?:-%b){2})?|%b\.%b\.%b)"
     rb"(?![0-9A-Za-z_\xe9]|[:\-.][0-9A-Fa-f])" % (*[_PAIR] * 6, *[_FOUR] * 3)
 )
-_MAC_SHAPE: Final = linear(
-    rb"\b(?:[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.)"
-)
+MACS_GATE: Final = rb"\b(?:[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.)"
+_MAC_SHAPE: Final = linear(MACS_GATE)
 
 
 def find_macs(scanned: Scanned) -> Iterator[Raw]:

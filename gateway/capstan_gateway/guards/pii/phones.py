@@ -52,7 +52,7 @@ _SPENT: Final = re.compile(
     rb"(?!(?:or|and|und|oder|et|ou|y|o|e|x|ext)\b[^A-Za-z\xe9\xff]*\Z)[A-Za-z\xe9\xff]"
 )
 """A number, and behind it another word than those between numbers of one kind."""
-_LEAST, _MOST = 7, 15
+LEAST, MOST = 7, 15
 _BESIDE: Final = 4
 
 
@@ -150,9 +150,21 @@ def phone_book(regions: Sequence[str]) -> PhoneBook:
     return book
 
 
+def most_by_form(mask: bytes, digits: int, *, whole: bool, zero: bool) -> float:
+    """Give how sure a number can be at most, by how it is written, without a plus or a word near it."""
+    if not LEAST <= digits <= MOST or _DATE.fullmatch(mask):
+        return 0.0
+    american = _AMERICAN.fullmatch(mask) is not None
+    if not whole:
+        return 0.55 if american and b" " not in mask else 0.3
+    if zero:
+        return 0.85
+    return 0.75 if american else 0.6 if _BRAZILIAN.fullmatch(mask) else 0.42
+
+
 def find_phone(scanned: Scanned, number: Number, book: PhoneBook) -> Iterator[Raw]:
     """Give the phone number that a number is."""
-    if not _LEAST <= len(number.digits) <= _MOST:
+    if not LEAST <= len(number.digits) <= MOST:
         return
     start, international = _beginning(scanned.view.folded, number)
     end = _end(scanned.view.folded, number.end)

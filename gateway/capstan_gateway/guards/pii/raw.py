@@ -5,8 +5,7 @@ only a part is there the same ones stand.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from capstan_contract.guards import PiiKind
 from capstan_gateway.guards.patience import go_on
@@ -19,8 +18,7 @@ AFTER: Final = 24
 """How far behind it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(NamedTuple):
     """Something that may be found."""
 
     kind: PiiKind | None

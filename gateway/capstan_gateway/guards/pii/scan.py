@@ -12,6 +12,7 @@ from capstan_gateway.guards.pii.raw import AFTER, BEFORE
 from capstan_gateway.guards.pii.view import LATIN, View
 from capstan_gateway.guards.pii.words import Hits, Word
 
+_MEMORY: Final = 32 << 20
 _WORDLIKE: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") | {LATIN}
 _ENDED: Final = re.compile(
     rb"[a-z\xe9\xff]{4}[.!?] |[.!?;\n][^\n]*?[A-Za-z\xe9\xff]{4}|\d[^\n]*\n[^\n]*?[A-Za-z\xe9\xff]"
@@ -65,6 +66,20 @@ def linear(pattern: bytes) -> "re2._Regexp[bytes]":
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     return re2.compile(pattern, options)
+
+
+def linear_set(patterns: Sequence[bytes]) -> "re2.Set":
+    """Compile several such expressions, to be asked in one pass which of them match anywhere."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = True
+    # NB: a set whose automaton has no room would say that nothing matches; this one has it.
+    options.max_mem = _MEMORY
+    found = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        found.Add(pattern)
+    found.Compile()
+    return found
 
 
 def overlapping(pattern: Any, folded: bytes) -> Iterator[re.Match[bytes]]:

@@ -72,7 +72,8 @@ _FORMS: Final[tuple[tuple[bytes, bytes, float], ...]] = (
     (rb"eyJ", rb"[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]{8,4000}\.[A-Za-z0-9_-]{0,2000}", 0.9),  # JSON Web Token
     (rb"\d{8,10}:AA", rb"[A-Za-z0-9_-]{33}" + rb"(?![A-Za-z0-9_-])", 0.98),  # Telegram
 )
-_BEGINS: Final = linear(rb"(?:\b(?:" + b"|".join(begin for begin, _, _ in _FORMS) + rb")|-----BEGIN )")
+KEYS_GATE: Final = rb"(?:\b(?:" + b"|".join(begin for begin, _, _ in _FORMS) + rb")|-----BEGIN )"
+_BEGINS: Final = linear(KEYS_GATE)
 _COMPILED: Final = tuple((re.compile(begin), re.compile(begin + rest), score) for begin, rest, score in _FORMS)
 _ON: Final = re.compile(rb"[A-Za-z0-9_.+/=:~-]{0,%d}" % MOST)
 _PRIVATE: Final = re.compile(rb"-----BEGIN (?:[A-Z0-9]{2,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----")

@@ -7,10 +7,10 @@ of JSON and of most languages become what they stand for: `\\n` in a tool's argu
 does.
 """
 
+import codecs
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 LATIN: Final = 0xE9
@@ -50,14 +50,9 @@ class View:
 
 def view_of(text: str) -> View:
     """Give the view of a text, in time that grows with its length."""
-    if text.isascii():
-        folded, lowered = text.encode("ascii"), text.lower()
-    else:
-        table = {ord(character): _folded(character) for character in set(text)}
-        folded = text.translate(table).encode("latin-1")
-        lowered = text.lower()
-        if len(lowered) != len(text):
-            lowered = "".join(low if len(low := character.lower()) == 1 else character for character in text)
+    folded, lowered = text.encode("ascii", _FOREIGN), text.lower()
+    if len(lowered) != len(text):
+        lowered = "".join(low if len(low := character.lower()) == 1 else character for character in text)
     if b"_" in folded:
         folded = _AROUND.sub(_signs, folded)
     if b"\\" in folded:
@@ -78,7 +73,31 @@ def fold_sigma(lowered: str) -> str:
     return lowered.replace("\N{GREEK SMALL LETTER FINAL SIGMA}", "\N{GREEK SMALL LETTER SIGMA}")
 
 
-@lru_cache(_MOST_KNOWN)
+class _Bytes(dict[int, int]):
+    """The byte of each code point, reckoned when it is first met. For `str.translate`."""
+
+    def __missing__(self, point: int) -> int:
+        byte = _folded(chr(point))
+        if len(self) < _MOST_KNOWN:
+            self[point] = byte
+        return byte
+
+
+_BYTES: Final = _Bytes()
+_FOREIGN: Final = "capstan-pii-view"
+"""How what is not ASCII is encoded: an error handler is called with each run of it, and with nothing else."""
+
+
+def _encode_run(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    run = error.object[error.start : error.end]
+    return run.translate(_BYTES).encode("latin-1"), error.end
+
+
+codecs.register_error(_FOREIGN, _encode_run)
+
+
 def _folded(character: str) -> int:
     """Give the byte of a character."""
     if character < "\x80":

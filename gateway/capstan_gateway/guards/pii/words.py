@@ -6,7 +6,7 @@ of others it may have an ending, and those written without blanks count anywhere
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from importlib.resources import files
 from typing import Final
@@ -78,20 +78,27 @@ class Words:
             for joint in ("_", "-", ""):
                 spelled.setdefault(word.replace(" ", joint), spelled[word])
         self._groups = list(spelled.values())
+        self._plain = [_is_plain(word) for word in spelled]
+        """Whether a word stands where no letter touches it, and nothing else matters."""
         self._automaton = AhoCorasick(list(spelled))
 
     def hits(self, view: View) -> "Hits":
         """Give where which are."""
         spans: dict[Word, list[tuple[int, int]]] = {}
-        labels: set[tuple[int, int]] = set()
-        for which, start, end in self._matches(view.lowered):
-            go_on()
-            if _stands(view, start, end):
-                if _is_label(view.folded, start, end):
-                    labels.add((start, end))
-                for group in self._groups[which]:
-                    spans.setdefault(group, []).append((start, end))
-        return Hits(spans, labels)
+        text, plain = view.text, self._plain
+        # NB: the last byte is what is in front of the first one, too: at place -1.
+        kinds = view.folded.translate(_LETTERS) + b"\0"
+        for number, (which, start, end) in enumerate(self._matches(view.lowered)):
+            if not number & 63:
+                go_on()
+            if plain[which]:
+                if (kinds[start - 1] and not _humps(text, start)) or (kinds[end] and not _humps(text, end)):
+                    continue
+            elif not _stands(view, start, end):
+                continue
+            for group in self._groups[which]:
+                spans.setdefault(group, []).append((start, end))
+        return Hits(spans, view.folded)
 
     def _matches(self, lowered: str) -> Iterable[tuple[int, int, int]]:
         """Give which words are where; what is hidden in front of an escaped letter is between no two."""
@@ -105,25 +112,31 @@ class Words:
 class Hits:
     """Where in a text which words are."""
 
-    def __init__(self, spans: Mapping[Word, list[tuple[int, int]]], labels: Set[tuple[int, int]]) -> None:
+    def __init__(self, spans: Mapping[Word, list[tuple[int, int]]], folded: bytes) -> None:
         self.spans = {group: sorted(of_group) for group, of_group in spans.items()}
-        self._behind = {
-            group: [span for span in of_group if span not in labels] for group, of_group in self.spans.items()
-        }
-        """Without those that are labels themselves, of what comes behind them."""
-        self._ends = {group: sorted(end for _, end in of_group) for group, of_group in spans.items()}
+        self._folded = folded
+        self._known: dict[Word, tuple[list[tuple[int, int]], list[int]]] = {}
+
+    def _of(self, group: Word) -> tuple[list[tuple[int, int]], list[int]]:
+        """Give where words of a group are, without those that are labels themselves, of what comes behind them, and
+        where all of them end."""
+        known = self._known.get(group)
+        if known is None:
+            spans = self.spans[group]
+            behind = [span for span in spans if not _is_label(self._folded, *span)]
+            known = self._known[group] = behind, sorted(end for _, end in spans)
+        return known
 
     def distance(self, groups: Sequence[Word], start: int, end: int, *, before: int, after: int) -> int | None:
         """Give how far from a value the nearest word of some groups is; None: too far. Behind counts double."""
         nearest: int | None = None
         for group in groups:
-            ends = self._ends.get(group)
-            if ends is None:
+            if group not in self.spans:
                 continue
+            spans, ends = self._of(group)
             index = bisect_right(ends, start)
             if index and start - ends[index - 1] <= before and (nearest is None or start - ends[index - 1] < nearest):
                 nearest = start - ends[index - 1]
-            spans = self._behind[group]
             index = bisect_left(spans, (end, end))
             # NB: the whole word, or what comes much later would matter.
             if index < len(spans) and spans[index][1] - end <= after:
@@ -146,6 +159,16 @@ def _is_label(folded: bytes, start: int, end: int) -> bool:
     while place >= max(0, start - 4) and folded[place] in b" \t*-":
         place -= 1
     return place >= 0 and folded[place] in _BEGINS
+
+
+_LETTERS: Final = bytes(65 <= byte <= 90 or 97 <= byte <= 122 or byte == LATIN for byte in range(256))
+"""Of each byte whether it is a letter that may be of the same word as those beside it."""
+_NOT_PLAIN: Final = _CAPITAL | {"v", "code"}
+
+
+def _is_plain(word: str) -> bool:
+    """Tell whether nothing matters of a word but the letters beside it."""
+    return word[0].isascii() and word not in _NOT_PLAIN
 
 
 def _stands(view: View, start: int, end: int) -> bool:
