@@ -5,6 +5,7 @@
         --only NAME                   only the modules of this name, again and again if need be
         --tests PATH                  only those of the rooms' tests that are below this path
         --survivors                   only what the last run of these rooms has not seen killed, with the tests of now
+        --sample N [--seed S]         only N of the mutants, drawn by their names: the same ones each time
         --record                      write the rooms' numbers into docs/testing.md
         --jobs N                      processes (default 1)
         --equivalent                  only write the list of equivalent mutants into docs/testing.md
@@ -19,12 +20,17 @@ was alive, and judges anew whatever function has changed. `--again --record` the
 Where the rooms have slow tests, a first run with the quick ones (`--tests tests/unit`) and then `--survivors` without
 them comes to the same, sooner: what some of the tests have killed need not be shown to the others.
 
+Of a room that is too large for that, a sample says how good its tests are. It goes on, is recorded and is judged again
+as a whole room is, by the same command with `--survivors` or `--again`; a larger sample holds the smaller ones of its
+seed, and what changes in the code changes only which mutants of that place are in it.
+
 A mutant that lives is either a rule that no test holds, or no change of behaviour at all. Which of them are the latter,
 and why, is said in tests/mutants/equivalent.toml. The script fails when any other one lives, and when an entry there
 fits no mutant any more.
 """
 
 import argparse
+import inspect
 import json
 import os
 import re
@@ -108,11 +114,32 @@ run_tests, PytestRunner.run_tests, ForkRunner.startup = PytestRunner.run_tests, 
 if "--fresh" in sys.argv:
     sys.argv.remove("--fresh")
     ForkRunner.run_clean_tests = lambda self, tests: 0
+if "--sample" in sys.argv:
+    at = sys.argv.index("--sample")
+    number, seed = int(sys.argv[at + 1]), int(sys.argv[at + 2])
+    del sys.argv[at : at + 3]
+    collect_all = __main__.collect_source_file_mutation_data
+
+    def collect_sample(**asked):
+        mutants, files = collect_all(**asked)
+        chosen = drawn([name for _, name, _ in mutants], number, seed)
+        return [one for one in mutants if one[1] in chosen], files
+
+    __main__.collect_source_file_mutation_data = collect_sample
 __main__.cli()
 """
 
 # What mutmut calls them. A change that the type checker refuses could not be committed.
 KILLED = ("killed", "timeout", "caught by type check")
+
+
+# NB: the process that runs mutmut is given its source: it uses nothing but what it imports here.
+def drawn(names: list[str], number: int, seed: int) -> frozenset[str]:
+    """Give those of the names that are in the sample of this size: the first ones in an order that the seed makes."""
+    from hashlib import sha256
+
+    order = sorted(names, key=lambda name: sha256(f"{seed}:{name}".encode()).digest())
+    return frozenset(order[:number])
 
 
 @dataclass(frozen=True, order=True)
@@ -122,6 +149,14 @@ class Mutant:
     where: str
     was: str
     now: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How many of the mutants are looked at, and which ones."""
+
+    number: int
+    seed: int
 
 
 @dataclass
@@ -269,8 +304,8 @@ def is_same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.read_bytes() == other.read_bytes()
 
 
-def run_mutmut(stage: Path, jobs: int, *, fresh: bool) -> None:
-    """Make the mutants and run the tests on each one."""
+def run_mutmut(stage: Path, jobs: int, *, fresh: bool, sample: Sample | None) -> None:
+    """Make the mutants and run the tests on each one, or on those of a sample."""
     environment = {
         **os.environ,
         "CAPSTAN_HYPOTHESIS_PROFILE": "mutants",
@@ -278,7 +313,9 @@ def run_mutmut(stage: Path, jobs: int, *, fresh: bool) -> None:
         "PYTHONPATH": str(stage / "mutants"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-c", MUTMUT, "run", "--max-children", str(jobs), *(["--fresh"] if fresh else [])]
+    program = f"{inspect.getsource(drawn)}\n{MUTMUT}"
+    command = [sys.executable, "-c", program, "run", "--max-children", str(jobs), *(["--fresh"] if fresh else [])]
+    command += [] if sample is None else ["--sample", str(sample.number), str(sample.seed)]
     done = subprocess.run(command, cwd=stage, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{done.stdout[-4000:]}\nmutmut ended with {done.returncode}")
@@ -315,15 +352,20 @@ def describe(name: str, module: Path) -> Mutant:
     return Mutant(function, " ".join(was), " ".join(now))
 
 
-def judge(stage: Path, rooms: dict[str, list[str]]) -> dict[str, Tally]:
-    """Count what became of the mutants; take the named equivalents out of those that live."""
+def judge(stage: Path, rooms: dict[str, list[str]], sample: Sample | None = None) -> dict[str, Tally]:
+    """Count what became of the mutants, or of a sample; take the named equivalents out of those that live."""
     named = {Mutant(item["where"], item["was"], item["now"]): item["room"] for item in read_equivalent()}
     met: set[Mutant] = set()
     tallies = {}
     os.chdir(stage)
-    for room, sources in rooms.items():
+    results = {room: list(read_results(stage, sources)) for room, sources in rooms.items()}
+    names = [name for of_room in results.values() for name, _, _ in of_room]
+    looked_at = frozenset(names) if sample is None else drawn(names, sample.number, sample.seed)
+    for room, of_room in results.items():
         tally = tallies[room] = Tally()
-        for name, status, module in read_results(stage, sources):
+        for name, status, module in of_room:
+            if name not in looked_at:
+                continue
             tally.count[status] += 1
             if status in KILLED:
                 continue
@@ -335,9 +377,9 @@ def judge(stage: Path, rooms: dict[str, list[str]]) -> dict[str, Tally]:
                 tally.alive.append((status, mutant))
     os.chdir(ROOT)
     modules = {Path(*Path(path).parts[1:]).with_suffix("").as_posix() for paths in rooms.values() for path in paths}
-    for mutant, room in named.items():
-        looked_at = any(mutant.where.replace(".", "/").startswith(f"{module}/") for module in modules)
-        if room in rooms and looked_at and mutant not in met:
+    for mutant, room in named.items() if sample is None else ():
+        is_here = any(mutant.where.replace(".", "/").startswith(f"{module}/") for module in modules)
+        if room in rooms and is_here and mutant not in met:
             tallies[room].alive.append(("named as equivalent, and is none", mutant))
     return tallies
 
@@ -380,6 +422,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="say whether docs/testing.md lists the equivalents")
     parser.add_argument("--survivors", action="store_true", help="only what the last run has not seen killed")
     parser.add_argument("--again", action="store_true", help="judge the last run again, without running it")
+    parser.add_argument("--sample", type=int, metavar="N", help="only so many of the mutants")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which ones")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     asked = parser.parse_args()
     if asked.equivalent:
@@ -397,6 +441,7 @@ def main() -> None:
         parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(rooms)}")
     chosen = {room: find_sources(rooms[room], asked.only) for room in asked.rooms or rooms}
     stage = STAGES / ("-".join((*asked.rooms, *(asked.only or ()))) or "all")
+    sample = None if asked.sample is None else Sample(asked.sample, asked.seed)
     changed = [source for sources in chosen.values() for source in sources]
     tests = settings.tests_of(chosen, asked.tests)
     if asked.survivors:
@@ -405,8 +450,8 @@ def main() -> None:
     elif not asked.again:
         lay_out(stage, changed, tests, settings)
     if not asked.again:
-        run_mutmut(stage, asked.jobs, fresh=not asked.survivors)
-    tallies = judge(stage, chosen)
+        run_mutmut(stage, asked.jobs, fresh=not asked.survivors, sample=sample)
+    tallies = judge(stage, chosen, sample)
     for room, tally in tallies.items():
         for status, mutant in sorted(tally.alive):
             print(f"\n{room}: {status}: {mutant.where}\n  - {mutant.was}\n  + {mutant.now}")
