@@ -110,6 +110,8 @@ def run_collected(self, *, mutant_name, tests):
         return 3
     return int(bool(session.testsfailed))
 
+# What some tests have killed is killed, also where others look at the rest: that is what a second run is for.
+__main__._apply_config_change_invalidation = lambda caught: False
 run_tests, PytestRunner.run_tests, ForkRunner.startup = PytestRunner.run_tests, run_collected, collect_once
 if "--fresh" in sys.argv:
     sys.argv.remove("--fresh")

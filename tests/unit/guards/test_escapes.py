@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from capstan_gateway.guards.escapes import Unescaping, scan_source, unescaped
 from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.plain.keywords import build_keywords_detector
 from capstan_gateway.guards.plain.regex import build_regex_detector
-from capstan_gateway.guards.port import Detector
+from capstan_gateway.guards.port import Cost, Detector, Scan
 
 ARGUMENTS = (Source.TOOL_ARGUMENTS,)
 KEYWORDS = build_keywords_detector(KeywordsGuard(name="k", appliesTo=ARGUMENTS, keywords=("bomb", "project falcon")))
@@ -94,3 +95,28 @@ def test_what_is_written_is_seen_as_well_where_a_model_is_shown_it() -> None:
     assert not scan_source(detector, source, Source.TOOL_ARGUMENTS, as_written=False).findings
     found = scan_source(detector, source, Source.TOOL_ARGUMENTS, as_written=True).findings
     assert [source[one.start : one.end] for one in found] == [r"\bomb", r"\nproject"]
+
+
+@dataclass
+class Notes:
+    """Notes what it is shown, and doubts what it is told to."""
+
+    doubts: Sequence[float | None]
+    seen: list[tuple[str, Source]] = field(default_factory=list)
+
+    @property
+    def cost(self) -> Cost:
+        return Cost.CHEAP
+
+    def scan(self, text: str, source: Source) -> Scan:
+        self.seen.append((text, source))
+        return Scan(doubt=self.doubts[len(self.seen) - 1], message=f"look {len(self.seen)}")
+
+
+def test_both_looks_are_told_whose_text_it_is() -> None:
+    """What is read and what is written are of one source; the greater doubt is the doubt, whichever look has it."""
+    for doubts in ((0.2, 0.7), (0.7, 0.2), (None, 0.7), (0.7, None)):
+        detector = Notes(doubts)
+        scan = scan_source(detector, r"b\u006fmb", Source.TOOL_ARGUMENTS, as_written=True)
+        assert detector.seen == [("bomb", Source.TOOL_ARGUMENTS), (r"b\u006fmb", Source.TOOL_ARGUMENTS)]
+        assert (scan.doubt, scan.message) == (0.7, "look 1")

@@ -103,6 +103,42 @@ def test_national_phone_numbers_are_of_the_regions() -> None:
         detector(regions=("XX",))
 
 
+FOUND: list[tuple[str, str, str]] = [
+    ("112-233-445 95", "NationalId", "112-233-445 95"),  # The digits of Russia's SNILS have a check at their end.
+    ("185017800608427", "NationalId", "185017800608427"),  # France's NIR of somebody who was born in January.
+    ("2001:db8:1:2:3:4:5:6:443", "IpAddress", "2001:db8:1:2:3:4:5:6"),
+    ("10.0.169.254", "IpAddress", "10.0.169.254"),
+    ("169.254.7.1", "IpAddress", "169.254.7.1"),
+    ("://x postgres://joe:hunter22@db.example.com", "UrlCredentials", "postgres://joe:hunter22@db.example.com"),
+    ("born 12.03.85", "DateOfBirth", "12.03.85"),
+    ("driver license 12345", "DriverLicense", "12345"),
+    ("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "CryptoAddress", "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"),
+    ("x\u3000joe@example.com", "Email", "joe@example.com"),
+    ("5411234567, 541-714-1388, 9", "Phone", "541-714-1388"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "value"), FOUND)
+def test_the_borders_of_forms(text: str, kind: str, value: str) -> None:
+    """What is just inside of a form is found, and without what is behind it, as the port of an address."""
+    assert (kind, value) in found(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["112-233-445 96", "185017800608428", "169.254.169.254", "born 12.03.1650", "driver license 1234"]
+)
+def test_what_is_just_outside_of_a_form_is_left_alone(text: str) -> None:
+    """A wrong check, the address of a cloud's own service, a year in which nobody who lives was born, too few digits."""
+    assert found(text) == []
+
+
+def test_a_word_far_behind_an_address_says_nothing_of_it() -> None:
+    """Four single digits are sure to be an address where a word beside them says so, and not where it is further off."""
+    sure = detector(PiiEntity(type="IpAddress", threshold=0.8))
+    assert found("ip 1.2.3.4", sure) == [("IpAddress", "1.2.3.4")]
+    assert found("1.2.3.4 as an address", sure) == []
+
+
 def test_a_kind_that_is_not_known_is_refused() -> None:
     """An older gateway says that it doesn't know a kind, and which it knows."""
     with pytest.raises(PiiNotAvailable, match="'Iris', which this gateway does not know: it has Email"):

@@ -151,3 +151,12 @@ def test_presidio_reads_with_a_model_and_without_its_patterns(monkeypatch: pytes
     monkeypatch.setattr(spacy.util, "get_installed_models", list)
     with pytest.raises(PiiNotAvailable, match="has no model: this gateway needs a spaCy model of a language"):
         build_pii_detector(guard())
+
+
+def test_names_and_forms_are_found_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that wants both has one detector of both, which says which parts it has."""
+    monkeypatch.setattr(named, "load_readers", lambda: (Knows(Joe="PERSON"),))
+    made = build_pii_detector(guard("Email", "Person"))
+    assert isinstance(made, BothDetector)
+    assert names(made, "Joe, joe@example.com") == [("Person", "Joe"), ("Email", "joe@example.com")]
+    assert [type(part).__name__ for part in made.parts] == ["PiiDetector", "NamedDetector"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from capstan_contract.guards import AttackGuard, Sensitivity, Source
+from capstan_gateway.guards.attacks import detector as detector_module
 from capstan_gateway.guards.attacks.build import build_attack_detector
 from capstan_gateway.guards.attacks.classifier import REACH
 from capstan_gateway.guards.attacks.detector import AttackDetector
@@ -80,6 +81,19 @@ def test_weak_signs_alone_leave_a_doubt() -> None:
     assert scan.findings == ()
     assert scan.doubt is not None
     assert detector.scan(PLAIN, Source.USER) == NOTHING
+
+
+def test_what_is_just_enough_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score at the very threshold is found, or in doubt: the thresholds are the least scores of that."""
+    assert _detector(0.8)[0].scan(PLAIN, Source.USER).findings
+    assert _detector(0.4)[0].scan(PLAIN, Source.USER) == Scan(doubt=0.4)
+    alone = AttackDetector("PromptInjection", Sensitivity.MEDIUM)
+    score = alone.scan(CLEAR, Source.USER).findings[0].score
+    monkeypatch.setitem(detector_module.ENOUGH, Sensitivity.MEDIUM, score)
+    assert alone.scan(CLEAR, Source.USER).findings
+    monkeypatch.setitem(detector_module.ENOUGH, Sensitivity.MEDIUM, 1.1)
+    monkeypatch.setitem(detector_module.WEAK, Sensitivity.MEDIUM, score)
+    assert alone.scan(CLEAR, Source.USER) == Scan(doubt=score)
 
 
 def test_the_classifier_reads_what_is_decoded() -> None:

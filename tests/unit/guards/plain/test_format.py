@@ -200,3 +200,42 @@ def test_policies_have_it() -> None:
     """A guard of type Format is built by what builds all detectors."""
     guard = FormatGuard(name="f", appliesTo=(Source.TEXT,), maxCharacters=1)
     assert isinstance(build_detector(guard), form.FormatDetector)
+
+
+BY_OTHERS: list[tuple[dict[str, Any], str, str]] = [
+    ({"if": {"required": ["a"]}, "then": {"required": ["b"]}, "else": {"required": ["c"]}}, '{"a": 1, "b": 1}', '{"a": 1, "c": 1}'),
+    ({"if": {"required": ["a"]}, "then": {"required": ["b"]}, "else": {"required": ["c"]}}, '{"c": 1}', '{"b": 1}'),
+    ({"dependentRequired": {"a": ["b"]}}, '{"a": 1, "b": 1}', '{"a": 1}'),
+    ({"dependentSchemas": {"a": {"required": ["b"]}}}, '{"c": 1}', '{"a": 1}'),
+    ({"patternProperties": {"^n": {"type": "number"}}}, '{"n1": 1, "x": ""}', '{"n1": ""}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "good", "bad"), BY_OTHERS)
+def test_what_a_schema_makes_of_other_fields(schema: dict[str, Any], good: str, bad: str) -> None:
+    """What must be there may depend on what else is, and on how it is called."""
+    detector = _build(jsonSchema=schema)
+    assert _said(detector, good) == []
+    assert [kind for kind, _ in _said(detector, bad)] == ["schema"]
+
+
+@pytest.mark.parametrize(
+    "schema", [{"dependentRequired": []}, {"dependentRequired": {"a": "b"}}, {"patternProperties": {"(": True}}]
+)
+def test_what_is_no_schema_of_other_fields_is_refused(schema: dict[str, Any]) -> None:
+    """It is refused when the policy is read, and not when an answer comes."""
+    with pytest.raises(ValueError, match="^`schema"):
+        _build(jsonSchema=schema)
+
+
+def test_all_languages_that_may_be_are_named() -> None:
+    """A model that is asked again is told which one it has used, and each that it may."""
+    text = "Das ist eine ganz gewöhnliche Antwort auf eine Frage, die niemand gestellt hat, und sie ist auf Deutsch."
+    ((kind, said),) = _said(_build(languages=("en", "fr")), text)
+    assert (kind, said) == ("language", "it is in the language `de`; it must be in en or fr (ISO 639-1)")
+
+
+def test_the_longest_answer_that_may_be_is_in_form() -> None:
+    """So many characters are allowed, and not one more."""
+    assert _said(_build(maxCharacters=3), "abc") == []
+    assert [kind for kind, _ in _said(_build(maxCharacters=3), "abcd")] == ["too-long"]

@@ -55,6 +55,14 @@ def test_phrases_of_denied_topics_are_found_by_their_topic() -> None:
     ]  # fmt: skip
 
 
+def test_a_phrase_within_another_of_its_topic_is_found_once() -> None:
+    """Whatever other topic has a phrase there: of one topic the outermost phrases are found."""
+    cars = Topic(name="cars", phrases=("old red car", "car"))
+    colours = Topic(name="colours", phrases=("red",))
+    findings = _build((cars, colours)).scan("an old red car", Source.USER).findings
+    assert [(finding.kind, finding.start, finding.end) for finding in findings] == [("cars", 3, 14), ("colours", 7, 10)]
+
+
 def test_phrases_alone_hold_no_stream_back() -> None:
     """Where a guard has only denied phrases, a stream is given out up to where one may begin."""
     detector = _build((WEAPONS,))

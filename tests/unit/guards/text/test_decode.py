@@ -131,3 +131,16 @@ def test_a_long_text_is_read_everywhere() -> None:
         places = _seen(text, "instructions")
         assert places
         assert all(text[start:end] in BASE64 for start, end in places)
+
+
+def test_what_is_no_letter_of_morse_is_passed_over() -> None:
+    """Signs that no letter has do not end the look: whatever a text is, it raises nothing."""
+    assert _seen(f"...... / {WRITTEN['morse']} / .-.-.-.-.-", "instructions")
+    assert list(views("...... ...... ...... ...... ...... ...... ...... ...... ...... ......"))
+
+
+def test_runs_that_stand_apart_are_read_apart() -> None:
+    """Two encoded words with something between them make no third one."""
+    first, second = (base64.b64encode(text.encode()).decode() for text in ("we say what to ig", "nore at the table"))
+    decoded = [view.text for view in views(f"{first} and then {second}") if view.how == ("base64",)]
+    assert decoded == ["we say what to ig\nnore at the table"]
