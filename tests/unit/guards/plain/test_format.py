@@ -224,7 +224,7 @@ def test_what_a_schema_makes_of_other_fields(schema: dict[str, Any], good: str, 
 )
 def test_what_is_no_schema_of_other_fields_is_refused(schema: dict[str, Any]) -> None:
     """It is refused when the policy is read, and not when an answer comes."""
-    with pytest.raises(ValueError, match="^`schema"):
+    with pytest.raises(ValueError, match=r"^`schema"):
         _build(jsonSchema=schema)
 
 
