@@ -102,6 +102,41 @@ def test_a_warning_changes_nothing_and_is_told_once() -> None:
     assert {pieces[number].path for number, _ in found.findings} == {"choices[0].content"}
 
 
+def told(judged: Judged) -> list[tuple[str, int, int]]:
+    """End the request; give what was told of its stream."""
+    judged.ask.hold()
+    judged.ask.leave()
+    return [
+        (found.guard.name, one.start, one.end)
+        for decision, _ in judged.decisions
+        for found in decision.found
+        for _, one in found.findings
+    ]
+
+
+LATE = "a" * 1500 + " harm " + "b" * 2000
+WINDOWS: list[tuple[str, Action, list[tuple[int, int]]]] = [
+    ("harm " + "a" * 3000, Action.WARN, [(0, FAR_STEP)]),
+    (LATE, Action.WARN, [(2 * OVERLAP, 2 * FAR_STEP)]),
+    ("a" * (FAR_STEP - 50) + "harm " + "a" * 45, Action.WARN, [(0, FAR_STEP)]),
+    (LATE, Action.REDACT, [(2 * OVERLAP, 2 * FAR_STEP)]),
+]
+
+
+@pytest.mark.parametrize(("text", "action", "places"), WINDOWS)
+@pytest.mark.parametrize("size", [9, 5000])
+def test_what_is_found_in_a_window_is_told_where_the_text_goes_on_in_parts(
+    text: str, action: Action, places: list[tuple[int, int]], size: int
+) -> None:
+    """Of a text of several windows each finding is told once, also one that begins in what went on before, or ends in
+    what is still held."""
+    judged = Judged([a_guard(asking=Asking("harm"), action=action)])
+    chunks = [*(delta(content=text[at : at + size]) for at in range(0, len(text), size)), delta(finish="stop")]
+    answer = guarded([], chunks, judged=judged)
+    assert (answer.text() == text) is (action is Action.WARN)
+    assert told(judged) == [("g", start, end) for start, end in places]
+
+
 def test_a_block_is_told_at_once() -> None:
     """The decision is recorded before the stream ends, with the guard and the place."""
     judged = Judged([a_guard(SECRET)])

@@ -220,17 +220,20 @@ class _Looking:
         if blocking and tries:
             return min(one.start for _, one in blocking)
         here = [(guard, one) for guard, one in found if done < one.end <= limit]
-        for guard, one in blocking or here:
-            if blocking or one.start >= done:
-                blocks_instead = blocking and guard.action_of(one) is not Action.BLOCK
-                said = replace(one, action=Action.BLOCK) if blocks_instead else one
-                self._watch.report.found(guard, said, piece)
+        for guard, one in blocking or self._told(found, here):
+            blocks_instead = blocking and guard.action_of(one) is not Action.BLOCK
+            said = replace(one, action=Action.BLOCK) if blocks_instead else one
+            self._watch.report.found(guard, said, piece)
         if blocking:
             self._watch.report.tell()
             raise Blocked
         marked = [one for guard, one in here if guard.action_of(one) is Action.REDACT]
         self._let_go(view, limit, marked, out)
         return None
+
+    def _told(self, found: Findings, here: Findings) -> Findings:  # noqa: ARG002 - what is decided, once
+        """Give what is to be told of a look, of all that it found, and of what of that is in what goes on."""
+        return here
 
     def _let_go(self, view: View, limit: int, marked: list[Finding], out: list[Part]) -> None:
         done = self._window.done
@@ -370,6 +373,8 @@ class FarChannel(_Looking):
         super().__init__(key, choice, guards, watch, Window(OVERLAP, Far()))
         self._known: tuple[View, Findings] | None = None
         """The newest look: the same one is not paid for twice."""
+        self._warned: dict[tuple[CompiledGuard, str], int] = {}
+        """Up to where the newest look has warned, by guard and kind."""
 
     async def _scan(self, view: View, piece: Piece, *, ended: bool) -> tuple[Findings, int]:
         known = self._known
@@ -394,3 +399,12 @@ class FarChannel(_Looking):
 
     def _blocks(self, guard: CompiledGuard, one: Finding, limit: int) -> bool:  # noqa: ARG002 - as a whole, it blocks
         return guard.action_of(one) is Action.BLOCK
+
+    def _told(self, found: Findings, here: Findings) -> Findings:
+        """Give what goes on, and all that is warned of and was not told: it may be longer than what goes on at once."""
+        warnings = [(guard, one) for guard, one in found if guard.action_of(one) is Action.WARN]
+        before, self._warned = self._warned, {}
+        for guard, one in warnings:
+            self._warned[guard, one.kind] = max(one.end, self._warned.get((guard, one.kind), 0))
+        fresh = [(guard, one) for guard, one in warnings if before.get((guard, one.kind), 0) < one.end]
+        return [(guard, one) for guard, one in here if guard.action_of(one) is not Action.WARN] + fresh
