@@ -301,6 +301,14 @@ class ConfidenceGuard(Guard):
     """Least probability: e to the power of the mean, or least, log-probability."""
 
 
+class Verdict(StrEnum):
+    """What an answer must be to count."""
+
+    UNSIGNED = "Unsigned"
+    SIGNED = "Signed"
+    """By the key that signs what is sent, for this very question."""
+
+
 class WebhookGuard(Guard):
     """Asks a service of the user's own."""
 
@@ -308,6 +316,7 @@ class WebhookGuard(Guard):
     url: str
     secretFile: str | None = None
     """File with the key that signs what is sent (HMAC-SHA256)."""
+    verdict: Verdict = Verdict.UNSIGNED
 
 
 AnyGuard = Annotated[

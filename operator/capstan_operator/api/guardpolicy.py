@@ -16,6 +16,7 @@ from capstan_contract.guards import (
     PiiKind,
     Sensitivity,
     Unchecked,
+    Verdict,
 )
 from capstan_contract.limits import Mode
 from capstan_operator.api.backends import Fraction
@@ -223,6 +224,9 @@ class GuardSpec(Part):
     secretRef: SecretKeyRef | None = None
     """Of Webhook: the key that signs what is sent (HMAC-SHA256). The Secret must have the label
     capstan.dev/credential: "true"."""
+    verdict: Annotated[Verdict, Field(strict=False)] | None = None
+    """Of Webhook with a `secretRef`: Signed takes no verdict that is not signed with that key for this very request.
+    Default: Unsigned."""
 
 
 class InputGuardSpec(GuardSpec):

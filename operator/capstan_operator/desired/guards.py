@@ -49,7 +49,17 @@ _SOURCES: Final[Mapping[tuple[Stage, str], tuple[Source, ...]]] = {
 _ALL: Final = {Stage.INPUT: ASKED, Stage.OUTPUT: ANSWERED}
 _AS_WRITTEN: Final = (
     *("action", "onError", "timeoutMillis", "message", "sensitivity", "allowList", "regions", "restore", "engine"),
-    *("format", "keywords", "caseSensitive", "wholeWords", "jsonSchema", "pattern", "maxCharacters", "languages"),
+    *(
+        "format",
+        "keywords",
+        "caseSensitive",
+        "verdict",
+        "wholeWords",
+        "jsonSchema",
+        "pattern",
+        "maxCharacters",
+        "languages",
+    ),
     *("askAgain", "aggregate", "url"),
 )
 """Fields that are the same in the gateway's config."""

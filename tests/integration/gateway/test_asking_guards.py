@@ -29,6 +29,7 @@ from capstan_contract.guards import (
     Source,
     Topic,
     TopicsGuard,
+    Verdict,
     WebhookGuard,
     guard_entry,
 )
@@ -391,9 +392,33 @@ async def test_a_webhook_is_asked_and_signed(guarded: Guarded, guarding: Guardin
         "version": 1, "stage": "input", "guard": "own",
         "pieces": [{"source": "User", "path": "messages[0].content", "text": SECRET_TEXT}],
     }  # fmt: skip
-    at, digest = (part.partition("=")[2] for part in received.headers["x-capstan-signature"].split(","))
-    expected = hmac.new(b"s3cret", f"{at}.POST./check?v=1.".encode() + received.body, hashlib.sha256).hexdigest()
-    assert hmac.compare_digest(digest, expected)
+    at, nonce, digest = signed_by(received)
+    signed = f"{at}.{nonce}.POST./check?v=1.".encode() + received.body
+    assert hmac.compare_digest(digest, hmac.new(b"s3cret", signed, hashlib.sha256).hexdigest())
+
+
+def signed_by(received: Received) -> list[str]:
+    """Give the time, the nonce and the digest of a signature."""
+    return [part.partition("=")[2] for part in received.headers["x-capstan-signature"].split(",")]
+
+
+async def test_a_verdict_that_must_be_signed_is_for_its_own_request(guarded: Guarded, guard: FakeUpstream) -> None:
+    """With `verdict: Signed` an answer counts with a signature over the nonce of its request: without one, with that of
+    another request, or with another body nobody has decided. No nonce comes twice."""
+    allow, signatures = b'{"action": "allow"}', list[str]()
+
+    async def answers(received: Received, wire: Wire) -> None:
+        nonce = signed_by(received)[1]
+        signatures.append("v1=" + hmac.new(b"s3cret", f"verdict.{nonce}.".encode() + allow, hashlib.sha256).hexdigest())
+        body, told = next(said)
+        await wire.json(body, 200, *(f"x-capstan-signature: {signatures[at]}" for at in told))
+
+    guard.respond = answers
+    said = iter([(allow, [0]), (allow, []), (allow, [0]), (allow + b" ", [3]), (allow, [4, 4]), (allow, [5])])
+    async with guarded.running(webhook(guarded.guard.url, verdict=Verdict.SIGNED)) as gateway:
+        told = [(await ask(gateway)).status_code for _ in range(6)]
+    assert told == [200, 503, 503, 503, 503, 200]
+    assert len(set(signatures)) == 6
 
 
 async def test_a_policy_does_not_have_the_gateway_ask_its_own_machine(guarded: Guarded, guarding: Guarding) -> None:

@@ -118,6 +118,13 @@ _BOTH = (
     _of("url", "Webhook"),
     _needs("url", "Webhook"),
     _of("secretRef", "Webhook"),
+    _of("verdict", "Webhook"),
+    Rule(
+        cel="!has(self.verdict) || self.verdict != 'Signed' || has(self.secretRef)",
+        message="must not be Signed without a `secretRef`, whose key signs",
+        holds=lambda guard: guard.verdict != "Signed" or guard.secretRef is not None,
+        field_path=".verdict",
+    ),
 )
 
 INPUT = (

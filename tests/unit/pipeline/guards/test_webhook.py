@@ -16,7 +16,7 @@ from capstan_gateway.guards.port import NOTHING, Finding, Scan
 from capstan_gateway.guards.prompts.unreadable import Unreadable
 from capstan_gateway.images.addresses import is_for_policies
 from capstan_gateway.pipeline.guards.asked.service import is_allowed, service_at
-from capstan_gateway.pipeline.guards.asked.webhook import read_verdict, signature
+from capstan_gateway.pipeline.guards.asked.webhook import is_signed, read_verdict, signature
 
 DOCS = Path(__file__).parents[4] / "docs" / "guards-asking.md"
 
@@ -32,13 +32,15 @@ def receiver() -> dict[str, Any]:
 def test_the_documented_receiver_verifies_what_is_sent() -> None:
     """The signature of another body, of another path or query, of another key, or of another time is refused."""
     verified = receiver()["verified"]
-    signed = signature(b"s3cret", 1000, b"/check?v=1", b'{"a": 1}').decode()
-    assert verified(signed, "/check?v=1", b'{"a": 1}', 1100.0)
+    signed = signature(b"s3cret", 1000, b"ab12", b"/check?v=1", b'{"a": 1}').decode()
     assert not verified(signed, "/check?v=1", b'{"a": 2}', 1100.0)
     assert not verified(signed, "/other?v=1", b'{"a": 1}', 1100.0)
     assert not verified(signed, "/check", b'{"a": 1}', 1100.0)
     assert not verified(signed, "/check?v=1", b'{"a": 1}', 1301.0)
-    other = signature(b"other", 1000, b"/", b'{"a": 1}').decode()
+    assert not verified(signed.replace("n=ab12", "n=ab13"), "/check?v=1", b'{"a": 1}', 1100.0)
+    assert verified(signed, "/check?v=1", b'{"a": 1}', 1100.0) == "ab12"
+    assert not verified(signed, "/check?v=1", b'{"a": 1}', 1101.0), "it came before"
+    other = signature(b"other", 1000, b"ab12", b"/", b'{"a": 1}').decode()
     assert not verified(other, "/", b'{"a": 1}', 1000.0)
     assert not verified("", "/", b"", 1000.0)
     assert not verified("t=1,v1=", "/", b"", 1.0)
@@ -51,10 +53,16 @@ def test_the_documented_receiver_answers() -> None:
     thread.start()
     body = b'{"pieces": [{"text": "a zebra"}]}'
     try:
-        headers = {"x-capstan-signature": signature(b"s3cret", int(time.time()), b"/", body).decode()}
+        headers = {"x-capstan-signature": signature(b"s3cret", int(time.time()), b"ab12", b"/", body).decode()}
         url = f"http://127.0.0.1:{server.server_port}/"
         with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as answer:
-            told = read_verdict(answer.read(), ["a zebra"], Action.BLOCK)
+            said = answer.read()
+            told = read_verdict(said, ["a zebra"], Action.BLOCK)
+            given = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        assert is_signed(said, given, b"s3cret", b"ab12")
+        assert not is_signed(said, given, b"s3cret", b"ab13")
+        assert not is_signed(said, given, b"other", b"ab12")
+        assert not is_signed(said, given, None, b"ab12")
         assert told == [Scan(findings=[Finding("webhook", 0, 7, action=Action.BLOCK)])]
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(urllib.request.Request(url, body), timeout=30)

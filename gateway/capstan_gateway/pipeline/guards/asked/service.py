@@ -66,7 +66,15 @@ def is_allowed(service: Service, hosts: Sequence[str]) -> bool:
 async def post(
     deps: Deps, service: Service, ask: Ask, body: bytes, headers: Sequence[Header] = (), *, everywhere: bool
 ) -> bytes:
-    """Give the body of the answer, which has the status 200. Raises UpstreamError, UpstreamFailed or NotAsked.
+    """Give the body of the answer, which has the status 200. Raises as `exchange` does."""
+    return (await exchange(deps, service, ask, body, headers, everywhere=everywhere))[0]
+
+
+async def exchange(
+    deps: Deps, service: Service, ask: Ask, body: bytes, headers: Sequence[Header] = (), *, everywhere: bool
+) -> tuple[bytes, Sequence[Header]]:
+    """Give the body and the headers of the answer, which has the status 200. Raises UpstreamError, UpstreamFailed or
+    NotAsked.
 
     `everywhere`: the policy that names the service is the installation's own, which may name any.
     """
@@ -87,6 +95,6 @@ async def post(
     try:
         if response.status != OK:
             raise UpstreamFailed(f"the service of a guard answered with status {response.status}")
-        return await response.read(MOST_BYTES)
+        return await response.read(MOST_BYTES), response.headers
     finally:
         response.abort()

@@ -1,19 +1,20 @@
 """Webhook: a guard of the user's own at a URL. What is sent and what may come back: docs/guards-asking.md.
 
-What is sent is signed with the policy's secret over a time, the method, the path and the body, so that the receiver
-knows who asks, that it was asked itself, and that it is not an old request that somebody sends again. The verdict is
-not signed: that it is the service's own says TLS, and http:// is for private networks only.
+What is sent is signed with the policy's secret over a time, a nonce, the method, the path and the body, so that the
+receiver knows who asks, that it was asked itself, and that nobody sends a request again. With `verdict: Signed` the
+verdict is signed over that nonce, so that it is the service's own, and the one to this question; else TLS must do.
 """
 
 import hashlib
 import hmac
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from capstan_contract.guards import Action, WebhookGuard
+from capstan_contract.guards import Action, Verdict, WebhookGuard
 from capstan_gateway.documents import to_json
 from capstan_gateway.guards.port import NOTHING, Finding, Scan
 from capstan_gateway.guards.prompts.harms import slug
@@ -21,11 +22,13 @@ from capstan_gateway.guards.prompts.unreadable import Unreadable
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.failures import NotAsked
-from capstan_gateway.pipeline.guards.asked.service import post, service_at
+from capstan_gateway.pipeline.guards.asked.service import exchange, service_at
 from capstan_gateway.pipeline.guards.port import Case
 
 VERSION: Final = 1
 SIGNATURE: Final = b"x-capstan-signature"
+"""Of what is sent, and of the answer to it."""
+NONCE_BYTES: Final = 16
 MOST_SENT_BYTES: Final = 1024 * 1024
 MOST_FINDINGS: Final = 1024
 MOST_MESSAGE_CHARS: Final = 500
@@ -43,6 +46,8 @@ class Webhook:
         self._deps = deps
         self._service = service_at(guard.url)
         self._now = now
+        if guard.verdict is Verdict.SIGNED and guard.secretFile is None:
+            raise ValueError("its verdict must be signed, and it has no secret for that")
 
     async def judge(self, case: Case) -> Sequence[Scan]:
         """Give what the service decides."""
@@ -51,16 +56,24 @@ class Webhook:
         body = written(case, self._guard.name)
         if len(body) > MOST_SENT_BYTES:
             raise Unreadable("there is more text than a webhook is sent")
-        answer = await post(self._deps, self._service, case.ask, body, self._signed(body), everywhere=case.everywhere)
+        secret, nonce = self._secret(), secrets.token_hex(NONCE_BYTES).encode()
+        headers: list[Header] = []
+        if secret is not None:
+            headers.append((SIGNATURE, signature(secret, int(self._now()), nonce, self._service.path, body)))
+        answer, told = await exchange(
+            self._deps, self._service, case.ask, body, headers, everywhere=case.everywhere
+        )  # fmt: skip
+        if self._guard.verdict is Verdict.SIGNED and not is_signed(answer, told, secret, nonce):
+            raise Unreadable("the webhook's verdict is not signed as it must be")
         return read_verdict(answer, [piece.text for piece in case.pieces], self._guard.action)
 
-    def _signed(self, body: bytes) -> list[Header]:
+    def _secret(self) -> bytes | None:
         if self._guard.secretFile is None:
-            return []
+            return None
         secret = self._deps.credentials.key(self._guard.secretFile)
         if secret is None:
             raise NotAsked("the secret of a webhook is missing")
-        return [(SIGNATURE, signature(secret, int(self._now()), self._service.path, body))]
+        return secret
 
 
 def written(case: Case, guard: str) -> bytes:
@@ -74,11 +87,27 @@ def written(case: Case, guard: str) -> bytes:
     )  # fmt: skip
 
 
-def signature(secret: bytes, at: int, path: bytes, body: bytes) -> bytes:
-    """Sign: HMAC-SHA256 over the time in Unix seconds, the method, the path with its query, and the body, a dot between
-    each, in hexadecimal digits."""
-    signed = b"%d.POST.%b.%b" % (at, path, body)
-    return b"t=%d,v1=%b" % (at, hmac.new(secret, signed, hashlib.sha256).hexdigest().encode())
+def signature(secret: bytes, at: int, nonce: bytes, path: bytes, body: bytes) -> bytes:
+    """Sign what is sent: HMAC-SHA256 over the time in Unix seconds, the nonce, the method, the path with its query, and
+    the body, a dot between each, in hexadecimal digits."""
+    return b"t=%d,n=%b,v1=%b" % (at, nonce, _digest(secret, b"%d.%b.POST.%b.%b" % (at, nonce, path, body)))
+
+
+def verdict_signature(secret: bytes, nonce: bytes, body: bytes) -> bytes:
+    """Sign a verdict: HMAC-SHA256 over the word `verdict`, the nonce of the request, and the body of the answer."""
+    return b"v1=" + _digest(secret, b"verdict.%b.%b" % (nonce, body))
+
+
+def _digest(secret: bytes, signed: bytes) -> bytes:
+    return hmac.new(secret, signed, hashlib.sha256).hexdigest().encode()
+
+
+def is_signed(answer: bytes, headers: Sequence[Header], secret: bytes | None, nonce: bytes) -> bool:
+    """Whether an answer is what the holder of the secret says to the request with this nonce."""
+    given = [value for name, value in headers if name.lower() == SIGNATURE]
+    if secret is None or len(given) != 1:
+        return False
+    return hmac.compare_digest(given[0].strip(), verdict_signature(secret, nonce, answer))
 
 
 def read_verdict(answer: bytes, texts: Sequence[str], most: Action) -> list[Scan]:
