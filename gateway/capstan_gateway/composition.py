@@ -76,6 +76,7 @@ from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.telemetry.tenants import TenantMetrics
 from capstan_gateway.tokenizers.shelf import Shelf
 from capstan_gateway.tokens.counter import NO_COUNTERS
+from capstan_gateway.tokens.price import to_nano
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.limits import Limits
 from capstan_gateway.upstream.tls import context_for_authority
@@ -187,7 +188,9 @@ class Gateway:
                 deps=self.deps,
                 lanes=self._guarding,
                 audit=Audit(audit.write, self.pseudonyms, enabled=settings.guard_audit),
-                shadows=Shadows(self.deps.background, self.memory),
+                shadows=Shadows(
+                    self.deps.background, self.memory, nano_dollars=to_nano(settings.guard_shadow_dollars_per_hour)
+                ),
             ),
         )
         """The policies that judge what is asked and answered."""

@@ -217,6 +217,12 @@ class Settings:
     cors_exposed_headers: tuple[str, ...] = setting(EXPOSED_HEADERS, "headers of answers that such pages may read")
     cors_max_age_seconds: int = setting(600, "how long browsers may remember that", least=0)
     log_level: str = setting("info", "what is logged; a line for each request is at info", choices=LEVELS)
+    guard_shadow_dollars_per_hour: float = setting(
+        1.0,
+        "what each policy in mode Shadow may spend on models in an hour, for each replica: then its guards that ask "
+        "somebody look on no more until the hour is over",
+        least=0,
+    )
     guard_audit: bool = setting(True, "write a line of JSON to the log for each decision of a guard")
     log_format: str = setting("json", "form of the log", choices=FORMATS)
 

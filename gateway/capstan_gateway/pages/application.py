@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 import orjson
@@ -31,6 +31,7 @@ from capstan_gateway.identity.credential import find_credential
 from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.pages.anthropic import anthropic_card, list_page, speaks_anthropic
 from capstan_gateway.pages.guard import principal_of
+from capstan_gateway.pipeline.guards.view import guards_of_model
 from capstan_gateway.serving.refusals import error_response
 from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.telemetry.metrics import Metrics
@@ -113,7 +114,8 @@ def health_routes(
 def admin_routes(
     store: ConfigStore, metrics: Metrics, limits: Callable[[], LimitsReport], guards: Callable[[], GuardsReport]
 ) -> APIRouter:
-    """GET /metrics for Prometheus, GET /internal/config, /internal/limits and /internal/guards for the operator."""
+    """GET /metrics for Prometheus, GET /internal/config, /internal/limits and /internal/guards for the operator, and
+    /internal/guards/model for people."""
     router = APIRouter(tags=["admin"])
     threads = Threads("metrics", queued=16)
 
@@ -144,6 +146,17 @@ def admin_routes(
     async def get_guards_report() -> GuardsReport:
         """Say what each guard of each GuardPolicy has decided, and of nobody by name."""
         return guards()
+
+    @router.get("/internal/guards/model")
+    async def get_guards_of_model(name: str) -> dict[str, Any]:
+        """Say which guards of which policies are in force on a model, by the name that clients call it or its id:
+        in the order in which they see a request. They are the same whoever asks."""
+        runtime = store.runtime
+        full = None if runtime is None else runtime.full
+        model = None if full is None else full.find(name) or full.by_id.get(name)
+        if full is None or model is None:
+            raise ModelNotFound("there is no such model", param="name")
+        return guards_of_model(model, full.by_id)
 
     return router
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from capstan_contract.config import Price, Task
+from capstan_contract.config import Price, RouterBackend, RouterMember, Strategy, Task
 from capstan_contract.entries import PolicyTargets
 from capstan_contract.guards import (
     ASKED,
@@ -23,6 +23,7 @@ from capstan_contract.guards import (
     ConfidenceGuard,
     GroundingGuard,
     GuardBody,
+    KeywordsGuard,
     ModerationCategory,
     ModerationGuard,
     OnError,
@@ -171,6 +172,63 @@ async def test_what_shadow_costs_is_counted_for_the_policy(guarded: Guarded, gua
         )
         total = gateway.metric("llm_cost_dollars", model="guard")
         assert gateway.metric("gateway_guard_shadows_cost_dollars", policy="t/g") == total
+
+
+async def test_shadow_spends_no_more_than_it_may(guarded: Guarded, guarding: Guarding) -> None:
+    """A policy that has spent what it may within the hour asks nobody any more, and its other guards look on."""
+    guarding.says = "unsafe\nS1"
+    words = KeywordsGuard(name="words", keywords=("zebra",), appliesTo=(Source.USER,), action=Action.WARN)
+    body = GuardBody(mode=Mode.SHADOW, input=(moderation(), words))
+    async with running_gateway(
+        guarded.tmp_path, entry("chat", guarded.engine.url, policies=(FLOOR,)),
+        entry(
+            "guard", guarded.guard.url, upstreamName="llama-guard-3", price=Price(inputPerMillion=1, outputPerMillion=1)
+        ),
+        policies=[guard_entry("t", "g", body)], guard_shadow_dollars_per_hour=0.000001,
+    ) as gateway:  # fmt: skip
+
+        def warned() -> float:
+            return gateway.metric(
+                "gateway_guard_decisions_total", policy="t/g", guard="words", stage="input", mode="shadow",
+                decision="warned",
+            )  # fmt: skip
+
+        for number in (1, 2, 3):
+            assert (await ask(gateway)).status_code == 200
+            await eventually(lambda number=number: warned() == number, what="the look")  # type: ignore[misc]
+        assert len(guarded.guard.requests) == 1
+        assert gateway.metric("gateway_guard_shadows_dropped_total", policy="t/g") == 2
+
+
+async def test_the_admin_sees_which_guards_are_in_force(guarded: Guarded, tmp_path: Path) -> None:
+    """Of every policy, also of the installation's, in the order in which they see a request; not what they look for."""
+    words = KeywordsGuard(name="words", keywords=("zebra",), appliesTo=(Source.USER,), onError=OnError.OPEN)
+    floor = guard_entry(
+        "t", "floor", GuardBody(output=(moderation(appliesTo=(Source.TEXT,)),)), targets=PolicyTargets(everywhere=True)
+    )
+    own = guard_entry("t", "own", GuardBody(mode=Mode.SHADOW, input=(words,)))
+    steps = entry(
+        "route", backend=RouterBackend(strategy=Strategy.WEIGHTED, members=(RouterMember(model="test/chat"),))
+    )
+    file = tmp_path / "admin-key"
+    file.write_text("the-key-of-the-admin-which-is-long")
+    admin = {"authorization": "Bearer the-key-of-the-admin-which-is-long"}
+    async with running_gateway(
+        guarded.tmp_path, entry("chat", guarded.engine.url, policies=(own.id, floor.id)), steps, policies=[own, floor],
+        admin_key_file=file,
+    ) as gateway, httpx2.AsyncClient(base_url=gateway.url, headers=admin) as client:  # fmt: skip
+        for name in ("chat", "test/chat"):
+            told = (await client.get("/internal/guards/model", params={"name": name})).json()
+            assert (told["model"], told["members"]) == ("chat", [])
+            first, second = told["policies"]
+            assert (first["policy"], first["everywhere"], first["mode"]) == ("t/floor", True, "Enforce")
+            assert (first["output"][0]["guard"], first["output"][0]["models"]) == ("harm", ["test/guard"])
+            assert (second["policy"], second["everywhere"], second["mode"]) == ("t/own", False, "Shadow")
+            assert (second["input"][0]["guard"], second["input"][0]["onError"]) == ("words", "Open")
+            assert "zebra" not in str(told)
+        told = (await client.get("/internal/guards/model", params={"name": "route"})).json()
+        assert (told["members"], told["policies"]) == (["chat"], [])
+        assert (await client.get("/internal/guards/model", params={"name": "gone"})).status_code == 404
 
 
 async def test_categories_are_those_of_the_policy(guarded: Guarded, guarding: Guarding) -> None:

@@ -242,7 +242,14 @@ async def _ask_as(
                     nobodys = await _said(http, other[0], other[1], json=other[2])
                     assert said.replace(name, NOBODYS) == nobodys, path
                     assert said.startswith("404 ") or "count_tokens" in path
-        for path in ("/metrics", "/internal/config", "/internal/usage", "/internal/limits", "/internal/guards"):
+        for path in (
+            "/metrics",
+            "/internal/config",
+            "/internal/usage",
+            "/internal/limits",
+            "/internal/guards",
+            "/internal/guards/model?name=a",
+        ):
             assert (await _said(http, "GET", path)).startswith("401 ")
     assert names_in(" ".join(engines.asked)) <= there
 

@@ -1,11 +1,13 @@
 """What is counted of the guards of one policy: by its guards, never by who asked."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from capstan_contract.guards import Action, GuardCounts, Stage
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard, CompiledPolicy
+from capstan_gateway.pipeline.guards.spending import LastHour
 from capstan_gateway.telemetry.metrics import Metrics
 
 BLOCKED: Final = "blocked"
@@ -26,11 +28,13 @@ class _Counts:
 class PolicyCounts:
     """The counts of one policy. They stay as long as there is a policy of its id, however that is changed."""
 
-    def __init__(self, metrics: Metrics, id: str) -> None:
+    def __init__(self, metrics: Metrics, id: str, now: Callable[[], float] = time.monotonic) -> None:
         self.policy: Final = id.partition("/")[2]
         """What metrics and the audit record call it: NAMESPACE/NAME."""
         self._metrics = metrics
+        self._now = now
         self._counts: dict[tuple[Stage, str, str, str], _Counts] = {}
+        self._hour = LastHour()
 
     def count(self, guard: CompiledGuard, decision: str, *, mode: str) -> None:
         """Count one decision of a guard; `mode` is the policy's."""
@@ -46,12 +50,17 @@ class PolicyCounts:
         self._metrics.guard_seconds.at(guard.guard.type, guard.stage.value).observe(seconds)
 
     def dropped(self) -> None:
-        """Count a request or an answer that nobody looked at in mode Shadow."""
+        """Count a request or an answer that nobody looked at in mode Shadow, or not everybody."""
         self._metrics.guard_shadows_dropped.at(self.policy).value += 1
+
+    def may_spend(self, nano_dollars: int) -> bool:
+        """Whether looks in mode Shadow have spent less than that in the last hour."""
+        return self._hour.sum(self._now()) < nano_dollars
 
     def spent(self, nano_dollars: int) -> None:
         """Count what a look in mode Shadow cost: that is on nobody's bill."""
         if nano_dollars:
+            self._hour.add(nano_dollars, self._now())
             self._metrics.guard_shadows_cost.at(self.policy).value += nano_dollars
 
     def of(self, policy: CompiledPolicy) -> Iterable[GuardCounts]:

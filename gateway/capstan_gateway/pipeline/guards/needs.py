@@ -118,7 +118,17 @@ class Judging:
         self, guards: Sequence[CompiledGuard], read: Callable[[], tuple[Sequence[Piece], Document | None]], *, size: int
     ) -> None:
         """Have these guards look, beside the request, at what `read` makes of `size` bytes: texts, and the answer when
-        they are of one. It is for policies that change nothing, and counted when there is no room for that."""
+        they are of one. It is for policies that change nothing, and counted when there is no room for that.
+
+        Those that ask somebody look on no more for the rest of an hour in which they have spent what they may.
+        """
+        if not self.counts.may_spend(self.shared.shadows.nano_dollars):
+            free = [one for one in guards if one.asking is None]
+            if len(free) < len(guards):
+                self.counts.dropped()
+            if not free:
+                return
+            guards = free
         # NB: what it asks is on no client's bill, and takes nothing of anybody's limits: it is counted for the policy.
         child = self.ask.fork(settles=True)
         child.governed = None

@@ -12,13 +12,19 @@ from capstan_gateway.pipeline.background import Background
 MOST_AT_ONCE: Final = 64
 HELD_FACTOR: Final = 3
 """How much memory a look takes, by the size of what is looked at: its texts, and its document."""
+NANO: Final = 10**9
+"""Nano-dollars of a dollar."""
 log: Final = logging.getLogger(__name__)
 
 
 class Shadows:
     """What looks on now, of all policies together."""
 
-    def __init__(self, background: Background, budget: MemoryBudget, most: int = MOST_AT_ONCE) -> None:
+    def __init__(
+        self, background: Background, budget: MemoryBudget, most: int = MOST_AT_ONCE, *, nano_dollars: int = NANO
+    ) -> None:
+        """Make it. `nano_dollars`: what the looks of each policy may spend in an hour, before they ask nobody."""
+        self.nano_dollars: Final = nano_dollars
         self._background = background
         self._budget = budget
         self._left = most
