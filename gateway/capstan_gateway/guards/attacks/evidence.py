@@ -48,8 +48,8 @@ _ABOUT: Final = re.compile(
     r"(?:(?:me|us|him|her|them|people|users|everyone|somebody|someone)\W+)?(?:to\W+)?)$"
 )
 """What stands in front of an order that somebody tells of, or asks about, and does not give."""
-_PLAIN_CODECS: Final = frozenset(("markup", "escapes", "gaps"))
-"""What browsers and programs write as well."""
+_PLAIN_CODECS: Final = frozenset(("markup", "escapes", "gaps", "together"))
+"""What browsers, programs and programmers write as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,21 +24,25 @@ LONGEST: Final = 1 << 20
 _BASE64: Final = re.compile(
     r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{14,}+(?:=?\r?\n[ \t]{0,8}[A-Za-z0-9+/_-]{4,}+(?![ \t]*[A-Za-z]))*+={0,2}"
 )
-_BASE32: Final = re.compile(r"(?<![A-Z2-7])[A-Z2-7]{16,}+={0,6}")
+_BASE32: Final = re.compile(r"(?<![A-Za-z2-7])(?:[A-Z2-7]{16,}+|[a-z2-7]{24,}+)={0,6}")
 _ASCII85: Final = re.compile(r"<~([!-u\sz]{8,}+)~>")
-_HEX: Final = re.compile(r"(?<![0-9A-Fa-f])(?:0x)?[0-9A-Fa-f]{2}(?:[\s:,;-]{0,2}+(?:0x)?[0-9A-Fa-f]{2}){7,}+")
+_HEX: Final = re.compile(r"(?<![0-9A-Fa-f])(?:0x)?[0-9A-Fa-f]{2}(?:[\s:,;-]{0,2}+(?:0x|=)?[0-9A-Fa-f]{2}){7,}+")
 _BINARY: Final = re.compile(r"(?<![01])[01]{7,8}(?:[\s,]{0,2}+[01]{7,8}){4,}+")
 _CODES: Final = re.compile(r"(?<![\d.])\d{2,3}(?:[\s,;]{1,3}+\d{2,3}(?!\d)){7,}+")
 _SELECTORS: Final = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{8,}+")
 _ESCAPES: Final = re.compile(
     r"(?:%[0-9A-Fa-f]{2})++"
-    r"|&(?:#[0-9]{2,7}|#[xX][0-9A-Fa-f]{2,6}|[A-Za-z]{2,12});"
+    r"|&#(?:[0-9]{2,7}|[xX][0-9A-Fa-f]{2,6});?|&[A-Za-z]{2,12};"
     r"|\\u\{[0-9A-Fa-f]{1,6}\}|\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|\\[nrt]"
     r"|[Uu]\+[0-9A-Fa-f]{4,6}\s?"
 )
 _GAP: Final = re.compile(r"[\W_]{16,}+")
-_MARKUP: Final = re.compile(r"<!--|-->|</?[A-Za-z][^<>]{0,300}>")
-_MORSE: Final = re.compile(r"(?<![.\-])[.\-]{1,6}(?:[ \n/|]{1,4}+[.\-]{1,6}){9,}+")
+_MARKUP: Final = re.compile(r"<!--|-->|</?[A-Za-z][^<>]{0,300}>|(?<=[A-Za-z])(?:\*\*|~~)(?=[A-Za-z])")
+_LONG_SHORT: Final = r"[._\-\u00b7\u2022\u2219\u2212\u2013\u2014]"
+_MORSE: Final = re.compile(rf"(?<!{_LONG_SHORT}){_LONG_SHORT}{{1,6}}(?:[ \n/|]{{1,4}}+{_LONG_SHORT}{{1,6}}){{9,}}+")
+_PLAIN_MORSE: Final = str.maketrans("_\u00b7\u2022\u2219\u2212\u2013\u2014", "-...---")
+_TOGETHER: Final = re.compile(r"[A-Za-z]{28,}+")
+"""Longer than names of programs are."""
 _SIGNS: Final = """
     .- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --..
     ----- .---- ..--- ...-- ....- ..... -.... --... ---.. ----. .-.-.- --..-- ..--..
@@ -90,7 +94,7 @@ def _readable(data: bytes) -> str:
 def base32_runs(text: str) -> Iterator[Piece]:
     """Base32."""
     for run in _BASE32.finditer(text):
-        written = run[0].rstrip("=")[:LONGEST]
+        written = run[0].rstrip("=")[:LONGEST].upper()
         written = written[: len(written) - len(written) % 8] if len(written) % 8 in (1, 3, 6) else written
         if written and (said := _readable(b32decode(written + "=" * (-len(written) % 8)))):
             yield Piece(run.start(), run.end(), said)
@@ -126,17 +130,29 @@ def binary_runs(text: str) -> Iterator[Piece]:
 
 
 def code_runs(text: str) -> Iterator[Piece]:
-    """Characters as their decimal codes."""
+    """Characters as their codes, decimal or octal."""
     for run in _CODES.finditer(text):
-        codes = [int(code) for code in re.findall(r"\d+", run[0][: 6 * LONGEST])]
-        if all(code in (9, 10, 13) or 32 <= code < 127 for code in codes):
-            yield Piece(run.start(), run.end(), "".join(map(chr, codes)))
+        written = re.findall(r"\d+", run[0][: 6 * LONGEST])
+        for base in (10, 8):
+            codes = [] if base == 8 and not _OCTAL.issuperset("".join(written)) else [int(one, base) for one in written]
+            if codes and all(code in (9, 10, 13) or 32 <= code < 127 for code in codes):
+                yield Piece(run.start(), run.end(), "".join(map(chr, codes)))
+                break
+
+
+_OCTAL: Final = frozenset("01234567")
+
+
+def runs_together(text: str) -> Iterator[Piece]:
+    """Words without anything between them."""
+    for run in _TOGETHER.finditer(text):
+        yield Piece(run.start(), run.end(), run[0], exact=True)
 
 
 def morse_runs(text: str) -> Iterator[Piece]:
     """Morse, with blanks between letters, and a stroke or several blanks between words."""
     for run in _MORSE.finditer(text):
-        words = re.split(r"\s*[/|\n]\s*| {2,}", run[0][: 8 * LONGEST])
+        words = re.split(r"\s*[/|\n]\s*| {2,}", run[0][: 8 * LONGEST].translate(_PLAIN_MORSE))
         said = " ".join("".join(_MORSE_LETTERS.get(sign, "") for sign in word.split()) for word in words)
         yield Piece(run.start(), run.end(), said)
 

@@ -58,6 +58,11 @@ _NOT_THESE: Final = frozenset("\u30fc\u05d5\u0438\u043f\u0446\u0448\u0437\u043d\
 """Letters with which whole languages are written, and that nobody mistakes in a word of theirs or puts into ours."""
 _LETTERS_IN_ROWS: Final = (0x1F150, 0x1F170, 0x1F1E6)
 """Where A to Z begin: white in a black circle, in a black square, and the halves of flags."""
+_BRAILLE: Final = (
+    "\u2801\u2803\u2809\u2819\u2811\u280b\u281b\u2813\u280a\u281a\u2805\u2807\u280d"
+    "\u281d\u2815\u280f\u281f\u2817\u280e\u281e\u2825\u2827\u283a\u282d\u283d\u2835"
+)
+"""A to Z."""
 _LAST_LATIN: Final = 0x17F
 """Up to here every letter is one of an alphabet of somebody's who writes Latin letters."""
 
@@ -67,6 +72,7 @@ def alike() -> dict[int, str]:
     table = {ord(other): letter for letter, others in _ALIKE.items() for other in others if other not in _NOT_THESE}
     for first in _LETTERS_IN_ROWS:
         table.update({first + offset: chr(ord("a") + offset) for offset in range(26)})
+    table.update({ord(sign): chr(ord("a") + offset) for offset, sign in enumerate(_BRAILLE)})
     return table
 
 

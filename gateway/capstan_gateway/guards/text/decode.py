@@ -8,6 +8,7 @@ decoded any more. As no codec makes more of a text than it was, the bound is met
 at once; a bomb of nested encodings costs no more than a text of that length.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -132,29 +133,50 @@ def _leet_gate() -> str:
     return "|".join(forms)
 
 
+def _rot47() -> _Codec:
+    table = {point: chr(33 + (point - 33 + 47) % 94) for point in range(33, 127)}
+    gate = "(?-i:" + "|".join(re.escape(word.translate(table)) for word in _TELLING) + ")"
+    return _Codec("rot47", gate, _by_letter(table), whole=True)
+
+
+_AGAIN: Final = frozenset(("escapes",))
+"""Codecs of a whole text that say more when what they say is taken through them once more."""
+_LONG_SHORT: Final = r"(?:[._\-]|\xc2\xb7|\xe2\x80[\x93\x94\xa2]|\xe2\x88[\x92\x99])"
+_EMOJI: Final = r"\xf0\x9f[\x80-\xbf]{2}|\xe2[\x86-\x87\x98-\x9e][\x80-\xbf]|\xef\xb8\x8f"
+_TOGETHER: Final = (
+    r"(?:ignor|disregard|forget|overrid|bypass|reveal|print|show|repeat|pretend)[a-z]{0,24}"
+    r"(?:instruct|prompt|restrict|guideline|previous|rules)[a-z]{0,40}"
+)
 _REVERSED: Final = "|".join(word[::-1] for word in _TELLING)
 _CODECS: Final = (
     _Codec("base64", r"(?-i:(?:[A-Z0-9+/]{1,7}[a-z]{1,7}){3}[A-Za-z0-9+/_-]{3})", _runs(codecs.base64_runs)),
-    _Codec("hex", r"(?:(?:0x)?[0-9A-Fa-f]{2}[\s:,;-]{0,2}){8}", _runs(codecs.hex_runs)),
-    _Codec("base32", r"(?-i:[A-Z2-7]{16})", _runs(codecs.base32_runs)),
+    _Codec("hex", r"(?:(?:0x|=)?[0-9A-Fa-f]{2}[\s:,;-]{0,2}){8}", _runs(codecs.hex_runs)),
+    _Codec("base32", r"(?-i:[A-Z2-7]{16}|[a-z2-7]{24})", _runs(codecs.base32_runs)),
     _Codec("ascii85", r"<~[!-u\sz]{8,}~>", _runs(codecs.ascii85_runs)),
     _Codec("binary", r"(?:[01]{7,8}[\s,]{0,2}){5}", _runs(codecs.binary_runs)),
     _Codec("decimal", r"(?:\d{2,3}[\s,;]{1,3}){7}", _runs(codecs.code_runs)),
-    _Codec("morse", r"(?:[.\-]{1,6}[ \n/|]{1,4}){9}", _runs(codecs.morse_runs)),
+    _Codec("morse", rf"(?:{_LONG_SHORT}{{1,6}}[ \n/|]{{1,4}}){{9}}", _runs(codecs.morse_runs)),
     _Codec("selectors", r"(?:\xef\xb8[\x80-\x8f]|\xf3\xa0[\x84-\x87][\x80-\xbf]){8}", _runs(codecs.selector_runs)),
     _Codec(
         "escapes", r"%[0-9A-F]{2}|&#[0-9X]|\\u\{?[0-9A-F]{2}|\\x[0-9A-F]{2}|\\[0-7]{3}|u\+[0-9A-F]{4}",
         _all(codecs.unescaped), whole=True,
     ),
-    _Codec("markup", r"[a-z]<[^<>]{1,60}>(?:<[^<>]{1,60}>)*[a-z]", _all(codecs.without_markup), whole=True),
     _Codec(
-        "apart", r"(?:\b\w[ \t\r\n.\-_*|/\\,~+:;]{1,4}){6}|(?:[a-z]{1,4}[\-_*.|~+]){4}|(?:\w\xc2\xb7){6}",
+        "markup", r"[a-z]<[^<>]{1,60}>(?:<[^<>]{1,60}>)*[a-z]|[a-z](?:\*\*|~~)[a-z]",
+        _all(codecs.without_markup), whole=True,
+    ),
+    _Codec(
+        "apart",
+        rf"(?:\b\w(?:[ \t\r\n.\-_*|/\\,~+:;]|{_EMOJI}){{1,4}}){{6}}"
+        r"|(?:[a-z]{1,4}[\-_*.|~+]){4}|(?:\w\xc2\xb7){6}",
         _runs(spaced.runs_apart), loose=True,
     ),
     _Codec(
         "gaps", r"[\s!-/:-@\[-`{-~]{48}|(?:\xe3\x80\x80|\xc2\xa0|\xe2\x80[\x80-\x8f]){16}",
         _all(codecs.without_gaps), whole=True,
     ),
+    _Codec("together", _TOGETHER, _runs(codecs.runs_together), loose=True),
+    _rot47(),
     _Codec("leet", _leet_gate(), _by_letter(spaced.LEET), whole=True),
     _Codec("reversed", _REVERSED, _backwards, whole=True),
     _Codec("reversed-words", rf"\b(?:{_REVERSED})\b", _all(_words_backwards), whole=True),
@@ -201,7 +223,7 @@ def _decoded(view: View) -> Iterator[View]:
     for number in sorted(_gates().Match(view.text.encode(errors="replace")) or ()):
         go_on()
         codec = _CODECS[number]
-        if codec.whole and codec.name in view.how:
+        if codec.whole and codec.name in view.how and codec.name not in _AGAIN:
             continue
         text, back = codec.read(view.text)
         if text:

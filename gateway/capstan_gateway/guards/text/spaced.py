@@ -6,8 +6,9 @@ from typing import Final
 
 from capstan_gateway.guards.text.views import Piece
 
+_EMOJI: Final = r"\u2190-\u21ff\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
 _APART: Final = re.compile(
-    r"(?<![^\W_])[^\W_](?:[ \t\r\n.\-_*|/\\,~+:;\u00b7]{1,4}+[^\W_](?![^\W_])){6,}+"
+    rf"(?<![^\W_])[^\W_](?:[ \t\r\n.\-_*|/\\,~+:;\u00b7{_EMOJI}]{{1,4}}+[^\W_](?![^\W_])){{6,}}+"
     r"|(?<![^\W_])[^\W\d_]{1,4}(?:[\-_*.|~+][^\W\d_]{1,4}(?![^\W_])){4,}+"
 )
 _SEPARATORS: Final = re.compile(r"[^\w]+|_+")

@@ -47,10 +47,25 @@ WRITTEN = {
     "dots between": "   ".join(".".join(word) for word in SAYS.split()),
     "leet": SAYS.translate(str.maketrans("aeios", "43105")),
     "morse": " / ".join(" ".join(MORSE[letter] for letter in word) for word in SAYS.lower().split()),
+    **{
+        f"morse with {dot} and {dash}": " / ".join(
+            " ".join(MORSE[letter].replace("-", dash).replace(".", dot) for letter in word) for word in SAYS.lower().split()
+        )
+        for dot, dash in ((".", "_"), ("\u00b7", "\u2212"), ("\u2022", "\u2013"))
+    },
     "variation selectors": "".join(chr(0xE0100 + byte - 16) for byte in DATA),
     "markup": SAYS.replace("reveal", "re<b></b>ve<i>al</i>"),
     "far apart": SAYS.replace(" ", " " * 400),
     "dots far apart": SAYS.replace(" ", "." * 400),
+    "base32 in small letters": base64.b32encode(DATA).decode().lower(),
+    "octal codes": " ".join(f"{byte:o}" for byte in DATA),
+    "quoted-printable": "".join(f"={byte:02X}" for byte in DATA),
+    "HTML by number without semicolons": "".join(f"&#{byte}" for byte in DATA),
+    "URL, twice": "".join(f"%25{byte:02x}" for byte in DATA),
+    "URL, three times": "".join(f"%2525{byte:02x}" for byte in DATA),
+    "rot47": "".join(chr(33 + (byte - 33 + 47) % 94) if byte > 32 else " " for byte in DATA),
+    "emphasis inside words": SAYS.replace("reveal", "re**veal**").replace("previous", "pre~~vious~~"),
+    "emoji between": "   ".join("\U0001f600".join(word) for word in SAYS.split()),
     "base64 in base64": base64.b64encode(BASE64.encode()).decode(),
     "rot13 in base64": base64.b64encode(codecs.encode(SAYS, "rot13").encode()).decode(),
 }  # fmt: skip

@@ -75,3 +75,10 @@ def test_a_place_in_what_a_person_reads_leads_back() -> None:
         "three",
     ]
     assert text[slice(*back(4, 7))] == "ｔｗｏ\u200b"
+
+
+def test_braille_reads_as_its_letters() -> None:
+    """A to Z of Braille are letters that nobody takes for signs who reads them."""
+    cells = "\u2801\u2803\u2809\u2819\u2811\u280b\u281b\u2813\u280a\u281a\u2805\u2807\u280d"
+    cells += "\u281d\u2815\u280f\u281f\u2817\u280e\u281e\u2825\u2827\u283a\u282d\u283d\u2835"
+    assert fold(cells) == "abcdefghijklmnopqrstuvwxyz"
