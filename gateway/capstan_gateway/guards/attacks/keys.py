@@ -50,6 +50,7 @@ _HITS: Final = {
 _SHORT: Final = {1: 20.0, 2: 8.0, 3: 1.0, 4: 0.4}
 """The same of others, by their length."""
 _LONG: Final = 0.1
+_MOST_MET: Final = 12.0
 
 
 def spaced(text: bytes) -> bytes:
@@ -63,6 +64,11 @@ def required(expression: bytes) -> list[frozenset[bytes]]:
     A blank in front means that the literal begins a word.
     """
     return sorted(_choices(parser.parse(expression.decode("latin-1")), begins=False), key=_commonness)
+
+
+def telling(choices: Iterable[frozenset[bytes]]) -> list[frozenset[bytes]]:
+    """Give those that are not met everywhere: asking for them saves more than it costs."""
+    return [keys for keys in choices if _commonness(keys) <= _MOST_MET]
 
 
 def _required(parsed: Iterable[Any], *, begins: bool) -> frozenset[bytes]:

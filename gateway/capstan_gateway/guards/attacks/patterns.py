@@ -1,10 +1,12 @@
 """All patterns as one automaton, and what of a text they match.
 
 In two steps, both linear: one search for the literals that patterns need (`keys.py`, Aho-Corasick), then each pattern
-of which one is there in what is around it (`REACH`), with RE2. In ordinary text that is little or nothing.
+of which all that it needs is there in what is around one of the rarest (`REACH`), with RE2. In ordinary text that is
+little or nothing.
 """
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -15,7 +17,7 @@ import re2  # type: ignore[import-untyped]
 
 from capstan_gateway.guards.attacks.injection import INJECTION
 from capstan_gateway.guards.attacks.jailbreak import JAILBREAK
-from capstan_gateway.guards.attacks.keys import required, spaced
+from capstan_gateway.guards.attacks.keys import required, spaced, telling
 from capstan_gateway.guards.attacks.languages import LANGUAGES
 from capstan_gateway.guards.attacks.pattern import Pattern
 from capstan_gateway.guards.attacks.templates import TEMPLATES
@@ -53,62 +55,96 @@ class Automaton:
         expressions = [_FOREIGN.sub(lambda run: fold(run[0]), pattern.expression).encode() for pattern in patterns]
         self._expressions = tuple(re2.compile(expression, options) for expression in expressions)
         needed = [required(expression) for expression in expressions]
-        of_key: dict[bytes, list[int]] = defaultdict(list)
+        firsts: dict[bytes, list[int]] = defaultdict(list)
+        others: dict[bytes, list[int]] = defaultdict(list)
+        sets: dict[frozenset[bytes], int] = {}
+        also: list[tuple[int, ...]] = []
         for number, choices in enumerate(needed):
-            if not patterns[number].needs:
-                for key in choices[0]:
-                    of_key[key].append(number)
-        self._needing = tuple(
-            (number, tuple(need.encode() for need in pattern.needs))
-            for number, pattern in enumerate(patterns)
-            if pattern.needs
-        )
-        self._also = tuple(map(_second, needed))
+            rest = telling(choices[1:]) if not patterns[number].needs else []
+            also.append(tuple(sets.setdefault(keys, len(sets)) for keys in rest))
+            for key in choices[0] if not patterns[number].needs else ():
+                firsts[key].append(number)
+        for keys, place in sets.items():
+            for key in keys:
+                others[key].append(place)
+        self._also = tuple(also)
+        """Of each pattern the sets of literals of which one each must be near its first."""
+        keys_of_all = list({**firsts, **others})
+        self._of_key = tuple((tuple(firsts[key]), tuple(others[key])) for key in keys_of_all)
+        self._keys = ahocorasick_rs.BytesAhoCorasick(keys_of_all, implementation=ahocorasick_rs.Implementation.DFA)
         self._reach = tuple(map(_reach, expressions))
-        self._of_key = tuple(map(tuple, of_key.values()))
-        self._keys = ahocorasick_rs.BytesAhoCorasick(list(of_key), implementation=ahocorasick_rs.Implementation.DFA)
+        self._needing = [number for number, pattern in enumerate(patterns) if pattern.needs]
+        self._needs = _any_of([patterns[number].needs for number in self._needing], options)
 
     def search(self, folded: str) -> Iterator[Match]:
         """Give the first place of each pattern around each of its literals, in no order."""
         text = folded.encode()
-        plain = len(text) == len(folded)
-        for number, start, end in self._places(text):
-            if not plain:
-                start, end = len(text[:start].decode(errors="ignore")), len(text[:end].decode(errors="ignore"))
-            yield Match(self._patterns[number], start, end)
+        if len(text) == len(folded):
+            for number, start, end in self._places(text):
+                yield Match(self._patterns[number], start, end)
+            return
+        found = list(self._places(text))
+        places = _characters(text, {place for _, start, end in found for place in (start, end)})
+        for number, start, end in found:
+            yield Match(self._patterns[number], places[start], places[end])
 
     def _places(self, text: bytes) -> Iterator[tuple[int, int, int]]:
         near: dict[int, list[int]] = defaultdict(list)
+        ends: dict[int, list[int]] = defaultdict(list)
         # NB: the blank in front lets the first word of a text begin a word. Places are then one too far.
         words = b" " + spaced(text)
-        for key, start, _ in self._keys.find_matches_as_indexes(words, overlapping=True):
-            for number in self._of_key[key]:
+        for key, start, end in self._keys.find_matches_as_indexes(words, overlapping=True):
+            firsts, others = self._of_key[key]
+            for number in firsts:
                 near[number].append(start)
+            for number in others:
+                ends[number].append(end)
         for number, starts in near.items():
             go_on()
-            expression, reach, also = self._expressions[number], self._reach[number], self._also[number]
-            for begin, end in _around(starts, len(text), reach):
-                if also and not _has_any(words[begin : end + 1], also):
-                    continue
-                if found := expression.search(text, begin, end):
+            also = [ends.get(place) for place in self._also[number]]
+            if not all(also):
+                continue
+            expression = self._expressions[number]
+            for begin, end in _around(starts, len(text), self._reach[number]):
+                if _have_one(also, begin, end + 1) and (found := expression.search(text, begin, end)):
                     yield number, *found.span()
-        for number, needs in self._needing:
-            if any(need in text for need in needs) and (found := self._expressions[number].search(text)):
+        for place in self._needs.Match(text) or ():
+            number = self._needing[place]
+            if found := self._expressions[number].search(text):
                 yield number, *found.span()
 
 
-def _has_any(around: bytes, keys: Iterable[bytes]) -> bool:
-    # NB: a loop: a generator would take longer than the search that this saves.
-    for key in keys:  # noqa: SIM110
-        if key in around:
-            return True
-    return False
+def _have_one(lists: Iterable[Sequence[int] | None], begin: int, end: int) -> bool:
+    """Tell whether each of some sorted lists has a number behind the first of these, up to the last of them."""
+    # NB: a loop: a generator would take longer than what is in it.
+    for numbers in lists:
+        place = bisect_right(numbers or (), begin)
+        if numbers is None or place == len(numbers) or numbers[place] > end:
+            return False
+    return True
 
 
-def _second(choices: Sequence[frozenset[bytes]]) -> tuple[bytes, ...]:
-    """Give what must be there as well; of several of which one is in another, the shorter."""
-    keys = choices[1] if len(choices) > 1 else frozenset[bytes]()
-    return tuple(key for key in keys if not any(other in key for other in keys if other != key))
+def _any_of(needs: Sequence[Sequence[str]], options: "re2.Options") -> "re2.Set":
+    """Make what tells in one pass which of these have a word in a text."""
+    found = re2.Set.SearchSet(options)
+    for words in needs or [("\0",)]:
+        found.Add("|".join(map(re2.escape, words)).encode())
+    found.Compile()
+    return found
+
+
+_CONTINUED: Final = bytes(range(0x80, 0xC0))
+
+
+def _characters(text: bytes, places: Iterable[int]) -> dict[int, int]:
+    """Give how many characters of a text in UTF-8 are, whole, in front of each place."""
+    found: dict[int, int] = {}
+    at = count = 0
+    for place in sorted(places):
+        count += len(text[at:place].translate(None, _CONTINUED))
+        found[place] = count - (text[place : place + 1] in _CONTINUED and place < len(text))
+        at = place
+    return found
 
 
 def _reach(expression: bytes) -> int:

@@ -11,6 +11,7 @@ a space for all kinds of spaces; what it looks like (`confusables`); else its co
 marks, small. What comes out is put in again until it stays as it is: folding twice is folding once.
 """
 
+import codecs
 import re
 import unicodedata
 from bisect import bisect_right
@@ -74,19 +75,29 @@ def _step(character: str) -> str:
 
 _FORMS: Final = _Forms()
 _FOREIGN: Final = re.compile(r"[^\t-\r -~]+")
+_CONTROLS: Final = bytes({*range(9), *range(14, 32), 127})
+_FOLDING: Final = "capstan-fold"
+"""How what is not ASCII is encoded: an error handler is called with each run of it, and with nothing else."""
 
 
 def fold(text: str) -> str:
     """Give the plain form of a text; the same for what is folded already. It may be longer, up to 18 times."""
-    if text.isascii() and text.isprintable():
-        return text.lower()
-    plain = _FOREIGN.sub(_fold_run, text)
     # NB: `bytes.lower` knows ASCII only. `str.lower` would change what is folded to its large form (Cherokee).
-    return plain.encode().lower().decode()
+    return text.encode("ascii", _FOLDING).translate(None, _CONTROLS).lower().decode()
 
 
-def _fold_run(run: re.Match[str]) -> str:
-    return run[0].translate(_FORMS)
+def _fold_run(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return error.object[error.start : error.end].translate(_FORMS).encode(), error.end
+
+
+codecs.register_error(_FOLDING, _fold_run)
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether each character stays where it is."""
+    return text.isascii() and len(text.encode().translate(None, _CONTROLS)) == len(text)
 
 
 def _length(character: str) -> int:
@@ -105,7 +116,7 @@ class FoldMap:
         self._inside: dict[int, list[int]] = {}
         """Of a run that was asked about: where each of its characters ends."""
         grown = 0
-        for run in () if text.isascii() and text.isprintable() else _FOREIGN.finditer(text):
+        for run in () if _is_plain(text) else _FOREIGN.finditer(text):
             self._runs.append((run.start() + grown, run.start()))
             grown += len(run[0].translate(_FORMS)) - len(run[0])
             self._ends.append((run.end() + grown, run.end()))
