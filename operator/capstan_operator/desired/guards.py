@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from capstan_contract.entries import PolicyEntry
+from capstan_contract.expressions import MOST_TOGETHER, check_expression, expression_fault
 from capstan_contract.guards import (
     ANSWERED,
     ASKED,
@@ -14,6 +15,8 @@ from capstan_contract.guards import (
     Stage,
     guard_entry,
 )
+from capstan_contract.json_schemas import schema_fault
+from capstan_contract.re2_syntax import Unreadable
 from capstan_operator.api.guardpolicy import (
     GuardPolicySpec,
     GuardSpec,
@@ -25,9 +28,7 @@ from capstan_operator.api.guardpolicy import (
 from capstan_operator.api.kinds import Policy
 from capstan_operator.api.parts import SecretKeyRef
 from capstan_operator.api.rules.guards import name_of
-from capstan_operator.desired.expressions import MOST_TOGETHER, expression_fault, states_of
 from capstan_operator.desired.guard_words import find_word_faults
-from capstan_operator.desired.json_schemas import schema_fault
 from capstan_operator.desired.naming import policy_credential_file
 from capstan_operator.desired.policy_entries import MISSING, judge, targets_of
 from capstan_operator.resources.resource import Fault, PolicyKey
@@ -109,11 +110,13 @@ def _name_faults(spec: GuardPolicySpec) -> Iterator[Fault]:
 def _pattern_faults(spec: GuardPolicySpec) -> Iterator[Fault]:
     for stage, index, guard in guards_of(spec):
         path = f"spec.{stage}[{index}]"
-        faults = [expression_fault(one.pattern) for one in guard.patterns]
-        for number, why in enumerate(faults):
-            if why is not None:
-                yield _no_expression(f"{path}.patterns[{number}].pattern", why)
-        if not any(faults) and sum(states_of(one.pattern) for one in guard.patterns) > MOST_TOGETHER:
+        states = 0
+        for number, one in enumerate(guard.patterns):
+            try:
+                states += check_expression(one.pattern).states
+            except Unreadable as error:
+                yield _no_expression(f"{path}.patterns[{number}].pattern", str(error))
+        if states > MOST_TOGETHER:
             yield Fault(f"{path}.patterns", "are too large together; make guards of their own of some")
         whole = guard.pattern if isinstance(guard, OutputGuardSpec) else None
         if whole is not None and (why := expression_fault(whole, whole=True)) is not None:
@@ -127,7 +130,7 @@ def _schema_faults(spec: GuardPolicySpec) -> Iterator[Fault]:
 
 
 def _no_expression(field: str, why: str) -> Fault:
-    return Fault(field, f"must be an expression in the syntax of RE2: {why}")
+    return Fault(field, f"must be an expression that guards can use: {why}")
 
 
 def build_guard_entry(policy: Policy, spec: GuardPolicySpec) -> PolicyEntry:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_contract.guards import KeywordsGuard, RegexGuard, RegexPattern, Source
+from capstan_contract.re2_syntax import longest, read_pattern
 from capstan_gateway.guards.plain.keywords import build_keywords_detector
 from capstan_gateway.guards.plain.regex import build_regex_detector
-from capstan_gateway.guards.plain.syntax import longest, read_pattern
 from capstan_gateway.guards.port import Finding, StreamDetector
 
 _ATOMS = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", "é", "\\w", "(?i:A)"])

@@ -160,7 +160,7 @@ def test_an_expression_that_is_none_is_told_with_its_place(pattern: str, said: s
     )
     (fault,) = find_policy_faults(policy)
     assert fault.field == "spec.input[1].patterns[1].pattern"
-    assert fault.message.endswith(f"RE2: {said}")
+    assert fault.message.endswith(f": RE2 does not take it ({said})")
     (fault,) = find_policy_faults(make_guards(output=[{"type": "Format", "pattern": pattern}]))
     assert fault.field == "spec.output[0].pattern"
 

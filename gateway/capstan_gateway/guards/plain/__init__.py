@@ -1,6 +1,5 @@
 """What the writer of a policy says in full: expressions, words, topics, and the form of an answer.
 
-syntax.py     expressions of RE2 as trees: how long a match can be, and what may still become one
 expressions.py   one expression: compiled within bounds, and where it matches
 regex.py      guards of type Regex
 folding.py    texts such that what differs in case, width or blanks is the same, and the way back

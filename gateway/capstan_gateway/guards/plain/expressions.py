@@ -14,28 +14,13 @@ from typing import Final
 
 import re2  # type: ignore[import-untyped]
 
+from capstan_contract.expressions import MOST_PROGRAM, check_expression, compile_bounded
+from capstan_contract.re2_syntax import Node, Unreadable, beginnings, longest
 from capstan_gateway.guards.patience import go_on
-from capstan_gateway.guards.plain.syntax import (
-    Node,
-    Unreadable,
-    anchors,
-    beginnings,
-    can_be_empty,
-    longest,
-    read_pattern,
-)
 
 MOST_LENGTH: Final = 4096
 """Characters of a match that are looked at, of expressions whose matches have no end: more is not held back of a
 stream."""
-MOST_PROGRAM: Final = 20_000
-"""Instructions that an expression may compile to: some 1 MB."""
-MOST_STEPS: Final = 1_000
-"""What it may have to do for one character in the worst case, which is what it takes where automata of it grow without
-an end: some 16 us. It is the size of its program if only bytes are told apart: classes of Unicode are large, and
-only a part of them is in use at any time."""
-MOST_MEMORY: Final = 8 << 20
-"""Bytes of the automata of one expression."""
 FREE: Final = 32
 MOST_MATCHES: Final = 10_000
 ENDLESS_MATCHES: Final = 1_000
@@ -53,8 +38,8 @@ class Expression:
     """Something that can be looked for. Offsets are those of bytes, in UTF-8."""
 
     pattern: str
-    steps: int
-    """See MOST_STEPS."""
+    states: int
+    """See `capstan_contract.expressions.MOST_STATES`."""
     width: int | None
     """Characters of the longest match; None when there is no end to it."""
     compiled: "re2._Regexp[str]"
@@ -106,54 +91,10 @@ def search(expression: "re2._Regexp[str]", data: bytes, start: int, end: int | N
 
 
 def compile_expression(pattern: str, *, whole: bool = False) -> Expression:
-    """Make one. Raises Unreadable, with words for whoever has written the pattern.
-
-    Args:
-        pattern: In the syntax of RE2. `^` and `$` are the beginning and end of a line.
-        whole: Whether it is to match texts as a whole: then it may match the empty one, and its ends are the text's.
-    """
-    compiled = _compiled(pattern if whole else f"(?m){pattern}")
-    if compiled.programsize > MOST_PROGRAM:
-        raise Unreadable(f"it compiles to {compiled.programsize} instructions; {MOST_PROGRAM} are allowed")
-    tree = read_pattern(pattern)
-    steps = _steps(pattern, compiled)
-    if steps > MOST_STEPS:
-        raise Unreadable(f"it has {steps} states; {MOST_STEPS} are allowed: repeat less often, or say less in one")
-    if not whole:
-        _check_places(tree)
-        if can_be_empty(tree):
-            raise Unreadable("it matches the empty text, and so everywhere")
-    return Expression(pattern, steps, longest(tree), compiled, None if whole else _pending(tree))
-
-
-def _compiled(pattern: str, *, latin: bool = False) -> "re2._Regexp[str]":
-    options = re2.Options()
-    options.never_capture = True
-    options.log_errors = False
-    options.max_mem = MOST_MEMORY
-    try:
-        if latin:
-            options.encoding = re2.Options.Encoding.LATIN1
-        return re2.compile(pattern.encode() if latin else pattern, options)
-    except re2.error as error:
-        said = error.args[0] if error.args else b""
-        text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-        raise Unreadable(f"RE2 does not take it: {text[:200]}") from error
-    except UnicodeEncodeError as error:
-        raise Unreadable("it is no valid text") from error
-
-
-def _steps(pattern: str, compiled: "re2._Regexp[str]") -> int:
-    try:
-        return min(int(_compiled(pattern, latin=True).programsize), int(compiled.programsize))
-    except Unreadable:  # ranges of characters that are none of bytes
-        return int(compiled.programsize)
-
-
-def _check_places(tree: Node) -> None:
-    for place in anchors(tree):
-        if place in ("\\A", "\\z"):
-            raise Unreadable(f"`{place}` is known of whole texts only; `^` and `$` are the beginning and end of a line")
+    """Make one. Raises Unreadable, as `check_expression`, which says what the arguments are."""
+    checked = check_expression(pattern, whole=whole)
+    pending = None if whole else _pending(checked.tree)
+    return Expression(pattern, checked.states, longest(checked.tree), checked.compiled, pending)
 
 
 def _pending(tree: Node) -> "re2._Regexp[str] | None":
@@ -161,7 +102,7 @@ def _pending(tree: Node) -> "re2._Regexp[str] | None":
     if made is None:
         return None
     try:
-        compiled = _compiled(f"(?:{made})\\z")
+        compiled = compile_bounded(f"(?:{made})\\z")
     except Unreadable:
         return None
     return compiled if compiled.programsize <= 4 * MOST_PROGRAM else None

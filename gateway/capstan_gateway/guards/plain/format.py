@@ -7,10 +7,10 @@ from typing import Final
 import orjson
 
 from capstan_contract.guards import FormatGuard, Source
+from capstan_contract.re2_syntax import Unreadable
 from capstan_gateway.guards.plain.expressions import Expression, compile_expression
 from capstan_gateway.guards.plain.language import foreign, known_languages
 from capstan_gateway.guards.plain.schema import Schema, read_schema
-from capstan_gateway.guards.plain.syntax import Unreadable
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 
 TOO_LONG: Final = "too-long"

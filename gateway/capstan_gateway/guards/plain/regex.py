@@ -12,15 +12,14 @@ from typing import Final
 
 import re2  # type: ignore[import-untyped]
 
+from capstan_contract.expressions import MOST_MEMORY, MOST_TOGETHER
 from capstan_contract.guards import RegexGuard, Source
-from capstan_gateway.guards.plain.expressions import MOST_MEMORY, Expression, Span, compile_expression, search
-from capstan_gateway.guards.plain.syntax import Unreadable
+from capstan_contract.re2_syntax import Unreadable
+from capstan_gateway.guards.plain.expressions import Expression, Span, compile_expression, search
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 
 MOST_PATTERNS: Final = 256
-MOST_STEPS: Final = 4_000
-"""States of all expressions of a guard together."""
-CHEAP_STEPS: Final = 256
+CHEAP_STATES: Final = 256
 """What is looked for on the loop: usually 20 us for 8 KB, and 30 ms in the worst case that a text can be made for."""
 EXACT: Final = 64
 """Up to this length of matches all places are tried at which one could begin over the end of what is decided."""
@@ -37,8 +36,8 @@ class RegexDetector:
     @property
     def cost(self) -> Cost:
         """By what the expressions can come to."""
-        steps = sum(expression.steps for expression in self.expressions)
-        return Cost.CHEAP if steps <= CHEAP_STEPS else Cost.DEAR
+        states = sum(expression.states for expression in self.expressions)
+        return Cost.CHEAP if states <= CHEAP_STATES else Cost.DEAR
 
     @property
     def follow_each_other(self) -> bool:
@@ -137,9 +136,9 @@ def build_regex_detector(guard: RegexGuard) -> RegexDetector:
             expressions.append(compile_expression(pattern.pattern))
         except Unreadable as error:
             raise ValueError(f"the pattern `{pattern.name}` cannot be used: {error}") from error
-    steps = sum(expression.steps for expression in expressions)
-    if steps > MOST_STEPS:
-        raise ValueError(f"`patterns` have {steps} states together; {MOST_STEPS} are allowed")
+    states = sum(expression.states for expression in expressions)
+    if states > MOST_TOGETHER:
+        raise ValueError(f"`patterns` have {states} states together; {MOST_TOGETHER} are allowed")
     names = [pattern.name for pattern in guard.patterns]
     return RegexDetector(names, expressions, _together([pattern.pattern for pattern in guard.patterns]))
 

@@ -1,8 +1,9 @@
 """Whether a value has the form of a JSON Schema (draft 2020-12), and where not, within a budget of steps.
 
-Looked at are all keywords that assert something but those in REFUSED, which are refused where the schema is read, as
-are references to elsewhere; `format` and the contents of strings are annotations, as in the draft. Patterns are RE2's.
-What cannot be decided within the steps raises: a schema of the policy's can ask for more work than an answer is worth.
+Which schemas can be used is in the contract (`capstan_contract/json_schemas.py`): all keywords that assert something
+are looked at but those that are refused there, as are references to elsewhere; `format` and the contents of strings are
+annotations, as in the draft. Patterns are RE2's. What cannot be decided within the steps raises: a schema of the
+policy's can ask for more work than an answer is worth.
 """
 
 import math
@@ -10,26 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from capstan_contract.json_schemas import MOST_DEPTH, patterns_of, resolve, schema_fault
 from capstan_gateway.guards.plain.expressions import Expression, compile_expression, search
-from capstan_gateway.guards.plain.syntax import Unreadable
 
 MOST_STEPS: Final = 100_000
 """Values that are looked at for one answer: some 100 ms."""
-MOST_DEPTH: Final = 64
-REFUSED: Final = (
-    "$dynamicRef", "$recursiveRef", "unevaluatedProperties", "unevaluatedItems",
-)  # fmt: skip
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "object": (dict,), "array": (list,), "string": (str,), "number": (int, float), "integer": (int, float),
     "boolean": (bool,), "null": (type(None),),
 }  # fmt: skip
-_SCHEMAS: Final = ("additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then")
-_LISTS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
-_MAPS: Final = ("$defs", "definitions", "dependentSchemas", "patternProperties", "properties")
-_NUMBERS: Final = (
-    "exclusiveMaximum", "exclusiveMinimum", "maxContains", "maxItems", "maxLength", "maxProperties", "maximum",
-    "minContains", "minItems", "minLength", "minProperties", "minimum", "multipleOf",
-)  # fmt: skip
 
 Path = tuple[str | int, ...]
 
@@ -74,88 +64,11 @@ class Schema:
 
 def read_schema(document: Any) -> Schema:
     """Read a schema. Raises ValueError, with words for whoever has written it."""
-    patterns: dict[str, Expression] = {}
-    _read(document, document, patterns, "", 0)
+    if (fault := schema_fault(document)) is not None:
+        place, said = fault
+        raise ValueError(f"`schema{place}` {said}")
+    patterns = {pattern: compile_expression(pattern, whole=True) for pattern in patterns_of(document)}
     return Schema(document, patterns)
-
-
-def _read(root: Any, schema: Any, patterns: dict[str, Expression], place: str, depth: int) -> None:
-    if isinstance(schema, bool):
-        return
-    if not isinstance(schema, dict):
-        raise ValueError(f"`schema{place}` must be an object or a boolean")
-    if depth > MOST_DEPTH:
-        raise ValueError(f"`schema` is nested more than {MOST_DEPTH} deep")
-    for name in REFUSED:
-        if name in schema:
-            raise ValueError(f"`schema{place}` has `{name}`, which is not checked here")
-    _read_values(root, schema, place)
-    for name in [schema["pattern"]] if "pattern" in schema else []:
-        patterns[name] = _pattern(name, place)
-    named = schema.get("patternProperties")
-    for name in named if isinstance(named, dict) else ():
-        patterns[name] = _pattern(name, place)
-    for name, inner in _inner(schema, place):
-        _read(root, inner, patterns, f"{place}.{name}", depth + 1)
-
-
-def _read_values(root: Any, schema: Mapping[str, Any], place: str) -> None:
-    for name in _NUMBERS:
-        value = schema.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or (name == "multipleOf" and value <= 0):
-            raise ValueError(f"`schema{place}.{name}` must be a number{' above 0' if name == 'multipleOf' else ''}")
-    types = schema.get("type", [])
-    if not all(isinstance(one, str) and one in _TYPES for one in (types if isinstance(types, list) else [types])):
-        raise ValueError(f"`schema{place}.type` must be of {', '.join(_TYPES)}")
-    for name in ("required", "enum"):
-        if not isinstance(schema.get(name, []), list):
-            raise ValueError(f"`schema{place}.{name}` must be a list")
-    dependent = schema.get("dependentRequired", {})
-    if not isinstance(dependent, dict) or not all(isinstance(names, list) for names in dependent.values()):
-        raise ValueError(f"`schema{place}.dependentRequired` must be an object of lists")
-    if "$ref" in schema:
-        _resolve(root, schema["$ref"], place)
-
-
-def _inner(schema: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
-    for name in _SCHEMAS:
-        if name in schema:
-            yield name, schema[name]
-    for name in _LISTS:
-        ways = schema.get(name, [])
-        if not isinstance(ways, list):
-            raise ValueError(f"`schema{place}.{name}` must be a list")
-        yield from ((f"{name}[{number}]", way) for number, way in enumerate(ways))
-    for name in _MAPS:
-        parts = schema.get(name, {})
-        if not isinstance(parts, dict):
-            raise ValueError(f"`schema{place}.{name}` must be an object")
-        yield from ((f"{name}.{part}", inner) for part, inner in parts.items())
-
-
-def _pattern(pattern: Any, place: str) -> Expression:
-    if not isinstance(pattern, str):
-        raise ValueError(f"`schema{place}.pattern` must be a string")
-    try:
-        return compile_expression(pattern, whole=True)
-    except Unreadable as error:
-        raise ValueError(f"`schema{place}` has a pattern that cannot be used: {error}") from error
-
-
-def _resolve(root: Any, reference: Any, place: str) -> Any:
-    """Give the schema that `#/...` names."""
-    found = root
-    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-        raise ValueError(f"`schema{place}.$ref` must be within the schema, such as #/$defs/name")
-    for part in reference[2:].split("/") if reference != "#" else ():
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict) and name in found:
-            found = found[name]
-        elif isinstance(found, list) and name.isdigit() and int(name) < len(found):
-            found = found[int(name)]
-        else:
-            raise ValueError(f"`schema{place}.$ref` names nothing: {reference[:100]}")
-    return found
 
 
 def frozen(value: Any) -> Any:
@@ -226,7 +139,7 @@ def _plain(check: _Check, schema: Mapping[str, Any], value: Any, path: Path, dep
     if "const" in schema and frozen(value) != frozen(schema["const"]):
         return Fault(path, "must be the value that is given")
     if "$ref" in schema:
-        return check.fault(_resolve(check.schema.document, schema["$ref"], ""), value, path, depth)
+        return check.fault(resolve(check.schema.document, schema["$ref"]), value, path, depth)
     return None
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from capstan_contract.guards import RegexGuard, RegexPattern, Source
+from capstan_contract.re2_syntax import Unreadable
 from capstan_gateway.guards.build import build_detector
 from capstan_gateway.guards.plain import expressions, regex
 from capstan_gateway.guards.plain.expressions import MOST_LENGTH, compile_expression
 from capstan_gateway.guards.plain.regex import RegexDetector, build_regex_detector
-from capstan_gateway.guards.plain.syntax import Unreadable
 from capstan_gateway.guards.port import Cost
 
 
