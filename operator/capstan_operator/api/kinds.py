@@ -1,6 +1,5 @@
 """The table of our kinds: whatever is done for every kind (CRDs, parsing, manifests, watches) walks over it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -33,9 +32,7 @@ class Kind(Generic[S]):
     """One kind of the group: its classes, and what Kubernetes wants to know beside them."""
 
     root: type[Part]
-    """The whole resource, with a field `spec` and rules that speak of several parts."""
-    spec_of: Callable[[Any], S]
-    """Give the spec of a validated `root`."""
+    """The whole resource, with a field `spec` of type S and rules that speak of several parts."""
     status: type[Part]
     plural: str
     noun: str
@@ -44,6 +41,11 @@ class Kind(Generic[S]):
     columns: tuple[Column, ...] = ()
     scales: bool = False
     """Whether it has a scale subresource: spec.replicas, status.replicas, status.selector."""
+
+    def spec_of(self, root: Any) -> S:
+        """Give the spec of a validated `root`."""
+        found: S = root.spec
+        return found
 
     @property
     def name(self) -> str:
@@ -65,13 +67,8 @@ def _condition(name: str, field: str) -> str:
     return f'.status.conditions[?(@.type=="{name}")].{field}'
 
 
-def _llmmodel_spec(root: LLMModel) -> LLMModelSpec:
-    return root.spec
-
-
 LLMMODEL: Final[Kind[LLMModelSpec]] = Kind(
     root=LLMModel,
-    spec_of=_llmmodel_spec,
     status=LLMModelStatus,
     plural="llmmodels",
     noun="model",
@@ -104,13 +101,8 @@ def _policy_columns(*counts: Column) -> tuple[Column, ...]:
     )
 
 
-def _ratelimitpolicy_spec(root: RateLimitPolicy) -> RateLimitPolicySpec:
-    return root.spec
-
-
 RATELIMITPOLICY: Final[Kind[RateLimitPolicySpec]] = Kind(
     root=RateLimitPolicy,
-    spec_of=_ratelimitpolicy_spec,
     status=RateLimitPolicyStatus,
     plural="ratelimitpolicies",
     noun="policy",
@@ -121,13 +113,8 @@ RATELIMITPOLICY: Final[Kind[RateLimitPolicySpec]] = Kind(
 )
 
 
-def _guardpolicy_spec(root: GuardPolicy) -> GuardPolicySpec:
-    return root.spec
-
-
 GUARDPOLICY: Final[Kind[GuardPolicySpec]] = Kind(
     root=GuardPolicy,
-    spec_of=_guardpolicy_spec,
     status=GuardPolicyStatus,
     plural="guardpolicies",
     noun="guard policy",

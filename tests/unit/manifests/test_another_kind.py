@@ -1,6 +1,6 @@
 """A kind that is made up here goes through everything that works from the table of kinds, with one entry of its own."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from pydantic import Field, StringConstraints
@@ -63,14 +63,8 @@ class Shelf(Part):
     """What is wanted."""
 
 
-def _spec_of(root: Any) -> ShelfSpec:
-    found: ShelfSpec = root.spec
-    return found
-
-
 SHELF: Kind[ShelfSpec] = Kind(
     root=Shelf,
-    spec_of=_spec_of,
     status=ShelfStatus,
     plural="shelves",
     noun="library",

@@ -4,13 +4,13 @@ Case, width, composition and alphabets don't matter unless the policy says that 
 for any white space (`folding.py`). A finding is called `keyword` and never by the word, which is what was in the text.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from capstan_contract.guards import KeywordsGuard, Source
 from capstan_gateway.guards.plain.folding import Folded
-from capstan_gateway.guards.plain.words import UNSEEN, Words, foreign_words, plain_words
+from capstan_gateway.guards.plain.words import Words, foreign_words, plain_words
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 
 KIND: Final = "keyword"
@@ -32,24 +32,18 @@ class KeywordsDetector:
 
     @property
     def reach(self) -> int:
-        """The longest word, with what has no width in it, and a character on both sides."""
-        return 2 * self.words.longest + UNSEEN + 2
+        """That of its words."""
+        return self.words.reach
 
     def scan(self, text: str, source: Source) -> Scan:  # noqa: ARG002 - the same for all
         """Give where words stand; of words within others the outer ones."""
         folded = Folded(text, keep_case=self.keep_case)
-        found = outermost(self._places(folded), len(text))
+        found = outermost(((start, end) for start, end, _ in self.words.places(folded)), len(text))
         return Scan(tuple(Finding(KIND, start, end) for start, end in found)) if found else NOTHING
 
     def safe_end(self, text: str) -> int:
         """Give up to where a text of which more is to come is decided."""
-        least = max(0, len(text) - self.reach)
-        offset = max(0, len(text) - 2 * self.reach)
-        folded = Folded(text[offset:], keep_case=self.keep_case)
-        return max(least, offset + self.words.decided(folded, len(text) - offset))
-
-    def _places(self, folded: Folded) -> Iterator[tuple[int, int]]:
-        return ((start, end) for start, end, _ in self.words.places(folded))
+        return self.words.safe_end(text, keep_case=self.keep_case)
 
 
 def outermost(spans: Iterable[tuple[int, int]], length: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from typing import Final
 from capstan_contract.guards import Source, Topic, TopicsGuard
 from capstan_gateway.guards.plain.folding import Folded
 from capstan_gateway.guards.plain.keywords import outermost
-from capstan_gateway.guards.plain.words import UNSEEN, Words, foreign_words, plain_words
+from capstan_gateway.guards.plain.words import Words, foreign_words, plain_words
 from capstan_gateway.guards.port import NOTHING, Cost, Detector, Finding, Scan
 
 OFF_TOPIC: Final = "off-topic"
@@ -70,8 +70,8 @@ class PhrasesDetector:
 
     @property
     def reach(self) -> int:
-        """The longest phrase, with what has no width in it."""
-        return 2 * self.words.longest + UNSEEN + 2
+        """That of its phrases."""
+        return self.words.reach
 
     def scan(self, text: str, source: Source) -> Scan:  # noqa: ARG002 - the same for all
         """Give where phrases stand."""
@@ -80,8 +80,7 @@ class PhrasesDetector:
 
     def safe_end(self, text: str) -> int:
         """Give up to where a text of which more is to come is decided."""
-        offset = max(0, len(text) - 2 * self.reach)
-        return max(0, len(text) - self.reach, offset + self.words.decided(Folded(text[offset:]), len(text) - offset))
+        return self.words.safe_end(text)
 
 
 @dataclass(frozen=True, slots=True)

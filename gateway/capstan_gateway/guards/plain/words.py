@@ -88,6 +88,18 @@ class Words:
                 return start
         return len(folded)
 
+    @property
+    def reach(self) -> int:
+        """Characters in front of a place that matter there: the longest word, with what has no width in it, and a
+        character on both sides."""
+        return 2 * self.longest + UNSEEN + 2
+
+    def safe_end(self, text: str, *, keep_case: bool = False) -> int:
+        """Give up to where a text of which more is to come is decided: no word in front of it changes any more."""
+        offset = max(0, len(text) - 2 * self.reach)
+        folded = Folded(text[offset:], keep_case=keep_case)
+        return max(0, len(text) - self.reach, offset + self.decided(folded, len(text) - offset))
+
     def decided(self, folded: Folded, length: int) -> int:
         """Give up to where a text of this length, of which more is to come, is decided: in front of what is pending,
         and inside of no word."""

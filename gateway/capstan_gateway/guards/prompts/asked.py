@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from capstan_contract.guards import Source
 from capstan_gateway.guards.prompts.harms import Harms
+
+MOST_TEXTS: Final = 32
+"""Of one call that is about many."""
 
 
 class Way(Enum):
@@ -31,6 +34,13 @@ class Question:
     """Which of the texts it is about, in the order of what its answer says."""
     about: str = ""
     """Of what the answer tells, where one call tells of one category."""
+
+
+def many_at_once(way: Way, texts: Sequence[str], **more: str) -> list[Question]:
+    """Ask about many texts, in calls of `MOST_TEXTS` that each say them as `input`; `more` are further fields."""
+    numbers = range(len(texts))
+    groups = [tuple(numbers[at : at + MOST_TEXTS]) for at in range(0, len(texts), MOST_TEXTS)]
+    return [Question(way, {"input": [texts[n] for n in group], **more}, group) for group in groups]
 
 
 @dataclass(frozen=True, slots=True)

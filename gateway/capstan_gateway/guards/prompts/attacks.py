@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from capstan_contract.guards import Source
-from capstan_gateway.guards.prompts.asked import Question, Shown, Way
+from capstan_gateway.guards.prompts.asked import Question, Shown, Way, many_at_once
 from capstan_gateway.guards.prompts.harms import is_score
 from capstan_gateway.guards.prompts.judge import ask_judge, object_schema, quote
 from capstan_gateway.guards.prompts.replies import object_of, rows_of
@@ -17,8 +17,6 @@ from capstan_gateway.guards.prompts.unreadable import Unreadable
 WINDOW_TOKENS: Final = 480
 """Of the 512 that classifiers read, with room for the tokens around them."""
 JUDGED_TOKENS: Final = 4_000
-MOST_TEXTS: Final = 32
-"""Of one call."""
 FOUND: Final = 0.5
 BENIGN: Final = frozenset(("label_0", "benign", "safe", "legit", "normal", "clean", "no_injection", "negative"))
 MALICIOUS: Final = frozenset(
@@ -51,9 +49,7 @@ _SCHEMA: Final = object_schema({"attack": {"type": "number"}})
 
 def classifier_questions(texts: Sequence[str]) -> list[Question]:
     """Ask a model of task classify about many texts at once."""
-    numbers = range(len(texts))
-    groups = [tuple(numbers[at : at + MOST_TEXTS]) for at in range(0, len(texts), MOST_TEXTS)]
-    return [Question(Way.CLASSIFY, {"input": [texts[n] for n in group]}, group) for group in groups]
+    return many_at_once(Way.CLASSIFY, texts)
 
 
 def read_classes(answer: Mapping[str, Any], sources: Sequence[Source]) -> list[float]:

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/moderations. Others speak it with
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from capstan_gateway.guards.prompts.asked import Question, Shown, Way
+from capstan_gateway.guards.prompts.asked import Question, Shown, Way, many_at_once
 from capstan_gateway.guards.prompts.harms import UNNAMED, Harms, is_score, slug
 from capstan_gateway.guards.prompts.replies import rows_of
 from capstan_gateway.guards.prompts.unreadable import Unreadable
@@ -16,8 +16,6 @@ CATEGORIES: Final = (
     "self-harm/intent", "self-harm/instructions", "sexual", "sexual/minors", "violence", "violence/graphic",
 )  # fmt: skip
 MOST_TOKENS: Final = 8_000
-MOST_TEXTS: Final = 32
-"""Of one call."""
 MOST_CATEGORIES: Final = 256
 
 
@@ -39,9 +37,7 @@ class OpenAiModeration:
 
     def questions(self, texts: Sequence[Shown], *, scores: bool) -> list[Question]:  # noqa: ARG002
         """Ask about many at once."""
-        numbers = range(len(texts))
-        groups = [tuple(numbers[at : at + MOST_TEXTS]) for at in range(0, len(texts), MOST_TEXTS)]
-        return [Question(Way.MODERATE, {"input": [texts[n].text for n in group]}, group) for group in groups]
+        return many_at_once(Way.MODERATE, [one.text for one in texts])
 
     def read(self, question: Question, answer: Mapping[str, Any]) -> list[Harms]:
         """Read the results, which are as many as the texts and in their order."""

@@ -5,24 +5,18 @@ from collections.abc import Mapping, Sequence
 from operator import mul
 from typing import Any, Final
 
-from capstan_gateway.guards.prompts.asked import Question, Way
+from capstan_gateway.guards.prompts.asked import Question, Way, many_at_once
 from capstan_gateway.guards.prompts.replies import rows_of
 from capstan_gateway.guards.prompts.unreadable import Unreadable
 
 WINDOW_TOKENS: Final = 480
-MOST_TEXTS: Final = 32
-"""Of one call."""
 MOST_DIMENSIONS: Final = 16_384
 Vector = tuple[float, ...]
 
 
 def questions(texts: Sequence[str]) -> list[Question]:
     """Ask for the embeddings of many texts at once."""
-    numbers = range(len(texts))
-    groups = [tuple(numbers[at : at + MOST_TEXTS]) for at in range(0, len(texts), MOST_TEXTS)]
-    return [
-        Question(Way.EMBED, {"input": [texts[n] for n in group], "encoding_format": "float"}, group) for group in groups
-    ]
+    return many_at_once(Way.EMBED, texts, encoding_format="float")
 
 
 def read_vectors(answer: Mapping[str, Any], count: int) -> list[Vector]:
