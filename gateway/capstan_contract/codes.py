@@ -1,4 +1,6 @@
-"""Codes that policies name, of which only some are known: so that whoever writes one is told before it is in force."""
+"""Codes that policies name, of which only some are known, and signs that say nothing: whoever writes one is told before
+it is in force.
+"""
 
 from typing import Final
 
@@ -21,3 +23,9 @@ PHONE_REGIONS: Final = frozenset(_REGIONS.split(" "))
 """ISO 3166 codes of the countries that have phone numbers of their own, by the tables of libphonenumber."""
 LANGUAGES: Final = frozenset(_LANGUAGES.split(" "))
 """ISO 639-1 codes of the languages that can be told from others, by py3langid."""
+UNSEEN: Final = frozenset(
+    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
+)
+"""Characters without a width that are not of the category that says so (Cf): no word is told by them."""
+BRAILLE_BLANK: Final = "\N{BRAILLE PATTERN BLANK}"
+"""A blank that Unicode takes for a sign."""

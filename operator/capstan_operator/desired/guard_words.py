@@ -4,14 +4,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from capstan_contract.codes import LANGUAGES, PHONE_REGIONS
+from capstan_contract.codes import BRAILLE_BLANK, LANGUAGES, PHONE_REGIONS, UNSEEN
 from capstan_operator.api.guardpolicy import GuardPolicySpec, GuardSpec, OutputGuardSpec
 from capstan_operator.resources.resource import Fault
 
-_UNSEEN: Final = frozenset(
-    (0x034F, 0x2800, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
-)
-"""Without a width, and not of the category that says so; the gateway leaves the same ones out."""
 _MEANT: Final = {"UK": "GB", "EN": "GB or US", "EU": "each country by its own code"}
 
 
@@ -48,6 +44,9 @@ def _blank(path: str, words: Sequence[str]) -> Iterator[Fault]:
 def says_nothing(word: str) -> bool:
     """Tell whether a word is made of blanks and of what nobody sees."""
     return all(
-        character.isspace() or unicodedata.category(character) == "Cf" or ord(character) in _UNSEEN
+        character.isspace()
+        or character == BRAILLE_BLANK
+        or unicodedata.category(character) == "Cf"
+        or ord(character) in UNSEEN
         for character in word
     )

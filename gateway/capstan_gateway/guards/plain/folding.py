@@ -14,17 +14,13 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
+from capstan_contract.codes import BRAILLE_BLANK, UNSEEN
 from capstan_gateway.guards.text.confusables import alike_letters, alike_signs
 
 _ROWS: Final = re.compile(" {2,}")
 _ASCII_BLANKS: Final = re.compile(r"[\t\n\r\v\f\x1c-\x1f]")
-_UNSEEN: Final = frozenset(
-    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
-)
-"""Without a width, and not of the category that says so (Cf)."""
 _ALIKE: Final = alike_letters()
 _SIGNS: Final = alike_signs()
-_BLANK: Final = "\N{BRAILLE PATTERN BLANK}"
 _MOST_KNOWN: Final = 65_536
 _I: Final = {"\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}": "i", "\N{LATIN SMALL LETTER DOTLESS I}": "i"}
 
@@ -44,11 +40,11 @@ class Forms(dict[int, str]):
         return form
 
     def _form(self, character: str) -> str:
-        if character.isspace() or character == _BLANK:
+        if character.isspace() or character == BRAILLE_BLANK:
             return " "
         if (sign := _SIGNS.get(ord(character))) is not None:
             return sign
-        if unicodedata.category(character) == "Cf" or ord(character) in _UNSEEN:
+        if unicodedata.category(character) == "Cf" or ord(character) in UNSEEN:
             return ""
         if not self._keep_case and (character in _I or ord(character) in _ALIKE):
             return _I.get(character) or _ALIKE[ord(character)]
