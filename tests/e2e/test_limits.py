@@ -8,17 +8,15 @@ from typing import Any
 
 import pytest
 
+import support.enforced
 from support.cluster import NAMESPACE, Cluster, Manifest, simulated
+from support.enforced import MANY, PROGRAMMED
 from support.wait import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 PROMPT = [{"role": "user", "content": "Hello"}]
-SECONDS = 2.0
-"""In which a change is enforced by every replica."""
 LIMIT = "x-ratelimit-limit-requests"
-MANY = 12
-"""Requests on connections of their own: that all of them come to one of two replicas has a chance of 1 in 2,000."""
 
 
 def model(name: str) -> Manifest:
@@ -56,41 +54,17 @@ def ask(gateway: str, name: str) -> tuple[int, str]:
 
 
 def enforced(gateway: str, name: str, limit: str, *, since: float) -> None:
-    """See that within the time every answer speaks of this limit, whichever replica gives it."""
-
-    def everywhere() -> bool:
-        return {ask(gateway, name)[1] for _ in range(MANY)} == {limit}
-
-    wait_until(everywhere, seconds=30, every=0.02, what=f"the limit {limit or 'none'} on {name}")
-    # NB: the last round of questions is a part of it.
-    taken = time.monotonic() - since
-    print(f"{name}: limit {limit or 'none'} on every replica after {taken:.2f} s")
-    assert taken < SECONDS + 1.0
-
-
-def conditions(capstan: Cluster, name: str, namespace: str) -> dict[str, tuple[str, str]]:
-    """The conditions of the newest generation of a policy."""
-    found = capstan.get("ratelimitpolicy", name, namespace) or {}
-    generation = found["metadata"]["generation"]
-    return {
-        one["type"]: (one["status"], one["reason"])
-        for one in (found.get("status") or {}).get("conditions") or ()
-        if one["observedGeneration"] == generation
-    }
+    """See that answers speak of this limit in time, whichever replica gives them."""
+    support.enforced.enforced(
+        lambda: ask(gateway, name)[1], limit, what=f"the limit {limit or 'none'} on {name}", since=since
+    )
 
 
 def told(capstan: Cluster, name: str, namespace: str, **expected: tuple[str, str]) -> None:
-    """Wait until a policy's conditions say this."""
-
-    def says() -> bool:
-        found = conditions(capstan, name, namespace)
-        assert found == expected, found
-        return True
-
-    wait_until(says, seconds=15, every=0.1, what=f"the conditions of {name}")
+    """Wait until the policy says this."""
+    support.enforced.told(capstan, "ratelimitpolicy", name, namespace, **expected)
 
 
-PROGRAMMED = {"Accepted": ("True", "Accepted"), "Programmed": ("True", "Programmed")}
 BEATEN = {"Accepted": ("False", "Conflicted"), "Programmed": ("False", "NotAccepted")}
 
 
