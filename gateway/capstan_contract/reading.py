@@ -4,7 +4,9 @@ A document that is damaged, or of a schema version that is not known, is no conf
 that requires what is not known as a whole is none either. In a config that is as it was written, entries stand for
 themselves: one that requires what this release does not know is refused, and so is one that it cannot read, because
 the fault is then in one entry of one tenant, and the others, and a gateway that just starts, must not pay for it. A
-refused entry is not served in an older form either: what it requires may be what protects it.
+refused entry is not served in an older form either: what it requires may be what protects it. A policy is, where its
+body cannot be enforced here (such as an engine that is not installed) and the one before could be: what it was
+protects its models, as it does where the operator itself finds the fault.
 """
 
 import hashlib
@@ -35,6 +37,8 @@ from capstan_contract.requirements import (
 )
 from capstan_contract.sharding import KEYS_HEAD, POLICIES_HEAD, SHARD_HEAD, SHARD_TAIL, parse, shards_of
 
+KEPT: Final = "kept/body"
+"""Said of a policy that cannot be enforced: the one before is in force."""
 _PARTS: Final = ("models", "policies", "keys")
 
 
@@ -47,7 +51,8 @@ class Reading:
     refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Why entries are left out, by their ids: the requirements that are not known, and in the same place `kind/KIND`
     of a policy, `policy/ID` of a model whose policy is missing or refused, `member/ID` of a virtual model of which
-    nothing is left, and `field/PATH: MESSAGE` of an entry that cannot be read."""
+    nothing is left, and `field/PATH: MESSAGE` of an entry that cannot be read. With `kept/body` behind the message: the
+    policy that could be enforced last is in force."""
 
 
 class ConfigReader:
@@ -63,6 +68,8 @@ class ConfigReader:
         self._known = known
         self._entries: dict[bytes, ModelEntry] = {}
         self._keys: dict[bytes, KeyEntry] = {}
+        self._enforced: dict[tuple[str, str], dict[str, Any]] = {}
+        """By id and uid: the body that could be enforced last. Only of what is in the config now."""
 
     def read(self, documents: Mapping[str, str | bytes]) -> Reading:
         """The config in these documents, by file name, and what of it is refused.
@@ -98,16 +105,22 @@ class ConfigReader:
 
     def _read_policies(self, raws: object, refused: dict[str, tuple[str, ...]]) -> dict[str, PolicyEntry]:
         policies: dict[str, PolicyEntry] = {}
+        enforced: dict[tuple[str, str], dict[str, Any]] = {}
         for number, raw in enumerate(_items(raws, "policies")):
             name = _id_of(raw, "policies", number)
+            whose = name, str(raw.get("uid", ""))
             objections = objections_to_policy(raw, self._known)
+            body = self._enforced.get(whose) if objections and _is_body(objections) else None
             try:
-                if not objections:
-                    policies[name] = PolicyEntry.model_validate(raw, extra="ignore")
+                if not objections or body is not None:
+                    given = raw if body is None else {**raw, "body": body}
+                    policies[name] = PolicyEntry.model_validate(given, extra="ignore")
+                    enforced[whose] = policies[name].body
             except ValidationError as error:
-                objections = (f"field/{_explain(error)}",)
+                objections, body = (f"field/{_explain(error)}",), None
             if objections:
-                refused[name] = objections
+                refused[name] = objections if body is None else (*objections, KEPT)
+        self._enforced = enforced
         return policies
 
     def _read_keys(self, raws: object, refused: dict[str, tuple[str, ...]]) -> list[KeyEntry]:
@@ -162,6 +175,11 @@ def _items(raws: object, part: str) -> list[Any]:
     if not isinstance(raws, list):
         raise ConfigError(f"`{part}` must be a list")
     return raws
+
+
+def _is_body(objections: tuple[str, ...]) -> bool:
+    """Whether nothing but the body of a policy is objected to."""
+    return all(one.startswith("field/body") for one in objections)
 
 
 def _id_of(raw: object, part: str, number: int) -> str:

@@ -326,6 +326,8 @@ class StoreLimiter:
                 self.gateways = max(await self._pulse(), 1)
                 if not self.up:
                     await self._come_back()
+                elif self._owes:
+                    await self._tell()
                 self._failures = 0
             except StoreDown as error:
                 self._failures += 1
@@ -381,6 +383,11 @@ class StoreLimiter:
 
     def _granted(self) -> list[Share]:
         return [share for share in (*self.book, *self.book.retired) if share.granted or share.used]
+
+    @property
+    def _owes(self) -> bool:
+        """Whether there is something of the last outage that the store has not heard: it came while that was told."""
+        return bool(self._away.debts) or self._payment is not None or bool(self._in_memory)
 
     async def _tell(self) -> None:
         for _ in range(len(self._ends) // END_BATCH + 1):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from capstan_contract.reading import KEPT
 from capstan_operator.api.kinds import GUARDPOLICY, RATELIMITPOLICY
 from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.types import Loss, PolicyVerdict
@@ -114,8 +115,10 @@ def _programmed(
 
 
 def _refusal(missing: Collection[str]) -> str:
-    """Say why gateways do not serve what a policy is in force on."""
+    """Say why gateways do not enforce a policy, and what they do instead."""
     unfit = [what.removeprefix(UNFIT) for what in missing if what.startswith(UNFIT)]
+    if unfit and KEPT in missing:
+        return f"the gateway cannot enforce it, and goes on with what it could enforce last: {'; '.join(unfit)}"
     if unfit:
         return f"the gateway cannot enforce it, and serves none of the models that it is for: {'; '.join(unfit)}"
     return f"the gateway is of a release that does not know what this needs: {', '.join(missing)}"

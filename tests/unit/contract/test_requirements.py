@@ -1,6 +1,7 @@
 """What a reader does not know it does not serve: the rules of `requires` and of policies."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -257,3 +258,32 @@ def test_a_kind_that_is_no_text_is_refused(kind: object) -> None:
     reading = ConfigReader(known=KNOWS_GUARDS).read({CONFIG_FILE: json.dumps(document)})
     assert served(reading) == {"a"}
     assert reading.refused == {GUARD.id: ("kind/unreadable",), "team/b": (f"policy/{GUARD.id}",)}
+
+
+def test_what_cannot_be_enforced_leaves_the_policy_before_in_force() -> None:
+    """A reader that knows better what it can enforce goes on with the body that it could, of the very same policy, and
+    says so; one that never could, or where something else is missing, serves none of the models."""
+
+    def check(body: Mapping[str, Any]) -> None:
+        if body.get("engine") == "Presidio":
+            raise ValueError("not installed")
+
+    known = Known(policy_kinds=frozenset(("Guard",)), bodies={"Guard": check})
+    reader = ConfigReader(known=known)
+
+    def read_next(engine: str, uid: str = "1", **more: Any) -> Reading:
+        guard = PolicyEntry(id=GUARD.id, kind="Guard", uid=uid, body={"engine": engine}, **more)
+        config = GatewayConfig.build((model("a", policies=(GUARD.id,)),), policies=(guard,))
+        return reader.read(split_config(config))
+
+    assert served(read_next("Presidio")) == set()
+    assert read_next("BuiltIn").refused == {}
+    for _ in range(2):
+        found = read_next("Presidio")
+        assert served(found) == {"a"}
+        assert [one.body for one in found.config.policies] == [{"engine": "BuiltIn"}]
+        assert found.refused == {GUARD.id: ("field/body: not installed", "kept/body")}
+    assert served(read_next("Presidio", requires=("more",))) == set()
+    assert served(read_next("Presidio")) == set(), "what was refused as a whole is in force no more"
+    assert read_next("BuiltIn").refused == {}
+    assert served(read_next("Presidio", uid="2")) == set(), "another policy of the same name"

@@ -342,6 +342,33 @@ def test_what_the_store_could_not_be_told() -> None:
     with_fleet(work)
 
 
+def test_what_ends_while_an_outage_does_is_told() -> None:
+    """What was begun and used while the store was being told of an outage does not wait for the next one."""
+
+    async def work(fleet: Fleet, gateway: Gateway) -> None:
+        gateway.wire.away = True
+        before = await held(gateway, charge(HOUR, 10))
+        reserve, later = gateway.wire.reserve, list[Any]()
+
+        async def meanwhile(id: str, charges: Sequence[Charge], **options: Any) -> Verdict:
+            if options.get("force") and not later:
+                later.append(await held(gateway, charge(HOUR, 40)))
+            elif options.get("force") and gateway.limiter.up and len(later) == 1:
+                later.append(later[0].settle([40]))
+            return await reserve(id, charges, **options)
+
+        gateway.wire.reserve = meanwhile  # type: ignore[method-assign]
+        gateway.wire.away = False
+        await asyncio.sleep(60)
+        assert gateway.limiter.up
+        assert len(later) == 2
+        before.settle([10])
+        await asyncio.sleep(40)
+        assert await fleet.left(charge(HOUR, 0)) == 1000 - 10 - 40
+
+    with_fleet(work)
+
+
 def test_a_rate_forgives_with_time() -> None:
     """What was used long ago under a rate is in no bucket any more when the store is back."""
     rule = Rate(60, 60_000, 60)

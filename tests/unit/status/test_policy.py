@@ -156,3 +156,8 @@ def test_what_a_gateway_cannot_enforce_is_told_in_its_words() -> None:
         "the gateway cannot enforce it, and serves none of the models that it is for:"
         " the guard `x` cannot be enforced: no such engine"
     )
+    kept = replace(body, missing=(*body.missing, "kept/body"))
+    (programmed,) = [one for one in status_of(ack=kept).status["conditions"] if one["type"] == "Programmed"]
+    assert programmed["message"].startswith(
+        "the gateway cannot enforce it, and goes on with what it could enforce last"
+    )
