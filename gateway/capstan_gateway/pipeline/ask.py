@@ -151,6 +151,8 @@ class Ask:
         self.stats.spent = self.stats.spent or child.stats.spent
         self.stats.hedges += child.stats.hedges
         self.stats.failures.extend(child.stats.failures[: max(0, MAX_NOTES - len(self.stats.failures))])
+        if child.stats.counted is not None:
+            self.stats.counted = (self.stats.counted or 0.0) + child.stats.counted
         if not answers:
             self.stats.waited += child.stats.first_byte + child.stats.waited + child.stats.read
             return
@@ -158,6 +160,11 @@ class Ask:
         self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
         self.answered_by = child.answered_by
         self.counted_by = child.counted_by
+
+    def note_counting(self, seconds: float) -> None:
+        """Note how long somebody was asked for the tokens of its prompt, which was no attempt to answer it."""
+        self.stats.waited += seconds
+        self.stats.counted = (self.stats.counted or 0.0) + seconds
 
     def note_guard(self, name: str, word: str) -> None:
         """Note what a guard did to it, or to its answer."""

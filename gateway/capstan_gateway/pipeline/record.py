@@ -140,6 +140,8 @@ def _work(ask: Ask) -> dict[str, object]:
         said["tokens"] = bill.how
     if bill.priced:
         said["cost_dollars"] = to_dollars(bill.nano_dollars)
+    if ask.stats.counted is not None:
+        said["count_ms"] = round(ask.stats.counted * 1000, 2)
     if ask.stats.failures:
         said["failures"] = ask.stats.failures
     if ask.answered_by is not None and ask.answered_by is not ask.model:

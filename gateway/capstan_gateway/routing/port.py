@@ -87,10 +87,14 @@ class Call:
 class CallStats:
     """What happened to a call; the caller reads it afterwards, also when `dispatch` raised or was cancelled."""
 
-    __slots__ = ("attempts", "failures", "first_byte", "hedges", "read", "retries", "spent", "tried", "waited")
+    __slots__ = (
+        "attempts", "counted", "failures", "first_byte", "hedges", "read", "retries", "spent", "tried", "waited",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.attempts = 0
+        self.counted: float | None = None
+        """Seconds that engines were asked for how many tokens the prompt has; None: none was."""
         self.retries = 0
         """Attempts after the first one."""
         self.waited = 0.0

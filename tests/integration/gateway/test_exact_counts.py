@@ -106,6 +106,30 @@ async def ask(gateway: RunningGateway, path: str = CHAT, **more: Any) -> httpx2.
     return found
 
 
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_question_for_tokens_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: bool
+) -> None:
+    """The line of a request says how long engines were asked, also in vain; that is no work of the gateway's own, and
+    no attempt to answer it."""
+    engine, one, lines = Engine(60), policy(tokens_limit(150)), list[dict[str, Any]]()
+    engine.hangs = hangs
+    async with (
+        FakeUpstream(engine.respond) as upstream,
+        running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one]) as gateway,
+    ):
+        monkeypatch.setattr(gateway.gateway.deps.request_log, "enabled", True)
+        monkeypatch.setattr(gateway.gateway.deps.request_log, "write", lines.append)
+        for tokens in (20, 200):
+            await ask(gateway, messages=text(tokens))
+    free, asked = lines
+    assert isinstance(asked["count_ms"], float)
+    assert asked["count_ms"] > 0
+    assert asked["attempts"] == (0 if hangs else 1)
+    assert asked.get("overhead_ms", 0.0) < asked["count_ms"] or not hangs
+    assert "count_ms" not in free
+
+
 async def test_what_only_the_estimate_refuses_is_admitted(tmp_path: Path) -> None:
     """It has 200 by the estimate, and by the engine 60: one question, and none for the same prompt later."""
     engine, one = Engine(60), policy(tokens_limit(150))

@@ -190,11 +190,13 @@ async def ask_engine(deps: Deps, ask: Ask, model: ServedModel) -> int | None:
     child = ask.fork(ask.request.rewritten(document), settles=True)
     child.may_wait = False
     child.hold()
+    began = deps.loop_time()
     try:
         reply: Reply = await call_model(deps, model, child, by=PROMPT_TOKENIZED)
         if child.counted_by != CountedBy.ENGINE or not isinstance(reply, WholeReply):
             return None
         count = orjson.loads(reply.body)["input_tokens"]
     finally:
+        ask.note_counting(deps.loop_time() - began)
         child.leave()
     return count if type(count) is int else None
