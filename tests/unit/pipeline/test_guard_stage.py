@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,11 @@ from capstan_contract.guards import Action, OnError, Source
 from capstan_contract.guards import Stage as Stages
 from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.port import NOTHING, Cost, Scan
+from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.guards import stage
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, SHORT_CHARS, SHORT_THREADS, Lane, Lanes
-from capstan_gateway.pipeline.guards.pieces import Piece, choose
+from capstan_gateway.pipeline.guards.pieces import Piece, choose, pieces_of
 from capstan_gateway.pipeline.guards.port import Case
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.stage import PIECE_CHARS, Decision, Found, Stage
@@ -374,3 +376,72 @@ async def test_arguments_are_looked_at_as_they_are_read(threads: Lane, stage: St
     found = await decide(threads, [guard("words", Words(["bad"]), stage=stage)], replace(piece(text), escaped=True))
     ((_, one),) = found.found[0].findings
     assert text[one.start : one.end] == r"\u0062ad"
+
+
+async def test_one_text_that_is_read_in_two_ways_is_looked_at_in_both(threads: Lane) -> None:
+    """As it stands in a message, and as who parses it reads it in the arguments of a call."""
+    text = r"b\u006fmb"
+    texts = [piece(text), replace(piece(text), escaped=True)]
+    decision = await decide(threads, [guard("one", Words(["bomb"]))], *texts)
+    assert [(number, one.start, one.end) for number, one in decision.found[0].findings] == [(1, 0, len(text))]
+
+
+@pytest.mark.parametrize("stage", list(Stages))
+async def test_what_is_written_is_looked_at_where_a_model_reads_it(threads: Lane, stage: Stages) -> None:
+    """A request's arguments are shown to a model as they are written; those of an answer somebody parses."""
+    given = replace(piece(r"b\u006fmb"), escaped=True)
+    decision = await decide(threads, [guard("one", Words(["u006f"]), stage=stage)], given)
+    assert bool(decision.found) is (stage is Stages.INPUT)
+
+
+async def test_what_holds_of_a_doubt_is_told_by_places_of_the_text_as_it_is_then(threads: Lane) -> None:
+    """All of a text that another guard has changed meanwhile: it is shorter, or longer, than the one that was seen."""
+    doubtful = Words(["attack"], doubtful=["attack"])
+    guards = [
+        guard("hides", Words(["a very long secret"]), action=Action.REDACT),
+        guard("doubts", doubtful, Asked(raises=OSError("down")), action=Action.REDACT, on_error=OnError.OPEN),
+    ]
+    text = piece("an attack, a very long secret and a very long secret")
+    decision = await decide(threads, guards, text)
+    (found,) = [one for one in decision.found if one.later]
+    ((_, finding),) = found.findings
+    seen = Redactor().redacted([text], [one for one in decision.found if not one.later])[0].text
+    assert (finding.start, finding.end) == (0, len(seen))
+
+
+async def test_parts_of_a_text_are_asked_about_once(threads: Lane) -> None:
+    """Who is asked is shown the whole text, and not its parts as well."""
+    asked = Asked()
+    found = pieces_of(
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": one} for one in ("ab", "cd")]}]}
+    )
+    await decide(threads, [guard("asks", None, asked)], *found.texts)
+    assert [one.text for case in asked.cases for one in case.pieces] == ["abcd"]
+
+
+@pytest.mark.parametrize("on_error", OnError)
+async def test_where_there_is_no_room_to_redact_nobody_is_asked(threads: Lane, on_error: OnError) -> None:
+    """Who would be asked has not decided; what the detector took its doubt for holds."""
+
+    class Full(Lane):
+        async def run(self, work: Any, *arguments: Any, size: int = 0) -> Any:
+            if work is redact:
+                raise Busy
+            return await threads.run(work, *arguments, size=size)
+
+    def redact(pieces: Sequence[Piece], found: Sequence[Found]) -> Sequence[Piece]:
+        raise AssertionError((pieces, found))
+
+    async def ask(one: CompiledGuard, given: Sequence[Piece]) -> Sequence[Scan]:
+        raise AssertionError((one, given))
+
+    guards = [
+        guard("warns", Words(["bad"]), action=Action.WARN),
+        guard("doubts", Words(["maybe"], doubtful=["maybe"]), Asked(), on_error=on_error),
+    ]
+    judging = Stage(guards, Full(threads.lanes, "a tenant"), ask, redact, lambda: 60.0)
+    decision = await judging.decide([piece("bad maybe" + "x" * INLINE_CHARS)])
+    assert [(one.guard.name, one.reason) for one in decision.failed] == [("doubts", "busy")]
+    assert (decision.closes is not None) is (on_error is OnError.CLOSED)
+    assert decision.blocks is not None
+    assert decision.blocks.guard.name == "doubts"
