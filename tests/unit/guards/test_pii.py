@@ -6,6 +6,7 @@ from capstan_contract.guards import NAMED_KINDS, PiiEntity, PiiGuard, PiiKind, S
 from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.pii.detector import PiiDetector
 from capstan_gateway.guards.pii.errors import PiiNotAvailable
+from capstan_gateway.guards.pii.raw import Raw, standing
 from capstan_gateway.guards.port import Cost, Finding
 from support.pii import HARMLESS, IN_CONTEXT, VALUES
 
@@ -86,6 +87,20 @@ def test_each_kind_has_a_threshold_of_its_own() -> None:
     eager = detector(PiiEntity(type="Phone", threshold=0.4), PiiEntity(type="Card", threshold=0.95))
     assert found("0612345678 and 4111111111111111", eager) == [("Phone", "0612345678")]
     assert found("card 4111111111111111", eager) == [("Card", "4111111111111111")]
+
+
+def test_who_asks_for_just_so_much_gets_it() -> None:
+    """A threshold is the least score that is found."""
+    assert found("joe@example.com", detector(PiiEntity(type="Email", threshold=0.99))) == [("Email", "joe@example.com")]
+
+
+def test_of_two_that_are_as_sure_the_one_that_holds_the_other_stands() -> None:
+    """And of two in one place the more specific; a surer one within another stands as well."""
+    wide, inner = Raw(PiiKind.PHONE, 0, 10, 0.9), Raw(PiiKind.TAX_ID, 2, 5, 0.9)
+    less, other = Raw(PiiKind.PHONE, 0, 10, 0.8), Raw(PiiKind.IBAN, 0, 10, 0.9)
+    assert standing([inner, wide]) == [wide]
+    assert standing([inner, less]) == [less, inner]
+    assert standing([wide, other]) == [other]
 
 
 def test_what_is_allowed_is_not_found() -> None:

@@ -123,6 +123,16 @@ def test_thresholds_are_in_order(thresholds: AttackThresholds) -> None:
             assert thresholds.doubt(sensitivity, source) < thresholds.found(sensitivity, source)
 
 
+def test_each_column_and_each_doubt_has_its_place(classifier: AttackClassifier) -> None:
+    """What is read is judged otherwise than what is said, and the doubt of one sensitivity ends where the next begins."""
+    said, read = (classifier.score(ATTACKS[0], source).score for source in (Source.USER, Source.DOCUMENTS))
+    assert said != read
+    given = AttackThresholds({"Low": 0.9, "Medium": 0.8, "High": 0.7, "doubt": 0.6}, {"Low": 0.5})
+    doubts = [given.doubt(one, Source.USER) for one in (Sensitivity.LOW, Sensitivity.MEDIUM, Sensitivity.HIGH)]
+    assert doubts == [0.8, 0.7, 0.6]
+    assert given.found(Sensitivity.LOW, Source.DOCUMENTS) == 0.5
+
+
 class Counting:
     """Says how long a text is, and counts how often it is asked."""
 

@@ -239,3 +239,9 @@ def test_the_longest_answer_that_may_be_is_in_form() -> None:
     """So many characters are allowed, and not one more."""
     assert _said(_build(maxCharacters=3), "abc") == []
     assert [kind for kind, _ in _said(_build(maxCharacters=3), "abcd")] == ["too-long"]
+
+
+def test_a_pattern_is_of_the_whole_answer() -> None:
+    """What begins as it must, and goes on otherwise, does not match."""
+    assert _said(_build(pattern="[a-z]+"), "abc") == []
+    assert [kind for kind, _ in _said(_build(pattern="[a-z]+"), "abc1")] == ["pattern"]

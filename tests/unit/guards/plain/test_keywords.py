@@ -6,7 +6,8 @@ from capstan_contract.guards import KeywordsGuard, Source
 from capstan_gateway.guards.build import build_detector
 from capstan_gateway.guards.plain import keywords, words
 from capstan_gateway.guards.plain.folding import Folded
-from capstan_gateway.guards.plain.keywords import KeywordsDetector, build_keywords_detector
+from capstan_gateway.guards.plain.keywords import KeywordsDetector, build_keywords_detector, outermost
+from capstan_gateway.guards.plain.words import PART, Words
 
 
 def _detector(*words: str, case: bool = False, whole: bool = True) -> KeywordsDetector:
@@ -208,3 +209,27 @@ def test_policies_have_it() -> None:
     """A guard of type Keywords is built by what builds all detectors."""
     guard = KeywordsGuard(name="k", appliesTo=(Source.USER,), keywords=("x",))
     assert isinstance(build_detector(guard), KeywordsDetector)
+
+
+def test_words_that_are_within_others_are_left_out() -> None:
+    """However they lie in each other: at the beginning, in the middle, or at the end."""
+    for inner in ((0, 3), (2, 5), (4, 7)):
+        assert outermost(sorted([(0, 7), inner], key=lambda span: (span[1], span[0])), 9) == [(0, 7)]
+    assert outermost([(0, 3), (2, 5)], 9) == [(0, 3), (2, 5)]
+
+
+def test_a_word_over_the_border_of_two_parts_of_a_long_text_is_found() -> None:
+    """A long text is looked at part by part, each with the end of the one before."""
+    words = Words(["falcon"], whole=False)
+    for at in range(PART - 6, PART + 2):
+        assert [span[:2] for span in words.spans("x" * at + "falcon" + "x" * PART)] == [(at, at + 6)]
+
+
+def test_what_is_kept_of_a_stream_holds_a_word_with_what_nobody_sees_in_it() -> None:
+    """So many characters in front of a place that a word which ends there is whole, and what is further back decided."""
+    detector = build_keywords_detector(KeywordsGuard(name="k", appliesTo=(Source.TEXT,), keywords=("bomb",)))
+    text = "a b\u200b" + "\u200b" * 30 + "omb"
+    assert [one.start for one in detector.scan(text[-detector.reach :], Source.TEXT).findings] == [
+        detector.scan(text, Source.TEXT).findings[0].start - max(0, len(text) - detector.reach)
+    ]
+    assert detector.safe_end("zz " * 500) == 1500
