@@ -642,6 +642,18 @@ async def test_an_answer_that_its_model_is_not_sure_of_is_withheld(guarded: Guar
         assert (await ask(gateway)).status_code == 502
 
 
+async def test_what_an_engine_refuses_for_another_reason_is_refused(guarded: Guarded, engine: FakeUpstream) -> None:
+    """Only where it is about log-probabilities is an engine asked again without them."""
+
+    async def refuses(request: Received, wire: Wire) -> None:
+        await wire.json({"error": {"message": "the temperature is too high", "param": "temperature"}}, status=400)
+
+    engine.respond = refuses
+    async with guarded.running(ConfidenceGuard(name="sure", appliesTo=(Source.TEXT,)), output=True) as gateway:
+        assert (await ask(gateway)).status_code == 400
+    assert len(engine.requests) == 1
+
+
 async def test_a_classifier_moderates(guarded: Guarded, guarding: Guarding) -> None:
     """By its labels."""
     async with guarded.running(moderation(), task=Task.CLASSIFY, name="toxic-bert") as gateway:

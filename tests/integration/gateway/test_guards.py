@@ -153,6 +153,15 @@ async def test_a_block_is_told_before_anything_is_sent(
     assert upstream.requests == []
 
 
+async def test_a_block_names_the_field_that_it_is_about(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Of several texts, that in which something was found."""
+    named = policy(pii(action=Action.BLOCK, sources=(Source.SYSTEM, Source.USER)))
+    async with running_gateway(tmp_path, guarded(upstream), policies=[named]) as gateway:
+        body = {"messages": [{"role": "user", "content": "fine"}], "user": MAIL}
+        found = await post(gateway, "/v1/chat/completions", body)
+    assert (found.status_code, found.json()["error"]["param"]) == (400, "user")
+
+
 async def test_a_policy_says_its_own_words(tmp_path: Path, upstream: FakeUpstream) -> None:
     """The message of a guard is told in place of ours, and the field that the text is in."""
     said = policy(pii(action=Action.BLOCK, message="Leave your address out."))

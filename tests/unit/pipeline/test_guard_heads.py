@@ -15,6 +15,14 @@ def test_it_is_bounded() -> None:
     assert found.endswith(b"; ...")
 
 
+def test_a_name_is_bounded() -> None:
+    """Each, so that one long name does not keep the others out; the line is one of HTTP."""
+    assert note_of([("n" * 100, "warned"), ("b", "redacted")]) == b"n" * 64 + b"=warned; b=redacted"
+    assert (
+        guard_lines([("a", "warned")], unchecked=True) == b"x-capstan-guard: a=warned\r\nx-capstan-unchecked: media\r\n"
+    )
+
+
 def test_where_nothing_is_said_there_is_no_line() -> None:
     """Neither for guards, nor for what was not checked."""
     assert guard_lines((), unchecked=False) == b""

@@ -51,6 +51,11 @@ SOURCES: list[tuple[dict[str, Any], Source, str]] = [
         Source.DOCUMENTS,
         "messages[0].content[0].content[0].text",
     ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "document", "text": "x"}]}]},
+        Source.DOCUMENTS,
+        "messages[0].content[0].text",
+    ),
     ({"tools": [{"function": {"description": "x"}}]}, Source.SYSTEM, "tools[0].function.description"),
     ({"documents": [{"text": "x"}]}, Source.DOCUMENTS, "documents[0].text"),
     ({"query": "q", "documents": ["x"]}, Source.DOCUMENTS, "documents[0]"),
@@ -314,3 +319,10 @@ def test_files_of_responses_are_documents() -> None:
     assert {piece.source for piece in pieces_of({"messages": messages}).texts if piece.text == "x"} == {
         Source.DOCUMENTS
     }
+
+
+def test_parts_of_documents_may_be_media() -> None:
+    """What is ranked or judged may have parts, as messages have; what else is called `content` is a text."""
+    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]
+    assert pieces_of({"query": "q", "documents": [{"content": image}]}).unchecked == {OTHER_MEDIA}
+    assert pieces_of({"prompt": "q", "metadata": {"content": image}}).unchecked == set()

@@ -12,7 +12,7 @@ import pytest
 from capstan_contract.guards import Action, OnError, Source
 from capstan_contract.guards import Stage as Stages
 from capstan_gateway.guards.patience import go_on
-from capstan_gateway.guards.port import NOTHING, Cost, Scan
+from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.guards import stage
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
@@ -21,6 +21,7 @@ from capstan_gateway.pipeline.guards.pieces import Piece, choose, pieces_of
 from capstan_gateway.pipeline.guards.port import Case
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.stage import PIECE_CHARS, Decision, Found, Stage
+from capstan_gateway.pipeline.guards.told import blocked
 from support.guards import Asked, Words, guard, piece
 from support.wait import eventually
 
@@ -445,3 +446,57 @@ async def test_where_there_is_no_room_to_redact_nobody_is_asked(threads: Lane, o
     assert (decision.closes is not None) is (on_error is OnError.CLOSED)
     assert decision.blocks is not None
     assert decision.blocks.guard.name == "doubts"
+
+
+async def test_there_is_no_time_to_redact_behind_the_requests_deadline(threads: Lane) -> None:
+    """Who would be asked has not decided then."""
+
+    class Slow(Lane):
+        async def run(self, work: Any, *arguments: Any, size: int = 0) -> Any:
+            if work is redact:
+                await asyncio.Event().wait()
+            return await threads.run(work, *arguments, size=size)
+
+    def redact(pieces: Sequence[Piece], found: Sequence[Found]) -> Sequence[Piece]:
+        raise AssertionError((pieces, found))
+
+    async def ask(one: CompiledGuard, given: Sequence[Piece]) -> Sequence[Scan]:
+        raise AssertionError((one, given))
+
+    guards = [guard("warns", Words(["bad"]), action=Action.WARN), guard("asks", None, Asked())]
+    judging = Stage(guards, Slow(threads.lanes, "a tenant"), ask, redact, lambda: 0.2)
+    decision = await judging.decide([piece("bad" + "x" * INLINE_CHARS)])
+    assert ("asks", "timeout") in [(one.guard.name, one.reason) for one in decision.failed]
+
+
+async def test_what_is_said_of_redacted_texts_is_told_to_be(threads: Lane) -> None:
+    """Who is asked says where something is in what it was shown: that is redacted behind what was redacted before."""
+    guards = [
+        guard("hides", Words(["secret"]), action=Action.REDACT),
+        guard("asks", None, Asked(["bad"]), action=Action.REDACT),
+    ]
+    text = piece("a secret, a secret, and bad")
+    decision = await decide(threads, guards, text)
+    assert [(one.guard.name, one.later) for one in decision.found] == [("hides", False), ("asks", True)]
+    (changed,) = Redactor().rewritten([text], decision.found)
+    assert changed.text == "a [SECRET_1], a [SECRET_1], and [BAD_1]"
+
+
+def test_of_what_one_guard_has_found_the_severest_counts() -> None:
+    """A block before what is replaced, and that before a warning."""
+    found = [(0, Finding(kind, 0, 1, action=kind)) for kind in (Action.WARN, Action.REDACT, Action.BLOCK)]
+    one = guard("one", Words([]))
+    assert [Found(one, tuple(found[:count])).action for count in (1, 2, 3)] == [
+        Action.WARN,
+        Action.REDACT,
+        Action.BLOCK,
+    ]
+
+
+def test_what_a_client_is_told_of_a_block() -> None:
+    """The words of the policy, else those of who has judged, else which guard it was."""
+    plain = guard("one", Words([]))
+    said = replace(plain, guard=plain.guard.model_copy(update={"message": "ask the desk"}))
+    assert blocked(said, said="by the service").message == "ask the desk"
+    assert blocked(plain, said="by the service").message == "by the service"
+    assert "`one`" in blocked(plain).message

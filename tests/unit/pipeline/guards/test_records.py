@@ -9,7 +9,7 @@ import pytest
 
 from capstan_contract.config import GatewayConfig
 from capstan_contract.entries import PolicyEntry, PolicyTargets
-from capstan_contract.guards import Action, GuardBody, KeywordsGuard, Source, guard_entry
+from capstan_contract.guards import Action, GuardBody, KeywordsGuard, PiiEntity, PiiGuard, Source, guard_entry
 from capstan_contract.limits import Mode
 from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.guards.port import Finding
@@ -18,7 +18,7 @@ from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.audit import MOST_FINDINGS, Audit
-from capstan_gateway.pipeline.guards.compiled import CompiledPolicy, Compiler
+from capstan_gateway.pipeline.guards.compiled import CompiledPolicy, Compiler, compile_policy
 from capstan_gateway.pipeline.guards.counting import PolicyCounts
 from capstan_gateway.pipeline.guards.kind import Guards
 from capstan_gateway.pipeline.guards.needs import Judging, Shared
@@ -203,6 +203,15 @@ def test_a_policy_is_compiled_once_while_configs_hold_it() -> None:
     assert compiler.check(body) is known
     compiler.retain(frozenset[CompiledPolicy]())
     assert compiler.check(body) is not known
+
+
+def test_a_kind_of_personal_data_has_an_action_of_its_own() -> None:
+    """What the policy says of an entity goes before what it says of the guard."""
+    entities = (PiiEntity(type="Email", action=Action.BLOCK), PiiEntity(type="Phone"))
+    body = GuardBody(input=(PiiGuard(name="pii", appliesTo=(Source.USER,), entities=entities),))
+    (made,) = compile_policy(body, cast(Deps, SimpleNamespace())).input
+    assert [made.action_of(Finding(kind, 0, 1)) for kind in ("Email", "Phone")] == [Action.BLOCK, Action.REDACT]
+    assert made.action_of(Finding("Email", 0, 1, action=Action.WARN)) is Action.WARN
 
 
 # --- who looks on -----------------------------------------------------------------------------------------------------
