@@ -54,6 +54,7 @@ def test_a_stream_that_is_too_long_is_not_kept() -> None:
     watched.take(b"x" * 1000)
     assert budget.held == 1000
     watched.take(b"x" * MOST_BYTES)
+    assert budget.held == 0
     watched.take(b"x")
     assert (watched.lost, watched.give(), budget.held) == (True, b"", 0)
     other = Watched(budget.share())

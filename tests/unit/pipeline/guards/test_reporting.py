@@ -6,7 +6,7 @@ from dataclasses import replace
 from capstan_contract.guards import Action
 from capstan_gateway.guards.port import Finding
 from capstan_gateway.pipeline.guards.pieces import Piece
-from capstan_gateway.pipeline.guards.reporting import Report
+from capstan_gateway.pipeline.guards.reporting import MOST_FINDINGS, Report
 from capstan_gateway.pipeline.guards.stage import Decision
 from support.guards import Words, guard, piece
 
@@ -27,3 +27,15 @@ def test_only_the_texts_that_are_told_are_kept() -> None:
     assert [len(found.findings) for found in decision.found] == [100, 50]
     assert [pieces[found.findings[0][0]].text for found in decision.found] == ["look 0", "look 50"]
     assert {piece.path for piece in pieces} == {piece("x").path}
+
+
+def test_so_many_findings_are_told_and_no_more() -> None:
+    """Of a stream full of them; all of it is acted on elsewhere."""
+    told: list[Decision] = []
+    report = Report(lambda decision, _: told.append(decision))
+    one = guard("one", Words([]), action=Action.WARN)
+    for number in range(MOST_FINDINGS + 7):
+        report.found(one, Finding("a", number, number + 1), piece("x"))
+    report.tell()
+    report.tell()
+    assert [len(found.findings) for decision in told for found in decision.found] == [MOST_FINDINGS]

@@ -94,6 +94,7 @@ def test_a_verdict_says_where_and_what() -> None:
         b'{"action": "block", "message": 3}', b'{"action": "warn", "findings": {}}',
         b'{"action": "block", "message": "' + b"x" * 501 + b'"}',
         b'{"action": "redact", "findings": [{"piece": 0, "start": 0, "end": 0}]}',
+        b'{"action": "redact", "findings": [{"piece": 1, "start": 0, "end": 1}]}',
         b'{"action": "redact", "findings": [{"piece": -1, "start": 0, "end": 1}]}',
         b'{"action": "redact", "findings": [{"piece": 0, "start": true, "end": 1}]}',
         b'{"action": "redact", "findings": [{"piece": 0, "start": 0, "end": 4}]}', b'{"action": "redact", "findings": [7]}',
