@@ -262,8 +262,8 @@ def first_content(firsts: dict[str, list[float]]) -> list[str]:
     line = (
         f"The first content of a stream of 64 tokens, {TPOT_MS} ms each: {plain:.1f} ms without guards, "
         f"{guarded:.1f} ms with them, {later:.1f} tokens later (median of {len(firsts[GOVERNED])} by turns): "
-        f"a text is looked at behind each {STEP} characters, and PII keeps the last {HELD} back, which may still "
-        f"become something. So the first look that lets anything go is behind {(HELD // STEP + 1) * STEP} characters."
+        f"a text is looked at behind each {STEP} characters. Of prose PII keeps the last words back, which may still "
+        f"become something; of a text with a digit or another sign of a value near its end the last {HELD} characters."
     )
     print(line)
     return [line]

@@ -89,6 +89,15 @@ class StreamDetector(Detector, Protocol):
         ...
 
 
+def front_of(detector: StreamDetector) -> int:
+    """Give how many characters in front of what was let go it must be shown again.
+
+    That is its reach, or less where it has a `front`: a place that was its `safe_end`, further than its reach from the
+    end then, is for it as the beginning of a text for all that is so far behind it.
+    """
+    return getattr(detector, "front", detector.reach)
+
+
 def is_of_streams(detector: Detector | None) -> TypeGuard[StreamDetector]:
     """Tell whether a detector can be asked about a text that is still coming."""
     return hasattr(detector, "safe_end") and hasattr(detector, "reach")

@@ -9,6 +9,7 @@ What was released is kept as far as something behind it can depend on it.
     far marks     for whoever judges a text by and large: each 1024, with 256 of what was in front
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -154,6 +155,29 @@ class Window:
             self._parts.clear()
 
 
+class LookBack:
+    """From where on a detector is shown a text that is still coming. Places are those of the whole text."""
+
+    __slots__ = ("_front", "_places")
+
+    def __init__(self, front: int) -> None:
+        self._front = front
+        self._places: deque[int] = deque((0,))
+        """Those that are for the detector as the beginning of the text, for what is `front` behind them."""
+
+    def start(self, done: int) -> int:
+        """Give from where on it must see the text to find what begins behind this place, which never moves back."""
+        places = self._places
+        while len(places) > 1 and places[1] <= done - self._front:
+            places.popleft()
+        return places[0]
+
+    def decided(self, place: int) -> None:
+        """Note up to where it said that the text was decided."""
+        if place > self._places[-1]:
+            self._places.append(place)
+
+
 def standing(findings: Iterable[Finding], safe: int, done: int) -> int:
     """Give up to where a text may be released whose findings in front of `safe` are decided: never into one of them."""
     place = safe
@@ -164,8 +188,13 @@ def standing(findings: Iterable[Finding], safe: int, done: int) -> int:
 
 
 def covered(findings: Iterable[Finding], safe: int) -> int:
-    """Give up to where a text is released if what is found in it is replaced at once, also where it may go on."""
-    return max((finding.end for finding in findings if finding.start < safe), default=safe)
+    """Give up to where a text is released if what is found in it is replaced at once, with all that overlaps it, also
+    where it may go on."""
+    place = safe
+    for finding in sorted(findings, key=lambda finding: finding.start):
+        if finding.start < place:
+            place = max(place, finding.end)
+    return place
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from capstan_contract.guards import Action, PiiGuard, RegexGuard, RegexPattern, Source
@@ -66,6 +66,7 @@ def _whether_one_begins(text: str, end: int) -> bool:
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.one_of(texts, long_texts), lengths=cuts, dear=st.booleans())
+@example(text=_long(243510, 2048, 0.9), lengths=[], dear=True)
 def test_however_a_text_is_cut_it_is_redacted_alike(text: str, lengths: list[int], dear: bool) -> None:
     """A text in any pieces gives the same bytes as in one, and as the whole text redacted at once."""
     guard = a_guard(Dear(WORDS) if dear else Words(WORDS), action=Action.REDACT)

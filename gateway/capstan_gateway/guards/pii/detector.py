@@ -13,7 +13,7 @@ from typing import Final
 import re2  # type: ignore[import-untyped]
 
 from capstan_contract.guards import PiiKind, Source
-from capstan_gateway.guards.pii import banks, cards, coins, formed, internet, labelled, phones, secrets
+from capstan_gateway.guards.pii import banks, cards, coins, formed, internet, labelled, pending, phones, secrets
 from capstan_gateway.guards.pii.numbers import NUMBERS_GATE, Use, numbers
 from capstan_gateway.guards.pii.phones import PhoneBook, phone_book
 from capstan_gateway.guards.pii.raw import AFTER, WIDTH, Raw, outside, standing
@@ -25,7 +25,7 @@ from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 THRESHOLD: Final = 0.5
 """Least score of what is found, where a policy says nothing else."""
 HELD: Final = WIDTH + AFTER + 2
-"""What is nearer to the end of a text than this may still become another thing."""
+"""What is nearer to the end of a text than this may still become another thing, unless `pending` knows better."""
 FRONT: Final = 256
 """How far in front of a value it is looked, for words and for the beginning of what it is a part of."""
 
@@ -77,6 +77,11 @@ class PiiDetector:
         longest = secrets.MOST if PiiKind.SECRET in self.thresholds else internet.MOST_URL
         return longest + FRONT + HELD
 
+    @property
+    def front(self) -> int:
+        """What is said in front of a value, where nothing goes on that began before that."""
+        return FRONT
+
     def scan(self, text: str, source: Source) -> Scan:  # noqa: ARG002 - the same for all
         """Give what is in a text."""
         scanned = self._scanned(text)
@@ -100,7 +105,12 @@ class PiiDetector:
         """Give it of a text that was looked at from an offset on."""
         length = len(scanned.view.text)
         least = max(0, length - self.reach)
-        place = min([max(0, length - HELD), *(raw.start for raw in raws if raw.open and raw.start >= least)])
+        place = min(
+            [
+                pending.begin(scanned, max(0, length - HELD)),
+                *(raw.start for raw in raws if raw.open and raw.start >= least),
+            ]
+        )
         whole = [Raw(None, finding.start, finding.end, 1.0) for finding in found]
         # NB: what begins here would begin with what nobody sees in front of it.
         return offset + max(outside(whole, place=self._beginning(scanned, place)), least)

@@ -19,8 +19,16 @@ from capstan_gateway.guards.escapes import Unescaping
 from capstan_gateway.guards.json_strings import JsonPlace, replacement, to_ends
 from capstan_gateway.guards.patience import GaveUp
 from capstan_gateway.guards.placeholders import Naming, Restorer, united
-from capstan_gateway.guards.port import Finding, Scan, StreamDetector, decided, follow_each_other, is_of_streams
-from capstan_gateway.guards.window import OVERLAP, Far, Near, Part, View, Window, covered, moved, standing
+from capstan_gateway.guards.port import (
+    Finding,
+    Scan,
+    StreamDetector,
+    decided,
+    follow_each_other,
+    front_of,
+    is_of_streams,
+)
+from capstan_gateway.guards.window import OVERLAP, Far, LookBack, Near, Part, View, Window, covered, moved, standing
 from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.guards.channels import Key, is_beside, is_json, source_of
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
@@ -293,6 +301,11 @@ class NearChannel(_Looking):
     def __init__(self, key: Key, choice: int, guards: Sequence[CompiledGuard], watch: Watch) -> None:
         reach = max((one.detector.reach for one in guards if is_of_streams(one.detector)), default=0)
         super().__init__(key, choice, guards, watch, Window(reach, Near()))
+        self._backs = {
+            one: LookBack(front)
+            for one in guards
+            if is_of_streams(one.detector) and (front := front_of(one.detector)) < one.detector.reach
+        }
         self._idled = 0
         self._torn = -1
         """Where the text went on before it was decided, because it seemed to be over."""
@@ -333,14 +346,20 @@ class NearChannel(_Looking):
     async def _placed(self, guard: CompiledGuard, view: View, piece: Piece) -> tuple[list[Finding], int]:
         """Give what one guard finds, and up to where that is decided, by places of the whole text."""
         done = self._window.done
-        scan, end = await self._scanned(guard, piece)
-        found = moved(scan.findings, view.offset)
+        detector = cast(StreamDetector, guard.detector)
+        back = self._backs.get(guard)
+        offset = view.offset if back is None else max(view.offset, back.start(done))
+        shown = piece if offset == view.offset else replace(piece, text=piece.text[offset - view.offset :])
+        scan, end = await self._scanned(guard, shown)
+        if back is not None and end > len(shown.text) - detector.reach:
+            back.decided(end + offset)
+        found = moved(scan.findings, offset)
         if follow_each_other(guard.detector) and done != self._torn and _go_over(found, done):
             # In the whole text nothing matches there. Of matches that follow each other without a gap others were seen
             # because the view begins amid one: they are looked for anew from where one has ended.
             scan, end = await self._scanned(guard, replace(piece, text=piece.text[done - view.offset :]))
             return moved(scan.findings, done), end + done
-        return found, end + view.offset
+        return found, end + offset
 
     async def _scanned(self, guard: CompiledGuard, piece: Piece) -> tuple[Scan, int]:
         detector = cast(StreamDetector, guard.detector)
