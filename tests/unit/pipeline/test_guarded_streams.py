@@ -14,6 +14,7 @@ from capstan_gateway.guards.placeholders import Naming
 from capstan_gateway.guards.plain.regex import build_regex_detector
 from capstan_gateway.guards.port import Cost, Finding, Scan
 from capstan_gateway.guards.window import FAR_STEP, OVERLAP, STEP
+from capstan_gateway.pipeline.guards import whole
 from support.guarded import Answer, Asking, Judged, Words, a_guard, call, delta, guarded
 
 SECRET = Words(("secret",))
@@ -326,6 +327,25 @@ def test_a_guard_of_the_whole_answer_holds_it_to_its_end() -> None:
     assert (blocked.text(), blocked.finish(), blocked.error) == ("", "content_filter", None)
     failed = guarded([a_guard(Failing(), guard=form)], chunks)
     assert (failed.chunks, type(failed.error)) == ([], AnswerNotChecked)
+
+
+def test_a_long_answer_that_was_held_is_gone_over_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its texts are taken, and put back, where they hold nobody up; those of a short one where they are."""
+    beside: list[str] = []
+
+    async def noted(_: object, work: Any) -> Any:
+        beside.append(work.func.__name__)
+        return work()
+
+    monkeypatch.setattr(whole, "beside", noted)
+    form = FormatGuard(type="Format", name="form", action=Action.REDACT, appliesTo=(Source.TEXT,), maxCharacters=3)
+    for count in (1, 40):
+        judged = Judged([a_guard(SECRET, guard=form, action=Action.REDACT)])
+        judged.shared.deps.executor = None
+        chunks = [*(delta(content="secret " + "x" * 10_000) for _ in range(count)), delta(finish="stop")]
+        answer = guarded([], chunks, judged=judged)
+        assert answer.text() == ("[W0_1] " + "x" * 10_000) * count
+        assert beside == (["answer_pieces", "_with_changed"] if count > 1 else [])
 
 
 def test_placeholders_are_undone_behind_the_guards() -> None:

@@ -1,7 +1,7 @@
 """A GuardPolicy as it acts: its guards, with what does the work of each, made once and aside from requests."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -43,16 +43,18 @@ class CompiledGuard:
     sources: frozenset[Source]
     actions: Mapping[str, Action]
     """Of kinds of findings whose action is not the guard's."""
+    is_cheap: bool = field(init=False)
+    """Whether what it does in the process may be done on the loop."""
+
+    def __post_init__(self) -> None:
+        """Ask its detector once what it costs."""
+        cheap = self.detector is not None and self.detector.cost is Cost.CHEAP
+        object.__setattr__(self, "is_cheap", cheap)
 
     @property
     def name(self) -> str:
         """What the policy calls it."""
         return self.guard.name
-
-    @property
-    def is_cheap(self) -> bool:
-        """Whether what it does in the process may be done on the loop."""
-        return self.detector is not None and self.detector.cost is Cost.CHEAP
 
     @property
     def redacts(self) -> bool:

@@ -14,6 +14,8 @@ Marks = dict[int, list[Finding]]
 
 def told_once(pieces: Sequence[Piece], told: Sequence[tuple[int, Scan]]) -> list[tuple[int, Scan]]:
     """Give what was found, without what a text has of its parts, and these have too."""
+    if not any(pieces[number].parts for number, _ in told):
+        return list(told)
     scans = dict(told)
     return [(number, _without(scan, _shifted_all(pieces[number], scans))) for number, scan in told]
 

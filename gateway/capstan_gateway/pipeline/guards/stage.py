@@ -216,6 +216,8 @@ class Stage:
         decision: Decision,
     ) -> None:
         """Have all of them work together, until one ends it."""
+        if not work:
+            return
         tasks = {asyncio.ensure_future(self._in_time(one, begin, decision)): one for one, begin in work}
         waiting = set(tasks)
         try:

@@ -105,8 +105,8 @@ def _text_filter(judging: Judging, make: Callable[[Key, int], Channel]) -> TextF
     return TextFilter(make, in_parts=in_parts, waited=_waited(judging), now=_now(judging))
 
 
-async def _judged(judging: Judging, document: Document) -> Document:
-    found, _ = await judged(judging, document)
+async def _judged(judging: Judging, document: Document, size: int) -> Document:
+    found, _ = await judged(judging, document, size=size)
     return without_logprobs(found) if judging.adds_logprobs else found
 
 

@@ -96,13 +96,14 @@ async def judged(judging: Judging, document: Document, *, size: int = 0) -> tupl
     redactor = Redactor(judging.ask.names())
     decision = await judging.decide(judging.policy.output, pieces, redactor=redactor, answer=document)
     judging.record(decision, pieces)
-    return await concluded(judging, document, decision, pieces, redactor)
+    return await concluded(judging, document, decision, pieces, redactor, size=size)
 
 
 async def concluded(
-    judging: Judging, document: Document, decision: Decision, pieces: Sequence[Piece], redactor: Redactor
-) -> tuple[Document, bool]:
-    """Give what follows from a decision for an answer; raises AnswerNotChecked."""
+    judging: Judging, document: Document, decision: Decision, pieces: Sequence[Piece], redactor: Redactor,
+    *, size: int,
+) -> tuple[Document, bool]:  # fmt: skip
+    """Give what follows from a decision for an answer of so many bytes; raises AnswerNotChecked."""
     if decision.blocks is not None:
         return withheld(document), True
     if (failed := decision.closes) is not None:
@@ -111,8 +112,14 @@ async def concluded(
     if redactor.unwritable is not None:
         judging.blocked_instead(redactor.unwritable.guard)
         return withheld(document), True
-    changed = [] if texts is pieces else changes(texts, pieces)
-    return (without_echoes(with_texts(document, changed)) if changed else document), False
+    if texts is pieces:
+        return document, False
+    return await _where(judging, size, partial(_with_changed, document, texts, pieces)), False
+
+
+def _with_changed(document: Document, texts: Sequence[Piece], pieces: Sequence[Piece]) -> Document:
+    changed = changes(texts, pieces)
+    return without_echoes(with_texts(document, changed)) if changed else document
 
 
 def restored(document: Document, placeholders: Placeholders) -> Document:

@@ -16,7 +16,7 @@ class WholeFilter:
     """Holds a stream to its end, and gives what the guards leave of the answer that it adds up to."""
 
     def __init__(
-        self, judge: Callable[[Document], Awaitable[Document]], *, waited: Callable[[float], None],
+        self, judge: Callable[[Document, int], Awaitable[Document]], *, waited: Callable[[float], None],
         now: Callable[[], float],
     ) -> None:  # fmt: skip
         self._judge = judge
@@ -50,7 +50,8 @@ class WholeFilter:
         """Give the answer in pieces, as it is after its judgement."""
         if not self._chunks:
             return ()
-        answer, self._assembler, self._chunks, self._bytes = self._assembler.answer(), Assembler(), 0, 0
-        found = await self._judge(answer)
+        answer, size = self._assembler.answer(), self._bytes
+        self._assembler, self._chunks, self._bytes = Assembler(), 0, 0
+        found = await self._judge(answer, size)
         self._waited(self._now() - (self._since or 0.0))
         return tuple(to_chunks(found, usage=self._usage and "usage" in found))

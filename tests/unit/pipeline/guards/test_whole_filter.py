@@ -8,7 +8,8 @@ from capstan_gateway.streaming.sse import json_of
 async def test_all_that_is_held_is_counted() -> None:
     """Log-probabilities, and whatever else a chunk says, count as its text does; nothing is held after the end."""
 
-    async def judged(answer: Document) -> Document:
+    async def judged(answer: Document, size: int) -> Document:
+        assert size == 3 * len(json_of(chunk))
         return answer
 
     held = WholeFilter(judged, waited=lambda _: None, now=lambda: 0.0)
