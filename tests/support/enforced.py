@@ -14,9 +14,10 @@ MANY: Final = 12
 PROGRAMMED: Final = {"Accepted": ("True", "Accepted"), "Programmed": ("True", "Programmed")}
 
 
-def enforced(ask: Callable[[], object], expected: object, *, what: str, since: float) -> None:
-    """See that within the time every answer is this one, whichever replica gives it."""
-    began = since
+def enforced(ask: Callable[[], object], expected: object, *, what: str) -> None:
+    """See that within the time every answer is this one, whichever replica gives it. The time begins now, when the
+    command that changed something has come to its end: how long kubectl takes is nobody's promise."""
+    since = began = time.monotonic()
 
     def everywhere() -> bool:
         nonlocal began
