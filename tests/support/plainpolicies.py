@@ -9,47 +9,31 @@ from capstan_operator.loaders.policy_list import AllPolicies, KindPolicies
 LIMITS = [{"name": "requests", "per": "Tenant", "requests": 10}]
 
 
-def make_policy(
-    name: str = "limits",
-    *,
-    namespace: str = "team",
-    created: str = "2026-01-01T00:00:00Z",
-    generation: int = 1,
-    uid: str = "",
-    status: dict[str, Any] | None = None,
-    **spec: Any,
-) -> Policy:
-    """Give a parsed RateLimitPolicy; unless it says otherwise it allows each tenant ten requests in a minute."""
-    if not {"limits", "budgets"} & spec.keys():
-        spec["limits"] = LIMITS
-    return _make(RATELIMITPOLICY, name, namespace, created, generation, uid, status, spec)
+def make_policy(name: str = "limits", **fields: Any) -> Policy:
+    """Give a parsed RateLimitPolicy; unless it says otherwise it allows each tenant ten requests in a minute. What the
+    fields are, `_make` says."""
+    if not {"limits", "budgets"} & fields.keys():
+        fields["limits"] = LIMITS
+    return _make(RATELIMITPOLICY, name, **fields)
 
 
-def make_guards(
-    name: str = "guards",
-    *,
-    namespace: str = "team",
-    created: str = "2026-01-01T00:00:00Z",
-    generation: int = 1,
-    uid: str = "",
-    status: dict[str, Any] | None = None,
-    **spec: Any,
-) -> Policy:
+def make_guards(name: str = "guards", **fields: Any) -> Policy:
     """Give a parsed GuardPolicy; unless it says otherwise it looks for personal data in what is asked."""
-    if not {"input", "output"} & spec.keys():
-        spec["input"] = [{"type": "PII"}]
-    return _make(GUARDPOLICY, name, namespace, created, generation, uid, status, spec)
+    if not {"input", "output"} & fields.keys():
+        fields["input"] = [{"type": "PII"}]
+    return _make(GUARDPOLICY, name, **fields)
 
 
 def _make(
     kind: Kind[Any],
     name: str,
-    namespace: str,
-    created: str,
-    generation: int,
-    uid: str,
-    status: dict[str, Any] | None,
-    spec: dict[str, Any],
+    *,
+    namespace: str = "team",
+    created: str = "2026-01-01T00:00:00Z",
+    generation: int = 1,
+    uid: str = "",
+    status: dict[str, Any] | None = None,
+    **spec: Any,
 ) -> Policy:
     metadata = {
         "name": name,
