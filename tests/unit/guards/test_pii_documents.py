@@ -139,3 +139,59 @@ def test_json_that_is_written_in_ascii_says_the_same(
 def test_escaped_words_for_versions_count_too(text: str) -> None:
     """What is called a version is no address, whatever its label is written with."""
     assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| IP | SSN |\n|---|---|\n| 223.206.106.14 | 472-79-7939 |",
+        "id,Social Security Number,Phone,Iban\n1,472-79-7939,7700,x\nhost 223.206.106.14",
+        "order 3605-7016 was sent back. ip=223.206.106.14 |472-79-7939|",
+        "SKU 3605-7016 \u786e\u8ba4\u540e\u8bf7\u56de\u590d\u3002 |472-79-7939| src:223.206.106.14",
+    ],
+)
+def test_the_heads_of_other_columns_say_nothing_of_a_value(text: str) -> None:
+    """In a table a value is what its own form says, and not what stands above another one."""
+    assert set(found(text)) == {(PiiKind.SSN, "472-79-7939"), (PiiKind.IP_ADDRESS, "223.206.106.14")}
+
+
+@pytest.mark.parametrize("text", ["| Mobile | SSN |\n|---|---|\n| 036-216982 | x |", "a|SS#|b\n1|x|499201088"])
+def test_a_head_makes_nothing_of_another_column(text: str) -> None:
+    """Nine digits in another column are no Social Security number."""
+    assert PiiKind.SSN not in {kind for kind, _ in found(text)}
+
+
+@pytest.mark.parametrize("label", ["src:", "Remote:", "face: ", "MAC:"])
+def test_a_label_may_end_in_letters_that_are_digits_too(label: str) -> None:
+    """Of a hexadecimal address: it begins behind the colon."""
+    assert found(f"{label}af39:fb92:6c4d:f3c9:5450:b994:8bdf:a90b") == [
+        (PiiKind.IP_ADDRESS, "af39:fb92:6c4d:f3c9:5450:b994:8bdf:a90b")
+    ]
+    assert found(f"{label}3c:22:fb:9a:1e:07") == [(PiiKind.MAC_ADDRESS, "3c:22:fb:9a:1e:07")]
+
+
+@pytest.mark.parametrize("text", ["Phone: +49 30 901820\n9787147902602", "Tel. +49 30 901820; 1765474504902"])
+def test_no_number_of_an_article_is_a_phone_number(text: str) -> None:
+    """Thirteen digits and more in one are dialled by nobody, whatever is said near them."""
+    assert found(text) == [(PiiKind.PHONE, "+49 30 901820")]
+
+
+@pytest.mark.parametrize(
+    "text", ["8 (511) 946-42-76", "8 (511) 946-4276", "8 351 495 12 75", "+54 9 3913 2155", "+49 (0)30 1234"]
+)
+def test_numbers_that_only_phones_are_written_as_need_no_word(text: str) -> None:
+    """A plus and groups, a trunk prefix in brackets, and the long distance prefix of Russia."""
+    assert found(f"Ann, {text}") == [(PiiKind.PHONE, text)]
+
+
+@pytest.mark.parametrize("number", ["4111111111119", "573716798273", "060400879338", "639010055957"])
+def test_cards_of_few_digits_count_by_themselves(number: str) -> None:
+    """Old cards of 12 and 13 digits, as makers of data have them."""
+    assert found(f"paid by Ann ({number})") == [(PiiKind.CARD, number)]
+    assert (PiiKind.CARD, number) not in found(f"order {number}")
+
+
+@pytest.mark.parametrize("text", ["4006381333931", "+573716798273"])
+def test_articles_and_phones_are_no_cards(text: str) -> None:
+    """An article has a check digit of its own, and a phone number a plus."""
+    assert PiiKind.CARD not in {kind for kind, _ in found(text)}

@@ -85,7 +85,7 @@ def _of_other_length(scanned: Scanned, start: int, *, known: bool) -> Iterator[R
         return
     plain = re.sub(rb"[^0-9A-Za-z]", b"", match.group()).decode().upper()
     if mod97(plain) and (plain[4].isalpha() or scanned.told((Word.THING,), start) is None):
-        yield Raw(PiiKind.IBAN, start, match.end(), 0.9)
+        yield Raw(PiiKind.IBAN, start, match.end(), 0.98)
     elif (known or mod97(plain)) and _is_named(scanned, start):
         yield Raw(PiiKind.IBAN, start, match.end(), 0.6)
 

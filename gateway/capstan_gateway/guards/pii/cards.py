@@ -19,7 +19,7 @@ _IRAN: Final = (
 _RANGES: Final = (
     # first and last number with which its cards begin, lengths, and whether most cards of the world are like that
     ("4", "4", (16,), True),  # Visa
-    ("4", "4", (13,), False),
+    ("4", "4", (13,), True),  # no article: see _is_article
     ("4", "4", (19,), True),
     ("51", "55", (16,), True),  # Mastercard
     ("2221", "2720", (16,), True),
@@ -52,6 +52,10 @@ _RANGES: Final = (
     ("5018", "5018", (12,), True),
     ("5020", "5020", (12,), True),
     ("5038", "5038", (12,), True),
+    ("56", "58", (12,), True),
+    ("0604", "0604", (12,), True),
+    ("6304", "6304", (12,), True),
+    ("6390", "6390", (12,), True),
     ("67", "67", (12, 16), True),
     *((begin, begin, (16,), True) for begin in _IRAN),
     ("50", "50", (12, 13, 14, 15, 16, 17, 18, 19), False),  # Maestro of other lengths, Elo, Verve
@@ -85,8 +89,21 @@ def find_card(scanned: Scanned, number: Number) -> Iterator[Raw]:
     if not is_written_so(number.mask, len(number.digits)):
         return
     if luhn(number.digits) and scanned.alone(number.start, number.end):
+        if scanned.view.folded[number.start - 1 : number.start] == b"+":
+            return
         usual = _usual(number.digits)
+        usual = False if usual and _is_article(number) else usual
         yield Raw(PiiKind.CARD, number.start, number.end, _score(scanned, number, usual=usual))
+
+
+def _is_article(number: Number) -> bool:
+    """Tell whether thirteen digits in one have the check digit of articles (EAN): those of many countries begin with 4.
+
+    A card whose number has both needs a word.
+    """
+    if len(number.digits) != 13 or not number.mask.isdigit():
+        return False
+    return sum(int(digit) * (1, 3)[place % 2] for place, digit in enumerate(number.digits)) % 10 == 0
 
 
 def _usual(digits: str) -> bool | None:

@@ -16,7 +16,7 @@ from capstan_contract.guards import PiiKind
 from capstan_gateway.guards.pii.labelled import is_ssn
 from capstan_gateway.guards.pii.numbers import Number
 from capstan_gateway.guards.pii.raw import Raw
-from capstan_gateway.guards.pii.scan import Scanned, linear, overlapping
+from capstan_gateway.guards.pii.scan import COLUMNS, Scanned, linear, overlapping
 from capstan_gateway.guards.pii.words import Word
 
 Check = Callable[[str], bool]
@@ -247,6 +247,8 @@ def find_lettered(scanned: Scanned) -> Iterator[Raw]:
 
 def _score(scanned: Scanned, start: int, end: int, form: _Form) -> float:
     word = scanned.near((_WORDS[form.kind],), start, end)
+    if word is not None and COLUMNS.search(scanned.view.folded, max(0, start - word), start) is not None:
+        word = None
     others = (Word.THING, Word.VERSION, Word.PHONE)
     thing = scanned.told(others, start)
     if word is not None and (thing is None or word <= thing):

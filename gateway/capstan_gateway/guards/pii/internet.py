@@ -209,12 +209,14 @@ def _colons(folded: bytes) -> Iterator[int]:
                 start -= 1
                 if match.start() - start > 45:
                     break
-            # NB: the colon of a label that the address touches, `host:2001:db8::1`, is none of its own.
-            yield start + (folded[start : start + 1] == b":" and folded[start + 1 : start + 2] != b":")
+            yield start
 
 
 def _v6(scanned: Scanned, start: int) -> Iterator[Raw]:
     folded = scanned.view.folded
+    if not scanned.begins(start) or folded[start : start + 1] == b":" != folded[start + 1 : start + 2]:
+        # NB: a label that the address touches, `host:2001:db8::1`; it may end with what looks like its digits.
+        start = folded.find(b":", start) + 1
     match = _V6_RUN.match(folded, start)
     if match is None or not scanned.alone(start, match.end()):
         return
@@ -248,7 +250,7 @@ def _v6_written(written: str) -> bool:
 _PAIR: Final = rb"[0-9A-Fa-f]{2}"
 _FOUR: Final = rb"[0-9A-Fa-f]{4}"
 _MAC: Final = re.compile(
-    rb"(?<![0-9A-Za-z_:\-.\xe9])(?:%b(?::%b){5}(?:(?::%b){2})?|%b(?:-%b){5}(?:(?:-%b){2})?|%b\.%b\.%b)"
+    rb"(?<![0-9A-Za-z_\-.\xe9])(?<!\b[0-9A-Fa-f]{2}:)(?:%b(?::%b){5}(?:(?::%b){2})?|%b(?:-%b){5}(?:(?:-%b){2})?|%b\.%b\.%b)"
     rb"(?![0-9A-Za-z_\xe9]|[:\-.][0-9A-Fa-f])" % (*[_PAIR] * 6, *[_FOUR] * 3)
 )
 MACS_GATE: Final = rb"\b(?:[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.)"

@@ -34,7 +34,7 @@ class _Label:
 
 
 def _compiled(value: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb"(?:" + value + rb")(?![A-Za-z0-9_\xe9])")
+    return re.compile(rb"(?:" + value + rb")(?![A-Za-z0-9_\xe9]|\.\d)")
 
 
 def _digits(value: bytes) -> int:
@@ -67,7 +67,13 @@ def _is_date(value: bytes) -> bool:
     return re.fullmatch(rb"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}", value) is not None
 
 
+_DOTTED: Final = ([3, 2, 4], [3, 3, 3])
+"""With other dots it is an address of a machine."""
+
+
 def _is_ssn(value: bytes) -> bool:
+    if b"." in value and [len(group) for group in re.findall(rb"\d+", value)] not in _DOTTED:
+        return False
     digits = re.sub(rb"[^0-9]", b"", value).decode()
     return is_ssn(digits) or (digits[0] == "9" and digits[3] in "56789")
 
@@ -123,11 +129,13 @@ def _behind(folded: bytes, end: int, label: _Label) -> Iterator[Raw]:
                 yield Raw(label.kind, place, stop, label.score)
                 return
         step = _STEP.match(folded, place)
-        if step is None:
+        if step is None or _HEAD.match(folded, place) is not None:
             return
         place = step.end()
 
 
+_HEAD: Final = re.compile(rb"\|[ :]*-{2}")
+"""What is below the head of a table: which column a word is of is not known."""
 _STEP: Final = re.compile(
     rb"[\s\"'`:=#|>*()\[\]\xa7\xad.,/_-]|\xff|(?:no|nr|num|number|numbers|code|id|is|was|are|of|my|his|her|the|for|value|n[\xe9u]mero|num\xe9ro|nummer|ist|es|est"
     rb"|der|die|lautet|on|am|le|el|em|il|in|date|dated|card|reg|holder|to|as|follows)(?![A-Za-z0-9\xe9])",

@@ -46,6 +46,7 @@ _OTHERS: Final = (
 )  # fmt: skip
 _TRUNK: Final = re.compile(rb"9{1,3} ?\(9\) ?9")
 """`+49 (0)30`: nothing else is written so."""
+_RUSSIAN: Final = re.compile(rb"9 ?\(999\) ?999-99-?99|9 999 999 99 ?99")
 _BRAZILIAN: Final = re.compile(rb"99 9{4,5}-9999")
 _SPENT: Final = re.compile(
     rb"(?:\d[ .()/-]{0,2}){6}[^A-Za-z\xe9\xff]*"
@@ -159,7 +160,7 @@ def most_by_form(mask: bytes, digits: int, *, whole: bool, zero: bool) -> float:
         return 0.55 if american and b" " not in mask else 0.3
     if zero:
         return 0.85
-    return 0.75 if american else 0.6 if _BRAZILIAN.fullmatch(mask) else 0.42
+    return 0.75 if american else 0.6 if _BRAZILIAN.fullmatch(mask) or _RUSSIAN.fullmatch(mask) else 0.42
 
 
 def find_phone(scanned: Scanned, number: Number, book: PhoneBook) -> Iterator[Raw]:
@@ -212,11 +213,15 @@ def _score(scanned: Scanned, number: Number, book: PhoneBook, *, start: int, int
     if number.mask == b"999-99-9999" and (phone is None or phone > _BESIDE):
         # NB: no country writes phones so; the head of a table may be near.
         return 0.2
+    if not international and number.mask.isdigit() and len(number.digits) >= 13 and number.digits[:2] != "00":
+        # NB: longer than any that is dialled; a time or an article, whose neighbour a phone number is.
+        return 0.2
     if phone is None and (_in_path(scanned.view.folded, start, number.end) or _FRACTION.fullmatch(number.mask)):
         return 0.2
     reach = scanned.near((Word.REACH,), start, number.end, before=32, after=12)
     if international:
-        written = 0.6 if _TRUNK.match(number.mask) is not None else 0.0
+        grouped = len(number.digits) >= 10 and b" " in number.mask and number.digits[0] != "0"
+        written = 0.6 if _TRUNK.match(number.mask) is not None or grouped else 0.0
         return max(book.international(number.digits), written if phone is None else 0.85)
     thing = scanned.told(_OTHERS, start)
     if thing is not None and (phone is None or thing < phone) and (reach is None or thing < reach):
@@ -262,6 +267,8 @@ def _written(number: Number, book: PhoneBook, least: float) -> float:
     if digits[0] == "0" and len(digits) >= 9 and _NATIONAL_SIGNS.fullmatch(mask):
         usual = b"-" not in mask or _HYPHENS.fullmatch(mask) is not None
         return (0.6 if usual else 0.45) if book.national(digits) else 0.2
+    if digits[0] in "78" and _RUSSIAN.fullmatch(mask):
+        return 0.6
     if _BRAZILIAN.fullmatch(mask):
         return 0.6 if book.national(digits) else 0.2
     return 0.42 if least <= 0.42 and book.national(digits) else 0.0

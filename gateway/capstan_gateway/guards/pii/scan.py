@@ -14,9 +14,12 @@ from capstan_gateway.guards.pii.words import Hits, Word
 
 _MEMORY: Final = 32 << 20
 _WORDLIKE: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") | {LATIN}
+COLUMNS: Final = re.compile(rb"\|[ :]*-{2}|\n[^\n]*?[^\s|][^\n]*?[,;|\t]")
+"""The head of a table, or a line that has begun with another cell: words in front of it name other columns."""
 _ENDED: Final = re.compile(
     rb"[a-z\xe9\xff]{4}[.!?] |[.!?;\n][^\n]*?[A-Za-z\xe9\xff]{4}|\d[^\n]*\n[^\n]*?[A-Za-z\xe9\xff]"
-    rb"|[\"'] ?[,}]\s*[\"'][A-Za-z]|\d[^\n]*</|\|[ :]*-{2}"
+    rb"|\d[^\n]*?[ \xa7][^\n]*?[A-Za-z\xe9\xff]{4}|[\"'] ?[,}]\s*[\"'][A-Za-z]|\d[^\n]*</"
+    rb"|\|[ :]*-{2}|\n[^\n]*?[^\s|][^\n]*?[,;|\t]"
 )
 """What ends of what a word speaks: a sentence, a line or an element that has its value, the next key of an object, the
 head of a table."""

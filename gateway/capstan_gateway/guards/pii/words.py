@@ -145,7 +145,7 @@ class Hits:
         return nearest
 
 
-_LABELS: Final = re.compile(rb"[\"']?[ \t]{0,3}(?:[:=\t]|\.\.)")
+_LABELS: Final = re.compile(rb"[ ]?[\"']?[ \t]{0,3}(?:[:=\t]|\.\.)")
 _BEGINS: Final = frozenset(b"\n>|")
 _VERSION: Final = re.compile(rb"[.:]? ?\d")
 _KEY: Final = re.compile(rb"[\"'] ?:")
