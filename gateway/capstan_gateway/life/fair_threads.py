@@ -18,7 +18,8 @@ T = TypeVar("T")
 class FairThreads:
     """Runs functions in at most `workers` threads, of one of those who share them in at most `of_one`.
 
-    At most `queued` others wait. Only the loop's thread touches it.
+    At most `queued` pieces of work wait. Where no more may, who has most of them waiting gives up a place to who has
+    fewer: nobody's many keep others out. Only the loop's thread touches it.
     """
 
     def __init__(self, name: str, *, workers: int, of_one: int, queued: int) -> None:
@@ -61,18 +62,31 @@ class FairThreads:
     async def _turn(self, whose: str) -> None:
         """Wait for a thread; it is ours when this returns."""
         if self._count >= self._queued:
-            raise Busy(f"too much work waits for the threads of '{self._name}'")
+            self._make_room(whose)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(whose, deque()).append(turn)
         self._count += 1
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._leave(whose)
             else:
                 self._forget(whose, turn)
             raise
+
+    def _make_room(self, whose: str) -> None:
+        """Send away the newest of who has most waiting; raises Busy where that would be one who has no more than this
+        one then has."""
+        most = max(self._waiting, key=lambda one: len(self._waiting[one]), default=whose)
+        own = self._waiting.get(most)
+        if own is None or len(own) <= len(self._waiting.get(whose, ())) + 1:
+            raise self._busy()
+        own.pop().set_exception(self._busy())
+        self._count -= 1
+
+    def _busy(self) -> Busy:
+        return Busy(f"too much work waits for the threads of '{self._name}'")
 
     def _forget(self, whose: str, turn: asyncio.Future[None]) -> None:
         own = self._waiting.get(whose)

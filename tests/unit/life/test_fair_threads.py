@@ -121,3 +121,37 @@ async def test_who_is_called_and_gives_up_at_once_gives_its_turn_on(gate: Gate) 
         assert await following == 2
         assert await threads.run("d", int, "3") == 3
     threads.close()
+
+
+async def test_nobodys_many_keep_others_out(gate: Gate) -> None:
+    """Where no more may wait, the newest of who has most waiting gives up its place to who has fewer; and nobody gets
+    more than that one keeps."""
+    threads = FairThreads("t", workers=2, of_one=1, queued=4)
+    many = [asyncio.create_task(threads.run("a", gate, f"a{number}")) for number in range(5)]
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(threads.run("b", gate, f"b{number}")) for number in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await threads.run("a", int)
+    gate.opened.set()
+    found = await asyncio.gather(*many, *others, return_exceptions=True)
+    assert [one if isinstance(one, str) else type(one) for one in found] == [
+        "a0", "a1", "a2", Busy, Busy, "b0", "b1", "b2", Busy,
+    ]  # fmt: skip
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*(threads.run(whose, int, "1") for whose in "abc")) == [1, 1, 1]
+    threads.close()
+
+
+async def test_who_is_sent_away_and_cancelled_at_once_has_no_thread_to_leave(gate: Gate) -> None:
+    """Both may come in one turn of the loop: what was never begun is not ended."""
+    threads = FairThreads("t", workers=1, of_one=1, queued=2)
+    many = [asyncio.create_task(threads.run("a", gate)) for _ in range(3)]
+    await asyncio.sleep(0)
+    other = asyncio.create_task(threads.run("b", gate))
+    await asyncio.sleep(0)
+    many[-1].cancel()
+    gate.opened.set()
+    await asyncio.gather(*many, other, return_exceptions=True)
+    assert (threads._free, threads._at_work, threads._count) == (1, {}, 0)
+    threads.close()
