@@ -31,6 +31,8 @@ from capstan_contract.guards import (
     KeywordsGuard,
     OnError,
     PiiGuard,
+    RegexGuard,
+    RegexPattern,
     Source,
     Unchecked,
     guard_entry,
@@ -561,6 +563,39 @@ async def test_a_check_is_no_map_of_the_way_around_a_guard(tmp_path: Path, upstr
     assert told["policies"] == []
     assert "t/g" not in str(told)
     assert [round(one["score"], 1) for one in guard["findings"]] == [one["score"] for one in guard["findings"]]
+
+
+@pytest.mark.parametrize("action", [Action.REDACT, Action.BLOCK])
+async def test_a_check_asks_nobody_about_what_a_policy_keeps_back(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, action: Action
+) -> None:
+    """A policy of a namespace is shown what the installation's leaves of a text, as when a model is asked; of one that
+    is blocked its guards in the process say what they find, and those that ask say that they were not asked."""
+    asked = Asked()
+    floor = policy(pii(action=action), name="floor", floor=True)
+    own = policy(keywords("asks"), RegexGuard(
+        name="finds", patterns=(RegexPattern(name="verb", pattern="write"),), action=Action.WARN, appliesTo=ASKED,
+    ))  # fmt: skip
+    model = guarded(upstream, policies=(floor.id, ID))
+    with keywords_by(monkeypatch, lambda said: None, lambda said: asked):  # noqa: ARG005
+        async with running_gateway(tmp_path, model, policies=[floor, own]) as gateway:
+            told = (await post(gateway, "/v1/guard/check", {"input": f"write to {MAIL}"})).json()
+    blocks = action is Action.BLOCK
+    assert [piece.text for case in asked.cases for piece in case.pieces] == ([] if blocks else ["write to [EMAIL_1]"])
+    assert [(one["guard"], one["reason"]) for one in told["failed"]] == ([("asks", "not-asked")] if blocks else [])
+    assert [one["guard"] for one in told["guards"]] == ["PII", "finds"]
+    assert (told["action"], told["policies"]) == (action.value, ["t/g"])
+
+
+async def test_a_check_of_an_answer_begins_at_the_model(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """What the model's own policy redacts the installation's has no more to find; they are told in their order."""
+    guard = pii(sources=(Source.TEXT,))
+    floor = guard_entry("t", "floor", GuardBody(output=(guard,)), targets=PolicyTargets(everywhere=True))
+    own = guard_entry("t", "g", GuardBody(output=(guard,)))
+    model = guarded(upstream, policies=(floor.id, ID))
+    async with running_gateway(tmp_path, model, policies=[floor, own]) as gateway:
+        told = (await post(gateway, "/v1/guard/check", {"input": MAIL, "stage": "output"})).json()
+    assert [(one["policy"], one["action"]) for one in told["guards"]] == [("t/g", "Redact")]
 
 
 BAD_CHECKS: list[tuple[dict[str, Any], str]] = [

@@ -9,22 +9,21 @@ It is a request like others to limits: it counts as one, and what models cost th
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
-from capstan_contract.guards import Action, Source, Stage
+from capstan_contract.guards import Action, ConfidenceGuard, Source, Stage
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.headers import JSON
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.layer import GuardLayer
 from capstan_gateway.pipeline.guards.needs import Judging
 from capstan_gateway.pipeline.guards.output import answer_pieces
-from capstan_gateway.pipeline.guards.pieces import Piece, Place, pieces_of
-from capstan_gateway.pipeline.guards.redaction import Redactor
-from capstan_gateway.pipeline.guards.stage import Decision
+from capstan_gateway.pipeline.guards.pieces import Piece, Place
+from capstan_gateway.pipeline.guards.reading import read_pieces
+from capstan_gateway.pipeline.guards.stage import Decision, Failed
 from capstan_gateway.pipeline.layers import Order, compose
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 
@@ -32,6 +31,8 @@ MOST_FINDINGS: Final = 256
 """Findings of one guard that are told; `found` says how many there are."""
 SCORE_DIGITS: Final = 1
 """Of a score that is told: enough to see why, and too few to follow it downhill, word by word, to where it ends."""
+NOT_ASKED: Final = "not-asked"
+"""Why a guard has not decided: another policy lets nothing pass, and so nobody is asked."""
 _SEVEREST: Final = (Action.BLOCK, Action.REDACT, Action.WARN)
 Document = dict[str, Any]
 
@@ -43,12 +44,9 @@ async def check(ask: Ask) -> Reply:
     limits = [layer for layer in ask.model.layers if layer.order is Order.LIMITS]
 
     async def checked(ask: Ask) -> Reply:
-        read = partial(_pieces, ask.request.document, stage)
-        large = ask.request.came > LARGE_BYTES and bool(guarding)
-        pieces, answer = await beside(guarding[0].shared.deps.executor, read) if large else read()
-        told = [await _told(layer, ask, stage, pieces, answer) for layer in guarding]
+        told = await _told_by_all(guarding, ask, stage)
         ask.answered_by = ask.model
-        return WholeReply(200, JSON, to_json(_answer(ask, stage, pieces, told)))
+        return WholeReply(200, JSON, to_json(_answer(ask, stage, told)))
 
     reply: Reply = await compose(limits, checked)(ask)
     return reply
@@ -69,25 +67,72 @@ def _stage_of(document: Mapping[str, Any]) -> Stage:
     return Stage(stage)
 
 
-def _pieces(document: Mapping[str, Any], stage: Stage) -> tuple[Sequence[Piece], Document | None]:
+class _Told(NamedTuple):
+    """What one policy says."""
+
+    layer: GuardLayer
+    decision: Decision
+    pieces: Sequence[Piece]
+    """Of what."""
+    ends: bool
+    """Whether nothing would go on."""
+
+
+async def _told_by_all(guarding: Sequence[GuardLayer], ask: Ask, stage: Stage) -> list[_Told]:
+    """Have each policy look at what those before it redact, and ask nobody about what one of them does not let pass:
+    whom it asks may be somebody outside."""
+    if not guarding:
+        return []
+    # NB: what is asked comes to the outermost one first, and what is answered last.
+    outward = stage is Stage.OUTPUT
+    pieces, answer = await _read(ask, stage, guarding[0])
+    if outward:
+        ask.request = ask.request.rewritten(_asked(ask.request.document))
+    told: list[_Told] = []
+    for layer in reversed(guarding) if outward else guarding:
+        one, pieces = await _told(layer, ask, stage, pieces, answer, asks=not any(said.ends for said in told))
+        told.append(one)
+    return told[::-1] if outward else told
+
+
+async def _read(ask: Ask, stage: Stage, layer: GuardLayer) -> tuple[Sequence[Piece], Document | None]:
     """Give the texts that are looked at, and the answer that they are of, if they are of one."""
+    document = ask.request.document
     text, messages = document.get("input"), document.get("messages")
     if stage is Stage.INPUT:
         if messages is None:
             return [Piece(str(text), Source.USER, Place(None, "input"))], None
-        return pieces_of({"messages": messages}).texts, None
+        found = await read_pieces({"messages": messages}, ask.request.came, layer.shared.deps.executor)
+        return found.texts, None
     answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
     return [Piece(one.text, one.source, Place(None, "input")) for one in answer_pieces(answer)], answer
 
 
+def _asked(document: Mapping[str, Any]) -> Document:
+    """Give what was asked for the answer that is checked: the answer itself is neither its context nor its question."""
+    return {"model": document.get("model"), "messages": document.get("messages") or []}
+
+
 async def _told(
-    layer: GuardLayer, ask: Ask, stage: Stage, pieces: Sequence[Piece], answer: Document | None
-) -> tuple[GuardLayer, Decision]:
+    layer: GuardLayer, ask: Ask, stage: Stage, pieces: Sequence[Piece], answer: Document | None, *, asks: bool
+) -> tuple[_Told, Sequence[Piece]]:
+    """Give what a policy says of these texts, and the texts as it lets them pass."""
     judging = Judging(
         policy=layer.policy, shared=layer.shared, counts=layer.counts, ask=ask, everywhere=layer.everywhere
     )
     guards = layer.policy.input if stage is Stage.INPUT else layer.policy.output
-    return layer, await judging.decide(guards, pieces, redactor=Redactor(), answer=answer)
+    # NB: how sure a model was of a text, nobody can tell by the text.
+    able = [one for one in guards if not isinstance(one.guard, ConfidenceGuard)]
+    unasked = [] if asks else [Failed(one, NOT_ASKED) for one in able if one.detector is None]
+    if not asks:
+        able = [replace(one, asking=None) for one in able if one.detector is not None]
+    decision = await judging.decide(able, pieces, redactor=judging.redactor, answer=answer)
+    is_over = decision.blocks is not None or decision.closes is not None
+    decision.failed += unasked
+    if is_over or not layer.policy.enforces:
+        return _Told(layer, decision, pieces, ends=is_over and layer.policy.enforces), pieces
+    written = await judging.rewritten(judging.redactor, pieces, decision)
+    return _Told(layer, decision, pieces, ends=judging.redactor.unwritable is not None), written
 
 
 def _named(layer: GuardLayer, guard: CompiledGuard) -> Document:
@@ -98,32 +143,32 @@ def _named(layer: GuardLayer, guard: CompiledGuard) -> Document:
     return {"guard": guard.name, "type": kind, "policy": layer.counts.policy, "mode": mode}
 
 
-def _answer(ask: Ask, stage: Stage, pieces: Sequence[Piece], told: Sequence[tuple[GuardLayer, Decision]]) -> Document:
-    acts = {one.action for layer, decision in told if layer.policy.enforces for one in decision.found}
-    closes = any(layer.policy.enforces and decision.closes is not None for layer, decision in told)
+def _answer(ask: Ask, stage: Stage, told: Sequence[_Told]) -> Document:
+    acts = {one.action for said in told if said.layer.policy.enforces for one in said.decision.found}
+    ends = any(said.ends for said in told)
     return {
         "object": "guard.check", "model": ask.model.name, "stage": stage.value,
-        "action": "Block" if closes else next((one.value for one in _SEVEREST if one in acts), "Allow"),
-        "policies": [layer.counts.policy for layer, _ in told if not layer.everywhere],
+        "action": "Block" if ends else next((one.value for one in _SEVEREST if one in acts), "Allow"),
+        "policies": [said.layer.counts.policy for said in told if not said.layer.everywhere],
         "guards": [
             {
-                **_named(layer, one.guard), "action": one.action.value, "found": len(one.findings),
+                **_named(said.layer, one.guard), "action": one.action.value, "found": len(one.findings),
                 "findings": [
                     {
-                        "kind": finding.kind, "at": pieces[number].path, "start": finding.start, "end": finding.end,
-                        "score": round(finding.score, SCORE_DIGITS),
+                        "kind": finding.kind, "at": said.pieces[number].path, "start": finding.start,
+                        "end": finding.end, "score": round(finding.score, SCORE_DIGITS),
                     }
                     for number, finding in one.findings[:MOST_FINDINGS]
                 ],
             }
-            for layer, decision in told
-            for one in decision.found
+            for said in told
+            for one in said.decision.found
         ],
         "failed": [
             {
-                **_named(layer, one.guard), "onError": one.guard.guard.onError.value, "reason": one.reason,
+                **_named(said.layer, one.guard), "onError": one.guard.guard.onError.value, "reason": one.reason,
             }
-            for layer, decision in told
-            for one in decision.failed
+            for said in told
+            for one in said.decision.failed
         ],
     }  # fmt: skip
