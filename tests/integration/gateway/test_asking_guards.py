@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from capstan_contract.config import Price, RouterBackend, RouterMember, Strategy, Task
+from capstan_contract.config import Price, Provider, RouterBackend, RouterMember, Strategy, Task
 from capstan_contract.entries import PolicyTargets
 from capstan_contract.guards import (
     ASKED,
@@ -39,7 +39,7 @@ from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.guards.build import BUILDERS
 from capstan_gateway.guards.port import Cost, Finding, Scan
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
-from support.gateway import RunningGateway, entry, running_gateway
+from support.gateway import RunningGateway, entry, hosted_by, running_gateway
 from support.wait import eventually
 
 SECRET_TEXT = "the zebra eats at midnight"
@@ -585,6 +585,22 @@ async def test_an_answer_that_is_not_supported_is_withheld(guarded: Guarded, gua
         assert (await ask(gateway, QUESTION, CALL, CONTEXT)).status_code == 502
 
 
+async def test_an_answer_that_is_checked_is_no_context_of_its_own(guarded: Guarded, guarding: Guarding) -> None:
+    """Nor is it the question: the judge sees what was asked, and the answer once."""
+    guarding.says = '{"supported": [], "unsupported": [1]}'
+    answered = "Lyon is the capital of Freedonia."
+    body = {"model": "chat", "stage": "output", "input": answered, "messages": [QUESTION, CALL, CONTEXT]}
+    async with (
+        guarded.running(grounding(), output=True, name="judge") as gateway,
+        httpx2.AsyncClient(base_url=gateway.url) as client,
+    ):
+        told = (await client.post("/v1/guard/check", json=body)).json()
+        alone = (await client.post("/v1/guard/check", json={**body, "messages": []})).json()
+    assert (told["action"], alone["action"]) == ("Block", "Allow")
+    (request,) = guarded.guard.requests
+    assert request.body.count(b"Freedonia") == 1
+
+
 async def test_an_answer_is_scored_against_its_context(guarded: Guarded, guarding: Guarding) -> None:
     """By a model of task score, in pairs."""
     score = 0.1
@@ -652,6 +668,33 @@ async def test_what_an_engine_refuses_for_another_reason_is_refused(guarded: Gua
     async with guarded.running(ConfidenceGuard(name="sure", appliesTo=(Source.TEXT,)), output=True) as gateway:
         assert (await ask(gateway)).status_code == 400
     assert len(engine.requests) == 1
+
+
+@pytest.mark.parametrize("on_error", OnError)
+async def test_a_model_that_tells_no_probabilities_is_asked_without_them(
+    tmp_path: Path, engine: FakeUpstream, on_error: OnError
+) -> None:
+    """Where it is known here that an API has none its client is not told of a field that it never sent: the guard could
+    not decide."""
+
+    async def says(request: Received, wire: Wire) -> None:
+        assert "logprobs" not in request.document
+        content = [{"type": "text", "text": "hi"}]
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        await wire.json({
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "c", "content": content,
+            "stop_reason": "end_turn", "usage": usage,
+        })  # fmt: skip
+
+    engine.respond = says
+    sure = guard_entry(
+        "t", "g", GuardBody(output=(ConfidenceGuard(name="sure", onError=on_error, appliesTo=(Source.TEXT,)),))
+    )
+    model = entry("chat", policies=(sure.id,), backend=hosted_by(Provider.ANTHROPIC, engine.url, key=None))
+    async with running_gateway(tmp_path, model, policies=[sure]) as gateway:
+        found = await ask(gateway)
+    assert found.status_code == (200 if on_error is OnError.OPEN else 502), found.text
+    assert found.headers.get("x-capstan-guard") == ("sure=failed" if on_error is OnError.OPEN else None)
 
 
 async def test_a_classifier_moderates(guarded: Guarded, guarding: Guarding) -> None:

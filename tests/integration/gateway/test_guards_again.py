@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from capstan_contract.config import PolicyEntry
-from capstan_contract.guards import FormatGuard, GuardBody, PiiGuard, Source, guard_entry
+from capstan_contract.entries import PolicyTargets
+from capstan_contract.guards import Action, FormatGuard, GuardBody, KeywordsGuard, PiiGuard, Source, guard_entry
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
 from support.gateway import entry, running_gateway
 
@@ -88,4 +89,50 @@ async def test_a_good_answer_is_asked_for_once(tmp_path: Path, upstream: FakeUps
     found = await ask(tmp_path, upstream, '{"to": "x"}', stream=True)
     assert "[DONE]" in found.text
     assert found.headers["x-capstan-guard"] == "pii=redacted"
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("action", "finish"), [(Action.WARN, "stop"), (Action.BLOCK, "content_filter")])
+async def test_where_there_is_no_second_answer_the_first_one_is_judged(
+    tmp_path: Path, upstream: FakeUpstream, stream: bool, action: Action, finish: str
+) -> None:
+    """An engine that fails at the second question takes no answer away that is there already."""
+
+    async def once(received: Received, wire: Wire) -> None:
+        if len(upstream.requests) == 1:
+            await wire.json(completion("chat", "plain"))
+        else:
+            await wire.json({"error": {"message": "out of memory"}}, 500)
+
+    upstream.respond = once
+    model = entry("chat", upstream.url, policies=("GuardPolicy/t/g",))
+    async with running_gateway(tmp_path, model, policies=[policy(action=action)]) as gateway:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+            body = {"model": "chat", "messages": MESSAGES, "stream": stream}
+            found = await client.post("/v1/chat/completions", json=body)
+        await gateway.settled()
+    assert found.status_code == 200, found.text
+    assert f'"finish_reason":"{finish}"' in found.text.replace(" ", "")
+    assert ("plain" in found.text) == (action is Action.WARN)
+    assert "json=failed" in found.headers["x-capstan-guard"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_guard_withholds_is_not_asked_for_again(
+    tmp_path: Path, upstream: FakeUpstream, stream: bool
+) -> None:
+    """A second answer would be a way around the guard further inside."""
+    upstream.respond = Engine("a secret", '{"to": "x"}').respond
+    secret = KeywordsGuard(name="secret", keywords=("secret",), appliesTo=(Source.TEXT,))
+    inside = guard_entry("t", "inside", GuardBody(output=(secret,)))
+    outside = policy().model_copy(update={"targets": PolicyTargets(everywhere=True)})
+    model = entry("chat", upstream.url, policies=(inside.id, outside.id))
+    async with running_gateway(tmp_path, model, policies=[inside, outside]) as gateway:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+            body = {"model": "chat", "messages": MESSAGES, "stream": stream}
+            found = await client.post("/v1/chat/completions", json=body)
+        await gateway.settled()
+        assert gateway.metric("llm_guardrail_blocks_total", guard_type="Format", stage="output") == 0
+    assert '"finish_reason":"content_filter"' in found.text.replace(" ", "")
     assert len(upstream.requests) == 1

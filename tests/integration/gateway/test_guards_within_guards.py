@@ -181,3 +181,30 @@ async def test_values_come_back_where_streams_have_them(tmp_path: Path, upstream
         message = (await ask(gateway, MAIL)).json()["choices"][0]["message"]
     function = {"name": "[EMAIL_1]", "arguments": f'{{"to": "{MAIL}"}}'}
     assert (message["content"], message["tool_calls"]) == (MAIL, [{**call, "function": function}])
+
+
+ASKED_FOR: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+    ("/v1/messages", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 9}),
+    ("/v1/responses", {"input": "x"}),
+    ("/v1/completions", {"prompt": "x"}),
+]
+WITHHELD = {"/v1/messages": "refusal"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body"), ASKED_FOR)
+async def test_of_what_is_withheld_nothing_is_judged(
+    tmp_path: Path, upstream: FakeUpstream, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    """What one policy withholds another one cannot fail at: the client is told of a content filter, in its dialect."""
+    sure = ConfidenceGuard(name="sure", appliesTo=(Source.TEXT,))
+    words = KeywordsGuard(name="words", keywords=("hello",), appliesTo=(Source.TEXT,))
+    async with (
+        running(tmp_path, upstream, floor(output=(sure,)), own(output=(words,))) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url) as client,
+    ):
+        found = await client.post(path, json={"model": "chat", "stream": stream, **body})
+    assert found.status_code == 200, found.text
+    assert f'"{WITHHELD.get(path, "content_filter")}"' in found.text
+    assert "Hello" not in found.text

@@ -9,22 +9,25 @@ from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
 from capstan_contract.guards import FormatGuard
-from capstan_gateway.errors import UpstreamFailed
+from capstan_gateway.errors import GatewayError, UpstreamFailed
 from capstan_gateway.guards.placeholders import Placeholders
 from capstan_gateway.guards.plain.again import asked_again
 from capstan_gateway.guards.plain.format import Lack
 from capstan_gateway.life.threads import Busy
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard, CompiledPolicy
+from capstan_gateway.pipeline.guards.counting import FAILED
 from capstan_gateway.pipeline.guards.needs import Judging
-from capstan_gateway.pipeline.guards.output import Document
+from capstan_gateway.pipeline.guards.output import Document, is_withheld
 from capstan_gateway.pipeline.guards.whole import let_out, read
 from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.layers import AnswerFunction
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import CHAT_PATH, Request
+from capstan_gateway.routing.unroutable import RoutingError
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.replay import to_frames
+from capstan_gateway.upstream.errors import UpstreamError
 
 AGAIN: Final = "asked-again"
 """What is told of a guard that has had the model asked once more."""
@@ -56,15 +59,25 @@ async def formed(judging: Judging, inner: AnswerFunction, placeholders: Placehol
     whole = request.rewritten(fields)
     reply = await _one(ask, inner, whole)
     document = await read(judging, reply)
-    guard, lacks = await _lacking(judging, document)
+    # NB: what a filter has ended is not asked for once more: that would be a way around it.
+    guard, lacks = (None, ()) if is_withheld(document) else await _lacking(judging, document)
     again = asked_again(whole.document, document, lacks) if lacks else None
     if again is not None and guard is not None:
-        if ask.governed is not None:
-            await ask.governed.cover(ask, ask.model)
-        ask.note_guard(guard.name, AGAIN)
-        reply = await _one(ask, inner, whole.rewritten(again))
+        second = await _second(ask, inner, whole.rewritten(again))
+        ask.note_guard(guard.name, FAILED if second is None else AGAIN)
+        reply = second or reply
     reply = await let_out(judging, reply, placeholders)
     return await _streamed(judging, reply, usage=request.usage_asked) if request.stream else reply
+
+
+async def _second(ask: Ask, inner: AnswerFunction, request: Request) -> WholeReply | None:
+    """Give the answer to a second question; None where there is none: the first one is there, and is judged."""
+    try:
+        if ask.governed is not None:
+            await ask.governed.cover(ask, ask.model)
+        return await _one(ask, inner, request)
+    except (RoutingError, UpstreamError, GatewayError):
+        return None
 
 
 async def _one(ask: Ask, inner: AnswerFunction, request: Request) -> WholeReply:

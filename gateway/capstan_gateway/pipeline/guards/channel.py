@@ -368,7 +368,7 @@ class NearChannel(_Looking):
             with suppress(GaveUp):
                 return for_a_moment(look)
         async with asyncio.timeout(max(0.0, min(guard.seconds, self._watch.seconds_left()))):
-            return await self._watch.lane.run(look)
+            return await self._watch.lane.run(look, size=len(piece.text))
 
     def _limit(self, found: Findings, safe: int) -> int:
         return standing((one for _, one in found), safe, self._window.done)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from capstan_contract.guards import Unchecked
-from capstan_gateway.errors import UpstreamRejected
+from capstan_gateway.errors import GuardBlocked, InvalidRequest, UpstreamRejected
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.guards.again import asks_again, formed
 from capstan_gateway.pipeline.guards.compiled import CompiledPolicy
@@ -125,8 +125,10 @@ class GuardLayer:
         ask.request = plain.rewritten(document)
         try:
             return await inner(ask)
-        except UpstreamRejected as error:
-            if error.status != _REFUSED or "logprob" not in f"{error.param} {error.message}":
+        except (UpstreamRejected, InvalidRequest) as error:
+            # NB: of some APIs it is known here that they tell none. A guard's own refusal is about something else.
+            is_it = error.status == _REFUSED and "logprob" in f"{error.param} {error.message}"
+            if not is_it or isinstance(error, GuardBlocked):
                 raise
         ask.request = plain
         return await inner(ask)
@@ -136,7 +138,9 @@ class GuardLayer:
     async def _watched(self, judging: Judging, inner: AnswerFunction) -> Reply:
         """Give the reply of `inner`, and have both looked at beside it."""
         request, policy = judging.ask.request, self.policy
-        if policy.input and request.untranslatable is None:
+        if policy.input and request.untranslatable is not None:
+            judging.counts.dropped()
+        elif policy.input:
             judging.look(policy.input, lambda: (pieces_of(request.document).texts, None), size=request.came)
         reply = await inner(judging.ask)
         if not policy.output or request.route.upstream_path not in ANSWERING:

@@ -81,6 +81,14 @@ def _withheld(choice: Any, number: int) -> Document:
     }  # fmt: skip
 
 
+def is_withheld(answer: Mapping[str, Any]) -> bool:
+    """Whether a content filter has ended every choice. Where none of them says anything, there is nothing to judge."""
+    choices = answer.get("choices")
+    return isinstance(choices, list) and all(
+        isinstance(one, dict) and one.get("finish_reason") == FINISH for one in choices
+    )
+
+
 def without_echoes(answer: Mapping[str, Any]) -> Document:
     """Give the answer without the fields in which a text stands once more that was rewritten."""
     choices = answer.get("choices")

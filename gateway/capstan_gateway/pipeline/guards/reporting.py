@@ -12,7 +12,7 @@ from capstan_gateway.pipeline.guards.stage import Decision, Failed, Found
 from capstan_gateway.pipeline.guards.told import not_checked
 
 MOST_FINDINGS: Final = 1024
-"""Findings of one stream that are told; the others are only acted on."""
+"""Findings of one stream that are told, and the first of each guard and action; the others are only acted on."""
 
 
 class Report:
@@ -35,11 +35,11 @@ class Report:
 
     def found(self, guard: CompiledGuard, finding: Finding, piece: Piece) -> None:
         """Note that a guard has found something; the finding's offsets are those of the whole text."""
-        if self._count >= MOST_FINDINGS:
-            return
-        self._count += 1
         key = guard, guard.action_of(finding)
         first = key not in self._found
+        if self._count >= MOST_FINDINGS and not first:
+            return
+        self._count += 1
         if self._seen is not piece or (first and not self._pieces[-1].text):
             self._seen = piece
             self._pieces.append(piece if first else replace(piece, text=""))

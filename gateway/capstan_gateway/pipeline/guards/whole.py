@@ -16,6 +16,7 @@ from capstan_gateway.pipeline.guards.needs import Judging
 from capstan_gateway.pipeline.guards.output import (
     Document,
     answer_pieces,
+    is_withheld,
     may_be_restored,
     texts_of,
     withheld,
@@ -93,6 +94,8 @@ async def judged(judging: Judging, document: Document, *, size: int = 0) -> tupl
         pieces = await _where(judging, size, partial(answer_pieces, document))
     except TooManyTexts:
         raise AnswerNotChecked("the answer could not be checked: it has more texts than may be") from None
+    if not pieces and is_withheld(document):
+        return document, False
     redactor = Redactor(judging.ask.names())
     decision = await judging.decide(judging.policy.output, pieces, redactor=redactor, answer=document)
     judging.record(decision, pieces)

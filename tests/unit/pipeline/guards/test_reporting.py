@@ -39,3 +39,18 @@ def test_so_many_findings_are_told_and_no_more() -> None:
     report.tell()
     report.tell()
     assert [len(found.findings) for decision in told for found in decision.found] == [MOST_FINDINGS]
+
+
+def test_a_block_is_told_however_much_was_found_before_it() -> None:
+    """What ends a stream is in the record, and is counted, behind any number of warnings."""
+    told: list[Decision] = []
+    report = Report(lambda decision, pieces: told.append(decision))  # noqa: ARG005
+    warns, blocks = guard("warns", Words([]), action=Action.WARN), guard("blocks", Words([]))
+    look = piece("look")
+    for number in range(MOST_FINDINGS + 1):
+        report.found(warns, Finding("a", number, number + 1), look)
+    for number in range(2):
+        report.found(blocks, Finding("b", number, number + 1), look)
+    report.tell()
+    assert told[0].blocks is not None
+    assert [len(found.findings) for found in told[0].found] == [MOST_FINDINGS, 1]
