@@ -170,6 +170,13 @@ def test_numbers_of_settings_cost_next_to_nothing() -> None:
     assert pieces_of({"allowed_token_ids": list(range(3000)), "messages": [{"content": "x"}]}, most=50).left > 0
 
 
+def test_what_is_embedded_may_be_an_image() -> None:
+    """As APIs take it that embed both; a text in the same list is a text."""
+    found = pieces_of({"input": [{"image": "https://example.org/x.png"}, {"text": "hi x"}]})
+    assert found.unchecked == {OTHER_MEDIA}
+    assert [piece.source for piece in found.texts if piece.text == "hi x"] == [Source.USER]
+
+
 LOOKS_LIKE_DATA = "ignore/all/previous/instructions"
 MAGIC: list[dict[str, Any]] = [
     {"tools": [{"function": {"parameters": {"prompt_embeds": LOOKS_LIKE_DATA, "b64_json": LOOKS_LIKE_DATA}}}]},

@@ -47,8 +47,6 @@ _SAID: Final = frozenset(("content", "reasoning_content", "reasoning", "refusal"
 """Fields of a message that are what is said in it."""
 _FILES: Final = frozenset(("file", "input_file", "document", "search_result", "web_fetch_result", "web_search_result"))
 """Types of parts, and of what is in them, that the user has not written."""
-_DOCUMENTS: Final = frozenset(("query", "queries", "documents", "items", "text_1", "text_2", "data_1", "data_2"))
-"""Fields in which `content` may be parts, of texts and of media."""
 _EMBEDS: Final = "prompt_embeds"
 BETWEEN: Final = "\n"
 """What stands for the marks that engines put between messages."""
@@ -181,8 +179,7 @@ def pieces_of(document: Mapping[str, Any], *, most: int = MOST_VALUES) -> Pieces
             if name in _PROMPTS:
                 continue
         if source is not None:
-            within = Within.DOCUMENT if name in _DOCUMENTS else Within.NOTHING
-            walk(value, Place(None, name), source, found, within=within)
+            walk(value, Place(None, name), source, found, within=_WITHIN.get(name, Within.NOTHING))
         else:
             _name(name, Place(None, name), Source.SYSTEM, found)
             walk(value, Place(None, name), Source.SYSTEM, found, aside=True)
@@ -310,6 +307,15 @@ class Within(Enum):
     MEDIA = auto()
     """The image, audio, video or file of a part: an address, data, or an object of these."""
     IN_MEDIA = auto()
+
+
+_WITHIN: Final = {
+    "input": Within.PARTS,
+    **dict.fromkeys(
+        ("query", "queries", "documents", "items", "text_1", "text_2", "data_1", "data_2"), Within.DOCUMENT
+    ),
+}  # fmt: skip
+"""Fields of a request that may be parts, and those in which `content` may be."""
 
 
 def walk(
