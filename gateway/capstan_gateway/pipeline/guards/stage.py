@@ -27,7 +27,7 @@ from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.joined import told_once
 from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, SHORT_CHARS, Lane, for_a_moment
 from capstan_gateway.pipeline.guards.pieces import Piece, choose
-from capstan_gateway.pipeline.guards.wholes import is_shown, of_it
+from capstan_gateway.pipeline.guards.wholes import of_it, shown
 
 PIECE_CHARS: Final = 100
 """What a text of its own costs beside its characters."""
@@ -253,11 +253,7 @@ class Stage:
 
 def _whole(pieces: Sequence[Piece], one: CompiledGuard) -> Iterable[int]:
     """Give the numbers of what somebody is asked about: parts of one text are that text."""
-    return (
-        number
-        for number in choose(pieces, one.sources)
-        if not pieces[number].is_part and is_shown(one.guard, pieces[number])
-    )
+    return shown(one.guard, pieces, (n for n in choose(pieces, one.sources) if not pieces[n].is_part))
 
 
 def are_few(pieces: Sequence[Piece]) -> bool:
@@ -271,7 +267,7 @@ def _size(one: CompiledGuard, pieces: Iterable[Piece], *, each: int = 0) -> int:
 
 def _told(one: CompiledGuard, pieces: Sequence[Piece]) -> _Told:
     """Have its detector look at those of the pieces that it is about. Raises GaveUp, or what the detector raises."""
-    mine = [number for number in choose(pieces, one.sources) if is_shown(one.guard, pieces[number])]
+    mine = shown(one.guard, pieces, choose(pieces, one.sources))
     scans = _scanned(one, [pieces[number] for number in mine])
     told = [
         (number, of_it(one.guard, pieces[number], scan))

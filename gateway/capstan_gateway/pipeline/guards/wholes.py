@@ -4,6 +4,7 @@ That an answer is JSON, that the context supports it, or that somebody keeps to 
 a name, of a setting, of what a provider notes beside its answer, and of a message not part by part.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from capstan_contract.guards import FormatGuard, GroundingGuard, Guard, TopicsGuard
@@ -12,11 +13,13 @@ from capstan_gateway.guards.port import Scan
 from capstan_gateway.pipeline.guards.pieces import Piece
 
 
-def is_shown(guard: Guard, piece: Piece) -> bool:
-    """Whether a guard is about a text at all, as far as its sources go."""
+def shown(guard: Guard, pieces: Sequence[Piece], numbers: Iterable[int]) -> list[int]:
+    """Give those of these numbers whose pieces a guard is about at all."""
     if isinstance(guard, FormatGuard):
-        return not (piece.aside or piece.is_part)
-    return not (isinstance(guard, GroundingGuard) and piece.aside)
+        return [number for number in numbers if not (pieces[number].aside or pieces[number].is_part)]
+    if isinstance(guard, GroundingGuard):
+        return [number for number in numbers if not pieces[number].aside]
+    return list(numbers)
 
 
 def of_it(guard: Guard, piece: Piece, scan: Scan) -> Scan:
