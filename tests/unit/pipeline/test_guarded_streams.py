@@ -488,3 +488,19 @@ def test_what_is_to_become_of_a_finding_holds_in_every_window() -> None:
     """Who is asked may say less than the policy does, of the first window of a text and of each that follows."""
     answer = guarded([a_guard(asking=Warns())], [delta(content="x" * (3 * FAR_STEP)), delta(finish="stop")])
     assert (answer.text(), answer.finish()) == ("x" * (3 * FAR_STEP), "stop")
+
+
+def test_a_name_in_pieces_is_one_name() -> None:
+    """It is judged as clients put it together, and goes on whole; one that is said again is said once."""
+    guards = [a_guard(Words(("bomb",)))]
+    chunks = [call("", name="bo"), delta(tool_calls=[{"index": 0, "function": {"name": "mb"}}]), call("{}")]
+    assert guarded(guards, chunks).stopped == "content_filter"
+    chunks[1] = delta(tool_calls=[{"index": 0, "function": {"name": "at"}}])
+    names = [
+        piece["function"].get("name")
+        for chunk in guarded(guards, [*chunks, call("", name="boat"), delta(finish="tool_calls")]).chunks
+        for piece in chunk["choices"][0]["delta"].get("tool_calls", ())
+    ]
+    assert names[0] == "boat"
+    again = guarded(guards, [call("", name="f"), call("{}", name="f"), delta(finish="tool_calls")])
+    assert again.chunks[0]["choices"][0]["delta"]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}

@@ -194,6 +194,21 @@ class ChoiceForm:
         if not delta.get("content"):
             self._names = tuple(name for name in REASONING if isinstance(delta.get(name), str) and delta[name])
 
+    def with_names(self, choice: Document) -> Document:
+        """Give a choice of a chunk with the names of its calls as far as they have come, and nothing of them has gone
+        on: they may come in pieces, as clients put them together."""
+        delta = choice.get("delta")
+        if not self._headers or not isinstance(delta, dict):
+            return choice
+        calls = delta.get(_CALL)
+        for position, call in enumerate(calls if isinstance(calls, list) else ()):
+            index = call.get("index") if isinstance(call, dict) else None
+            header = self._headers.get((_CALL, index if isinstance(index, int) else position), {})
+            known, name = _text(header.get("function"), "name"), _text(call.get("function"), "name") if header else ""
+            if known and name and name != known:
+                choice = with_value(choice, ("delta", _CALL, position, "function", "name"), known + name)
+        return choice
+
     def _note_call(self, key: Key, call: Mapping[str, Any], function: Any, head: Document) -> None:
         said = {name: call[name] for name in _OF_CALLS if call.get(name) is not None}
         name = function.get("name") if isinstance(function, dict) else None

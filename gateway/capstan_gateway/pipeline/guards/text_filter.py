@@ -160,7 +160,7 @@ class TextFilter:
         delta = given.get("delta")
         role = delta.get("role") if isinstance(delta, dict) else None
         try:
-            given = await self._judge_beside(choice, given)
+            given = await self._judge_beside(choice, choice.form.with_names(given))
         except Blocked:
             self._write(choice, {}, written, role=role)
             raise
