@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import logging
 import math
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from capstan_contract.limits import Mode
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.guards.build import BUILDERS
 from capstan_gateway.guards.port import Cost, Finding, Scan
+from capstan_gateway.pipeline.guards.asked import texts
+from capstan_gateway.pipeline.guards.pieces import pieces_of
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
 from support.wait import eventually
@@ -599,6 +602,24 @@ async def test_an_answer_that_is_checked_is_no_context_of_its_own(guarded: Guard
     assert (told["action"], alone["action"]) == ("Block", "Allow")
     (request,) = guarded.guard.requests
     assert request.body.count(b"Freedonia") == 1
+
+
+async def test_a_context_is_looked_for_beside_the_loop(
+    guarded: Guarded, guarding: Guarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any request that is not short: it may have any number of texts."""
+    on_loop: list[bool] = []
+
+    def noted(document: Any) -> Any:
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        return pieces_of(document)
+
+    monkeypatch.setattr(texts, "pieces_of", noted)
+    guarding.says = '{"supported": [1], "unsupported": []}'
+    async with guarded.running(grounding(), output=True, name="judge") as gateway:
+        assert (await ask(gateway, QUESTION, CALL, CONTEXT, x=["a"] * 2000)).status_code == 200
+    assert on_loop
+    assert not any(on_loop)
 
 
 async def test_an_answer_is_scored_against_its_context(guarded: Guarded, guarding: Guarding) -> None:

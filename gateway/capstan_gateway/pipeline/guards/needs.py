@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
 
 from capstan_contract.guards import Action
 from capstan_gateway.guards.port import Scan
@@ -17,12 +16,10 @@ from capstan_gateway.pipeline.guards.counting import BLOCKED, FAILED, WORDS, Pol
 from capstan_gateway.pipeline.guards.lanes import INLINE_CHARS, Lane, Lanes
 from capstan_gateway.pipeline.guards.pieces import Piece, TooManyTexts
 from capstan_gateway.pipeline.guards.port import Case, Document
+from capstan_gateway.pipeline.guards.reading import INLINE_BYTES
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.shadow import Shadows
 from capstan_gateway.pipeline.guards.stage import Decision, Stage, are_few
-
-INLINE_BYTES: Final = 4 * 1024
-"""Of a document that policies in mode Shadow look at, whose texts are found on the loop. Nobody waits for others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from capstan_gateway.pipeline.guards.pieces import Piece, Pieces, TooManyTexts, 
 
 INLINE_VALUES: Final = 512
 """Of a document, that are gone through on the loop: about a millisecond."""
+INLINE_BYTES: Final = 4 * 1024
+"""Of a document all of whose texts are found on the loop, however many they are."""
 Document = dict[str, Any]
 
 

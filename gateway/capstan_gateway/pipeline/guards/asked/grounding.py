@@ -21,11 +21,12 @@ from capstan_gateway.guards.prompts.grounding import (
 from capstan_gateway.guards.prompts.packs import packed
 from capstan_gateway.guards.prompts.sentences import sentences_of
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.model import answers_of, ask_model, model_of
 from capstan_gateway.pipeline.guards.asked.texts import context_of, last_question
 from capstan_gateway.pipeline.guards.port import Case
+from capstan_gateway.pipeline.guards.reading import INLINE_BYTES
 
 UNSUPPORTED: Final = "unsupported"
 
@@ -44,7 +45,7 @@ class Grounding:
     async def judge(self, case: Case) -> Sequence[Scan]:
         """Give the sentences that are not supported, of texts of which too few are. Without a context: nothing."""
         document = case.ask.request.document
-        large = case.ask.request.came > LARGE_BYTES
+        large = case.ask.request.came > INLINE_BYTES
         read = partial(_read, document)
         context, question = await beside(self._deps.executor, read) if large else read()
         if not context:

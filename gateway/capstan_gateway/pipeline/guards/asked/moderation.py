@@ -19,13 +19,14 @@ from capstan_gateway.guards.prompts.openai import OpenAiModeration
 from capstan_gateway.guards.prompts.packs import Pack, Part, packed
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
+from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.failures import NotAsked
 from capstan_gateway.pipeline.guards.asked.model import all_of, answers_of, model_of
 from capstan_gateway.pipeline.guards.asked.service import Service, post, service_at
 from capstan_gateway.pipeline.guards.asked.texts import INLINE_CHARS, last_question
 from capstan_gateway.pipeline.guards.port import Case
+from capstan_gateway.pipeline.guards.reading import INLINE_BYTES
 
 MOST_PACKS: Final = 64
 """Texts of one request that are asked about, as they fit into one question each."""
@@ -63,7 +64,7 @@ class Moderator:
     async def judge(self, case: Case) -> Sequence[Scan]:
         """Give the categories that are found, in every text."""
         ask = case.ask
-        large = ask.request.came > LARGE_BYTES
+        large = ask.request.came > INLINE_BYTES
         shown = await beside(self._deps.executor, partial(_shown, case)) if large else _shown(case)
         found: list[list[Finding]] = [[] for _ in shown]
         for parts, harms, names in await self._asked(ask, shown, everywhere=case.everywhere):
