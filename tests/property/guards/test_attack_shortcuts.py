@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from capstan_gateway.guards.attacks.keys import required
 from capstan_gateway.guards.attacks.patterns import PATTERNS, _characters, automaton
+from capstan_gateway.guards.text.codecs import _BASE64, _BASE64_BEGINS, _HEX, _HEX_BEGINS, begun
 from capstan_gateway.guards.text.fold import _form, fold
 
 SLOW = copy(automaton())
@@ -58,3 +59,23 @@ def test_places_are_counted_in_characters(text: str, data: st.DataObject) -> Non
     written = text.encode(errors="replace")
     places = data.draw(st.sets(st.integers(0, len(written))))
     assert _characters(written, places) == {one: len(written[:one].decode(errors="ignore")) for one in places}
+
+
+ENCODED = st.lists(
+    st.sampled_from(
+        ["SWdub3JlIGFsbCBwcmV2aW91cw", "49676e6f7265", "49 67 6e", "0x49", "0x", ", ", " ", "\n", "\r\n ", "=", "==", "-", "a",
+         "F", "1", "x", "é", "\u3000", "\u00a0", ":", "gateway/capstan_gateway", "ab" * 12, "z" * 16]
+    )
+    | st.text("0123456789abcdefABCDEFx =\n:-?", max_size=12),
+    max_size=30,
+).map("".join)  # fmt: skip
+
+
+@given(ENCODED)
+@settings(max_examples=500)
+def test_what_may_begin_an_encoding_hides_none(text: str) -> None:
+    """Base64 and hexadecimal digits are found where they are found when each place of a text is tried."""
+    for expression, begins in ((_BASE64, _BASE64_BEGINS), (_HEX, _HEX_BEGINS)):
+        assert [one.span() for one in begun(expression, text, begins)] == [
+            one.span() for one in expression.finditer(text)
+        ]

@@ -148,7 +148,7 @@ _JOINT: Final = re.compile(
     rb"|[ ](?:Bearer|Basic)[ ]|[ ](?=\S)"
 )
 _VALUE: Final = re.compile(rb"[!#$%&()*+./:=?@A-Z\[\]^_a-z{|}~0-9\\\xe9\xff-]{4,256}")
-_CODE: Final = re.compile(
+_CODE: Final = linear(
     rb"(?i)\$\{|\{\{|<|>|%\(|\(\)|\w\(|os\.environ|process\.env|getenv|env\[|config[.\[]|settings\.|self\.|this\.|secrets?\.|vault[.:]"
     rb"|\w\[|request\.|args\.|params"
 )
@@ -198,7 +198,7 @@ def _password(value: bytes, quoted: bool, signed: bool) -> float:
     kinds = _kinds(value)
     if _WORDY.match(value) or (value.isdigit() and len(value) < 4):
         return 0.45 if quoted and len(value) >= 8 else 0.2
-    if kinds >= 3 or (kinds == 2 and len(value) >= 6 and any(48 <= byte <= 57 for byte in value)):
+    if kinds >= 3 or (kinds == 2 and len(value) >= 6 and _DIGIT.search(value)):
         return 0.85
     return 0.6 if quoted or (value.isdigit() and len(value) >= 4) else 0.4
 
@@ -207,8 +207,7 @@ def _token(value: bytes, quoted: bool, signed: bool) -> float:
     """Give the same of a token: long, and without order."""
     if _CODE.search(value) or _filler(value) or _WORDY.match(value) or len(value) < 16:
         return 0
-    digits = any(48 <= byte <= 57 for byte in value)
-    if not digits or entropy(value) < 3.0 or b"://" in value:
+    if not _DIGIT.search(value) or entropy(value) < 3.0 or b"://" in value:
         return 0
     return 0.85 if signed or quoted else 0.55 if _kinds(value) >= 3 and len(value) >= 24 else 0.3
 
@@ -223,11 +222,15 @@ _FILLERS: Final = (
     b"your", b"xxx", b"***", b"...", b"example", b"changeme", b"placeholder", b"redacted", b"[", b"{",
 )  # fmt: skip
 _RANGES: Final = ((97, 122), (65, 90), (48, 57), (33, 47), (58, 64), (91, 96), (123, 126))
+_KINDS: Final = bytes(
+    next((kind + 1 for kind, (low, high) in enumerate(_RANGES) if low <= byte <= high), 0) for byte in range(256)
+)
+_DIGIT: Final = re.compile(rb"\d")
 
 
 def _kinds(value: bytes) -> int:
     """Count the kinds of characters in a value: small, capital, digit, other."""
-    return sum(any(low <= byte <= high for byte in value) for low, high in _RANGES)
+    return len(set(value.translate(_KINDS)) - {0})
 
 
 def entropy(value: bytes) -> float:

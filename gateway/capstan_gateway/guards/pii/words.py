@@ -46,6 +46,7 @@ class Word(StrEnum):
     """What else has numbers: orders, parcels, books."""
 
 
+_HIDDEN: Final = re.compile(f"{re.escape(HIDDEN)}+")
 _CAPITAL: Final = frozenset(
     ("ein", "dic", "cif", "pan", "hp", "hn", "mst", "aba", "run", "sin", "inn", "nit", "nie", "rut", "spi")
 )
@@ -104,9 +105,16 @@ class Words:
         """Give which words are where; what is hidden in front of an escaped letter is between no two."""
         if HIDDEN not in lowered:
             return self._automaton.find_matches_as_indexes(lowered, overlapping=True)
-        places = [place for place, character in enumerate(lowered) if character != HIDDEN]
+        cuts, gone, before = [0], [0], 0
+        for run in _HIDDEN.finditer(lowered):
+            cuts.append(run.start() - before)
+            before += run.end() - run.start()
+            gone.append(before)
         matches = self._automaton.find_matches_as_indexes(lowered.replace(HIDDEN, ""), overlapping=True)
-        return ((which, places[start], places[end - 1] + 1) for which, start, end in matches)
+        return (
+            (which, start + gone[bisect_right(cuts, start) - 1], end + gone[bisect_right(cuts, end - 1) - 1])
+            for which, start, end in matches
+        )
 
 
 class Hits:

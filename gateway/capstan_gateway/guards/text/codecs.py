@@ -12,6 +12,8 @@ from base64 import a85decode, b32decode
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import re2  # type: ignore[import-untyped]
+
 from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.text.views import Piece
 
@@ -50,9 +52,37 @@ _SIGNS: Final = """
 _MORSE_LETTERS: Final = dict(zip(_SIGNS.split(), "abcdefghijklmnopqrstuvwxyz0123456789.,?", strict=True))
 
 
+def _begins(pattern: bytes) -> "re2._Regexp[bytes]":
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = True
+    return re2.compile(pattern, options)
+
+
+_BASE64_BEGINS: Final = _begins(rb"[A-Za-z0-9+/_-]{14,}")
+_HEX_BEGINS: Final = _begins(rb"(?:(?:0x|=)?[0-9A-Fa-f]{2}[\s:,;?-]{0,2}){8}")
+_REACH: Final = 64
+
+
+def begun(expression: re.Pattern[str], text: str, begins: "re2._Regexp[bytes]") -> Iterator[re.Match[str]]:
+    """Give what `expression.finditer` gives, where each of its matches begins in a match of `begins`.
+
+    That looks, with RE2, at a text with `?` for all that is not ASCII. A match is one by its first `_REACH` characters.
+    """
+    at = 0
+    for place in begins.finditer(text.encode("ascii", "replace")):
+        start, end = place.span()
+        at = max(at, start)
+        while at < end and (found := expression.search(text, at, end + _REACH)) is not None and found.start() < end:
+            whole = expression.match(text, found.start())
+            if whole is not None:
+                yield whole
+            at = found.start() + 1 if whole is None else whole.end()
+
+
 def base64_runs(text: str) -> Iterator[Piece]:
     """Base64, also of URLs, without its padding, over several lines, or behind something that looks like it."""
-    for run in _BASE64.finditer(text):
+    for run in begun(_BASE64, text, _BASE64_BEGINS):
         written = run[0].rstrip("=")[:LONGEST]
         # NB: what is all small or all large is a word or a path: three bytes of text make at least one of each kind.
         if written.islower() or written.isupper() or written.isdigit():
@@ -113,7 +143,7 @@ def ascii85_runs(text: str) -> Iterator[Piece]:
 
 def hex_runs(text: str) -> Iterator[Piece]:
     """Bytes as two digits each, also with something between them."""
-    for run in _HEX.finditer(text):
+    for run in begun(_HEX, text, _HEX_BEGINS):
         digits = re.sub(r"0x|[^0-9A-Fa-f]+", "", run[0][: 4 * LONGEST])
         if said := _readable(bytes.fromhex(digits[: len(digits) // 2 * 2])):
             yield Piece(run.start(), run.end(), said)
