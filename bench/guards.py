@@ -2,8 +2,9 @@
 
     python bench/guards.py [--seconds 2] [--rounds 4] [--detectors] [--no-write]
 
-Detectors look at prompts of 8 KB and at texts up to 1 MB, of usual sentences with some personal data, each in this
-process, by CPU time; twice as long a text should take twice as long. Then two gateways that count requests, tokens and
+Detectors look at prompts of 8 KB of all kinds (bench/guards_texts.py) and at texts up to 1 MB, of usual sentences with
+some personal data, each in this process, by CPU time; twice as long a text should take twice as long, also one that is
+made to take long. Then two gateways that count requests, tokens and
 dollars (bench/gateway_governed.py), one of them with guards on what is asked and what is answered, by turns on one
 core. The ratios of one round can be believed where the machine's numbers cannot. At last the first content of a stream
 of 64 chunks from the simulator, whose tokens come one by one, beside the same without guards, by turns.
@@ -34,6 +35,8 @@ from gateway_report import GOVERNED, Numbers, Scenario
 from gateway_rivals import RIVALS, Rival, write_config
 from gateway_turns import Key, Turn, cell, running
 from gateway_upstreams import TPOT_MS, UPSTREAMS
+from guards_texts import KINDS as KINDS_OF_TEXT
+from guards_texts import SLOW, text_of
 
 from capstan_contract.config import GatewayConfig
 from capstan_contract.guards import (
@@ -61,40 +64,14 @@ GUARDED: Final = "Capstan, governed, with guards"
 PORTS: Final = 18140
 MOST_CONNECTIONS: Final = 32
 WORDS: Final = 1_000
-TEXTS: Final = 64
-SENTENCES: Final = (
-    "Could you summarise the attached report for the meeting on Thursday?",
-    "The parcel left the warehouse at noon and has not arrived.",
-    "Please leave out the first draft, the second one has the right numbers.",
-    "My program says connection reset by peer, and then stops.",
-    "How do I explain inflation to a class of twelve-year-olds?",
-    "The printer does not answer, although the cable is fine.",
-    "def total(prices): return sum(price for price in prices if price > 0)",
-    "In 1998 the river rose by 3.5 metres, and the old bridge was closed.",
-)
-PERSONAL: Final = (
-    "Write to jane.doe@example.org or call +49 30 901820 before noon.",
-    "The address 192.168.17.4 is that of version 12.4.1, order 4711-0815.",
-)
-RARE: Final = 25
-"""One sentence of so many has personal data, or what looks like it."""
+TEXTS: Final = 24
+"""Of each kind."""
 PATTERNS: Final = (
     r"\bTICKET-\d{4,8}\b",
     r"(?i)project\s+(?:falcon|osprey)",
     r"sk-[A-Za-z0-9]{20,60}",
     r"\b\w+@corp\.example\b",
 )
-
-
-def text_of(size: int, seed: int) -> str:
-    """Give a text of so many characters."""
-    choose = random.Random(seed)
-    parts: list[str] = []
-    while size > 0:
-        made = choose.choice(SENTENCES if choose.randrange(RARE) else PERSONAL) + " "
-        parts.append(made[:size])
-        size -= len(made)
-    return "".join(parts)
 
 
 def plain_guards(source: Source) -> tuple[AnyGuard, ...]:
@@ -138,22 +115,79 @@ def detectors_table() -> list[str]:
     sizes = [2**power * 1024 for power in range(6, 11)]
     rows = ["| 8 KB | p50, ms | p99, ms | 64 KB | " + " | ".join(f"{size // 1024} KB" for size in sizes[1:]) + " |"]
     rows.append("| --- |" + " ---: |" * (len(sizes) + 2))
-    texts = [text_of(8 * 1024, seed) for seed in range(TEXTS)]
+    texts = [text_of(8 * 1024, seed, kind) for kind in KINDS_OF_TEXT.values() for seed in range(TEXTS)]
     for name, looking in detectors():
         dear = "classifier" in name
         scan_ms(looking, texts[0])
-        times = sorted(scan_ms(looking, text) for text in (texts[:24] if dear else texts * 4))
+        times = sorted(scan_ms(looking, text) for text in (texts[:: TEXTS // 3] if dear else texts * 2))
         long = [min(scan_ms(looking, text_of(size, 1)) for _ in range(1 if dear else 3)) for size in sizes]
-        growth = [f"x {after / before:.2f}" for before, after in itertools.pairwise(long)]
-        cells = [
-            f"{statistics.median(times):.2f}",
-            f"{times[len(times) * 99 // 100]:.2f}",
-            f"{long[0]:.1f} ms",
-            *growth,
-        ]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append(f"| {name} | {middle(times)} | {high(times)} | {long[0]:.1f} ms | {growth(long)} |")
         print(rows[-1], flush=True)
     return rows
+
+
+def kinds_table() -> list[str]:
+    """Measure what each kind of text takes, each text by the best of some tries."""
+    pii, patterns = build_pii_and_patterns()
+    rows = ["| 8 KB of | PII, p50, ms | attack patterns | both | both, p99 |", "| --- |" + " ---: |" * 4]
+    everything: list[tuple[float, float]] = []
+    for name, kind in KINDS_OF_TEXT.items():
+        texts = [text_of(8 * 1024, seed, kind) for seed in range(TEXTS)]
+        both = [(best_ms([pii], text), best_ms([patterns], text)) for text in texts]
+        everything += both
+        rows.append(_kind_row(name, both))
+        print(rows[-1], flush=True)
+    rows.append(_kind_row("all of them", everything))
+    print(rows[-1], flush=True)
+    return rows
+
+
+def _kind_row(name: str, both: Sequence[tuple[float, float]]) -> str:
+    together = [sum(one) for one in both]
+    columns = [[one[0] for one in both], [one[1] for one in both], together]
+    return f"| {name} | {' | '.join(map(middle, columns))} | {high(together)} |"
+
+
+def slow_table() -> list[str]:
+    """Measure texts that are made to take long, PII and attack patterns together."""
+    sizes = [8 * 1024, *(2**power * 1024 for power in range(6, 11))]
+    rows = ["| made to take long | 8 KB | 64 KB | " + " | ".join(f"{size // 1024} KB" for size in sizes[2:]) + " |"]
+    rows.append("| --- |" + " ---: |" * len(sizes))
+    looking = build_pii_and_patterns()
+    for name, kind in SLOW.items():
+        times = [min(scan_ms(looking, text_of(size, 1, kind)) for _ in range(2)) for size in sizes]
+        rows.append(f"| {name} | {times[0]:.1f} ms | {times[1]:.0f} ms | {growth(times[1:])} |")
+        print(rows[-1], flush=True)
+    return rows
+
+
+def build_pii_and_patterns() -> tuple[Detector, Detector]:
+    """Make the two."""
+    pii = build_detector(plain_guards(Source.USER)[0])
+    attack = AttackGuard(name="a", type="PromptInjection", appliesTo=(Source.USER,))
+    if pii is None:
+        raise ValueError("a guard of type PII has a detector")
+    return pii, AttackDetector(attack.type, attack.sensitivity)
+
+
+def best_ms(looking: Sequence[Detector], text: str) -> float:
+    """Give the least of some times."""
+    return min(scan_ms(looking, text) for _ in range(5))
+
+
+def middle(times: Sequence[float]) -> str:
+    """Write the median."""
+    return f"{statistics.median(times):.2f}"
+
+
+def high(times: Sequence[float]) -> str:
+    """Write the 99th of a hundred."""
+    return f"{sorted(times)[len(times) * 99 // 100]:.2f}"
+
+
+def growth(times: Sequence[float]) -> str:
+    """Write how many times longer a text takes that is twice as long."""
+    return " | ".join(f"x {after / before:.2f}" for before, after in itertools.pairwise(times))
 
 
 def guarded_config() -> GatewayConfig:
@@ -291,6 +325,7 @@ def main() -> int:
     chosen = parser.parse_args()
     print(machine())
     lines = ["By `make bench-guards`, whose first lines say how it measures.", "", *detectors_table()]
+    lines += ["", *kinds_table(), "", *slow_table()]
     if not chosen.detectors:
         lines += ["", *gateways_tables(chosen.seconds, chosen.rounds)]
     if not chosen.no_write and not chosen.detectors:
