@@ -271,6 +271,18 @@ async def test_a_model_that_is_down_or_slow_could_not_decide(
         assert (await ask(gateway)).status_code == status
 
 
+async def test_a_category_that_the_model_never_tells_could_not_decide(
+    guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Llama Guard has no `violence`: the guard would find nothing; the log says once what there is."""
+    with caplog.at_level(logging.WARNING):
+        async with guarded.running(moderation(categories=(ModerationCategory(name="violence"),))) as gateway:
+            answers = [await ask(gateway) for _ in range(2)]
+    assert [one.status_code for one in answers] == [503, 503]
+    (told,) = [one for one in caplog.records if one.getMessage() == "a guard cannot decide"]
+    assert "violent-crimes" in str(vars(told)["reason"])
+
+
 async def test_a_model_that_is_not_served_could_not_decide(guarded: Guarded) -> None:
     """Closed, and said by the name of the guard."""
     async with guarded.running(moderation(model="test/gone")) as gateway:

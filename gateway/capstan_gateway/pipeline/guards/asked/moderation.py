@@ -1,5 +1,6 @@
 """Moderation: a model that moderates, or a service like OpenAI's, is asked about every text."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from capstan_gateway.guards.prompts.formats import check_categories, format_of
 from capstan_gateway.guards.prompts.harms import Harms, judged, union
 from capstan_gateway.guards.prompts.openai import OpenAiModeration
 from capstan_gateway.guards.prompts.packs import Pack, Part, packed
+from capstan_gateway.guards.prompts.unreadable import Unreadable
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import beside
@@ -27,6 +29,8 @@ from capstan_gateway.pipeline.guards.asked.service import Service, post, service
 from capstan_gateway.pipeline.guards.asked.texts import INLINE_CHARS, last_question
 from capstan_gateway.pipeline.guards.port import Case
 from capstan_gateway.pipeline.guards.reading import INLINE_BYTES
+
+log: Final = logging.getLogger(__name__)
 
 MOST_PACKS: Final = 64
 """Texts of one request that are asked about, as they fit into one question each."""
@@ -50,6 +54,7 @@ class Moderator:
         """Make it. ValueError when neither a model nor a service can be asked."""
         self._guard = guard
         self._deps = deps
+        self._said = False
         self._service = None if guard.url is None else service_at(guard.url)
         if (guard.model is None) == (guard.url is None):
             raise ValueError("it must have either a model or a url")
@@ -96,7 +101,7 @@ class Moderator:
             classifies = model.task is Task.CLASSIFY
             names = model.upstream_name, model.name, model.id
             form = format_of(self._guard.format, *names, classifies=classifies)
-        check_categories(form, self._guard.categories)
+        self._check(form)
         wanted = any(category.threshold is not None for category in self._guard.categories)
         prepare = partial(_prepared, shown, form, together=together, scores=wanted or not together)
         large = sum(len(one.text) for one in shown) > INLINE_CHARS
@@ -112,6 +117,16 @@ class Moderator:
             for number, harms in zip(question.numbers, form.read(question, answer), strict=True):
                 told[number].append(harms)
         return [(packs[n][0].parts, union(harms), form.names) for n, harms in enumerate(told)]
+
+    def _check(self, form: Format) -> None:
+        """Raise Unreadable when the policy waits for a category that the model never tells; say so once."""
+        try:
+            check_categories(form, self._guard.categories)
+        except Unreadable as error:
+            if not self._said:
+                self._said = True
+                log.warning("a guard cannot decide", extra={"guard": self._guard.name, "reason": str(error)})
+            raise
 
     async def _posted(self, ask: Ask, service: Service, question: Question, *, everywhere: bool) -> Mapping[str, Any]:
         guard, headers = self._guard, list[Header]()
