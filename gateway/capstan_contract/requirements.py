@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from capstan_contract.caches import CACHE_KIND, check_cache_body
 from capstan_contract.config import (
     CascadeBackend,
     CascadeEstimator,
@@ -24,7 +25,11 @@ from capstan_contract.limits import RATE_LIMIT_KIND, check_body
 
 BodyCheck = Callable[[Mapping[str, Any]], object]
 """Reads the body of a kind; raises a ValueError, such as ValidationError, when it cannot be read or enforced."""
-_BODIES: Final[Mapping[str, BodyCheck]] = {RATE_LIMIT_KIND: check_body, GUARD_KIND: check_guard_body}
+_BODIES: Final[Mapping[str, BodyCheck]] = {
+    RATE_LIMIT_KIND: check_body,
+    GUARD_KIND: check_guard_body,
+    CACHE_KIND: check_cache_body,
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Known:
         return replace(self, bodies={**self.bodies, **bodies})
 
 
-KNOWN: Final = Known(policy_kinds=frozenset((RATE_LIMIT_KIND, GUARD_KIND)))
-"""What this release knows: two kinds of policies, and no requirement yet."""
+KNOWN: Final = Known(policy_kinds=frozenset((RATE_LIMIT_KIND, GUARD_KIND, CACHE_KIND)))
+"""What this release knows: three kinds of policies, and no requirement yet."""
 
 
 def unknown_requirements(raw: Mapping[str, Any], known: Known) -> tuple[str, ...]:

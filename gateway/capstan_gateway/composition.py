@@ -42,6 +42,8 @@ from capstan_gateway.limits.room import Counting, make_counting
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.caches.kind import Caches
+from capstan_gateway.pipeline.caches.needs import Shared as SharedByCaches
 from capstan_gateway.pipeline.counted import Comparison
 from capstan_gateway.pipeline.deps import Deps, Outside
 from capstan_gateway.pipeline.guards.audit import Audit
@@ -194,7 +196,9 @@ class Gateway:
             ),
         )
         """The policies that judge what is asked and answered."""
-        self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, *kinds)
+        self.caches = Caches(SharedByCaches(deps=self.deps), secret_of=self.credentials.key)
+        """The policies that give answers again."""
+        self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, self.caches, *kinds)
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
@@ -374,6 +378,7 @@ class Gateway:
             self.deps.memory.retain((*runtime.by_id, AUTO))
             self.limits.retain(config)
             self.guards.retain(config)
+            self.caches.retain(config)
             if self.tokenizers is not None:
                 self.tokenizers.want(config.models)
                 self.metrics.tokenizer_faults.retain("tokenizer", self.tokenizers.names())

@@ -25,6 +25,7 @@
     ├── GuardBlocked          400   ask for something else: a guard does not let it pass
     ├── GuardUnavailable      503   try again: a guard could not check the request
     ├── AnswerNotChecked      502   a guard could not check the answer
+    ├── NotCached             504   ask without `only-if-cached`: there is no answer that is kept
     ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
     ├── UpstreamTimeout       504   the engine was too slow
     ├── ImageUnavailable 502, 504   try again: the host of an image that the request names failed, or was too slow
@@ -275,6 +276,16 @@ class GuardUnavailable(GatewayError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, headers=TRY_AGAIN)
+
+
+class NotCached(GatewayError):
+    """The client takes an answer out of a cache alone, and none is there: RFC 9111, section 5.2.1.7."""
+
+    status = 504
+    code = "cache_miss"
+
+    def __init__(self) -> None:
+        super().__init__("no answer to this request is cached, and it says `only-if-cached`")
 
 
 class AnswerNotChecked(GatewayError):

@@ -1,10 +1,15 @@
 """EndpointSlices to addresses, pure: which of them are ready, of which Service, on which named port."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 MAX_PORT: Final = 65535
+_SAFE: Final = "bcdfghjklmnpqrstvwxz2456789"
+_OF_REPLICA_SET: Final = re.compile(rf"(.+-[{_SAFE}]{{1,10}})-[{_SAFE}]{{5}}")
+"""A pod's name, when a ReplicaSet of a Deployment has made it: with the hash of its template. The letters are those of
+`SafeEncodeString` in k8s.io/apimachinery/pkg/util/rand."""
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 
 
@@ -21,6 +26,16 @@ class Address(NamedTuple):
 
     host: str
     port: int
+    template: str = ""
+    """The ReplicaSet that the pod is of: pods of one have one template. Empty where that is not known."""
+
+
+class Host(NamedTuple):
+    """One ready pod, on whatever port."""
+
+    address: str
+    template: str = ""
+    """As in `Address`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ class Slice:
     service: str
     family: str
     ports: tuple[tuple[str, int], ...]
-    hosts: tuple[str, ...]
+    hosts: tuple[Host, ...]
 
     @property
     def id(self) -> str:
@@ -50,18 +65,32 @@ def read_slice(item: dict[str, Any]) -> Slice | None:
         (str(port.get("name") or ""), port["port"]) for port in item.get("ports") or () if port.get("port") is not None
     )
     hosts = tuple(
-        endpoint["addresses"][0]
+        Host(_address(endpoint), template_of(endpoint))
         for endpoint in item.get("endpoints") or ()
         if endpoint.get("addresses") and is_ready(endpoint)
     )
     if not all(isinstance(port, int) and 0 < port <= MAX_PORT for _, port in ports):
         raise ValueError(f"a port must be from 1 to {MAX_PORT}")
-    if not all(isinstance(host, str) and host for host in hosts):
-        raise ValueError("an address must be a text")
     namespace, name = metadata.get("namespace"), metadata.get("name")
     if not (isinstance(namespace, str) and isinstance(name, str) and isinstance(service, str)):
         raise ValueError("an EndpointSlice has a namespace, a name and a Service")
     return Slice(namespace, name, service, str(item.get("addressType")), ports, hosts)
+
+
+def _address(endpoint: dict[str, Any]) -> str:
+    address = endpoint["addresses"][0]
+    if not isinstance(address, str) or not address:
+        raise ValueError("an address must be a text")
+    return address
+
+
+def template_of(endpoint: dict[str, Any]) -> str:
+    """Give the name of the ReplicaSet that a pod is of, by its own name; "" where it is of none."""
+    target = endpoint.get("targetRef")
+    if not isinstance(target, dict) or target.get("kind") != "Pod":
+        return ""
+    found = _OF_REPLICA_SET.fullmatch(str(target.get("name")))
+    return "" if found is None else found[1]
 
 
 def is_ready(endpoint: dict[str, Any]) -> bool:
@@ -82,8 +111,11 @@ def addresses(slices: Iterable[Slice], key: ServicePort) -> tuple[Address, ...]:
             continue
         for name, port in found.ports:
             if name == key.port_name:
-                by_family.setdefault(found.family, set()).update(Address(host, port) for host in found.hosts)
+                by_family.setdefault(found.family, set()).update(
+                    Address(host.address, port, host.template) for host in found.hosts
+                )
     for family in ("IPv4", "IPv6", "FQDN"):
         if by_family.get(family):
-            return tuple(sorted(by_family[family]))
+            # NB: two slices may tell of one pod, and one of them be late.
+            return tuple({(one.host, one.port): one for one in sorted(by_family[family])}.values())
     return ()

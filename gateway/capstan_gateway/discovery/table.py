@@ -132,7 +132,10 @@ def service_port(backend: ServiceBackend) -> ServicePort:
 
 def _endpoint(model_id: str, address: Address) -> Endpoint:
     host = f"[{address.host}]" if ":" in address.host else address.host
-    return Endpoint(id=f"{model_id}@{host}:{address.port}", host=address.host, port=address.port, base_path=b"/v1")
+    return Endpoint(
+        id=f"{model_id}@{host}:{address.port}", host=address.host, port=address.port, base_path=b"/v1",
+        template=address.template,
+    )  # fmt: skip
 
 
 def fixed_endpoints(model_id: str, backend: Backend, *, region: str = "") -> list[Endpoint]:

@@ -17,6 +17,7 @@ from capstan_gateway.headers import Header
 from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.images.gathered import GatheredImages
 from capstan_gateway.memory import MemoryBudget, Share
+from capstan_gateway.pipeline.cache_notes import CacheNote
 from capstan_gateway.pipeline.governed import Governed
 from capstan_gateway.pipeline.options import NO_OPTIONS, Options
 from capstan_gateway.pipeline.replaced import Replaced, Value
@@ -46,10 +47,10 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "_memory", "_root", "answered_by", "bill", "budget", "counted_by", "ended", "expires_at",
-        "gathered", "governed", "guarded", "holders", "inside", "may_wait", "model", "named", "options", "principal",
-        "replaced", "request", "request_id", "route_note", "runtime", "session", "started", "stats", "task", "trace",
-        "unchecked",
+        "_closers", "_memory", "_root", "answered_by", "bill", "budget", "cached", "counted_by", "ended", "expires_at",
+        "gathered", "governed", "guarded", "headers", "holders", "inside", "may_wait", "model", "named", "options",
+        "principal", "replaced", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
+        "task", "trace", "unchecked",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Ask:
         holders: int = 0,
         # NB: not for keywords alone: of those each default is looked up in a dictionary.
         bill: Bill | None = None,
+        headers: Sequence[Header] = (),
     ) -> None:
         self.request = request
         """What is asked now: a policy may have rewritten it."""
@@ -89,6 +91,10 @@ class Ask:
         """Who asks: models that this one may not use are not asked, whoever names them."""
         self.options: Final = options
         """What the client asks of the gateway itself."""
+        self.headers: Final = headers
+        """What the client's request says in its head."""
+        self.cached: CacheNote | None = None
+        """What a cache had to do with its answer, for headers; None where none is in force."""
         self.inside: tuple[Outer, ...] = ()
         """The layers that it is on its way through, the outermost first."""
         self.governed: Governed | None = None
@@ -135,7 +141,7 @@ class Ask:
             runtime=self.runtime, started=self.started, expires_at=self.expires_at, budget=self.budget,
             bill=None if settles else self.bill,
             request_id=self.request_id, trace=self.trace, session=self.session, principal=self.principal,
-            options=self.options,
+            options=self.options, headers=self.headers,
         )  # fmt: skip
         child.inside, child.governed = self.inside, self.governed
         if not settles:
@@ -160,6 +166,7 @@ class Ask:
         self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
         self.answered_by = child.answered_by
         self.counted_by = child.counted_by
+        self.cached = child.cached or self.cached
 
     def note_counting(self, seconds: float) -> None:
         """Note how long somebody was asked for the tokens of its prompt, which was no attempt to answer it."""

@@ -24,7 +24,7 @@ def resolve(delivery: Delivery, request: Request, budget: MemoryBudget) -> Ask:
     delivery.expires_at = expires_at = delivery.started + model.timeouts.totalSeconds
     delivery.ask = ask = Ask(
         request, model, runtime, delivery.started, expires_at, budget, delivery.request_id, delivery.trace,
-        delivery.session, delivery.principal, delivery.options, 1,
+        delivery.session, delivery.principal, delivery.options, 1, None, delivery.exchange.headers,
     )  # fmt: skip
     model.metrics.in_flight.value += 1
     return ask

@@ -1,6 +1,5 @@
 """Sending the reply: in one piece, or frame by frame as the engine produces them."""
 
-import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -9,20 +8,20 @@ from typing import Final
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import header_lines
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.cache_notes import cache_lines
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.frame_room import FREE_FRAME_BYTES, FrameRoom
 from capstan_gateway.pipeline.guards.heads import guard_lines
 from capstan_gateway.pipeline.limits.heads import limit_lines
+from capstan_gateway.pipeline.read_end import read_end
 from capstan_gateway.pipeline.reply import StreamReply, WholeReply
-from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.routing.verdicts import SERVER_ERROR
 from capstan_gateway.serving.refusals import respond_error
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import error_end
 from capstan_gateway.tokens.price import dollars_text
-from capstan_gateway.upstream.errors import UpstreamError
 
 STREAM_LINES: Final = header_lines(
     (
@@ -34,8 +33,6 @@ STREAM_LINES: Final = header_lines(
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _LONGEST_NAME: Final = 64
 _MOST_NAMES: Final = 64
-END_SECONDS: Final = 0.5
-"""How long to wait for the end of an upstream's body behind its last frame, to be able to use its connection again."""
 
 
 def _own_lines(delivery: Delivery, ask: Ask, deps: Deps) -> bytes:
@@ -53,6 +50,8 @@ def _own_lines(delivery: Delivery, ask: Ask, deps: Deps) -> bytes:
         lines += limit_lines(ask, time.time())
     if ask.guarded is not None or ask.unchecked:
         lines += guard_lines(ask.guarded or (), unchecked=ask.unchecked)
+    if ask.cached is not None:
+        lines += cache_lines(ask.cached)
     if ask.route_note or delivery.client_document is not None or delivery.trimmed is not None:
         lines += _further_lines(delivery, ask)
     return lines
@@ -142,17 +141,7 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
     source.finish()
     delivery.status = 200
     if not source.complete:
-        await _read_end(source)
-
-
-async def _read_end(source: DispatchedResponse) -> None:
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            while await source.receive():
-                pass
-    except (TimeoutError, UpstreamError):
-        # The answer is whole; closing the reply closes the connection.
-        return
+        await read_end(source)
 
 
 async def send_error(delivery: Delivery, error: GatewayError, relay: Relay | None = None) -> None:

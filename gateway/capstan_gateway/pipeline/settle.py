@@ -51,10 +51,10 @@ def settle_whole(
 
 
 def settle_stream_later(ask: Ask, model: ServedModel, relay: Relay) -> None:
-    """Have a stream settled when its ask ends, before its upstream is closed; sooner, where its cost is to be told."""
+    """Have a stream settled when its ask ends, before its upstream is closed; sooner, where who has seen its end wants
+    to know what it has cost."""
     ask.bill.open += 1
-    settling = partial(_settle_stream, ask.bill, model, ask.request, relay)
-    ask.on_end(ask.bill.soon(settling) if ask.options.cost else settling)
+    ask.on_end(ask.bill.soon(partial(_settle_stream, ask.bill, model, ask.request, relay)))
 
 
 def _settle_stream(bill: Bill, model: ServedModel, request: Request, relay: Relay) -> None:

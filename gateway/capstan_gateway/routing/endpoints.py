@@ -20,6 +20,7 @@ class EndpointSet:
         "_absent",
         "_registry",
         "_waiters",
+        "contents",
         "first_bytes",
         "heads",
         "max_waiting",
@@ -42,6 +43,8 @@ class EndpointSet:
         """Which beginnings of prompts many requests to the model share."""
         self.version = 0
         self.states: tuple[EndpointState, ...] = ()
+        self.contents: str | None = None
+        """What all of them run, as far as their names tell; None while they run different things, or there are none."""
         self.tiered = False
         """Whether endpoints have tiers and shares; see `routing.tiers`."""
         self.replace(endpoints)
@@ -64,6 +67,8 @@ class EndpointSet:
             self._registry.release(state)
         self.states = states
         self._absent.clear()
+        templates = {endpoint.template for endpoint in wanted}
+        self.contents = templates.pop() if len(templates) == 1 else None
         self.tiered = len(wanted) > 1 and any(endpoint.weight is not None for endpoint in wanted)
         self.version += 1
         for waiter in self._waiters:

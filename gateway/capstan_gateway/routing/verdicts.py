@@ -25,7 +25,14 @@ another model. Everything here is about requests of whose answer nothing has rea
 from enum import Enum
 from typing import Final
 
-from capstan_gateway.errors import AnswerNotChecked, GatewayError, GuardUnavailable, InvalidRequest, UpstreamRejected
+from capstan_gateway.errors import (
+    AnswerNotChecked,
+    GatewayError,
+    GuardUnavailable,
+    InvalidRequest,
+    NotCached,
+    UpstreamRejected,
+)
 from capstan_gateway.routing.unroutable import KeyMissing
 from capstan_gateway.upstream.errors import (
     BodyTooLarge,
@@ -135,8 +142,8 @@ def another_model(error: Exception, *, spent: bool = False) -> Elsewhere:
     if spent:
         return Elsewhere.NOWHERE
     if isinstance(error, GatewayError):
-        if isinstance(error, GuardUnavailable | AnswerNotChecked):
-            return Elsewhere.NOWHERE  # Another model may be without that guard.
+        if isinstance(error, GuardUnavailable | AnswerNotChecked | NotCached):
+            return Elsewhere.NOWHERE  # Another model may be without that guard, or that cache.
         if error.code == CONTEXT_LENGTH:
             return Elsewhere.LARGER_WINDOW
         goes_on = error.status >= SERVER_ERROR or error.status in (REQUEST_TIMEOUT, FULL)

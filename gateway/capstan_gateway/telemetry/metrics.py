@@ -203,6 +203,20 @@ class Metrics(Collector):
             "Price of what policies in mode Shadow asked models, on no client's bill, in US dollars.",
             ("policy",), unit=NANO,
         )  # fmt: skip
+        self.cache_requests = NumberFamily(
+            "counter", "llm_cache_requests_total",
+            "What caches had to do with requests; in mode Shadow what they would have had.",
+            ("policy", "mode", "outcome"),
+        )  # fmt: skip
+        self.cache_stored = NumberFamily("counter", "llm_cache_stored_total", "Answers that were kept.", ("policy",))
+        self.cache_saved_tokens = NumberFamily(
+            "counter", "llm_cache_saved_tokens_total", "Tokens of answers that were there.", ("policy",)
+        )
+        # NB: a gauge only in type, as llm_cost_dollars is.
+        self.cache_saved_dollars = NumberFamily(
+            "gauge", "llm_cache_saved_dollars", "Price of answers that were there, in US dollars.", ("policy",),
+            unit=NANO,
+        )  # fmt: skip
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []
@@ -241,6 +255,12 @@ class Metrics(Collector):
         """Forget GuardPolicies that are no longer in the config."""
         kept = frozenset(names)
         for family in (self.guard_decisions, self.guard_shadows_dropped, self.guard_shadows_cost):
+            family.retain("policy", kept)
+
+    def retain_caches(self, names: Iterable[str]) -> None:
+        """Forget CachePolicies that are no longer in the config."""
+        kept = frozenset(names)
+        for family in (self.cache_requests, self.cache_stored, self.cache_saved_tokens, self.cache_saved_dollars):
             family.retain("policy", kept)
 
 

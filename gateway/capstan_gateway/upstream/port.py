@@ -34,6 +34,8 @@ class Endpoint:
     """Share among endpoints of one tier, above 0; None: what they get is decided by their load."""
     credential: str | None = None
     """Name of the file with the key that this endpoint wants."""
+    template: str = ""
+    """The ReplicaSet whose pod it is: two of one run the same; empty where nobody knows."""
 
 
 class Sending(Protocol):

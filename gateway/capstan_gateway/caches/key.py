@@ -1,0 +1,149 @@
+"""What an answer is kept under: everything that it may depend on. Pure.
+
+    who may be given it  ─► the partition        tenant, and user where the policy or a redaction says so
+    who answers          ─► the identity         of the model's entry, the pods that serve it, and the guards in force
+    what is asked        ─► the digest           the document without what changes no answer, in one order of names
+
+What is not known is part of the key: a field that an engine understands and this release does not makes two requests
+two. What is left out stands in a list below, each with its reason, and tests hold that every field of what a request,
+an ask and a model's entry are made of is in one list or the other.
+
+Numbers are compared as they are written: 1 and 1.0 are two, because an engine may take them for two.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+
+from capstan_contract.config import ModelEntry
+from capstan_contract.entries import PolicyEntry, canonical
+from capstan_gateway.caches.port import CacheKey
+
+DIGEST_BYTES: Final = 32
+PARTITION_BYTES: Final = 16
+_MODEL_BYTES: Final = 8
+MOST_BYTES: Final = 1024**2
+"""Of a request that is looked for: larger ones hardly ever come twice, and to put one in order takes milliseconds."""
+
+EXCLUDED_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "model": "what it names is in the identity; aliases name one model",
+        "stream": "an answer is replayed in either form",
+        "stream_options": "which frames a stream has, not what it says",
+        "user": "engines take it for abuse reports; who asks is in the partition",
+        "safety_identifier": "as `user`",
+        "metadata": "labels of the client's own, which no model sees",
+        "store": "whether the provider keeps the answer",
+        "prompt_cache_key": "where the prompt's prefix is computed, not what comes of it",
+        "prompt_cache_retention": "as `prompt_cache_key`",
+        "cache_salt": "as `prompt_cache_key`",
+        "priority": "when it is answered",
+        "request_id": "a name of the request",
+        "rid": "as `request_id`",
+        "client_metadata": "what an agent says of itself; it is sent to no model",
+        "capstan": "what is asked of the gateway; it was read, and is sent to no model",
+    }
+)
+"""Fields of requests that change no answer, by their names; why."""
+
+KEYED_MODEL_FIELDS: Final = frozenset(
+    (
+        "id", "uid", "upstreamName", "revision", "task", "backend", "adapters", "capabilities", "contextWindow",
+        "maxOutputTokens", "compatibility",
+    )
+)  # fmt: skip
+"""Fields of a model's entry that an answer may depend on."""
+EXCLUDED_MODEL_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "requires": "what a gateway must know to serve it",
+        "policies": "the guards among them are in the identity by what they say",
+        "generation": "always 0",
+        "servedName": "a name",
+        "aliases": "names",
+        "created": "when",
+        "continuousUsage": "how usage is told",
+        "tokenizer": "how tokens are counted",
+        "price": "what it costs",
+        "weight": "how often it is chosen",
+        "auto": "whether it is chosen",
+        "fallbacks": "answers of others are not kept under its name",
+        "timeouts": "how long it may take; what is cut off is not kept",
+    }
+)
+"""Fields of a model's entry that no answer depends on; why."""
+
+
+def identity_of(entry: ModelEntry, guards: Iterable[PolicyEntry]) -> bytes:
+    """Digest what a model is: another model, revision or address, or another word in a guard, is another identity.
+
+    `guards` are the policies that judge its requests and answers, in any order.
+    """
+    model = entry.model_dump(mode="json", include=set(KEYED_MODEL_FIELDS))
+    judged = sorted([guard.id, guard.uid, guard.body] for guard in guards)
+    return blake2b(canonical([model, judged]), digest_size=DIGEST_BYTES).digest()
+
+
+def partition_of(*, tenant: str | None, user: str | None, secret: bytes = b"") -> str:
+    """Digest who may be given an answer: None stands for everybody. Two that differ in anything share nothing.
+
+    `secret` is a key of the installation's, of at most 64 bytes: without it nobody can tell whose a partition is.
+    """
+    who = canonical([tenant, user])
+    return blake2b(who, key=secret, digest_size=PARTITION_BYTES, person=b"partition").hexdigest()
+
+
+def model_of(model_id: str) -> str:
+    """Digest the id of a model, by which what is of it is purged."""
+    return blake2b(model_id.encode(), digest_size=_MODEL_BYTES, person=b"model").hexdigest()
+
+
+def canonical_request(document: Mapping[str, Any]) -> bytes | None:
+    """Write what is asked in one way, whatever the order of its names; None where that cannot be done.
+
+    One that is nested too deeply, or larger than MOST_BYTES, is none that is looked for.
+    """
+    asked = {name: value for name, value in document.items() if name not in EXCLUDED_FIELDS}
+    try:
+        written = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # Half of a surrogate pair, or a number of more than 64 bits: the other parser read it, this one writes it.
+        try:
+            written = json.dumps(asked, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+        except (ValueError, RecursionError):
+            return None
+    return written if len(written) <= MOST_BYTES else None
+
+
+def key_of(
+    asked: bytes,
+    *,
+    partition: str,
+    model: str,
+    identity: bytes,
+    contents: str,
+    upstream_name: str,
+    path: bytes,
+    dialect: str = "",
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    secret: bytes = b"",
+) -> CacheKey:
+    """Give the key of a request.
+
+    `asked` is what `canonical_request` has written; `contents` says which pods answer (their template), `upstream_name`
+    which adapter of the model; `path` and `dialect` what the answer looks like; `headers` are those that a provider is
+    sent of the client's, such as beta features.
+    """
+    parts = (
+        partition.encode(), identity, contents.encode(), upstream_name.encode(), path, dialect.encode(),
+        canonical([[name.decode("latin-1"), value.decode("latin-1")] for name, value in sorted(headers)]), asked,
+    )  # fmt: skip
+    digest = blake2b(key=secret, digest_size=DIGEST_BYTES, person=b"request")
+    for part in parts:
+        # Each with its length in front: no two requests run into each other.
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return CacheKey(partition, model, digest.digest())

@@ -1,0 +1,111 @@
+"""What a cache keeps, and what it gives back."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol
+
+from capstan_gateway.tokens.usage import Usage
+
+OWN_BYTES: Final = 512
+"""What an entry takes in memory beside its texts: the objects around it, its place among the others."""
+
+
+class Tier(StrEnum):
+    """Where an answer was found."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
+    SEMANTIC = "semantic"
+
+
+class Form(StrEnum):
+    """What the bytes of an entry are."""
+
+    ANSWER = "answer"
+    """The document of the whole answer as the route's engines give it: a chat completion, a list of embeddings."""
+    NATIVE = "native"
+    """The same in the dialect of the client."""
+    NATIVE_STREAM = "native-stream"
+    """The events of a stream in the dialect of the client."""
+
+
+class CacheKey(NamedTuple):
+    """What an entry is kept under. Two requests with one key get one answer."""
+
+    partition: str
+    """Who may be given it: a digest, which is part of every key in every tier. Nothing is found across partitions."""
+    model: str
+    """A digest of the id of the model: what is purged by model is found by it."""
+    digest: bytes
+    """Of the model's identity, of the guards in force, and of everything that is asked: 32 bytes."""
+
+    @property
+    def text(self) -> str:
+        """The same as a text, for stores and for clients: it says nothing to who does not know the request."""
+        return f"{self.partition}.{self.model}.{self.digest.hex()}"
+
+
+class Entry(NamedTuple):
+    """One answer."""
+
+    form: Form
+    body: bytes
+    content_type: bytes
+    created_ms: int
+    """Unix time. What was stored before a purge that is about it is not there any more."""
+    expires_ms: int
+    usage: Usage | None = None
+    """What it took to make it, as it was settled; None: nobody knows."""
+    nano_dollars: int | None = None
+    """What that cost; None: nobody has said what the model's tokens cost."""
+    question: str = ""
+    """What was asked, of entries that are found by what they mean: it is compared again at each hit."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it is counted as in memory."""
+        return len(self.body) + 4 * len(self.question) + OWN_BYTES
+
+
+class Found(NamedTuple):
+    """An entry, and how it was found."""
+
+    entry: Entry
+    tier: Tier
+    key: CacheKey
+    similarity: float | None = None
+    """Of what is asked to what was asked: in the tier that compares; None where it is the same."""
+
+
+class Lease(Protocol):
+    """The right to make an answer that is not there, among replicas. It lapses by itself when nobody renews it."""
+
+    def release(self) -> None:
+        """Give it back, soon: who waits finds what was stored, or asks for itself. Twice is harmless; never raises."""
+        ...
+
+
+class Looked(NamedTuple):
+    """What a look into a shared store has brought."""
+
+    entry: Entry | None = None
+    lease: Lease | None = None
+    """Set: this replica makes the answer. None with no entry: another one does just now, or nobody can say."""
+    waits: bool = False
+    """Whether another replica makes it just now."""
+
+
+class SharedEntries(Protocol):
+    """Entries that replicas share. No call raises: a store that is down has nothing, and takes nothing."""
+
+    async def look(self, key: CacheKey, *, lease: bool) -> Looked:
+        """Look for an entry; where it is not there, take the lease of it, if that is wanted and nobody has it."""
+        ...
+
+    async def put(self, key: CacheKey, entry: Entry) -> None:
+        """Write an entry."""
+        ...
+
+    async def drop(self, keys: Sequence[CacheKey]) -> None:
+        """Delete entries that turned out to be of no use."""
+        ...

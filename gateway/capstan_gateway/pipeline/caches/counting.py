@@ -1,0 +1,53 @@
+"""What is counted of one CachePolicy, and what it says of itself."""
+
+from typing import Final
+
+from capstan_contract.caches import CacheCounts
+from capstan_gateway.caches.port import Entry, Found, Tier
+from capstan_gateway.telemetry.cells import Number
+from capstan_gateway.telemetry.metrics import Metrics
+
+MISS: Final = "miss"
+BYPASS: Final = "bypass"
+STALE: Final = "stale-refused"
+JOINED: Final = "joined"
+
+
+class PolicyCells:
+    """The cells of one policy, looked up once."""
+
+    __slots__ = ("_hits", "bypassed", "joined", "misses", "saved_dollars", "saved_tokens", "stale", "stored")
+
+    def __init__(self, metrics: Metrics, policy: str, mode: str) -> None:
+        looks = metrics.cache_requests
+        self._hits: Final = {tier: looks.at(policy, mode, f"hit-{tier.value}") for tier in Tier}
+        self.misses: Number = looks.at(policy, mode, MISS)
+        self.joined: Number = looks.at(policy, mode, JOINED)
+        """Those who waited for an answer that somebody else had asked for."""
+        self.bypassed: Number = looks.at(policy, mode, BYPASS)
+        self.stale: Number = looks.at(policy, mode, STALE)
+        self.stored: Number = metrics.cache_stored.at(policy)
+        self.saved_tokens: Number = metrics.cache_saved_tokens.at(policy)
+        self.saved_dollars: Number = metrics.cache_saved_dollars.at(policy)
+
+    def hit(self, found: Found) -> None:
+        """Count an answer that was there, and what it saved."""
+        self._hits[found.tier].value += 1
+        self.saved(found.entry)
+
+    def saved(self, entry: Entry) -> None:
+        """Count what nobody had to compute."""
+        if entry.usage is not None:
+            self.saved_tokens.value += entry.usage.prompt_tokens + entry.usage.completion_tokens
+        self.saved_dollars.value += entry.nano_dollars or 0
+
+    def counts(self, *, entries: int, size: int, redis_down: bool) -> CacheCounts:
+        """Give all of it."""
+        return CacheCounts(
+            memoryHits=int(self._hits[Tier.MEMORY].value + self.joined.value),
+            redisHits=int(self._hits[Tier.REDIS].value),
+            semanticHits=int(self._hits[Tier.SEMANTIC].value), misses=int(self.misses.value),
+            bypassed=int(self.bypassed.value), stored=int(self.stored.value),
+            savedTokens=int(self.saved_tokens.value), savedNanoDollars=int(self.saved_dollars.value),
+            entries=entries, bytes=size, redisDown=redis_down,
+        )  # fmt: skip

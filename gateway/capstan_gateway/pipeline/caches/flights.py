@@ -1,0 +1,369 @@
+"""One call for all who ask the same at once, on one replica.
+
+    ask A ──► joins ─┐
+    ask B ──► joins ─┼── the flight's own ask ──► a task of its own ──► the shared store, else the model
+    ask C ──► joins ─┘         │
+                               └─► an answer in one piece, or the recording of a stream, read from its beginning
+
+That A's client goes takes nothing from B. When the last one has left, the task is cancelled and the upstream with it.
+What the call costs is on the bill of the one who has waited longest when it is over; to the others it is an answer that
+was there. When it fails before a model has said anything, those who only waited ask for themselves.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from capstan_gateway.caches.port import Found
+from capstan_gateway.errors import OUT_OF_TIME, GatewayError, ShuttingDown, UpstreamTimeout
+from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.caches.recording import Reader, Recording
+from capstan_gateway.pipeline.engine_answer import asked_by
+from capstan_gateway.pipeline.frame_room import FrameRoom
+from capstan_gateway.pipeline.held import HeldSource
+from capstan_gateway.pipeline.read_end import read_end
+from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
+from capstan_gateway.pipeline.request import Request
+from capstan_gateway.pipeline.watch import OVERTIME_SECONDS
+from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
+from capstan_gateway.streaming.around import RelayAround
+from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.streaming.port import Relay
+from capstan_gateway.streaming.relay import StreamRelay
+from capstan_gateway.tokens.bill import Bill
+from capstan_gateway.tokens.usage import Usage
+
+KEEP_SECONDS: Final = 5.0
+"""How long it may take to keep an answer; nobody waits for that."""
+MOST_JOINED: Final = 4096
+"""Who waits for one answer at once; the next one begins another flight."""
+log: Final = logging.getLogger(__name__)
+_WAITS: Final = frozenset((408, 429))
+"""Refusals that are not about what the request says."""
+Work = Callable[["Flight"], Awaitable[Found | Reply]]
+"""Finds or makes the answer, with the flight's own ask."""
+Landed = Callable[["Flight", WholeReply | None, bytes | None], Awaitable[None]]
+"""Takes an answer that came whole: in one piece, or as the frames of a stream."""
+
+
+class Joined:
+    """One ask that waits for a flight."""
+
+    __slots__ = ("ask", "flight", "leads", "left")
+
+    def __init__(self, ask: Ask, flight: "Flight", *, leads: bool) -> None:
+        self.ask: Final = ask
+        self.flight: Final = flight
+        self.leads: Final = leads
+        """Whether the call was begun for it."""
+        self.left = False
+
+    def leave(self) -> None:
+        """Wait no more: a closer of its ask."""
+        if not self.left:
+            self.left = True
+            self.flight.without(self)
+
+
+class Flight:
+    """One answer in the making. Begin it with `Flights.begin`; only the loop's thread touches it."""
+
+    def __init__(self, ask: Ask, *, over: Callable[[], None]) -> None:
+        self.ask: Final = ask
+        """Its own, with a bill of its own."""
+        self.started_ms = 0
+        """Unix time."""
+        self.found: Found | None = None
+        """Set where it came out of a cache."""
+        self.reply: Reply | None = None
+        self.recording: Recording | None = None
+        self.closers: list[Callable[[], object]] = []
+        """Called when it is over, and what it brought is kept. They do not wait."""
+        self._over = over
+        self._joined: dict[Joined, None] = {}
+        self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._error: BaseException | None = None
+        self._ended = False
+        self._led = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def joinable(self) -> bool:
+        """Whether one more may join: also while an answer that is whole is on its way into the cache."""
+        recording = self.recording
+        return (
+            self._error is None
+            and len(self._joined) < MOST_JOINED
+            and (recording is None or recording.is_kept)
+            and not (self._ended and self.reply is None and self.found is None)
+        )
+
+    def start(self, background: Background, work: Work, landed: Landed) -> None:
+        """Begin to work. Raises Overloaded."""
+        self._task = background.start(self._run(work, landed))
+
+    def join(self, ask: Ask) -> Joined:
+        """Wait on behalf of an ask, until that ends."""
+        joined = Joined(ask, self, leads=not self._led)
+        self._led = True
+        self._joined[joined] = None
+        ask.on_end(joined.leave)
+        if self._ended:
+            ask.bill.cached = _as_cached(self.ask.bill)
+        return joined
+
+    async def begun(self) -> None:
+        """Wait until there is a reply, or the beginning of one. Raises why there is none."""
+        await asyncio.shield(self._begun)
+        if self._error is not None:
+            raise self._error
+
+    def tell(self, joined: Joined) -> None:
+        """Have one who waited know what was done for the answer: whoever led did it."""
+        ask, mine = joined.ask, self.ask
+        if joined.leads:
+            ask.join(mine, answers=self._error is None)
+        elif self._error is None:
+            ask.answered_by = mine.answered_by
+        if self._error is not None:
+            return
+        ask.route_note = mine.route_note or ask.route_note
+        for name, word in mine.guarded or ():
+            ask.note_guard(name, word)
+        if mine.unchecked:
+            ask.note_unchecked()
+
+    def without(self, joined: Joined) -> None:
+        """One fewer waits; the last one stops the work, and bears what it has cost so far."""
+        last = len(self._joined) == 1
+        if last and not self._ended:
+            self._end(ShuttingDown())
+            if self._task is not None:
+                self._task.cancel()
+        self._joined.pop(joined, None)
+
+    async def _run(self, work: Work, landed: Landed) -> None:
+        deadline = asyncio.timeout_at(self.ask.expires_at + OVERTIME_SECONDS)
+        try:
+            async with deadline:
+                found = await work(self)
+                if isinstance(found, Found):
+                    self.found = found
+                else:
+                    self.reply = found
+                frames = await self._record(found) if isinstance(found, StreamReply) else None
+        except TimeoutError as error:
+            self._end(UpstreamTimeout(OUT_OF_TIME) if deadline.expired() else error)
+        except asyncio.CancelledError:
+            self._end(ShuttingDown())
+            raise
+        except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
+            self._end(error)
+        else:
+            # NB: from here on nobody who leaves stops it: what was paid for is kept.
+            self._end(None)
+            if isinstance(found, StreamReply):
+                await _finish(found)
+            self.ask.end()
+            await self._keep(landed, found if isinstance(found, WholeReply) else None, frames)
+        finally:
+            self.ask.end()
+            self._over()
+            for close in self.closers:
+                close()
+
+    async def _record(self, reply: StreamReply) -> bytes | None:
+        """Take the frames of a stream as they come; give all of them, None where they are no answer to keep."""
+        recording = self.recording = Recording(self.ask.share(), whose=reply.source.endpoint.id)
+        relay, source = reply.relay, reply.source
+        room = FrameRoom(self.ask.share, whose=source.endpoint.id)
+        recording.add(reply.first)
+        self._tell_begun()
+        try:
+            if reply.broken is not None:
+                raise reply.broken
+            while not relay.done:
+                await recording.room()
+                data = await source.receive()
+                recording.add(relay.feed(data) if data else relay.finish())
+                room.reckon(relay.kept)
+        except StreamBroken as broken:
+            source.blame(type(broken).__name__)
+            recording.add(broken.before)
+            broken.before = b""
+            raise
+        return None if relay.error is not None else recording.body()
+
+    async def _keep(self, landed: Landed, whole: WholeReply | None, frames: bytes | None) -> None:
+        if whole is None and frames is None:
+            return
+        try:
+            async with asyncio.timeout(KEEP_SECONDS):
+                await landed(self, whole, frames)
+        except (TimeoutError, GatewayError):
+            log.warning("an answer was not kept", extra={"request_id": self.ask.request_id.decode()})
+
+    def _tell_begun(self) -> None:
+        if not self._begun.done():
+            self._begun.set_result(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        """It is over, once: what it has used is settled and given to who bears it, and those who wait are told."""
+        if self._ended:
+            return
+        self._ended = True
+        self._error = error
+        if error is not None:
+            self._over()
+            self.ask.end()
+        self.ask.bill.settle_streams()
+        self._charge()
+        if self.recording is not None:
+            self.recording.end(error)
+        self._tell_begun()
+
+    def _charge(self) -> None:
+        bearer = next(iter(self._joined), None)
+        if bearer is None:
+            return
+        bill = self.ask.bill
+        _move(bill, bearer.ask.bill)
+        if self._error is None:
+            cached = _as_cached(bill)
+            for joined in self._joined:
+                if joined is not bearer and cached is not None:
+                    joined.ask.bill.cached = cached
+
+
+async def _finish(reply: StreamReply) -> None:
+    """Let go of the engine behind its last frame."""
+    source, error = reply.source, reply.relay.error
+    if error is not None and error.status >= SERVER_ERROR:
+        source.blame("error-event")
+    source.finish()
+    if not source.complete:
+        await read_end(source)
+
+
+def _move(bill: Bill, to: Bill) -> None:
+    for usage, how, answered, nano_dollars, model in bill.settled:
+        to.add(usage, how, nano_dollars, answered, model)
+
+
+def _as_cached(bill: Bill) -> tuple[Usage, int] | None:
+    for usage, _, answered, nano_dollars, _ in reversed(bill.settled):
+        if answered:
+            return usage, nano_dollars or 0
+    return None
+
+
+class Flights:
+    """Those that are under way, by what they are about."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._flights: dict[object, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def find(self, key: object) -> Flight | None:
+        """Give the one that one more may join; None when there is none."""
+        flight = self._flights.get(key)
+        return flight if flight is not None and flight.joinable else None
+
+    def begin(self, key: object, ask: Ask, work: Work, landed: Landed, *, now_ms: int) -> Joined:
+        """Begin one on behalf of an ask, which joins it. `key` None: nobody else may. Raises Overloaded."""
+        flight = Flight(ask.fork(settles=True), over=lambda: self._forget(key, flight))
+        flight.ask.governed, flight.ask.inside = ask.governed, ask.inside
+        flight.started_ms = now_ms
+        flight.start(self._background, work, landed)
+        if key is not None:
+            self._flights[key] = flight
+        return flight.join(ask)
+
+    def _forget(self, key: object, flight: Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+
+def is_of_the_request(error: BaseException) -> bool:
+    """Whether the same request would fail again, whoever asks."""
+    return (
+        isinstance(error, GatewayError) and CLIENT_ERROR <= error.status < SERVER_ERROR and error.status not in _WAITS
+    )
+
+
+# --- what one who has joined gives on ---------------------------------------------------------------------------------
+
+
+def stream_of(joined: Joined, request: Request) -> StreamReply:
+    """Give the stream of a flight as one who has joined it gets it. Its recording is there."""
+    flight = joined.flight
+    reply, recording = flight.reply, flight.recording
+    if not isinstance(reply, StreamReply) or recording is None:
+        raise RuntimeError("the flight has brought no stream")
+    source = _Read(joined, reply, recording.reader())
+    joined.ask.on_end(source.close)
+    relay: Relay
+    if reply.native:
+        relay = _Passed(reply.relay, source)
+    else:
+        relay = StreamRelay(strip_usage=not request.usage_asked, asked=asked_by(request))
+    return StreamReply(relay.feed(source.reader.ready()), source, relay, reply.native)
+
+
+class _Read(HeldSource):
+    """Implements `routing.port.DispatchedResponse`: gives the frames of a recording."""
+
+    def __init__(self, joined: Joined, reply: StreamReply, reader: Reader) -> None:
+        self.endpoint = reply.source.endpoint
+        self.headers = reply.source.headers
+        self.reader: Final = reader
+        self._joined = joined
+
+    @property
+    def complete(self) -> bool:  # type: ignore[override]
+        """Whether all of it was read."""
+        return self.reader.is_done
+
+    async def receive(self) -> bytes:
+        """Give what came since, waiting if that is nothing; b"" behind the end."""
+        return await self.reader.read()
+
+    def close(self) -> None:
+        """Read no more, and wait for nothing."""
+        self.reader.close()
+        self._joined.leave()
+
+
+class _Passed(RelayAround):
+    """The relay of frames that are the client's already: in its own dialect."""
+
+    def __init__(self, inner: Relay, source: _Read) -> None:
+        super().__init__(inner)
+        self._source = source
+
+    @property
+    def done(self) -> bool:
+        """The end was given out."""
+        return self._source.reader.is_done
+
+    @property
+    def kept(self) -> int:
+        """Nothing: the recording is reckoned where it is made."""
+        return 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Give the frames, which are whole."""
+        return data
+
+    def finish(self) -> bytes:
+        """Give nothing: the end was among the frames."""
+        return b""
+
+    def failure(self, error: GatewayError) -> bytes:
+        """Give the frames that end a stream which has begun and cannot go on."""
+        return self._inner.failure(error)

@@ -1,0 +1,115 @@
+"""From the config to the layers of CachePolicies."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from capstan_contract.caches import CACHE_KIND, CacheBody, CachesReport, read_cache_body
+from capstan_contract.config import GatewayConfig, ModelEntry
+from capstan_contract.entries import PolicyEntry
+from capstan_contract.guards import GUARD_KIND
+from capstan_contract.limits import Mode
+from capstan_gateway.caches.key import identity_of
+from capstan_gateway.caches.memory import MemoryEntries
+from capstan_gateway.caches.port import SharedEntries
+from capstan_gateway.pipeline.caches.counting import PolicyCells
+from capstan_gateway.pipeline.caches.flights import Flights
+from capstan_gateway.pipeline.caches.layer import CacheLayer
+from capstan_gateway.pipeline.caches.needs import Room, Shared
+
+
+class Around(NamedTuple):
+    """A policy, and the model around which it acts, as it is in one config."""
+
+    id: str
+    body: CacheBody
+    model_id: str
+    identity: bytes
+    """Of the model and of the guards in force on it."""
+    secret: bytes
+
+
+class Caches:
+    """The kind; `policies.PolicyKind`. What a policy keeps lasts as long as its body stays what it is."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        entries_of: Callable[[str, CacheBody, bytes], SharedEntries | None] = lambda _id, _body, _secret: None,
+        secret_of: Callable[[str], bytes | None] = lambda _: None,
+    ) -> None:
+        """Make it. `entries_of` gives what replicas share of a policy, `secret_of` the key in a credential file."""
+        self._shared = shared
+        self._entries_of = entries_of
+        self._secret_of = secret_of
+        self._since = shared.now_ms() // 1000
+        self._config: GatewayConfig | None = None
+        self._bodies: dict[str, CacheBody] = {}
+        self._guards: dict[str, PolicyEntry] = {}
+        self._rooms: dict[str, Room] = {}
+
+    def in_force(self, config: GatewayConfig, entry: ModelEntry) -> Iterable[tuple[str, Around]]:
+        """Give the policies on a model, the one that only looks on first. There is a layer for each model."""
+        if not entry.policies:
+            return ()
+        if config is not self._config:
+            self._read(config)
+        found = [(id, self._bodies[id]) for id in entry.policies if id in self._bodies]
+        if not found:
+            return ()
+        identity = identity_of(entry, (self._guards[id] for id in entry.policies if id in self._guards))
+        return [
+            (f"{id}@{entry.id}", Around(id, body, entry.id, identity, self._secret(body)))
+            for id, body in sorted(found, key=lambda one: one[1].mode is Mode.ENFORCE)
+        ]
+
+    def _secret(self, body: CacheBody) -> bytes:
+        return (self._secret_of(body.encryptionFile) or b"") if body.encryptionFile is not None else b""
+
+    def _read(self, config: GatewayConfig) -> None:
+        self._bodies = {entry.id: read_cache_body(entry) for entry in config.policies if entry.kind == CACHE_KIND}
+        self._guards = {entry.id: entry for entry in config.policies if entry.kind == GUARD_KIND}
+        self._config = config
+
+    def build(self, id: str, spec: Around) -> CacheLayer:  # noqa: ARG002 - the id is made of what `spec` says
+        """Give the layer."""
+        room = self._rooms.get(spec.id)
+        if room is None or room.body != spec.body or room.secret != spec.secret:
+            room = self._rooms[spec.id] = self._room(spec)
+        enforces = spec.body.mode is Mode.ENFORCE
+        return CacheLayer(room, self._shared, model_id=spec.model_id, identity=spec.identity, enforces=enforces)
+
+    def _room(self, spec: Around) -> Room:
+        body, deps = spec.body, self._shared.deps
+        name = spec.id.partition("/")[2]
+        return Room(
+            body=body,
+            memory=MemoryEntries(
+                max_bytes=body.memory.maxBytes, max_entries=body.memory.maxEntries, now_ms=self._shared.now_ms
+            ),
+            flights=Flights(deps.background),
+            cells=PolicyCells(deps.metrics, name, body.mode.value.lower()),
+            shared=None if body.redis is None else self._entries_of(spec.id, body, spec.secret),
+            secret=spec.secret,
+        )
+
+    def retain(self, config: GatewayConfig) -> None:
+        """Forget what is of no policy of the config that is in use now."""
+        if config is not self._config:
+            self._read(config)
+        self._rooms = {id: room for id, room in self._rooms.items() if id in self._bodies}
+        self._shared.deps.metrics.retain_caches(id.partition("/")[2] for id in self._bodies)
+
+    def rooms(self) -> Iterable[tuple[str, Room]]:
+        """Give what policies keep, each with the id of its entry."""
+        return tuple(self._rooms.items())
+
+    def report(self) -> CachesReport:
+        """Say what each policy has done, as far as this gateway has seen."""
+        policies = {
+            id: room.cells.counts(entries=len(room.memory), size=room.memory.bytes, redis_down=False)
+            for id, room in sorted(self._rooms.items())
+        }
+        return CachesReport(
+            since=self._since, shared=any(room.shared for room in self._rooms.values()), policies=policies
+        )

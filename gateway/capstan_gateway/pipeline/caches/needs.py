@@ -1,0 +1,39 @@
+"""What all CachePolicies share, and what each of them keeps across configs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from capstan_contract.caches import CacheBody
+from capstan_gateway.caches.memory import MemoryEntries
+from capstan_gateway.caches.port import SharedEntries
+from capstan_gateway.pipeline.caches.counting import PolicyCells
+from capstan_gateway.pipeline.caches.flights import Flights
+from capstan_gateway.pipeline.deps import Deps
+
+
+def unix_ms() -> int:
+    """Give the time, in milliseconds of Unix."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all policies have in common."""
+
+    deps: Deps
+    now_ms: Callable[[], int] = unix_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What one policy keeps, whatever the config around it."""
+
+    body: CacheBody
+    memory: MemoryEntries
+    flights: Flights
+    cells: PolicyCells
+    shared: SharedEntries | None = None
+    """None: the policy shares nothing, or there is no Redis."""
+    secret: bytes = b""
+    """What keys and entries are sealed with."""

@@ -1,0 +1,84 @@
+"""From an answer to the entry that is kept of it; None where it is not one to keep. Pure, and a thin shell."""
+
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from capstan_gateway.caches.port import Entry, Form
+from capstan_gateway.caches.storable import (
+    is_complete,
+    is_complete_list,
+    is_complete_message,
+    is_complete_response,
+)
+from capstan_gateway.dialects.clients.spoken import MESSAGES
+from capstan_gateway.headers import JSON
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.pipeline.beside import beside
+from capstan_gateway.pipeline.caches.question import LISTS, Question
+from capstan_gateway.pipeline.caches.replay import assembled, native_end, with_cached_usage
+from capstan_gateway.pipeline.reply import WholeReply
+from capstan_gateway.pipeline.request import Request
+
+INLINE_BYTES: Final = 16 * 1024
+"""What is larger is read beside the loop: some 0.3 ms for 16 KiB of frames."""
+MOST_BYTES: Final = 4 * 1024**2
+"""Of an answer; larger ones are not kept."""
+OK: Final = 200
+
+
+async def entry_of(
+    question: Question,
+    request: Request,
+    whole: WholeReply | None,
+    frames: bytes | None,
+    *,
+    created_ms: int,
+    ttl_ms: int,
+    executor: Threads,
+) -> Entry | None:
+    """Give what is kept of an answer in one piece, or of the frames of a stream. Raises Overloaded."""
+    size = len(whole.body if whole is not None else frames or b"")
+    if size > MOST_BYTES:
+        return None
+    make = partial(_entry, question, request, whole, frames, created_ms, created_ms + ttl_ms)
+    return make() if size <= INLINE_BYTES else await beside(executor, make)
+
+
+def _entry(
+    question: Question, request: Request, whole: WholeReply | None, frames: bytes | None, created: int, expires: int
+) -> Entry | None:
+    if whole is not None:
+        if whole.status != OK or whole.withheld:
+            return None
+        answer = _read(whole.body)
+        if not _is_whole(answer, question, request, native=whole.native):
+            return None
+        form = Form.NATIVE if whole.native else Form.ANSWER
+        # NB: only a chat or text completion tells its usage in fields that every client knows.
+        body = whole.body if whole.native or not isinstance(answer, dict) else with_cached_usage(answer)
+        return Entry(form, body, whole.content_type, created, expires)
+    if question.native:
+        if not _is_whole(native_end(frames or b""), question, request, native=True):
+            return None
+        return Entry(Form.NATIVE_STREAM, frames or b"", b"text/event-stream", created, expires)
+    answer = assembled(frames or b"")
+    if answer is None or not is_complete(answer, tools=question.tools):
+        return None
+    return Entry(Form.ANSWER, with_cached_usage(answer), JSON, created, expires)
+
+
+def _is_whole(answer: Any, question: Question, request: Request, *, native: bool) -> bool:
+    if native:
+        judge = is_complete_message if request.route.dialect is MESSAGES else is_complete_response
+        return judge(answer, tools=question.tools)
+    field = LISTS.get(request.route.upstream_path)
+    return is_complete(answer, tools=question.tools) if field is None else is_complete_list(answer, field=field)
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
