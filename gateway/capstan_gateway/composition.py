@@ -15,6 +15,7 @@ from capstan_contract.config import GatewayConfig
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.names import AUTO
 from capstan_contract.requirements import KNOWN
+from capstan_gateway.caches.room import SharedCaches
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.directory import DirectorySource
 from capstan_gateway.config.kubernetes import ConfigMapSource
@@ -44,6 +45,7 @@ from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.caches.kind import Caches
 from capstan_gateway.pipeline.caches.needs import Shared as SharedByCaches
+from capstan_gateway.pipeline.caches.needs import unix_ms
 from capstan_gateway.pipeline.counted import Comparison
 from capstan_gateway.pipeline.deps import Deps, Outside
 from capstan_gateway.pipeline.guards.audit import Audit
@@ -196,7 +198,16 @@ class Gateway:
             ),
         )
         """The policies that judge what is asked and answered."""
-        self.caches = Caches(SharedByCaches(deps=self.deps), secret_of=self.credentials.key)
+        shared_caches = (
+            None
+            if settings.redis_url is None
+            else SharedCaches(settings, metrics=self.metrics, rng=self._rng, now_ms=unix_ms)
+        )
+        self.caches = Caches(
+            SharedByCaches(deps=self.deps),
+            secret_of=self.credentials.key,
+            **({} if shared_caches is None else {"entries_of": shared_caches.of}),
+        )
         """The policies that give answers again."""
         self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, self.caches, *kinds)
         self.metrics.before_collect.append(self._read_gauges)
@@ -204,6 +215,8 @@ class Gateway:
         self.lifecycle.add(request_log, Phase.OUTBOX)
         self.lifecycle.add(audit, Phase.OUTBOX)
         self.stores.live_in(self.lifecycle)
+        if shared_caches is not None:
+            shared_caches.live_in(self.lifecycle)
         self._counting.live_in(self.lifecycle)
         self.lifecycle.add(Closing("upstream", self.client.aclose), Phase.CLIENT)
         for client in self._outside:

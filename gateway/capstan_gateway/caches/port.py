@@ -98,6 +98,11 @@ class Looked(NamedTuple):
 class SharedEntries(Protocol):
     """Entries that replicas share. No call raises: a store that is down has nothing, and takes nothing."""
 
+    @property
+    def is_down(self) -> bool:
+        """Whether the store does not answer, as far as is known."""
+        ...
+
     async def look(self, key: CacheKey, *, lease: bool) -> Looked:
         """Look for an entry; where it is not there, take the lease of it, if that is wanted and nobody has it."""
         ...

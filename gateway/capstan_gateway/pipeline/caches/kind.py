@@ -1,6 +1,7 @@
 """From the config to the layers of CachePolicies."""
 
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from typing import NamedTuple
 
 from capstan_contract.caches import CACHE_KIND, CacheBody, CachesReport, read_cache_body
@@ -8,6 +9,7 @@ from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.limits import Mode
+from capstan_gateway.caches.codec import SECRET_BYTES
 from capstan_gateway.caches.key import identity_of
 from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import SharedEntries
@@ -15,6 +17,13 @@ from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
 from capstan_gateway.pipeline.caches.layer import CacheLayer
 from capstan_gateway.pipeline.caches.needs import Room, Shared
+
+EntriesOf = Callable[[str, CacheBody, bytes], SharedEntries | None]
+"""Gives what replicas share of a policy, by its id, its body and what its entries are sealed with."""
+
+
+def _nothing_shared(_id: str, _body: CacheBody, _secret: bytes) -> SharedEntries | None:
+    return None
 
 
 class Around(NamedTuple):
@@ -35,7 +44,7 @@ class Caches:
         self,
         shared: Shared,
         *,
-        entries_of: Callable[[str, CacheBody, bytes], SharedEntries | None] = lambda _id, _body, _secret: None,
+        entries_of: EntriesOf = _nothing_shared,
         secret_of: Callable[[str], bytes | None] = lambda _: None,
     ) -> None:
         """Make it. `entries_of` gives what replicas share of a policy, `secret_of` the key in a credential file."""
@@ -64,7 +73,8 @@ class Caches:
         ]
 
     def _secret(self, body: CacheBody) -> bytes:
-        return (self._secret_of(body.encryptionFile) or b"") if body.encryptionFile is not None else b""
+        given = None if body.encryptionFile is None else self._secret_of(body.encryptionFile)
+        return b"" if given is None else blake2b(given, digest_size=SECRET_BYTES, person=b"cache").digest()
 
     def _read(self, config: GatewayConfig) -> None:
         self._bodies = {entry.id: read_cache_body(entry) for entry in config.policies if entry.kind == CACHE_KIND}
@@ -82,6 +92,7 @@ class Caches:
     def _room(self, spec: Around) -> Room:
         body, deps = spec.body, self._shared.deps
         name = spec.id.partition("/")[2]
+        open_ = body.redis is None or (body.encryptionFile is not None and not spec.secret)
         return Room(
             body=body,
             memory=MemoryEntries(
@@ -89,7 +100,8 @@ class Caches:
             ),
             flights=Flights(deps.background),
             cells=PolicyCells(deps.metrics, name, body.mode.value.lower()),
-            shared=None if body.redis is None else self._entries_of(spec.id, body, spec.secret),
+            # NB: what is to be sealed is kept in memory alone as long as the key is not there.
+            shared=None if open_ else self._entries_of(spec.id, body, spec.secret),
             secret=spec.secret,
         )
 
@@ -107,7 +119,7 @@ class Caches:
     def report(self) -> CachesReport:
         """Say what each policy has done, as far as this gateway has seen."""
         policies = {
-            id: room.cells.counts(entries=len(room.memory), size=room.memory.bytes, redis_down=False)
+            id: room.cells.counts(entries=len(room.memory), size=room.memory.bytes, redis_down=room.is_down)
             for id, room in sorted(self._rooms.items())
         }
         return CachesReport(

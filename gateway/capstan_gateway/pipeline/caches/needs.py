@@ -37,3 +37,8 @@ class Room:
     """None: the policy shares nothing, or there is no Redis."""
     secret: bytes = b""
     """What keys and entries are sealed with."""
+
+    @property
+    def is_down(self) -> bool:
+        """Whether what replicas share cannot be had now."""
+        return self.shared is not None and self.shared.is_down
