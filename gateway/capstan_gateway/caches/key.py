@@ -118,6 +118,27 @@ def canonical_request(document: Mapping[str, Any]) -> bytes | None:
     return written if len(written) <= MOST_BYTES else None
 
 
+def last_turn(document: Mapping[str, Any]) -> tuple[dict[str, Any], str] | None:
+    """Give a chat request without what its last turn says, and that; None where it is no text that a user says.
+
+    Only a turn of the user's that is nothing but text is compared by what it means: a picture, a result of a tool or an
+    answer to go on with is not.
+    """
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
+        return None
+    last = messages[-1]
+    if not isinstance(last, dict) or last.get("role") != "user" or set(last) - {"role", "content", "name"}:
+        return None
+    content = last.get("content")
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        part = content[0]
+        content = part.get("text") if part.get("type") == "text" and set(part) == {"type", "text"} else None
+    if not isinstance(content, str) or not content.strip():
+        return None
+    return {**document, "messages": [*messages[:-1], {**last, "content": ""}]}, content
+
+
 def key_of(
     asked: bytes,
     *,

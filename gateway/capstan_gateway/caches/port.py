@@ -114,3 +114,26 @@ class SharedEntries(Protocol):
     async def drop(self, keys: Sequence[CacheKey]) -> None:
         """Delete entries that turned out to be of no use."""
         ...
+
+
+class Alike(NamedTuple):
+    """What is asked, for who looks for what means the same: everything but the last turn must be the very same."""
+
+    partition: str
+    """A digest of who asks, whom, and of all that is said but for the last turn."""
+    text: str
+    """The last turn."""
+    least: float = 0.0
+    """The client takes nothing that is less similar."""
+
+
+class AlikeEntries(Protocol):
+    """Entries that are found by what they mean. No call raises: who cannot tell has nothing."""
+
+    async def find(self, alike: Alike) -> Found | None:
+        """Give the entry that answers this as well; None when none surely does."""
+        ...
+
+    async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
+        """Have an entry found from now on. What it holds is bounded."""
+        ...

@@ -13,7 +13,7 @@ import asyncio
 from functools import partial
 from typing import Final
 
-from capstan_gateway.caches.port import Entry, Found, Looked, Tier
+from capstan_gateway.caches.port import Entry, Form, Found, Looked, Tier
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import NotCached, Overloaded
 from capstan_gateway.pipeline.ask import Ask
@@ -167,6 +167,11 @@ class CacheLayer:
                 return found
             if looked.lease is not None:
                 flight.closers.append(looked.lease.release)
+        alike = self.room.alike
+        if alike is not None and question.alike is not None and question.control.look:
+            found = await alike.find(question.alike)
+            if found is not None and not self._is_stale(found.entry, question):
+                return found
         return await inner(flight.ask)
 
     def _landed(self, ask: Ask, model: ServedModel, question: Question, joined: Joined, *, stale: bool) -> Reply:
@@ -204,6 +209,8 @@ class CacheLayer:
         room.cells.stored.value += 1
         if room.shared is not None:
             await room.shared.put(question.key, entry)
+        if room.alike is not None and question.alike is not None and entry.form is Form.ANSWER:
+            await room.alike.put(question.alike, question.key, entry._replace(question=question.alike.text))
 
     def _is_of(self, ask: Ask, question: Question) -> bool:
         """Whether this model has answered, and what it runs is what it ran when it was asked."""

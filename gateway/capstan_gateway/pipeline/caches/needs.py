@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from capstan_contract.caches import CacheBody
 from capstan_gateway.caches.memory import MemoryEntries
-from capstan_gateway.caches.port import SharedEntries
+from capstan_gateway.caches.port import AlikeEntries, SharedEntries
 from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
 from capstan_gateway.pipeline.deps import Deps
@@ -35,6 +35,8 @@ class Room:
     cells: PolicyCells
     shared: SharedEntries | None = None
     """None: the policy shares nothing, or there is no Redis."""
+    alike: AlikeEntries | None = None
+    """None: only the very same requests hit."""
     secret: bytes = b""
     """What keys and entries are sealed with."""
 

@@ -1,13 +1,14 @@
 """What a request asks of a cache: under which key, and what the client says about it. Pure, but for what it reads."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from capstan_contract.caches import CacheBody, Scope
 from capstan_gateway.caches.control import ANYTHING, NOTHING, Control, read_control
-from capstan_gateway.caches.key import canonical_request, key_of, model_of, partition_of
-from capstan_gateway.caches.port import CacheKey
+from capstan_gateway.caches.key import canonical_request, key_of, last_turn, model_of, partition_of
+from capstan_gateway.caches.port import Alike, CacheKey
 from capstan_gateway.caches.storable import offers_tools
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.headers import Header, find_header
@@ -20,6 +21,9 @@ LISTS: Final = {EMBEDDINGS_PATH: "data", b"/score": "data", b"/classify": "data"
 """Paths whose answers are lists, and the field that the list is in."""
 PATHS: Final = frozenset((CHAT_PATH, b"/completions", *LISTS))
 """Paths whose answers are kept."""
+SEMANTIC: Final = b"x-cache-semantic"
+"""`off`: only the very same request hits."""
+SIMILARITY: Final = b"x-cache-similarity-min"
 _ADDRESSES: Final = frozenset(("url", "image_url", "audio_url", "video_url", "file_url", "file_id"))
 
 
@@ -34,6 +38,8 @@ class Question(NamedTuple):
     """Whether an answer that ends with calls is one to keep."""
     contents: str
     """Which pods answer; another one's answer is not kept."""
+    alike: Alike | None = None
+    """What is compared by its meaning; None: nothing is."""
 
 
 def question_of(
@@ -56,8 +62,8 @@ def question_of(
     if asked is None or partition is None:
         return None
     dialect = "" if not native else f"{request.route.path}{'#stream' if request.stream else ''}"
-    key = key_of(
-        asked,
+    put_down = partial(
+        key_of,
         partition=partition,
         model=model_of(model.id),
         identity=identity,
@@ -68,7 +74,27 @@ def question_of(
         headers=request.headers if native else (),
         secret=secret,
     )
-    return Question(key, control, native, not body.bypass.tools, contents)
+    alike = _alike(ask, document, put_down) if body.semantic is not None and not native else None
+    return Question(put_down(asked), control, native, not body.bypass.tools, contents, alike)
+
+
+def _alike(ask: Ask, document: Mapping[str, Any], put_down: Callable[[bytes], CacheKey]) -> Alike | None:
+    """Give what is compared by its meaning; a client may want more likeness than the policy, and never less."""
+    if ask.request.route.upstream_path != CHAT_PATH or find_header(ask.headers, SEMANTIC).lower() == b"off":
+        return None
+    turn = last_turn(document)
+    rest = None if turn is None else canonical_request(turn[0])
+    if turn is None or rest is None:
+        return None
+    return Alike(put_down(rest).text, turn[1], _least(find_header(ask.headers, SIMILARITY)))
+
+
+def _least(header: bytes) -> float:
+    try:
+        least = float(header[:16] or b"0")
+    except ValueError:
+        return 1.0  # Who wants more likeness, and nobody can tell how much, does not want any.
+    return min(max(least, 0.0), 1.0) if least == least else 1.0
 
 
 def control_of(ask: Ask, body: CacheBody) -> Control:
