@@ -297,3 +297,8 @@ def _string_bytes(value: Any) -> int:
         elif isinstance(one, list):
             left += one
     return length
+
+
+def known_fields() -> frozenset[str]:
+    """Give the names of all fields of requests that are known here."""
+    return _NO_PROMPT | _PLAIN | _READ | _WRITTEN_FIELDS | {*_ONCE, *_EACH}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from capstan_contract.names import GROUP, VERSION
+from capstan_operator.api.cachepolicy import CachePolicy, CachePolicySpec, CachePolicyStatus
 from capstan_operator.api.guardpolicy import GuardPolicy, GuardPolicySpec, GuardPolicyStatus
 from capstan_operator.api.llmmodel import LLMModel, LLMModelSpec, LLMModelStatus
 from capstan_operator.api.policies import PolicySpec
@@ -125,7 +126,25 @@ GUARDPOLICY: Final[Kind[GuardPolicySpec]] = Kind(
     ),
 )
 
-POLICY_KINDS: Final[tuple[Kind[Any], ...]] = (GUARDPOLICY, RATELIMITPOLICY)
+
+def _cachepolicy_spec(root: CachePolicy) -> CachePolicySpec:
+    return root.spec
+
+
+CACHEPOLICY: Final[Kind[CachePolicySpec]] = Kind(
+    root=CachePolicy,
+    spec_of=_cachepolicy_spec,
+    status=CachePolicyStatus,
+    plural="cachepolicies",
+    noun="cache policy",
+    short_names=("ccp",),
+    columns=_policy_columns(
+        Column("Hits", ".status.cached.hits", "integer", description="Requests that were answered out of the cache."),
+        Column("Hit %", ".status.cached.hitPercent", "integer", description="Share of them among all looked for."),
+    ),
+)
+
+POLICY_KINDS: Final[tuple[Kind[Any], ...]] = (CACHEPOLICY, GUARDPOLICY, RATELIMITPOLICY)
 """Those that are policies: their specs are `PolicySpec`s."""
 KINDS: Final[tuple[Kind[Any], ...]] = (LLMMODEL, *POLICY_KINDS)
 """Every kind of the group that this release has."""
@@ -133,6 +152,7 @@ KINDS: Final[tuple[Kind[Any], ...]] = (LLMMODEL, *POLICY_KINDS)
 LLM_MODELS: Final = LLMMODEL.api_resource
 RATE_LIMIT_POLICIES: Final = RATELIMITPOLICY.api_resource
 GUARD_POLICIES: Final = GUARDPOLICY.api_resource
+CACHE_POLICIES: Final = CACHEPOLICY.api_resource
 
 KNOWN_RESOURCES: Final = (*BUILT_IN, *(kind.api_resource for kind in KINDS))
 """What the operator reads and writes."""

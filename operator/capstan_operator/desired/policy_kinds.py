@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from capstan_contract.entries import PolicyEntry
-from capstan_operator.api.kinds import GUARDPOLICY, RATELIMITPOLICY, Policy
+from capstan_operator.api.kinds import CACHEPOLICY, GUARDPOLICY, RATELIMITPOLICY, Policy
+from capstan_operator.desired.caches import build_cache_entry, files_of_cache, find_cache_faults, secrets_of_cache
 from capstan_operator.desired.downgrades import tell_dead
 from capstan_operator.desired.guards import build_guard_entry, files_of, find_guard_faults, secrets_of
 from capstan_operator.desired.limits import build_limit_entry, find_limit_faults
@@ -25,7 +26,7 @@ class PolicyRules:
     """What keeps one from being enforced; nothing means that `build` can be asked."""
     build: Callable[[Policy, Any], PolicyEntry]
     """The entry of one, of its spec. Raises ValidationError."""
-    tell: Tell
+    tell: Tell = lambda *_: iter(())
     is_floor: bool = False
     """Whether one of the installation is in force beside one that is for the model itself."""
     secrets: Callable[[Policy], Mapping[str, tuple[str, str, str]]] = lambda _: MappingProxyType({})
@@ -36,6 +37,9 @@ class PolicyRules:
 
 POLICY_RULES: Final[Mapping[str, PolicyRules]] = MappingProxyType(
     {
+        CACHEPOLICY.name: PolicyRules(
+            find_cache_faults, build_cache_entry, secrets=secrets_of_cache, files=files_of_cache
+        ),
         GUARDPOLICY.name: PolicyRules(
             find_guard_faults, build_guard_entry, tell_unasked, is_floor=True, secrets=secrets_of, files=files_of
         ),

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from capstan_contract.reading import KEPT
-from capstan_operator.api.kinds import GUARDPOLICY, RATELIMITPOLICY
+from capstan_operator.api.kinds import CACHEPOLICY, GUARDPOLICY, RATELIMITPOLICY
 from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.types import Loss, PolicyVerdict
 from capstan_operator.resources.resource import Resource
@@ -16,6 +16,7 @@ from capstan_operator.status.types import Acknowledgement, AckState, StatusResul
 
 CONTROLLER: Final = "capstan.dev/operator"
 COUNTS: Final[Mapping[str, tuple[str, str]]] = {
+    CACHEPOLICY.name: ("cached", "misses"),
     GUARDPOLICY.name: ("decisions", "guards"),
     RATELIMITPOLICY.name: ("usage", "used"),
 }

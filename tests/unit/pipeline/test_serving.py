@@ -21,11 +21,11 @@ from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.frame_room import FRAME_FACTOR, FREE_FRAME_BYTES
 from capstan_gateway.pipeline.present import present, present_large
+from capstan_gateway.pipeline.read_end import END_SECONDS
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import Route
-from capstan_gateway.pipeline.read_end import END_SECONDS
-from capstan_gateway.pipeline.send import send_error
 from capstan_gateway.pipeline.send import _names as names
+from capstan_gateway.pipeline.send import send_error
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.serving.exchange import Exchange
