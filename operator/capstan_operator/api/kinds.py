@@ -126,14 +126,8 @@ GUARDPOLICY: Final[Kind[GuardPolicySpec]] = Kind(
     ),
 )
 
-
-def _cachepolicy_spec(root: CachePolicy) -> CachePolicySpec:
-    return root.spec
-
-
 CACHEPOLICY: Final[Kind[CachePolicySpec]] = Kind(
     root=CachePolicy,
-    spec_of=_cachepolicy_spec,
     status=CachePolicyStatus,
     plural="cachepolicies",
     noun="cache policy",
