@@ -787,6 +787,7 @@ def test_the_crd_is_read_by_name() -> None:
                 "verbs": ["get"],
                 "resourceNames": [
                     "llmmodels.capstan.dev",
+                    "cachepolicies.capstan.dev",
                     "guardpolicies.capstan.dev",
                     "ratelimitpolicies.capstan.dev",
                 ],

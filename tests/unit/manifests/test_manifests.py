@@ -97,7 +97,11 @@ def test_other_groups_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("version", "kind", "sentence"),
     [
-        ("capstan.dev/v1alpha1", "LlmModel", "`kind`: must be LLMModel or GuardPolicy or RateLimitPolicy"),
+        (
+            "capstan.dev/v1alpha1",
+            "LlmModel",
+            "`kind`: must be LLMModel or CachePolicy or GuardPolicy or RateLimitPolicy",
+        ),
         ("capstan.dev/v1", "LLMModel", "`apiVersion`: must be capstan.dev/v1alpha1"),
         ("capstan.dev", "LLMModel", "`apiVersion`: must be capstan.dev/v1alpha1"),
         ("v1alpha1", "LLMModel", "`apiVersion`: must be capstan.dev/v1alpha1"),

@@ -1,10 +1,10 @@
 """Which pairs of questions surely have two answers, however alike they are: a veto, with its reason.
 
-    numbers, units, times     another amount, another day                        3 + 5 against 3 + 6
-    negation, poles           the opposite                                       how to enable against how to disable
-    names, exact              another person, place, product, path, code         in Java against in C++
-    order                     the same words, in other places                    from Rome to Oslo against from Oslo to Rome
-    asks                      another kind of answer                             who wrote it against when was it written
+    numbers, units, times     another amount, another day                  3 + 5 against 3 + 6
+    negation, poles           the opposite                                 how to enable against how to disable
+    names, exact              another person, place, product, path, code   in Java against in C++
+    order                     the same words, in other places              from Rome to Oslo against from Oslo to Rome
+    asks                      another kind of answer                       who wrote it against when was it written
     length                    one says much more than the other
 
 No rule says that two questions are the same: that is the threshold's, behind these. What they refuse wrongly is asked.

@@ -171,12 +171,12 @@ def stem(word: str) -> str:
     """Give a word without the ending that says number, time or case; a rough one, the same for both sides."""
     word = word.removesuffix("'s").replace("'", "")
     for ending, rest in (("ies", "y"), ("sses", "ss"), ("ing", ""), ("edly", ""), ("ed", ""), ("es", ""), ("s", "")):
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):  # noqa: PLR2004
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word[: -len(ending)] + rest
             break
-    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":  # noqa: PLR2004
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
         word = word[:-1]
-    return word.removesuffix("e") if len(word) > 3 else word  # noqa: PLR2004
+    return word.removesuffix("e") if len(word) > 3 else word
 
 
 def _contracted(words: Iterable[str]) -> int:
@@ -204,9 +204,8 @@ def _names(text: str, found: Iterable[tuple[str, int]]) -> Iterable[str]:
     for word, at in found:
         begins = at == 0 or _SENTENCE.search(text[:at]) is not None
         inner = word[1:]
-        if any(char.isdigit() for char in word) and any(char.isalpha() for char in word):
-            yield word.casefold()
-        elif "_" in word or (inner != inner.lower() and len(word) > 1) or (len(word) > 1 and word[1] in "+#"):
+        mixed = any(char.isdigit() for char in word) and any(char.isalpha() for char in word)
+        if mixed or "_" in word or (len(word) > 1 and (inner != inner.lower() or word[1] in "+#")):
             yield word.casefold()
         elif word[:1].isupper() and not begins and word.casefold() not in STOP and len(word) > 1:
             yield word.casefold().removesuffix("'s").removesuffix("’s")
