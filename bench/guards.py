@@ -55,7 +55,7 @@ from capstan_gateway.guards.attacks.detector import AttackDetector
 from capstan_gateway.guards.build import build_detector
 from capstan_gateway.guards.pii.detector import HELD
 from capstan_gateway.guards.port import Detector
-from capstan_gateway.guards.window import STEP
+from capstan_gateway.guards.window import FIRST, STEP
 
 RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
 BEGIN: Final = "## Guards\n"
@@ -296,8 +296,9 @@ def first_content(firsts: dict[str, list[float]]) -> list[str]:
     line = (
         f"The first content of a stream of 64 tokens, {TPOT_MS} ms each: {plain:.1f} ms without guards, "
         f"{guarded:.1f} ms with them, {later:.1f} tokens later (median of {len(firsts[GOVERNED])} by turns): "
-        f"a text is looked at behind each {STEP} characters. Of prose PII keeps the last words back, which may still "
-        f"become something; of a text with a digit or another sign of a value near its end the last {HELD} characters."
+        f"a text is looked at behind {FIRST} characters, then behind each {STEP}. Of prose PII keeps the last words "
+        f"back, which may still become something; of a text with a digit or another sign of a value near its end the "
+        f"last {HELD} characters."
     )
     print(line)
     return [line]

@@ -5,7 +5,7 @@
 It is looked at where marks are, which are places of the text: how the text was cut on its way makes no difference.
 What was released is kept as far as something behind it can depend on it.
 
-    near marks    for detectors that say how much of a text is decided: each 64 characters, later each 256
+    near marks    for detectors that say how much of a text is decided: 32 characters, then each 64, later each 256
     far marks     for whoever judges a text by and large: each 1024, with 256 of what was in front
 """
 
@@ -16,8 +16,10 @@ from typing import Final, Protocol
 
 from capstan_gateway.guards.port import Finding
 
+FIRST: Final = 32
+"""The first mark: the first words of a text are not to wait long, and a look at so little costs little."""
 STEP: Final = 64
-"""Characters between marks at the beginning of a text: its first words are not to wait long."""
+"""Characters between marks at the beginning of a text."""
 LONG_STEP: Final = 256
 """Characters between marks further on: a look costs the more the further back detectors must see."""
 LONG_FROM: Final = 512
@@ -43,11 +45,15 @@ class Near:
 
     def behind(self, place: int) -> int:
         """Give the first mark behind a place."""
+        if place < FIRST:
+            return FIRST
         step = STEP if place < LONG_FROM else LONG_STEP
         return (place // step + 1) * step
 
     def last(self, end: int) -> int:
         """Give the last mark up to a place."""
+        if FIRST <= end < STEP:
+            return FIRST
         step = STEP if end < LONG_FROM else LONG_STEP
         return end // step * step
 

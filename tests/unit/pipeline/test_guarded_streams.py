@@ -13,7 +13,7 @@ from capstan_gateway.errors import AnswerNotChecked
 from capstan_gateway.guards.placeholders import Naming
 from capstan_gateway.guards.plain.regex import build_regex_detector
 from capstan_gateway.guards.port import Cost, Finding, Scan
-from capstan_gateway.guards.window import FAR_STEP, OVERLAP, STEP
+from capstan_gateway.guards.window import FAR_STEP, FIRST, OVERLAP, STEP
 from capstan_gateway.pipeline.guards import whole
 from support.guarded import Answer, Asking, Judged, Words, a_guard, call, delta, guarded
 
@@ -56,9 +56,10 @@ class Failing:
 def test_the_first_words_wait_for_one_window_at_most() -> None:
     """Text goes on as soon as a window of it is there, but for what may still become a match."""
     chunks = [delta(content="1234") for _ in range(STEP // 4)]
-    answer = guarded([a_guard(SECRET)], chunks, whole=False)
-    assert answer.text() == "1234" * (STEP // 4)
-    assert guarded([a_guard(SECRET)], chunks[:-1], whole=False).text() == ""
+    for window, before in ((FIRST, 0), (STEP, FIRST)):
+        answer = guarded([a_guard(SECRET)], chunks[: window // 4], whole=False)
+        assert answer.text() == "1234" * (window // 4)
+        assert guarded([a_guard(SECRET)], chunks[: window // 4 - 1], whole=False).text() == "1234" * (before // 4)
 
 
 def test_a_silence_lets_go_on_what_is_decided() -> None:
@@ -378,7 +379,7 @@ def test_how_long_text_waits_is_measured() -> None:
     judged = Judged([a_guard(SECRET)])
     clock = iter(range(100))
     judged.shared.deps.clock = lambda: float(next(clock))
-    guarded([], [delta(content=TEXT), delta(content=TEXT), delta(finish="stop")], judged=judged)
+    guarded([], [delta(content=TEXT[:20]), delta(content=TEXT), delta(finish="stop")], judged=judged)
     assert judged.waits[0] > 0
 
 
