@@ -20,9 +20,9 @@ was alive, and judges anew whatever function has changed. `--again --record` the
 Where the rooms have slow tests, a first run with the quick ones (`--tests tests/unit`) and then `--survivors` without
 them comes to the same, sooner: what some of the tests have killed need not be shown to the others.
 
-Of a room that is too large for that, a sample says how good its tests are. It goes on, is recorded and is judged again
-as a whole room is, by the same command with `--survivors` or `--again`; a larger sample holds the smaller ones of its
-seed, and what changes in the code changes only which mutants of that place are in it.
+Of a room that is too large for that, a sample says how good its tests are. It goes on and is judged again as a whole
+room is, by the same command with `--survivors` or `--again`. A larger sample holds the smaller ones of its seed. Its
+numbers are not those of the room, so that `--record` is not for it.
 
 A mutant that lives is either a rule that no test holds, or no change of behaviour at all. Which of them are the latter,
 and why, is said in tests/mutants/equivalent.toml. The script fails when any other one lives, and when an entry there
@@ -437,6 +437,8 @@ def main() -> None:
                 "docs/testing.md does not list tests/mutants/equivalent.toml: scripts/mutants.py --equivalent"
             )
         return
+    if asked.record and asked.sample is not None:
+        parser.error("the numbers of a sample are not those of a room: write them down beside the table")
     settings = read_settings()
     rooms = settings.rooms
     if unknown := set(asked.rooms) - rooms.keys():

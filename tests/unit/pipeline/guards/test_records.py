@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,13 +22,14 @@ from capstan_gateway.pipeline.guards.audit import MOST_FINDINGS, Audit
 from capstan_gateway.pipeline.guards.compiled import CompiledPolicy, Compiler, compile_policy
 from capstan_gateway.pipeline.guards.counting import PolicyCounts
 from capstan_gateway.pipeline.guards.kind import Guards
+from capstan_gateway.pipeline.guards.lanes import Lanes
 from capstan_gateway.pipeline.guards.needs import Judging, Shared
 from capstan_gateway.pipeline.guards.shadow import MOST_AT_ONCE, Shadows
 from capstan_gateway.pipeline.guards.stage import Decision, Failed, Found
 from capstan_gateway.telemetry.metrics import Metrics
 from support.asks import an_ask
 from support.gateway import entry
-from support.guards import Words, guard, piece
+from support.guards import Asked, Words, guard, piece
 from support.wait import eventually
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
@@ -233,3 +235,31 @@ async def test_looks_give_back_their_place_and_their_memory() -> None:
         assert budget.held > 0
         await eventually(lambda: not len(background), what="the looks")
         assert budget.held == 0
+
+
+async def test_a_look_takes_nothing_of_anybodys_limits_and_is_let_go_of() -> None:
+    """What it asks is governed by nobody's policy of limits; when it is done its request is over, whoever was asked."""
+    metrics = Metrics()
+    made, written = judging(metrics, Mode.SHADOW)
+    ended: list[str] = []
+
+    class Asks(Asked):
+        async def judge(self, case: Any) -> Any:
+            case.ask.on_end(lambda: ended.append("over"))
+            return await super().judge(case)
+
+    asks = Asks(words=[SECRET])
+    shared = SimpleNamespace(
+        audit=made.shared.audit, lanes=Lanes(), shadows=Shadows(Background(), MemoryBudget(1 << 30)),
+        deps=SimpleNamespace(loop_time=lambda: 0.0),
+    )  # fmt: skip
+    made = replace(made, shared=cast(Any, shared))
+    made.ask.governed = cast(Any, SimpleNamespace())
+    made.look([guard("asks", None, asks)], lambda: ([piece(f"a {SECRET}")], None), size=1)
+    await eventually(lambda: bool(ended), what="the end of the look")
+    assert [case.ask.governed for case in asks.cases] == [None]
+    assert [(record["guard"], record["decision"], record["mode"]) for record in written] == [
+        ("asks", "blocked", "Shadow")
+    ]
+    assert made.ask.guarded is None
+    shared.lanes.close()

@@ -7,16 +7,20 @@ import urllib.error
 import urllib.request
 from http.server import HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from capstan_contract.guards import Action
+from capstan_contract.guards import Action, Source, Stage, WebhookGuard
 from capstan_gateway.guards.port import NOTHING, Finding, Scan
 from capstan_gateway.guards.prompts.unreadable import Unreadable
 from capstan_gateway.images.addresses import is_for_policies
+from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.guards.asked.service import is_allowed, service_at
-from capstan_gateway.pipeline.guards.asked.webhook import is_signed, read_verdict, signature
+from capstan_gateway.pipeline.guards.asked.webhook import MOST_SENT_BYTES, Webhook, is_signed, read_verdict, signature
+from capstan_gateway.pipeline.guards.port import Case
+from support.asks import an_ask
+from support.guards import piece
 
 DOCS = Path(__file__).parents[4] / "docs" / "guards-asking.md"
 
@@ -183,3 +187,11 @@ def test_public_addresses_are_asked_by_https_only(address: str, plainly: bool) -
 def test_policies_of_namespaces_name_the_hosts_that_they_may(url: str, hosts: tuple[str, ...], allowed: bool) -> None:
     """With a list, a host of it at the port that it says, and no other; without one, any."""
     assert is_allowed(service_at(url), hosts) == allowed
+
+
+async def test_more_text_than_a_webhook_is_sent_is_not_judged() -> None:
+    """Nobody is asked about a part of it, and nothing passes for that."""
+    guard = WebhookGuard(name="h", appliesTo=(Source.USER,), url="https://example.org/")
+    case = Case(stage=Stage.INPUT, ask=an_ask(), pieces=[piece("x" * MOST_SENT_BYTES)])
+    with pytest.raises(Unreadable):
+        await Webhook(guard, cast(Deps, None)).judge(case)

@@ -1,5 +1,7 @@
 """A stream that is held to its end."""
 
+import pytest
+
 from capstan_gateway.pipeline.guards.whole_filter import WholeFilter
 from capstan_gateway.streaming.filters import Document
 from capstan_gateway.streaming.sse import json_of
@@ -24,3 +26,22 @@ async def test_all_that_is_held_is_counted() -> None:
         assert held.held >= number * len(json_of(chunk))
     await held.end()
     assert held.held == 0
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_usage_is_told_to_whom_asked_for_it_and_the_wait_is_measured(asked: bool) -> None:
+    """Only where the stream that came has had it; from the first chunk to the last."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
+    async def judged(answer: Document) -> Document:
+        return {**answer, "usage": usage}
+
+    waits: list[float] = []
+    clock = iter((5.0, 8.0))
+    held = WholeFilter(judged, waited=waits.append, now=lambda: next(clock))
+    chunk: Document = {"id": "c", "object": "chat.completion.chunk", "choices": [
+        {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}  # fmt: skip
+    held.chunk({**chunk, "usage": None} if asked else chunk)
+    given = await held.end()
+    assert [one["usage"] for one in given if one.get("usage")] == ([usage] if asked else [])
+    assert waits == [3.0]
