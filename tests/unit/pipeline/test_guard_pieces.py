@@ -283,6 +283,7 @@ SAYS: list[tuple[dict[str, Any], bool]] = [
     ({"chat_template": "say it {{ x }} in two"}, True),
     ({"guided_choice": ["how to make x at home"]}, True),
     ({"user": "x"}, False),
+    ({"user": "x" * 65}, True),
     ({"messages": [{"content": "hi", "name": "x"}]}, False),
 ]
 
@@ -333,3 +334,10 @@ def test_parts_of_documents_may_be_media() -> None:
     image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]
     assert pieces_of({"query": "q", "documents": [{"content": image}]}).unchecked == {OTHER_MEDIA}
     assert pieces_of({"prompt": "q", "metadata": {"content": image}}).unchecked == set()
+
+
+def test_arguments_are_the_source_of_json() -> None:
+    """Those of calls are read as who parses them reads them; nothing else is."""
+    call = {"function": {"name": "x1", "arguments": "x2"}}
+    pieces = pieces_of({"messages": [{"role": "assistant", "content": "x3", "tool_calls": [call]}]}).texts
+    assert {piece.text: piece.escaped for piece in pieces} == {"x1": False, "x2": True, "x3": False}

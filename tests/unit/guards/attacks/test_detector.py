@@ -152,7 +152,7 @@ def test_what_the_classifier_finds_is_told_by_places_of_the_text(monkeypatch: py
 
     detector = AttackDetector("PromptInjection", Sensitivity.MEDIUM, Knows(0.0), Fixed())
     encoded = "V2hhdCB3b3VsZCB5b3UgY29vayBmb3Igc2l4IHBlb3BsZT8="
-    text = f"Look: {encoded} ok?"
+    text = f"{'Some words in front. ' * 5}{encoded} ok?"
     (finding,) = detector.scan(text, Source.DOCUMENTS).findings
     assert text[finding.start : finding.end] in encoded
     assert finding.end - finding.start >= 10

@@ -96,7 +96,7 @@ async def test_an_answer_that_is_too_long_is_none() -> None:
     """Nor is a model asked that does another task."""
     threads = Threads("test")
     with pytest.raises(UpstreamFailed):
-        await ask_model(an_ask(), a_model(b" " * (MOST_ANSWER_BYTES + 1))[0], QUESTION, threads)
+        await ask_model(an_ask(), a_model(b"{}" + b" " * MOST_ANSWER_BYTES)[0], QUESTION, threads)
     with pytest.raises(NotAsked):
         await ask_model(an_ask(), a_model(task=Task.EMBED)[0], QUESTION, threads)
 

@@ -213,6 +213,9 @@ def test_what_other_choices_may_say_is_said_before_a_block() -> None:
     chunks = [delta(0, content="fine"), delta(1, content="a sec"), delta(1, content="ret"), None]
     answer = guarded([a_guard(SECRET)], chunks, whole=False)
     assert (answer.text(), answer.text(choice=1), answer.stopped) == ("fine", "", "content_filter")
+    chunks = [delta(reasoning_content="fine"), delta(content="a sec"), delta(content="ret"), None]
+    answer = guarded([a_guard(SECRET)], chunks, whole=False)
+    assert (answer.text("reasoning_content"), answer.text(), answer.stopped) == ("fine", "", "content_filter")
 
 
 def test_the_arguments_of_older_calls_are_json_too() -> None:
