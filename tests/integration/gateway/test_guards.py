@@ -553,6 +553,20 @@ async def test_a_text_is_checked_without_a_model(tmp_path: Path, upstream: FakeU
     assert upstream.requests == []
 
 
+@pytest.mark.parametrize("down", [False, True])
+async def test_a_check_says_what_a_policy_that_looks_on_would_do(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, down: bool
+) -> None:
+    """It is told, with its mode, and decides nothing: neither by what it finds, nor where it could not decide."""
+    asks = Asked(raises=OSError("down")) if down else Asked(words=["falcon"])
+    with keywords_by(monkeypatch, lambda _: None, lambda _: asks):
+        watching = policy(keywords(), mode=Mode.SHADOW)
+        async with running_gateway(tmp_path, guarded(upstream), policies=[watching]) as gateway:
+            found = (await post(gateway, "/v1/guard/check", {"input": "a falcon"})).json()
+    told = found["failed"] if down else found["guards"]
+    assert (found["action"], [(one["guard"], one["mode"]) for one in told]) == ("Allow", [("words", "Shadow")])
+
+
 async def test_a_check_is_no_map_of_the_way_around_a_guard(tmp_path: Path, upstream: FakeUpstream) -> None:
     """Scores are told to a tenth, and of a policy of the installation neither its name nor those of its guards."""
     text = {"input": f"call +49 30 901820, write to {MAIL}, 4111 1111 1111 1111"}
