@@ -33,7 +33,8 @@ async def test_usage_is_told_to_whom_asked_for_it_and_the_wait_is_measured(asked
     """Only where the stream that came has had it; from the first chunk to the last."""
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 
-    async def judged(answer: Document) -> Document:
+    async def judged(answer: Document, size: int) -> Document:
+        assert size > 0
         return {**answer, "usage": usage}
 
     waits: list[float] = []
