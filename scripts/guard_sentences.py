@@ -3,11 +3,13 @@
 
 The sets of public attacks are small, and each is in the words of a few people; harmless prompts full of the same words are
 in none of them. The templates say in how many ways a thing is said: `{a|b}` is either, `{@name}` is one of a list of
-`PARTS`, and both nest.
+`PARTS`, and both nest. More lists are in guard_texts/seeds, one a file and one template a line, in which `\\n` is a new
+line and what stands in white square brackets is in braces.
 """
 
 import random
 import re
+from pathlib import Path
 from typing import Final
 
 _INNER: Final = re.compile(r"\{([^{}]*)\}")
@@ -784,29 +786,66 @@ PARTS: Final[dict[str, list[str]]] = {
     ],
 }
 
-ATTACKS: Final = {"hijack": 1100, "extract": 750, "jailbreak": 900, "jailbreak_long": 600, "foreign": 350}
+for _path in sorted(Path(__file__).with_name("guard_texts").joinpath("seeds").glob("*.txt")):
+    PARTS[_path.stem] = [line for line in _path.read_text(encoding="utf-8").split("\n") if line]
+PARTS["benign_topic"] += ["{@wide_topic}"] * len(PARTS["benign_topic"])
+
+ATTACKS: Final = {
+    "hijack": 1100, "extract": 750, "jailbreak": 900, "jailbreak_long": 600, "foreign": 350,
+    "game_extract": 1000, "game_hijack": 900, "wild": 2400,
+}  # fmt: skip
 """How many of each are made. Attacks by whoever writes the prompt."""
-HARMLESS: Final = {"persona_ok": 1500, "persona_long": 600, "trigger_ok": 2300, "voice_ok": 700, "foreign_ok": 300}
-PLANTED: Final = {"inject": 1000, "hijack": 300}
+HARMLESS: Final = {
+    "persona_ok": 1200, "persona_long": 600, "trigger_ok": 2000, "voice_ok": 500, "foreign_ok": 300,
+    "game_ok": 700, "wild_ok": 2000, "trigger_wide": 2600,
+}  # fmt: skip
+PLANTED: Final = {"inject": 1000, "hijack": 300, "wide_harm": 700, "game_hijack": 150, "wide_lie": 150}
 """What is planted in texts of tools and documents."""
-TASKS: Final = {"plain_task": 900}
+TASKS: Final = {"plain_task": 700, "wide_task": 2000}
 """What is an attack only there."""
 ORDERS: Final = {"human_order": 600}
 """What is harmless there too."""
+DOCUMENTS: Final = {"doc_ok": 1800}
+"""Texts of tools and documents that ask nothing of who reads them for somebody, full of the words of attacks."""
 
 
 def expand(template: str, draw: random.Random) -> str:
-    """Make one sentence of a template: each choice is drawn evenly."""
+    """Make one sentence of a template: each choice is drawn evenly, and somebody has one name in it."""
+    name = ""
     while (match := _INNER.search(template)) is not None:
         inside = match.group(1)
-        if inside.startswith("@") and inside[1:] in PARTS:
+        if inside in ("@w_name", "@alias") and name:
+            chosen = name
+        elif inside == "@w_name":
+            chosen = name = expand(draw.choice(PARTS["w_name"]), draw)
+        elif inside.startswith("@") and inside[1:] in PARTS:
             chosen = draw.choice(PARTS[inside[1:]])
         else:
             chosen = draw.choice(inside.split("|"))
             if chosen.startswith("@"):
                 chosen = "{" + chosen + "}"
         template = template[: match.start()] + chosen + template[match.end() :]
-    return re.sub(r"[ ]+([.,!?;:])(?=\s|$)", r"\1", re.sub(r"[ ]{2,}", " ", template)).strip()
+    template = template.replace("\\n", "\n").translate(_BRACES)
+    return re.sub(r"[ ]+([.,!?;:])(?=\s|$)", r"\1", re.sub(r"(?<=\S)[ ]{2,}(?=\S)", " ", template)).strip()
+
+
+_BRACES: Final = str.maketrans("⟦⟧", "{}")
+_LETTERS: Final = re.compile(r"[a-z]{4,}")
+
+
+def worn(sentence: str, draw: random.Random) -> str:
+    """Write a sentence as people in a hurry do, sometimes: a slip of the keys or two, no marks at its end."""
+    kind = draw.random()
+    if kind > 0.14:
+        return sentence
+    for _ in range(draw.randint(1, 2)):
+        words = list(_LETTERS.finditer(sentence))
+        if not words:
+            break
+        at = (word := draw.choice(words)).start() + draw.randrange(1, len(word.group()) - 1)
+        slip = draw.choice((sentence[at + 1] + sentence[at], sentence[at + 1], sentence[at] * 2 + sentence[at + 1]))
+        sentence = sentence[:at] + slip + sentence[at + 2 :]
+    return sentence.rstrip(".!? ") if kind < 0.05 else sentence
 
 
 def _cased(sentence: str, draw: random.Random) -> str:
@@ -827,5 +866,5 @@ def sentences(part: str, count: int, seed: int) -> list[str]:
     for _ in range(count * 20):
         if len(made) >= count:
             break
-        made[_cased(expand("{@" + part + "}", draw), draw)] = None
+        made[worn(_cased(expand("{@" + part + "}", draw), draw), draw)] = None
     return list(made)
