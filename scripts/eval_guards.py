@@ -3,6 +3,7 @@
 
     scripts/eval_guards.py              all sets; writes the tables
         --show                          only print them
+        --check                         measure nothing: say whether the page's tables are of these weights and patterns
         --data FOLDER                   where the sets are (default: ../shared/data)
         --most N                        texts of each class of a set (default 120, drawn with the same seed each time)
         --sensitivity Low|Medium|High   default Medium
@@ -15,6 +16,7 @@ has never seen a text of the same family (`.cache/guards/held_out.jsonl.gz`, whi
 
 import argparse
 import gzip
+import hashlib
 import json
 import math
 import random
@@ -28,10 +30,14 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "gateway"), str(ROOT / "scripts")]
 
+from guard_own import load_own  # noqa: E402
 from guard_sets import ATTACK_SETS, PII_SETS, AttackSet, Labelled, PiiSet, Row, labelled, values  # noqa: E402
 
 from capstan_contract.guards import PiiGuard, PiiKind, Sensitivity, Source  # noqa: E402
+from capstan_gateway.guards.attacks import detector as attack_detector  # noqa: E402
+from capstan_gateway.guards.attacks.classifier import WEIGHTS  # noqa: E402
 from capstan_gateway.guards.attacks.detector import AttackDetector, Hit, installed_judge  # noqa: E402
+from capstan_gateway.guards.attacks.patterns import LOOSE_PATTERNS, PATTERNS  # noqa: E402
 from capstan_gateway.guards.pii.build import build_pii_detector  # noqa: E402
 
 PAGE: Final = ROOT / "docs" / "guards.md"
@@ -39,6 +45,24 @@ HELD_OUT: Final = ROOT / ".cache" / "guards" / "held_out.jsonl.gz"
 SEED: Final = 11
 Z: Final = 1.959964
 """Of a two-sided interval of 95%."""
+
+
+def fingerprint() -> str:
+    """Give what the tables of attacks depend on: the weights, their thresholds, what patterns say and how they weigh.
+
+    How texts are decoded and folded, and how patterns are looked for, is not in it.
+    """
+    found = hashlib.sha256()
+    for name in ("attacks.onnx", "words.npy"):
+        found.update((WEIGHTS / name).read_bytes())
+    thresholds = json.loads((WEIGHTS / "attacks.json").read_text(encoding="utf-8"))["thresholds"]
+    said = sorted(
+        (one.kind, one.expression, one.injection, one.jailbreak, one.planted or 0.0)
+        for one in (*PATTERNS, *LOOSE_PATTERNS)
+    )
+    limits = [sorted(limit.items()) for limit in (attack_detector.ENOUGH, attack_detector.WEAK)]
+    found.update(json.dumps([thresholds, said, limits], sort_keys=True).encode())
+    return found.hexdigest()[:16]
 
 
 def wilson(found: int, of: int) -> tuple[float, float]:
@@ -168,6 +192,23 @@ def _latency(name: str, seconds: Sequence[float]) -> str:
     return f"{name}: p50 {1e3 * middle:.2f} ms, p99 {1e3 * late:.2f} ms a text on this machine"
 
 
+def own_table(sensitivity: Sensitivity) -> list[str]:
+    """Measure on texts that were written for it, with patterns alone and with the classifier as it is shipped."""
+    judge = installed_judge()
+    detectors = [Both(sensitivity), *([Both(sensitivity, *judge)] if judge else [])]
+    counts: dict[tuple[bool, str], list[Count]] = {}
+    for own in load_own():
+        row = Row(own.text, own.attack, own.source)
+        for detector, count in zip(
+            detectors, counts.setdefault((own.attack, own.kind), [Count(), Count()]), strict=False
+        ):
+            count.add(detector.finds(row) == own.attack)
+    return [
+        _row(kind, "found" if attack else "passed", both[0].of, *both)
+        for (attack, kind), both in sorted(counts.items(), key=lambda item: item[0][0])
+    ]
+
+
 def held_out_table(path: Path, sensitivity: Sensitivity) -> list[str]:
     """Measure with the scores of classifiers that have not seen the family of a text, by set."""
     by_set: dict[str, tuple[Count, Count, Count, Count]] = {}
@@ -273,13 +314,32 @@ def sections(folder: Path, most: int, sensitivity: Sensitivity) -> dict[str, str
     made = {
         "attacks": [head, rule, *attacks],
         "harmless": [head, rule, *harmless],
+        "own": [
+            "| kind | share that is | texts | patterns | with the shipped classifier |",
+            "| --- | --- | --- | --- | --- |",
+            *own_table(sensitivity),
+        ],
         "pii": ["| set | kind | recall | precision |", "| --- | --- | --- | --- |", *pii_table(folder, most)],
         "values": ["| what | personal data | values | found |", "| --- | --- | --- | --- |", *values_table(folder)],
     }
     if HELD_OUT.exists():
         head = "| set | found, classifier | found, all | passed, classifier | passed, all |"
         made["held-out"] = [head, "| --- | --- | --- | --- | --- |", *held_out_table(HELD_OUT, sensitivity)]
+    made["fingerprint"] = [_fingerprint_line()]
     return {name: "\n".join(lines) for name, lines in made.items()}
+
+
+def _fingerprint_line() -> str:
+    return (
+        f"The tables of attacks are of the weights and patterns `{fingerprint()}` (`scripts/eval_guards.py --check`)."
+    )
+
+
+def check(page: str) -> str | None:
+    """Give what is wrong with a page: its tables are of other weights or patterns. None: nothing."""
+    if _fingerprint_line() in page:
+        return None
+    return f"{PAGE.name}: its tables are of other weights or patterns than these ({fingerprint()}): make eval-guards"
 
 
 def write_between_marks(page: str, made: dict[str, str]) -> str:
@@ -300,7 +360,12 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--most", type=int, default=120)
     parser.add_argument("--sensitivity", type=Sensitivity, default=Sensitivity.MEDIUM)
+    parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
+    if asked.check:
+        wrong = check(PAGE.read_text(encoding="utf-8"))
+        print(wrong or f"{PAGE.name}: its tables are of these weights and patterns ({fingerprint()})", file=sys.stderr)
+        return 1 if wrong else 0
     missing = [name for name in (one.name for one in (*ATTACK_SETS, *PII_SETS)) if not (asked.data / name).exists()]
     if missing:
         print(f"left out: {asked.data} has not {', '.join(missing)}", file=sys.stderr)

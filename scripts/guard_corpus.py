@@ -163,22 +163,35 @@ SOURCES: Final = (
 )
 
 
-def load_source(source: Source, folder: Path, seed: int) -> list[Text]:
-    """Draw from one source: as much of each class as it may have, the same for the same seed."""
+def _drawn(source: Source, folder: Path, seed: int) -> Iterator[tuple[Text, bool]]:
+    """Give the rows of one source in random order, and whether each is within what is learned from."""
     rows = list((source.read or read_lines)(folder / source.name))
     draw = random.Random(f"{seed}:{source.name}")  # noqa: S311
     draw.shuffle(rows)
-    found: list[Text] = []
     seen: set[str] = set()
     counts = {True: 0, False: 0}
     for row in rows:
         attack = source.attack(row)
         text = str(row["text"]).strip()[:MOST_CHARACTERS]
-        if attack is None or not text or text in seen or counts[attack] >= source.most:
+        if attack is None or not text or text in seen:
             continue
         seen.add(text)
         counts[attack] += 1
-        found.append(Text(text, attack, source.name, source.family, kind=source.kind(row), tool=source.tool(row)))
+        found = Text(text, attack, source.name, source.family, kind=source.kind(row), tool=source.tool(row))
+        yield found, counts[attack] <= source.most
+
+
+def load_source(source: Source, folder: Path, seed: int) -> list[Text]:
+    """Draw from one source: as much of each class as it may have, the same for the same seed."""
+    return [text for text, within in _drawn(source, folder, seed) if within]
+
+
+def left_out(source: Source, folder: Path, seed: int) -> dict[str, list[str]]:
+    """Give the harmless rows that `load_source` leaves, by what they are judged as."""
+    found: dict[str, list[str]] = {"prompts": [], "tools": []}
+    for text, within in _drawn(source, folder, seed):
+        if not within and not text.attack:
+            found["tools" if text.tool else "prompts"].append(text.text)
     return found
 
 

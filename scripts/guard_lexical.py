@@ -9,9 +9,11 @@ import numpy
 from capstan_gateway.guards.attacks.lexical import BITS, Lexical, features
 
 PASSES: Final = 3
-RATE: Final = 0.5
+RATE: Final = 0.05
 WORDS: Final = 80
-"""Of a text: what is learned from is as long as what is ranked together, about."""
+"""Of a text that are learned from, the first ones."""
+SPAN: Final = 24
+"""Words that are weighed together."""
 
 
 def learn(
@@ -33,9 +35,17 @@ def learn(
             bias -= 0.01 * error
             step = error * share + 1e-6 * weights[flat]
             squares[flat] += step * step
-            weights[flat] -= RATE * 0.1 * step / numpy.sqrt(squares[flat])
+            weights[flat] -= RATE * step / numpy.sqrt(squares[flat])
     scale = 127 / numpy.quantile(numpy.abs(weights[weights != 0]), 0.999)
     return numpy.clip(numpy.rint(weights * scale), -127, 127).astype(numpy.int8)
+
+
+def most_telling(lexical: Lexical, text: str, column: int) -> tuple[int, int]:
+    """Give the range of so many words of a text that weighs most, in characters; the first of several."""
+    places, starts = features(text)
+    sums = numpy.concatenate([[0], numpy.cumsum(lexical.weights(places, column).sum(1))])
+    best = int((sums[numpy.minimum(numpy.arange(len(starts)) + SPAN, len(starts))] - sums[:-1]).argmax())
+    return starts[best], starts[min(best + SPAN, len(starts) - 1)]
 
 
 def write(table: "numpy.typing.NDArray[numpy.int8]", path: Path) -> Lexical:

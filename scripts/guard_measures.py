@@ -1,6 +1,6 @@
 """What a network does on sources that it has not seen: thresholds, and what is found and flagged at them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import numpy
@@ -10,18 +10,30 @@ Array = Any
 COLUMNS: Final = {"prompts": 0, "tools": 1}
 
 
-def calibrate(sets: Mapping[str, Mapping[str, Array]], rates: Mapping[str, float]) -> dict[str, Any]:
-    """Give thresholds and what they flag, of the scores of harmless texts that the shipped network has not seen."""
+def calibrate(
+    sets: Mapping[str, Mapping[str, Array]], rates: Mapping[str, tuple[float, float]], look_alikes: Collection[str]
+) -> dict[str, Any]:
+    """Give thresholds and what they flag, of the scores of harmless texts that the shipped network has not seen.
+
+    Of `rates` the first is the share of ordinary texts that may be flagged, the second that of the sets of look-alikes;
+    the threshold is the higher of what both ask for.
+    """
     found: dict[str, Any] = {"thresholds": {}, "harmless": {}}
     for kind, scores_by_name in sets.items():
         scores = numpy.concatenate(list(scores_by_name.values()))
         sources = numpy.concatenate([[name] * len(scores) for name, scores in scores_by_name.items()])
-        at = {rate: round(threshold(scores, sources, share, low=0.0, high=1.0), 6) for rate, share in rates.items()}
+        alike = numpy.isin(sources, list(look_alikes))
+        at = {rate: round(_lowest(scores, sources, alike, both), 6) for rate, both in rates.items()}
         found["thresholds"][kind] = at
         found["harmless"][kind] = {
             rate: shares(scores, sources, value) for rate, value in at.items() if rate != "doubt"
         }
     return found
+
+
+def _lowest(scores: Array, sources: Array, alike: Array, rates: tuple[float, float]) -> float:
+    parts = [(~alike, rates[0]), (alike, rates[1])]
+    return max(threshold(scores[part], sources[part], rate, low=0.0, high=1.0) for part, rate in parts if part.any())
 
 
 def threshold(scores: Array, sources: Array, rate: float, *, low: float = -20.0, high: float = 20.0) -> float:

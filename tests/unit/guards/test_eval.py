@@ -16,7 +16,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """Give scripts/eval_guards.py as a module."""
     monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
     yield importlib.import_module("eval_guards")
-    for name in ("eval_guards", "guard_sets"):
+    for name in ("eval_guards", "guard_sets", "guard_own"):
         sys.modules.pop(name, None)
 
 
@@ -64,5 +64,29 @@ def test_tables_are_written_between_their_marks(script: ModuleType) -> None:
 def test_the_page_has_a_place_for_every_table() -> None:
     """Each table that the script makes has its marks in docs/guards.md."""
     page = (ROOT / "docs" / "guards.md").read_text(encoding="utf-8")
-    for name in ("attacks", "harmless", "held-out", "pii", "values"):
+    for name in ("attacks", "harmless", "held-out", "own", "fingerprint", "pii", "values"):
         assert f"<!-- {name}: begin -->" in page
+
+
+def test_the_tables_are_of_these_weights_and_patterns(script: ModuleType) -> None:
+    """Who changes weights, thresholds, or what patterns say measures again (make eval-guards)."""
+    assert script.check((ROOT / "docs" / "guards.md").read_text(encoding="utf-8")) is None
+
+
+def test_tables_of_other_patterns_are_told(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One weight of one pattern more, and the page is said to be old."""
+    page = (ROOT / "docs" / "guards.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(script, "PATTERNS", script.PATTERNS[1:])
+    assert "make eval-guards" in script.check(page)
+
+
+def test_texts_written_for_looking_are_in_no_training(script: ModuleType) -> None:
+    """Each is there once, of both classes there are many, and no template or list of thresholds has one."""
+    own = sys.modules["guard_own"]
+    texts = [one.text for one in own.load_own()]
+    assert len(texts) == len(set(texts)) > 500
+    unseen = {line for path in own.TEXTS.joinpath("unseen").glob("*.txt") for line in path.read_text().split("\n")}
+    for folder in ("seeds", "thresholds"):
+        for path in own.TEXTS.joinpath(folder).glob("*.txt"):
+            same = unseen & set(path.read_text().split("\n")) - {"", "%%"}
+            assert not same

@@ -6,7 +6,8 @@ over, to have its secrets, or to talk it out of its rules? The second is for tex
 results of tools: does this give orders at all?
 
 A text is looked at in windows of 96 word pieces, each of which shares 24 with the next, since what is planted in a long
-text is lost in its mean. The one with the highest score counts.
+text is lost in its mean. The one with the highest score counts. Of a text that is too long to be looked at as a whole
+both ends are, and the places that attack likeliest by their words (`attacks/lexical.py`), wherever they stand.
 """
 
 import hashlib
@@ -19,17 +20,24 @@ from threading import Lock
 from typing import Final, Protocol
 
 from capstan_contract.guards import Sensitivity, Source
+from capstan_gateway.guards.attacks.lexical import Lexical
 from capstan_gateway.guards.embed.once import Once
 from capstan_gateway.guards.embed.session import Session
-from capstan_gateway.guards.embed.windows import Reach, batches
+from capstan_gateway.guards.embed.windows import Reach, batches, joined
 from capstan_gateway.guards.embed.words import Words
 from capstan_gateway.guards.patience import go_on
 
 WINDOW: Final = 94
 """Word pieces; the two marks around them make it 96."""
 OVERLAP: Final = 24
-REACH: Final = Reach(ends=6000, slices=8, length=500)
-"""All of a text of 16,000 characters is looked at, in some 60 windows; of a longer one both ends and some slices."""
+REACH: Final = Reach(ends=8000, slices=0, length=0)
+"""All of a text of 16,000 characters is looked at, in some 60 windows."""
+ENDS: Final = 2000
+"""Characters of each end of a longer one that are looked at, whatever they say."""
+PLACES: Final = 28
+"""And so many places of it, the likeliest ones; together it is about as much."""
+BESIDE: Final = 150
+"""Characters beside such a place."""
 WEIGHTS: Final = Path(__file__).with_name("weights")
 REMEMBERED: Final = 4096
 """Texts whose scores are kept: some 1 MB."""
@@ -123,20 +131,21 @@ class SharedClassifier:
 class AttackClassifier:
     """The network. Made once, never changes, asked from any thread; the same text always has the same score."""
 
-    def __init__(self, words: Words, session: Session) -> None:
+    def __init__(self, words: Words, session: Session, lexical: Lexical) -> None:
         self._words = words
         self._session = session
+        self._lexical = lexical
 
     @classmethod
     def load(cls) -> "AttackClassifier":
         """Load the weights: some 30 MB of memory. Raises EmbeddingsMissing where a library is not installed."""
         words = Words.load()
-        return cls(words, Session(WEIGHTS / "attacks.onnx"))
+        return cls(words, Session(WEIGHTS / "attacks.onnx"), Lexical.load(WEIGHTS / "words.npy"))
 
     def score(self, text: str, source: Source) -> ClassifierHit:
         """Judge a text as what it is. One without any word has 0. It raises nothing, whatever the text is."""
-        windows = self._words.windows(text, size=WINDOW, overlap=OVERLAP, reach=REACH)
         column = 1 if source in _READ else 0
+        windows = self._words.windows_of(text, self._parts(text, column), size=WINDOW, overlap=OVERLAP)
         best = NO_HIT
         for batch in batches([len(window.ids) + 2 for window in windows], most=_BATCH):
             go_on()
@@ -145,6 +154,12 @@ class AttackClassifier:
                 if (score, -windows[number].start) > (best.score, -best.start):
                     best = ClassifierHit(score, windows[number].start, windows[number].end)
         return best
+
+    def _parts(self, text: str, column: int) -> list[tuple[int, int]]:
+        if len(text) <= REACH.everything:
+            return [(0, len(text))]
+        places = self._lexical.likeliest(text, column, most=PLACES, beside=BESIDE)
+        return joined([(0, ENDS), *places, (len(text) - ENDS, len(text))])
 
     def _scores(self, rows: list[tuple[int, ...]], column: int) -> list[float]:
         ids, mask = self._words.numbers(rows)

@@ -48,6 +48,13 @@ _ABOUT: Final = re.compile(
     r"(?:(?:me|us|him|her|them|people|users|everyone|somebody|someone)\W+)?(?:to\W+)?)$"
 )
 """What stands in front of an order that somebody tells of, or asks about, and does not give."""
+_ASKED: Final = re.compile(
+    r"(?:\b(?:como|por que|puedo|debo|posso|devo|come|perche|wie|warum|kann|soll|sollte|comment|pourquoi|puis-je"
+    r"|dois-je|hoe|waarom|как|почему|можно ли|jak|dlaczego|nasil|neden)\W+(?:\w+\W+){0,3}|如何|怎样|怎么|为什么要?)$"
+)
+"""The same in other languages."""
+_ASKED_BEHIND: Final = re.compile(r"\W{0,2}(?:する|します)?(?:には|方法|하?는 ?방법)|\W{0,2}nasil")
+"""And what stands behind it where verbs come last."""
 _PLAIN_CODECS: Final = frozenset(("markup", "escapes", "gaps", "together"))
 """What browsers, programs and programmers write as well."""
 
@@ -137,7 +144,7 @@ def _stronger(weight: float, power: float) -> float:
 def _is_mentioned(folded: str, start: int, end: int) -> bool:
     """Say whether words are told of, or stand in quotes in a text that talks about such words."""
     before = folded[max(0, start - 48) : start]
-    if _ABOUT.search(before):
+    if _ABOUT.search(before) or _ASKED.search(before) or _ASKED_BEHIND.match(folded, end):
         return True
     before = before[-24:]
     mark = next((quote for quote in reversed(before) if quote in _QUOTES), None)

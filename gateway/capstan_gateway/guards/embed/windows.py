@@ -1,6 +1,6 @@
 """What of a text is looked at by a network: windows that overlap; of a very long text, slices. Pure numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -34,6 +34,17 @@ def slices_of(characters: int, reach: Reach) -> list[tuple[int, int]]:
         begin = reach.ends + number * reach.length + (number + 1) * between // (reach.slices + 1)
         found.append((begin, begin + reach.length))
     return [*found, (characters - reach.ends, characters)]
+
+
+def joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Give the same in order, with those that touch or overlap as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
 
 
 def cut(pieces: int, *, size: int, overlap: int) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ the classifier of attacks needs it and nothing else of that file.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -65,10 +65,14 @@ class Words:
 
     def windows(self, text: str, *, size: int, overlap: int, reach: Reach) -> list[Window]:
         """Cut what is looked at of a text into windows of at most `size` pieces, in order."""
+        return self.windows_of(text, slices_of(len(text), reach), size=size, overlap=overlap)
+
+    def windows_of(self, text: str, parts: Iterable[tuple[int, int]], *, size: int, overlap: int) -> list[Window]:
+        """Cut such ranges of a text, in characters, into windows."""
         # NB: half a surrogate pair is a text in Python and none in UTF-8, which the library wants.
         plain = text if text.isascii() else _HALVES.sub("\ufffd", text)
         found: list[Window] = []
-        for start, end in slices_of(len(plain), reach):
+        for start, end in parts:
             encoded = self._tokenizer.encode(plain[start:end], add_special_tokens=False)
             ids, offsets = encoded.ids, encoded.offsets
             found.extend(
