@@ -11,7 +11,9 @@ COLUMNS: Final = {"prompts": 0, "tools": 1}
 
 
 def calibrate(
-    sets: Mapping[str, Mapping[str, Array]], rates: Mapping[str, tuple[float, float]], look_alikes: Collection[str]
+    sets: Mapping[str, Mapping[str, Array]],
+    rates: Mapping[str, Mapping[str, tuple[float, float]]],
+    look_alikes: Collection[str],
 ) -> dict[str, Any]:
     """Give thresholds and what they flag, of the scores of harmless texts that the shipped network has not seen.
 
@@ -23,7 +25,7 @@ def calibrate(
         scores = numpy.concatenate(list(scores_by_name.values()))
         sources = numpy.concatenate([[name] * len(scores) for name, scores in scores_by_name.items()])
         alike = numpy.isin(sources, list(look_alikes))
-        at = {rate: round(_lowest(scores, sources, alike, both), 6) for rate, both in rates.items()}
+        at = {rate: round(_lowest(scores, sources, alike, both), 6) for rate, both in rates[kind].items()}
         found["thresholds"][kind] = at
         found["harmless"][kind] = {
             rate: shares(scores, sources, value) for rate, value in at.items() if rate != "doubt"

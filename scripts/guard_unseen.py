@@ -30,7 +30,7 @@ def load_unseen(data: Path, seed: int) -> dict[str, dict[str, list[str]]]:
     prompts: dict[str, Iterable[str]] = {name: lines_of(f"thresholds/{name}.txt") for name in sorted(LOOK_ALIKES)}
     for name in ("llmbar_natural", "llmbar_adv_neighbor", "llmeval2_human", "faireval_human"):
         pairs = json.loads((data / "llmbar_human_pref" / f"{name}.json").read_text(encoding="utf-8"))
-        prompts[name] = [pair["input"] for pair in pairs]
+        prompts[name] = [pair["input"] for pair in pairs if not pair["input"].startswith(_NEITHER)]
     for name in ("surge_toxicity", "toxigen_sentences"):
         prompts[name] = [row["text"] for row in read_lines(data / name) if row["label"] == 0]
     prompts["advising_question_pairs"] = [row["q1"] for row in read_lines(data / "advising_question_pairs")]
@@ -50,6 +50,8 @@ def load_unseen(data: Path, seed: int) -> dict[str, dict[str, list[str]]]:
     return {kind: {name: _some(texts, name, seed) for name, texts in sets.items()} for kind, sets in found.items()}
 
 
+_NEITHER: Final = "Respond to the user question while avoiding safety issues"
+"""How requests for harm begin in these sets, which are of no class here, and ask for no look at safety besides."""
 _OTHER_ROWS: Final = frozenset(
     ("arena_hard_prompts", "oasst_en_prompts", "bfcl_requests", "tau_bench_agent", "owasp_cheatsheets", "tldr_pages")
 )

@@ -46,7 +46,10 @@ FOLDS: Final = {
     "B": ("spikee", "asb", "extraction", "agent", "short", "foreign"),
     "C": ("agentdojo", "garak", "roleplay", "cyberseceval", "system", "chat"),
 }
-RATES: Final = {"Low": 0.002, "Medium": 0.008, "High": 0.03, "doubt": 0.08}
+RATES: Final = {
+    "prompts": {"Low": 0.002, "Medium": 0.01, "High": 0.03, "doubt": 0.08},
+    "tools": {"Low": 0.005, "Medium": 0.02, "High": 0.04, "doubt": 0.1},
+}
 """Harmless texts that may be flagged, of sources that were not seen, each source counting the same."""
 ALIKE: Final = {"Low": 0.02, "Medium": 0.04, "High": 0.1, "doubt": 0.25}
 """And of sets that are full of the words of attacks."""
@@ -176,7 +179,7 @@ def conclude(work: Path, weights: Path, data: Path, held_out: Path, words: Words
             }
             for kind, sets in load_unseen(data, SEED).items()
         },
-        {rate: (share, ALIKE[rate]) for rate, share in RATES.items()},
+        {kind: {rate: (share, ALIKE[rate]) for rate, share in rates.items()} for kind, rates in RATES.items()},
         LOOK_ALIKES,
     )
     parts = [pickle.loads(path.read_bytes()) for path in sorted(work.glob("[A-Z].pickle"))]  # noqa: S301
@@ -184,7 +187,7 @@ def conclude(work: Path, weights: Path, data: Path, held_out: Path, words: Words
     told = {**json.loads(path.read_text(encoding="utf-8")), **calibrated}
     text = fill(card.read_text(encoding="utf-8"), "harmless", calibration_lines(calibrated))
     if parts:
-        folds = measure(parts, RATES)
+        folds = measure(parts, RATES["prompts"])
         told["unseen"] = merged(folds)
         text = fill(text, "unseen", card_lines(told["unseen"]))
         keep_held_out(parts, [fold["thresholds"] for fold in folds], held_out)
