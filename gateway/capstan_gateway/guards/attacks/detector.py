@@ -4,8 +4,9 @@
     classifier decides the rest, by thresholds of its own; weak signs of the patterns tip what it is nearly sure of
     doubt      what neither of them can decide: a model may be asked (`Scan.doubt`)
 
-Of a text that is too long for the classifier it sees both ends, some slices, and what is around the strongest signs of
-the patterns. Where that says nothing there is a doubt, since the rest has been seen by patterns only.
+Of a text that is too long for the classifier it sees both ends, the places that sound likeliest, and what is around the
+strongest signs of the patterns. Where that says nothing there is a doubt, since the rest has been seen by patterns
+only. What it finds has to be surer there: the likeliest of hundreds of places is odd in a harmless text, too.
 
 Without the classifier (its libraries or weights are not installed) patterns alone decide, and what is not enough but
 more than `WEAK` is in doubt. docs/guards.md says what that costs.
@@ -30,6 +31,10 @@ ENOUGH: Final = {Sensitivity.LOW: 0.8, Sensitivity.MEDIUM: 0.65, Sensitivity.HIG
 """Score of patterns from which on nobody else is heard."""
 WEAK: Final = {Sensitivity.LOW: 0.5, Sensitivity.MEDIUM: 0.35, Sensitivity.HIGH: 0.25}
 """Score from which on patterns leave a doubt."""
+STRICTER: Final = {
+    Sensitivity.HIGH: Sensitivity.MEDIUM, Sensitivity.MEDIUM: Sensitivity.LOW, Sensitivity.LOW: Sensitivity.LOW,
+}  # fmt: skip
+"""Whose threshold of the classifier is taken for a text of which it sees the likeliest places."""
 SHORTEST: Final = 12
 """Characters that a classifier needs."""
 MOST_SAID: Final = 8
@@ -125,14 +130,15 @@ class AttackDetector:
     ) -> Scan:
         seen = (*_asked(classifier, evidence, source), *_asked_around(classifier, text, evidence.signs, source))
         likely, start, end = max(seen, default=(0.0, 0, 0))
-        found = thresholds.found(self._sensitivity, source)
+        long = len(text) > REACH.everything
+        found = thresholds.found(STRICTER[self._sensitivity] if long else self._sensitivity, source)
         unsure = thresholds.doubt(self._sensitivity, source)
         weak = score >= WEAK[self._sensitivity]
         if likely >= found or (likely >= unsure and weak):
             told = _told(signs, max(score, likely)) if weak else [Finding(self._name, start, end, likely)]
             return Scan(findings=told)
         # NB: of a longer text nobody has looked at all, and a model that is asked may.
-        if likely >= unsure or weak or len(text) > REACH.everything:
+        if likely >= unsure or weak or long:
             return Scan(doubt=max(likely, score))
         return NOTHING
 

@@ -127,9 +127,9 @@ def test_padding_on_both_sides_does_not_hide_an_attack(
     padding = " ".join(days)
     hit = classifier.score(f"{padding} {order} {padding}", source)
     assert len(padding) > 45_000
-    assert hit.score >= thresholds.found(Sensitivity.MEDIUM, source)
+    assert hit.score >= thresholds.found(Sensitivity.LOW, source)
     assert hit.start < len(padding) + 60 < hit.end
-    assert classifier.score(f"{padding} {padding}", source).score < thresholds.found(Sensitivity.MEDIUM, source)
+    assert classifier.score(f"{padding} {padding}", source).score < thresholds.found(Sensitivity.LOW, source)
 
 
 def test_thresholds_are_in_order(thresholds: AttackThresholds) -> None:

@@ -123,6 +123,25 @@ def test_what_the_classifier_cannot_see_all_of_is_in_doubt() -> None:
     assert detector.scan(longer, Source.SYSTEM) == NOTHING
 
 
+def test_in_a_long_text_the_classifier_has_to_be_surer() -> None:
+    """The likeliest of many places is odd in a harmless text too: there the next threshold counts."""
+
+    class Three(Fixed):
+        def found(self, sensitivity: Sensitivity, source: Source) -> float:
+            return {Sensitivity.LOW: 0.9, Sensitivity.MEDIUM: 0.8, Sensitivity.HIGH: 0.7}[sensitivity]
+
+    short, long = PLAIN, f"{PLAIN} " * 400
+    for sensitivity, likely, in_short, in_long in (
+        (Sensitivity.HIGH, 0.75, True, False),
+        (Sensitivity.MEDIUM, 0.85, True, False),
+        (Sensitivity.MEDIUM, 0.95, True, True),
+        (Sensitivity.LOW, 0.95, True, True),
+    ):
+        detector = AttackDetector("PromptInjection", sensitivity, Scripted(likely), Three())
+        assert bool(detector.scan(short, Source.USER).findings) is in_short
+        assert bool(detector.scan(long, Source.USER).findings) is in_long
+
+
 def test_padding_does_not_hide_from_the_classifier_what_patterns_have_a_sign_of() -> None:
     """Of a text that is longer than it looks at it is shown what is around the strongest signs, wherever that is."""
 
