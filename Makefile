@@ -101,13 +101,13 @@ soak: $(VENV)/.installed-dev ## 30 minutes of mixed load on a gateway: failures,
 crds: $(VENV)/.installed-dev ## write crds/, docs/llmmodel.md and what the chart takes from them
 	@scripts/generate.sh
 
-eval-guards: $(VENV)/.installed-dev ## what guards find and let pass on ../shared/data, written into docs/guards.md (ARGS=--show)
+eval-guards: $(VENV)/.installed-dev ## what guards find and let pass on ../shared/data, written into docs/guards.md (ARGS=--show, ARGS=--check)
 	@$(BIN)/python scripts/eval_guards.py $(ARGS)
 
 compatibility: $(VENV)/.installed-dev ## write docs/compatibility.md from the marks of the tests
 	@$(BIN)/python scripts/compatibility.py
 
-train-guards: ## make the weights of the classifier of attacks anew from ../shared/data (one core, half an hour)
+train-guards: ## make the weights of the classifier of attacks anew from ../shared/data (one core, half an hour; ARGS=--folds: what they do on families unseen, twice that more)
 	@scripts/train_guards.sh ../shared/data $(ARGS)
 
 lock: ## write constraints.txt anew with the newest versions
