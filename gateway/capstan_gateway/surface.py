@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from capstan_gateway.composition import Gateway
 from capstan_gateway.inference.azure import AzurePaths
@@ -70,7 +70,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     app.include_router(response_routes(gateway.stores.responses, gateway.memory, gateway.deps.executor))
     app.include_router(health_routes(gateway.not_ready, gateway.notes, admin_guard(gateway, apart=False).tells))
     if gateway.settings.admin_port is None:
-        app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report, gateway.guards.report))
+        app.include_router(_reports(gateway))
         app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
     install_error_handlers(app, gateway.ids)
     return app
@@ -81,10 +81,15 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Capstan gateway admin", redoc_url=None)
     # A port of its own is for those who run the gateway.
     app.include_router(health_routes(gateway.not_ready, gateway.notes, lambda credential: True))  # noqa: ARG005
-    app.include_router(admin_routes(gateway.store, gateway.metrics, gateway.limits.report, gateway.guards.report))
+    app.include_router(_reports(gateway))
     app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
     install_error_handlers(app, gateway.ids)
     return app
+
+
+def _reports(gateway: Gateway) -> APIRouter:
+    reports = gateway.limits.report, gateway.guards.report, gateway.caches.report
+    return admin_routes(gateway.store, gateway.metrics, *reports)
 
 
 def cors_settings(settings: Settings) -> CorsSettings | None:

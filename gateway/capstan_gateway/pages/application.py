@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
+from capstan_contract.caches import CachesReport
 from capstan_contract.config import ConfigReport
 from capstan_contract.guards import GuardsReport
 from capstan_contract.limits import LimitsReport
@@ -112,10 +113,14 @@ def health_routes(
 
 
 def admin_routes(
-    store: ConfigStore, metrics: Metrics, limits: Callable[[], LimitsReport], guards: Callable[[], GuardsReport]
+    store: ConfigStore,
+    metrics: Metrics,
+    limits: Callable[[], LimitsReport],
+    guards: Callable[[], GuardsReport],
+    caches: Callable[[], CachesReport],
 ) -> APIRouter:
-    """GET /metrics for Prometheus, GET /internal/config, /internal/limits and /internal/guards for the operator, and
-    /internal/guards/model for people."""
+    """GET /metrics for Prometheus, GET /internal/config, /internal/limits, /internal/guards and /internal/caches for
+    the operator, and /internal/guards/model for people."""
     router = APIRouter(tags=["admin"])
     threads = Threads("metrics", queued=16)
 
@@ -146,6 +151,11 @@ def admin_routes(
     async def get_guards_report() -> GuardsReport:
         """Say what each guard of each GuardPolicy has decided, and of nobody by name."""
         return guards()
+
+    @router.get("/internal/caches")
+    async def get_caches_report() -> CachesReport:
+        """Say what each CachePolicy has done, and of no request."""
+        return caches()
 
     @router.get("/internal/guards/model")
     async def get_guards_of_model(name: str) -> dict[str, Any]:

@@ -248,6 +248,7 @@ async def _ask_as(
             "/internal/usage",
             "/internal/limits",
             "/internal/guards",
+            "/internal/caches",
             "/internal/guards/model?name=a",
         ):
             assert (await _said(http, "GET", path)).startswith("401 ")

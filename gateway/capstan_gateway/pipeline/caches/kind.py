@@ -122,6 +122,4 @@ class Caches:
             id: room.cells.counts(entries=len(room.memory), size=room.memory.bytes, redis_down=room.is_down)
             for id, room in sorted(self._rooms.items())
         }
-        return CachesReport(
-            since=self._since, shared=any(room.shared for room in self._rooms.values()), policies=policies
-        )
+        return CachesReport(since=self._since, shared=self._entries_of is not _nothing_shared, policies=policies)

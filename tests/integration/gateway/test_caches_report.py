@@ -1,0 +1,42 @@
+"""What a gateway says of its caches, for the status of policies."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from capstan_contract.caches import CacheBody, CachesReport, cache_entry
+from fakes.openai_upstream import FakeUpstream, answer
+from support.gateway import entry, running_gateway
+
+ID = "CachePolicy/t/c"
+KEY = "the-key-of-the-admin-which-is-long"
+ADMIN = {"authorization": f"Bearer {KEY}"}
+BODY: Any = {"model": "chat", "messages": [{"role": "user", "content": "what is the capital of France?"}]}
+
+
+async def test_the_page_says_what_was_there_and_what_was_not(tmp_path: Path) -> None:
+    """A policy that nobody has asked counts nothing; then misses, hits, and the tokens that hits have saved. Nothing of
+    any request is said, and that there is no Redis is."""
+    file = tmp_path / "admin-key"
+    file.write_text(KEY)
+    async with FakeUpstream(answer) as upstream:
+        model = entry("chat", upstream.url, policies=(ID,))
+        policies = (cache_entry("t", "c", CacheBody()),)
+        async with (
+            running_gateway(tmp_path, model, policies=policies, admin_key_file=file) as gateway,
+            httpx2.AsyncClient(base_url=gateway.url, headers=ADMIN, timeout=30) as client,
+        ):
+            before = CachesReport.model_validate_json((await client.get("/internal/caches")).text)
+            for _ in range(3):
+                said = await client.post("/v1/chat/completions", json=BODY)
+                assert said.status_code == 200
+            usage = said.json()["usage"]
+            page = (await client.get("/internal/caches")).text
+    assert set(before.policies) <= {ID}
+    found = CachesReport.model_validate_json(page)
+    counts = found.policies[ID]
+    assert not found.shared
+    assert (counts.memoryHits, counts.misses, counts.stored, counts.entries) == (2, 1, 1, 1)
+    assert counts.savedTokens == 2 * (usage["prompt_tokens"] + usage["completion_tokens"])
+    assert "France" not in page
