@@ -142,8 +142,9 @@ def cache_entry(
 
 
 class CacheCounts(Document):
-    """What one policy has done since its gateway replica began. In mode Shadow: what it would have done."""
+    """What one policy has done in its mode since its gateway replica began. In mode Shadow: what it would have done."""
 
+    mode: Mode = Mode.ENFORCE
     memoryHits: int = Field(default=0, ge=0)
     redisHits: int = Field(default=0, ge=0)
     semanticHits: int = Field(default=0, ge=0)

@@ -35,6 +35,7 @@ from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
+from capstan_operator.policies.cached import CachesTally
 from capstan_operator.policies.decisions import DecisionsTally
 from capstan_operator.policies.reconciler import PolicyReconciler
 from capstan_operator.policies.usage import UsageTally
@@ -130,7 +131,11 @@ class Runtime:
             policies=policy_list,
             wake_policy=self.policies.wake,
         )
-        tallies = (UsageTally(), DecisionsTally(before=policy_list.decisions_of))
+        tallies = (
+            UsageTally(),
+            DecisionsTally(before=lambda key: policy_list.told(key, "decisions")),
+            CachesTally(before=lambda key: policy_list.told(key, "cached")),
+        )
         self.counts = {tally.kind: self._counts_of(tally) for tally in tallies}
         self.policy_reconciler = PolicyReconciler(
             kube,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from capstan_operator.api.kinds import GUARDPOLICY, RATELIMITPOLICY, Kind, Policy
+from capstan_operator.api.kinds import CACHEPOLICY, GUARDPOLICY, RATELIMITPOLICY, Kind, Policy
 from capstan_operator.api.parse import parse_resource
 from capstan_operator.loaders.policy_list import AllPolicies, KindPolicies
 
@@ -22,6 +22,11 @@ def make_guards(name: str = "guards", **fields: Any) -> Policy:
     if not {"input", "output"} & fields.keys():
         fields["input"] = [{"type": "PII"}]
     return _make(GUARDPOLICY, name, **fields)
+
+
+def make_cache(name: str = "cache", **fields: Any) -> Policy:
+    """Give a parsed CachePolicy."""
+    return _make(CACHEPOLICY, name, **fields)
 
 
 def _make(

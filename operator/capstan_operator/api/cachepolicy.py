@@ -142,24 +142,61 @@ class CachePolicySpec(PolicySpec):
     rules: ClassVar[tuple[Rule, ...]] = _SPEC_RULES
 
 
+class FalseHitsStatus(Part):
+    """How often answers to questions that mean the same were other answers than the model gives."""
+
+    sampled: int = Field(ge=0)
+    """Hits that were compared."""
+    wrong: int = Field(ge=0)
+    """Those of them that were another answer."""
+    rate: Annotated[str, StringConstraints(max_length=8)]
+    """Their share."""
+    low: Annotated[str, StringConstraints(max_length=8)]
+    """Where it is at least, with 95% (Wilson's interval)."""
+    high: Annotated[str, StringConstraints(max_length=8)]
+    """Where it is at most."""
+
+
 class CachedStatus(Part):
-    """What the cache has done, as the gateway's replicas have said last; in mode Shadow, what it would have. Written
-    now and then, not at once."""
+    """What the cache has done in its mode, as the gateway's replicas have said last; in mode Shadow, what it would
+    have. Written now and then, not at once."""
 
     observedTime: Annotated[str, StringConstraints(max_length=64), Field(json_schema_extra={"format": "date-time"})]
     """When they said so."""
     since: Annotated[str, StringConstraints(max_length=64), Field(json_schema_extra={"format": "date-time"})]
     """From when on it is counted. Replicas that are gone count with what they have said last."""
+    mode: Mode = Field(default=Mode.ENFORCE, strict=False)
+    """The mode that it was counted in: another one begins at nothing."""
     hits: int = Field(default=0, ge=0)
     """Requests that were answered out of the cache."""
     misses: int = Field(default=0, ge=0)
     """Requests that were looked for, and asked."""
     hitPercent: int = Field(default=0, ge=0, le=100)
     """Share of the hits among both."""
+    memoryHits: int = Field(default=0, ge=0)
+    """Hits in the memory of a gateway replica, and requests that waited for the answer to one that was under way."""
+    redisHits: int = Field(default=0, ge=0)
+    """Hits in Redis."""
+    semanticHits: int = Field(default=0, ge=0)
+    """Answers to questions that mean the same."""
+    bypassed: int = Field(default=0, ge=0)
+    """Requests that the cache had nothing to do with."""
     savedTokens: int = Field(default=0, ge=0)
     """Tokens of the answers that were given again."""
     savedDollars: Annotated[str, StringConstraints(max_length=32)] = "0"
     """Their price, where models have one."""
+    shared: bool = False
+    """Whether the gateway has a Redis that its replicas share answers in."""
+    redisDown: int = Field(default=0, ge=0)
+    """Gateway replicas that Redis does not answer now."""
+    entries: int = Field(default=0, ge=0)
+    """Answers in the memories of the replicas, those that several of them keep each time."""
+    bytes: int = Field(default=0, ge=0)
+    """What they take there."""
+    semanticOff: bool = False
+    """Whether answers to questions that mean the same are given no more, because too many were wrong."""
+    falseHits: FalseHitsStatus | None = None
+    """What was measured of them."""
 
 
 class CachePolicyStatus(Part):
@@ -168,7 +205,8 @@ class CachePolicyStatus(Part):
     observedGeneration: int | None = Field(default=None, ge=0)
     """The newest generation that the operator has dealt with."""
     conditions: tuple[Condition, ...] = bounded_list(8, json_schema_extra=listed_by("type"))
-    """Accepted, Programmed: those of the ancestor, where `kubectl wait` looks for them."""
+    """Accepted, Programmed: those of the ancestor, where `kubectl wait` looks for them. Shared: whether replicas share
+    answers, where they are to. SemanticHealthy: whether answers to questions that mean the same are given."""
     models: int | None = Field(default=None, ge=0)
     """LLMModels that it is in force on."""
     ancestors: tuple[AncestorStatus, ...] = bounded_list(16)

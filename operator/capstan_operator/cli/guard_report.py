@@ -3,8 +3,9 @@
 import json
 from typing import Any, Final
 
+from capstan_contract.intervals import wilson
 from capstan_operator.api.kinds import Policy
-from capstan_operator.cli.guard_score import Confusion, Mistake, Score, percentile, wilson
+from capstan_operator.cli.guard_score import Confusion, Mistake, Score, percentile
 
 MOST_SHOWN: Final = 160
 """Characters of an example."""

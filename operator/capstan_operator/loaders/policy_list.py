@@ -123,10 +123,10 @@ class PolicyList:
         """Give one policy; None when there is none, or it is of another class. Raises KubeError."""
         return await self._lists[key.kind].find(key) if key.kind in self._lists else None
 
-    def decisions_of(self, key: PolicyKey) -> Mapping[str, Any] | None:
-        """Give what the status of a policy says of decisions, as it was when it was read last."""
+    def told(self, key: PolicyKey, field: str) -> Mapping[str, Any] | None:
+        """Give a field of the status of a policy, as it was when it was read last."""
         found = self._lists[key.kind].known(key) if key.kind in self._lists else None
-        return None if found is None else found.status.get("decisions")
+        return None if found is None else found.status.get(field)
 
 
 class _KindList:

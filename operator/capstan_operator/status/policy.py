@@ -11,19 +11,22 @@ from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.types import Loss, PolicyVerdict
 from capstan_operator.resources.resource import Resource
 from capstan_operator.settings import BuildSettings
+from capstan_operator.status.caches import cache_findings
 from capstan_operator.status.conditions import Finding, conditions_by_type, merge_conditions
 from capstan_operator.status.types import Acknowledgement, AckState, StatusResult, Transition
 
 CONTROLLER: Final = "capstan.dev/operator"
-COUNTS: Final[Mapping[str, tuple[str, str]]] = {
-    CACHEPOLICY.name: ("cached", "misses"),
+COUNTS: Final[Mapping[str, tuple[str, str | None]]] = {
+    CACHEPOLICY.name: ("cached", None),
     GUARDPOLICY.name: ("decisions", "guards"),
     RATELIMITPOLICY.name: ("usage", "used"),
 }
-"""By name of the kind: the field of the status that says what policies have done, and its list of rows."""
+"""By name of the kind: the field of the status that says what policies have done, and its rows where it is a list."""
 UNFIT: Final = "field/body: "
 """What gateways that know the kind say begins with this where a body cannot be enforced."""
-_BAD: Final = {"Accepted": "False", "Programmed": "False"}
+_ALWAYS: Final = ("Accepted", "Programmed")
+"""Conditions whose becoming true is news the first time, too; of others it is when they were false."""
+_TIME: Final = "observedTime"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ def compute_policy_status(
         "Accepted": _accepted(verdict),
         "Programmed": _programmed(verdict, ack, present.get("Programmed"), policy.generation),
     }
+    field, rows = COUNTS[policy.kind]
+    known = _newest(counts, policy.status.get(field), rows) if verdict.in_config else None
+    findings |= cache_findings(policy.spec, known)
     conditions = merge_conditions(present, findings, generation=policy.generation, now=now)
     status: dict[str, Any] = {
         "observedGeneration": policy.generation,
@@ -68,19 +74,22 @@ def compute_policy_status(
         "models": verdict.models,
         "ancestors": [_ancestor(verdict, conditions, ancestor)],
     }
-    field, rows = COUNTS[policy.kind]
-    if verdict.in_config and (known := _newest(counts, policy.status.get(field), rows)):
+    if known:
         status[field] = dict(known)
     return StatusResult(
         status=status, changed=status != dict(policy.status), transitions=tuple(_transitions(present, findings))
     )
 
 
-def _newest(counts: Mapping[str, Any] | None, before: Mapping[str, Any] | None, rows: str) -> Mapping[str, Any] | None:
+def _newest(
+    counts: Mapping[str, Any] | None, before: Mapping[str, Any] | None, rows: str | None
+) -> Mapping[str, Any] | None:
     """Give the counts that are to be said: the time in them is from when on the numbers are so."""
-    if counts is None or counts[rows] == (before or {}).get(rows, []):
+    if counts is None:
         return before
-    return counts
+    if rows is None:
+        return before if before and {**before, _TIME: ""} == {**counts, _TIME: ""} else counts
+    return before if counts[rows] == (before or {}).get(rows, []) else counts
 
 
 def _accepted(verdict: PolicyVerdict) -> Finding:
@@ -163,6 +172,8 @@ def _transitions(present: Mapping[str, Mapping[str, Any]], findings: Mapping[str
             continue
         if finding.reason in ("GatewayPending", "GatewayUnknown", "NotAccepted"):
             continue
-        bad = _BAD[kind] == finding.status
+        if finding.status != "False" and kind not in _ALWAYS and before.get("status") != "False":
+            continue
+        bad = finding.status == "False"
         news.append(Transition("Warning" if bad else "Normal", finding.reason, finding.message))
     return news

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_contract.guards import GuardCounts, GuardsReport, Stage
-from capstan_operator.policies.decisions import COUNTED, DecisionsTally, GuardName, Life, Totals
+from capstan_operator.policies.decisions import COUNTED, DecisionsTally, GuardName
+from capstan_operator.policies.sums import Life, Totals
 from capstan_operator.resources.resource import PolicyKey
 
 KEY = PolicyKey("GuardPolicy", "team", "guards")
@@ -111,7 +112,7 @@ def test_a_guard_that_is_gone_is_not_told() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["count", "restart", "silent"]), st.integers(0, 5))))
 def test_no_sum_ever_goes_down(steps: list[tuple[str, str, int]]) -> None:
     """Whatever replicas do, the sum is what each life of each has said last, and never less than before."""
-    totals, before = Totals(), 0
+    totals, before = Totals[GuardName](len(COUNTED)), 0
     lives, counted = dict.fromkeys("abc", 0), dict.fromkeys("abc", 0)
     said: dict[tuple[str, int], int] = {}
     for time, (replica, what, amount) in enumerate(steps, start=1):

@@ -3,6 +3,7 @@
 from typing import Final
 
 from capstan_contract.caches import CacheCounts
+from capstan_contract.limits import Mode
 from capstan_gateway.caches.port import Entry, Found, Tier
 from capstan_gateway.telemetry.cells import Number
 from capstan_gateway.telemetry.metrics import Metrics
@@ -41,9 +42,10 @@ class PolicyCells:
             self.saved_tokens.value += entry.usage.prompt_tokens + entry.usage.completion_tokens
         self.saved_dollars.value += entry.nano_dollars or 0
 
-    def counts(self, *, entries: int, size: int, redis_down: bool) -> CacheCounts:
+    def counts(self, *, mode: Mode, entries: int, size: int, redis_down: bool) -> CacheCounts:
         """Give all of it."""
         return CacheCounts(
+            mode=mode,
             memoryHits=int(self._hits[Tier.MEMORY].value + self.joined.value),
             redisHits=int(self._hits[Tier.REDIS].value),
             semanticHits=int(self._hits[Tier.SEMANTIC].value), misses=int(self.misses.value),

@@ -119,7 +119,9 @@ class Caches:
     def report(self) -> CachesReport:
         """Say what each policy has done, as far as this gateway has seen."""
         policies = {
-            id: room.cells.counts(entries=len(room.memory), size=room.memory.bytes, redis_down=room.is_down)
+            id: room.cells.counts(
+                mode=room.body.mode, entries=len(room.memory), size=room.memory.bytes, redis_down=room.is_down
+            )
             for id, room in sorted(self._rooms.items())
         }
         return CachesReport(since=self._since, shared=self._entries_of is not _nothing_shared, policies=policies)
