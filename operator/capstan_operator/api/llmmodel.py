@@ -17,6 +17,7 @@ from capstan_contract.config import (
 from capstan_operator.api.backends import Cascade as Cascade
 from capstan_operator.api.backends import External as External
 from capstan_operator.api.backends import Router as Router
+from capstan_operator.api.kvcache import KVCacheSpec as KVCacheSpec
 from capstan_operator.api.parts import Condition as Condition
 from capstan_operator.api.parts import ConfigMapKeyRef as ConfigMapKeyRef
 from capstan_operator.api.parts import EnvSource as EnvSource
@@ -34,7 +35,7 @@ from capstan_operator.api.patterns import (
     TOKENIZER,
 )
 from capstan_operator.api.policies import PolicyInForce
-from capstan_operator.api.rules import answers, cache, engine, names, placement, scaling, serving, sources
+from capstan_operator.api.rules import answers, cache, engine, kvcache, names, placement, scaling, serving, sources
 from capstan_operator.api.schema import (
     AS_SET,
     CpuQuantity,
@@ -96,8 +97,10 @@ class Engine(Part):
     (where the engine listens, what it calls the model, keys, TLS) cannot be set: see docs/engines.md."""
     env: tuple[EnvVar, ...] = bounded_list(64, json_schema_extra=listed_by("name"))
     """Environment variables of the engine's container. Those that do what a refused argument does are refused too."""
+    kvCache: KVCacheSpec | None = None
+    """What the engine keeps of prompts that it has computed. The same in `args` wins. A change makes new pods."""
 
-    rules: ClassVar[tuple[Rule, ...]] = engine.ENGINE
+    rules: ClassVar[tuple[Rule, ...]] = (*engine.ENGINE, *kvcache.ENGINE)
 
 
 AFFINITY = ("nodeAffinity", "podAffinity", "podAntiAffinity")

@@ -9,6 +9,7 @@ from capstan_contract.config import Task
 from capstan_contract.names import ENGINE_PORT, WORKER_PORT
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
+from capstan_operator.desired import kvcache
 from capstan_operator.desired.arguments import Option, is_given, merge_arguments, option, positional, without_options
 from capstan_operator.desired.naming import upstream_name
 from capstan_operator.desired.volumes import HF_HOME, PREFIXES_PATH, Source, model_source, parse_source
@@ -73,6 +74,7 @@ def vllm_arguments(spec: LLMModelSpec, *, name: str, path: str, addresses: tuple
         *_vllm_task(spec),
         *_vllm_model(spec, model_source(spec)),
         *_vllm_adapters(spec),
+        *kvcache.vllm_options(spec.engine.kvCache),
     ]
     if is_given("--tool-call-parser", users):
         # Which parser fits depends on the model, so it is never guessed; but the one is useless without the other.
@@ -146,7 +148,7 @@ def simulator_arguments(spec: LLMModelSpec) -> list[str]:
     adapters = [word for adapter in spec.adapters for word in ("--alias", adapter.name)]
     window = [option("--context-window", str(spec.serving.contextWindow))] if spec.serving.contextWindow else []
     # NB: --alias adds a name, so the user's takes the place of none of ours.
-    return [*adapters, *merge_arguments(window, spec.engine.args)]
+    return [*adapters, *merge_arguments([*window, *kvcache.simulator_options(spec.engine.kvCache)], spec.engine.args)]
 
 
 def _adapter_pairs(spec: LLMModelSpec) -> list[str]:
@@ -155,7 +157,7 @@ def _adapter_pairs(spec: LLMModelSpec) -> list[str]:
 
 def _build_vllm(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> EngineContainer:
     name, path = model.key.name, model_path(spec)
-    env = {"VLLM_NO_USAGE_STATS": "1"}
+    env = {"VLLM_NO_USAGE_STATS": "1", **kvcache.vllm_environment(spec.engine.kvCache)}
     engine = spec.engine
     if is_in_process(spec):
         worker = ("vllm", "--port", str(ENGINE_PORT), *worker_options(spec), "--")
@@ -206,6 +208,7 @@ def _build_tgi(_: Model, spec: LLMModelSpec, settings: BuildSettings) -> EngineC
         ours.append(option("--num-shard", str(tensor)))
     if spec.serving.contextWindow:
         ours.append(option("--max-total-tokens", str(spec.serving.contextWindow)))
+    ours += kvcache.tgi_options(spec.engine.kvCache)
     adapters = {"LORA_ADAPTERS": ",".join(_adapter_pairs(spec))} if spec.adapters else {}
     return EngineContainer(
         image=_image(spec, settings.tgi_image),
@@ -235,6 +238,7 @@ def _build_sglang(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> 
         ours.append(option("--context-length", str(spec.serving.contextWindow)))
     if spec.adapters:
         ours += [option("--enable-lora"), option("--lora-paths", *_adapter_pairs(spec))]
+    ours += kvcache.sglang_options(spec.engine.kvCache)
     return EngineContainer(
         image=_image(spec, settings.sglang_image),
         command=("python3", "-m", "sglang.launch_server"),

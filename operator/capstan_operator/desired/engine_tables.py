@@ -52,6 +52,7 @@ _ONE_VALUE_VLLM = frozenset(
         *("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp"),
         *("--quantization", "-q", "--kv-cache-dtype", "--load-format", "--seed", "--block-size", "--revision"),
         *("--tool-call-parser", "--reasoning-parser", "--chat-template", "--tokenizer", "--download-dir", "--config"),
+        *("--kv-offloading-size", "--kv-offloading-backend", "--kv-transfer-config"),
         *("--max-lora-rank", "--max-loras", "--swap-space", "--cpu-offload-gb", "--runner", "--convert", "--task"),
     }
 )
@@ -60,6 +61,7 @@ _ONE_VALUE_SGLANG = frozenset(
         *("--context-length", "--mem-fraction-static", "--max-running-requests", "--max-total-tokens", "--dtype"),
         *("--tp-size", "--tp", "--tensor-parallel-size", "--pp-size", "--pp", "--dp-size", "--dp", "--revision"),
         *("--quantization", "--kv-cache-dtype", "--load-format", "--chunked-prefill-size", "--schedule-policy"),
+        "--page-size",
         *("--tool-call-parser", "--reasoning-parser", "--chat-template", "--tokenizer-path", "--attention-backend"),
     }
 )
@@ -67,7 +69,13 @@ _ONE_VALUE_TGI = frozenset(
     {
         *("--max-total-tokens", "--max-input-tokens", "--max-input-length", "--max-batch-prefill-tokens"),
         *("--max-batch-total-tokens", "--max-concurrent-requests", "--num-shard", "--quantize", "--dtype"),
-        *("--revision", "--cuda-memory-fraction", "--tokenizer-config-path", "--waiting-served-ratio"),
+        *(
+            "--revision",
+            "--cuda-memory-fraction",
+            "--kv-cache-dtype",
+            "--tokenizer-config-path",
+            "--waiting-served-ratio",
+        ),
     }
 )
 _ONE_VALUE_SIMULATOR = frozenset(

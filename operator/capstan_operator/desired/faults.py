@@ -5,6 +5,7 @@ from typing import Any
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
+from capstan_operator.desired.kvcache import find_kv_faults
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.patch import PatchError, check_patch, strategic_merge
 from capstan_operator.desired.pod import build_plain_template
@@ -37,6 +38,7 @@ def judge_faults(model: Model) -> tuple[Fault, ...]:
         *(find_template_faults(*patched, Facts(model.key.name, spec)) if patched else ()),
         *_source_faults(spec),
         *_name_faults(model),
+        *find_kv_faults(spec),
         *find_wiring_faults(model, spec, environment=environment_of(engine_of(patched[1])) if patched else None),
     )
 

@@ -4,6 +4,7 @@ sources.py    where weights come from: the shapes of hf://, pvc://, s3:// and oc
 names.py      names that must differ, and what a name may look like
 answers.py    what answers for a model: an engine, a hosted API, a router or a cascade, and what excludes what
 engine.py     images and versions of the engine
+kvcache.py    what each engine can be told of its KV cache
 placement.py  GPUs, how a replica is spread over them, and nodes
 scaling.py    the number of replicas
 serving.py    prices, windows, prefixes

@@ -30,7 +30,7 @@ _WITHOUT_PODS = (
     _excludes_podless(
         "engine",
         unset="self.engine.type == 'vLLM' && "
-        + absent("engine.image", "engine.version")
+        + absent("engine.image", "engine.version", "engine.kvCache")
         + " && "
         + empty("engine.args", "engine.env"),
         holds=lambda spec: spec.engine == type(spec.engine)(),

@@ -1,0 +1,85 @@
+"""What each type of engine can be told of its KV cache."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from capstan_operator.api.schema import Rule
+
+ABLE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "prefixCaching": ("vLLM", "SGLang", "Simulator"),
+        "memoryShare": ("vLLM", "SGLang", "TGI"),
+        "dtype": ("vLLM", "SGLang", "TGI"),
+        "blockSize": ("vLLM", "SGLang"),
+        "offload": ("vLLM",),
+        "connector": ("vLLM",),
+    }
+)
+"""Which engines know what a field says, under any name. Of others Capstan knows no option that does it."""
+DTYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "SGLang": ("auto", "bfloat16", "fp8_e4m3", "fp8_e5m2"),
+        "TGI": ("auto", "fp8_e4m3", "fp8_e5m2"),
+    }
+)
+"""The types of values of engines that do not know all of them."""
+BLOCK_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def _able(field: str, engines: tuple[str, ...]) -> Rule:
+    *others, last = engines
+    named = f"{', '.join(others)} or {last}" if others else last
+    return Rule(
+        cel=f"!has(self.kvCache) || !has(self.kvCache.{field}) || self.type in {_listed(engines)}",
+        message=f"must not be set unless `type` is {named}; what another engine has belongs into `args`",
+        holds=lambda self: self.kvCache is None or getattr(self.kvCache, field) is None or self.type in engines,
+        field_path=f".kvCache.{field}",
+    )
+
+
+def _dtype(engine: str, known: tuple[str, ...]) -> Rule:
+    return Rule(
+        cel=f"self.type != '{engine}' || !has(self.kvCache) || !has(self.kvCache.dtype)"
+        f" || self.kvCache.dtype in {_listed(known)}",
+        message=f"must be one of {', '.join(known)} when `type` is {engine}",
+        holds=lambda self: self.type != engine or _dtype_of(self) is None or _dtype_of(self) in known,
+        field_path=".kvCache.dtype",
+    )
+
+
+def _dtype_of(engine: Any) -> str | None:
+    return engine.kvCache.dtype if engine.kvCache else None
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f"'{word}'" for word in words) + "]"
+
+
+ENGINE = (
+    *(_able(field, engines) for field, engines in ABLE.items()),
+    *(_dtype(engine, known) for engine, known in DTYPES.items()),
+    Rule(
+        cel="!has(self.kvCache) || !has(self.kvCache.connector) || has(self.image) || has(self.version)",
+        message="must not be set without `image` or `version`: the worker's own image has no LMCache",
+        holds=lambda self: (
+            self.kvCache is None or self.kvCache.connector is None or self.image is not None or self.version is not None
+        ),
+        field_path=".kvCache.connector",
+    ),
+)
+
+KV_CACHE = (
+    Rule(
+        cel="!has(self.memoryShare) || double(self.memoryShare) > 0.0",
+        message="must be greater than 0",
+        holds=lambda self: self.memoryShare is None or float(self.memoryShare) > 0,
+        field_path=".memoryShare",
+    ),
+    Rule(
+        cel=f"!has(self.blockSize) || self.blockSize in {list(BLOCK_SIZES)}",
+        message=f"must be one of {', '.join(map(str, BLOCK_SIZES))}",
+        holds=lambda self: self.blockSize is None or self.blockSize in BLOCK_SIZES,
+        field_path=".blockSize",
+    ),
+)

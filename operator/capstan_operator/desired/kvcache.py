@@ -1,0 +1,89 @@
+"""What `spec.engine.kvCache` is in the words of each engine. Pure.
+
+Options of vLLM 0.32 (`vllm serve --help=CacheConfig`), SGLang (docs.sglang.io, server arguments) and TGI 3 (launcher).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from capstan_operator.api.kvcache import KVCacheSpec, KVCacheType
+from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.desired.arguments import Option, option
+from capstan_operator.desired.quantity import parse_quantity
+from capstan_operator.resources.resource import Fault
+
+LMCACHE: Final = json.dumps({"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}, separators=(",", ":"))
+"""vLLM's `--kv-transfer-config` for LMCache in the engine's own process."""
+_GIBIBYTE: Final = 1024**3
+_TGI_TYPES: Final[Mapping[KVCacheType, str]] = MappingProxyType(
+    {KVCacheType.FP8_E4M3: "fp8_e4m3fn", KVCacheType.FP8_E5M2: "fp8_e5m2"}
+)
+
+
+def vllm_options(cache: KVCacheSpec | None) -> list[Option]:
+    """Give vLLM's options."""
+    if cache is None:
+        return []
+    ours = [*_valued(cache, memory="--gpu-memory-utilization", dtype="--kv-cache-dtype", block="--block-size")]
+    if cache.prefixCaching is not None:
+        ours.append(option("--enable-prefix-caching" if cache.prefixCaching else "--no-enable-prefix-caching"))
+    if cache.connector is not None:
+        ours.append(option("--kv-transfer-config", LMCACHE))
+    elif cache.offload is not None:
+        # A connector of the user's takes the place of the one that this option stands for.
+        ours.append(option("--kv-offloading-size", str(gibibytes(cache.offload.cpu)), also=("--kv-transfer-config",)))
+    return ours
+
+
+def vllm_environment(cache: KVCacheSpec | None) -> dict[str, str]:
+    """Give the variables by which LMCache, in vLLM's process, is told how much memory it may take."""
+    if cache is None or cache.connector is None or cache.offload is None:
+        return {}
+    return {"LMCACHE_LOCAL_CPU": "True", "LMCACHE_MAX_LOCAL_CPU_SIZE": str(gibibytes(cache.offload.cpu))}
+
+
+def sglang_options(cache: KVCacheSpec | None) -> list[Option]:
+    """Give SGLang's options. Its radix cache is on unless it is told otherwise."""
+    if cache is None:
+        return []
+    ours = [*_valued(cache, memory="--mem-fraction-static", dtype="--kv-cache-dtype", block="--page-size")]
+    return ours if cache.prefixCaching is not False else [*ours, option("--disable-radix-cache")]
+
+
+def tgi_options(cache: KVCacheSpec | None) -> list[Option]:
+    """Give TGI's options."""
+    if cache is None:
+        return []
+    ours = [] if cache.memoryShare is None else [option("--cuda-memory-fraction", cache.memoryShare)]
+    dtype = _TGI_TYPES.get(cache.dtype) if cache.dtype else None
+    return ours if dtype is None else [*ours, option("--kv-cache-dtype", dtype)]
+
+
+def simulator_options(cache: KVCacheSpec | None) -> list[Option]:
+    """Give the simulator's options."""
+    if cache is None or cache.prefixCaching is None:
+        return []
+    return [option("--prefix-cache", "on" if cache.prefixCaching else "off")]
+
+
+def find_kv_faults(spec: LLMModelSpec) -> Iterator[Fault]:
+    """Give what cannot be: blocks in more memory than a replica has."""
+    cache = spec.engine.kvCache
+    if cache is None or cache.offload is None:
+        return
+    limit = parse_quantity(spec.resources.memory) if spec.resources.memory else None
+    if limit is not None and gibibytes(cache.offload.cpu) * _GIBIBYTE >= limit:
+        yield Fault("spec.engine.kvCache.offload.cpu", "must be less than `spec.resources.memory`, which it is part of")
+
+
+def gibibytes(size: str) -> int:
+    """Give a size in whole GiB, as the schema allows it: 64Gi, 1Ti."""
+    return int(size[:-2]) * (1024 if size.endswith("Ti") else 1)
+
+
+def _valued(cache: KVCacheSpec, *, memory: str, dtype: str, block: str) -> Iterator[Option]:
+    for flag, value in ((memory, cache.memoryShare), (dtype, cache.dtype), (block, cache.blockSize)):
+        if value is not None:
+            yield option(flag, str(value))
