@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from capstan_operator.api.cachepolicy import CachePolicySpec
 from capstan_operator.api.guardpolicy import GuardPolicySpec
 from capstan_operator.api.kinds import KINDS, LLMMODEL, Kind, Model, Policy
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.api.ratelimitpolicy import RateLimitPolicySpec
+from capstan_operator.desired.caches import models_of_cache
 from capstan_operator.desired.compile import INVALID, compile_gateway
 from capstan_operator.desired.guards import models_named
 from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules
@@ -94,9 +96,22 @@ def _policy_doubts(
         named += _downgrades(policy.spec)
     if isinstance(policy.spec, GuardPolicySpec):
         named += [(one.field, one.name) for one in models_named(policy.spec)]
+    if isinstance(policy.spec, CachePolicySpec):
+        yield from _task_doubts(manifests, origin, policy.key.namespace, policy.spec)
+        named += [(field, name) for field, name, _ in models_of_cache(policy.spec)]
     for field, name in named:
         if Address(LLMMODEL.name, ObjectKey(policy.key.namespace, name)) not in manifests.resources:
             message = f"names the LLMModel '{name}', which is in none of these manifests"
+            yield about(origin, message, field, Severity.WARNING)
+
+
+def _task_doubts(manifests: Manifests, origin: Document, namespace: str, spec: CachePolicySpec) -> Iterator[Diagnostic]:
+    """Tell which models a cache would ask for what they cannot do."""
+    for field, name, task in models_of_cache(spec):
+        model = manifests.models.get(ObjectKey(namespace, name))
+        is_of = task if model is None or model.spec is None else model.spec.model.task
+        if is_of != task:
+            message = f"names the LLMModel '{name}', which is of the task {is_of}, not {task}"
             yield about(origin, message, field, Severity.WARNING)
 
 

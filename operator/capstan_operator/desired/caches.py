@@ -12,6 +12,7 @@ from capstan_contract.caches import (
     cache_entry,
     read_cache_body,
 )
+from capstan_contract.config import Task
 from capstan_contract.entries import PolicyEntry
 from capstan_operator.api.cachepolicy import CachePolicySpec, CacheSemanticSpec
 from capstan_operator.api.kinds import Policy
@@ -72,6 +73,15 @@ def _semantic(spec: CacheSemanticSpec, namespace: str) -> SemanticTier:
         maxEntries=spec.maxEntries,
         **{name: float(value) for name, value in numbers.items() if value is not None},
     )
+
+
+def models_of_cache(spec: CachePolicySpec) -> Iterator[tuple[str, str, Task]]:
+    """Give the models that a policy asks: the field that names each, its name, and the task that it must be of."""
+    semantic = spec.semantic
+    if semantic.enabled and semantic.modelRef is not None:
+        yield "spec.semantic.modelRef.name", semantic.modelRef.name, Task.EMBED
+    if semantic.enabled and semantic.judgeRef is not None:
+        yield "spec.semantic.judgeRef.name", semantic.judgeRef.name, Task.CHAT
 
 
 def secrets_of_cache(policy: Policy) -> Mapping[str, tuple[str, str, str]]:

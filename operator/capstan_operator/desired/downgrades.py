@@ -6,6 +6,7 @@ from typing import Final
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.limits import RATE_LIMIT_KIND, read_body
 from capstan_operator.desired.live import key_of
+from capstan_operator.desired.surroundings import Surroundings
 from capstan_operator.resources.resource import ObjectKey
 
 MOST_TOLD: Final = 3
@@ -30,9 +31,9 @@ def dead_downgrades(
             yield place, f"the LLMModel '{key.name}' is not {'served' if key in models else 'there'}"
 
 
-def tell_dead(entry: PolicyEntry, served: Collection[ObjectKey], models: Collection[ObjectKey]) -> Iterator[str]:
+def tell_dead(entry: PolicyEntry, around: Surroundings) -> Iterator[str]:
     """Say of the first of these budgets what becomes of requests once they are spent."""
-    found = list(dead_downgrades(entry, served, models))
+    found = list(dead_downgrades(entry, around.served, around.models))
     budgets = read_body(entry).budgets if found else ()
     for place, why in found[:MOST_TOLD]:
         yield f"the budget '{budgets[place].name}' denies once it is spent, because {why}"

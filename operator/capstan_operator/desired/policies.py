@@ -6,6 +6,7 @@ that somebody has deleted, or changed into a sound one, ends what was in force. 
 nowhere: there is nothing to fall back to, and a model is not taken away because somebody tries to limit it and fails.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -28,6 +29,7 @@ from capstan_operator.desired.policy_kinds import (
     policy_files,
     tell_models,
 )
+from capstan_operator.desired.surroundings import Surroundings
 from capstan_operator.desired.types import Loss, PolicyVerdict
 from capstan_operator.resources.resource import Fault, ObjectKey, PolicyKey
 
@@ -114,19 +116,27 @@ def attach_policies(
     if not candidates:
         return AttachedPolicies()
     sound = {id_: one.entry for id_, one in candidates.items() if one.entry is not None}
-    served = {key_of(id_) for id_ in entries}
-    labels = {key: models[key].labels for key in served & models.keys()}
+    served = {key_of(id_): entry for id_, entry in entries.items()}
+    labels = {key: models[key].labels for key in served.keys() & models.keys()}
     present = Present(
         {key_of(id_): entry.policies for id_, entry in live.entries.items() if entry.policies},
         {id_: mode_of(entry) for id_, entry in live.policies.items()},
     )
     attached = attach((candidates[id_].attachable(entry) for id_, entry in sound.items()), labels, present=present)
     on = {str(key): ids for key, ids in attached.on.items()}
-    for key in served - models.keys():
+    for key in served.keys() - models.keys():
         # Nobody knows the labels of these: they keep what they have, as far as there still is such a policy.
         if kept := tuple(id_ for id_ in live.entries[str(key)].policies if id_ in sound):
             on[str(key)] = kept
-    verdicts = {id_: _conclude(one, attached, served, models) for id_, one in sorted(candidates.items())}
+    places: defaultdict[str, list[ObjectKey]] = defaultdict(list)
+    for key, ids in attached.on.items():
+        for id_ in ids:
+            places[id_].append(key)
+    around = Surroundings(served, models)
+    verdicts = {
+        id_: _conclude(one, attached, replace(around, on=places.get(id_, ())))
+        for id_, one in sorted(candidates.items())
+    }
     kept_ids = {id_ for ids in on.values() for id_ in ids}
     left = tuple(entry for id_, entry in sound.items() if verdicts[id_].in_config or id_ in kept_ids)
     return _with_secrets(AttachedPolicies(left, on, verdicts), candidates)
@@ -192,14 +202,12 @@ def find_target_faults(policy: Policy, rules: NameRules) -> tuple[Fault, ...]:
     return (Fault("spec", message),)
 
 
-def _conclude(
-    candidate: _Candidate, attached: Attachments, served: Collection[ObjectKey], models: Mapping[ObjectKey, Model]
-) -> PolicyVerdict:
+def _conclude(candidate: _Candidate, attached: Attachments, around: Surroundings) -> PolicyVerdict:
     """Say what a policy comes to once all are attached."""
     verdict, entry = candidate.verdict, candidate.entry
     if entry is None:
         return verdict
-    losses = (*attached.losses.get(entry.id, ()), *_missing(candidate.key.object, entry, served, models))
+    losses = (*attached.losses.get(entry.id, ()), *_missing(candidate.key.object, entry, around))
     count = attached.counts.get(entry.id, 0)
     verdict = replace(
         verdict,
@@ -216,19 +224,17 @@ def _conclude(
         verdict,
         accepted=accepted,
         reason=reason or ACCEPTED,
-        message="; ".join([_message(losses, count), *tell_models(entry, served, models)]),
+        message="; ".join([_message(losses, count), *tell_models(entry, around)]),
         # What another one is in force instead of is in force nowhere, and gateways need not know it.
         in_config=reason != CONFLICTED,
     )
 
 
-def _missing(
-    key: ObjectKey, entry: PolicyEntry, served: Collection[ObjectKey], models: Mapping[ObjectKey, Model]
-) -> Iterator[Loss]:
+def _missing(key: ObjectKey, entry: PolicyEntry, around: Surroundings) -> Iterator[Loss]:
     for name in entry.targets.names if entry.targets else ():
         model = ObjectKey(key.namespace, name)
-        if model not in served:
-            yield Loss(model, NOT_SERVED if model in models else TARGET_NOT_FOUND)
+        if model not in around.served:
+            yield Loss(model, NOT_SERVED if model in around.models else TARGET_NOT_FOUND)
 
 
 def _objection(losses: Collection[Loss], count: int) -> str | None:

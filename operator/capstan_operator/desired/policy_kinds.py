@@ -1,6 +1,6 @@
 """The table of the kinds of policies: what differs between them when a config is compiled."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -11,11 +11,13 @@ from capstan_operator.desired.caches import build_cache_entry, files_of_cache, f
 from capstan_operator.desired.downgrades import tell_dead
 from capstan_operator.desired.guards import build_guard_entry, files_of, find_guard_faults, secrets_of
 from capstan_operator.desired.limits import build_limit_entry, find_limit_faults
+from capstan_operator.desired.surroundings import Surroundings
 from capstan_operator.desired.unasked import tell_unasked
-from capstan_operator.resources.resource import Fault, ObjectKey, PolicyKey
+from capstan_operator.desired.uncached import tell_uncached
+from capstan_operator.resources.resource import Fault, PolicyKey
 
-Tell = Callable[[PolicyEntry, Collection[ObjectKey], Collection[ObjectKey]], Iterator[str]]
-"""Gives sentences about models that a policy names, of those that are served, and of all that are there."""
+Tell = Callable[[PolicyEntry, Surroundings], Iterator[str]]
+"""Gives sentences about what a policy does not do, as the models around it are."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class PolicyRules:
 POLICY_RULES: Final[Mapping[str, PolicyRules]] = MappingProxyType(
     {
         CACHEPOLICY.name: PolicyRules(
-            find_cache_faults, build_cache_entry, secrets=secrets_of_cache, files=files_of_cache
+            find_cache_faults, build_cache_entry, tell_uncached, secrets=secrets_of_cache, files=files_of_cache
         ),
         GUARDPOLICY.name: PolicyRules(
             find_guard_faults, build_guard_entry, tell_unasked, is_floor=True, secrets=secrets_of, files=files_of
@@ -74,10 +76,10 @@ def is_floor(kind: str) -> bool:
     return kind in POLICY_RULES and POLICY_RULES[kind].is_floor
 
 
-def tell_models(entry: PolicyEntry, served: Collection[ObjectKey], models: Collection[ObjectKey]) -> Iterator[str]:
-    """Say what a policy does without because models that it names are not served."""
+def tell_models(entry: PolicyEntry, around: Surroundings) -> Iterator[str]:
+    """Say what a policy does not do, as the models that it names or is for are."""
     if (rules := POLICY_RULES.get(entry.kind)) is not None:
-        yield from rules.tell(entry, served, models)
+        yield from rules.tell(entry, around)
 
 
 def policy_files(entry: PolicyEntry) -> frozenset[str]:
