@@ -284,8 +284,8 @@ class NotCached(GatewayError):
     status = 504
     code = "cache_miss"
 
-    def __init__(self) -> None:
-        super().__init__("no answer to this request is cached, and it says `only-if-cached`")
+    def __init__(self, *, headers: tuple[Header, ...] = ()) -> None:
+        super().__init__("no answer to this request is cached, and it says `only-if-cached`", headers=headers)
 
 
 class AnswerNotChecked(GatewayError):

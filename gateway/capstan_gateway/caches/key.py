@@ -12,7 +12,7 @@ Numbers are compared as they are written: 1 and 1.0 are two, because an engine m
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final
@@ -49,6 +49,8 @@ EXCLUDED_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Fields of requests that change no answer, by their names; why."""
+EXCLUDED_FROM_ECHOES: Final = frozenset(("model", "stream", "stream_options", "capstan"))
+"""Those that change no answer which repeats its request, as a hosted API's responses do."""
 
 KEYED_MODEL_FIELDS: Final = frozenset(
     (
@@ -87,12 +89,13 @@ def identity_of(entry: ModelEntry, guards: Iterable[PolicyEntry]) -> bytes:
     return blake2b(canonical([model, judged]), digest_size=DIGEST_BYTES).digest()
 
 
-def partition_of(*, tenant: str | None, user: str | None, secret: bytes = b"") -> str:
+def partition_of(*, tenant: str | None, user: Sequence[str] | None, secret: bytes = b"") -> str:
     """Digest who may be given an answer: None stands for everybody. Two that differ in anything share nothing.
 
-    `secret` is a key of the installation's, of at most 64 bytes: without it nobody can tell whose a partition is.
+    `user` is whatever names one: the verified name, the key, whom the client says. `secret` is a key of the
+    installation's, of at most 64 bytes: without it nobody can tell whose a partition is.
     """
-    who = canonical([tenant, user])
+    who = canonical([tenant, None if user is None else list(user)])
     return blake2b(who, key=secret, digest_size=PARTITION_BYTES, person=b"partition").hexdigest()
 
 
@@ -101,12 +104,14 @@ def model_of(model_id: str) -> str:
     return blake2b(model_id.encode(), digest_size=_MODEL_BYTES, person=b"model").hexdigest()
 
 
-def canonical_request(document: Mapping[str, Any]) -> bytes | None:
+def canonical_request(document: Mapping[str, Any], *, echoed: bool = False) -> bytes | None:
     """Write what is asked in one way, whatever the order of its names; None where that cannot be done.
 
-    One that is nested too deeply, or larger than MOST_BYTES, is none that is looked for.
+    One that is nested too deeply, or larger than MOST_BYTES, is none that is looked for. `echoed`: the answer repeats
+    what the request says, its labels as well, so that only what the gateway itself sees to is left out.
     """
-    asked = {name: value for name, value in document.items() if name not in EXCLUDED_FIELDS}
+    left_out = EXCLUDED_FROM_ECHOES if echoed else EXCLUDED_FIELDS
+    asked = {name: value for name, value in document.items() if name not in left_out}
     try:
         written = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -147,20 +152,21 @@ def key_of(
     identity: bytes,
     contents: str,
     upstream_name: str,
+    name: str = "",
     path: bytes,
-    dialect: str = "",
+    form: str = "",
     headers: Iterable[tuple[bytes, bytes]] = (),
     secret: bytes = b"",
 ) -> CacheKey:
     """Give the key of a request.
 
     `asked` is what `canonical_request` has written; `contents` says which pods answer (their template), `upstream_name`
-    which adapter of the model; `path` and `dialect` what the answer looks like; `headers` are those that a provider is
-    sent of the client's, such as beta features.
+    and `name` which adapter of the model; `path` and `form` what the answer looks like; `headers` are those that a
+    provider is sent of the client's, such as beta features.
     """
     parts = (
-        partition.encode(), identity, contents.encode(), upstream_name.encode(), path, dialect.encode(),
-        canonical([[name.decode("latin-1"), value.decode("latin-1")] for name, value in sorted(headers)]), asked,
+        partition.encode(), identity, contents.encode(), upstream_name.encode(), name.encode(), path, form.encode(),
+        canonical([[one.decode("latin-1"), value.decode("latin-1")] for one, value in sorted(headers)]), asked,
     )  # fmt: skip
     digest = blake2b(key=secret, digest_size=DIGEST_BYTES, person=b"request")
     for part in parts:

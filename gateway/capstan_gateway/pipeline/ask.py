@@ -48,9 +48,9 @@ class Ask:
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
         "_closers", "_memory", "_root", "answered_by", "bill", "budget", "cached", "counted_by", "ended", "expires_at",
-        "gathered", "governed", "guarded", "headers", "holders", "inside", "may_wait", "model", "named", "options",
-        "principal", "replaced", "request", "request_id", "route_note", "runtime", "session", "started", "stats",
-        "task", "trace", "unchecked",
+        "gathered", "governed", "guarded", "headers", "holders", "inside", "may_wait", "model", "named", "on_withheld",
+        "options", "own", "principal", "replaced", "request", "request_id", "route_note", "runtime", "session",
+        "started", "stats", "task", "trace", "unchecked",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +109,10 @@ class Ask:
         """What guards have replaced in it; see `note_replaced`. As above."""
         self.unchecked = False
         """Whether it holds what no guard can read. As above."""
+        self.on_withheld: tuple[Callable[[], object], ...] = ()
+        """Who lets go of the answer when a guard withholds it from the client; see `forget_if_withheld`. As above."""
+        self.own = False
+        """Whether the gateway asks this on its own behalf, as a judge or for a guard: no client is given the answer."""
         self.may_wait = True
         """Whether it may wait for an endpoint of a model that has none: not while another model may answer."""
         self.answered_by: ServedModel | None = None
@@ -143,7 +147,7 @@ class Ask:
             request_id=self.request_id, trace=self.trace, session=self.session, principal=self.principal,
             options=self.options, headers=self.headers,
         )  # fmt: skip
-        child.inside, child.governed = self.inside, self.governed
+        child.inside, child.governed, child.own = self.inside, self.governed, self.own
         if not settles:
             child._root = self._root or self
         else:
@@ -193,6 +197,36 @@ class Ask:
         root = self._root or self
         root.replaced = root.replaced or Replaced()
         root.replaced.note(texts, values)
+
+    @property
+    def is_redacted(self) -> bool:
+        """Whether a guard has replaced something in it: then it is somebody's own, and so is its answer."""
+        root = self._root or self
+        return bool(root.named) or root.replaced is not None
+
+    def forget_if_withheld(self, forget: Callable[[], object]) -> None:
+        """Have this called when a guard withholds the answer: what has kept it lets go of it. It does not wait."""
+        root = self._root or self
+        root.on_withheld = (*root.on_withheld, forget)
+
+    def note_withheld(self) -> None:
+        """Note that a guard withholds its answer, or that of a call within it."""
+        root = self._root or self
+        forget, root.on_withheld = root.on_withheld, ()
+        for one in forget:
+            _call(one, self.request_id)
+
+    def take_notes(self, other: "Ask") -> None:
+        """Take over what was noted of an ask that did the work of this one: by guards, and by who keeps answers."""
+        root = self._root or self
+        for name, word in other.guarded or ():
+            root.note_guard(name, word)
+        if other.replaced is not None:
+            root.replaced = root.replaced or Replaced()
+            root.replaced.join(other.replaced)
+        if other.unchecked:
+            root.unchecked = True
+        root.on_withheld += other.on_withheld
 
     def note_unchecked(self) -> None:
         """Note that it holds what no guard can read."""

@@ -22,7 +22,7 @@ to limits. Where nothing is in force on a model, its answer function is the call
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from capstan_gateway.pipeline.ask import Ask, Outer
 from capstan_gateway.pipeline.reply import Reply
@@ -66,6 +66,20 @@ class Layer(Protocol):
     def answer(self, ask: Ask, inner: AnswerFunction) -> Awaitable[Reply]:
         """Give the reply, of `inner` or another one."""
         ...
+
+
+@runtime_checkable
+class PerModel(Protocol):
+    """A layer that acts around each name of a model by itself: the model's own, and each of its adapters."""
+
+    def around(self, model: Any) -> Layer:
+        """Give what acts around this `ServedModel`."""
+        ...
+
+
+def around_model(layers: Sequence[Layer], model: Any) -> tuple[Layer, ...]:
+    """Give the layers as they act around one `ServedModel`."""
+    return tuple(layer.around(model) if isinstance(layer, PerModel) else layer for layer in layers)
 
 
 def compose(layers: Sequence[Layer], answer: AnswerFunction) -> AnswerFunction:

@@ -12,7 +12,7 @@ from capstan_gateway.pipeline.counted import Comparison
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.fallbacks import first_answer
 from capstan_gateway.pipeline.images import answer_with_images
-from capstan_gateway.pipeline.layers import AnswerFunction, Layer, compose
+from capstan_gateway.pipeline.layers import AnswerFunction, Layer, around_model, compose
 from capstan_gateway.selection.plan import CascadePlan
 
 Spec = TypeVar("Spec")
@@ -82,5 +82,6 @@ class Policies:
                 alone = partial(answer_with_images, deps, deps.images, model, alone)
         whole = partial(first_answer, deps, model) if model.plan is not None or model.fallbacks else alone
         model.layers = layers
+        layers = around_model(layers, model)
         model.answer_alone = compose(layers, alone)
         model.answer = model.answer_alone if whole is alone else compose(layers, whole)

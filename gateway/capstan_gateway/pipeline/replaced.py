@@ -44,6 +44,12 @@ class Replaced:
         for value in values:
             self._values.setdefault(value.written, value)
 
+    def join(self, other: "Replaced") -> None:
+        """Note what was noted elsewhere of the same request."""
+        for old, new in other._texts.items():
+            self._texts[old] = new if self._texts.get(old, new) == new else None
+        self._values = {**other._values, **self._values}
+
     def __bool__(self) -> bool:
         return bool(self._values)
 

@@ -74,6 +74,7 @@ class Scorer:
             document["max_completion_tokens"] = document.pop("max_tokens")
         child = self._ask.fork(self._ask.request.rewritten(document, route=_ROUTE))
         child.inside = of_its_own(child.inside)
+        child.own = True
         child.may_wait = False
         child.hold()
         try:

@@ -97,6 +97,17 @@ class Bill:
         """What an answer out of a cache would have used and cost in nano-dollars, had a model given it; None: it is
         none. Nothing of it is on the bill: limits may count it all the same."""
 
+    def add_cached(self, usage: Usage | None, nano_dollars: int | None) -> None:
+        """Note that an answer came out of a cache, and what it would have used and cost, as far as that is known."""
+        prompt, output, price = 0, 0, nano_dollars or 0
+        if usage is not None:
+            prompt, output = usage.prompt_tokens, usage.completion_tokens
+        if self.cached is not None:
+            # Of a cascade a draft may have been one as well.
+            known, dollars = self.cached
+            prompt, output, price = prompt + known.prompt_tokens, output + known.completion_tokens, price + dollars
+        self.cached = Usage(prompt, output), price
+
     def soon(self, settle: Callable[[], None]) -> Callable[[], None]:
         """Give what settles a stream once, whoever says so first: the end of its ask or `settle_streams`."""
         once = _Once(settle)

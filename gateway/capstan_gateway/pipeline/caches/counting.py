@@ -4,9 +4,10 @@ from typing import Final
 
 from capstan_contract.caches import CacheCounts
 from capstan_contract.limits import Mode
-from capstan_gateway.caches.port import Entry, Found, Tier
+from capstan_gateway.caches.port import Found, Tier
 from capstan_gateway.telemetry.cells import Number
 from capstan_gateway.telemetry.metrics import Metrics
+from capstan_gateway.tokens.usage import Usage
 
 MISS: Final = "miss"
 BYPASS: Final = "bypass"
@@ -34,13 +35,13 @@ class PolicyCells:
     def hit(self, found: Found) -> None:
         """Count an answer that was there, and what it saved."""
         self._hits[found.tier].value += 1
-        self.saved(found.entry)
+        self.saved(found.entry.usage, found.entry.nano_dollars)
 
-    def saved(self, entry: Entry) -> None:
+    def saved(self, usage: Usage | None, nano_dollars: int | None) -> None:
         """Count what nobody had to compute."""
-        if entry.usage is not None:
-            self.saved_tokens.value += entry.usage.prompt_tokens + entry.usage.completion_tokens
-        self.saved_dollars.value += entry.nano_dollars or 0
+        if usage is not None:
+            self.saved_tokens.value += usage.prompt_tokens + usage.completion_tokens
+        self.saved_dollars.value += nano_dollars or 0
 
     def counts(self, *, mode: Mode, entries: int, size: int, redis_down: bool) -> CacheCounts:
         """Give all of it."""

@@ -79,6 +79,8 @@ class Flight:
         """Set where it came out of a cache."""
         self.reply: Reply | None = None
         self.recording: Recording | None = None
+        self.withheld = False
+        """Whether a guard of somebody who has joined does not let the answer through: it is not kept."""
         self.closers: list[Callable[[], object]] = []
         """Called when it is over, and what it brought is kept. They do not wait."""
         self._over = over
@@ -110,8 +112,9 @@ class Flight:
         self._led = True
         self._joined[joined] = None
         ask.on_end(joined.leave)
-        if self._ended:
-            ask.bill.cached = _as_cached(self.ask.bill)
+        cached = _as_cached(self.ask.bill) if self._ended else None
+        if cached is not None:
+            ask.bill.add_cached(*cached)
         return joined
 
     async def begun(self) -> None:
@@ -130,10 +133,7 @@ class Flight:
         if self._error is not None:
             return
         ask.route_note = mine.route_note or ask.route_note
-        for name, word in mine.guarded or ():
-            ask.note_guard(name, word)
-        if mine.unchecked:
-            ask.note_unchecked()
+        ask.take_notes(mine)
 
     def without(self, joined: Joined) -> None:
         """One fewer waits; the last one stops the work, and bears what it has cost so far."""
@@ -230,11 +230,13 @@ class Flight:
             return
         bill = self.ask.bill
         _move(bill, bearer.ask.bill)
+        if bill.cached is not None:  # That of a fallback, which has a cache of its own.
+            bearer.ask.bill.add_cached(*bill.cached)
         if self._error is None:
             cached = _as_cached(bill)
             for joined in self._joined:
                 if joined is not bearer and cached is not None:
-                    joined.ask.bill.cached = cached
+                    joined.ask.bill.add_cached(*cached)
 
 
 async def _finish(reply: StreamReply) -> None:
@@ -277,7 +279,7 @@ class Flights:
     def begin(self, key: object, ask: Ask, work: Work, landed: Landed, *, now_ms: int) -> Joined:
         """Begin one on behalf of an ask, which joins it. `key` None: nobody else may. Raises Overloaded."""
         flight = Flight(ask.fork(settles=True), over=lambda: self._forget(key, flight))
-        flight.ask.governed, flight.ask.inside = ask.governed, ask.inside
+        flight.ask.may_wait = ask.may_wait
         flight.started_ms = now_ms
         flight.start(self._background, work, landed)
         if key is not None:

@@ -92,7 +92,11 @@ class Caches:
     def _room(self, spec: Around) -> Room:
         body, deps = spec.body, self._shared.deps
         name = spec.id.partition("/")[2]
-        open_ = body.redis is None or (body.encryptionFile is not None and not spec.secret)
+        # NB: what is to be sealed is kept in memory alone as long as the key is not there; and who only looks on shares
+        # nothing, so that nothing of it is given to anybody when that changes.
+        alone = (
+            body.redis is None or body.mode is not Mode.ENFORCE or (body.encryptionFile is not None and not spec.secret)
+        )
         return Room(
             body=body,
             memory=MemoryEntries(
@@ -100,8 +104,7 @@ class Caches:
             ),
             flights=Flights(deps.background),
             cells=PolicyCells(deps.metrics, name, body.mode.value.lower()),
-            # NB: what is to be sealed is kept in memory alone as long as the key is not there.
-            shared=None if open_ else self._entries_of(spec.id, body, spec.secret),
+            shared=None if alone else self._entries_of(spec.id, body, spec.secret),
             secret=spec.secret,
         )
 

@@ -10,23 +10,27 @@ that are in force then.
 """
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from capstan_gateway.caches.port import Entry, Form, Found, Looked, Tier
+from capstan_gateway.caches.key import model_of
+from capstan_gateway.caches.port import CacheKey, Entry, Form, Found, Looked, Tier
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import NotCached, Overloaded
+from capstan_gateway.errors import GatewayError, NotCached, Overloaded
+from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.cache_notes import HITS, CacheNote, Word
 from capstan_gateway.pipeline.caches.flights import Flight, Joined, is_of_the_request, stream_of
 from capstan_gateway.pipeline.caches.needs import Room, Shared
-from capstan_gateway.pipeline.caches.question import Question, question_of
+from capstan_gateway.pipeline.caches.question import Question, control_of, question_of
 from capstan_gateway.pipeline.caches.replay import fits, replayed
+from capstan_gateway.pipeline.caches.seen import Seen
 from capstan_gateway.pipeline.caches.storing import entry_of
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
-from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
+from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.tokens.usage import Usage
+from capstan_gateway.tokens.bill import Bill
 
 ROUNDS: Final = 2
 """How often who only waited begins anew, or joins who does, before it asks for itself."""
@@ -37,39 +41,62 @@ WAIT_SECONDS: Final = 10.0
 STREAM_WAIT_SECONDS: Final = 1.0
 """The same of a stream, of which nothing is seen before all of it is there."""
 PAUSE_SECONDS: Final = 0.05
+MOST_MAKING: Final = 10_000
+"""Answers in the making that a policy in mode Shadow knows of."""
 
 
 class CacheLayer:
-    """What a policy does with the requests to one model; `layers.Layer`."""
+    """What a policy does with the requests to one model; `layers.Layer`, and `layers.PerModel`: it acts around one name
+    of the model, its own or an adapter's, and where it is around none, as on a router, it does nothing."""
 
     order = Order.CACHE
     reads = Reads.EVERYTHING
 
-    def __init__(self, room: Room, shared: Shared, *, model_id: str, identity: bytes, enforces: bool = True) -> None:
+    def __init__(
+        self, room: Room, shared: Shared, *, model_id: str, identity: bytes, enforces: bool = True,
+        model: ServedModel | None = None,
+    ) -> None:  # fmt: skip
         self.room: Final = room
         self._shared: Final = shared
         self._model_id: Final = model_id
+        self._model_digest: Final = model_of(model_id)
         self._identity: Final = identity
         self._enforces: Final = enforces
+        self._model: Final = model
+
+    def around(self, model: ServedModel) -> "CacheLayer":
+        """Give what acts around this name. Of a virtual model each member has a cache of its own, or none."""
+        own = model if model.plan is None and model.id == self._model_id else None
+        return CacheLayer(
+            self.room, self._shared, model_id=self._model_id, identity=self._identity, enforces=self._enforces,
+            model=own,
+        )  # fmt: skip
 
     async def answer(self, ask: Ask, inner: AnswerFunction) -> Reply:
         """Give an answer that is there, or that of `inner`."""
-        model = ask.runtime.whole.by_id.get(self._model_id)
-        if model is None or model.plan is not None:
-            return await inner(ask)  # Of a virtual model each member has a cache of its own, or none.
-        question = question_of(ask, self.room.body, model, identity=self._identity, secret=self.room.secret)
-        if question is None:
-            self.room.cells.bypassed.value += 1
-            ask.cached = CacheNote(Word.BYPASS)
+        model = self._model
+        if model is None or ask.own or ask.request.route.counts:
             return await inner(ask)
+        question = question_of(
+            ask, self.room.body, model, identity=self._identity, of=self._model_digest, secret=self.room.secret
+        )
         if not self._enforces:
-            return await self._watched(ask, question, inner)
+            return await inner(ask) if question is None else await self._watched(ask, question, inner)
+        if question is None:
+            return await self._bypassed(ask, inner)
         found, stale = self._at_hand(ask, question)
         if found is not None:
             return self._hit(ask, model, found)
         if question.control.only_if_cached:
-            return await self._only_if_cached(ask, model, question)
+            return await self._only_if_cached(ask, model, question, stale=stale)
         return await self._asked(ask, model, question, inner, stale=stale)
+
+    async def _bypassed(self, ask: Ask, inner: AnswerFunction) -> Reply:
+        self.room.cells.bypassed.value += 1
+        if control_of(ask, self.room.body).only_if_cached:
+            raise NotCached(headers=_headers(Word.BYPASS))
+        ask.cached = CacheNote(Word.BYPASS)
+        return await inner(ask)
 
     # --- what is there ------------------------------------------------------------------------------------------------
 
@@ -96,11 +123,14 @@ class CacheLayer:
         self.room.memory.put(question.key, entry)
         return Found(entry, Tier.REDIS, question.key), looked
 
-    async def _only_if_cached(self, ask: Ask, model: ServedModel, question: Question) -> Reply:
-        found, _ = await self._in_store(ask.request, question, lease=False)
+    async def _only_if_cached(self, ask: Ask, model: ServedModel, question: Question, *, stale: bool) -> Reply:
+        found = None
+        if question.control.look:
+            found, looked = await self._in_store(ask.request, question, lease=False)
+            stale = stale or (found is None and looked.entry is not None)
         if found is None:
-            self.room.cells.misses.value += 1
-            raise NotCached
+            (self.room.cells.stale if stale else self.room.cells.misses).value += 1
+            raise NotCached(headers=_headers(Word.STALE_REFUSED if stale else Word.MISS))
         return self._hit(ask, model, found)
 
     def _is_stale(self, entry: Entry, question: Question) -> bool:
@@ -113,8 +143,10 @@ class CacheLayer:
     def _hit(self, ask: Ask, model: ServedModel, found: Found) -> Reply:
         entry = found.entry
         self.room.cells.hit(found)
-        ask.bill.cached = entry.usage or Usage(0, 0), entry.nano_dollars or 0
+        ask.bill.add_cached(entry.usage, entry.nano_dollars)
         ask.answered_by = model
+        if len(ask.inside) > 1:
+            ask.forget_if_withheld(partial(self._forget, found.key, None))
         ask.cached = CacheNote(HITS[found.tier], found.key.text, self._age_ms(entry) // 1000, found.similarity)
         return replayed(entry, ask.request, model_id=model.id)
 
@@ -143,8 +175,11 @@ class CacheLayer:
     def _joined(self, ask: Ask, question: Question, inner: AnswerFunction) -> Joined | None:
         """Join who asks the same already, or be the one who asks; None where there is no room for that."""
         flights = self.room.flights
-        # NB: who wants it anew does not want what somebody asked for before.
-        key = (question.key, ask.request.stream) if question.control.look else None
+        # NB: who wants it anew does not want what somebody asked for before. A fallback may answer as well: so all who
+        # share a call have come the same way, and may use the same models.
+        bound = None if ask.governed is None else ask.governed.bound
+        joins = question.control.look and bound is None
+        key = (question.key, ask.request.stream, ask.inside, ask.runtime) if joins else None
         flight = flights.find(key) if key is not None else None
         if flight is not None:
             return flight.join(ask)
@@ -187,60 +222,105 @@ class CacheLayer:
         else:
             cells.joined.value += 1
             ask.cached = CacheNote(Word.HIT_MEMORY, question.key.text)
+            ask.on_end(partial(self._count_saved, ask.bill))
+        if len(ask.inside) > 1:
+            ask.forget_if_withheld(partial(self._forget, question.key, flight))
         reply = flight.reply
         if isinstance(reply, WholeReply):
             return WholeReply(reply.status, reply.content_type, reply.body, reply.native, reply.withheld)
         return stream_of(joined, ask.request)
 
+    def _count_saved(self, bill: Bill) -> None:
+        if bill.cached is not None:
+            self.room.cells.saved(*bill.cached)
+
     async def _keep(self, question: Question, flight: Flight, whole: WholeReply | None, frames: bytes | None) -> None:
         """Keep an answer that came whole, if it is one to keep."""
         ask, room = flight.ask, self.room
-        if not question.control.store or not self._is_of(ask, question):
+        entry = await self._entry(question, ask, whole, frames, started_ms=flight.started_ms)
+        if entry is None or flight.withheld:
             return
-        entry = await entry_of(
-            question, ask.request, whole, frames,
-            created_ms=flight.started_ms, ttl_ms=room.body.ttlSeconds * 1000, executor=self._shared.deps.executor,
-        )  # fmt: skip
-        if entry is None:
-            return
-        usage, price = ask.bill.answer, ask.bill.nano_dollars if ask.bill.priced else None
-        entry = entry._replace(usage=usage, nano_dollars=price)
         room.memory.put(question.key, entry)
         room.cells.stored.value += 1
         if room.shared is not None:
             await room.shared.put(question.key, entry)
+            if flight.withheld:  # NB: a guard may have found that out meanwhile.
+                await room.shared.drop((question.key,))
+                return
         if room.alike is not None and question.alike is not None and entry.form is Form.ANSWER:
             await room.alike.put(question.alike, question.key, entry._replace(question=question.alike.text))
 
+    async def _entry(
+        self, question: Question, ask: Ask, whole: WholeReply | None, frames: bytes | None, *, started_ms: int
+    ) -> Entry | None:
+        """Make the entry of an answer; None where it is none to keep."""
+        usage = ask.bill.answer
+        if not question.control.store or not self._is_of(ask, question):
+            return None
+        if usage is None or not usage.prompt_tokens + usage.completion_tokens:
+            return None  # Nobody has counted it: nothing was sent, or no model has answered.
+        return await entry_of(
+            question, ask.request, whole, frames, usage=usage,
+            nano_dollars=ask.bill.nano_dollars if ask.bill.priced else None, created_ms=started_ms,
+            ttl_ms=self.room.body.ttlSeconds * 1000, executor=self._shared.deps.executor,
+        )  # fmt: skip
+
     def _is_of(self, ask: Ask, question: Question) -> bool:
-        """Whether this model has answered, and what it runs is what it ran when it was asked."""
-        answered = ask.answered_by
-        return (
-            answered is not None and answered.id == self._model_id and answered.endpoints.contents == question.contents
-        )
+        """Whether this very model has answered, and what it runs is what it ran when it was asked."""
+        model, tried = self._model, ask.stats.tried
+        if model is None or ask.answered_by is not model or model.endpoints.contents != question.contents:
+            return False
+        return all(one.endpoint.template == question.contents for one in tried if one.sent)
+
+    def _forget(self, key: CacheKey, flight: Flight | None) -> None:
+        """Let go of an answer that a guard does not let through."""
+        room = self.room
+        if flight is not None:
+            flight.withheld = True
+        room.memory.drop(key)
+        if room.shared is not None:
+            with suppress(Overloaded):
+                self._shared.deps.background.start(room.shared.drop((key,)))
 
     # --- Shadow -------------------------------------------------------------------------------------------------------
 
     async def _watched(self, ask: Ask, question: Question, inner: AnswerFunction) -> Reply:
-        """Count what would have been there, and ask all the same."""
-        found, _ = self._at_hand(ask, question)
+        """Count what would have been there, and ask all the same. Nothing of the request or its answer changes."""
+        cells, making = self.room.cells, self.room.making
+        found, stale = self._at_hand(ask, question)
+        key = question.key if question.control.look else None
         if found is not None:
-            self.room.cells.hit(found)
+            cells.hit(found)
             return await inner(ask)
-        self.room.cells.misses.value += 1
-        work = partial(_answered, inner=inner)
-        joined = self.room.flights.begin(None, ask, work, partial(self._keep, question), now_ms=self._shared.now_ms())
-        await joined.flight.begun()
-        joined.flight.tell(joined)
-        reply = joined.flight.reply
-        return stream_of(joined, ask.request) if isinstance(reply, StreamReply) else _whole(reply)
+        if key is not None and key in making:
+            cells.joined.value += 1
+            return await inner(ask)
+        (cells.stale if stale else cells.misses).value += 1
+        if key is not None and len(making) < MOST_MAKING:
+            making.add(key)
+            ask.on_end(partial(making.discard, key))
+        started_ms = self._shared.now_ms()
+        settled = len(ask.bill.settled)
+        reply = await inner(ask)
+        seen = Seen(reply, share=ask.share)
+        ask.on_end(partial(self._seen, ask, question, seen, started_ms, settled))
+        return seen.reply
+
+    def _seen(self, ask: Ask, question: Question, seen: Seen, started_ms: int, settled: int) -> None:
+        """Keep what has gone on, in this policy's own memory, when it is over."""
+        if not seen.is_whole:
+            return
+        with suppress(Overloaded):
+            self._shared.deps.background.start(self._keep_seen(ask, question, seen, started_ms, settled))
+
+    async def _keep_seen(self, ask: Ask, question: Question, seen: Seen, started_ms: int, settled: int) -> None:
+        with suppress(GatewayError):
+            entry = await self._entry(question, ask, seen.whole, seen.frames(), started_ms=started_ms)
+            if entry is not None:
+                cost = ask.bill.since(settled)
+                self.room.memory.put(question.key, entry._replace(nano_dollars=cost.nano_dollars))
+                self.room.cells.stored.value += 1
 
 
-async def _answered(flight: Flight, *, inner: AnswerFunction) -> Reply:
-    return await inner(flight.ask)
-
-
-def _whole(reply: Reply | None) -> Reply:
-    if not isinstance(reply, WholeReply):
-        raise RuntimeError("the flight has brought nothing")
-    return reply
+def _headers(word: Word) -> tuple[Header, ...]:
+    return ((b"x-cache", word.value.encode()),)

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from capstan_contract.caches import CacheBody
 from capstan_gateway.caches.memory import MemoryEntries
-from capstan_gateway.caches.port import AlikeEntries, SharedEntries
+from capstan_gateway.caches.port import AlikeEntries, CacheKey, SharedEntries
 from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
 from capstan_gateway.pipeline.deps import Deps
@@ -37,6 +37,8 @@ class Room:
     """None: the policy shares nothing, or there is no Redis."""
     alike: AlikeEntries | None = None
     """None: only the very same requests hit."""
+    making: set[CacheKey] = field(default_factory=set)
+    """What is asked just now, in mode Shadow: in mode Enforce that is a flight."""
     secret: bytes = b""
     """What keys and entries are sealed with."""
 

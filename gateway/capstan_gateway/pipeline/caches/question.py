@@ -1,20 +1,26 @@
 """What a request asks of a cache: under which key, and what the client says about it. Pure, but for what it reads."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from capstan_contract.caches import CacheBody, Scope
 from capstan_gateway.caches.control import ANYTHING, NOTHING, Control, read_control
-from capstan_gateway.caches.key import canonical_request, key_of, last_turn, model_of, partition_of
+from capstan_gateway.caches.key import EXCLUDED_FIELDS, MOST_BYTES, canonical_request, key_of, last_turn, partition_of
 from capstan_gateway.caches.port import Alike, CacheKey
 from capstan_gateway.caches.storable import offers_tools
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
+from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.headers import Header, find_header
 from capstan_gateway.pipeline.adapters import adapter_for
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.request import CHAT_PATH, Request
+from capstan_gateway.pipeline.whose import said_user
 
 EMBEDDINGS_PATH: Final = b"/embeddings"
 LISTS: Final = {EMBEDDINGS_PATH: "data", b"/score": "data", b"/classify": "data", b"/rerank": "results"}
@@ -24,7 +30,48 @@ PATHS: Final = frozenset((CHAT_PATH, b"/completions", *LISTS))
 SEMANTIC: Final = b"x-cache-semantic"
 """`off`: only the very same request hits."""
 SIMILARITY: Final = b"x-cache-similarity-min"
-_ADDRESSES: Final = frozenset(("url", "image_url", "audio_url", "video_url", "file_url", "file_id"))
+ONE_FORM: Final = frozenset(EXCLUDED_FIELDS) | frozenset(
+    (
+        "chat_template_kwargs", "frequency_penalty", "guided_choice", "guided_grammar", "guided_json", "guided_regex",
+        "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages", "min_p", "n",
+        "parallel_tool_calls", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty",
+        "response_format", "seed", "service_tier", "stop", "structured_outputs", "suffix", "temperature",
+        "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "verbosity",
+    )
+)  # fmt: skip
+"""Fields with which a stream adds up to the answer in one piece, and the reverse. With any other one (token ids, sound,
+echoes, what nobody knows here) the two are kept apart."""
+_TEXTS: Final = frozenset(
+    (
+        "arguments",
+        "content",
+        "description",
+        "input",
+        "input_text",
+        "name",
+        "prompt",
+        "query",
+        "stop",
+        "text",
+        "thinking",
+    )
+)
+"""Fields in which an address is a word like others: nobody follows it."""
+_IDS: Final = frozenset(("file_id", "file_ids", "vector_store_ids"))
+_ELSEWHERE: Final = frozenset(
+    (
+        "conversation",
+        "data_sources",
+        "enable_search",
+        "plugins",
+        "previous_response_id",
+        "search_parameters",
+        "web_search",
+    )
+)
+"""Fields of requests by which a provider looks up what is not in the request."""
+_ADDRESS: Final = re.compile(r"\s*+[a-zA-Z][a-zA-Z0-9+.-]{0,15}:(?=//)")
+_DIALECTS: Final[Mapping[Dialect, str]] = {MESSAGES: "messages", RESPONSES: "responses"}
 
 
 class Question(NamedTuple):
@@ -43,39 +90,48 @@ class Question(NamedTuple):
 
 
 def question_of(
-    ask: Ask, body: CacheBody, model: ServedModel, *, identity: bytes, secret: bytes = b""
+    ask: Ask, body: CacheBody, model: ServedModel, *, identity: bytes, of: str, secret: bytes = b""
 ) -> Question | None:
-    """Give what is looked for; None where the cache has nothing to do with the request."""
-    request = ask.request
+    """Give what is looked for; None where the cache has nothing to do with the request.
+
+    `model` is what answers, `of` the digest of its id.
+    """
+    request, contents = ask.request, model.endpoints.contents
+    if contents is None or request.route.upstream_path not in PATHS or request.came > 2 * MOST_BYTES:
+        return None
     control = control_of(ask, body)
-    if control == NOTHING or request.route.upstream_path not in PATHS or request.untranslatable is not None:
+    native = speaks_natively(request, model)
+    if control == NOTHING or (request.untranslatable is not None and not native):
         return None
-    contents = model.endpoints.contents
-    if contents is None or is_bypassed(ask, body):
-        return None
-    native = request.native is not None and _speaks_natively(request, model)
     document = request.native.document if native and request.native is not None else request.document
-    if names_addresses(document):
+    if is_bypassed(document, ask.headers, body) or is_about_others(request, document, native=native):
         return None
-    asked = canonical_request(document)
     partition = partition_of_ask(ask, body.scope, secret=secret)
+    echoed = native and request.route.dialect is RESPONSES
+    asked = None if partition is None else canonical_request(document, echoed=echoed)
     if asked is None or partition is None:
         return None
-    dialect = "" if not native else f"{request.route.path}{'#stream' if request.stream else ''}"
     put_down = partial(
-        key_of,
-        partition=partition,
-        model=model_of(model.id),
-        identity=identity,
-        contents=contents,
-        upstream_name=_upstream_name(ask, model),
-        path=request.route.upstream_path,
-        dialect=dialect,
-        headers=request.headers if native else (),
-        secret=secret,
-    )
+        key_of, partition=partition, model=of, identity=identity, contents=contents, upstream_name=model.upstream_name,
+        name=model.name, path=request.route.upstream_path, form=form_of(request, document, native=native),
+        headers=request.headers if native else (), secret=secret,
+    )  # fmt: skip
     alike = _alike(ask, document, put_down) if body.semantic is not None and not native else None
     return Question(put_down(asked), control, native, not body.bypass.tools, contents, alike)
+
+
+def form_of(request: Request, document: Mapping[str, Any], *, native: bool) -> str:
+    """Say in which form the answer is kept: each dialect has its own, because engines are asked otherwise for it."""
+    dialect = "" if request.route.dialect is None else _DIALECTS.get(request.route.dialect, request.route.path)
+    apart = native or not document.keys() <= ONE_FORM
+    return f"{dialect}{' native' if native else ''}{' stream' if apart and request.stream else ''}"
+
+
+def is_about_others(request: Request, document: Mapping[str, Any], *, native: bool) -> bool:
+    """Whether more than an answer is asked for, or one that depends on what is not in the request."""
+    if not is_repeatable(request, native=native) or not _ELSEWHERE.isdisjoint(document):
+        return True
+    return isinstance(document.get("prompt"), dict) or names_addresses(document)
 
 
 def _alike(ask: Ask, document: Mapping[str, Any], put_down: Callable[[bytes], CacheKey]) -> Alike | None:
@@ -101,65 +157,69 @@ def control_of(ask: Ask, body: CacheBody) -> Control:
     """Read what the client says about caching."""
     if not body.honourCacheControl or not ask.headers:
         return ANYTHING
-    return read_control(find_header(ask.headers, b"cache-control"), find_header(ask.headers, b"pragma"))
+    said = [value for name, value in ask.headers if name == b"cache-control"]
+    if said:
+        return read_control(b",".join(said))
+    return read_control(b"", find_header(ask.headers, b"pragma"))
 
 
-def is_bypassed(ask: Ask, body: CacheBody) -> bool:
+def is_bypassed(document: Mapping[str, Any], headers: Sequence[Header], body: CacheBody) -> bool:
     """Whether the policy says that the cache has nothing to do with this request."""
-    document, bypass = ask.request.document, body.bypass
+    bypass = body.bypass
     if bypass.tools and offers_tools(document):
         return True
     if bypass.temperatureAbove is not None and _temperature(document.get("temperature")) > bypass.temperatureAbove:
         return True
-    return any(_has(ask.headers, one.name.encode(), one.values) for one in bypass.headers)
+    return any(_has(headers, one.name.encode(), one.values) for one in bypass.headers)
 
 
 def partition_of_ask(ask: Ask, scope: Scope, *, secret: bytes) -> str | None:
     """Digest who may be given the answer; None where that is one person, and nobody knows who.
 
     What guards have taken out of a request is somebody's own: then it is for the same user alone, whatever the scope.
+    A user whom the client names is one of the key's.
     """
     who = ask.principal
-    if scope is Scope.USER or ask.names():
-        name = who.user or who.key
-        return partition_of(tenant=who.tenant, user=name, secret=secret) if name else None
+    if scope is Scope.USER or ask.is_redacted:
+        said = "" if who.user else said_user(ask.request.document)
+        if not (who.user or who.key or said):
+            return None
+        return partition_of(tenant=who.tenant, user=(who.user, "" if who.user else who.key, said), secret=secret)
     return partition_of(tenant=None if scope is Scope.MODEL else who.tenant, user=None, secret=secret)
 
 
-def names_addresses(document: object) -> bool:
+def names_addresses(document: Mapping[str, Any]) -> bool:
     """Whether a request names something that lies elsewhere: what is there may change, and the request stays."""
-    waiting: list[object] = [document]
+    waiting: list[tuple[str, object]] = list(document.items())
     while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                if name in _ADDRESSES and isinstance(inner, str) and _lies_elsewhere(name, inner):
-                    return True
-                if isinstance(inner, dict | list):
-                    waiting.append(inner)
+        name, value = waiting.pop()
+        if isinstance(value, str):
+            if name in _IDS or (name not in _TEXTS and name[:1] != "$" and _ADDRESS.match(value)):
+                return True
+        elif isinstance(value, dict):
+            waiting.extend(value.items())
         elif isinstance(value, list):
-            waiting.extend(inner for inner in value if isinstance(inner, dict | list))
+            waiting.extend((name, inner) for inner in value)
     return False
-
-
-def _lies_elsewhere(name: str, value: str) -> bool:
-    return name == "file_id" or urlsplit(value[:16]).scheme in ("http", "https")
 
 
 def _temperature(given: object) -> float:
     # NB: what is not said is what the engine takes, which is 1 in OpenAI's API, vLLM and SGLang.
-    return float(given) if isinstance(given, int | float) else 1.0
+    if given is None:
+        return 1.0
+    return float(given) if isinstance(given, int | float) else inf
 
 
 def _has(headers: Sequence[Header], name: bytes, values: Sequence[str]) -> bool:
     return any(found == name and (not values or value.decode("latin-1") in values) for found, value in headers)
 
 
-def _speaks_natively(request: Request, model: ServedModel) -> bool:
-    adapter = adapter_for(request, model)
+def speaks_natively(request: Request, model: ServedModel) -> bool:
+    """Whether the model is asked in the client's own dialect."""
+    if request.native is None:
+        return False
+    try:
+        adapter = adapter_for(request, model)
+    except InvalidRequest:
+        return False
     return adapter is not None and adapter.native
-
-
-def _upstream_name(ask: Ask, model: ServedModel) -> str:
-    """Give the engine's name of what is asked: an adapter of the model has one of its own."""
-    return ask.model.upstream_name if ask.model.id == model.id else model.upstream_name

@@ -57,16 +57,22 @@ def assembled(frames: bytes) -> dict[str, Any] | None:
 
 
 def native_end(frames: bytes) -> dict[str, Any] | None:
-    """Give what the end of a stream in a dialect says of the answer: a response, or a message without its content."""
+    """Give what a stream in a dialect says of the answer: a response; or a message, with the kinds of its blocks."""
+    blocks: list[dict[str, Any]] = []
+    reason: Any = None
     try:
-        for data in reversed(list(_data_of(frames))):
+        for data in _data_of(frames):
             event = orjson.loads(data)
             kind = event.get("type")
             if kind == "response.completed":
                 found = event["response"]
                 return found if isinstance(found, dict) else None
-            if kind == "message_delta":
-                return {"type": "message", **event["delta"]}
+            if kind == "content_block_start":
+                blocks.append({"type": event["content_block"]["type"]})
+            elif kind == "message_delta":
+                reason = event["delta"].get("stop_reason") or reason
+            elif kind == "message_stop":
+                return {"type": "message", "stop_reason": reason, "content": blocks}
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
     return None

@@ -20,6 +20,7 @@ from capstan_gateway.pipeline.caches.question import LISTS, Question
 from capstan_gateway.pipeline.caches.replay import assembled, native_end, with_cached_usage
 from capstan_gateway.pipeline.reply import WholeReply
 from capstan_gateway.pipeline.request import Request
+from capstan_gateway.tokens.usage import Usage
 
 INLINE_BYTES: Final = 16 * 1024
 """What is larger is read beside the loop: some 0.3 ms for 16 KiB of frames."""
@@ -34,6 +35,8 @@ async def entry_of(
     whole: WholeReply | None,
     frames: bytes | None,
     *,
+    usage: Usage,
+    nano_dollars: int | None,
     created_ms: int,
     ttl_ms: int,
     executor: Threads,
@@ -42,31 +45,40 @@ async def entry_of(
     size = len(whole.body if whole is not None else frames or b"")
     if size > MOST_BYTES:
         return None
-    make = partial(_entry, question, request, whole, frames, created_ms, created_ms + ttl_ms)
-    return make() if size <= INLINE_BYTES else await beside(executor, make)
+    make = partial(_entry, question, request, whole, frames, usage)
+    made = make() if size <= INLINE_BYTES else await beside(executor, make)
+    if made is None:
+        return None
+    form, body, content_type = made
+    return Entry(form, body, content_type, created_ms, created_ms + ttl_ms, usage, nano_dollars)
 
 
 def _entry(
-    question: Question, request: Request, whole: WholeReply | None, frames: bytes | None, created: int, expires: int
-) -> Entry | None:
+    question: Question, request: Request, whole: WholeReply | None, frames: bytes | None, usage: Usage
+) -> tuple[Form, bytes, bytes] | None:
     if whole is not None:
         if whole.status != OK or whole.withheld:
             return None
         answer = _read(whole.body)
         if not _is_whole(answer, question, request, native=whole.native):
             return None
-        form = Form.NATIVE if whole.native else Form.ANSWER
-        # NB: only a chat or text completion tells its usage in fields that every client knows.
-        body = whole.body if whole.native or not isinstance(answer, dict) else with_cached_usage(answer)
-        return Entry(form, body, whole.content_type, created, expires)
+        if whole.native or request.route.upstream_path in LISTS:
+            return Form.NATIVE if whole.native else Form.ANSWER, whole.body, whole.content_type
+        return Form.ANSWER, with_cached_usage(answer), whole.content_type
     if question.native:
         if not _is_whole(native_end(frames or b""), question, request, native=True):
             return None
-        return Entry(Form.NATIVE_STREAM, frames or b"", b"text/event-stream", created, expires)
+        return Form.NATIVE_STREAM, frames or b"", b"text/event-stream"
     answer = assembled(frames or b"")
     if answer is None or not is_complete(answer, tools=question.tools):
         return None
-    return Entry(Form.ANSWER, with_cached_usage(answer), JSON, created, expires)
+    if answer.get("usage") is None:
+        # It was not asked for, and whoever gets the answer in one piece looks for it.
+        answer["usage"] = {
+            "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        }  # fmt: skip
+    return Form.ANSWER, with_cached_usage(answer), JSON
 
 
 def _is_whole(answer: Any, question: Question, request: Request, *, native: bool) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from capstan_contract.guards import Action
+from capstan_contract.guards import Stage as GuardStage
 from capstan_gateway.guards.port import Scan
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import beside
@@ -96,8 +97,12 @@ class Judging:
             word = WORDS[one.action]
             self.counts.count(one.guard, word, mode=mode)
             audit.decided(self.ask, name, one.guard, word, mode=mode, findings=one.findings, pieces=pieces)
-            if self.policy.enforces and one.action is not Action.BLOCK:
+            if not self.policy.enforces:
+                continue
+            if one.action is not Action.BLOCK:
                 self.ask.note_guard(one.guard.name, word)
+            elif one.guard.stage is GuardStage.OUTPUT:
+                self.ask.note_withheld()
         for failed in decision.failed:
             self.counts.count(failed.guard, FAILED, mode=mode)
             audit.decided(self.ask, name, failed.guard, FAILED, mode=mode, reason=failed.reason)
@@ -107,6 +112,8 @@ class Judging:
     def blocked_instead(self, guard: CompiledGuard) -> None:
         """Count that a guard blocks what it would redact, if another text could stand there."""
         self.counts.count(guard, BLOCKED, mode=self.policy.body.mode.value)
+        if guard.stage is GuardStage.OUTPUT:
+            self.ask.note_withheld()
         self.shared.audit.decided(
             self.ask, self.counts.policy, guard, BLOCKED, mode=self.policy.body.mode.value, reason="not writable"
         )

@@ -89,6 +89,7 @@ async def _ask(
         document["max_completion_tokens"] = document.pop("max_tokens")
     child = ask.fork(ask.request.rewritten(document, route=route))
     child.inside = unguarded(child.inside, model)
+    child.own = True
     child.may_wait = False
     child.hold()
     try:
