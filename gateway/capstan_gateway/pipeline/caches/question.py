@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, Final, NamedTuple
 
 from capstan_contract.caches import CacheBody, Scope
-from capstan_gateway.caches.control import ANYTHING, NOTHING, Control, read_control
+from capstan_gateway.caches.control import ANYTHING, Control, read_control
 from capstan_gateway.caches.key import EXCLUDED_FIELDS, MOST_BYTES, canonical_request, key_of, last_turn, partition_of
 from capstan_gateway.caches.port import Alike, CacheKey
 from capstan_gateway.caches.storable import offers_tools
@@ -101,7 +101,7 @@ def question_of(
         return None
     control = control_of(ask, body)
     native = speaks_natively(request, model)
-    if control == NOTHING or (request.untranslatable is not None and not native):
+    if not (control.look or control.store) or (request.untranslatable is not None and not native):
         return None
     document = request.native.document if native and request.native is not None else request.document
     if is_bypassed(document, ask.headers, body) or is_about_others(request, document, native=native):
