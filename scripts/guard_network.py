@@ -16,8 +16,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from capstan_gateway.guards.embed.files import weights_path
-from capstan_gateway.guards.embed.words import Words
+from capstan_gateway.embed.files import weights_path
+from capstan_gateway.embed.words import Words
 
 LAYERS: Final = 4
 WIDTH: Final = 384

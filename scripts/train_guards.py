@@ -24,11 +24,11 @@ from guard_measures import calibrate, calibration_lines, card_lines, fill, measu
 from guard_unseen import LOOK_ALIKES, load_unseen
 
 from capstan_contract.guards import Source
+from capstan_gateway.embed.session import Session
+from capstan_gateway.embed.windows import Reach
+from capstan_gateway.embed.words import Words
 from capstan_gateway.guards.attacks.classifier import OVERLAP, WINDOW, AttackClassifier
 from capstan_gateway.guards.attacks.lexical import Lexical
-from capstan_gateway.guards.embed.session import Session
-from capstan_gateway.guards.embed.windows import Reach
-from capstan_gateway.guards.embed.words import Words
 
 SEED: Final = 7
 SAMPLES: Final = {"all": 30_000, "fold": 12_000}

@@ -17,13 +17,13 @@ from capstan_contract.guards import (
     TopicsGuard,
 )
 from capstan_gateway.guards.attacks.build import build_attack_detector
-from capstan_gateway.guards.embed.topics import build_similar_topics
 from capstan_gateway.guards.pii.build import build_pii_detector
 from capstan_gateway.guards.plain.format import build_format_detector
 from capstan_gateway.guards.plain.keywords import build_keywords_detector
 from capstan_gateway.guards.plain.regex import build_regex_detector
 from capstan_gateway.guards.plain.topics import build_topics_detector
 from capstan_gateway.guards.port import Detector
+from capstan_gateway.guards.similar_topics import build_similar_topics
 
 Build = Callable[[Any], Detector | None]
 """Makes the detector of a guard of its type; None when that needs none, because somebody is asked.

@@ -20,11 +20,11 @@ from threading import Lock
 from typing import Final, Protocol
 
 from capstan_contract.guards import Sensitivity, Source
+from capstan_gateway.embed.once import Once
+from capstan_gateway.embed.session import Session
+from capstan_gateway.embed.windows import Reach, batches, joined
+from capstan_gateway.embed.words import Words
 from capstan_gateway.guards.attacks.lexical import Lexical
-from capstan_gateway.guards.embed.once import Once
-from capstan_gateway.guards.embed.session import Session
-from capstan_gateway.guards.embed.windows import Reach, batches, joined
-from capstan_gateway.guards.embed.words import Words
 from capstan_gateway.guards.patience import go_on
 
 WINDOW: Final = 94

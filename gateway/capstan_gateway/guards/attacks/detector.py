@@ -18,9 +18,9 @@ from functools import cache
 from typing import Final, Literal, Protocol
 
 from capstan_contract.guards import AttackGuard, Sensitivity, Source
+from capstan_gateway.embed.files import EmbeddingsMissing, check_libraries
 from capstan_gateway.guards.attacks.classifier import REACH, AttackThresholds, SharedClassifier
 from capstan_gateway.guards.attacks.evidence import Evidence, Sign, gather, prepare, weigh
-from capstan_gateway.guards.embed.files import EmbeddingsMissing, check_libraries
 from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 from capstan_gateway.guards.text.readable import readable

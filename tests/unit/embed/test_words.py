@@ -2,8 +2,8 @@
 
 import pytest
 
-from capstan_gateway.guards.embed.windows import Reach
-from capstan_gateway.guards.embed.words import DIMENSIONS, Words
+from capstan_gateway.embed.windows import Reach
+from capstan_gateway.embed.words import DIMENSIONS, Words
 
 ALL = Reach(ends=4000, slices=0, length=0)
 

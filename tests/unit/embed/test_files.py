@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from capstan_gateway.guards.embed import files
-from capstan_gateway.guards.embed.files import EmbeddingsMissing, check_libraries, weights_path
+from capstan_gateway.embed import files
+from capstan_gateway.embed.files import EmbeddingsMissing, check_libraries, weights_path
 
 
 def test_what_is_not_installed_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,10 +27,10 @@ def test_other_weights_than_those_that_were_measured_are_refused(monkeypatch: py
 def test_nothing_is_loaded_before_it_is_needed() -> None:
     """A gateway without such a guard has neither ONNX Runtime nor numpy in memory."""
     code = (
-        "import sys, capstan_gateway.guards.attacks.classifier, capstan_gateway.guards.embed.topics;"
+        "import sys, capstan_gateway.guards.attacks.classifier, capstan_gateway.guards.similar_topics;"
         "print([name for name in ('numpy', 'onnxruntime', 'tokenizers') if name in sys.modules])"
     )
-    roots = [str(Path(files.__file__).parents[3])]
+    roots = [str(Path(files.__file__).parents[2])]
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": roots[0]}
     )

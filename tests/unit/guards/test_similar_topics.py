@@ -3,10 +3,10 @@
 import pytest
 
 from capstan_contract.guards import Source, Topic, TopicsGuard
-from capstan_gateway.guards.embed.once import Once
-from capstan_gateway.guards.embed.sentences import SentenceEmbedder
-from capstan_gateway.guards.embed.topics import OFF_TOPIC, SimilarTopics, build_similar_topics
+from capstan_gateway.embed.once import Once
+from capstan_gateway.embed.sentences import SentenceEmbedder
 from capstan_gateway.guards.port import NOTHING, Cost
+from capstan_gateway.guards.similar_topics import OFF_TOPIC, SimilarTopics, build_similar_topics
 
 MEDICAL = Topic(
     name="medical", examples=("What dose of this medicine should I take?", "Which pills help against a headache?")

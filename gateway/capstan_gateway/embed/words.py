@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from capstan_gateway.guards.embed.files import weights_path
-from capstan_gateway.guards.embed.windows import Reach, cut, slices_of
+from capstan_gateway.embed.files import weights_path
+from capstan_gateway.embed.windows import Reach, cut, slices_of
 
 if TYPE_CHECKING:
     import numpy

@@ -5,7 +5,7 @@ from threading import Barrier
 
 import pytest
 
-from capstan_gateway.guards.embed.once import Once
+from capstan_gateway.embed.once import Once
 
 
 def test_all_threads_have_one_value() -> None:

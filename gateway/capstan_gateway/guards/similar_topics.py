@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from capstan_contract.guards import Source, Topic, TopicsGuard
-from capstan_gateway.guards.embed.files import check_libraries
-from capstan_gateway.guards.embed.once import Once
-from capstan_gateway.guards.embed.sentences import SentenceEmbedder
-from capstan_gateway.guards.embed.windows import Reach
-from capstan_gateway.guards.embed.words import Window
+from capstan_gateway.embed.files import check_libraries
+from capstan_gateway.embed.once import Once
+from capstan_gateway.embed.sentences import EMBEDDER, SentenceEmbedder
+from capstan_gateway.embed.windows import Reach
+from capstan_gateway.embed.words import Window
 from capstan_gateway.guards.port import NOTHING, Cost, Finding, Scan
 
 if TYPE_CHECKING:
@@ -87,10 +87,6 @@ class SimilarTopics:
 def _rows(topics: Sequence[Topic], embedder: SentenceEmbedder) -> _Examples:
     pairs = [(topic.name, example) for topic in topics for example in topic.examples]
     return _Examples(tuple(name for name, _ in pairs), embedder.embed([example for _, example in pairs]))
-
-
-EMBEDDER: Final = Once(SentenceEmbedder.load)
-"""That of the process: policies share it."""
 
 
 def build_similar_topics(guard: TopicsGuard) -> SimilarTopics | None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 import pytest
 
-from capstan_gateway.guards.embed.sentences import SentenceEmbedder
+from capstan_gateway.embed.sentences import SentenceEmbedder
 
 TEXTS = [
     "How do I reset my password?",

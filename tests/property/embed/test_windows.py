@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.guards.embed.windows import Reach, batches, cut, slices_of
+from capstan_gateway.embed.windows import Reach, batches, cut, slices_of
 
 reaches = st.builds(Reach, ends=st.integers(1, 50), slices=st.integers(0, 6), length=st.integers(1, 20))
 
