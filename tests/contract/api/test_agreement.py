@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capstan_operator.api.crd import root_schema
-from capstan_operator.api.kinds import GUARDPOLICY, LLMMODEL, RATELIMITPOLICY, Kind
+from capstan_operator.api.kinds import CACHEPOLICY, GUARDPOLICY, LLMMODEL, RATELIMITPOLICY, Kind
 from capstan_operator.api.parse import parse_model, parse_resource
 from capstan_operator.api.schema import matches
 from support.crds import ModelApi, install_crds, kubectl
@@ -223,6 +223,45 @@ def guards(models: ModelApi, kube_api: Path) -> Iterator[ModelApi]:
 def test_server_and_parser_agree_on_guards(guards: ModelApi, spec: Any) -> None:
     """Whatever the spec of a GuardPolicy, the API server accepts it exactly when the parser finds no fault."""
     _agree(guards, GUARDPOLICY, spec)
+
+
+CACHES = root_schema(CACHEPOLICY)["properties"]["spec"]
+CACHE_BASES: list[dict[str, Any]] = [
+    {"targetSelector": {}, "ttlSeconds": 60, "scope": "User"},
+    {"redis": {"enabled": True, "encryptionKeyRef": {"name": "a", "key": "b"}}},
+    {"redis": {"enabled": False}},
+    {"semantic": {"enabled": True, "errorBudget": "0.05", "modelRef": {"name": "a"}}},
+    {"semantic": {"enabled": True, "similarity": "0.9", "verify": False, "sampleRate": "1"}},
+    {"bypass": {"temperatureAbove": "0.5", "headers": [{"name": "x-a", "values": ["b"]}]}},
+]
+
+
+def _tier(field: str) -> st.SearchStrategy[Any]:
+    """One part of the spec that is nearly right: from the schema, over one that is."""
+    bases = [base[field] for base in CACHE_BASES if field in base]
+    return values(CACHES["properties"][field]).flatmap(
+        lambda drawn: st.sampled_from([base | drawn if isinstance(drawn, dict) else drawn for base in bases])
+    )
+
+
+CACHE_SPECS = values(CACHES).flatmap(
+    lambda spec: st.sampled_from([spec, *(base | spec for base in CACHE_BASES)] if isinstance(spec, dict) else [spec])
+) | st.sampled_from(["redis", "semantic", "bypass"]).flatmap(lambda field: _tier(field).map(lambda one: {field: one}))
+
+
+@pytest.fixture(scope="module")
+def caches(models: ModelApi, kube_api: Path) -> Iterator[ModelApi]:
+    """CachePolicies in the namespace of this module."""
+    api = ModelApi(kube_api, NAMESPACE, plural=CACHEPOLICY.plural)
+    yield api
+    api.close()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=CACHE_SPECS)
+def test_server_and_parser_agree_on_caches(caches: ModelApi, spec: Any) -> None:
+    """Whatever the spec of a CachePolicy, the API server accepts it exactly when the parser finds no fault."""
+    _agree(caches, CACHEPOLICY, spec)
 
 
 def _agree(api: ModelApi, kind: Kind[Any], spec: Any) -> None:

@@ -35,7 +35,7 @@ def test_fragments_of_a_page_are_found() -> None:
 def test_there_are_fragments() -> None:
     """None of the pages with manifests is lost."""
     pages = {one.page for one in FRAGMENTS}
-    assert {"README.md", "guard-policies.md", "guards-plain.md", "limits.md"} <= pages
+    assert {"README.md", "cache-policies.md", "guard-policies.md", "guards-plain.md", "limits.md"} <= pages
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=str)
