@@ -361,6 +361,9 @@ class ModelEntry(Entry):
     continuousUsage: bool = Field(default=False, exclude_if=is_empty)
     """Whether its engine tells its usage with every chunk of a stream, when it is asked to: vLLM's
     `stream_options.continuous_usage_stats`. Readers from before the field do not ask."""
+    tenantSalt: bool = Field(default=False, exclude_if=is_empty)
+    """Whether its engine keeps what it has computed of prompts apart by tenants: each request brings a `cache_salt`. An
+    entry that says so requires TENANT_SALT: readers from before the field would mix the tenants."""
     tokenizer: str = Field(default="", exclude_if=is_empty)
     """The name of its tokenizer, where that was shipped with the config; empty: the one of the model's own id, if any.
     Readers from before the field count by the engine, or estimate."""

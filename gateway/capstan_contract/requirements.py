@@ -46,8 +46,12 @@ class Known:
         return replace(self, bodies={**self.bodies, **bodies})
 
 
-KNOWN: Final = Known(policy_kinds=frozenset((RATE_LIMIT_KIND, GUARD_KIND, CACHE_KIND)))
-"""What this release knows: three kinds of policies, and no requirement yet."""
+TENANT_SALT: Final = "tenantSalt"
+"""Requests bring a salt of their tenant's (`ModelEntry.tenantSalt`)."""
+KNOWN: Final = Known(
+    requirements=frozenset((TENANT_SALT,)), policy_kinds=frozenset((RATE_LIMIT_KIND, GUARD_KIND, CACHE_KIND))
+)
+"""What this release knows."""
 
 
 def unknown_requirements(raw: Mapping[str, Any], known: Known) -> tuple[str, ...]:

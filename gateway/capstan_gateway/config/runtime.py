@@ -41,8 +41,9 @@ class ServedModel:
 
     __slots__ = (
         "answer", "answer_alone", "auto", "capabilities", "context_window", "continuous_usage", "created", "endpoints",
-        "external", "fallbacks", "id", "layers", "max_output_tokens", "metrics", "name", "name_lines", "plan", "price",
-        "provider", "rates", "rename", "speaks_anthropic", "target", "task", "timeouts", "upstream_name", "weight",
+        "external", "fallbacks", "id", "isolates", "layers", "max_output_tokens", "metrics", "name", "name_lines",
+        "plan", "price", "provider", "rates", "rename", "speaks_anthropic", "target", "task", "timeouts",
+        "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,8 @@ class ServedModel:
         self.upstream_name = upstream_name
         self.continuous_usage = entry.continuousUsage
         """Whether its engine can tell its usage with every chunk of a stream."""
+        self.isolates = entry.tenantSalt
+        """Whether its engine is to keep what it has computed of prompts apart by tenants."""
         self.task: Task = entry.task
         self.created = entry.created
         self.timeouts: Timeouts = entry.timeouts

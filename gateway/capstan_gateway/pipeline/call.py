@@ -35,6 +35,7 @@ from capstan_gateway.pipeline.leftover import FirstFrames, Leftover
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import COUNT_PATH, TOKENIZE_PATH, Request
+from capstan_gateway.pipeline.salt import salt_for
 from capstan_gateway.pipeline.settle import settle, settle_lost, settle_nonsense, settle_stream_later, settle_whole
 from capstan_gateway.pipeline.whose import with_verified_user
 from capstan_gateway.routing.affinity import affinity_key
@@ -100,10 +101,11 @@ async def call_model(
         if ask.principal.key:
             sent = with_verified_user(request, ask.principal)
     continuous = ask.governed is not None and adapter is None and is_counted(request, model, ask.governed)
+    salt = salt_for(request, model, ask.principal) if model.isolates and adapter is None else ""
     if request.came <= LARGE_BYTES:
-        body = _body(sent, model, adapter, continuous)
+        body = _body(sent, model, adapter, continuous, salt)
     else:
-        body = await beside(deps.executor, partial(_body, sent, model, adapter, continuous))
+        body = await beside(deps.executor, partial(_body, sent, model, adapter, continuous, salt))
     call = _call(deps, model, ask, adapter, body, continuous)
     dispatcher, stats = deps.dispatcher, ask.stats
     billed = adapter is None or adapter.billed
@@ -262,13 +264,15 @@ def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
     )  # fmt: skip
 
 
-def _body(request: Request, model: ServedModel, adapter: Adapter | None, continuous: bool = False) -> bytes:
+def _body(
+    request: Request, model: ServedModel, adapter: Adapter | None, continuous: bool = False, salt: str = ""
+) -> bytes:
     if request.native is not None and model.target.refuses_hosted_tools and (adapter is None or not adapter.native):
         refuse_hosted_tools(request)
     try:
         if adapter is not None:
             return adapter.body(request, model)
-        return build_body(request, model, continuous=continuous)
+        return build_body(request, model, continuous=continuous, salt=salt)
     except TooDeep as error:
         # It was read: what is left is that JSON may be read deeper than it is written.
         raise InvalidRequest(_TOO_DEEP, code="invalid_value") from error

@@ -17,6 +17,7 @@ from capstan_gateway.headers import Header, header_lines
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.continuous import CONTINUOUS
 from capstan_gateway.pipeline.request import Request
+from capstan_gateway.pipeline.salt import SALT
 from capstan_gateway.upstream.port import Endpoint
 
 _WHOLE_LINES = b"content-type: application/json\r\naccept: application/json\r\nx-request-id: %b\r\n"
@@ -28,10 +29,11 @@ _MODEL: Final = b'"model"'
 _COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 
 
-def build_body(request: Request, model: ServedModel, *, continuous: bool = False) -> bytes:
+def build_body(request: Request, model: ServedModel, *, continuous: bool = False, salt: str = "") -> bytes:
     """Give the body for this model: its own name in it, and usage always asked for in streams.
 
-    With `continuous` it is asked for with every chunk.
+    With `continuous` it is asked for with every chunk; `salt` is what the engine is to hash its blocks with, whatever
+    the client says of it.
     """
     raw, document = request.raw, request.document
     translated = request.route.dialect is not None
@@ -44,13 +46,16 @@ def build_body(request: Request, model: ServedModel, *, continuous: bool = False
         # To write a large one anew would take the loop up to half a second, in another thread as well.
         known = request.document["model"]
         raw = renamed_bytes(raw, known, model.upstream_name) if len(raw) > INLINE_BYTES else None
-    if raw is not None:
+    if raw is not None and not (salt and SALT in request.document):
+        # A body may hold megabytes of images: putting a key in front is cheaper than writing it all anew.
         if not wants_usage:
-            return raw
+            return raw if not salt else b'{"cache_salt":"%b",' % salt.encode() + raw.lstrip()[1:]
         if "stream_options" not in request.document:
-            # A body may hold megabytes of images: putting a key in front is cheaper than writing it all anew.
-            return (_CONTINUOUS if continuous else _USAGE) + raw.lstrip()[1:]
+            front = _CONTINUOUS if continuous else _USAGE
+            return (front if not salt else front + b'"cache_salt":"%b",' % salt.encode()) + raw.lstrip()[1:]
     document = {**document, "model": model.upstream_name}
+    if salt:
+        document[SALT] = salt
     if wants_usage:
         options = {**(document.get("stream_options") or {}), "include_usage": True}
         document["stream_options"] = {**options, CONTINUOUS: True} if continuous else options

@@ -26,6 +26,13 @@ class KVConnector(StrEnum):
     LMCACHE = "LMCache"
 
 
+class KVIsolation(StrEnum):
+    """Who takes over what of whom."""
+
+    NONE = "None"
+    TENANT = "Tenant"
+
+
 class KVOffload(Part):
     """Where blocks go that the GPU has no room for."""
 
@@ -52,5 +59,9 @@ class KVCacheSpec(Part):
     connector: KVConnector | None = Field(default=None, strict=False)
     """LMCache: blocks go to LMCache, which must be in the engine's image, and with `offload` may take so much memory.
     Without it vLLM keeps them itself. vLLM only, with `image` or `version`."""
+    isolation: KVIsolation | None = Field(default=None, strict=False)
+    """Tenant: what the engine has computed for one tenant is never taken over for another one, so that no answer tells
+    by its speed what others have asked. vLLM from v0.9.0 on, and the Simulator; not with `connector` or
+    `spec.prefixes`. Default: None, all tenants share."""
 
     rules: ClassVar[tuple[Rule, ...]] = kvcache.KV_CACHE

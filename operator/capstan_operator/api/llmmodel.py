@@ -18,6 +18,7 @@ from capstan_operator.api.backends import Cascade as Cascade
 from capstan_operator.api.backends import External as External
 from capstan_operator.api.backends import Router as Router
 from capstan_operator.api.kvcache import KVCacheSpec as KVCacheSpec
+from capstan_operator.api.kvcache import KVIsolation as KVIsolation
 from capstan_operator.api.parts import Condition as Condition
 from capstan_operator.api.parts import ConfigMapKeyRef as ConfigMapKeyRef
 from capstan_operator.api.parts import EnvSource as EnvSource
@@ -101,6 +102,11 @@ class Engine(Part):
     """What the engine keeps of prompts that it has computed. The same in `args` wins. A change makes new pods."""
 
     rules: ClassVar[tuple[Rule, ...]] = (*engine.ENGINE, *kvcache.ENGINE)
+
+    @property
+    def isolates(self) -> bool:
+        """Whether tenants are kept apart in its KV cache."""
+        return self.kvCache is not None and self.kvCache.isolation is KVIsolation.TENANT
 
 
 AFFINITY = ("nodeAffinity", "podAffinity", "podAntiAffinity")
@@ -340,6 +346,7 @@ _SPEC_RULES = (
     *placement.SPEC,
     *serving.SPEC,
     *names.SPEC,
+    *kvcache.SPEC,
 )
 
 

@@ -18,6 +18,7 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_contract.names import ENGINE_PORT_NAME
+from capstan_contract.requirements import TENANT_SALT
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import CompatibilitySpec, EngineType, External, LLMModelSpec, PriceSpec
 from capstan_operator.api.parts import SecretKeyRef
@@ -61,6 +62,8 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         maxOutputTokens=serving.maxOutputTokens,
         compatibility=_compatibility(spec.compatibility),
         tokenizer=serving.tokenizer or "",
+        tenantSalt=spec.engine.isolates,
+        requires=(TENANT_SALT,) if spec.engine.isolates else (),
         continuousUsage=spec.has_engine and spec.engine.type is EngineType.VLLM,
         price=_price(serving.price),
         weight=serving.weight,

@@ -4,18 +4,23 @@ Options of vLLM 0.32 (`vllm serve --help=CacheConfig`), SGLang (docs.sglang.io, 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from capstan_operator.api.kvcache import KVCacheSpec, KVCacheType
-from capstan_operator.api.llmmodel import LLMModelSpec
-from capstan_operator.desired.arguments import Option, option
+from capstan_operator.api.llmmodel import Engine, LLMModelSpec
+from capstan_operator.desired.arguments import Option, is_given, option
 from capstan_operator.desired.quantity import parse_quantity
 from capstan_operator.resources.resource import Fault
 
 LMCACHE: Final = json.dumps({"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}, separators=(",", ":"))
 """vLLM's `--kv-transfer-config` for LMCache in the engine's own process."""
+FIRST_SALTED: Final = (0, 9)
+"""The first version of vLLM that knows `cache_salt`; earlier ones ignore it without a word."""
+_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)(\.|$)")
+_ISOLATION: Final = "spec.engine.kvCache.isolation"
 _GIBIBYTE: Final = 1024**3
 _TGI_TYPES: Final[Mapping[KVCacheType, str]] = MappingProxyType(
     {KVCacheType.FP8_E4M3: "fp8_e4m3fn", KVCacheType.FP8_E5M2: "fp8_e5m2"}
@@ -69,13 +74,25 @@ def simulator_options(cache: KVCacheSpec | None) -> list[Option]:
 
 
 def find_kv_faults(spec: LLMModelSpec) -> Iterator[Fault]:
-    """Give what cannot be: blocks in more memory than a replica has."""
+    """Give what cannot be: blocks in more memory than a replica has, tenants apart where they cannot be."""
     cache = spec.engine.kvCache
-    if cache is None or cache.offload is None:
+    if cache is None:
+        return
+    if spec.engine.isolates:
+        yield from _isolation_faults(spec.engine)
+    if cache.offload is None:
         return
     limit = parse_quantity(spec.resources.memory) if spec.resources.memory else None
     if limit is not None and gibibytes(cache.offload.cpu) * _GIBIBYTE >= limit:
         yield Fault("spec.engine.kvCache.offload.cpu", "must be less than `spec.resources.memory`, which it is part of")
+
+
+def _isolation_faults(engine: Engine) -> Iterator[Fault]:
+    version = _VERSION.match(engine.version or "")
+    if version and (int(version[1]), int(version[2])) < FIRST_SALTED:
+        yield Fault(_ISOLATION, "must not be Tenant before v0.9.0 of vLLM, which would mix the tenants")
+    if is_given("--kv-transfer-config", engine.args) or is_given("--kv-offloading-backend", engine.args):
+        yield Fault(_ISOLATION, "must not be Tenant beside a connector in `args`, which may mix the tenants")
 
 
 def gibibytes(size: str) -> int:

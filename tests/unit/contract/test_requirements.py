@@ -85,9 +85,10 @@ def test_an_entry_whose_requirements_are_known_is_served() -> None:
     assert (served(reading), reading.refused) == ({"a"}, {})
 
 
-def test_this_release_knows_three_kinds_of_policies_and_nothing_else() -> None:
+def test_this_release_knows_three_kinds_of_policies_and_one_requirement() -> None:
     """What is added to KNOWN has to be built first."""
-    assert Known(policy_kinds=frozenset(("RateLimitPolicy", "GuardPolicy", "CachePolicy"))) == KNOWN
+    kinds = frozenset(("RateLimitPolicy", "GuardPolicy", "CachePolicy"))
+    assert Known(requirements=frozenset(("tenantSalt",)), policy_kinds=kinds) == KNOWN
 
 
 @pytest.mark.parametrize(

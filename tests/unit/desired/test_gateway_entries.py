@@ -252,3 +252,13 @@ def test_every_kind_of_token_and_every_tier_has_its_price() -> None:
         reasoningPerMillion=5, audioOutputPerMillion=6,
         tiers=(PriceTier(aboveInputTokens=100, outputPerMillion=9), PriceTier(aboveInputTokens=200, inputPerMillion=8)),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("type_", ["vLLM", "Simulator"])
+def test_a_gateway_must_know_that_tenants_are_kept_apart(type_: str) -> None:
+    """The entry says it, and requires it: an older gateway would mix the tenants. Without it nothing is required."""
+    apart = _entry(make_model(engine={"type": type_, "kvCache": {"isolation": "Tenant"}}))
+    assert (apart.tenantSalt, apart.requires) == (True, ("tenantSalt",))
+    for shared in (None, {}, {"isolation": "None"}):
+        entry = _entry(make_model(engine={"type": type_, "kvCache": shared}))
+        assert {"tenantSalt", "requires"}.isdisjoint(entry.model_dump())

@@ -113,3 +113,24 @@ def test_blocks_in_memory_are_part_of_the_pods_memory(memory: str | None, *, fau
     resources = {"memory": memory} if memory else {}
     model = make_model(engine={"kvCache": {"offload": {"cpu": "64Gi"}}}, resources=resources)
     assert [fault.field for fault in find_faults(model)] == ["spec.engine.kvCache.offload.cpu"] * faulty
+
+
+@pytest.mark.parametrize(
+    ("engine", "faulty"),
+    [
+        ({}, False),
+        ({"version": "v0.9.0"}, False),
+        ({"version": "0.10.2"}, False),
+        ({"version": "v1.0.0"}, False),
+        ({"version": "latest"}, False),
+        ({"image": "registry/vllm:v0.8.0"}, False),
+        ({"version": "v0.8.5"}, True),
+        ({"version": "0.6.3.post1"}, True),
+        ({"args": ["--kv_transfer_config={}"]}, True),
+        ({"args": ["--kv-offloading-backend", "lmcache"]}, True),
+    ],
+)
+def test_tenants_are_kept_apart_only_where_they_can_be(engine: dict[str, Any], *, faulty: bool) -> None:
+    """A vLLM that would ignore the salt, and a connector that may, are refused."""
+    model = make_model(engine={"kvCache": {"isolation": "Tenant"}, **engine})
+    assert [fault.field for fault in find_faults(model)] == ["spec.engine.kvCache.isolation"] * faulty

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from capstan_operator.api.rules.cel import empty
 from capstan_operator.api.schema import Rule
 
 ABLE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -14,6 +15,7 @@ ABLE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "blockSize": ("vLLM", "SGLang"),
         "offload": ("vLLM",),
         "connector": ("vLLM",),
+        "isolation": ("vLLM", "Simulator"),
     }
 )
 """Which engines know what a field says, under any name. Of others Capstan knows no option that does it."""
@@ -69,12 +71,28 @@ ENGINE = (
     ),
 )
 
+SPEC = (
+    Rule(
+        cel=f"{empty('prefixes')} || !has(self.engine.kvCache) || !has(self.engine.kvCache.isolation)"
+        " || self.engine.kvCache.isolation == 'None'",
+        message="must not be set together with `engine.kvCache.isolation: Tenant`: no tenant would find them warm",
+        holds=lambda self: not self.prefixes or not self.engine.isolates,
+        field_path=".prefixes",
+    ),
+)
+
 KV_CACHE = (
     Rule(
         cel="!has(self.memoryShare) || double(self.memoryShare) > 0.0",
         message="must be greater than 0",
         holds=lambda self: self.memoryShare is None or float(self.memoryShare) > 0,
         field_path=".memoryShare",
+    ),
+    Rule(
+        cel="!has(self.connector) || !has(self.isolation) || self.isolation == 'None'",
+        message="must not be Tenant together with `connector`: LMCache does not part its blocks by tenants",
+        holds=lambda self: self.connector is None or self.isolation in (None, "None"),
+        field_path=".isolation",
     ),
     Rule(
         cel=f"!has(self.blockSize) || self.blockSize in {list(BLOCK_SIZES)}",
