@@ -7,7 +7,7 @@
 
 That A's client goes takes nothing from B. When the last one has left, the task is cancelled and the upstream with it.
 What the call costs is on the bill of the one who has waited longest when it is over; to the others it is an answer that
-was there. When it fails before a model has said anything, those who only waited ask for themselves.
+was there. When it fails before a model has said anything, one of those who only waited asks, and the others wait again.
 """
 
 import asyncio
@@ -20,25 +20,24 @@ from capstan_gateway.errors import OUT_OF_TIME, GatewayError, ShuttingDown, Upst
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.caches.recording import Reader, Recording
-from capstan_gateway.pipeline.engine_answer import asked_by
+from capstan_gateway.pipeline.caches.streamed import given_on
 from capstan_gateway.pipeline.frame_room import FrameRoom
-from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.read_end import read_end
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
-from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.watch import OVERTIME_SECONDS
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
-from capstan_gateway.streaming.around import RelayAround
 from capstan_gateway.streaming.errors import StreamBroken
-from capstan_gateway.streaming.port import Relay
-from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.tokens.bill import Bill
 from capstan_gateway.tokens.usage import Usage
 
 KEEP_SECONDS: Final = 5.0
 """How long it may take to keep an answer; nobody waits for that."""
+STOP_SECONDS: Final = 1.0
+"""How long who leaves last waits for what it stops, to know what that has used."""
 MOST_JOINED: Final = 4096
 """Who waits for one answer at once; the next one begins another flight."""
+ROUNDS: Final = 3
+"""So many calls one may have waited for in vain, before it is told that there is no answer."""
 log: Final = logging.getLogger(__name__)
 _WAITS: Final = frozenset((408, 429))
 """Refusals that are not about what the request says."""
@@ -51,7 +50,7 @@ Landed = Callable[["Flight", WholeReply | None, bytes | None], Awaitable[None]]
 class Joined:
     """One ask that waits for a flight."""
 
-    __slots__ = ("ask", "flight", "leads", "left")
+    __slots__ = ("ask", "flight", "leads", "left", "reader", "told")
 
     def __init__(self, ask: Ask, flight: "Flight", *, leads: bool) -> None:
         self.ask: Final = ask
@@ -59,11 +58,43 @@ class Joined:
         self.leads: Final = leads
         """Whether the call was begun for it."""
         self.left = False
+        self.reader: Reader | None = None
+        """Reads the recording, from the moment on that there is one: so its beginning stays."""
+        self.told: asyncio.Future[None] | None = None
+        """Set while it waits."""
+
+    async def begun(self) -> None:
+        """Wait until there is a reply, or the beginning of one. Raises why there is none.
+
+        Who is stopped meanwhile has left when that is raised; if it was the last one, what the call has used is on its
+        bill.
+        """
+        flight = self.flight
+        if not flight.has_begun:
+            self.told = asyncio.get_running_loop().create_future()
+            try:
+                await self.told
+            except asyncio.CancelledError:
+                await flight.stop_if_last()
+                self.leave()
+                raise
+            finally:
+                self.told = None
+        flight.check()
+
+    def stream(self) -> StreamReply:
+        """Give the stream of the flight, from its beginning. RuntimeError where it has brought none."""
+        reply = self.flight.reply
+        if not isinstance(reply, StreamReply) or self.reader is None:
+            raise RuntimeError("the flight has brought no stream")
+        return given_on(reply, self.reader, self.ask, self.leave)
 
     def leave(self) -> None:
         """Wait no more: a closer of its ask."""
         if not self.left:
             self.left = True
+            if self.reader is not None:
+                self.reader.close()
             self.flight.without(self)
 
 
@@ -81,12 +112,14 @@ class Flight:
         self.recording: Recording | None = None
         self.withheld = False
         """Whether a guard of somebody who has joined does not let the answer through: it is not kept."""
+        self.has_begun = False
+        """Whether there is a reply, or the beginning of one, or there will be none."""
         self.closers: list[Callable[[], object]] = []
         """Called when it is over, and what it brought is kept. They do not wait."""
         self._over = over
         self._joined: dict[Joined, None] = {}
-        self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._error: BaseException | None = None
+        self._failed = False
         self._ended = False
         self._led = False
         self._task: asyncio.Task[None] | None = None
@@ -95,45 +128,52 @@ class Flight:
     def joinable(self) -> bool:
         """Whether one more may join: also while an answer that is whole is on its way into the cache."""
         recording = self.recording
-        return (
-            self._error is None
-            and len(self._joined) < MOST_JOINED
-            and (recording is None or recording.is_kept)
-            and not (self._ended and self.reply is None and self.found is None)
-        )
+        return not self._failed and len(self._joined) < MOST_JOINED and (recording is None or recording.is_kept)
 
     def start(self, background: Background, work: Work, landed: Landed) -> None:
         """Begin to work. Raises Overloaded."""
         self._task = background.start(self._run(work, landed))
+        self._task.add_done_callback(self._let_go)
 
     def join(self, ask: Ask) -> Joined:
         """Wait on behalf of an ask, until that ends."""
         joined = Joined(ask, self, leads=not self._led)
         self._led = True
         self._joined[joined] = None
+        if self.recording is not None:
+            joined.reader = self.recording.reader()
         ask.on_end(joined.leave)
         cached = _as_cached(self.ask.bill) if self._ended else None
         if cached is not None:
             ask.bill.add_cached(*cached)
         return joined
 
-    async def begun(self) -> None:
-        """Wait until there is a reply, or the beginning of one. Raises why there is none."""
-        await asyncio.shield(self._begun)
-        if self._error is not None:
-            raise self._error
+    def check(self) -> None:
+        """Raise why there is no answer, if there is none."""
+        if self._failed:
+            # NB: many raise it, and each would add its frames to those of all others.
+            raise (self._error or ShuttingDown()).with_traceback(None)
 
     def tell(self, joined: Joined) -> None:
         """Have one who waited know what was done for the answer: whoever led did it."""
         ask, mine = joined.ask, self.ask
         if joined.leads:
-            ask.join(mine, answers=self._error is None)
-        elif self._error is None:
+            ask.join(mine, answers=not self._failed)
+        elif not self._failed:
             ask.answered_by = mine.answered_by
-        if self._error is not None:
+        if self._failed:
             return
         ask.route_note = mine.route_note or ask.route_note
         ask.take_notes(mine)
+
+    async def stop_if_last(self) -> None:
+        """Stop the work if nobody else waits, and wait until it has stopped and what it has used is known."""
+        task = self._task
+        if task is None or self._ended or len(self._joined) > 1:
+            return
+        self._over()
+        task.cancel()
+        await asyncio.wait((task,), timeout=STOP_SECONDS)
 
     def without(self, joined: Joined) -> None:
         """One fewer waits; the last one stops the work, and bears what it has cost so far."""
@@ -143,9 +183,12 @@ class Flight:
             if self._task is not None:
                 self._task.cancel()
         self._joined.pop(joined, None)
+        if last:
+            self._error = None  # Its traceback holds frames that hold this.
 
     async def _run(self, work: Work, landed: Landed) -> None:
         deadline = asyncio.timeout_at(self.ask.expires_at + OVERTIME_SECONDS)
+        frames = None
         try:
             async with deadline:
                 found = await work(self)
@@ -153,7 +196,7 @@ class Flight:
                     self.found = found
                 else:
                     self.reply = found
-                frames = await self._record(found) if isinstance(found, StreamReply) else None
+                    frames = await self._record(found) if isinstance(found, StreamReply) else None
         except TimeoutError as error:
             self._end(UpstreamTimeout(OUT_OF_TIME) if deadline.expired() else error)
         except asyncio.CancelledError:
@@ -168,33 +211,45 @@ class Flight:
                 await _finish(found)
             self.ask.end()
             await self._keep(landed, found if isinstance(found, WholeReply) else None, frames)
-        finally:
-            self.ask.end()
-            self._over()
-            for close in self.closers:
-                close()
+
+    def _let_go(self, _: asyncio.Task[None]) -> None:
+        """The work is over, or was stopped: perhaps before it began."""
+        self._end(ShuttingDown())
+        self._over()
+        self.ask.end()
+        if self.recording is not None:
+            self.recording.close()
+        for close in self.closers:
+            close()
 
     async def _record(self, reply: StreamReply) -> bytes | None:
         """Take the frames of a stream as they come; give all of them, None where they are no answer to keep."""
-        recording = self.recording = Recording(self.ask.share(), whose=reply.source.endpoint.id)
-        relay, source = reply.relay, reply.source
-        room = FrameRoom(self.ask.share, whose=source.endpoint.id)
+        source = reply.source
+        # NB: its share outlives the ask: who reads slowly reads on when the engine has said all.
+        recording = self.recording = Recording(self.ask.budget.share(), whose=source.endpoint.id)
+        for joined in self._joined:
+            joined.reader = recording.reader()
         recording.add(reply.first)
         self._tell_begun()
         try:
             if reply.broken is not None:
                 raise reply.broken
-            while not relay.done:
-                await recording.room()
-                data = await source.receive()
-                recording.add(relay.feed(data) if data else relay.finish())
-                room.reckon(relay.kept)
+            await self._receive(reply, recording)
         except StreamBroken as broken:
             source.blame(type(broken).__name__)
             recording.add(broken.before)
             broken.before = b""
             raise
-        return None if relay.error is not None else recording.body()
+        return None if reply.relay.error is not None else recording.body()
+
+    async def _receive(self, reply: StreamReply, recording: Recording) -> None:
+        relay, source = reply.relay, reply.source
+        room = FrameRoom(self.ask.share, whose=source.endpoint.id)
+        while not relay.done:
+            await recording.room()
+            data = await source.receive()
+            recording.add(relay.feed(data) if data else relay.finish())
+            room.reckon(relay.kept)
 
     async def _keep(self, landed: Landed, whole: WholeReply | None, frames: bytes | None) -> None:
         if whole is None and frames is None:
@@ -202,19 +257,24 @@ class Flight:
         try:
             async with asyncio.timeout(KEEP_SECONDS):
                 await landed(self, whole, frames)
-        except (TimeoutError, GatewayError):
-            log.warning("an answer was not kept", extra={"request_id": self.ask.request_id.decode()})
+        except Exception as error:  # noqa: BLE001 - whoever asked has the answer; only the next one misses it
+            log.warning(
+                "an answer was not kept",
+                extra={"request_id": self.ask.request_id.decode(), "reason": type(error).__name__},
+            )
 
     def _tell_begun(self) -> None:
-        if not self._begun.done():
-            self._begun.set_result(None)
+        self.has_begun = True
+        for joined in self._joined:
+            if joined.told is not None and not joined.told.done():
+                joined.told.set_result(None)
 
     def _end(self, error: BaseException | None) -> None:
         """It is over, once: what it has used is settled and given to who bears it, and those who wait are told."""
         if self._ended:
             return
         self._ended = True
-        self._error = error
+        self._error, self._failed = error, error is not None
         if error is not None:
             self._over()
             self.ask.end()
@@ -232,7 +292,7 @@ class Flight:
         _move(bill, bearer.ask.bill)
         if bill.cached is not None:  # That of a fallback, which has a cache of its own.
             bearer.ask.bill.add_cached(*bill.cached)
-        if self._error is None:
+        if not self._failed:
             cached = _as_cached(bill)
             for joined in self._joined:
                 if joined is not bearer and cached is not None:
@@ -291,81 +351,40 @@ class Flights:
             del self._flights[key]
 
 
+async def brought(join: Callable[[], Joined | None], suits: Callable[[Found], bool]) -> Joined | None:
+    """Join a flight, and wait until it has brought something that suits; None: who asks has to ask for itself.
+
+    `join` gives None where there is no room. Raises why there is no answer: at once to who has led, and to all when it
+    is because of what they ask; else one of those who waited leads the next flight, some `ROUNDS` times.
+    """
+    failed: Exception | None = None
+    try:
+        for _ in range(ROUNDS):
+            joined = join()
+            if joined is None:
+                return None
+            try:
+                await joined.begun()
+            except Exception as error:
+                joined.flight.tell(joined)
+                joined.leave()
+                if joined.leads or is_of_the_request(error):
+                    raise
+                failed = error
+                continue
+            found = joined.flight.found
+            if found is None or joined.leads or suits(found):
+                return joined
+            joined.leave()
+        if failed is not None:
+            raise failed
+        return None
+    finally:
+        failed = None  # NB: its traceback holds this frame.
+
+
 def is_of_the_request(error: BaseException) -> bool:
     """Whether the same request would fail again, whoever asks."""
     return (
         isinstance(error, GatewayError) and CLIENT_ERROR <= error.status < SERVER_ERROR and error.status not in _WAITS
     )
-
-
-# --- what one who has joined gives on ---------------------------------------------------------------------------------
-
-
-def stream_of(joined: Joined, request: Request) -> StreamReply:
-    """Give the stream of a flight as one who has joined it gets it. Its recording is there."""
-    flight = joined.flight
-    reply, recording = flight.reply, flight.recording
-    if not isinstance(reply, StreamReply) or recording is None:
-        raise RuntimeError("the flight has brought no stream")
-    source = _Read(joined, reply, recording.reader())
-    joined.ask.on_end(source.close)
-    relay: Relay
-    if reply.native:
-        relay = _Passed(reply.relay, source)
-    else:
-        relay = StreamRelay(strip_usage=not request.usage_asked, asked=asked_by(request))
-    return StreamReply(relay.feed(source.reader.ready()), source, relay, reply.native)
-
-
-class _Read(HeldSource):
-    """Implements `routing.port.DispatchedResponse`: gives the frames of a recording."""
-
-    def __init__(self, joined: Joined, reply: StreamReply, reader: Reader) -> None:
-        self.endpoint = reply.source.endpoint
-        self.headers = reply.source.headers
-        self.reader: Final = reader
-        self._joined = joined
-
-    @property
-    def complete(self) -> bool:  # type: ignore[override]
-        """Whether all of it was read."""
-        return self.reader.is_done
-
-    async def receive(self) -> bytes:
-        """Give what came since, waiting if that is nothing; b"" behind the end."""
-        return await self.reader.read()
-
-    def close(self) -> None:
-        """Read no more, and wait for nothing."""
-        self.reader.close()
-        self._joined.leave()
-
-
-class _Passed(RelayAround):
-    """The relay of frames that are the client's already: in its own dialect."""
-
-    def __init__(self, inner: Relay, source: _Read) -> None:
-        super().__init__(inner)
-        self._source = source
-
-    @property
-    def done(self) -> bool:
-        """The end was given out."""
-        return self._source.reader.is_done
-
-    @property
-    def kept(self) -> int:
-        """Nothing: the recording is reckoned where it is made."""
-        return 0
-
-    def feed(self, data: bytes) -> bytes:
-        """Give the frames, which are whole."""
-        return data
-
-    def finish(self) -> bytes:
-        """Give nothing: the end was among the frames."""
-        return b""
-
-    def failure(self, error: GatewayError) -> bytes:
-        """Give the frames that end a stream which has begun and cannot go on."""
-        return self._inner.failure(error)

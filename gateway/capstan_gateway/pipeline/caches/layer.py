@@ -21,20 +21,17 @@ from capstan_gateway.errors import GatewayError, NotCached, Overloaded
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.cache_notes import HITS, CacheNote, Word
-from capstan_gateway.pipeline.caches.flights import Flight, Joined, is_of_the_request, stream_of
+from capstan_gateway.pipeline.caches.flights import Flight, Joined, brought
 from capstan_gateway.pipeline.caches.needs import Room, Shared
 from capstan_gateway.pipeline.caches.question import Question, control_of, question_of
 from capstan_gateway.pipeline.caches.replay import fits, replayed
 from capstan_gateway.pipeline.caches.seen import Seen
 from capstan_gateway.pipeline.caches.storing import entry_of
+from capstan_gateway.pipeline.caches.streamed import form_of
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.tokens.bill import Bill
-
-ROUNDS: Final = 2
-"""How often who only waited begins anew, or joins who does, before it asks for itself."""
-
 
 WAIT_SECONDS: Final = 10.0
 """How long who has an answer in one piece waits for another replica that makes it."""
@@ -137,6 +134,12 @@ class CacheLayer:
         most = question.control.max_age
         return most is not None and self._age_ms(entry) > most * 1000
 
+    def _suits(self, question: Question, found: Found) -> bool:
+        """Whether what somebody else has found is also what this one takes."""
+        alike = question.alike
+        similar = found.similarity is None or (alike is not None and found.similarity >= alike.least)
+        return similar and not self._is_stale(found.entry, question)
+
     def _age_ms(self, entry: Entry) -> int:
         return max(self._shared.now_ms() - entry.created_ms, 0)
 
@@ -155,18 +158,8 @@ class CacheLayer:
     async def _asked(
         self, ask: Ask, model: ServedModel, question: Question, inner: AnswerFunction, *, stale: bool
     ) -> Reply:
-        for _ in range(ROUNDS):
-            joined = self._joined(ask, question, inner)
-            if joined is None:
-                break
-            try:
-                await joined.flight.begun()
-            except Exception as error:
-                joined.flight.tell(joined)
-                joined.leave()
-                if joined.leads or is_of_the_request(error):
-                    raise
-                continue
+        joined = await brought(partial(self._joined, ask, question, inner), partial(self._suits, question))
+        if joined is not None:
             return self._landed(ask, model, question, joined, stale=stale)
         self.room.cells.misses.value += 1
         ask.cached = CacheNote(Word.MISS)
@@ -179,7 +172,7 @@ class CacheLayer:
         # share a call have come the same way, and may use the same models.
         bound = None if ask.governed is None else ask.governed.bound
         joins = question.control.look and bound is None
-        key = (question.key, ask.request.stream, ask.inside, ask.runtime) if joins else None
+        key = (question.key, form_of(ask.request), ask.inside, ask.runtime) if joins else None
         flight = flights.find(key) if key is not None else None
         if flight is not None:
             return flight.join(ask)
@@ -228,7 +221,7 @@ class CacheLayer:
         reply = flight.reply
         if isinstance(reply, WholeReply):
             return WholeReply(reply.status, reply.content_type, reply.body, reply.native, reply.withheld)
-        return stream_of(joined, ask.request)
+        return joined.stream()
 
     def _count_saved(self, bill: Bill) -> None:
         if bill.cached is not None:

@@ -1,13 +1,15 @@
 """The frames of one stream as they come, for all who wait for them, from the beginning.
 
-Up to a bound all of it is kept, so that one more reader can still begin. Beyond it nobody can, what all readers have
-had is let go of, and the engine is read no faster than the slowest reader reads.
+Up to a bound all of it is kept, so that one more reader can still begin. Beyond it, and where the gateway has no room
+for that much, nobody can: what all readers have had is let go of, and the engine is read no faster than the slowest
+reader reads. One that does not read at all while others wait is left behind.
 """
 
 import asyncio
 from typing import Final
 
 from capstan_gateway.memory import Share
+from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.upstream.errors import NoMemory
 
 MOST_KEPT: Final = 4 * 1024 * 1024
@@ -16,12 +18,14 @@ AHEAD: Final = 256 * 1024
 """Bytes that a longer stream may be ahead of its slowest reader."""
 FREE_BYTES: Final = 64 * 1024
 """What is kept without taking it from the budget: what bounds it is the number of requests."""
+STALL_SECONDS: Final = 5.0
+"""How long others wait for a reader that does not read. A client that reads 50 KiB a second is never left behind."""
 
 
 class Reader:
     """One who reads a recording."""
 
-    __slots__ = ("_recording", "at", "runs")
+    __slots__ = ("_recording", "at", "left_behind", "runs")
 
     def __init__(self, recording: "Recording") -> None:
         self._recording = recording
@@ -29,6 +33,8 @@ class Reader:
         """How many bytes it has had."""
         self.runs = 0
         """In how many runs they came."""
+        self.left_behind = False
+        """Whether others wait for it no more: what it has not had is not there any more."""
 
     def ready(self) -> bytes:
         """Give what is there and was not read yet, without a wait."""
@@ -43,17 +49,21 @@ class Reader:
         """Whether all is read, and the stream came to its end."""
         return self._recording.is_whole and self.at == self._recording.size
 
+    @property
+    def is_newest(self) -> bool:
+        """Whether it has had all that came so far."""
+        return self.at == self._recording.size
+
     def close(self) -> None:
         """Read no more."""
-        self._recording.readers.discard(self)
-        self._recording.moved()
+        self._recording.without(self)
 
 
 class Recording:
-    """Only the loop's thread touches it."""
+    """Only the loop's thread touches it. What it holds of the budget is given back when nobody reads it any more."""
 
-    def __init__(self, share: Share, *, whose: str, most: int = MOST_KEPT) -> None:
-        self.readers: set[Reader] = set()
+    def __init__(self, share: Share, *, whose: str, most: int = MOST_KEPT, stall_seconds: float | None = None) -> None:
+        self.readers: dict[Reader, None] = {}
         self.size = 0
         """Bytes that have come."""
         self.is_whole = False
@@ -61,54 +71,67 @@ class Recording:
         self._share = share
         self._whose = whose
         self._most = most
+        self._stall_seconds = STALL_SECONDS if stall_seconds is None else stall_seconds
         self._runs: list[bytes] = []
         self._start = 0
         """Where the first run that is kept begins."""
         self._gone = 0
         """How many runs were let go of."""
         self._broken: BaseException | None = None
+        self._closed = False
         self._waiting: set[asyncio.Future[None]] = set()
-        self._slow: asyncio.Future[None] | None = None
+        self._moved: asyncio.Future[None] | None = None
 
     @property
     def is_kept(self) -> bool:
         """Whether all of it is there: one more may begin to read."""
-        return self._start == 0 and self.size <= self._most
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more comes."""
-        return self.is_whole or self._broken is not None
+        return self._start == 0 and self.size <= self._most and not self._closed
 
     def reader(self) -> Reader:
         """Begin to read; RuntimeError when the beginning is gone."""
         if not self.is_kept:
             raise RuntimeError("the beginning of the stream is gone")
         reader = Reader(self)
-        self.readers.add(reader)
+        self.readers[reader] = None
         return reader
 
     def add(self, run: bytes) -> None:
-        """Take whole frames. Raises NoMemory when there is no room for them."""
+        """Take whole frames. Raises NoMemory when there is no room even for what somebody has still to read."""
         if not run:
             return
         self._runs.append(run)
         self.size += len(run)
         self._trim()
-        if self.size - self._start > FREE_BYTES and not self._share.grow_to(self.size - self._start):
-            raise NoMemory(self._whose, "the gateway has no room for the stream")
+        if not self._has_room():
+            self._most = 0
+            self._trim()
+            if not self._has_room():
+                raise NoMemory(self._whose, "the gateway has no room for the stream")
         self._wake()
 
     async def room(self) -> None:
-        """Wait until more may come."""
-        while self.size > self._most and self.readers and self.size - self._slowest() > AHEAD:
-            self._slow = asyncio.get_running_loop().create_future()
-            await self._slow
+        """Wait until more may come: until nobody is far behind. Who does not move while others wait is left behind."""
+        while self._far_behind():
+            late = {reader: reader.at for reader in self._far_behind()}
+            try:
+                async with asyncio.timeout(self._stall_seconds):
+                    while self._far_behind():
+                        self._moved = asyncio.get_running_loop().create_future()
+                        await self._moved
+            except TimeoutError:
+                if self._waiting:
+                    self._leave_behind([reader for reader, at in late.items() if reader.at == at])
+        self._trim()
 
     def end(self, broken: BaseException | None = None) -> None:
         """Nothing more comes: all of it did, or it broke."""
         self.is_whole, self._broken = broken is None, broken
         self._wake()
+
+    def close(self) -> None:
+        """Nobody begins to read any more: what is kept from now on is for those who read."""
+        self._closed = True
+        self._let_go()
 
     def body(self) -> bytes | None:
         """Give all frames; None where not all are kept."""
@@ -116,18 +139,21 @@ class Recording:
 
     def take(self, reader: Reader) -> bytes:
         """Give what a reader has not had yet of what is there."""
-        if reader.at == self.size:
+        if reader.at == self.size or reader.left_behind:
             return b""
         found = self._runs[reader.runs - self._gone :]
         reader.at, reader.runs = self.size, self._gone + len(self._runs)
-        self.moved()
+        self._poke()
         return found[0] if len(found) == 1 else b"".join(found)
 
     async def wait(self, reader: Reader) -> bytes:
         """Do the same, and wait for it."""
-        while reader.at == self.size:
+        while reader.at == self.size or reader.left_behind:
+            if reader.left_behind:
+                raise StreamBroken("the answer was read too slowly, and others wait for the same one")
             if self._broken is not None:
-                raise self._broken
+                # NB: many raise it, and each would add its frames to those of all others.
+                raise self._broken.with_traceback(None)
             if self.is_whole:
                 return b""
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -138,19 +164,35 @@ class Recording:
                 self._waiting.discard(waiter)
         return self.take(reader)
 
-    def moved(self) -> None:
-        """A reader has gone on, or has left."""
+    def without(self, reader: Reader) -> None:
+        """A reader has left."""
+        self.readers.pop(reader, None)
+        self._poke()
         self._trim()
-        if self._slow is not None and not self._slow.done():
-            self._slow.set_result(None)
+        self._let_go()
 
-    def _slowest(self) -> int:
-        return min((reader.at for reader in self.readers), default=self.size)
+    def _far_behind(self) -> list[Reader]:
+        if self.size <= self._most:
+            return []
+        ahead = AHEAD if self._most else FREE_BYTES
+        return [reader for reader in self.readers if self.size - reader.at > ahead]
+
+    def _leave_behind(self, readers: list[Reader]) -> None:
+        for reader in readers:
+            reader.left_behind = True
+            self.readers.pop(reader, None)
+        self._trim()
+        self._wake()
+
+    def _has_room(self) -> bool:
+        kept = self.size - self._start
+        return kept <= FREE_BYTES or self._share.grow_to(kept)
 
     def _trim(self) -> None:
         if self.size <= self._most:
             return
-        slowest, read = self._slowest(), 0
+        slowest = min((reader.at for reader in self.readers), default=self.size)
+        read = 0
         for run in self._runs:
             if self._start + len(run) > slowest:
                 break
@@ -159,7 +201,17 @@ class Recording:
         del self._runs[:read]
         self._gone += read
         kept = self.size - self._start
-        self._share.shrink_to(min(self._share.held, kept if kept > FREE_BYTES else 0))
+        self._share.shrink_to(kept if kept > FREE_BYTES else 0)
+
+    def _let_go(self) -> None:
+        if self._closed and not self.readers:
+            self._runs.clear()
+            self._share.release()
+
+    def _poke(self) -> None:
+        """Have who waits for readers look again."""
+        if self._moved is not None and not self._moved.done():
+            self._moved.set_result(None)
 
     def _wake(self) -> None:
         for waiter in self._waiting:

@@ -1,0 +1,160 @@
+"""Requests for one answer at once, through a running gateway."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capstan_contract.caches import CacheBody, cache_entry
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, delta, frame
+from support.gateway import RunningGateway, entry, running_gateway
+from support.wait import eventually
+
+POLICY = cache_entry("t", "c", CacheBody())
+MESSAGES: Any = [{"role": "user", "content": "what is the capital of France?"}]
+
+
+class Gate:
+    """An engine that answers when a test says so."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.fails = 0
+        self.usage: Any = None
+
+    async def respond(self, received: Received, wire: Wire) -> None:
+        """Wait, and answer."""
+        await self.open.wait()
+        if self.fails:
+            self.fails -= 1
+            await wire.json({"error": {"message": "no"}}, status=500)
+        else:
+            await answer(received, wire)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """One that is closed."""
+    return Gate()
+
+
+@pytest.fixture
+async def upstream(gate: Gate) -> AsyncIterator[FakeUpstream]:
+    """An engine behind it."""
+    async with FakeUpstream(gate.respond) as fake:
+        yield fake
+
+
+async def ask(gateway: RunningGateway, headers: str = "", **fields: Any) -> tuple[str, dict[str, str], str]:
+    """Ask on a connection of its own; give status, head and body. A client of a library takes longer to be made."""
+    body = json.dumps({"model": "chat", "messages": MESSAGES, **fields})
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1 << 22)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}"
+    writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+    try:
+        answered = (await reader.read()).decode()
+    finally:
+        writer.close()
+    first, _, rest = answered.partition("\r\n")
+    lines, _, said = rest.partition("\r\n\r\n")
+    named = dict(line.split(": ", 1) for line in lines.split("\r\n") if ": " in line)
+    return first.split(" ")[1], named, said
+
+
+async def at_once(
+    gateway: RunningGateway, gate: Gate, count: int, **fields: Any
+) -> Sequence[tuple[str, dict[str, str], str]]:
+    """Ask so often, and let the engine answer when all wait."""
+    gate.open.clear()
+    asking = [asyncio.create_task(ask(gateway, **fields)) for _ in range(count)]
+    await eventually(lambda: len(gateway.gateway.requests) == count, seconds=60)
+    gate.open.set()
+    return await asyncio.gather(*asking)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_thousand_requests_at_once_are_one_call(
+    stream: bool, gate: Gate, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """In one piece and as streams: everybody gets all of it, and one was tried."""
+    model = entry("chat", upstream.url, policies=(POLICY.id,))
+    async with running_gateway(tmp_path, model, policies=(POLICY,)) as gateway:
+        answers = await at_once(gateway, gate, 1000, stream=stream)
+    assert {status for status, _, _ in answers} == {"200"}
+    words = [head["x-cache"] for _, head, _ in answers]
+    assert (words.count("miss"), words.count("hit-memory")) == (1, 999)
+    assert sorted(head["x-gateway-attempts"] for _, head, _ in answers) == ["0"] * 999 + ["1"]
+    assert len({said for _, _, said in answers}) == 1
+    assert len(upstream.requests) == 1
+
+
+async def test_when_the_engine_fails_others_ask_one_at_a_time(
+    gate: Gate, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """Who led is told so; of those who waited one asks again, and all others have its answer."""
+    gate.fails = 1
+    model = entry("chat", upstream.url, policies=(POLICY.id,))
+    async with running_gateway(tmp_path, model, policies=(POLICY,)) as gateway:
+        answers = await at_once(gateway, gate, 50)
+    statuses = [status for status, _, _ in answers]
+    assert (statuses.count("200"), len(statuses)) == (49, 50)
+    assert len(upstream.requests) == 2
+
+
+async def test_clients_of_one_answer_get_it_in_the_form_that_each_asks_for(
+    gate: Gate, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """Who asks for the usage of a stream at once with who does not is told it, and the other one is not."""
+    model = entry("chat", upstream.url, policies=(POLICY.id,))
+    async with running_gateway(tmp_path, model, policies=(POLICY,)) as gateway:
+        plain = asyncio.create_task(ask(gateway, stream=True))
+        told = asyncio.create_task(ask(gateway, stream=True, stream_options={"include_usage": True}))
+        await eventually(lambda: len(gateway.gateway.requests) == 2)
+        gate.open.set()
+        (_, _, without), (_, _, with_usage) = await asyncio.gather(plain, told)
+    assert "prompt_tokens" not in without
+    assert "prompt_tokens" in with_usage
+
+
+async def test_a_client_that_stalls_keeps_others_from_nothing(
+    gate: Gate, upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a stream that is longer than what is kept, who does not read is left behind; the others get all of it."""
+    monkeypatch.setattr("capstan_gateway.pipeline.caches.recording.STALL_SECONDS", 0.2)
+
+    async def long(received: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        for _ in range(500):
+            await wire.chunk(frame(delta(received.document["model"], "x" * 20_000)))
+        await wire.chunk(frame(delta(received.document["model"], None, "stop")) + DONE)
+        await wire.end()
+
+    upstream.respond = long
+    model = entry("chat", upstream.url, policies=(POLICY.id,))
+    async with running_gateway(tmp_path, model, policies=(POLICY,)) as gateway:
+        body = json.dumps({"model": "chat", "messages": MESSAGES, "stream": True})
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
+        writer.write(
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        _, head, said = await ask(gateway, stream=True)
+        assert head["x-cache"] in ("hit-memory", "miss")
+        assert said.count("x" * 20_000) == 500
+        writer.transport.abort()
+        del reader
+    assert len(upstream.requests) == 1
+
+
+async def test_who_takes_only_what_is_new_does_not_get_what_another_one_has_found(
+    gate: Gate, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """`max-age` holds for who says it, also where it waits together with somebody who does not."""
+    gate.open.set()
+    model = entry("chat", upstream.url, policies=(POLICY.id,))
+    async with running_gateway(tmp_path, model, policies=(POLICY,)) as gateway:
+        await ask(gateway)
+        answers = await asyncio.gather(ask(gateway), ask(gateway, "cache-control: max-age=0\r\n"))
+    assert answers[0][1]["x-cache"] == "hit-memory"
