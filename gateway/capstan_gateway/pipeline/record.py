@@ -38,7 +38,7 @@ def record(delivery: Delivery, deps: Deps) -> None:
         if delivery.first_sent_at or stats.retries or stats.hedges or delivery.client_gone:
             _count_more(delivery, ask, now, deps)
         usage = deps.usage
-        if usage is not None and ask.bill.settled:
+        if usage is not None and (ask.bill.settled or ask.bill.cached is not None):
             who = ask.principal
             usage.note(who.tenant, who.team, who.user, (ask.answered_by or ask.model).name, ask.bill)
     if deps.tenants is not None:
@@ -140,6 +140,12 @@ def _work(ask: Ask) -> dict[str, object]:
         said["tokens"] = bill.how
     if bill.priced:
         said["cost_dollars"] = to_dollars(bill.nano_dollars)
+    if ask.cached is not None:
+        said["cache"] = ask.cached.word.value
+    if bill.cached is not None:
+        usage, nano_dollars = bill.cached
+        said["saved_tokens"] = usage.prompt_tokens + usage.completion_tokens
+        said["saved_dollars"] = to_dollars(nano_dollars)
     if ask.stats.counted is not None:
         said["count_ms"] = round(ask.stats.counted * 1000, 2)
     if ask.stats.failures:
