@@ -44,6 +44,7 @@ from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.caches.kind import Caches
+from capstan_gateway.pipeline.caches.likeness import Likeness, packaged
 from capstan_gateway.pipeline.caches.needs import Shared as SharedByCaches
 from capstan_gateway.pipeline.caches.needs import unix_ms
 from capstan_gateway.pipeline.counted import Comparison
@@ -184,6 +185,7 @@ class Gateway:
             self.metrics,
         )
         """The policies that limit who asks."""
+        self._comparing = Threads("comparing", queued=64)
         self._guarding = Lanes(queued=settings.max_concurrency)
         audit = self._audit_log()
         self.guards = Guards(
@@ -204,7 +206,11 @@ class Gateway:
             else SharedCaches(settings, metrics=self.metrics, rng=self._rng, now_ms=unix_ms)
         )
         self.caches = Caches(
-            SharedByCaches(deps=self.deps),
+            SharedByCaches(
+                deps=self.deps,
+                likeness=Likeness(packaged, self._comparing),
+                ledger_of=(lambda _: None) if shared_caches is None else shared_caches.ledger,
+            ),
             secret_of=self.credentials.key,
             **({} if shared_caches is None else {"entries_of": shared_caches.of}),
         )
@@ -282,6 +288,7 @@ class Gateway:
             await asyncio.gather(living, return_exceptions=True)
             self._documents.close()
             self._guarding.close()
+            self._comparing.close()
             self.deps.counting.close()
 
     def _exact_counts(self) -> ExactCounts | None:

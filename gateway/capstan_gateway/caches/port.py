@@ -1,6 +1,6 @@
 """What a cache keeps, and what it gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -136,4 +136,8 @@ class AlikeEntries(Protocol):
 
     async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
         """Have an entry found from now on. What it holds is bounded."""
+        ...
+
+    def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
+        """Forget all entries of whose keys this is true; give how many those were."""
         ...

@@ -7,6 +7,7 @@ from typing import Final
 from capstan_contract.caches import CacheBody
 from capstan_gateway.caches.codec import Codec
 from capstan_gateway.caches.port import SharedEntries
+from capstan_gateway.caches.semantic.ledger import SharedLedger
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.redis_address import read_address
 from capstan_gateway.settings import Settings
@@ -17,6 +18,7 @@ class SharedCaches:
     """Entries of all policies; nothing is connected before the first look."""
 
     def __init__(self, settings: Settings, *, metrics: Metrics, rng: Random, now_ms: Callable[[], int]) -> None:
+        from capstan_gateway.caches.semantic.shared_ledger import RedisLedger
         from capstan_gateway.caches.shared import RedisEntries
         from capstan_gateway.stores.scripted import make_links
 
@@ -26,6 +28,7 @@ class SharedCaches:
             ca_file=settings.redis_ca_file,
         )  # fmt: skip
         self._entries: Final = RedisEntries
+        self._ledger: Final = RedisLedger
         self._now_ms = now_ms
         self._calls = metrics.redis_calls
 
@@ -38,6 +41,10 @@ class SharedCaches:
             self._links, policy=policy, codec=codec, max_entry_bytes=body.redis.maxEntryBytes, now_ms=self._now_ms,
             count=self._count,
         )  # fmt: skip
+
+    def ledger(self, digest: str) -> SharedLedger:
+        """Give what replicas share of hits by meaning, by the digest of what it is about."""
+        return self._ledger(self._links, digest, count=self._count)
 
     def live_in(self, lifecycle: Lifecycle) -> None:
         """Let the connection live with the process."""

@@ -217,6 +217,25 @@ class Metrics(Collector):
             "gauge", "llm_cache_saved_dollars", "Price of answers that were there, in US dollars.", ("policy",),
             unit=NANO,
         )  # fmt: skip
+        self.cache_samples = NumberFamily(
+            "counter", "llm_cache_semantic_samples_total",
+            "Hits by meaning that were compared with what the model says; in mode Shadow what would have been hits.",
+            ("policy", "outcome"),
+        )  # fmt: skip
+        self.cache_false_hits = NumberFamily(
+            "gauge", "llm_cache_semantic_false_hit_rate",
+            "Share of hits by meaning that are wrong, with the bounds of 95% (Wilson).", ("policy", "bound"),
+        )  # fmt: skip
+        self.cache_semantic_off = NumberFamily(
+            "gauge", "llm_cache_semantic_off",
+            "Whether a policy gives no answers by meaning any more: too many were wrong.", ("policy",),
+        )  # fmt: skip
+        # NB: a gauge only in type, as llm_cost_dollars is.
+        self.cache_sampling_cost = NumberFamily(
+            "gauge", "llm_cache_semantic_sampling_cost_dollars",
+            "Price of what was asked to compare hits by meaning, on no client's bill, in US dollars.", ("policy",),
+            unit=NANO,
+        )  # fmt: skip
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []
@@ -260,7 +279,10 @@ class Metrics(Collector):
     def retain_caches(self, names: Iterable[str]) -> None:
         """Forget CachePolicies that are no longer in the config."""
         kept = frozenset(names)
-        for family in (self.cache_requests, self.cache_stored, self.cache_saved_tokens, self.cache_saved_dollars):
+        for family in (
+            self.cache_requests, self.cache_stored, self.cache_saved_tokens, self.cache_saved_dollars,
+            self.cache_samples, self.cache_false_hits, self.cache_semantic_off, self.cache_sampling_cost,
+        ):  # fmt: skip
             family.retain("policy", kept)
 
 

@@ -1,6 +1,7 @@
 """From the config to the layers of CachePolicies."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -12,10 +13,12 @@ from capstan_contract.limits import Mode
 from capstan_gateway.caches.codec import SECRET_BYTES
 from capstan_gateway.caches.key import identity_of
 from capstan_gateway.caches.memory import MemoryEntries
-from capstan_gateway.caches.port import SharedEntries
+from capstan_gateway.caches.port import CacheKey, SharedEntries
+from capstan_gateway.caches.semantic.ledger import Ledger, digest_of
 from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
 from capstan_gateway.pipeline.caches.layer import CacheLayer
+from capstan_gateway.pipeline.caches.live import Live, told
 from capstan_gateway.pipeline.caches.needs import Room, Shared
 
 EntriesOf = Callable[[str, CacheBody, bytes], SharedEntries | None]
@@ -56,6 +59,7 @@ class Caches:
         self._bodies: dict[str, CacheBody] = {}
         self._guards: dict[str, PolicyEntry] = {}
         self._rooms: dict[str, Room] = {}
+        self._lives: dict[str, tuple[str, Live]] = {}
 
     def in_force(self, config: GatewayConfig, entry: ModelEntry) -> Iterable[tuple[str, Around]]:
         """Give the policies on a model, the one that only looks on first. There is a layer for each model."""
@@ -106,13 +110,52 @@ class Caches:
             cells=PolicyCells(deps.metrics, name, body.mode.value.lower()),
             shared=None if alone else self._entries_of(spec.id, body, spec.secret),
             secret=spec.secret,
+            live=self._live(spec.id, body),
         )
+
+    def _live(self, id: str, body: CacheBody) -> Live | None:
+        """Give what sees whether hits by meaning are right: the same as long as they are found in the same way."""
+        if body.semantic is None:
+            return None
+        digest = digest_of(id, body.semantic)
+        known = self._lives.get(id)
+        if known is not None and known[0] == digest:
+            return known[1]
+        shared = self._shared
+        ledger = Ledger(budget=body.semantic.errorBudget, now_ms=shared.now_ms, shared=shared.ledger_of(digest))
+        live = Live(
+            policy=id.partition("/")[2], tier=body.semantic, ledger=ledger, deps=shared.deps, likeness=shared.likeness,
+            evict=partial(self._evict, id),
+        )  # fmt: skip
+        self._lives[id] = digest, live
+        return live
+
+    async def _evict(self, id: str, key: CacheKey) -> None:
+        """Have an entry be no answer any more. What a policy that only looks on thinks of it is its own matter."""
+        room = self._rooms.get(id)
+        if room is None:
+            return
+        room.memory.drop(key)
+        if room.alike is not None:
+            room.alike.drop_where(lambda one: one == key)
+        if room.shared is not None:
+            await room.shared.drop((key,))
+
+    async def reset(self, id: str) -> bool:
+        """Have what was measured of a policy's hits by meaning begin anew; False where there is no such policy, or it
+        has no hits by meaning."""
+        known = self._lives.get(id)
+        if known is None or id not in self._bodies:
+            return False
+        await known[1].reset()
+        return True
 
     def retain(self, config: GatewayConfig) -> None:
         """Forget what is of no policy of the config that is in use now."""
         if config is not self._config:
             self._read(config)
         self._rooms = {id: room for id, room in self._rooms.items() if id in self._bodies}
+        self._lives = {id: live for id, live in self._lives.items() if id in self._bodies}
         self._shared.deps.metrics.retain_caches(id.partition("/")[2] for id in self._bodies)
 
     def rooms(self) -> Iterable[tuple[str, Room]]:
@@ -122,8 +165,11 @@ class Caches:
     def report(self) -> CachesReport:
         """Say what each policy has done, as far as this gateway has seen."""
         policies = {
-            id: room.cells.counts(
-                mode=room.body.mode, entries=len(room.memory), size=room.memory.bytes, redis_down=room.is_down
+            id: told(
+                room.cells.counts(
+                    mode=room.body.mode, entries=len(room.memory), size=room.memory.bytes, redis_down=room.is_down
+                ),
+                room.live,
             )
             for id, room in sorted(self._rooms.items())
         }

@@ -31,6 +31,7 @@ from capstan_gateway.pipeline.caches.streamed import form_of
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import Request
+from capstan_gateway.telemetry.cells import Number
 from capstan_gateway.tokens.bill import Bill
 
 WAIT_SECONDS: Final = 10.0
@@ -160,6 +161,9 @@ class CacheLayer:
     ) -> Reply:
         joined = await brought(partial(self._joined, ask, question, inner), partial(self._suits, question))
         if joined is not None:
+            found, live = joined.flight.found, self.room.live
+            if live is not None and joined.leads and found is not None and found.tier is Tier.SEMANTIC:
+                live.given(ask, question, found, inner)
             return self._landed(ask, model, question, joined, stale=stale)
         self.room.cells.misses.value += 1
         ask.cached = CacheNote(Word.MISS)
@@ -195,12 +199,19 @@ class CacheLayer:
                 return found
             if looked.lease is not None:
                 flight.closers.append(looked.lease.release)
-        alike = self.room.alike
-        if alike is not None and question.alike is not None and question.control.look:
-            found = await alike.find(question.alike)
-            if found is not None and not self._is_stale(found.entry, question):
-                return found
-        return await inner(flight.ask)
+        return await self._alike(question) or await inner(flight.ask)
+
+    async def _alike(self, question: Question) -> Found | None:
+        """Look for what means the same, where nothing is known against it."""
+        alike, live = self.room.alike, self.room.live
+        if alike is None or question.alike is None or not question.control.look:
+            return None
+        if live is not None and not await live.is_on() and self._enforces:
+            return None  # Who only looks on goes on to count.
+        found = await alike.find(question.alike)
+        if found is None or self._is_stale(found.entry, question):
+            return None
+        return found if live is None or live.admits(found) else None
 
     def _landed(self, ask: Ask, model: ServedModel, question: Question, joined: Joined, *, stale: bool) -> Reply:
         """Give what a flight has brought to one who has joined it."""
@@ -288,31 +299,57 @@ class CacheLayer:
         if key is not None and key in making:
             cells.joined.value += 1
             return await inner(ask)
-        (cells.stale if stale else cells.misses).value += 1
         if key is not None and len(making) < MOST_MAKING:
             making.add(key)
             ask.on_end(partial(making.discard, key))
+        missed = cells.stale if stale else cells.misses
         started_ms = self._shared.now_ms()
         settled = len(ask.bill.settled)
-        reply = await inner(ask)
+        try:
+            reply = await inner(ask)
+        except BaseException:
+            missed.value += 1
+            raise
         seen = Seen(reply, share=ask.share)
-        ask.on_end(partial(self._seen, ask, question, seen, started_ms, settled))
+        ask.on_end(partial(self._seen, ask, question, seen, started_ms, settled, missed))
         return seen.reply
 
-    def _seen(self, ask: Ask, question: Question, seen: Seen, started_ms: int, settled: int) -> None:
+    def _seen(self, ask: Ask, question: Question, seen: Seen, started_ms: int, settled: int, missed: Number) -> None:
         """Keep what has gone on, in this policy's own memory, when it is over."""
-        if not seen.is_whole:
+        # NB: what means the same is looked for now as well: nobody waits for that in vain.
+        looks = self.room.alike is not None and question.alike is not None
+        if not looks:
+            missed.value += 1
+        if not seen.is_whole and not looks:
             return
-        with suppress(Overloaded):
-            self._shared.deps.background.start(self._keep_seen(ask, question, seen, started_ms, settled))
+        try:
+            self._shared.deps.background.start(self._keep_seen(ask, question, seen, started_ms, settled, missed))
+        except Overloaded:
+            missed.value += looks
 
-    async def _keep_seen(self, ask: Ask, question: Question, seen: Seen, started_ms: int, settled: int) -> None:
+    async def _keep_seen(
+        self, ask: Ask, question: Question, seen: Seen, started_ms: int, settled: int, missed: Number
+    ) -> None:
+        alike, live = self.room.alike, self.room.live
+        found = None
+        if alike is not None and question.alike is not None:
+            found = await self._alike(question)
+            if found is None:
+                missed.value += 1
+            else:
+                self.room.cells.hit(found)
+        entry = None
         with suppress(GatewayError):
-            entry = await self._entry(question, ask, seen.whole, seen.frames(), started_ms=started_ms)
-            if entry is not None:
-                cost = ask.bill.since(settled)
-                self.room.memory.put(question.key, entry._replace(nano_dollars=cost.nano_dollars))
-                self.room.cells.stored.value += 1
+            if seen.is_whole:
+                entry = await self._entry(question, ask, seen.whole, seen.frames(), started_ms=started_ms)
+        if entry is not None:
+            cost = ask.bill.since(settled)
+            self.room.memory.put(question.key, entry._replace(nano_dollars=cost.nano_dollars))
+            self.room.cells.stored.value += 1
+            if alike is not None and question.alike is not None and entry.form is Form.ANSWER:
+                await alike.put(question.alike, question.key, entry._replace(question=question.alike.text))
+        if found is not None and live is not None:
+            await live.would_be(ask, question, found, entry)
 
 
 def _headers(word: Word) -> tuple[Header, ...]:

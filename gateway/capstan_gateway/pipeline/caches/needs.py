@@ -1,14 +1,16 @@
 """What all CachePolicies share, and what each of them keeps across configs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from capstan_contract.caches import CacheBody
 from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import AlikeEntries, CacheKey, SharedEntries
+from capstan_gateway.caches.semantic.ledger import SharedLedger
 from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
+from capstan_gateway.pipeline.caches.live import Live
 from capstan_gateway.pipeline.deps import Deps
 
 
@@ -23,6 +25,10 @@ class Shared:
 
     deps: Deps
     now_ms: Callable[[], int] = unix_ms
+    ledger_of: Callable[[str], SharedLedger | None] = lambda _: None
+    """Gives what replicas share of hits by meaning, by the digest of what it is about; None: nothing."""
+    likeness: Callable[[str, str], Awaitable[float]] | None = None
+    """Compares two answers; None: nobody can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,8 @@ class Room:
     """None: the policy shares nothing, or there is no Redis."""
     alike: AlikeEntries | None = None
     """None: only the very same requests hit."""
+    live: Live | None = None
+    """Sees whether hits by meaning are right; None: there are none."""
     making: set[CacheKey] = field(default_factory=set)
     """What is asked just now, in mode Shadow: in mode Enforce that is a flight."""
     secret: bytes = b""

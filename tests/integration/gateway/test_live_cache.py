@@ -1,0 +1,256 @@
+"""Hits by meaning, measured while they are given: a tier that is wrong too often turns itself off, and says so."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from capstan_contract.caches import CacheBody, CacheCounts, SemanticTier, cache_entry
+from capstan_contract.config import ModelEntry
+from capstan_contract.limits import Mode
+from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
+from capstan_gateway.caches.semantic.evidence import LEAST_SAMPLES
+from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
+from support.gateway import RunningGateway, entry, running_gateway
+from support.wait import eventually
+
+ID = "CachePolicy/t/c"
+CHAT = "/v1/chat/completions"
+SIMILARITY = 0.97
+ANSWERS = {"France": "Paris is its capital.", "Ghana": "It is governed from Accra, on the Gulf of Guinea."}
+
+
+class Anything:
+    """Takes everything for the same question, as a tier does whose threshold is far too low; `port.AlikeEntries`."""
+
+    def __init__(self) -> None:
+        self.entries: dict[CacheKey, Entry] = {}
+
+    async def find(self, alike: Alike) -> Found | None:
+        """Give what was put last."""
+        for key, kept in reversed(self.entries.items()):
+            return Found(kept, Tier.SEMANTIC, key, SIMILARITY)
+        return None
+
+    async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
+        """Keep it."""
+        self.entries[key] = entry
+
+    def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
+        """Forget what this is true of."""
+        gone = [key for key in self.entries if about(key)]
+        for key in gone:
+            del self.entries[key]
+        return len(gone)
+
+
+def asked_for(received: Received) -> str:
+    """Give what the user says last."""
+    return str(received.document["messages"][-1]["content"])
+
+
+async def right(received: Received, wire: Wire) -> None:
+    """Say the same to all, in other words each time."""
+    number = len(asked_for(received)) % 2
+    text = ("You can return it within 30 days.", "It may be returned for 30 days after the purchase.")[number]
+    await wire.json(completion(received.document["model"], text))
+
+
+async def wrong(received: Received, wire: Wire) -> None:
+    """Say something else to each."""
+    number = "".join(letter for letter in asked_for(received) if letter.isdigit())
+    await wire.json(completion(received.document["model"], f"The number that was asked for is {number}."))
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """An engine."""
+    async with FakeUpstream(wrong) as fake:
+        yield fake
+
+
+def body(**fields: Any) -> CacheBody:
+    """Give a policy that compares every hit by meaning."""
+    tier = {"sampleRate": 1.0, **fields.pop("semantic", {})}
+    return CacheBody(semantic=SemanticTier(**tier), **fields)
+
+
+def cached(upstream: FakeUpstream) -> ModelEntry:
+    """Give a model with the policy on it."""
+    return entry("chat", upstream.url, policies=(ID,))
+
+
+class Rig:
+    """A gateway whose tier finds anything, and one client."""
+
+    def __init__(self, gateway: RunningGateway, client: httpx2.AsyncClient) -> None:
+        self.gateway, self.client = gateway, client
+        self.alike = Anything()
+        for _, room in gateway.gateway.caches.rooms():
+            object.__setattr__(room, "alike", self.alike)
+
+    async def ask(self, number: int, **fields: Any) -> httpx2.Response:
+        """Ask a question of its own."""
+        messages = [{"role": "user", "content": f"what is number {number}?"}]
+        said = await self.client.post(CHAT, json={"model": "chat", "messages": messages, **fields})
+        assert said.status_code == 200, said.text
+        return said
+
+    @property
+    def counts(self) -> CacheCounts:
+        """What the gateway says of the policy."""
+        return self.gateway.gateway.caches.report().policies[ID]
+
+    async def compared(self, number: int) -> None:
+        """Wait until so many hits were compared."""
+        await eventually(lambda: self.counts.sampled >= number, what=f"{number} comparisons")
+
+    def samples(self, outcome: str) -> float:
+        """Give how many comparisons came to this."""
+        return self.gateway.metric("llm_cache_semantic_samples_total", policy="t/c", outcome=outcome)
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
+    """Start it with a policy."""
+    from contextlib import AsyncExitStack
+
+    async with AsyncExitStack() as stack:
+
+        async def start(*models: ModelEntry, policy: CacheBody | None = None, **settings: Any) -> Rig:
+            running = running_gateway(
+                tmp_path, cached(upstream), *models, policies=(cache_entry("t", "c", policy or body()),), **settings
+            )
+            gateway = await stack.enter_async_context(running)
+            client = await stack.enter_async_context(httpx2.AsyncClient(base_url=gateway.url, timeout=30))
+            return Rig(gateway, client)
+
+        yield start
+
+
+async def test_a_tier_whose_hits_are_wrong_turns_itself_off_and_says_so(rig: Any, upstream: FakeUpstream) -> None:
+    """Each hit is another answer than the model gives: the entry is evicted, and after as many as are believed the tier
+    gives nothing any more. It says so in its report and its metrics, with an interval."""
+    one: Rig = await rig()
+    words = []
+    for number in range(40):
+        said = await one.ask(number)
+        words.append(said.headers["x-cache"])
+        if words[-1] == "hit-semantic":
+            assert said.headers["x-cache-similarity"] == "0.970"
+            await one.compared(words.count("hit-semantic"))
+    assert words.count("hit-semantic") == LEAST_SAMPLES
+    assert words[-20:] == ["miss"] * 20
+    counts = one.counts
+    assert (counts.sampled, counts.wrong, counts.semanticOff) == (LEAST_SAMPLES, LEAST_SAMPLES, True)
+    assert one.samples("wrong") == LEAST_SAMPLES
+    rate = [one.gateway.metric("llm_cache_semantic_false_hit_rate", policy="t/c", bound=b) for b in ("low", "mid")]
+    assert 0.5 < rate[0] < rate[1] == 1.0
+    assert one.gateway.metric("llm_cache_semantic_off", policy="t/c") == 1
+    assert len(upstream.requests) == 40  # Each question once: as a miss, or to compare.
+
+
+async def test_a_tier_whose_hits_are_right_stays_on(rig: Any, upstream: FakeUpstream) -> None:
+    """The model would have said the same in other words: nothing is evicted, and the rate's upper bound falls."""
+    upstream.respond = right
+    one: Rig = await rig()
+    words = [(await one.ask(number)).headers["x-cache"] for number in range(12)]
+    assert words == ["miss"] + ["hit-semantic"] * 11
+    await one.compared(11)
+    assert (one.counts.wrong, one.counts.semanticOff) == (0, False)
+    assert one.samples("right") == 11
+    assert len(upstream.requests) == 12
+
+
+async def test_what_a_hit_costs_to_compare_is_on_no_bill(rig: Any, upstream: FakeUpstream) -> None:
+    """The share that is not drawn is not asked; the one that is costs the policy, and no client."""
+    one: Rig = await rig(policy=body(semantic={"sampleRate": 0.0}))
+    words = [(await one.ask(number)).headers["x-cache"] for number in range(5)]
+    assert words == ["miss"] + ["hit-semantic"] * 4
+    assert len(upstream.requests) == 1
+    assert one.counts.sampled == 0
+
+
+async def test_a_stream_is_compared_as_well(rig: Any, upstream: FakeUpstream) -> None:
+    """A hit that is replayed as a stream is compared with an answer in one piece."""
+    one: Rig = await rig()
+    await one.ask(1)
+    said = await one.ask(2, stream=True)
+    assert said.headers["x-cache"] == "hit-semantic"
+    assert said.text.endswith("data: [DONE]\n\n")
+    await one.compared(1)
+    assert one.counts.wrong == 1
+    assert upstream.requests[-1].document.get("stream") is not True
+
+
+async def test_a_judge_decides_where_one_is_named(rig: Any, upstream: FakeUpstream) -> None:
+    """What the judge takes for the same is, whatever the words; it is shown both answers as data, and no client's
+    request names it."""
+
+    async def judging(received: Received, wire: Wire) -> None:
+        if received.document["model"] == "judge":
+            await wire.json(completion("judge", '{"same": true}'))
+        else:
+            await wrong(received, wire)
+
+    upstream.respond = judging
+    judge = entry("judge", upstream.url)
+    one: Rig = await rig(judge, policy=body(semantic={"judge": "test/judge"}))
+    for number in range(8):
+        await one.ask(number)
+    await one.compared(7)
+    assert (one.counts.wrong, one.counts.semanticOff) == (0, False)
+    shown = next(received for received in upstream.requests if received.document["model"] == "judge")
+    assert "what is number 1?" in asked_for(shown)
+    assert asked_for(shown).count("The number that was asked for is") == 2
+
+
+async def test_a_judge_that_cannot_tell_counts_as_neither(rig: Any, upstream: FakeUpstream) -> None:
+    """A verdict in another form than was asked for is none."""
+
+    async def babbling(received: Received, wire: Wire) -> None:
+        if received.document["model"] == "judge":
+            await wire.json(completion("judge", "They are the same, I think."))
+        else:
+            await wrong(received, wire)
+
+    upstream.respond = babbling
+    one: Rig = await rig(entry("judge", upstream.url), policy=body(semantic={"judge": "test/judge"}))
+    for number in range(4):
+        await one.ask(number)
+    await eventually(lambda: one.samples("undecided") == 3)
+    assert one.counts.sampled == 0
+
+
+async def test_shadow_compares_for_nothing(rig: Any, upstream: FakeUpstream) -> None:
+    """In mode Shadow the model answers each request, and what would have been a hit is compared with that: how often it
+    would have been wrong is known, and not one more request was sent."""
+    one: Rig = await rig(policy=body(mode=Mode.SHADOW))
+    for number in range(8):
+        said = await one.ask(number)
+        assert "x-cache" not in said.headers
+        await eventually(lambda: one.counts.misses + one.counts.semanticHits == number + 1)  # noqa: B023
+    await one.compared(4)
+    await asyncio.sleep(0)
+    assert len(upstream.requests) == 8
+    assert one.counts.wrong == one.counts.sampled == one.counts.semanticHits
+
+
+async def test_a_model_that_fails_says_nothing_about_a_hit(rig: Any, upstream: FakeUpstream) -> None:
+    """A comparison for which the model cannot be asked is counted as failed, and as neither right nor wrong."""
+    one: Rig = await rig()
+    await one.ask(0)
+
+    async def failing(received: Received, wire: Wire) -> None:
+        await wire.json({"error": {"message": "no", "type": "server_error"}}, 500)
+
+    upstream.respond = failing
+    assert (await one.ask(1)).headers["x-cache"] == "hit-semantic"
+    await eventually(lambda: one.samples("failed") == 1)
+    assert one.counts.sampled == 0
