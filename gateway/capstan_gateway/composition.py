@@ -66,6 +66,7 @@ from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.hedge import HedgeSettings, Hedging
+from capstan_gateway.routing.hit_rates import HitRates
 from capstan_gateway.routing.probe import Prober
 from capstan_gateway.routing.probing import ProbeSettings
 from capstan_gateway.routing.registry import EndpointRegistry
@@ -215,6 +216,12 @@ class Gateway:
             **({} if shared_caches is None else {"entries_of": shared_caches.of}),
         )
         """The policies that give answers again."""
+        self.hit_rates = HitRates(
+            self.client,
+            ProbeTargets(self.current, self.credentials),
+            set_ratios=self.metrics.set_kv_cache_hits,
+            seconds=settings.engine_metrics_seconds,
+        )
         self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, self.caches, *kinds)
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
@@ -270,6 +277,7 @@ class Gateway:
             Job("privacy-key", PrivacyKeyFile(self.settings.privacy_key_file, self.pseudonyms).run),
             Job("admin-key", self.admin_key.run),
             Job("probes", self._prober().run),
+            Job("hit-rates", self.hit_rates.run),
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
             *self._sources(),
         ]

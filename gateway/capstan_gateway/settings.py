@@ -135,6 +135,9 @@ class Settings:
         60.0, "how often an endpoint without work makes one token, to show that it can; 0: never", least=0
     )
     probe_hosted: bool = setting(False, "hosted APIs, which charge for it, get such requests as well")
+    engine_metrics_seconds: float = setting(
+        15.0, "how often engines are asked how much of prompts they had in their caches; 0: never", least=0
+    )
     drain_seconds: float = setting(
         5.0, "how long new requests are served after SIGTERM, so that load balancers can notice", least=0
     )

@@ -131,6 +131,7 @@ async def running_gateway(
         "port": port,
         "policy_loopback": True,
         "log_level": "warning",
+        "engine_metrics_seconds": 0.0,
         "probe_seconds": 0.0,  # Tests count what they send; those of the probes turn them on.
         **settings,
     }

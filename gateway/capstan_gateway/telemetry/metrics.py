@@ -5,7 +5,7 @@ an enumeration. Never a key, a user or a request id; a tenant only in the famili
 cap.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -236,6 +236,10 @@ class Metrics(Collector):
             "Price of what was asked to compare hits by meaning, on no client's bill, in US dollars.", ("policy",),
             unit=NANO,
         )  # fmt: skip
+        self.kv_cache_hits = NumberFamily(
+            "gauge", "llm_kv_cache_hit_ratio",
+            "Share of the prompts' tokens that engines had in their prefix caches, in the last five minutes.", model,
+        )  # fmt: skip
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []
@@ -261,6 +265,12 @@ class Metrics(Collector):
         for family in self.families:
             family.retain("model", kept)
             family.retain("route_model", kept)
+
+    def set_kv_cache_hits(self, ratios: Mapping[str, float]) -> None:
+        """Tell the shares of these models, and of no other ones."""
+        self.kv_cache_hits.retain("model", ratios)
+        for model, ratio in ratios.items():
+            self.kv_cache_hits.at(model).value = ratio
 
     def retain_limits(self, names: Iterable[str]) -> None:
         """Forget RateLimitPolicies that are no longer in the config."""
