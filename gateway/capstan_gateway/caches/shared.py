@@ -88,6 +88,10 @@ class RedisEntries:
         except StoreDown:
             self._count("failed")
             return Looked()
+        except asyncio.CancelledError:
+            if lease:  # It may have been taken, and nobody would give it back.
+                self.later(self.end_lease(f"{at}:lease", token))
+            raise
         if isinstance(found, bytes):
             entry = await self._read(key, found)
             return Looked(entry) if entry is not None or not lease else await self.look(key, lease=False)
