@@ -24,6 +24,7 @@ import uvloop
 from gateway_mock import JSON_ANSWER, STREAM_ANSWER
 from gateway_rivals import UPSTREAM_PORT
 
+from capstan_contract.caches import CacheBody, cache_entry
 from capstan_contract.config import GatewayConfig, ModelEntry, Price, StaticBackend
 from capstan_contract.limits import (
     MOST_NANO_DOLLARS,
@@ -115,11 +116,12 @@ GOVERNED = {
     ),
 }
 """The limits of a model of that name; `tokens` has a budget too."""
+CACHED = "cached"
 BUDGET = BudgetRule(name="b", per=Per.TENANT, nanoDollars=MOST_NANO_DOLLARS, period=Period(type=PeriodType.MONTH))
 
 
 def write_config(folder: Path) -> None:
-    """Write the config of a model that nothing governs, and of two under limits."""
+    """Write the config of a model that nothing governs, of two under limits, and of one with a cache."""
     backend = StaticBackend(urls=(f"http://127.0.0.1:{UPSTREAM_PORT}",))
     policies = [
         rate_limit_entry("bench", name, RateLimitBody(limits=limits, budgets=(BUDGET,) if name == "tokens" else ()))
@@ -133,6 +135,11 @@ def write_config(folder: Path) -> None:
         )
         for name, policy in zip(GOVERNED, policies, strict=True)
     ]  # fmt: skip
+    cache = cache_entry("bench", CACHED, CacheBody())
+    policies.append(cache)
+    models.append(
+        ModelEntry(id=f"bench/{CACHED}", servedName=CACHED, upstreamName="bench", backend=backend, policies=(cache.id,))
+    )
     for file, document in split_config(GatewayConfig.build(models, policies=policies)).items():
         (folder / file).write_text(document)
 
@@ -245,6 +252,10 @@ async def measure(rounds: int) -> None:
             ):
                 governed = request(stream=False, model=name)[1]
                 table.append((what, partial(turn, api_listener(gateway), governed, b"}")))
+            hit = request(stream=False, model=CACHED)[1]
+            table.append(
+                ("an answer out of the memory of a cache, instead", partial(turn, api_listener(gateway), hit, b"}"))
+            )
             gc.set_threshold(*GC_THRESHOLDS)
             gc.freeze()
             before = 0.0
@@ -261,6 +272,7 @@ async def measure(rounds: int) -> None:
                 ("all of the gateway, a stream of 64 chunks in one read", request(stream=True)[1]),
                 ("the same under limits and a budget, reserved as a whole", request(stream=True, model="tokens")[1]),
                 ("the same, taken slice by slice", request(stream=True, model="tokens", most=4096)[1]),
+                ("the stream out of the memory of a cache, instead", request(stream=True, model=CACHED)[1]),
             ):
                 value = await best(partial(turn, api_listener(gateway), sent, b"0\r\n\r\n"), rounds)
                 print(f"| {name} | {value:.1f} | {value - before:.1f} |")

@@ -13,6 +13,7 @@ Numbers are compared as they are written: 1 and 1.0 are two, because an engine m
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final
@@ -90,7 +91,8 @@ def identity_of(entry: ModelEntry, guards: Iterable[PolicyEntry]) -> bytes:
     return blake2b(canonical([model, judged]), digest_size=DIGEST_BYTES).digest()
 
 
-def partition_of(*, tenant: str | None, user: Sequence[str] | None, secret: bytes = b"") -> str:
+@lru_cache(maxsize=4096)
+def partition_of(*, tenant: str | None, user: tuple[str, ...] | None, secret: bytes = b"") -> str:
     """Digest who may be given an answer: None stands for everybody. Two that differ in anything share nothing.
 
     `user` is whatever names one: the verified name, the key, whom the client says. `secret` is a key of the
@@ -156,7 +158,7 @@ def key_of(
     name: str = "",
     path: bytes,
     form: str = "",
-    headers: Iterable[tuple[bytes, bytes]] = (),
+    headers: Sequence[tuple[bytes, bytes]] = (),
     secret: bytes = b"",
 ) -> CacheKey:
     """Give the key of a request.
@@ -167,7 +169,7 @@ def key_of(
     """
     parts = (
         partition.encode(), identity, contents.encode(), upstream_name.encode(), name.encode(), path, form.encode(),
-        canonical([[one.decode("latin-1"), value.decode("latin-1")] for one, value in sorted(headers)]), asked,
+        _written(headers) if headers else b"", asked,
     )  # fmt: skip
     digest = blake2b(key=secret, digest_size=DIGEST_BYTES, person=b"request")
     for part in parts:
@@ -175,3 +177,7 @@ def key_of(
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return CacheKey(partition, model, digest.digest())
+
+
+def _written(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return canonical([[name.decode("latin-1"), value.decode("latin-1")] for name, value in sorted(headers)])

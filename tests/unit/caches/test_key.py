@@ -104,7 +104,10 @@ def test_another_revision_model_address_or_guard_is_another_identity() -> None:
 
 def test_partitions_of_different_people_are_different() -> None:
     """A tenant is not a user of the same name, and nobody is nobody's namesake."""
-    who = [("a", None), (None, None), ("a", ""), ("a", "b"), ("b", "a"), ('a","b', None), ("", "a")]
+    who: list[tuple[str | None, tuple[str, ...] | None]] = [
+        ("a", None), (None, None), ("a", ("",)), ("a", ("b",)), ("b", ("a",)), ('a","b', None), ("", ("a",)),
+        ("a", ("b", "")), ("a", ("", "b")), ("a", ()),
+    ]  # fmt: skip
     found = {partition_of(tenant=tenant, user=user) for tenant, user in who}
     assert len(found) == len(who)
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in found)
