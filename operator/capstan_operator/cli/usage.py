@@ -4,20 +4,19 @@ import argparse
 import csv
 import io
 import json
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final
 
-from capstan_operator.cli.usage_source import KEY_VARIABLE, Refused, fetch
+from capstan_operator.cli.admin_source import Question, Refused, add_where, fetch, object_of
+from capstan_operator.cli.tables import as_table, printable
 from capstan_operator.errors import OperatorError
-from capstan_operator.settings import BuildSettings
 
 NAMES: Final = ("day", "tenant", "team", "user", "model")
 FORMS: Final = ("table", "csv", "json")
 NANO: Final = 1_000_000_000
+PATH: Final = "/internal/usage"
 _FORMULA: Final = ("=", "+", "-", "@")
 _NUMBERS: Final = ("requests", "input_tokens", "cached_tokens", "output_tokens", "dollars", "unpriced_requests")
 _EPILOG: Final = """\
@@ -29,19 +28,7 @@ not in `dollars`."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--url", help="of a gateway's admin port, such as http://127.0.0.1:9090")
-    where.add_argument(
-        "--state-dir", type=Path, metavar="DIR", help="the gateway of `capstan up` with this --state-dir"
-    )
-    where.add_argument("--context", help="context of the kubeconfig (default: its current one)")
-    parser.add_argument(
-        "-n", "--namespace", default=os.environ.get("CAPSTAN_NAMESPACE") or BuildSettings().install_namespace,
-        help="where Capstan is installed (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--key-file", type=Path, metavar="FILE", help=f"with the admin key (default: the variable {KEY_VARIABLE})"
-    )
+    add_where(parser)
     parser.add_argument("--from", dest="first", metavar="DAY", help="such as 2026-11-01 (default: the last day)")
     parser.add_argument("--to", dest="last", metavar="DAY", help="the last day (default: today)")
     parser.add_argument(
@@ -56,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and print what is told; 1 when the gateway does not tell it."""
     try:
-        told = read(fetch(arguments, _query(arguments)))
+        told = read(fetch(arguments, Question(PATH, _query(arguments))))
     except Refused as error:
         print(f"error: {_refusal(error)}", file=sys.stderr)
         return 1
@@ -77,28 +64,16 @@ def _query(arguments: argparse.Namespace) -> dict[str, str]:
 
 def read(body: bytes) -> dict[str, Any]:
     """Read what a gateway tells; ValueError, in one line, when it is something else."""
-    told = _object(body)
+    told = object_of(body)
     if told is None or told.get("object") != "usage" or not isinstance(told.get("rows"), list):
         raise ValueError("this is no gateway's admin port: it answered something else")
     return told
 
 
 def _refusal(error: Refused) -> str:
-    answer = _object(error.body) or {}
-    found = answer.get("error")
-    message = found.get("message") if isinstance(found, dict) else answer.get("message")
     if error.status == 404:
         return "this gateway counts no usage (--usage-days is 0), or this is not its admin port"
-    hint = f" (give the admin key with --key-file or {KEY_VARIABLE})" if error.status == 401 else ""
-    return f"the gateway refused ({error.status}): {message or error.reason}{hint}"
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    return error.told
 
 
 def written(told: Mapping[str, Any], form: str) -> str:
@@ -110,12 +85,12 @@ def written(told: Mapping[str, Any], form: str) -> str:
     head = [*names, *_NUMBERS]
     if form == "csv":
         text = io.StringIO()
-        safe = [[*map(_no_formula, map(_printable, row[: len(names)])), *row[len(names) :]] for row in rows]
+        safe = [[*map(_no_formula, map(printable, row[: len(names)])), *row[len(names) :]] for row in rows]
         csv.writer(text, lineterminator="\n").writerows([head, *safe])
         return text.getvalue()
-    rows = [[*map(_printable, row)] for row in rows]
+    rows = [[*map(printable, row)] for row in rows]
     total = {name: sum(row[name] for row in told["rows"]) for name in (*_NUMBERS[:4], "nano_dollars", _NUMBERS[5])}
-    return _table([head, *rows, ["total", *[""] * (len(names) - 1), *_numbers(total)]], left=len(names))
+    return as_table([head, *rows, ["total", *[""] * (len(names) - 1), *_numbers(total)]], left=len(names))
 
 
 def _no_formula(name: str) -> str:
@@ -123,21 +98,6 @@ def _no_formula(name: str) -> str:
     return f"'{name}" if name.lstrip().startswith(_FORMULA) else name
 
 
-def _printable(name: str) -> str:
-    """Give a name without what a terminal would do something with, and without ends of lines."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in name)
-
-
 def _numbers(row: Mapping[str, int]) -> list[str]:
     dollars = f"{Decimal(row['nano_dollars']) / NANO:.9f}"
     return [dollars if name == "dollars" else str(row[name]) for name in _NUMBERS]
-
-
-def _table(rows: Sequence[Sequence[str]], *, left: int) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join(f"{'  '.join(_cells(row, widths, left)).rstrip()}\n" for row in rows)
-
-
-def _cells(row: Sequence[str], widths: Sequence[int], left: int) -> Iterable[str]:
-    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        yield cell.ljust(width) if place < left else cell.rjust(width)

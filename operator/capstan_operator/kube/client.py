@@ -357,24 +357,28 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise Unavailable(f"{request}: {type(error).__name__}: {error}") from error
 
-    async def get_through(
-        self, service: str, port: str, path: str, *, namespace: str, headers: Mapping[str, str]
+    async def ask_through(
+        self, of: str, path: str, *, namespace: str, headers: Mapping[str, str], body: Mapping[str, Any] | None = None
     ) -> tuple[int, bytes]:
-        """Ask a Service by way of the API server; give the status and the body, whoever of the two has answered.
+        """Ask a Service or a pod (`services/NAME:PORT`, `pods/NAME:PORT`) by way of the API server; give the status and
+        the body, whoever of the two has answered. With a `body` it is a POST of that as JSON.
 
         `Authorization` is what the API server reads, and does not pass on. Raises Unavailable where nobody answers.
         """
-        base = f"{self._configuration.host}/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy"
+        base = f"{self._configuration.host}/api/v1/namespaces/{namespace}/{of}/proxy"
+        method = "GET" if body is None else "POST"
         given = {"Accept": "application/json", "User-Agent": self._agent, **headers}
         header = await authorization(self._configuration)
         if header is not None:
             given["authorization"] = header
         timeout = aiohttp.ClientTimeout(total=self._limits.attempt_seconds)
         try:
-            response = await self._rest.request("GET", base + path, headers=given, _request_timeout=timeout)  # type: ignore[no-untyped-call]
+            response = await self._rest.request(  # type: ignore[no-untyped-call]
+                method, base + path, headers=given, body=body, _request_timeout=timeout
+            )
             return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            raise Unavailable(f"GET {service}: {type(error).__name__}: {error}") from error
+            raise Unavailable(f"{method} {of}: {type(error).__name__}: {error}") from error
 
     async def _refresh(self) -> bool:
         """Read the credentials afresh; tell whether trying again makes sense."""

@@ -14,9 +14,9 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from capstan_operator.cli.admin_source import checked, given_key
 from capstan_operator.cli.main import main
 from capstan_operator.cli.usage import written
-from capstan_operator.cli.usage_source import checked, given_key
 
 ROWS: dict[str, Any] = {
     "object": "usage", "source": "redis", "by": ["tenant"],
