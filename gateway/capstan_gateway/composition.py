@@ -213,7 +213,8 @@ class Gateway:
                 ledger_of=(lambda _: None) if shared_caches is None else shared_caches.ledger,
             ),
             secret_of=self.credentials.key,
-            **({} if shared_caches is None else {"entries_of": shared_caches.of}),
+            entries_of=None if shared_caches is None else shared_caches.of,
+            purges=None if shared_caches is None else shared_caches.purges,
         )
         """The policies that give answers again."""
         self.hit_rates = HitRates(
@@ -427,6 +428,7 @@ class Gateway:
 
     def _read_gauges(self) -> None:
         """Read what is kept elsewhere, when Prometheus asks."""
+        self.caches.read_gauges()
         self.metrics.memory_held.at().value = self.memory.held
         self.metrics.memory_limit.at().value = self.memory.limit
         self.metrics.memory_refused.at().value = self.memory.refused

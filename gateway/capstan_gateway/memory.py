@@ -135,6 +135,10 @@ class Share:
         self.held += size
         return True
 
+    def has_room(self, size: int) -> bool:
+        """Whether it could take so many more without anybody's giving anything back; it is no refusal if not."""
+        return not self.released and self._budget.has_room(size, beside=self.held)
+
     def grow_to(self, size: int) -> bool:
         """Hold at least so many bytes; False, and nothing taken, when there is no room."""
         return size <= self.held or self.grow(size - self.held)

@@ -12,6 +12,7 @@ from capstan_gateway.inference.routes import CHECKS, MODERATIONS, ROUTES
 from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
+from capstan_gateway.pages.caches import cache_routes
 from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages
 from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.pages.usage import usage_routes
@@ -71,6 +72,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     app.include_router(health_routes(gateway.not_ready, gateway.notes, admin_guard(gateway, apart=False).tells))
     if gateway.settings.admin_port is None:
         app.include_router(_reports(gateway))
+        app.include_router(cache_routes(gateway.caches, gateway.current))
         app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
     install_error_handlers(app, gateway.ids)
     return app
@@ -82,6 +84,7 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
     # A port of its own is for those who run the gateway.
     app.include_router(health_routes(gateway.not_ready, gateway.notes, lambda credential: True))  # noqa: ARG005
     app.include_router(_reports(gateway))
+    app.include_router(cache_routes(gateway.caches, gateway.current))
     app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
     install_error_handlers(app, gateway.ids)
     return app

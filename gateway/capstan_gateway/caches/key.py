@@ -95,11 +95,21 @@ def identity_of(entry: ModelEntry, guards: Iterable[PolicyEntry]) -> bytes:
 def partition_of(*, tenant: str | None, user: tuple[str, ...] | None, secret: bytes = b"") -> str:
     """Digest who may be given an answer: None stands for everybody. Two that differ in anything share nothing.
 
-    `user` is whatever names one: the verified name, the key, whom the client says. `secret` is a key of the
-    installation's, of at most 64 bytes: without it nobody can tell whose a partition is.
+    It begins with what is of the tenant alone (`tenant_of`), by which what is of all its users is purged. `user` is
+    whatever names one: the verified name, the key, whom the client says. `secret` is a key of the installation's, of at
+    most 64 bytes: without it nobody can tell whose a partition is.
     """
-    who = canonical([tenant, None if user is None else list(user)])
-    return blake2b(who, key=secret, digest_size=PARTITION_BYTES, person=b"partition").hexdigest()
+    whose = _digest_of([tenant], secret)
+    return whose if user is None else f"{whose}-{_digest_of([tenant, list(user)], secret)}"
+
+
+def tenant_of(partition: str) -> str:
+    """Give the part of a partition that is of its tenant alone: the partition of what all its users share."""
+    return partition.partition("-")[0]
+
+
+def _digest_of(who: list[Any], secret: bytes) -> str:
+    return blake2b(canonical(who), key=secret, digest_size=PARTITION_BYTES, person=b"partition").hexdigest()
 
 
 def model_of(model_id: str) -> str:

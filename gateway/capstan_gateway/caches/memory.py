@@ -8,22 +8,61 @@ library of those bounds by bytes without a thread of its own.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from capstan_gateway.caches.port import CacheKey, Entry
+
+
+class Account(Protocol):
+    """Who grants the bytes that entries take; `lending.CacheBytes` is one."""
+
+    def take(self, size: int) -> bool:
+        """Take so many more; False where there is no room for them, whatever is given back."""
+        ...
+
+    def give_back(self, size: int) -> None:
+        """Give so many back."""
+        ...
+
+
+class Unbounded:
+    """Implements `Account` where only the bounds of the policy hold."""
+
+    def take(self, size: int) -> bool:  # noqa: ARG002 - of the port
+        """Take them."""
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Nobody counts."""
+
+
+def _nothing_purged(_key: CacheKey, _created_ms: int) -> bool:
+    return False
 
 
 class MemoryEntries:
     """Not safe for threads: everything is for the loop's thread, and takes microseconds."""
 
-    def __init__(self, *, max_bytes: int, max_entries: int, now_ms: Callable[[], int]) -> None:
-        self._max_bytes: Final = max_bytes
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        max_entries: int,
+        now_ms: Callable[[], int],
+        account: Account | None = None,
+        purged: Callable[[CacheKey, int], bool] = _nothing_purged,
+    ) -> None:
+        """Make it. `purged` says whether an entry of this key that was made then is not to be kept."""
+        self.max_bytes: Final = max_bytes
         self._max_entries: Final = max_entries
         self._now_ms: Final = now_ms
+        self._account: Final[Account] = account or Unbounded()
+        self._purged: Final = purged
         self._entries: OrderedDict[CacheKey, Entry] = OrderedDict()
         self._bytes = 0
+        self._closed = False
         self.evicted = 0
-        """Entries that went because others came."""
+        """Entries that went because others came, or because requests needed their room."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -44,26 +83,37 @@ class MemoryEntries:
         self._entries.move_to_end(key)
         return entry
 
+    def peek(self, key: CacheKey) -> Entry | None:
+        """Give an entry to who only looks: it is not the most recently used for that."""
+        entry = self._entries.get(key)
+        return None if entry is None or entry.expires_ms <= self._now_ms() else entry
+
     def put(self, key: CacheKey, entry: Entry) -> bool:
-        """Keep an entry in place of what was there; False for one that is larger than everything together may be."""
+        """Keep an entry in place of what was there; False for one that has no room, or is purged."""
         self.drop(key)
         size = entry.size
-        if size > self._max_bytes:
+        if self._closed or size > self.max_bytes or self._purged(key, entry.created_ms):
+            return False
+        while self._bytes + size > self.max_bytes or len(self._entries) >= self._max_entries:
+            self._evict()
+        if not self._account.take(size):
             return False
         self._entries[key] = entry
         self._bytes += size
-        while self._bytes > self._max_bytes or len(self._entries) > self._max_entries:
-            _, oldest = self._entries.popitem(last=False)
-            self._bytes -= oldest.size
-            self.evicted += 1
         return True
+
+    def evict(self, size: int) -> None:
+        """Have so many bytes, or more, be free: the least recently used go."""
+        least = max(self._bytes - size, 0)
+        while self._bytes > least:
+            self._evict()
 
     def drop(self, key: CacheKey) -> bool:
         """Forget an entry; False when there is none."""
         entry = self._entries.pop(key, None)
         if entry is None:
             return False
-        self._bytes -= entry.size
+        self._freed(entry.size)
         return True
 
     def drop_where(self, covered: Callable[[CacheKey, Entry], bool]) -> int:
@@ -72,3 +122,17 @@ class MemoryEntries:
         for key in gone:
             self.drop(key)
         return len(gone)
+
+    def close(self) -> None:
+        """Forget all entries, and keep none any more: the policy is gone, or is another one now."""
+        self._closed = True
+        self.drop_where(lambda _key, _entry: True)
+
+    def _evict(self) -> None:
+        _, oldest = self._entries.popitem(last=False)
+        self.evicted += 1
+        self._freed(oldest.size)
+
+    def _freed(self, size: int) -> None:
+        self._bytes -= size
+        self._account.give_back(size)

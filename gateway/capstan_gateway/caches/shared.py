@@ -3,37 +3,48 @@
     capstan:cache:1:{<partition>}:<policy>:<model>:<digest>          an entry as the codec writes it, with its time
     capstan:cache:1:{<partition>}:<policy>:<model>:<digest>:lease    who makes it just now
 
-The partition is the hash tag: all keys of one tenant are in one slot of a Redis Cluster. No call raises, and none waits
-longer than the links' deadline; while Redis is known to be away none waits at all.
+The partition is the hash tag: all keys of one partition are in one slot of a Redis Cluster. No call raises, and none
+waits longer than the links' deadline; while Redis is known to be away none waits at all. What is large has connections
+of its own, with a longer deadline: a reply of megabytes would hold up all the small ones behind it, and they would be
+late for no fault of Redis'.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from capstan_gateway.caches.codec import Codec, Unreadable
 from capstan_gateway.caches.port import CacheKey, Entry, Looked
+from capstan_gateway.caches.purges import SLACK_MS
+from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, Script, run_script
-from capstan_gateway.stores.wire import pack
+from capstan_gateway.stores.wire import Refused, Reply, Word, pack
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PREFIX: Final = "capstan:cache:1"
 LEASE_MS: Final = 3000
 RENEW_SECONDS: Final = 1.0
+LARGE_BYTES: Final = 64 * 1024
+"""Of an entry as it is written; what is larger goes by the other connections."""
 _BUSY: Final = 2
 _TAKEN: Final = 1
+_LARGE: Final = 3
 _LOOK: Final = Script("""
-local entry = redis.call('GET', KEYS[1])
-if entry then return entry end
+local size = redis.call('STRLEN', KEYS[1])
+if size > tonumber(ARGV[3]) then return 3 end
+if size > 0 then return redis.call('GET', KEYS[1]) end
+if ARGV[2] == '0' then return 0 end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 2
 """)
-"""KEYS: an entry, its lease. ARGV: who asks, milliseconds. Gives the entry; 1: the lease was taken; 2: it is had."""
+"""KEYS: an entry, its lease. ARGV: who asks, milliseconds (0: no lease), what is large. Gives the entry; 0: there is
+none; 1: nor was there a lease, and it is taken; 2: another one has the lease; 3: there is an entry, and it is large."""
 _END: Final = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end
 return 0
@@ -49,6 +60,22 @@ def prefix_of(partition: str) -> str:
     return f"{PREFIX}:{{{partition}}}:"
 
 
+_DOWN: Final = object()
+"""In place of a reply that did not come."""
+
+
+class Purged(Protocol):
+    """What is known of purges."""
+
+    def __call__(self, key: CacheKey, created_ms: int) -> bool:
+        """Whether an entry that was made then is purged."""
+        ...
+
+
+async def _known() -> bool:
+    return True
+
+
 class RedisEntries:
     """Implements `port.SharedEntries`: those of one policy."""
 
@@ -57,18 +84,32 @@ class RedisEntries:
         links: Links,
         *,
         policy: str,
-        codec: Codec,
+        codec: Callable[[], Codec | None],
         max_entry_bytes: int,
         now_ms: Callable[[], int],
+        large: Links | None = None,
+        purged: Purged = lambda key, created_ms: False,  # noqa: ARG005 - of the protocol
+        learn: Callable[[], Awaitable[bool]] = _known,
+        threads: Threads | None = None,
         count: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Make it. `policy` is the id of its entry in the config: two policies share nothing."""
-        self._links = links
+        """Make it. `policy` is the id of its entry in the config: two policies share nothing.
+
+        `codec` gives how entries are written now; None: nothing leaves, and nothing is looked for. `large` are other
+        connections to the same Redis. `learn` knows what is purged before anything is read; False: nobody can tell.
+        `threads` is where large entries are packed. `count` hears of each call: answered, refused, failed, and of what
+        is unreadable.
+        """
+        self._links: Final = links
+        self._large: Final = large or links
         self._policy: Final = blake2b(policy.encode(), digest_size=8).hexdigest()
-        self._codec = codec
-        self._most = max_entry_bytes
-        self._now_ms = now_ms
-        self._count = count
+        self._codec: Final = codec
+        self._most: Final = max_entry_bytes
+        self._now_ms: Final = now_ms
+        self._purged: Final = purged
+        self._learn: Final = learn
+        self._threads: Final = threads
+        self._count: Final = count
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -78,61 +119,103 @@ class RedisEntries:
 
     async def look(self, key: CacheKey, *, lease: bool) -> Looked:
         """Look for an entry; where it is not there, take the lease of it, if that is wanted and nobody has it."""
-        at = self._at(key)
-        token = secrets.token_hex(8)
-        try:
-            if lease:
-                found = await run_script(self._links, _LOOK, (at, f"{at}:lease"), (token, LEASE_MS))
-            else:
-                found = await self._links.call(at, pack(("GET", at)))
-        except StoreDown:
-            self._count("failed")
+        codec = self._codec()
+        if codec is None or not await self._learn():
             return Looked()
+        at = self._at(key)
+        token = secrets.token_hex(8) if lease else ""
+        try:
+            return await self._look(codec, key, at, token)
         except asyncio.CancelledError:
             if lease:  # It may have been taken, and nobody would give it back.
                 self.later(self.end_lease(f"{at}:lease", token))
             raise
+
+    async def _look(self, codec: Codec, key: CacheKey, at: str, token: str) -> Looked:
+        found = await self._script(_LOOK, (at, f"{at}:lease"), (token, LEASE_MS if token else 0, LARGE_BYTES))
+        if found == _LARGE:
+            found = await self._call(self._large, at, ("GET", at))
         if isinstance(found, bytes):
-            entry = await self._read(key, found)
-            return Looked(entry) if entry is not None or not lease else await self.look(key, lease=False)
+            entry = await self._read(codec, key, found)
+            # NB: what did not read is deleted by now, and is made anew by whoever has the lease.
+            return Looked(entry) if entry is not None or not token else await self._leased(at, token)
         if found == _TAKEN:
             return Looked(lease=_RedisLease(self, f"{at}:lease", token))
         return Looked(waits=found == _BUSY)
 
+    async def _leased(self, at: str, token: str) -> Looked:
+        taken = await self._call(self._links, at, ("SET", f"{at}:lease", token, "NX", "PX", LEASE_MS))
+        if taken is not None and taken is not _DOWN:
+            return Looked(lease=_RedisLease(self, f"{at}:lease", token))
+        return Looked(waits=taken is None)
+
     async def put(self, key: CacheKey, entry: Entry) -> None:
         """Write an entry."""
         left = entry.expires_ms - self._now_ms()
-        data = self._codec.write(key, entry)
-        if left <= 0 or len(data) > self._most:
+        codec = self._codec()
+        if codec is None or left <= 0 or self._purged(key, entry.created_ms):
+            return
+        data = await self._beside(len(entry.body), codec.write, key, entry)
+        if data is None or len(data) > self._most:
             return
         at = self._at(key)
-        try:
-            await self._links.call(at, pack(("SET", at, data, "PX", left)))
-        except StoreDown:
-            self._count("failed")
+        links = self._large if len(data) > LARGE_BYTES else self._links
+        await self._call(links, at, ("SET", at, data, "PX", left))
 
     async def drop(self, keys: Sequence[CacheKey]) -> None:
         """Delete entries that turned out to be of no use."""
         for key in keys:
             at = self._at(key)
-            try:
-                await self._links.call(at, pack(("UNLINK", at)))
-            except StoreDown:
-                self._count("failed")
+            await self._call(self._links, at, ("UNLINK", at))
 
-    async def _read(self, key: CacheKey, data: bytes) -> Entry | None:
+    async def _read(self, codec: Codec, key: CacheKey, data: bytes) -> Entry | None:
         try:
-            entry = self._codec.read(key, data)
+            entry = await self._beside(len(data), codec.read, key, data)
         except Unreadable as error:
             # NB: damaged, of another release, or somebody has put it there: it is made anew.
             self._count("unreadable")
             log.warning("an entry of the cache does not read, and is deleted", extra={"reason": str(error)})
             await self.drop((key,))
             return None
+        if entry is None:
+            return None
+        # NB: its time is of another gateway's clock.
+        if self._purged(key, entry.created_ms - SLACK_MS):
+            await self.drop((key,))
+            return None
         return entry if entry.expires_ms > self._now_ms() else None
+
+    async def _beside(self, size: int, work: Callable[..., T], *arguments: Any) -> T | None:
+        """Do what takes long beside the loop; None where there is no room for that."""
+        if size <= LARGE_BYTES or self._threads is None:
+            return work(*arguments)
+        try:
+            return await self._threads.run(work, *arguments)
+        except Busy:
+            return None
 
     def _at(self, key: CacheKey) -> str:
         return f"{prefix_of(key.partition)}{self._policy}:{key.model}:{key.digest.hex()}"
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    async def _call(self, links: Links, at: str, words: tuple[Word, ...]) -> Reply:
+        return await self._counted(links.call(at, pack(words)))
+
+    async def _script(self, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Reply:
+        return await self._counted(run_script(self._links, script, keys, arguments))
+
+    async def _counted(self, call: Coroutine[Any, Any, Reply]) -> Reply:
+        try:
+            reply = await call
+        except Refused:
+            self._count("refused")
+            return _DOWN
+        except StoreDown:
+            self._count("failed")
+            return _DOWN
+        self._count("answered")
+        return reply
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
@@ -145,17 +228,12 @@ class RedisEntries:
 
     async def end_lease(self, at: str, token: str) -> None:
         """Give a lease back, if it is still ours."""
-        try:
-            await run_script(self._links, _END, (at,), (token,))
-        except StoreDown:
-            self._count("failed")  # It lapses by itself.
+        await self._script(_END, (at,), (token,))  # Where that fails it lapses by itself.
 
     async def renew_lease(self, at: str, token: str) -> bool:
         """Have a lease last longer; False when it is somebody else's by now."""
-        try:
-            return bool(await run_script(self._links, _RENEW, (at,), (token, LEASE_MS)))
-        except StoreDown:
-            return True
+        renewed = await self._script(_RENEW, (at,), (token, LEASE_MS))
+        return renewed is _DOWN or bool(renewed)
 
 
 class _RedisLease:

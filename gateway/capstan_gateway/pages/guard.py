@@ -1,7 +1,7 @@
 """Who may read which page. What is not said to be open is closed.
 
 open     /, /api/hello, /healthz, /readyz    who looks for a gateway, and the kubelet; details are told to the admin
-admin    /internal/..., /metrics, docs        the admin credential; see `AdminGuard` for what is open without
+admin    /internal, /admin, /metrics          the admin credential; see `AdminGuard` for what is open without
 else     models, stored responses, docs       a credential of the API, as for inference
 """
 
@@ -28,7 +28,7 @@ HEALTH: Final = frozenset((b"/healthz", b"/readyz"))
 OPEN: Final = HEALTH | {b"/", b"/api/hello"}
 METRICS: Final = b"/metrics"
 CONFIG: Final = b"/internal/config"
-ADMIN: Final = (METRICS, b"/internal")
+ADMIN: Final = (METRICS, b"/internal", b"/admin")
 
 
 class Pages(Protocol):

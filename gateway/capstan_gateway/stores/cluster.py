@@ -6,7 +6,7 @@ ASK     the slot is on its way: this one call is sent there, the map stays
 
 import asyncio
 import binascii
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
@@ -109,6 +109,12 @@ class ClusterLinks:
         except StoreDown:
             self.start()
             raise
+
+    async def nodes(self) -> Sequence[Link]:
+        """Give each node that has slots. Raises StoreDown."""
+        if not self._known.is_set():
+            await self._found(0)
+        return [self._link(node) for node in dict.fromkeys(self._slots) if node is not None]
 
     async def aclose(self) -> None:
         """End all connections."""

@@ -28,6 +28,14 @@ class Script:
         object.__setattr__(self, "sha", digest)
 
 
+class Node(Protocol):
+    """One server."""
+
+    async def send(self, *commands: bytes) -> Reply:
+        """Send packed commands together; give the last one's reply. Raises StoreDown."""
+        ...
+
+
 class Links(Protocol):
     """Connections to a Redis. Calls raise StoreDown within their deadline."""
 
@@ -52,6 +60,10 @@ class Links(Protocol):
         """Send a packed command to whoever has this key."""
         ...
 
+    async def nodes(self) -> Sequence[Node]:
+        """Give whoever has keys, for what is asked of each of them. Raises StoreDown."""
+        ...
+
     async def aclose(self) -> None:
         """End all connections."""
         ...
@@ -63,6 +75,10 @@ class OneLink(Link):
     async def call(self, key: str, command: bytes) -> Reply:  # noqa: ARG002 - of Links
         """Send a packed command."""
         return await self.send(command)
+
+    async def nodes(self) -> Sequence[Node]:
+        """Give the one that there is."""
+        return (self,)
 
 
 async def run_script(links: Links, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Reply:

@@ -208,6 +208,19 @@ class Metrics(Collector):
             "What caches had to do with requests; in mode Shadow what they would have had.",
             ("policy", "mode", "outcome"),
         )  # fmt: skip
+        self.cache_unreadable = NumberFamily(
+            "counter", "llm_cache_unreadable_total",
+            "Entries in Redis that were damaged, changed, sealed with another key or of another format: deleted.",
+            ("policy",),
+        )  # fmt: skip
+        self.cache_entries = NumberFamily("gauge", "llm_cache_entries", "Answers kept in memory.", ("policy",))
+        self.cache_bytes = NumberFamily("gauge", "llm_cache_bytes", "Memory that they take.", ("policy",))
+        self.cache_evicted = NumberFamily(
+            "counter", "llm_cache_evicted_total", "Answers that went from memory to make room.", ("policy",)
+        )
+        self.cache_purges = NumberFamily(
+            "counter", "llm_cache_purges_total", "Purges that this gateway has heard of.", ("what",)
+        )
         self.cache_stored = NumberFamily("counter", "llm_cache_stored_total", "Answers that were kept.", ("policy",))
         self.cache_saved_tokens = NumberFamily(
             "counter", "llm_cache_saved_tokens_total", "Tokens of answers that were there.", ("policy",)
@@ -292,6 +305,7 @@ class Metrics(Collector):
         for family in (
             self.cache_requests, self.cache_stored, self.cache_saved_tokens, self.cache_saved_dollars,
             self.cache_samples, self.cache_false_hits, self.cache_semantic_off, self.cache_sampling_cost,
+            self.cache_unreadable, self.cache_entries, self.cache_bytes, self.cache_evicted,
         ):  # fmt: skip
             family.retain("policy", kept)
 

@@ -5,8 +5,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capstan_gateway.caches.lending import CacheBytes
 from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import OWN_BYTES, CacheKey, Entry, Form
+from capstan_gateway.memory import MemoryBudget
 
 KEYS = st.integers(0, 7).map(lambda number: CacheKey("p", "m", bytes([number])))
 STEPS = st.lists(
@@ -62,3 +64,29 @@ def test_what_was_used_last_stays() -> None:
     memory.put(three, entry(10, 100))
     assert memory.get(one) is before
     assert memory.get(two) is None
+
+
+def test_a_purged_entry_is_not_kept_and_a_closed_cache_keeps_nothing() -> None:
+    """What comes late, from a request of before, finds no place."""
+    memory = MemoryEntries(max_bytes=10_000, max_entries=9, now_ms=lambda: 0, purged=lambda _, created: created <= 0)
+    assert not memory.put(CacheKey("p", "m", b"1"), entry(10, 100))
+    assert memory.put(CacheKey("p", "m", b"1"), entry(10, 100)._replace(created_ms=1))
+    memory.close()
+    assert not memory.put(CacheKey("p", "m", b"1"), entry(10, 100)._replace(created_ms=1))
+    assert (len(memory), memory.bytes) == (0, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3000)), max_size=60), st.integers(0, 90_000))
+def test_requests_have_the_memory_that_they_need_of_what_caches_hold(puts: list[tuple[int, int]], needed: int) -> None:
+    """All caches together have a part of the budget, and give it back: no request is refused because of them."""
+    budget = MemoryBudget(100_000)
+    caches: list[MemoryEntries] = []
+    account = CacheBytes(budget, lambda: caches)
+    caches.extend(MemoryEntries(max_bytes=50_000, max_entries=99, now_ms=lambda: 0, account=account) for _ in range(3))
+    for number, (which, size) in enumerate(puts):
+        assert caches[which].put(CacheKey("p", "m", bytes([number])), entry(size, 100))
+        assert account.held == sum(one.bytes for one in caches) == budget.held <= 25_000
+    share = budget.share()
+    assert share.grow(needed) is MemoryBudget(100_000).share().grow(needed)
+    assert budget.held <= budget.limit
+    assert account.held == sum(one.bytes for one in caches)

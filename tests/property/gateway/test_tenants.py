@@ -250,6 +250,8 @@ async def _ask_as(
             "/internal/guards",
             "/internal/caches",
             "/internal/guards/model?name=a",
+            "/admin/cache/stats",
+            f"/admin/cache/entry?key={'a' * 32}.{'b' * 16}.{'c' * 64}",
         ):
             assert (await _said(http, "GET", path)).startswith("401 ")
     assert names_in(" ".join(engines.asked)) <= there

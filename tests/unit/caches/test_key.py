@@ -16,6 +16,7 @@ from capstan_gateway.caches.key import (
     key_of,
     last_turn,
     partition_of,
+    tenant_of,
 )
 from capstan_gateway.tokens.prompt import known_fields
 
@@ -110,7 +111,10 @@ def test_partitions_of_different_people_are_different() -> None:
     ]  # fmt: skip
     found = {partition_of(tenant=tenant, user=user) for tenant, user in who}
     assert len(found) == len(who)
-    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in found)
+    assert all(re.fullmatch("[0-9a-f]{32}(-[0-9a-f]{32})?", one) for one in found)
+    users = [partition_of(tenant="a", user=user) for user in (None, "", "b")]
+    assert {tenant_of(one) for one in users} == {users[0]}
+    assert tenant_of(partition_of(tenant="b", user="a")) != users[0]
 
 
 def test_parts_of_a_key_do_not_run_into_each_other() -> None:

@@ -1,8 +1,7 @@
 """From the config to the layers of CachePolicies."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from hashlib import blake2b
 from typing import NamedTuple
 
 from capstan_contract.caches import CACHE_KIND, CacheBody, CachesReport, read_cache_body
@@ -10,10 +9,12 @@ from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.limits import Mode
-from capstan_gateway.caches.codec import SECRET_BYTES
 from capstan_gateway.caches.key import identity_of
+from capstan_gateway.caches.lending import CacheBytes
 from capstan_gateway.caches.memory import MemoryEntries
-from capstan_gateway.caches.port import CacheKey, SharedEntries
+from capstan_gateway.caches.port import CacheKey, Entry, SharedEntries, Tier
+from capstan_gateway.caches.purges import Covers, OwnPurges, Purge, What, is_about, read_key
+from capstan_gateway.caches.sealing import Sealing
 from capstan_gateway.caches.semantic.ledger import Ledger, digest_of
 from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
@@ -21,12 +22,8 @@ from capstan_gateway.pipeline.caches.layer import CacheLayer
 from capstan_gateway.pipeline.caches.live import Live, told
 from capstan_gateway.pipeline.caches.needs import Room, Shared
 
-EntriesOf = Callable[[str, CacheBody, bytes], SharedEntries | None]
-"""Gives what replicas share of a policy, by its id, its body and what its entries are sealed with."""
-
-
-def _nothing_shared(_id: str, _body: CacheBody, _secret: bytes) -> SharedEntries | None:
-    return None
+EntriesOf = Callable[[str, CacheBody, Sealing, Covers], SharedEntries | None]
+"""Gives what replicas share of a policy, by its id, its body, what its entries are sealed with, and what is purged."""
 
 
 class Around(NamedTuple):
@@ -37,7 +34,6 @@ class Around(NamedTuple):
     model_id: str
     identity: bytes
     """Of the model and of the guards in force on it."""
-    secret: bytes
 
 
 class Caches:
@@ -47,10 +43,14 @@ class Caches:
         self,
         shared: Shared,
         *,
-        entries_of: EntriesOf = _nothing_shared,
+        entries_of: EntriesOf | None = None,
         secret_of: Callable[[str], bytes | None] = lambda _: None,
+        purges: OwnPurges | None = None,
     ) -> None:
-        """Make it. `entries_of` gives what replicas share of a policy, `secret_of` the key in a credential file."""
+        """Make it. `entries_of` gives what replicas share of a policy, `secret_of` the key in a credential file.
+
+        Without `purges` a purge is of this process alone.
+        """
         self._shared = shared
         self._entries_of = entries_of
         self._secret_of = secret_of
@@ -58,8 +58,12 @@ class Caches:
         self._config: GatewayConfig | None = None
         self._bodies: dict[str, CacheBody] = {}
         self._guards: dict[str, PolicyEntry] = {}
-        self._rooms: dict[str, Room] = {}
+        self._rooms: dict[tuple[str, CacheBody], Room] = {}
         self._lives: dict[str, tuple[str, Live]] = {}
+        self._bytes = CacheBytes(shared.deps.budget, lambda: [room.memory for room in self._rooms.values()])
+        self.purges = purges or OwnPurges(now_ms=shared.now_ms)
+        self.purges.heard.append(self._forget)
+        self.purges.secrets = lambda: {room.secret for room in self._rooms.values()}
 
     def in_force(self, config: GatewayConfig, entry: ModelEntry) -> Iterable[tuple[str, Around]]:
         """Give the policies on a model, the one that only looks on first. There is a layer for each model."""
@@ -72,13 +76,9 @@ class Caches:
             return ()
         identity = identity_of(entry, (self._guards[id] for id in entry.policies if id in self._guards))
         return [
-            (f"{id}@{entry.id}", Around(id, body, entry.id, identity, self._secret(body)))
+            (f"{id}@{entry.id}", Around(id, body, entry.id, identity))
             for id, body in sorted(found, key=lambda one: one[1].mode is Mode.ENFORCE)
         ]
-
-    def _secret(self, body: CacheBody) -> bytes:
-        given = None if body.encryptionFile is None else self._secret_of(body.encryptionFile)
-        return b"" if given is None else blake2b(given, digest_size=SECRET_BYTES, person=b"cache").digest()
 
     def _read(self, config: GatewayConfig) -> None:
         self._bodies = {entry.id: read_cache_body(entry) for entry in config.policies if entry.kind == CACHE_KIND}
@@ -87,31 +87,32 @@ class Caches:
 
     def build(self, id: str, spec: Around) -> CacheLayer:  # noqa: ARG002 - the id is made of what `spec` says
         """Give the layer."""
-        room = self._rooms.get(spec.id)
-        if room is None or room.body != spec.body or room.secret != spec.secret:
-            room = self._rooms[spec.id] = self._room(spec)
+        room = self._rooms.get((spec.id, spec.body))
+        if room is None:
+            room = self._rooms[spec.id, spec.body] = self._room(spec)
         enforces = spec.body.mode is Mode.ENFORCE
         return CacheLayer(room, self._shared, model_id=spec.model_id, identity=spec.identity, enforces=enforces)
 
     def _room(self, spec: Around) -> Room:
         body, deps = spec.body, self._shared.deps
         name = spec.id.partition("/")[2]
-        # NB: what is to be sealed is kept in memory alone as long as the key is not there; and who only looks on shares
-        # nothing, so that nothing of it is given to anybody when that changes.
-        alone = (
-            body.redis is None or body.mode is not Mode.ENFORCE or (body.encryptionFile is not None and not spec.secret)
-        )
+        sealing = Sealing(body.encryptionFile, self._secret_of)
+        purged = self.purges.covers(lambda: sealing.secret)
+        # NB: who only looks on shares nothing, so that nothing of it is given to anybody when that changes.
+        alone = body.mode is not Mode.ENFORCE
         return Room(
             body=body,
             memory=MemoryEntries(
-                max_bytes=body.memory.maxBytes, max_entries=body.memory.maxEntries, now_ms=self._shared.now_ms
+                max_bytes=body.memory.maxBytes, max_entries=body.memory.maxEntries, now_ms=self._shared.now_ms,
+                account=self._bytes, purged=purged,
             ),
             flights=Flights(deps.background),
             cells=PolicyCells(deps.metrics, name, body.mode.value.lower()),
-            shared=None if alone else self._entries_of(spec.id, body, spec.secret),
-            secret=spec.secret,
+            shared=None if alone or self._entries_of is None else self._entries_of(spec.id, body, sealing, purged),
+            sealing=sealing,
+            purged=purged,
             live=self._live(spec.id, body),
-        )
+        )  # fmt: skip
 
     def _live(self, id: str, body: CacheBody) -> Live | None:
         """Give what sees whether hits by meaning are right: the same as long as they are found in the same way."""
@@ -132,14 +133,13 @@ class Caches:
 
     async def _evict(self, id: str, key: CacheKey) -> None:
         """Have an entry be no answer any more. What a policy that only looks on thinks of it is its own matter."""
-        room = self._rooms.get(id)
-        if room is None:
-            return
-        room.memory.drop(key)
-        if room.alike is not None:
-            room.alike.drop_where(lambda one: one == key)
-        if room.shared is not None:
-            await room.shared.drop((key,))
+        rooms = [room for one, room in self.rooms() if one == id]
+        if any(room.body.mode is Mode.ENFORCE for room in rooms):
+            await self.purge(Purge(What.ENTRY, key.text))
+        for room in rooms:
+            room.memory.drop(key)
+            if room.alike is not None:
+                room.alike.drop_where(lambda one: one == key)
 
     async def reset(self, id: str) -> bool:
         """Have what was measured of a policy's hits by meaning begin anew; False where there is no such policy, or it
@@ -154,13 +154,72 @@ class Caches:
         """Forget what is of no policy of the config that is in use now."""
         if config is not self._config:
             self._read(config)
-        self._rooms = {id: room for id, room in self._rooms.items() if id in self._bodies}
+        for (id, body), room in tuple(self._rooms.items()):
+            if self._bodies.get(id) != body:
+                del self._rooms[id, body]
+                room.memory.close()
         self._lives = {id: live for id, live in self._lives.items() if id in self._bodies}
         self._shared.deps.metrics.retain_caches(id.partition("/")[2] for id in self._bodies)
 
     def rooms(self) -> Iterable[tuple[str, Room]]:
         """Give what policies keep, each with the id of its entry."""
-        return tuple(self._rooms.items())
+        return tuple((id, room) for (id, _), room in self._rooms.items())
+
+    # --- purges -------------------------------------------------------------------------------------------------------
+
+    async def purge(self, purge: Purge) -> bool:
+        """Have answers not be given again, by any policy; True when all replicas hear of it, False: it is this one's
+        alone, for now."""
+        everywhere = await self.purges.purge(purge)
+        key = read_key(purge.value) if purge.what is What.ENTRY else None
+        if key is not None:
+            for _, room in self.rooms():
+                if room.shared is not None:
+                    await room.shared.drop((key,))
+        return everywhere
+
+    async def find(self, key: CacheKey) -> Sequence[tuple[str, Tier, Entry]]:
+        """Give what is kept under a key: the id of each policy that has something, where that is, and what it is."""
+        found: list[tuple[str, Tier, Entry]] = []
+        for id, room in self.rooms():
+            entry = room.memory.peek(key)
+            if entry is not None:
+                found.append((id, Tier.MEMORY, entry))
+            elif room.shared is not None:
+                looked = await room.shared.look(key, lease=False)
+                if looked.entry is not None:
+                    found.append((id, Tier.REDIS, looked.entry))
+        return found
+
+    def _forget(self, purge: Purge) -> None:
+        """Hear of a purge, of this replica's or another one's."""
+        self._shared.deps.metrics.cache_purges.at(purge.what).value += 1
+        for _, room in self.rooms():
+            about = partial(is_about, purge, secret=room.secret)
+            room.memory.drop_where(lambda key, _: about(key))  # noqa: B023 - called at once
+            if room.alike is not None:
+                room.alike.drop_where(about)
+
+    # --- what it says of itself ---------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the process' memory budget all policies hold."""
+        return self._bytes.held
+
+    @property
+    def limit(self) -> int:
+        """How many they may hold together."""
+        return self._bytes.limit
+
+    def read_gauges(self) -> None:
+        """Read what policies keep, when Prometheus asks."""
+        metrics = self._shared.deps.metrics
+        for id, room in self.rooms():
+            name = id.partition("/")[2]
+            metrics.cache_entries.at(name).value = len(room.memory)
+            metrics.cache_bytes.at(name).value = room.memory.bytes
+            metrics.cache_evicted.at(name).value = room.memory.evicted
 
     def report(self) -> CachesReport:
         """Say what each policy has done, as far as this gateway has seen."""
@@ -171,6 +230,6 @@ class Caches:
                 ),
                 room.live,
             )
-            for id, room in sorted(self._rooms.items())
+            for id, room in sorted(self.rooms(), key=lambda one: one[0])
         }
-        return CachesReport(since=self._since, shared=self._entries_of is not _nothing_shared, policies=policies)
+        return CachesReport(since=self._since, shared=self._entries_of is not None, policies=policies)

@@ -178,7 +178,8 @@ class CacheLayer:
         joins = question.control.look and bound is None
         key = (question.key, form_of(ask.request), ask.inside, ask.runtime) if joins else None
         flight = flights.find(key) if key is not None else None
-        if flight is not None:
+        # NB: what was asked for before a purge is no answer to what is asked after it.
+        if flight is not None and not self.room.purged(question.key, flight.started_ms):
             return flight.join(ask)
         work = partial(self._work, question=question, inner=inner)
         try:
@@ -243,6 +244,8 @@ class CacheLayer:
         ask, room = flight.ask, self.room
         entry = await self._entry(question, ask, whole, frames, started_ms=flight.started_ms)
         if entry is None or flight.withheld:
+            return
+        if room.purged(question.key, flight.started_ms):
             return
         room.memory.put(question.key, entry)
         room.cells.stored.value += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from capstan_contract.caches import CacheBody
 from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import AlikeEntries, CacheKey, SharedEntries
+from capstan_gateway.caches.sealing import Sealing
 from capstan_gateway.caches.semantic.ledger import SharedLedger
 from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
@@ -47,8 +48,14 @@ class Room:
     """Sees whether hits by meaning are right; None: there are none."""
     making: set[CacheKey] = field(default_factory=set)
     """What is asked just now, in mode Shadow: in mode Enforce that is a flight."""
-    secret: bytes = b""
-    """What keys and entries are sealed with."""
+    sealing: Sealing = field(default_factory=Sealing)
+    purged: Callable[[CacheKey, int], bool] = lambda key, created_ms: False  # noqa: ARG005
+    """Whether an answer to this that was asked for then is not to be given again."""
+
+    @property
+    def secret(self) -> bytes:
+        """What keys and entries are sealed with just now; empty where they are not."""
+        return self.sealing.secret
 
     @property
     def is_down(self) -> bool:
