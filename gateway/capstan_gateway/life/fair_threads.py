@@ -82,8 +82,10 @@ class FairThreads:
         own = self._waiting.get(most)
         if own is None or len(own) <= len(self._waiting.get(whose, ())) + 1:
             raise self._busy()
-        own.pop().set_exception(self._busy())
+        turn = own.pop()
         self._count -= 1
+        if not turn.done():  # One that was cancelled in this turn of the loop has not left yet.
+            turn.set_exception(self._busy())
 
     def _busy(self) -> Busy:
         return Busy(f"too much work waits for the threads of '{self._name}'")

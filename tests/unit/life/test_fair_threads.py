@@ -155,3 +155,19 @@ async def test_who_is_sent_away_and_cancelled_at_once_has_no_thread_to_leave(gat
     await asyncio.gather(*many, other, return_exceptions=True)
     assert (threads._free, threads._at_work, threads._count) == (1, {}, 0)
     threads.close()
+
+
+async def test_who_has_given_up_in_this_moment_leaves_its_place_once(gate: Gate) -> None:
+    """Where room is made by whose deadline has passed in the same turn of the loop, the other one waits, and no place
+    is lost."""
+    threads = FairThreads("t", workers=1, of_one=1, queued=2)
+    many = [asyncio.create_task(threads.run("a", gate)) for _ in range(3)]
+    await asyncio.sleep(0)
+    many[-1].cancel()
+    # NB: no task of its own, which would only begin when the one that was cancelled has left.
+    async with asyncio.timeout(30):
+        asyncio.get_running_loop().call_later(0.01, gate.opened.set)
+        assert await threads.run("b", int, "1") == 1
+    await asyncio.gather(*many, return_exceptions=True)
+    assert (threads._free, threads._at_work, threads._count) == (1, {}, 0)
+    threads.close()
