@@ -10,6 +10,10 @@ _SAFE: Final = "bcdfghjklmnpqrstvwxz2456789"
 _OF_REPLICA_SET: Final = re.compile(rf"(.+-[{_SAFE}]{{1,10}})-[{_SAFE}]{{5}}")
 """A pod's name, when a ReplicaSet of a Deployment has made it: with the hash of its template. The letters are those of
 `SafeEncodeString` in k8s.io/apimachinery/pkg/util/rand."""
+_LONGEST_NAME: Final = 63
+_RANDOM: Final = 5
+"""Of a pod's name: what is in front of it is cut where both together are too long, the hash's end with it. As in
+k8s.io/apiserver/pkg/storage/names."""
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 
 
@@ -89,8 +93,11 @@ def template_of(endpoint: dict[str, Any]) -> str:
     target = endpoint.get("targetRef")
     if not isinstance(target, dict) or target.get("kind") != "Pod":
         return ""
-    found = _OF_REPLICA_SET.fullmatch(str(target.get("name")))
-    return "" if found is None else found[1]
+    name = str(target.get("name"))
+    found = _OF_REPLICA_SET.fullmatch(name)
+    if found is not None:
+        return found[1]
+    return name[:-_RANDOM] if len(name) == _LONGEST_NAME else ""
 
 
 def is_ready(endpoint: dict[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from capstan_gateway.discovery.slices import Address, ServicePort, addresses, is_ready, read_slice
+from capstan_gateway.discovery.slices import Address, ServicePort, addresses, is_ready, read_slice, template_of
 from capstan_gateway.discovery.watcher import SliceIndex
 from capstan_gateway.life.refusals import Refusals
 
@@ -55,6 +55,27 @@ def test_a_dual_stack_pod_counts_once() -> None:
 def test_ready(conditions: dict[str, Any] | None, ready: bool) -> None:
     """A missing `ready` means ready; a pod that is going away gets nothing new."""
     assert is_ready({"addresses": ["10.0.0.1"], "conditions": conditions}) is ready
+
+
+@pytest.mark.parametrize(
+    ("target", "template"),
+    [
+        ({"kind": "Pod", "name": "llama-8b-7d9f5b6c4-x2x4z"}, "llama-8b-7d9f5b6c4"),
+        ({"kind": "Pod", "name": f"{'a' * 52}-7d9f5x2x4z"}, f"{'a' * 52}-7d9f5"),
+        ({"kind": "Pod", "name": "llama-0"}, ""),
+        ({"kind": "Pod", "name": "llama-0-1"}, ""),
+        ({"kind": "Pod", "name": "llama-7d9f5b6c4-aeiou"}, ""),
+        ({"kind": "Pod"}, ""),
+        ({"kind": "Node", "name": "llama-8b-7d9f5b6c4-x2x4z"}, ""),
+        ("llama-8b-7d9f5b6c4-x2x4z", ""),
+        (None, ""),
+    ],
+)
+def test_a_pods_name_tells_which_template_it_is_of(target: Any, template: str) -> None:
+    """That of its ReplicaSet; of pods that no ReplicaSet has made nothing is told."""
+    assert template_of({"targetRef": target}) == template
+    endpoint = {"addresses": ["10.0.0.1"], "conditions": {"ready": True}, "targetRef": target}
+    assert _addresses({**_item("1"), "endpoints": [endpoint]}) == (Address("10.0.0.1", 8000, template),)
 
 
 def test_slices_without_endpoints_or_ports() -> None:

@@ -114,7 +114,7 @@ def question_of(
     put_down = partial(
         key_of, partition=partition, model=of, identity=identity, contents=contents, upstream_name=model.upstream_name,
         name=model.name, path=request.route.upstream_path, form=form_of(request, document, native=native),
-        headers=request.headers if native else (), secret=secret,
+        headers=request.headers if model.speaks_anthropic else (), secret=secret,
     )  # fmt: skip
     alike = _alike(ask, document, put_down) if body.semantic is not None and not native else None
     return Question(put_down(asked), control, native, not body.bypass.tools, contents, alike)
