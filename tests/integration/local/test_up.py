@@ -452,6 +452,37 @@ def test_the_examples_of_routing_work(tmp_path: Path) -> None:
             assert route(client, "auto", tools=tools)[0] in {"support-chat-v1", "support-chat-v2"}
 
 
+def test_the_example_of_a_cache_works(tmp_path: Path) -> None:
+    """What was answered is given again, until `capstan cache` says that it is not to be."""
+    manifests = tmp_path / "cached"
+    manifests.mkdir()
+    shutil.copy(ROOT / "examples" / "cache.yaml", manifests)
+    with running(tmp_path, "--engine", "Simulator", manifests=manifests) as up:
+        up.wait_for("Ctrl-C stops everything")
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
+            heads = [in_cache(client, temperature=0.2) for _ in range(2)]
+            assert [word for word, _ in heads] == ["miss", "hit-memory"]
+            assert in_cache(client, temperature=0.9)[0] == "bypass"
+            assert re.search(r"default/faq +Enforce +1 +1 +50 +1", cache(up, "stats"))
+            assert "model: default/faq" in cache(up, "inspect", heads[0][1])
+            assert cache(up, "purge", "--entry", heads[0][1]).startswith("purged on 1 gateway replica")
+            assert in_cache(client, temperature=0.2)[0] == "miss"
+
+
+def in_cache(client: openai.OpenAI, **fields: Any) -> tuple[str, str]:
+    """Ask once; give what the cache had to do with it, and the key of the answer."""
+    raw = client.chat.completions.with_raw_response.create(
+        model="faq", messages=[{"role": "user", "content": "What is 17 + 25?"}], **fields
+    )
+    return raw.headers["x-cache"], raw.headers.get("x-cache-key", "")
+
+
+def cache(up: Up, *words: str) -> str:
+    """Run `capstan cache`; give what it printed."""
+    command = [sys.executable, "-m", "capstan_operator.cli.main", "cache", *words, "--state-dir", str(up.state)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
 def route(client: openai.OpenAI, model: str, **fields: Any) -> tuple[str, str]:
     """Ask once; give the model that answered and how it was chosen."""
     raw = client.chat.completions.with_raw_response.create(
