@@ -12,6 +12,7 @@ from capstan_operator.cli.tables import as_table, printable
 from capstan_operator.errors import OperatorError
 
 PURGE: Final = "/admin/cache/purge"
+RESET: Final = "/admin/cache/reset"
 STATS: Final = "/admin/cache/stats"
 ENTRY: Final = "/admin/cache/entry"
 NANO: Final = 1_000_000_000
@@ -31,7 +32,7 @@ class Failed(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    commands = parser.add_subparsers(dest="what", metavar="purge|stats|inspect", required=True)
+    commands = parser.add_subparsers(dest="what", metavar="purge|stats|inspect|reset", required=True)
     purge = commands.add_parser("purge", help="have kept answers not be given again, by any replica", epilog=_EPILOG)
     which = purge.add_mutually_exclusive_group(required=True)
     which.add_argument("--entry", metavar="KEY", help="one answer: what it had as x-cache-key")
@@ -41,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stats = commands.add_parser("stats", help="what caches have done, and what they hold now", epilog=_EPILOG)
     inspect = commands.add_parser("inspect", help="what is kept under a key, and not what it says", epilog=_EPILOG)
     inspect.add_argument("key", metavar="KEY", help="what an answer had as x-cache-key")
-    for command in (purge, stats, inspect):
+    reset = commands.add_parser(
+        "reset", help="have what was measured of a policy's hits by meaning begin anew, and be on again", epilog=_EPILOG
+    )
+    reset.add_argument("policy", metavar="NAMESPACE/NAME", help="the CachePolicy")
+    for command in (purge, stats, inspect, reset):
         add_where(command)
     for command in (stats, inspect):
         command.add_argument(
@@ -51,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and print what is told; 1 when it cannot be done."""
-    commands = {"purge": _purge, "stats": _stats, "inspect": _inspect}
+    commands = {"purge": _purge, "stats": _stats, "inspect": _inspect, "reset": _reset}
     try:
         print(commands[arguments.what](arguments))
     except Refused as error:
@@ -64,17 +69,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _purge(arguments: argparse.Namespace) -> str:
-    """Purge by any replica; where that is not heard of by all, by each."""
     body = {name: value for name in ("entry", "model", "tenant", "all") if (value := getattr(arguments, name))}
-    question = Question(PURGE, body=body)
-    if read(fetch(arguments, question), "cache.purge").get("everywhere"):
-        return "purged: every gateway replica hears of it within a second"
+    return _everywhere(arguments, Question(PURGE, body=body), "cache.purge", done="purged")
+
+
+def _reset(arguments: argparse.Namespace) -> str:
+    return _everywhere(arguments, Question(RESET, body={"policy": arguments.policy}), "cache.reset", done="reset")
+
+
+def _everywhere(arguments: argparse.Namespace, question: Question, kind: str, *, done: str) -> str:
+    """Have it done by any replica; where that is not heard of by all, by each."""
+    if read(fetch(arguments, question), kind).get("everywhere"):
+        return f"{done}: every gateway replica hears of it within a second"
     told = fetch_each(arguments, question)
     failed = [one for one in told if not one.body]
     if failed:
         names = ", ".join(f"{one.replica} ({_why(one)})" for one in failed)
-        raise Failed(f"{len(told) - len(failed)} of {len(told)} gateway replicas have purged it, and not {names}")
-    return f"purged on {len(told)} gateway replica{'' if len(told) == 1 else 's'}: they share no Redis now"
+        raise Failed(f"{done} on {len(told) - len(failed)} of {len(told)} gateway replicas, and not on {names}")
+    return f"{done} on {len(told)} gateway replica{'' if len(told) == 1 else 's'}: they share no Redis now"
 
 
 def _stats(arguments: argparse.Namespace) -> str:

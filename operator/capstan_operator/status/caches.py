@@ -33,10 +33,8 @@ def _healthy(cached: Mapping[str, Any]) -> Finding:
     measured = cached.get("falseHits")
     said = "no hit was compared yet" if measured is None else _measured(measured)
     if cached.get("semanticOff"):
-        message = (
-            f"answers to questions that mean the same are given no more, until a person changes `spec.semantic`: {said}"
-        )
-        return Finding("False", "TurnedOff", message)
+        until = "until a person changes `spec.semantic` or runs `capstan cache reset`"
+        return Finding("False", "TurnedOff", f"no more answers to questions that mean the same, {until}: {said}")
     return Finding("Unknown", "NotMeasured", said) if measured is None else Finding("True", "WithinBudget", said)
 
 

@@ -70,6 +70,7 @@ class Cluster:
         self.keys.add(request.headers.get("x-api-key"))
         usual = {
             "admin/cache/purge": {"object": "cache.purge", "everywhere": self.everywhere},
+            "admin/cache/reset": {"object": "cache.reset", "everywhere": self.everywhere},
             "admin/cache/stats": STATS,
             "admin/cache/entry": ENTRY,
         }
@@ -128,8 +129,19 @@ async def test_without_redis_each_replica_purges(cluster: Cluster, capsys: pytes
     cluster.answers["gateway-2"] = 503, {"message": "no route to it"}
     assert await cache("purge", "--all") == 1
     told = capsys.readouterr().err
-    assert "1 of 2 gateway replicas have purged it, and not gateway-2" in told
+    assert "purged on 1 of 2 gateway replicas, and not on gateway-2" in told
     assert "no route to it" in told
+
+
+async def test_a_tier_that_is_off_is_reset(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was measured of a policy begins anew: by any replica where all hear of it, else by each."""
+    assert await cache("reset", "team/faq") == 0
+    assert [(page, body) for _, page, body in cluster.asked] == [("admin/cache/reset", {"policy": "team/faq"})]
+    assert capsys.readouterr().out.startswith("reset: every gateway replica")
+    cluster.everywhere = False
+    assert await cache("reset", "team/faq") == 0
+    assert len(cluster.asked) == 2 + len(PODS)
+    assert "reset on 2 gateway replicas" in capsys.readouterr().out
 
 
 async def test_what_to_purge_has_to_be_said(cluster: Cluster) -> None:
