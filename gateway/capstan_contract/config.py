@@ -322,6 +322,13 @@ def referenced_models(backend: Backend) -> tuple[str, ...]:
     return ()
 
 
+class PromptPrefix(Document):
+    """A prompt that requests may begin with by its name."""
+
+    name: str
+    system: str
+
+
 class LoraAdapter(Document):
     """A LoRA adapter, served under a model name of its own."""
 
@@ -364,6 +371,8 @@ class ModelEntry(Entry):
     tenantSalt: bool = Field(default=False, exclude_if=is_empty)
     """Whether its engine keeps what it has computed of prompts apart by tenants: each request brings a `cache_salt`. An
     entry that says so requires TENANT_SALT: readers from before the field would mix the tenants."""
+    prefixes: tuple[PromptPrefix, ...] = Field(default=(), exclude_if=is_empty)
+    """Prompts that requests may name. Readers from before the field refuse `capstan.prefix`."""
     tokenizer: str = Field(default="", exclude_if=is_empty)
     """The name of its tokenizer, where that was shipped with the config; empty: the one of the model's own id, if any.
     Readers from before the field count by the engine, or estimate."""

@@ -69,6 +69,7 @@ EXCLUDED_MODEL_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         "aliases": "names",
         "created": "when",
         "continuousUsage": "how usage is told",
+        "prefixes": "the request that begins with one holds what it says",
         "tenantSalt": "whose blocks a prompt's computation may take over, not what comes of it",
         "tokenizer": "how tokens are counted",
         "price": "what it costs",

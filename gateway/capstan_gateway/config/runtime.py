@@ -42,7 +42,7 @@ class ServedModel:
     __slots__ = (
         "answer", "answer_alone", "auto", "capabilities", "context_window", "continuous_usage", "created", "endpoints",
         "external", "fallbacks", "id", "isolates", "layers", "max_output_tokens", "metrics", "name", "name_lines",
-        "plan", "price", "provider", "rates", "rename", "speaks_anthropic", "target", "task", "timeouts",
+        "plan", "prefixes", "price", "provider", "rates", "rename", "speaks_anthropic", "target", "task", "timeouts",
         "upstream_name", "weight",
     )  # fmt: skip
 
@@ -79,6 +79,8 @@ class ServedModel:
         """Whether the built-in virtual model may choose it."""
         self.plan = plan
         """What a virtual model does with a request; None for a model that answers itself."""
+        self.prefixes: Mapping[str, str] = {prefix.name: prefix.system for prefix in entry.prefixes}
+        """Prompts that requests may begin with by name."""
         self.price: Price | None = entry.price
         self.rates = None if entry.price is None else Rates.of(entry.price)
         """The same, as what is charged is reckoned with."""

@@ -1,6 +1,6 @@
 """What a client asks of the gateway itself, in the field `capstan` of a request: read once, and never sent on.
 
-    "capstan": {"trim": {"max_tokens": 8000}, "max_cost": 0.02, "cost": true}
+    "capstan": {"trim": {"max_tokens": 8000}, "max_cost": 0.02, "cost": true, "prefix": "house-rules"}
 
 It costs nothing where the field is not there; where it is, the request is written anew without it.
 """
@@ -17,7 +17,9 @@ from capstan_gateway.tokens.usage import MOST_TOKENS
 FIELD: Final = "capstan"
 MAX_COST_HEADER: Final = "x-capstan-max-cost"
 MOST_DOLLARS: Final = 1_000_000
-_FIELDS: Final = ("cost", "max_cost", "trim")
+PREFIX_ID: Final = "prefix_id"
+"""The same as `capstan.prefix`, beside the field."""
+_FIELDS: Final = ("cost", "max_cost", "prefix", "trim")
 _DOLLARS: Final = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,12})?")
 
 
@@ -33,21 +35,28 @@ class Options:
     """The same as a header says it, which nobody has read yet; empty: it was not sent."""
     cost: bool = False
     """Whether a stream tells at its end what it has cost."""
+    prefix: str = ""
+    """The name of the prompt of the model's that the request begins with; empty: none."""
 
 
 NO_OPTIONS: Final = Options()
 
 
-def read_options(given: Any) -> Options:
-    """Read the value of the field; InvalidRequest, which names the part that is wrong and what is allowed."""
+def read_options(given: Any, prefix_id: Any = None) -> Options:
+    """Read the values of the fields; InvalidRequest, which names the part that is wrong and what is allowed."""
+    named = _name(prefix_id, PREFIX_ID)
     if given is None:
-        return NO_OPTIONS
+        return Options(prefix=named) if named else NO_OPTIONS
     if not isinstance(given, dict):
         raise _invalid(FIELD, "must be an object")
     for name in given:
         if name not in _FIELDS:
             raise _invalid(FIELD, f"may have the fields {', '.join(_FIELDS)} only")
+    prefix = _name(given.get("prefix"), f"{FIELD}.prefix")
+    if prefix and named and prefix != named:
+        raise _invalid(PREFIX_ID, f"must be the same as `{FIELD}.prefix`, or one of them must go")
     return Options(
+        prefix=prefix or named,
         trim_tokens=_trim(given.get("trim")),
         max_cost=read_dollars(given.get("max_cost"), f"{FIELD}.max_cost"),
         cost=_switch(given.get("cost"), f"{FIELD}.cost"),
@@ -87,6 +96,14 @@ def _trim(given: Any) -> int | None:
     if type(most) is not int or not 0 < most < MOST_TOKENS:
         raise _invalid(f"{FIELD}.trim.max_tokens", "must be a whole number of tokens above 0")
     return most
+
+
+def _name(given: Any, field: str) -> str:
+    if given is None:
+        return ""
+    if not isinstance(given, str) or not given:
+        raise _invalid(field, "must be the name of a prefix of the model")
+    return given
 
 
 def _switch(given: Any, field: str) -> bool:

@@ -13,7 +13,7 @@ from capstan_gateway.pipeline.decompress import ACCEPTED, CODINGS
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.loading import check_depth, decompress, load, load_large, load_small
-from capstan_gateway.pipeline.options import FIELD, read_options
+from capstan_gateway.pipeline.options import FIELD, PREFIX_ID, read_options
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 from capstan_gateway.pipeline.trimming import trim_document
 
@@ -40,7 +40,7 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
         return None
     document = load_small(exchange, body)
     route = delivery.route
-    if route.dialect is not None or FIELD in document or delivery.model:
+    if route.dialect is not None or FIELD in document or PREFIX_ID in document or delivery.model:
         alike = _take_options(delivery, document)
         if delivery.options.trim_tokens is not None:
             _trim(delivery, document, delivery.options.trim_tokens)
@@ -86,9 +86,9 @@ def _take_options(delivery: Delivery, document: dict[str, Any]) -> bool | None:
     changed = bool(named) and document.get("model") != named
     if changed:
         document["model"] = named
-    if FIELD not in document:
+    if FIELD not in document and PREFIX_ID not in document:
         return False if changed else None
-    read = read_options(document.pop(FIELD))
+    read = read_options(document.pop(FIELD, None), document.pop(PREFIX_ID, None))
     delivery.options = replace(read, max_cost_header=delivery.options.max_cost_header)
     options = document.get("stream_options")
     if read.cost and delivery.route.dialect is None and isinstance(options, dict):

@@ -14,6 +14,7 @@ from capstan_gateway.pipeline.failures import to_gateway_error
 from capstan_gateway.pipeline.max_cost import bind_cost
 from capstan_gateway.pipeline.options import NO_OPTIONS
 from capstan_gateway.pipeline.parse import receive, receive_later
+from capstan_gateway.pipeline.prefixing import with_prefix
 from capstan_gateway.pipeline.present import present, present_large
 from capstan_gateway.pipeline.record import record
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
@@ -45,6 +46,8 @@ async def serve(
         if delivery.client_document is not None and deps.responses is not None:
             await with_history(delivery, ask, deps.responses, deps.executor)
         if ask.options is not NO_OPTIONS:
+            if ask.options.prefix:
+                ask.request = with_prefix(ask.request, ask.model, ask.options.prefix)
             await bind_cost(ask, deps)
         reply: Reply = await (ask.model.answer if answer is None else answer)(ask)
         if delivery.client_document is not None:

@@ -388,7 +388,7 @@ class LLMModelSpec(Part):
     adapters: tuple[AdapterSpec, ...] = bounded_list(32, json_schema_extra=listed_by("name"))
     """LoRA adapters."""
     prefixes: tuple[Prefix, ...] = bounded_list(8, json_schema_extra=listed_by("name"))
-    """Shared prompts to keep warm."""
+    """Shared prompts to keep warm. Requests may begin with one by its name."""
     template: Annotated[dict[str, Any], free_form("metadata", "spec")] | None = Field(
         default=None, json_schema_extra=object_schema("metadata", "spec")
     )

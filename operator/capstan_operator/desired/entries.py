@@ -30,6 +30,7 @@ from capstan_operator.desired.naming import (
     upstream_name,
     workload_name,
 )
+from capstan_operator.desired.prefixes import named_prefixes
 
 DEFAULT_ENDPOINT: Final = "default"
 """Name of the one endpoint of a hosted model that has a `url` in place of `endpoints`."""
@@ -62,6 +63,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         maxOutputTokens=serving.maxOutputTokens,
         compatibility=_compatibility(spec.compatibility),
         tokenizer=serving.tokenizer or "",
+        prefixes=named_prefixes(spec),
         tenantSalt=spec.engine.isolates,
         requires=(TENANT_SALT,) if spec.engine.isolates else (),
         continuousUsage=spec.has_engine and spec.engine.type is EngineType.VLLM,

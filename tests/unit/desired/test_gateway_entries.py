@@ -17,6 +17,7 @@ from capstan_contract.config import (
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.entries import unix_seconds
+from capstan_operator.desired.faults import find_doubts
 from capstan_operator.desired.naming import credential_file, served_name, upstream_name
 from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import as_deleting, make_model
@@ -262,3 +263,14 @@ def test_a_gateway_must_know_that_tenants_are_kept_apart(type_: str) -> None:
     for shared in (None, {}, {"isolation": "None"}):
         entry = _entry(make_model(engine={"type": type_, "kvCache": shared}))
         assert {"tenantSalt", "requires"}.isdisjoint(entry.model_dump())
+
+
+def test_requests_may_name_the_prompts_that_fit() -> None:
+    """In the order of the manifest; one that is too large is kept warm and cannot be named, and validation says so."""
+    texts = {"a": "x" * 20_000, "b": "ä" * 10_000, "c": "z"}
+    model = make_model(prefixes=[{"name": name, "system": text} for name, text in texts.items()])
+    entry = _entry(model)
+    assert [(prefix.name, prefix.system) for prefix in entry.prefixes] == [("a", texts["a"]), ("c", "z")]
+    assert [doubt.field for doubt in find_doubts(model)] == ["spec.prefixes[1].system"]
+    assert len(entry.text) < 34_000
+    assert "prefixes" not in _entry(make_model()).model_dump()

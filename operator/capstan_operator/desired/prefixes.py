@@ -1,0 +1,33 @@
+"""Which prompts of a model its requests may name: those that fit into its part of the gateway config. Pure."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from capstan_contract.config import PromptPrefix
+from capstan_contract.entries import canonical
+from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.resources.resource import Fault
+
+MOST_BYTES: Final = 32 * 1024
+"""Of the prompts of one model in the gateway config, as JSON. All models share some megabytes there."""
+
+
+def named_prefixes(spec: LLMModelSpec) -> tuple[PromptPrefix, ...]:
+    """Give the prompts that requests may name, in the order of the manifest; one that does not fit is left out."""
+    found, left = [], MOST_BYTES
+    for prefix in spec.prefixes:
+        entry = PromptPrefix(name=prefix.name, system=prefix.system)
+        size = len(canonical(entry.model_dump(mode="json")))
+        if size <= left:
+            found.append(entry)
+            left -= size
+    return tuple(found)
+
+
+def find_prefix_doubts(spec: LLMModelSpec) -> Iterator[Fault]:
+    """Give the prompts that are kept warm and cannot be named."""
+    named = {prefix.name for prefix in named_prefixes(spec)}
+    for index, prefix in enumerate(spec.prefixes):
+        if prefix.name not in named:
+            message = f"is kept warm, and requests cannot name it: of all prompts of a model {MOST_BYTES} bytes fit"
+            yield Fault(f"spec.prefixes[{index}].system", message)
