@@ -27,6 +27,8 @@ class Form(StrEnum):
     """The same in the dialect of the client."""
     NATIVE_STREAM = "native-stream"
     """The events of a stream in the dialect of the client."""
+    EMBEDDING = "embedding"
+    """What an answer says of one input of a request for embeddings, without its place among others."""
 
 
 class CacheKey(NamedTuple):
@@ -105,6 +107,10 @@ class SharedEntries(Protocol):
 
     async def look(self, key: CacheKey, *, lease: bool) -> Looked:
         """Look for an entry; where it is not there, take the lease of it, if that is wanted and nobody has it."""
+        ...
+
+    async def find(self, keys: Sequence[CacheKey]) -> Sequence[Entry | None]:
+        """Look for many at once, of one partition, and take no lease; in their order."""
         ...
 
     async def put(self, key: CacheKey, entry: Entry) -> None:

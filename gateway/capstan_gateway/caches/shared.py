@@ -149,6 +149,20 @@ class RedisEntries:
             return Looked(lease=_RedisLease(self, f"{at}:lease", token))
         return Looked(waits=taken is None)
 
+    async def find(self, keys: Sequence[CacheKey]) -> Sequence[Entry | None]:
+        """Look for many at once, of one partition, and take no lease; in their order."""
+        codec = self._codec()
+        if codec is None or not keys or not await self._learn():
+            return [None] * len(keys)
+        names = [self._at(key) for key in keys]
+        found = await self._call(self._large, names[0], ("MGET", *names))
+        if not isinstance(found, list) or len(found) != len(keys):
+            return [None] * len(keys)
+        return [
+            await self._read(codec, key, data) if isinstance(data, bytes) else None
+            for key, data in zip(keys, found, strict=True)
+        ]
+
     async def put(self, key: CacheKey, entry: Entry) -> None:
         """Write an entry."""
         left = entry.expires_ms - self._now_ms()

@@ -30,6 +30,8 @@ class CacheNote(NamedTuple):
     age: int = 0
     """Seconds, of a hit."""
     similarity: float | None = None
+    inputs: str = ""
+    """How many inputs of how many were there, where some of a list are asked for."""
 
 
 def cache_lines(note: CacheNote) -> bytes:
@@ -41,4 +43,6 @@ def cache_lines(note: CacheNote) -> bytes:
         lines += f"age: {note.age}\r\n"
     if note.similarity is not None:
         lines += f"x-cache-similarity: {note.similarity:.3f}\r\n"
+    if note.inputs:
+        lines += f"x-cache-inputs: {note.inputs}\r\n"
     return lines.encode("ascii")

@@ -13,12 +13,13 @@ MISS: Final = "miss"
 BYPASS: Final = "bypass"
 STALE: Final = "stale-refused"
 JOINED: Final = "joined"
+PARTIAL: Final = "partial"
 
 
 class PolicyCells:
     """The cells of one policy, looked up once."""
 
-    __slots__ = ("_hits", "bypassed", "joined", "misses", "saved_dollars", "saved_tokens", "stale", "stored")
+    __slots__ = ("_hits", "bypassed", "joined", "misses", "partial", "saved_dollars", "saved_tokens", "stale", "stored")
 
     def __init__(self, metrics: Metrics, policy: str, mode: str) -> None:
         looks = metrics.cache_requests
@@ -26,6 +27,8 @@ class PolicyCells:
         self.misses: Number = looks.at(policy, mode, MISS)
         self.joined: Number = looks.at(policy, mode, JOINED)
         """Those who waited for an answer that somebody else had asked for."""
+        self.partial: Number = looks.at(policy, mode, PARTIAL)
+        """Lists of which some inputs were there, and others were asked for."""
         self.bypassed: Number = looks.at(policy, mode, BYPASS)
         self.stale: Number = looks.at(policy, mode, STALE)
         self.stored: Number = metrics.cache_stored.at(policy)
@@ -49,7 +52,7 @@ class PolicyCells:
             mode=mode,
             memoryHits=int(self._hits[Tier.MEMORY].value + self.joined.value),
             redisHits=int(self._hits[Tier.REDIS].value),
-            semanticHits=int(self._hits[Tier.SEMANTIC].value), misses=int(self.misses.value),
+            semanticHits=int(self._hits[Tier.SEMANTIC].value), misses=int(self.misses.value + self.partial.value),
             bypassed=int(self.bypassed.value), stored=int(self.stored.value),
             savedTokens=int(self.saved_tokens.value), savedNanoDollars=int(self.saved_dollars.value),
             entries=entries, bytes=size, redisDown=redis_down,

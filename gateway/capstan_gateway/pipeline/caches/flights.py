@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from capstan_gateway.caches.inputs import Parts
 from capstan_gateway.caches.port import Found
 from capstan_gateway.errors import OUT_OF_TIME, GatewayError, ShuttingDown, UpstreamTimeout
 from capstan_gateway.pipeline.ask import Ask
@@ -24,6 +25,7 @@ from capstan_gateway.pipeline.caches.streamed import given_on
 from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.read_end import read_end
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
+from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.watch import OVERTIME_SECONDS
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
 from capstan_gateway.streaming.errors import StreamBroken
@@ -112,6 +114,8 @@ class Flight:
         self.recording: Recording | None = None
         self.withheld = False
         """Whether a guard of somebody who has joined does not let the answer through: it is not kept."""
+        self.parts: Parts | None = None
+        """An answer about several inputs, taken apart, where that was of use to whoever made it."""
         self.has_begun = False
         """Whether there is a reply, or the beginning of one, or there will be none."""
         self.closers: list[Callable[[], object]] = []
@@ -336,9 +340,14 @@ class Flights:
         flight = self._flights.get(key)
         return flight if flight is not None and flight.joinable else None
 
-    def begin(self, key: object, ask: Ask, work: Work, landed: Landed, *, now_ms: int) -> Joined:
-        """Begin one on behalf of an ask, which joins it. `key` None: nobody else may. Raises Overloaded."""
-        flight = Flight(ask.fork(settles=True), over=lambda: self._forget(key, flight))
+    def begin(
+        self, key: object, ask: Ask, work: Work, landed: Landed, *, now_ms: int, request: Request | None = None
+    ) -> Joined:
+        """Begin one on behalf of an ask, which joins it. `key` None: nobody else may. Raises Overloaded.
+
+        It asks for the same, or for `request` instead.
+        """
+        flight = Flight(ask.fork(request, settles=True), over=lambda: self._forget(key, flight))
         flight.ask.may_wait = ask.may_wait
         flight.started_ms = now_ms
         flight.start(self._background, work, landed)

@@ -21,6 +21,7 @@ from capstan_gateway.errors import GatewayError, NotCached, Overloaded
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.cache_notes import HITS, CacheNote, Word
+from capstan_gateway.pipeline.caches.embeddings import PerInput
 from capstan_gateway.pipeline.caches.flights import Flight, Joined, brought
 from capstan_gateway.pipeline.caches.needs import Room, Shared
 from capstan_gateway.pipeline.caches.question import Question, control_of, question_of
@@ -61,6 +62,7 @@ class CacheLayer:
         self._identity: Final = identity
         self._enforces: Final = enforces
         self._model: Final = model
+        self._per_input: Final = PerInput(room, shared, is_of=self._is_of)
 
     def around(self, model: ServedModel) -> "CacheLayer":
         """Give what acts around this name. Of a virtual model each member has a cache of its own, or none."""
@@ -82,6 +84,8 @@ class CacheLayer:
             return await inner(ask) if question is None else await self._watched(ask, question, inner)
         if question is None:
             return await self._bypassed(ask, inner)
+        if question.inputs is not None:
+            return await self._per_input.answer(ask, model, question, question.inputs, inner)
         found, stale = self._at_hand(ask, question)
         if found is not None:
             return self._hit(ask, model, found)

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from capstan_contract.caches import CacheBody, Scope
 from capstan_gateway.caches.control import ANYTHING, Control, read_control
+from capstan_gateway.caches.inputs import Inputs, inputs_of, values_of
 from capstan_gateway.caches.key import EXCLUDED_FIELDS, MOST_BYTES, canonical_request, key_of, last_turn, partition_of
 from capstan_gateway.caches.port import Alike, CacheKey
 from capstan_gateway.caches.storable import offers_tools
@@ -87,6 +88,8 @@ class Question(NamedTuple):
     """Which pods answer; another one's answer is not kept."""
     alike: Alike | None = None
     """What is compared by its meaning; None: nothing is."""
+    inputs: Inputs | None = None
+    """Of a request for embeddings: each has an answer of its own. None: there is one for all."""
 
 
 def question_of(
@@ -117,7 +120,14 @@ def question_of(
         headers=request.headers if model.speaks_anthropic else (), secret=secret,
     )  # fmt: skip
     alike = _alike(ask, document, put_down) if body.semantic is not None and not native else None
-    return Question(put_down(asked), control, native, not body.bypass.tools, contents, alike)
+    inputs = _inputs(document, put_down, secret) if request.route.upstream_path == EMBEDDINGS_PATH else None
+    return Question(put_down(asked), control, native, not body.bypass.tools, contents, alike, inputs)
+
+
+def _inputs(document: Mapping[str, Any], put_down: Callable[[bytes], CacheKey], secret: bytes) -> Inputs | None:
+    values = values_of(document)
+    rest = None if values is None else canonical_request({**document, "input": None})
+    return None if values is None or rest is None else inputs_of(values, put_down(rest), secret=secret)
 
 
 def form_of(request: Request, document: Mapping[str, Any], *, native: bool) -> str:
