@@ -30,6 +30,7 @@ from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.progress import NONE_EXCLUDED, Progress
 from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
+from capstan_gateway.routing.sessions import BYTES_PER_TOKEN
 from capstan_gateway.routing.tiers import pick_by_tier
 from capstan_gateway.routing.unroutable import KeyMissing, NoEndpoint, TooManyWaiting
 from capstan_gateway.routing.verdicts import (
@@ -104,9 +105,11 @@ class Dispatcher:
                 excluded = NONE_EXCLUDED if progress is None else progress.excluded
                 if len(states) == 1 and not excluded:
                     state: EndpointState | None = states[0]
+                elif endpoints.tiered:
+                    state = pick_by_tier(states, now, self._rng, excluded=excluded, affinity=call.affinity)
                 else:
-                    choose = pick_by_tier if endpoints.tiered else pick
-                    state = choose(states, now, self._rng, excluded=excluded, affinity=call.affinity)
+                    holder = None if call.affinity is None else endpoints.sessions.holder(call.affinity)
+                    state = pick(states, now, self._rng, excluded=excluded, affinity=call.affinity, holder=holder)
                 if state is None:
                     progress = progress or Progress(call, began)
                     await self._wait(progress, version)
@@ -125,6 +128,9 @@ class Dispatcher:
                     now = self._now()
                     continue
                 if answer.status < CLIENT_ERROR:
+                    if call.affinity is not None and not endpoints.tiered:
+                        tokens = len(call.body) // BYTES_PER_TOKEN
+                        endpoints.sessions.note(call.affinity, answer.endpoint.id, tokens)
                     return answer
                 progress = progress or Progress(call, began)
                 if not self._try_elsewhere(progress, state, answer):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from capstan_gateway.routing.affinity import SharedHeads
 from capstan_gateway.routing.firstbytes import FirstBytes
 from capstan_gateway.routing.registry import EndpointRegistry, EndpointState
+from capstan_gateway.routing.sessions import Sessions
 from capstan_gateway.upstream.port import Endpoint
 
 
@@ -24,6 +25,7 @@ class EndpointSet:
         "first_bytes",
         "heads",
         "max_waiting",
+        "sessions",
         "states",
         "tiered",
         "version",
@@ -41,6 +43,8 @@ class EndpointSet:
         """How long the model's streams take to begin."""
         self.heads = SharedHeads()
         """Which beginnings of prompts many requests to the model share."""
+        self.sessions = Sessions()
+        """Which of them has which conversation in its cache."""
         self.version = 0
         self.states: tuple[EndpointState, ...] = ()
         self.contents: str | None = None
@@ -67,6 +71,7 @@ class EndpointSet:
             self._registry.release(state)
         self.states = states
         self._absent.clear()
+        self.sessions.retain(frozenset(endpoint.id for endpoint in wanted))
         templates = {endpoint.template for endpoint in wanted}
         self.contents = templates.pop() if len(templates) == 1 else None
         self.tiered = len(wanted) > 1 and any(endpoint.weight is not None for endpoint in wanted)

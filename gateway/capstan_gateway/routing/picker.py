@@ -26,11 +26,13 @@ def pick(
     *,
     excluded: Collection[EndpointState] = (),
     affinity: bytes | None = None,
+    holder: str | None = None,
 ) -> EndpointState | None:
     """Choose one of the endpoints that are not excluded; None when there is none.
 
     Endpoints whose breaker is open are left out, unless that leaves nothing: the last one is never ejected. With an
-    affinity key the same key gives the same endpoint as long as its load allows; otherwise the better of two at random.
+    affinity key the same key gives the same endpoint as long as its load allows, and the `holder` of what has that key
+    (an endpoint's id) comes before that; otherwise the better of two at random.
     """
     count = len(states)
     if not excluded and count == 1:
@@ -48,7 +50,7 @@ def pick(
     if len(usable) == 1:
         return usable[0]
     if affinity is not None:
-        return preferred(usable, affinity)
+        return preferred(usable, affinity, holder)
     one, other = rng.sample(usable, 2)
     return better(one, other, now)
 
@@ -71,8 +73,9 @@ def better(one: EndpointState, other: EndpointState, now: float) -> EndpointStat
     return one if (one.in_flight + 1) * first <= (other.in_flight + 1) * second else other
 
 
-def preferred(usable: Sequence[EndpointState], key: bytes) -> EndpointState:
-    """Give the endpoint that ranks highest for this key among those that are not overloaded.
+def preferred(usable: Sequence[EndpointState], key: bytes, holder: str | None = None) -> EndpointState:
+    """Give the holder of what has this key; else, or when it is overloaded, the endpoint that ranks highest for the
+    key among those that are not.
 
     Rendezvous hashing: an endpoint that comes or goes moves only the keys that it gets or had. Bounded load: with
     `n` endpoints and `m` requests in flight none gets more than `ceil(LOAD_FACTOR * (m + 1) / n)`, or SLACK.
@@ -83,6 +86,8 @@ def preferred(usable: Sequence[EndpointState], key: bytes) -> EndpointState:
     best_score = -1
     for state in usable:
         if state.in_flight < bound:
+            if holder is not None and state.endpoint.id == holder:
+                return state
             score = mix(state.seed ^ hashed)
             if score > best_score:
                 best, best_score = state, score
