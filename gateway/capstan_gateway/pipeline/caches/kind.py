@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from capstan_contract.caches import CACHE_KIND, CacheBody, CachesReport, read_cache_body
 from capstan_contract.config import GatewayConfig, ModelEntry
@@ -12,16 +12,20 @@ from capstan_contract.limits import Mode
 from capstan_gateway.caches.key import identity_of
 from capstan_gateway.caches.lending import CacheBytes
 from capstan_gateway.caches.memory import MemoryEntries
-from capstan_gateway.caches.port import CacheKey, Entry, SharedEntries, Tier
+from capstan_gateway.caches.port import AlikeEntries, CacheKey, Entry, SharedEntries, Tier
 from capstan_gateway.caches.purges import Covers, OwnPurges, Purge, What, is_about, read_key
 from capstan_gateway.caches.sealing import Sealing
 from capstan_gateway.caches.semantic.ledger import Ledger, digest_of
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.pipeline.caches.alike import AlikeInProcess, Sentences, likeness
 from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
 from capstan_gateway.pipeline.caches.layer import CacheLayer
 from capstan_gateway.pipeline.caches.live import Live, told
 from capstan_gateway.pipeline.caches.needs import Room, Shared
 
+MOST_WAITING: Final = 32
+"""Questions that wait to be compared: who comes behind them asks the model instead."""
 EntriesOf = Callable[[str, CacheBody, Sealing, Covers], SharedEntries | None]
 """Gives what replicas share of a policy, by its id, its body, what its entries are sealed with, and what is purged."""
 
@@ -60,6 +64,8 @@ class Caches:
         self._guards: dict[str, PolicyEntry] = {}
         self._rooms: dict[tuple[str, CacheBody], Room] = {}
         self._lives: dict[str, tuple[str, Live]] = {}
+        self._sentences: Final = Sentences()
+        self._embedding: Final = Threads("embedding", queued=MOST_WAITING)
         self._bytes = CacheBytes(shared.deps.budget, lambda: [room.memory for room in self._rooms.values()])
         self.purges = purges or OwnPurges(now_ms=shared.now_ms)
         self.purges.heard.append(self._forget)
@@ -100,19 +106,43 @@ class Caches:
         purged = self.purges.covers(lambda: sealing.secret)
         # NB: who only looks on shares nothing, so that nothing of it is given to anybody when that changes.
         alone = body.mode is not Mode.ENFORCE
+        memory = MemoryEntries(
+            max_bytes=body.memory.maxBytes, max_entries=body.memory.maxEntries, now_ms=self._shared.now_ms,
+            account=self._bytes, purged=purged,
+        )  # fmt: skip
+        shared = None if alone or self._entries_of is None else self._entries_of(spec.id, body, sealing, purged)
         return Room(
             body=body,
-            memory=MemoryEntries(
-                max_bytes=body.memory.maxBytes, max_entries=body.memory.maxEntries, now_ms=self._shared.now_ms,
-                account=self._bytes, purged=purged,
-            ),
+            memory=memory,
             flights=Flights(deps.background),
             cells=PolicyCells(deps.metrics, name, body.mode.value.lower()),
-            shared=None if alone or self._entries_of is None else self._entries_of(spec.id, body, sealing, purged),
+            shared=shared,
             sealing=sealing,
             purged=purged,
             live=self._live(spec.id, body),
-        )  # fmt: skip
+            alike=self._alike(body, memory, shared),
+        )
+
+    def _alike(self, body: CacheBody, memory: MemoryEntries, shared: SharedEntries | None) -> AlikeEntries | None:
+        """Give what finds answers by meaning; a model that makes vectors is not asked yet: then nothing does."""
+        if body.semantic is None or body.semantic.model is not None:
+            return None
+
+        async def entry_of(key: CacheKey) -> Entry | None:
+            entry = memory.get(key)
+            if entry is None and shared is not None:
+                entry = (await shared.look(key, lease=False)).entry
+                if entry is not None:
+                    memory.put(key, entry)
+            return entry
+
+        return AlikeInProcess(
+            body.semantic,
+            sentences=self._sentences,
+            threads=self._embedding,
+            entry_of=entry_of,
+            now_ms=self._shared.now_ms,
+        )
 
     def _live(self, id: str, body: CacheBody) -> Live | None:
         """Give what sees whether hits by meaning are right: the same as long as they are found in the same way."""
@@ -125,7 +155,8 @@ class Caches:
         shared = self._shared
         ledger = Ledger(budget=body.semantic.errorBudget, now_ms=shared.now_ms, shared=shared.ledger_of(digest))
         live = Live(
-            policy=id.partition("/")[2], tier=body.semantic, ledger=ledger, deps=shared.deps, likeness=shared.likeness,
+            policy=id.partition("/")[2], tier=body.semantic, ledger=ledger, deps=shared.deps,
+            likeness=shared.likeness or partial(likeness, self._sentences, self._embedding),
             evict=partial(self._evict, id),
         )  # fmt: skip
         self._lives[id] = digest, live

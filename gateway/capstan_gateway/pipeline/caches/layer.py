@@ -130,6 +130,7 @@ class CacheLayer:
         if question.control.look:
             found, looked = await self._in_store(ask.request, question, lease=False)
             stale = stale or (found is None and looked.entry is not None)
+            found = found or await self._alike(question)
         if found is None:
             (self.room.cells.stale if stale else self.room.cells.misses).value += 1
             raise NotCached(headers=_headers(Word.STALE_REFUSED if stale else Word.MISS))

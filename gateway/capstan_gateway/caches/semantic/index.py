@@ -1,0 +1,191 @@
+"""Vectors of questions, apart by partition: nothing is found across them. Bounded over all of them together.
+
+A partition of up to `SMALL` questions is compared with all of them, which is exact and takes some 0.2 ms; a larger one
+has a graph (HNSW, by usearch), which finds its neighbours in less than that among 100,000.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from capstan_gateway.caches.port import CacheKey
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+DIMENSIONS: Final = 384
+SMALL: Final = 2000
+"""Questions of a partition up to which all are compared."""
+_FIRST: Final = 8
+
+
+class Asked(NamedTuple):
+    """A question that there is an answer to."""
+
+    key: CacheKey
+    """Of the answer."""
+    text: str
+    expires_ms: int
+
+
+class Near(NamedTuple):
+    """A question, and how near it is."""
+
+    similarity: float
+    asked: Asked
+
+
+class _Shelf(Protocol):
+    def put(self, asked: Asked, vector: "NDArray[numpy.float32]") -> None: ...
+    def drop(self, key: CacheKey) -> None: ...
+    def nearest(self, vector: "NDArray[numpy.float32]", count: int) -> list[Near]: ...
+    def __len__(self) -> int: ...
+
+
+class Neighbours:
+    """The questions of one policy. Asked from any thread."""
+
+    def __init__(self, *, most: int) -> None:
+        """Make it, for so many questions: of more, the least recently found or put go first."""
+        self._most: Final = most
+        self._shelves: dict[str, _Shelf] = {}
+        self._recent: OrderedDict[tuple[str, CacheKey], None] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def put(self, partition: str, asked: Asked, vector: "NDArray[numpy.float32]") -> None:
+        """Have a question found from now on; one with the same key is in its place from now on."""
+        with self._lock:
+            self._drop(partition, asked.key)
+            shelf = self._shelves.get(partition) or _Few()
+            if isinstance(shelf, _Few) and len(shelf) >= SMALL:
+                shelf = shelf.as_many()
+            shelf.put(asked, vector)
+            self._shelves[partition] = shelf
+            self._recent[partition, asked.key] = None
+            while len(self._recent) > self._most:
+                self._drop(*next(iter(self._recent)))
+
+    def nearest(self, partition: str, vector: "NDArray[numpy.float32]", *, count: int, now_ms: int) -> list[Near]:
+        """Give the nearest ones that have not expired, the nearest first."""
+        with self._lock:
+            shelf = self._shelves.get(partition)
+            if shelf is None:
+                return []
+            found = shelf.nearest(vector, count)
+            for near in found:
+                if near.asked.expires_ms <= now_ms:
+                    self._drop(partition, near.asked.key)
+            return [near for near in found if near.asked.expires_ms > now_ms]
+
+    def used(self, partition: str, key: CacheKey) -> None:
+        """Make it one of the last to go."""
+        with self._lock:
+            if (partition, key) in self._recent:
+                self._recent.move_to_end((partition, key))
+
+    def drop(self, partition: str, key: CacheKey) -> None:
+        """Forget one, if it is there."""
+        with self._lock:
+            self._drop(partition, key)
+
+    def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
+        """Forget all of whose keys this is true; give how many those were."""
+        with self._lock:
+            gone = [(partition, key) for partition, key in self._recent if about(key)]
+            for partition, key in gone:
+                self._drop(partition, key)
+        return len(gone)
+
+    def _drop(self, partition: str, key: CacheKey) -> None:
+        if (partition, key) not in self._recent:
+            return
+        del self._recent[partition, key]
+        shelf = self._shelves[partition]
+        shelf.drop(key)
+        if not len(shelf):
+            del self._shelves[partition]
+
+
+class _Few:
+    """All of them in one matrix, without gaps."""
+
+    def __init__(self) -> None:
+        import numpy
+
+        self._rows = numpy.empty((_FIRST, DIMENSIONS), numpy.float32)
+        self._asked: list[Asked] = []
+        self._at: dict[CacheKey, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def put(self, asked: Asked, vector: "NDArray[numpy.float32]") -> None:
+        import numpy
+
+        count = len(self._asked)
+        if count == len(self._rows):
+            self._rows = numpy.concatenate((self._rows, numpy.empty_like(self._rows)))
+        self._rows[count] = vector
+        self._asked.append(asked)
+        self._at[asked.key] = count
+
+    def drop(self, key: CacheKey) -> None:
+        at, last = self._at.pop(key), len(self._asked) - 1
+        moved = self._asked.pop()
+        if at != last:
+            self._rows[at], self._asked[at] = self._rows[last], moved
+            self._at[moved.key] = at
+
+    def nearest(self, vector: "NDArray[numpy.float32]", count: int) -> list[Near]:
+        near = self._rows[: len(self._asked)] @ vector
+        best = near.argsort()[::-1][:count] if len(near) <= count else _largest(near, count)
+        return [Near(min(float(near[at]), 1.0), self._asked[at]) for at in best]
+
+    def as_many(self) -> "_Many":
+        many = _Many()
+        for asked, row in zip(self._asked, self._rows, strict=False):
+            many.put(asked, row)
+        return many
+
+
+def _largest(near: "NDArray[numpy.float32]", count: int) -> "NDArray[numpy.intp]":
+    import numpy
+
+    best = numpy.argpartition(near, -count)[-count:]
+    return best[near[best].argsort()[::-1]]
+
+
+class _Many:
+    """A graph, in which some neighbours of a thousand are missed."""
+
+    def __init__(self) -> None:
+        from usearch.index import Index
+
+        self._graph: Any = Index(ndim=DIMENSIONS, metric="cos", dtype="f16")
+        self._asked: dict[int, Asked] = {}
+        self._at: dict[CacheKey, int] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def put(self, asked: Asked, vector: "NDArray[numpy.float32]") -> None:
+        self._graph.add(self._next, vector, threads=1)
+        self._asked[self._next] = asked
+        self._at[asked.key] = self._next
+        self._next += 1
+
+    def drop(self, key: CacheKey) -> None:
+        at = self._at.pop(key)
+        del self._asked[at]
+        self._graph.remove(at)
+
+    def nearest(self, vector: "NDArray[numpy.float32]", count: int) -> list[Near]:
+        found = self._graph.search(vector, count, threads=1)
+        pairs = zip(found.keys, found.distances, strict=True)
+        return [Near(min(1.0 - float(far), 1.0), self._asked[int(at)]) for at, far in pairs if int(at) in self._asked]

@@ -1,0 +1,169 @@
+"""Answers to questions that mean the same: those that this replica has stored, by vectors that it makes itself.
+
+    a question ─► its vector ─► the nearest of its partition ─► rules ─► score ─► the entry, where entries are
+
+All but the last is done in a thread of its own, which all policies share. What it cannot do in time is a miss. It keeps
+questions and vectors, and no answers: those are in memory or in Redis, and who deletes them there deletes them here.
+Replicas do not share questions; one learns of an answer when it has made it itself.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from threading import Lock
+from typing import Final, Protocol
+
+from capstan_contract.caches import SemanticTier
+from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
+from capstan_gateway.caches.semantic.index import Asked, Near, Neighbours
+from capstan_gateway.caches.semantic.judge import MOST_CHARACTERS, Judge
+from capstan_gateway.caches.semantic.language import ENGLISH, language_of
+from capstan_gateway.embed.files import EmbeddingsMissing
+from capstan_gateway.embed.once import Once
+from capstan_gateway.embed.sentences import EMBEDDER, Sentence
+from capstan_gateway.life.threads import Busy, Threads
+
+log = logging.getLogger(__name__)
+
+FIND_SECONDS: Final = 0.5
+"""How long a request waits to be compared."""
+PUT_SECONDS: Final = 5.0
+_KNOWN: Final = 256
+"""Texts whose vectors are kept, 20 to 200 KB each."""
+
+
+class Reads(Protocol):
+    """Makes vectors of texts; `embed.sentences.SentenceEmbedder`."""
+
+    def read(self, text: str) -> Sentence | None:
+        """Give those of a text; None of one without any word."""
+        ...
+
+
+class Sentences:
+    """The vectors of texts, those of the last ones kept. Asked in threads."""
+
+    def __init__(self, embedder: Once[Reads] | None = None) -> None:
+        """Make it; without an embedder that of the process is taken."""
+        self._embedder: Final = embedder
+        self._known: OrderedDict[str, Sentence] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, text: str) -> Sentence | None:
+        """Give those of a text. Raises EmbeddingsMissing."""
+        with self._lock:
+            known = self._known.get(text)
+            if known is not None:
+                self._known.move_to_end(text)
+                return known
+        made = self.made(text)
+        if made is not None:
+            with self._lock:
+                self._known[text] = made
+                while len(self._known) > _KNOWN:
+                    self._known.popitem(last=False)
+        return made
+
+    def made(self, text: str) -> Sentence | None:
+        """Make those of a text that will not come again. Raises EmbeddingsMissing."""
+        return (EMBEDDER if self._embedder is None else self._embedder).get().read(text)
+
+
+class AlikeInProcess:
+    """Implements `port.AlikeEntries`."""
+
+    def __init__(
+        self,
+        tier: SemanticTier,
+        *,
+        sentences: Sentences,
+        threads: Threads,
+        entry_of: Callable[[CacheKey], Awaitable[Entry | None]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Make it. `entry_of` gives an entry that is still there."""
+        self._tier: Final = tier
+        self._judge: Final = Judge(tier)
+        self._index: Final = Neighbours(most=tier.maxEntries)
+        self._sentences = sentences
+        self._threads = threads
+        self._entry_of = entry_of
+        self._now_ms = now_ms
+        self._told = False
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    async def find(self, alike: Alike) -> Found | None:
+        """See `AlikeEntries.find`."""
+        if not is_compared(alike.text):
+            return None
+        try:
+            async with asyncio.timeout(FIND_SECONDS):
+                serving = await self._threads.run(self._serving, alike)
+                for near in serving:
+                    entry = await self._entry_of(near.asked.key)
+                    if entry is not None:
+                        return Found(entry, Tier.SEMANTIC, near.asked.key, near.similarity)
+                    self._index.drop(alike.partition, near.asked.key)
+        except (TimeoutError, Busy):
+            return None  # It is asked, as if nothing were there.
+        except EmbeddingsMissing as error:
+            self._tell(error)
+        return None
+
+    async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
+        """See `AlikeEntries.put`."""
+        if not is_compared(alike.text):
+            return
+        try:
+            async with asyncio.timeout(PUT_SECONDS):
+                await self._threads.run(self._put, alike, Asked(key, alike.text, entry.expires_ms))
+        except (TimeoutError, Busy):
+            return  # It is found by who asks the very same.
+        except EmbeddingsMissing as error:
+            self._tell(error)
+
+    def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
+        """See `AlikeEntries.drop_where`."""
+        return self._index.drop_where(about)
+
+    def _serving(self, alike: Alike) -> list[Near]:
+        if not len(self._index):
+            return []
+        sentence = self._sentences.of(alike.text)
+        if sentence is None:
+            return []
+        near = self._index.nearest(
+            alike.partition, sentence.vector, count=self._tier.topK, now_ms=self._now_ms()
+        )  # fmt: skip
+        serving = self._judge.serving(alike.text, sentence, near, least=alike.least, sentence_of=self._sentences.of)
+        for one in serving[:1]:
+            self._index.used(alike.partition, one.asked.key)
+        return serving
+
+    def _put(self, alike: Alike, asked: Asked) -> None:
+        sentence = self._sentences.of(alike.text)
+        if sentence is not None:
+            self._index.put(alike.partition, asked, sentence.vector)
+
+    def _tell(self, error: EmbeddingsMissing) -> None:
+        if not self._told:
+            self._told = True
+            log.error("questions are not compared by their meaning", extra={"reason": str(error)})
+
+
+async def likeness(sentences: Sentences, threads: Threads, one: str, other: str) -> float:
+    """Give how alike two texts are, by their vectors. Raises Busy and EmbeddingsMissing."""
+
+    def compare() -> float:
+        mine, theirs = sentences.made(one), sentences.made(other)
+        return 0.0 if mine is None or theirs is None else float(mine.vector @ theirs.vector)
+
+    return await threads.run(compare)
+
+
+def is_compared(text: str) -> bool:
+    """Whether a question is one that can be compared: short enough, and in the language of the vectors."""
+    return len(text) <= MOST_CHARACTERS and language_of(text) == ENGLISH

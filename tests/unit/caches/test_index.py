@@ -1,0 +1,90 @@
+"""Vectors of questions, apart by partition and bounded."""
+
+from random import Random
+
+import numpy
+import pytest
+
+from capstan_gateway.caches.port import CacheKey
+from capstan_gateway.caches.semantic import index
+from capstan_gateway.caches.semantic.index import DIMENSIONS, Asked, Neighbours
+
+
+def vector(seed: int) -> numpy.ndarray:
+    """Give a direction."""
+    found = numpy.random.default_rng(seed).normal(size=DIMENSIONS).astype(numpy.float32)
+    return found / numpy.linalg.norm(found)
+
+
+def asked(number: int, expires_ms: int = 100) -> Asked:
+    """Give a question."""
+    return Asked(CacheKey("p", "m", number.to_bytes(4, "big")), f"question {number}", expires_ms)
+
+
+def nearest(found: Neighbours, partition: str, seed: int, count: int = 3, now_ms: int = 0) -> list[str]:
+    """Give the texts."""
+    return [near.asked.text for near in found.nearest(partition, vector(seed), count=count, now_ms=now_ms)]
+
+
+@pytest.fixture(params=[5, 10_000])
+def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """From how many on a graph is taken: at once, and never."""
+    monkeypatch.setattr(index, "SMALL", request.param)
+    return int(request.param)
+
+
+def test_what_is_nearest_comes_first_and_of_no_other_partition(small: int) -> None:
+    """A question finds itself with similarity 1 in its own partition, and nothing in another."""
+    found = Neighbours(most=1000)
+    for number in range(50):
+        found.put("a", asked(number), vector(number))
+    near = found.nearest("a", vector(7), count=3, now_ms=0)
+    assert near[0].asked.text == "question 7"
+    assert near[0].similarity == pytest.approx(1, abs=0.002)
+    assert [one.similarity for one in near] == sorted((one.similarity for one in near), reverse=True)
+    assert found.nearest("b", vector(7), count=3, now_ms=0) == []
+
+
+def test_the_bound_holds_and_what_was_found_stays_longest(small: int) -> None:
+    """Over all partitions together; the least recently used go first."""
+    found = Neighbours(most=10)
+    for number in range(10):
+        found.put("ab"[number % 2], asked(number), vector(number))
+    found.used("a", asked(0).key)
+    for number in range(10, 19):
+        found.put("c", asked(number), vector(number))
+    assert len(found) == 10
+    assert nearest(found, "a", 0) == ["question 0"]
+    assert nearest(found, "b", 1) == []
+
+
+def test_what_has_expired_or_was_dropped_is_not_found(small: int) -> None:
+    """And takes no place; put again it is found again, once."""
+    found = Neighbours(most=100)
+    for number in range(8):
+        found.put("a", asked(number, expires_ms=number * 10), vector(number))
+    found.drop("a", asked(7).key)
+    found.drop("a", asked(7).key)
+    left = nearest(found, "a", 2, count=8, now_ms=20)
+    assert left
+    assert "question 2" not in left
+    found.put("a", asked(5, expires_ms=500), vector(5))
+    found.put("a", asked(5, expires_ms=600), vector(5))
+    assert nearest(found, "a", 5, count=1, now_ms=400) == ["question 5"]
+    assert sum(text == "question 5" for text in nearest(found, "a", 5, count=8, now_ms=400)) == 1
+
+
+def test_many_puts_and_drops_keep_it_in_order(small: int) -> None:
+    """After any of them each question that is there finds itself, and one that is not does not."""
+    rng, found, there = Random(3), Neighbours(most=1000), set[int]()  # noqa: S311
+    for _ in range(300):
+        number = rng.randrange(40)
+        if number in there and rng.random() < 0.5:
+            found.drop("a", asked(number).key)
+            there.discard(number)
+        else:
+            found.put("a", asked(number), vector(number))
+            there.add(number)
+        assert len(found) == len(there)
+    for number in range(40):
+        assert (nearest(found, "a", number, count=1) == [f"question {number}"]) == (number in there)
