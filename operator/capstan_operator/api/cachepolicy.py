@@ -60,12 +60,10 @@ class CacheRedisSpec(Part):
 
 class CacheSemanticSpec(Part):
     """Answers to questions that mean the same, though they are worded otherwise. Only the last turn is compared: all
-    else of a request must be the very same."""
+    else of a request must be the very same. The gateway does it in its own process, for questions in English."""
 
     enabled: bool = False
     """Whether such answers are given."""
-    modelRef: CacheModelRef | None = None
-    """An LLMModel of task embed that makes the vectors. Default: the gateway does, in its own process."""
     errorBudget: Share | None = None
     """Share of its hits that may be wrong, as a decimal number in a string. The threshold is the one that was measured
     to keep it, and the tier turns itself off when what it measures says that it is not kept. Default: "0.01"."""

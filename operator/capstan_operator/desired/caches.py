@@ -66,7 +66,6 @@ def build_body(policy: Policy, spec: CachePolicySpec) -> CacheBody:
 def _semantic(spec: CacheSemanticSpec, namespace: str) -> SemanticTier:
     numbers = {"errorBudget": spec.errorBudget, "similarity": spec.similarity, "sampleRate": spec.sampleRate}
     return SemanticTier(
-        model=None if spec.modelRef is None else f"{namespace}/{spec.modelRef.name}",
         judge=None if spec.judgeRef is None else f"{namespace}/{spec.judgeRef.name}",
         verify=spec.verify,
         topK=spec.topK,
@@ -78,8 +77,6 @@ def _semantic(spec: CacheSemanticSpec, namespace: str) -> SemanticTier:
 def models_of_cache(spec: CachePolicySpec) -> Iterator[tuple[str, str, Task]]:
     """Give the models that a policy asks: the field that names each, its name, and the task that it must be of."""
     semantic = spec.semantic
-    if semantic.enabled and semantic.modelRef is not None:
-        yield "spec.semantic.modelRef.name", semantic.modelRef.name, Task.EMBED
     if semantic.enabled and semantic.judgeRef is not None:
         yield "spec.semantic.judgeRef.name", semantic.judgeRef.name, Task.CHAT
 

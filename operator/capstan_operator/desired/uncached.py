@@ -38,7 +38,5 @@ def _only_chooses(entry: ModelEntry | None) -> bool:
 
 
 def _tell_unasked(semantic: SemanticTier, around: Surroundings) -> Iterator[str]:
-    if semantic.model and (why := around.lacks(key_of(semantic.model), task=Task.EMBED)) is not None:
-        yield f"answers are given to the very same requests alone, because {why}"
     if semantic.judge and (why := around.lacks(key_of(semantic.judge), task=Task.CHAT)) is not None:
         yield f"hits are compared by their vectors alone, because {why}"

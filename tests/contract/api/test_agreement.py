@@ -230,7 +230,7 @@ CACHE_BASES: list[dict[str, Any]] = [
     {"targetSelector": {}, "ttlSeconds": 60, "scope": "User"},
     {"redis": {"enabled": True, "encryptionKeyRef": {"name": "a", "key": "b"}}},
     {"redis": {"enabled": False}},
-    {"semantic": {"enabled": True, "errorBudget": "0.05", "modelRef": {"name": "a"}}},
+    {"semantic": {"enabled": True, "errorBudget": "0.05", "judgeRef": {"name": "a"}}},
     {"semantic": {"enabled": True, "similarity": "0.9", "verify": False, "sampleRate": "1"}},
     {"bypass": {"temperatureAbove": "0.5", "headers": [{"name": "x-a", "values": ["b"]}]}},
 ]

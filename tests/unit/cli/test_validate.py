@@ -276,16 +276,17 @@ def test_a_time_zone_that_there_is_not(folder: Path, capsys: pytest.CaptureFixtu
 
 
 def test_models_that_a_cache_cannot_ask_are_warnings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A judge that is in no manifest, and a model for vectors that makes none, are told; a second cache loses."""
+    """A judge that is in no manifest, or that can be none, is told; a second cache loses."""
     limits = "  limits: [{name: a, per: Tenant, requests: 5}]\n"
     cache = policy("p", "  targetRefs: [{name: a}]\n").replace("RateLimitPolicy", "CachePolicy").replace(limits, "")
-    semantic = "  semantic: {enabled: true, modelRef: {name: a}, judgeRef: {name: z}}\n"
-    (folder / "a.yaml").write_text(model("a"))
-    (folder / "p.yaml").write_text(cache + semantic)
-    assert main(["validate", "."]) == 0
-    out = capsys.readouterr().out
-    assert "`spec.semantic.modelRef.name`: names the LLMModel 'a', which is of the task chat, not embed" in out
-    assert "`spec.semantic.judgeRef.name`: names the LLMModel 'z', which is in none of these manifests" in out
+    semantic = "  semantic: {enabled: true, judgeRef: {name: JUDGE}}\n"
+    (folder / "a.yaml").write_text(model("a") + "---\n" + model("e").rstrip("}\n") + ", task: embed}\n")
+    said = {"e": "of the task embed, not chat", "z": "in none of these manifests"}
+    for judge, why in said.items():
+        (folder / "p.yaml").write_text(cache + semantic.replace("JUDGE", judge))
+        assert main(["validate", "."]) == 0
+        line = f"`spec.semantic.judgeRef.name`: names the LLMModel '{judge}', which is {why}"
+        assert line in capsys.readouterr().out
     (folder / "q.yaml").write_text(cache.replace("name: p", "name: q"))
     assert main(["validate", "."]) == 1
     assert "where the CachePolicy 'default/p' is in force" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_everything_that_can_be_said_is_compiled() -> None:
         mode="Shadow", scope="User", ttlSeconds=60, memory={"maxBytes": 2097152, "maxEntries": 5},
         redis={"maxEntryBytes": 2048, "compression": "None", "encryptionKeyRef": {"name": "s", "key": "k"}},
         semantic={
-            "enabled": True, "modelRef": {"name": "e"}, "errorBudget": "0.05", "verify": False, "topK": 3,
+            "enabled": True, "errorBudget": "0.05", "verify": False, "topK": 3,
             "maxEntries": 9, "sampleRate": "0.5", "judgeRef": {"name": "j"},
         },
         bypass={"temperatureAbove": "0.2", "tools": False, "headers": [{"name": "x-a", "values": ["b"]}]},
@@ -76,7 +76,7 @@ def test_everything_that_can_be_said_is_compiled() -> None:
         mode=Mode.SHADOW, scope=Scope.USER, ttlSeconds=60, memory=MemoryTier(maxBytes=2097152, maxEntries=5),
         redis=RedisTier(maxEntryBytes=2048, compression=Compression.NONE),
         semantic=SemanticTier(
-            model="team/e", errorBudget=0.05, verify=False, topK=3, maxEntries=9, sampleRate=0.5, judge="team/j"
+            errorBudget=0.05, verify=False, topK=3, maxEntries=9, sampleRate=0.5, judge="team/j"
         ),
         bypass=Bypass(temperatureAbove=0.2, tools=False, headers=(HeaderMatch(name="x-a", values=("b",)),)),
         honourCacheControl=False, encryptionFile=file,
@@ -96,7 +96,7 @@ def test_a_key_of_a_secret_is_copied_for_its_own_policy() -> None:
     assert set(result.credentials.values()) == {("team", "s", "k")}
     assert len(result.credentials) == 2
     assert {str(owner) for owner in result.credential_owners.values()} == {"CachePolicy/team/x", "CachePolicy/team/y"}
-    assert body_of(make_cache(semantic={"modelRef": {"name": "e"}})).semantic is None
+    assert body_of(make_cache(semantic={"judgeRef": {"name": "e"}})).semantic is None
 
 
 def test_one_policy_enforces_on_a_model_and_one_more_is_tried() -> None:
@@ -155,11 +155,6 @@ def test_a_policy_of_the_installation_is_not_told_of_them() -> None:
 @pytest.mark.parametrize(
     ("semantic", "said"),
     [
-        ({"modelRef": {"name": "e"}}, "the very same requests alone, because the LLMModel 'e' is not there"),
-        (
-            {"modelRef": {"name": "b"}},
-            "the very same requests alone, because the LLMModel 'b' is of the task chat, not embed",
-        ),
         (
             {"judgeRef": {"name": "j"}},
             "hits are compared by their vectors alone, because the LLMModel 'j' is not there",
@@ -168,12 +163,12 @@ def test_a_policy_of_the_installation_is_not_told_of_them() -> None:
             {"judgeRef": {"name": "embed"}},
             "by their vectors alone, because the LLMModel 'embed' is of the task embed, not chat",
         ),
-        ({"modelRef": {"name": "embed"}, "judgeRef": {"name": "b"}}, "in force on 1 model"),
+        ({"judgeRef": {"name": "b"}}, "in force on 1 model"),
     ],
 )
 def test_models_that_cannot_be_asked_are_told(semantic: dict[str, Any], said: str) -> None:
-    """A model for vectors or a judge that is not there, or cannot do it, is said, and what becomes of hits; one that is
-    not asked because the tier is off is not."""
+    """A judge that is not there, or cannot do it, is said, and what becomes of hits; one that is not asked because the
+    tier is off is not."""
     models = [A, B, make_model("embed", model={"task": "embed"})]
     assert message_of(models, targetRefs=named("a"), semantic={"enabled": True, **semantic}).endswith(said)
     assert message_of(models, targetRefs=named("a"), semantic=semantic) == "in force on 1 model"
