@@ -51,7 +51,7 @@ def test_what_is_asked_is_read() -> None:
     [
         (7, "capstan", "must be an object"),
         ([], "capstan", "must be an object"),
-        ({"trimm": 1}, "capstan", "may have the fields cost, max_cost, trim only"),
+        ({"trimm": 1}, "capstan", "may have the fields cost, max_cost, prefix, trim only"),
         ({"trim": 7}, "capstan.trim", 'must be an object such as {"max_tokens": 8000}'),
         ({"trim": {}}, "capstan.trim", 'must be an object such as {"max_tokens": 8000}'),
         ({"trim": {"max_tokens": 1, "x": 1}}, "capstan.trim", 'must be an object such as {"max_tokens": 8000}'),
@@ -65,6 +65,8 @@ def test_what_is_asked_is_read() -> None:
         ({"max_cost": 10**30}, "capstan.max_cost", DOLLARS),
         ({"max_cost": 1e300}, "capstan.max_cost", DOLLARS),
         ({"cost": "yes"}, "capstan.cost", "must be true or false"),
+        ({"prefix": ""}, "capstan.prefix", "must be the name of a prefix of the model"),
+        ({"prefix": ["a"]}, "capstan.prefix", "must be the name of a prefix of the model"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_path(value: Any, param: str, must: str) -> None:
@@ -76,7 +78,7 @@ def test_a_bad_value_is_refused_by_its_path(value: Any, param: str, must: str) -
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
                     lambda inner: st.lists(inner) | st.dictionaries(
-                        st.sampled_from(["trim", "max_cost", "cost", "max_tokens", "x"]), inner)))  # fmt: skip
+                        st.sampled_from(["trim", "max_cost", "cost", "prefix", "max_tokens"]), inner)))  # fmt: skip
 def test_any_value_is_read_or_refused(value: Any) -> None:
     """Whatever JSON stands there, it is read within its bounds, or is a client's error."""
     try:

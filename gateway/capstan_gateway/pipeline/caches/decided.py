@@ -38,6 +38,7 @@ ROUTE: Final[Mapping[str, str]] = MappingProxyType(
 """Fields and properties of `request.Route`."""
 OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "prefix": "the document is the one with the prompt in it, before anybody looks for an answer",
         "trim_tokens": "the document is the trimmed one, before anybody looks for an answer",
         "max_cost": "which models may answer; what others than the one that was asked for say is not kept",
         "max_cost_header": "as `max_cost`",
