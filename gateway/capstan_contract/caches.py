@@ -58,8 +58,6 @@ class RedisTier(Document):
 class SemanticTier(Document):
     """Answers to questions that mean the same. Exactly one of `errorBudget` and `similarity` decides."""
 
-    model: str | None = Field(default=None, exclude_if=is_none)
-    """Id of the model that makes vectors; None: the gateway does, in its process."""
     errorBudget: float = Field(default=0.01, gt=0, le=0.2)
     """Share of its hits that may be wrong: the threshold is the one that was measured to keep it."""
     similarity: float | None = Field(default=None, gt=0, le=1, exclude_if=is_none)

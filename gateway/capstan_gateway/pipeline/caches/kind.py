@@ -124,8 +124,8 @@ class Caches:
         )
 
     def _alike(self, body: CacheBody, memory: MemoryEntries, shared: SharedEntries | None) -> AlikeEntries | None:
-        """Give what finds answers by meaning; a model that makes vectors is not asked yet: then nothing does."""
-        if body.semantic is None or body.semantic.model is not None:
+        """Give what finds answers by meaning."""
+        if body.semantic is None:
             return None
 
         async def entry_of(key: CacheKey) -> Entry | None:
