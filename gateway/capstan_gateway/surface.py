@@ -13,6 +13,7 @@ from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
 from capstan_gateway.pages.caches import cache_routes
+from capstan_gateway.pages.feedback import feedback_routes
 from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages
 from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.pages.usage import usage_routes
@@ -68,6 +69,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     """Make the application beside the inference routes."""
     app = FastAPI(title="Capstan gateway", redoc_url=None)
     app.include_router(model_routes(gateway.current))
+    app.include_router(feedback_routes(gateway.caches))
     app.include_router(response_routes(gateway.stores.responses, gateway.memory, gateway.deps.executor))
     app.include_router(health_routes(gateway.not_ready, gateway.notes, admin_guard(gateway, apart=False).tells))
     if gateway.settings.admin_port is None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request
 
+from capstan_contract.caches import CACHE_KIND
 from capstan_gateway.caches.key import model_of
 from capstan_gateway.caches.port import CacheKey, Entry, Tier
 from capstan_gateway.caches.purges import MOST_NAME, Purge, What, read_key
@@ -19,10 +20,12 @@ log = logging.getLogger(__name__)
 
 NO_REDIS: Final = "no Redis is shared: each gateway replica has to be asked"
 REDIS_AWAY: Final = "Redis does not answer: it is told when it is back; until then each gateway replica has to be asked"
+NOT_TOLD: Final = "Redis does not answer, and tells no other replica: ask again when it is back"
 
 
 def cache_routes(caches: Caches, current: Callable[[], Runtime | None]) -> APIRouter:
-    """POST /admin/cache/purge, GET /admin/cache/stats and /admin/cache/entry: nothing that was asked or answered."""
+    """POST /admin/cache/purge and /admin/cache/reset, GET /admin/cache/stats and /admin/cache/entry: nothing that was
+    asked or answered."""
     router = APIRouter(tags=["admin"])
 
     @router.post("/admin/cache/purge")
@@ -39,6 +42,23 @@ def cache_routes(caches: Caches, current: Callable[[], Runtime | None]) -> APIRo
             said["value"] = wanted.value
         if not everywhere:
             said["note"] = REDIS_AWAY if caches.report().shared else NO_REDIS
+        return said
+
+    @router.post("/admin/cache/reset")
+    async def reset(request: Request) -> dict[str, Any]:
+        """Have what was measured of a `policy`'s hits by meaning (NAMESPACE/NAME) begin anew: a tier that has turned
+        itself off is on again. `everywhere` as for a purge."""
+        policy = _policy_of(await request.body())
+        everywhere = await caches.reset(f"{CACHE_KIND}/{policy}")
+        if everywhere is None:
+            raise InvalidRequest(
+                "there is no CachePolicy of this name with `semantic` in force", status=404, code="policy_not_found",
+                param="policy",
+            )  # fmt: skip
+        log.info("what was measured of a cache begins anew", extra={"policy": policy, "everywhere": everywhere})
+        said: dict[str, Any] = {"object": "cache.reset", "policy": policy, "everywhere": everywhere}
+        if not everywhere:
+            said["note"] = NOT_TOLD if caches.report().shared else NO_REDIS
         return said
 
     @router.get("/admin/cache/stats")
@@ -97,6 +117,20 @@ def _purge_of(body: bytes, runtime: Runtime | None) -> Purge:
     if name == What.ENTRY:
         return Purge(What.ENTRY, _key_of(value, name).text)
     return Purge(What.MODEL, _model_id(value, runtime)) if name == What.MODEL else Purge(What.TENANT, value)
+
+
+def _policy_of(body: bytes) -> str:
+    """Read which policy is meant. Raises InvalidRequest."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest("the body is no JSON") from None
+    if not isinstance(document, dict) or list(document) != ["policy"]:
+        raise InvalidRequest("the body must be an object with exactly `policy`", code="invalid_value")
+    policy = document["policy"]
+    if not isinstance(policy, str) or not 0 < len(policy) <= MOST_NAME or policy.count("/") != 1:
+        raise _invalid("policy", "must be the namespace and the name of a CachePolicy, with a slash between them")
+    return policy
 
 
 def _key_of(text: str, param: str) -> CacheKey:

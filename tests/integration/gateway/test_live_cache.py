@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
 from capstan_gateway.caches.semantic.evidence import LEAST_SAMPLES
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import RunningGateway, entry, running_gateway
+from support.redis_server import redis_server
 from support.wait import eventually
 
 ID = "CachePolicy/t/c"
@@ -119,13 +121,18 @@ Start = Callable[..., Any]
 @pytest.fixture
 async def rig(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
     """Start it with a policy."""
-    from contextlib import AsyncExitStack
-
     async with AsyncExitStack() as stack:
 
-        async def start(*models: ModelEntry, policy: CacheBody | None = None, **settings: Any) -> Rig:
+        async def start(
+            *models: ModelEntry, policy: CacheBody | None = None, folder: str = "a", **settings: Any
+        ) -> Rig:
+            (tmp_path / folder).mkdir()
             running = running_gateway(
-                tmp_path, cached(upstream), *models, policies=(cache_entry("t", "c", policy or body()),), **settings
+                tmp_path / folder,
+                cached(upstream),
+                *models,
+                policies=(cache_entry("t", "c", policy or body()),),
+                **settings,
             )
             gateway = await stack.enter_async_context(running)
             client = await stack.enter_async_context(httpx2.AsyncClient(base_url=gateway.url, timeout=30))
@@ -166,6 +173,26 @@ async def test_a_tier_whose_hits_are_right_stays_on(rig: Any, upstream: FakeUpst
     assert (one.counts.wrong, one.counts.semanticOff) == (0, False)
     assert one.samples("right") == 11
     assert len(upstream.requests) == 12
+
+
+@pytest.mark.redis
+async def test_replicas_turn_it_off_together(rig: Any, tmp_path: Path) -> None:
+    """With Redis what one replica finds is counted for all: the other one, which has seen no hit, is off as well, says
+    so in its report, and gives nothing by meaning; until a person says otherwise at either of them."""
+    with redis_server(tmp_path) as server:
+        settings = {"redis_url": server.url, "redis_limit_seconds": 2.0}
+        one: Rig = await rig(**settings)
+        other: Rig = await rig(folder="b", **settings)
+        hits, number = 0, 0
+        while not one.counts.semanticOff:
+            hits += (await one.ask(number)).headers["x-cache"] == "hit-semantic"
+            await one.compared(hits)
+            number += 1
+        await eventually(lambda: other.counts.semanticOff, what="the other replica hears of it")
+        assert (other.counts.sampled, other.counts.wrong) == (LEAST_SAMPLES, LEAST_SAMPLES)
+        assert [(await other.ask(900 + turn)).headers["x-cache"] for turn in range(3)] == ["miss"] * 3
+        assert await other.gateway.gateway.caches.reset(ID) is True
+        await eventually(lambda: not one.counts.semanticOff, what="the reset is heard")
 
 
 async def test_what_a_hit_costs_to_compare_is_on_no_bill(rig: Any, upstream: FakeUpstream) -> None:
@@ -254,3 +281,42 @@ async def test_a_model_that_fails_says_nothing_about_a_hit(rig: Any, upstream: F
     assert (await one.ask(1)).headers["x-cache"] == "hit-semantic"
     await eventually(lambda: one.samples("failed") == 1)
     assert one.counts.sampled == 0
+
+
+async def test_a_person_turns_it_on_again(rig: Any, tmp_path: Path) -> None:
+    """A tier that has turned itself off is on again when somebody with the admin credential says so, and measures
+    anew; a policy that is not there, or compares nothing, is an error that says so."""
+    file = tmp_path / "admin-key"
+    file.write_text("the-key-of-the-admin-which-is-long")
+    admin = {"authorization": "Bearer the-key-of-the-admin-which-is-long"}
+    one: Rig = await rig(admin_key_file=file)
+    hits, number = 0, 0
+    while not one.counts.semanticOff:
+        hits += (await one.ask(number)).headers["x-cache"] == "hit-semantic"
+        await one.compared(hits)
+        number += 1
+    page = "/admin/cache/reset"
+    assert (await one.client.post(page, json={"policy": "t/c"})).status_code == 401
+    for body, status in (({"policy": "t/x"}, 404), ({"policy": "c"}, 400), ({"policies": "t/c"}, 400), ([], 400)):
+        said = await one.client.post(page, json=body, headers=admin)
+        assert said.status_code == status, said.text
+    said = await one.client.post(page, json={"policy": "t/c"}, headers=admin)
+    assert said.json()["everywhere"] is False
+    assert (one.counts.sampled, one.counts.semanticOff) == (0, False)
+    one.alike.entries.clear()
+    words = [(await one.ask(100 + number)).headers["x-cache"] for number in range(2)]
+    assert words == ["miss", "hit-semantic"]
+
+
+async def test_a_report_asks_for_more_likeness_and_leaves_the_rate_alone(rig: Any, upstream: FakeUpstream) -> None:
+    """A hit by meaning that a client reports is evicted; when the same is kept again, as alike is not alike enough. The
+    rate is of hits that were chosen by chance, and has nothing of it."""
+    one: Rig = await rig(policy=body(semantic={"sampleRate": 0.0}))
+    await one.ask(0)
+    hit = await one.ask(1)
+    assert hit.headers["x-cache"] == "hit-semantic"
+    report = {"cache_key": hit.headers["x-cache-key"], "wrong": True}
+    assert (await one.client.post("/v1/feedback", json=report)).status_code == 200
+    assert (await one.ask(0)).headers["x-cache"] == "miss"
+    assert (await one.ask(1)).headers["x-cache"] == "miss"
+    assert (one.counts.sampled, one.counts.wrong) == (0, 0)

@@ -96,11 +96,12 @@ class Ledger:
         self.places.note((key,), similarity, wrong=True, reported=True)
         await self._tell(sampled=0, wrong=0, event=Event((key, key), similarity, reported=True))
 
-    async def reset(self) -> None:
-        """Begin anew: a person has said so."""
+    async def reset(self) -> bool:
+        """Begin anew: a person has said so. True when all replicas hear of it, False: it is this one's alone."""
         self._forget()
-        if self.shared is not None:
-            self._take(await self.shared.reset(seen=self._at))
+        totals = None if self.shared is None else await self.shared.reset(seen=self._at)
+        self._take(totals)
+        return totals is not None
 
     @property
     def is_due(self) -> bool:
@@ -108,7 +109,7 @@ class Ledger:
         return self.shared is not None and self.now_ms() - self._asked_ms >= REFRESH_MS
 
     async def refresh(self) -> None:
-        """Ask that."""
+        """Ask that, where there is somebody to ask."""
         self._asked_ms = self.now_ms()
         await self._tell(sampled=0, wrong=0, event=None)
 

@@ -9,7 +9,7 @@ from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.limits import Mode
-from capstan_gateway.caches.key import identity_of
+from capstan_gateway.caches.key import identity_of, partition_of, tenant_of
 from capstan_gateway.caches.lending import CacheBytes
 from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import AlikeEntries, CacheKey, Entry, SharedEntries, Tier
@@ -172,14 +172,11 @@ class Caches:
             if room.alike is not None:
                 room.alike.drop_where(lambda one: one == key)
 
-    async def reset(self, id: str) -> bool:
-        """Have what was measured of a policy's hits by meaning begin anew; False where there is no such policy, or it
-        has no hits by meaning."""
+    async def reset(self, id: str) -> bool | None:
+        """Have what was measured of a policy's hits by meaning begin anew. True when all replicas hear of it, False: it
+        is this one's alone; None where there is no such policy, or it has no hits by meaning."""
         known = self._lives.get(id)
-        if known is None or id not in self._bodies:
-            return False
-        await known[1].reset()
-        return True
+        return None if known is None or id not in self._bodies else await known[1].reset()
 
     def retain(self, config: GatewayConfig) -> None:
         """Forget what is of no policy of the config that is in use now."""
@@ -208,6 +205,20 @@ class Caches:
                 if room.shared is not None:
                     await room.shared.drop((key,))
         return everywhere
+
+    async def report_wrong(self, key: CacheKey, tenant: str, similarity: float | None) -> bool | None:
+        """Take the word of a tenant that an answer was wrong: it is purged. `similarity` is what it was told, of a hit
+        by meaning. Gives what `purge` gives; None where nothing of this tenant's is kept under the key."""
+        whose = tenant_of(key.partition)
+        if all(whose != partition_of(tenant=tenant, user=None, secret=room.secret) for _, room in self.rooms()):
+            return None
+        keeping = {id for id, _, _ in await self.find(key)}
+        keeping |= {id for id, (_, live) in self._lives.items() if live.knows(key)}
+        if not keeping and not any(room.is_down for _, room in self.rooms()):
+            return None
+        for id in keeping & self._lives.keys():
+            await self._lives[id][1].report(key, similarity)
+        return await self.purge(Purge(What.ENTRY, key.text))
 
     async def find(self, key: CacheKey) -> Sequence[tuple[str, Tier, Entry]]:
         """Give what is kept under a key: the id of each policy that has something, where that is, and what it is."""

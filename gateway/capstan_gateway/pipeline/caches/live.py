@@ -126,14 +126,21 @@ class Live:
     async def is_on(self) -> bool:
         """Whether hits by meaning may be given. What other replicas know is asked for in the background, but for the
         first time: a tier that is off is off for a replica that has just begun."""
-        if self.ledger.is_due:
-            if self._known:
-                self._start(self.ledger.refresh())
-            else:
-                self._known = True
-                await self.ledger.refresh()
-            self._cells.show(self.ledger)
+        if self._known:
+            self.hear()
+        else:
+            self._known = True
+            await self._hear()
         return not self.ledger.off
+
+    def hear(self) -> None:
+        """Ask what other replicas know, in the background: also where nobody asks for anything here."""
+        if self.ledger.is_due:
+            self._start(self._hear())
+
+    async def _hear(self) -> None:
+        await self.ledger.refresh()
+        self._cells.show(self.ledger)
 
     def admits(self, found: Found) -> bool:
         """Whether nothing is known against this one."""
@@ -160,16 +167,21 @@ class Live:
         for the same share as when hits are given."""
         return self._watched(ask, Hit(question, found), real)
 
+    def knows(self, key: CacheKey) -> bool:
+        """Whether this entry was a hit by meaning lately."""
+        return key.text in self._recent
+
     async def report(self, key: CacheKey, similarity: float | None) -> None:
         """Take the word of a client that an answer was wrong; `similarity` as it was told to it."""
         known = max(self._recent.pop(key.text, 0.0), similarity or 0.0)
         if known:
             await self.ledger.reported(key.text, known)
 
-    async def reset(self) -> None:
-        """Begin anew: a person says so."""
-        await self.ledger.reset()
+    async def reset(self) -> bool:
+        """Begin anew: a person says so. True when all replicas hear of it."""
+        everywhere = await self.ledger.reset()
         self._cells.show(self.ledger)
+        return everywhere
 
     async def _watched(self, ask: Ask, hit: Hit, real: Entry | None) -> None:
         if real is None or real.form is not Form.ANSWER:
@@ -295,6 +307,7 @@ def told(counts: CacheCounts, live: Live | None) -> CacheCounts:
     """Give what a policy says of itself, with what was seen of its hits by meaning; what others know is asked for."""
     if live is None:
         return counts
+    live.hear()
     ledger = live.ledger
     return counts.model_copy(update={"sampled": ledger.sampled, "wrong": ledger.wrong, "semanticOff": ledger.off})
 
