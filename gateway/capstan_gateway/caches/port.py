@@ -6,8 +6,9 @@ from typing import Final, NamedTuple, Protocol
 
 from capstan_gateway.tokens.usage import Usage
 
-OWN_BYTES: Final = 512
-"""What an entry takes in memory beside its texts: the objects around it, its place among the others."""
+OWN_BYTES: Final = 1024
+"""What an entry takes in memory beside its texts: its key, the objects around it, its place among the others. Measured:
+940 to 970 bytes of resident memory for an entry of its own tenant (bench/caches.py)."""
 
 
 class Tier(StrEnum):

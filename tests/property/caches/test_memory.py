@@ -1,5 +1,7 @@
 """Entries in memory: never more than the bounds, never one that has expired, always the newest of a key."""
 
+import gc
+import tracemalloc
 from typing import Any
 
 from hypothesis import given
@@ -9,6 +11,7 @@ from capstan_gateway.caches.lending import CacheBytes
 from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import OWN_BYTES, CacheKey, Entry, Form
 from capstan_gateway.memory import MemoryBudget
+from capstan_gateway.tokens.usage import Usage
 
 KEYS = st.integers(0, 7).map(lambda number: CacheKey("p", "m", bytes([number])))
 STEPS = st.lists(
@@ -90,3 +93,28 @@ def test_requests_have_the_memory_that_they_need_of_what_caches_hold(puts: list[
     assert share.grow(needed) is MemoryBudget(100_000).share().grow(needed)
     assert budget.held <= budget.limit
     assert account.held == sum(one.bytes for one in caches)
+
+
+def test_the_bytes_that_are_counted_are_at_least_those_that_are_taken() -> None:
+    """Under a load of new entries that push out old ones the memory that they take stays within the bound."""
+    bound = 2 * 1024**2
+    memory = MemoryEntries(max_bytes=bound, max_entries=10**6, now_ms=lambda: 0)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(6000):
+            key = CacheKey(f"{number:032x}-{number:032x}", f"{number:016x}", number.to_bytes(32, "big"))
+            body = bytes(number % 3000)
+            usage = Usage(1000 + number, 2000 + number)
+            memory.put(
+                key, Entry(Form.ANSWER, body, bytes(16), 10**12 + number, 10**13 + number, usage, 10**6 + number)
+            )
+        del key, body, usage
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert memory.evicted > 0
+    assert memory.bytes <= bound
+    assert 0.6 * memory.bytes < taken <= memory.bytes
