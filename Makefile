@@ -16,7 +16,7 @@ export PYTHON VENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-guards bench-prefix \
+.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-guards bench-cache bench-prefix \
         bench-failover bench-profile soak \
         crds compatibility train-guards eval-guards lock vllm-venv clean
 
@@ -86,6 +86,9 @@ bench-profile: $(VENV)/.installed-dev ## where the gateway's microseconds go, la
 
 bench-guards: $(VENV)/.installed-dev ## what guards cost: detectors, streams, governed requests with guards and without
 	@$(BIN)/python bench/guards.py $(ARGS)
+
+bench-cache: $(VENV)/.installed-dev ## what hits of a cache take, what a miss costs, what an entry takes in memory
+	@$(BIN)/python bench/caches.py $(ARGS)
 
 bench-prefix: $(VENV)/.installed-dev ## prefix affinity on the Mooncake trace: cache hits, time to the first token
 	@$(BIN)/python bench/prefix_replay.py $(ARGS)

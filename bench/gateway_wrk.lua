@@ -6,6 +6,15 @@ for line in string.gmatch(os.getenv("BENCH_HEADERS"), "[^\n]+") do
   wrk.headers[name] = value
 end
 
+-- Of so many different prompts, if that is asked for.
+local prompts, number = tonumber(os.getenv("BENCH_PROMPTS") or "1"), tonumber(os.getenv("BENCH_FIRST") or "0")
+if prompts > 1 then
+  function request()
+    number = number + 1
+    return wrk.format(nil, nil, nil, (string.gsub(wrk.body, "foxes", "foxes " .. math.floor(number % prompts), 1)))
+  end
+end
+
 function done(summary, latency, requests)
   local bad = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status
             + summary.errors.timeout
