@@ -12,6 +12,7 @@ Numbers are compared as they are written: 1 and 1.0 are two, because an engine m
 """
 
 import json
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -27,6 +28,7 @@ from capstan_gateway.caches.port import CacheKey
 DIGEST_BYTES: Final = 32
 PARTITION_BYTES: Final = 16
 _MODEL_BYTES: Final = 8
+_LENGTHS: Final = struct.Struct(">9Q")
 MOST_BYTES: Final = 1024**2
 """Of a request that is looked for: larger ones hardly ever come twice, and to put one in order takes milliseconds."""
 
@@ -182,11 +184,9 @@ def key_of(
         partition.encode(), identity, contents.encode(), upstream_name.encode(), name.encode(), path, form.encode(),
         _written(headers) if headers else b"", asked,
     )  # fmt: skip
-    digest = blake2b(key=secret, digest_size=DIGEST_BYTES, person=b"request")
-    for part in parts:
-        # Each with its length in front: no two requests run into each other.
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
+    # Their lengths in front: no two requests run into each other.
+    whole = b"".join((_LENGTHS.pack(*map(len, parts)), *parts))
+    digest = blake2b(whole, key=secret, digest_size=DIGEST_BYTES, person=b"request")
     return CacheKey(partition, model, digest.digest())
 
 

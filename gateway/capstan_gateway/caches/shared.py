@@ -6,7 +6,8 @@
 The partition is the hash tag: all keys of one partition are in one slot of a Redis Cluster. No call raises, and none
 waits longer than the links' deadline; while Redis is known to be away none waits at all. What is large has connections
 of its own, with a longer deadline: a reply of megabytes would hold up all the small ones behind it, and they would be
-late for no fault of Redis'.
+late for no fault of Redis'. Measured with four readers of 2 MiB beside it, small looks took 28 to 77 ms on one
+connection and 5 to 12 ms apart, most of that the reading of the large ones.
 """
 
 import asyncio
