@@ -30,7 +30,9 @@ from capstan_contract.guards import (
     GuardBody,
     KeywordsGuard,
     OnError,
+    PiiEntity,
     PiiGuard,
+    PiiKind,
     RegexGuard,
     RegexPattern,
     Source,
@@ -599,6 +601,30 @@ async def test_a_check_asks_nobody_about_what_a_policy_keeps_back(
     assert [(one["guard"], one["reason"]) for one in told["failed"]] == ([("asks", "not-asked")] if blocks else [])
     assert [one["guard"] for one in told["guards"]] == ["PII", "finds"]
     assert (told["action"], told["policies"]) == (action.value, ["t/g"])
+
+
+@pytest.mark.parametrize("action", [Action.REDACT, Action.BLOCK])
+async def test_a_check_of_an_answer_shows_nobody_what_was_asked_as_it_came(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, action: Action
+) -> None:
+    """Who judges the answer sees of the question what the installation's policy leaves of it; nothing where that lets
+    nothing pass. A check counts nothing."""
+    asked = Asked()
+    entities = (PiiEntity(type=PiiKind.EMAIL, action=action),)
+    floor = policy(pii(action=Action.REDACT, entities=entities), name="floor", floor=True)
+    own = guard_entry("t", "g", GuardBody(output=(keywords("asks", sources=(Source.TEXT,)),)))
+    model = guarded(upstream, policies=(floor.id, ID))
+    body = {"input": "done", "stage": "output", "messages": MESSAGES}
+    with keywords_by(monkeypatch, lambda said: None, lambda said: asked):  # noqa: ARG005
+        async with running_gateway(tmp_path, model, policies=[floor, own]) as gateway:
+            found = await post(gateway, "/v1/guard/check", body)
+            decided = {"policy": "t/floor", "guard": "pii", "stage": "input", "mode": "enforce"}
+            for word in ("redacted", "blocked"):
+                assert gateway.metric("gateway_guard_decisions_total", **decided, decision=word) == 0
+    shown = [case.ask.request.document["messages"][0]["content"] for case in asked.cases]
+    assert shown == ([] if action is Action.BLOCK else ["write to [EMAIL_1]"])
+    assert [one["reason"] for one in found.json()["failed"]] == (["not-asked"] if action is Action.BLOCK else [])
+    assert "x-capstan-guard" not in found.headers
 
 
 async def test_a_check_of_an_answer_begins_at_the_model(tmp_path: Path, upstream: FakeUpstream) -> None:

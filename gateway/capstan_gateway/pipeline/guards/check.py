@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from capstan_contract.guards import Action, ConfidenceGuard, Source, Stage
 from capstan_gateway.documents import to_json
-from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.errors import GuardBlocked, GuardUnavailable, InvalidRequest
 from capstan_gateway.headers import JSON
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
@@ -23,6 +23,7 @@ from capstan_gateway.pipeline.guards.needs import Judging
 from capstan_gateway.pipeline.guards.output import answer_pieces
 from capstan_gateway.pipeline.guards.pieces import Piece, Place
 from capstan_gateway.pipeline.guards.reading import read_pieces
+from capstan_gateway.pipeline.guards.redacting import redact_request, redacting
 from capstan_gateway.pipeline.guards.stage import Decision, Failed
 from capstan_gateway.pipeline.layers import Order, compose
 from capstan_gateway.pipeline.reply import Reply, WholeReply
@@ -86,11 +87,10 @@ async def _told_by_all(guarding: Sequence[GuardLayer], ask: Ask, stage: Stage) -
     # NB: what is asked comes to the outermost one first, and what is answered last.
     outward = stage is Stage.OUTPUT
     pieces, answer = await _read(ask, stage, guarding[0])
-    if outward:
-        ask.request = ask.request.rewritten(_asked(ask.request.document))
+    asks = await _let_in(guarding, ask) if outward else True
     told: list[_Told] = []
     for layer in reversed(guarding) if outward else guarding:
-        one, pieces = await _told(layer, ask, stage, pieces, answer, asks=not any(said.ends for said in told))
+        one, pieces = await _told(layer, ask, stage, pieces, answer, asks=asks and not any(said.ends for said in told))
         told.append(one)
     return told[::-1] if outward else told
 
@@ -106,6 +106,17 @@ async def _read(ask: Ask, stage: Stage, layer: GuardLayer) -> tuple[Sequence[Pie
         return found.texts, None
     answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
     return [Piece(one.text, one.source, Place(None, "input")) for one in answer_pieces(answer)], answer
+
+
+async def _let_in(guarding: Sequence[GuardLayer], ask: Ask) -> bool:
+    """Have the ask hold what was asked for the answer that is checked, as those may be shown it who judge the answer;
+    False where they may not."""
+    ask.request = ask.request.rewritten(_asked(ask.request.document))
+    try:
+        await redact_request(redacting((ask.model,)), ask, recorded=False)
+    except (GuardBlocked, GuardUnavailable):
+        return False
+    return True
 
 
 def _asked(document: Mapping[str, Any]) -> Document:

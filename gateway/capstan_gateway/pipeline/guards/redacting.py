@@ -25,14 +25,20 @@ def redacting(models: Iterable[ServedModel], *, but: Sequence[object] = ()) -> l
     return list(found.values())
 
 
-async def redacted(layers: Iterable[GuardLayer], ask: Ask, pieces: Sequence[Piece]) -> Sequence[Piece]:
-    """Give the pieces as they may be shown. Raises GuardBlocked or GuardUnavailable."""
+async def redacted(
+    layers: Iterable[GuardLayer], ask: Ask, pieces: Sequence[Piece], *, recorded: bool = True
+) -> Sequence[Piece]:
+    """Give the pieces as they may be shown. Raises GuardBlocked or GuardUnavailable.
+
+    `recorded`: whether what is found counts, and is told the client.
+    """
     for layer in layers:
         judging = Judging(
             policy=layer.policy, shared=layer.shared, counts=layer.counts, ask=ask, everywhere=layer.everywhere
         )
         decision = await judging.decide(layer.redacts, pieces, redactor=judging.redactor)
-        judging.record(decision, pieces)
+        if recorded:
+            judging.record(decision, pieces)
         if (found := decision.blocks) is not None:
             raise blocked(found.guard, param=None, said=found.message)
         if (failed := decision.closes) is not None:
@@ -43,13 +49,13 @@ async def redacted(layers: Iterable[GuardLayer], ask: Ask, pieces: Sequence[Piec
     return pieces
 
 
-async def redact_request(layers: Sequence[GuardLayer], ask: Ask) -> None:
+async def redact_request(layers: Sequence[GuardLayer], ask: Ask, *, recorded: bool = True) -> None:
     """Have the ask's request hold its texts as they may be shown. Raises as `redacted` does."""
     if not layers:
         return
     request, executor = ask.request, layers[0].shared.deps.executor
     texts = (await read_pieces(request.document, request.came, executor)).texts
-    written = await redacted(layers, ask, texts)
+    written = await redacted(layers, ask, texts, recorded=recorded)
     changed = await with_pieces(request.document, written, texts, request.came, executor)
     if changed is not None:
         ask.request = request.rewritten(changed)
