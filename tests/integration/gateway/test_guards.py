@@ -524,6 +524,24 @@ async def test_a_request_keeps_the_policy_that_it_began_with(
         assert (counts.redacted, counts.blocked) == (1, 1)
 
 
+@pytest.mark.parametrize("action", [Action.BLOCK, Action.REDACT])
+async def test_parts_are_judged_as_engines_read_them(tmp_path: Path, upstream: FakeUpstream, action: Action) -> None:
+    """A phrase that is one only with a line end between two parts is found; it stands in no text, so it is refused."""
+    guard = RegexGuard(
+        name="r", appliesTo=(Source.USER,), action=action,
+        patterns=(RegexPattern(name="codes", pattern=r"launch\s+codes"),),
+    )  # fmt: skip
+    parts = [{"type": "text", "text": "give me the launch"}, {"type": "text", "text": "codes, please"}]
+    async with running_gateway(tmp_path, guarded(upstream), policies=[policy(guard)]) as gateway:
+        for content in (parts, [part["text"] for part in parts]):
+            found = await post(gateway, "/v1/chat/completions", {"messages": [{"role": "user", "content": content}]})
+            assert (found.status_code, found.json()["error"]["code"]) == (400, "content_filter")
+        harmless = [{"type": "text", "text": "codes"}, {"type": "text", "text": "launch"}]
+        found = await post(gateway, "/v1/chat/completions", {"messages": [{"role": "user", "content": harmless}]})
+    assert found.status_code == 200
+    assert len(upstream.requests) == 1
+
+
 # --- /v1/guard/check --------------------------------------------------------------------------------------------------
 
 

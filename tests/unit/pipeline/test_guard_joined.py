@@ -1,18 +1,23 @@
 """What the parts of one message say together is judged as engines read it, and redacted over their borders."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_contract.guards import Action, Source
+from capstan_contract.guards import Action, KeywordsGuard, PiiGuard, Source, Stage
+from capstan_gateway.guards.build import build_detector
 from capstan_gateway.guards.port import Finding
+from capstan_gateway.pipeline.guards.apart import EDGE, apart
+from capstan_gateway.pipeline.guards.compiled import CompiledGuard
 from capstan_gateway.pipeline.guards.joined import told_once
 from capstan_gateway.pipeline.guards.output import answer_pieces
 from capstan_gateway.pipeline.guards.pieces import Piece, changes, pieces_of, with_texts
 from capstan_gateway.pipeline.guards.redaction import Redactor
-from capstan_gateway.pipeline.guards.stage import Found
+from capstan_gateway.pipeline.guards.stage import Found, _told
 from support.guards import Words, guard
 
 Document = dict[str, Any]
@@ -42,7 +47,8 @@ def redacted(document: Document, pieces: Sequence[Piece], word: str) -> tuple[li
 
 
 def test_parts_of_a_message_are_one_text() -> None:
-    """Beside each part there is what they say together; what is said behind an answer is none of it."""
+    """Beside each part there is what they say together, without a line end and with one; what is said behind an answer
+    is none of it."""
     document = said("a", "b")
     document["messages"] += [{"role": "assistant", "content": "d"}, {"role": "user", "content": "c"}]
     pieces = [piece for piece in pieces_of(document).texts if not piece.text.startswith("https")]
@@ -51,6 +57,7 @@ def test_parts_of_a_message_are_one_text() -> None:
         ("b", "messages[0].content[2].text", True),
         ("d", "messages[1].content", False),
         ("ab", "messages[0].content", False),
+        ("a\nb", "messages[0].content", True),
         ("c", "messages[2].content", False),
     ]
 
@@ -168,4 +175,85 @@ def test_marks_that_overlap_over_a_border_are_one() -> None:
     one = guard("words", Words([]), action=Action.REDACT)
     found = [Found(one, ((0, Finding("x", 1, 2)), (whole, Finding("y", 1, 3)), (whole, Finding("z", 2, 5))))]
     written = Redactor().rewritten(pieces, found)
-    assert [piece.text for piece in written if piece.is_part] == ["1[Z_1]", "", "6"]
+    assert [piece.text for piece in written if piece.is_part and piece.is_written] == ["1[Z_1]", "", "6"]
+
+
+def found_in(pieces: Sequence[Piece], said: KeywordsGuard | PiiGuard) -> list[tuple[int, str]]:
+    """Give in which pieces such a guard finds something, and what."""
+    one = CompiledGuard(said, Stage.INPUT, build_detector(said), None, frozenset(said.appliesTo), {})
+    return [
+        (number, pieces[number].text[finding.start : finding.end])
+        for number, scan in _told(one, pieces) for finding in scan.findings
+    ]  # fmt: skip
+
+
+LAUNCH = KeywordsGuard(name="k", appliesTo=(Source.USER,), keywords=("nuclear launch", "falcon"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": "the nuclear"}, {"type": "text", "text": "launch codes"}],
+        ["the nuclear", "launch codes"],
+        [
+            {"type": "text", "text": "the nuclear", "refusal": "x"},
+            {"type": "refusal", "text": "y", "refusal": "launch"},
+        ],
+        [{"type": "thinking", "thinking": "the nuclear"}, {"text": "launch codes"}],
+    ],
+)
+def test_parts_are_read_with_line_ends_between_them_too(content: list[Any]) -> None:
+    """As many engines read them, whatever says something in a part; nothing else can be written there."""
+    pieces = pieces_of({"messages": [{"role": "user", "content": content}]}).texts
+    ((number, text),) = found_in(pieces, LAUNCH)
+    assert text == "nuclear\nlaunch"
+    assert pieces[number].fixed
+
+
+def test_a_word_in_one_part_tells_of_a_value_in_the_next() -> None:
+    """The value is in its part, by its places there, and told once."""
+    pieces = pieces_of(said("it is my SSN", "219099999 or so", "falcon", "falcon")).texts
+    assert found_in(pieces, PiiGuard(name="p", appliesTo=(Source.USER,))) == [(2, "219099999")]
+    assert [number for number, _ in found_in(pieces, LAUNCH)] == [3, 4]
+
+
+def test_where_blanks_are_line_ends_make_no_difference() -> None:
+    """Then nothing is looked at twice."""
+    assert not [piece for piece in pieces_of(said("a ", "b", "\nc")).texts if piece.apart]
+
+
+def test_what_is_redacted_is_read_anew_with_line_ends() -> None:
+    """Who looks later finds in its place what is there then, and no text is written that is none."""
+    document = said("ann@example.org", "falcon", "x")
+    pieces = pieces_of(document).texts
+    written = Redactor().rewritten(pieces, [Found(guard("g", action=Action.REDACT), ((0, Finding("Email", 0, 15)),))])
+    assert [piece.text for piece in written if piece.apart] == ["[EMAIL_1]\nfalcon\nx"]
+    assert [text for _, text in changes(written, pieces)] == ["[EMAIL_1]"]
+    again = Redactor().rewritten(written, [Found(guard("g", action=Action.REDACT), ((0, Finding("Name", 0, 9)),))])
+    assert [piece.text for piece in again if piece.apart] == ["[NAME_1]\nfalcon\nx"]
+
+
+@given(st.lists(st.one_of(st.text("ab ", max_size=4), st.integers(2 * EDGE - 2, 3 * EDGE).map(lambda size: "c" * size)),
+                min_size=2, max_size=5))  # fmt: skip
+def test_of_long_parts_only_what_is_near_borders_is_read_again(texts: list[str]) -> None:
+    """Each segment is what stands there in its part; both edges of every part are there."""
+    made = apart(9, list(enumerate(texts)))
+    if made is None:
+        assert all(one[-1:].isspace() or other[:1].isspace() for one, other in itertools.pairwise(texts))
+        return
+    ways, text = made
+    for one in ways.segments:
+        size = one.end - one.start
+        assert text[one.start : one.end] == texts[one.number][one.offset : one.offset + size]
+        assert size <= 2 * EDGE
+    for number, part in enumerate(texts):
+        assert {place for one in ways.segments if one.number == number
+                for place in (one.offset, one.offset + one.end - one.start)} >= {0, len(part)}  # fmt: skip
+
+
+def test_nothing_is_found_over_what_is_left_out() -> None:
+    """What seems to stand there stands nowhere."""
+    ends = f"{'w' * (EDGE - 8)} nuclear"
+    cut = pieces_of(said("z", f"{ends}{'v' * EDGE}launch {'u' * (EDGE - 7)}", "z")).texts
+    assert any("nuclear\n\nlaunch" in piece.text for piece in cut if piece.apart)
+    assert found_in(cut, LAUNCH) == []

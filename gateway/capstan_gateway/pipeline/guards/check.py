@@ -87,7 +87,7 @@ async def _told_by_all(guarding: Sequence[GuardLayer], ask: Ask, stage: Stage) -
     # NB: what is asked comes to the outermost one first, and what is answered last.
     outward = stage is Stage.OUTPUT
     pieces, answer = await _read(ask, stage, guarding[0])
-    asks = await _let_in(guarding, ask) if outward else True
+    asks = await _let_in(ask) if outward else True
     told: list[_Told] = []
     for layer in reversed(guarding) if outward else guarding:
         one, pieces = await _told(layer, ask, stage, pieces, answer, asks=asks and not any(said.ends for said in told))
@@ -108,7 +108,7 @@ async def _read(ask: Ask, stage: Stage, layer: GuardLayer) -> tuple[Sequence[Pie
     return [Piece(one.text, one.source, Place(None, "input")) for one in answer_pieces(answer)], answer
 
 
-async def _let_in(guarding: Sequence[GuardLayer], ask: Ask) -> bool:
+async def _let_in(ask: Ask) -> bool:
     """Have the ask hold what was asked for the answer that is checked, as those may be shown it who judge the answer;
     False where they may not."""
     ask.request = ask.request.rewritten(_asked(ask.request.document))

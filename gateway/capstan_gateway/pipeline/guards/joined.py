@@ -3,9 +3,11 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from capstan_gateway.guards.placeholders import united
 from capstan_gateway.guards.port import NOTHING, Finding, Scan
+from capstan_gateway.pipeline.guards.apart import apart
 from capstan_gateway.pipeline.guards.pieces import Piece
 
 Marks = dict[int, list[Finding]]
@@ -14,10 +16,45 @@ Marks = dict[int, list[Finding]]
 
 def told_once(pieces: Sequence[Piece], told: Sequence[tuple[int, Scan]]) -> list[tuple[int, Scan]]:
     """Give what was found, without what a text has of its parts, and these have too."""
-    if not any(pieces[number].parts for number, _ in told):
+    if not any(pieces[number].parts or pieces[number].apart for number, _ in told):
         return list(told)
     scans = dict(told)
-    return [(number, _without(scan, _shifted_all(pieces[number], scans))) for number, scan in told]
+    by_itself = [
+        (number, _without(scan, _shifted_all(pieces[number], scans)))
+        for number, scan in told
+        if pieces[number].apart is None
+    ]
+    made = [one for number, scan in told for one in _made_by_borders(number, pieces, scan, scans)]
+    return _merged(by_itself, made) if made else by_itself
+
+
+def _made_by_borders(
+    number: int, pieces: Sequence[Piece], scan: Scan, scans: Mapping[int, Scan]
+) -> Iterator[tuple[int, Finding]]:
+    """Give what is found only where parts have line ends between them, each with the number of its piece."""
+    ways = pieces[number].apart
+    if ways is None:
+        return
+    whole = pieces[ways.whole]
+    starts = dict(zip(whole.parts, whole.starts, strict=True))
+    known = [(one.start, one.end) for one in scans.get(ways.whole, NOTHING).findings]
+    known += [
+        (start + one.start, start + one.end) for part, start in starts.items()
+        for one in scans.get(part, NOTHING).findings
+    ]  # fmt: skip
+    for one in scan.findings:
+        (first, begin), (last, end) = ways.span(one)
+        if not any(start < starts[last] + end and starts[first] + begin < stop for start, stop in known):
+            yield from ((number, found) if isinstance(found, Finding) else found for found in ways.places(one))
+
+
+def _merged(told: Sequence[tuple[int, Scan]], made: Sequence[tuple[int, Finding]]) -> list[tuple[int, Scan]]:
+    scans = dict(told)
+    for number, finding in made:
+        scan = scans.get(number, NOTHING)
+        findings = sorted((*scan.findings, finding), key=lambda one: (one.start, one.end))
+        scans[number] = replace(scan, findings=findings)
+    return sorted(scans.items(), key=itemgetter(0))
 
 
 def _without(scan: Scan, known: set[tuple[str, int, int]]) -> Scan:
@@ -67,6 +104,14 @@ def rejoined(whole: Piece, pieces: Sequence[Piece], texts: Sequence[str]) -> Pie
         length = starts[-1] + len(texts[part])
         at = start + len(pieces[part].text)
     return replace(whole, text="".join(said), starts=tuple(starts))
+
+
+def reread(one: Piece, texts: Sequence[str]) -> Piece:
+    """Give what parts say with line ends between them that have these texts now."""
+    if one.apart is None:
+        return one
+    made = apart(one.apart.whole, [(number, texts[number]) for number in one.apart.numbers])
+    return replace(one, text="" if made is None else made[1], apart=one.apart.ended if made is None else made[0])
 
 
 Range = tuple[int, int]

@@ -53,7 +53,7 @@ def _message(message: Mapping[str, Any], place: Place, found: Pieces) -> None:
             begin = len(found.texts)
             walk(value, at, Source.TEXT, found, aside=name not in ("content", "refusal"), within=within)
             if name == "content":
-                join(found, begin, at)
+                join(found, begin, at, value)
 
 
 def may_be_restored(piece: Piece) -> bool:

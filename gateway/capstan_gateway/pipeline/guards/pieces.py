@@ -8,11 +8,14 @@ ids) is named in `Pieces.unchecked`.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from capstan_contract.guards import Source
 from capstan_gateway.dialects.fields import Retrieved
 from capstan_gateway.errors import GuardBlocked
+from capstan_gateway.pipeline.guards.apart import Apart, apart
 from capstan_gateway.pipeline.guards.files import read_data
 from capstan_gateway.pipeline.guards.vocabulary import (
     ADDRESSES,
@@ -45,6 +48,8 @@ _BY_FIELD: Final = {
 _PROMPTS: Final = frozenset(("prompt", "input"))
 _SAID: Final = frozenset(("content", "reasoning_content", "reasoning", "refusal"))
 """Fields of a message that are what is said in it."""
+_SAYS: Final = {"refusal": "refusal", "thinking": "thinking"}
+"""In which field a part says something, by its type: others have a `text`."""
 _FILES: Final = frozenset(("file", "input_file", "document", "search_result", "web_fetch_result", "web_search_result"))
 """Types of parts, and of what is in them, that the user has not written."""
 _EMBEDS: Final = "prompt_embeds"
@@ -102,6 +107,13 @@ class Piece:
     """Where each of them begins in it. What is between two is of neither."""
     is_part: bool = False
     """Whether what it says is said by such a piece too."""
+    apart: Apart | None = None
+    """Set where it is once more what pieces say, with line ends between them. It is looked at, and nothing else."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it is a text of its own, and not what others say together."""
+        return not self.parts and self.apart is None
 
     @property
     def says(self) -> bool:
@@ -200,7 +212,7 @@ def _messages(messages: list[Any], found: Pieces) -> None:
         if said.source is Source.ASSISTANT and len(found.texts) > begin:
             _join_turn(found, turn, top)
             turn = []
-        join(found, said.begin, said.place, end=said.end)
+        join(found, said.begin, said.place, said.value, end=said.end, lines=True)
     _join_turn(found, turn, top)
 
 
@@ -211,6 +223,7 @@ class _Said(NamedTuple):
     begin: int
     end: int
     place: Place
+    value: Any
 
 
 def _message(message: Any, place: Place, found: Pieces) -> _Said | None:
@@ -220,7 +233,7 @@ def _message(message: Any, place: Place, found: Pieces) -> _Said | None:
         return None
     role = message.get("role")
     source = _BY_ROLE.get(role, Source.USER) if isinstance(role, str) else Source.USER
-    said = _Said(source, 0, 0, place)
+    said = _Said(source, 0, 0, place, None)
     found.take(len(message))
     for name, value in message.items():
         at = Place(place, name)
@@ -233,7 +246,7 @@ def _message(message: Any, place: Place, found: Pieces) -> _Said | None:
             within = Within.PARTS if name == "content" else Within.NOTHING
             walk(value, at, source, found, aside=name not in _SAID, within=within)
         if name == "content":
-            said = _Said(source, begin, len(found.texts), at)
+            said = _Said(source, begin, len(found.texts), at, value)
     return said
 
 
@@ -242,36 +255,44 @@ def _name(name: str, place: Place, source: Source, found: Pieces) -> None:
         found.texts.append(Piece(name, source, place, aside=True, fixed=True))
 
 
-def join(found: Pieces, begin: int, place: Place, *, end: int | None = None) -> None:
-    """Add what the parts of one message, which stand there, say together: engines put them behind one another."""
+def join(found: Pieces, begin: int, place: Place, value: Any, *, end: int | None = None, lines: bool = False) -> None:
+    """Add what the parts of one message, which is this value and stands there, say together: engines put them behind
+    one another. With `lines` also as those read it that put line ends between them."""
     if (len(found.texts) if end is None else end) - begin > 1:
-        _join(found, [(number, 0) for number in _parts(found, begin, end, place)], place)
+        _join(found, [(number, 0) for number in _parts(found, begin, end, place, value)], place, lines=lines)
 
 
 def _join_turn(found: Pieces, turn: Sequence[_Said], top: Place) -> None:
     """Add what the messages of a user say together, one behind the other, where no assistant speaks between them."""
     if len(turn) == 1:
-        join(found, turn[0].begin, turn[0].place, end=turn[0].end)
+        join(found, turn[0].begin, turn[0].place, turn[0].value, end=turn[0].end, lines=True)
         return
     _join(
         found,
-        [(number, n) for n, one in enumerate(turn) for number in _parts(found, one.begin, one.end, one.place)],
+        [
+            (number, n)
+            for n, one in enumerate(turn)
+            for number in _parts(found, one.begin, one.end, one.place, one.value)
+        ],
         top,
+        lines=True,
     )
 
 
-def _parts(found: Pieces, begin: int, end: int | None, place: Place) -> Iterator[int]:
+def _parts(found: Pieces, begin: int, end: int | None, place: Place, value: Any) -> Iterator[int]:
     """Give the numbers of the texts of a content: itself, or its parts."""
     for number in range(begin, len(found.texts) if end is None else end):
         piece = found.texts[number]
-        at = piece.place.before
-        if piece.place is place or (
-            at is not None and at.before is place and piece.place.step == "text" and not piece.fixed
-        ):
+        at, step = piece.place.before, piece.place.step
+        if piece.place is place or (at is place and isinstance(step, int)):
             yield number
+        elif at is not None and at.before is place and isinstance(at.step, int) and not piece.fixed:
+            kind = value[at.step].get("type")
+            if step == (_SAYS.get(kind, "text") if isinstance(kind, str) else "text"):
+                yield number
 
 
-def _join(found: Pieces, numbers: Sequence[tuple[int, int]], place: Place) -> None:
+def _join(found: Pieces, numbers: Sequence[tuple[int, int]], place: Place, *, lines: bool = False) -> None:
     """Add what these texts, each of a message, say behind one another: those of each source by themselves."""
     parts: dict[Source, list[tuple[int, int]]] = {}
     for one in numbers:
@@ -293,6 +314,17 @@ def _join(found: Pieces, numbers: Sequence[tuple[int, int]], place: Place) -> No
             found.texts[number] = replace(found.texts[number], is_part=True)
         numbered = tuple(number for number, _ in given)
         found.texts.append(Piece("".join(texts), source, place, parts=numbered, starts=tuple(starts)))
+        if lines:
+            _add_apart(found, given, source, place)
+
+
+def _add_apart(found: Pieces, given: Sequence[tuple[int, int]], source: Source, place: Place) -> None:
+    """Add what the parts of each message say with line ends between them, where that is something else."""
+    whole = len(found.texts) - 1
+    for _, parts in groupby(given, key=itemgetter(1)):
+        made = apart(whole, [(number, found.texts[number].text) for number, _ in parts])
+        if made is not None:
+            found.texts.append(Piece(made[1], source, place, fixed=True, is_part=True, apart=made[0]))
 
 
 class Within(Enum):
@@ -449,12 +481,12 @@ def with_texts(document: Mapping[str, Any], texts: Iterable[tuple[Place, str]]) 
 
 def changes(new: Iterable[Piece], old: Iterable[Piece]) -> list[tuple[Place, str]]:
     """Give what is to be written where pieces have become others."""
-    return [(one.place, one.text) for one, was in zip(new, old, strict=True) if one is not was and not one.parts]
+    return [(one.place, one.text) for one, was in zip(new, old, strict=True) if one is not was and one.is_written]
 
 
 def texts_changed(new: Iterable[Piece], old: Iterable[Piece]) -> list[tuple[str, str]]:
     """Give the texts that were there, and what they are now, where pieces have become others."""
-    return [(was.text, one.text) for one, was in zip(new, old, strict=True) if one is not was and not one.parts]
+    return [(was.text, one.text) for one, was in zip(new, old, strict=True) if one is not was and one.is_written]
 
 
 def choose(pieces: Iterable[Piece], sources: frozenset[Source]) -> Iterator[int]:

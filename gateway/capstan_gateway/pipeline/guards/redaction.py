@@ -9,7 +9,7 @@ from capstan_gateway.guards.placeholders import Piece as Marked
 from capstan_gateway.guards.placeholders import redact as replaced
 from capstan_gateway.guards.port import Finding
 from capstan_gateway.pipeline.guards.compiled import CompiledGuard
-from capstan_gateway.pipeline.guards.joined import rejoined, spread
+from capstan_gateway.pipeline.guards.joined import rejoined, reread, spread
 from capstan_gateway.pipeline.guards.pieces import Piece
 from capstan_gateway.pipeline.guards.stage import Found
 from capstan_gateway.pipeline.replaced import Value
@@ -64,6 +64,8 @@ class Redactor:
         return [
             rejoined(piece, pieces, texts)
             if piece.parts
+            else reread(piece, texts)
+            if piece.apart is not None
             else replace(piece, text=text)
             if text != piece.text
             else piece

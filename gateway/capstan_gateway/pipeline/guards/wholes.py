@@ -7,7 +7,7 @@ a name, of a setting, of what a provider notes beside its answer, and of a messa
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from capstan_contract.guards import FormatGuard, GroundingGuard, Guard, TopicsGuard
+from capstan_contract.guards import AttackGuard, FormatGuard, GroundingGuard, Guard, TopicsGuard
 from capstan_gateway.guards.plain.topics import OFF_TOPIC
 from capstan_gateway.guards.port import Scan
 from capstan_gateway.pipeline.guards.pieces import Piece
@@ -19,6 +19,9 @@ def shown(guard: Guard, pieces: Sequence[Piece], numbers: Iterable[int]) -> list
         return [number for number in numbers if not (pieces[number].aside or pieces[number].is_part)]
     if isinstance(guard, GroundingGuard):
         return [number for number in numbers if not pieces[number].aside]
+    if isinstance(guard, AttackGuard):
+        # NB: it sees words that touch each other apart by itself, and what it does costs.
+        return [number for number in numbers if pieces[number].apart is None]
     return list(numbers)
 
 
