@@ -7,12 +7,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from capstan_contract.caches import CacheBody, cache_entry
+from capstan_contract.caches import CacheBody, RedisTier, cache_entry
 from capstan_contract.config import Provider, Task
+from capstan_contract.limits import Mode
 from fakes import anthropic_upstream as anthropic
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer
 from support.gateway import entry, hosted_by, running_gateway
 from support.redis_server import redis_server
+from support.wait import eventually
 
 ID = "CachePolicy/t/c"
 POLICY = cache_entry("t", "c", CacheBody())
@@ -114,7 +116,7 @@ LISTS: list[tuple[Task, str, dict[str, Any], dict[str, Any]]] = [
 async def test_vectors_scores_and_classes_are_given_again_as_they_were(
     task: Task, path: str, body: dict[str, Any], said: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Byte for byte; a list with nothing in it is not kept."""
+    """Number for number; a list with nothing in it is not kept."""
     empty = False
 
     async def lists(received: Received, wire: Wire) -> None:
@@ -132,7 +134,8 @@ async def test_vectors_scores_and_classes_are_given_again_as_they_were(
         words = [(await client.post(path, json=other)).headers["x-cache"] for _ in range(2)]
     assert first.status_code == 200, first.text
     assert [one.headers["x-cache"] for one in (first, second)] == ["miss", "hit-memory"]
-    assert first.content == second.content
+    assert first.json().keys() == second.json().keys()
+    assert all(first.json()[name] == second.json()[name] for name in (*said, "model", "object"))
     assert words == ["miss", "miss"]
     assert len(upstream.requests) == 3
 
@@ -181,3 +184,22 @@ async def test_what_is_to_be_stored_is_stored_with_each_hit(tmp_path: Path) -> N
     assert [one.json()["id"] for one in stored] == ids
     assert [one.headers["x-cache"] for one in (*goes_on, other)] == ["miss", "hit-memory", "miss", "miss"]
     assert [one.json()["previous_response_id"] for one in goes_on] == [ids[0], ids[1], ids[0]]
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize(("mode", "shares"), [(Mode.SHADOW, False), (Mode.ENFORCE, True)])
+async def test_who_only_looks_on_shares_nothing(mode: Mode, shares: bool, tmp_path: Path) -> None:
+    """A policy in mode Shadow leaves nothing in Redis that would be given when it acts one day."""
+    policy = cache_entry("t", "c", CacheBody(mode=mode, redis=RedisTier()))
+    with redis_server(tmp_path) as redis, redis.client() as at_redis:
+        async with (
+            FakeUpstream(answer) as upstream,
+            running_gateway(
+                tmp_path, entry("m", upstream.url, policies=(ID,)), policies=(policy,), redis_url=redis.url
+            ) as gateway,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        ):
+            await client.post("/v1/chat/completions", json={"model": "m", "messages": MESSAGES})
+            await eventually(lambda: gateway.gateway.caches.report().policies[ID].stored == 1)
+            await eventually(lambda: any(at_redis.scan_iter("capstan:cache:1:*")) is shares)
+            assert [bool(room.shared) for _, room in gateway.gateway.caches.rooms()] == [shares]
