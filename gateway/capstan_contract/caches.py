@@ -21,6 +21,8 @@ MOST_ENTRIES: Final = 10_000_000
 MOST_ENTRY_BYTES: Final = 16 * 1024**2
 MOST_SEMANTIC_ENTRIES: Final = 1_000_000
 MOST_NEIGHBOURS: Final = 50
+LEAST_SEALING_BYTES: Final = 16
+"""Of what entries are sealed with."""
 
 
 class Scope(StrEnum):

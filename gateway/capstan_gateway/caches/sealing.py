@@ -4,6 +4,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
+from capstan_contract.caches import LEAST_SEALING_BYTES
 from capstan_gateway.caches.codec import SECRET_BYTES
 
 
@@ -19,13 +20,14 @@ class Sealing:
 
     @property
     def secret(self) -> bytes:
-        """32 bytes; empty where nothing is sealed, and as long as the key is not there."""
+        """32 bytes; empty where nothing is sealed, and as long as the key is not there, or can be guessed."""
         if self._file is None:
             return b""
         given = self._secret_of(self._file)
         if given is not self._given:
             self._given = given
-            self._secret = b"" if not given else blake2b(given, digest_size=SECRET_BYTES, person=b"cache").digest()
+            enough = given is not None and len(given) >= LEAST_SEALING_BYTES
+            self._secret = blake2b(given or b"", digest_size=SECRET_BYTES, person=b"cache").digest() if enough else b""
         return self._secret
 
     @property

@@ -17,7 +17,7 @@ from capstan_contract.entries import PolicyEntry
 from capstan_operator.api.cachepolicy import CachePolicySpec, CacheSemanticSpec
 from capstan_operator.api.kinds import Policy
 from capstan_operator.api.parts import SecretKeyRef
-from capstan_operator.desired.naming import policy_credential_file
+from capstan_operator.desired.naming import SEALING, policy_credential_file
 from capstan_operator.desired.policy_entries import MISSING, judge, targets_of
 from capstan_operator.resources.resource import Fault, PolicyKey
 
@@ -92,7 +92,7 @@ def secrets_of_cache(policy: Policy) -> Mapping[str, tuple[str, str, str]]:
 
 def _file(policy: Policy, reference: SecretKeyRef) -> str:
     key = PolicyKey(policy.kind, *policy.key)
-    return policy_credential_file(key, "cache", uid=policy.uid, secret=reference.name, secret_key=reference.key)
+    return policy_credential_file(key, SEALING, uid=policy.uid, secret=reference.name, secret_key=reference.key)
 
 
 def files_of_cache(entry: PolicyEntry) -> Iterator[str]:

@@ -92,6 +92,10 @@ def credential_file(
     return f"{key.namespace}.{key.name}.{endpoint or ''}.{reference}"
 
 
+SEALING: Final = "cache"
+"""The place of a policy's credential that entries of its cache are sealed with."""
+
+
 def policy_credential_file(
     policy: PolicyKey, place: str, *, uid: str = "", secret: str = "", secret_key: str = "", url: str = ""
 ) -> str:
@@ -123,6 +127,11 @@ def plain_credential_file(file: str) -> str:
 def is_of_policy(file: str) -> bool:
     """Whether a credential file is one of a policy: those of models have no capital letters in the first part."""
     return file.startswith(f"{POLICY_FILES}.")
+
+
+def is_sealing_key(file: str) -> bool:
+    """Whether a credential file is what a policy's cache seals its entries with."""
+    return is_of_policy(file) and file.split(".")[-2] == SEALING
 
 
 def owner_of_credential(file: str) -> tuple[ObjectKey, str | None]:

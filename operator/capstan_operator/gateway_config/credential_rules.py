@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
+from capstan_contract.caches import LEAST_SEALING_BYTES
 from capstan_contract.names import CREDENTIAL_LABEL
-from capstan_operator.desired.naming import is_of_policy, owner_of_credential
+from capstan_operator.desired.naming import is_of_policy, is_sealing_key, owner_of_credential
 from capstan_operator.resources.resource import Manifest, ObjectKey, PolicyKey
 from capstan_operator.status.types import Problem
 
@@ -102,7 +103,7 @@ def decide(
     subject = _subject(file, reference)
     if reading.values is None and not (reading.missing or reading.forbidden):
         return Decision(held, Problem("SecretUnreadable", f"{subject} could not be read{_still(held)}", bool(held)))
-    if objection := _objection(reference, reading, held, rules):
+    if objection := _objection(file, reference, reading, held, rules):
         is_over = lost_for is not None and lost_for >= rules.grace
         kept = None if is_over else held
         reason, predicate = objection
@@ -116,7 +117,9 @@ def decide(
     )
 
 
-def _objection(reference: Reference, reading: Reading, held: Held | None, rules: Rules) -> tuple[str, str] | None:
+def _objection(
+    file: str, reference: Reference, reading: Reading, held: Held | None, rules: Rules
+) -> tuple[str, str] | None:
     """Say why a value cannot be had: reason and predicate."""
     if reading.missing:
         return "SecretNotFound", "is not there"
@@ -130,6 +133,9 @@ def _objection(reference: Reference, reading: Reading, held: Held | None, rules:
         return "SecretKeyNotFound", f"has no key '{reference.key}'"
     if len(value) > MOST_VALUE_BYTES:
         return "SecretValueTooLarge", f"has a value under '{reference.key}' that is too large for an API key"
+    if is_sealing_key(file) and len(value) * 3 // 4 - value.count("=") < LEAST_SEALING_BYTES:
+        short = f"that is shorter than {LEAST_SEALING_BYTES} bytes: what entries are sealed with must not be guessed"
+        return "SecretValueTooShort", f"has a value under '{reference.key}' {short}"
     return None
 
 
@@ -144,7 +150,7 @@ def _still(held: Held | None) -> str:
 
 def _subject(file: str, reference: Reference) -> str:
     if is_of_policy(file):
-        return f"the Secret '{reference.secret}' that a guard names"
+        return f"the Secret '{reference.secret}' that the policy names"
     endpoint = owner_of_credential(file)[1]
     where = f"spec.external.endpoints[name={endpoint}]" if endpoint else "spec.external"
     return f"the Secret '{reference.secret}' that `{where}.secretRef` names"

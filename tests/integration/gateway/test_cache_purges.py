@@ -266,7 +266,8 @@ async def test_an_answer_that_was_under_way_when_it_was_purged_is_not_kept(
 async def test_a_key_that_comes_later_or_changes_is_used_without_another_config(
     upstream: FakeUpstream, redis: RedisServer, tmp_path: Path
 ) -> None:
-    """Without its key nothing is written into Redis; what was sealed with another one is a miss."""
+    """Without its key, or with one that can be guessed, nothing is written into Redis; what was sealed with another one
+    is a miss."""
     files = tmp_path / "credentials"
     files.mkdir()
     policies = (cache_entry("t", "c", CacheBody(redis=RedisTier(), encryptionFile="k", scope=Scope.TENANT)),)
@@ -278,10 +279,14 @@ async def test_a_key_that_comes_later_or_changes_is_used_without_another_config(
     ):
         credentials = gateway.gateway.credentials
         assert [await word(client) for _ in range(2)] == ["miss", "hit-memory"]
+        (files / "k").write_text("guessed")
+        await eventually(lambda: credentials.key("k") == b"guessed", what="the short key")
+        assert [await word(client, asked(text="again?")) for _ in range(2)] == ["miss", "hit-memory"]
         assert _holds(redis, 0)
         for number in (1, 2):
-            (files / "k").write_text(f"key-{number}")
-            await eventually(lambda: credentials.key("k") == b"key-%d" % number, what="the key")  # noqa: B023
+            (files / "k").write_text(f"what-seals-entries-{number}")
+            given = b"what-seals-entries-%d" % number
+            await eventually(lambda: credentials.key("k") == given, what="the key")  # noqa: B023
             assert [await word(client) for _ in range(2)] == ["miss", "hit-memory"]
             await eventually(lambda: _holds(redis, number), what="the entry in Redis")  # noqa: B023
         with redis.client() as server:

@@ -1,9 +1,18 @@
 """What becomes of one credential."""
 
+import base64
+
 import pytest
 
 from capstan_contract.names import CREDENTIAL_LABEL
-from capstan_operator.desired.naming import credential_file, origin_of, owner_of_credential, plain_credential_file
+from capstan_operator.desired.naming import (
+    SEALING,
+    credential_file,
+    origin_of,
+    owner_of_credential,
+    plain_credential_file,
+    policy_credential_file,
+)
 from capstan_operator.gateway_config.credential_rules import (
     MOST_VALUE_BYTES,
     Decision,
@@ -16,7 +25,7 @@ from capstan_operator.gateway_config.credential_rules import (
     decide,
     read_secret,
 )
-from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.resources.resource import ObjectKey, PolicyKey
 from capstan_operator.status.types import Problem
 
 KEY = ObjectKey("team", "api")
@@ -74,6 +83,23 @@ def test_what_becomes_of_a_credential(
 ) -> None:
     """A value in use stays while its Secret cannot be had; a new one needs a Secret with our label and the key."""
     assert judge(reading, held) == expected
+
+
+def test_what_entries_of_a_cache_are_sealed_with_is_not_short() -> None:
+    """A key that can be guessed is none for a cache, and is one for whoever else asks for it; the message says how long
+    it has to be, and not what it is."""
+    key = PolicyKey("CachePolicy", "team", "p")
+    sealing = policy_credential_file(key, SEALING, secret="keys", secret_key="openai")
+    other = policy_credential_file(key, "input-0", secret="keys", secret_key="openai")
+    short, enough = (base64.b64encode(b"x" * size).decode() for size in (15, 16))
+    for file, value, reason in ((sealing, short, "SecretValueTooShort"), (sealing, enough, None), (other, short, None)):
+        decision = decide(file, REFERENCE, found(value), None, lost_for=None, rules=Rules())
+        assert (decision.problem.reason if decision.problem else None) == reason
+        assert (decision.held is None) == (reason is not None)
+        if decision.problem:
+            assert "the Secret 'keys' that the policy names" in decision.problem.message
+            assert "shorter than 16 bytes" in decision.problem.message
+            assert short not in decision.problem.message
 
 
 @pytest.mark.parametrize("reading", [MISSING, FORBIDDEN, found(labelled=False), found(key="other")])
