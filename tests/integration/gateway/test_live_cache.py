@@ -14,6 +14,7 @@ from capstan_contract.config import ModelEntry
 from capstan_contract.limits import Mode
 from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
 from capstan_gateway.caches.semantic.evidence import LEAST_SAMPLES
+from capstan_gateway.pipeline.caches import alike
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import RunningGateway, entry, running_gateway
 from support.redis_server import redis_server
@@ -31,13 +32,13 @@ class Anything:
     def __init__(self) -> None:
         self.entries: dict[CacheKey, Entry] = {}
 
-    async def find(self, alike: Alike) -> Found | None:
+    async def find(self, _: Alike) -> Found | None:
         """Give what was put last."""
         for key, kept in reversed(self.entries.items()):
             return Found(kept, Tier.SEMANTIC, key, SIMILARITY)
         return None
 
-    async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
+    async def put(self, _: Alike, key: CacheKey, entry: Entry) -> None:
         """Keep it."""
         self.entries[key] = entry
 
@@ -91,12 +92,17 @@ class Rig:
     def __init__(self, gateway: RunningGateway, client: httpx2.AsyncClient) -> None:
         self.gateway, self.client = gateway, client
         self.alike = Anything()
-        for _, room in gateway.gateway.caches.rooms():
-            object.__setattr__(room, "alike", self.alike)
 
-    async def ask(self, number: int, **fields: Any) -> httpx2.Response:
+    def take_anything(self) -> "Rig":
+        """Have the tier find anything."""
+        for _, room in self.gateway.gateway.caches.rooms():
+            object.__setattr__(room, "alike", self.alike)
+        return self
+
+    async def ask(self, number: int | str, **fields: Any) -> httpx2.Response:
         """Ask a question of its own."""
-        messages = [{"role": "user", "content": f"what is number {number}?"}]
+        text = number if isinstance(number, str) else f"what is number {number}?"
+        messages = [{"role": "user", "content": text}]
         said = await self.client.post(CHAT, json={"model": "chat", "messages": messages, **fields})
         assert said.status_code == 200, said.text
         return said
@@ -124,7 +130,7 @@ async def rig(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Callable[
     async with AsyncExitStack() as stack:
 
         async def start(
-            *models: ModelEntry, policy: CacheBody | None = None, folder: str = "a", **settings: Any
+            *models: ModelEntry, policy: CacheBody | None = None, folder: str = "a", real: bool = False, **settings: Any
         ) -> Rig:
             (tmp_path / folder).mkdir()
             running = running_gateway(
@@ -136,7 +142,8 @@ async def rig(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Callable[
             )
             gateway = await stack.enter_async_context(running)
             client = await stack.enter_async_context(httpx2.AsyncClient(base_url=gateway.url, timeout=30))
-            return Rig(gateway, client)
+            made = Rig(gateway, client)
+            return made if real else made.take_anything()
 
         yield start
 
@@ -320,3 +327,64 @@ async def test_a_report_asks_for_more_likeness_and_leaves_the_rate_alone(rig: An
     assert (await one.ask(0)).headers["x-cache"] == "miss"
     assert (await one.ask(1)).headers["x-cache"] == "miss"
     assert (one.counts.sampled, one.counts.wrong) == (0, 0)
+
+
+PARAPHRASES = (
+    "How do I reset my password?", "How can I reset my password?", "how could i reset my password",
+    "How do you reset my password?", "How can I reset my password please?",
+)  # fmt: skip
+PIZZAS = tuple(
+    f"Which {kind} does {what} pizza dough need{end}"
+    for kind in ("ingredients", "flour")
+    for what in ("a good", "a bad", "a thin", "a thick", "a sweet", "a fast")
+    for end in ("?", " today?")
+)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes its time to load the weights, and to compare."""
+    monkeypatch.setattr(alike, "FIND_SECONDS", 120.0)
+    monkeypatch.setattr(alike, "PUT_SECONDS", 120.0)
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_the_tier_itself_turns_off_where_it_was_made_too_loose(
+    mode: Mode, rig: Any, upstream: FakeUpstream
+) -> None:
+    """With rules off and a similarity that takes anything for the same, the tier's own hits are wrong: it is off after
+    few, whether it gives them or only looks on, and who only looks on asked for nothing more than its clients did."""
+    told: dict[str, int] = {}
+
+    async def numbered(received: Received, wire: Wire) -> None:
+        number = told.setdefault(asked_for(received), 100 + 17 * len(told))
+        await wire.json(completion(received.document["model"], f"It needs {number} grams."))
+
+    upstream.respond = numbered
+    one: Rig = await rig(real=True, policy=body(mode=mode, semantic={"similarity": 0.3, "verify": False}))
+    seen = 0
+    for text in PIZZAS:
+        await one.ask(text)
+        seen += 1
+        if mode is Mode.SHADOW:
+            await eventually(lambda: one.counts.misses + one.counts.semanticHits >= seen)  # noqa: B023
+        await eventually(lambda: one.counts.sampled >= min(one.counts.semanticHits, LEAST_SAMPLES))
+        if one.counts.semanticOff:
+            break
+    counts = one.counts
+    assert counts.semanticOff
+    assert counts.wrong == counts.sampled >= LEAST_SAMPLES
+    assert mode is Mode.ENFORCE or len(upstream.requests) == seen
+
+
+@pytest.mark.usefixtures("patience")
+async def test_paraphrases_are_right_and_the_tier_stays_on(rig: Any, upstream: FakeUpstream) -> None:
+    """As the tier comes it finds other wordings of a question, and the model would have said the same."""
+    upstream.respond = right
+    one: Rig = await rig(real=True)
+    words = [(await one.ask(text)).headers["x-cache"] for text in PARAPHRASES]
+    hits = words.count("hit-semantic")
+    assert hits >= 2
+    await one.compared(hits)
+    assert (one.counts.sampled, one.counts.wrong, one.counts.semanticOff) == (hits, 0, False)
