@@ -15,7 +15,7 @@ Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 MAX_BODY: Final = 64 * 1024
-"""No page reads a body; this is for those that ask to be refused."""
+"""What pages read is small: what is to be purged, for one."""
 BODYLESS: Final = frozenset((204, 304))
 
 

@@ -11,7 +11,10 @@ import pytest
 
 from capstan_contract.caches import Compression
 from capstan_gateway.caches.codec import SECRET_BYTES, Codec
+from capstan_gateway.caches.key import model_of
 from capstan_gateway.caches.port import CacheKey, Entry, Form, Looked
+from capstan_gateway.caches.purges import Purge, What
+from capstan_gateway.caches.purging import Purges
 from capstan_gateway.caches.shared import LARGE_BYTES, RedisEntries, prefix_of
 from capstan_gateway.redis_address import read_address
 from capstan_gateway.stores.scripted import Links, make_links
@@ -252,7 +255,7 @@ async def test_a_redis_that_is_away_is_not_waited_for(tmp_path: Path) -> None:
 async def test_the_keys_of_a_partition_are_in_one_slot(tmp_path: Path) -> None:
     """On a Redis Cluster entries and leases of many partitions are put, looked for and dropped."""
     with redis_cluster(tmp_path) as group:
-        one = Replica("redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in group))
+        one = Replica(cluster_url(group))
         keys = [KEY._replace(partition=f"{number:032x}", digest=bytes([number]) * 32) for number in range(16)]
         for key in keys:
             lease = (await one.entries.look(key, lease=True)).lease
@@ -265,6 +268,49 @@ async def test_the_keys_of_a_partition_are_in_one_slot(tmp_path: Path) -> None:
         assert await one.entries.look(keys[0], lease=False) == Looked()
         assert set(one.counts) == {"answered"}
         await one.aclose()
+
+
+async def test_what_is_purged_goes_from_all_nodes_and_all_replicas_hear_of_it(tmp_path: Path) -> None:
+    """On a Redis Cluster the entries of a model are deleted wherever they are, those of other models stay; another
+    replica hears of it, and one that begins later knows it before it reads anything."""
+    with redis_cluster(tmp_path) as group:
+        replicas = [Replica(cluster_url(group)) for _ in range(3)]
+        model = CacheKey("", model_of("t/m"), b"")
+        keys = [KEY._replace(partition=f"{number:032x}", model=model.model) for number in range(40)]
+        for key in (*keys, KEY):
+            await replicas[0].entries.put(key, an_entry())
+        purges = [Purges(one.links, now_ms=lambda: NOW) for one in replicas]
+        heard: list[Purge] = []
+        purges[1].heard.append(heard.append)
+        assert await purges[1].learn()
+        running = [asyncio.create_task(one.run()) for one in purges[:2]]
+        purges[1].want()
+        wanted = Purge(What.MODEL, "t/m")
+        assert await purges[0].purge(wanted)
+
+        def left() -> int:
+            total = 0
+            for node in group:
+                with node.client() as client:
+                    total += len(client.keys("capstan:cache:*"))
+            return total
+
+        await eventually(lambda: left() == 1, what="the end of the model's entries")
+        await eventually(lambda: heard == [wanted], what="the other replica")
+        assert await purges[2].learn()
+        assert purges[2].marks.until(wanted) > NOW
+        assert purges[2].covers(lambda: b"")(keys[0], NOW)
+        assert not purges[2].covers(lambda: b"")(KEY, NOW)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for one in replicas:
+            await one.aclose()
+
+
+def cluster_url(group: list[RedisServer]) -> str:
+    """Give where a Redis Cluster is."""
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in group)
 
 
 async def nodes_of(links: Links) -> list[object]:
