@@ -257,3 +257,12 @@ def test_nothing_is_found_over_what_is_left_out() -> None:
     cut = pieces_of(said("z", f"{ends}{'v' * EDGE}launch {'u' * (EDGE - 7)}", "z")).texts
     assert any("nuclear\n\nlaunch" in piece.text for piece in cut if piece.apart)
     assert found_in(cut, LAUNCH) == []
+
+
+def test_of_many_messages_each_is_read_with_its_own_line_ends() -> None:
+    """What one has is none of another's, and what was found already is told once."""
+    content = [{"type": "text", "text": "a falcon, nuclear"}, {"type": "text", "text": "launch"}]
+    pieces = pieces_of({"messages": [{"role": "user", "content": content}] * 300}).texts
+    found = found_in(pieces, LAUNCH)
+    assert [text for _, text in found] == ["falcon"] * 300 + ["nuclear\nlaunch"] * 300
+    assert len({number for number, _ in found}) == 600

@@ -1,10 +1,12 @@
 """Texts that several pieces say together: what was found over the border of two is taken out of both. Pure."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from operator import itemgetter
 
+from capstan_gateway.guards.patience import go_on
 from capstan_gateway.guards.placeholders import united
 from capstan_gateway.guards.port import NOTHING, Finding, Scan
 from capstan_gateway.pipeline.guards.apart import apart
@@ -24,36 +26,56 @@ def told_once(pieces: Sequence[Piece], told: Sequence[tuple[int, Scan]]) -> list
         for number, scan in told
         if pieces[number].apart is None
     ]
-    made = [one for number, scan in told for one in _made_by_borders(number, pieces, scan, scans)]
+    made = list(_made_by_borders(pieces, told, scans))
     return _merged(by_itself, made) if made else by_itself
 
 
 def _made_by_borders(
-    number: int, pieces: Sequence[Piece], scan: Scan, scans: Mapping[int, Scan]
+    pieces: Sequence[Piece], told: Sequence[tuple[int, Scan]], scans: Mapping[int, Scan]
 ) -> Iterator[tuple[int, Finding]]:
     """Give what is found only where parts have line ends between them, each with the number of its piece."""
-    ways = pieces[number].apart
-    if ways is None:
-        return
-    whole = pieces[ways.whole]
-    starts = dict(zip(whole.parts, whole.starts, strict=True))
-    known = [(one.start, one.end) for one in scans.get(ways.whole, NOTHING).findings]
-    known += [
-        (start + one.start, start + one.end) for part, start in starts.items()
-        for one in scans.get(part, NOTHING).findings
-    ]  # fmt: skip
-    for one in scan.findings:
-        (first, begin), (last, end) = ways.span(one)
-        if not any(start < starts[last] + end and starts[first] + begin < stop for start, stop in known):
-            yield from ((number, found) if isinstance(found, Finding) else found for found in ways.places(one))
+    known: dict[int, _Known] = {}
+    for number, scan in told:
+        ways = pieces[number].apart
+        if ways is None:
+            continue
+        if ways.whole not in known:
+            known[ways.whole] = _Known(ways.whole, pieces[ways.whole], scans)
+        for one in scan.findings:
+            go_on()
+            if not known[ways.whole].has(*ways.span(one)):
+                yield from ((number, found) if isinstance(found, Finding) else found for found in ways.places(one))
+
+
+class _Known:
+    """What was found already in some parts, and in what they say together."""
+
+    def __init__(self, number: int, whole: Piece, scans: Mapping[int, Scan]) -> None:
+        self._begins = dict(zip(whole.parts, whole.starts, strict=True))
+        ordered = sorted(
+            (start + one.start, start + one.end)
+            for part, start in ((number, 0), *self._begins.items())
+            for one in scans.get(part, NOTHING).findings
+        )
+        self._starts = [start for start, _ in ordered]
+        self._ends = list(accumulate((end for _, end in ordered), max))
+
+    def has(self, first: tuple[int, int], last: tuple[int, int]) -> bool:
+        """Whether any of that is between these two, each a part and a place in it."""
+        start, end = (self._begins[part] + place for part, place in (first, last))
+        count = bisect_left(self._starts, end)
+        return count > 0 and self._ends[count - 1] > start
 
 
 def _merged(told: Sequence[tuple[int, Scan]], made: Sequence[tuple[int, Finding]]) -> list[tuple[int, Scan]]:
     scans = dict(told)
+    added: dict[int, list[Finding]] = {}
     for number, finding in made:
+        added.setdefault(number, []).append(finding)
+    for number, findings in added.items():
         scan = scans.get(number, NOTHING)
-        findings = sorted((*scan.findings, finding), key=lambda one: (one.start, one.end))
-        scans[number] = replace(scan, findings=findings)
+        every = sorted((*scan.findings, *findings), key=lambda one: (one.start, one.end))
+        scans[number] = replace(scan, findings=every)
     return sorted(scans.items(), key=itemgetter(0))
 
 
