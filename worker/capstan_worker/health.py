@@ -48,8 +48,11 @@ class WorkerPort:
         drainer: Drainer,
         *,
         more: Mapping[str, Handler] | None = None,
+        own_metrics: Callable[[], str] = lambda: "",
     ) -> None:
+        """`own_metrics` are those of the worker's own beside what the subject gives, in Prometheus' text format."""
         self._subject = subject
+        self._own_metrics = own_metrics
         self._drainer = drainer
         self._waiting: Counter[str] = Counter()
         self._routes: dict[str, Handler] = {
@@ -79,6 +82,7 @@ class WorkerPort:
             "# HELP capstan_worker_draining Whether the worker is going away.\n"
             "# TYPE capstan_worker_draining gauge\n"
             f"capstan_worker_draining {int(self._drainer.draining)}\n"
+            f"{self._own_metrics()}"
         )
         body = await self._subject.metrics()
         separator = b"" if not body or body.endswith(b"\n") else b"\n"

@@ -29,6 +29,9 @@ class WorkerSettings:
     host: str = setting("127.0.0.1", "address to listen on (in a pod 0.0.0.0)")
     port: int = setting(WORKER_PORT, "/healthz, /readyz, /metrics and /drain", flag="worker-port")
     prefixes: Path | None = setting(None, 'JSON file of prompts to keep warm: [{"name": ..., "system": ...}]')
+    keep_warm_seconds: float = setting(
+        30.0, "how often it is seen to that the engine still has those prompts; 0: never", least=0
+    )
     grace_seconds: float = setting(600.0, "how long a drain may take, as in `terminationGracePeriodSeconds`", least=0)
     settle_seconds: float = setting(2.0, "a drain ends after nothing was in flight for so long", least=0)
     log_level: str = setting("info", "what is logged", choices=LEVELS)

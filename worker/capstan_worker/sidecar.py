@@ -7,6 +7,7 @@ from capstan_worker.drain import Drain, Drainer
 from capstan_worker.engine.http import HttpEngine
 from capstan_worker.errors import EngineError, EngineUnreachable
 from capstan_worker.health import WorkerPort
+from capstan_worker.keeping import Keeper
 from capstan_worker.prefixes import Prefix
 from capstan_worker.serve import Listener, Signals
 from capstan_worker.settings import SidecarSettings, WorkerSettings
@@ -26,7 +27,13 @@ class SidecarProcess:
         kept = prefixes if settings.task in _WRITES_TEXT else ()
         self._warmup = Warmup(settings.url, settings.model, kept)
         self._drainer = Drainer(Drain(grace=worker.grace_seconds, settle=worker.settle_seconds), self._in_flight)
-        app = WorkerPort(self, self._drainer)
+        self._keeper = Keeper(
+            self._warmup,
+            self._engine.metrics,
+            seconds=worker.keep_warm_seconds,
+            stopped=lambda: self._drainer.draining,
+        )
+        app = WorkerPort(self, self._drainer, own_metrics=self._keeper.render)
         self._port = Listener(app, host=worker.host, port=worker.port)
         self._settings = settings
 
@@ -48,6 +55,7 @@ class SidecarProcess:
         while not await self._engine.ready():  # noqa: ASYNC110  # another process does not set events
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
         await self._warmup.run()
+        await self._keeper.run()
 
     async def _in_flight(self) -> int:
         try:

@@ -10,6 +10,7 @@ from capstan_worker.engine.inprocess import AsgiEngine, CountedApp
 from capstan_worker.engine.vllm import RunningVllm, keep_alive_seconds, render_vllm_metrics, run_vllm
 from capstan_worker.errors import EngineError
 from capstan_worker.health import WorkerPort
+from capstan_worker.keeping import Keeper
 from capstan_worker.prefixes import Prefix
 from capstan_worker.serve import Listener, PortThread, Signals, first, listening_socket, reachable
 from capstan_worker.settings import WorkerSettings
@@ -34,7 +35,8 @@ class VllmProcess:
         self._problem: str | None = "the model is loading"
         self._dead: str | None = None
         self._drainer = Drainer(Drain(grace=worker.grace_seconds, settle=worker.settle_seconds), self._in_flight)
-        app = WorkerPort(self, self._drainer)
+        self._keeper: Keeper | None = None
+        app = WorkerPort(self, self._drainer, own_metrics=lambda: self._keeper.render() if self._keeper else "")
         self._port = PortThread(Listener(app, host=worker.host, port=worker.port))
 
     async def run(self) -> None:
@@ -72,9 +74,15 @@ class VllmProcess:
         if vllm.generates and self._prefixes:
             self._problem = "prefixes are being warmed"
             keys = self._args.api_key or [os.environ.get("VLLM_API_KEY")]
-            await Warmup(self._url, vllm.model, self._prefixes, api_key=keys[0]).run()
+            warmup = Warmup(self._url, vllm.model, self._prefixes, api_key=keys[0])
+            self._keeper = Keeper(
+                warmup, self.metrics, seconds=self._worker.keep_warm_seconds, stopped=lambda: self._drainer.draining
+            )
+            await warmup.run()
         self._problem = None
         log.info("ready", extra={"model": vllm.model, "url": self._url})
+        if self._keeper is not None:
+            await self._keeper.run()
 
     async def _watch(self, vllm: RunningVllm) -> None:
         while not vllm.died():  # noqa: ASYNC110  # vLLM sets a flag, not an event

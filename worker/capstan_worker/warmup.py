@@ -5,7 +5,7 @@ It goes through the engine's own HTTP API, because only there the chat template 
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capstan_worker.prefixes import Prefix
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _SECONDS_PER_PREFIX = 300.0
+_SECONDS_PER_TOUCH = 60.0
 _TRIES = 5
 _PAUSE_SECONDS = 1.0
 
@@ -32,7 +33,7 @@ class Warmup:
     ) -> None:
         self._url = url.rstrip("/") + "/v1/chat/completions"
         self._model = model
-        self._prefixes = prefixes
+        self.prefixes = prefixes
         self._pause = pause
         self._headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self.done = not prefixes
@@ -47,19 +48,44 @@ class Warmup:
 
         timeout = aiohttp.ClientTimeout(total=_SECONDS_PER_PREFIX, connect=5)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
-            for prefix in self._prefixes:
+            for prefix in self.prefixes:
                 if not await self._warm(session, prefix):
                     self.failed.append(prefix.name)
         self.done = True
-        log.info("prefixes warm", extra={"count": len(self._prefixes) - len(self.failed)})
+        log.info("prefixes warm", extra={"count": len(self.prefixes) - len(self.failed)})
 
-    async def _warm(self, session: "aiohttp.ClientSession", prefix: Prefix) -> bool:
-        # NB: one token is enough; what counts is that the prompt was processed.
-        messages = [{"role": "system", "content": prefix.system}, {"role": "user", "content": "."}]
-        body = {"model": self._model, "messages": messages, "max_tokens": 1}
+    async def once(self, prefix: Prefix) -> dict[str, Any] | None:
+        """Send one prefix once more, without another try; give the usage that the engine tells, None when it does not.
+
+        Whatever goes wrong is logged, and harms nobody: the prefix is computed with the next request that needs it.
+        """
         import aiohttp
 
-        problem = ""
+        timeout = aiohttp.ClientTimeout(total=_SECONDS_PER_TOUCH, connect=5)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
+                session.post(self._url, json=self._body(prefix)) as response,
+            ):
+                answer = await response.json(content_type=None) if response.status == 200 else None
+                reason = f"status {response.status}"
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            answer, reason = None, type(error).__name__
+        if not isinstance(answer, dict):
+            log.info("prefix not asked for again", extra={"prefix": prefix.name, "reason": reason})
+            return None
+        usage = answer.get("usage")
+        return usage if isinstance(usage, dict) else None
+
+    def _body(self, prefix: Prefix) -> dict[str, Any]:
+        # NB: one token is enough; what counts is that the prompt was processed.
+        messages = [{"role": "system", "content": prefix.system}, {"role": "user", "content": "."}]
+        return {"model": self._model, "messages": messages, "max_tokens": 1}
+
+    async def _warm(self, session: "aiohttp.ClientSession", prefix: Prefix) -> bool:
+        import aiohttp
+
+        body, problem = self._body(prefix), ""
         for attempt in range(_TRIES):
             if attempt:
                 await asyncio.sleep(self._pause)

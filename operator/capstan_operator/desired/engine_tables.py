@@ -84,7 +84,7 @@ _ONE_VALUE_SIMULATOR = frozenset(
         *("--tpot-ms", "--jitter", "--batch-slowdown", "--concurrency", "--answer-tokens", "--chunk-tokens", "--seed"),
         *("--embedding-size", "--label", "--startup-seconds", "--keep-alive-seconds", "--fault", "--settle-seconds"),
         *("--log-level", "--log-format", "--reasoning-tokens", "--reasoning-field", "--refusal-rate", "--accuracy"),
-        "--parallel-calls",
+        *("--parallel-calls", "--keep-warm-seconds"),
     }
 )
 

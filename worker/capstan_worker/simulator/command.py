@@ -9,6 +9,7 @@ from capstan_worker.asgi import Receive, Scope, Send, read_body, reply, reply_js
 from capstan_worker.drain import Drain, Drainer
 from capstan_worker.errors import UsageError
 from capstan_worker.health import WorkerPort
+from capstan_worker.keeping import Keeper
 from capstan_worker.prefixes import Prefix
 from capstan_worker.serve import Listener, Signals, reachable
 from capstan_worker.settings import WorkerSettings
@@ -38,10 +39,17 @@ class SimulatorProcess:
         self._warmup = Warmup(f"http://{reachable(settings.host)}:{settings.port}", settings.model, prefixes)
         drain = Drain(grace=worker.grace_seconds, settle=worker.settle_seconds)
         self._drainer = Drainer(drain, self._in_flight)
+        self._keeper = Keeper(
+            self._warmup,
+            self.metrics,
+            seconds=worker.keep_warm_seconds,
+            stopped=lambda: self._drainer.draining,
+        )
         port = WorkerPort(
             self,
             self._drainer,
             more={"/simulator/settings": self._settings_route},
+            own_metrics=self._keeper.render,
         )
         self._port = Listener(port, host=worker.host, port=worker.port)
 
@@ -65,6 +73,7 @@ class SimulatorProcess:
         self.simulator.loaded = True
         if self._settings.task in ("chat", "completion"):
             await self._warmup.run()
+            await self._keeper.run()
 
     async def _in_flight(self) -> int:
         return self.simulator.in_flight
