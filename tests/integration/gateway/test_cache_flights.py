@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from capstan_contract.caches import CacheBody, cache_entry
-from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, delta, frame
+from capstan_contract.limits import CountCached, LimitRule, Per, RateLimitBody, Unit, rate_limit_entry
+from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, completion, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
 
@@ -158,3 +159,78 @@ async def test_who_takes_only_what_is_new_does_not_get_what_another_one_has_foun
         await ask(gateway)
         answers = await asyncio.gather(ask(gateway), ask(gateway, "cache-control: max-age=0\r\n"))
     assert answers[0][1]["x-cache"] == "hit-memory"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("counts", "used"), [(CountCached.NONE, 7), (CountCached.FULL, 35)])
+async def test_limits_count_who_joined_as_their_policy_says(
+    counts: CountCached, used: int, stream: bool, gate: Gate, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """One of them has used what the model did; the others give back what was reserved, or keep as much."""
+
+    async def counted(received: Received, wire: Wire) -> None:
+        await gate.open.wait()
+        name = received.document["model"]
+        if not received.document.get("stream"):
+            return await wire.json(completion(name))
+        usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+        await wire.stream_head()
+        await wire.chunk(frame(delta(name, "Hello")) + frame(delta(name, None, "stop")))
+        await wire.chunk(frame({**delta(name, None), "choices": [], "usage": usage}) + DONE)
+        return await wire.end()
+
+    upstream.respond = counted
+    rule = LimitRule(name="all", per=Per.TENANT, unit=Unit.TOKENS, amount=9999, windowMillis=86_400_000, burst=9999)
+    limit = rate_limit_entry("t", "l", RateLimitBody(limits=(rule,), countCached=counts))
+    model = entry("chat", upstream.url, policies=(POLICY.id, limit.id))
+    async with running_gateway(tmp_path, model, policies=(POLICY, limit)) as gateway:
+        answers = await at_once(gateway, gate, 5, stream=stream, max_tokens=9)
+        await gateway.settled()
+        settled = gateway.metric("llm_limit_tokens_total", policy="t/l", rule="all", stage="settled")
+    assert sorted(head["x-cache"] for _, head, _ in answers) == ["hit-memory"] * 4 + ["miss"]
+    assert len(upstream.requests) == 1
+    assert settled == used
+
+
+async def test_a_limit_that_ends_a_stream_ends_the_call_where_nobody_else_waits(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """The engine is stopped, and what was cut is not kept."""
+
+    async def endless(received: Received, wire: Wire) -> None:
+        await wire.stream_head()
+        for _ in range(100_000):
+            await wire.chunk(frame(delta(received.document["model"], "word ")))
+
+    upstream.respond = endless
+    rule = LimitRule(name="all", per=Per.TENANT, unit=Unit.TOKENS, amount=600, windowMillis=86_400_000, burst=600)
+    limit = rate_limit_entry("t", "l", RateLimitBody(limits=(rule,)))
+    model = entry("chat", upstream.url, policies=(POLICY.id, limit.id))
+    async with running_gateway(tmp_path, model, policies=(POLICY, limit), stream_slice_tokens=64) as gateway:
+        status, _, said = await ask(gateway, stream=True)
+        await eventually(lambda: upstream.active == 0, what="the end of the call")
+        stored = gateway.gateway.caches.report().policies[POLICY.id].stored
+    assert status == "200"
+    assert '"ended_by":"limit"' in said
+    assert stored == 0
+
+
+async def test_a_config_that_changes_meanwhile_takes_nothing_from_who_waits(
+    gate: Gate, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """Who asked before has its answer; who asks of the model as it is now asks anew."""
+    model = entry("chat", upstream.url, policies=(POLICY.id,))
+    changed = entry("chat", upstream.url, policies=(POLICY.id,), contextWindow=4096)
+    async with running_gateway(tmp_path, model, policies=(POLICY,)) as gateway:
+        before = [asyncio.create_task(ask(gateway, stream=True)) for _ in range(2)]
+        await eventually(lambda: len(gateway.gateway.requests) == 2)
+        await gateway.configure(changed, policies=(POLICY,))
+        after = asyncio.create_task(ask(gateway, stream=True))
+        await eventually(lambda: len(upstream.requests) == 2)
+        gate.open.set()
+        answers = await asyncio.gather(*before, after)
+        again = await ask(gateway)
+    assert {status for status, _, _ in answers} == {"200"}
+    assert sorted(head["x-cache"] for _, head, _ in answers) == ["hit-memory", "miss", "miss"]
+    assert again[1]["x-cache"] == "hit-memory"
+    assert len(upstream.requests) == 2

@@ -20,6 +20,7 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from capstan_contract.caches import CacheBody, cache_entry
 from capstan_contract.config import CascadeBackend, Timeouts
 from capstan_gateway import composition
 from capstan_gateway.images.fetch import MAX_AT_ONCE
@@ -29,7 +30,8 @@ from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
 
 PAUSE = 0.003
-SERVING = ("ClientConnection._serve", "Dispatcher._hedge", "GatheredImages._one")
+CACHE = cache_entry("test", "cache", CacheBody())
+SERVING = ("ClientConnection._serve", "Dispatcher._hedge", "GatheredImages._one", "Flight._run")
 SHORT = Timeouts(firstTokenSeconds=0.2, idleSeconds=0.2, totalSeconds=1)
 TIMEOUTS = Timeouts(firstTokenSeconds=5, idleSeconds=5, totalSeconds=20)
 
@@ -177,6 +179,8 @@ class Case:
     """Whether endpoints fail by themselves."""
     images: int = 0
     """How many images it names by URL."""
+    beside: bool = False
+    """Whether another client asks the same at the same time, and stays."""
 
 
 CASES = [
@@ -193,6 +197,11 @@ CASES = [
     Case("refusal", "refused"),
     Case("cascade", "cascade", stream=True),
     Case("images", "plain", images=6),
+    Case("cached", "cached"),
+    Case("cached stream", "cached", stream=True),
+    Case("cached long", "cached-flood", stream=True, reads=False),
+    Case("joined", "cached", beside=True),
+    Case("joined stream", "cached", stream=True, beside=True),
     # What never ends by itself: only the end of the request ends it.
     Case("mute", "mute", faults=True),
     Case("mute hedge", "mute-hedged", stream=True, faults=True),
@@ -209,6 +218,7 @@ class World:
         self.suspensions = suspensions
         self.album = album
         """Where images are."""
+        self.asked = 0
 
     async def run(self, case: Case, *, leave_at: float, turns: int, fresh: bool) -> None:
         """Send one request, let its client leave, and see that everything is as before.
@@ -219,8 +229,12 @@ class World:
             for state in self.states:
                 self.gateway.gateway.client.close_idle(state.endpoint.id)
         before = self.counts()
+        self.asked += 1
         self.suspensions.expect(leave_at, turns)
+        staying = asyncio.create_task(self._stays(case)) if case.beside else None
         await self._ask(case)
+        if staying is not None:
+            await staying
         await self.gateway.settled()
         await eventually(self._at_rest, every=0.002, what=f"rest after {case.name} at {leave_at}+{turns}")
         after = self.counts()
@@ -229,7 +243,7 @@ class World:
             assert [state.breaker.state(self.now) for state in self.states] == [BreakerState.CLOSED] * len(self.states)
             assert [state.breaker._failures for state in self.states] == [0] * len(self.states)
             assert after["retries"] >= before["retries"]
-        assert after["requests"] == before["requests"] + 1, "counted once, whatever happened"
+        assert after["requests"] == before["requests"] + 1 + case.beside, "counted once, whatever happened"
         for state in self.states:
             # A breaker that the faults of its engine have opened is closed again for the next example.
             state.breaker.__init__()  # type: ignore[misc]
@@ -238,7 +252,7 @@ class World:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
         urls = [f"{self.album}/{number}" for number in range(case.images)]
         content = [{"type": "image_url", "image_url": {"url": url}} for url in urls] or "x"
-        messages = [{"role": "user", "content": content}]
+        messages = [{"role": "user", "content": content}, {"role": "user", "content": f"{self.asked}"}]
         body = json.dumps({"model": case.model, "stream": case.stream, "messages": messages})
         half = len(body) // 2
         head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
@@ -257,6 +271,19 @@ class World:
         finally:
             writer.transport.abort()
 
+    async def _stays(self, case: Case) -> None:
+        """Ask the same, a moment later, and see that nothing of it was taken away by whoever leaves."""
+        await asyncio.sleep(PAUSE)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
+        messages = [{"role": "user", "content": "x"}, {"role": "user", "content": f"{self.asked}"}]
+        body = json.dumps({"model": case.model, "stream": case.stream, "messages": messages})
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+        said = await reader.read()
+        writer.transport.abort()
+        assert said.startswith(b"HTTP/1.1 200"), said
+        assert (b"data: [DONE]" in said) if case.stream else said.endswith(b"}"), said
+
     def _paused(self) -> bool:
         return any(connection.paused for connection in self.gateway.listener.service.connections)
 
@@ -272,7 +299,10 @@ class World:
         assert all(size == idle for size, idle in connections.values()), connections
         assert images._places._value == MAX_AT_ONCE
         assert not inner.client._retired
-        assert inner.memory.held == 0
+        kept = inner.caches.report().policies.values()
+        assert inner.memory.held == sum(policy.bytes for policy in kept)
+        assert all(len(room.flights) == 0 for _, room in inner.caches.rooms())
+        assert len(inner.deps.background) == 0
         assert not [task for task in asyncio.all_tasks() if "_hedge" in repr(task.get_coro())]
         return True
 
@@ -329,11 +359,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Ru
                 entry("mute-hedged", engines["mute"], engines["mute2"], timeouts=SHORT),
                 entry("halts", engines["halts"], timeouts=SHORT),
                 entry("cascade", backend=cascade(), timeouts=TIMEOUTS),
+                entry("cached", slow_url, timeouts=TIMEOUTS, policies=(CACHE.id,)),
+                entry("cached-flood", engines["floods"], timeouts=TIMEOUTS, policies=(CACHE.id,)),
             )
             options = {"hedge_percent": 100.0, "hedge_after_seconds": 2 * PAUSE, "endpoint_wait_seconds": 10 * PAUSE}
             album = engines["pictures"]
             fetches = {"image_hosts": (urlsplit(album).netloc,), "image_http": True}
-            gateway = await stack.enter_async_context(running_gateway(folder, *models, **options, **fetches))
+            gateway = await stack.enter_async_context(
+                running_gateway(folder, *models, policies=(CACHE,), **options, **fetches)
+            )
             asyncio.get_running_loop().set_task_factory(suspensions.factory)  # type: ignore[arg-type]
             return World(gateway, suspensions, album)
 

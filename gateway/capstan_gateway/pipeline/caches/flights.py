@@ -214,6 +214,7 @@ class Flight:
             if isinstance(found, StreamReply):
                 await _finish(found)
             self.ask.end()
+            await asyncio.sleep(0)  # Those who wait go first.
             await self._keep(landed, found if isinstance(found, WholeReply) else None, frames)
 
     def _let_go(self, _: asyncio.Task[None]) -> None:
