@@ -234,3 +234,65 @@ async def test_a_config_that_changes_meanwhile_takes_nothing_from_who_waits(
     assert sorted(head["x-cache"] for _, head, _ in answers) == ["hit-memory", "miss", "miss"]
     assert again[1]["x-cache"] == "hit-memory"
     assert len(upstream.requests) == 2
+
+
+async def test_who_leaves_a_stream_that_others_wait_for_is_counted_for_what_came(
+    gate: Gate, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """To a limit that counts what was there, though the call is on somebody else's bill."""
+
+    async def halves(received: Received, wire: Wire) -> None:
+        name = received.document["model"]
+        await wire.stream_head()
+        await wire.chunk(frame(delta(name, "one two three four ")))
+        await gate.open.wait()
+        await wire.chunk(frame(delta(name, None, "stop")) + DONE)
+        await wire.end()
+
+    upstream.respond = halves
+    rule = LimitRule(
+        name="out", per=Per.TENANT, unit=Unit.OUTPUT_TOKENS, amount=9999, windowMillis=86_400_000, burst=9999
+    )
+    limit = rate_limit_entry("t", "l", RateLimitBody(limits=(rule,), countCached=CountCached.FULL))
+    model = entry("chat", upstream.url, policies=(POLICY.id, limit.id))
+    settled = {"policy": "t/l", "rule": "out", "stage": "settled"}
+    async with running_gateway(tmp_path, model, policies=(POLICY, limit)) as gateway:
+        leaving, staying = (asyncio.create_task(ask(gateway, stream=True)) for _ in range(2))
+        await eventually(lambda: len(gateway.gateway.requests) == 2 and len(upstream.requests) == 1)
+        (_, room), *_ = gateway.gateway.caches.rooms()
+        (flight,) = room.flights._flights.values()
+        await eventually(lambda: flight.recording is not None)
+        leaving.cancel()
+        await eventually(lambda: len(gateway.gateway.requests) == 1)
+        first = gateway.metric("llm_limit_tokens_total", **settled)
+        gate.open.set()
+        await staying
+        await gateway.settled()
+        both = gateway.metric("llm_limit_tokens_total", **settled)
+    assert first > 0
+    assert both == 2 * first
+
+
+async def test_a_limit_holds_where_the_engine_is_ahead(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """Nothing of a stream that limits count is read ahead of who pays for it: it ends where it would without a cache,
+    and no more is on its bill."""
+
+    async def at_once_(received: Received, wire: Wire) -> None:
+        name = received.document["model"]
+        await wire.stream_head()
+        await wire.chunk(b"".join(frame(delta(name, "word")) for _ in range(600)))
+        await wire.chunk(frame(delta(name, None, "stop")) + DONE)
+        await wire.end()
+
+    upstream.respond = at_once_
+    rule = LimitRule(
+        name="out", per=Per.TENANT, unit=Unit.OUTPUT_TOKENS, amount=100, windowMillis=86_400_000, burst=100
+    )
+    limit = rate_limit_entry("t", "l", RateLimitBody(limits=(rule,)))
+    model = entry("chat", upstream.url, policies=(POLICY.id, limit.id))
+    async with running_gateway(tmp_path, model, policies=(POLICY, limit), stream_slice_tokens=8) as gateway:
+        _, _, said = await ask(gateway, stream=True, max_tokens=600)
+        await gateway.settled()
+        settled = gateway.metric("llm_limit_tokens_total", policy="t/l", rule="out", stage="settled")
+    assert said.count('"word"') == settled
+    assert settled <= 108

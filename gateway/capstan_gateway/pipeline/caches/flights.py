@@ -13,6 +13,7 @@ was there. When it fails before a model has said anything, one of those who only
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from capstan_gateway.caches.inputs import Parts
@@ -21,7 +22,8 @@ from capstan_gateway.errors import OUT_OF_TIME, GatewayError, ShuttingDown, Upst
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.caches.recording import Reader, Recording
-from capstan_gateway.pipeline.caches.streamed import given_on
+from capstan_gateway.pipeline.caches.streamed import frames_of, given_on, is_metered, mark_of
+from capstan_gateway.pipeline.estimates import asked_tokens
 from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.read_end import read_end
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
@@ -29,7 +31,7 @@ from capstan_gateway.pipeline.request import Request
 from capstan_gateway.pipeline.watch import OVERTIME_SECONDS
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
 from capstan_gateway.streaming.errors import StreamBroken
-from capstan_gateway.tokens.bill import Bill
+from capstan_gateway.tokens.bill import Bill, weigh
 from capstan_gateway.tokens.usage import Usage
 
 KEEP_SECONDS: Final = 5.0
@@ -186,6 +188,8 @@ class Flight:
             self._end(ShuttingDown())
             if self._task is not None:
                 self._task.cancel()
+        elif not last and not self._ended:
+            _note_so_far(self, joined.ask.bill)
         self._joined.pop(joined, None)
         if last:
             self._error = None  # Its traceback holds frames that hold this.
@@ -234,12 +238,13 @@ class Flight:
         recording = self.recording = Recording(self.ask.budget.share(), whose=source.endpoint.id)
         for joined in self._joined:
             joined.reader = recording.reader()
-        recording.add(reply.first)
+        metered = is_metered(self.ask)
+        recording.add(reply.first, mark_of(reply.relay) if metered else None)
         self._tell_begun()
         try:
             if reply.broken is not None:
                 raise reply.broken
-            await self._receive(reply, recording)
+            await self._receive(reply, recording, metered=metered)
         except StreamBroken as broken:
             source.blame(type(broken).__name__)
             recording.add(broken.before)
@@ -247,13 +252,20 @@ class Flight:
             raise
         return None if reply.relay.error is not None else recording.body()
 
-    async def _receive(self, reply: StreamReply, recording: Recording) -> None:
+    async def _receive(self, reply: StreamReply, recording: Recording, *, metered: bool) -> None:
         relay, source = reply.relay, reply.source
         room = FrameRoom(self.ask.share, whose=source.endpoint.id)
         while not relay.done:
-            await recording.room()
+            await (recording.wanted() if metered else recording.room())
             data = await source.receive()
-            recording.add(relay.feed(data) if data else relay.finish())
+            if metered and data:
+                for part in frames_of(data):
+                    await recording.wanted()
+                    recording.add(relay.feed(part), mark_of(relay))
+                    if relay.done:
+                        break
+            else:
+                recording.add(relay.feed(data) if data else relay.finish())
             room.reckon(relay.kept)
 
     async def _keep(self, landed: Landed, whole: WholeReply | None, frames: bytes | None) -> None:
@@ -302,6 +314,18 @@ class Flight:
             for joined in self._joined:
                 if joined is not bearer and cached is not None:
                     joined.ask.bill.add_cached(*cached)
+
+
+def _note_so_far(flight: Flight, bill: Bill) -> None:
+    """Have one who leaves while others wait be told of as given what has come so far, as if it had been there."""
+    reply, model, request = flight.reply, flight.ask.answered_by, flight.ask.request
+    if not isinstance(reply, StreamReply) or model is None:
+        return
+    relay = reply.relay
+    usage, _ = weigh(
+        relay.usage, whole=relay.counted, prompt=partial(asked_tokens, request, model), output=lambda: relay.text.tokens
+    )
+    bill.add_cached(usage, None if model.rates is None else model.rates.cost(usage))
 
 
 async def _finish(reply: StreamReply) -> None:

@@ -6,10 +6,11 @@ reader reads. One that does not read at all while others wait is left behind.
 """
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 from capstan_gateway.memory import Share
 from capstan_gateway.streaming.errors import StreamBroken
+from capstan_gateway.tokens.usage import Usage
 from capstan_gateway.upstream.errors import NoMemory
 
 MOST_KEPT: Final = 4 * 1024 * 1024
@@ -20,6 +21,14 @@ FREE_BYTES: Final = 64 * 1024
 """What is kept without taking it from the budget: what bounds it is the number of requests."""
 STALL_SECONDS: Final = 5.0
 """How long others wait for a reader that does not read. A client that reads 50 KiB a second is never left behind."""
+
+
+class Mark(NamedTuple):
+    """What an engine had counted at the end of a run."""
+
+    usage: Usage | None
+    counted: bool
+    """Whether that is all that had come."""
 
 
 class Reader:
@@ -44,15 +53,18 @@ class Reader:
         """Give that, or what comes next; b"" when all is read. Raises what the stream broke by, behind its frames."""
         return await self._recording.wait(self)
 
+    def next(self) -> tuple[bytes, Mark | None]:
+        """Give the next run that is there, with what was known at its end; b"" when there is none yet."""
+        return self._recording.take_one(self)
+
+    async def come(self) -> None:
+        """Wait until there is one, or all is read. Raises as `read` does."""
+        await self._recording.wait_for_more(self)
+
     @property
     def is_done(self) -> bool:
         """Whether all is read, and the stream came to its end."""
         return self._recording.is_whole and self.at == self._recording.size
-
-    @property
-    def is_newest(self) -> bool:
-        """Whether it has had all that came so far."""
-        return self.at == self._recording.size
 
     def close(self) -> None:
         """Read no more."""
@@ -75,6 +87,7 @@ class Recording:
         self._runs: list[bytes] = []
         self._start = 0
         """Where the first run that is kept begins."""
+        self._marks: list[Mark | None] = []
         self._gone = 0
         """How many runs were let go of."""
         self._broken: BaseException | None = None
@@ -95,11 +108,12 @@ class Recording:
         self.readers[reader] = None
         return reader
 
-    def add(self, run: bytes) -> None:
+    def add(self, run: bytes, mark: Mark | None = None) -> None:
         """Take whole frames. Raises NoMemory when there is no room even for what somebody has still to read."""
         if not run:
             return
         self._runs.append(run)
+        self._marks.append(mark)
         self.size += len(run)
         self._trim()
         if not self._has_room():
@@ -122,6 +136,12 @@ class Recording:
                 if self._waiting:
                     self._leave_behind([reader for reader, at in late.items() if reader.at == at])
         self._trim()
+
+    async def wanted(self) -> None:
+        """Wait until somebody waits for more: of a stream that limits count nothing is read ahead of who pays."""
+        while self.readers and not self._waiting:
+            self._moved = asyncio.get_running_loop().create_future()
+            await self._moved
 
     def end(self, broken: BaseException | None = None) -> None:
         """Nothing more comes: all of it did, or it broke."""
@@ -146,8 +166,23 @@ class Recording:
         self._poke()
         return found[0] if len(found) == 1 else b"".join(found)
 
+    def take_one(self, reader: Reader) -> tuple[bytes, Mark | None]:
+        """Give the next run that a reader has not had."""
+        if reader.at == self.size or reader.left_behind:
+            return b"", None
+        place = reader.runs - self._gone
+        run = self._runs[place]
+        reader.at, reader.runs = reader.at + len(run), reader.runs + 1
+        self._poke()
+        return run, self._marks[place]
+
     async def wait(self, reader: Reader) -> bytes:
-        """Do the same, and wait for it."""
+        """Give what a reader has not had yet, and wait for it."""
+        await self.wait_for_more(reader)
+        return self.take(reader)
+
+    async def wait_for_more(self, reader: Reader) -> None:
+        """Wait for what it has not had, or the end."""
         while reader.at == self.size or reader.left_behind:
             if reader.left_behind:
                 raise StreamBroken("the answer was read too slowly, and others wait for the same one")
@@ -155,14 +190,14 @@ class Recording:
                 # NB: many raise it, and each would add its frames to those of all others.
                 raise self._broken.with_traceback(None)
             if self.is_whole:
-                return b""
+                return
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(waiter)
+            self._poke()
             try:
                 await waiter
             finally:
                 self._waiting.discard(waiter)
-        return self.take(reader)
 
     def without(self, reader: Reader) -> None:
         """A reader has left."""
@@ -198,7 +233,7 @@ class Recording:
                 break
             self._start += len(run)
             read += 1
-        del self._runs[:read]
+        del self._runs[:read], self._marks[:read]
         self._gone += read
         kept = self.size - self._start
         self._share.shrink_to(kept if kept > FREE_BYTES else 0)
@@ -206,6 +241,7 @@ class Recording:
     def _let_go(self) -> None:
         if self._closed and not self.readers:
             self._runs.clear()
+            self._marks.clear()
             self._share.release()
 
     def _poke(self) -> None:
@@ -217,3 +253,4 @@ class Recording:
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
+        self._waiting.clear()

@@ -5,14 +5,14 @@ limits count it, guards judge it,       they are read once more: what has come i
 a dialect is written from it
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from capstan_gateway.dialects.clients.native import NativeMessagesRelay, NativeRelay, NativeResponsesRelay
 from capstan_gateway.dialects.clients.spoken import MESSAGES
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.caches.recording import Reader
+from capstan_gateway.pipeline.caches.recording import Mark, Reader
 from capstan_gateway.pipeline.engine_answer import asked_by
 from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.layers import Order
@@ -31,18 +31,40 @@ def form_of(request: Request) -> tuple[str, bool, bool]:
 
 def given_on(reply: StreamReply, reader: Reader, ask: Ask, leave: Callable[[], None]) -> StreamReply:
     """Give the stream of a flight, from its beginning, to one who reads it. `leave` is called when it reads no more."""
-    source = RecordedSource(reply, reader, leave)
-    relay: Relay
     if is_passed(reply, ask):
-        relay = _Passed(reply.relay, reader)
-    else:
-        relay = _Followed(_relay_of(reply, ask), reply.relay, reader)
-    return StreamReply(relay.feed(reader.ready()), source, relay, reply.native)
+        source = RecordedSource(reply, reader, leave)
+        return StreamReply(reader.ready(), source, _Passed(reply.relay, reader), reply.native)
+    if not is_metered(ask):
+        source, relay = RecordedSource(reply, reader, leave), _relay_of(reply, ask)
+        return StreamReply(relay.feed(reader.ready()), source, relay, reply.native)
+    counted = _RunByRun(reply, reader, leave)
+    followed = _Followed(_relay_of(reply, ask), counted)
+    return StreamReply(followed.feed(counted.next()), counted, followed, reply.native)
+
+
+def is_metered(ask: Ask) -> bool:
+    """Whether limits count a stream while it goes on. Pure."""
+    return ask.governed is not None and ask.governed.metered
+
+
+def mark_of(relay: Relay) -> Mark:
+    """Give what the engine has counted of what came so far."""
+    return Mark(relay.usage, relay.counted)
+
+
+def frames_of(data: bytes) -> Iterator[bytes]:
+    """Give what came frame by frame: what is counted is known behind each."""
+    at = 0
+    while at < len(data):
+        end = data.find(b"\n\n", at) + 2
+        end = len(data) if end < 2 else end
+        yield data[at:end]
+        at = end
 
 
 def is_passed(reply: StreamReply, ask: Ask) -> bool:
     """Whether nobody on the way to the client has to know what the frames say. Pure."""
-    if ask.governed is not None and ask.governed.metered:
+    if is_metered(ask):
         return False
     if reply.native:
         return True
@@ -113,27 +135,53 @@ class _Passed(RelayAround):
         return self._inner.failure(error)
 
 
-class _Followed(RelayAround):
-    """Implements `streaming.port.Relay`: reads the frames for one reader, wherever it is."""
+class _RunByRun(RecordedSource):
+    """The same, no more at once than was counted at once."""
 
-    def __init__(self, own: Relay, flown: Relay, reader: Reader) -> None:
-        super().__init__(own)
-        self._flown: Final = flown
-        self._reader: Final = reader
+    def __init__(self, reply: StreamReply, reader: Reader, leave: Callable[[], None]) -> None:
+        super().__init__(reply, reader, leave)
+        self.given = 0
+        """How many bytes it has given."""
+        self.before: Mark | None = None
+        self.mark: Mark | None = None
+        """What was counted in front of the newest run, and at its end."""
+
+    def next(self) -> bytes:
+        """Give the next run that is there."""
+        run, mark = self._reader.next()
+        if run:
+            self.given += len(run)
+            self.before, self.mark = self.mark, mark
+        return run
+
+    async def receive(self) -> bytes:
+        """Give it, waiting if there is none; b"" behind the end."""
+        await self._reader.come()
+        return self.next()
+
+
+class _Followed(RelayAround):
+    """Implements `streaming.port.Relay`: what an engine counts on the way is not in the frames, and known by marks."""
+
+    def __init__(self, inner: Relay, source: _RunByRun) -> None:
+        super().__init__(inner)
+        self._source: Final = source
+        self._fed = 0
 
     @property
     def usage(self) -> Usage | None:
-        """What the engine counted: what it counts on the way is known to who has had the newest frames alone."""
-        return self._flown.usage if self._is_newest and self._flown.usage is not None else self._inner.usage
+        """What the engine counted."""
+        source, told = self._source, self._inner.usage
+        if told is not None:
+            return told
+        mark = source.mark if self._fed >= source.given else source.before
+        return None if mark is None else mark.usage
 
     @property
     def counted(self) -> bool:
         """Whether that is all that came so far."""
-        return self._flown.counted if self._is_newest and self._flown.usage is not None else self._inner.counted
-
-    @property
-    def _is_newest(self) -> bool:
-        return self._reader.is_newest
+        mark = self._source.mark if self._fed >= self._source.given else None
+        return self._inner.counted if mark is None or self._inner.usage is not None else mark.counted
 
     @property
     def done(self) -> bool:
@@ -147,6 +195,7 @@ class _Followed(RelayAround):
 
     def feed(self, data: bytes) -> bytes:
         """Give the bytes to send; raises StreamBroken when the stream makes no sense."""
+        self._fed += len(data)
         return self._inner.feed(data)
 
     def finish(self) -> bytes:
