@@ -8,8 +8,9 @@ import httpx2
 import pytest
 
 from capstan_contract.caches import CACHE_KIND, SemanticTier, cache_policy_id
-from capstan_contract.config import ModelEntry
+from capstan_contract.config import ModelEntry, RouterBackend, RouterMember, Strategy
 from capstan_contract.entries import PolicyEntry
+from capstan_contract.guards import GuardBody, KeywordsGuard, Source, guard_entry
 from capstan_gateway.pipeline.caches import alike
 from fakes.openai_upstream import FakeUpstream, answer
 from support.gateway import RunningGateway, entry, running_gateway
@@ -79,6 +80,26 @@ async def test_a_paraphrase_gets_the_answer_that_is_there(upstream: FakeUpstream
     assert second.json()["choices"] == first.json()["choices"]
     assert "x-cache-similarity" not in first.headers
     assert len(upstream.requests) == 2
+
+
+async def test_what_a_guard_withholds_is_not_found_by_its_meaning_any_more(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """An answer that is found by what it means goes through the guards of who asks; what they withhold is let go of."""
+    word = KeywordsGuard(name="w", keywords=("hello",), appliesTo=(Source.TEXT,))
+    guard = guard_entry("t", "g", GuardBody(output=(word,)))
+    members = RouterBackend(strategy=Strategy.CHEAPEST, members=(RouterMember(model="test/chat"),))
+    models = (cached(upstream), entry("router", backend=members, policies=(guard.id,)))
+    async with (
+        running_gateway(tmp_path, *models, policies=(*policies(), guard)) as gateway,
+        Client(gateway) as client,
+    ):
+        first = await client.ask(ASKED)
+        guarded = await client.ask(SAME, model="router")
+        after = await client.ask("how could i reset my password")
+    assert [one.headers["x-cache"] for one in (first, guarded, after)] == ["miss", "hit-semantic", "miss"]
+    assert "content_filter" in guarded.text
+    assert "Hello" not in guarded.text
 
 
 @pytest.mark.parametrize(

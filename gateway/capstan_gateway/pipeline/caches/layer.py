@@ -258,7 +258,8 @@ class CacheLayer:
             await room.shared.put(question.key, entry)
             if flight.withheld:  # NB: a guard may have found that out meanwhile.
                 await room.shared.drop((question.key,))
-                return
+        if flight.withheld:
+            return
         if room.alike is not None and question.alike is not None and entry.form is Form.ANSWER:
             await room.alike.put(question.alike, question.key, entry._replace(question=question.alike.text))
 
@@ -289,7 +290,9 @@ class CacheLayer:
         room = self.room
         if flight is not None:
             flight.withheld = True
-        room.memory.drop(key)
+        was_kept = room.memory.drop(key)
+        if room.alike is not None and (was_kept or flight is None):
+            room.alike.drop_where(lambda one: one == key)
         if room.shared is not None:
             with suppress(Overloaded):
                 self._shared.deps.background.start(room.shared.drop((key,)))
