@@ -18,7 +18,7 @@ export PYTHON VENV
 .DELETE_ON_ERROR:
 .PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-guards bench-cache bench-prefix \
         bench-failover bench-profile soak \
-        crds compatibility train-guards eval-guards lock vllm-venv clean
+        crds compatibility train-guards eval-guards train-cache eval-cache lock vllm-venv clean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -109,6 +109,12 @@ eval-guards: $(VENV)/.installed-dev ## what guards find and let pass on ../share
 
 compatibility: $(VENV)/.installed-dev ## write docs/compatibility.md from the marks of the tests
 	@$(BIN)/python scripts/compatibility.py
+
+train-cache: $(VENV)/.installed-dev ## how the semantic cache judges pairs of questions, anew (DATA=../shared/data)
+	@PYTHONPATH=scripts $(BIN)/python scripts/train_cache.py $(or $(DATA),../shared/data) $(ARGS)
+
+eval-cache: $(VENV)/.installed-dev ## hits and precision of the semantic cache on public pairs, into docs/cache.md (DATA=../shared/data)
+	@PYTHONPATH=scripts $(BIN)/python scripts/eval_cache.py $(or $(DATA),../shared/data) --write docs/cache.md $(ARGS)
 
 train-guards: ## make the weights of the classifier of attacks anew from ../shared/data (one core, half an hour; ARGS=--folds: what they do on families unseen, twice that more)
 	@scripts/train_guards.sh ../shared/data $(ARGS)

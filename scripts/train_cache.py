@@ -131,6 +131,24 @@ def unseen_scores(sets: Sequence[str], labels: Rows, rows: Rows, kept: Rows) -> 
     return found
 
 
+def fit_unseen(learned: Sequence[Measured], found: Sequence[Measured]) -> Rows:
+    """Give each of `found` the score it has with weights learned from those of `learned` that are of other sets."""
+    sets = numpy.array([one.pair.set for one in learned])
+    labels = numpy.array([float(one.pair.label) for one in learned])
+    rows = numpy.array([one.measures for one in learned])
+    kept = numpy.array([one.refused is None for one in learned])
+    betas: dict[str, Rows] = {}
+    scores = []
+    for one in found:
+        name = one.pair.set
+        if name not in betas:
+            others = sets != name
+            betas[name] = _learn(list(sets[others]), labels[others], rows[others], kept[others])
+        beta = betas[name]
+        scores.append(1 / (1 + numpy.exp(-(beta[0] + numpy.array(one.measures) @ beta[1:]))))
+    return numpy.array(scores)
+
+
 def _learn(sets: Sequence[str], labels: Rows, rows: Rows, kept: Rows) -> Rows:
     chosen = [name for name, keeps in zip(sets, kept, strict=True) if keeps]
     return fit_rising(rows[kept], labels[kept], balanced(chosen, labels[kept]))

@@ -135,13 +135,22 @@ MODALS: Final = frozenset("do does can could should would may might did".split()
 """Those of which a question how to do something may take any."""
 OF: Final = frozenset("of about for in on".split())
 """Prepositions that a compound does without: a joke about cats is a cat joke."""
-ARTICLES: Final = frozenset("a an the my your his her our their this that its".split())
+ARTICLES: Final = frozenset("a an the my your his her our their this that its each every all any".split())
 WHETHER: Final = frozenset("""is are was were do does did has have had will would should may might must""".split())
 """A question that begins with one of these is answered by yes or no."""
 AMOUNTS: Final = frozenset(
     "many much count number numbers amount total quantity percent percentage price cost costs sum average fee rate".split()
 )
 """Words by which an amount is asked for."""
+EXTREMES: Final = {
+    word: name
+    for name, words in {
+        "most": "most highest largest greatest biggest maximum max top", "least": "least fewest lowest smallest minimum min",
+        "average": "average mean avg", "count": "count",
+    }.items()
+    for word in words.split()
+}  # fmt: skip
+"""Words that say which of many, or what of all of them; others in `-est` stand for themselves."""
 HOW: Final = frozenset(
     ("many", "much", "long", "often", "far", "old", "big", "tall", "fast", "high", "deep", "large", "soon", "heavy")
 )
@@ -159,14 +168,14 @@ WEAK: Final = frozenset(
     """current one ones pair couple best good way ways thing things kind kinds type types sort sorts person people someone
     somebody anyone anybody everyone currently now today's present list name names named called mean means meaning
     definition define difference differences use used using make makes made work works happen happens start begin
-    easy easiest simple quick quickly fast fastest better great main top different various certain tips advice
+    easy easiest simple quick quickly quickest fast fastest better great main top different various certain tips advice
     suggestion suggestions example examples possible able everything something anything lot lots many much several
     even ever still already usually really return state display provide total whole entire given okay regards
     regarding concerning considered available""".split()
 )
 """Words that say something, and seldom what the question is about."""
 STOP: Final = frozenset(
-    """needed needs wanted wants a an the of in on at by for to from into onto with within about as is are was were be been being am do does did
+    """needed needs wanted wants all each every a an the of in on at by for to from into onto with within about as is are was were be been being am do does did
     done have has had having will would shall should can could may might must and or but if then else so than that
     this these those there here it its itself i me my mine myself we us our ours you your yours yourself he him his
     she her hers they them their theirs what which who whom whose when where why how please tell explain describe

@@ -5,6 +5,7 @@
     names, exact              another person, place, product, path, code   in Java against in C++
     order, place              the same words, in other places              from Rome to Oslo against from Oslo to Rome
     asks, tense, whose        another kind of answer, another time, owner  who wrote it against when was it written
+    extremes                  which of many, how many, or their mean       the tallest against the richest
     joint                     all of them or one of them                   A and B against A or B
     word, small               a word for another that is no synonym        the capital of France against of Spain
     more                      a word that the other has nothing for        the tallest man against the tallest old man
@@ -18,7 +19,19 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Final
 
-from capstan_gateway.caches.semantic.lists import ALIKE, AMOUNTS, ARTICLES, AWAY, LEADING, MODALS, OF, POLES, STOP, WEAK
+from capstan_gateway.caches.semantic.lists import (
+    ALIKE,
+    AMOUNTS,
+    ARTICLES,
+    AWAY,
+    EXTREMES,
+    LEADING,
+    MODALS,
+    OF,
+    POLES,
+    STOP,
+    WEAK,
+)
 from capstan_gateway.caches.semantic.relations import Relation, forms, load_relations
 from capstan_gateway.caches.semantic.words import Said, read, stem
 
@@ -50,7 +63,7 @@ def _other_asks(one: Said, other: Said) -> bool:
     if one.asks and other.asks:
         return one.asks != other.asks
     counts = [said.asks in ("how many", "how much") for said in (one, other)]
-    return counts[0] != counts[1] and not all(any(word in AMOUNTS for word in said.words) for said in (one, other))
+    return counts[0] != counts[1] and not all(not AMOUNTS.isdisjoint(said.words) for said in (one, other))
 
 
 def _other_units(one: Said, other: Said) -> bool:
@@ -160,6 +173,18 @@ def _other_joint(one: Said, other: Said) -> bool:
     return any((word in one.words) != (word in other.words) for word in ("or", "only"))
 
 
+def _extremes(said: Said) -> set[str]:
+    """Give which of many is asked for, and whether it is how many there are."""
+    found = {EXTREMES[word] for word in said.words if word in EXTREMES}
+    found |= {word for word in said.words if word.endswith("est") and _is_extreme(word)}
+    return found | ({"count"} if said.asks in ("how many", "how much") else set())
+
+
+def _is_extreme(word: str) -> bool:
+    known = word not in EXTREMES and word not in WEAK and len(word) > _FEW + 1
+    return known and any(load_relations().knows(base) for base in (word[:-3], word[:-2], word[:-4], f"{word[:-4]}y"))
+
+
 def _other_word(one: Said, other: Said) -> bool:
     """Whether a word stands where the other has another one that is no synonym, and the rest is as it was."""
     mine, theirs = _telling(one), _telling(other)
@@ -223,6 +248,7 @@ _RULES: Final = (
     ("names", lambda one, other: _other_names(one, other) or _other_names(other, one)),
     ("asks", _other_asks),
     ("joint", _other_joint),
+    ("extremes", lambda one, other: _extremes(one) != _extremes(other)),
     ("tense", lambda one, other: {one.tense, other.tense} == {"future", "past"}),
     ("whose", lambda one, other: {one.whose, other.whose} == {"mine", "yours"}),
     ("length", lambda one, other: _lengths(one, other) < LEAST_LENGTH),

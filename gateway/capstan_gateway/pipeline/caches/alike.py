@@ -19,6 +19,7 @@ from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
 from capstan_gateway.caches.semantic.index import Asked, Near, Neighbours
 from capstan_gateway.caches.semantic.judge import MOST_CHARACTERS, Judge
 from capstan_gateway.caches.semantic.language import ENGLISH, language_of
+from capstan_gateway.caches.semantic.relations import load_relations
 from capstan_gateway.embed.files import EmbeddingsMissing
 from capstan_gateway.embed.once import Once
 from capstan_gateway.embed.sentences import EMBEDDER, Sentence
@@ -144,6 +145,7 @@ class AlikeInProcess:
         return serving
 
     def _put(self, alike: Alike, asked: Asked) -> None:
+        load_relations()  # Who asks next has less time.
         sentence = self._sentences.of(alike.text)
         if sentence is not None:
             self._index.put(alike.partition, asked, sentence.vector)

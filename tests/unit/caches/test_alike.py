@@ -1,0 +1,130 @@
+"""Answers by meaning, with vectors that a test makes up."""
+
+import asyncio
+import threading
+
+import numpy
+import pytest
+
+from capstan_contract.caches import SemanticTier
+from capstan_gateway.caches.port import Alike, CacheKey, Entry, Form, Tier
+from capstan_gateway.embed.files import EmbeddingsMissing
+from capstan_gateway.embed.once import Once
+from capstan_gateway.embed.sentences import Sentence
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.pipeline.caches import alike as module
+from capstan_gateway.pipeline.caches.alike import AlikeInProcess, Reads, Sentences
+
+ASKED = "How do I reset my password?"
+SAME = "How can I reset my password?"
+KEY = CacheKey("p", "m", b"1")
+ENTRY = Entry(Form.ANSWER, b"{}", b"application/json", 0, 1000)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes its time."""
+    monkeypatch.setattr(module, "FIND_SECONDS", 60.0)
+    monkeypatch.setattr(module, "PUT_SECONDS", 60.0)
+
+
+class Same:
+    """Finds all texts the same, and waits until it may."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+
+    def read(self, text: str) -> Sentence | None:
+        """Give one direction."""
+        assert self.go.wait(30)
+        row = numpy.zeros(384, numpy.float32)
+        row[0] = 1
+        return Sentence(row, row[None], (3000,)) if text.strip("? ") else None
+
+
+class Kept:
+    """The entries that are there."""
+
+    def __init__(self, **tier: object) -> None:
+        self.entries: dict[CacheKey, Entry] = {}
+        self.now = 0
+        self.embedder: Reads = Same()
+        self.alike = AlikeInProcess(
+            SemanticTier(**tier), sentences=Sentences(Once(lambda: self.embedder)), threads=Threads("test", queued=1),
+            entry_of=self.entry_of, now_ms=lambda: self.now,
+        )  # fmt: skip
+
+    async def entry_of(self, key: CacheKey) -> Entry | None:
+        return self.entries.get(key)
+
+    async def put(self, text: str = ASKED, partition: str = "a", key: CacheKey = KEY) -> None:
+        self.entries[key] = ENTRY
+        await self.alike.put(Alike(partition, text), key, ENTRY)
+
+
+async def test_what_means_the_same_is_found_in_its_partition_alone() -> None:
+    """With its similarity and the key of the entry."""
+    kept = Kept()
+    await kept.put()
+    found = await kept.alike.find(Alike("a", SAME))
+    assert found is not None
+    assert (found.entry, found.tier, found.key, found.similarity) == (ENTRY, Tier.SEMANTIC, KEY, 1.0)
+    assert await kept.alike.find(Alike("b", SAME)) is None
+
+
+@pytest.mark.parametrize("text", ["How do I reset my 2 passwords?", "Wie kann ich mein Passwort zurücksetzen?", "?"])
+async def test_what_a_rule_refuses_or_is_not_english_is_not_found(text: str) -> None:
+    """However near the vectors are."""
+    kept = Kept()
+    await kept.put()
+    assert await kept.alike.find(Alike("a", text)) is None
+
+
+async def test_without_rules_the_score_decides() -> None:
+    """`verify: false` leaves it to the vectors."""
+    kept = Kept(verify=False, similarity=0.9)
+    await kept.put()
+    assert await kept.alike.find(Alike("a", "How do I reset my 2 passwords?")) is not None
+
+
+async def test_what_is_gone_or_expired_or_purged_is_not_found() -> None:
+    """The answers are elsewhere: who deletes them there deletes them here."""
+    kept = Kept()
+    await kept.put()
+    del kept.entries[KEY]
+    assert await kept.alike.find(Alike("a", SAME)) is None
+    assert len(kept.alike) == 0
+    await kept.put()
+    kept.now = 1000
+    assert await kept.alike.find(Alike("a", SAME)) is None
+    kept.now = 0
+    await kept.put()
+    assert kept.alike.drop_where(lambda key: key == KEY) == 1
+    assert await kept.alike.find(Alike("a", SAME)) is None
+
+
+async def test_nobody_waits_longer_than_the_deadline_or_behind_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be compared in time is a miss, and what is behind too much work at once."""
+    kept = Kept()
+    await kept.put()
+    monkeypatch.setattr(module, "FIND_SECONDS", 0.01)
+    assert isinstance(kept.embedder, Same)
+    kept.embedder.go.clear()
+    asking = [kept.alike.find(Alike("a", f"{SAME} {'please ' * number}")) for number in range(5)]
+    assert await asyncio.gather(*asking) == [None] * 5
+    kept.embedder.go.set()
+
+
+async def test_without_weights_all_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once, and no request fails."""
+
+    class Missing:
+        def read(self, text: str) -> Sentence | None:
+            raise EmbeddingsMissing("not installed: x")
+
+    kept = Kept()
+    kept.embedder = Missing()
+    for _ in range(2):
+        await kept.put()
+    assert [record.reason for record in caplog.records if hasattr(record, "reason")] == ["not installed: x"]
