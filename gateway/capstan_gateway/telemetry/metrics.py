@@ -304,8 +304,15 @@ class Metrics(Collector):
         kept = frozenset(names)
         for family in (
             self.cache_requests, self.cache_stored, self.cache_saved_tokens, self.cache_saved_dollars,
-            self.cache_samples, self.cache_false_hits, self.cache_semantic_off, self.cache_sampling_cost,
             self.cache_unreadable, self.cache_entries, self.cache_bytes, self.cache_evicted,
+        ):  # fmt: skip
+            family.retain("policy", kept)
+
+    def retain_compared(self, names: Iterable[str]) -> None:
+        """Forget CachePolicies that compare nothing by its meaning any more."""
+        kept = frozenset(names)
+        for family in (
+            self.cache_samples, self.cache_false_hits, self.cache_semantic_off, self.cache_sampling_cost,
         ):  # fmt: skip
             family.retain("policy", kept)
 

@@ -14,7 +14,7 @@ from capstan_contract.config import ModelEntry
 from capstan_contract.limits import Mode
 from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
 from capstan_gateway.caches.semantic.evidence import LEAST_SAMPLES
-from capstan_gateway.pipeline.caches import alike
+from capstan_gateway.pipeline.caches import alike, live
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import RunningGateway, entry, running_gateway
 from support.redis_server import redis_server
@@ -327,6 +327,45 @@ async def test_a_report_asks_for_more_likeness_and_leaves_the_rate_alone(rig: An
     assert (await one.ask(0)).headers["x-cache"] == "miss"
     assert (await one.ask(1)).headers["x-cache"] == "miss"
     assert (one.counts.sampled, one.counts.wrong) == (0, 0)
+
+
+async def test_what_has_no_room_is_dropped_and_counted(
+    rig: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many are compared at once as may be; the client of the next one has its answer all the same."""
+    monkeypatch.setattr(live, "MOST_AT_ONCE", 0)
+    one: Rig = await rig()
+    assert [(await one.ask(number)).headers["x-cache"] for number in range(2)] == ["miss", "hit-semantic"]
+    await eventually(lambda: one.samples("dropped") == 1)
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.redis
+async def test_who_cannot_ask_whether_it_is_off_gives_nothing(rig: Any, tmp_path: Path) -> None:
+    """A replica that begins while Redis is away may not know that the tier is off: it asks the model."""
+    with redis_server(tmp_path) as server:
+        url = server.url
+    one: Rig = await rig(redis_url=url, redis_limit_seconds=0.2)
+    assert [(await one.ask(number)).headers["x-cache"] for number in range(3)] == ["miss"] * 3
+
+
+async def test_a_policy_that_changes_how_it_finds_hits_measures_anew(rig: Any, upstream: FakeUpstream) -> None:
+    """Off stays off while something else of the policy changes; any change of how hits are found begins anew, and
+    without such hits nothing is said of them any more."""
+    one: Rig = await rig()
+    hits, number = 0, 0
+    while not one.counts.semanticOff:
+        hits += (await one.ask(number)).headers["x-cache"] == "hit-semantic"
+        await one.compared(hits)
+        number += 1
+    model = cached(upstream)
+    await one.gateway.configure(model, policies=(cache_entry("t", "c", body(ttlSeconds=60)),))
+    assert (one.counts.semanticOff, one.counts.sampled) == (True, hits)
+    await one.gateway.configure(model, policies=(cache_entry("t", "c", body(semantic={"topK": 3})),))
+    assert (one.counts.semanticOff, one.counts.sampled) == (False, 0)
+    assert one.gateway.metric("llm_cache_semantic_off", policy="t/c") == 0
+    await one.gateway.configure(model, policies=(cache_entry("t", "c", CacheBody()),))
+    assert one.gateway.gateway.metrics.cache_false_hits.cells == {}
 
 
 PARAPHRASES = (

@@ -42,9 +42,11 @@ async def test_what_could_not_be_told_is_told_later() -> None:
     for _ in range(LEAST_SAMPLES):
         await ledger.compared(KEYS, 0.9, wrong=True)
     assert ledger.off
+    assert not ledger.known
     store.up = True
     await ledger.refresh()
     assert (store.sampled, store.wrong, store.off) == (LEAST_SAMPLES, LEAST_SAMPLES, True)
+    assert ledger.known
     assert (ledger.sampled, ledger.wrong, ledger.off) == (LEAST_SAMPLES, LEAST_SAMPLES, True)
 
 

@@ -72,6 +72,7 @@ class Ledger:
     _epoch: int = 0
     _at: int = 0
     _asked_ms: int = 0
+    _heard: bool = False
     _untold: tuple[int, int] = 0, 0
     """Sampled and wrong: what could not be told."""
 
@@ -104,6 +105,11 @@ class Ledger:
         return totals is not None
 
     @property
+    def known(self) -> bool:
+        """Whether it is known what other replicas have found out so far, or there are none."""
+        return self.shared is None or self._heard
+
+    @property
     def is_due(self) -> bool:
         """Whether it is time to ask what other replicas know."""
         return self.shared is not None and self.now_ms() - self._asked_ms >= REFRESH_MS
@@ -128,6 +134,7 @@ class Ledger:
     def _take(self, totals: Totals | None) -> None:
         if totals is None:
             return
+        self._heard = True
         if totals.epoch > self._epoch:
             self._forget()
             self._epoch = totals.epoch

@@ -186,8 +186,11 @@ class Caches:
             if self._bodies.get(id) != body:
                 del self._rooms[id, body]
                 room.memory.close()
-        self._lives = {id: live for id, live in self._lives.items() if id in self._bodies}
-        self._shared.deps.metrics.retain_caches(id.partition("/")[2] for id in self._bodies)
+        compared = {id for id, body in self._bodies.items() if body.semantic is not None}
+        self._lives = {id: live for id, live in self._lives.items() if id in compared}
+        metrics = self._shared.deps.metrics
+        metrics.retain_caches(id.partition("/")[2] for id in self._bodies)
+        metrics.retain_compared(id.partition("/")[2] for id in compared)
 
     def rooms(self) -> Iterable[tuple[str, Room]]:
         """Give what policies keep, each with the id of its entry."""

@@ -156,6 +156,8 @@ class CacheLayer:
         ask.answered_by = model
         if len(ask.inside) > 1:
             ask.forget_if_withheld(partial(self._forget, found.key, None))
+        if self.room.live is not None and found.tier is Tier.SEMANTIC:
+            self.room.live.note(found)
         ask.cached = CacheNote(HITS[found.tier], found.key.text, self._age_ms(entry) // 1000, found.similarity)
         return replayed(entry, ask.request, model_id=model.id)
 

@@ -117,21 +117,22 @@ class Live:
         self._likeness: Final = likeness
         self._chance: Final = chance
         self._cells: Final = LiveCells(deps.metrics, policy)
+        self._cells.show(ledger)
         self._running = 0
-        self._known = False
+        self._asked = False
         self._recent: OrderedDict[str, float] = OrderedDict()
 
     # --- before a hit is given ----------------------------------------------------------------------------------------
 
     async def is_on(self) -> bool:
         """Whether hits by meaning may be given. What other replicas know is asked for in the background, but for the
-        first time: a tier that is off is off for a replica that has just begun."""
-        if self._known:
+        first time: a tier that is off is off for a replica that has just begun, and for one that cannot ask."""
+        if self._asked:
             self.hear()
         else:
-            self._known = True
+            self._asked = True
             await self._hear()
-        return not self.ledger.off
+        return self.ledger.known and not self.ledger.off
 
     def hear(self) -> None:
         """Ask what other replicas know, in the background: also where nobody asks for anything here."""
@@ -158,7 +159,6 @@ class Live:
 
     def given(self, ask: Ask, question: Question, found: Found, inner: AnswerFunction) -> None:
         """Take a hit that is given to the client of this ask: by chance it is compared, when that has its answer."""
-        self.note(found)
         if self._chance() < self.tier.sampleRate:
             ask.on_end(partial(self._sample, ask, ask.request, ask.inside, Hit(question, found), inner))
 
