@@ -85,7 +85,7 @@ class ConfigReader:
                 "the content does not match its hash: the config is damaged or its parts are of two generations"
             )
         refused: dict[str, tuple[str, ...]] = {}
-        policies = self._read_policies(parsed.get("policies", []), refused)
+        policies, enforced = self._read_policies(parsed.get("policies", []), refused)
         keys = self._read_keys(parsed.get("keys", []), refused)
         models, refused = without_refused(self._read_models(parsed.get("models", []), policies, refused), refused)
         try:
@@ -101,9 +101,13 @@ class ConfigReader:
             )
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
+        self._enforced = enforced
         return Reading(config, refused)
 
-    def _read_policies(self, raws: object, refused: dict[str, tuple[str, ...]]) -> dict[str, PolicyEntry]:
+    def _read_policies(
+        self, raws: object, refused: dict[str, tuple[str, ...]]
+    ) -> tuple[dict[str, PolicyEntry], dict[tuple[str, str], dict[str, Any]]]:
+        """Give those that can be enforced, and their bodies by id and uid."""
         policies: dict[str, PolicyEntry] = {}
         enforced: dict[tuple[str, str], dict[str, Any]] = {}
         for number, raw in enumerate(_items(raws, "policies")):
@@ -120,8 +124,7 @@ class ConfigReader:
                 objections, body = (f"field/{_explain(error)}",), None
             if objections:
                 refused[name] = objections if body is None else (*objections, KEPT)
-        self._enforced = enforced
-        return policies
+        return policies, enforced
 
     def _read_keys(self, raws: object, refused: dict[str, tuple[str, ...]]) -> list[KeyEntry]:
         """A key that cannot be read, or of which not all is understood, is not valid."""

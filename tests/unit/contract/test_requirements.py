@@ -288,3 +288,29 @@ def test_what_cannot_be_enforced_leaves_the_policy_before_in_force() -> None:
     assert served(read_next("Presidio")) == set(), "what was refused as a whole is in force no more"
     assert read_next("BuiltIn").refused == {}
     assert served(read_next("Presidio", uid="2")) == set(), "another policy of the same name"
+
+
+def test_what_is_no_config_as_a_whole_says_nothing_of_what_could_be_enforced_last() -> None:
+    """The policy in it was never in force: the one of the config before is."""
+
+    def check(body: Mapping[str, Any]) -> None:
+        if body["engine"] == "Presidio":
+            raise ValueError("not installed")
+
+    reader = ConfigReader(known=Known(policy_kinds=frozenset(("Guard",)), bodies={"Guard": check}))
+
+    def documents(engine: str) -> dict[str, Any]:
+        guard = PolicyEntry(id=GUARD.id, kind="Guard", uid="1", body={"engine": engine})
+        config = GatewayConfig.build((model("a", policies=(GUARD.id,)),), policies=(guard,))
+        document: dict[str, Any] = json.loads(split_config(config)[CONFIG_FILE])
+        return document
+
+    def read_next(document: dict[str, Any]) -> Reading:
+        return reader.read({CONFIG_FILE: json.dumps({**document, "hash": digest(document)})})
+
+    read_next(documents("First"))
+    faulty = documents("Never")
+    faulty["models"].append({**faulty["models"][0], "id": "team/other"})
+    with pytest.raises(ConfigError):
+        read_next(faulty)
+    assert [one.body for one in read_next(documents("Presidio")).config.policies] == [{"engine": "First"}]
