@@ -102,5 +102,5 @@ class Keeper:
     async def _count(self) -> float | None:
         try:
             return computed_tokens((await self._metrics()).decode(errors="replace"))
-        except EngineError:
-            return None
+        except (EngineError, ValueError):
+            return None  # Not there, or no numbers: then it is asked again, which costs little.

@@ -21,6 +21,7 @@ MOST_A_ROUND: Final = 256
 """So many engines are asked at a time; where there are more, all are after some rounds."""
 AT_ONCE: Final = 4
 ASK_SECONDS: Final = 5.0
+OK: Final = 200
 SILENT_SECONDS: Final = 600.0
 """How long an engine that tells nothing is not asked again: it may be another version by then."""
 
@@ -92,7 +93,12 @@ class HitRates:
             status, body = await self._get(target)
         except UpstreamError:
             return  # Whether it is well is for probes to say.
-        hits = read_hits(body) if status == 200 else None
+        except Exception:
+            # A bug that this engine has found: the other ones are to be asked all the same.
+            log.exception("an engine's hits were not read, because of a bug", extra={"endpoint": id_})
+            self._silent[id_] = self._now() + SILENT_SECONDS
+            return
+        hits = read_hits(body) if status == OK else None
         if hits is None:
             self._silent[id_] = self._now() + SILENT_SECONDS
             self._windows.pop(id_, None)

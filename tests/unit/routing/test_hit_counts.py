@@ -65,10 +65,11 @@ def test_the_share_is_of_the_last_minutes() -> None:
 
 def test_an_engine_that_begins_anew_counts_from_nothing() -> None:
     """A counter that falls is a new process: what it says is all within the window."""
-    window = HitWindow(100.0)
-    window.add(0.0, Hits(500, 1000))
-    window.add(10.0, Hits(30, 40))
-    assert window.latest == Hits(30, 40)
+    for before, after in ((Hits(500, 1000), Hits(30, 40)), (Hits(0, 1000), Hits(0, 40)), (Hits(9, 10), Hits(1, 99))):
+        window = HitWindow(100.0)
+        window.add(0.0, before)
+        window.add(10.0, after)
+        assert window.latest == after
 
 
 def test_engines_count_by_what_they_were_asked() -> None:

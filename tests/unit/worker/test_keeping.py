@@ -83,6 +83,19 @@ async def test_prefixes_are_asked_for_again_only_if_something_was_computed() -> 
     assert len(warmup.asked) == 8
 
 
+async def test_an_engine_whose_counts_are_no_numbers_is_asked_each_time() -> None:
+    """Nothing ends because of it."""
+
+    async def odd() -> bytes:
+        return b"vllm:prefix_cache_queries_total many\n"
+
+    warmup = Asked(*PREFIXES)
+    keeper = Keeper(warmup, odd, seconds=1)
+    for _ in range(2):
+        await keeper.look()
+    assert len(warmup.asked) == 4
+
+
 async def test_a_prefix_that_was_gone_is_counted() -> None:
     """It is one of which the engine has less than it had before; what an engine does not tell is not counted."""
     warmup, engine = Asked(*PREFIXES), Engine()
