@@ -12,7 +12,9 @@ from capstan_gateway.errors import InvalidRequest, ShuttingDown, UpstreamFailed
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.caches import recording
 from capstan_gateway.pipeline.caches.flights import ROUNDS, Flight, Flights, Joined, brought
+from capstan_gateway.pipeline.governed import Governed
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.relay import StreamRelay
@@ -71,16 +73,16 @@ class World:
     def __post_init__(self) -> None:
         self.flights = Flights(self.background)
 
-    def ask(self, *, stream: bool = True) -> Ask:
+    def ask(self, *, stream: bool = True, seconds: float = 60) -> Ask:
         """Give one that somebody holds."""
         document = {"model": "m", "messages": [], "stream": stream}
-        ask = an_ask(document=document, budget=self.budget, expires_at=asyncio.get_running_loop().time() + 60)
+        ask = an_ask(document=document, budget=self.budget, expires_at=asyncio.get_running_loop().time() + seconds)
         ask.hold()
         return ask
 
     def join(self, ask: Ask) -> Joined | None:
         """Join, or be the one who asks."""
-        flight = self.flights.find(KEY)
+        flight = self.flights.find(KEY, ask)
         if flight is not None:
             return flight.join(ask)
         return self.flights.begin(KEY, ask, self._work, self._keep, now_ms=0)
@@ -328,6 +330,40 @@ async def test_the_beginning_of_a_stream_stays_until_those_who_waited_for_it_hav
     got: list[list[bytes]] = [[], []]
     assert all(await asyncio.gather(*(read(cast(StreamReply, one), to) for one, to in zip(replies, got, strict=True))))
     assert b"".join(got[0]) == b"".join(got[1])
+    for ask in asks:
+        ask.leave()
+    await world.close()
+
+
+async def test_who_has_much_more_time_does_not_join() -> None:
+    """A call ends when who began it has no time left; who has less is welcome."""
+    world = World()
+    asks = [world.ask(seconds=seconds) for seconds in (10, 5, 12, 60)]
+    joined = [world.join(ask) for ask in asks]
+    assert [one.leads for one in joined if one is not None] == [True, False, False, True]
+    for ask in asks:
+        ask.leave()
+    await world.close()
+
+
+async def test_who_stalls_in_a_stream_that_limits_count_is_left_behind_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held for it is bounded there as well."""
+    monkeypatch.setattr(recording, "MOST_KEPT", 100_000)
+    monkeypatch.setattr(recording, "STALL_SECONDS", 0.01)
+    world = World()
+    asks = [world.ask() for _ in range(2)]
+    for ask in asks:
+        ask.governed = Governed(metered=True)
+    waiting = [asyncio.create_task(world.answer(ask)) for ask in asks]
+    await world.rest()
+    _, engine, go = world.calls[0]
+    go.set_result(None)
+    quick, slow = await asyncio.gather(*waiting)
+    for _ in range(40):
+        engine.queue.put_nowait(piece("x" * 50_000))
+    engine.queue.put_nowait(frame(delta("m", None, "stop")) + DONE)
+    assert await read(cast(StreamReply, quick), [])
+    assert not await read(cast(StreamReply, slow), [])
     for ask in asks:
         ask.leave()
     await world.close()

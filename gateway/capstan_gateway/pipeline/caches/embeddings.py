@@ -116,7 +116,7 @@ class PerInput:
         flights = self._room.flights
         bound = None if ask.governed is None else ask.governed.bound
         key = (asked.keys, ask.inside, ask.runtime) if question.control.look and bound is None else None
-        flight = flights.find(key) if key is not None else None
+        flight = flights.find(key, ask) if key is not None else None
         if flight is not None:
             return flight.join(ask)
         document = ask.request.document

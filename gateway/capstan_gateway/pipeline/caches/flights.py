@@ -136,6 +136,11 @@ class Flight:
         recording = self.recording
         return not self._failed and len(self._joined) < MOST_JOINED and (recording is None or recording.is_kept)
 
+    def lasts_for(self, ask: Ask) -> bool:
+        """Whether it has about as much time as this one has: who comes late to a long answer begins another one."""
+        now = asyncio.get_running_loop().time()
+        return self._ended or self.ask.expires_at - now >= (ask.expires_at - now) / 2
+
     def start(self, background: Background, work: Work, landed: Landed) -> None:
         """Begin to work. Raises Overloaded."""
         self._task = background.start(self._run(work, landed))
@@ -256,7 +261,9 @@ class Flight:
         relay, source = reply.relay, reply.source
         room = FrameRoom(self.ask.share, whose=source.endpoint.id)
         while not relay.done:
-            await (recording.wanted() if metered else recording.room())
+            await recording.room()
+            if metered:
+                await recording.wanted()
             data = await source.receive()
             if metered and data:
                 for part in frames_of(data):
@@ -360,10 +367,10 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def find(self, key: object) -> Flight | None:
-        """Give the one that one more may join; None when there is none."""
+    def find(self, key: object, ask: Ask) -> Flight | None:
+        """Give the one that this one may join; None when there is none."""
         flight = self._flights.get(key)
-        return flight if flight is not None and flight.joinable else None
+        return flight if flight is not None and flight.joinable and flight.lasts_for(ask) else None
 
     def begin(
         self, key: object, ask: Ask, work: Work, landed: Landed, *, now_ms: int, request: Request | None = None

@@ -184,7 +184,7 @@ class CacheLayer:
         bound = None if ask.governed is None else ask.governed.bound
         joins = question.control.look and bound is None
         key = (question.key, form_of(ask.request), ask.inside, ask.runtime) if joins else None
-        flight = flights.find(key) if key is not None else None
+        flight = flights.find(key, ask) if key is not None else None
         # NB: what was asked for before a purge is no answer to what is asked after it.
         if flight is not None and not self.room.purged(question.key, flight.started_ms):
             return flight.join(ask)

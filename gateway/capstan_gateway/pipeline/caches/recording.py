@@ -74,7 +74,9 @@ class Reader:
 class Recording:
     """Only the loop's thread touches it. What it holds of the budget is given back when nobody reads it any more."""
 
-    def __init__(self, share: Share, *, whose: str, most: int = MOST_KEPT, stall_seconds: float | None = None) -> None:
+    def __init__(
+        self, share: Share, *, whose: str, most: int | None = None, stall_seconds: float | None = None
+    ) -> None:
         self.readers: dict[Reader, None] = {}
         self.size = 0
         """Bytes that have come."""
@@ -82,7 +84,7 @@ class Recording:
         """Whether the stream came to its end, and did so well."""
         self._share = share
         self._whose = whose
-        self._most = most
+        self._most = MOST_KEPT if most is None else most
         self._stall_seconds = STALL_SECONDS if stall_seconds is None else stall_seconds
         self._runs: list[bytes] = []
         self._start = 0
