@@ -16,8 +16,8 @@
               in the client's dialect ─► sent ─► the ask ends: settled, upstream stopped, closers ─► recorded
 
 A layer that is in force on a router and on the member that answers acts once, at the outermost place. A call that the
-gateway makes on its own behalf (a judge) is a request of its own to guards and caches, and part of the client's request
-to limits. Where nothing is in force on a model, its answer function is the call, and nothing is paid.
+gateway makes on its own behalf (a judge) is a request of its own to guards, part of the client's request to limits, and
+left alone by caches. Where nothing is in force on a model, its answer function is the call, and nothing is paid.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
