@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from capstan_contract.caches import CacheBody, CacheCounts, SemanticTier, cache_entry
-from capstan_contract.config import ModelEntry
-from capstan_contract.limits import Mode
+from capstan_contract.config import ModelEntry, Price
+from capstan_contract.limits import LimitRule, Mode, Per, RateLimitBody, Unit, rate_limit_entry
 from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
 from capstan_gateway.caches.semantic.evidence import LEAST_SAMPLES
 from capstan_gateway.pipeline.caches import alike, live
@@ -327,6 +327,29 @@ async def test_a_report_asks_for_more_likeness_and_leaves_the_rate_alone(rig: An
     assert (await one.ask(0)).headers["x-cache"] == "miss"
     assert (await one.ask(1)).headers["x-cache"] == "miss"
     assert (one.counts.sampled, one.counts.wrong) == (0, 0)
+
+
+async def test_comparing_takes_nothing_of_the_limits_of_who_asked(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Each request is one to its limits, whether its answer is compared behind its back or not; and what the model was
+    asked for that is the policy's own cost."""
+    upstream.respond = right
+    rule = LimitRule(name="few", per=Per.KEY, unit=Unit.REQUESTS, amount=6, windowMillis=86_400_000, burst=6)
+    few = rate_limit_entry("t", "few", RateLimitBody(limits=(rule,)))
+    price = Price(inputPerMillion=1.0, outputPerMillion=1.0)
+    model = entry("chat", upstream.url, policies=(ID, few.id), price=price)
+    async with (
+        running_gateway(tmp_path, model, policies=(cache_entry("t", "c", body()), few)) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+    ):
+        one = Rig(gateway, client).take_anything()
+        said = []
+        for number in range(6):
+            said.append(await one.ask(number))
+            await one.compared(number)
+        cost = one.gateway.metric("llm_cache_semantic_sampling_cost_dollars", policy="t/c")
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in said] == ["5", "4", "3", "2", "1", "0"]
+    assert cost > 0
+    assert len(upstream.requests) == 6
 
 
 async def test_what_has_no_room_is_dropped_and_counted(
