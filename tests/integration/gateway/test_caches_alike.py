@@ -11,9 +11,11 @@ from capstan_contract.caches import CACHE_KIND, SemanticTier, cache_policy_id
 from capstan_contract.config import ModelEntry, RouterBackend, RouterMember, Strategy
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import GuardBody, KeywordsGuard, Source, guard_entry
+from capstan_gateway.caches.purges import Purge, What
 from capstan_gateway.pipeline.caches import alike
 from fakes.openai_upstream import FakeUpstream, answer
 from support.gateway import RunningGateway, entry, running_gateway
+from support.keys import key_entry, key_text
 
 ID = cache_policy_id("t", "c")
 CHAT = "/v1/chat/completions"
@@ -172,3 +174,37 @@ async def test_a_policy_may_ask_for_a_similarity_of_its_own(upstream: FakeUpstre
         loose = await client.ask("what ingredients are needed to make good dough for pizza")
         assert loose.headers["x-cache"] == "hit-semantic"
         assert (await client.ask("Which ingredients does a bad pizza dough need?")).headers["x-cache"] == "miss"
+
+
+async def test_nothing_is_compared_across_tenants_models_and_revisions(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """Another tenant, another model, another revision of the same one: each has questions of its own."""
+    keys = (key_entry("ada", tenant="a"), key_entry("bob", tenant="b"))
+    models = [entry(name, upstream.url, policies=(ID,), revision="1") for name in ("chat", "other")]
+
+    async def word(client: Client, who: str, text: str, **fields: Any) -> str:
+        found = await client.ask(text, headers={"authorization": f"Bearer {key_text(who)}"}, **fields)
+        return str(found.headers["x-cache"])
+
+    async with (
+        running_gateway(tmp_path, *models, keys=keys, policies=policies(), insecure_no_auth=False) as gateway,
+        Client(gateway) as client,
+    ):
+        assert await word(client, "ada", ASKED) == "miss"
+        assert await word(client, "bob", SAME) == "miss"
+        assert await word(client, "ada", SAME, model="other") == "miss"
+        assert await word(client, "ada", SAME) == "hit-semantic"
+        newer = [model.model_copy(update={"revision": "2"}) for model in models]
+        await gateway.configure(*newer, keys=keys, policies=policies())
+        assert await word(client, "ada", "How could I reset my password?") == "miss"
+
+
+async def test_what_is_purged_is_not_found_by_its_meaning(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """A client that wants the answer anew gets it, and one that takes only what is there gets what means the same."""
+    async with running_gateway(tmp_path, cached(upstream), policies=policies()) as gateway, Client(gateway) as client:
+        await client.ask(ASKED)
+        only = {"cache-control": "only-if-cached"}
+        assert (await client.ask(SAME, headers=only)).headers["x-cache"] == "hit-semantic"
+        assert (await client.ask(OTHER, headers=only)).status_code == 504
+        assert (await client.ask(SAME, headers={"cache-control": "no-cache"})).headers["x-cache"] == "miss"
+        await gateway.gateway.caches.purge(Purge(What.ALL))
+        assert (await client.ask("How could I reset my password?")).headers["x-cache"] == "miss"

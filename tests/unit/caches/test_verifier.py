@@ -1,7 +1,10 @@
 """Which pairs of questions are refused, and by which rule."""
 
+import time
+
 import pytest
 
+from capstan_gateway.caches.semantic.judge import MOST_CHARACTERS
 from capstan_gateway.caches.semantic.verifier import differs
 
 
@@ -74,3 +77,24 @@ def test_another_wording_is_refused_by_none(one: str, other: str) -> None:
     """What says the same in other words is left to the score."""
     assert differs(one, other) is None
     assert differs(other, one) is None
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["@", "a@", "\n", "A\n", "/", "a/", "`", "1,", "-", "'", "a.b ", "Ab cd ", "not ", "%d ", "from to ", "A? ", "un"],
+)
+def test_texts_that_are_made_to_take_long_do_not(unit: str) -> None:
+    """Whatever is asked, in all the length that is compared, is judged in milliseconds: a busy second at the most."""
+    texts = ["".join(unit.replace("%d", str(at)) for at in range(start, start + MOST_CHARACTERS))[:MOST_CHARACTERS]
+             for start in (0, 3)]  # fmt: skip
+    begun = time.process_time()
+    for one in (*texts, " ".join(f"w{at}" for at in range(200))[:MOST_CHARACTERS]):
+        for other in (*texts, " ".join(f"v{at}" for at in range(200))[:MOST_CHARACTERS]):
+            differs(one, other)
+    assert time.process_time() - begun < 2
+
+
+def test_questions_of_many_other_words_are_refused_without_comparing_each_with_each() -> None:
+    """From some number of other words on nobody can tell."""
+    one = "what do you know of " + " ".join(f"thing{'abcdefghijklmnopqrstuvwxyz'[at]}" for at in range(20))
+    assert differs(one, one.replace("thing", "stuff")) == "more"

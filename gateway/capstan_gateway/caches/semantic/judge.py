@@ -9,10 +9,10 @@ from capstan_gateway.caches.semantic.index import Near
 from capstan_gateway.caches.semantic.score import load_scale
 from capstan_gateway.caches.semantic.verifier import differs_said
 from capstan_gateway.caches.semantic.words import Said, read
-from capstan_gateway.embed.sentences import Sentence
+from capstan_gateway.embed.sentences import MOST_PIECES, Sentence
 
-MOST_CHARACTERS: Final = 2000
-"""Of a question that is compared: the rules would take milliseconds for more, and the vectors would not see its end."""
+MOST_CHARACTERS: Final = 600
+"""Of a question that is compared. The vectors see the first 126 word pieces, and one that is cut is not compared."""
 _KNOWN: Final = 2048
 
 
@@ -44,7 +44,7 @@ class Judge:
             if self._verifies and differs_said(_read(text), _read(one.asked.text)) is not None:
                 continue
             other = sentence if one.asked.text == text else sentence_of(one.asked.text)
-            if other is None:
+            if other is None or max(len(sentence.ids), len(other.ids)) >= MOST_PIECES:
                 continue
             score = 1.0 if one.asked.text == text else load_scale().score(sentence, other)
             if self._similarity is not None or score >= self._least_score:

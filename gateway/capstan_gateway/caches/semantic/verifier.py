@@ -37,6 +37,8 @@ from capstan_gateway.caches.semantic.words import Said, read, stem
 
 LEAST_LENGTH: Final = 0.5
 """How many words that say something the shorter one has, at least, for each of the longer one."""
+MOST_CHANGED: Final = 24
+"""Words that only one of the two says, from which on nobody can tell; the rules behind compare each with each."""
 _TURNED: Final = (
     "un", "in", "im", "il", "ir", "dis", "non", "de", "mis", "anti", "re", "pre", "post", "over", "under", "sub",
     "super", "inter", "intra", "hyper", "hypo", "bi", "multi", "mono", "semi", "ex",
@@ -214,6 +216,8 @@ def _one_more(one: Said, other: Said) -> bool:
     """Whether all that one says is in the other, which says something more that is not small."""
     mine, theirs = Counter(one.content), Counter(other.content)
     more = (mine - theirs) + (theirs - mine)
+    if len(more) > MOST_CHANGED:
+        return True
     if (mine - theirs) and (theirs - mine):
         return False
     said = {stem(word): word for word in (*one.words, *other.words)}

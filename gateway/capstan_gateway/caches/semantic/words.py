@@ -23,12 +23,14 @@ from capstan_gateway.caches.semantic.lists import (
 )
 
 _CODE: Final = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
-_ADDRESS: Final = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\S+|(?:[\w.-]*/){2,}[\w.-]*|[A-Za-z]:\\\S+")
+_ADDRESS: Final = re.compile(r"(?:https?://|www\.)\S+|[^\s@]+@[^\s@]+\.[^\s@]+|(?:[\w.-]*/){2,}[\w.-]*|[A-Za-z]:\\\S+")
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:[,\u00a0\u202f']\d{3})+|\d+)(?:\.\d+)?")
 _WORD: Final = re.compile(r"[A-Za-z]\+\+|[A-Za-z]#|\.[A-Z]{2,}|\w+(?:['’\-.]\w+)*", re.UNICODE)
 _SENTENCE: Final = re.compile(r"[.!?:;\n]\s*[\"“(']?$")
 _FORMULA: Final = re.compile(r"(?<=[\w)\s])(?:[-+*/^=<>≤≥≠×÷]|<=|>=|==|!=)(?=[\s\w(])")
 _PHRASE: Final = re.compile(rf"\b(?:{'|'.join(sorted(PHRASES, key=len, reverse=True))})\b", re.IGNORECASE)
+_NEAR: Final = 8
+"""Characters before a word that say whether it begins a sentence."""
 _FUTURE: Final = frozenset(("will", "won't", "gonna", "'ll"))
 _PAST: Final = frozenset(("was", "were", "did", "had", "been"))
 _MINE: Final = frozenset(("my", "mine", "our", "ours", "myself"))
@@ -147,7 +149,7 @@ def _names(text: str, found: Sequence[tuple[str, int]]) -> Iterable[str]:
 
 
 def _begins(text: str, at: int) -> bool:
-    return not text[:at].strip("\"“(' ") or _SENTENCE.search(text[:at]) is not None
+    return not text[:at].strip("\"“(' ") or _SENTENCE.search(text[max(at - _NEAR, 0) : at]) is not None
 
 
 def _asks(words: Sequence[str]) -> str:
