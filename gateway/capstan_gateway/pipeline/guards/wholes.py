@@ -6,11 +6,15 @@ a name, of a setting, of what a provider notes beside its answer, and of a messa
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from capstan_contract.guards import AttackGuard, FormatGuard, GroundingGuard, Guard, TopicsGuard
 from capstan_gateway.guards.plain.topics import OFF_TOPIC
 from capstan_gateway.guards.port import Scan
 from capstan_gateway.pipeline.guards.pieces import Piece
+
+MOST_ONCE_MORE: Final = 4096
+"""Characters of the parts of a message that the dearest guards look at once more for the line ends between them."""
 
 
 def shown(guard: Guard, pieces: Sequence[Piece], numbers: Iterable[int]) -> list[int]:
@@ -20,8 +24,8 @@ def shown(guard: Guard, pieces: Sequence[Piece], numbers: Iterable[int]) -> list
     if isinstance(guard, GroundingGuard):
         return [number for number in numbers if not pieces[number].aside]
     if isinstance(guard, AttackGuard):
-        # NB: it sees words that touch each other apart by itself, and what it does costs.
-        return [number for number in numbers if pieces[number].apart is None]
+        # NB: most words that touch each other it sees apart by itself, and what it does costs.
+        return [one for one in numbers if pieces[one].apart is None or len(pieces[one].text) <= MOST_ONCE_MORE]
     return list(numbers)
 
 

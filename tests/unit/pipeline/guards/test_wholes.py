@@ -9,6 +9,7 @@ from capstan_contract.guards import (
     ANSWERED,
     ASKED,
     AnyGuard,
+    AttackGuard,
     FormatGuard,
     GroundingGuard,
     KeywordsGuard,
@@ -26,6 +27,7 @@ from capstan_gateway.pipeline.guards.port import Case
 from capstan_gateway.pipeline.guards.redaction import Redactor
 from capstan_gateway.pipeline.guards.stage import Decision
 from capstan_gateway.pipeline.guards.stage import Stage as Deciding
+from capstan_gateway.pipeline.guards.wholes import MOST_ONCE_MORE, shown
 
 JSON = FormatGuard(name="json", jsonSchema={"type": "object"}, appliesTo=ANSWERED)
 COOKING = TopicsGuard(
@@ -134,3 +136,14 @@ async def test_words_are_found_beside_what_is_said() -> None:
     """Guards that look for something look everywhere."""
     words = KeywordsGuard(name="words", keywords=("deepinfra",), appliesTo=ANSWERED)
     assert (await decided(words, answer("x", **BESIDE[0]))).blocks is not None
+
+
+@pytest.mark.parametrize(("size", "again"), [(10, True), (MOST_ONCE_MORE // 2 + 1, False)])
+def test_guards_against_attacks_look_at_few_line_ends_between_parts(size: int, again: bool) -> None:
+    """An attack may be one with them alone; but what these guards do with a long text costs, and is not done twice."""
+    guard = AttackGuard(name="a", type="Jailbreak", appliesTo=ASKED)
+    parts = ["x" * size, "y" * (size // 2), "z" * (size // 2)]
+    pieces = pieces_of({"messages": [{"role": "user", "content": parts}]}).texts
+    numbers = shown(guard, pieces, range(len(pieces)))
+    assert [number for number in numbers if pieces[number].apart is None] == [0, 1, 2, 3]
+    assert (4 in numbers) is again
