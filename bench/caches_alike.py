@@ -55,8 +55,15 @@ def main() -> None:
         near = found.nearest("a", mine.vector, count=5, now_ms=0)
         assert judge.serving(SAME, mine, near, least=0, sentence_of=embedder.read)
 
+    def asked() -> None:
+        mine = embedder.read(SAME)
+        assert mine is not None
+        near = found.nearest("a", mine.vector, count=5, now_ms=0)
+        assert judge.serving(SAME, mine, near, least=0, sentence_of=lambda _: kept)
+
     for name, work in (
-        ("the nearest five", search), ("and rules and score", judged), ("and both questions embedded", whole)
+        ("the nearest five", search), ("and rules and score", judged), ("and the question embedded", asked),
+        ("and both questions embedded", whole),
     ):  # fmt: skip
         print(f"{name:32} {_times(work)}")
 

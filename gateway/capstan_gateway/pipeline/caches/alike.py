@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 FIND_SECONDS: Final = 0.5
 """How long a request waits to be compared."""
 PUT_SECONDS: Final = 5.0
-_KNOWN: Final = 256
-"""Texts whose vectors are kept, 20 to 200 KB each."""
+_KNOWN: Final = 20_000
+"""Word pieces whose vectors are kept, 1.5 KB each: of some 1,500 questions."""
 
 
 class Reads(Protocol):
@@ -49,6 +49,7 @@ class Sentences:
         """Make it; without an embedder that of the process is taken."""
         self._embedder: Final = embedder
         self._known: OrderedDict[str, Sentence] = OrderedDict()
+        self._pieces = 0
         self._lock = Lock()
 
     def of(self, text: str) -> Sentence | None:
@@ -61,9 +62,11 @@ class Sentences:
         made = self.made(text)
         if made is not None:
             with self._lock:
-                self._known[text] = made
-                while len(self._known) > _KNOWN:
-                    self._known.popitem(last=False)
+                if text not in self._known:
+                    self._known[text] = made
+                    self._pieces += len(made.ids)
+                while self._pieces > _KNOWN:
+                    self._pieces -= len(self._known.popitem(last=False)[1].ids)
         return made
 
     def made(self, text: str) -> Sentence | None:
