@@ -212,7 +212,8 @@ async def test_what_a_hit_costs_to_compare_is_on_no_bill(rig: Any, upstream: Fak
 
 
 async def test_a_stream_is_compared_as_well(rig: Any, upstream: FakeUpstream) -> None:
-    """A hit that is replayed as a stream is compared with an answer in one piece."""
+    """A hit that is replayed as a stream is compared with an answer in one piece; what was wrong is evicted, so that
+    also who asks the very same is given another one."""
     one: Rig = await rig()
     await one.ask(1)
     said = await one.ask(2, stream=True)
@@ -221,6 +222,7 @@ async def test_a_stream_is_compared_as_well(rig: Any, upstream: FakeUpstream) ->
     await one.compared(1)
     assert one.counts.wrong == 1
     assert upstream.requests[-1].document.get("stream") is not True
+    assert (await one.ask(1)).headers["x-cache"] == "miss"
 
 
 async def test_a_judge_decides_where_one_is_named(rig: Any, upstream: FakeUpstream) -> None:
