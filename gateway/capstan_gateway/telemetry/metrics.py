@@ -223,12 +223,14 @@ class Metrics(Collector):
         )
         self.cache_stored = NumberFamily("counter", "llm_cache_stored_total", "Answers that were kept.", ("policy",))
         self.cache_saved_tokens = NumberFamily(
-            "counter", "llm_cache_saved_tokens_total", "Tokens of answers that were there.", ("policy",)
-        )
+            "counter", "llm_cache_saved_tokens_total",
+            "Tokens of answers that were there; in mode Shadow of those that would have been.", ("policy", "mode"),
+        )  # fmt: skip
         # NB: a gauge only in type, as llm_cost_dollars is.
         self.cache_saved_dollars = NumberFamily(
-            "gauge", "llm_cache_saved_dollars", "Price of answers that were there, in US dollars.", ("policy",),
-            unit=NANO,
+            "gauge", "llm_cache_saved_dollars",
+            "Price of answers that were there, in US dollars; in mode Shadow of those that would have been.",
+            ("policy", "mode"), unit=NANO,
         )  # fmt: skip
         self.cache_samples = NumberFamily(
             "counter", "llm_cache_semantic_samples_total",

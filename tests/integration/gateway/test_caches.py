@@ -157,6 +157,17 @@ async def test_shadow_changes_nothing(upstream: FakeUpstream, tmp_path: Path) ->
     assert (counts.memoryHits, counts.misses) == (2, 1)
 
 
+async def test_shadow_counts_what_a_policy_would_leave_alone(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """Who tries a policy on requests that it has nothing to do with sees that in its counts, and clients do not."""
+    async with running_gateway(tmp_path, cached(upstream), policies=(policy(mode=Mode.SHADOW),)) as gateway:
+        headers = {"cache-control": "no-store, only-if-cached"}
+        answer = await post(gateway, CHAT, {"messages": MESSAGES}, headers)
+        counts = gateway.gateway.caches.report().policies[ID]
+    assert answer.status_code == 200
+    assert "x-cache" not in answer.headers
+    assert (counts.bypassed, counts.misses) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("headers", "words", "asked"),
     [

@@ -287,7 +287,7 @@ async def test_limits_count_what_was_there_as_their_policy_says(
             await gateway.settled()
             assert "x-ratelimit-remaining-tokens" in response.headers
         (rule_used,) = gateway.gateway.limits.report().policies[LIMIT]
-        saved = gateway.metric("llm_cache_saved_tokens_total", policy="t/c")
+        saved = gateway.metric("llm_cache_saved_tokens_total", policy="t/c", mode="enforce")
         counting = gateway.gateway.deps.usage
         assert counting is not None
         numbers = [sum(column) for column in zip(*counting.take().values(), strict=True)]

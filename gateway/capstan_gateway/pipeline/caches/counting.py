@@ -32,8 +32,8 @@ class PolicyCells:
         self.bypassed: Number = looks.at(policy, mode, BYPASS)
         self.stale: Number = looks.at(policy, mode, STALE)
         self.stored: Number = metrics.cache_stored.at(policy)
-        self.saved_tokens: Number = metrics.cache_saved_tokens.at(policy)
-        self.saved_dollars: Number = metrics.cache_saved_dollars.at(policy)
+        self.saved_tokens: Number = metrics.cache_saved_tokens.at(policy, mode)
+        self.saved_dollars: Number = metrics.cache_saved_dollars.at(policy, mode)
 
     def hit(self, found: Found) -> None:
         """Count an answer that was there, and what it saved."""

@@ -80,10 +80,10 @@ class CacheLayer:
         question = question_of(
             ask, self.room.body, model, identity=self._identity, of=self._model_digest, secret=self.room.secret
         )
-        if not self._enforces:
-            return await inner(ask) if question is None else await self._watched(ask, question, inner)
         if question is None:
             return await self._bypassed(ask, inner)
+        if not self._enforces:
+            return await self._watched(ask, question, inner)
         if question.inputs is not None:
             return await self._per_input.answer(ask, model, question, question.inputs, inner)
         found, stale = self._at_hand(ask, question)
@@ -95,6 +95,8 @@ class CacheLayer:
 
     async def _bypassed(self, ask: Ask, inner: AnswerFunction) -> Reply:
         self.room.cells.bypassed.value += 1
+        if not self._enforces:
+            return await inner(ask)
         if control_of(ask, self.room.body).only_if_cached:
             raise NotCached(headers=_headers(Word.BYPASS))
         ask.cached = CacheNote(Word.BYPASS)
