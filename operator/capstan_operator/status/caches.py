@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from capstan_contract.limits import Mode
 from capstan_operator.api.cachepolicy import CachePolicySpec
 from capstan_operator.status.conditions import Finding
 
@@ -12,10 +13,11 @@ def cache_findings(spec: object, cached: Mapping[str, Any] | None) -> dict[str, 
     if not isinstance(spec, CachePolicySpec) or cached is None:
         return {}
     found = {}
-    if spec.redis.enabled:
+    # NB: who only looks on keeps answers in memory alone, whatever `redis` says.
+    if spec.redis.enabled and spec.mode is Mode.ENFORCE:
         found["Shared"] = _shared(cached)
     if spec.semantic.enabled:
-        found["SemanticHealthy"] = _healthy(cached)
+        found["SemanticHealthy"] = _healthy(cached, spec.mode)
     return found
 
 
@@ -29,12 +31,14 @@ def _shared(cached: Mapping[str, Any]) -> Finding:
     return Finding("True", "Shared", "the gateway's replicas share what they keep")
 
 
-def _healthy(cached: Mapping[str, Any]) -> Finding:
+def _healthy(cached: Mapping[str, Any], mode: Mode) -> Finding:
     measured = cached.get("falseHits")
     said = "no hit was compared yet" if measured is None else _measured(measured)
     if cached.get("semanticOff"):
         until = "until a person changes `spec.semantic` or runs `capstan cache reset`"
-        return Finding("False", "TurnedOff", f"no more answers to questions that mean the same, {until}: {said}")
+        given = "are" if mode is Mode.ENFORCE else "would be"
+        what = f"no more answers to questions that mean the same {given} given"
+        return Finding("False", "TurnedOff", f"{what}, {until}: {said}")
     return Finding("Unknown", "NotMeasured", said) if measured is None else Finding("True", "WithinBudget", said)
 
 

@@ -67,6 +67,21 @@ def test_a_cache_that_is_to_be_shared_says_whether_it_is() -> None:
     assert told(status_of(make_cache(redis={"enabled": False}), {**CACHED, "shared": False})) == {}
 
 
+def test_a_cache_that_only_looks_on_says_nothing_of_sharing() -> None:
+    """In mode Shadow answers are in memory alone, whether or not there is a Redis: neither is good or bad news."""
+    policy = make_cache(mode="Shadow")
+    for counts in (CACHED, {**CACHED, "shared": False}, {**CACHED, "redisDown": 2}):
+        assert told(status_of(policy, {**counts, "mode": "Shadow"})) == {}
+
+
+def test_a_semantic_cache_that_only_looks_on_says_what_would_be() -> None:
+    """Where too many would have been wrong none was given."""
+    policy = make_cache(mode="Shadow", semantic={"enabled": True})
+    off = {**CACHED, "mode": "Shadow", "falseHits": MEASURED, "semanticOff": True}
+    (event,) = [one for one in status_of(policy, off).transitions if one.reason == "TurnedOff"]
+    assert event.message.startswith("no more answers to questions that mean the same would be given, until")
+
+
 def test_a_semantic_cache_says_how_often_it_is_wrong() -> None:
     """Nothing measured, within what it may, and turned off are three things; who wants none is told none."""
     policy = make_cache(redis={"enabled": False}, semantic={"enabled": True})
