@@ -19,6 +19,8 @@ LMCACHE: Final = json.dumps({"kv_connector": "LMCacheConnectorV1", "kv_role": "k
 """vLLM's `--kv-transfer-config` for LMCache in the engine's own process."""
 FIRST_SALTED: Final = (0, 9)
 """The first version of vLLM that knows `cache_salt`; earlier ones ignore it without a word."""
+FIRST_OFFLOADING: Final = (0, 11)
+"""No version of vLLM before this one knows `--kv-offloading-size`; they end at their start."""
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)(\.|$)")
 _ISOLATION: Final = "spec.engine.kvCache.isolation"
 _GIBIBYTE: Final = 1024**3
@@ -82,17 +84,24 @@ def find_kv_faults(spec: LLMModelSpec) -> Iterator[Fault]:
         yield from _isolation_faults(spec.engine)
     if cache.offload is None:
         return
+    if cache.connector is None and _is_before(spec.engine, FIRST_OFFLOADING):
+        yield Fault("spec.engine.kvCache.offload", "must not be set before v0.11.0 of vLLM, which cannot do it")
     limit = parse_quantity(spec.resources.memory) if spec.resources.memory else None
     if limit is not None and gibibytes(cache.offload.cpu) * _GIBIBYTE >= limit:
         yield Fault("spec.engine.kvCache.offload.cpu", "must be less than `spec.resources.memory`, which it is part of")
 
 
 def _isolation_faults(engine: Engine) -> Iterator[Fault]:
-    version = _VERSION.match(engine.version or "")
-    if version and (int(version[1]), int(version[2])) < FIRST_SALTED:
+    if _is_before(engine, FIRST_SALTED):
         yield Fault(_ISOLATION, "must not be Tenant before v0.9.0 of vLLM, which would mix the tenants")
     if is_given("--kv-transfer-config", engine.args) or is_given("--kv-offloading-backend", engine.args):
         yield Fault(_ISOLATION, "must not be Tenant beside a connector in `args`, which may mix the tenants")
+
+
+def _is_before(engine: Engine, first: tuple[int, int]) -> bool:
+    """Whether the manifest says a version that is older than this one."""
+    version = _VERSION.match(engine.version or "")
+    return version is not None and (int(version[1]), int(version[2])) < first
 
 
 def gibibytes(size: str) -> int:

@@ -116,6 +116,26 @@ def test_blocks_in_memory_are_part_of_the_pods_memory(memory: str | None, *, fau
 
 
 @pytest.mark.parametrize(
+    ("version", "connector", "faulty"),
+    [
+        (None, None, False),
+        ("v0.11.0", None, False),
+        ("v1.0.0", None, False),
+        ("latest", None, False),
+        ("v0.10.2", None, True),
+        ("v0.10.2", "LMCache", False),
+    ],
+)
+def test_blocks_go_to_memory_only_where_the_engine_can(
+    version: str | None, connector: str | None, *, faulty: bool
+) -> None:
+    """An engine that is told an option which it does not know ends at its start; LMCache is told by variables."""
+    cache = {"offload": {"cpu": "64Gi"}} | ({"connector": connector} if connector else {})
+    model = make_model(engine={"kvCache": cache} | ({"version": version} if version else {}))
+    assert [fault.field for fault in find_faults(model)] == ["spec.engine.kvCache.offload"] * faulty
+
+
+@pytest.mark.parametrize(
     ("engine", "faulty"),
     [
         ({}, False),
