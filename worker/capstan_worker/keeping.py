@@ -5,6 +5,9 @@
                      yes ─► each prefix is asked for once more: one that is there costs a few tokens and is the last to
                             be thrown away from now on; one that is not there is computed again, and counted
 
+Of an engine that tells no counts each prefix is asked for each time. Not so of one that nobody knows anything of, such
+as llama.cpp: one whose slots hold one prompt each would compute them all each time, in place of what users had there.
+
 It is one request at a time, of one token each, and none while the worker drains.
 """
 
@@ -50,11 +53,14 @@ class Keeper:
         *,
         seconds: float,
         stopped: Callable[[], bool] = lambda: False,
+        blindly: bool = True,
     ) -> None:
+        """Make it. Unless `blindly`, nothing is asked as long as the metrics tell no counts."""
         self._warmup = warmup
         self._metrics = metrics
         self._seconds = seconds
         self._stopped = stopped
+        self._blindly = blindly
         self._computed: float | None = None
         self._most: dict[str, int] = {}
         """Of each prefix the most tokens that the engine had: those of its whole blocks."""
@@ -73,7 +79,7 @@ class Keeper:
     async def look(self) -> None:
         """Ask for every prefix again, if the engine may have thrown one away since the last look."""
         now = await self._count()
-        if now is not None and now == self._computed:
+        if now == self._computed if now is not None else not self._blindly:
             return
         for prefix in self._warmup.prefixes:
             if self._stopped():

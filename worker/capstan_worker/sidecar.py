@@ -5,6 +5,7 @@ import logging
 
 from capstan_worker.drain import Drain, Drainer
 from capstan_worker.engine.http import HttpEngine
+from capstan_worker.engine.kinds import EngineKind
 from capstan_worker.errors import EngineError, EngineUnreachable
 from capstan_worker.health import WorkerPort
 from capstan_worker.keeping import Keeper
@@ -32,6 +33,7 @@ class SidecarProcess:
             self._engine.metrics,
             seconds=worker.keep_warm_seconds,
             stopped=lambda: self._drainer.draining,
+            blindly=settings.kind is not EngineKind.OPENAI_COMPATIBLE,
         )
         app = WorkerPort(self, self._drainer, own_metrics=self._keeper.render)
         self._port = Listener(app, host=worker.host, port=worker.port)

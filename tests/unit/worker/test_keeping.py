@@ -96,6 +96,18 @@ async def test_an_engine_whose_counts_are_no_numbers_is_asked_each_time() -> Non
     assert len(warmup.asked) == 4
 
 
+async def test_an_engine_that_nobody_knows_is_not_asked_blindly() -> None:
+    """Where it tells counts it is asked as any other, and where it tells none it is left alone."""
+    warmup, engine = Asked(*PREFIXES), Engine()
+    keeper = Keeper(warmup, engine.metrics, seconds=1, blindly=False)
+    engine.down = True
+    await keeper.look()
+    assert warmup.asked == []
+    engine.down = False
+    await keeper.look()
+    assert warmup.asked == ["a", "b"]
+
+
 async def test_a_prefix_that_was_gone_is_counted() -> None:
     """It is one of which the engine has less than it had before; what an engine does not tell is not counted."""
     warmup, engine = Asked(*PREFIXES), Engine()
