@@ -109,7 +109,14 @@ class Pair(NamedTuple):
 
 
 def read_sets(data: Path) -> list[Pair]:
-    """Give all pairs, the public ones and the made ones, the same each time."""
+    """Give all pairs, public and made ones, the same each time. Ends the process where a set is missing."""
+    try:
+        return _all_sets(data)
+    except FileNotFoundError as error:
+        raise SystemExit(f"error: {error.filename} is not here: the sets are in no repository of ours") from None
+
+
+def _all_sets(data: Path) -> list[Pair]:
     return [*public_pairs(data), *made_pairs(data)]
 
 

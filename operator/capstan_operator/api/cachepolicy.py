@@ -36,7 +36,8 @@ class CacheMemorySpec(Part):
     """What each gateway replica keeps in its memory."""
 
     maxBytes: int = Field(default=64 * 1024**2, ge=1024**2, le=MOST_MEMORY_BYTES)
-    """Bytes that entries may take there, of each replica. Those that were used longest ago go first."""
+    """Bytes that entries may take there, of each replica. Those that were used longest ago go first. All policies
+    together have a quarter of the gateway's memory budget, whatever this says."""
     maxEntries: int = Field(default=10_000, ge=1, le=MOST_ENTRIES)
     """Entries that may be there."""
 
@@ -68,14 +69,15 @@ class CacheSemanticSpec(Part):
     """Share of its hits that may be wrong, as a decimal number in a string. The threshold is the one that was measured
     to keep it, and the tier turns itself off when what it measures says that it is not kept. Default: "0.01"."""
     similarity: Share | None = None
-    """Least cosine of a hit, in place of the threshold that follows from `errorBudget`."""
+    """Least cosine of a hit, in place of the threshold that follows from `errorBudget`. The tier still turns itself off
+    where more than 0.01 of its hits are wrong."""
     verify: bool = True
     """Whether pairs are refused that differ in numbers, units, dates, negation, names, identifiers, code and the like,
     however similar they are."""
     topK: int = Field(default=5, ge=1, le=MOST_NEIGHBOURS)
     """Neighbours that are looked at."""
     maxEntries: int = Field(default=100_000, ge=1, le=MOST_SEMANTIC_ENTRIES)
-    """Entries that each replica can find so: some 2 KB of memory each."""
+    """Entries that each replica can find so: some 2 KB of memory each, beside the gateway's memory budget."""
     sampleRate: Share | None = None
     """Share of its hits that the model is asked all the same, behind the client's back, to compare: it costs that share
     of what it saves. Default: "0.02"."""
@@ -164,7 +166,7 @@ class CachedStatus(Part):
     since: Annotated[str, StringConstraints(max_length=64), Field(json_schema_extra={"format": "date-time"})]
     """From when on it is counted. Replicas that are gone count with what they have said last."""
     mode: Mode = Field(default=Mode.ENFORCE, strict=False)
-    """The mode that it was counted in: another one begins at nothing."""
+    """The mode that it was counted in: another one begins at nothing, but for `falseHits`."""
     hits: int = Field(default=0, ge=0)
     """Requests that were answered out of the cache."""
     misses: int = Field(default=0, ge=0)

@@ -58,7 +58,7 @@ AMOUNT_OF_DOLLARS: Final = r"^[0-9]{1,7}(\.[0-9]{1,9})?$"
 """Down to a nano-dollar."""
 WHOLE_GIBIBYTES: Final = r"^[1-9][0-9]{0,3}(Gi|Ti)$"
 SHARE: Final = r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$"
-TEMPERATURE: Final = r"^[0-9](\.[0-9]{1,4})?$"
+TEMPERATURE: Final = r"^([01](\.[0-9]{1,4})?|2(\.0{1,4})?)$"
 HEADER_NAME: Final = r"^[a-z0-9]([-a-z0-9_]*[a-z0-9])?$"
 CATEGORY: Final = r"^[A-Za-z0-9]([-A-Za-z0-9._/ ]*[A-Za-z0-9])?$"
 REGION: Final = r"^[A-Z]{2}$"
@@ -94,7 +94,7 @@ HINTS: Final[Mapping[str, str]] = {
     AMOUNT_OF_DOLLARS: 'a number of dollars in quotes with at most 9 decimals, such as "20" or "0.5"',
     SHARE: 'a number from 0 to 1 in quotes with at most 6 decimals, such as "0.01"',
     WHOLE_GIBIBYTES: 'a whole number of Gi or Ti in quotes, such as "64Gi"',
-    TEMPERATURE: 'a number below 10 in quotes with at most 4 decimals, such as "0.2"',
+    TEMPERATURE: 'a number from 0 to 2 in quotes with at most 4 decimals, such as "0.2"',
     HEADER_NAME: "the name of a header in lower case: letters, digits, '-' and '_'",
     CATEGORY: f"letters, digits, spaces and any of - . _ /, {_LABELS}",
     REGION: "the two capital letters of a country, such as DE",
