@@ -25,7 +25,10 @@ def named_prefixes(spec: LLMModelSpec) -> tuple[PromptPrefix, ...]:
 
 
 def find_prefix_doubts(spec: LLMModelSpec) -> Iterator[Fault]:
-    """Give the prompts that are kept warm and cannot be named."""
+    """Give the prompts that are kept warm and cannot be named, and all of them where the engine keeps nothing."""
+    cache = spec.engine.kvCache
+    if spec.prefixes and cache is not None and cache.prefixCaching is False:
+        yield Fault("spec.prefixes", "can be named, and are not kept warm: `engine.kvCache.prefixCaching` is false")
     named = {prefix.name for prefix in named_prefixes(spec)}
     for index, prefix in enumerate(spec.prefixes):
         if prefix.name not in named:

@@ -2,9 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -24,6 +24,15 @@ _ALL: Final = ""
 """A policy has one row of numbers."""
 _Said = tuple[Life, bool, CacheCounts]
 """A replica, whether it shares what it keeps, and its counts."""
+
+
+class _Heard(NamedTuple):
+    """What a replica has said last."""
+
+    life: Life
+    report: CachesReport
+    wanted: Mapping[PolicyKey, str]
+    """The policies that there were then, with their uids."""
 
 
 def totals_of(cached: Mapping[str, Any] | None, mode: Mode) -> Totals[str]:
@@ -46,6 +55,7 @@ class CachesTally:
         self._modes: dict[PolicyKey, Mode] = {}
         """Of each policy, as replicas have said last."""
         self._sums: Sums[str] = Sums(lambda key: totals_of(before(key), self._modes[key]))
+        self._heard: dict[str, _Heard] = {}
         self._found: dict[PolicyKey, tuple[str, dict[str, Any]]] = {}
         """What was told last, and of which uid and mode."""
 
@@ -53,9 +63,13 @@ class CachesTally:
         self, wanted: Mapping[PolicyKey, str], answers: Mapping[str, bytes | None]
     ) -> Mapping[PolicyKey, Mapping[str, Any]]:
         """Sum what was said: see `Tally`. What is only so now, such as whether Redis answers, is that of the replicas
-        that have answered; where none has, it is what they have said last."""
-        reports = list(_reports(answers))
-        said = {key: _said_of(key, reports) for key in wanted}
+        that are there; of one that does not answer it is what it has said last."""
+        # NB: else what one replica alone says, such as that it gives no hits by meaning, would come and go.
+        heard = {
+            replica: _report(replica, text, wanted) or self._heard.get(replica) for replica, text in answers.items()
+        }
+        self._heard = {replica: one for replica, one in heard.items() if one is not None}
+        said = {key: _said_of(key, uid, self._heard.values()) for key, uid in wanted.items()}
         self._modes = {key: mode for key in wanted if (mode := _mode_of(said[key]) or self._modes.get(key)) is not None}
         same = {key: f"{wanted[key]}/{mode}" for key, mode in self._modes.items()}
         self._sums.keep(same)
@@ -68,19 +82,21 @@ class CachesTally:
         return {key: found for key, (_, found) in self._found.items()}
 
 
-def _reports(answers: Mapping[str, bytes | None]) -> Iterator[tuple[Life, CachesReport]]:
-    for replica, text in answers.items():
-        try:
-            if text is not None:
-                report = CachesReport.model_validate_json(text, extra="ignore")
-                yield Life(replica, report.since), report
-        except ValidationError as error:
-            log.debug("gateway replica did not report", extra={"replica": replica, "error": type(error).__name__})
+def _report(replica: str, text: bytes | None, wanted: Mapping[PolicyKey, str]) -> _Heard | None:
+    if text is None:
+        return None
+    try:
+        report = CachesReport.model_validate_json(text, extra="ignore")
+    except ValidationError as error:
+        log.debug("gateway replica did not report", extra={"replica": replica, "error": type(error).__name__})
+        return None
+    return _Heard(Life(replica, report.since), report, dict(wanted))
 
 
-def _said_of(key: PolicyKey, reports: Iterable[tuple[Life, CachesReport]]) -> list[_Said]:
-    found = ((life, report.shared, report.policies.get(str(key))) for life, report in reports)
-    return [(life, shared, counts) for life, shared, counts in found if counts is not None]
+def _said_of(key: PolicyKey, uid: str, heard: Iterable[_Heard]) -> list[_Said]:
+    """Give what is said of a policy; what was heard before it was made is of another one of its name."""
+    found = ((one, one.report.policies.get(str(key))) for one in heard if one.wanted.get(key) == uid)
+    return [(one.life, one.report.shared, counts) for one, counts in found if counts is not None]
 
 
 def _mode_of(said: Iterable[_Said]) -> Mode | None:

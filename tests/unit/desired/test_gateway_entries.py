@@ -274,3 +274,11 @@ def test_requests_may_name_the_prompts_that_fit() -> None:
     assert [doubt.field for doubt in find_doubts(model)] == ["spec.prefixes[1].system"]
     assert len(entry.text) < 34_000
     assert "prefixes" not in _entry(make_model()).model_dump()
+
+
+@pytest.mark.parametrize(("caching", "fields"), [(None, []), (True, []), (False, ["spec.prefixes"])])
+def test_prompts_that_no_engine_keeps_are_doubted(caching: bool | None, fields: list[str]) -> None:
+    """They can be named all the same, so that it is no fault."""
+    cache = {} if caching is None else {"prefixCaching": caching}
+    model = make_model(engine={"kvCache": cache}, prefixes=[{"name": "a", "system": "You help."}])
+    assert [doubt.field for doubt in find_doubts(model)] == fields

@@ -66,6 +66,18 @@ def test_silence_changes_nothing() -> None:
     assert story.hear() == known
 
 
+def test_what_one_replica_says_does_not_come_and_go_with_its_answers() -> None:
+    """One that does not answer for a moment is still off, and keeps what it keeps; one that is gone is not and does
+    not."""
+    story = Story()
+    off = said(100, shared=False, semanticOff=True, entries=3, memoryHits=2)
+    both = story.hear(a=off, b=said(100, shared=False, entries=1))
+    assert (both["semanticOff"], both["entries"], both["hits"]) == (True, 4, 2)
+    assert story.hear(a=None, b=said(100, shared=False, entries=1)) == both
+    gone = story.hear(b=said(100, shared=False, entries=1))
+    assert (gone["semanticOff"], gone["entries"], gone["hits"]) == (False, 1, 2)
+
+
 def test_a_new_operator_goes_on_from_the_status() -> None:
     """What was written stays, dollars to the last nano; what older replicas have counted is in it, and is not added."""
     first = Story()
