@@ -21,8 +21,8 @@ _SUMMED: Final = (*HITS, "misses", "bypassed", "stored", "entries", "bytes", "sa
 _HEAD: Final = ("policy", "mode", "hits", "misses", "hit %", "bypassed", "entries", "bytes", "saved tokens", "saved $")
 _EPILOG: Final = """\
 Gateways are asked: those of the cluster which the kubeconfig names, by way of its API server (which needs the rights to
-`get` and `create` services/proxy and pods/proxy, to list EndpointSlices, and the Secret with the admin key), the one of
-`capstan up` with --state-dir, or the admin port at --url."""
+`get` and `create` services/proxy and pods/proxy, to list Services and EndpointSlices, and to `get` the Secret with the
+admin key), the one of `capstan up` with --state-dir, or the admin port at --url, which is one replica."""
 _Asks = Callable[[Question], list[Told]]
 
 
