@@ -118,6 +118,10 @@ class SharedEntries(Protocol):
         """Write an entry."""
         ...
 
+    async def put_all(self, entries: Sequence[tuple[CacheKey, Entry]]) -> None:
+        """Write many at once, of one partition."""
+        ...
+
     async def drop(self, keys: Sequence[CacheKey]) -> None:
         """Delete entries that turned out to be of no use."""
         ...

@@ -55,9 +55,9 @@ class SharedCaches:
             return Codec(compression=redis.compression, secret=sealing.secret) if sealing.may_leave else None
 
         return self._entries(
-            self._links, policy=policy, codec=codec, max_entry_bytes=redis.maxEntryBytes, now_ms=self._now_ms,
-            large=self._large, purged=purged, learn=self.purges.learn, threads=self._threads,
-            count=partial(self._count, policy.partition("/")[2]),
+            self._links, policy=policy, codec=codec, max_entry_bytes=redis.maxEntryBytes,
+            ttl_ms=body.ttlSeconds * 1000, now_ms=self._now_ms, large=self._large, purged=purged,
+            learn=self.purges.learn, threads=self._threads, count=partial(self._count, policy.partition("/")[2]),
         )  # fmt: skip
 
     def ledger(self, digest: str) -> SharedLedger:

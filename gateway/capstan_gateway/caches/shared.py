@@ -87,6 +87,7 @@ class RedisEntries:
         policy: str,
         codec: Callable[[], Codec | None],
         max_entry_bytes: int,
+        ttl_ms: int,
         now_ms: Callable[[], int],
         large: Links | None = None,
         purged: Purged = lambda key, created_ms: False,  # noqa: ARG005 - of the protocol
@@ -98,6 +99,7 @@ class RedisEntries:
 
         `codec` gives how entries are written now; None: nothing leaves, and nothing is looked for. `large` are other
         connections to the same Redis. `learn` knows what is purged before anything is read; False: nobody can tell.
+        Nothing is read that is older than `ttl_ms`, however long it was to be kept when it was written.
         `threads` is where large entries are packed. `count` hears of each call: answered, refused, failed, and of what
         is unreadable.
         """
@@ -106,6 +108,7 @@ class RedisEntries:
         self._policy: Final = blake2b(policy.encode(), digest_size=8).hexdigest()
         self._codec: Final = codec
         self._most: Final = max_entry_bytes
+        self._ttl_ms: Final = ttl_ms
         self._now_ms: Final = now_ms
         self._purged: Final = purged
         self._learn: Final = learn
@@ -159,23 +162,37 @@ class RedisEntries:
         found = await self._call(self._large, names[0], ("MGET", *names))
         if not isinstance(found, list) or len(found) != len(keys):
             return [None] * len(keys)
-        return [
-            await self._read(codec, key, data) if isinstance(data, bytes) else None
-            for key, data in zip(keys, found, strict=True)
-        ]
+        there = [(key, data) for key, data in zip(keys, found, strict=True) if isinstance(data, bytes)]
+        size = sum(len(data) for _, data in there)
+        # NB: all of them in one turn of the thread: none of them is large, and together they are.
+        read = await self._beside(size, _read_all, codec, there) or ()
+        entries = {key: await self._valid(key, entry) for (key, _), entry in zip(there, read, strict=False)}
+        return [entries.get(key) for key in keys]
 
     async def put(self, key: CacheKey, entry: Entry) -> None:
         """Write an entry."""
-        left = entry.expires_ms - self._now_ms()
-        codec = self._codec()
-        if codec is None or left <= 0 or self._purged(key, entry.created_ms):
+        await self.put_all(((key, entry),))
+
+    async def put_all(self, entries: Sequence[tuple[CacheKey, Entry]]) -> None:
+        """Write many at once, of one partition."""
+        now, codec = self._now_ms(), self._codec()
+        wanted = [
+            (key, entry) for key, entry in entries if entry.expires_ms > now and not self._purged(key, entry.created_ms)
+        ]
+        if codec is None or not wanted:
             return
-        data = await self._beside(len(entry.body), codec.write, key, entry)
-        if data is None or len(data) > self._most:
+        size = sum(len(entry.body) for _, entry in wanted)
+        written = await self._beside(size, _write_all, codec, wanted)
+        if written is None:
             return
-        at = self._at(key)
-        links = self._large if len(data) > LARGE_BYTES else self._links
-        await self._call(links, at, ("SET", at, data, "PX", left))
+        links = self._large if sum(map(len, written)) > LARGE_BYTES else self._links
+        await asyncio.gather(
+            *(
+                self._call(links, at, ("SET", at, data, "PX", entry.expires_ms - now))
+                for at, (_, entry), data in zip([self._at(key) for key, _ in wanted], wanted, written, strict=True)
+                if len(data) <= self._most
+            )
+        )
 
     async def drop(self, keys: Sequence[CacheKey]) -> None:
         """Delete entries that turned out to be of no use."""
@@ -184,21 +201,24 @@ class RedisEntries:
             await self._call(self._links, at, ("UNLINK", at))
 
     async def _read(self, codec: Codec, key: CacheKey, data: bytes) -> Entry | None:
-        try:
-            entry = await self._beside(len(data), codec.read, key, data)
-        except Unreadable as error:
+        read = await self._beside(len(data), _read_all, codec, ((key, data),))
+        return await self._valid(key, read[0]) if read else None
+
+    async def _valid(self, key: CacheKey, entry: Entry | Unreadable) -> Entry | None:
+        """Give what is to be given of what was read."""
+        if isinstance(entry, Unreadable):
             # NB: damaged, of another release, or somebody has put it there: it is made anew.
             self._count("unreadable")
-            log.warning("an entry of the cache does not read, and is deleted", extra={"reason": str(error)})
+            log.warning("an entry of the cache does not read, and is deleted", extra={"reason": str(entry)})
             await self.drop((key,))
-            return None
-        if entry is None:
             return None
         # NB: its time is of another gateway's clock.
         if self._purged(key, entry.created_ms - SLACK_MS):
             await self.drop((key,))
             return None
-        return entry if entry.expires_ms > self._now_ms() else None
+        # NB: it was written when the policy may have let answers live longer than it does now.
+        expires = min(entry.expires_ms, entry.created_ms + self._ttl_ms)
+        return entry._replace(expires_ms=expires) if expires > self._now_ms() else None
 
     async def _beside(self, size: int, work: Callable[..., T], *arguments: Any) -> T | None:
         """Do what takes long beside the loop; None where there is no room for that."""
@@ -249,6 +269,20 @@ class RedisEntries:
         """Have a lease last longer; False when it is somebody else's by now."""
         renewed = await self._script(_RENEW, (at,), (token, LEASE_MS))
         return renewed is _DOWN or bool(renewed)
+
+
+def _read_all(codec: Codec, found: Sequence[tuple[CacheKey, bytes]]) -> list[Entry | Unreadable]:
+    entries: list[Entry | Unreadable] = []
+    for key, data in found:
+        try:
+            entries.append(codec.read(key, data))
+        except Unreadable as error:
+            entries.append(error.with_traceback(None))
+    return entries
+
+
+def _write_all(codec: Codec, entries: Sequence[tuple[CacheKey, Entry]]) -> list[bytes]:
+    return [codec.write(key, entry) for key, entry in entries]
 
 
 class _RedisLease:

@@ -1,5 +1,6 @@
 """Embeddings through a running gateway with a cache: only inputs that are not there are asked for."""
 
+import asyncio
 import base64
 import json
 import struct
@@ -12,6 +13,7 @@ import pytest
 
 from capstan_contract.caches import CacheBody, RedisTier, cache_entry
 from capstan_contract.config import ModelEntry, Price, Task
+from capstan_gateway.caches.purges import Purge, What
 from fakes.openai_upstream import FakeUpstream, Received, Wire
 from support.gateway import RunningGateway, entry, running_gateway
 from support.redis_server import redis_server
@@ -137,6 +139,30 @@ async def test_replicas_share_inputs(upstream: FakeUpstream, tmp_path: Path) -> 
                 with redis.client() as client:
                     await eventually(lambda client=client: len(client.keys("capstan:cache:*")) == 150)
     assert len(upstream.requests) == 1
+
+
+async def test_who_asks_after_a_purge_waits_for_nothing_that_was_asked_before_it(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """What was under way when an input was purged is given to those who waited for it then, and to nobody else."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def waits(received: Received, wire: Wire) -> None:
+        begun.set()
+        await go.wait()
+        await respond(received, wire)
+
+    upstream.respond = waits
+    async with running_gateway(tmp_path, model(upstream), policies=(POLICY,)) as gateway:
+        before = asyncio.create_task(embed(gateway, ["a", "b"]))
+        await begun.wait()
+        await gateway.gateway.caches.purge(Purge(What.MODEL, "test/chat"))
+        after = asyncio.create_task(embed(gateway, ["a", "b"]))
+        await eventually(lambda: len(gateway.gateway.requests) == 2, what="both requests")
+        upstream.respond = respond
+        go.set()
+        assert [(await one).headers["x-cache"] for one in (before, after)] == ["miss", "miss"]
+    assert len(upstream.requests) == 2
 
 
 @pytest.mark.parametrize(("headers", "calls"), [("no-cache", 2), ("no-store", 2), ("max-age=60", 1)])

@@ -240,7 +240,12 @@ async def test_who_leaves_while_it_looks_takes_no_lease(redis: RedisServer, monk
     links = make_links(read_address(redis.url), seconds=5.0, rng=Random(1))  # noqa: S311 - jitter
     key = CacheKey("p" * 32, "m" * 16, b"d" * 32)
     entries = shared.RedisEntries(
-        links, policy="c", codec=lambda: Codec(compression=Compression.NONE), max_entry_bytes=1000, now_ms=lambda: 0
+        links,
+        policy="c",
+        codec=lambda: Codec(compression=Compression.NONE),
+        max_entry_bytes=1000,
+        ttl_ms=1000,
+        now_ms=lambda: 0,
     )
     for turns in range(8):
         looking = asyncio.create_task(entries.look(key, lease=True))

@@ -3,9 +3,9 @@
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -16,12 +16,14 @@ from capstan_gateway.caches.port import CacheKey, Entry, Form, Looked
 from capstan_gateway.caches.purges import Purge, What
 from capstan_gateway.caches.purging import Purges
 from capstan_gateway.caches.shared import LARGE_BYTES, RedisEntries, prefix_of
+from capstan_gateway.life.threads import Threads
 from capstan_gateway.redis_address import read_address
 from capstan_gateway.stores.scripted import Links, make_links
 from support.redis_groups import redis_cluster
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
+T = TypeVar("T")
 KEY = CacheKey("a" * 32, "b" * 16, b"c" * 32)
 OTHER = KEY._replace(partition="d" * 32)
 NOW = 1_700_000_000_000
@@ -54,7 +56,7 @@ class Replica:
         self.entries = RedisEntries(
             self.links, policy="CachePolicy/t/c", codec=lambda: self.codec, now_ms=lambda: NOW, large=self.large,
             purged=lambda _key, _created: self.purged, count=self.counts.append,
-            **{"max_entry_bytes": 1024**2, **options},
+            **{"max_entry_bytes": 1024**2, "ttl_ms": 60_000, **options},
         )  # fmt: skip
 
     async def aclose(self) -> None:
@@ -154,6 +156,51 @@ async def test_what_is_large_comes_by_another_connection(replicas: tuple[Replica
     assert one.large.connected
     assert (await other.entries.look(KEY, lease=True)).entry == large
     assert other.large.connected
+
+
+class Turns(Threads):
+    """Counts the work that it is given."""
+
+    turns = 0
+
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Do it."""
+        self.turns += 1
+        return await super().run(function, *arguments)
+
+
+async def test_what_is_large_together_is_packed_and_read_beside_the_loop(redis: RedisServer) -> None:
+    """Many entries, none of them large: one turn of the thread for all of them, and the connection of small ones is
+    left alone; what does not read among them is a miss alone."""
+    threads = Turns("test")
+    replica = Replica(redis.url, threads=threads)
+    keys = [KEY._replace(digest=bytes([number]) * 32) for number in range(20)]
+    entries = [an_entry(os.urandom(LARGE_BYTES // 10)) for _ in keys]
+    await replica.entries.put_all(list(zip(keys, entries, strict=True)))
+    assert threads.turns == 1
+    assert not replica.links.connected
+    asked = [*keys, KEY._replace(digest=b"-" * 32), keys[3]]
+    assert await replica.entries.find(asked) == [*entries, None, entries[3]]
+    assert threads.turns == 2
+    with redis.client() as client:
+        (name,) = (name for name in client.keys("capstan:cache:*") if keys[3].digest.hex().encode() in name)
+        client.set(name, b"no entry")
+    assert await replica.entries.find(asked) == [*entries[:3], None, *entries[4:], None, None]
+    threads.close()
+    await replica.aclose()
+
+
+async def test_nothing_is_found_that_is_older_than_the_policy_says_now(redis: RedisServer) -> None:
+    """Who has answers live shorter is given none of the older ones that lie in Redis; others end when they should."""
+    before, shorter, shortest = (Replica(redis.url, ttl_ms=seconds * 1000) for seconds in (60, 20, 5))
+    old = Entry(Form.ANSWER, b"{}", b"application/json", NOW - 10_000, NOW + 50_000)
+    await before.entries.put(KEY, old)
+    assert (await before.entries.look(KEY, lease=False)).entry == old
+    assert (await shorter.entries.look(KEY, lease=False)).entry == old._replace(expires_ms=NOW + 10_000)
+    assert (await shortest.entries.look(KEY, lease=False)).entry is None
+    assert await shortest.entries.find([KEY]) == [None]
+    for replica in (before, shorter, shortest):
+        await replica.aclose()
 
 
 @pytest.mark.parametrize("how", ["changed", "cut", "foreign", "copied", "unsealed", "other key"])

@@ -4,7 +4,6 @@ inputs ─► memory ─► Redis, many at once ─► all there: put together, 
                                         └► some missing: a flight asks for those alone ─► put together ─► kept
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -117,7 +116,8 @@ class PerInput:
         bound = None if ask.governed is None else ask.governed.bound
         key = (asked.keys, ask.inside, ask.runtime) if question.control.look and bound is None else None
         flight = flights.find(key, ask) if key is not None else None
-        if flight is not None:
+        # NB: what was asked for before a purge is no answer to what is asked after it.
+        if flight is not None and not any(self._room.purged(one, flight.started_ms) for one in asked.keys):
             return flight.join(ask)
         document = ask.request.document
         request = None if there is None else ask.request.rewritten({**document, "input": list(asked.values)})
@@ -196,7 +196,7 @@ class PerInput:
         shared = self._room.shared
         for at in range(0, len(kept) if shared is not None else 0, AT_ONCE):
             if shared is not None and not shared.is_down:
-                await asyncio.gather(*(shared.put(key, entry) for key, entry in kept[at : at + AT_ONCE]))
+                await shared.put_all(kept[at : at + AT_ONCE])
 
 
 def _there(places: Places) -> There | None:
