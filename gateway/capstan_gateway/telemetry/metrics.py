@@ -232,6 +232,10 @@ class Metrics(Collector):
             "Price of answers that were there, in US dollars; in mode Shadow of those that would have been.",
             ("policy", "mode"), unit=NANO,
         )  # fmt: skip
+        self.cache_not_compared = NumberFamily(
+            "counter", "llm_cache_semantic_not_compared_total",
+            "Questions that were not compared with others, or not kept to be compared, and why.", ("policy", "reason"),
+        )  # fmt: skip
         self.cache_samples = NumberFamily(
             "counter", "llm_cache_semantic_samples_total",
             "Hits by meaning that were compared with what the model says; in mode Shadow what would have been hits.",
@@ -314,7 +318,8 @@ class Metrics(Collector):
         """Forget CachePolicies that compare nothing by its meaning any more."""
         kept = frozenset(names)
         for family in (
-            self.cache_samples, self.cache_false_hits, self.cache_semantic_off, self.cache_sampling_cost,
+            self.cache_not_compared, self.cache_samples, self.cache_false_hits, self.cache_semantic_off,
+            self.cache_sampling_cost,
         ):  # fmt: skip
             family.retain("policy", kept)
 

@@ -49,10 +49,11 @@ class Kept:
     def __init__(self, **tier: object) -> None:
         self.entries: dict[CacheKey, Entry] = {}
         self.now = 0
+        self.counts: list[str] = []
         self.embedder: Reads = Same()
         self.alike = AlikeInProcess(
             SemanticTier(**tier), sentences=Sentences(Once(lambda: self.embedder)), threads=Threads("test", queued=1),
-            entry_of=self.entry_of, now_ms=lambda: self.now,
+            entry_of=self.entry_of, now_ms=lambda: self.now, count=self.counts.append,
         )  # fmt: skip
 
     async def entry_of(self, key: CacheKey) -> Entry | None:
@@ -113,6 +114,7 @@ async def test_nobody_waits_longer_than_the_deadline_or_behind_many(monkeypatch:
     kept.embedder.go.clear()
     asking = [kept.alike.find(Alike("a", f"{SAME} {'please ' * number}")) for number in range(5)]
     assert await asyncio.gather(*asking) == [None] * 5
+    assert (len(kept.counts), set(kept.counts)) == (5, {"late", "busy"})
     kept.embedder.go.set()
 
 
@@ -128,3 +130,42 @@ async def test_without_weights_all_is_asked(caplog: pytest.LogCaptureFixture) ->
     for _ in range(2):
         await kept.put()
     assert [record.reason for record in caplog.records if hasattr(record, "reason")] == ["not installed: x"]
+    assert kept.counts == ["missing"] * 2
+
+
+async def test_whatever_goes_wrong_nothing_is_found_and_no_text_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure of a library or of a rule is counted, and told once by its kind and its place; the model is asked."""
+
+    class Breaks(Same):
+        broken = False
+
+        def read(self, text: str) -> Sentence | None:
+            if self.broken:
+                raise RuntimeError(f"bad input: {text}")
+            return super().read(text)
+
+    kept = Kept()
+    kept.embedder = breaks = Breaks()
+    await kept.put()
+    breaks.broken = True
+    for _ in range(2):
+        assert await kept.alike.find(Alike("a", SAME)) is None
+        await kept.put("How do I change my name?")
+    assert kept.counts == ["failed"] * 4
+    (told,) = [record.reason for record in caplog.records if hasattr(record, "reason")]
+    assert told.startswith("RuntimeError in read, ")
+    assert "password" not in caplog.text
+
+
+async def test_who_is_cancelled_is_not_told_that_nothing_is_there() -> None:
+    """Who leaves has left."""
+    kept = Kept()
+    await kept.put()
+    assert isinstance(kept.embedder, Same)
+    kept.embedder.go.clear()
+    finding = asyncio.create_task(kept.alike.find(Alike("a", f"{SAME} please")))
+    await asyncio.sleep(0)
+    finding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finding
+    kept.embedder.go.set()

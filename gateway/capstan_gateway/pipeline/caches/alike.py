@@ -12,7 +12,8 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from threading import Lock
-from typing import Final, Protocol
+from traceback import extract_tb
+from typing import Final, Protocol, TypeVar
 
 from capstan_contract.caches import SemanticTier
 from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
@@ -26,10 +27,13 @@ from capstan_gateway.embed.sentences import EMBEDDER, Sentence
 from capstan_gateway.life.threads import Busy, Threads
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 FIND_SECONDS: Final = 0.5
 """How long a request waits to be compared."""
 PUT_SECONDS: Final = 5.0
+MOST_TOLD: Final = 20
+"""Failures that are logged, each once."""
 _KNOWN: Final = 20_000
 """Word pieces whose vectors are kept, 1.5 KB each: of some 1,500 questions."""
 
@@ -85,8 +89,10 @@ class AlikeInProcess:
         threads: Threads,
         entry_of: Callable[[CacheKey], Awaitable[Entry | None]],
         now_ms: Callable[[], int],
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Make it. `entry_of` gives an entry that is still there."""
+        """Make it. `entry_of` gives an entry that is still there; `count` hears why a question was not compared: late,
+        busy, missing (the vectors' weights), failed."""
         self._tier: Final = tier
         self._judge: Final = Judge(tier)
         self._index: Final = Neighbours(most=tier.maxEntries)
@@ -94,40 +100,54 @@ class AlikeInProcess:
         self._threads = threads
         self._entry_of = entry_of
         self._now_ms = now_ms
-        self._told = False
+        self._count: Final = count
+        self._told: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._index)
 
     async def find(self, alike: Alike) -> Found | None:
         """See `AlikeEntries.find`."""
+        return await self._tried(self._find(alike), FIND_SECONDS)
+
+    async def _find(self, alike: Alike) -> Found | None:
         if not is_compared(alike.text):
             return None
-        try:
-            async with asyncio.timeout(FIND_SECONDS):
-                serving = await self._threads.run(self._serving, alike)
-                for near in serving:
-                    entry = await self._entry_of(near.asked.key)
-                    if entry is not None:
-                        return Found(entry, Tier.SEMANTIC, near.asked.key, near.similarity)
-                    self._index.drop(alike.partition, near.asked.key)
-        except (TimeoutError, Busy):
-            return None  # It is asked, as if nothing were there.
-        except EmbeddingsMissing as error:
-            self._tell(error)
+        serving = await self._threads.run(self._serving, alike)
+        for near in serving:
+            entry = await self._entry_of(near.asked.key)
+            if entry is not None:
+                return Found(entry, Tier.SEMANTIC, near.asked.key, near.similarity)
+            self._index.drop(alike.partition, near.asked.key)
         return None
 
     async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
         """See `AlikeEntries.put`."""
-        if not is_compared(alike.text):
-            return
+        await self._tried(self._kept(alike, Asked(key, alike.text, entry.expires_ms)), PUT_SECONDS)
+
+    async def _kept(self, alike: Alike, asked: Asked) -> None:
+        if is_compared(alike.text):
+            await self._threads.run(self._put, alike, asked)
+
+    async def _tried(self, work: Awaitable[T], seconds: float) -> T | None:
+        """Give what this gives in time. Whatever goes wrong, the model is asked as if nothing were there, and what is
+        not kept is found by who asks the very same."""
         try:
-            async with asyncio.timeout(PUT_SECONDS):
-                await self._threads.run(self._put, alike, Asked(key, alike.text, entry.expires_ms))
-        except (TimeoutError, Busy):
-            return  # It is found by who asks the very same.
+            async with asyncio.timeout(seconds):
+                return await work
+        except TimeoutError:
+            self._count("late")
+        except Busy:
+            self._count("busy")
         except EmbeddingsMissing as error:
-            self._tell(error)
+            self._count("missing")
+            self._tell(str(error))
+        except Exception as error:  # noqa: BLE001 - none of it is the request's fault
+            self._count("failed")
+            # NB: what it says may hold what was asked.
+            (*_, last) = extract_tb(error.__traceback__)
+            self._tell(f"{type(error).__name__} in {last.name}, {last.filename}:{last.lineno}")
+        return None
 
     def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
         """See `AlikeEntries.drop_where`."""
@@ -153,10 +173,10 @@ class AlikeInProcess:
         if sentence is not None:
             self._index.put(alike.partition, asked, sentence.vector)
 
-    def _tell(self, error: EmbeddingsMissing) -> None:
-        if not self._told:
-            self._told = True
-            log.error("questions are not compared by their meaning", extra={"reason": str(error)})
+    def _tell(self, reason: str) -> None:
+        if reason not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(reason)
+            log.error("questions are not compared by their meaning", extra={"reason": reason})
 
 
 async def likeness(sentences: Sentences, threads: Threads, one: str, other: str) -> float:

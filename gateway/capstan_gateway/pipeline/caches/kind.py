@@ -120,10 +120,12 @@ class Caches:
             sealing=sealing,
             purged=purged,
             live=self._live(spec.id, body),
-            alike=self._alike(body, memory, shared),
+            alike=self._alike(name, body, memory, shared),
         )
 
-    def _alike(self, body: CacheBody, memory: MemoryEntries, shared: SharedEntries | None) -> AlikeEntries | None:
+    def _alike(
+        self, name: str, body: CacheBody, memory: MemoryEntries, shared: SharedEntries | None
+    ) -> AlikeEntries | None:
         """Give what finds answers by meaning."""
         if body.semantic is None:
             return None
@@ -136,12 +138,16 @@ class Caches:
                     memory.put(key, entry)
             return entry
 
+        def count(reason: str) -> None:
+            self._shared.deps.metrics.cache_not_compared.at(name, reason).value += 1
+
         return AlikeInProcess(
             body.semantic,
             sentences=self._sentences,
             threads=self._embedding,
             entry_of=entry_of,
             now_ms=self._shared.now_ms,
+            count=count,
         )
 
     def _live(self, id: str, body: CacheBody) -> Live | None:
