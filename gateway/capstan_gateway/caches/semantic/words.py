@@ -27,6 +27,7 @@ _ADDRESS: Final = re.compile(r"(?:https?://|www\.)\S+|[^\s@]+@[^\s@]+\.[^\s@]+|(
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:[,\u00a0\u202f']\d{3})+|\d+)(?:\.\d+)?")
 _WORD: Final = re.compile(r"[A-Za-z]\+\+|[A-Za-z]#|\.[A-Z]{2,}|\w+(?:['’\-.]\w+)*", re.UNICODE)
 _SENTENCE: Final = re.compile(r"[.!?:;\n]\s*[\"“(']?$")
+_FLAG: Final = re.compile(r"(?<!\S)--?[A-Za-z][\w-]*")
 _FORMULA: Final = re.compile(r"(?<=[\w)\s])(?:[-+*/^=<>≤≥≠×÷]|<=|>=|==|!=)(?=[\s\w(])")
 _PHRASE: Final = re.compile(rf"\b(?:{'|'.join(sorted(PHRASES, key=len, reverse=True))})\b", re.IGNORECASE)
 _NEAR: Final = 8
@@ -54,7 +55,7 @@ class Said(NamedTuple):
     names: frozenset[str]
     """Words that are written as names and identifiers are, without their endings."""
     exact: tuple[str, ...]
-    """Code, addresses and the signs of formulas, as they are."""
+    """Code, addresses, flags of commands and the signs of formulas, as they are."""
     asks: str
     """What kind of answer is wanted: who, when, how many; empty where that is not said."""
     placed: frozenset[tuple[str, str]]
@@ -74,6 +75,7 @@ def read(text: str) -> Said:
     text = _PHRASE.sub(lambda found: PHRASES[found.group().casefold()], _ADDRESS.sub(" ", text))
     found = [(match.group(), match.start()) for match in _WORD.finditer(text)]
     lower = [_plain(word.casefold()) for word, _ in found]
+    exact += _FLAG.findall(text)
     exact += [sign for sign in _FORMULA.findall(text) if sign != "-" and sign != "/"]
     return Said(
         words=tuple(lower),
@@ -106,7 +108,8 @@ def stem(word: str) -> str:
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word[: -len(ending)] + rest
             break
-    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
+    # NB: 1.11 is not 1.1.
+    if len(word) > 3 and word[-1] == word[-2] and word[-1].isalpha() and word[-1] not in "aeiouls":
         word = word[:-1]
     return word.removesuffix("e") if len(word) > 3 else word
 
@@ -137,7 +140,7 @@ def _names(text: str, found: Sequence[tuple[str, int]]) -> Iterable[str]:
         inner = word[1:]
         plain = word.casefold()
         if (
-            (any(char.isdigit() for char in word) and any(char.isalpha() for char in word))
+            (any(char.isdigit() for char in word) and (word.count(".") > 1 or any(char.isalpha() for char in word)))
             or "_" in word
             or (len(word) > 1 and word[1] in "+#")
         ):
