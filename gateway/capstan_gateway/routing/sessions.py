@@ -21,11 +21,13 @@ BYTES_PER_TOKEN: Final = 4
 class Sessions:
     """Those of one model. Only the loop's thread touches it."""
 
-    __slots__ = ("_holders", "_most_tokens", "_tokens")
+    __slots__ = ("_held", "_holders", "_most_tokens", "_tokens")
 
     def __init__(self, most_tokens: int = MOST_TOKENS) -> None:
         self._most_tokens = most_tokens
         self._holders: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+        self._held: dict[str, OrderedDict[bytes, None]] = {}
+        """By endpoint: its conversations, in the same order, so that the oldest of each is found at once."""
         self._tokens: dict[str, int] = {}
         """By endpoint: how many tokens its conversations have."""
 
@@ -46,26 +48,26 @@ class Sessions:
         self._forget(key)
         tokens = min(tokens, self._most_tokens)
         self._holders[key] = endpoint_id, tokens
-        held = self._tokens[endpoint_id] = self._tokens.get(endpoint_id, 0) + tokens
-        if held > self._most_tokens or len(self._holders) > MOST_SESSIONS:
-            self._make_room(endpoint_id)
+        held = self._held.get(endpoint_id)
+        if held is None:
+            held = self._held[endpoint_id] = OrderedDict()
+        held[key] = None
+        self._tokens[endpoint_id] = self._tokens.get(endpoint_id, 0) + tokens
+        while self._tokens[endpoint_id] > self._most_tokens:
+            self._forget(next(iter(held)))
+        while len(self._holders) > MOST_SESSIONS:
+            self._forget(next(iter(self._holders)))
 
     def retain(self, endpoint_ids: frozenset[str]) -> None:
         """Forget what was held by endpoints that are gone."""
-        if self._tokens.keys() <= endpoint_ids:
-            return
-        for key in [key for key, (holder, _) in self._holders.items() if holder not in endpoint_ids]:
-            self._forget(key)
-        self._tokens = {id: tokens for id, tokens in self._tokens.items() if id in endpoint_ids}
-
-    def _make_room(self, endpoint_id: str) -> None:
-        for key, (holder, _) in list(self._holders.items()):
-            if self._tokens[endpoint_id] <= self._most_tokens and len(self._holders) <= MOST_SESSIONS:
-                return
-            if holder == endpoint_id or len(self._holders) > MOST_SESSIONS:
-                self._forget(key)
+        for gone in self._held.keys() - endpoint_ids:
+            for key in self._held.pop(gone):
+                del self._holders[key]
+            del self._tokens[gone]
 
     def _forget(self, key: bytes) -> None:
         known = self._holders.pop(key, None)
         if known is not None:
-            self._tokens[known[0]] -= known[1]
+            endpoint_id, tokens = known
+            self._tokens[endpoint_id] -= tokens
+            del self._held[endpoint_id][key]

@@ -1,7 +1,11 @@
 """Which endpoint has a conversation: the one that answered it last, as long as it is there and remembers it."""
 
+from collections import OrderedDict
+from collections.abc import Iterator
 from random import Random
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +58,45 @@ def test_those_asked_for_longest_ago_are_forgotten_first() -> None:
     sessions.note(b"d", "1", 30)
     assert [sessions.holder(key) for key in (b"a", b"b", b"c", b"d", b"other")] == ["1", None, "1", "1", "2"]
     assert sessions.tokens("1") == 100
+
+
+class Counted(OrderedDict[bytes, Any]):
+    """Counts what is looked at on the way through it."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for key in super().__iter__():
+            Counted.looked += 1
+            yield key
+
+    def items(self) -> Any:
+        """Give them all, which looks at all."""
+        Counted.looked += len(self)
+        return super().items()
+
+
+def test_room_is_made_without_a_look_at_all_conversations() -> None:
+    """A turn costs the same however many conversations other endpoints have: at the bound is where a busy gateway is."""
+    sessions = Sessions(most_tokens=1000)
+    sessions._holders = Counted()
+    for number in range(1000):
+        sessions.note(b"other %d" % number, "2", 1)
+    Counted.looked = 0
+    for number in range(20):
+        sessions.note(b"long %d" % number, "1", 1000)
+    assert Counted.looked < 100
+    assert (sessions.tokens("1"), sessions.holder(b"long 19"), sessions.holder(b"long 18")) == (1000, "1", None)
+
+
+def test_the_oldest_of_all_go_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds them."""
+    monkeypatch.setattr("capstan_gateway.routing.sessions.MOST_SESSIONS", 3)
+    sessions = Sessions()
+    for key, endpoint in ((b"a", "1"), (b"b", "2"), (b"c", "1"), (b"a", "1"), (b"d", "2")):
+        sessions.note(key, endpoint, 5)
+    assert [sessions.holder(key) for key in (b"a", b"b", b"c", b"d")] == ["1", None, "1", "2"]
+    assert (len(sessions), sessions.tokens("1"), sessions.tokens("2")) == (3, 10, 5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(0, 150)), max_size=60))
