@@ -70,14 +70,15 @@ def inputs_of(values: Sequence[Any], rest: CacheKey, *, secret: bytes = b"") -> 
 
 
 def _are_tokens(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
+    return isinstance(value, list) and bool(value) and set(map(type, value)) == {int}
 
 
 def shared_out(amount: int, weights: Sequence[int]) -> list[int]:
     """Share out a whole number by weights: whole numbers, whose sum is that number."""
-    whole, given, so_far, shares = sum(weights) or len(weights), 0, 0, []
+    total, given, so_far, shares = sum(weights), 0, 0, []
+    whole = total or len(weights)
     for weight in weights:
-        so_far += weight if sum(weights) else 1
+        so_far += weight if total else 1
         upto = amount * so_far // whole
         shares.append(upto - given)
         given = upto

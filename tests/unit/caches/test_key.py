@@ -11,6 +11,7 @@ from capstan_gateway.caches.key import (
     EXCLUDED_FIELDS,
     EXCLUDED_MODEL_FIELDS,
     KEYED_MODEL_FIELDS,
+    SLOW_BYTES,
     canonical_request,
     identity_of,
     key_of,
@@ -52,6 +53,14 @@ def test_what_changes_no_answer_makes_no_other_key(name: str) -> None:
 def test_a_field_that_nobody_knows_is_in_the_key() -> None:
     """What a newer engine understands makes two requests two."""
     assert canonical_request({**DOCUMENT, "of_tomorrow": 1}) != canonical_request(DOCUMENT)
+
+
+def test_what_takes_long_to_write_is_looked_for_only_while_it_is_small() -> None:
+    """A number of more than 64 bits is written by the slow writer, on the loop."""
+    odd = {**DOCUMENT, "seed": 2**70}
+    assert canonical_request(odd, came=SLOW_BYTES) is not None
+    assert canonical_request(odd, came=SLOW_BYTES + 1) is None
+    assert canonical_request(DOCUMENT, came=SLOW_BYTES + 1) is not None
 
 
 def test_the_order_of_names_makes_no_difference_and_that_of_lists_does() -> None:

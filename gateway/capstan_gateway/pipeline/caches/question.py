@@ -59,6 +59,9 @@ _TEXTS: Final = frozenset(
 )
 """Fields in which an address is a word like others: nobody follows it."""
 _IDS: Final = frozenset(("file_id", "file_ids", "vector_store_ids"))
+_MARKS: Final = (b"://", *(f'"{name}"'.encode() for name in sorted(_IDS)))
+MOST_VALUES: Final = 20_000
+"""Of a request with a mark of an address in it: some 5 ms."""
 _ELSEWHERE: Final = frozenset(
     (
         "conversation",
@@ -111,8 +114,8 @@ def question_of(
         return None
     partition = partition_of_ask(ask, body.scope, secret=secret)
     echoed = native and request.route.dialect is RESPONSES
-    asked = None if partition is None else canonical_request(document, echoed=echoed)
-    if asked is None or partition is None:
+    asked = None if partition is None else canonical_request(document, echoed=echoed, came=request.came)
+    if asked is None or partition is None or (may_name_addresses(asked) and names_addresses(document)):
         return None
     put_down = partial(
         key_of, partition=partition, model=of, identity=identity, contents=contents, upstream_name=model.upstream_name,
@@ -138,10 +141,10 @@ def form_of(request: Request, document: Mapping[str, Any], *, native: bool) -> s
 
 
 def is_about_others(request: Request, document: Mapping[str, Any], *, native: bool) -> bool:
-    """Whether more than an answer is asked for, or one that depends on what is not in the request."""
+    """Whether more than an answer is asked for, or one that depends on what is not in the request, by its fields."""
     if not is_repeatable(request, native=native) or not _ELSEWHERE.isdisjoint(document):
         return True
-    return isinstance(document.get("prompt"), dict) or names_addresses(document)
+    return isinstance(document.get("prompt"), dict)
 
 
 def _alike(ask: Ask, document: Mapping[str, Any], put_down: Callable[[bytes], CacheKey]) -> Alike | None:
@@ -198,11 +201,22 @@ def partition_of_ask(ask: Ask, scope: Scope, *, secret: bytes) -> str | None:
     return partition_of(tenant=None if scope is Scope.MODEL else who.tenant, user=None, secret=secret)
 
 
+def may_name_addresses(asked: bytes) -> bool:
+    """Whether a request, as it is written for its key, has anything in it that an address has: most have not, and to
+    read each of their values takes long."""
+    return any(mark in asked for mark in _MARKS)
+
+
 def names_addresses(document: Mapping[str, Any]) -> bool:
-    """Whether a request names something that lies elsewhere: what is there may change, and the request stays."""
+    """Whether a request names something that lies elsewhere: what is there may change, and the request stays. So it is
+    taken to where it has more values than can be read in a moment."""
     waiting: list[tuple[str, object]] = list(document.items())
+    left = MOST_VALUES
     while waiting:
         name, value = waiting.pop()
+        left -= 1 + (len(value) if isinstance(value, list) else 0)
+        if left < 0:
+            return True
         if isinstance(value, str):
             if name in _IDS or (name not in _TEXTS and name[:1] != "$" and _ADDRESS.match(value)):
                 return True

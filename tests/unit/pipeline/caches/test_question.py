@@ -10,7 +10,7 @@ from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.headers import Header
 from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.caches.question import Question, names_addresses, question_of
+from capstan_gateway.pipeline.caches.question import MOST_VALUES, Question, names_addresses, question_of
 from capstan_gateway.pipeline.replaced import Value
 from capstan_gateway.upstream.port import Endpoint
 from support.asks import an_ask
@@ -137,6 +137,27 @@ def test_what_depends_on_more_than_the_request_is_not_looked_for(document: dict[
 def test_an_address_that_is_only_said_is_a_word_like_others(document: dict[str, Any]) -> None:
     """Nobody follows it."""
     assert not names_addresses(document)
+
+
+class Read(dict[str, Any]):
+    """A part of a request that must not be read value by value."""
+
+    def items(self) -> Any:
+        """Fail."""
+        pytest.fail("it was read")
+
+
+def test_a_request_without_a_mark_of_an_address_is_not_read_value_by_value() -> None:
+    """Of two megabytes of numbers that took tenths of a second, in which nobody else was served."""
+    assert question(ask({"odd": Read(x=[1] * 10)})) is not None
+    assert question(ask({"metadata": {"where": "https://example.org"}})) is not None
+
+
+def test_a_request_with_too_many_values_and_a_mark_of_an_address_is_left_alone() -> None:
+    """Nobody reads all of them."""
+    document = {"odd": [1] * (MOST_VALUES + 1), "messages": [{"role": "user", "content": "what is https://a.example"}]}
+    assert question(ask(document)) is None
+    assert question(ask({**document, "odd": [1] * 100})) is not None
 
 
 @pytest.mark.parametrize(
