@@ -149,6 +149,10 @@ class AlikeEntries(Protocol):
         """Have an entry found from now on. What it holds is bounded."""
         ...
 
+    def drop(self, key: CacheKey) -> bool:
+        """Forget an entry; False when it is not there. At once, however many there are."""
+        ...
+
     def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
         """Forget all entries of whose keys this is true; give how many those were."""
         ...

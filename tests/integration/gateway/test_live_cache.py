@@ -42,6 +42,10 @@ class Anything:
         """Keep it."""
         self.entries[key] = entry
 
+    def drop(self, key: CacheKey) -> bool:
+        """Forget it."""
+        return self.entries.pop(key, None) is not None
+
     def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
         """Forget what this is true of."""
         gone = [key for key in self.entries if about(key)]

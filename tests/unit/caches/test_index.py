@@ -1,5 +1,6 @@
 """Vectors of questions, apart by partition and bounded."""
 
+import threading
 from random import Random
 
 import numpy
@@ -50,7 +51,7 @@ def test_the_bound_holds_and_what_was_found_stays_longest(small: int) -> None:
     found = Neighbours(most=10)
     for number in range(10):
         found.put("ab"[number % 2], asked(number), vector(number))
-    found.used("a", asked(0).key)
+    found.used(asked(0).key)
     for number in range(10, 19):
         found.put("c", asked(number), vector(number))
     assert len(found) == 10
@@ -63,8 +64,8 @@ def test_what_has_expired_or_was_dropped_is_not_found(small: int) -> None:
     found = Neighbours(most=100)
     for number in range(8):
         found.put("a", asked(number, expires_ms=number * 10), vector(number))
-    found.drop("a", asked(7).key)
-    found.drop("a", asked(7).key)
+    found.drop(asked(7).key)
+    found.drop(asked(7).key)
     left = nearest(found, "a", 2, count=8, now_ms=20)
     assert left
     assert "question 2" not in left
@@ -80,7 +81,7 @@ def test_many_puts_and_drops_keep_it_in_order(small: int) -> None:
     for _ in range(300):
         number = rng.randrange(40)
         if number in there and rng.random() < 0.5:
-            found.drop("a", asked(number).key)
+            found.drop(asked(number).key)
             there.discard(number)
         else:
             found.put("a", asked(number), vector(number))
@@ -88,3 +89,68 @@ def test_many_puts_and_drops_keep_it_in_order(small: int) -> None:
         assert len(found) == len(there)
     for number in range(40):
         assert (nearest(found, "a", number, count=1) == [f"question {number}"]) == (number in there)
+
+
+def test_nobody_waits_for_the_graph_of_a_partition_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making it takes most of a second; what is found, dropped and put meanwhile is found, dropped and put."""
+    monkeypatch.setattr(index, "SMALL", 5)
+    found = Neighbours(most=1000)
+    for number in range(5):
+        found.put("a", asked(number), vector(number))
+    begun, go = threading.Event(), threading.Event()
+    made = index._Few.as_many
+
+    def slowly(few: index._Few) -> index._Many:
+        begun.set()
+        assert go.wait(30)
+        return made(few)
+
+    monkeypatch.setattr(index._Few, "as_many", slowly)
+    growing = threading.Thread(target=found.put, args=("a", asked(5), vector(5)))
+    growing.start()
+    assert begun.wait(30)
+    doing = threading.Thread(target=lambda: (found.drop(asked(1).key), nearest(found, "a", 0)), daemon=True)
+    doing.start()
+    doing.join(10)
+    waited = doing.is_alive()
+    go.set()
+    growing.join(30)
+    assert not waited
+    assert [nearest(found, "a", number, count=1) == [f"question {number}"] for number in range(6)] == [
+        True, False, True, True, True, True,
+    ]  # fmt: skip
+    assert isinstance(found._shelves["a"], index._Many)
+
+
+def test_what_changes_while_a_graph_is_made_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was put in place of another one is there once, and as it is now."""
+    monkeypatch.setattr(index, "SMALL", 5)
+    found = Neighbours(most=1000)
+    for number in range(5):
+        found.put("a", asked(number), vector(number))
+    made = index._Few.as_many
+
+    def meanwhile(few: index._Few) -> index._Many:
+        monkeypatch.setattr(index._Few, "as_many", made)
+        monkeypatch.setattr(index, "SMALL", 100)
+        found.put("a", asked(2, expires_ms=500), vector(2))
+        found.put("a", asked(8), vector(8))
+        return made(few)
+
+    monkeypatch.setattr(index._Few, "as_many", meanwhile)
+    found.put("a", asked(6), vector(6))
+    assert isinstance(found._shelves["a"], index._Many)
+    assert len(found) == 7
+    assert nearest(found, "a", 2, count=1, now_ms=400) == ["question 2"]
+    assert nearest(found, "a", 8, count=1) == ["question 8"]
+
+
+def test_one_is_dropped_without_a_look_at_the_others() -> None:
+    """However many there are: clients report answers, and each report drops one."""
+    found = Neighbours(most=1000)
+    for number in range(10):
+        found.put("ab"[number % 2], asked(number), vector(number))
+    assert found.drop(asked(3).key)
+    assert not found.drop(asked(3).key)
+    assert nearest(found, "b", 3) != ["question 3"]
+    assert len(found) == 9

@@ -5,7 +5,7 @@ has a graph (HNSW, by usearch), which finds its neighbours in less than that amo
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -51,7 +51,8 @@ class Neighbours:
         """Make it, for so many questions: of more, the least recently found or put go first."""
         self._most: Final = most
         self._shelves: dict[str, _Shelf] = {}
-        self._recent: OrderedDict[tuple[str, CacheKey], None] = OrderedDict()
+        self._recent: OrderedDict[CacheKey, str] = OrderedDict()
+        """Each with its partition: whoever asks for the answer of this key asks within that one."""
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -60,15 +61,18 @@ class Neighbours:
     def put(self, partition: str, asked: Asked, vector: "NDArray[numpy.float32]") -> None:
         """Have a question found from now on; one with the same key is in its place from now on."""
         with self._lock:
-            self._drop(partition, asked.key)
+            shelf = self._shelves.get(partition)
+            grows = isinstance(shelf, _Few) and len(shelf) >= SMALL
+        if grows:
+            self._grow(partition)
+        with self._lock:
+            self._drop(asked.key)
             shelf = self._shelves.get(partition) or _Few()
-            if isinstance(shelf, _Few) and len(shelf) >= SMALL:
-                shelf = shelf.as_many()
             shelf.put(asked, vector)
             self._shelves[partition] = shelf
-            self._recent[partition, asked.key] = None
+            self._recent[asked.key] = partition
             while len(self._recent) > self._most:
-                self._drop(*next(iter(self._recent)))
+                self._drop(next(iter(self._recent)))
 
     def nearest(self, partition: str, vector: "NDArray[numpy.float32]", *, count: int, now_ms: int) -> list[Near]:
         """Give the nearest ones that have not expired, the nearest first."""
@@ -79,36 +83,60 @@ class Neighbours:
             found = shelf.nearest(vector, count)
             for near in found:
                 if near.asked.expires_ms <= now_ms:
-                    self._drop(partition, near.asked.key)
+                    self._drop(near.asked.key)
             return [near for near in found if near.asked.expires_ms > now_ms]
 
-    def used(self, partition: str, key: CacheKey) -> None:
+    def used(self, key: CacheKey) -> None:
         """Make it one of the last to go."""
         with self._lock:
-            if (partition, key) in self._recent:
-                self._recent.move_to_end((partition, key))
+            if key in self._recent:
+                self._recent.move_to_end(key)
 
-    def drop(self, partition: str, key: CacheKey) -> None:
-        """Forget one, if it is there."""
+    def drop(self, key: CacheKey) -> bool:
+        """Forget one; False when it is not there."""
         with self._lock:
-            self._drop(partition, key)
+            return self._drop(key)
 
     def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
         """Forget all of whose keys this is true; give how many those were."""
         with self._lock:
-            gone = [(partition, key) for partition, key in self._recent if about(key)]
-            for partition, key in gone:
-                self._drop(partition, key)
+            gone = [key for key in self._recent if about(key)]
+            for key in gone:
+                self._drop(key)
         return len(gone)
 
-    def _drop(self, partition: str, key: CacheKey) -> None:
-        if (partition, key) not in self._recent:
-            return
-        del self._recent[partition, key]
+    def _drop(self, key: CacheKey) -> bool:
+        partition = self._recent.pop(key, None)
+        if partition is None:
+            return False
         shelf = self._shelves[partition]
         shelf.drop(key)
         if not len(shelf):
             del self._shelves[partition]
+        return True
+
+    def _grow(self, partition: str) -> None:
+        """Make a graph of a partition. That takes most of a second, in which nobody is to wait for the lock: it is made
+        of what was there, and what has changed meanwhile is done to it then."""
+        with self._lock:
+            few = self._shelves.get(partition)
+            if not isinstance(few, _Few):
+                return
+            before = few.copy()
+        many = before.as_many()
+        with self._lock:
+            few = self._shelves.get(partition)
+            if not isinstance(few, _Few):
+                return
+            now = dict(few.each())
+            for asked in before.asked:
+                if asked not in now:
+                    many.drop(asked.key)
+            there = set(before.asked)
+            for asked, row in now.items():
+                if asked not in there:
+                    many.put(asked, row)
+            self._shelves[partition] = many
 
 
 class _Few:
@@ -118,37 +146,45 @@ class _Few:
         import numpy
 
         self._rows = numpy.empty((_FIRST, DIMENSIONS), numpy.float32)
-        self._asked: list[Asked] = []
+        self.asked: list[Asked] = []
         self._at: dict[CacheKey, int] = {}
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return len(self.asked)
 
     def put(self, asked: Asked, vector: "NDArray[numpy.float32]") -> None:
         import numpy
 
-        count = len(self._asked)
+        count = len(self.asked)
         if count == len(self._rows):
             self._rows = numpy.concatenate((self._rows, numpy.empty_like(self._rows)))
         self._rows[count] = vector
-        self._asked.append(asked)
+        self.asked.append(asked)
         self._at[asked.key] = count
 
     def drop(self, key: CacheKey) -> None:
-        at, last = self._at.pop(key), len(self._asked) - 1
-        moved = self._asked.pop()
+        at, last = self._at.pop(key), len(self.asked) - 1
+        moved = self.asked.pop()
         if at != last:
-            self._rows[at], self._asked[at] = self._rows[last], moved
+            self._rows[at], self.asked[at] = self._rows[last], moved
             self._at[moved.key] = at
 
     def nearest(self, vector: "NDArray[numpy.float32]", count: int) -> list[Near]:
-        near = self._rows[: len(self._asked)] @ vector
+        near = self._rows[: len(self.asked)] @ vector
         best = near.argsort()[::-1][:count] if len(near) <= count else _largest(near, count)
-        return [Near(min(float(near[at]), 1.0), self._asked[at]) for at in best]
+        return [Near(min(float(near[at]), 1.0), self.asked[at]) for at in best]
+
+    def copy(self) -> "_Few":
+        few = _Few()
+        few._rows, few.asked, few._at = self._rows[: len(self.asked)].copy(), self.asked.copy(), self._at.copy()
+        return few
+
+    def each(self) -> Iterator[tuple[Asked, "NDArray[numpy.float32]"]]:
+        return zip(self.asked, self._rows, strict=False)
 
     def as_many(self) -> "_Many":
         many = _Many()
-        for asked, row in zip(self._asked, self._rows, strict=False):
+        for asked, row in self.each():
             many.put(asked, row)
         return many
 

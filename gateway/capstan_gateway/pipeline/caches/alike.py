@@ -118,7 +118,7 @@ class AlikeInProcess:
             entry = await self._entry_of(near.asked.key)
             if entry is not None:
                 return Found(entry, Tier.SEMANTIC, near.asked.key, near.similarity)
-            self._index.drop(alike.partition, near.asked.key)
+            self._index.drop(near.asked.key)
         return None
 
     async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
@@ -149,6 +149,10 @@ class AlikeInProcess:
             self._tell(f"{type(error).__name__} in {last.name}, {last.filename}:{last.lineno}")
         return None
 
+    def drop(self, key: CacheKey) -> bool:
+        """See `AlikeEntries.drop`."""
+        return self._index.drop(key)
+
     def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
         """See `AlikeEntries.drop_where`."""
         return self._index.drop_where(about)
@@ -164,7 +168,7 @@ class AlikeInProcess:
         )  # fmt: skip
         serving = self._judge.serving(alike.text, sentence, near, least=alike.least, sentence_of=self._sentences.of)
         for one in serving[:1]:
-            self._index.used(alike.partition, one.asked.key)
+            self._index.used(one.asked.key)
         return serving
 
     def _put(self, alike: Alike, asked: Asked) -> None:

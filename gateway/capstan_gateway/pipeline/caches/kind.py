@@ -176,7 +176,7 @@ class Caches:
         for room in rooms:
             room.memory.drop(key)
             if room.alike is not None:
-                room.alike.drop_where(lambda one: one == key)
+                room.alike.drop(key)
 
     async def reset(self, id: str) -> bool | None:
         """Have what was measured of a policy's hits by meaning begin anew. True when all replicas hear of it, False: it
@@ -245,7 +245,13 @@ class Caches:
     def _forget(self, purge: Purge) -> None:
         """Hear of a purge, of this replica's or another one's."""
         self._shared.deps.metrics.cache_purges.at(purge.what).value += 1
+        key = read_key(purge.value) if purge.what is What.ENTRY else None
         for _, room in self.rooms():
+            if key is not None:
+                room.memory.drop(key)
+                if room.alike is not None:
+                    room.alike.drop(key)
+                continue
             about = partial(is_about, purge, secret=room.secret)
             room.memory.drop_where(lambda key, _: about(key))  # noqa: B023 - called at once
             if room.alike is not None:

@@ -296,7 +296,7 @@ class CacheLayer:
             flight.withheld = True
         was_kept = room.memory.drop(key)
         if room.alike is not None and (was_kept or flight is None):
-            room.alike.drop_where(lambda one: one == key)
+            room.alike.drop(key)
         if room.shared is not None:
             with suppress(Overloaded):
                 self._shared.deps.background.start(room.shared.drop((key,)))
