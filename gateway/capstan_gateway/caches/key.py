@@ -126,8 +126,8 @@ def canonical_request(document: Mapping[str, Any], *, echoed: bool = False, came
     """Write what is asked in one way, whatever the order of its names; None where that cannot be done.
 
     One that is nested too deeply, or larger than MOST_BYTES, is none that is looked for. `echoed`: the answer repeats
-    what the request says, its labels as well, so that only what the gateway itself sees to is left out. `came`: how many
-    bytes it has come in; what has to be written in the slow way is none from SLOW_BYTES on.
+    what the request says, its labels as well, so that only what the gateway itself sees to is left out. `came`: in how
+    many bytes it has come; what has to be written in the slow way is none beyond SLOW_BYTES.
     """
     left_out = EXCLUDED_FROM_ECHOES if echoed else EXCLUDED_FIELDS
     asked = {name: value for name, value in document.items() if name not in left_out}

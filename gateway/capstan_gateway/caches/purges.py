@@ -20,11 +20,9 @@ from capstan_gateway.caches.port import CacheKey
 
 MOST_MARKS: Final = 10_000
 """Of entries, and as many of models and tenants."""
-ENTRY_MS: Final = 3600 * 1000
-"""How long the mark of an entry is kept. The entry itself is deleted at once: the mark is for answers that were under
-way, and those are not longer under way."""
-WIDE_MS: Final = 31 * 86_400 * 1000
-"""How long other marks are: longer than any entry lives."""
+KEPT_MS: Final = 31 * 86_400 * 1000
+"""How long a mark is kept: longer than any entry lives. Entries are deleted, too, but one that was written meanwhile,
+or that nobody could delete because Redis was away, may lie there until it expires."""
 SLACK_MS: Final = 500
 """How far the clocks of gateways and of Redis may be apart."""
 MOST_NAME: Final = 512
@@ -114,8 +112,8 @@ class Marks:
 
     def forget(self, now_ms: int) -> None:
         """Forget what no entry can be about any more: from time to time."""
-        for marks, kept in ((self._entries, ENTRY_MS), (self._models, WIDE_MS), (self.tenants, WIDE_MS)):
-            while marks and next(iter(marks.values())) < now_ms - kept:
+        for marks in (self._entries, self._models, self.tenants):
+            while marks and next(iter(marks.values())) < now_ms - KEPT_MS:
                 marks.popitem(last=False)
                 self.changes += 1
 

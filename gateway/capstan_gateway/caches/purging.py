@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 from capstan_gateway.caches.key import model_of, partition_of
-from capstan_gateway.caches.purges import ENTRY_MS, MOST_MARKS, WIDE_MS, OwnPurges, Purge, What, read_purge
+from capstan_gateway.caches.purges import KEPT_MS, MOST_MARKS, OwnPurges, Purge, What, read_purge
 from capstan_gateway.caches.shared import PREFIX
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, Script, run_script
@@ -48,9 +48,13 @@ return now
 _READ: Final = Script("""
 local time = redis.call('TIME')
 return {time[1] * 1000 + math.floor(time[2] / 1000),
-        redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES'),
-        redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[1], '+inf', 'WITHSCORES')}
+        redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[5]),
+        redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', ARGV[4], ARGV[5])}
 """)
+"""KEYS: marks of entries, all else. ARGV: since when, of each; behind how many of then, of each; how many at once.
+Gives the time, and them with theirs."""
+PAGE: Final = 500
+"""Marks of a kind that are read at once: all there may be would take longer than a call may."""
 
 
 class Purges(OwnPurges):
@@ -125,7 +129,7 @@ class Purges(OwnPurges):
     async def _tell(self, links: Links, purge: Purge) -> bool:
         """Put a mark into Redis, and have what it covers be deleted there."""
         is_entry = purge.what is What.ENTRY
-        arguments = (purge.word, ENTRY_MS if is_entry else WIDE_MS, MOST_MARKS)
+        arguments = (purge.word, KEPT_MS, MOST_MARKS)
         try:
             at = await run_script(links, _MARK, (ENTRIES if is_entry else WIDE,), arguments)
         except StoreDown:
@@ -137,15 +141,21 @@ class Purges(OwnPurges):
         return True
 
     async def _read(self) -> None:
-        try:
-            now, *found = await run_script(self._links, _READ, (ENTRIES, WIDE), (self._since,))
-        except StoreDown:
-            return
-        for marks in found:
-            words = iter(marks)
-            for word, at in zip(words, words, strict=True):
-                self._hear(word.decode(errors="replace"), int(float(at)))
-        self._since = int(now) - OVERLAP_MS
+        places, began, more = [(self._since, 0), (self._since, 0)], 0, True
+        while more:
+            (entries, skipped), (wide, passed) = places
+            arguments = (entries, wide, skipped, passed, PAGE)
+            try:
+                now, *found = await run_script(self._links, _READ, (ENTRIES, WIDE), arguments)
+            except StoreDown:
+                return
+            began = began or int(now)
+            for words in found:
+                for word, at in zip(words[::2], words[1::2], strict=True):
+                    self._hear(word.decode(errors="replace"), int(float(at)))
+            places = [_behind(place, words[1::2]) for place, words in zip(places, found, strict=True)]
+            more = any(len(words) == 2 * PAGE for words in found)
+        self._since = began - OVERLAP_MS
         self._known = True
 
     def _hear(self, word: str, at_ms: int) -> None:
@@ -189,6 +199,15 @@ class Purges(OwnPurges):
         return deleted
 
 
+def _behind(place: tuple[int, int], scores: Sequence[bytes]) -> tuple[int, int]:
+    """Give where to read on: since when, and behind how many of that very time."""
+    times = [int(float(score)) for score in scores]
+    if not times:
+        return place
+    since, skipped = place
+    return times[-1], times.count(times[-1]) + (skipped if times[-1] == since else 0)
+
+
 def patterns_of(purge: Purge, secrets: Iterable[bytes]) -> Sequence[str]:
     """Give the patterns of the keys in Redis that a purge of many entries is about."""
     if purge.what is What.MODEL:
@@ -196,4 +215,5 @@ def patterns_of(purge: Purge, secrets: Iterable[bytes]) -> Sequence[str]:
     if purge.what is What.TENANT:
         whose = {partition_of(tenant=purge.value, user=None, secret=secret) for secret in secrets}
         return tuple(f"{PREFIX}:{{{one}*}}:*" for one in sorted(whose))
-    return (f"{PREFIX}:{{*}}:*",)
+    # NB: partitions are hexadecimal; what replicas know of hits by meaning (`live:`) is no entry.
+    return (f"{PREFIX}:{{[0-9a-f]*}}:*",)

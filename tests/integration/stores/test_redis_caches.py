@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from capstan_contract.caches import Compression
+from capstan_gateway.caches import purging
 from capstan_gateway.caches.codec import SECRET_BYTES, Codec
 from capstan_gateway.caches.key import model_of
 from capstan_gateway.caches.port import CacheKey, Entry, Form, Looked
@@ -258,6 +259,39 @@ async def test_what_is_purged_is_neither_written_nor_found(
     await one.entries.put(KEY, an_entry())
     with redis.client() as client:
         assert client.dbsize() == 0
+
+
+async def test_who_begins_knows_all_that_is_purged_however_much_that_is(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks are read some at a time: a call may not take long."""
+    monkeypatch.setattr(purging, "PAGE", 3)
+    one, other = (Purges(replica.links, now_ms=lambda: NOW) for replica in replicas)
+    wanted = [Purge(What.MODEL, f"t/{number}") for number in range(8)] + [
+        Purge(What.ENTRY, KEY._replace(digest=bytes([number]) * 32).text) for number in range(4)
+    ]
+    for purge in wanted:
+        assert await one.purge(purge)
+    assert await other.learn()
+    assert all(other.marks.until(purge) > NOW for purge in wanted)
+
+
+async def test_the_purge_of_all_leaves_what_is_known_of_hits_by_meaning(
+    replicas: tuple[Replica, Replica], redis: RedisServer
+) -> None:
+    """The same questions come again, and what was wrong then would be wrong again."""
+    one, _ = replicas
+    known = "capstan:cache:1:{live:abc}:events"
+    with redis.client() as client:
+        client.zadd(known, {"wrong": 1})
+        await one.entries.put(KEY, an_entry())
+        purges = Purges(one.links, now_ms=lambda: NOW)
+        running = asyncio.create_task(purges.run())
+        assert await purges.purge(Purge(What.ALL))
+        await eventually(lambda: not client.keys("capstan:cache:1:{a*"), what="the end of the entry")
+        assert client.exists(known)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_redis_that_is_full_still_gives_what_it_has(redis: RedisServer, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Purges: what is about an entry and came after it covers it, whatever the order in which replicas hear of them."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capstan_contract.caches import MOST_TTL_SECONDS
 from capstan_gateway.caches.key import model_of, partition_of
 from capstan_gateway.caches.port import CacheKey
 from capstan_gateway.caches.purges import Covers, Marks, Purge, What, is_about, read_key, read_purge
@@ -74,6 +76,17 @@ def test_marks_are_bounded_and_forgotten() -> None:
     assert marks.until(Purge(What.TENANT, "t9")) == 10
     marks.forget(10**13)
     assert len(marks) == 0
+
+
+@pytest.mark.parametrize("what", list(What))
+def test_a_purge_holds_as_long_as_any_entry_may_live(what: What) -> None:
+    """What lies in Redis because it was away, or was written by another replica just then, comes back at no time."""
+    key = CacheKey("a" * 32, model_of("m"), bytes(32))
+    purge = Purge(what, {What.ENTRY: key.text, What.MODEL: "m", What.TENANT: "t", What.ALL: ""}[what])
+    marks = Marks()
+    marks.note(purge, 1000)
+    marks.forget(1000 + MOST_TTL_SECONDS * 1000)
+    assert marks.until(purge) == 1000
 
 
 def test_another_secret_makes_other_partitions_and_the_purge_of_a_tenant_holds() -> None:

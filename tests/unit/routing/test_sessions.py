@@ -77,7 +77,7 @@ class Counted(OrderedDict[bytes, Any]):
 
 
 def test_room_is_made_without_a_look_at_all_conversations() -> None:
-    """A turn costs the same however many conversations other endpoints have: at the bound is where a busy gateway is."""
+    """A turn costs the same however many conversations others have: at the bound is where a busy gateway is."""
     sessions = Sessions(most_tokens=1000)
     sessions._holders = Counted()
     for number in range(1000):

@@ -26,6 +26,8 @@ from capstan_gateway.tokens.usage import Usage
 
 AT_ONCE: Final = 64
 """So many entries are asked for, or written, in one call: some 2 MB of vectors."""
+LOOK_SECONDS: Final = 1.0
+"""How long a Redis that is slow is asked for more of them."""
 Places = Sequence[Found | None]
 
 
@@ -80,13 +82,15 @@ class PerInput:
         shared = self._room.shared
         wanted = list({key.digest: key for key in inputs.keys if key.digest not in found}.values())
         if shared is not None:
+            loop_time = self._shared.deps.loop_time
+            until = loop_time() + LOOK_SECONDS
             for at in range(0, len(wanted), AT_ONCE):
                 some = wanted[at : at + AT_ONCE]
                 for key, entry in zip(some, await shared.find(some), strict=True):
                     if entry is not None and self._fits(entry, question):
                         self._room.memory.put(key, entry)
                         found[key.digest] = Found(entry, Tier.REDIS, key)
-                if shared.is_down:
+                if shared.is_down or loop_time() > until:
                     break
         return [found.get(key.digest) for key in inputs.keys]
 
