@@ -169,3 +169,18 @@ async def test_who_is_cancelled_is_not_told_that_nothing_is_there() -> None:
     with pytest.raises(asyncio.CancelledError):
         await finding
     kept.embedder.go.set()
+
+
+async def test_the_time_that_it_takes_says_nothing_of_what_another_tenant_has_asked() -> None:
+    """Vectors are kept for each tenant apart: what one has asked is no sooner compared for another."""
+    kept, texts = Kept(), list[str]()
+
+    class Watched(Same):
+        def read(self, text: str) -> Sentence | None:
+            texts.append(text)
+            return super().read(text)
+
+    kept.embedder = Watched()
+    for whose in ("one.m.1", "one.m.2", "two.m.1"):
+        await kept.put(partition=whose, key=KEY._replace(digest=whose.encode()))
+    assert texts == [ASKED, ASKED]

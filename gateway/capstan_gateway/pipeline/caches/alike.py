@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from threading import Lock
 from traceback import extract_tb
 from typing import Final, Protocol, TypeVar
@@ -47,27 +48,29 @@ class Reads(Protocol):
 
 
 class Sentences:
-    """The vectors of texts, those of the last ones kept. Asked in threads."""
+    """The vectors of texts, those of the last ones kept: for each whose they are apart, because the time that it takes
+    would say to one what another one has asked. Asked in threads."""
 
     def __init__(self, embedder: Once[Reads] | None = None) -> None:
         """Make it; without an embedder that of the process is taken."""
         self._embedder: Final = embedder
-        self._known: OrderedDict[str, Sentence] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Sentence] = OrderedDict()
         self._pieces = 0
         self._lock = Lock()
 
-    def of(self, text: str) -> Sentence | None:
+    def of(self, text: str, *, whose: str) -> Sentence | None:
         """Give those of a text. Raises EmbeddingsMissing."""
+        key = whose, text
         with self._lock:
-            known = self._known.get(text)
+            known = self._known.get(key)
             if known is not None:
-                self._known.move_to_end(text)
+                self._known.move_to_end(key)
                 return known
         made = self.made(text)
         if made is not None:
             with self._lock:
-                if text not in self._known:
-                    self._known[text] = made
+                if key not in self._known:
+                    self._known[key] = made
                     self._pieces += len(made.ids)
                 while self._pieces > _KNOWN:
                     self._pieces -= len(self._known.popitem(last=False)[1].ids)
@@ -160,20 +163,21 @@ class AlikeInProcess:
     def _serving(self, alike: Alike) -> list[Near]:
         if not len(self._index):
             return []
-        sentence = self._sentences.of(alike.text)
+        sentence_of = partial(self._sentences.of, whose=_whose(alike))
+        sentence = sentence_of(alike.text)
         if sentence is None:
             return []
         near = self._index.nearest(
             alike.partition, sentence.vector, count=self._tier.topK, now_ms=self._now_ms()
         )  # fmt: skip
-        serving = self._judge.serving(alike.text, sentence, near, least=alike.least, sentence_of=self._sentences.of)
+        serving = self._judge.serving(alike.text, sentence, near, least=alike.least, sentence_of=sentence_of)
         for one in serving[:1]:
             self._index.used(one.asked.key)
         return serving
 
     def _put(self, alike: Alike, asked: Asked) -> None:
         load_relations()  # Who asks next has less time.
-        sentence = self._sentences.of(alike.text)
+        sentence = self._sentences.of(alike.text, whose=_whose(alike))
         if sentence is not None:
             self._index.put(alike.partition, asked, sentence.vector)
 
@@ -181,6 +185,11 @@ class AlikeInProcess:
         if reason not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(reason)
             log.error("questions are not compared by their meaning", extra={"reason": reason})
+
+
+def _whose(alike: Alike) -> str:
+    """Give who asks: the partition of the key, which the one of the question begins with."""
+    return alike.partition.partition(".")[0]
 
 
 async def likeness(sentences: Sentences, threads: Threads, one: str, other: str) -> float:
