@@ -3,6 +3,7 @@
     numbers, units, times     another amount, another day                  3 + 5 against 3 + 6
     negation, poles           the opposite                                 how to enable against how to disable
     names, exact              another person, place, product, path, code   in Java against in C++
+    case                      a name for a word, another unit              Apple against an apple, 5 Mb against 5 MB
     order, place              the same words, in other places              from Rome to Oslo against from Oslo to Rome
     asks, tense, whose        another kind of answer, another time, owner  who wrote it against when was it written
     extremes                  which of many, how many, or their mean       the tallest against the richest
@@ -77,6 +78,13 @@ def _other_units(one: Said, other: Said) -> bool:
 def _other_names(one: Said, other: Said) -> bool:
     """Whether one names something that the other does not say at all."""
     return not one.names <= other.names | {stem(word) for word in other.words}
+
+
+def _other_case(one: Said, other: Said) -> bool:
+    """Whether one has a name for what the other has a common word for, or a unit in letters of the other size."""
+    if (one.names - other.names) & other.common or (other.names - one.names) & one.common:
+        return True
+    return any(mine != theirs and mine.lower() == theirs.lower() for mine in one.short for theirs in other.short)
 
 
 def _opposite(one: Said, other: Said) -> bool:
@@ -250,6 +258,7 @@ _RULES: Final = (
     ("negation", lambda one, other: one.negations != other.negations),
     ("exact", lambda one, other: one.exact != other.exact),
     ("names", lambda one, other: _other_names(one, other) or _other_names(other, one)),
+    ("case", _other_case),
     ("asks", _other_asks),
     ("joint", _other_joint),
     ("extremes", lambda one, other: _extremes(one) != _extremes(other)),

@@ -27,9 +27,11 @@ _ADDRESS: Final = re.compile(r"(?:https?://|www\.)\S+|[^\s@]+@[^\s@]+\.[^\s@]+|(
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:[,\u00a0\u202f']\d{3})+|\d+)(?:\.\d+)?")
 _WORD: Final = re.compile(r"[A-Za-z]\+\+|[A-Za-z]#|\.[A-Z]{2,}|\w+(?:['’\-.]\w+)*", re.UNICODE)
 _SENTENCE: Final = re.compile(r"[.!?:;\n]\s*[\"“(']?$")
-_FLAG: Final = re.compile(r"(?<!\S)--?[A-Za-z][\w-]*")
+_FLAG: Final = re.compile(r"(?<!\S)(?:-[A-Za-z]{1,2}|--[A-Za-z][\w-]*)(?![\w-])")
 _FORMULA: Final = re.compile(r"(?<=[\w)\s])(?:[-+*/^=<>≤≥≠×÷]|<=|>=|==|!=)(?=[\s\w(])")
 _PHRASE: Final = re.compile(rf"\b(?:{'|'.join(sorted(PHRASES, key=len, reverse=True))})\b", re.IGNORECASE)
+_SHORT: Final = re.compile(r"\d\s?([A-Za-z]{1,2})\b")
+_COMMON: Final = re.compile(r"\b[Aa]n?\s+([a-z]\w+)")
 _NEAR: Final = 8
 """Characters before a word that say whether it begins a sentence."""
 _FUTURE: Final = frozenset(("will", "won't", "gonna", "'ll"))
@@ -54,6 +56,10 @@ class Said(NamedTuple):
     negations: int
     names: frozenset[str]
     """Words that are written as names and identifiers are, without their endings."""
+    common: frozenset[str]
+    """Words in small letters behind `a` and `an`, without their endings: no names."""
+    short: frozenset[str]
+    """One or two letters behind a number, as they are: m and M are two units."""
     exact: tuple[str, ...]
     """Code, addresses, flags of commands and the signs of formulas, as they are."""
     asks: str
@@ -87,6 +93,8 @@ def read(text: str) -> Said:
         | {word.casefold() for word, at in found if word in TIME_NAMES and at},
         negations=sum(word.replace("'", "") in NEGATIONS or word.endswith("n't") for word in lower),
         names=frozenset(stem(name) for name in _names(text, found)),
+        common=frozenset(map(stem, _COMMON.findall(text))),
+        short=frozenset(_SHORT.findall(text)),
         exact=tuple(exact),
         asks=_asks(lower),
         placed=frozenset(_placed(lower)),
