@@ -40,6 +40,8 @@ from capstan_gateway.caches.semantic.verifier import differs
         ("joint", "List users who like tea and milk", "List users who like tea or milk"),
         ("joint", "List what they sell", "List only what they sell"),
         ("tense", "Who will win the cup?", "Who was the winner of the cup?"),
+        ("tense", "Who is the president of France?", "Who was the president of France?"),
+        ("tense", "Is Pluto a planet?", "Was Pluto a planet?"),
         ("whose", "What is my name?", "What is your name?"),
         ("length", "Summarize this", "Summarize this long report about the history of european railway companies"),
         ("place", "Show flights from here to there", "Show flights to here from there"),

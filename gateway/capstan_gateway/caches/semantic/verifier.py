@@ -80,6 +80,14 @@ def _other_names(one: Said, other: Said) -> bool:
     return not one.names <= other.names | {stem(word) for word in other.words}
 
 
+def _other_tense(one: Said, other: Said) -> bool:
+    """Whether one is about what will be and the other about what was; or about what is, where they say the same else."""
+    tenses = {one.tense, other.tense}
+    if tenses == {"present", "past"}:
+        return Counter(one.content) == Counter(other.content)
+    return tenses == {"future", "past"}
+
+
 def _other_case(one: Said, other: Said) -> bool:
     """Whether one has a name for what the other has a common word for, or a unit in letters of the other size."""
     if (one.names - other.names) & other.common or (other.names - one.names) & one.common:
@@ -262,7 +270,7 @@ _RULES: Final = (
     ("asks", _other_asks),
     ("joint", _other_joint),
     ("extremes", lambda one, other: _extremes(one) != _extremes(other)),
-    ("tense", lambda one, other: {one.tense, other.tense} == {"future", "past"}),
+    ("tense", _other_tense),
     ("whose", lambda one, other: {one.whose, other.whose} == {"mine", "yours"}),
     ("length", lambda one, other: _lengths(one, other) < LEAST_LENGTH),
     ("place", _other_place),

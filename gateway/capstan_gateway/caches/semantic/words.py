@@ -36,6 +36,7 @@ _NEAR: Final = 8
 """Characters before a word that say whether it begins a sentence."""
 _FUTURE: Final = frozenset(("will", "won't", "gonna", "'ll"))
 _PAST: Final = frozenset(("was", "were", "did", "had", "been"))
+_PRESENT: Final = frozenset(("is", "are", "am"))
 _MINE: Final = frozenset(("my", "mine", "our", "ours", "myself"))
 _YOURS: Final = frozenset(("your", "yours", "yourself"))
 _TITLE: Final = 0.6
@@ -67,7 +68,7 @@ class Said(NamedTuple):
     placed: frozenset[tuple[str, str]]
     """Prepositions, each with the word that it stands before."""
     tense: str
-    """`future`, `past` or neither."""
+    """`future`, `past`, `present` or none of them."""
     whose: str
     """`mine`, `yours` or neither."""
 
@@ -98,7 +99,7 @@ def read(text: str) -> Said:
         exact=tuple(exact),
         asks=_asks(lower),
         placed=frozenset(_placed(lower)),
-        tense="future" if not _FUTURE.isdisjoint(lower) else "past" if not _PAST.isdisjoint(lower) else "",
+        tense=_tense(set(lower)),
         whose=_whose(set(lower)),
     )
 
@@ -182,6 +183,11 @@ def _placed(words: Sequence[str]) -> Iterable[tuple[str, str]]:
             behind = [next_ for next_ in words[number + 1 : number + 4] if next_ not in ARTICLES]
             for next_ in behind[:1]:
                 yield word, stem(next_)
+
+
+def _tense(words: set[str]) -> str:
+    tenses = (("future", _FUTURE), ("past", _PAST), ("present", _PRESENT))
+    return next((tense for tense, said in tenses if not said.isdisjoint(words)), "")
 
 
 def _whose(words: set[str]) -> str:
