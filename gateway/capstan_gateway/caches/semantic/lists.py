@@ -107,6 +107,7 @@ PHRASES: Final = {
     "turn off": "disable", "turned off": "disabled", "turning off": "disabling", "switch off": "disable",
     "turn on": "enable", "turned on": "enabled", "turning on": "enabling", "switch on": "enable",
     "turn down": "reject", "turned down": "rejected", "shut down": "stop", "shutting down": "stopping",
+    "turn up": "raise", "turned up": "raised", "turning up": "raising", "sign up": "register", "signed up": "registered",
     "log out": "logout", "log in": "login", "sign out": "logout", "sign in": "login", "log off": "logout",
     "fall asleep": "sleep", "stay awake": "wake", "give up": "quit", "put off": "postpone", "get rid of": "remove",
     "set up": "install", "take out": "remove", "in favor of": "for", "in favour of": "for", "no longer": "not",

@@ -6,6 +6,7 @@
     case                      a name for a word, another unit              Apple against an apple, 5 Mb against 5 MB
     order, place              the same words, in other places              from Rome to Oslo against from Oslo to Rome
     asks, tense, whose        another kind of answer, another time, owner  who wrote it against when was it written
+    side                      who did it, to whom it was done              who taught him against who did he teach
     extremes                  which of many, how many, or their mean       the tallest against the richest
     joint                     all of them or one of them                   A and B against A or B
     word, small               a word for another that is no synonym        the capital of France against of Spain
@@ -69,6 +70,19 @@ def _other_asks(one: Said, other: Said) -> bool:
     return counts[0] != counts[1] and not all(not AMOUNTS.isdisjoint(said.words) for said in (one, other))
 
 
+def _other_side(one: Said, other: Said) -> bool:
+    """Whether one asks who did it, and the other to whom it was done: who taught, who did somebody teach."""
+    sides = {side for side in (_side(one), _side(other)) if side}
+    return len(sides) > 1
+
+
+def _side(said: Said) -> str:
+    if len(said.words) < _FEW or said.words[0] not in ("who", "whom", "what"):
+        return ""
+    behind = said.words[1]
+    return "object" if behind in ("do", "does", "did") else "" if behind in STOP else "subject"
+
+
 def _other_units(one: Said, other: Said) -> bool:
     """Whether each has a unit that the other has not, or one has a unit of its numbers that the other has not."""
     mine, theirs = one.units - other.units, other.units - one.units
@@ -81,7 +95,7 @@ def _other_names(one: Said, other: Said) -> bool:
 
 
 def _other_tense(one: Said, other: Said) -> bool:
-    """Whether one is about what will be and the other about what was; or about what is, where they say the same else."""
+    """Whether one is about what was and the other about what will be, or about what is and they say the same else."""
     tenses = {one.tense, other.tense}
     if tenses == {"present", "past"}:
         return Counter(one.content) == Counter(other.content)
@@ -268,6 +282,7 @@ _RULES: Final = (
     ("names", lambda one, other: _other_names(one, other) or _other_names(other, one)),
     ("case", _other_case),
     ("asks", _other_asks),
+    ("side", _other_side),
     ("joint", _other_joint),
     ("extremes", lambda one, other: _extremes(one) != _extremes(other)),
     ("tense", _other_tense),
