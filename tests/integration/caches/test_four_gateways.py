@@ -45,7 +45,16 @@ async def test_two_tenants_with_one_prompt_are_never_given_each_others_answers(t
             for number in range(GATEWAYS):
                 folder = tmp_path / str(number)
                 folder.mkdir()
-                starting = gateway_process(folder, [model], "--redis-url", redis.url, policies=[policy], keys=keys)
+                starting = gateway_process(
+                    folder,
+                    [model],
+                    "--redis-url",
+                    redis.url,
+                    "--redis-limit-seconds",
+                    "2",
+                    policies=[policy],
+                    keys=keys,
+                )
                 gateways.append(await asyncio.to_thread(stack.enter_context, starting))
             asked = [(gateway.url, who) for gateway in gateways for who in TENANTS for _ in range(EACH)]
             first = await asyncio.gather(*(ask(client, url, who) for url, who in asked))

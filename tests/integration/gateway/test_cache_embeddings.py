@@ -131,7 +131,9 @@ async def test_replicas_share_inputs(upstream: FakeUpstream, tmp_path: Path) -> 
     with redis_server(tmp_path) as redis:
         for name, given, word in (("a", [f"{n}" for n in range(150)], "miss"), ("b", ["149", "0"], "hit-redis")):
             (tmp_path / name).mkdir()
-            running = running_gateway(tmp_path / name, model(upstream), policies=(SHARED,), redis_url=redis.url)
+            running = running_gateway(
+                tmp_path / name, model(upstream), policies=(SHARED,), redis_url=redis.url, redis_limit_seconds=2.0
+            )
             async with running as gateway:
                 response = await embed(gateway, given)
                 assert response.headers["x-cache"] == word

@@ -166,7 +166,11 @@ async def test_what_is_to_be_stored_is_stored_with_each_hit(tmp_path: Path) -> N
         async with (
             FakeUpstream(answer) as upstream,
             running_gateway(
-                tmp_path, entry("m", upstream.url, policies=(ID,)), policies=(POLICY,), redis_url=redis.url
+                tmp_path,
+                entry("m", upstream.url, policies=(ID,)),
+                policies=(POLICY,),
+                redis_url=redis.url,
+                redis_limit_seconds=2.0,
             ) as gateway,
             httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
         ):
@@ -195,7 +199,11 @@ async def test_who_only_looks_on_shares_nothing(mode: Mode, shares: bool, tmp_pa
         async with (
             FakeUpstream(answer) as upstream,
             running_gateway(
-                tmp_path, entry("m", upstream.url, policies=(ID,)), policies=(policy,), redis_url=redis.url
+                tmp_path,
+                entry("m", upstream.url, policies=(ID,)),
+                policies=(policy,),
+                redis_url=redis.url,
+                redis_limit_seconds=2.0,
             ) as gateway,
             httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
         ):

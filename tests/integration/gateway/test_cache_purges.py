@@ -133,7 +133,12 @@ async def test_pages_are_the_admins_and_tell_no_text(
     """Nobody reads or purges without the admin's key; with it nothing of a question or an answer is told."""
     async with (
         running_gateway(
-            tmp_path, *models(upstream), policies=POLICIES, admin_key_file=admin_key, redis_url=redis.url
+            tmp_path,
+            *models(upstream),
+            policies=POLICIES,
+            admin_key_file=admin_key,
+            redis_url=redis.url,
+            redis_limit_seconds=2.0,
         ) as gateway,
         httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
     ):
@@ -248,7 +253,12 @@ async def test_an_answer_that_was_under_way_when_it_was_purged_is_not_kept(
     upstream.respond = waits
     async with (
         running_gateway(
-            tmp_path, *models(upstream), policies=POLICIES, admin_key_file=admin_key, redis_url=redis.url
+            tmp_path,
+            *models(upstream),
+            policies=POLICIES,
+            admin_key_file=admin_key,
+            redis_url=redis.url,
+            redis_limit_seconds=2.0,
         ) as gateway,
         httpx2.AsyncClient(base_url=gateway.url, headers=ADMIN, timeout=30) as client,
     ):
@@ -273,7 +283,12 @@ async def test_a_key_that_comes_later_or_changes_is_used_without_another_config(
     policies = (cache_entry("t", "c", CacheBody(redis=RedisTier(), encryptionFile="k", scope=Scope.TENANT)),)
     async with (
         running_gateway(
-            tmp_path, *models(upstream), policies=policies, credentials_dir=files, redis_url=redis.url
+            tmp_path,
+            *models(upstream),
+            policies=policies,
+            credentials_dir=files,
+            redis_url=redis.url,
+            redis_limit_seconds=2.0,
         ) as gateway,
         httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
     ):

@@ -82,6 +82,8 @@ def processes(folder: Path, upstream: FakeUpstream, redis: RedisServer | None) -
     environ = dict(NO_PROBES)
     if redis is not None:
         environ["CAPSTAN_GATEWAY_REDIS_URL"] = redis.url
+        # NB: a machine that is busy may take longer than a request would wait.
+        environ["CAPSTAN_GATEWAY_REDIS_LIMIT_SECONDS"] = "2"
     with ExitStack() as stack:
         found = []
         for name in ("a", "b"):
@@ -180,7 +182,9 @@ async def pair(
         found = []
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
-            running = running_gateway(tmp_path / name, model, policies=(SHARED,), redis_url=redis.url)
+            running = running_gateway(
+                tmp_path / name, model, policies=(SHARED,), redis_url=redis.url, redis_limit_seconds=2.0
+            )
             found.append(await stack.enter_async_context(running))
         yield Pair(*found)
 
