@@ -18,7 +18,7 @@ from capstan_gateway.pipeline.held import HeldSource
 from capstan_gateway.pipeline.layers import Order
 from capstan_gateway.pipeline.reply import StreamReply
 from capstan_gateway.pipeline.request import Request
-from capstan_gateway.streaming.around import RelayAround
+from capstan_gateway.streaming.around import PassingRelay, RelayAround
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.tokens.usage import Usage
@@ -105,7 +105,7 @@ class RecordedSource(HeldSource):
         self._leave()
 
 
-class _Passed(RelayAround):
+class _Passed(PassingRelay):
     """Implements `streaming.port.Relay`: frames that go on as they are. What the engine said, the flight has read."""
 
     def __init__(self, inner: Relay, reader: Reader) -> None:
@@ -121,18 +121,6 @@ class _Passed(RelayAround):
     def kept(self) -> int:
         """Nothing: the recording is reckoned where it is made."""
         return 0
-
-    def feed(self, data: bytes) -> bytes:
-        """Give the frames, which are whole."""
-        return data
-
-    def finish(self) -> bytes:
-        """Give nothing: the end was among the frames."""
-        return b""
-
-    def failure(self, error: GatewayError) -> bytes:
-        """Give the frames that end a stream which has begun and cannot go on."""
-        return self._inner.failure(error)
 
 
 class _RunByRun(RecordedSource):

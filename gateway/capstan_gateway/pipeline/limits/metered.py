@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from capstan_gateway.errors import GatewayError
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.estimates import asked_tokens
 from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.limits.slices import Slices, piece
 from capstan_gateway.pipeline.reply import StreamReply
 from capstan_gateway.pipeline.source_around import SourceAround
-from capstan_gateway.streaming.around import RelayAround
+from capstan_gateway.streaming.around import PassingRelay
 from capstan_gateway.streaming.cut import Cut
 from capstan_gateway.streaming.errors import StreamBroken
 from capstan_gateway.streaming.port import Relay
@@ -55,7 +54,7 @@ def metered(reply: StreamReply, slices: Slices, *, ask: Ask, more: More) -> Stre
     return StreamReply(reply.first, source, _MeteredRelay(reply.relay, source), reply.native, reply.broken)
 
 
-class _MeteredRelay(RelayAround):
+class _MeteredRelay(PassingRelay):
     """Implements `streaming.port.Relay`: what it is fed has gone through the engine's relay already."""
 
     def __init__(self, inner: Relay, source: "_MeteredSource") -> None:
@@ -71,18 +70,6 @@ class _MeteredRelay(RelayAround):
     def done(self) -> bool:
         """The end was given out."""
         return self._source.over
-
-    def feed(self, data: bytes) -> bytes:
-        """Give the frames, which are whole."""
-        return data
-
-    def finish(self) -> bytes:
-        """Give nothing: the end was among the frames."""
-        return b""
-
-    def failure(self, error: GatewayError) -> bytes:
-        """Give the frames that end a stream which has begun and cannot go on."""
-        return self._inner.failure(error)
 
 
 class _MeteredSource(SourceAround):
