@@ -18,7 +18,6 @@ import argparse
 import gzip
 import hashlib
 import json
-import math
 import random
 import sys
 import time
@@ -34,6 +33,7 @@ from guard_own import load_own  # noqa: E402
 from guard_sets import ATTACK_SETS, PII_SETS, AttackSet, Labelled, PiiSet, Row, labelled, values  # noqa: E402
 
 from capstan_contract.guards import PiiGuard, PiiKind, Sensitivity, Source  # noqa: E402
+from capstan_contract.intervals import wilson  # noqa: E402
 from capstan_gateway.guards.attacks import detector as attack_detector  # noqa: E402
 from capstan_gateway.guards.attacks.classifier import WEIGHTS  # noqa: E402
 from capstan_gateway.guards.attacks.detector import AttackDetector, Hit, installed_judge  # noqa: E402
@@ -43,8 +43,6 @@ from capstan_gateway.guards.pii.build import build_pii_detector  # noqa: E402
 PAGE: Final = ROOT / "docs" / "guards.md"
 HELD_OUT: Final = ROOT / ".cache" / "guards" / "held_out.jsonl.gz"
 SEED: Final = 11
-Z: Final = 1.959964
-"""Of a two-sided interval of 95%."""
 
 
 def fingerprint() -> str:
@@ -63,17 +61,6 @@ def fingerprint() -> str:
     limits = [sorted(limit.items()) for limit in (attack_detector.ENOUGH, attack_detector.WEAK)]
     found.update(json.dumps([thresholds, said, limits], sort_keys=True).encode())
     return found.hexdigest()[:16]
-
-
-def wilson(found: int, of: int) -> tuple[float, float]:
-    """Give the interval of a share (Wilson 1927)."""
-    if not of:
-        return 0.0, 1.0
-    share = found / of
-    middle = share + Z * Z / (2 * of)
-    spread = Z * math.sqrt(share * (1 - share) / of + Z * Z / (4 * of * of))
-    scale = 1 + Z * Z / of
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 def told(found: int, of: int) -> str:
