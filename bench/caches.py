@@ -29,7 +29,7 @@ from typing import Final
 
 from gateway_load import JSON, STREAM, body, measure_once, wait_ready
 from gateway_machine import CORES, machine, process, wait_idle
-from gateway_report import OURS, Numbers, Scenario
+from gateway_report import OURS, Numbers, Scenario, write_part
 from gateway_rivals import RIVALS, Rival, bench_entry, capstan_command, own_version, write_config
 from gateway_turns import Turn, cell, running
 from gateway_upstreams import UPSTREAMS
@@ -40,9 +40,7 @@ from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import CacheKey, Entry, Form
 from capstan_gateway.tokens.usage import Usage
 
-RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
-BEGIN: Final = "## Caches\n"
-END: Final = "\n# The operator at scale\n"
+HEADING: Final = "## Caches"
 PORTS: Final = 18160
 REDIS_PORT: Final = 18098
 REDIS: Final = (
@@ -208,18 +206,6 @@ def gateways_tables(chosen: argparse.Namespace) -> list[str]:
         return [*hits_table(turns, chosen.hits), "", *rates_table(turns, chosen.seconds, chosen.rounds)]
 
 
-def write(lines: Sequence[str]) -> None:
-    """Put the tables into the results, in place of those that were there."""
-    page = RESULTS.read_text()
-    part = BEGIN + "\n" + "\n".join(lines) + "\n"
-    if BEGIN in page:
-        begin = page.index(BEGIN)
-        page = page[:begin] + part + page[page.index(END, begin) :]
-    else:
-        page = page.replace(END, "\n" + part + END, 1)
-    RESULTS.write_text(page)
-
-
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description="what caches cost and save")
@@ -239,7 +225,7 @@ def main() -> int:
         f"{machine()}; load average before it {load:.1f}.", *SAID, "", *gateways_tables(chosen), "", *memory_table(),
     ]  # fmt: skip
     if not chosen.no_write:
-        write(lines)
+        write_part(HEADING, lines)
     return 0
 
 

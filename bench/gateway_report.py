@@ -1,8 +1,10 @@
 """The page of bench/gateway.py: tables of ratios first, then the numbers of every scenario."""
 
+import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 OURS, DIRECT = "Capstan, pass-through", "upstream, directly"
@@ -11,6 +13,26 @@ ROUTER_NAME = "vllm-router"
 NOISE_MS: Final = 0.01
 NOISE_SHARE: Final = 0.001
 """An added latency below this, or below this share of the upstream's own, is too little to make a ratio of."""
+
+RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
+_BEHIND: Final = "\n# The operator at scale\n"
+"""In front of this comes a part that was not there."""
+_NEXT: Final = re.compile(r"^##? ", re.MULTILINE)
+
+
+def with_part(page: str, heading: str, lines: Sequence[str]) -> str:
+    """Give the page with these lines under a heading, in place of those that were there, up to the next heading."""
+    part = "\n".join((heading, *lines)) + "\n"
+    begin = page.find(heading + "\n")
+    if begin < 0:
+        return page.replace(_BEHIND, "\n" + part + _BEHIND, 1)
+    behind = _NEXT.search(page, begin + len(heading))
+    return page[:begin] + part + ("" if behind is None else "\n" + page[behind.start() :])
+
+
+def write_part(heading: str, lines: Sequence[str]) -> None:
+    """Put tables into bench/RESULTS.md."""
+    RESULTS.write_text(with_part(RESULTS.read_text(), heading, lines))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ import gateway_governed
 from gateway_governed import GOVERNED_RIVALS, governed_config
 from gateway_load import KINDS, STREAM, body, measure_once, wait_ready
 from gateway_machine import CORES, machine, process, wait_idle
-from gateway_report import GOVERNED, Numbers, Scenario
+from gateway_report import GOVERNED, Numbers, Scenario, write_part
 from gateway_rivals import RIVALS, Rival, write_config
 from gateway_turns import Key, Turn, cell, running
 from gateway_upstreams import TPOT_MS, UPSTREAMS
@@ -57,9 +57,7 @@ from capstan_gateway.guards.pii.detector import HELD
 from capstan_gateway.guards.port import Detector
 from capstan_gateway.guards.window import FIRST, STEP
 
-RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
-BEGIN: Final = "## Guards\n"
-END: Final = "\n# The operator at scale\n"
+HEADING: Final = "## Guards"
 GUARDED: Final = "Capstan, governed, with guards"
 PORTS: Final = 18140
 MOST_CONNECTIONS: Final = 32
@@ -304,18 +302,6 @@ def first_content(firsts: dict[str, list[float]]) -> list[str]:
     return [line]
 
 
-def write(lines: Sequence[str]) -> None:
-    """Put the tables into the results, in place of those that were there."""
-    page = RESULTS.read_text()
-    part = BEGIN + "\n" + "\n".join(lines) + "\n"
-    if BEGIN in page:
-        begin = page.index(BEGIN)
-        page = page[:begin] + part + page[page.index(END, begin) :]
-    else:
-        page = page.replace(END, "\n" + part + END, 1)
-    RESULTS.write_text(page)
-
-
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description="what guards cost")
@@ -330,7 +316,7 @@ def main() -> int:
     if not chosen.detectors:
         lines += ["", *gateways_tables(chosen.seconds, chosen.rounds)]
     if not chosen.no_write and not chosen.detectors:
-        write(lines)
+        write_part(HEADING, lines)
     return 0
 
 
