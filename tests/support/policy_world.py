@@ -29,6 +29,16 @@ class PolicyWorld:
         found = await find(self.kube, CONFIG_MAPS, CONFIG_NAME, self.namespace)
         return dict(json.loads(found["data"]["config.json"])) if found else {"models": []}
 
+    async def until_in_force(self, model: str, *expected: str) -> None:
+        """Wait until a model has these policies, of whatever kind."""
+
+        async def check() -> bool:
+            models = (await self.config())["models"]
+            found = [id_ for one in models if one["id"].endswith(f"/{model}") for id_ in one.get("policies", ())]
+            return sorted(id_.rpartition("/")[2] for id_ in found) == sorted(expected)
+
+        await eventually(check, what=f"{expected} on {model}")
+
     async def until(self, name: str, kind: str, status: str, reason: str) -> dict[str, Any]:
         """Wait until a condition of a policy says this of its newest generation; give the policy."""
 

@@ -13,7 +13,6 @@ from capstan_operator.settings import Settings
 from support.llmmodels import condition, hosted
 from support.operator_process import find
 from support.policy_world import PolicyWorld
-from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
 
@@ -33,16 +32,6 @@ class World(PolicyWorld):
     """What a test looks at."""
 
     resource = CACHE_POLICIES
-
-    async def until_in_force(self, model: str, *expected: str) -> None:
-        """Wait until a model has these policies."""
-
-        async def check() -> bool:
-            models = (await self.config())["models"]
-            found = [id_ for one in models if one["id"].endswith(f"/{model}") for id_ in one.get("policies", ())]
-            return sorted(id_.rpartition("/")[2] for id_ in found) == sorted(expected)
-
-        await eventually(check, what=f"{expected} on {model}")
 
 
 @pytest.fixture

@@ -44,16 +44,6 @@ class World(PolicyWorld):
             if one["kind"] == "GuardPolicy"
         }
 
-    async def until_in_force(self, model: str, *expected: str) -> None:
-        """Wait until a model has these policies, of whatever kind."""
-
-        async def check() -> bool:
-            models = (await self.config())["models"]
-            found = [id_ for one in models if one["id"].endswith(f"/{model}") for id_ in one.get("policies", ())]
-            return sorted(id_.rpartition("/")[2] for id_ in found) == sorted(expected)
-
-        await eventually(check, what=f"{expected} on {model}")
-
 
 @pytest.fixture
 def world(kube: KubeClient, namespace: str) -> World:
