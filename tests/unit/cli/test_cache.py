@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from capstan_operator.cli.main import main
+from support.kubeconfig import write_kubeconfig
 
 KEY = "admin-admin-admin-admin"
 ID = "4f0c" * 8
@@ -83,15 +83,7 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     """A cluster that the kubeconfig names."""
     made = Cluster()
     async with TestServer(made.app()) as server:
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}],
-            "users": [{"name": "u", "user": {"token": "me"}}],
-        }  # fmt: skip
-        file = tmp_path / "kubeconfig"
-        file.write_text(yaml.safe_dump(config))
-        monkeypatch.setenv("KUBECONFIG", str(file))
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, server.port)))
         monkeypatch.delenv("CAPSTAN_ADMIN_KEY", raising=False)
         yield made
 
