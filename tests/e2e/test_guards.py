@@ -153,8 +153,13 @@ def test_a_namespace_cannot_weaken_the_floor(capstan: Cluster, namespace: str, g
     assert ask_often(gateway, name, BAD) == {BLOCKED}
     assert ask(gateway, name, "falcon") == BLOCKED
     assert ask(gateway, name, GOOD) == PASSED
-    status = (capstan.get("llmmodel", name, namespace) or {})["status"]
-    assert {one["name"] for one in status["policies"]} == {floor, "weak", "trial"}
+
+    def all_are_named() -> bool:
+        policies = (capstan.get("llmmodel", name, namespace) or {})["status"].get("policies") or ()
+        assert {one["name"] for one in policies} == {floor, "weak", "trial"}
+        return True
+
+    wait_until(all_are_named, what="the policies in the status of the model")
 
 
 def test_a_classifier_that_is_down_is_closed(capstan: Cluster, namespace: str, gateway: str) -> None:
