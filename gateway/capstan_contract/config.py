@@ -229,6 +229,9 @@ class StaticBackend(Document):
     kind: Literal["Static"] = "Static"
     urls: tuple[BaseUrl, ...]
     """Base URLs without the /v1, such as http://127.0.0.1:8000. Empty while the engine is not running."""
+    workers: dict[BaseUrl, BaseUrl] = Field(default_factory=dict, exclude_if=is_empty)
+    """Where the worker of an engine answers, by the engine's URL: of the models with `kvEvents`. Readers from before
+    the field do not ask the workers."""
 
 
 class ExternalEndpoint(Document):
@@ -371,6 +374,10 @@ class ModelEntry(Entry):
     tenantSalt: bool = Field(default=False, exclude_if=is_empty)
     """Whether its engine keeps what it has computed of prompts apart by tenants: each request brings a `cache_salt`. An
     entry that says so requires TENANT_SALT: readers from before the field would mix the tenants."""
+    kvEvents: bool = Field(default=False, exclude_if=is_empty)
+    """Whether its workers tell which blocks of prompts their engines hold (see `kv_events`): those of a Service on
+    WORKER_PORT of the pod's address, those of fixed addresses where `workers` says. Readers from before the field
+    estimate."""
     prefixes: tuple[PromptPrefix, ...] = Field(default=(), exclude_if=is_empty)
     """Prompts that requests may name. Readers from before the field refuse `capstan.prefix`."""
     tokenizer: str = Field(default="", exclude_if=is_empty)

@@ -98,7 +98,7 @@ ENGINE_PORT: Final = 8000
 """Where a model pod speaks the OpenAI API (port name ``http``)."""
 ENGINE_PORT_NAME: Final = "http"
 WORKER_PORT: Final = 8001
-"""Where the worker in a model pod answers /healthz, /readyz, /metrics and /drain (port name ``worker``)."""
+"""Where the worker in a model pod answers /healthz, /readyz, /metrics, /drain and /kv-events (port name ``worker``)."""
 WORKER_PORT_NAME: Final = "worker"
 GATEWAY_PORT: Final = 8080
 GATEWAY_ADMIN_PORT: Final = 9090

@@ -75,6 +75,7 @@ EXCLUDED_MODEL_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         "continuousUsage": "how usage is told",
         "prefixes": "the request that begins with one holds what it says",
         "tenantSalt": "whose blocks a prompt's computation may take over, not what comes of it",
+        "kvEvents": "how it is known which endpoint has computed the beginning",
         "tokenizer": "how tokens are counted",
         "price": "what it costs",
         "weight": "how often it is chosen",

@@ -63,5 +63,9 @@ class KVCacheSpec(Part):
     """Tenant: what the engine has computed for one tenant is never taken over for another one, so that no answer tells
     by its speed what others have asked. vLLM from v0.9.0 on, and the Simulator; not with `connector` or
     `spec.prefixes`. Default: None, all tenants share."""
+    events: bool | None = None
+    """Whether the engine tells which blocks it holds, so that the gateway sends a prompt to the replica that has most
+    of it computed, and does not estimate it. vLLM from v0.9.0 on, and the Simulator; only for the tasks chat and
+    completion, and not with `prefixCaching: false`. Default: false."""
 
     rules: ClassVar[tuple[Rule, ...]] = kvcache.KV_CACHE

@@ -108,6 +108,11 @@ class Engine(Part):
         """Whether tenants are kept apart in its KV cache."""
         return self.kvCache is not None and self.kvCache.isolation is KVIsolation.TENANT
 
+    @property
+    def tells_blocks(self) -> bool:
+        """Whether it tells which blocks its KV cache holds."""
+        return self.kvCache is not None and self.kvCache.events is True
+
 
 AFFINITY = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 

@@ -67,6 +67,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         tenantSalt=spec.engine.isolates,
         requires=(TENANT_SALT,) if spec.engine.isolates else (),
         continuousUsage=spec.has_engine and spec.engine.type is EngineType.VLLM,
+        kvEvents=spec.has_engine and spec.engine.tells_blocks,
         price=_price(serving.price),
         weight=serving.weight,
         fallbacks=serving.fallbacks,

@@ -35,7 +35,6 @@ class _Engine:
 
     process: Process
     child: Child
-    worker_url: str
 
 
 class Engines:
@@ -138,8 +137,8 @@ class Engines:
             environment=self._environment | dict(process.launch.environment),
         )
         self._say(str(process.slot.model.name), f"starting {process.launch.title} (log: {child.log})")
-        located = replace(process, url=f"http://127.0.0.1:{port}")
-        return _Engine(located, child, worker_url=f"http://127.0.0.1:{worker_port}")
+        located = replace(process, url=f"http://127.0.0.1:{port}", worker_url=f"http://127.0.0.1:{worker_port}")
+        return _Engine(located, child)
 
     def _write_prefixes(self, name: str, launch: Launch) -> Path | None:
         if not launch.prefixes:
@@ -166,7 +165,7 @@ class Engines:
     async def _is_ready(self, engine: _Engine) -> bool:
         try:
             timeout = aiohttp.ClientTimeout(total=2)
-            async with self._http.get(f"{engine.worker_url}/readyz", timeout=timeout) as response:
+            async with self._http.get(f"{engine.process.worker_url}/readyz", timeout=timeout) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
@@ -199,7 +198,7 @@ class Engines:
     async def _drain(self, engine: _Engine) -> None:
         timeout = aiohttp.ClientTimeout(total=engine.process.launch.drain_seconds)
         try:
-            async with self._http.get(f"{engine.worker_url}/drain", timeout=timeout) as response:
+            async with self._http.get(f"{engine.process.worker_url}/drain", timeout=timeout) as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError):
             pass  # it has ended, or its time is up: either way it is stopped next

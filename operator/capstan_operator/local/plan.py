@@ -40,6 +40,8 @@ class Process:
     launch: Launch
     state: State
     url: str
+    worker_url: str = ""
+    """Where its worker answers; "" while it is being made, as `url` is."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,17 @@ def plan_processes(
     return Plan(start=tuple(start), stop=tuple(sorted(process.id for process in live if process.id not in keep)))
 
 
-def serving_urls(processes: Collection[Process], wanted: Mapping[Slot, Launch]) -> dict[ObjectKey, tuple[str, ...]]:
-    """Give the addresses that serve each wanted model: one per slot, the wanted process's before an older one's."""
-    urls: dict[ObjectKey, tuple[str, ...]] = {slot.model: () for slot in wanted}
+def serving_processes(
+    processes: Collection[Process], wanted: Mapping[Slot, Launch]
+) -> dict[ObjectKey, tuple[Process, ...]]:
+    """Give the processes that serve each wanted model: one per slot, the wanted one before an older one."""
+    serving: dict[ObjectKey, tuple[Process, ...]] = {slot.model: () for slot in wanted}
     for slot, launch in sorted(wanted.items(), key=lambda item: item[0]):
         for process in _candidates(processes, slot, launch):
             if process and process.state is State.READY:
-                urls[slot.model] += (process.url,)
+                serving[slot.model] += (process,)
                 break
-    return urls
+    return serving
 
 
 def _candidates(processes: Collection[Process], slot: Slot, launch: Launch) -> tuple[Process | None, Process | None]:

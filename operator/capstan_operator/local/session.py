@@ -28,7 +28,7 @@ from capstan_operator.local.gateway_process import GatewayProcess
 from capstan_operator.local.key_book import KeyBook
 from capstan_operator.local.keys import write_credentials
 from capstan_operator.local.launch import Choices, Launch, NotHere, on_chosen_engine, plan_launch, wanted_replicas
-from capstan_operator.local.plan import Slot, plan_processes, serving_urls
+from capstan_operator.local.plan import Process, Slot, plan_processes, serving_processes
 from capstan_operator.local.ports import check_port
 from capstan_operator.local.statedir import ADDRESS, state_directory
 from capstan_operator.local.tell import Scene, Teller
@@ -189,8 +189,8 @@ class _Session:
         accepted = [model for model in self._models if verdicts[model.key].accepted]
         launches, absent = _launches(accepted, self._options.choices)
         self._engines.carry_out(plan_processes(self._engines.processes, launches, self._engines.resting))
-        urls = serving_urls(self._engines.processes, launches)
-        compiled = compile_folder(accepted, self._config, lambda model: _backend(model, urls), self._policies)
+        serving = serving_processes(self._engines.processes, launches)
+        compiled = compile_folder(accepted, self._config, lambda model: _backend(model, serving), self._policies)
         missing = write_credentials(
             self._options.state / "credentials", compiled.credentials, self._options.environment
         )
@@ -258,7 +258,12 @@ def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch]
     return launches, absent
 
 
-def _backend(model: Model, urls: Mapping[ObjectKey, tuple[str, ...]]) -> Backend:
+def _backend(model: Model, serving: Mapping[ObjectKey, tuple[Process, ...]]) -> Backend:
     if model.spec is not None and model.spec.external is not None:
         return default_backend(model)
-    return StaticBackend(urls=urls.get(model.key, ()))
+    processes = serving.get(model.key, ())
+    asked = model.spec is not None and model.spec.engine.tells_blocks
+    return StaticBackend(
+        urls=tuple(process.url for process in processes),
+        workers={process.url: process.worker_url for process in processes} if asked else {},
+    )

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from capstan_contract.config import Task
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.local.launch import Launch
-from capstan_operator.local.plan import Process, Slot, State, plan_processes, serving_urls
+from capstan_operator.local.plan import Process, Slot, State, plan_processes, serving_processes
 from capstan_operator.resources.resource import ObjectKey
 
 MODELS = [ObjectKey("default", name) for name in ("chat", "embed")]
@@ -73,10 +73,10 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def every_ready_slot_serves_once(self) -> None:
-        urls = serving_urls(self.processes.values(), self.wanted)
-        assert set(urls) == {slot.model for slot in self.wanted}
-        for model, addresses in urls.items():
-            assert len(addresses) == len({slot for slot in self._ready() if slot.model == model})
+        serving = serving_processes(self.processes.values(), self.wanted)
+        assert set(serving) == {slot.model for slot in self.wanted}
+        for model, processes in serving.items():
+            assert len(processes) == len({slot for slot in self._ready() if slot.model == model})
 
     def teardown(self) -> None:
         """Left alone, with every start a success, it ends at exactly what is wanted."""

@@ -46,6 +46,17 @@ def test_only_of_vllm_the_gateway_may_ask_for_counts_in_streams(engine: str) -> 
     assert not _entry(make_model(model={}, external=external)).continuousUsage
 
 
+@pytest.mark.parametrize("engine", ["vLLM", "Simulator"])
+def test_the_gateway_is_told_whose_workers_tell_their_blocks(engine: str) -> None:
+    """Of a model that does not ask for it the entry is as it was before there was the field, and older gateways serve
+    it: they estimate."""
+    entry = _entry(make_model(engine={"type": engine, "kvCache": {"events": True}}))
+    assert entry.kvEvents
+    assert not entry.requires
+    for kv_cache in ({"events": False}, {}):
+        assert "kvEvents" not in _entry(make_model(engine={"type": engine, "kvCache": kv_cache})).model_dump()
+
+
 def test_a_model_may_name_its_tokenizer() -> None:
     """An entry of one that names none is as it was before there was the field."""
     assert _entry(make_model(serving={"tokenizer": "Qwen/Qwen3-8B"})).tokenizer == "Qwen/Qwen3-8B"

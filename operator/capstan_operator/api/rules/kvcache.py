@@ -16,6 +16,7 @@ ABLE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "offload": ("vLLM",),
         "connector": ("vLLM",),
         "isolation": ("vLLM", "Simulator"),
+        "events": ("vLLM", "Simulator"),
     }
 )
 """Which engines know what a field says, under any name. Of others Capstan knows no option that does it."""
@@ -79,6 +80,13 @@ SPEC = (
         holds=lambda self: not self.prefixes or not self.engine.isolates,
         field_path=".prefixes",
     ),
+    Rule(
+        cel="!has(self.engine.kvCache) || !has(self.engine.kvCache.events) || !self.engine.kvCache.events"
+        " || self.model.task in ['chat', 'completion']",
+        message="must not be true unless `model.task` is chat or completion",
+        holds=lambda self: not self.engine.tells_blocks or self.model.task in ("chat", "completion"),
+        field_path=".engine.kvCache.events",
+    ),
 )
 
 KV_CACHE = (
@@ -93,6 +101,12 @@ KV_CACHE = (
         message="must not be Tenant together with `connector`: LMCache does not part its blocks by tenants",
         holds=lambda self: self.connector is None or self.isolation in (None, "None"),
         field_path=".isolation",
+    ),
+    Rule(
+        cel="!has(self.events) || !self.events || !has(self.prefixCaching) || self.prefixCaching",
+        message="must not be true together with `prefixCaching: false`: no block would be kept to tell of",
+        holds=lambda self: self.events is not True or self.prefixCaching is not False,
+        field_path=".events",
     ),
     Rule(
         cel=f"!has(self.blockSize) || self.blockSize in {list(BLOCK_SIZES)}",
