@@ -1,0 +1,490 @@
+"""The scripts of the queue, in Lua. Each is given `slot_key` as its only key and the prefix as its first argument.
+
+Fields of `entry:<id>`:
+
+    m  what is asked, without the body      b  the body                    t  tenant        o  the gateway that asked
+    c  class                                k  tokens that it will take    n  where it starts in virtual time
+    d  deadline, in milliseconds            q  when it came                s  w: waits, r: a worker has it
+    w  the worker                           p  its place in the stream     a  how often it was taken
+    f  1: something was posted              u  bytes posted and not passed on
+    z  1: a worker waits for `u` to sink    x  1: nobody wants it any more h  how often it was lost
+"""
+
+from typing import Final
+
+from capstan_contract.queue.names import (
+    ALIVE_MS,
+    GROUP,
+    KEPT_MS,
+    LEASE_MS,
+    MOST_BELLS,
+    MOST_CRASHES,
+    MOST_OUT,
+    MOST_TOLD,
+    PASSED_OVER,
+    WINDOW_BYTES,
+    PriorityClass,
+)
+
+_COMMON: Final = f"""
+local P = ARGV[1]
+local CLASSES, GROUP, KEPT, ALIVE = {len(PriorityClass)}, '{GROUP}', {KEPT_MS}, {ALIVE_MS}
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local stats = KEYS[1]
+local function whole(number) return string.format('%.0f', number) end
+local function entry(id) return P .. 'entry:' .. id end
+local function waits(class) return P .. 'wait:' .. class end
+local function work(class) return P .. 'work:' .. class end
+local function number(text, other) return tonumber(text or '') or other end
+
+local function waiting()
+  local sum = 0
+  for class = 0, CLASSES - 1 do sum = sum + redis.call('ZCARD', waits(class)) end
+  return sum
+end
+
+local function ring(what)
+  redis.call('LPUSH', P .. 'bell', what)
+  redis.call('LTRIM', P .. 'bell', 0, {MOST_BELLS - 1})
+  redis.call('PEXPIRE', P .. 'bell', KEPT)
+end
+
+local function tell_worker(worker, what)
+  local key = P .. 'told:' .. worker
+  redis.call('RPUSH', key, what)
+  redis.call('LTRIM', key, -{MOST_TOLD}, -1)
+  redis.call('PEXPIRE', key, {4 * LEASE_MS})
+end
+
+local function tell_owner(owner, id, attempt, kind, data)
+  local key = P .. 'out:' .. owner
+  redis.call('XADD', key, 'MAXLEN', '~', {MOST_OUT}, '*', 'i', id, 'a', attempt, 'k', kind, 'd', data)
+  redis.call('PEXPIRE', key, {4 * ALIVE_MS})
+end
+
+local function forget(id, owner)
+  redis.call('DEL', entry(id))
+  redis.call('SREM', P .. 'own:' .. owner, id)
+end
+
+local function leave_work(class, place)
+  if not place then return end
+  redis.call('XACK', work(class), GROUP, place)
+  redis.call('XDEL', work(class), place)
+end
+
+-- One that waits goes, with its bytes.
+local function leave_waiting(id, class, bytes)
+  if redis.call('ZREM', waits(class), id) == 1 then redis.call('HINCRBY', stats, 'bytes', -bytes) end
+end
+
+local function wait_again(id, class, start, place)
+  leave_work(class, place)
+  redis.call('HSET', entry(id), 's', 'w')
+  redis.call('HDEL', entry(id), 'w', 'p', 'u', 'z')
+  redis.call('HINCRBY', stats, 'bytes', redis.call('HSTRLEN', entry(id), 'b'))
+  redis.call('ZADD', waits(class), start, id)
+  ring(id)
+end
+
+-- Whoever had it is gone, and knows nothing of it any more.
+local function lost(id)
+  local e = redis.call('HMGET', entry(id), 's', 'c', 'o', 'a', 'f', 'h', 'n', 'p', 'x', 'd')
+  if e[1] ~= 'r' then return end
+  local class, owner, attempt = e[2], e[3], e[4]
+  local losses = number(e[6], 0) + 1
+  if e[9] then
+    leave_work(class, e[8])
+    forget(id, owner)
+  elseif e[5] then
+    leave_work(class, e[8])
+    tell_owner(owner, id, attempt, 'f', 'lost')
+    forget(id, owner)
+  elseif losses >= {MOST_CRASHES} then
+    leave_work(class, e[8])
+    tell_owner(owner, id, attempt, 'f', 'poison')
+    forget(id, owner)
+  elseif tonumber(e[10]) <= now then
+    leave_work(class, e[8])
+    tell_owner(owner, id, attempt, 'f', 'expired')
+    forget(id, owner)
+  else
+    redis.call('HSET', entry(id), 'h', losses)
+    wait_again(id, class, e[7], e[8])
+  end
+end
+
+local function cancel(id)
+  local e = redis.call('HMGET', entry(id), 's', 'c', 'o', 'w')
+  if not e[1] then return 0 end
+  if e[1] == 'w' then
+    leave_waiting(id, e[2], redis.call('HSTRLEN', entry(id), 'b'))
+    forget(id, e[3])
+    return 1
+  end
+  redis.call('HSET', entry(id), 'x', 1)
+  tell_worker(e[4], 'x' .. id)
+  return 2
+end
+"""
+
+ENQUEUE: Final = (
+    _COMMON
+    + """
+local id, class, tenant, weight, cost = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local ttl, owner, meta, body = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
+local most, most_bytes, most_wait = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+if redis.call('EXISTS', entry(id)) == 1 then return {'known', 0, -1} end
+local mean = number(redis.call('HGET', stats, 'mean'), 0)
+local count = waiting()
+local bytes = number(redis.call('HGET', stats, 'bytes'), 0)
+if count == 0 and bytes ~= 0 then
+  bytes = 0
+  redis.call('HDEL', stats, 'bytes')
+end
+local one = math.max(math.ceil(mean), 1)
+if count >= most then return {'length', count, one * (count - most + 1)} end
+if bytes + #body > most_bytes then return {'bytes', count, one} end
+
+local finish = P .. 'finish:' .. class
+local start = math.max(number(redis.call('HGET', P .. 'virtual', class), 0),
+                       number(redis.call('HGET', finish, tenant), 0))
+local ahead = redis.call('ZCOUNT', waits(class), '-inf', '(' .. string.format('%.6f', start))
+for above = 0, tonumber(class) - 1 do ahead = ahead + redis.call('ZCARD', waits(above)) end
+local expected = -1
+if ahead == 0 then expected = 0 elseif mean > 0 then expected = math.ceil(ahead * mean) end
+if expected > most_wait then return {'wait', ahead, expected - most_wait} end
+if expected >= ttl then return {'deadline', ahead, expected - ttl + 1} end
+
+-- First of all what takes memory: a Redis that has none refuses a script's first write only, and this one as a whole.
+redis.call('HSET', entry(id), 'b', body, 'm', meta, 'c', class, 't', tenant, 'o', owner, 'k', whole(cost),
+           'n', string.format('%.6f', start), 'd', whole(now + ttl), 'q', whole(now), 's', 'w', 'a', 0)
+redis.call('PEXPIRE', entry(id), whole(ttl + 600000))
+redis.call('SADD', P .. 'own:' .. owner, id)
+redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
+redis.call('PEXPIRE', P .. 'alive', KEPT)
+redis.call('PEXPIRE', P .. 'own:' .. owner, KEPT)
+redis.call('HSET', finish, tenant, string.format('%.6f', start + math.max(cost, 1) / weight))
+redis.call('PEXPIRE', finish, KEPT)
+redis.call('ZADD', waits(class), string.format('%.6f', start), id)
+redis.call('PEXPIRE', waits(class), KEPT)
+redis.call('HINCRBY', stats, 'bytes', #body)
+redis.call('PEXPIRE', stats, KEPT)
+ring(id)
+return {'ok', ahead, expected}
+"""
+)
+"""ARGV: prefix, id, class, tenant, weight, tokens that it will take, milliseconds to its deadline, gateway, what is
+asked, body, most entries that wait, most bytes that wait, most milliseconds of expected wait.
+
+Gives [word, place, milliseconds]: `ok` and `known` (it is there: a second call changes nothing) with the expected
+wait, -1 where nobody knows; `length`, `bytes`, `wait` and `deadline` where it is refused, with how much later to ask
+again."""
+
+TAKE: Final = (
+    _COMMON
+    + f"""
+local worker, most, lowest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local passed = P .. 'passed'
+local given, looked = {{}}, 0
+
+local function choose()
+  local first
+  for class = 0, lowest do
+    if redis.call('ZCARD', waits(class)) > 0 then
+      if not first then
+        first = class
+      elseif number(redis.call('HGET', passed, class), 0) >= {PASSED_OVER} then
+        return class
+      end
+    end
+  end
+  return first
+end
+
+local function pass_over(class)
+  redis.call('HDEL', passed, class)
+  for other = class + 1, lowest do
+    if redis.call('ZCARD', waits(other)) > 0 then redis.call('HINCRBY', passed, other, 1) end
+  end
+end
+
+while #given < most and looked < 1000 do
+  local class = choose()
+  if not class then break end
+  looked = looked + 1
+  local popped = redis.call('ZPOPMIN', waits(class))
+  local id, start = popped[1], popped[2]
+  if redis.call('ZCARD', waits(class)) == 0 then
+    -- Nobody waits: a new period begins, in which nobody has had anything.
+    redis.call('HDEL', P .. 'virtual', class)
+    redis.call('DEL', P .. 'finish:' .. class)
+  else
+    redis.call('HSET', P .. 'virtual', class, start)
+  end
+  local e = redis.call('HMGET', entry(id), 'd', 'o', 'm', 'b', 'a', 'q')
+  if e[1] then
+    redis.call('HINCRBY', stats, 'bytes', -#e[4])
+    local left = tonumber(e[1]) - now
+    if number(redis.call('ZSCORE', P .. 'alive', e[2]), 0) <= now then
+      forget(id, e[2])
+    elseif left <= 0 then
+      tell_owner(e[2], id, e[5], 'f', 'expired')
+      forget(id, e[2])
+    else
+      pass_over(class)
+      if redis.call('EXISTS', work(class)) == 0 then
+        redis.call('XGROUP', 'CREATE', work(class), GROUP, '$', 'MKSTREAM')
+      end
+      local place = redis.call('XADD', work(class), '*', 'i', id)
+      redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', 1, 'STREAMS', work(class), '>')
+      redis.call('PEXPIRE', work(class), KEPT)
+      local attempt = redis.call('HINCRBY', entry(id), 'a', 1)
+      redis.call('HSET', entry(id), 's', 'r', 'w', worker, 'p', place)
+      given[#given + 1] = {{id, attempt, class, left, now - tonumber(e[6]), e[3], e[4]}}
+    end
+  end
+end
+
+-- How fast work goes out is told by takes while others wait: without a queue it is only how fast work comes in.
+if #given > 0 then
+  local last = redis.call('HGET', stats, 'last')
+  if last then
+    local each = math.max(now - tonumber(last), 0) / #given
+    local mean = number(redis.call('HGET', stats, 'mean'), each)
+    mean = mean + (1 - 0.9 ^ #given) * (each - mean)
+    redis.call('HSET', stats, 'mean', string.format('%.3f', math.max(mean, 0.001)))
+  end
+  if waiting() > 0 then redis.call('HSET', stats, 'last', whole(now)) else redis.call('HDEL', stats, 'last') end
+end
+return given
+"""
+)
+"""ARGV: prefix, worker, most entries, the least urgent class. Gives a list of entries: id, which attempt it is, class,
+milliseconds to its deadline, milliseconds that it has waited, what is asked, body. What nobody wants any more, or is
+too late, is dropped, and its gateway told."""
+
+POST: Final = (
+    _COMMON
+    + f"""
+local worker = ARGV[2]
+local said = {{}}
+for at = 3, #ARGV, 3 do
+  local id, kind, data = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local e = redis.call('HMGET', entry(id), 's', 'w', 'x', 'o', 'a', 'u', 'f', 'c', 'p')
+  local word = 'ok'
+  if e[1] ~= 'r' or e[2] ~= worker then
+    word = 'gone'
+  elseif e[3] then
+    leave_work(e[8], e[9])
+    forget(id, e[4])
+    word = 'gone'
+  elseif kind == 'd' and number(e[6], 0) > 0 and number(e[6], 0) + #data > {WINDOW_BYTES} then
+    redis.call('HSET', entry(id), 'z', 1)
+    word = 'full'
+  else
+    tell_owner(e[4], id, e[5], kind, data)
+    if kind == 'e' or kind == 'f' then
+      leave_work(e[8], e[9])
+      forget(id, e[4])
+    else
+      if not e[7] then redis.call('HSET', entry(id), 'f', 1) end
+      if kind == 'd' then redis.call('HINCRBY', entry(id), 'u', #data) end
+    end
+  end
+  said[#said + 1] = word
+end
+return said
+"""
+)
+"""ARGV: prefix, worker, then for each piece its id, kind (h: head, d: data, e: end, f: failure) and data. Gives a word
+for each: ok; full: not taken, the reader is slow, `told` says when to go on; gone: nobody wants it, or it is another
+worker's."""
+
+ACK: Final = (
+    _COMMON
+    + f"""
+for at = 2, #ARGV, 2 do
+  local id, passed = ARGV[at], tonumber(ARGV[at + 1])
+  local e = redis.call('HMGET', entry(id), 'u', 'z', 'w')
+  if e[1] then
+    local left = math.max(tonumber(e[1]) - passed, 0)
+    redis.call('HSET', entry(id), 'u', whole(left))
+    if e[2] and e[3] and left <= {WINDOW_BYTES // 2} then
+      redis.call('HDEL', entry(id), 'z')
+      tell_worker(e[3], 'g' .. id)
+    end
+  end
+end
+return 1
+"""
+)
+"""ARGV: prefix, then for each answer its id and how many more bytes of it have been passed on."""
+
+CANCEL: Final = (
+    _COMMON
+    + """
+local found = 0
+for at = 2, #ARGV do
+  if cancel(ARGV[at]) > 0 then found = found + 1 end
+end
+return found
+"""
+)
+"""ARGV: prefix, then ids. Gives how many were there."""
+
+GIVE_BACK: Final = (
+    _COMMON
+    + """
+local worker, crashed = ARGV[2], ARGV[3] == '1'
+for at = 4, #ARGV do
+  local id = ARGV[at]
+  local e = redis.call('HMGET', entry(id), 's', 'w', 'f', 'c', 'n', 'p', 'x', 'o')
+  if e[1] == 'r' and e[2] == worker then
+    if e[7] then
+      leave_work(e[4], e[6])
+      forget(id, e[8])
+    elseif crashed or e[3] then
+      lost(id)
+    else
+      wait_again(id, e[4], e[5], e[6])
+    end
+  end
+end
+return 1
+"""
+)
+"""ARGV: prefix, worker, 1 if its engine has died, then ids. What nothing was posted of waits again, in front of what
+came later; of a dead engine it counts as a loss."""
+
+RENEW: Final = (
+    _COMMON
+    + """
+local worker, room, gone = ARGV[2], ARGV[3], {}
+redis.call('ZADD', P .. 'workers', whole(now + ALIVE), worker)
+redis.call('HSET', P .. 'room', worker, room)
+for at = 4, #ARGV do
+  local id = ARGV[at]
+  local e = redis.call('HMGET', entry(id), 's', 'w', 'x', 'c', 'p')
+  if e[1] ~= 'r' or e[2] ~= worker or e[3] then
+    gone[#gone + 1] = id
+  else
+    redis.call('XCLAIM', work(e[4]), GROUP, worker, 0, e[5], 'JUSTID')
+  end
+end
+for _, key in ipairs({'workers', 'room', 'virtual', 'passed'}) do redis.call('PEXPIRE', P .. key, KEPT) end
+return gone
+"""
+)
+"""ARGV: prefix, worker, how many more it would take, then the ids that it has. Gives those that it need not work on."""
+
+BEAT: Final = (
+    _COMMON
+    + """
+local owner = ARGV[2]
+redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
+redis.call('PEXPIRE', P .. 'alive', KEPT)
+local counts, oldest = {}, 0
+for class = 0, CLASSES - 1 do
+  counts[class + 1] = redis.call('ZCARD', waits(class))
+  local head = redis.call('ZRANGE', waits(class), 0, 0)[1]
+  local came = head and redis.call('HGET', entry(head), 'q')
+  if came then oldest = math.max(oldest, now - tonumber(came)) end
+end
+local room, workers = 0, 0
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', '(' .. whole(now), '+inf')) do
+  workers = workers + 1
+  room = room + number(redis.call('HGET', P .. 'room', worker), 0)
+end
+local running = 0
+for class = 0, CLASSES - 1 do
+  if redis.call('EXISTS', work(class)) == 1 then running = running + redis.call('XLEN', work(class)) end
+end
+return {counts, number(redis.call('HGET', stats, 'bytes'), 0), oldest,
+        whole(number(redis.call('HGET', stats, 'mean'), 0) * 1000), running, room, workers,
+        redis.call('ZCOUNT', P .. 'alive', '(' .. whole(now), '+inf')}
+"""
+)
+"""ARGV: prefix, gateway. Gives how many wait in each class, their bytes, milliseconds that the first of them have
+waited, microseconds between two takes while others wait (0: not known), how many workers have, how many more they would
+take, how many workers there are, how many gateways."""
+
+LEAVE: Final = (
+    _COMMON
+    + """
+local kind, name = ARGV[2], ARGV[3]
+if kind == 'gateway' then
+  redis.call('ZADD', P .. 'alive', whole(now), name)
+else
+  redis.call('ZREM', P .. 'workers', name)
+  redis.call('HDEL', P .. 'room', name)
+  redis.call('DEL', P .. 'told:' .. name)
+end
+return 1
+"""
+)
+"""ARGV: prefix, `gateway` or `worker`, its name. Whoever ends in order says so: nobody has to wait for its silence."""
+
+SWEEP: Final = (
+    _COMMON
+    + f"""
+local done = 0
+for class = 0, CLASSES - 1 do
+  if redis.call('EXISTS', work(class)) == 1 then
+    for _, one in ipairs(redis.call('XPENDING', work(class), GROUP, 'IDLE', {LEASE_MS}, '-', '+', 100)) do
+      local found = redis.call('XRANGE', work(class), one[1], one[1])[1]
+      local id = found and found[2][2]
+      if id and redis.call('HGET', entry(id), 'p') == one[1] then
+        lost(id)
+      else
+        leave_work(class, one[1])
+      end
+      done = done + 1
+    end
+  end
+end
+for _, owner in ipairs(redis.call('ZRANGEBYSCORE', P .. 'alive', '-inf', whole(now), 'LIMIT', 0, 5)) do
+  for _, id in ipairs(redis.call('SPOP', P .. 'own:' .. owner, 100)) do
+    cancel(id)
+    done = done + 1
+  end
+  if redis.call('SCARD', P .. 'own:' .. owner) == 0 then
+    redis.call('ZREM', P .. 'alive', owner)
+    redis.call('DEL', P .. 'out:' .. owner)
+  end
+end
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', whole(now), 'LIMIT', 0, 5)) do
+  local busy = false
+  for class = 0, CLASSES - 1 do
+    if redis.call('EXISTS', work(class)) == 1 then
+      if #redis.call('XPENDING', work(class), GROUP, '-', '+', 1, worker) > 0 then
+        busy = true
+      else
+        redis.call('XGROUP', 'DELCONSUMER', work(class), GROUP, worker)
+      end
+    end
+  end
+  if not busy then
+    redis.call('ZREM', P .. 'workers', worker)
+    redis.call('HDEL', P .. 'room', worker)
+    redis.call('DEL', P .. 'told:' .. worker)
+  end
+end
+return done
+"""
+)
+"""ARGV: prefix. Takes entries from workers that have not renewed them, drops what gateways have left that are gone, and
+forgets both. Gives how many entries it has seen to; whoever gets 100 or more asks again."""
+
+KNOWN: Final = (
+    _COMMON
+    + """
+local unknown = {}
+for at = 2, #ARGV do
+  if redis.call('EXISTS', entry(ARGV[at])) == 0 then unknown[#unknown + 1] = ARGV[at] end
+end
+return unknown
+"""
+)
+"""ARGV: prefix, then ids. Gives those that Redis does not know, or not any more."""
