@@ -113,6 +113,15 @@ class EstimatorType(StrEnum):
     ENSEMBLE = "Ensemble"
 
 
+class Dispatch(StrEnum):
+    """Which way a request comes to an engine."""
+
+    AUTO = "Auto"
+    """Directly as long as a ready endpoint has a free place, else by the queue."""
+    DIRECT = "Direct"
+    QUEUE = "Queue"
+
+
 class SystemMessages(StrEnum):
     """What becomes of system and developer messages behind the first of a conversation."""
 
@@ -332,6 +341,22 @@ class PromptPrefix(Document):
     system: str
 
 
+class ModelQueue(Document):
+    """The queue in front of a model, on the gateway's Redis. Without a Redis requests are dispatched directly."""
+
+    dispatch: Dispatch = Dispatch.AUTO
+    places: int = Field(default=256, ge=1)
+    """How many requests one endpoint works on at a time: what is more would wait in the engine."""
+    maxEntries: int = Field(default=1000, ge=1)
+    """That wait, of all gateways together."""
+    maxBytes: int = Field(default=256 << 20, ge=1)
+    """Of their bodies."""
+    maxWaitSeconds: float = Field(default=300.0, gt=0)
+    """Expected wait above which further requests are refused."""
+    secretFile: str | None = Field(default=None, exclude_if=is_none)
+    """Name of a file in the gateway's credentials directory: what seals entries. None: nothing is sealed."""
+
+
 class LoraAdapter(Document):
     """A LoRA adapter, served under a model name of its own."""
 
@@ -387,6 +412,8 @@ class ModelEntry(Entry):
     weight: int = Field(default=100, ge=0)
     auto: bool = Field(default=True, exclude_if=bool)
     """Whether the gateway's own `auto` may choose it. Readers from before the field choose among all."""
+    queue: ModelQueue | None = Field(default=None, exclude_if=is_none)
+    """None: there is no worker that takes from a queue. Readers from before the field dispatch directly."""
     fallbacks: tuple[str, ...] = ()
     """Served names to try, in order, when this model cannot answer."""
     timeouts: Timeouts = Timeouts()

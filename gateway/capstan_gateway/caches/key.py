@@ -81,6 +81,7 @@ EXCLUDED_MODEL_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         "weight": "how often it is chosen",
         "auto": "whether it is chosen",
         "fallbacks": "answers of others are not kept under its name",
+        "queue": "which way it comes to the engine",
         "timeouts": "how long it may take; what is cut off is not kept",
     }
 )
