@@ -11,7 +11,7 @@ from typing import Final
 
 from capstan_contract.config import Strategy
 from capstan_contract.names import GATEWAY_PORT
-from capstan_gateway.redis_address import read_redis_url
+from capstan_contract.redis_address import read_redis_url
 from capstan_process.logs import FORMATS, LEVELS
 from capstan_process.settings import SettingsError, read_command_line, setting
 

@@ -75,6 +75,18 @@ class Posted(StrEnum):
     GONE = "gone"
 
 
+class Post(NamedTuple):
+    """A piece of an answer, as a worker posts it."""
+
+    id: str
+    attempt: int
+    """As it was taken."""
+    number: int
+    """How many pieces of the answer are in front of it. One that is posted twice is taken once."""
+    kind: Kind
+    data: bytes
+
+
 class Placed(NamedTuple):
     """Where an entry is, or why it was refused."""
 
@@ -155,8 +167,9 @@ class Queue:
         """Take entries of classes down to the least urgent one. `read_taken` reads the reply."""
         return self._call(scripts.TAKE, worker, most, int(lowest))
 
-    def post(self, worker: str, pieces: Iterable[tuple[str, Kind, bytes]]) -> Call:
-        """Post pieces of answers, in their order. `read_posted` reads the reply."""
+    def post(self, worker: str, pieces: Iterable[Post]) -> Call:
+        """Post pieces of answers, in their order. `read_posted` reads the reply. It may be said again where that is
+        not known: no piece is given twice."""
         return self._call(scripts.POST, worker, *(word for piece in pieces for word in piece))
 
     def acknowledge(self, passed: Iterable[tuple[str, int]]) -> Call:
@@ -172,7 +185,10 @@ class Queue:
         return self._call(scripts.GIVE_BACK, worker, int(crashed), *ids)
 
     def renew(self, worker: str, ids: Iterable[str], *, room: int) -> Call:
-        """Say that a worker is there and has these entries. `read_ids` reads the reply: those that nobody wants."""
+        """Say that a worker is there and has these entries. `read_ids` reads the reply: those that nobody wants.
+
+        With a `room` of LEAVING it takes no more, and is none of the workers that gateways count.
+        """
         return self._call(scripts.RENEW, worker, room, *ids)
 
     def beat(self, gateway: str) -> Call:
@@ -182,6 +198,10 @@ class Queue:
     def leave(self, *, gateway: str = "", worker: str = "") -> Call:
         """Say that a gateway, or a worker, ends."""
         return self._call(scripts.LEAVE, "gateway" if gateway else "worker", gateway or worker)
+
+    def pass_on(self) -> Call:
+        """Let another worker hear the bell, if something waits: this one has heard it and has no room."""
+        return self._call(scripts.RING)
 
     def sweep(self) -> Call:
         """See to what gateways and workers have left that are gone. Gives how many entries that were."""
@@ -195,6 +215,8 @@ class Queue:
         return Call(script, (slot_key(self.prefix),), (self.prefix, *arguments))
 
 
+LEAVING: Final = -1
+"""The room of a worker that ends."""
 SWEEP_AGAIN: Final = 100
 """Whoever sweeps and has seen to so many entries or more sweeps again."""
 

@@ -6,7 +6,7 @@ Fields of `entry:<id>`:
     c  class                                k  tokens that it will take    n  where it starts in virtual time
     d  deadline, in milliseconds            q  when it came                s  w: waits, r: a worker has it
     w  the worker                           p  its place in the stream     a  how often it was taken
-    f  1: something was posted              u  bytes posted and not passed on
+    f  pieces that were posted              u  bytes posted and not passed on
     z  1: a worker waits for `u` to sink    x  1: nobody wants it any more h  how often it was lost
 """
 
@@ -270,26 +270,28 @@ POST: Final = (
     + f"""
 local worker = ARGV[2]
 local said = {{}}
-for at = 3, #ARGV, 3 do
-  local id, kind, data = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+for at = 3, #ARGV, 5 do
+  local id, attempt, place, kind, data = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
   local e = redis.call('HMGET', entry(id), 's', 'w', 'x', 'o', 'a', 'u', 'f', 'c', 'p')
-  local word = 'ok'
-  if e[1] ~= 'r' or e[2] ~= worker then
+  local word, posted = 'ok', number(e[7], 0)
+  if e[1] ~= 'r' or e[2] ~= worker or e[5] ~= attempt then
     word = 'gone'
   elseif e[3] then
     leave_work(e[8], e[9])
     forget(id, e[4])
     word = 'gone'
-  elseif kind == 'd' and number(e[6], 0) > 0 and number(e[6], 0) + #data > {WINDOW_BYTES} then
+  elseif place > posted then
+    word = 'full'
+  elseif place == posted and kind == 'd' and number(e[6], 0) > 0 and number(e[6], 0) + #data > {WINDOW_BYTES} then
     redis.call('HSET', entry(id), 'z', 1)
     word = 'full'
-  else
+  elseif place == posted then
     tell_owner(e[4], id, e[5], kind, data)
     if kind == 'e' or kind == 'f' then
       leave_work(e[8], e[9])
       forget(id, e[4])
     else
-      if not e[7] then redis.call('HSET', entry(id), 'f', 1) end
+      redis.call('HINCRBY', entry(id), 'f', 1)
       if kind == 'd' then redis.call('HINCRBY', entry(id), 'u', #data) end
     end
   end
@@ -298,9 +300,10 @@ end
 return said
 """
 )
-"""ARGV: prefix, worker, then for each piece its id, kind (h: head, d: data, e: end, f: failure) and data. Gives a word
-for each: ok; full: not taken, the reader is slow, `told` says when to go on; gone: nobody wants it, or it is another
-worker's."""
+"""ARGV: prefix, worker, then for each piece its id, attempt, number in the answer, kind (h: head, d: data, e: end, f:
+failure) and data. Gives a word for each: ok, also of one that was taken before; full: not taken, as the reader is slow
+(`told` says when to go on), or one in front of it was not taken; gone: nobody wants it, or it is another worker's, or
+another attempt's, or the answer has ended."""
 
 ACK: Final = (
     _COMMON
@@ -362,8 +365,13 @@ RENEW: Final = (
     _COMMON
     + """
 local worker, room, gone = ARGV[2], ARGV[3], {}
-redis.call('ZADD', P .. 'workers', whole(now + ALIVE), worker)
-redis.call('HSET', P .. 'room', worker, room)
+if tonumber(room) < 0 then
+  redis.call('ZADD', P .. 'workers', whole(now), worker)
+  redis.call('HDEL', P .. 'room', worker)
+else
+  redis.call('ZADD', P .. 'workers', whole(now + ALIVE), worker)
+  redis.call('HSET', P .. 'room', worker, room)
+end
 for at = 4, #ARGV do
   local id = ARGV[at]
   local e = redis.call('HMGET', entry(id), 's', 'w', 'x', 'c', 'p')
@@ -377,7 +385,8 @@ for _, key in ipairs({'workers', 'room', 'virtual', 'passed'}) do redis.call('PE
 return gone
 """
 )
-"""ARGV: prefix, worker, how many more it would take, then the ids that it has. Gives those that it need not work on."""
+"""ARGV: prefix, worker, how many more it would take (-1: none any more, it ends), then the ids that it has. Gives those
+that it need not work on."""
 
 BEAT: Final = (
     _COMMON
@@ -417,9 +426,9 @@ local kind, name = ARGV[2], ARGV[3]
 if kind == 'gateway' then
   redis.call('ZADD', P .. 'alive', whole(now), name)
 else
-  redis.call('ZREM', P .. 'workers', name)
+  -- SWEEP forgets it when it has nothing any more: until then it hears of what it still works on.
+  redis.call('ZADD', P .. 'workers', whole(now), name)
   redis.call('HDEL', P .. 'room', name)
-  redis.call('DEL', P .. 'told:' .. name)
 end
 return 1
 """
@@ -488,3 +497,12 @@ return unknown
 """
 )
 """ARGV: prefix, then ids. Gives those that Redis does not know, or not any more."""
+
+RING: Final = (
+    _COMMON
+    + """
+if waiting() > 0 then ring('') end
+return 1
+"""
+)
+"""ARGV: prefix. Rings the bell for others, if something waits."""

@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 from capstan_contract.caches import CacheBody
+from capstan_contract.redis_address import read_address
 from capstan_gateway.caches.codec import Codec
 from capstan_gateway.caches.port import SharedEntries
 from capstan_gateway.caches.purges import Covers
@@ -16,7 +17,6 @@ from capstan_gateway.caches.sealing import Sealing
 from capstan_gateway.caches.semantic.ledger import SharedLedger
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.life.threads import Threads
-from capstan_gateway.redis_address import read_address
 from capstan_gateway.settings import Settings
 from capstan_gateway.telemetry.metrics import Metrics
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from capstan_contract.redis_address import read_address
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.limits.limiter import StoreLimiter, id_maker
 from capstan_gateway.limits.memory import MemoryLimitStore
 from capstan_gateway.limits.port import Charge, Limiter, Verdict
 from capstan_gateway.limits.reservations import MOST_LEASE_MS
-from capstan_gateway.redis_address import read_address
 from capstan_gateway.settings import Settings
 from capstan_gateway.telemetry.metrics import Metrics
 

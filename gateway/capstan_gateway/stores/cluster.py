@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
 
-from capstan_gateway.redis_address import MOST_NODES, Node, RedisAddress
+from capstan_contract.redis_address import MOST_NODES, Node, RedisAddress
 from capstan_gateway.stores.dial import DialRules, dial
 from capstan_gateway.stores.link import Link
 from capstan_gateway.stores.port import StoreDown

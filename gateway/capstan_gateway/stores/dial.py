@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from capstan_gateway.redis_address import Node, RedisAddress
+from capstan_contract.redis_address import Node, RedisAddress
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.wire import Connection, Refused, Reply, Word, pack, raised
 

@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from capstan_gateway.redis_address import RedisAddress, read_address
+from capstan_contract.redis_address import RedisAddress, read_address
 from capstan_gateway.stores.port import PAGE_FIELDS, StoreDown
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from capstan_contract.redis_address import Kind, read_address
 from capstan_gateway.life.lifecycle import Lifecycle, Phase
 from capstan_gateway.memory import MemoryBudget
-from capstan_gateway.redis_address import Kind, read_address
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.responses import Bounds, ResponseStore
 from capstan_gateway.stores.usage import MemoryUsage, RedisUsage

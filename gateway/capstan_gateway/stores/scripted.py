@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, Protocol
 
-from capstan_gateway.redis_address import Kind, RedisAddress
+from capstan_contract.redis_address import Kind, RedisAddress
 from capstan_gateway.stores.cluster import ClusterLinks
 from capstan_gateway.stores.dial import dial, dial_master, rules_for
 from capstan_gateway.stores.link import Link

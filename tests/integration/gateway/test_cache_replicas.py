@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from capstan_contract.caches import CacheBody, Compression, RedisTier, cache_entry
+from capstan_contract.redis_address import read_address
 from capstan_gateway.caches import shared
 from capstan_gateway.caches.codec import Codec
 from capstan_gateway.caches.port import CacheKey
 from capstan_gateway.pipeline.caches import layer
-from capstan_gateway.redis_address import read_address
 from capstan_gateway.stores.scripted import make_links
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, answer, delta, frame
 from support.gateway import RunningGateway, entry, running_gateway

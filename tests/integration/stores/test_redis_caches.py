@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from capstan_contract.caches import Compression
+from capstan_contract.redis_address import read_address
 from capstan_gateway.caches import purging
 from capstan_gateway.caches.codec import SECRET_BYTES, Codec
 from capstan_gateway.caches.key import model_of
@@ -18,7 +19,6 @@ from capstan_gateway.caches.purges import Purge, What
 from capstan_gateway.caches.purging import Purges
 from capstan_gateway.caches.shared import LARGE_BYTES, RedisEntries, prefix_of
 from capstan_gateway.life.threads import Threads
-from capstan_gateway.redis_address import read_address
 from capstan_gateway.stores.scripted import Links, make_links
 from support.redis_groups import redis_cluster
 from support.redis_server import RedisServer, redis_server

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
+from capstan_contract.redis_address import read_address
 from capstan_gateway.caches.semantic.evidence import LEAST_SAMPLES
 from capstan_gateway.caches.semantic.ledger import Ledger
 from capstan_gateway.caches.semantic.shared_ledger import RedisLedger
-from capstan_gateway.redis_address import read_address
 from capstan_gateway.stores.scripted import Links, make_links
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually

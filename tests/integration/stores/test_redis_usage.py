@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import redis as client_library
 
-from capstan_gateway.redis_address import read_address
+from capstan_contract.redis_address import read_address
 from capstan_gateway.stores.linked import LinkedStore
 from capstan_gateway.stores.port import PAGE_FIELDS, StoreDown
 from capstan_gateway.stores.redis import RedisStore

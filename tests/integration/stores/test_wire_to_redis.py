@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from capstan_gateway.redis_address import read_address
+from capstan_contract.redis_address import read_address
 from capstan_gateway.stores.cluster import slot_of
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, Script, make_links, run_script

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from capstan_contract.config import Strategy
+from capstan_contract.redis_address import FORMS
 from capstan_gateway.composition import Gateway
-from capstan_gateway.redis_address import FORMS
 from capstan_gateway.settings import parse_settings
 from capstan_gateway.surface import api_listener
 from capstan_process.settings import SettingsError, describe

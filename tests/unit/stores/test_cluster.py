@@ -2,7 +2,7 @@
 
 import pytest
 
-from capstan_gateway.redis_address import Node
+from capstan_contract.redis_address import Node
 from capstan_gateway.stores.cluster import SLOTS, read_map, redirected, slot_of
 from capstan_gateway.stores.wire import Refused
 

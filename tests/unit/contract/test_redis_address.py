@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.redis_address import FORMS, Kind, Node, read_address, read_redis_url
+from capstan_contract.redis_address import FORMS, Kind, Node, read_address, read_redis_url
 
 
 def test_one_server() -> None:
