@@ -12,6 +12,7 @@ from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.desired.engine import tensor_parallel_size
 from capstan_operator.desired.reserved import (
     ADAPTERS_WHY,
+    EVENTS_WHY,
     EVERYWHERE,
     HELP,
     HOST,
@@ -238,6 +239,11 @@ _SIMULATOR = Table(
         ),
         Reserved(("--prefixes",), "`spec.prefixes` says which prompts are kept warm"),
         Reserved(("--grace-seconds",), "`spec.serving.timeouts.totalSeconds` says how long an answer may take"),
+        Reserved(
+            ("--kv-events",),
+            EVENTS_WHY,
+            lambda facts, values: values == ("on" if facts.spec.engine.tells_blocks else "off",),
+        ),
         Reserved(("--api-key",), KEY_WHY),
         TLS,
         HELP,

@@ -70,9 +70,12 @@ def tgi_options(cache: KVCacheSpec | None) -> list[Option]:
 
 def simulator_options(cache: KVCacheSpec | None) -> list[Option]:
     """Give the simulator's options."""
-    if cache is None or cache.prefixCaching is None:
+    if cache is None:
         return []
-    return [option("--prefix-cache", "on" if cache.prefixCaching else "off")]
+    ours = [option("--kv-events", "on")] if cache.events else []
+    if cache.prefixCaching is not None:
+        ours.append(option("--prefix-cache", "on" if cache.prefixCaching else "off"))
+    return ours
 
 
 def find_kv_faults(spec: LLMModelSpec) -> Iterator[Fault]:

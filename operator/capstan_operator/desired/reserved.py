@@ -138,6 +138,7 @@ SOURCE_WHY = "`spec.model.source` says where the weights are"
 REVISION_WHY = "`spec.model.revision` says it"
 OTHER_PORT = f"Capstan uses {ENGINE_PORT} and {WORKER_PORT}, and the value must be known to be another port"
 PREFIX_WHY = "the gateway and the probes ask for paths without a prefix"
+EVENTS_WHY = "`spec.engine.kvCache.events` says whether the engine tells which blocks it holds"
 LEAVES = "the engine would end at once"
 
 HOST = Reserved(("--host",), WHERE, only("0.0.0.0"))
@@ -162,7 +163,7 @@ _WORKER = Reserved(
     variables=(
         *(
             f"CAPSTAN_WORKER_{name}"
-            for name in ("HOST", "PORT", "WORKER_PORT", "MODEL", "TASK", "PREFIXES", "GRACE_SECONDS")
+            for name in ("HOST", "PORT", "WORKER_PORT", "MODEL", "TASK", "PREFIXES", "GRACE_SECONDS", "KV_EVENTS")
         ),
     ),
 )

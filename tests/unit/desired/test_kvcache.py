@@ -60,6 +60,8 @@ def added(type_: str, kv_cache: dict[str, Any], *args: str, **more: Any) -> tupl
         ("TGI", {"dtype": "auto"}, ()),
         ("Simulator", {"prefixCaching": False}, ("--prefix-cache", "off")),
         ("Simulator", {"prefixCaching": True}, ("--prefix-cache", "on")),
+        ("Simulator", {"events": True}, ("--kv-events", "on")),
+        ("Simulator", {"events": False}, ()),
     ],
 )
 def test_each_engine_is_told_in_its_own_words(type_: str, kv_cache: dict[str, Any], words: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ import orjson
 from capstan_worker.asgi import Receive, Scope, Send, read_body, reply
 from capstan_worker.errors import UsageError
 from capstan_worker.health import METRICS_TYPE
+from capstan_worker.kv_events.held import HeldBlocks
 from capstan_worker.simulator.blocks import BlockCache
 from capstan_worker.simulator.breakable_connection import SCOPE_KEY, BreakableConnection
 from capstan_worker.simulator.errors import ApiError, ClientGone, FaultDone
@@ -32,11 +33,12 @@ Handler = Callable[[Exchange, Body, str], Awaitable[None]]
 class Simulator:
     """One simulated engine. It is an ASGI application; its connections must be of the class `BreakableConnection`."""
 
-    def __init__(self, settings: SimulatorSettings) -> None:
+    def __init__(self, settings: SimulatorSettings, told: HeldBlocks | None = None) -> None:
+        """`told` is kept at the blocks that its cache holds."""
         self.settings = settings
         self.dials = settings.dials
         self.loaded = settings.startup_seconds == 0
-        blocks = BlockCache(settings.kv_blocks, prefix_caching=self.dials.prefix_cache)
+        blocks = BlockCache(settings.kv_blocks, prefix_caching=self.dials.prefix_cache, told=told)
         self.scheduler = Scheduler(self.dials.concurrency, blocks)
         self.metrics = Metrics(settings.model, self.scheduler)
         self.in_flight = 0

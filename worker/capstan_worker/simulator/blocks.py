@@ -1,15 +1,20 @@
 """The KV cache in blocks, with prefix caching, as vLLM keeps it.
 
-A block holds 16 tokens. Its hash covers everything before it too, so equal hashes mean equal prefixes. Blocks of
-running requests are held; full blocks that nobody holds any more stay as a cache and are evicted, least recently used
-first, when room is needed. Held and cached blocks together never exceed the capacity.
+A block holds 16 tokens. Its name covers everything before it too, so equal names mean equal prefixes; it is the one of
+the contract, by which gateways are told what is there (`kv_events`). Blocks of running requests are held; full blocks
+that nobody holds any more stay as a cache and are evicted, least recently used first, when room is needed. Held and
+cached blocks together never exceed the capacity.
 
 One simplification: a request takes the blocks of its whole answer when it is admitted, so nothing is ever preempted.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from capstan_contract.kv_events import block_names, root_name
+from capstan_worker.kv_events.held import HeldBlocks
+from capstan_worker.simulator.tokens import token_id
 
 BLOCK_SIZE = 16
 
@@ -29,8 +34,10 @@ class Lease:
 class BlockCache:
     """All blocks of one engine."""
 
-    def __init__(self, capacity: int, *, prefix_caching: bool = True) -> None:
+    def __init__(self, capacity: int, *, prefix_caching: bool = True, told: HeldBlocks | None = None) -> None:
+        """`told` is kept at what can be hit: the full blocks that are held or cached."""
         self.capacity = capacity
+        self._told = told
         self.prefix_caching = prefix_caching
         self.queried_tokens = 0
         self.hit_tokens = 0
@@ -64,6 +71,7 @@ class BlockCache:
         if self.prefix_caching:
             self.queried_tokens += prompt_tokens
             self.hit_tokens += hit
+        self._tell(item for item in shared if item not in self._held and item not in self._cached)
         for item in shared:
             self._cached.pop(item, None)
             self._held[item] = self._held.get(item, 0) + 1
@@ -75,9 +83,10 @@ class BlockCache:
         """Let go of a lease; `computed` are further full blocks (of the answer) that stay as a cache."""
         self._private -= lease.private
         # The tail goes first when room is needed, so it is put in first: a shared beginning outlives it.
-        for item in reversed(computed if self.prefix_caching else ()):
-            if item not in self._held:
-                self._keep(item)
+        kept = [item for item in (computed if self.prefix_caching else ()) if item not in self._held]
+        self._tell(item for item in kept if item not in self._cached)
+        for item in reversed(kept):
+            self._keep(item)
         for item in reversed(lease.hashes):
             self._held[item] -= 1
             if not self._held[item]:
@@ -87,7 +96,15 @@ class BlockCache:
 
     def clear(self) -> None:
         """Forget what nobody holds."""
+        if self._told is not None and self._held:
+            self._told.remove(self._cached)
+        elif self._told is not None:
+            self._told.clear()
         self._cached.clear()
+
+    def _tell(self, items: Iterable[int]) -> None:
+        if self._told is not None:
+            self._told.store(items)
 
     def _keep(self, item: int) -> None:
         self._cached[item] = None
@@ -95,7 +112,9 @@ class BlockCache:
 
     def _evict(self) -> None:
         while self._cached and self.used + len(self._cached) > self.capacity:
-            self._cached.popitem(last=False)
+            gone, _ = self._cached.popitem(last=False)
+            if self._told is not None:
+                self._told.remove((gone,))
 
     def _hit_tokens(self, shared: Sequence[int], prompt_tokens: int) -> int:
         # The last token is computed in any case: the first token of the answer comes out of it.
@@ -108,14 +127,12 @@ class BlockCache:
         return blocks * BLOCK_SIZE
 
 
-def block_hashes(tokens: Sequence[str], *, salt: str = "", before: int | None = None) -> list[int]:
-    """Give the hash of each full block; `before` is the hash of the block that comes before these tokens."""
-    last = hash(salt) if before is None else before
-    hashes = []
-    for start in range(0, len(tokens) - BLOCK_SIZE + 1, BLOCK_SIZE):
-        last = hash((last, *tokens[start : start + BLOCK_SIZE]))
-        hashes.append(last)
-    return hashes
+_NOBODY = root_name()
+
+
+def block_hashes(tokens: Sequence[str], *, before: int = _NOBODY) -> list[int]:
+    """Give the name of each full block; `before` is that of the block before these tokens, or the root's."""
+    return block_names([token_id(token) for token in tokens], BLOCK_SIZE, before=before)
 
 
 def blocks_for(token_count: int) -> int:

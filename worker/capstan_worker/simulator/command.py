@@ -5,15 +5,19 @@ import logging
 
 import orjson
 
+from capstan_contract.kv_events import KV_EVENTS_PATH
 from capstan_worker.asgi import Receive, Scope, Send, read_body, reply, reply_json
 from capstan_worker.drain import Drain, Drainer
 from capstan_worker.errors import UsageError
 from capstan_worker.health import WorkerPort
 from capstan_worker.keeping import Keeper
+from capstan_worker.kv_events.held import HeldBlocks
+from capstan_worker.kv_events.stream import kv_events_route, render_held
 from capstan_worker.prefixes import Prefix
 from capstan_worker.serve import Listener, Signals, reachable
 from capstan_worker.settings import WorkerSettings
 from capstan_worker.simulator.app import Simulator
+from capstan_worker.simulator.blocks import BLOCK_SIZE
 from capstan_worker.simulator.breakable_connection import BreakableConnection
 from capstan_worker.simulator.settings import SimulatorSettings, show_dials, turn_dials
 from capstan_worker.warmup import Warmup
@@ -26,7 +30,8 @@ class SimulatorProcess:
     """The simulator, its two ports, and the dials that are turned over HTTP."""
 
     def __init__(self, settings: SimulatorSettings, worker: WorkerSettings, prefixes: tuple[Prefix, ...]) -> None:
-        self.simulator = Simulator(settings)
+        self._blocks = HeldBlocks(block_tokens=BLOCK_SIZE) if settings.kv_events else None
+        self.simulator = Simulator(settings, self._blocks)
         self._settings = settings
         self._worker = worker
         self._api = Listener(
@@ -48,8 +53,11 @@ class SimulatorProcess:
         port = WorkerPort(
             self,
             self._drainer,
-            more={"/simulator/settings": self._settings_route},
-            own_metrics=self._keeper.render,
+            more={
+                "/simulator/settings": self._settings_route,
+                KV_EVENTS_PATH: kv_events_route(self._blocks),
+            },
+            own_metrics=lambda: self._keeper.render() + render_held(self._blocks),
         )
         self._port = Listener(port, host=worker.host, port=worker.port)
 
@@ -65,6 +73,8 @@ class SimulatorProcess:
         finally:
             start.cancel()
             await asyncio.gather(start, return_exceptions=True)
+            if self._blocks is not None:
+                self._blocks.close()
             await self._api.finish()
             await self._port.finish(1.0)
 

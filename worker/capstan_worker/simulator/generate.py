@@ -118,7 +118,7 @@ class Generator:
 
     def _ticket(self, request: Generation, answers: Sequence[Answer]) -> Ticket:
         first = request.prompts[0]
-        hashes = block_hashes(first, salt=request.salt)
+        hashes = block_hashes(first, before=request.root)
         total = len(hashes)
         for index, answer in enumerate(answers):
             prompt = request.prompts[index // request.n]
@@ -146,7 +146,7 @@ class Generator:
         """Give the full blocks of the first answer that follow the prompt's: the next turn of a chat hits them."""
         prompt = request.prompts[0]
         rest = len(prompt) // BLOCK_SIZE * BLOCK_SIZE
-        before = ticket.hashes[-1] if ticket.hashes else hash(request.salt)
+        before = ticket.hashes[-1] if ticket.hashes else request.root
         return block_hashes((*prompt[rest:], *answers[0].tokens), before=before)
 
     def _count(

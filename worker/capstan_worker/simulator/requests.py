@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from capstan_contract.kv_events import root_name
 from capstan_worker.simulator.answers import Answer, Bounds, make_seed
 from capstan_worker.simulator.checking import Fault, refusal
 from capstan_worker.simulator.errors import ApiError
@@ -40,7 +41,8 @@ class Generation:
     continuous_usage: bool
     logprobs: int | None
     """How many alternatives per token; None: no logprobs."""
-    salt: str
+    root: int
+    """The name of what stands in front of its prompt's first block: for whom it is computed."""
     echo: bool
     reasoning_fields: tuple[str, ...]
     """Under which names the reasoning is told."""
@@ -198,7 +200,7 @@ def _generation(
         include_usage=usage,
         continuous_usage=usage and bool(options.get("continuous_usage_stats")),
         logprobs=logprobs,
-        salt=f"{model}\0{body.get('cache_salt') or ''}",
+        root=root_name(salt=body.get("cache_salt") or "", adapter="" if model == settings.model else model),
         echo=bool(body.get("echo")) and not chat,
         reasoning_fields=("reasoning", "reasoning_content") if field == "both" else (field,),
         max_tokens=bounds.max_tokens,

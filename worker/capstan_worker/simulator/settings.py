@@ -73,6 +73,9 @@ class SimulatorSettings:
     keep_alive_seconds: float = setting(5.0, "an idle connection is closed after this, as by vLLM", least=0)
     chunk_tokens: int = setting(1, "tokens per event of a stream", least=1)
     allow_fault_headers: bool = setting(False, "obey the header x-simulator-fault of a request")
+    kv_events: bool = setting(
+        False, "tell on the worker port which blocks are in the cache: on or off", read=_read_on_off
+    )
     dials: Dials = dataclasses.field(default_factory=Dials)
 
 

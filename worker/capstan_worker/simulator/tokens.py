@@ -6,6 +6,7 @@ It loses nothing (the tokens joined are the text), and about four characters of 
 
 import re
 import zlib
+from functools import lru_cache
 
 _TOKEN = re.compile(r"<\|\w+\|>|\s?\w{1,6}|\s?[^\w\s]|\s")
 
@@ -15,6 +16,7 @@ def split(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+@lru_cache(maxsize=65_536)
 def token_id(token: str) -> int:
     """Give a number for a token, the same in every process."""
     return zlib.crc32(token.encode("utf-8", "surrogatepass")) & 0x3FFFF
