@@ -61,12 +61,15 @@ from capstan_gateway.pipeline.limits.needs import Shared
 from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.policies import Policies, PolicyKind
 from capstan_gateway.pipeline.probed import ProbeTargets
+from capstan_gateway.pipeline.prompt_blocks import Prompts
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.hedge import HedgeSettings, Hedging
+from capstan_gateway.routing.held_blocks import HeldBlocks
 from capstan_gateway.routing.hit_rates import HitRates
+from capstan_gateway.routing.kv_listening import KVListening
 from capstan_gateway.routing.probe import Prober
 from capstan_gateway.routing.probing import ProbeSettings
 from capstan_gateway.routing.registry import EndpointRegistry
@@ -147,6 +150,8 @@ class Gateway:
         """Those that were shipped beside the config; None: there is no place for any."""
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         loop = asyncio.get_running_loop()
+        self._prompts = Prompts(lambda: self.deps, loop.time)
+        self.kv_listening = KVListening(self.client, most_blocks=settings.kv_event_blocks, rng=self._rng)
         self.deps = Deps(
             dispatcher=Dispatcher(self.client, budget=RetryBudget(), rng=self._rng, hedging=_hedging(settings)),
             credentials=self.credentials,
@@ -167,6 +172,7 @@ class Gateway:
             responses=self.stores.responses,
             usage=self.stores.counts,
             counters=NO_COUNTERS if self.tokenizers is None else self.tokenizers,
+            prompts=self._prompts,
         )
         self._comparison = None if self.tokenizers is None else Comparison(self.deps, self.tokenizers)
         self._counting = (
@@ -279,6 +285,7 @@ class Gateway:
             Job("admin-key", self.admin_key.run),
             Job("probes", self._prober().run),
             Job("hit-rates", self.hit_rates.run),
+            Job("kv-events", self.kv_listening.run),
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
             *self._sources(),
         ]
@@ -299,6 +306,7 @@ class Gateway:
             self._guarding.close()
             self._comparing.close()
             self.deps.counting.close()
+            self._prompts.close()
 
     def _exact_counts(self) -> ExactCounts | None:
         def count(by: str) -> None:
@@ -404,6 +412,8 @@ class Gateway:
 
         def commit() -> None:
             draft.commit(runtime.by_id)
+            tell = {entry.id for entry in config.models if entry.kvEvents}
+            self.kv_listening.want(runtime.by_id[id_].endpoints for id_ in tell if id_ in runtime.by_id)
             self.deps.memory.retain((*runtime.by_id, AUTO))
             self.limits.retain(config)
             self.guards.retain(config)
@@ -441,6 +451,21 @@ class Gateway:
         for model in self.store.runtime.models.values():
             model.metrics.queue_depth.value = model.endpoints.waiting
             self.metrics.endpoints.at(model.name).value = len(model.endpoints.states)
+        for model in self.store.runtime.by_id.values():
+            held = model.endpoints.held
+            if held is not None:
+                self._read_held(model.name, held)
+
+    def _read_held(self, model: str, held: HeldBlocks) -> None:
+        metrics = self.metrics
+        told_by = held.told_by()
+        metrics.kv_event_streams.at(model).value = len(told_by)
+        metrics.kv_blocks.at(model).value = sum(map(held.blocks, told_by))
+        metrics.kv_decisions.at(model, "blocks").value = held.exact
+        metrics.kv_decisions.at(model, "beginning").value = held.beginnings
+        metrics.kv_decisions.at(model, "estimate").value = held.estimated
+        metrics.kv_prompt_tokens.at(model).value = held.prompt_tokens
+        metrics.kv_expected_hits.at(model).value = held.expected_hits
 
 
 def _hedging(settings: Settings) -> Hedging | None:

@@ -138,6 +138,10 @@ class Settings:
     engine_metrics_seconds: float = setting(
         15.0, "how often engines are asked how much of prompts they had in their caches; 0: never", least=0
     )
+    kv_event_blocks: int = setting(
+        1_000_000, "how many blocks of prompts are known, by what workers tell their engines hold; 0: none is asked",
+        least=0,
+    )  # fmt: skip
     drain_seconds: float = setting(
         5.0, "how long new requests are served after SIGTERM, so that load balancers can notice", least=0
     )

@@ -40,10 +40,10 @@ class ServedModel:
     """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
 
     __slots__ = (
-        "answer", "answer_alone", "auto", "capabilities", "context_window", "continuous_usage", "created", "endpoints",
-        "external", "fallbacks", "id", "isolates", "layers", "max_output_tokens", "metrics", "name", "name_lines",
-        "plan", "prefixes", "price", "provider", "rates", "rename", "speaks_anthropic", "target", "task", "timeouts",
-        "upstream_name", "weight",
+        "adapter", "answer", "answer_alone", "auto", "capabilities", "context_window", "continuous_usage", "created",
+        "endpoints", "external", "fallbacks", "id", "isolates", "layers", "max_output_tokens", "metrics", "name",
+        "name_lines", "plan", "prefixes", "price", "provider", "rates", "rename", "speaks_anthropic", "target", "task",
+        "timeouts", "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,8 @@ class ServedModel:
         self.name_lines = b"x-capstan-model: %b\r\n" % name.encode()
         """The header that names it in answers."""
         self.upstream_name = upstream_name
+        self.adapter = "" if upstream_name == entry.upstreamName else upstream_name
+        """The name of the LoRA adapter in its engine; empty for the model itself."""
         self.continuous_usage = entry.continuousUsage
         """Whether its engine can tell its usage with every chunk of a stream."""
         self.isolates = entry.tenantSalt

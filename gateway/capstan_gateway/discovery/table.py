@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from capstan_contract.config import Backend, ExternalBackend, ModelEntry, ServiceBackend, StaticBackend
+from capstan_contract.names import WORKER_PORT
 from capstan_gateway.discovery.slices import Address, ServicePort
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.upstream.port import Endpoint
@@ -19,6 +20,8 @@ class _Plan:
     service: ServicePort | None
     fixed: tuple[Endpoint, ...]
     """Without a Service: the endpoints that the backend names itself."""
+    kv_events: bool
+    """Whether the workers of a Service's pods tell which blocks of prompts their engines hold."""
 
 
 class Draft:
@@ -58,6 +61,8 @@ class EndpointTable:
         self._identities: dict[str, tuple[object, ...]] = {}
         self._services: dict[ServicePort, set[str]] = {}
         self._keys: dict[str, ServicePort] = {}
+        self._kv_events: set[str] = set()
+        """Models of Services whose workers tell which blocks of prompts their engines hold."""
 
     def draft(self) -> Draft:
         """Begin to prepare another config."""
@@ -75,8 +80,9 @@ class EndpointTable:
         if found is None or self._identities[entry.id] != identity:
             found = self._make_set()
         if isinstance(backend, ServiceBackend):
-            return _Plan(found, identity, service_port(backend), ())
-        return _Plan(found, identity, None, tuple(fixed_endpoints(entry.id, backend, region=self._region)))
+            return _Plan(found, identity, service_port(backend), (), entry.kvEvents)
+        fixed = fixed_endpoints(entry.id, backend, region=self._region, kv_events=entry.kvEvents)
+        return _Plan(found, identity, None, tuple(fixed), False)
 
     def adopt(self, plans: Mapping[str, _Plan], model_ids: Set[str]) -> None:
         """Let models have what was planned, and forget every model that is not one of these.
@@ -101,7 +107,9 @@ class EndpointTable:
         else:
             self._services.setdefault(plan.service, set()).add(model_id)
             self._keys[model_id] = plan.service
-            plan.endpoints.replace(_endpoint(model_id, address) for address in self._discovered(plan.service))
+            if plan.kv_events:
+                self._kv_events.add(model_id)
+            plan.endpoints.replace(self._endpoints(model_id, self._discovered(plan.service)))
         if former is not None and former is not plan.endpoints:
             former.replace(())
 
@@ -109,14 +117,19 @@ class EndpointTable:
         """The cluster says that these are the ready addresses of a Service's port."""
         addresses = tuple(found)
         for model_id in self._services.get(key, ()):
-            self._sets[model_id].replace(_endpoint(model_id, address) for address in addresses)
+            self._sets[model_id].replace(self._endpoints(model_id, addresses))
 
     def service_changed(self, namespace: str, service: str) -> None:
         """The addresses of this Service may be other ones now."""
         for key in [key for key in self._services if (key.namespace, key.service) == (namespace, service)]:
             self.discovered(key, self._discovered(key))
 
+    def _endpoints(self, model_id: str, addresses: Iterable[Address]) -> list[Endpoint]:
+        kv_events = model_id in self._kv_events
+        return [_endpoint(model_id, address, kv_events=kv_events) for address in addresses]
+
     def _forget(self, model_id: str) -> None:
+        self._kv_events.discard(model_id)
         key = self._keys.pop(model_id, None)
         if key is None:
             return
@@ -130,18 +143,24 @@ def service_port(backend: ServiceBackend) -> ServicePort:
     return ServicePort(backend.namespace, backend.service, backend.portName)
 
 
-def _endpoint(model_id: str, address: Address) -> Endpoint:
+def _endpoint(model_id: str, address: Address, *, kv_events: bool = False) -> Endpoint:
     host = f"[{address.host}]" if ":" in address.host else address.host
     return Endpoint(
         id=f"{model_id}@{host}:{address.port}", host=address.host, port=address.port, base_path=b"/v1",
         template=address.template,
+        worker=Endpoint(f"worker@{host}:{WORKER_PORT}", address.host, WORKER_PORT) if kv_events else None,
     )  # fmt: skip
 
 
-def fixed_endpoints(model_id: str, backend: Backend, *, region: str = "") -> list[Endpoint]:
-    """The endpoints of a backend that names its addresses itself; those of `region` come before their equals."""
+def fixed_endpoints(model_id: str, backend: Backend, *, region: str = "", kv_events: bool = False) -> list[Endpoint]:
+    """The endpoints of a backend that names its addresses itself; those of `region` come before their equals.
+
+    With `kv_events` the workers are named of those of which the backend says where they are.
+    """
     if isinstance(backend, StaticBackend):
-        return [endpoint_at(model_id, url, base_path="/v1") for url in backend.urls]
+        workers = {url: endpoint_at("worker", worker) for url, worker in (backend.workers if kv_events else {}).items()}
+        found = [(endpoint_at(model_id, url, base_path="/v1"), workers.get(url)) for url in backend.urls]
+        return [endpoint if worker is None else replace(endpoint, worker=worker) for endpoint, worker in found]
     if isinstance(backend, ExternalBackend):
         return hosted_endpoints(model_id, backend, region)
     return []

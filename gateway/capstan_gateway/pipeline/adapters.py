@@ -237,6 +237,12 @@ class _PromptTokenized(_ChatTokenized):
         return to_json(to_engine({"prompt": prompt}, model.upstream_name))
 
 
+class _PromptAsTokens(_PromptTokenized):
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - one signature
+        engine_count(body)
+        return body, None
+
+
 class _TranslatedMessages(_TellsAsMessages):
     path = b"/messages"
     native = False
@@ -310,6 +316,8 @@ CHAT_TOKENIZED: Final = _ChatTokenized()
 """An engine's `/tokenize` for `/v1/messages/count_tokens`."""
 PROMPT_TOKENIZED: Final = _PromptTokenized()
 """The same for any request that `is_countable`, for the gateway's own use."""
+PROMPT_AS_TOKENS: Final = _PromptAsTokens()
+"""The same, for the tokens themselves."""
 _TOKENIZED: Final = _Tokenized()
 _TOKENIZED_BY_PROVIDER: Final = _TokenizedByProvider()
 _TRANSLATED_MESSAGES: Final = _TranslatedMessages()

@@ -35,11 +35,12 @@ from capstan_gateway.pipeline.leftover import FirstFrames, Leftover
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import COUNT_PATH, TOKENIZE_PATH, Request
-from capstan_gateway.pipeline.salt import salt_for
+from capstan_gateway.pipeline.salt import SALT, salt_for
 from capstan_gateway.pipeline.settle import settle, settle_lost, settle_nonsense, settle_stream_later, settle_whole
 from capstan_gateway.pipeline.whose import with_verified_user
 from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
+from capstan_gateway.routing.held_blocks import PromptBlocks
 from capstan_gateway.routing.port import Call, DispatchedResponse
 from capstan_gateway.routing.unroutable import NoEndpoint, RoutingError
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
@@ -107,6 +108,8 @@ async def call_model(
     else:
         body = await beside(deps.executor, partial(_body, sent, model, adapter, continuous, salt))
     call = _call(deps, model, ask, adapter, body, continuous)
+    if model.endpoints.held is not None and adapter is None:
+        call.prompt = await _prompt(deps, ask, model, len(body), salt)
     dispatcher, stats = deps.dispatcher, ask.stats
     billed = adapter is None or adapter.billed
     before = len(stats.tried)
@@ -227,7 +230,7 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
     # NB: what is not so by default is set where it applies: most requests need little of it.
     if not is_repeatable(request, native=adapter is not None and adapter.native):
         call.repeatable = False
-    if len(model.endpoints.states) > 1:
+    if len(model.endpoints.states) > 1 and (adapter is None or adapter.billed):
         call.affinity = _affinity(ask, model)
     if model.external:
         call.hosted = True
@@ -247,6 +250,14 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
         call.whole_bytes = MAX_ANSWER_BYTES
         call.memory = ask.memory
     return call
+
+
+async def _prompt(deps: Deps, ask: Ask, model: ServedModel, size: int, salt: str) -> PromptBlocks | None:
+    """Give the blocks of its prompt, to find who holds them; None where there is nobody to choose from."""
+    if deps.prompts is None or len(model.endpoints.states) < 2:
+        return None
+    said = salt or ask.request.document.get(SALT)
+    return await deps.prompts.blocks_of(ask, model, size=size, salt=said if isinstance(said, str) else "")
 
 
 def _keyed(ask: Ask, deps: Deps, model: ServedModel) -> Callable[[Endpoint], Headers | None]:

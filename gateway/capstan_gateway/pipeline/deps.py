@@ -1,15 +1,18 @@
 """What the stages need of the process. Made once, passed to every stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from capstan_gateway.config.credentials import Credentials
+from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.images.fetch import ImageFetcher
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.estimates import MeanOutputs
+from capstan_gateway.routing.held_blocks import PromptBlocks
 from capstan_gateway.routing.port import DispatchPort
 from capstan_gateway.selection.route_memory import RouteMemory
 from capstan_gateway.stores.responses import ResponseStore
@@ -17,7 +20,7 @@ from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.telemetry.requestlog import RequestLog
 from capstan_gateway.telemetry.tenants import TenantMetrics
 from capstan_gateway.telemetry.usage_counts import UsageCounts
-from capstan_gateway.tokens.counter import NO_COUNTERS, Counters
+from capstan_gateway.tokens.counter import NO_COUNTERS, Counters, PromptCounter
 from capstan_gateway.upstream.port import UpstreamClient
 
 
@@ -31,6 +34,29 @@ class Outside:
     """By http: in private networks only."""
     hosts: tuple[str, ...] = ()
     """Those that policies of namespaces may name, as `--policy-hosts` has them; without any they may name all."""
+
+
+class BlocksOfPrompts(Protocol):
+    """Who knows the blocks of prompts; `pipeline.prompt_blocks.Prompts` is one."""
+
+    async def blocks_of(self, ask: Any, model: ServedModel, *, size: int, salt: str) -> PromptBlocks | None:
+        """Give the blocks of a prompt as the model's engines name them to their workers; None where nobody knows them.
+
+        `size` is how many bytes are sent of it, `salt` the `cache_salt` that goes with it. It never raises but when it
+        is cancelled, and is bounded in time.
+        """
+        ...
+
+    async def made_here(self, ask: Any, model: ServedModel, counter: PromptCounter) -> Sequence[int] | None:
+        """Give the tokens that the model's tokenizer makes of a prompt; None where it cannot tell, or is too busy."""
+        ...
+
+    async def ask_engine(self, ask: Any, model: ServedModel) -> Sequence[int] | None:
+        """Give the tokens that a model's engine makes of a prompt that is text; None where it does not tell them.
+
+        Raises RoutingError, UpstreamError or GatewayError.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +97,8 @@ class Deps:
     """Asks the services that policies name by a URL."""
     counters: Counters = NO_COUNTERS
     """Count prompts exactly, of models whose tokenizer is here."""
+    prompts: BlocksOfPrompts | None = None
+    """Knows the blocks of prompts, of models whose engines tell which they hold; None: nobody does."""
     counting: Threads = field(default_factory=lambda: Threads("counting"))
     """A thread of its own for that, where a request waits to be decided."""
     tokenizing: Threads = field(default_factory=lambda: Threads("tokenizing"))

@@ -86,6 +86,21 @@ class SharedHeads:
                 key = block if whole else None
         return key
 
+    def shared(self, head: str, endpoints: int) -> int:
+        """Give how many characters of a beginning are shared by so many requests that every endpoint has them soon.
+
+        It counts nothing: `key` does, of the same prompt.
+        """
+        shared = seen = 0
+        for block, whole in _chain(head):
+            known = self._heads.get(block) if whole else None
+            if known is None or (known.count >> (self._era - known.era)) * endpoints <= self._total:
+                break
+            seen += BLOCK_CHARS
+            if known.forks:
+                shared = seen
+        return shared
+
     def _count_request(self) -> None:
         self._total += 1
         if self._total >= RECENT:
@@ -119,6 +134,14 @@ def affinity_key(
     if session:
         return _hash("session", session[:MAX_KEY_CHARS], whose)
     return heads.key(prompt_head(document, BLOCK_CHARS * MAX_BLOCKS), endpoints)
+
+
+def shared_chars(document: Mapping[str, Any], heads: SharedHeads, *, endpoints: int, session: str = "") -> int:
+    """Give how many characters of a prompt's beginning too many requests share; call it behind `affinity_key`."""
+    head = prompt_head(document, BLOCK_CHARS * MAX_BLOCKS)
+    if session or document.get("prompt_cache_key"):
+        heads.key(head, endpoints)  # Its key was what the client says: the beginning is not counted yet.
+    return heads.shared(head, endpoints)
 
 
 def _chain(head: str) -> Iterator[tuple[bytes, bool]]:

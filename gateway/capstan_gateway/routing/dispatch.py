@@ -14,7 +14,7 @@ the same turn of the loop or so. What follows from which failure is said in `ver
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -24,6 +24,8 @@ from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatched import Answer
 from capstan_gateway.routing.hedge import Hedging
+from capstan_gateway.routing.held_blocks import PromptBlocks
+from capstan_gateway.routing.least_work import Wanted, least_work
 from capstan_gateway.routing.opened import open_answer
 from capstan_gateway.routing.picker import pick
 from capstan_gateway.routing.port import Call, DispatchedResponse
@@ -107,6 +109,8 @@ class Dispatcher:
                     state: EndpointState | None = states[0]
                 elif endpoints.tiered:
                     state = pick_by_tier(states, now, self._rng, excluded=excluded, affinity=call.affinity)
+                elif call.prompt is not None:
+                    state = self._by_work(call, call.prompt, states, now, excluded)
                 else:
                     holder = None if call.affinity is None else endpoints.sessions.holder(call.affinity)
                     state = pick(states, now, self._rng, excluded=excluded, affinity=call.affinity, holder=holder)
@@ -140,6 +144,24 @@ class Dispatcher:
         finally:
             if progress is not None:
                 progress.error = None  # Its traceback holds this frame.
+
+    def _by_work(
+        self,
+        call: Call,
+        prompt: PromptBlocks,
+        states: Sequence[EndpointState],
+        now: float,
+        excluded: frozenset[EndpointState],
+    ) -> EndpointState | None:
+        """Pick by what endpoints hold of the prompt, and note where it goes."""
+        endpoints, key = call.endpoints, call.affinity
+        held = {} if endpoints.held is None else endpoints.held.held(prompt, now)
+        holder, tokens = (None, 0) if key is None else endpoints.sessions.found(key)
+        wanted = Wanted(prompt.tokens, held, prompt.shared, key, holder, tokens)
+        state = least_work(states, now, self._rng, wanted, excluded)
+        if state is not None and endpoints.held is not None:
+            endpoints.held.chosen(state.endpoint.id, prompt, held, now)
+        return state
 
     def again(self, call: Call, answer: DispatchedResponse, error: BaseException) -> bool:
         """End an answer that turned out to be none; say whether to dispatch once more; see `port.DispatchPort`."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from capstan_gateway.routing.affinity import SharedHeads
 from capstan_gateway.routing.firstbytes import FirstBytes
+from capstan_gateway.routing.held_blocks import HeldBlocks
 from capstan_gateway.routing.registry import EndpointRegistry, EndpointState
 from capstan_gateway.routing.sessions import Sessions
 from capstan_gateway.upstream.port import Endpoint
@@ -24,6 +25,7 @@ class EndpointSet:
         "contents",
         "first_bytes",
         "heads",
+        "held",
         "max_waiting",
         "sessions",
         "states",
@@ -44,7 +46,9 @@ class EndpointSet:
         self.heads = SharedHeads()
         """Which beginnings of prompts many requests to the model share."""
         self.sessions = Sessions()
-        """Which of them has which conversation in its cache."""
+        """Which of them has which conversation in its cache, as far as it can be told from what was sent."""
+        self.held: HeldBlocks | None = None
+        """Which of them holds which blocks of prompts, as they tell themselves; None where they do not."""
         self.version = 0
         self.states: tuple[EndpointState, ...] = ()
         self.contents: str | None = None

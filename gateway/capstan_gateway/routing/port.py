@@ -19,6 +19,7 @@ from capstan_gateway.headers import Header
 from capstan_gateway.memory import Share
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.held_blocks import PromptBlocks
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_NOTES: Final = 20
@@ -61,6 +62,8 @@ class Call:
     """In place of `headers`, for endpoints that want different ones; an endpoint that gets None is not used."""
     affinity: bytes | None = None
     """Requests with the same key prefer the same endpoint; see routing.affinity."""
+    prompt: PromptBlocks | None = None
+    """The blocks of its prompt, where endpoints tell which they hold: it prefers those; see routing.least_work."""
     repeatable: bool = True
     """Whether it may be sent twice. False for what has side effects: sent once, it is neither retried nor hedged."""
     first_token_seconds: float = 120.0

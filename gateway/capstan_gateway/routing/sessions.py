@@ -43,6 +43,10 @@ class Sessions:
         found = self._holders.get(key)
         return None if found is None else found[0]
 
+    def found(self, key: bytes) -> tuple[str | None, int]:
+        """Give the holder of a conversation, and how many tokens it had at its last turn there; None and 0 as above."""
+        return self._holders.get(key, (None, 0))
+
     def note(self, key: bytes, endpoint_id: str, tokens: int) -> None:
         """An endpoint answers a turn of this conversation, which has so many tokens by now."""
         self._forget(key)

@@ -259,6 +259,24 @@ class Metrics(Collector):
             "gauge", "llm_kv_cache_hit_ratio",
             "Share of the prompts' tokens that engines had in their prefix caches, in the last five minutes.", model,
         )  # fmt: skip
+        self.kv_event_streams = NumberFamily(
+            "gauge", "gateway_kv_event_streams", "Endpoints that have told which blocks of prompts they hold.", model
+        )
+        self.kv_blocks = NumberFamily(
+            "gauge", "gateway_kv_blocks_held", "Blocks of prompts that endpoints hold, as they tell.", model
+        )
+        self.kv_decisions = NumberFamily(
+            "counter", "gateway_kv_decisions_total",
+            "Requests to models whose endpoints tell which blocks they hold, by what was known of the prompt.",
+            ("model", "by"),
+        )  # fmt: skip
+        self.kv_prompt_tokens = NumberFamily(
+            "counter", "gateway_kv_prompt_tokens_total", "Tokens of the prompts whose blocks were known.", model
+        )
+        self.kv_expected_hits = NumberFamily(
+            "counter", "gateway_kv_expected_hit_tokens_total",
+            "Of these, tokens that the endpoint held to which they were sent.", model,
+        )  # fmt: skip
         self.tasks = NumberFamily("gauge", "gateway_asyncio_tasks", "Tasks of the event loop.")
         self.families = [item for item in vars(self).values() if isinstance(item, NumberFamily | HistogramFamily)]
         self.before_collect: list[Callable[[], None]] = []

@@ -36,6 +36,8 @@ class Endpoint:
     """Name of the file with the key that this endpoint wants."""
     template: str = ""
     """The ReplicaSet whose pod it is: two of one run the same; empty where nobody knows."""
+    worker: "Endpoint | None" = None
+    """Who tells which blocks of prompts its engine holds (`capstan_contract.kv_events`); None: nobody does."""
 
 
 class Sending(Protocol):

@@ -11,8 +11,9 @@ from capstan_contract.config import (
     ServiceBackend,
     StaticBackend,
 )
+from capstan_contract.names import WORKER_PORT
 from capstan_gateway.discovery.slices import Address
-from capstan_gateway.discovery.table import EndpointTable
+from capstan_gateway.discovery.table import EndpointTable, service_port
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 
@@ -128,3 +129,36 @@ def test_the_password_of_a_url_is_in_no_id() -> None:
     """Ids of endpoints are in the log."""
     [endpoints] = _take(_table(), _engine("http://user:secret@10.0.0.1:8000"))
     assert [endpoint.id for endpoint in endpoints.endpoints] == ["ns/a@10.0.0.1:8000"]
+
+
+def _workers(endpoints: EndpointSet) -> list[tuple[str, int] | None]:
+    workers = [endpoint.worker for endpoint in endpoints.endpoints]
+    return [None if worker is None else (worker.host, worker.port) for worker in workers]
+
+
+def test_the_workers_of_fixed_addresses_are_where_the_config_says() -> None:
+    """Only of a model whose workers tell, and only of the engines of which it says so."""
+    urls = ("http://10.0.0.1:8000", "http://10.0.0.2:8000")
+    entry = _entry(StaticBackend(urls=urls, workers={urls[1]: "http://10.0.0.2:9001"}))
+    table = _table()
+    [endpoints] = _take(table, entry)
+    ids = [endpoint.id for endpoint in endpoints.endpoints]
+    assert _workers(endpoints) == [None, None]
+    _take(table, entry.model_copy(update={"kvEvents": True}))
+    assert _workers(endpoints) == [None, ("10.0.0.2", 9001)]
+    assert [endpoint.id for endpoint in endpoints.endpoints] == ids
+
+
+def test_the_workers_of_a_service_are_on_their_port_of_its_pods() -> None:
+    """Of pods that come later, too, and no longer when the model's workers do not tell any more."""
+    entry = _entry(ServiceBackend(namespace="ns", service="a", portName="http"))
+    key = service_port(entry.backend)  # type: ignore[arg-type]
+    known = [Address("10.0.0.1", 8000)]
+    registry = EndpointRegistry()
+    table = EndpointTable(lambda: EndpointSet(registry), lambda _: known)
+    [endpoints] = _take(table, entry.model_copy(update={"kvEvents": True}))
+    assert _workers(endpoints) == [("10.0.0.1", WORKER_PORT)]
+    table.discovered(key, [*known, Address("fd00::1", 8000)])
+    assert _workers(endpoints) == [("10.0.0.1", WORKER_PORT), ("fd00::1", WORKER_PORT)]
+    _take(table, entry)
+    assert _workers(endpoints) == [None]

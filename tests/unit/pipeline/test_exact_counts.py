@@ -38,7 +38,7 @@ class World:
         self.counter = Counter()
         self.counting = Threads("counting", queued=queued)
         self.by: list[str] = []
-        endpoints = SimpleNamespace(states=(1,), lacks=lambda *_: False)
+        endpoints = SimpleNamespace(states=(1,), held=None, lacks=lambda *_: False)
         self.model: Any = SimpleNamespace(
             id="m", upstream_name="m", plan=None, external=False, endpoints=endpoints, layers=()
         )

@@ -168,6 +168,11 @@ class ExactCounts:
         if counter is None:
             return NOBODY, None, names
         try:
+            if model.endpoints.held is not None and self._deps.prompts is not None:
+                # It will be asked which engine has them: no prompt is made into tokens twice.
+                tokens = await self._deps.prompts.made_here(ask, model, counter)
+                if tokens is not None:
+                    return counter.kind, len(tokens), names
             return counter.kind, await self._deps.counting.run(counter.count, document), names
         except Busy:
             return NOBODY, None, names  # The engine is not worse than nobody.
@@ -186,6 +191,9 @@ async def ask_engine(deps: Deps, ask: Ask, model: ServedModel) -> int | None:
 
     Raises RoutingError, UpstreamError or GatewayError.
     """
+    if model.endpoints.held is not None and deps.prompts is not None:
+        tokens = await deps.prompts.ask_engine(ask, model)
+        return None if tokens is None else len(tokens)
     document = {name: value for name, value in ask.request.document.items() if name not in ("stream", "stream_options")}
     child = ask.fork(ask.request.rewritten(document), settles=True)
     child.may_wait = False
