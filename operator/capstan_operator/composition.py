@@ -19,6 +19,7 @@ from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.api_keys import GatewayKeys
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSecret
+from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
@@ -116,6 +117,7 @@ class Runtime:
         self.credentials = CredentialStore(
             kube, settings, on_change=lambda keys: self.gateway.credentials_changed(keys), metrics=metrics
         )
+        self.prompts = PromptSources(kube, on_change=self._prompts_changed)
         self.api_keys = ApiKeys(kube, namespace=settings.build.install_namespace)
         self.gateway = GatewayConfigReconciler(
             kube,
@@ -130,6 +132,7 @@ class Runtime:
             keys=GatewayKeys(self.api_keys, metrics=metrics, tell=self.tell_of_secret),
             policies=policy_list,
             wake_policy=self.policies.wake,
+            prompts=self.prompts,
         )
         tallies = (
             UsageTally(),
@@ -165,6 +168,7 @@ class Runtime:
             wake=self.models.wake,
             metrics=metrics,
             adopter=self.adopter,
+            prompts=self.prompts,
         )
         self.resync = Resync(
             interval=settings.resync_seconds,
@@ -208,6 +212,11 @@ class Runtime:
         self.heartbeat = Heartbeat()
         self.upkeep = Upkeep(is_busy=lambda: bool(self.models.core.depth or self.models.core.running))
         self._bind_metrics()
+
+    def _prompts_changed(self, models: frozenset[ObjectKey]) -> None:
+        self.wake_config()
+        for key in sorted(models):
+            self.models.wake(key)
 
     def wake_config(self) -> None:
         """Ask for a run of the config lane."""
@@ -260,6 +269,7 @@ class Runtime:
             "API keys": self.keys.run(self._prepare_keys, batches=2, batch_size=1, deadline=CONFIG_SECONDS),
             "watch of API keys": self.key_supervisor.run(),
             "credentials": self.credentials.run(),
+            "prompts": self.prompts.run(),
             "privacy key": self.privacy_key.run(),
             "admin key": self.admin_key.run(),
             "events": self.events.run(),

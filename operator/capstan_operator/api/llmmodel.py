@@ -1,7 +1,7 @@
 """LLMModel: one model that is served, on GPUs of this cluster, by a hosted API or by other LLMModels."""
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -334,13 +334,34 @@ class AdapterSpec(Part):
     rules: ClassVar[tuple[Rule, ...]] = sources.ADAPTER
 
 
+MOST_PROMPT_CHARACTERS: Final = 32768
+"""Of one shared prompt."""
+
+
+class PromptSource(Part):
+    """Where the text of a shared prompt is."""
+
+    configMapKeyRef: ConfigMapKeyRef
+    """A ConfigMap's key. It is read again about every half minute."""
+
+
 class Prefix(Part):
     """A shared start of prompts that every replica computes before it becomes ready."""
 
     name: ObjectName
     """Name of the prefix in this LLMModel."""
-    system: Annotated[str, StringConstraints(min_length=1, max_length=32768)]
+    system: Annotated[str, StringConstraints(min_length=1, max_length=MOST_PROMPT_CHARACTERS)] | None = None
     """The system message (for task completion: the beginning of the prompt)."""
+    systemFrom: PromptSource | None = None
+    """Take it from a ConfigMap of the namespace, which several LLMModels may share: at most 32768 characters."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="has(self.system) != has(self.systemFrom)",
+            message="must have exactly one of `system` and `systemFrom`",
+            holds=lambda self: (self.system is None) != (self.systemFrom is None),
+        ),
+    )
 
 
 # NB: put together out here, because in the class `scaling` and `serving` are fields.
@@ -415,6 +436,11 @@ class LLMModelSpec(Part):
         release that does not know the field would then find each of them faulty.
         """
         return self.rollout or RolloutSpec()
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The texts of the prefixes by name: those in the spec, and those that were read from ConfigMaps."""
+        return {prefix.name: prefix.system for prefix in self.prefixes if prefix.system is not None}
 
     @property
     def has_engine(self) -> bool:

@@ -19,6 +19,7 @@ from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.manifests.collect import Manifests, load_manifests
 from capstan_operator.manifests.documents import Severity
+from capstan_operator.manifests.prompts import with_prompts
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import Settings, load_settings
 from capstan_process.settings import SettingsError
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the objects, and warnings beside them; print only what is wrong, and give 1, when something is."""
-    manifests = load_manifests(arguments.paths, namespace=arguments.namespace)
+    manifests = with_prompts(load_manifests(arguments.paths, namespace=arguments.namespace))
     try:
         settings = load_settings()
     except SettingsError as error:

@@ -15,8 +15,8 @@ MOST_BYTES: Final = 32 * 1024
 def named_prefixes(spec: LLMModelSpec) -> tuple[PromptPrefix, ...]:
     """Give the prompts that requests may name, in the order of the manifest; one that does not fit is left out."""
     found, left = [], MOST_BYTES
-    for prefix in spec.prefixes:
-        entry = PromptPrefix(name=prefix.name, system=prefix.system)
+    for name, text in spec.prompts.items():
+        entry = PromptPrefix(name=name, system=text)
         size = len(canonical(entry.model_dump(mode="json")))
         if size <= left:
             found.append(entry)
@@ -31,6 +31,6 @@ def find_prefix_doubts(spec: LLMModelSpec) -> Iterator[Fault]:
         yield Fault("spec.prefixes", "can be named, and are not kept warm: `engine.kvCache.prefixCaching` is false")
     named = {prefix.name for prefix in named_prefixes(spec)}
     for index, prefix in enumerate(spec.prefixes):
-        if prefix.name not in named:
+        if prefix.system is not None and prefix.name not in named:
             message = f"is kept warm, and requests cannot name it: of all prompts of a model {MOST_BYTES} bytes fit"
             yield Fault(f"spec.prefixes[{index}].system", message)

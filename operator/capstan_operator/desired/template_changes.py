@@ -4,6 +4,7 @@ The template follows from the spec, from the settings of the install (images, ho
 operator's own code. Only a change of the spec is the user's wish for new pods, and rolls at once. The others concern
 every model of a cluster at the same moment:
 
+    prompts    of `prefixes[].systemFrom`: like a change of the spec, which is all that says where they are
     settings   adopted one after the other (`desired/adoption.py`), or with the next change of the spec
     code       adopted with the next change of the spec or of the settings: a release whose images stay pinned restarts
                nothing
@@ -20,7 +21,7 @@ from capstan_contract.names import GROUP
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.desired.diff import digest
-from capstan_operator.desired.pod import ENGINE_CONTAINER, WORKER_CONTAINER
+from capstan_operator.desired.pod import ENGINE_CONTAINER, PREFIXES_ANNOTATION, WORKER_CONTAINER
 from capstan_operator.desired.pods import template_hash
 from capstan_operator.desired.revisions import find_revision, generation_of, template_of
 from capstan_operator.desired.snapshot import PodHash
@@ -117,12 +118,21 @@ def find_cause(model: Model, spec_hash: str, *, built: Manifest, live: Manifest,
         is_same = model.status.get("observedGeneration") == model.generation
     else:
         is_same = known == spec_hash or (revision is not None and generation_of(revision) == model.generation)
-    if not is_same:
+    if not is_same or _are_other_prompts(model.spec, built, live):
         return Cause.SPEC
     ours, theirs = _settings_in(built), _settings_in(live["spec"].get("template") or {})
     # NB: only what both say: the API server fills in what is left out, and so one of the two may say more.
     both = [key for key in ours.keys() & theirs.keys() if ours[key] is not None and theirs[key] is not None]
     return Cause.SETTINGS if any(ours[key] != theirs[key] for key in both) else Cause.CODE
+
+
+def _are_other_prompts(spec: LLMModelSpec | None, built: Manifest, live: Manifest) -> bool:
+    """Say whether a ConfigMap of the model has another prompt than its pods: no generation tells of that."""
+    if spec is None or not any(prefix.systemFrom for prefix in spec.prefixes):
+        return False
+    present = live["spec"].get("template") or {}
+    found = [(one.get("metadata") or {}).get("annotations") or {} for one in (built, present)]
+    return bool(found[0].get(PREFIXES_ANNOTATION) != found[1].get(PREFIXES_ANNOTATION))
 
 
 def hash_of_spec(spec: LLMModelSpec) -> str:

@@ -108,7 +108,7 @@ def exclusive_claim(model: Model, claims: Mapping[ObjectKey, Manifest]) -> str |
 
 def prefixes_json(spec: LLMModelSpec) -> str:
     """Give the file with the prefixes that the worker warms up."""
-    prefixes = [{"name": prefix.name, "system": prefix.system} for prefix in spec.prefixes]
+    prefixes = [{"name": name, "system": text} for name, text in spec.prompts.items()]
     return json.dumps(prefixes, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -23,8 +23,10 @@ from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.policy_kinds import key_of_policy
 from capstan_operator.desired.prices import NO_PRICES, prices_in_force
+from capstan_operator.desired.prompts import last_of_entry, prompt_keys
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable
+from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.errors import Forbidden, NotFound
 from capstan_operator.kube.port import KubePort
@@ -82,9 +84,17 @@ class Proposer:
     """Compiles again and again; one call at a time."""
 
     def __init__(
-        self, kube: KubePort, writer: ConfigWriter, settings: Settings, *, metrics: Metrics, tell: Tell
+        self,
+        kube: KubePort,
+        writer: ConfigWriter,
+        settings: Settings,
+        *,
+        metrics: Metrics,
+        tell: Tell,
+        prompts: PromptSources | None = None,
     ) -> None:
         self._kube = kube
+        self._prompts = prompts or PromptSources(kube)
         self._writer = writer
         self._settings = settings
         self._rules = NameRules.from_settings(settings)
@@ -110,6 +120,7 @@ class Proposer:
         live = await self._look(listed)
         await self._doubt(live, listed)
         await self._doubt_policies(live, policies)
+        listed = await self._with_prompts(listed, live)
         self._prices = await self._price_tables.load(lambda: prices_in_force(live.entries.values(), listed.models))
         listed_all = Listed(listed, policies)
         proposal = await asyncio.to_thread(self._compile, listed_all, live)
@@ -121,6 +132,16 @@ class Proposer:
         self._metrics.config_held.set(len(self._held))
         self._tell_hold(proposal.hold)
         return proposal
+
+    async def _with_prompts(self, listed: AllModels, live: LiveConfig) -> AllModels:
+        """Give the models with the prompts that they have in ConfigMaps."""
+        naming = [one for one in listed.models if prompt_keys(one)]
+        await self._prompts.want(naming)
+        if not naming:
+            return listed
+        last = live.entries
+        models = [self._prompts.fill(one, last_of_entry(last.get(str(one.key)))).model for one in listed.models]
+        return replace(listed, models=models)
 
     async def _with_hold(self, proposal: Proposal, hold: Hold, listed: Listed, live: LiveConfig) -> Proposal:
         """Give the config in which the live entries stay, unless a person has said that they are to go."""

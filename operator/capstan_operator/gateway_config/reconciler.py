@@ -25,6 +25,7 @@ from capstan_operator.gateway_config.api_keys import GatewayKeys, only_known
 from capstan_operator.gateway_config.credential_rules import Owner
 from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.ledger import UNKNOWN, Recorded, Records, records_of_written
+from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.proposal import Proposal, Proposer, Tell
 from capstan_operator.gateway_config.writer import ConfigWriter
 from capstan_operator.kube.port import KubePort
@@ -164,6 +165,7 @@ class GatewayConfigReconciler:
         keys: GatewayKeys | None = None,
         policies: PolicyList | None = None,
         wake_policy: Callable[[PolicyKey], None] = lambda _: None,
+        prompts: PromptSources | None = None,
     ) -> None:
         self.state = GatewayState()
         self._loader = loader
@@ -173,7 +175,7 @@ class GatewayConfigReconciler:
         self._keys = keys or GatewayKeys(ApiKeys(kube, namespace=settings.build.install_namespace), metrics=metrics)
         # NB: what is written last must have the keys that are known last, whichever lane writes it.
         self._turn = asyncio.Lock()
-        self._proposer = Proposer(kube, self._writer, settings, metrics=metrics, tell=tell)
+        self._proposer = Proposer(kube, self._writer, settings, metrics=metrics, tell=tell, prompts=prompts)
         self._credentials = credentials
         self._acknowledger = acknowledger
         self._wake = wake

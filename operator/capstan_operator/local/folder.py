@@ -1,6 +1,6 @@
 """The folder of manifests: what it says now, and of a file that is wrong, what it said when it was right last."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from capstan_operator.desired.policy_kinds import find_policy_faults
 from capstan_operator.manifests.collect import collect
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity
 from capstan_operator.manifests.judge import find_resource_faults
+from capstan_operator.manifests.prompts import notices_of_used, with_prompts
 from capstan_operator.manifests.reading import SUFFIXES, parse_text, read_texts
+from capstan_operator.resources.resource import ObjectKey
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,18 @@ class Folder:
             documents += found
         self._good = good
         collected = collect(documents)
+        used = notices_of_used(collected)
+        collected = with_prompts(collected, last=self._prompts_of)
+        diagnostics = [one for one in diagnostics if one not in used]
         diagnostics += [diagnostic for diagnostic in collected.diagnostics if diagnostic not in diagnostics]
         self._models = tuple(model for model in collected.models.values() if not find_faults(model))
         self._policies = tuple(policy for policy in collected.policies.values() if not find_policy_faults(policy))
         return Reading(self._models, tuple(self._news(diagnostics)), self._policies)
+
+    def _prompts_of(self, key: ObjectKey) -> Mapping[str, str]:
+        """Give the prompts that were in force of a model: one that is away stays as it was."""
+        specs = (model.spec for model in self._models if model.key == key)
+        return next((spec.prompts for spec in specs if spec is not None), {})
 
     def _news(self, diagnostics: list[Diagnostic]) -> Iterator[tuple[str, str]]:
         told = frozenset(str(diagnostic) for diagnostic in diagnostics)

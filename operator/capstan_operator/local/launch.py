@@ -86,7 +86,7 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
     engine = spec.engine.type
     # A variable whose value is in a Secret or a ConfigMap keeps the value that it has in Capstan's own environment.
     environment = tuple((variable.name, variable.value) for variable in spec.engine.env if variable.value is not None)
-    prefixes = tuple((prefix.name, prefix.system) for prefix in spec.prefixes)
+    prefixes = tuple(spec.prompts.items())
     common = {
         "engine": engine,
         "model": model.key.name,

@@ -115,8 +115,13 @@ def _kind_of(document: Document, kinds: Sequence[Kind[Any]]) -> Kind[Any] | Diag
     if version != API_VERSION and (str(version).startswith(f"{GROUP}/") or means_ours):
         return about(document, f"must be {API_VERSION}", "apiVersion")
     if version != API_VERSION:
-        return about(document, "is not a resource of Capstan; passed over", severity=Severity.NOTICE)
+        return passed_over(document)
     return known.get(str(name)) or about(document, f"must be {' or '.join(known)}", "kind")
+
+
+def passed_over(document: Document) -> Diagnostic:
+    """Say of an object of another API group that nobody looks at it."""
+    return about(document, "is not a resource of Capstan; passed over", severity=Severity.NOTICE)
 
 
 def _is_slip(version: str) -> bool:

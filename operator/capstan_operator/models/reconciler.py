@@ -6,7 +6,7 @@ of is shown as Ready=Unknown.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
@@ -18,11 +18,14 @@ from capstan_operator.desired.adoption import rollout_state
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.model import build_model, is_template_changing, live_deployment
 from capstan_operator.desired.pods import template_hash
+from capstan_operator.desired.prompts import Filled, last_of_children, prompt_keys
 from capstan_operator.desired.shortage import asks_for_nodes
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel, Pending
+from capstan_operator.errors import Retryable
 from capstan_operator.failures import Failure, report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
+from capstan_operator.gateway_config.prompt_sources import PromptSources, problems_of
 from capstan_operator.gateway_config.reconciler import GatewayState
 from capstan_operator.kube.declared import apply_declared
 from capstan_operator.kube.errors import KubeError
@@ -63,6 +66,7 @@ class ModelReconciler:
         wake: Callable[[ObjectKey], None],
         metrics: Metrics,
         adopter: Adopter,
+        prompts: PromptSources | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
@@ -75,6 +79,7 @@ class ModelReconciler:
         self._metrics = metrics
         self._now = now
         self._adopter = adopter
+        self._prompts = prompts or PromptSources(kube)
         self._templates = Templates()
         self._children = ChildWriter(kube)
         self.told = ToldStandings()
@@ -82,20 +87,22 @@ class ModelReconciler:
     async def prepare(self, keys: list[ObjectKey]) -> Work[ObjectKey]:
         """List what the keys of a batch need, and give what reconciles one of them."""
         snapshot: Snapshot | KubeError
+        filled: Mapping[ObjectKey, Filled] = {}
         try:
-            snapshot = await self._load(keys)
+            snapshot, filled = await self._load(keys)
         except KubeError as error:
             snapshot = error
         namesakes = Namesakes(self._kube, cluster_wide=self._loader.is_cluster_wide(keys))
 
         async def work(key: ObjectKey) -> Outcome:
-            return await self._guarded(key, snapshot, namesakes)
+            return await self._guarded(key, snapshot, namesakes, filled.get(key))
 
         return work
 
-    async def _load(self, keys: list[ObjectKey]) -> Snapshot:
-        """List what the keys need; of the kept templates those that may be needed in whole."""
-        snapshot = replace(await self._loader.load(keys), now=self._now())
+    async def _load(self, keys: list[ObjectKey]) -> tuple[Snapshot, Mapping[ObjectKey, Filled]]:
+        """List what the keys need; of the kept templates those that may be needed in whole. Beside it, the models of
+        them with what was found of the prompts that they have in ConfigMaps."""
+        snapshot, filled = await self._with_prompts(replace(await self._loader.load(keys), now=self._now()))
         changing = set()
         for number, key in enumerate(keys):
             if number % SLICE == SLICE - 1:
@@ -105,15 +112,29 @@ class ModelReconciler:
                 changing.add(key)
         if any(asks_for_nodes(snapshot.pods.get(key, ())) for key in keys):
             snapshot = await self._loader.with_places(snapshot)
-        return await self._loader.with_templates(snapshot, changing) if changing else snapshot
+        return (await self._loader.with_templates(snapshot, changing) if changing else snapshot), filled
 
-    async def _guarded(self, key: ObjectKey, snapshot: Snapshot | KubeError, namesakes: Namesakes) -> Outcome:
+    async def _with_prompts(self, snapshot: Snapshot) -> tuple[Snapshot, Mapping[ObjectKey, Filled]]:
+        naming = {key: model for key, model in snapshot.models.items() if prompt_keys(model)}
+        if not naming:
+            return snapshot, {}
+        await self._prompts.read(naming.values())
+        last = {key: last_of_children(key.name, snapshot.children.get(key, ())) for key in naming}
+        filled = {key: self._prompts.fill(model, last[key]) for key, model in naming.items()}
+        # NB: pods without a prompt that is there would be replaced a moment later.
+        unread = {key: Retryable("its prompts could not be read") for key, one in filled.items() if one.lacks_unread}
+        models = {**snapshot.models, **{key: one.model for key, one in filled.items()}}
+        return replace(snapshot, models=models, unread={**unread, **snapshot.unread}), filled
+
+    async def _guarded(
+        self, key: ObjectKey, snapshot: Snapshot | KubeError, namesakes: Namesakes, filled: Filled | None
+    ) -> Outcome:
         started = monotonic()
         result, outcome = "cancelled", DONE
         try:
             if isinstance(snapshot, KubeError):
                 raise snapshot
-            outcome = Outcome(after=await self._reconcile(key, snapshot, namesakes))
+            outcome = Outcome(after=await self._reconcile(key, snapshot, namesakes, filled))
             result = "ok"
         except Exception as error:  # noqa: BLE001  # sorted there, and logged with its traceback when it is a bug
             failure = report(error, log=log, metrics=self._metrics, model=str(key))
@@ -128,7 +149,9 @@ class ModelReconciler:
         self._metrics.reconcile_seconds.labels("model").observe(monotonic() - started)
         return outcome
 
-    async def _reconcile(self, key: ObjectKey, snapshot: Snapshot, namesakes: Namesakes) -> float | None:
+    async def _reconcile(
+        self, key: ObjectKey, snapshot: Snapshot, namesakes: Namesakes, filled: Filled | None
+    ) -> float | None:
         """Bring one model to what it should be; give the seconds after which to look again."""
         if unread := snapshot.unread.get(key):
             raise unread
@@ -160,6 +183,7 @@ class ModelReconciler:
             key, uid=model.uid, generation=model.generation, served=judged.verdict.served
         )
         problems = [*written.problems, *((judged.problem,) if judged.problem else ())]
+        problems += () if filled is None else problems_of(filled)
         result = compute_status(
             model,
             desired,

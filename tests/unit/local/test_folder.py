@@ -85,3 +85,35 @@ def test_one_file_is_a_folder_too(tmp_path: Path) -> None:
     assert folder.watched == tmp_path
     assert folder.holds(tmp_path / "a.yaml")
     assert not folder.holds(tmp_path / "b.yaml")
+
+
+def _write_prompt(path: Path, text: str) -> None:
+    metadata = "metadata: {name: prompts}"
+    (path / "prompts.yaml").write_text(f"apiVersion: v1\nkind: ConfigMap\n{metadata}\ndata: {{rules: '{text}'}}\n")
+
+
+def _prompts(reading: Reading) -> dict[str, str]:
+    [model] = reading.models
+    assert model.spec is not None
+    return model.spec.prompts
+
+
+def test_a_prompt_of_a_config_map_follows_its_file(tmp_path: Path) -> None:
+    """The file is one of the manifests: nothing is said of it; when it is gone, that is told, and the text stays."""
+    source = "{configMapKeyRef: {name: prompts, key: rules}}"
+    _write(tmp_path / "a.yaml", "a", extra=f"  prefixes: [{{name: house, systemFrom: {source}}}]")
+    _write_prompt(tmp_path, "Be kind.")
+    folder = Folder(tmp_path)
+    reading = folder.read()
+    assert (_prompts(reading), reading.news) == ({"house": "Be kind."}, ())
+    _write_prompt(tmp_path, "Be brief.")
+    assert _prompts(folder.read()) == {"house": "Be brief."}
+    (tmp_path / "prompts.yaml").unlink()
+    reading = folder.read()
+    assert _prompts(reading) == {"house": "Be brief."}
+    [(severity, sentence)] = reading.news
+    assert severity == "warning"
+    assert "names a ConfigMap that is in none of these manifests" in sentence
+    _write_prompt(tmp_path, "Be kind.")
+    reading = folder.read()
+    assert (_prompts(reading), reading.news) == ({"house": "Be kind."}, (("manifests", "are right again"),))
