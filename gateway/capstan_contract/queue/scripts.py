@@ -76,7 +76,7 @@ end
 
 -- One that waits goes, with its bytes.
 local function leave_waiting(id, class, bytes)
-  if redis.call('ZREM', waits(class), id) == 1 then redis.call('HINCRBY', stats, 'bytes', -bytes) end
+  if redis.call('ZREM', waits(class), id) == 1 then redis.call('HINCRBY', stats, 'bytes', 0 - bytes) end
 end
 
 local function wait_again(id, class, start, place)
@@ -225,7 +225,7 @@ while #given < most and looked < 1000 do
   end
   local e = redis.call('HMGET', entry(id), 'd', 'o', 'm', 'b', 'a', 'q')
   if e[1] then
-    redis.call('HINCRBY', stats, 'bytes', -#e[4])
+    redis.call('HINCRBY', stats, 'bytes', 0 - #e[4])
     local left = tonumber(e[1]) - now
     if number(redis.call('ZSCORE', P .. 'alive', e[2]), 0) <= now then
       forget(id, e[2])

@@ -1,0 +1,190 @@
+"""The queue in a real Redis, in a time that a test tells, and a model of it in plain Python."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from capstan_contract.queue.calls import Bounds, Call, Kind, Piece, Queue, Taken, read_piece, read_taken
+from capstan_contract.queue.names import GROUP, LEASE_MS, PASSED_OVER, PriorityClass, out_key, queue_prefix
+
+CLOCK = "test:clock"
+START_MS = 1_700_000_000_000
+WIDE = Bounds(entries=1000, data=1 << 30, wait_ms=3_600_000)
+
+
+class HeldQueue:
+    """Calls of one queue. Its Redis' clock stands until a test says otherwise."""
+
+    def __init__(self, client: "redis.Redis", model: str = "default/chat") -> None:
+        self.client = client
+        self.now = START_MS
+        self.calls = Queue(queue_prefix(model))
+        self._read: dict[str, str] = {}
+        self._scripts: dict[str, Any] = {}
+
+    def run(self, call: Call) -> Any:
+        """Run a call at the time that it is."""
+        script = self._scripts.get(call.script)
+        if script is None:
+            text = call.script.replace("redis.call('TIME')", f"redis.call('LRANGE', '{CLOCK}', 0, 1)")
+            assert text.count(CLOCK) == 1
+            script = self._scripts[call.script] = self.client.register_script(text)
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.delete(CLOCK)
+            pipe.rpush(CLOCK, self.now // 1000, self.now % 1000 * 1000)
+            pipe.execute()
+        return script(keys=call.keys, args=call.arguments)
+
+    def take(self, worker: str, most: int = 1, lowest: PriorityClass = PriorityClass.BATCH) -> list[Taken]:
+        """Take entries."""
+        return read_taken(self.run(self.calls.take(worker, most=most, lowest=lowest)))
+
+    def ask(self, entry_id: str, **options: Any) -> list[Any]:
+        """Put an entry in; give the reply as it is."""
+        usual: dict[str, Any] = {
+            "priority": PriorityClass.DEFAULT, "tenant": "a", "weight": 1.0, "tokens": 10, "ttl_ms": 60_000,
+            "gateway": "g", "ask": b"{}", "body": b"body", "bounds": WIDE,
+        }  # fmt: skip
+        reply: list[Any] = self.run(self.calls.enqueue(entry_id, **{**usual, **options}))
+        return reply
+
+    def pieces(self, gateway: str) -> list[Piece]:
+        """Give what was posted for a gateway since the last look."""
+        key = out_key(self.calls.prefix, gateway)
+        after = self._read.get(gateway, "-")
+        found = self.client.xrange(key, after if after == "-" else f"({after}", "+")
+        if found:
+            self._read[gateway] = found[-1][0].decode()
+        return [read_piece([part for pair in fields.items() for part in pair]) for _, fields in found]
+
+    def age(self, worker: str) -> None:
+        """Let a worker be silent for longer than a lease: streams know no other clock than Redis' own."""
+        for priority in PriorityClass:
+            key = f"{self.calls.prefix}work:{int(priority)}"
+            if self.client.exists(key):
+                pending = self.client.xpending_range(key, GROUP, "-", "+", 1000, worker)
+                for one in pending:
+                    self.client.xclaim(key, GROUP, worker, 0, [one["message_id"]], idle=LEASE_MS + 1, justid=True)
+
+    def forget_gateway(self, gateway: str) -> None:
+        """Let a gateway be silent for longer than it may."""
+        self.client.zadd(f"{self.calls.prefix}alive", {gateway: 0})
+
+    def left(self) -> set[str]:
+        """Give the names of keys that hold something of entries."""
+        names = {key.decode().removeprefix(self.calls.prefix) for key in self.client.scan_iter("capstan:*")}
+        return {name for name in names if name.startswith(("entry:", "own:", "wait:", "finish:"))}
+
+
+@dataclass
+class Entry:
+    """What the model knows of an entry."""
+
+    id: str
+    priority: int
+    tenant: str
+    start: float
+    gateway: str
+    deadline: int
+    size: int
+    worker: str = ""
+    posted: bool = False
+    losses: int = 0
+    attempts: int = 0
+    unwanted: bool = False
+    outcome: list[Kind] = field(default_factory=list)
+
+
+class ModelQueue:
+    """What the scripts promise, in plain Python."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.virtual: dict[int, float] = {}
+        self.finish: dict[tuple[int, str], float] = {}
+        self.passed: dict[int, int] = {}
+        self.gateways: set[str] = set()
+
+    def waiting(self, priority: int) -> list[Entry]:
+        """Give those that wait in a class, the first one first. Of equals Redis sorts by id."""
+        found = [one for one in self.entries.values() if one.priority == priority and not one.worker]
+        return sorted(found, key=lambda one: (one.start, one.id))
+
+    def running(self, worker: str) -> list[Entry]:
+        """Give those that a worker has."""
+        return [one for one in self.entries.values() if one.worker == worker]
+
+    def put(
+        self, entry_id: str, priority: int, tenant: str, weight: float, tokens: int, *, gateway: str, deadline: int,
+        size: int,
+    ) -> bool:  # fmt: skip
+        """Put one in; False where it is there."""
+        if entry_id in self.entries:
+            return False
+        start = round(max(self.virtual.get(priority, 0.0), self.finish.get((priority, tenant), 0.0)), 6)
+        self.finish[priority, tenant] = round(start + max(tokens, 1) / weight, 6)
+        self.entries[entry_id] = Entry(entry_id, priority, tenant, start, gateway, deadline, size)
+        self.gateways.add(gateway)
+        return True
+
+    def take(self, worker: str, most: int, lowest: int, now: int) -> tuple[list[Entry], list[Entry]]:
+        """Give those that a worker gets, and those that are too late."""
+        given: list[Entry] = []
+        late: list[Entry] = []
+        while len(given) < most:
+            there = [priority for priority in range(lowest + 1) if self.waiting(priority)]
+            if not there:
+                break
+            overdue = (one for one in there[1:] if self.passed.get(one, 0) >= PASSED_OVER)
+            priority = next(overdue, there[0])
+            entry = self.waiting(priority)[0]
+            last = len(self.waiting(priority)) == 1
+            if last:
+                self.virtual.pop(priority, None)
+                for key in [key for key in self.finish if key[0] == priority]:
+                    del self.finish[key]
+            else:
+                self.virtual[priority] = entry.start
+            if entry.gateway not in self.gateways:
+                del self.entries[entry.id]
+                continue
+            if entry.deadline <= now:
+                del self.entries[entry.id]
+                late.append(entry)
+                continue
+            entry.worker = worker
+            entry.attempts += 1
+            given.append(entry)
+            self.passed.pop(priority, None)
+            for other in range(priority + 1, lowest + 1):
+                if self.waiting(other):
+                    self.passed[other] = self.passed.get(other, 0) + 1
+        return given, late
+
+    def lose(self, ids: Iterable[str], now: int, most: int) -> list[tuple[str, bytes]]:
+        """The workers of these are gone; give what gateways are told."""
+        told = []
+        for entry in [self.entries[one] for one in ids]:
+            entry.losses += 1
+            word = b""
+            if not entry.unwanted:
+                if entry.posted:
+                    word = b"lost"
+                elif entry.losses >= most:
+                    word = b"poison"
+                elif entry.deadline <= now:
+                    word = b"expired"
+            if word:
+                told.append((entry.id, word))
+            if word or entry.unwanted:
+                del self.entries[entry.id]
+            else:
+                entry.worker = ""
+        return told
+
+
+def failures(pieces: Sequence[Piece]) -> list[tuple[str, bytes]]:
+    """Give the failures among pieces, sorted."""
+    return sorted((piece.id, piece.data) for piece in pieces if piece.kind is Kind.FAILURE)
