@@ -90,7 +90,8 @@ class Entry:
     deadline: int
     size: int
     worker: str = ""
-    posted: bool = False
+    posted: int = 0
+    """Pieces."""
     losses: int = 0
     attempts: int = 0
     unwanted: bool = False

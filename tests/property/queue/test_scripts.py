@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from capstan_contract.queue.calls import Kind, Posted, read_ids, read_posted, read_state
+from capstan_contract.queue.calls import Kind, Post, Posted, read_ids, read_posted, read_state
 from capstan_contract.queue.names import MOST_CRASHES, PriorityClass
 from support.queue import HeldQueue, ModelQueue, failures
 from support.redis_server import RedisServer, redis_server
@@ -96,7 +96,10 @@ class QueueMachine(RuleBasedStateMachine):
         known = self.model.entries.get(entry)
         mine = known is not None and known.worker == worker
         wanted = mine and known is not None and not known.unwanted
-        (word,) = read_posted(self.queue.run(self.queue.calls.post(worker, [(entry, kind, b"data")])))
+        attempt, number = (known.attempts, known.posted) if known else (1, 0)
+        (word,) = read_posted(
+            self.queue.run(self.queue.calls.post(worker, [Post(entry, attempt, number, kind, b"data")]))
+        )
         assert word is (Posted.OK if wanted else Posted.GONE)
         told = {gateway: self.queue.pieces(gateway) for gateway in GATEWAYS}
         assert sum(map(len, told.values())) == int(wanted)
@@ -105,7 +108,7 @@ class QueueMachine(RuleBasedStateMachine):
         if wanted:
             (piece,) = told[known.gateway]
             assert (piece.id, piece.attempt, piece.kind, piece.data) == (entry, known.attempts, kind, b"data")
-            known.posted = True
+            known.posted += 1
         if kind in (Kind.END, Kind.FAILURE) or not wanted:
             del self.model.entries[entry]
 
@@ -196,7 +199,8 @@ class QueueMachine(RuleBasedStateMachine):
             return
         for worker in WORKERS:
             for entry in list(self.model.running(worker)):
-                self.queue.run(self.queue.calls.post(worker, [(entry.id, Kind.END, b"")]))
+                end = Post(entry.id, entry.attempts, entry.posted, Kind.END, b"")
+                self.queue.run(self.queue.calls.post(worker, [end]))
         self.queue.run(self.queue.calls.cancel(list(self.model.entries)))
         while self.queue.take("last", 100):
             pass

@@ -1,0 +1,299 @@
+"""The queue's scripts in a real Redis: what they refuse, what they promise tenants, and what becomes of answers."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from capstan_contract.queue.calls import (
+    Bounds,
+    Kind,
+    Outcome,
+    Post,
+    Posted,
+    Queue,
+    read_ids,
+    read_placed,
+    read_posted,
+    read_state,
+)
+from capstan_contract.queue.names import PASSED_OVER, WINDOW_BYTES, PriorityClass, queue_prefix, told_key
+from support.queue import WIDE, HeldQueue, failures
+from support.redis_server import RedisServer, redis_server
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis of these tests' own."""
+    with redis_server(tmp_path_factory.mktemp("queue")) as server:
+        yield server
+
+
+@pytest.fixture
+def queue(server: RedisServer) -> HeldQueue:
+    """A queue in which nothing is."""
+    client = server.client()
+    client.flushall()
+    return HeldQueue(client)
+
+
+def post(queue: HeldQueue, worker: str, *pieces: Post) -> list[Posted]:
+    """Post pieces."""
+    return read_posted(queue.run(queue.calls.post(worker, pieces)))
+
+
+def test_an_entry_comes_back_as_it_was_put_in(queue: HeldQueue) -> None:
+    """A worker gets the body, what is asked, how long it has waited, and how much of its time is left."""
+    queue.ask("e", body=b"\x00body", ask=b"{ask}", ttl_ms=5_000, priority=PriorityClass.LOW)
+    queue.now += 1_500
+    (taken,) = queue.take("w")
+    assert (taken.id, taken.attempt, taken.priority) == ("e", 1, PriorityClass.LOW)
+    assert (taken.body, taken.ask, taken.left_ms, taken.waited_ms) == (b"\x00body", b"{ask}", 3_500, 1_500)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "outcome"),
+    [
+        (WIDE._replace(entries=2), Outcome.LENGTH),
+        (WIDE._replace(data=10), Outcome.BYTES),
+    ],
+)
+def test_what_a_full_queue_refuses_leaves_nothing(queue: HeldQueue, bounds: Bounds, outcome: Outcome) -> None:
+    """Too many entries, or too many bytes, are refused by name, and nothing of the refused one is kept."""
+    for number in range(2):
+        queue.ask(f"e{number}", bounds=bounds)
+    before = queue.left()
+    placed = read_placed(queue.ask("more", bounds=bounds))
+    assert (placed.word, placed.accepted) == (outcome, False)
+    assert placed.milliseconds >= 1
+    assert queue.left() == before
+    queue.take("w")
+    assert read_placed(queue.ask("more", bounds=bounds)).accepted
+
+
+def drained(queue: HeldQueue, *, each_ms: int, entries: int) -> None:
+    """Let a worker take one entry after the other in such intervals, with others behind them."""
+    for number in range(entries):
+        queue.ask(f"measured-{number}")
+    for _ in range(entries):
+        queue.take("measuring")
+        queue.now += each_ms
+
+
+def test_the_expected_wait_is_what_was_measured(queue: HeldQueue) -> None:
+    """Of five in front of it, each of which has taken 200 ms before, an entry expects a second."""
+    drained(queue, each_ms=200, entries=30)
+    for number in range(5):
+        queue.ask(f"front-{number}")
+    placed = read_placed(queue.ask("last"))
+    assert (placed.place, placed.milliseconds) == (5, 1_000)
+
+
+def test_an_idle_queue_says_nothing_of_how_fast_it_is(queue: HeldQueue) -> None:
+    """Takes of entries that came one by one tell how fast they came, and are no reason to refuse a burst."""
+    for number in range(30):
+        queue.ask(f"slow-{number}")
+        queue.take("w")
+        queue.now += 10_000
+    for number in range(20):
+        assert read_placed(queue.ask(f"burst-{number}", bounds=WIDE._replace(wait_ms=1_000))).accepted
+
+
+def test_more_than_the_wait_that_is_allowed_is_refused(queue: HeldQueue) -> None:
+    """Who would wait longer than the model's queue allows, or than there is time, hears when to come again."""
+    drained(queue, each_ms=200, entries=30)
+    for number in range(10):
+        queue.ask(f"front-{number}")
+    bound = read_placed(queue.ask("a", bounds=WIDE._replace(wait_ms=1_500)))
+    late = read_placed(queue.ask("b", ttl_ms=1_900))
+    assert (bound.word, bound.milliseconds) == (Outcome.WAIT, 500)
+    assert (late.word, late.milliseconds) == (Outcome.DEADLINE, 101)
+
+
+def test_a_flood_costs_others_one_turn(queue: HeldQueue) -> None:
+    """Of a tenant that asks for a hundred and one that asks for one, the second one is next but one."""
+    for number in range(100):
+        queue.ask(f"flood-{number:03}", tenant="loud")
+    queue.take("w", 10)
+    queue.ask("quiet", tenant="quiet")
+    assert "quiet" in [one.id for one in queue.take("w", 2)]
+
+
+def test_who_was_away_has_saved_nothing(queue: HeldQueue) -> None:
+    """A tenant that comes late shares from then on: what others have had before gives it no turns of its own."""
+    for number in range(100):
+        queue.ask(f"early-{number:03}", tenant="early")
+    queue.take("w", 50)
+    for number in range(20):
+        queue.ask(f"late-{number:02}", tenant="late")
+    next_ones = [one.id.partition("-")[0] for one in queue.take("w", 20)]
+    assert abs(next_ones.count("late") - 10) <= 1
+
+
+def test_weights_are_shares(queue: HeldQueue) -> None:
+    """A tenant of weight 3 gets three times the tokens of one of weight 1, whatever their requests are."""
+    for number in range(60):
+        queue.ask(f"small-{number:02}", tenant="light", weight=1.0, tokens=10)
+        queue.ask(f"large-{number:02}", tenant="heavy", weight=3.0, tokens=30)
+    taken = [one.id.partition("-")[0] for one in queue.take("w", 40)]
+    assert abs(taken.count("small") - 20) <= 1
+
+
+def test_no_class_waits_for_ever(queue: HeldQueue) -> None:
+    """As long as more urgent entries keep coming, the least urgent class gets one in so many."""
+    for number in range(40):
+        queue.ask(f"high-{number:02}", priority=PriorityClass.HIGH)
+    queue.ask("batch", priority=PriorityClass.BATCH)
+    order = [one.id for one in queue.take("w", 40)]
+    assert order.index("batch") == PASSED_OVER
+
+
+def test_batches_wait_for_who_takes_them(queue: HeldQueue) -> None:
+    """A worker without spare room takes none of the classes below the one that it names."""
+    queue.ask("batch", priority=PriorityClass.BATCH)
+    assert queue.take("w", 4, lowest=PriorityClass.LOW) == []
+    assert [one.id for one in queue.take("w", 4)] == ["batch"]
+
+
+def test_one_piece_posted_twice_comes_once(queue: HeldQueue) -> None:
+    """A worker that does not know whether it was heard says it again, and nobody reads it twice."""
+    queue.ask("e")
+    queue.take("w")
+    pieces = (Post("e", 1, 0, Kind.HEAD, b"h"), Post("e", 1, 1, Kind.DATA, b"d"))
+    assert post(queue, "w", *pieces) == [Posted.OK, Posted.OK]
+    assert post(queue, "w", *pieces) == [Posted.OK, Posted.OK]
+    assert [piece.data for piece in queue.pieces("g")] == [b"h", b"d"]
+
+
+def test_after_its_first_piece_an_entry_is_nobody_elses(queue: HeldQueue) -> None:
+    """Of a worker that is lost in the middle of an answer the gateway hears, and no other worker begins anew."""
+    queue.ask("e")
+    queue.take("w")
+    post(queue, "w", Post("e", 1, 0, Kind.HEAD, b"h"))
+    queue.age("w")
+    queue.run(queue.calls.sweep())
+    assert failures(queue.pieces("g")) == [("e", b"lost")]
+    assert queue.take("v") == []
+
+
+def test_a_worker_that_was_thought_lost_is_refused(queue: HeldQueue) -> None:
+    """Its entry is another worker's by then: nothing that it says reaches the gateway, under the same name too."""
+    queue.ask("e")
+    queue.take("w")
+    queue.age("w")
+    queue.run(queue.calls.sweep())
+    (again,) = queue.take("w")
+    assert again.attempt == 2
+    assert post(queue, "w", Post("e", 1, 0, Kind.HEAD, b"old")) == [Posted.GONE]
+    assert post(queue, "v", Post("e", 2, 0, Kind.HEAD, b"other")) == [Posted.GONE]
+    assert queue.pieces("g") == []
+    assert post(queue, "w", Post("e", 2, 0, Kind.HEAD, b"new")) == [Posted.OK]
+
+
+def test_a_renewed_entry_is_not_lost(queue: HeldQueue) -> None:
+    """Who says in time that it works on an entry keeps it, and hears of those that nobody wants any more."""
+    queue.ask("kept")
+    queue.ask("unwanted")
+    queue.take("w", 2)
+    queue.run(queue.calls.cancel(["unwanted"]))
+    queue.age("w")
+    assert read_ids(queue.run(queue.calls.renew("w", ["kept", "unwanted", "never"], room=1))) == ["unwanted", "never"]
+    queue.run(queue.calls.sweep())
+    assert queue.take("v") == []
+    assert post(queue, "w", Post("kept", 1, 0, Kind.HEAD, b"h")) == [Posted.OK]
+
+
+def test_a_slow_reader_stops_its_answer_and_no_other(queue: HeldQueue) -> None:
+    """Beyond the window a piece is refused until the gateway has passed on half of it; others go on."""
+    queue.ask("slow")
+    queue.ask("quick")
+    queue.take("w", 2)
+    half = b"x" * (WINDOW_BYTES // 2)
+    said = post(
+        queue, "w", Post("slow", 1, 0, Kind.DATA, half), Post("slow", 1, 1, Kind.DATA, half),
+        Post("slow", 1, 2, Kind.DATA, b"more"), Post("slow", 1, 3, Kind.END, b""), Post("quick", 1, 0, Kind.DATA, half),
+    )  # fmt: skip
+    assert said == [Posted.OK, Posted.OK, Posted.FULL, Posted.FULL, Posted.OK]
+    queue.run(queue.calls.acknowledge([("slow", 10), ("quick", len(half))]))
+    assert queue.client.lrange(told_key(queue.calls.prefix, "w"), 0, -1) == []
+    queue.run(queue.calls.acknowledge([("slow", len(half))]))
+    assert queue.client.lrange(told_key(queue.calls.prefix, "w"), 0, -1) == [b"gslow"]
+    assert post(queue, "w", Post("slow", 1, 2, Kind.DATA, b"more")) == [Posted.OK]
+
+
+def test_a_large_piece_fits_into_an_empty_window(queue: HeldQueue) -> None:
+    """An answer in one piece that is larger than the window comes through: otherwise it never would."""
+    queue.ask("e")
+    queue.take("w")
+    assert post(queue, "w", Post("e", 1, 0, Kind.DATA, b"x" * (2 * WINDOW_BYTES))) == [Posted.OK]
+
+
+def test_a_gateway_that_leaves_leaves_nothing(queue: HeldQueue) -> None:
+    """What it has asked for is dropped, the worker is told, and its answers are deleted; others' entries stay."""
+    queue.ask("waits", gateway="gone")
+    queue.ask("runs", gateway="gone", priority=PriorityClass.HIGH)
+    queue.ask("other", gateway="stays")
+    queue.take("w")
+    queue.run(queue.calls.leave(gateway="gone"))
+    assert queue.run(queue.calls.sweep()) == 2
+    assert queue.client.lrange(told_key(queue.calls.prefix, "w"), 0, -1) == [b"xruns"]
+    assert [one.id for one in queue.take("v", 5)] == ["other"]
+
+
+def test_a_worker_is_forgotten_when_it_has_nothing(queue: HeldQueue) -> None:
+    """Consumers of workers that are gone do not pile up, and those that still have entries are kept till they end."""
+    queue.ask("e")
+    queue.take("w")
+    queue.run(queue.calls.renew("w", ["e"], room=0))
+    queue.run(queue.calls.leave(worker="w"))
+    queue.run(queue.calls.sweep())
+    group = f"{queue.calls.prefix}work:{int(PriorityClass.DEFAULT)}"
+    assert [one["name"] for one in queue.client.xinfo_consumers(group, "workers")] == [b"w"]
+    post(queue, "w", Post("e", 1, 0, Kind.END, b""))
+    queue.run(queue.calls.sweep())
+    assert queue.client.xinfo_consumers(group, "workers") == []
+
+
+def test_workers_and_room_are_counted(queue: HeldQueue) -> None:
+    """A gateway hears how many workers there are, how many gateways, and how much more would be taken."""
+    queue.run(queue.calls.renew("w", [], room=3))
+    queue.run(queue.calls.renew("v", [], room=4))
+    state = read_state(queue.run(queue.calls.beat("g")))
+    assert (state.workers, state.room, state.gateways) == (2, 7, 1)
+    queue.now += 60_000
+    state = read_state(queue.run(queue.calls.beat("h")))
+    assert (state.workers, state.room, state.gateways) == (0, 0, 1)
+
+
+def test_what_redis_has_forgotten_is_said(queue: HeldQueue) -> None:
+    """A gateway whose Redis has lost its memory hears which of its entries it has to put in again."""
+    queue.ask("kept")
+    assert read_ids(queue.run(queue.calls.known(["kept", "lost"]))) == ["lost"]
+
+
+def test_models_share_nothing(queue: HeldQueue) -> None:
+    """Two models have no key in common, and all keys of one are in one slot."""
+    queue.ask("e")
+    other = Queue(queue_prefix("other/chat"))
+    assert other.prefix != queue.calls.prefix
+    assert HeldQueue(queue.client, "other/chat").take("w") == []
+    keys = [key.decode() for key in queue.client.keys("capstan:*")]
+    assert {key[: len(queue.calls.prefix)] for key in keys} == {queue.calls.prefix}
+
+
+def test_a_redis_without_room_refuses_as_a_whole(queue: HeldQueue) -> None:
+    """An entry that Redis has no memory for is not there at all."""
+    call = queue.calls.enqueue(
+        "e", priority=PriorityClass.DEFAULT, tenant="a", weight=1.0, tokens=1, ttl_ms=60_000, gateway="g", ask=b"{}",
+        body=b"body", bounds=WIDE,
+    )  # fmt: skip
+    queue.client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(redis.exceptions.ResponseError, match="OOM"):
+            queue.client.eval(call.script, len(call.keys), *call.keys, *call.arguments)
+    finally:
+        queue.client.config_set("maxmemory", "0")
+    assert queue.left() == set()
+    assert queue.take("w") == []
