@@ -6,7 +6,6 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -15,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from support import compatibility
 from support.apiserver import api_server
+from support.order import rank_of, scope_of
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,23 +66,14 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests on the one cluster and on vLLM first: they take longest."""
-    items.sort(key=lambda item: scope_of(item.nodeid) != MACHINE)
+    """Put the tests into the order in which they should begin."""
+    items.sort(key=lambda item: rank_of(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """Let one process have the cluster and vLLM, and another do all the rest beside it, a file at a time."""
+    """Let one process have the cluster and vLLM, and others do all the rest beside it, a file at a time."""
     return ByScope(config, log)
-
-
-MACHINE: Final = "machine"
-
-
-def scope_of(nodeid: str) -> str:
-    """Say which tests stay in one process: those of a file, and all that need the machine for themselves."""
-    path = nodeid.split("::", 1)[0]
-    return MACHINE if path.startswith("tests/e2e/") else path
 
 
 class ByScope(LoadScopeScheduling):

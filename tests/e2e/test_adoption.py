@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from support.cluster import NAMESPACE, PYTHON_BASE, VALUES, Cluster, Manifest, simulated
+from support.cluster import NAMESPACE, TAG, VALUES, Cluster, Manifest, simulated
 from support.needs import ROOT
 from support.traffic import Traffic
 from support.wait import wait_until
@@ -27,7 +27,7 @@ def _upgrade(capstan: Cluster, *, tag: str = "", mode: str = "Gradually") -> Non
 @pytest.fixture
 def next_image(capstan: Cluster) -> Iterator[str]:
     """The worker's image under another tag; the chart is as it was in the end."""
-    capstan.build(f"docker.io/capstan/worker:{NEXT}", "worker/Dockerfile", BASE=PYTHON_BASE)
+    capstan.tag(f"docker.io/capstan/worker:{TAG}", f"docker.io/capstan/worker:{NEXT}")
     yield NEXT
     flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "120s")
     capstan.helm("upgrade", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=VALUES)

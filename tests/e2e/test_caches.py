@@ -64,14 +64,14 @@ def is_gone(gateway: str, name: str, *, seconds: float, what: str) -> None:
     wait_until(lambda: ask(gateway, name) == "miss", seconds=30, every=0.2, what=f"a miss after {what}")
     # NB: what one replica makes right behind a purge may be none to the other one, which then makes it for itself.
     again = lambda: {ask(gateway, name) for _ in range(MANY)} <= HITS  # noqa: E731
-    wait_until(again, seconds=10, every=0.2, what=f"hits after {what}")
+    wait_until(again, seconds=30, every=0.2, what=f"hits after {what}")
 
 
 def says(capstan: Cluster, kind: str, name: str, namespace: str, **expected: str) -> None:
     """Wait until conditions of a policy have these reasons."""
 
     def said() -> bool:
-        status = (capstan.get(kind, name, namespace) or {}).get("status") or {}
+        status = capstan.status(kind, name, namespace)
         found = {one["type"]: one["reason"] for one in status.get("conditions") or ()}
         assert expected.items() <= found.items(), status
         return True
@@ -109,18 +109,18 @@ def test_what_is_kept_is_of_the_model_and_the_guards_as_they_are(
     keywords = {"type": "Keywords", "keywords": ["bluebird"]}
     capstan.apply(namespace, policy("GuardPolicy", "words", name, input=[keywords]))
     says(capstan, "guardpolicy", "words", namespace, Programmed="Programmed")
-    is_gone(gateway, name, seconds=5, what="a guard")
+    is_gone(gateway, name, seconds=30, what="a guard")
     capstan.apply(namespace, policy("GuardPolicy", "words", name, input=[{**keywords, "keywords": ["falcon"]}]))
-    is_gone(gateway, name, seconds=5, what="another word in a guard")
+    is_gone(gateway, name, seconds=30, what="another word in a guard")
 
     assert "every gateway replica" in purge(capstan, "--model", name)
-    is_gone(gateway, name, seconds=5, what="a purge")
+    is_gone(gateway, name, seconds=30, what="a purge")
 
     def is_counted() -> bool:
-        cached = ((capstan.get("cachepolicy", "answers", namespace) or {})["status"]).get("cached") or {}
+        cached = capstan.status("cachepolicy", "answers", namespace).get("cached") or {}
         assert cached.get("hits", 0) > MANY, cached
-        assert cached["redisHits"] > 0
-        assert cached["savedTokens"] > 0
+        assert cached.get("redisHits", 0) > 0, cached
+        assert cached.get("savedTokens", 0) > 0, cached
         return True
 
     wait_until(is_counted, seconds=90, every=1, what="the counts of the policy")

@@ -70,8 +70,12 @@ def test_rolls_in_place_when_told_to(capstan: Cluster, namespace: str) -> None:
     print(_wait_for(capstan, namespace, "full", "Progressing", "RollingInPlace"))
     capstan.wait_settled("full", namespace)
     assert not _uids(capstan, namespace, "full") & old
-    events = capstan.kubectl("get", "events", "-n", namespace, "--field-selector", "reason=RollingInPlace")
-    assert "llmmodel/full" in events.lower()
+
+    def is_told() -> bool:
+        events = capstan.kubectl("get", "events", "-n", namespace, "--field-selector", "reason=RollingInPlace")
+        return "llmmodel/full" in events.lower()
+
+    wait_until(is_told, what="the Event, which is written after the status")
 
 
 @pytest.mark.usefixtures("eight_gpus")

@@ -126,10 +126,10 @@ def test_shadow_counts_and_changes_nothing(capstan: Cluster, namespace: str, gat
     assert ask(gateway, name, GOOD) == PASSED
 
     def is_counted() -> bool:
-        decisions = ((capstan.get("guardpolicy", "trial", namespace) or {})["status"]).get("decisions") or {}
+        decisions = capstan.status("guardpolicy", "trial", namespace).get("decisions") or {}
         assert decisions.get("blocked") == MANY, decisions
-        (guard,) = decisions["guards"]
-        assert (guard["name"], guard["type"], guard["stage"], guard["blocked"]) == ("names", "Regex", "input", MANY)
+        guards = [(one["name"], one["type"], one["stage"], one.get("blocked")) for one in decisions.get("guards") or ()]
+        assert guards == [("names", "Regex", "input", MANY)], decisions
         return True
 
     wait_until(is_counted, seconds=90, every=1, what="the counts of the policy")
@@ -155,7 +155,7 @@ def test_a_namespace_cannot_weaken_the_floor(capstan: Cluster, namespace: str, g
     assert ask(gateway, name, GOOD) == PASSED
 
     def all_are_named() -> bool:
-        policies = (capstan.get("llmmodel", name, namespace) or {})["status"].get("policies") or ()
+        policies = capstan.status("llmmodel", name, namespace).get("policies") or ()
         assert {one["name"] for one in policies} == {floor, "weak", "trial"}
         return True
 
@@ -179,7 +179,7 @@ def test_a_classifier_that_is_down_is_closed(capstan: Cluster, namespace: str, g
     assert [ask(gateway, name, text) for text in (GOOD, ATTACK)] == [PASSED, BLOCKED]
 
     def is_counted() -> bool:
-        decisions = ((capstan.get("guardpolicy", "attacks", namespace) or {})["status"]).get("decisions") or {}
+        decisions = capstan.status("guardpolicy", "attacks", namespace).get("decisions") or {}
         assert decisions.get("failed", 0) >= MANY, decisions
         return True
 
@@ -192,7 +192,7 @@ def test_a_classifier_that_is_down_is_closed(capstan: Cluster, namespace: str, g
         assert why in str(found["status"]), found
         return True
 
-    wait_until(is_said, seconds=15, every=0.2, what="why the guard fails")
+    wait_until(is_said, every=0.2, what="why the guard fails")
     assert ask_often(gateway, name, DOUBTFUL) == {UNAVAILABLE}
 
 

@@ -77,8 +77,7 @@ def keys_in_redis(capstan: Cluster) -> set[str]:
 
 def in_force(capstan: Cluster, name: str, namespace: str) -> list[str]:
     """Give the names of the policies that a model's status lists."""
-    status = (capstan.get("llmmodel", name, namespace) or {}).get("status") or {}
-    return [policy["name"] for policy in status.get("policies") or ()]
+    return [policy["name"] for policy in capstan.status("llmmodel", name, namespace).get("policies") or ()]
 
 
 def test_applied_changed_narrowed_conflicting_deleted(capstan: Cluster, namespace: str, gateway: str) -> None:
@@ -114,8 +113,13 @@ def test_applied_changed_narrowed_conflicting_deleted(capstan: Cluster, namespac
 
     capstan.kubectl("delete", "ratelimitpolicy", "a-rival", "-n", namespace)
     enforced(gateway, other, "")
-    shown = capstan.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}")
-    assert {"Conflicted", "Programmed"} <= set(shown.split())
+
+    def are_told() -> bool:
+        shown = capstan.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}").split()
+        assert {"Conflicted", "Programmed"} <= set(shown), shown
+        return True
+
+    wait_until(are_told, what="the Events, which are written after the status")
 
 
 def test_two_replicas_count_together(capstan: Cluster, namespace: str, gateway: str) -> None:

@@ -72,8 +72,8 @@ def test_served_name_changes_live(capstan: Cluster, namespace: str, gateway: str
         times.append(time.monotonic() - applied)
     print("live after", *(f"{took:.2f} s" for took in times))
     assert min(times) < 2
-    assert {name for name in _models(gateway) if namespace in name} == {f"2-{namespace}"}
     capstan.wait_ready("renamed", namespace)
+    assert {name for name in _models(gateway) if namespace in name} == {f"2-{namespace}"}
     assert [pod["metadata"]["uid"] for pod in capstan.list("pods", namespace)] == pods
 
 

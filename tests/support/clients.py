@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.jobs import wait_for_job
 from support.needs import ROOT, lacking
 
 SCRIPTS = ROOT / "tests" / "clients"
@@ -31,6 +32,7 @@ def own_python() -> str:
 
 def python_of(name: str) -> str:
     """Give the Python of the environment that `requirements/NAME.txt` pins, or leave the test out (in CI: fail)."""
+    wait_for_job("clients")
     pins, installed = PINS / f"{name}.txt", VENVS / name / "installed.txt"
     if not installed.exists() or installed.read_text() != pins.read_text():
         lacking(f"the client libraries in the versions of tests/clients/requirements/{name}.txt (scripts/clients.sh)")
@@ -54,6 +56,7 @@ def bun() -> str:
 
 def need_packages(folder: Path) -> None:
     """Leave the test out (in CI: fail) unless the packages of a folder's package.json are there, as they are pinned."""
+    wait_for_job("clients")
     wanted = json.loads((folder / "package.json").read_text())["dependencies"]
     for name, version in wanted.items():
         found = folder / "node_modules" / name / "package.json"

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.jobs import wait_for_job
 from support.lock import exclusive
 from support.needs import ROOT, need_cluster_script
 from support.wait import wait_until
 
 HOME = Path(os.environ.get("CLUSTER_HOME", "/var/lib/test-cluster"))
+CONTAINERD = Path("/run/test-cluster/containerd.sock")
 TAG = "e2e"
 PYTHON_BASE = "python:3.11-slim-bookworm"
 NAMESPACE = "capstan-system"
@@ -71,6 +73,10 @@ class Cluster:
         text = self.kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
         return dict(json.loads(text)) if text.strip() else None
 
+    def status(self, kind: str, name: str, namespace: str) -> Manifest:
+        """Give the status of an object; an empty one while there is none."""
+        return (self.get(kind, name, namespace) or {}).get("status") or {}
+
     def list(self, kinds: str, namespace: str, selector: str = "") -> list[Manifest]:
         """Give the objects of some kinds, of a namespace."""
         text = self.kubectl("get", kinds, "-n", namespace, "-l", selector, "-o", "json")
@@ -117,6 +123,11 @@ class Cluster:
         command = [str(self.script), "build", "-t", tag, "-f", str(ROOT / dockerfile), *flags, str(ROOT)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
         assert done.returncode == 0, f"{dockerfile}: {(done.stdout + done.stderr)[-3000:]}"
+
+    def tag(self, image: str, tag: str) -> None:
+        """Give an image of the node another name; whatever had that name has lost it."""
+        containerd = ["ctr", "-a", str(CONTAINERD), "-n", "k8s.io", "images", "tag", "--force", image, tag]
+        subprocess.run(containerd, check=True, capture_output=True, timeout=60)
 
     def run_client(self, namespace: str, code: str, *, seconds: float = 60) -> str:
         """Run Python with the official openai client in a pod; give what it printed."""
@@ -172,10 +183,10 @@ def simulated(name: str, **spec: Any) -> Manifest:
 
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
-    """Start the cluster and end it. With CAPSTAN_E2E_KEEP=1 a running one is used, and left running."""
+    """Start the cluster and end it. In CI, or with CAPSTAN_E2E_KEEP=1, a running one is used, and left running."""
     script = need_cluster_script()
     cluster = Cluster(script)
-    keep = os.environ.get("CAPSTAN_E2E_KEEP") == "1"
+    keep = wait_for_job("images") or os.environ.get("CAPSTAN_E2E_KEEP") == "1"
     if not (keep and cluster.kubeconfig.exists() and "node-1" in cluster.kubectl("get", "nodes", check=False)):
         with exclusive("cluster"):
             done = subprocess.run([str(script), "up"], capture_output=True, text=True, timeout=300, check=False)
@@ -188,7 +199,9 @@ def running_cluster() -> Iterator[Cluster]:
 
 
 def build_images(cluster: Cluster) -> None:
-    """Build the three images, and the client's, and load them and Redis into the node."""
+    """Build the three images, and the client's, and load them and Redis into the node, unless a job has done that."""
+    if wait_for_job("images"):
+        return
     for part in ("operator", "gateway", "worker"):
         cluster.build(f"docker.io/capstan/{part}:{TAG}", f"{part}/Dockerfile", BASE=PYTHON_BASE)
     cluster.build(f"docker.io/capstan/e2e-client:{TAG}", "tests/e2e/client/Dockerfile")

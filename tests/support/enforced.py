@@ -46,5 +46,5 @@ def told(capstan: Cluster, kind: str, name: str, namespace: str, **expected: tup
         assert conditions == expected, found
         return True
 
-    wait_until(says, seconds=15, every=0.1, what=f"the conditions of {name}")
+    wait_until(says, every=0.1, what=f"the conditions of {name}")
     return found

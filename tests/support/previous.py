@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 from support.cluster import PYTHON_BASE, Cluster
+from support.jobs import wait_for_job
 from support.needs import ROOT, lacking
 
 COMMIT = "c73d38c"
@@ -28,7 +29,9 @@ def unpack(folder: Path) -> Path:
 
 
 def build_images(cluster: Cluster, tree: Path) -> None:
-    """Build the previous release's images and load them into the node."""
+    """Build the previous release's images and load them into the node, unless a job has done that."""
+    if wait_for_job("previous"):
+        return
     for part in PARTS:
         tag = f"docker.io/capstan/{part}:{TAG}"
         command = [str(cluster.script), "build", "-t", tag, "-f", str(tree / part / "Dockerfile")]

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+from support.jobs import wait_for_job
 from support.needs import ROOT, lacking
 
 FLAGS = ("--enforce-eager", "--max-num-seqs", "4")
@@ -17,6 +18,7 @@ ENVIRON = {
 
 def need_vllm() -> str:
     """Give the Python that has vLLM."""
+    wait_for_job("vllm")
     python = ROOT / ".venv-vllm" / "bin" / "python"
     if not (ROOT / ".venv-vllm" / "capstan.stamp").exists():
         lacking("real vLLM on the CPU (make vllm-venv)")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from support import mcp_server
 from support.agent_engine import Call, Say, tools_of
 from support.alone import alone, can_be_alone, way_out
+from support.jobs import wait_for_job
 from support.needs import ROOT, lacking
 
 NODE = ROOT / "tests" / "agents" / "node_modules" / ".bin"
@@ -114,6 +115,7 @@ class Agent:
 
     def path(self) -> str:
         """Give the program, or leave the test out (in CI: fail)."""
+        wait_for_job("agents")
         path = self.installed / self.binary
         if not path.exists():
             lacking(f"{self.binary} (scripts/agents.sh)")

@@ -39,10 +39,10 @@ def _project() -> dict[str, list[str]]:
 def test_nothing_takes_the_place_of_the_standard_library() -> None:
     """`operator/` is no package and no test folder is called so: either would replace Python's own operator module."""
     assert not (ROOT / "operator" / "__init__.py").exists()
-    assert [
-        path for path in (ROOT / "tests").rglob("operator") if path.is_dir() and "node_modules" not in path.parts
-    ] == []
-    assert [path for path in (ROOT / "tests").rglob("__init__.py") if path.parent.name != "support"] == []
+    tests = [path.relative_to(ROOT) for path in _tracked() if path.is_relative_to(ROOT / "tests")]
+    assert tests
+    assert [path for path in tests if "operator" in path.parent.parts] == []
+    assert [path for path in tests if path.name == "__init__.py" and path.parent.name != "support"] == []
 
 
 def test_generated_files_are_fresh() -> None:
