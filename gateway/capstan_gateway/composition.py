@@ -220,6 +220,7 @@ class Gateway:
             ),
             secret_of=self.credentials.key,
             entries_of=None if shared_caches is None else shared_caches.of,
+            questions_of=None if shared_caches is None else shared_caches.questions,
             purges=None if shared_caches is None else shared_caches.purges,
         )
         """The policies that give answers again."""

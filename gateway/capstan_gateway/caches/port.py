@@ -156,3 +156,7 @@ class AlikeEntries(Protocol):
     def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
         """Forget all entries of whose keys this is true; give how many those were."""
         ...
+
+    def close(self) -> None:
+        """Learn of nothing any more: the policy is gone, or is another one now."""
+        ...

@@ -14,7 +14,10 @@ from capstan_gateway.caches.codec import Codec
 from capstan_gateway.caches.port import SharedEntries
 from capstan_gateway.caches.purges import Covers
 from capstan_gateway.caches.sealing import Sealing
+from capstan_gateway.caches.semantic.feeding import QuestionFeeds
+from capstan_gateway.caches.semantic.index import Neighbours
 from capstan_gateway.caches.semantic.ledger import SharedLedger
+from capstan_gateway.caches.semantic.questions import QuestionCodec, SharedQuestions
 from capstan_gateway.life.lifecycle import Closing, Lifecycle, Phase
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.settings import Settings
@@ -28,6 +31,7 @@ class SharedCaches:
         # The parser is loaded only where there is a Redis.
         from capstan_gateway.caches.purging import Purges
         from capstan_gateway.caches.semantic.shared_ledger import RedisLedger
+        from capstan_gateway.caches.semantic.shared_questions import RedisQuestions
         from capstan_gateway.caches.shared import RedisEntries
         from capstan_gateway.stores.scripted import make_links
 
@@ -39,9 +43,12 @@ class SharedCaches:
         self._large = make(seconds=settings.redis_seconds)
         self._entries: Final = RedisEntries
         self._ledger: Final = RedisLedger
+        self._questions: Final = RedisQuestions
         self._now_ms = now_ms
         self._metrics = metrics
         self._threads = Threads("cache-entries", queued=32)
+        self._reading = Threads("cache-questions", queued=8)
+        self._feeds: Final = QuestionFeeds()
         self.purges: Final = Purges(self._links, now_ms=now_ms)
 
     def of(self, policy: str, body: CacheBody, sealing: Sealing, purged: Covers) -> SharedEntries | None:
@@ -60,6 +67,31 @@ class SharedCaches:
             learn=self.purges.learn, threads=self._threads, count=partial(self._count, policy.partition("/")[2]),
         )  # fmt: skip
 
+    def questions(
+        self,
+        policy: str,
+        body: CacheBody,
+        sealing: Sealing,
+        purged: Covers,
+        index: Neighbours,
+        warm: Callable[[], object],
+    ) -> SharedQuestions | None:
+        """Give the questions that replicas share of a policy, which come into this index; None: it shares none."""
+        if body.redis is None or body.semantic is None:
+            return None
+
+        def codec() -> QuestionCodec | None:
+            return QuestionCodec(sealing.secret) if sealing.may_leave else None
+
+        made = self._questions(
+            self._links, policy=policy, index=index, codec=codec, most=body.semantic.maxEntries,
+            ttl_ms=body.ttlSeconds * 1000, now_ms=self._now_ms, threads=self._reading, warm=warm, large=self._large,
+            purged=purged, learn=self.purges.learn, count=partial(self._count, policy.partition("/")[2]),
+            closed=self._feeds.drop,
+        )  # fmt: skip
+        self._feeds.add(made)
+        return made
+
     def ledger(self, digest: str) -> SharedLedger:
         """Give what replicas share of hits by meaning, by the digest of what it is about."""
         return self._ledger(self._links, digest, count=partial(self._count, ""))
@@ -68,11 +100,13 @@ class SharedCaches:
         """Let the connections live with the process."""
         lifecycle.add(Closing("caches-redis", self._aclose), Phase.STORE)
         lifecycle.add(self.purges, Phase.OUTBOX)
+        lifecycle.add(self._feeds, Phase.OUTBOX)
 
     async def _aclose(self) -> None:
         await self._links.aclose()
         await self._large.aclose()
         self._threads.close()
+        self._reading.close()
 
     def _count(self, policy: str, outcome: str) -> None:
         if outcome == "unreadable":

@@ -2,6 +2,7 @@
 
     capstan:cache:1:{<partition>}:<policy>:<model>:<digest>          an entry as the codec writes it, with its time
     capstan:cache:1:{<partition>}:<policy>:<model>:<digest>:lease    who makes it just now
+    capstan:cache:1:{<partition>}:<policy>:<model>:<digest>:asked    the question of it, where questions are compared
 
 The partition is the hash tag: all keys of one partition are in one slot of a Redis Cluster. No call raises, and none
 waits longer than the links' deadline; while Redis is known to be away none waits at all. What is large has connections
@@ -61,6 +62,21 @@ def prefix_of(partition: str) -> str:
     return f"{PREFIX}:{{{partition}}}:"
 
 
+def policy_of(policy: str) -> str:
+    """Give how a policy is written in keys, by the id of its entry in the config."""
+    return blake2b(policy.encode(), digest_size=8).hexdigest()
+
+
+def place_of(policy: str, key: CacheKey) -> str:
+    """Give where an entry lies; `policy` as it is written in keys."""
+    return f"{prefix_of(key.partition)}{policy}:{key.model}:{key.digest.hex()}"
+
+
+def question_place_of(policy: str, key: CacheKey) -> str:
+    """Give where the question of an entry lies: who deletes entries by their names deletes it as well."""
+    return f"{place_of(policy, key)}:asked"
+
+
 _DOWN: Final = object()
 """In place of a reply that did not come."""
 
@@ -105,7 +121,7 @@ class RedisEntries:
         """
         self._links: Final = links
         self._large: Final = large or links
-        self._policy: Final = blake2b(policy.encode(), digest_size=8).hexdigest()
+        self._policy: Final = policy_of(policy)
         self._codec: Final = codec
         self._most: Final = max_entry_bytes
         self._ttl_ms: Final = ttl_ms
@@ -198,7 +214,7 @@ class RedisEntries:
         """Delete entries that turned out to be of no use."""
         for key in keys:
             at = self._at(key)
-            await self._call(self._links, at, ("UNLINK", at))
+            await self._call(self._links, at, ("UNLINK", at, question_place_of(self._policy, key)))
 
     async def _read(self, codec: Codec, key: CacheKey, data: bytes) -> Entry | None:
         read = await self._beside(len(data), _read_all, codec, ((key, data),))
@@ -230,7 +246,7 @@ class RedisEntries:
             return None
 
     def _at(self, key: CacheKey) -> str:
-        return f"{prefix_of(key.partition)}{self._policy}:{key.model}:{key.digest.hex()}"
+        return place_of(self._policy, key)
 
     # --- calls --------------------------------------------------------------------------------------------------------
 

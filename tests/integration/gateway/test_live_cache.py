@@ -53,6 +53,9 @@ class Anything:
             del self.entries[key]
         return len(gone)
 
+    def close(self) -> None:
+        """Nothing is to be ended."""
+
 
 def asked_for(received: Received) -> str:
     """Give what the user says last."""

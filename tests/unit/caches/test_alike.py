@@ -8,6 +8,7 @@ import pytest
 
 from capstan_contract.caches import SemanticTier
 from capstan_gateway.caches.port import Alike, CacheKey, Entry, Form, Tier
+from capstan_gateway.caches.semantic.questions import StoredQuestion
 from capstan_gateway.embed.files import EmbeddingsMissing
 from capstan_gateway.embed.once import Once
 from capstan_gateway.embed.sentences import Sentence
@@ -43,17 +44,34 @@ class Same:
         return Sentence(row, row[None], (3000,)) if text.strip("? ") else None
 
 
+class Others:
+    """What replicas share; `questions.SharedQuestions`."""
+
+    def __init__(self) -> None:
+        self.put_: list[StoredQuestion] = []
+        self.is_down = False
+        self.closed = False
+
+    async def put(self, question: StoredQuestion) -> None:
+        """Note it."""
+        self.put_.append(question)
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
 class Kept:
     """The entries that are there."""
 
-    def __init__(self, **tier: object) -> None:
+    def __init__(self, others: Others | None = None, **tier: object) -> None:
         self.entries: dict[CacheKey, Entry] = {}
         self.now = 0
         self.counts: list[str] = []
         self.embedder: Reads = Same()
         self.alike = AlikeInProcess(
             SemanticTier(**tier), sentences=Sentences(Once(lambda: self.embedder)), threads=Threads("test", queued=1),
-            entry_of=self.entry_of, now_ms=lambda: self.now, count=self.counts.append,
+            entry_of=self.entry_of, now_ms=lambda: self.now, count=self.counts.append, shared=others,
         )  # fmt: skip
 
     async def entry_of(self, key: CacheKey) -> Entry | None:
@@ -103,6 +121,24 @@ async def test_what_is_gone_or_expired_or_purged_is_not_found() -> None:
     await kept.put()
     assert kept.alike.drop_where(lambda key: key == KEY) == 1
     assert await kept.alike.find(Alike("a", SAME)) is None
+
+
+async def test_what_is_stored_is_told_to_other_replicas_and_kept_while_redis_is_away() -> None:
+    """With all that they need of it; a question that is not compared is not told. While nobody can say whether an
+    answer is still there, its question stays; when the policy is gone, nothing is heard of others any more."""
+    others = Others()
+    kept = Kept(others)
+    await kept.put()
+    await kept.put("Wie kann ich mein Passwort zurücksetzen?", key=KEY._replace(digest=b"2"))
+    (told,) = others.put_
+    assert told[:-1] == (KEY, "a", ASKED, ENTRY.created_ms, ENTRY.expires_ms)
+    assert told.vector[0] == 1
+    del kept.entries[KEY]
+    for others.is_down, left in ((True, 1), (False, 0)):
+        assert await kept.alike.find(Alike("a", SAME)) is None
+        assert len(kept.alike) == left
+    kept.alike.close()
+    assert others.closed
 
 
 async def test_nobody_waits_longer_than_the_deadline_or_behind_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,3 +154,14 @@ def test_one_is_dropped_without_a_look_at_the_others() -> None:
     assert not found.drop(asked(3).key)
     assert nearest(found, "b", 3) != ["question 3"]
     assert len(found) == 9
+
+
+def test_it_says_until_when_there_is_an_answer(small: int) -> None:
+    """Of one that is there, the last that was put under its key; 0 of any other."""
+    found = Neighbours(most=100)
+    for number in range(20):
+        found.put("a", asked(number, expires_ms=10 + number), vector(number))
+    found.put("a", asked(3, expires_ms=99), vector(3))
+    assert [found.until(asked(number).key) for number in (2, 3, 19)] == [12, 99, 29]
+    found.drop(asked(3).key)
+    assert found.until(asked(3).key) == 0

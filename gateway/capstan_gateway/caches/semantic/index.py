@@ -40,6 +40,7 @@ class Near(NamedTuple):
 class _Shelf(Protocol):
     def put(self, asked: Asked, vector: "NDArray[numpy.float32]") -> None: ...
     def drop(self, key: CacheKey) -> None: ...
+    def until(self, key: CacheKey) -> int: ...
     def nearest(self, vector: "NDArray[numpy.float32]", count: int) -> list[Near]: ...
     def __len__(self) -> int: ...
 
@@ -91,6 +92,12 @@ class Neighbours:
         with self._lock:
             if key in self._recent:
                 self._recent.move_to_end(key)
+
+    def until(self, key: CacheKey) -> int:
+        """Give until when there is an answer to one, as far as is known; 0 when it is not there."""
+        with self._lock:
+            partition = self._recent.get(key)
+            return 0 if partition is None else self._shelves[partition].until(key)
 
     def drop(self, key: CacheKey) -> bool:
         """Forget one; False when it is not there."""
@@ -169,6 +176,9 @@ class _Few:
             self._rows[at], self.asked[at] = self._rows[last], moved
             self._at[moved.key] = at
 
+    def until(self, key: CacheKey) -> int:
+        return self.asked[self._at[key]].expires_ms
+
     def nearest(self, vector: "NDArray[numpy.float32]", count: int) -> list[Near]:
         near = self._rows[: len(self.asked)] @ vector
         best = near.argsort()[::-1][:count] if len(near) <= count else _largest(near, count)
@@ -220,6 +230,9 @@ class _Many:
         at = self._at.pop(key)
         del self._asked[at]
         self._graph.remove(at)
+
+    def until(self, key: CacheKey) -> int:
+        return self._asked[self._at[key]].expires_ms
 
     def nearest(self, vector: "NDArray[numpy.float32]", count: int) -> list[Near]:
         found = self._graph.search(vector, count, threads=1)

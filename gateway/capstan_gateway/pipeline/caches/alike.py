@@ -1,16 +1,18 @@
-"""Answers to questions that mean the same: those that this replica has stored, by vectors that it makes itself.
+"""Answers to questions that mean the same, by vectors that the process makes itself.
 
     a question ─► its vector ─► the nearest of its partition ─► rules ─► score ─► the entry, where entries are
 
 All but the last is done in a thread of its own, which all policies share. What it cannot do in time is a miss. It keeps
 questions and vectors, and no answers: those are in memory or in Redis, and who deletes them there deletes them here.
-Replicas do not share questions; one learns of an answer when it has made it itself.
+Where replicas share answers they share questions, too: each has all of them in its own index, its own at once, those of
+others as soon as it has read them (`caches/semantic/shared_questions.py`).
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 from traceback import extract_tb
@@ -21,6 +23,7 @@ from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
 from capstan_gateway.caches.semantic.index import Asked, Near, Neighbours
 from capstan_gateway.caches.semantic.judge import MOST_CHARACTERS, Judge
 from capstan_gateway.caches.semantic.language import ENGLISH, language_of
+from capstan_gateway.caches.semantic.questions import SharedQuestions, StoredQuestion
 from capstan_gateway.caches.semantic.relations import load_relations
 from capstan_gateway.embed.files import EmbeddingsMissing
 from capstan_gateway.embed.once import Once
@@ -80,6 +83,12 @@ class Sentences:
         """Make those of a text that will not come again. Raises EmbeddingsMissing."""
         return (EMBEDDER if self._embedder is None else self._embedder).get().read(text)
 
+    def warm(self) -> None:
+        """Load what a comparison needs, where it is there."""
+        load_relations()
+        with suppress(EmbeddingsMissing):
+            (EMBEDDER if self._embedder is None else self._embedder).get()
+
 
 class AlikeInProcess:
     """Implements `port.AlikeEntries`."""
@@ -93,12 +102,15 @@ class AlikeInProcess:
         entry_of: Callable[[CacheKey], Awaitable[Entry | None]],
         now_ms: Callable[[], int],
         count: Callable[[str], None] = lambda _: None,
+        index: Neighbours | None = None,
+        shared: SharedQuestions | None = None,
     ) -> None:
         """Make it. `entry_of` gives an entry that is still there; `count` hears why a question was not compared: late,
-        busy, missing (the vectors' weights), failed."""
+        busy, missing (the vectors' weights), failed. `shared` puts into `index` what other replicas have stored."""
         self._tier: Final = tier
         self._judge: Final = Judge(tier)
-        self._index: Final = Neighbours(most=tier.maxEntries)
+        self._index: Final = Neighbours(most=tier.maxEntries) if index is None else index
+        self._shared: Final = shared
         self._sentences = sentences
         self._threads = threads
         self._entry_of = entry_of
@@ -121,16 +133,23 @@ class AlikeInProcess:
             entry = await self._entry_of(near.asked.key)
             if entry is not None:
                 return Found(entry, Tier.SEMANTIC, near.asked.key, near.similarity)
-            self._index.drop(near.asked.key)
+            # NB: while Redis is away nobody knows whether the answer is still there.
+            if self._shared is None or not self._shared.is_down:
+                self._index.drop(near.asked.key)
         return None
 
     async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
         """See `AlikeEntries.put`."""
-        await self._tried(self._kept(alike, Asked(key, alike.text, entry.expires_ms)), PUT_SECONDS)
+        await self._tried(self._kept(alike, key, entry), PUT_SECONDS)
 
-    async def _kept(self, alike: Alike, asked: Asked) -> None:
-        if is_compared(alike.text):
-            await self._threads.run(self._put, alike, asked)
+    async def _kept(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
+        if not is_compared(alike.text):
+            return
+        sentence = await self._threads.run(self._put, alike, Asked(key, alike.text, entry.expires_ms))
+        if sentence is not None and self._shared is not None:
+            await self._shared.put(
+                StoredQuestion(key, alike.partition, alike.text, entry.created_ms, entry.expires_ms, sentence.vector)
+            )
 
     async def _tried(self, work: Awaitable[T], seconds: float) -> T | None:
         """Give what this gives in time. Whatever goes wrong, the model is asked as if nothing were there, and what is
@@ -160,6 +179,11 @@ class AlikeInProcess:
         """See `AlikeEntries.drop_where`."""
         return self._index.drop_where(about)
 
+    def close(self) -> None:
+        """See `AlikeEntries.close`."""
+        if self._shared is not None:
+            self._shared.close()
+
     def _serving(self, alike: Alike) -> list[Near]:
         if not len(self._index):
             return []
@@ -175,11 +199,12 @@ class AlikeInProcess:
             self._index.used(one.asked.key)
         return serving
 
-    def _put(self, alike: Alike, asked: Asked) -> None:
+    def _put(self, alike: Alike, asked: Asked) -> Sentence | None:
         load_relations()  # Who asks next has less time.
         sentence = self._sentences.of(alike.text, whose=_whose(alike))
         if sentence is not None:
             self._index.put(alike.partition, asked, sentence.vector)
+        return sentence
 
     def _tell(self, reason: str) -> None:
         if reason not in self._told and len(self._told) < MOST_TOLD:

@@ -15,7 +15,9 @@ from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import AlikeEntries, CacheKey, Entry, SharedEntries, Tier
 from capstan_gateway.caches.purges import Covers, OwnPurges, Purge, What, is_about, read_key
 from capstan_gateway.caches.sealing import Sealing
+from capstan_gateway.caches.semantic.index import Neighbours
 from capstan_gateway.caches.semantic.ledger import Ledger, digest_of
+from capstan_gateway.caches.semantic.questions import SharedQuestions
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.caches.alike import AlikeInProcess, Sentences, likeness
 from capstan_gateway.pipeline.caches.counting import PolicyCells
@@ -28,6 +30,8 @@ MOST_WAITING: Final = 32
 """Questions that wait to be compared: who comes behind them asks the model instead."""
 EntriesOf = Callable[[str, CacheBody, Sealing, Covers], SharedEntries | None]
 """Gives what replicas share of a policy, by its id, its body, what its entries are sealed with, and what is purged."""
+QuestionsOf = Callable[[str, CacheBody, Sealing, Covers, Neighbours, Callable[[], object]], SharedQuestions | None]
+"""The same of its questions: also by the index that those of others come into, and what is loaded before the first."""
 
 
 class Around(NamedTuple):
@@ -48,15 +52,18 @@ class Caches:
         shared: Shared,
         *,
         entries_of: EntriesOf | None = None,
+        questions_of: QuestionsOf | None = None,
         secret_of: Callable[[str], bytes | None] = lambda _: None,
         purges: OwnPurges | None = None,
     ) -> None:
-        """Make it. `entries_of` gives what replicas share of a policy, `secret_of` the key in a credential file.
+        """Make it. `entries_of` and `questions_of` give what replicas share of a policy, `secret_of` the key in a
+        credential file.
 
         Without `purges` a purge is of this process alone.
         """
         self._shared = shared
         self._entries_of = entries_of
+        self._questions_of = questions_of
         self._secret_of = secret_of
         self._since = shared.now_ms() // 1000
         self._config: GatewayConfig | None = None
@@ -120,15 +127,19 @@ class Caches:
             sealing=sealing,
             purged=purged,
             live=self._live(spec.id, body),
-            alike=self._alike(name, body, memory, shared),
+            alike=self._alike(spec, memory, shared, sealing, purged),
         )
 
     def _alike(
-        self, name: str, body: CacheBody, memory: MemoryEntries, shared: SharedEntries | None
+        self, spec: Around, memory: MemoryEntries, shared: SharedEntries | None, sealing: Sealing, purged: Covers
     ) -> AlikeEntries | None:
         """Give what finds answers by meaning."""
+        body, name = spec.body, spec.id.partition("/")[2]
         if body.semantic is None:
             return None
+        index, questions = Neighbours(most=body.semantic.maxEntries), None
+        if shared is not None and self._questions_of is not None:
+            questions = self._questions_of(spec.id, body, sealing, purged, index, self._sentences.warm)
 
         async def entry_of(key: CacheKey) -> Entry | None:
             entry = memory.get(key)
@@ -148,6 +159,8 @@ class Caches:
             entry_of=entry_of,
             now_ms=self._shared.now_ms,
             count=count,
+            index=index,
+            shared=questions,
         )
 
     def _live(self, id: str, body: CacheBody) -> Live | None:
@@ -192,6 +205,8 @@ class Caches:
             if self._bodies.get(id) != body:
                 del self._rooms[id, body]
                 room.memory.close()
+                if room.alike is not None:
+                    room.alike.close()
         compared = {id for id, body in self._bodies.items() if body.semantic is not None}
         self._lives = {id: live for id, live in self._lives.items() if id in compared}
         metrics = self._shared.deps.metrics
