@@ -88,7 +88,7 @@ async def test_what_a_guard_withholds_is_not_found_by_its_meaning_any_more(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     """An answer that is found by what it means goes through the guards of who asks; what they withhold is let go of."""
-    word = KeywordsGuard(name="w", keywords=("hello",), appliesTo=(Source.TEXT,))
+    word = KeywordsGuard(name="w", keywords=("hello",), appliesTo=(Source.TEXT,), timeoutMillis=60_000)
     guard = guard_entry("t", "g", GuardBody(output=(word,)))
     members = RouterBackend(strategy=Strategy.CHEAPEST, members=(RouterMember(model="test/chat"),))
     models = (cached(upstream), entry("router", backend=members, policies=(guard.id,)))

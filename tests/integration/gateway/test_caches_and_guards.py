@@ -48,7 +48,7 @@ def cache(**fields: Any) -> PolicyEntry:
 
 def blocks(word: str) -> PolicyEntry:
     """Give the guard that withholds answers with this word."""
-    guard = KeywordsGuard(name="w", keywords=(word,), appliesTo=(Source.TEXT,))
+    guard = KeywordsGuard(name="w", keywords=(word,), appliesTo=(Source.TEXT,), timeoutMillis=60_000)
     return guard_entry("t", "g", GuardBody(output=(guard,)))
 
 

@@ -124,7 +124,7 @@ async def test_what_a_guard_withholds_is_not_asked_for_again(
 ) -> None:
     """A second answer would be a way around the guard further inside."""
     upstream.respond = Engine("a secret", '{"to": "x"}').respond
-    secret = KeywordsGuard(name="secret", keywords=("secret",), appliesTo=(Source.TEXT,))
+    secret = KeywordsGuard(name="secret", keywords=("secret",), appliesTo=(Source.TEXT,), timeoutMillis=60_000)
     inside = guard_entry("t", "inside", GuardBody(output=(secret,)))
     outside = policy().model_copy(update={"targets": PolicyTargets(everywhere=True)})
     model = entry("chat", upstream.url, policies=(inside.id, outside.id))

@@ -199,7 +199,7 @@ async def test_of_what_is_withheld_nothing_is_judged(
 ) -> None:
     """What one policy withholds another one cannot fail at: the client is told of a content filter, in its dialect."""
     sure = ConfidenceGuard(name="sure", appliesTo=(Source.TEXT,))
-    words = KeywordsGuard(name="words", keywords=("hello",), appliesTo=(Source.TEXT,))
+    words = KeywordsGuard(name="words", keywords=("hello",), appliesTo=(Source.TEXT,), timeoutMillis=60_000)
     async with (
         running(tmp_path, upstream, floor(output=(sure,)), own(output=(words,))) as gateway,
         httpx2.AsyncClient(base_url=gateway.url) as client,

@@ -16,7 +16,7 @@ from capstan_gateway import composition
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer
 from support.gateway import RunningGateway, entry, running_gateway
 
-WORDS = KeywordsGuard(name="words", keywords=("x",), appliesTo=(Source.USER,))
+WORDS = KeywordsGuard(name="words", keywords=("x",), appliesTo=(Source.USER,), timeoutMillis=60_000)
 GUARDS = guard_entry("t", "careful", GuardBody(input=(WORDS,)))
 FLOOR = guard_entry("capstan", "floor", GuardBody(input=(WORDS,)), targets=PolicyTargets(everywhere=True))
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
