@@ -2,10 +2,11 @@
 
     trace ──► this process ──► capstan-gateway (own process) ──► 4 simulators with prefix caches
 
-The same requests at the same times go through the gateway three times, each time with empty caches: with its prefix
-affinity, with its plain balancing by load, and in turns. A second workload of short questions behind one system prompt
-shows what affinity costs where there is nothing to gain. What a block of 512 tokens is in the trace is a block of 32
-here; times are shortened by `--speed`. The trace is `conversation_trace.jsonl` of https://github.com/kvcache-ai/Mooncake.
+The same requests at the same times go through the gateway four times, each time with empty caches: by the blocks that
+the engines tell, with its prefix affinity, with its plain balancing by load, and in turns. A second workload of short
+questions behind one system prompt shows what affinity costs where there is nothing to gain. What a block of 512 tokens
+is in the trace is a block of 32 here; times are shortened by `--speed`. The trace is `conversation_trace.jsonl` of
+https://github.com/kvcache-ai/Mooncake.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,21 +36,26 @@ from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.settings import Settings
 from capstan_gateway.surface import api_listener
+from capstan_gateway.tokens.counter import CountedBy
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.port import Endpoint
+from capstan_worker.simulator.tokens import split, token_id
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support.ports import free_port
 
 TRACE: Final = Path(__file__).resolve().parent.parent.parent / "shared/data/mooncake_traces/conversation_trace.jsonl"
-POLICIES: Final = ("affinity", "least load", "round robin")
+EVENTS: Final = "events"
+ASKED: Final = "events, engine's tokens"
+POLICIES: Final = (EVENTS, "affinity", "least load", "round robin")
+KNOWN: Final = "known.json"
 ENGINES: Final = 4
 BLOCK_TOKENS: Final = 32
 PREFILL: Final = 6000
 SIMULATOR: Final = (
     "--ttft-ms=5", f"--prefill-tokens-per-second={PREFILL}", "--tpot-ms=4", "--concurrency=16", "--kv-blocks=8192",
-    "--context-window=32768",
+    "--context-window=32768", "--kv-events=on",
 )  # fmt: skip
 
 
@@ -75,6 +81,8 @@ class Result:
     failed: int
     spread: float
     """Requests of the busiest engine, over their mean."""
+    known: Mapping[str, float]
+    """How many requests went by what was known of their blocks; empty where nobody looks."""
 
     def quantile(self, share: float) -> float:
         """Milliseconds to the first token."""
@@ -165,6 +173,26 @@ class RoundRobin:
         return self._inner.again(call, answer, why)
 
 
+class Tokenizer:
+    """The simulators' own, as if it were shipped with the gateway; `tokens.counter.Counters` of one model."""
+
+    kind = CountedBy.FILE
+    version = "simulator"
+
+    def of(self, _model_id: str) -> "Tokenizer":
+        """Implement Counters."""
+        return self
+
+    def tokens(self, document: Mapping[str, Any]) -> list[int]:
+        """Implement PromptCounter."""
+        said = "".join(f"<|{message['role']}|>{message['content']}<|end|>" for message in document["messages"])
+        return [token_id(token) for token in split(f"{said}<|assistant|>")]
+
+    def count(self, document: Mapping[str, Any]) -> int:
+        """Implement PromptCounter."""
+        return len(self.tokens(document))
+
+
 async def serve(policy: str, port: int, directory: Path) -> None:
     """Be the gateway with this policy, until killed."""
     from capstan_gateway.composition import Gateway
@@ -176,9 +204,17 @@ async def serve(policy: str, port: int, directory: Path) -> None:
     wrap = {"least load": LeastLoad, "round robin": RoundRobin}.get(policy)
     if wrap is not None:
         gateway.deps = replace(gateway.deps, dispatcher=wrap(gateway.deps.dispatcher))
+    if policy == EVENTS:
+        gateway.deps = replace(gateway.deps, counters=Tokenizer())
     async with gateway.running():
         await listen(api_listener(gateway), settings, port)
-        await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(0.25)
+            runtime = gateway.current()
+            held = None if runtime is None else runtime.models["m"].endpoints.held
+            if held is not None:
+                known = {"blocks": held.exact, "beginning": held.beginnings, "estimate": held.estimated}
+                (directory / KNOWN).write_bytes(orjson.dumps(known))
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -215,10 +251,11 @@ def metric(port: int, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].split(" ")[0] == name)
 
 
-def write_config(directory: Path, ports: Iterable[int]) -> None:
-    """Write the config of one model at these engines."""
-    backend = StaticBackend(urls=tuple(f"http://127.0.0.1:{port}" for port in ports))
-    entry = ModelEntry(id="bench/m", generation=1, servedName="m", upstreamName="m", backend=backend)
+def write_config(directory: Path, ports: Mapping[int, int], *, events: bool) -> None:
+    """Write the config of one model at these engines, by their ports; with `events` their workers are listened to."""
+    workers = {f"http://127.0.0.1:{port}": f"http://127.0.0.1:{worker}" for port, worker in ports.items()}
+    backend = StaticBackend(urls=tuple(workers), workers=workers)
+    entry = ModelEntry(id="bench/m", generation=1, servedName="m", upstreamName="m", backend=backend, kvEvents=events)
     for name, text in split_config(GatewayConfig.build((entry,))).items():
         (directory / name).write_text(text)
 
@@ -269,7 +306,7 @@ def measure(policy: str, requests: Sequence[Request]) -> Result:
     gateway = free_port()
     with tempfile.TemporaryDirectory(prefix="capstan-bench-") as folder, ExitStack() as stack:
         directory = Path(folder)
-        write_config(directory, ports)
+        write_config(directory, dict(zip(ports, workers, strict=True)), events=policy in (EVENTS, ASKED))
         for port, worker in zip(ports, workers, strict=True):
             flags = ("--model=m", f"--port={port}", f"--worker-port={worker}", *SIMULATOR)
             command = ("-m", "capstan_worker", "simulator", *flags)
@@ -282,11 +319,12 @@ def measure(policy: str, requests: Sequence[Request]) -> Result:
         queries = [metric(port, "vllm:prefix_cache_queries_total") for port in workers]
         hits = [metric(port, "vllm:prefix_cache_hits_total") for port in workers]
         served = [metric(port, "vllm:request_success_total") for port in workers]
+        known = orjson.loads((directory / KNOWN).read_bytes()) if policy in (EVENTS, ASKED) else {}
     spread = max(served) / statistics.mean(served) if sum(served) else 0.0
-    return Result(policy, sum(hits) / max(sum(queries), 1.0), first, failed, spread)
+    return Result(policy, sum(hits) / max(sum(queries), 1.0), first, failed, spread, known)
 
 
-def show(title: str, results: Iterable[Result]) -> None:
+def show(title: str, results: Sequence[Result]) -> None:
     """Print a table."""
     print(f"\n{title}\n\n| policy | prefix hits | TTFT p50 | TTFT p90 | busiest engine | failed |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
@@ -295,6 +333,9 @@ def show(title: str, results: Iterable[Result]) -> None:
             f"| {result.policy} | {result.hit_ratio:.1%} | {result.quantile(0.5):.0f} ms | "
             f"{result.quantile(0.9):.0f} ms | {result.spread:.2f}x | {result.failed} |"
         )
+    for result in results:
+        if result.known:
+            print(f"\n{result.policy}: requests by what was known of their blocks: {dict(result.known)}")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -305,6 +346,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1600, help="how much of the trace")
     parser.add_argument("--speed", type=float, default=14.0, help="how much faster than it was")
+    parser.add_argument("--policies", nargs="+", choices=(*POLICIES, ASKED), default=POLICIES, help="which to compare")
     parser.add_argument("--questions", type=int, default=400, help="short ones, 50 a second")
     options: Any = parser.parse_args(arguments)
     if not TRACE.is_file():
@@ -313,9 +355,9 @@ def main(arguments: Sequence[str]) -> int:
     trace, possible = conversations(options.requests, options.speed)
     print(f"{len(trace)} requests in {trace[-1].at:.0f} s, {ENGINES} simulators, {os.cpu_count()} cores, "
           f"load average {os.getloadavg()[0]:.1f}; one unbounded cache would hit {possible:.1%}")  # fmt: skip
-    show("Mooncake conversations", [measure(policy, trace) for policy in POLICIES])
+    show("Mooncake conversations", [measure(policy, trace) for policy in options.policies])
     questions = short_questions(options.questions, 50.0)
-    show("Short questions behind one system prompt", [measure(policy, questions) for policy in POLICIES])
+    show("Short questions behind one system prompt", [measure(policy, questions) for policy in options.policies])
     return 0
 
 

@@ -150,7 +150,7 @@ class Gateway:
         """Those that were shipped beside the config; None: there is no place for any."""
         self.turned_away = TurnedAway(self.ids, count=self._count_turned_away, write=request_log.write)
         loop = asyncio.get_running_loop()
-        self._prompts = Prompts(lambda: self.deps, loop.time)
+        self._prompts = Prompts(lambda: self.deps, loop.time, seconds=settings.kv_token_seconds)
         self.kv_listening = KVListening(self.client, most_blocks=settings.kv_event_blocks, rng=self._rng)
         self.deps = Deps(
             dispatcher=Dispatcher(self.client, budget=RetryBudget(), rng=self._rng, hedging=_hedging(settings)),

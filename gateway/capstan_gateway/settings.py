@@ -142,6 +142,10 @@ class Settings:
         1_000_000, "how many blocks of prompts are known, by what workers tell their engines hold; 0: none is asked",
         least=0,
     )  # fmt: skip
+    kv_token_seconds: float = setting(
+        0.05, "how long a request waits for the tokens of its prompt, by which it is known which engine holds them; a "
+        "longer one than 4,096 tokens in proportion", above=0,
+    )  # fmt: skip
     drain_seconds: float = setting(
         5.0, "how long new requests are served after SIGTERM, so that load balancers can notice", least=0
     )

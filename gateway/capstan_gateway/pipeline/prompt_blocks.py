@@ -5,15 +5,15 @@
     the engine   its `/tokenize`
     nobody       the request goes by the estimate: no tokens in time, too many questions, pictures
 
-Limits that have a prompt counted ask here too, so that no prompt is read twice. An engine that does not answer in time
-is left alone for a while; a tokenizer that is late is late for that request alone, and its tokens are kept for the next
-turn of the conversation.
+Limits that have a prompt counted ask here too, so that no prompt is read twice. Who is late is late for that request
+alone, and what it makes is kept for the next turn of the conversation; an engine that is late again and again is left
+alone for a while.
 """
 
 import asyncio
 import secrets
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -23,7 +23,7 @@ import orjson
 from capstan_contract.kv_events import block_names, root_name
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.clients.tokenized import is_all_text
-from capstan_gateway.errors import GatewayError
+from capstan_gateway.errors import GatewayError, Overloaded
 from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.pipeline.adapters import PROMPT_AS_TOKENS
 from capstan_gateway.pipeline.ask import Ask
@@ -41,12 +41,18 @@ from capstan_gateway.tokens.prefixes import names_of
 from capstan_gateway.upstream.errors import UpstreamError
 
 SECONDS: Final = 0.05
-"""How long a request waits for its tokens: about as long as an engine takes to compute a thousand of them."""
+"""How long a request waits for its tokens, for each WAIT_TOKENS of them: a fraction of what an engine takes to compute
+so many."""
+WAIT_TOKENS: Final = 4096
 AT_ONCE: Final = 32
 """Questions to engines that are under way together."""
+LATE_SECONDS: Final = 2.0
+"""How long an engine has for its answer, for the next turn of the conversation."""
+MOST_LATE: Final = 3
+"""So often in a row an engine may be later than requests wait; one that does not tell at all may not once."""
 PAUSE_SECONDS: Final = 5.0
-"""How long an engine is not asked that has not answered in time."""
-MOST_PAUSED: Final = 1024
+"""How long it is not asked then."""
+MOST_LATE_MODELS: Final = 1024
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Of a longer prompt nobody makes tokens in time."""
 LEAST_BLOCKS: Final = 2
@@ -73,17 +79,17 @@ class Prompts:
     """Implements `deps.BlocksOfPrompts`. One for the process."""
 
     def __init__(self, deps: Callable[[], Deps], clock: Callable[[], float], *, seconds: float = SECONDS) -> None:
-        """`seconds` is how long a request waits."""
+        """`seconds` is how long a request waits, for each 4,096 tokens."""
         self._deps = deps
         self._clock = clock
         self._seconds = seconds
         self._key = secrets.token_bytes(32)
         self._kept = KeptTokens(clock)
         self._threads = Threads("prompt-blocks")
-        self._flights: dict[bytes, asyncio.Task[Sequence[int] | None]] = {}
-        """By the prompt's last name: tokenizers that are at work. Bounded by what may wait for the thread."""
-        self._paused: dict[str, float] = {}
-        """Until when the engine of each of these models is not asked."""
+        self._flights: dict[tuple[bytes, bytes], asyncio.Task[None]] = {}
+        """By the prompt's last name: who is at work. Bounded by what may wait for the thread, and by AT_ONCE."""
+        self._late: dict[str, tuple[int, float]] = {}
+        """Models whose engines were late: how often in a row, and until when they are not asked."""
         self._asking = 0
 
     def close(self) -> None:
@@ -120,7 +126,11 @@ class Prompts:
 
         Raises RoutingError, UpstreamError or GatewayError.
         """
-        tokens = await tokens_by_engine(self._deps(), ask, model)
+        began = self._clock()
+        try:
+            tokens = await tokens_by_engine(self._deps(), ask, model)
+        finally:
+            ask.note_counting(self._clock() - began)
         if tokens is not None:
             names = await self._names(ask, model, len(ask.request.raw or b""), self._deps().counters.of(model.id))
             if names:
@@ -139,76 +149,97 @@ class Prompts:
         known = self._kept.find(names)
         if known is not None and known.whole:
             return known.tokens, True
-        tokens = await self._in_time(ask, model, counter, names)
+        began = self._clock()
+        seconds = self._seconds * max(1.0, size / (BYTES_PER_TOKEN * WAIT_TOKENS))
+        tokens = await self._in_time(ask, model, counter, names, seconds)
+        ask.note_counting(self._clock() - began)
         if tokens is not None:
             return tokens, True
         return None if known is None else (known.tokens, False)
 
     async def _in_time(
-        self, ask: Ask, model: ServedModel, counter: PromptCounter | None, names: list[bytes]
+        self, ask: Ask, model: ServedModel, counter: PromptCounter | None, names: list[bytes], seconds: float
     ) -> Sequence[int] | None:
-        until = self._clock() + self._seconds
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(seconds):
                 if counter is not None:
                     tokens = await self._make(names, ask.request.document, counter)
                     if tokens is not None:
                         return tokens
-                return await self._by_engine(ask, model, names)
+                return await self._by_engine(ask, model, names, seconds)
         return None
 
     async def _make(
         self, names: list[bytes], document: Mapping[str, Any], counter: PromptCounter
     ) -> Sequence[int] | None:
-        """Make tokens beside the loop. When nobody waits for them any longer, they are kept all the same."""
-        name = names[-1] if names else secrets.token_bytes(8)
-        flight = self._flights.get(name)
-        if flight is None:
-            flight = self._flights[name] = asyncio.create_task(self._fly(name, document, counter))
-            flight.add_done_callback(lambda _: self._flights.pop(name, None))
-        return await asyncio.shield(flight)
+        """Have a tokenizer make tokens beside the loop."""
 
-    async def _fly(self, name: bytes, document: Mapping[str, Any], counter: PromptCounter) -> Sequence[int] | None:
-        try:
-            tokens = await self._threads.run(_tokens, counter, document)
-        except Busy:
+        async def make() -> "array[int] | None":
+            with suppress(Busy):
+                return await self._threads.run(_tokens, counter, document)
             return None
-        if tokens is not None:
-            self._kept.put(name, tokens)
-        return tokens
 
-    async def _by_engine(self, ask: Ask, model: ServedModel, names: list[bytes]) -> Sequence[int] | None:
+        return await self._shared(names, b"here", make)
+
+    async def _by_engine(
+        self, ask: Ask, model: ServedModel, names: list[bytes], seconds: float
+    ) -> Sequence[int] | None:
+        """Have an engine make them, unless it is left alone."""
         now = self._clock()
-        if (
-            self._asking >= AT_ONCE
-            or self._paused.get(model.id, 0.0) > now
-            or model.endpoints.lacks(TOKENIZE_PATH, now)
-        ):
+        until = self._late.get(model.id, (0, 0.0))[1]
+        if self._asking >= AT_ONCE or now < until or model.endpoints.lacks(TOKENIZE_PATH, now):
             return None
-        self._asking += 1
-        try:
-            tokens = await tokens_by_engine(self._deps(), ask, model)
-        except (RoutingError, UpstreamError, GatewayError):
-            self._pause(model.id)
-            return None
-        except asyncio.CancelledError:
-            if self._clock() - now >= self._seconds / 2:  # NB: else it was the tokenizer before it, or the client left.
-                self._pause(model.id)
-            raise
-        finally:
-            self._asking -= 1
-        if tokens is None:
-            self._pause(model.id)
-        elif names:
-            self._kept.put(names[-1], tokens)
-        return tokens
 
-    def _pause(self, model_id: str) -> None:
-        paused = self._paused
-        paused.pop(model_id, None)
-        paused[model_id] = self._clock() + PAUSE_SECONDS
-        if len(paused) > MOST_PAUSED:
-            del paused[next(iter(paused))]
+        async def make() -> "array[int] | None":
+            self._asking += 1
+            tokens = None
+            try:
+                async with asyncio.timeout(LATE_SECONDS):
+                    tokens = await tokens_by_engine(self._deps(), ask, model)
+            except (TimeoutError, RoutingError, UpstreamError, GatewayError):
+                pass
+            finally:
+                self._asking -= 1
+            if tokens is None:
+                self._note_late(model.id, MOST_LATE)
+            elif self._clock() - now > seconds:
+                self._note_late(model.id, 1)
+            else:
+                self._late.pop(model.id, None)
+            return tokens
+
+        return await self._shared(names, b"engine", make)
+
+    async def _shared(
+        self, names: list[bytes], who: bytes, make: Callable[[], Coroutine[Any, Any, "array[int] | None"]]
+    ) -> Sequence[int] | None:
+        """Give what this makes, once for all who want it at a time. When nobody waits any longer, it is kept all the
+        same."""
+        if not names:
+            return None  # What cannot be written cannot be found again.
+        name = names[-1]
+        flight = self._flights.get((name, who))
+        if flight is None:
+
+            async def keep() -> None:
+                tokens = await make()
+                if tokens is not None:
+                    self._kept.put(name, tokens)
+
+            try:
+                flight = self._flights[name, who] = self._deps().background.start(keep())
+            except Overloaded:
+                return None
+            flight.add_done_callback(lambda _: self._flights.pop((name, who), None))
+        await asyncio.shield(flight)
+        known = self._kept.find(names)
+        return known.tokens if known is not None and known.whole else None
+
+    def _note_late(self, model_id: str, times: int) -> None:
+        late = self._late.pop(model_id, (0, 0.0))[0] + times
+        self._late[model_id] = late, self._clock() + PAUSE_SECONDS if late >= MOST_LATE else 0.0
+        if len(self._late) > MOST_LATE_MODELS:
+            del self._late[next(iter(self._late))]
 
     async def _names(self, ask: Ask, model: ServedModel, size: int, counter: PromptCounter | None) -> list[bytes]:
         who = f"{model.id} {model.upstream_name} {'' if counter is None else counter.version}"
@@ -267,7 +298,6 @@ async def tokens_by_engine(deps: Deps, ask: Ask, model: ServedModel) -> "array[i
     child = ask.fork(ask.request.rewritten(document), settles=True)
     child.may_wait = False
     child.hold()
-    began = deps.loop_time()
     try:
         reply = await call_model(deps, model, child, by=PROMPT_AS_TOKENS)
         if child.counted_by != CountedBy.ENGINE or not isinstance(reply, WholeReply):
@@ -276,6 +306,5 @@ async def tokens_by_engine(deps: Deps, ask: Ask, model: ServedModel) -> "array[i
     except (KeyError, TypeError, OverflowError, orjson.JSONDecodeError):
         return None
     finally:
-        ask.note_counting(deps.loop_time() - began)
         child.leave()
     return tokens or None

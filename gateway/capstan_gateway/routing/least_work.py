@@ -17,7 +17,7 @@ from typing import Final
 from capstan_gateway.routing.picker import better, candidates, load_bound, preferred
 from capstan_gateway.routing.registry import EndpointState
 
-REQUEST_TOKENS: Final = 128
+REQUEST_TOKENS: Final = 64
 """What a request in flight at an endpoint is worth in tokens of a prompt: others in its batch slow a request down."""
 LEAST_HELD: Final = 32
 """Fewer tokens than this are computed in no time: they are no reason to go anywhere."""
@@ -68,17 +68,15 @@ def least_work(
 def _expected(usable: Sequence[EndpointState], wanted: Wanted) -> list[int] | None:
     """Give how many tokens each probably holds; None where none of them tells.
 
-    One that tells nothing holds what it was sent of the conversation last, or as much as the others do on average: it
-    is not passed over for what everybody has.
+    One that tells nothing holds what it was sent of the conversation last, and what all have soon. It is not passed
+    over: new prompts are spread over all, and go on where they went.
     """
-    told = [wanted.held.get(state.endpoint.id) for state in usable]
-    known = [found for found in told if found is not None]
-    if not known:
+    if not any(state.endpoint.id in wanted.held for state in usable):
         return None
-    sent, others = min(wanted.holder_tokens, wanted.tokens), sum(known) // len(known)
+    sent = max(wanted.shared, min(wanted.holder_tokens, wanted.tokens))
     return [
-        found if found is not None else sent if state.endpoint.id == wanted.holder else others
-        for state, found in zip(usable, told, strict=True)
+        wanted.held.get(id_, sent if id_ == wanted.holder else wanted.shared)
+        for id_ in (state.endpoint.id for state in usable)
     ]
 
 

@@ -107,14 +107,16 @@ def test_what_all_have_soon_decides_nothing() -> None:
 
 
 def test_an_endpoint_that_tells_nothing_is_not_passed_over() -> None:
-    """It gets its share of what all others have, and the conversations that it answered last."""
+    """It gets its share of new prompts, and the conversations that it answered last; not those that others have."""
     states = [state_of(f"e{number}") for number in range(4)]
     rng = Random(1)  # noqa: S311
     held = {"e0": 800, "e1": 800, "e2": 800}
-    chosen = [least_work(states, NOW, rng, Wanted(TOKENS, held, affinity=rng.randbytes(8))) for _ in range(400)]
-    assert chosen.count(states[3]) > 50
+    new = [Wanted(TOKENS, held, shared=800, affinity=rng.randbytes(8)) for _ in range(400)]
+    assert [least_work(states, NOW, rng, one) for one in new].count(states[3]) > 50
     mine = Wanted(TOKENS, dict.fromkeys(held, 100), affinity=b"x" * 8, holder="e3", holder_tokens=900)
     assert least_work(states, NOW, rng, mine) is states[3]
+    others = Wanted(TOKENS, {"e0": 800}, affinity=b"x" * 8)
+    assert least_work(states, NOW, rng, others) is states[0]
 
 
 def test_a_full_endpoint_is_left_for_one_that_computes_the_prompt_anew() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from capstan_contract.kv_events import Head, block_names, root_name
 from capstan_gateway.pipeline import prompt_blocks
-from capstan_gateway.pipeline.prompt_blocks import MOST_BYTES, SMALL_TOKENS, Prompts
+from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.prompt_blocks import MOST_BYTES, MOST_LATE, SMALL_TOKENS, Prompts
 from capstan_gateway.routing.affinity import BLOCK_CHARS, FORKS, SharedHeads
 from capstan_gateway.routing.held_blocks import HeldBlocks, PromptBlocks
 from capstan_gateway.tokens.kept import packed
@@ -77,7 +78,7 @@ class World:
         heads = SharedHeads()
         endpoints = SimpleNamespace(held=self.held, heads=heads, states=(1, 2), lacks=lambda *_: self.absent)
         self.model: Any = SimpleNamespace(id="t/m", upstream_name="m", adapter="", endpoints=endpoints)
-        self.deps: Any = SimpleNamespace(counters=SimpleNamespace(of=lambda _: self.counter))
+        self.deps: Any = SimpleNamespace(counters=SimpleNamespace(of=lambda _: self.counter), background=Background())
         self.prompts = Prompts(lambda: self.deps, asyncio.get_running_loop().time, seconds=seconds)
 
         async def ask_engine(*_: Any) -> Any:
@@ -89,7 +90,7 @@ class World:
     def ask(self, document: dict[str, Any], *, path: bytes = CHAT) -> Any:
         """What is asked."""
         request = SimpleNamespace(document=document, raw=b"", route=SimpleNamespace(upstream_path=path))
-        return SimpleNamespace(request=request, session="")
+        return SimpleNamespace(request=request, session="", note_counting=lambda _: None)
 
     async def blocks(
         self, document: dict[str, Any], *, path: bytes = CHAT, size: int = SIZE, salt: str = ""
@@ -174,19 +175,41 @@ async def test_tokens_that_are_late_are_there_for_the_next_turn(monkeypatch: pyt
     counter.may.set()
 
 
-@pytest.mark.parametrize("fault", [silent, late, "fails"])
-async def test_an_engine_that_does_not_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
+async def fails(*_: Any) -> None:
+    """An engine that is not there."""
+    raise ConnectFailed("e", "no")
+
+
+@pytest.mark.parametrize("fault", [silent, fails, late])
+async def test_an_engine_that_does_not_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch, fault: Engine) -> None:
     """For a while: it costs one request a moment, and the next ones nothing."""
-
-    async def fails() -> None:
-        raise ConnectFailed("e", "no")
-
-    world = World(monkeypatch, seconds=0.05)
-    world.counter = None
-    world.engine = fails if fault == "fails" else fault
-    for _ in range(3):
-        assert await world.blocks(chat("hello")) is None
+    world = World(monkeypatch, seconds=0.02)
+    monkeypatch.setattr(prompt_blocks, "LATE_SECONDS", 0.04)
+    world.counter, world.engine = None, fault
+    for number in range(3):
+        assert await world.blocks(chat(f"hello{number}")) is None
+        await eventually(lambda: not world.prompts._flights, every=0.01, what="its answer")
     assert (world.asked, world.by) == (1, (0, 0, 3))
+
+
+async def test_an_engine_may_be_late_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not so often in a row; what it tells then is known for the next turn."""
+    world = World(monkeypatch, seconds=0.02)
+    may = asyncio.Event()
+
+    async def tells() -> Any:
+        await may.wait()
+        return packed(TOKENS)
+
+    world.counter, world.engine = None, tells
+    for number in range(MOST_LATE + 2):
+        may.clear()
+        assert await world.blocks(chat(f"hello{number}")) is None
+        may.set()
+        await eventually(lambda: not world.prompts._flights, every=0.01, what="its answer")
+        again = await world.blocks(chat(f"hello{number}"))
+        assert (again is not None) == (number < MOST_LATE)
+    assert world.asked == MOST_LATE
 
 
 async def test_an_engine_without_the_route_is_not_asked(world: World) -> None:
