@@ -3,8 +3,9 @@
 WorkerError
 ├── UsageError        the command line or a file named there is wrong: exit code 2
 ├── EngineMissing     the engine is not installed: exit code 3
-└── EngineError       the engine did not answer as it should
-    └── EngineUnreachable   nothing listens there (any more)
+├── EngineError       the engine did not answer as it should
+│   └── EngineUnreachable   nothing listens there (any more)
+└── QueueAway         the queue's Redis did not answer, or refused
 """
 
 
@@ -32,3 +33,7 @@ class EngineError(WorkerError):
 
 class EngineUnreachable(EngineError):
     """Nothing listens at the engine's address."""
+
+
+class QueueAway(WorkerError):
+    """The Redis of the queue did not answer, or refused; the message names neither its address nor its password."""

@@ -200,7 +200,8 @@ class Queue:
         return self._call(scripts.LEAVE, "gateway" if gateway else "worker", gateway or worker)
 
     def pass_on(self) -> Call:
-        """Let another worker hear the bell, if something waits: this one has heard it and has no room."""
+        """Let another worker hear the bell, if something waits: this one has heard it and has no room. Gives how
+        many wait."""
         return self._call(scripts.RING)
 
     def sweep(self) -> Call:

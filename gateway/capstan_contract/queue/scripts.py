@@ -501,8 +501,9 @@ return unknown
 RING: Final = (
     _COMMON
     + """
-if waiting() > 0 then ring('') end
-return 1
+local count = waiting()
+if count > 0 then ring('') end
+return count
 """
 )
-"""ARGV: prefix. Rings the bell for others, if something waits."""
+"""ARGV: prefix. Rings the bell for others, if something waits. Gives how many wait."""

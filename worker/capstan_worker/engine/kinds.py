@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class EngineKind(StrEnum):
@@ -20,14 +21,28 @@ class Gauges:
 
     running: str
     waiting: str
+    memory: tuple[str, ...] = ()
+    """Share of the KV cache in use, from 0 to 1, by the names that releases have given it."""
 
 
 GAUGES: Mapping[EngineKind, Gauges] = {
-    EngineKind.VLLM: Gauges("vllm:num_requests_running", "vllm:num_requests_waiting"),
+    EngineKind.VLLM: Gauges(
+        "vllm:num_requests_running",
+        "vllm:num_requests_waiting",
+        ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+    ),
     EngineKind.TGI: Gauges("tgi_batch_current_size", "tgi_queue_size"),
-    EngineKind.SGLANG: Gauges("sglang:num_running_reqs", "sglang:num_queue_reqs"),
+    EngineKind.SGLANG: Gauges("sglang:num_running_reqs", "sglang:num_queue_reqs", ("sglang:token_usage",)),
 }
 """An engine that is not here tells nothing; its open connections are counted instead."""
+PULSES: Final = (
+    "vllm:generation_tokens_total",
+    "vllm:prompt_tokens_total",
+    "sglang:generation_tokens_total",
+    "sglang:prompt_tokens_total",
+    "tgi_batch_inference_count",
+)
+"""Counters that grow as long as an engine computes."""
 
 
 def sum_metric(text: str, name: str) -> float | None:

@@ -1,0 +1,90 @@
+"""What an engine tells of its load, asked no more often than it can have changed much."""
+
+import asyncio
+from typing import Final, Protocol
+
+from capstan_worker.engine.kinds import GAUGES, PULSES, EngineKind, sum_metric
+from capstan_worker.engine.port import Engine
+from capstan_worker.errors import EngineError, EngineUnreachable
+from capstan_worker.queue.room import Load, room_for
+
+KEPT_SECONDS: Final = 0.25
+
+
+class Meter(Protocol):
+    """How much room an engine has, and whether it does anything."""
+
+    places: int
+
+    async def room(self, mine: int) -> int:
+        """Say how many more entries the engine would run at once, when it runs so many of ours."""
+
+    async def pulse(self) -> float | None:
+        """Give a number that grows as long as the engine computes; None where nothing tells."""
+
+
+def read_load(text: str, kind: EngineKind) -> Load | None:
+    """Read an engine's load from its metrics; None where they do not say."""
+    gauges = GAUGES.get(kind)
+    running = None if gauges is None else sum_metric(text, gauges.running)
+    if gauges is None or running is None:
+        return None
+    waiting = sum_metric(text, gauges.waiting) or 0.0
+    memory = max((found for name in gauges.memory if (found := sum_metric(text, name)) is not None), default=None)
+    return Load(round(running + waiting), round(waiting), memory)
+
+
+def read_pulse(text: str) -> float | None:
+    """Add up what an engine has computed; None where its metrics do not say."""
+    found = [value for name in PULSES if (value := sum_metric(text, name)) is not None]
+    return sum(found) if found else None
+
+
+class EngineMeter:
+    """Of an engine in this process, which tells itself how much room it has."""
+
+    def __init__(self, engine: Engine, *, places: int) -> None:
+        self._engine = engine
+        self.places = places
+
+    async def room(self, mine: int) -> int:
+        """Ask the engine, which knows of direct requests as well."""
+        return room_for(self.places, mine, told=await self._engine.room())
+
+    async def pulse(self) -> float | None:
+        """Ask for its metrics."""
+        return read_pulse((await self._engine.metrics()).decode(errors="replace"))
+
+
+class MetricsMeter:
+    """Of an engine behind a URL, by its metrics, which are kept for a moment."""
+
+    def __init__(self, engine: Engine, kind: EngineKind, *, places: int, seconds: float = KEPT_SECONDS) -> None:
+        self._engine = engine
+        self._kind = kind
+        self.places = places
+        self._seconds = seconds
+        self._read_at: float | None = None
+        self._load: Load | None = None
+        self._mine = 0
+        """How many of ours it had when it was read."""
+
+    async def room(self, mine: int) -> int:
+        """Ask the engine, unless it was asked just now. None where it does not listen."""
+        now = asyncio.get_running_loop().time()
+        if self._read_at is None or now - self._read_at >= self._seconds:
+            try:
+                self._load = read_load((await self._engine.metrics()).decode(errors="replace"), self._kind)
+            except EngineUnreachable:
+                return 0
+            except (EngineError, ValueError):
+                self._load = None
+            self._read_at, self._mine = now, mine
+        return room_for(self.places, mine, load=self._load, since=mine - self._mine)
+
+    async def pulse(self) -> float | None:
+        """Ask for its metrics; one that does not give them has none."""
+        try:
+            return read_pulse((await self._engine.metrics()).decode(errors="replace"))
+        except (EngineError, ValueError):
+            return None
