@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from capstan_process.logs import configure_logging
 from capstan_process.settings import SettingsError, add_flags, read_settings
 from capstan_worker.errors import UsageError, WorkerError
+from capstan_worker.queue.settings import QueueSettings, checked_queue
 from capstan_worker.settings import PREFIX, SidecarSettings, VllmSettings, WorkerSettings
 from capstan_worker.simulator.settings import SimulatorSettings, checked
 
@@ -41,9 +42,24 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Part a command line into the command and its flags, not looked into; `rest` is what stands behind a `--`."""
     parser = argparse.ArgumentParser(prog="capstan-worker", description="Runs a model's engine, or stands beside it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    add_flags(commands.add_parser("simulator", help="an engine that runs no model"), SimulatorSettings, WorkerSettings)
-    add_flags(commands.add_parser("vllm", help="vLLM in this process", usage=_VLLM_USAGE), VllmSettings, WorkerSettings)
-    add_flags(commands.add_parser("sidecar", help="stands beside an engine at a URL"), SidecarSettings, WorkerSettings)
+    add_flags(
+        commands.add_parser("simulator", help="an engine that runs no model"),
+        SimulatorSettings,
+        WorkerSettings,
+        QueueSettings,
+    )
+    add_flags(
+        commands.add_parser("vllm", help="vLLM in this process", usage=_VLLM_USAGE),
+        VllmSettings,
+        WorkerSettings,
+        QueueSettings,
+    )
+    add_flags(
+        commands.add_parser("sidecar", help="stands beside an engine at a URL"),
+        SidecarSettings,
+        WorkerSettings,
+        QueueSettings,
+    )
     own, rest = _split(arguments)
     options = parser.parse_args(own)
     if options.command != "vllm" and rest is not None:
@@ -71,12 +87,14 @@ def _simulator(options: argparse.Namespace, worker: WorkerSettings) -> None:
     from capstan_worker.serve import run
     from capstan_worker.simulator.command import SimulatorProcess
 
-    process = SimulatorProcess(settings, worker, load_prefixes(worker.prefixes))
+    queue = checked_queue(read(QueueSettings, options))
+    process = SimulatorProcess(settings, worker, load_prefixes(worker.prefixes), queue)
     run(process.run())
 
 
 def _vllm(options: argparse.Namespace, worker: WorkerSettings) -> None:
     settings = read(VllmSettings, options)
+    queue = checked_queue(read(QueueSettings, options))
     from capstan_worker.engine.vllm import parse_serve_arguments
     from capstan_worker.prefixes import load_prefixes
     from capstan_worker.serve import run
@@ -84,16 +102,17 @@ def _vllm(options: argparse.Namespace, worker: WorkerSettings) -> None:
 
     prefixes = load_prefixes(worker.prefixes)
     args = parse_serve_arguments(options.rest or (), host=worker.host, port=settings.port)
-    run(VllmProcess(args, worker, prefixes, port=settings.port).run())
+    run(VllmProcess(args, worker, prefixes, port=settings.port, queue=queue).run())
 
 
 def _sidecar(options: argparse.Namespace, worker: WorkerSettings) -> None:
     settings = read(SidecarSettings, options)
+    queue = checked_queue(read(QueueSettings, options))
     from capstan_worker.prefixes import load_prefixes
     from capstan_worker.serve import run
     from capstan_worker.sidecar import SidecarProcess
 
-    run(SidecarProcess(settings, worker, load_prefixes(worker.prefixes)).run())
+    run(SidecarProcess(settings, worker, load_prefixes(worker.prefixes), queue).run())
 
 
 def _refuse(error: Exception, code: int) -> int:

@@ -10,6 +10,9 @@ from capstan_worker.errors import EngineError, EngineUnreachable
 from capstan_worker.health import WorkerPort
 from capstan_worker.keeping import Keeper
 from capstan_worker.prefixes import Prefix
+from capstan_worker.queue.consumer import Consumer
+from capstan_worker.queue.settings import QueueSettings
+from capstan_worker.queue.wiring import QueuePart, make_consumer, metrics_meter
 from capstan_worker.serve import Listener, Signals
 from capstan_worker.settings import SidecarSettings, WorkerSettings
 from capstan_worker.warmup import Warmup
@@ -22,8 +25,19 @@ _WRITES_TEXT = ("chat", "completion")
 class SidecarProcess:
     """Watches one engine: ready when it answers and the prefixes are warm, drained when it has nothing in flight."""
 
-    def __init__(self, settings: SidecarSettings, worker: WorkerSettings, prefixes: tuple[Prefix, ...]) -> None:
+    def __init__(
+        self,
+        settings: SidecarSettings,
+        worker: WorkerSettings,
+        prefixes: tuple[Prefix, ...],
+        queue: QueueSettings | None = None,
+    ) -> None:
+        """`queue` None: no queued work is taken."""
         self._engine = HttpEngine(settings.url, settings.kind)
+        self._queue = QueuePart()
+        self._consumer: Consumer | None = None
+        if queue is not None:
+            self._consumer = make_consumer(queue, self._engine, metrics_meter(queue, self._engine, settings.kind))
         # An engine that only makes vectors has no prompt to keep.
         kept = prefixes if settings.task in _WRITES_TEXT else ()
         self._warmup = Warmup(settings.url, settings.model, kept)
@@ -35,7 +49,7 @@ class SidecarProcess:
             stopped=lambda: self._drainer.draining,
             blindly=settings.kind is not EngineKind.OPENAI_COMPATIBLE,
         )
-        app = WorkerPort(self, self._drainer, own_metrics=self._keeper.render)
+        app = WorkerPort(self, self._drainer, own_metrics=lambda: self._keeper.render() + self._queue.render())
         self._port = Listener(app, host=worker.host, port=worker.port)
         self._settings = settings
 
@@ -47,7 +61,8 @@ class SidecarProcess:
             log.info("sidecar listening", extra={"engine": self._settings.kind.value, "url": self._settings.url})
             warm = asyncio.create_task(self._warm(), name="warm-up")
             try:
-                await signals.drained(self._drainer.wait)
+                async with self._queue.begin(self._consumer):
+                    await signals.drained(self._drain)
             finally:
                 warm.cancel()
                 await asyncio.gather(warm, return_exceptions=True)
@@ -59,7 +74,14 @@ class SidecarProcess:
         await self._warmup.run()
         await self._keeper.run()
 
+    async def _drain(self) -> None:
+        self._queue.leave()
+        await self._drainer.wait()
+
     async def _in_flight(self) -> int:
+        return self._queue.in_flight(await self._engine_in_flight())
+
+    async def _engine_in_flight(self) -> int:
         try:
             return await self._engine.in_flight()
         except EngineUnreachable:
@@ -75,7 +97,9 @@ class SidecarProcess:
         return None
 
     async def not_ready(self) -> str | None:
-        """Say what is missing: the engine or the prefixes."""
+        """Say what is missing: the engine, which may hang, or the prefixes."""
+        if self._queue.hung:
+            return self._queue.hung
         if not await self._engine.ready():
             return "the engine does not answer yet"
         return None if self._warmup.done else "prefixes are being warmed"

@@ -12,6 +12,9 @@ from capstan_worker.errors import EngineError
 from capstan_worker.health import WorkerPort
 from capstan_worker.keeping import Keeper
 from capstan_worker.prefixes import Prefix
+from capstan_worker.queue.consumer import Consumer
+from capstan_worker.queue.settings import QueueSettings
+from capstan_worker.queue.wiring import QueuePart, engine_meter, make_consumer
 from capstan_worker.serve import Listener, PortThread, Signals, first, listening_socket, reachable
 from capstan_worker.settings import WorkerSettings
 from capstan_worker.warmup import Warmup
@@ -24,9 +27,18 @@ class VllmProcess:
     """vLLM, its API port on the main loop, and the worker port on a thread of its own."""
 
     def __init__(
-        self, args: argparse.Namespace, worker: WorkerSettings, prefixes: tuple[Prefix, ...], *, port: int
+        self,
+        args: argparse.Namespace,
+        worker: WorkerSettings,
+        prefixes: tuple[Prefix, ...],
+        *,
+        port: int,
+        queue: QueueSettings | None = None,
     ) -> None:
+        """`queue` None: no queued work is taken."""
         self._args = args
+        self._queue_settings = queue
+        self._queue = QueuePart()
         self._worker = worker
         self._prefixes = prefixes
         self._bound = listening_socket(worker.host, port)
@@ -36,7 +48,7 @@ class VllmProcess:
         self._dead: str | None = None
         self._drainer = Drainer(Drain(grace=worker.grace_seconds, settle=worker.settle_seconds), self._in_flight)
         self._keeper: Keeper | None = None
-        app = WorkerPort(self, self._drainer, own_metrics=lambda: self._keeper.render() if self._keeper else "")
+        app = WorkerPort(self, self._drainer, own_metrics=self._own_metrics)
         self._port = PortThread(Listener(app, host=worker.host, port=worker.port))
 
     async def run(self) -> None:
@@ -64,7 +76,8 @@ class VllmProcess:
         await listener.open()
         warm = asyncio.create_task(self._warm(vllm), name="warm-up")
         try:
-            await first(signals.drained(lambda: self._port.call(self._drainer.wait())), self._watch(vllm))
+            async with self._queue.begin(self._consumer(self._engine, vllm)):
+                await first(signals.drained(self._drain), self._watch(vllm))
         finally:
             warm.cancel()
             await asyncio.gather(warm, return_exceptions=True)
@@ -84,6 +97,21 @@ class VllmProcess:
         if self._keeper is not None:
             await self._keeper.run()
 
+    def _consumer(self, engine: AsgiEngine, vllm: RunningVllm) -> Consumer | None:
+        if self._queue_settings is None:
+            return None
+        meter = engine_meter(self._queue_settings, engine, places=vllm.places)
+        key = (self._args.api_key or [os.environ.get("VLLM_API_KEY")])[0]
+        headers = (("authorization", f"Bearer {key}"),) if key else ()
+        return make_consumer(self._queue_settings, engine, meter, headers=headers)
+
+    async def _drain(self) -> None:
+        self._queue.leave()
+        await self._port.call(self._drainer.wait())
+
+    def _own_metrics(self) -> str:
+        return (self._keeper.render() if self._keeper else "") + self._queue.render()
+
     async def _watch(self, vllm: RunningVllm) -> None:
         while not vllm.died():  # noqa: ASYNC110  # vLLM sets a flag, not an event
             await asyncio.sleep(_WATCH_SECONDS)
@@ -91,11 +119,11 @@ class VllmProcess:
         raise EngineError(self._dead)
 
     async def _in_flight(self) -> int:
-        return 0 if self._engine is None else await self._engine.in_flight()
+        return 0 if self._engine is None else self._queue.in_flight(await self._engine.in_flight())
 
     async def not_alive(self) -> str | None:
-        """Say whether the engine has died."""
-        return self._dead
+        """Say whether the engine has died, or hangs."""
+        return self._dead or self._queue.hung
 
     async def not_ready(self) -> str | None:
         """Say what is missing: the model or the prefixes."""

@@ -1,6 +1,7 @@
 """What an engine tells of its load, asked no more often than it can have changed much."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from capstan_worker.engine.kinds import GAUGES, PULSES, EngineKind, sum_metric
@@ -9,12 +10,16 @@ from capstan_worker.errors import EngineError, EngineUnreachable
 from capstan_worker.queue.room import Load, room_for
 
 KEPT_SECONDS: Final = 0.25
+FEW: Final = 4
+"""So many more an engine is given at a time whose places nobody knows; or half as many as it has, if that is more."""
 
 
 class Meter(Protocol):
     """How much room an engine has, and whether it does anything."""
 
-    places: int
+    @property
+    def places(self) -> int:
+        """How many entries it works on at a time at most."""
 
     async def room(self, mine: int) -> int:
         """Say how many more entries the engine would run at once, when it runs so many of ours."""
@@ -59,7 +64,11 @@ class EngineMeter:
 class MetricsMeter:
     """Of an engine behind a URL, by its metrics, which are kept for a moment."""
 
-    def __init__(self, engine: Engine, kind: EngineKind, *, places: int, seconds: float = KEPT_SECONDS) -> None:
+    def __init__(
+        self, engine: Engine, kind: EngineKind, *, places: int, careful: bool = False, seconds: float = KEPT_SECONDS
+    ) -> None:
+        """`careful`: it may have fewer places, so it is given a few more at a time until some wait in it."""
+        self._careful = careful
         self._engine = engine
         self._kind = kind
         self.places = places
@@ -70,7 +79,7 @@ class MetricsMeter:
         """How many of ours it had when it was read."""
 
     async def room(self, mine: int) -> int:
-        """Ask the engine, unless it was asked just now. None where it does not listen."""
+        """Ask the engine, unless it was asked just now. There is none in one that does not listen."""
         now = asyncio.get_running_loop().time()
         if self._read_at is None or now - self._read_at >= self._seconds:
             try:
@@ -80,7 +89,11 @@ class MetricsMeter:
             except (EngineError, ValueError):
                 self._load = None
             self._read_at, self._mine = now, mine
-        return room_for(self.places, mine, load=self._load, since=mine - self._mine)
+        since = mine - self._mine
+        room = room_for(self.places, mine, load=self._load, since=since)
+        if not self._careful or self._load is None:
+            return room
+        return min(room, max(max(FEW, self._load.busy // 2) - since, 0))
 
     async def pulse(self) -> float | None:
         """Ask for its metrics; one that does not give them has none."""
@@ -88,3 +101,25 @@ class MetricsMeter:
             return read_pulse((await self._engine.metrics()).decode(errors="replace"))
         except (EngineError, ValueError):
             return None
+
+
+class OwnMeter:
+    """Of an engine in this process, whose numbers can be looked at."""
+
+    def __init__(self, load: Callable[[], Load], *, places: Callable[[], int], metrics: Callable[[], bytes]) -> None:
+        self._load = load
+        self._places = places
+        self._metrics = metrics
+
+    @property
+    def places(self) -> int:
+        """How many run at once."""
+        return self._places()
+
+    async def room(self, mine: int) -> int:
+        """Look."""
+        return room_for(self.places, mine, load=self._load())
+
+    async def pulse(self) -> float | None:
+        """Look at its metrics."""
+        return read_pulse(self._metrics().decode(errors="replace"))

@@ -13,6 +13,8 @@ from capstan_worker.errors import UsageError
 
 CAUTIOUS_PLACES: Final = 8
 """Of an engine that tells nothing and of which nobody has said more."""
+USUAL_PLACES: Final = 256
+"""Of one behind a URL that tells how much it has to do."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,18 @@ import orjson
 from capstan_contract.kv_events import KV_EVENTS_PATH
 from capstan_worker.asgi import Receive, Scope, Send, read_body, reply, reply_json
 from capstan_worker.drain import Drain, Drainer
+from capstan_worker.engine.http import HttpEngine
+from capstan_worker.engine.kinds import EngineKind
 from capstan_worker.errors import UsageError
 from capstan_worker.health import WorkerPort
 from capstan_worker.keeping import Keeper
 from capstan_worker.kv_events.held import HeldBlocks
 from capstan_worker.kv_events.stream import kv_events_route, render_held
 from capstan_worker.prefixes import Prefix
+from capstan_worker.queue.load import OwnMeter
+from capstan_worker.queue.room import Load
+from capstan_worker.queue.settings import QueueSettings
+from capstan_worker.queue.wiring import QueuePart, make_consumer
 from capstan_worker.serve import Listener, Signals, reachable
 from capstan_worker.settings import WorkerSettings
 from capstan_worker.simulator.app import Simulator
@@ -29,7 +35,14 @@ _LARGEST_SETTINGS = 65536
 class SimulatorProcess:
     """The simulator, its two ports, and the dials that are turned over HTTP."""
 
-    def __init__(self, settings: SimulatorSettings, worker: WorkerSettings, prefixes: tuple[Prefix, ...]) -> None:
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        worker: WorkerSettings,
+        prefixes: tuple[Prefix, ...],
+        queue: QueueSettings | None = None,
+    ) -> None:
+        """`queue` None: no queued work is taken."""
         self._blocks = HeldBlocks(block_tokens=BLOCK_SIZE) if settings.kv_events else None
         self.simulator = Simulator(settings, self._blocks)
         self._settings = settings
@@ -41,7 +54,12 @@ class SimulatorProcess:
             keep_alive_seconds=settings.keep_alive_seconds,
             protocol=BreakableConnection,
         )
-        self._warmup = Warmup(f"http://{reachable(settings.host)}:{settings.port}", settings.model, prefixes)
+        url = f"http://{reachable(settings.host)}:{settings.port}"
+        self._warmup = Warmup(url, settings.model, prefixes)
+        # Over its own port, so that its faults break queued requests as they break direct ones.
+        self._engine = HttpEngine(url, EngineKind.VLLM)
+        self._queue = QueuePart()
+        self._consumer = None if queue is None else make_consumer(queue, self._engine, self._meter(queue))
         drain = Drain(grace=worker.grace_seconds, settle=worker.settle_seconds)
         self._drainer = Drainer(drain, self._in_flight)
         self._keeper = Keeper(
@@ -57,7 +75,7 @@ class SimulatorProcess:
                 "/simulator/settings": self._settings_route,
                 KV_EVENTS_PATH: kv_events_route(self._blocks),
             },
-            own_metrics=lambda: self._keeper.render() + render_held(self._blocks),
+            own_metrics=lambda: self._keeper.render() + render_held(self._blocks) + self._queue.render(),
         )
         self._port = Listener(port, host=worker.host, port=worker.port)
 
@@ -69,7 +87,8 @@ class SimulatorProcess:
         start = asyncio.create_task(self._start(), name="start")
         log.info("simulator listening", extra={"model": self._settings.model, "port": self._settings.port})
         try:
-            await signals.drained(self._drainer.wait)
+            async with self._engine, self._queue.begin(self._consumer):
+                await signals.drained(self._drain)
         finally:
             start.cancel()
             await asyncio.gather(start, return_exceptions=True)
@@ -85,12 +104,28 @@ class SimulatorProcess:
             await self._warmup.run()
             await self._keeper.run()
 
+    def _meter(self, queue: QueueSettings) -> OwnMeter:
+        scheduler = self.simulator.scheduler
+
+        def load() -> Load:
+            return Load(scheduler.running + scheduler.waiting, scheduler.waiting, scheduler.blocks.usage)
+
+        return OwnMeter(
+            load,
+            places=lambda: queue.queue_places or self.simulator.dials.concurrency,
+            metrics=self.simulator.metrics.render,
+        )
+
+    async def _drain(self) -> None:
+        self._queue.leave()
+        await self._drainer.wait()
+
     async def _in_flight(self) -> int:
-        return self.simulator.in_flight
+        return self._queue.in_flight(self.simulator.in_flight)
 
     async def not_alive(self) -> str | None:
-        """The process answers, so it works."""
-        return None
+        """The process answers, so it works; unless its engine hangs."""
+        return self._queue.hung
 
     async def not_ready(self) -> str | None:
         """Say what is missing: the model, the prefixes, or that somebody turned `healthy` or `accepting` off."""
