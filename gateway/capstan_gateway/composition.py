@@ -15,6 +15,7 @@ from capstan_contract.config import GatewayConfig
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.names import AUTO
 from capstan_contract.requirements import KNOWN
+from capstan_gateway.caches.answered import Answered
 from capstan_gateway.caches.room import SharedCaches
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.directory import DirectorySource
@@ -217,6 +218,7 @@ class Gateway:
                 deps=self.deps,
                 likeness=Likeness(packaged, self._comparing),
                 ledger_of=(lambda _: None) if shared_caches is None else shared_caches.ledger,
+                answered=Answered(now_ms=unix_ms, shared=None if shared_caches is None else shared_caches.ids),
             ),
             secret_of=self.credentials.key,
             entries_of=None if shared_caches is None else shared_caches.of,

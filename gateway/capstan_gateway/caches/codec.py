@@ -33,7 +33,7 @@ class Codec(NamedTuple):
             {
                 "form": entry.form, "type": entry.content_type.decode("latin-1"), "created": entry.created_ms,
                 "expires": entry.expires_ms, "usage": None if entry.usage is None else list(entry.usage),
-                "price": entry.nano_dollars, "question": entry.question,
+                "price": entry.nano_dollars, "question": entry.question, "id": entry.id,
             }
         )  # fmt: skip
         return self._box().close(key.text.encode(), len(head).to_bytes(4, "big") + head + entry.body)
@@ -56,6 +56,7 @@ def _entry(text: bytes) -> Entry:
             created_ms=int(head["created"]), expires_ms=int(head["expires"]),
             usage=None if usage is None else Usage._make(usage),
             nano_dollars=None if head["price"] is None else int(head["price"]), question=str(head["question"]),
+            id=str(head.get("id") or ""),
         )  # fmt: skip
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         raise Unreadable("its head does not read") from None

@@ -63,6 +63,8 @@ class Entry(NamedTuple):
     """What that cost; None: nobody has said what the model's tokens cost."""
     question: str = ""
     """What was asked, of entries that are found by what they mean: it is compared again at each hit."""
+    id: str = ""
+    """Of the answer, as its document says it; empty where it says none that is short."""
 
     @property
     def size(self) -> int:

@@ -33,6 +33,7 @@ class SharedCaches:
         from capstan_gateway.caches.semantic.shared_ledger import RedisLedger
         from capstan_gateway.caches.semantic.shared_questions import RedisQuestions
         from capstan_gateway.caches.shared import RedisEntries
+        from capstan_gateway.caches.shared_ids import RedisIds
         from capstan_gateway.stores.scripted import make_links
 
         make = partial(
@@ -50,6 +51,7 @@ class SharedCaches:
         self._reading = Threads("cache-questions", queued=8)
         self._feeds: Final = QuestionFeeds()
         self.purges: Final = Purges(self._links, now_ms=now_ms)
+        self.ids: Final = RedisIds(self._links, on_dropped=self._count_lost_ids)
 
     def of(self, policy: str, body: CacheBody, sealing: Sealing, purged: Covers) -> SharedEntries | None:
         """Give those of a policy."""
@@ -101,12 +103,16 @@ class SharedCaches:
         lifecycle.add(Closing("caches-redis", self._aclose), Phase.STORE)
         lifecycle.add(self.purges, Phase.OUTBOX)
         lifecycle.add(self._feeds, Phase.OUTBOX)
+        lifecycle.add(self.ids, Phase.OUTBOX)
 
     async def _aclose(self) -> None:
         await self._links.aclose()
         await self._large.aclose()
         self._threads.close()
         self._reading.close()
+
+    def _count_lost_ids(self, number: int) -> None:
+        self._metrics.outbox_dropped.at(self.ids.name).value += number
 
     def _count(self, policy: str, outcome: str) -> None:
         if outcome == "unreadable":

@@ -21,6 +21,7 @@ ENTRIES = st.builds(
     usage=st.none() | st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)).map(lambda both: Usage(*both)),
     nano_dollars=st.none() | st.integers(0, 10**12),
     question=st.text(max_size=50),
+    id=st.text(max_size=20),
 )
 CODECS = st.builds(Codec, compression=st.sampled_from(Compression), secret=st.sampled_from((b"", SECRET)))
 

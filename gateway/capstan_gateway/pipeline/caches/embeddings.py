@@ -17,7 +17,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.cache_notes import HITS, CacheNote, Word
 from capstan_gateway.pipeline.caches.flights import Flight, Joined, brought
-from capstan_gateway.pipeline.caches.needs import Room, Shared
+from capstan_gateway.pipeline.caches.needs import Room, Shared, note_answer
 from capstan_gateway.pipeline.caches.question import Question
 from capstan_gateway.pipeline.caches.storing import INLINE_BYTES, MOST_BYTES, OK
 from capstan_gateway.pipeline.layers import AnswerFunction
@@ -106,6 +106,8 @@ class PerInput:
         ask.bill.add_cached(there.usage, there.nano_dollars)
         ask.answered_by = model
         age = max(self._shared.now_ms() - there.created_ms, 0) // 1000
+        if len(places) == 1:
+            note_answer(self._room, self._shared.answered, ask.request_id, key)
         ask.cached = CacheNote(HITS[there.tier], key.text if len(places) == 1 else "", age)
         prompt, head = there.usage.prompt_tokens, {"object": "list", "model": model.name}
         return _written(ask, head, [one.entry.body for one in places if one is not None], prompt, prompt)
@@ -158,6 +160,8 @@ class PerInput:
         word = Word.MISS if joined.leads else Word.HIT_MEMORY
         count = 0 if there is None else there.number
         key = inputs.keys[0].text if len(places) == 1 else ""
+        if key:
+            note_answer(self._room, self._shared.answered, ask.request_id, inputs.keys[0])
         ask.cached = CacheNote(word, key, inputs=f"{count}/{len(places)}" if len(places) > 1 else "")
         if there is None:
             if isinstance(reply, StreamReply):

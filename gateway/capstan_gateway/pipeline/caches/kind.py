@@ -9,6 +9,7 @@ from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.limits import Mode
+from capstan_gateway.caches.answered import Of
 from capstan_gateway.caches.key import identity_of, partition_of, tenant_of
 from capstan_gateway.caches.lending import CacheBytes
 from capstan_gateway.caches.memory import MemoryEntries
@@ -42,6 +43,14 @@ class Around(NamedTuple):
     model_id: str
     identity: bytes
     """Of the model and of the guards in force on it."""
+
+
+class Reported(NamedTuple):
+    """An answer that was said to be wrong."""
+
+    key: CacheKey
+    everywhere: bool
+    """Whether all replicas hear of it."""
 
 
 class Caches:
@@ -236,12 +245,38 @@ class Caches:
         whose = tenant_of(key.partition)
         if all(whose != partition_of(tenant=tenant, user=None, secret=room.secret) for _, room in self.rooms()):
             return None
-        keeping = {id for id, _, _ in await self.find(key)}
-        keeping |= {id for id, (_, live) in self._lives.items() if live.knows(key)}
+        keeping = await self._keeping(key)
         if not keeping and not any(room.is_down for _, room in self.rooms()):
             return None
-        for id in keeping & self._lives.keys():
-            await self._lives[id][1].report(key, similarity)
+        return await self._evict_wrong(key, keeping, similarity)
+
+    async def report_answer(self, of: Of, id: str, tenant: str, similarity: float | None) -> Reported | None:
+        """The same of the answer with this id, or to the request with it; None where no such id was given to the tenant
+        lately. Said again it changes nothing. Raises StoreDown when other replicas may know it and cannot be asked."""
+        rooms = [room for _, room in self.rooms()]
+        whose = sorted({partition_of(tenant=tenant, user=None, secret=room.secret) for room in rooms})
+        shares = any(room.shared is not None for room in rooms)
+        found = await self._shared.answered.find(of, id, whose, shares=shares)
+        if found is None or tenant_of(found[1].key.partition) not in whose:
+            return None
+        name, told = found
+        if told.reported:
+            return Reported(told.key, everywhere=told.everywhere)
+        keeping = await self._keeping(told.key)
+        alike = told.similarity if similarity is None else similarity
+        everywhere = await self._evict_wrong(told.key, keeping, alike)
+        self._shared.answered.reported(name, told, everywhere=everywhere)
+        return Reported(told.key, everywhere=everywhere)
+
+    async def _keeping(self, key: CacheKey) -> set[str]:
+        """Give the policies that keep something under a key, or have given it as a hit by meaning lately."""
+        keeping = {id for id, _, _ in await self.find(key)}
+        return keeping | {id for id, (_, live) in self._lives.items() if live.knows(key)}
+
+    async def _evict_wrong(self, key: CacheKey, keeping: Iterable[str], similarity: float | None) -> bool:
+        for id in keeping:
+            if id in self._lives:
+                await self._lives[id][1].report(key, similarity)
         return await self.purge(Purge(What.ENTRY, key.text))
 
     async def find(self, key: CacheKey) -> Sequence[tuple[str, Tier, Entry]]:

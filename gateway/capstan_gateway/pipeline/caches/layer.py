@@ -23,7 +23,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.cache_notes import HITS, CacheNote, Word
 from capstan_gateway.pipeline.caches.embeddings import PerInput
 from capstan_gateway.pipeline.caches.flights import Flight, Joined, brought
-from capstan_gateway.pipeline.caches.needs import Room, Shared
+from capstan_gateway.pipeline.caches.needs import Room, Shared, note_answer
 from capstan_gateway.pipeline.caches.question import Question, control_of, question_of
 from capstan_gateway.pipeline.caches.replay import fits, replayed
 from capstan_gateway.pipeline.caches.seen import Seen
@@ -160,6 +160,9 @@ class CacheLayer:
             ask.forget_if_withheld(partial(self._forget, found.key, None))
         if self.room.live is not None and found.tier is Tier.SEMANTIC:
             self.room.live.note(found)
+        note_answer(
+            self.room, self._shared.answered, ask.request_id, found.key, id=entry.id, similarity=found.similarity
+        )
         ask.cached = CacheNote(HITS[found.tier], found.key.text, self._age_ms(entry) // 1000, found.similarity)
         return replayed(entry, ask.request, model_id=model.id)
 
@@ -230,6 +233,7 @@ class CacheLayer:
             return self._hit(ask, model, flight.found)
         cells = self.room.cells
         flight.tell(joined)
+        note_answer(self.room, self._shared.answered, ask.request_id, question.key)
         if joined.leads:
             (cells.stale if stale else cells.misses).value += 1
             ask.cached = CacheNote(Word.STALE_REFUSED if stale else Word.MISS, question.key.text)
@@ -258,6 +262,7 @@ class CacheLayer:
             return
         room.memory.put(question.key, entry)
         room.cells.stored.value += 1
+        note_answer(room, self._shared.answered, ask.request_id, question.key, id=entry.id)
         if room.shared is not None:
             await room.shared.put(question.key, entry)
             if flight.withheld:  # NB: a guard may have found that out meanwhile.

@@ -4,7 +4,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from capstan_contract.caches import CacheBody
+from capstan_contract.caches import CacheBody, Scope
+from capstan_gateway.caches.answered import Answered, Of, Told
+from capstan_gateway.caches.key import tenant_of
 from capstan_gateway.caches.memory import MemoryEntries
 from capstan_gateway.caches.port import AlikeEntries, CacheKey, SharedEntries
 from capstan_gateway.caches.sealing import Sealing
@@ -30,6 +32,8 @@ class Shared:
     """Gives what replicas share of hits by meaning, by the digest of what it is about; None: nothing."""
     likeness: Callable[[str, str], Awaitable[float]] | None = None
     """Compares two answers; None: nobody can."""
+    answered: Answered = field(default_factory=lambda: Answered(now_ms=unix_ms))
+    """Knows answers by their ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +65,15 @@ class Room:
     def is_down(self) -> bool:
         """Whether what replicas share cannot be had now."""
         return self.shared is not None and self.shared.is_down
+
+
+def note_answer(
+    room: Room, answered: Answered, request_id: bytes, key: CacheKey, *, id: str = "", similarity: float | None = None
+) -> None:
+    """Remember the ids by which a client may speak of an answer: its request's, and its own where that is known."""
+    if room.body.scope is Scope.MODEL:
+        return  # It is nobody's own to report.
+    tenant, told, shares = tenant_of(key.partition), Told(key, similarity), room.shared is not None
+    answered.note(Of.REQUEST, request_id.decode("ascii", "replace"), tenant, told, shares=shares)
+    if id:
+        answered.note(Of.ANSWER, id, tenant, Told(key), shares=shares)

@@ -60,6 +60,7 @@ def native_end(frames: bytes) -> dict[str, Any] | None:
     """Give what a stream in a dialect says of the answer: a response; or a message, with the kinds of its blocks."""
     blocks: list[dict[str, Any]] = []
     reason: Any = None
+    id: Any = None
     try:
         for data in _data_of(frames):
             event = orjson.loads(data)
@@ -67,12 +68,14 @@ def native_end(frames: bytes) -> dict[str, Any] | None:
             if kind == "response.completed":
                 found = event["response"]
                 return found if isinstance(found, dict) else None
-            if kind == "content_block_start":
+            if kind == "message_start":
+                id = event["message"].get("id")
+            elif kind == "content_block_start":
                 blocks.append({"type": event["content_block"]["type"]})
             elif kind == "message_delta":
                 reason = event["delta"].get("stop_reason") or reason
             elif kind == "message_stop":
-                return {"type": "message", "stop_reason": reason, "content": blocks}
+                return {"id": id, "type": "message", "stop_reason": reason, "content": blocks}
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
     return None

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import orjson
 
+from capstan_gateway.caches.answered import MOST_LENGTH
 from capstan_gateway.caches.port import Entry, Form
 from capstan_gateway.caches.storable import (
     is_complete,
@@ -49,13 +50,13 @@ async def entry_of(
     made = make() if size <= INLINE_BYTES else await beside(executor, make)
     if made is None:
         return None
-    form, body, content_type = made
-    return Entry(form, body, content_type, created_ms, created_ms + ttl_ms, usage, nano_dollars)
+    form, body, content_type, id = made
+    return Entry(form, body, content_type, created_ms, created_ms + ttl_ms, usage, nano_dollars, id=id)
 
 
 def _entry(
     question: Question, request: Request, whole: WholeReply | None, frames: bytes | None, usage: Usage
-) -> tuple[Form, bytes, bytes] | None:
+) -> tuple[Form, bytes, bytes, str] | None:
     if whole is not None:
         if whole.status != OK or whole.withheld:
             return None
@@ -63,12 +64,13 @@ def _entry(
         if not _is_whole(answer, question, request, native=whole.native):
             return None
         if whole.native or request.route.upstream_path in LISTS:
-            return Form.NATIVE if whole.native else Form.ANSWER, whole.body, whole.content_type
-        return Form.ANSWER, with_cached_usage(answer), whole.content_type
+            return Form.NATIVE if whole.native else Form.ANSWER, whole.body, whole.content_type, _id_of(answer)
+        return Form.ANSWER, with_cached_usage(answer), whole.content_type, _id_of(answer)
     if question.native:
-        if not _is_whole(native_end(frames or b""), question, request, native=True):
+        end = native_end(frames or b"")
+        if not _is_whole(end, question, request, native=True):
             return None
-        return Form.NATIVE_STREAM, frames or b"", b"text/event-stream"
+        return Form.NATIVE_STREAM, frames or b"", b"text/event-stream", _id_of(end)
     answer = assembled(frames or b"")
     if answer is None or not is_complete(answer, tools=question.tools):
         return None
@@ -78,7 +80,7 @@ def _entry(
             "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         }  # fmt: skip
-    return Form.ANSWER, with_cached_usage(answer), JSON
+    return Form.ANSWER, with_cached_usage(answer), JSON, _id_of(answer)
 
 
 def _is_whole(answer: Any, question: Question, request: Request, *, native: bool) -> bool:
@@ -87,6 +89,12 @@ def _is_whole(answer: Any, question: Question, request: Request, *, native: bool
         return judge(answer, tools=question.tools)
     field = LISTS.get(request.route.upstream_path)
     return is_complete(answer, tools=question.tools) if field is None else is_complete_list(answer, field=field)
+
+
+def _id_of(answer: Any) -> str:
+    """Give the id that an answer says, if it is one to remember."""
+    found = answer.get("id") if isinstance(answer, dict) else None
+    return found if isinstance(found, str) and len(found) <= MOST_LENGTH else ""
 
 
 def _read(body: bytes) -> Any:
