@@ -1,4 +1,9 @@
-"""Entries in the memory of the process: bounded by bytes and by number, the least recently used go first.
+"""Entries in the memory of the process: bounded by bytes and by number, and shared by tenants.
+
+    an entry has no room ─► the tenant that has the most (within a factor of 2) ─► its least recently used go
+
+So who asks for very many different things pushes out what is its own: a tenant that has half of an equal share or less
+loses nothing to others. An entry for which only such tenants could make room is not kept.
 
 Least recently used, and no cleverer policy, for a reason: an entry costs a model's answer, not a read from a disk, and
 what is asked again is asked again soon (80% of all reuse of prefixes in chats is within ten minutes: arXiv 2506.02634).
@@ -8,9 +13,16 @@ library of those bounds by bytes without a thread of its own.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, Protocol
 
+from capstan_gateway.caches.key import tenant_of
 from capstan_gateway.caches.port import CacheKey, Entry
+
+TENANT_BYTES: Final = 768
+"""What a tenant takes beside its entries. Measured: some 720 bytes for one of a single entry."""
+_LOOKED_AT: Final = 4
+"""Entries of a tenant that are looked at with each that is put: those that have expired go, also of who is gone."""
 
 
 class Account(Protocol):
@@ -40,6 +52,18 @@ def _nothing_purged(_key: CacheKey, _created_ms: int) -> bool:
     return False
 
 
+class _Tenant:
+    """What one tenant has."""
+
+    __slots__ = ("charge", "entries")
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[CacheKey, Entry] = OrderedDict()
+        """The least recently used first."""
+        self.charge = 0
+        """Its bytes, where an entry counts as its part of the number of entries at least."""
+
+
 class MemoryEntries:
     """Not safe for threads: everything is for the loop's thread, and takes microseconds."""
 
@@ -55,17 +79,22 @@ class MemoryEntries:
         """Make it. `purged` says whether an entry of this key that was made then is not to be kept."""
         self.max_bytes: Final = max_bytes
         self._max_entries: Final = max_entries
+        self._least_charge: Final = max_bytes // max_entries
         self._now_ms: Final = now_ms
         self._account: Final[Account] = account or Unbounded()
         self._purged: Final = purged
-        self._entries: OrderedDict[CacheKey, Entry] = OrderedDict()
+        self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
+        """Those that have entries, in the order in which they are looked at next."""
+        self._ranks: list[dict[str, None]] = [{}]
+        """Their names by the number of bits of their charges; the last is not empty, or is the only one."""
+        self._count = 0
         self._bytes = 0
         self._closed = False
         self.evicted = 0
         """Entries that went because others came, or because requests needed their room."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._count
 
     @property
     def bytes(self) -> int:
@@ -74,51 +103,62 @@ class MemoryEntries:
 
     def get(self, key: CacheKey) -> Entry | None:
         """Give an entry that has not expired; that makes it the most recently used, and prolongs nothing."""
-        entry = self._entries.get(key)
-        if entry is None:
+        tenant = self._tenants.get(tenant_of(key.partition))
+        entry = None if tenant is None else tenant.entries.get(key)
+        if tenant is None or entry is None:
             return None
         if entry.expires_ms <= self._now_ms():
             self.drop(key)
             return None
-        self._entries.move_to_end(key)
+        tenant.entries.move_to_end(key)
         return entry
 
     def peek(self, key: CacheKey) -> Entry | None:
         """Give an entry to who only looks: it is not the most recently used for that."""
-        entry = self._entries.get(key)
+        tenant = self._tenants.get(tenant_of(key.partition))
+        entry = None if tenant is None else tenant.entries.get(key)
         return None if entry is None or entry.expires_ms <= self._now_ms() else entry
 
     def put(self, key: CacheKey, entry: Entry) -> bool:
         """Keep an entry in place of what was there; False for one that has no room, or is purged."""
         self.drop(key)
-        size = entry.size
-        if self._closed or size > self.max_bytes or self._purged(key, entry.created_ms):
+        self._forget_expired()
+        size, whose = entry.size, tenant_of(key.partition)
+        if self._closed or size + TENANT_BYTES > self.max_bytes or self._purged(key, entry.created_ms):
             return False
-        while self._bytes + size > self.max_bytes or len(self._entries) >= self._max_entries:
-            self._evict()
-        if not self._account.take(size):
+        while self._bytes + self._taken_by(whose, size) > self.max_bytes or self._count >= self._max_entries:
+            if not self._evict_for(whose, size):
+                return False
+        taken = self._taken_by(whose, size)
+        if not self._account.take(taken):
             return False
-        self._entries[key] = entry
-        self._bytes += size
+        # NB: room for it may have been made of what the tenant had.
+        if taken != self._taken_by(whose, size) and not self._account.take(TENANT_BYTES):
+            self._account.give_back(taken)
+            return False
+        self._add(whose, key, entry)
         return True
 
     def evict(self, size: int) -> None:
-        """Have so many bytes, or more, be free: the least recently used go."""
+        """Have so many bytes, or more, be free: the least recently used of who has the most go."""
         least = max(self._bytes - size, 0)
         while self._bytes > least:
-            self._evict()
+            self._evict(next(iter(self._ranks[-1])))
 
     def drop(self, key: CacheKey) -> bool:
         """Forget an entry; False when there is none."""
-        entry = self._entries.pop(key, None)
-        if entry is None:
+        whose = tenant_of(key.partition)
+        tenant = self._tenants.get(whose)
+        entry = None if tenant is None else tenant.entries.pop(key, None)
+        if tenant is None or entry is None:
             return False
-        self._freed(entry.size)
+        self._freed(whose, tenant, entry)
         return True
 
     def drop_where(self, covered: Callable[[CacheKey, Entry], bool]) -> int:
         """Forget all entries of which this is true; give how many those were."""
-        gone = [key for key, entry in self._entries.items() if covered(key, entry)]
+        all_entries = (pair for tenant in self._tenants.values() for pair in tenant.entries.items())
+        gone = [key for key, entry in all_entries if covered(key, entry)]
         for key in gone:
             self.drop(key)
         return len(gone)
@@ -128,11 +168,69 @@ class MemoryEntries:
         self._closed = True
         self.drop_where(lambda _key, _entry: True)
 
-    def _evict(self) -> None:
-        _, oldest = self._entries.popitem(last=False)
-        self.evicted += 1
-        self._freed(oldest.size)
+    # --- who has how much ---------------------------------------------------------------------------------------------
 
-    def _freed(self, size: int) -> None:
-        self._bytes -= size
-        self._account.give_back(size)
+    def _taken_by(self, whose: str, size: int) -> int:
+        return size if whose in self._tenants else size + TENANT_BYTES
+
+    def _add(self, whose: str, key: CacheKey, entry: Entry) -> None:
+        self._bytes += self._taken_by(whose, entry.size)
+        tenant = self._tenants.get(whose)
+        if tenant is None:
+            tenant = self._tenants[whose] = _Tenant()
+        tenant.entries[key] = entry
+        self._count += 1
+        self._charge(whose, tenant, self._charge_of(entry.size))
+
+    def _freed(self, whose: str, tenant: _Tenant, entry: Entry) -> None:
+        self._count -= 1
+        self._charge(whose, tenant, -self._charge_of(entry.size))
+        if not tenant.entries:
+            del self._tenants[whose]
+        freed = self._taken_by(whose, entry.size)
+        self._bytes -= freed
+        self._account.give_back(freed)
+
+    def _charge_of(self, size: int) -> int:
+        return max(size, self._least_charge)
+
+    def _charge(self, whose: str, tenant: _Tenant, more: int) -> None:
+        before, after = tenant.charge.bit_length(), (tenant.charge + more).bit_length()
+        tenant.charge += more
+        if before == after:
+            return
+        ranks = self._ranks
+        ranks[before].pop(whose, None)
+        if after:
+            ranks.extend({} for _ in range(len(ranks), after + 1))
+            ranks[after][whose] = None
+        while len(ranks) > 1 and not ranks[-1]:
+            ranks.pop()
+
+    def _evict_for(self, whose: str, size: int) -> bool:
+        """Make room for an entry of a tenant's, which counts as if it had it; False where none is to be made."""
+        tenant = self._tenants.get(whose)
+        rank = ((0 if tenant is None else tenant.charge) + self._charge_of(size)).bit_length()
+        if rank < len(self._ranks):
+            self._evict(next(iter(self._ranks[-1])))
+        elif tenant is not None:
+            self._evict(whose)
+        else:
+            return False
+        return True
+
+    def _evict(self, whose: str) -> None:
+        tenant = self._tenants[whose]
+        _, oldest = tenant.entries.popitem(last=False)
+        self.evicted += 1
+        self._freed(whose, tenant, oldest)
+
+    def _forget_expired(self) -> None:
+        """Look at the next tenant's least recently used entries: who is gone is to take no room from the others."""
+        if not self._tenants:
+            return
+        whose, tenant = next(iter(self._tenants.items()))
+        self._tenants.move_to_end(whose)
+        now = self._now_ms()
+        for key in [key for key, entry in islice(tenant.entries.items(), _LOOKED_AT) if entry.expires_ms <= now]:
+            self.drop(key)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_gateway.caches.lending import CacheBytes
-from capstan_gateway.caches.memory import MemoryEntries
+from capstan_gateway.caches.memory import TENANT_BYTES, MemoryEntries
 from capstan_gateway.caches.port import OWN_BYTES, CacheKey, Entry, Form
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.tokens.usage import Usage
@@ -41,7 +41,7 @@ def test_the_bounds_hold_and_what_is_given_is_what_was_put_last(
     for step in steps:
         if step[0] == "put":
             made = entry(step[2], now[0] + step[3])
-            assert memory.put(step[1], made) == (made.size <= max_bytes)
+            assert memory.put(step[1], made) == (made.size + TENANT_BYTES <= max_bytes)
             kept[step[1]] = made
         elif step[0] == "get":
             found = memory.get(step[1])
@@ -55,6 +55,66 @@ def test_the_bounds_hold_and_what_is_given_is_what_was_put_last(
         assert len(memory) <= max_entries
     memory.drop_where(lambda _key, _entry: True)
     assert (len(memory), memory.bytes) == (0, 0)
+
+
+WHO = st.sampled_from((0, 0, 0, 0, 0, 1, 1, 2, 3, 4))
+PUTS = st.lists(st.tuples(WHO, st.integers(0, 99), st.integers(0, 4000)), min_size=20, max_size=150)
+
+
+@given(PUTS, st.integers(30_000, 90_000), st.integers(10, 40))
+def test_who_has_half_of_an_equal_share_loses_nothing_to_others(
+    puts: list[tuple[int, int, int]], max_bytes: int, max_entries: int
+) -> None:
+    """Whatever other tenants put, with whatever users: as long as a tenant has half of an equal part of bytes and of
+    numbers or less, all that it has put stays; and there is room for an entry within that part."""
+    memory = MemoryEntries(max_bytes=max_bytes, max_entries=max_entries, now_ms=lambda: 0)
+    there: dict[int, dict[CacheKey, int]] = {number: {} for number in range(5)}
+    for who, which, size in puts:
+        before = {
+            number: {key: size for key, size in mine.items() if memory.peek(key) is not None}
+            for number, mine in there.items()
+        }
+        key = CacheKey(f"{who:032x}" + ("" if which % 2 else f"-{which:032x}"), "m", bytes([which]))
+        made = entry(size, 100)
+        tenants = len({number for number, mine in before.items() if mine} | {who})
+        share = (max_bytes - 5 * TENANT_BYTES) / tenants, max_entries / tenants
+        kept = memory.put(key, made)
+        assert kept or made.size > share[0] or share[1] < 1
+        assert memory.bytes <= max_bytes
+        assert len(memory) <= max_entries
+        for number, mine in before.items():
+            small = sum(mine.values()) + max_bytes // max_entries * len(mine) <= share[0] / 2
+            if number != who and small:
+                assert all(memory.peek(one) is not None for one in mine)
+        there = {**before, who: {**before[who], key: made.size}}
+
+
+def test_one_tenant_that_floods_pushes_out_its_own() -> None:
+    """Two that have little keep it while a third asks for a thousand different things; what is of the flood is what
+    came last."""
+    memory = MemoryEntries(max_bytes=100_000, max_entries=10**6, now_ms=lambda: 0)
+    quiet = [CacheKey(f"{who:032x}", "m", bytes([number])) for who in (1, 2) for number in range(5)]
+    for key in quiet:
+        memory.put(key, entry(100, 100))
+    flood = [CacheKey(f"{3:032x}", "m", number.to_bytes(2, "big")) for number in range(1000)]
+    assert all(memory.put(key, entry(100, 100)) for key in flood)
+    assert all(memory.get(key) is not None for key in quiet)
+    left = [key for key in flood if memory.get(key) is not None]
+    assert len(left) > 50
+    assert left == flood[-len(left) :]
+
+
+def test_what_has_expired_of_tenants_that_are_gone_goes() -> None:
+    """A thousand tenants that asked once, long ago, take no room from one that asks now."""
+    now = [0]
+    memory = MemoryEntries(max_bytes=10**7, max_entries=10**6, now_ms=lambda: now[0])
+    for who in range(1000):
+        memory.put(CacheKey(f"{who:032x}", "m", b"1"), entry(100, 100))
+    now[0] = 200
+    for number in range(1001):
+        memory.put(CacheKey(f"{5000:032x}", "m", number.to_bytes(2, "big")), entry(100, 300))
+    assert len(memory) <= 1002
+    assert memory.evicted == 0
 
 
 def test_what_was_used_last_stays() -> None:
