@@ -1,6 +1,8 @@
 """Answers out of a cache in every form: hosted dialects as they are, lists, stored responses, and what is no answer."""
 
 import json
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 from capstan_contract.caches import CacheBody, RedisTier, cache_entry
 from capstan_contract.config import Provider, Task
 from capstan_contract.limits import Mode
+from capstan_gateway.errors import Overloaded
+from capstan_gateway.pipeline.caches import layer
 from fakes import anthropic_upstream as anthropic
-from fakes.openai_upstream import FakeUpstream, Received, Wire, answer
+from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
 from support.gateway import entry, hosted_by, running_gateway
 from support.redis_server import redis_server
 from support.wait import eventually
@@ -211,3 +215,44 @@ async def test_who_only_looks_on_shares_nothing(mode: Mode, shares: bool, tmp_pa
             await eventually(lambda: gateway.gateway.caches.report().policies[ID].stored == 1)
             await eventually(lambda: any(at_redis.scan_iter("capstan:cache:1:*")) is shares)
             assert [bool(room.shared) for _, room in gateway.gateway.caches.rooms()] == [shares]
+
+
+async def test_a_long_stream_out_of_the_cache_is_written_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same as a short one is, made in another thread; where that has too much to do, on the loop."""
+
+    async def long(received: Received, wire: Wire) -> None:
+        said = "so it is " * 20_000 if "long" in received.document["messages"][-1]["content"] else "so it is"
+        await wire.json(completion(received.document["model"], said))
+
+    threads: list[bool] = []
+    replayed, beside = layer.replayed, layer.beside
+
+    def noting(*arguments: Any, **named: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return replayed(*arguments, **named)
+
+    async def busy(*_: Any) -> Any:
+        raise Overloaded
+
+    monkeypatch.setattr(layer, "replayed", noting)
+    async with FakeUpstream(long) as upstream:
+        model = entry("chat", upstream.url, policies=(ID,))
+        async with (
+            running_gateway(tmp_path, model, policies=(POLICY,)) as gateway,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
+        ):
+            cases = (("short", beside, True, 1), ("long", beside, False, 2), ("long", busy, True, 2))
+            for text, work, on_loop, stored in cases:
+                monkeypatch.setattr(layer, "beside", work)
+                body = {"model": "chat", "messages": [{"role": "user", "content": text}]}
+                whole = (await client.post("/v1/chat/completions", json=body)).json()["choices"][0]["message"]
+                kept = partial(gateway.metric, "llm_cache_stored_total", policy="t/c")
+                await eventually(lambda kept=kept, stored=stored: kept() == stored, what="the answer in memory")
+                streamed = await client.post("/v1/chat/completions", json={**body, "stream": True})
+                assert streamed.headers["x-cache"] == "hit-memory"
+                frames = [json.loads(line[6:]) for line in streamed.text.split("\n\n") if line[6:7] == "{"]
+                said = "".join(frame["choices"][0]["delta"].get("content", "") for frame in frames)
+                assert said == whole["content"]
+                assert threads[-1] is on_loop

@@ -20,6 +20,7 @@ from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, NotCached, Overloaded
 from capstan_gateway.headers import Header
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.cache_notes import HITS, CacheNote, Word
 from capstan_gateway.pipeline.caches.embeddings import PerInput
 from capstan_gateway.pipeline.caches.flights import Flight, Joined, brought
@@ -40,6 +41,8 @@ WAIT_SECONDS: Final = 10.0
 STREAM_WAIT_SECONDS: Final = 1.0
 """The same of a stream, of which nothing is seen before all of it is there."""
 PAUSE_SECONDS: Final = 0.05
+LONG_BYTES: Final = 64 * 1024
+"""Of an answer; a longer one is written as a stream beside the loop: 2 MB take some 17 ms."""
 MOST_MAKING: Final = 10_000
 """Answers in the making that a policy in mode Shadow knows of."""
 
@@ -88,7 +91,7 @@ class CacheLayer:
             return await self._per_input.answer(ask, model, question, question.inputs, inner)
         found, stale = self._at_hand(ask, question)
         if found is not None:
-            return self._hit(ask, model, found)
+            return await self._hit(ask, model, found)
         if question.control.only_if_cached:
             return await self._only_if_cached(ask, model, question, stale=stale)
         return await self._asked(ask, model, question, inner, stale=stale)
@@ -136,7 +139,7 @@ class CacheLayer:
         if found is None:
             (self.room.cells.stale if stale else self.room.cells.misses).value += 1
             raise NotCached(headers=_headers(Word.STALE_REFUSED if stale else Word.MISS))
-        return self._hit(ask, model, found)
+        return await self._hit(ask, model, found)
 
     def _is_stale(self, entry: Entry, question: Question) -> bool:
         most = question.control.max_age
@@ -151,7 +154,7 @@ class CacheLayer:
     def _age_ms(self, entry: Entry) -> int:
         return max(self._shared.now_ms() - entry.created_ms, 0)
 
-    def _hit(self, ask: Ask, model: ServedModel, found: Found) -> Reply:
+    async def _hit(self, ask: Ask, model: ServedModel, found: Found) -> Reply:
         entry = found.entry
         self.room.cells.hit(found)
         ask.bill.add_cached(entry.usage, entry.nano_dollars)
@@ -164,7 +167,11 @@ class CacheLayer:
             self.room, self._shared.answered, ask.request_id, found.key, id=entry.id, similarity=found.similarity
         )
         ask.cached = CacheNote(HITS[found.tier], found.key.text, self._age_ms(entry) // 1000, found.similarity)
-        return replayed(entry, ask.request, model_id=model.id)
+        work = partial(replayed, entry, ask.request, model_id=model.id)
+        if ask.request.stream and len(entry.body) > LONG_BYTES:
+            with suppress(Overloaded):
+                return await beside(self._shared.deps.executor, work)
+        return work()
 
     # --- what is not --------------------------------------------------------------------------------------------------
 
@@ -176,7 +183,7 @@ class CacheLayer:
             found, live = joined.flight.found, self.room.live
             if live is not None and joined.leads and found is not None and found.tier is Tier.SEMANTIC:
                 live.given(ask, question, found, inner)
-            return self._landed(ask, model, question, joined, stale=stale)
+            return await self._landed(ask, model, question, joined, stale=stale)
         self.room.cells.misses.value += 1
         ask.cached = CacheNote(Word.MISS)
         return await inner(ask)
@@ -226,11 +233,11 @@ class CacheLayer:
             return None
         return found if live is None or live.admits(found) else None
 
-    def _landed(self, ask: Ask, model: ServedModel, question: Question, joined: Joined, *, stale: bool) -> Reply:
+    async def _landed(self, ask: Ask, model: ServedModel, question: Question, joined: Joined, *, stale: bool) -> Reply:
         """Give what a flight has brought to one who has joined it."""
         flight = joined.flight
         if flight.found is not None:
-            return self._hit(ask, model, flight.found)
+            return await self._hit(ask, model, flight.found)
         cells = self.room.cells
         flight.tell(joined)
         note_answer(self.room, self._shared.answered, ask.request_id, question.key)
