@@ -6,8 +6,10 @@ from typing import Any
 import httpx2
 
 from capstan_contract.caches import CacheBody, CachesReport, cache_entry
+from capstan_contract.limits import Mode
 from fakes.openai_upstream import FakeUpstream, answer
 from support.gateway import entry, running_gateway
+from support.wait import eventually
 
 ID = "CachePolicy/t/c"
 KEY = "the-key-of-the-admin-which-is-long"
@@ -40,3 +42,36 @@ async def test_the_page_says_what_was_there_and_what_was_not(tmp_path: Path) -> 
     assert (counts.memoryHits, counts.misses, counts.stored, counts.entries) == (2, 1, 1, 1)
     assert counts.savedTokens == 2 * (usage["prompt_tokens"] + usage["completion_tokens"])
     assert "France" not in page
+
+
+async def test_a_mode_that_comes_again_begins_at_nothing(tmp_path: Path) -> None:
+    """What was counted in Enforce is not told a second time when the policy was in Shadow meanwhile; another time to
+    live in the same mode goes on counting."""
+    async with FakeUpstream(answer) as upstream:
+        model = entry("chat", upstream.url, policies=(ID,))
+        async with (
+            running_gateway(tmp_path, model, policies=(cache_entry("t", "c", CacheBody()),)) as gateway,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        ):
+
+            async def counted(mode: Mode, times: int, **fields: Any) -> tuple[int, int, int, int]:
+                policy = cache_entry("t", "c", CacheBody(mode=mode, **fields))
+                await gateway.configure(model, policies=(policy,))
+                for _ in range(times):
+                    assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+                await gateway.settled()
+
+                def told() -> tuple[int, int, int, int] | None:
+                    said = gateway.gateway.caches.report().policies[ID]
+                    assert said.mode is mode
+                    found = said.memoryHits, said.misses, said.stored, said.savedTokens
+                    return found if said.memoryHits + said.misses else None
+
+                return await eventually(told)
+
+            hits, misses, stored, saved = await counted(Mode.ENFORCE, 3)
+            assert (hits, misses, stored) == (2, 1, 1)
+            assert (await counted(Mode.SHADOW, 1))[:2] == (0, 1)
+            assert await counted(Mode.ENFORCE, 2) == (1, 1, 1, saved // 2)
+            assert (await counted(Mode.ENFORCE, 2, ttlSeconds=60))[:3] == (2, 2, 2)
+            assert gateway.metric("llm_cache_requests_total", policy="t/c", mode="enforce", outcome="miss") == 3

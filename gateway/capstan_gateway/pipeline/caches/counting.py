@@ -14,6 +14,9 @@ BYPASS: Final = "bypass"
 STALE: Final = "stale-refused"
 JOINED: Final = "joined"
 PARTIAL: Final = "partial"
+_COUNTED: Final = (
+    "memoryHits", "redisHits", "semanticHits", "misses", "bypassed", "stored", "savedTokens", "savedNanoDollars",
+)  # fmt: skip
 
 
 class PolicyCells:
@@ -46,9 +49,12 @@ class PolicyCells:
             self.saved_tokens.value += usage.prompt_tokens + usage.completion_tokens
         self.saved_dollars.value += nano_dollars or 0
 
-    def counts(self, *, mode: Mode, entries: int, size: int, redis_down: bool) -> CacheCounts:
-        """Give all of it."""
-        return CacheCounts(
+    def counts(
+        self, *, mode: Mode, entries: int = 0, size: int = 0, redis_down: bool = False,
+        before: CacheCounts | None = None,
+    ) -> CacheCounts:  # fmt: skip
+        """Give all of it; without what was counted `before`, where that is known."""
+        counts = CacheCounts(
             mode=mode,
             memoryHits=int(self._hits[Tier.MEMORY].value + self.joined.value),
             redisHits=int(self._hits[Tier.REDIS].value),
@@ -58,3 +64,6 @@ class PolicyCells:
             savedTokens=int(self.saved_tokens.value), savedNanoDollars=int(self.saved_dollars.value),
             entries=entries, bytes=size, redisDown=redis_down,
         )  # fmt: skip
+        if before is None:
+            return counts
+        return counts.model_copy(update={name: getattr(counts, name) - getattr(before, name) for name in _COUNTED})

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from capstan_contract.caches import CACHE_KIND, CacheBody, CachesReport, read_cache_body
+from capstan_contract.caches import CACHE_KIND, CacheBody, CacheCounts, CachesReport, read_cache_body
 from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import GUARD_KIND
@@ -80,6 +80,8 @@ class Caches:
         self._guards: dict[str, PolicyEntry] = {}
         self._rooms: dict[tuple[str, CacheBody], Room] = {}
         self._lives: dict[str, tuple[str, Live]] = {}
+        self._begun: dict[str, tuple[Mode, CacheCounts | None]] = {}
+        """The mode of each policy, and what was counted in it already when that began: in one that it had before."""
         self._sentences: Final = Sentences()
         self._embedding: Final = Threads("embedding", queued=MOST_WAITING)
         self._bytes = CacheBytes(shared.deps.budget, lambda: [room.memory for room in self._rooms.values()])
@@ -216,11 +218,22 @@ class Caches:
                 room.memory.close()
                 if room.alike is not None:
                     room.alike.close()
+        self._begin()
         compared = {id for id, body in self._bodies.items() if body.semantic is not None}
         self._lives = {id: live for id, live in self._lives.items() if id in compared}
         metrics = self._shared.deps.metrics
         metrics.retain_caches(id.partition("/")[2] for id in self._bodies)
         metrics.retain_compared(id.partition("/")[2] for id in compared)
+
+    def _begin(self) -> None:
+        """Begin to count anew where the mode of a policy is another one: what is told is of this mode alone."""
+        self._begun = {id: begun for id, begun in self._begun.items() if id in self._bodies}
+        for id, room in self.rooms():
+            mode, known = room.body.mode, self._begun.get(id)
+            if known is None:
+                self._begun[id] = mode, None
+            elif known[0] is not mode:
+                self._begun[id] = mode, room.cells.counts(mode=mode)
 
     def rooms(self) -> Iterable[tuple[str, Room]]:
         """Give what policies keep, each with the id of its entry."""
@@ -333,7 +346,11 @@ class Caches:
         policies = {
             id: told(
                 room.cells.counts(
-                    mode=room.body.mode, entries=len(room.memory), size=room.memory.bytes, redis_down=room.is_down
+                    mode=room.body.mode,
+                    entries=len(room.memory),
+                    size=room.memory.bytes,
+                    redis_down=room.is_down,
+                    before=self._begun.get(id, (None, None))[1],
                 ),
                 room.live,
             )
