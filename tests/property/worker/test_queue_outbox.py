@@ -1,4 +1,4 @@
-"""What a worker has to say comes to a gateway whole and in its order, whatever Redis takes, refuses or leaves unsaid."""
+"""What a worker has to say comes to a gateway whole and in order, whatever Redis takes, refuses or leaves unsaid."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
